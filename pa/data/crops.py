@@ -1,0 +1,56 @@
+"""The pictures behind the rows of a store, for figures and pages."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image
+
+from pa.data import images as im
+from pa.data.images import Box, Transform
+from pa.data.regions import BOX, view_from_json
+from pa.data.store import Store
+from pa.errors import MissingError
+
+
+class Crops:
+    """Cuts the regions of a store out of the images it was made from.
+
+    `root` is where the dataset's images lie now; by default where they lay at extraction.
+    """
+
+    def __init__(self, store: Store, root: Path | None = None) -> None:
+        self.store = store
+        self.root = Path(root or store.source["root"])
+        self.transform = Transform.from_json(store.spec.transform)
+        self.view = view_from_json(store.spec.view)
+        self._canvas = lru_cache(maxsize=64)(self._load_canvas)
+
+    def box(self, row: int) -> Box:
+        """x0, y0, x1, y1 of a row on its canvas."""
+        values = self.store.rows.row(row, named=True)
+        return (values[BOX[0]], values[BOX[1]], values[BOX[2]], values[BOX[3]])
+
+    def canvas(self, row: int) -> Image.Image:
+        """The image on which the row's box lies."""
+        return self._canvas(str(self.store.rows["path"][row]))
+
+    def region(self, row: int, size: int = 112) -> Image.Image:
+        """The row's region, resized to a square of `size` pixels for display."""
+        canvas = self.canvas(row)
+        if self.view.name == "image":
+            return canvas.resize((size, size), Image.Resampling.LANCZOS)
+        x0, y0, x1, y1 = (round(value) for value in self.box(row))
+        return canvas.crop((x0, y0, x1, y1)).resize((size, size), Image.Resampling.LANCZOS)
+
+    def _load_canvas(self, path: str) -> Image.Image:
+        file = self.root / path
+        try:
+            data = file.read_bytes()
+        except FileNotFoundError:
+            raise MissingError(
+                f"the image {file} is not there. The store {self.store.title} was made from images "
+                f"under {self.store.source['root']}; if they moved, set their place with --root DIR."
+            ) from None
+        return self.view.canvas(im.decode(data, file), self.transform)

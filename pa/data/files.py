@@ -1,0 +1,93 @@
+"""Files that are written whole or not at all, and storage errors a person can act on."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pa.errors import StorageError
+
+PARTIAL_SUFFIX = ".partial"
+
+
+def partial_path(path: Path) -> Path:
+    """A name beside `path` that no other writer, on this host or another, will choose."""
+    host = socket.gethostname().split(".")[0]
+    return path.with_name(f"{path.name}.{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a partial path to write to; flush it to disk and rename it to `path` on success.
+
+    A reader sees the old file or the new one, never a part of either. Raises `StorageError`.
+    """
+    partial = partial_path(path)
+    try:
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            sync(partial)
+            partial.replace(path)
+            sync(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Force a file or a directory to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=1, sort_keys=False, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's storage errors into `StorageError` with a way out."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except (OSError, RuntimeError) as error:
+        cause = _errno(error)
+        if cause in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StorageError(
+                f"no space left while writing {path}. What was finished before is intact: free some "
+                f"space, or move the workspace, and type the same command to go on."
+            ) from error
+        if cause in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StorageError(
+                f"cannot write {path} ({os.strerror(cause)}). Give write permission, or choose "
+                f"another place with --workspace DIR or PA_WORKSPACE."
+            ) from error
+        raise
+
+
+def _errno(error: BaseException) -> int | None:
+    """The errno of an OSError, or of what HDF5 says in words."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    text = str(error).lower()
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
+        if os.strerror(number).lower() in text or f"errno = {number}," in text:
+            return number
+    return None

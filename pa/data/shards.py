@@ -1,0 +1,239 @@
+"""One shard: an HDF5 file with the features of a block of consecutive rows.
+
+A shard is written under a partial name, flushed, checksummed, synced and renamed, so a file with
+the final name is complete. See docs/formats.md.
+
+Shapes: n rows of the shard, D width, L patch tokens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from pa.data.files import replacing
+from pa.errors import StorageError, UsageError
+
+SHARD_FORMAT = 1
+
+# HDF5 has no bfloat16: its bits are kept as uint16, and the spec says which it is.
+DISK_DTYPES = {"fp16": np.dtype("<f2"), "bf16": np.dtype("<u2"), "fp32": np.dtype("<f4")}
+LARGEST = {"fp16": 65504.0, "bf16": 3.3895313892515355e38, "fp32": 3.4028234663852886e38}
+
+
+def to_disk(values: npt.NDArray[np.float32], storage: str) -> npt.NDArray[Any]:
+    """Convert float32 to the dtype on disk; bf16 rounds to nearest even."""
+    if storage != "bf16":
+        return values.astype(DISK_DTYPES[storage])
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    rounded = (bits + (0x7FFF + ((bits >> np.uint32(16)) & np.uint32(1)))) >> np.uint32(16)
+    return rounded.astype(np.uint16)
+
+
+def from_disk(values: npt.NDArray[Any], storage: str) -> npt.NDArray[Any]:
+    """Give fp16 and fp32 as they are, and bf16 widened to float32."""
+    if storage != "bf16":
+        return values
+    return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """Rows `start` to `stop` of the store, and the file that holds them."""
+
+    index: int
+    start: int
+    stop: int
+
+    @property
+    def n_rows(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def name(self) -> str:
+        return f"shard-{self.index:05d}.h5"
+
+
+def plan(image_of_row: npt.NDArray[np.int64], shard_rows: int) -> list[ShardPlan]:
+    """Cut rows into shards of about `shard_rows`, never inside an image.
+
+    Greedy from the front, so the shards of the first N images do not depend on how many follow.
+    """
+    n_rows = len(image_of_row)
+    if n_rows == 0:
+        return []
+    image_ends = np.append(np.flatnonzero(np.diff(image_of_row)) + 1, n_rows)
+    cuts, start, end = [0], 0, 0
+    for image_end in map(int, image_ends):
+        if image_end - start > shard_rows and end > start:
+            cuts.append(end)
+            start = end
+        end = image_end
+    cuts.append(n_rows)
+    return [ShardPlan(i, a, b) for i, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False))]
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """An image that could not be decoded: its number, path, rows [first, last] and the reason."""
+
+    image: int
+    path: str
+    first_row: int
+    last_row: int
+    reason: str
+
+
+class ShardWriter:
+    """Writes the rows of one shard in order. Made by `writing`."""
+
+    def __init__(
+        self, file: h5py.File, shard: ShardPlan, shapes: Mapping[str, list[int]], storage: str
+    ) -> None:
+        self._file = file
+        self._shard = shard
+        self._storage = storage
+        self._filled = 0
+        self._bad: list[BadImage] = []
+        self._valid = np.ones(shard.n_rows, dtype=np.uint8)
+        self._hashes = {name: xxhash.xxh3_128() for name in shapes}
+        for name, shape in shapes.items():
+            self._create(name, tuple(shape))
+
+    def _create(self, name: str, shape: tuple[int, ...]) -> None:
+        # A vector per row lies contiguous: sequential reads run at file speed and a row is one
+        # seek. Token maps are chunked by region: the attentive probe reads regions at random.
+        chunks = (1, *shape) if len(shape) > 1 else None
+        self._file.create_dataset(
+            name, (self._shard.n_rows, *shape), DISK_DTYPES[self._storage], chunks=chunks
+        )
+
+    def append(
+        self, features: Mapping[str, npt.NDArray[np.float32]], valid: npt.NDArray[np.bool_]
+    ) -> None:
+        """Write the next rows: arrays (n, …) per representation, and which rows have an image.
+
+        Raises `UsageError` where a feature is not finite or does not fit the storage type.
+        """
+        n = len(valid)
+        block = slice(self._filled, self._filled + n)
+        for name, values in features.items():
+            self._check(name, values)
+            data = to_disk(values, self._storage)
+            self._file[name][block] = data
+            self._hashes[name].update(np.ascontiguousarray(data).data)
+        self._valid[block] = valid
+        self._filled += n
+
+    def _check(self, name: str, values: npt.NDArray[np.float32]) -> None:
+        largest = float(np.abs(values).max(initial=0.0))
+        if largest <= LARGEST[self._storage]:
+            return
+        rows = np.flatnonzero(~(np.abs(values).reshape(len(values), -1).max(1) <= LARGEST[self._storage]))
+        first = self._shard.start + self._filled + int(rows[0])
+        if np.isfinite(largest):
+            raise UsageError(
+                f"{name} of row {first} reaches {largest:.4g}, more than {self._storage} can hold "
+                f"({LARGEST[self._storage]:.4g}). Store with --storage bf16 or --storage fp32."
+            )
+        raise UsageError(
+            f"{name} of row {first} holds NaN or infinity ({len(rows)} rows of this batch do). "
+            f"Encode with --dtype fp32; if it stays, the checkpoint itself is damaged."
+        )
+
+    def record_bad(self, bad: BadImage) -> None:
+        self._bad.append(bad)
+
+    def finish(self, key: str) -> None:
+        """Seal the shard: validity, checksums, and the key of what made it."""
+        if self._filled != self._shard.n_rows:
+            raise StorageError(
+                f"{self._shard.name}: {self._filled} of {self._shard.n_rows} rows were written"
+            )
+        self._file.create_dataset("valid", data=self._valid)
+        checksums = {name: state.hexdigest() for name, state in self._hashes.items()}
+        checksums["valid"] = xxhash.xxh3_128(self._valid.data).hexdigest()
+        self._file.attrs.update(
+            format=SHARD_FORMAT,
+            first_row=self._shard.start,
+            n_rows=self._shard.n_rows,
+            key=key,
+            checksums=json.dumps(checksums),
+            bad=json.dumps([vars(bad) for bad in self._bad], ensure_ascii=False),
+        )
+
+
+@contextlib.contextmanager
+def writing(
+    directory: Path, shard: ShardPlan, shapes: Mapping[str, list[int]], storage: str, key: str
+) -> Iterator[ShardWriter]:
+    """Write one shard. It gets its final name when the block ends without an error."""
+    path = directory / shard.name
+    with replacing(path) as partial:
+        file = h5py.File(partial, "w")
+        try:
+            writer = ShardWriter(file, shard, shapes, storage)
+            yield writer
+            writer.finish(key)
+            file.flush()
+            file.close()
+        except BaseException:
+            # On a full disk HDF5 fails again while closing; the first error is the one to tell.
+            with contextlib.suppress(OSError, RuntimeError):
+                file.close()
+            raise
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """What a finished shard says of itself."""
+
+    first_row: int
+    n_rows: int
+    key: str
+    checksums: dict[str, str]
+    bad: list[BadImage]
+    bytes: int
+
+
+def read_info(path: Path) -> ShardInfo:
+    """Read a shard's attributes. Raises OSError where the file is not a whole shard."""
+    with open_shard(path) as file:
+        try:
+            found = int(file.attrs["format"])
+            if found != SHARD_FORMAT:
+                raise OSError(f"{path}: shard format {found}, this version reads {SHARD_FORMAT}")
+            return ShardInfo(
+                first_row=int(file.attrs["first_row"]),
+                n_rows=int(file.attrs["n_rows"]),
+                key=str(file.attrs["key"]),
+                checksums=json.loads(file.attrs["checksums"]),
+                bad=[BadImage(**fields) for fields in json.loads(file.attrs["bad"])],
+                bytes=path.stat().st_size,
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            raise OSError(f"{path}: attribute missing or unreadable ({error})") from error
+
+
+def open_shard(path: Path) -> h5py.File:
+    """Open read-only and without a file lock: locks fail on some network file systems."""
+    return h5py.File(path, "r", locking=False)
+
+
+def checksum(path: Path, name: str, block_rows: int = 256) -> str:
+    """Recompute the xxh3-128 of one array from the bytes on disk."""
+    state = xxhash.xxh3_128()
+    with open_shard(path) as file:
+        data = file[name]
+        for start in range(0, len(data), block_rows):
+            state.update(np.ascontiguousarray(data[start : start + block_rows]).data)
+    return state.hexdigest()

@@ -1,0 +1,101 @@
+"""The spec: everything that determines the features of a store, and its fingerprint.
+
+Two runs with equal specs compute equal features (up to the arithmetic of the device), so a store
+may be resumed, shared and compared by fingerprint alone. What does not change the features (the
+shard size, the versions of libraries, the machine) is recorded elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import polars as pl
+
+FINGERPRINT_SHOWN = 16  # hex digits of the fingerprint in names of directories and in output
+
+Difference = tuple[str, Any, Any]
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text on every machine."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON of a value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def digest_rows(rows: pl.DataFrame) -> str:
+    """SHA-256 (hex) over names, types and values of a table, independent of its file format."""
+    state = hashlib.sha256(canonical_json([[n, str(t)] for n, t in rows.schema.items()]).encode())
+    for block in rows.iter_slices(65536):
+        state.update(block.write_csv(include_header=False).encode())
+    return state.hexdigest()
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What made the features of one store.
+
+    `representations` maps a name to its shape per row; `rows` holds the number of rows and images
+    and the digest of the table of rows (file sizes included); `limit` is the number of images that
+    `--limit` allowed, or None.
+    """
+
+    dataset: str
+    split: str
+    view: dict[str, Any]
+    encoder: dict[str, Any]
+    transform: dict[str, Any]
+    precision: dict[str, str]
+    representations: dict[str, list[int]]
+    rows: dict[str, Any]
+    limit: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return digest(self.to_json())
+
+    @property
+    def short(self) -> str:
+        return self.fingerprint[:FINGERPRINT_SHOWN]
+
+    @cached_property
+    def recipe(self) -> str:
+        """Digest of all that determines the features of one row, whichever other rows there are."""
+        fields = self.to_json()
+        return digest({k: v for k, v in fields.items() if k not in ("rows", "limit", "split")})
+
+    def differences(self, other: Spec) -> list[Difference]:
+        """The fields in which `other` differs: (dotted name, value here, value there)."""
+        return list(_differences("", self.to_json(), other.to_json()))
+
+
+def _differences(prefix: str, old: Any, new: Any) -> Iterator[Difference]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from _differences(f"{prefix}.{key}" if prefix else key, old.get(key), new.get(key))
+    elif old != new:
+        yield prefix, old, new
+
+
+def describe(differences: list[Difference]) -> str:
+    """One line per differing field, old and new value."""
+    width = max((len(name) for name, _, _ in differences), default=0)
+    return "\n".join(
+        f"  {name:<{width}}  {_short(old)}  →  {_short(new)}" for name, old, new in differences
+    )
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 44 else f"{text[:20]}…{text[-20:]}"

@@ -1,0 +1,372 @@
+"""The feature store: one directory with the features of one (dataset, split, view, encoder, spec).
+
+    spec.json        what made the features; written once, its presence means "a store begins here"
+    rows.parquet     the table of regions; a row's number is its id
+    shard-00000.h5   features of consecutive rows; the final name means complete
+    manifest.json    checksums of all shards and the list of bad images; written last
+    locks/           one lock file per shard in work; gone when the store is complete
+    runs.jsonl       one line per extraction run: when, where, versions, time split
+
+Field by field: docs/formats.md.
+
+Shapes: N rows of the store, n rows asked for, D width, L patch tokens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from filelock import FileLock, Timeout
+
+from pa.data import shards
+from pa.data.files import replacing, storage_errors, write_json
+from pa.data.regions import PIXEL_COLUMNS
+from pa.data.shards import BadImage, ShardPlan, ShardWriter
+from pa.data.spec import Spec, digest, digest_rows
+from pa.errors import FingerprintError, MissingError, OutOfRangeError, UnknownNameError
+
+STORE_FORMAT = 1
+DEFAULT_SHARD_ROWS = 2048
+
+SPEC, ROWS, MANIFEST, RUNS, LOCKS = (
+    "spec.json",
+    "rows.parquet",
+    "manifest.json",
+    "runs.jsonl",
+    "locks",
+)
+
+
+class Store:
+    """A store on disk. Cheap to open; rows and features are read when asked for.
+
+    Safe to use from many processes: every read opens the shard, and no handle outlives the call.
+    """
+
+    def __init__(self, path: Path, spec: Spec, shard_rows: int, source: dict[str, Any]) -> None:
+        self.path = path
+        self.spec = spec
+        self.shard_rows = shard_rows
+        self.source = source
+
+    @classmethod
+    def open(cls, path: Path | str, *, incomplete: bool = False) -> Store:
+        """Open a store directory.
+
+        Raises `MissingError` where there is none, or (unless `incomplete`) where shards are
+        missing; `FingerprintError` where spec.json does not give its own fingerprint.
+        """
+        path = Path(path)
+        fields = _read_spec(path)
+        spec = Spec(**fields["spec"])
+        if spec.fingerprint != fields["fingerprint"]:
+            raise FingerprintError(
+                f"{path / SPEC}: its fields give fingerprint {spec.short}, but it claims "
+                f"{fields['fingerprint'][:16]}. The file was edited; delete the store and extract again."
+            )
+        store = cls(path, spec, int(fields["layout"]["shard_rows"]), fields["source"])
+        if not incomplete and not store.is_complete:
+            done = len(store.plan) - len(store.missing())
+            raise MissingError(
+                f"the store {path} is not complete: {done} of {len(store.plan)} shards are there. "
+                f"Finish it with:\n  {store.command}"
+            )
+        return store
+
+    @classmethod
+    def create(
+        cls, path: Path, spec: Spec, rows: pl.DataFrame, source: dict[str, Any], shard_rows: int
+    ) -> Store:
+        """Begin a store, or open the one that is there; several processes may do so at once."""
+        if not (path / SPEC).exists():
+            with replacing(path / ROWS) as partial:
+                rows.write_parquet(partial, compression="zstd")
+            fields = {
+                "format": STORE_FORMAT,
+                "fingerprint": spec.fingerprint,
+                "spec": spec.to_json(),
+                "layout": {"shard_rows": shard_rows},
+                "source": source,
+            }
+            write_json(path / SPEC, fields)
+        return cls.open(path, incomplete=True)
+
+    # -- what is there -------------------------------------------------------------------------
+
+    @property
+    def fingerprint(self) -> str:
+        return self.spec.fingerprint
+
+    @property
+    def encoder(self) -> str:
+        return str(self.spec.encoder["name"])
+
+    @property
+    def view(self) -> str:
+        return str(self.spec.view["name"])
+
+    @property
+    def title(self) -> str:
+        return f"{self.spec.dataset}/{self.spec.split}/{self.view}/{self.encoder}/{self.spec.short}"
+
+    @property
+    def command(self) -> str:
+        """The command that makes, or finishes, this store."""
+        limit = f" --limit {self.spec.limit}" if self.spec.limit else ""
+        return (
+            f"pa extract --encoder {self.encoder} --dataset {self.spec.dataset} "
+            f"--split {self.spec.split} --view {self.view}{limit}"
+        )
+
+    @property
+    def is_complete(self) -> bool:
+        return (self.path / MANIFEST).exists()
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.spec.rows["n"])
+
+    @cached_property
+    def rows(self) -> pl.DataFrame:
+        """The table of rows; see `pa.data.regions.ROW_SCHEMA`."""
+        rows = pl.read_parquet(self.path / ROWS)
+        if len(rows) != self.n_rows:
+            raise FingerprintError(
+                f"{self.path / ROWS} holds {len(rows)} rows, the spec says {self.n_rows}. "
+                f"Delete the store and extract again."
+            )
+        return rows
+
+    @cached_property
+    def plan(self) -> list[ShardPlan]:
+        image = pl.read_parquet(self.path / ROWS, columns=["image"])["image"].to_numpy()
+        return shards.plan(image, self.shard_rows)
+
+    def shard_path(self, shard: ShardPlan) -> Path:
+        return self.path / shard.name
+
+    def missing(self) -> list[ShardPlan]:
+        """The shards that are not written yet."""
+        return [shard for shard in self.plan if not self.shard_path(shard).exists()]
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        fields: dict[str, Any] = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
+        return fields
+
+    @cached_property
+    def bad(self) -> list[BadImage]:
+        """The images that could not be decoded."""
+        return [BadImage(**fields) for fields in self.manifest["bad"]]
+
+    @cached_property
+    def valid(self) -> npt.NDArray[np.bool_]:
+        """(N,) bool: False for rows of images that could not be decoded."""
+        valid = np.ones(self.n_rows, dtype=np.bool_)
+        for bad in self.bad:
+            valid[bad.first_row : bad.last_row + 1] = False
+        return valid
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def shape(self, representation: str) -> tuple[int, ...]:
+        """Shape per row. Raises `UnknownNameError` for a representation that is not stored."""
+        known = self.spec.representations
+        if representation not in known:
+            raise UnknownNameError(
+                "representation",
+                representation,
+                known,
+                f"To have it in this store's place: {self.command} --features "
+                f"{','.join([*known, representation])} --replace",
+            )
+        return tuple(known[representation])
+
+    def read(
+        self, representation: str, rows: Sequence[int] | npt.NDArray[np.int64] | None = None
+    ) -> npt.NDArray[Any]:
+        """Read features by row number, in the order asked for; all of them by default.
+
+        Returns an array (n, *shape) of float16 or float32 (bf16 is widened). Rows of bad images
+        are zero; see `valid`.
+        """
+        self.shape(representation)
+        wanted = np.arange(self.n_rows) if rows is None else np.asarray(rows, dtype=np.int64)
+        self._check_rows(wanted)
+        out: npt.NDArray[Any] | None = None
+        starts = np.array([shard.start for shard in self.plan])
+        shard_of = np.searchsorted(starts, wanted, side="right") - 1
+        for index in np.unique(shard_of):
+            places = np.flatnonzero(shard_of == index)
+            block = self._read_shard(self.plan[index], representation, wanted[places])
+            if out is None:
+                out = np.empty((len(wanted), *block.shape[1:]), dtype=block.dtype)
+            out[places] = block
+        if out is None:
+            return np.empty((0, *self.shape(representation)), dtype=np.float32)
+        return out
+
+    def blocks(
+        self, representation: str, block_rows: int = 8192
+    ) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+        """Go through all rows in order: (number of the first row, array (n, *shape))."""
+        self.shape(representation)
+        for shard in self.plan:
+            with shards.open_shard(self.shard_path(shard)) as file:
+                for start in range(0, shard.n_rows, block_rows):
+                    data = file[representation][start : start + block_rows]
+                    yield shard.start + start, shards.from_disk(data, self._storage)
+
+    @property
+    def _storage(self) -> str:
+        return self.spec.precision["storage"]
+
+    def _check_rows(self, rows: npt.NDArray[np.int64]) -> None:
+        outside = rows[(rows < 0) | (rows >= self.n_rows)]
+        if len(outside):
+            raise OutOfRangeError(
+                f"row id {outside[0]} is outside this store: it has rows 0 to {self.n_rows - 1} "
+                f"({self.title})."
+            )
+
+    def _read_shard(
+        self, shard: ShardPlan, representation: str, rows: npt.NDArray[np.int64]
+    ) -> npt.NDArray[Any]:
+        local = rows - shard.start
+        with shards.open_shard(self.shard_path(shard)) as file:
+            data = file[representation]
+            # HDF5's own point selection is slow: many rows are read as one span and picked from
+            # memory, a few are read one by one.
+            if len(local) * 8 >= shard.n_rows:
+                first, last = int(local.min()), int(local.max())
+                picked = data[first : last + 1][local - first]
+            else:
+                picked = np.stack([data[int(i)] for i in local])
+        return shards.from_disk(picked, self._storage)
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def shard_key(self, shard: ShardPlan) -> str:
+        """Digest of all that determines a shard's bytes: equal keys, interchangeable shards."""
+        rows = self.rows.slice(shard.start, shard.n_rows).select(PIXEL_COLUMNS)
+        return digest([self.spec.recipe, digest_rows(rows), shard.start])
+
+    @contextlib.contextmanager
+    def claim(self, shard: ShardPlan) -> Iterator[ShardWriter | None]:
+        """Take a shard to write, or get None where it is done or in another process's hands.
+
+        The shard gets its final name when the block ends without an error.
+        """
+        lock_path = self.path / LOCKS / f"{shard.name}.lock"
+        with storage_errors(lock_path):
+            lock_path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(lock_path)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                yield None
+                return
+        try:
+            if self.shard_path(shard).exists():
+                yield None
+                return
+            self._remove_partials(shard.name)
+            shapes = self.spec.representations
+            with shards.writing(
+                self.path, shard, shapes, self._storage, self.shard_key(shard)
+            ) as writer:
+                yield writer
+        finally:
+            lock.release()
+
+    def adopt(self, donor: Store) -> int:
+        """Take over finished shards of another store that hold the same bytes; how many."""
+        by_key: dict[str, Path] = {}
+        for shard in donor.plan:
+            path = donor.shard_path(shard)
+            with contextlib.suppress(OSError):
+                by_key[shards.read_info(path).key] = path
+        adopted = 0
+        for shard in self.missing():
+            found = by_key.get(self.shard_key(shard))
+            if found is not None:
+                _link_or_copy(found, self.shard_path(shard))
+                adopted += 1
+        return adopted
+
+    def finish(self) -> None:
+        """Write the manifest, once every shard is there, and clear what only work needed."""
+        infos = [(shard, shards.read_info(self.shard_path(shard))) for shard in self.plan]
+        write_json(
+            self.path / MANIFEST,
+            {
+                "format": STORE_FORMAT,
+                "fingerprint": self.fingerprint,
+                "n_rows": self.n_rows,
+                "bad": [asdict(bad) for _, info in infos for bad in info.bad],
+                "shards": [
+                    {"file": shard.name, "rows": info.n_rows, "checksums": info.checksums}
+                    for shard, info in infos
+                ],
+            },
+        )
+        self.__dict__.pop("manifest", None)
+        self._remove_partials("")
+        shutil.rmtree(self.path / LOCKS, ignore_errors=True)
+
+    def log_run(self, entry: dict[str, Any]) -> None:
+        """Append one line to runs.jsonl."""
+        line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
+        with storage_errors(self.path / RUNS):
+            handle = os.open(self.path / RUNS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                os.write(handle, line)
+            finally:
+                os.close(handle)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The lines of runs.jsonl, oldest first."""
+        if not (self.path / RUNS).exists():
+            return []
+        return [json.loads(line) for line in (self.path / RUNS).read_text().splitlines()]
+
+    def _remove_partials(self, prefix: str) -> None:
+        for partial in self.path.glob(f"{prefix}*.partial"):
+            partial.unlink(missing_ok=True)
+
+
+def _read_spec(path: Path) -> dict[str, Any]:
+    try:
+        fields: dict[str, Any] = json.loads((path / SPEC).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingError(f"no feature store at {path} (it has no {SPEC}).") from None
+    except ValueError as error:
+        raise FingerprintError(
+            f"{path / SPEC} is not readable JSON ({error}). Delete the store and extract again."
+        ) from None
+    if fields.get("format") != STORE_FORMAT:
+        raise FingerprintError(
+            f"{path / SPEC}: store format {fields.get('format')}, this version reads {STORE_FORMAT}."
+        )
+    return fields
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return
+    except OSError:
+        with replacing(target) as partial:
+            shutil.copyfile(source, partial)

@@ -1,0 +1,92 @@
+"""What every encoder is: a frozen network, its transform, and where its weights came from.
+
+Shapes: B regions in a batch, L patch tokens, D width, P projected width, H and W input pixels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pa.data.images import Transform
+
+
+@dataclass(frozen=True)
+class Features:
+    """What an encoder computed for B regions. What was not asked for, or is not there, is None.
+
+    cls (B, D) and patch (B, L, D) are taken after the final norm; pooled (B, D) is the mean of
+    `patch`; projected (B, P) is the output of the pretraining projector, bottleneck (B, Z) the
+    unit vector in front of its prototypes; layers (B, K, L, D) are raw outputs of K chosen blocks.
+    """
+
+    cls: Tensor | None = None
+    pooled: Tensor | None = None
+    patch: Tensor | None = None
+    projected: Tensor | None = None
+    bottleneck: Tensor | None = None
+    layers: Tensor | None = None
+
+    def __getitem__(self, representation: str) -> Tensor:
+        value = getattr(self, representation, None)
+        if not isinstance(value, Tensor):
+            raise KeyError(representation)
+        return value
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """Provenance of an encoder: everything about it that determines its features."""
+
+    name: str
+    weights_sha256: str
+    architecture: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "weights_sha256": self.weights_sha256,
+            "architecture": self.architecture,
+            "options": self.options,
+        }
+
+
+class Encoder(ABC):
+    """A frozen network in eval mode."""
+
+    def __init__(self, spec: EncoderSpec, transform: Transform) -> None:
+        self.spec = spec
+        self.transform = transform
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    @abstractmethod
+    def module(self) -> torch.nn.Module:
+        """The network, so that it can be moved and cast."""
+
+    @property
+    @abstractmethod
+    def representations(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape per region of everything this encoder can give at its native size."""
+
+    @abstractmethod
+    def encode(self, pixels: Tensor, want: Collection[str] | None = None) -> Features:
+        """Encode normalised pixels (B, 3, H, W), float32.
+
+        `want` names the representations to compute; None computes all there are.
+        """
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Turn uint8 pixels (B, S, S, 3) into normalised float32 (B, 3, S, S) on their device."""
+        mean = torch.tensor(self.transform.mean, device=pixels.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.transform.std, device=pixels.device).view(1, 3, 1, 1)
+        return (pixels.permute(0, 3, 1, 2).float().div_(255) - mean) / std
