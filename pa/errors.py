@@ -54,7 +54,9 @@ class UnknownNameError(UsageError, LookupError):
         if near:
             text += f" Did you mean {' or '.join(near)}?"
         if known:
-            shown = ", ".join(known[:20]) + (f", … ({len(known)} in all)" if len(known) > 20 else "")
+            shown = ", ".join(known[:20]) + (
+                f", … ({len(known)} in all)" if len(known) > 20 else ""
+            )
             text += f" Known: {shown}."
         super().__init__(f"{text} {hint}".rstrip())
 

@@ -50,7 +50,8 @@ class Crops:
             data = file.read_bytes()
         except FileNotFoundError:
             raise MissingError(
-                f"the image {file} is not there. The store {self.store.title} was made from images "
-                f"under {self.store.source['root']}; if they moved, set their place with --root DIR."
+                f"the image {file} is not there. The store {self.store.title} was made from "
+                f"images under {self.store.source['root']}; if they moved, set their place with "
+                f"--root DIR."
             ) from None
         return self.view.canvas(im.decode(data, file), self.transform)

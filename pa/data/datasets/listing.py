@@ -1,0 +1,58 @@
+"""Listing the image files of a folder tree, the same on every machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from pa.data.images import IMAGE_SUFFIXES
+from pa.errors import UsageError
+
+SCHEMA = {"path": pl.String(), "file_bytes": pl.Int64()}
+
+
+def list_images(root: Path, below: str = "") -> pl.DataFrame:
+    """All image files under `root/below`: path relative to root (POSIX), size in bytes.
+
+    Files are taken by suffix, whatever they hold: what cannot be decoded is found, counted and
+    reported by the extraction, not here. Hidden files and folders are left out.
+    """
+    found = list(_walk(root / below, f"{below}/" if below else ""))
+    for path, _ in found:
+        if not path.isprintable() or _has_surrogates(path):
+            raise UsageError(
+                f"the file name {path!r} under {root} holds control characters or is not UTF-8. "
+                f"Rename it: row tables and reports cannot name it."
+            )
+    return pl.DataFrame(found, schema=SCHEMA, orient="row").sort("path")
+
+
+def subfolders(root: Path) -> list[str]:
+    """The names of the visible folders in `root`, sorted."""
+    with os.scandir(root) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+            elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+                yield f"{prefix}{entry.name}", _size(entry)
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except OSError:  # a dangling link: listed, and reported as unreadable by the extraction
+        return -1
+
+
+def _has_surrogates(text: str) -> bool:
+    return any("\ud800" <= letter <= "\udfff" for letter in text)

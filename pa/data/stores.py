@@ -1,0 +1,100 @@
+"""Finding stores in a workspace: by what they hold, with the choices where several fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pa.data.store import SPEC, Store
+from pa.errors import AmbiguousError, MissingError
+
+
+@dataclass(frozen=True)
+class StoreQuery:
+    """What a store should hold; None = any. `fingerprint` may be a beginning of it."""
+
+    dataset: str | None = None
+    split: str | None = None
+    view: str | None = None
+    encoder: str | None = None
+    fingerprint: str | None = None
+
+    def matches(self, store: Store) -> bool:
+        return (
+            self.dataset in (None, store.spec.dataset)
+            and self.split in (None, store.spec.split)
+            and self.view in (None, store.view)
+            and self.encoder in (None, store.encoder)
+            and store.fingerprint.startswith(self.fingerprint or "")
+        )
+
+    def __str__(self) -> str:
+        return " ".join(f"--{name} {value}" for name, value in self._given().items())
+
+    def _given(self) -> dict[str, str]:
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        if "fingerprint" in given:
+            given["store"] = given.pop("fingerprint")
+        return given
+
+
+def slot(features: Path, dataset: str, split: str, view: str, encoder: str) -> Path:
+    """The directory that holds the stores of one (dataset, split, view, encoder)."""
+    return features / dataset / split / view / encoder.replace("/", "--")
+
+
+def find(features: Path, query: StoreQuery | None = None) -> Iterator[Store]:
+    """All stores of a workspace, complete or not, that fit the query; sorted by path."""
+    query = query or StoreQuery()
+    for spec in sorted(features.glob(f"*/*/*/*/*/{SPEC}")):
+        store = Store.open(spec.parent, incomplete=True)
+        if query.matches(store):
+            yield store
+
+
+def choose(features: Path, query: StoreQuery) -> Store:
+    """The one store that fits.
+
+    Where stores differ only by `--limit`, the one of the most images is meant. Raises
+    `MissingError` with the command that makes a store where none fits, `AmbiguousError` with the
+    choices where several do.
+    """
+    fitting = _largest_of_each(list(find(features, query)))
+    if not fitting:
+        raise MissingError(_nothing_fits(features, query))
+    if len(fitting) > 1:
+        lines = "\n".join(f"  {_flags(store)}    # {store.n_rows} rows" for store in fitting)
+        raise AmbiguousError(
+            f"{len(fitting)} stores fit. Choose one by adding flags, or set dataset, split, view "
+            f"and encoder in pa.toml:\n{lines}"
+        )
+    return Store.open(fitting[0].path)
+
+
+def _largest_of_each(stores: list[Store]) -> list[Store]:
+    largest: dict[str, Store] = {}
+    for store in sorted(stores, key=lambda s: (s.is_complete, s.n_rows)):
+        largest[store.path.parent.as_posix() + store.spec.recipe] = store
+    return sorted(largest.values(), key=lambda s: s.path)
+
+
+def _flags(store: Store) -> str:
+    spec = store.spec
+    return (
+        f"--dataset {spec.dataset} --split {spec.split} --view {store.view} "
+        f"--encoder {store.encoder} --store {spec.short[:8]}"
+    )
+
+
+def _nothing_fits(features: Path, query: StoreQuery) -> str:
+    command = f"pa extract --encoder {query.encoder or 'NAME'}"
+    for name in ("dataset", "split", "view"):
+        if (value := getattr(query, name)) is not None:
+            command += f" --{name} {value}"
+    wanted = f" for {query}" if str(query) else ""
+    text = f"there is no store{wanted} in {features}. Make it with:\n  {command}"
+    there = list(find(features))
+    if there:
+        text += "\nThere are:\n" + "\n".join(f"  {_flags(store)}" for store in there[:12])
+    return text

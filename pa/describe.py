@@ -1,0 +1,160 @@
+"""Results as text for the terminal. Each function takes what a command returned."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pa.console import duration, size, table
+
+if TYPE_CHECKING:
+    from pa.commands import StoreStatus
+    from pa.data.store import Store
+    from pa.data.verify import Problem
+    from pa.extract.run import RunResult
+    from pa.index.search import SearchResult
+    from pa.probe.linear import LinearResult
+
+BAD_SHOWN = 10
+
+
+def run(result: RunResult) -> str:
+    """What an extraction made, where the time went, and which images were bad."""
+    lines = []
+    for report in result.reports:
+        store = report.store
+        shapes = store.spec.representations.items()
+        kept = ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in shapes)
+        lines.append(f"{store.title}")
+        lines.append(f"  {store.n_rows} rows of {store.spec.rows['n_images']} images: {kept}")
+        lines.append(f"  {_done(report.rows_encoded, report.shards_adopted)}; {store.path}")
+    if any(report.rows_encoded for report in result.reports):
+        lines.append(f"  {_time(result)}")
+    if result.bad:
+        lines.append(f"  {len(result.bad)} images could not be read; their rows are not used:")
+        lines += [f"    {bad.path}: {bad.reason}" for bad in result.bad[:BAD_SHOWN]]
+        if len(result.bad) > BAD_SHOWN:
+            lines.append(f"    … and {len(result.bad) - BAD_SHOWN} more, in manifest.json")
+    return "\n".join(lines)
+
+
+def _done(encoded: int, adopted: int) -> str:
+    if not encoded and not adopted:
+        return "nothing to do: it was complete"
+    taken = f", {adopted} shards taken over from another store" if adopted else ""
+    return f"{encoded} rows encoded now{taken}"
+
+
+def _time(result: RunResult) -> str:
+    stages = result.stages
+    split = ", ".join(f"{name} {duration(value)}" for name, value in stages.seconds.items())
+    rows = max(report.rows_encoded for report in result.reports)
+    return (
+        f"{duration(stages.wall)}, {rows / max(stages.wall, 1e-9):.1f} rows/s; work: {split}; "
+        f"limited by {stages.limit}"
+    )
+
+
+def search(result: SearchResult) -> str:
+    """The query and its neighbours as a table."""
+    query = result.query
+    what = f"row {query.row}" if query.row is not None else "own image"
+    label = f" {query.label}" if query.label else ""
+    head = (
+        f"{result.encoder} · {result.representation} · cosine, {result.quality} · {result.store}\n"
+        f"query: {what}, {query.path} {_box(query.box)}{label}"
+    )
+    rows = [
+        [str(n.rank), str(n.row), f"{n.cosine:.4f}", n.path, _box(n.box), n.label or ""]
+        for n in result.neighbours
+    ]
+    return f"{head}\n" + table(["rank", "id", "cosine", "image", "box", "label"], rows, "rrr")
+
+
+def _box(box: Sequence[float] | None) -> str:
+    return ",".join(f"{value:g}" for value in box) if box else ""
+
+
+def index(info: Mapping[str, Any]) -> str:
+    """What an index was built from, and how good it is."""
+    recall = info["recall_at_24"]
+    quality = (
+        recall
+        if isinstance(recall, str)
+        else f"recall@{recall['k']} {recall['value']:.3f} on {recall['queries']} queries"
+    )
+    n_bytes = sum(file["bytes"] for file in info["files"].values())
+    left_out = info["n_bad"] + info["n_zero"]
+    return (
+        f"{info['store']} · {info['representation']} · {info['factory']} ({quality})\n"
+        f"  {info['n']} vectors of width {info['dimension']}, {size(n_bytes)}"
+        + (f"; {left_out} rows left out (bad images or zero vectors)" if left_out else "")
+        + f"; {info['path']}"
+    )
+
+
+def probe(result: LinearResult) -> str:
+    """The score of a probe with what is needed to judge it."""
+    record = result.result
+    train, test = record.stores["train"], record.stores["test"]
+    counts = record.counts
+    changed = record.protocol["changed"]
+    recipe = record.protocol["protocol"] + (
+        " changed: " + ", ".join(f"{k}={v}" for k, v in changed.items()) if changed else ""
+    )
+    lines = [
+        f"linear probe · {record.representation} · {train['title']}",
+        f"  rows: {result.split.rule}; train {counts['train_rows']} rows of "
+        f"{counts['train_images']} images, test {counts['test_rows']} of {counts['test_images']}, "
+        f"{len(result.split.classes)} classes",
+        f"  accuracy {result.score}",
+        f"  train accuracy {100 * result.run.train_accuracy:.2f} %; last epoch; protocol {recipe}",
+        f"  {result.result_path}",
+    ]
+    if test["title"] != train["title"]:
+        lines.insert(1, f"  test: {test['title']}")
+    return "\n".join(lines)
+
+
+def status(workspace: Path, found: Sequence[StoreStatus]) -> str:
+    """Every store of the workspace as a table."""
+    if not found:
+        return f"no store in {workspace} yet. Make one with: pa extract --encoder NAME …"
+    rows = []
+    for entry in found:
+        store = entry.store
+        state = "complete" if store.is_complete else f"{entry.shards_done}/{entry.shards} shards"
+        if entry.shards_in_work and not store.is_complete:
+            state += f", {entry.shards_in_work} in work"
+        bad = str(len(store.bad)) if store.is_complete else "?"
+        rows.append(
+            [
+                f"{store.spec.dataset}/{store.spec.split}/{store.view}",
+                store.encoder,
+                store.spec.short[:8],
+                f"{entry.rows_done}/{store.n_rows}",
+                state,
+                bad,
+                size(entry.bytes),
+            ]
+        )
+    heads = ["store", "encoder", "made by", "rows", "state", "bad images", "size"]
+    return table(heads, rows, "   r rr")
+
+
+def checks(checked: Sequence[tuple[Store, Sequence[Problem]]]) -> str:
+    """What `pa verify` found."""
+    if not checked:
+        return "no store to verify."
+    lines = []
+    for store, problems in checked:
+        state = "complete" if store.is_complete else "not complete"
+        verdict = "good" if not problems else f"{len(problems)} problems"
+        lines.append(f"{store.title}: {verdict} ({state}, {store.n_rows} rows)")
+        missing = Counter(problem.what for problem in problems)["missing"]
+        lines += [f"  {problem}" for problem in problems if problem.what != "missing"]
+        if missing:
+            lines.append(f"  {missing} shards are missing; make them with: {store.command}")
+    return "\n".join(lines)

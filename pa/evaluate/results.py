@@ -1,0 +1,135 @@
+"""Result files: one JSON per run, which says what was measured, on what, and how.
+
+`results/<task>/<name>.json`. The name ends in a digest of everything that determines the content
+(protocol, stores, representation, selection), so the same run replaces its own file and no other.
+Versions, times and scores are recorded and not part of the digest.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pa
+from pa.data.files import write_json
+from pa.data.spec import digest
+from pa.data.store import Store
+from pa.errors import MismatchError, MissingError
+
+RESULT_FORMAT = 1
+DIGEST_SHOWN = 12
+VERSIONED = ("torch", "numpy")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run's result.
+
+    What determines it: `task`, `protocol` (every field of the recipe), `stores` (role, for
+    instance "train", → `describe_store`), `representation`, `selection` (which rows). What came
+    out: `counts`, `scores` (name → fields), `details` and `seconds` (stage → time).
+    """
+
+    task: str
+    protocol: dict[str, Any]
+    stores: dict[str, dict[str, Any]]
+    representation: str
+    selection: dict[str, Any]
+    counts: dict[str, int]
+    scores: dict[str, dict[str, Any]]
+    seconds: dict[str, float]
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of what determines the result."""
+        fingerprints = {role: store["fingerprint"] for role, store in self.stores.items()}
+        return digest(
+            [
+                RESULT_FORMAT,
+                self.task,
+                self.protocol,
+                fingerprints,
+                self.representation,
+                self.selection,
+            ]
+        )
+
+    @property
+    def name(self) -> str:
+        """File name without suffix: the first store's words, the representation, the digest."""
+        store = next(iter(self.stores.values()))
+        words = [store["dataset"], store["view"], store["encoder"], self.representation]
+        readable = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(words))
+        return f"{readable}-{self.digest[:DIGEST_SHOWN]}"
+
+    def path(self, results: Path) -> Path:
+        """Where the result lies below the directory of results."""
+        return results / self.task / f"{self.name}.json"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": RESULT_FORMAT,
+            "task": self.task,
+            "digest": self.digest,
+            "scores": self.scores,
+            "representation": self.representation,
+            "stores": self.stores,
+            "selection": self.selection,
+            "protocol": self.protocol,
+            "counts": self.counts,
+            "seconds": {stage: round(time, 3) for stage, time in self.seconds.items()},
+            "versions": versions(),
+            "details": self.details,
+        }
+
+
+def describe_store(store: Store) -> dict[str, Any]:
+    """What a result keeps of a store: enough to find it, and to read the result without it."""
+    return {
+        "title": store.title,
+        "fingerprint": store.fingerprint,
+        "dataset": store.spec.dataset,
+        "split": store.spec.split,
+        "view": store.view,
+        "encoder": store.encoder,
+        "limit": store.spec.limit,
+    }
+
+
+def write_result(results: Path, result: Result) -> Path:
+    """Write a result below `results`, whole or not at all; returns the file. `StorageError`."""
+    path = result.path(results)
+    write_json(path, result.to_json())
+    return path
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Read a result file. Raises `MissingError`, or `MismatchError` for what is not one."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingError(f"no result at {path}.") from None
+    except ValueError as error:
+        raise MismatchError(f"{path} is not readable JSON ({error}).") from None
+    found = fields.get("format") if isinstance(fields, dict) else None
+    if not isinstance(fields, dict) or found != RESULT_FORMAT:
+        raise MismatchError(
+            f"{path}: result format {found}, this version reads {RESULT_FORMAT}. "
+            f"Run the same command again."
+        )
+    return fields
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes scores. Read from the installed metadata: imports no torch."""
+    return {
+        "pa": pa.__version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in VERSIONED},
+    }

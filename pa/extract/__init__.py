@@ -1,0 +1,1 @@
+"""Encoders, and the run that puts their features into stores."""

@@ -1,0 +1,124 @@
+"""The frozen encoders: seven families by name, and `timm/<model>`.
+
+encoder = load_encoder("mocov3", "vit-b-300ep.pth.tar")
+features = encoder.encode(pixels, want={"cls", "pooled", "projected"})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pa.errors import CheckpointError, MissingError, UsageError
+from pa.extract.encoders import beit, cae, deit, dino, ibot, mae, mocov3, timm_models
+from pa.extract.encoders import checkpoint as checkpoints
+from pa.extract.encoders.base import Encoder, EncoderSpec, Features
+from pa.extract.encoders.card import CheckpointSource, EncoderCard
+from pa.extract.encoders.family import Family, Request
+from pa.extract.encoders.frozen import DTYPES, FrozenEncoder
+from pa.extract.encoders.report import LoadReport
+from pa.registry import Registry
+
+__all__ = [
+    "DTYPES",
+    "ENCODERS",
+    "CheckpointSource",
+    "Encoder",
+    "EncoderCard",
+    "EncoderSpec",
+    "Features",
+    "LoadReport",
+    "load_encoder",
+    "load_report",
+]
+
+ENCODERS: Registry[Family] = Registry(
+    "encoder",
+    {module.CARD.name: module.FAMILY for module in (deit, mocov3, dino, beit, mae, cae, ibot)},
+    hint=f"Or any timm network: {timm_models.PREFIX}<model>.",
+)
+
+
+def load_encoder(
+    name: str,
+    checkpoint: Path | str | None = None,
+    *,
+    num_heads: int | None = None,
+    branch: str | None = None,
+    layers: Sequence[int] | None = None,
+    device: str | torch.device = "cpu",
+    compute: str = "fp32",
+    **options: Any,
+) -> Encoder:
+    """Load an encoder strictly: every tensor of the file is used, ignored by a rule, or an error.
+
+    `name` is a key of `ENCODERS` or `timm/<model>`; without a `checkpoint`, only the latter has
+    weights to fetch. `num_heads` is width/64 unless given. `branch` chooses a network inside the
+    file (DINO, iBOT: teacher, student; MoCo v3: base, momentum). `layers` are the 0-based blocks
+    whose raw outputs are wanted. `compute` is fp32, bf16 or fp16. `options` are the protocol
+    switches of the encoder's card. All of them are recorded in `encoder.spec`.
+
+    Raises `UnknownNameError`, `UsageError`, `MissingError` (no file; no weights offline) and
+    `CheckpointError` (anything in the file that does not fit, and what the file seems to be).
+    """
+    if compute not in DTYPES:
+        raise UsageError(f"unknown compute format {compute!r}. Known: {', '.join(DTYPES)}.")
+    request = Request(num_heads, branch, tuple(layers or ()), options)
+    report, encoder = _load(name, checkpoint, request)
+    if encoder is None:
+        raise CheckpointError(report.describe())
+    recorded = {**encoder.spec.options, "compute": compute}
+    encoder.spec = replace(encoder.spec, options=recorded)
+    return encoder.to(device, compute)
+
+
+def load_report(
+    name: str,
+    checkpoint: Path | str | None = None,
+    *,
+    num_heads: int | None = None,
+    branch: str | None = None,
+    layers: Sequence[int] | None = None,
+    **options: Any,
+) -> LoadReport:
+    """Load as `load_encoder` does, and report key by key instead of raising on a bad file.
+
+    Raises `MissingError` and `UsageError` as `load_encoder` does: there is nothing to report.
+    """
+    request = Request(num_heads, branch, tuple(layers or ()), options)
+    try:
+        report, encoder = _load(name, checkpoint, request)
+    except CheckpointError as error:  # the file cannot be read at all
+        return LoadReport(name, str(checkpoint), problem=str(error))
+    return report if encoder is None else replace(report, norms=_norms(encoder))
+
+
+def _load(
+    name: str, checkpoint: Path | str | None, request: Request
+) -> tuple[LoadReport, FrozenEncoder | None]:
+    if name.startswith(timm_models.PREFIX):
+        if request.num_heads or request.branch or request.options:
+            raise UsageError(f"{name} takes neither num_heads nor branch nor options.")
+        file = None if checkpoint is None else checkpoints.read(checkpoint)
+        return timm_models.load(name, file, request.layers)
+    family = ENCODERS[name]
+    request = family.complete(request)
+    fetch = f"{family.card.title} is published as {family.card.where()}."
+    if checkpoint is None:
+        raise MissingError(
+            f"{name} needs a checkpoint file. {fetch} Pass the file with --checkpoint FILE."
+        )
+    return family.load(checkpoints.read(checkpoint, fetch), request)
+
+
+def _norms(encoder: FrozenEncoder) -> dict[str, float]:
+    """Mean L2 norm per vector of each representation, on a fixed image of waves."""
+    size = encoder.transform.size
+    steps = torch.arange(size, dtype=torch.float64) / size
+    waves = [torch.sin(k * steps)[:, None] * torch.cos((k + 2) * steps)[None] for k in (7, 11, 17)]
+    features = encoder.encode(torch.stack(waves).float()[None])  # (1, 3, S, S)
+    return {name: float(features[name].norm(dim=-1).mean()) for name in encoder.representations}

@@ -1,0 +1,138 @@
+"""Read a checkpoint file without running what is in it.
+
+Official files are torch pickles or safetensors. Pickles are read with `weights_only=True`; the one
+class that official training checkpoints hold besides tensors is `argparse.Namespace`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pa.errors import CheckpointError, MissingError
+
+ZIP_MAGIC = b"PK\x03\x04"  # torch.save since 1.6
+PICKLE_MAGIC = b"\x80"  # torch.save before 1.6
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """A checkpoint in memory: `content` is what was saved, usually a dict of containers."""
+
+    path: Path
+    sha256: str
+    content: Mapping[str, Any]
+
+
+def read(path: Path | str, hint: str = "") -> CheckpointFile:
+    """Read a .pth, .pt, .tar or .safetensors file.
+
+    Raises `MissingError` where there is none (`hint` says what to get from where), and
+    `CheckpointError` where it is truncated, no checkpoint, or holds more than tensors.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise MissingError(f"checkpoint {path} {what}. {hint}".rstrip())
+    head = _head(path)
+    if head[8:9] == b"{":  # eight bytes of length, then JSON
+        content: Any = _read_safetensors(path)
+    elif head.startswith((ZIP_MAGIC, PICKLE_MAGIC)):
+        content = _read_pickle(path, mmap=head.startswith(ZIP_MAGIC))
+    else:
+        raise CheckpointError(
+            f"{path} is not a checkpoint: expected a torch or safetensors file, found "
+            f"{_describe(head)}. {hint}".rstrip()
+        )
+    if not isinstance(content, Mapping) or not content:
+        raise CheckpointError(
+            f"{path} holds {type(content).__name__!r} where a non-empty dict of tensors was "
+            "expected. Save the state_dict of the network and pass that file."
+        )
+    return CheckpointFile(path, file_sha256(path), content)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def state_sha256(state: Mapping[str, Tensor]) -> str:
+    """Hash names, dtypes, shapes and bytes of tensors: the identity of weights without a file."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def tensors_in(container: object) -> dict[str, Tensor]:
+    """Return the named tensors of a container, or nothing where it is none."""
+    if not isinstance(container, Mapping):
+        return {}
+    return {k: v for k, v in container.items() if isinstance(k, str) and isinstance(v, Tensor)}
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
+
+
+def _describe(head: bytes) -> str:
+    if not head:
+        return "an empty file (0 bytes)"
+    if head.lstrip()[:1] == b"<":
+        return "HTML (a download page or an error page saved under this name?)"
+    if head.isascii():
+        return f"text that begins with {head[:24].decode('ascii')!r}"
+    return f"the bytes {head[:8].hex(' ')}"
+
+
+def _read_safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise _damaged(path, error) from None
+
+
+def _read_pickle(path: Path, mmap: bool) -> Any:
+    # mmap leaves optimizer states and other branches on disk: only what is used is read.
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        if "GLOBAL" not in str(error) and "class" not in str(error):
+            raise _damaged(path, error) from None
+        raise CheckpointError(
+            f"{path} holds Python objects besides tensors, and reading them could run code: "
+            f"{_first_line(error)} Expected a state_dict of tensors (argparse.Namespace is "
+            "allowed). If you trust the file, load it yourself and save the state_dict alone."
+        ) from None
+    except Exception as error:  # noqa: BLE001 - a damaged pickle raises whatever it decodes to
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path} cannot be read: it is truncated or damaged ({path.stat().st_size:,} bytes; "
+        f"{type(error).__name__}: {_first_line(error)}). Download it again and compare its size."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    """The sentence that names the culprit; torch wraps it in advice and terminal colours."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = [line for line in lines if line.startswith(("WeightsUnpickler error", "Unsupported"))]
+    return (named or lines or ["no message"])[0][:240]

@@ -1,0 +1,66 @@
+"""DeiT: a ViT trained with labels (deit/models.py, commit 7e160fe)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from pa.data.images import Transform
+from pa.errors import CheckpointError
+from pa.extract.encoders.card import CheckpointSource, EncoderCard
+from pa.extract.encoders.checkpoint import CheckpointFile
+from pa.extract.encoders.family import ENCODER_KEYS, Family, Request, Selection, flat_or
+from pa.extract.encoders.positions import AbsolutePositions, bicubic_to_size, sincos_order
+from pa.extract.encoders.report import Rule
+from pa.extract.encoders.vit import VitTrunk, plain_vit, read_shape
+
+CARD = EncoderCard(
+    name="deit",
+    title="DeiT-B/16",
+    method="supervised",
+    paper="Touvron et al., Training data-efficient image transformers, ICML 2021",
+    sources=(
+        CheckpointSource(
+            "deit_base_patch16_224-b5f2ef4d.pth",
+            "https://dl.fbaipublicfiles.com/deit/deit_base_patch16_224-b5f2ef4d.pth",
+            sha256_prefix="b5f2ef4d",
+        ),
+    ),
+    transform=Transform(),
+    projector="none: trained with labels",
+    licence="Apache-2.0",
+    notes=(
+        "The released part-retrieval code of the paper has no DeiT: its `vit` is timm's ViT "
+        "trained on ImageNet-21k, here `timm/vit_base_patch16_224.augreg_in21k_ft_in1k`. The "
+        "distilled DeiT has 198 positions and is another network."
+    ),
+)
+
+RULES = (
+    Rule(r"head\..*", reason="the classifier"),
+    Rule(ENCODER_KEYS, "encoder"),
+)
+
+
+def select(file: CheckpointFile, branch: str | None) -> Selection:
+    container, tensors = flat_or(file, "model")
+    if "dist_token" in tensors:
+        raise CheckpointError(f"pos_embed has {tensors['pos_embed'].shape[1]} positions, not 197")
+    if "head.weight" not in tensors:
+        raise CheckpointError("no 'head.weight': a network trained with labels has a classifier")
+    if sincos_order(tensors.get("pos_embed")):
+        raise CheckpointError(
+            "its positions are a fixed sin-cos table, where DeiT learns them: it is a probe or a "
+            "fine-tuned network of MAE, MoCo v3 or CAE"
+        )
+    return Selection(container, tensors, RULES)
+
+
+def build(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
+    shape = read_shape(tensors, request.num_heads)
+    positions = AbsolutePositions(bicubic_to_size)
+    return VitTrunk(CARD.name, plain_vit(shape), shape, positions, request.layers)
+
+
+FAMILY = Family(CARD, select, build)

@@ -1,0 +1,228 @@
+"""One way to load all seven encoders; a family says only what is particular to it.
+
+File -> `select` a container and its key rules -> sort keys -> `build` trunk and projector from
+shapes -> compare and fill strictly -> report, and an encoder where everything fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from pa.data.images import Transform
+from pa.errors import CheckpointError, PaError, UsageError
+from pa.extract.encoders.base import EncoderSpec
+from pa.extract.encoders.card import EncoderCard
+from pa.extract.encoders.checkpoint import CheckpointFile, tensors_in
+from pa.extract.encoders.frozen import FrozenEncoder, Projector
+from pa.extract.encoders.positions import sincos_order
+from pa.extract.encoders.recognise import recognise
+from pa.extract.encoders.report import Comparison, LoadReport, Rule, fill, sort_keys
+from pa.extract.encoders.vit import PATCH_WEIGHT, VitTrunk
+
+Tensors = Mapping[str, Tensor]
+
+# The keys of a ViT, as a group to be appended to a prefix.
+ENCODER_KEYS = r"((?:cls_token|pos_embed|patch_embed|rel_pos_bias|blocks|norm)\b.*)"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller asks for besides the file; `branch` and `options` are complete."""
+
+    num_heads: int | None = None
+    branch: str | None = None
+    layers: tuple[int, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The container that holds the wanted branch, its tensors, and where their keys go."""
+
+    container: str
+    tensors: Tensors
+    rules: Sequence[Rule]
+
+
+@dataclass(frozen=True)
+class Family:
+    """An encoder as its authors publish it.
+
+    `select` raises `CheckpointError` where the file holds something else. `build` makes the trunk
+    from the tensors' shapes, `project` the projector (None for a method without one). `settle`
+    decides options that depend on the file, and `transform` gives the transform they imply.
+    """
+
+    card: EncoderCard
+    select: Callable[[CheckpointFile, str | None], Selection]
+    build: Callable[[Tensors, Request], VitTrunk]
+    project: Callable[[Tensors], Projector] | None = None
+    settle: Callable[[CheckpointFile, Tensors, Request], Request] | None = None
+    transform: Callable[[Request], Transform] | None = None
+
+    def complete(self, request: Request) -> Request:
+        """Fill in the default branch and options; raise `UsageError` on unknown ones."""
+        name, branches = self.card.name, self.card.branches
+        if request.branch is not None and request.branch not in branches:
+            known = f"Known: {', '.join(branches)}." if branches else "Its file holds one network."
+            raise UsageError(f"{name} has no branch {request.branch!r}. {known}")
+        defaults = dict(self.card.options)
+        for option in request.options:
+            if option not in defaults:
+                known = f"Known: {', '.join(defaults)}." if defaults else "It has none."
+                raise UsageError(f"{name} has no option {option!r}. {known}")
+        branch = request.branch or (branches[0] if branches else None)
+        return replace(request, branch=branch, options={**defaults, **request.options})
+
+    def load(
+        self, file: CheckpointFile, request: Request
+    ) -> tuple[LoadReport, FrozenEncoder | None]:
+        """Load a file; the encoder is None where the report is not ok."""
+        request = self.complete(request)
+        known = [s.file for s in self.card.sources if s.matches(file.sha256)]
+        report = LoadReport(
+            self.card.name,
+            str(file.path),
+            file.sha256,
+            known="".join(known),
+            looks_like=recognise(file.content),
+        )
+        try:
+            return self._load(file, request, report)
+        except CheckpointError as error:
+            problem = f"{file.path} given as {self.card.name}: {error}. {report.looks_like}"
+            return replace(report, problem=problem), None
+
+    def _load(
+        self, file: CheckpointFile, request: Request, report: LoadReport
+    ) -> tuple[LoadReport, FrozenEncoder | None]:
+        selection = self.select(file, request.branch)
+        found = sort_keys(selection.tensors, selection.rules)
+        if self.settle is not None:
+            request = self.settle(file, found["encoder"], request)
+        trunk = self.build(found["encoder"], request)
+        projector = None
+        if self.project is not None and found["projector"]:
+            projector = self.project(found["projector"])
+        comparison = Comparison(unexpected=list(found.unexpected))
+        fill(trunk.model, "encoder", found, comparison)
+        if projector is not None:
+            fill(projector, "projector", found, comparison)
+        report = replace(
+            report,
+            container=selection.container,
+            architecture=_architecture(trunk, projector),
+            ignored=found.ignored,
+            **comparison.lists(),
+        )
+        if not comparison.ok:
+            return report, None
+        return report, self._finish(file, request, report, trunk, projector)
+
+    def _finish(
+        self,
+        file: CheckpointFile,
+        request: Request,
+        report: LoadReport,
+        trunk: VitTrunk,
+        projector: Projector | None,
+    ) -> FrozenEncoder:
+        trunk.finish()
+        if projector is not None:
+            projector.finish()
+        spec = EncoderSpec(self.card.name, file.sha256, report.architecture, _options(request))
+        published = self.card.transform if self.transform is None else self.transform(request)
+        # At another native size, the published ratio of resize to crop.
+        resize = trunk.size * published.resize // published.size
+        transform = replace(published, size=trunk.size, resize=resize)
+        return FrozenEncoder(spec, transform, trunk, projector, self._absent(file, projector))
+
+    def _absent(self, file: CheckpointFile, projector: Projector | None) -> dict[str, PaError]:
+        if projector is not None:
+            return {} if projector.bottleneck_width else {"bottleneck": self._no_bottleneck()}
+        if self.project is None:
+            error: PaError = UsageError(
+                f"{self.card.name} has no projector ({self.card.projector}). "
+                "Ask for cls, pooled or patch."
+            )
+        else:
+            files = [source.file for source in self.card.sources if source.projector]
+            error = CheckpointError(
+                f"{file.path} holds the backbone of {self.card.name} without its projector, so "
+                f"there is no `projected`. The file that has it: {' or '.join(files)}."
+            )
+        return {"projected": error, "bottleneck": error}
+
+    def _no_bottleneck(self) -> PaError:
+        return UsageError(
+            f"the projector of {self.card.name} has no bottleneck: its output is `projected`."
+        )
+
+
+def _architecture(trunk: VitTrunk, projector: Projector | None) -> dict[str, Any]:
+    described = {"network": type(trunk.model).__name__, **trunk.shape.to_json()}
+    described["positions"] = trunk.positions.rule
+    if projector is not None:
+        described["projected"] = projector.out_width
+        described["bottleneck"] = projector.bottleneck_width
+    return described
+
+
+def _options(request: Request) -> dict[str, Any]:
+    options: dict[str, Any] = {"branch": request.branch} if request.branch else {}
+    options |= {"layers": list(request.layers)} if request.layers else {}
+    return options | dict(request.options)
+
+
+def flat_or(
+    file: CheckpointFile, *containers: str, expected: str = ""
+) -> tuple[str, dict[str, Tensor]]:
+    """Return the tensors of the first of these containers, or those that lie flat in the file.
+
+    Raises `CheckpointError` where there are neither.
+    """
+    for container in containers:
+        if tensors := tensors_in(file.content.get(container)):
+            return f"`{container}`", tensors
+    if tensors := tensors_in(file.content):
+        return "the file", tensors
+    named = expected + "".join(f"`{container}` or " for container in containers)
+    entries = ", ".join(f"`{entry}`" for entry in file.content)
+    raise CheckpointError(f"expected tensors under {named}no container; found {entries}")
+
+
+def select_distilled(
+    file: CheckpointFile, branch: str, backbone_container: str | None
+) -> Selection:
+    """Select teacher or student of a DINO or iBOT file, or the teacher's backbone alone.
+
+    A full file holds `teacher` (keys backbone.*, head.*) and `student` (the same under module.).
+    A backbone-only file holds plain ViT keys, flat or under `backbone_container`.
+    """
+    networks = {name: tensors_in(file.content.get(name)) for name in ("teacher", "student")}
+    if networks[branch]:
+        rules = (
+            Rule(r"(?:module\.)?head\.last_layer2\..*", reason="the prototypes of patches"),
+            Rule(r"(?:module\.)?head\.(.*)", "projector"),
+            Rule(r"(?:module\.)?backbone\.masked_embed", reason="the mask token, training only"),
+            Rule(r"(?:module\.)?backbone\." + ENCODER_KEYS, "encoder"),
+        )
+        return Selection(f"`{branch}`", networks[branch], rules)
+    if other := next((name for name, tensors in networks.items() if tensors), None):
+        raise CheckpointError(f"it has no `{branch}`, only the `{other}`: pass branch {other!r}")
+    containers = () if backbone_container is None else (backbone_container,)
+    container, tensors = flat_or(file, *containers, expected="`teacher` or ")
+    if PATCH_WEIGHT not in tensors:
+        raise CheckpointError(f"no tensor {PATCH_WEIGHT!r} in {container}")
+    if branch != "teacher":
+        raise CheckpointError("it has no student: a backbone-only file is the teacher's backbone")
+    if order := sincos_order(tensors.get("pos_embed")):
+        raise CheckpointError(
+            "its positions are a fixed sin-cos table, where this method learns them: it is "
+            + ("MAE's" if order == "column" else "MoCo v3's or CAE's")
+        )
+    return Selection(container, tensors, (Rule(ENCODER_KEYS, "encoder"),))

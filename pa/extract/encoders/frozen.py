@@ -1,0 +1,179 @@
+"""The encoder that all families share: a trunk that makes tokens, and perhaps a projector.
+
+Shapes: B regions, L patch tokens, D width, K chosen blocks, P projected and Z bottleneck width.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pa.data.images import Transform
+from pa.errors import PaError, UsageError
+from pa.extract.encoders.base import Encoder, EncoderSpec, Features
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Tokens(NamedTuple):
+    """cls (B, D) or None and patch (B, L, D) after the final norm; layers (B, K, L, D) raw."""
+
+    cls: Tensor | None
+    patch: Tensor
+    layers: Tensor | None
+
+
+class Trunk(nn.Module):
+    """A network without its head. `size` is the native side in pixels."""
+
+    size: int
+    width: int
+    n_patches: int
+    has_cls: bool
+    layers: tuple[int, ...]
+    channels_last: bool = False
+
+    @abstractmethod
+    def tokens(self, pixels: Tensor, with_layers: bool) -> Tokens:
+        """Encode pixels (B, 3, H, W) in the dtype and on the device of the weights."""
+
+    def finish(self) -> None:
+        """Called once, after the weights are loaded."""
+
+    def forward(self, pixels: Tensor, with_layers: bool = False) -> Tokens:
+        return self.tokens(pixels, with_layers)
+
+
+class Projector(nn.Module):
+    """A pretraining projector. `out_width` is P; `bottleneck_width` is Z, 0 without one."""
+
+    out_width: int
+    bottleneck_width: int
+
+    def finish(self) -> None:
+        """Called once, after the weights are loaded."""
+
+    @abstractmethod
+    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Project vectors (B, D) to (B, P), with the bottleneck (B, Z) where there is one."""
+
+
+class _Network(nn.Module):
+    def __init__(self, trunk: Trunk, projector: Projector | None) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.projector = projector
+
+
+class FrozenEncoder(Encoder):
+    """Trunk and projector in eval mode, without gradients.
+
+    The trunk computes in `compute`; the projector, which sees one vector per region, in float32.
+    `absent` maps a representation that is not there to the error that says why.
+    """
+
+    def __init__(
+        self,
+        spec: EncoderSpec,
+        transform: Transform,
+        trunk: Trunk,
+        projector: Projector | None = None,
+        absent: Mapping[str, PaError] | None = None,
+    ) -> None:
+        super().__init__(spec, transform)
+        self._network = _Network(trunk, projector).eval().requires_grad_(False)
+        self._absent = dict(absent or {})
+
+    def to(self, device: str | torch.device, compute: str) -> FrozenEncoder:
+        """Move the network and set the number format of the trunk: fp32, bf16 or fp16."""
+        if compute not in DTYPES:
+            raise UsageError(f"unknown compute format {compute!r}. Known: {', '.join(DTYPES)}.")
+        try:
+            self._network.to(device)
+        except (RuntimeError, AssertionError) as error:
+            line = str(error).splitlines()[0]
+            raise UsageError(f"cannot use device {str(device)!r}: {line}") from None
+        trunk = self._network.trunk
+        trunk.to(dtype=DTYPES[compute])
+        if trunk.channels_last:  # convolutions run twice as fast on a CPU, measured
+            trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self
+
+    @property
+    def module(self) -> nn.Module:
+        return self._network
+
+    @property
+    def representations(self) -> dict[str, tuple[int, ...]]:
+        trunk, projector = self._network.trunk, self._network.projector
+        shapes: dict[str, tuple[int, ...]] = {"cls": (trunk.width,)} if trunk.has_cls else {}
+        shapes |= {"pooled": (trunk.width,), "patch": (trunk.n_patches, trunk.width)}
+        if projector is not None:
+            shapes["projected"] = (projector.out_width,)
+            if projector.bottleneck_width:
+                shapes["bottleneck"] = (projector.bottleneck_width,)
+        if trunk.layers:
+            shapes["layers"] = (len(trunk.layers), trunk.n_patches, trunk.width)
+        return shapes
+
+    def require(self, want: Collection[str]) -> None:
+        for representation in want:
+            if representation in self._absent:
+                raise self._absent[representation]
+        super().require(want)
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor, want: Collection[str] | None = None) -> Features:
+        want = frozenset(self.representations if want is None else want)
+        self.require(want)
+        _check_pixels(pixels)
+        weight = next(self._network.trunk.parameters())
+        layout = torch.channels_last if self._network.trunk.channels_last else torch.preserve_format
+        pixels = pixels.to(device=weight.device, dtype=weight.dtype, memory_format=layout)
+        tokens = self._network.trunk(pixels, with_layers="layers" in want)
+        patch = tokens.patch.float()  # averaged in float32, whatever the trunk computes in
+        cls = None if tokens.cls is None else tokens.cls.float()
+        projected = bottleneck = None
+        if cls is not None and want & {"projected", "bottleneck"}:
+            projected, bottleneck = self.project(cls)
+        values = {
+            "cls": cls,
+            "pooled": patch.mean(dim=1) if "pooled" in want else None,
+            "patch": patch,
+            "projected": projected,
+            "bottleneck": bottleneck,
+            "layers": None if tokens.layers is None else tokens.layers.float(),
+        }
+        return Features(**{name: values[name] for name in want})
+
+    @torch.no_grad()
+    def project(self, vectors: Tensor) -> tuple[Tensor, Tensor | None]:
+        self.require(["projected"])
+        projector = self._network.projector
+        if projector is None:
+            return super().project(vectors)
+        weight = next(projector.parameters())
+        projected, bottleneck = projector(vectors.to(weight.device, weight.dtype))
+        return projected.float(), None if bottleneck is None else bottleneck.float()
+
+
+def _check_pixels(pixels: Tensor) -> None:
+    if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
+        raise UsageError(
+            "expected normalised pixels of shape (B, 3, H, W), floating point; found "
+            f"{tuple(pixels.shape)}, {str(pixels.dtype).removeprefix('torch.')}. "
+            "Encoder.normalise makes them from uint8 (B, S, S, 3)."
+        )
+
+
+def check_layers(name: str, layers: tuple[int, ...], depth: int) -> None:
+    """Raise where a block number is out of range, or the numbers do not ascend."""
+    found = ", ".join(map(str, layers))
+    if any(not 0 <= layer < depth for layer in layers):
+        raise UsageError(f"{name} has blocks 0 to {depth - 1}; found layers {found}.")
+    if list(layers) != sorted(set(layers)):
+        raise UsageError(f"layers must ascend without repeats; found {found}.")

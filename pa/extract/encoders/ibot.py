@@ -1,0 +1,64 @@
+"""iBOT: self-distillation with masked image modelling (ibot, commit da316d8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from pa.data.images import Transform
+from pa.errors import CheckpointError
+from pa.extract.encoders.card import CheckpointSource, EncoderCard
+from pa.extract.encoders.checkpoint import CheckpointFile
+from pa.extract.encoders.family import Family, Request, Selection, select_distilled
+from pa.extract.encoders.positions import AbsolutePositions, bicubic_by_factor
+from pa.extract.encoders.projectors import prototype_projector
+from pa.extract.encoders.vit import VitTrunk, plain_vit, read_shape
+
+URL = "https://lf3-nlp-opensource.bytetos.com/obj/nlp-opensource/archive/2022/ibot/"
+
+CARD = EncoderCard(
+    name="ibot",
+    title="iBOT ViT-B/16",
+    method="contrastive + MIM",
+    paper="Zhou et al., iBOT: image BERT pre-training with online tokenizer, ICLR 2022",
+    sources=(
+        CheckpointSource(
+            "checkpoint.pth", URL + "vitb_16_rand_mask/checkpoint.pth", projector=True
+        ),
+        CheckpointSource(
+            "checkpoint_teacher.pth",
+            URL + "vitb_16_rand_mask/checkpoint_teacher.pth",
+            note="backbone only",
+        ),
+    ),
+    transform=Transform(),
+    projector=(
+        "head on the class token: 768-2048-2048-256, unit length (`bottleneck`), 8,192 prototypes "
+        "`last_layer`; the logits are stored through the exact square root of their Gram matrix "
+        "(`projected`, 256 wide)"
+    ),
+    licence="Apache-2.0",
+    notes=(
+        "The teacher is used. `vitb_16_rand_mask` was trained with random masking, which the "
+        "paper's link list names; `vitb_16` (block masking) lies beside it and loads alike."
+    ),
+    branches=("teacher", "student"),
+)
+
+
+def select(file: CheckpointFile, branch: str | None) -> Selection:
+    selection = select_distilled(file, branch or "teacher", backbone_container="state_dict")
+    heads = [key for key in selection.tensors if "head.last_layer" in key]
+    if heads and not any("last_layer2" in key for key in heads):
+        raise CheckpointError("its head has one prototype layer; iBOT has a second, last_layer2")
+    return selection
+
+
+def build(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
+    shape = read_shape(tensors, request.num_heads)
+    positions = AbsolutePositions(bicubic_by_factor)
+    return VitTrunk(CARD.name, plain_vit(shape), shape, positions, request.layers)
+
+
+FAMILY = Family(CARD, select, build, prototype_projector)

@@ -1,0 +1,73 @@
+"""MoCo v3: a ViT trained by momentum contrast (moco-v3, commit c349e6e)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor
+
+from pa.data.images import Transform
+from pa.errors import CheckpointError
+from pa.extract.encoders.card import CheckpointSource, EncoderCard
+from pa.extract.encoders.checkpoint import CheckpointFile
+from pa.extract.encoders.family import ENCODER_KEYS, Family, Request, Selection, flat_or
+from pa.extract.encoders.positions import AbsolutePositions, bicubic_to_size
+from pa.extract.encoders.projectors import moco_projector
+from pa.extract.encoders.report import Rule
+from pa.extract.encoders.vit import VitTrunk, plain_vit, read_shape
+
+UNUSUAL_HEADS = {"vit_small": 12, "vit_huge": 16}  # moco-v3/vits.py: not width/64
+
+CARD = EncoderCard(
+    name="mocov3",
+    title="MoCo v3 ViT-B/16, 300 epochs",
+    method="contrastive",
+    paper="Chen, Xie, He, An empirical study of training self-supervised ViTs, ICCV 2021",
+    sources=(
+        CheckpointSource(
+            "vit-b-300ep.pth.tar",
+            "https://dl.fbaipublicfiles.com/moco-v3/vit-b-300ep/vit-b-300ep.pth.tar",
+            projector=True,
+        ),
+    ),
+    transform=Transform(interpolation="bilinear"),  # main_lincls.py: torchvision's default
+    projector=(
+        "base_encoder.head: 768-4096-4096-256, bias-free, after its last batch norm in evaluation "
+        "mode, applied to the class token after the final norm; no predictor"
+    ),
+    licence="CC BY-NC 4.0",
+    notes="The base encoder is used, as the authors' probes do; `momentum` is in the same file.",
+    branches=("base", "momentum"),
+)
+
+
+def select(file: CheckpointFile, branch: str | None) -> Selection:
+    container, tensors = flat_or(file, "state_dict")
+    prefix = rf"(?:module\.)?{branch}_encoder\."
+    other = "momentum" if branch == "base" else "base"
+    if not any(f"{branch}_encoder." in key for key in tensors):
+        raise CheckpointError(f"no tensors of `module.{branch}_encoder`")
+    rules = (
+        Rule(prefix + r"head\.(.*)", "projector"),
+        Rule(prefix + ENCODER_KEYS, "encoder"),
+        Rule(rf"(?:module\.)?{other}_encoder\..*", reason=f"the {other} branch"),
+        Rule(r"(?:module\.)?predictor\..*", reason="the predictor, used in training only"),
+    )
+    return Selection(container, tensors, rules)
+
+
+def settle(file: CheckpointFile, tensors: Mapping[str, Tensor], request: Request) -> Request:
+    """Take the number of heads from the architecture's name in the file, where it is unusual."""
+    heads = UNUSUAL_HEADS.get(str(file.content.get("arch")))
+    return request if request.num_heads or not heads else replace(request, num_heads=heads)
+
+
+def build(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
+    shape = read_shape(tensors, request.num_heads)
+    # The pretraining code has no rule; it fine-tunes through the DeiT repository.
+    positions = AbsolutePositions(bicubic_to_size)
+    return VitTrunk(CARD.name, plain_vit(shape), shape, positions, request.layers)
+
+
+FAMILY = Family(CARD, select, build, moco_projector, settle)

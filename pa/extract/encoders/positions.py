@@ -1,0 +1,211 @@
+"""How each method carries its positions over to another grid of patches.
+
+Shapes: L patches of a grid of h rows and w columns, D width, A attention heads; a window of side n
+has (2n-1)^2 relative offsets. Three extra rows follow them in BEiT's table, for the class token.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pa.errors import UsageError
+
+Grid = tuple[int, int]
+Network = Any  # a timm network: an nn.Module with attributes that type checkers cannot see
+
+DINO_OFFSET = 0.1  # dino/vision_transformer.py: against rounding; it moves the sampling points too
+EXTRA_ROWS = 3  # class to token, token to class, class to class
+
+
+class Resize(Protocol):
+    __name__: str
+
+    def __call__(self, table: Tensor, grid: Grid, /) -> Tensor: ...
+
+
+class Positions(ABC):
+    """The positions of a network at its native grid, kept in float32 beside the network."""
+
+    rule: str
+
+    @abstractmethod
+    def remember(self, model: Network) -> None:
+        """Keep the native positions before the network is cast or moved."""
+
+    @abstractmethod
+    def apply(self, variant: Network, grid: Grid, like: Tensor) -> None:
+        """Give a shallow copy of the network positions for `grid`, of `like`'s dtype and device."""
+
+    def at(self, model: Network, grid: Grid) -> Network:
+        """Return a copy of the network for another grid, which shares all other weights."""
+        variant = copy.copy(model)
+        variant._parameters = dict(model._parameters)
+        variant._modules = dict(model._modules)
+        self.apply(variant, grid, next(model.parameters()))
+        return variant
+
+
+class AbsolutePositions(Positions):
+    """A table pos_embed (1, 1+L, D), row 0 for the class token."""
+
+    def __init__(self, resize: Resize) -> None:
+        self.rule = resize.__name__
+        self._resize = resize
+        self._native = torch.empty(0)
+
+    def remember(self, model: Network) -> None:
+        self._native = model.pos_embed.detach().float().cpu().clone()
+
+    def apply(self, variant: Network, grid: Grid, like: Tensor) -> None:
+        table = self._resize(self._native, grid).to(like.device, like.dtype)
+        variant.pos_embed = nn.Parameter(table, requires_grad=False)
+
+
+class SharedRelativePositions(Positions):
+    """BEiT's table (offsets + 3, A), one for all blocks."""
+
+    rule = "resize_relative_table"
+
+    def __init__(self) -> None:
+        self._native = torch.empty(0)
+
+    def remember(self, model: Network) -> None:
+        table = model.rel_pos_bias.relative_position_bias_table
+        self._native = table.detach().float().cpu().clone()
+
+    def apply(self, variant: Network, grid: Grid, like: Tensor) -> None:
+        from timm.models.beit import RelativePositionBias
+
+        table = resize_relative_table(self._native, _square(grid, "BEiT"))
+        bias = RelativePositionBias(window_size=grid, num_heads=table.shape[1])
+        bias.relative_position_bias_table = nn.Parameter(table, requires_grad=False)
+        variant.rel_pos_bias = bias.to(like.device, like.dtype)
+
+
+def native_grid(n_patches: int) -> int:
+    """Return the side of the square grid that a table of positions was trained on."""
+    return round(math.sqrt(n_patches))
+
+
+def _square(grid: Grid, method: str) -> int:
+    if grid[0] != grid[1]:
+        raise UsageError(
+            f"{method} has no rule for positions on a grid of {grid[0]}x{grid[1]} patches: give it "
+            "square images. DINO and iBOT take rectangles."
+        )
+    return grid[0]
+
+
+def _split(table: Tensor) -> tuple[Tensor, Tensor]:
+    """Split (1, 1+L, D) into the class row (1, 1, D) and an image (1, D, n, n)."""
+    n = native_grid(table.shape[1] - 1)
+    image = table[:, 1:].reshape(1, n, n, -1).permute(0, 3, 1, 2)
+    return table[:, :1], image
+
+
+def _join(cls_row: Tensor, image: Tensor) -> Tensor:
+    return torch.cat([cls_row, image.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+
+
+def bicubic_to_size(table: Tensor, grid: Grid) -> Tensor:
+    """Resize by target size: deit/main.py, mae/util/pos_embed.py and CAE; square grids only."""
+    _square(grid, "this encoder")
+    cls_row, image = _split(table)
+    resized = F.interpolate(image, size=grid, mode="bicubic", align_corners=False)
+    return _join(cls_row, resized)
+
+
+def bicubic_by_factor(table: Tensor, grid: Grid) -> Tensor:
+    """Resize by scale factor: interpolate_pos_encoding of DINO and iBOT; any grid.
+
+    The offset of 0.1 stays in the factor and so in the sampling points: it is not the same as
+    resizing to the target size.
+    """
+    cls_row, image = _split(table)
+    n = image.shape[-1]
+    factor = ((grid[0] + DINO_OFFSET) / n, (grid[1] + DINO_OFFSET) / n)
+    resized = F.interpolate(image, scale_factor=factor, mode="bicubic")
+    return _join(cls_row, resized)
+
+
+def resize_relative_table(table: Tensor, window: int) -> Tensor:
+    """Resize BEiT's table ((2n-1)^2 + 3, A) to a window of another side (run_class_finetuning.py).
+
+    Known and wanted offsets lie on one axis, the known ones in a geometric progression from the
+    centre, so near offsets keep their detail; between them a cubic spline per head.
+    """
+    n_known = native_grid(table.shape[0] - EXTRA_ROWS)
+    n_wanted = 2 * window - 1
+    if n_known == n_wanted:
+        return table
+    known, wanted = (
+        _geometric_axis(n_known, n_wanted),
+        np.arange(n_wanted, dtype=np.float64) - n_wanted // 2,
+    )
+    offsets = table[:-EXTRA_ROWS].double().numpy().reshape(n_known, n_known, -1)
+    heads = [_spline(known, offsets[:, :, head], wanted) for head in range(offsets.shape[2])]
+    resized = torch.from_numpy(np.stack(heads, axis=-1).reshape(n_wanted**2, -1))
+    return torch.cat([resized.to(table.dtype), table[-EXTRA_ROWS:]])
+
+
+def _geometric_axis(n_known: int, n_wanted: int) -> npt.NDArray[np.float64]:
+    """Coordinates of the known offsets: 0, ±1, ±(1+q), ±(1+q+q²) …, outermost at the wanted one."""
+    half = n_known // 2
+    low, high, q = 1.01, 1.5, 1.5  # official bracket; q nears 1.5 where the window grows too much
+    while high - low > 1e-6:
+        q = (low + high) / 2.0
+        reach = (1.0 - q**half) / (1.0 - q)
+        low, high = (low, q) if reach > n_wanted // 2 else (q, high)
+    steps = np.cumsum([q**i for i in range(half)])
+    return np.concatenate([-steps[::-1], [0.0], steps])
+
+
+def _spline(
+    known: npt.NDArray[np.float64],
+    values: npt.NDArray[np.float64],
+    wanted: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Interpolate values[y, x] as scipy's removed interp2d(kind="cubic") did, clamped outside."""
+    from scipy.interpolate import RectBivariateSpline
+
+    # Transposed twice: with x first, as interp2d had it, the result is bit-identical.
+    spline = RectBivariateSpline(known, known, values.T)
+    result: npt.NDArray[np.float64] = spline(wanted, wanted).T
+    return result
+
+
+Order = Literal["row", "column"]
+
+
+def sincos_order(table: Tensor | None) -> Order | None:
+    """Recognise a fixed sin-cos table (1, 1+L, D): "row" first, "column" first, or neither."""
+    if table is None or table.ndim != 3 or table.shape[2] % 4:
+        return None
+    n = native_grid(table.shape[1] - 1)
+    if n < 2 or n**2 != table.shape[1] - 1:
+        return None
+    orders: tuple[Order, ...] = ("row", "column")
+    for order in orders:
+        if torch.allclose(table.float(), sincos_table(table.shape[2], n, order), atol=1e-3):
+            return order
+    return None
+
+
+def sincos_table(width: int, n: int, first: Order) -> Tensor:
+    """Return the fixed sin-cos table (1, 1+n*n, D) of MoCo v3 and CAE (row) or MAE (column)."""
+    omega = 1.0 / 10000.0 ** (torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    angle = torch.arange(n, dtype=torch.float64)[:, None] * omega  # (n, D/4)
+    half = torch.cat([angle.sin(), angle.cos()], dim=1)  # (n, D/2)
+    by_row, by_column = half[:, None].expand(n, n, -1), half[None].expand(n, n, -1)
+    halves = (by_row, by_column) if first == "row" else (by_column, by_row)
+    patches = torch.cat(halves, dim=2).reshape(1, n * n, width)
+    return torch.cat([torch.zeros(1, 1, width, dtype=torch.float64), patches], dim=1).float()

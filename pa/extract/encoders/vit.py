@@ -1,0 +1,231 @@
+"""The ViT of the seven families: size read from the tensors, network from timm, positions ours.
+
+Shapes: B regions, L patches, D width, H and W pixels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pa.errors import CheckpointError, UsageError
+from pa.extract import torchvision_ops
+from pa.extract.encoders.frozen import Tokens, Trunk, check_layers
+from pa.extract.encoders.positions import EXTRA_ROWS, Network, Positions, native_grid
+
+HEAD_WIDTH = 64  # of every published ViT-S, ViT-B and ViT-L, but MoCo v3's ViT-S
+VIT_HUGE = (1280, 16)  # width and heads of every published ViT-H: its heads are 80 wide
+PATCH_WEIGHT = "patch_embed.proj.weight"  # (D, 3, P, P)
+RELATIVE_TABLE = "rel_pos_bias.relative_position_bias_table"  # ((2n-1)^2 + 3, heads)
+OFFICIAL_EPS = 1e-6  # LayerNorm of all seven; torch's default is 1e-5
+
+
+@dataclass(frozen=True)
+class VitShape:
+    """What the tensors say about the network, and what they cannot say: heads and norm's eps."""
+
+    width: int
+    depth: int
+    heads: int
+    patch: int
+    grid: int
+    mlp_width: int
+    layer_norm_eps: float = OFFICIAL_EPS
+
+    @property
+    def size(self) -> int:
+        return self.grid * self.patch
+
+    @property
+    def mlp_ratio(self) -> float:
+        # timm truncates width * ratio: half a unit more lands on mlp_width whatever the rounding.
+        return (self.mlp_width + 0.5) / self.width
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read_shape(
+    tensors: Mapping[str, Tensor], num_heads: int | None, eps: float = OFFICIAL_EPS
+) -> VitShape:
+    """Read the architecture from the tensors of an encoder, its keys without prefix."""
+    needed = (PATCH_WEIGHT, "blocks.0.mlp.fc1.weight")
+    for key in needed:
+        if key not in tensors:
+            raise CheckpointError(f"no tensor {key!r}: this is no vision transformer")
+    width, _, patch, _ = _shape(tensors, PATCH_WEIGHT, 4)
+    blocks = {int(m[1]) for key in tensors if (m := re.match(r"blocks\.(\d+)\.", key))}
+    heads = num_heads
+    if heads is None and RELATIVE_TABLE in tensors:
+        heads = _shape(tensors, RELATIVE_TABLE, 2)[1]
+    return VitShape(
+        width=width,
+        depth=max(blocks) + 1,
+        heads=_check_heads(width, heads),
+        patch=patch,
+        grid=_read_grid(tensors),
+        mlp_width=_shape(tensors, "blocks.0.mlp.fc1.weight", 2)[0],
+        layer_norm_eps=eps,
+    )
+
+
+def _shape(tensors: Mapping[str, Tensor], key: str, ndim: int) -> tuple[int, ...]:
+    shape = tuple(tensors[key].shape)
+    if len(shape) != ndim:
+        raise CheckpointError(f"{key} should have {ndim} axes; found shape {shape}")
+    return shape
+
+
+def _check_heads(width: int, heads: int | None) -> int:
+    if heads is None:
+        if width % HEAD_WIDTH:
+            raise UsageError(
+                f"the number of attention heads is not in the file, and the width {width} is no "
+                f"multiple of {HEAD_WIDTH}: pass num_heads (--num-heads)."
+            )
+        return VIT_HUGE[1] if width == VIT_HUGE[0] else width // HEAD_WIDTH
+    if heads < 1 or width % heads:
+        raise UsageError(f"num_heads={heads} does not divide the width {width}.")
+    return heads
+
+
+def _read_grid(tensors: Mapping[str, Tensor]) -> int:
+    if "pos_embed" in tensors:
+        rows = _shape(tensors, "pos_embed", 3)[1]
+        grid = native_grid(rows - 1)
+        if grid**2 != rows - 1:
+            raise CheckpointError(
+                f"pos_embed has {rows} positions; expected one class token and a square grid"
+            )
+        return grid
+    if RELATIVE_TABLE in tensors:
+        rows = _shape(tensors, RELATIVE_TABLE, 2)[0]
+        return (native_grid(rows - EXTRA_ROWS) + 1) // 2
+    raise CheckpointError("neither 'pos_embed' nor a shared table of relative positions")
+
+
+def plain_vit(shape: VitShape) -> Network:
+    """Make timm's ViT: DeiT, MoCo v3, DINO, MAE and iBOT. Its weights are not set."""
+    torchvision_ops.ensure()
+    from timm.models.vision_transformer import VisionTransformer
+
+    return _without_initialising(
+        partial(VisionTransformer, **_arguments(shape), weight_init="skip"), frozenset()
+    )
+
+
+def beit_vit(shape: VitShape, tensors: Mapping[str, Tensor]) -> Network:
+    """Make timm's BEiT: BEiT and CAE. Its parts are there when their tensors are."""
+    torchvision_ops.ensure()
+    from timm.models.beit import Beit, RelativePositionBias
+
+    shared = RELATIVE_TABLE in tensors
+    parts = {
+        "init_values": 0.1 if "blocks.0.gamma_1" in tensors else None,
+        "use_abs_pos_emb": "pos_embed" in tensors,
+        "use_rel_pos_bias": False,
+        "use_shared_rel_pos_bias": shared,
+    }
+    model = _without_initialising(
+        partial(Beit, **_arguments(shape), **parts),
+        frozenset({"k_bias", "relative_position_index"}),
+    )
+    for block in model.blocks:
+        block.attn.k_bias.zero_()  # q and v have a bias, k has none
+    if shared:
+        grid = (shape.grid, shape.grid)
+        model.rel_pos_bias = RelativePositionBias(window_size=grid, num_heads=shape.heads)
+    return model
+
+
+def _arguments(shape: VitShape) -> dict[str, Any]:
+    return {
+        "img_size": shape.size,
+        "patch_size": shape.patch,
+        "num_classes": 0,
+        "global_pool": "token",
+        "embed_dim": shape.width,
+        "depth": shape.depth,
+        "num_heads": shape.heads,
+        "mlp_ratio": shape.mlp_ratio,
+        "norm_layer": partial(nn.LayerNorm, eps=shape.layer_norm_eps),
+    }
+
+
+def _without_initialising(make: Callable[[], Network], buffers: frozenset[str]) -> Network:
+    """Make a network without drawing weights that the file replaces (4 s for a BEiT-B).
+
+    `buffers` names those which the caller fills in, being in no file. A timm whose network has
+    others makes it in the usual way.
+    """
+    with torch.device("meta"):
+        model = make()
+    if {name.rpartition(".")[2] for name, _ in model.named_buffers()} - buffers:
+        return make()
+    return model.to_empty(device="cpu")
+
+
+class VitTrunk(Trunk):
+    """A timm ViT at its native grid, and at other grids by the positions' own rule."""
+
+    def __init__(
+        self,
+        name: str,
+        model: Network,
+        shape: VitShape,
+        positions: Positions,
+        layers: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__()
+        check_layers(name, layers, shape.depth)
+        self.name = name
+        self.model = model
+        self.shape = shape
+        self.size, self.width = shape.size, shape.width
+        self.n_patches = shape.grid**2
+        self.has_cls = True
+        self.layers = layers
+        self.positions = positions
+        model.patch_embed.strict_img_size = False
+        self._other: tuple[Any, Network] | None = None  # (key, the network for another grid)
+
+    def finish(self) -> None:
+        self.positions.remember(self.model)
+
+    def tokens(self, pixels: Tensor, with_layers: bool) -> Tokens:
+        model = self._at(self.grid_of(pixels))
+        if not with_layers:
+            output, layers = model.forward_features(pixels), None
+        else:
+            # (B, 1+L, D) after the norm, and K times (B, L, D) before it
+            output, blocks = model.forward_intermediates(
+                pixels, indices=list(self.layers), norm=False, output_fmt="NLC"
+            )
+            layers = torch.stack(blocks, dim=1)
+        return Tokens(output[:, 0], output[:, 1:], layers)
+
+    def grid_of(self, pixels: Tensor) -> tuple[int, int]:
+        """Return rows and columns of patches of an input (B, 3, H, W)."""
+        height, width = pixels.shape[-2:]
+        patch = self.shape.patch
+        if height % patch or width % patch or not height or not width:
+            raise UsageError(
+                f"{self.name} cuts images into patches of {patch}x{patch} pixels; "
+                f"{height}x{width} is no multiple of them."
+            )
+        return height // patch, width // patch
+
+    def _at(self, grid: tuple[int, int]) -> Network:
+        if grid == (self.shape.grid, self.shape.grid):
+            return self.model
+        weight = next(self.model.parameters())
+        key = (grid, weight.dtype, weight.device)
+        if self._other is None or self._other[0] != key:
+            self._other = (key, self.positions.at(self.model, grid))
+        return self._other[1]

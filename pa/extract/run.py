@@ -1,0 +1,415 @@
+"""The extraction run: every region of a split, encoded once, into one store per encoder.
+
+Shards are the unit of work. Any number of processes may run the same command on one workspace:
+each takes the shards that nobody has, and the last one writes the manifest.
+
+Shapes: n rows of a batch, S side of the encoder's input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from PIL import Image
+
+import pa
+from pa.data import images as im
+from pa.data import stores
+from pa.data.datasets import Images
+from pa.data.images import Box
+from pa.data.regions import BOX, View
+from pa.data.shards import BadImage, ShardPlan, ShardWriter
+from pa.data.spec import Spec, describe, digest_rows
+from pa.data.store import DEFAULT_SHARD_ROWS, Store
+from pa.errors import FingerprintError, UnknownNameError
+from pa.extract.encoders.base import Encoder
+from pa.extract.pixels import CutKey, ImageJob, Loaded, Loader
+from pa.extract.stages import Stages
+from pa.progress import Progress, Silent
+
+POLL_SECONDS = 0.5
+CPU_BATCH, GPU_BATCH = 64, 256
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to extract. Zero means: choose for this machine."""
+
+    representations: tuple[str, ...] | None = None
+    storage: str = "fp16"
+    limit: int | None = None
+    batch_size: int = 0
+    workers: int = 0
+    shard_rows: int = DEFAULT_SHARD_ROWS
+    replace: bool = False
+    alongside: bool = False
+
+
+@dataclass
+class Report:
+    """What a run did for one store."""
+
+    store: Store
+    rows_encoded: int = 0
+    shards_adopted: int = 0
+    replaced: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run did: one report per encoder, and where the time went."""
+
+    reports: list[Report]
+    stages: Stages
+
+    @property
+    def bad(self) -> list[BadImage]:
+        """The images that could not be decoded."""
+        return self.reports[0].store.bad
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "stores": [
+                {
+                    "store": report.store.title,
+                    "path": str(report.store.path),
+                    "fingerprint": report.store.fingerprint,
+                    "rows": report.store.n_rows,
+                    "rows_encoded": report.rows_encoded,
+                    "shards_adopted": report.shards_adopted,
+                    "replaced": report.replaced,
+                }
+                for report in self.reports
+            ],
+            "bad_images": [vars(bad) for bad in self.bad],
+            "seconds": self.stages.to_json(),
+            "limit": self.stages.limit,
+        }
+
+
+def extract(
+    encoders: Sequence[Encoder],
+    images: Images,
+    view: View,
+    features: Path,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Encode every region of `images` with every encoder, decoding each image once.
+
+    `features` is the workspace's folder of stores. What is already there is not done again.
+    Raises `FingerprintError` where a store of the same name was made by something else, unless
+    `options.replace` or `options.alongside`; `StorageError` where the disk fails.
+    """
+    options = options or Options()
+    progress = progress or Silent()
+    stages = Stages()
+    began = time.perf_counter()
+    table = images.table if options.limit is None else images.table.head(options.limit)
+    rows = view.rows(table)
+    reports = [_open(encoder, images, view, rows, features, options) for encoder in encoders]
+    try:
+        for pairs in _by_shard_size(encoders, reports):
+            _fill(pairs, images.root, view, options, stages, progress)
+    finally:
+        stages.wall = time.perf_counter() - began
+        for report in reports:
+            _log(report, stages)
+    for report in reports:
+        if not report.store.is_complete:
+            report.store.finish()
+        _remove_replaced(report)
+    return RunResult(reports, stages)
+
+
+# -- which store ------------------------------------------------------------------------------
+
+
+def make_spec(
+    encoder: Encoder, images: Images, view: View, rows: pl.DataFrame, options: Options
+) -> Spec:
+    """The spec of the store that this run makes."""
+    made_by = encoder.spec.to_json()
+    options_of_encoder = dict(made_by["options"])
+    compute = options_of_encoder.pop("compute", "fp32")
+    return Spec(
+        dataset=images.dataset,
+        split=images.split,
+        view=view.to_json(),
+        encoder={**made_by, "options": options_of_encoder},
+        transform=encoder.transform.to_json(),
+        precision={"compute": compute, "storage": options.storage},
+        representations=choose_representations(encoder, view, options.representations),
+        rows={"n": len(rows), "n_images": rows["image"].n_unique(), "sha256": digest_rows(rows)},
+        limit=options.limit,
+    )
+
+
+def choose_representations(
+    encoder: Encoder, view: View, asked: Sequence[str] | None
+) -> dict[str, list[int]]:
+    """What to store: what was asked for, or what the view keeps by default, with its shape."""
+    there = encoder.representations
+    for name in asked or ():
+        if name not in there:
+            raise UnknownNameError(f"representation of encoder {encoder.name}", name, there)
+    names = asked or [name for name in view.default_representations if name in there]
+    return {name: list(there[name]) for name in names}
+
+
+def _open(
+    encoder: Encoder,
+    images: Images,
+    view: View,
+    rows: pl.DataFrame,
+    features: Path,
+    options: Options,
+) -> Report:
+    """Open or begin the store of one encoder, and take over shards that others have made."""
+    spec = make_spec(encoder, images, view, rows, options)
+    place = stores.slot(features, images.dataset, images.split, view.name, encoder.name)
+    others = [s for s in _stores_in(place) if s.fingerprint != spec.fingerprint]
+    rivals = [s for s in others if s.spec.limit == spec.limit]
+    if rivals and not (options.replace or options.alongside):
+        raise FingerprintError(_conflict(rivals[-1], spec))
+    source = {"root": str(images.root)}
+    store = Store.create(place / spec.short, spec, rows, source, options.shard_rows)
+    report = Report(store)
+    if options.replace:
+        report.replaced = [str(rival.path) for rival in rivals]
+    if not store.is_complete:
+        for other in others:
+            if other.spec.recipe == spec.recipe:
+                report.shards_adopted += store.adopt(other)
+    return report
+
+
+def _stores_in(place: Path) -> list[Store]:
+    return [Store.open(path.parent, incomplete=True) for path in sorted(place.glob("*/spec.json"))]
+
+
+def _conflict(rival: Store, spec: Spec) -> str:
+    return (
+        f"{rival.title} was made by something else. Fields that differ (there → asked for):\n"
+        f"{describe(rival.spec.differences(spec))}\n"
+        "Undo the difference, or choose: --replace makes the new store, reusing what is equal, "
+        "and then deletes the old one; --alongside keeps both, told apart by --store."
+    )
+
+
+def _remove_replaced(report: Report) -> None:
+    for path in report.replaced:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+# -- the work ---------------------------------------------------------------------------------
+
+
+def _by_shard_size(
+    encoders: Sequence[Encoder], reports: Sequence[Report]
+) -> Iterator[list[tuple[Encoder, Report]]]:
+    """Group the stores whose shards have the same borders: those share decoded images."""
+    pairs = list(zip(encoders, reports, strict=True))
+    for size in sorted({report.store.shard_rows for report in reports}):
+        yield [(e, r) for e, r in pairs if r.store.shard_rows == size]
+
+
+def _fill(
+    pairs: Sequence[tuple[Encoder, Report]],
+    root: Path,
+    view: View,
+    options: Options,
+    stages: Stages,
+    progress: Progress,
+) -> None:
+    """Write every missing shard of a group of stores."""
+    store = pairs[0][1].store
+    missing = {shard.index for _, report in pairs for shard in report.store.missing()}
+    done = sum(shard.n_rows for shard in store.plan if shard.index not in missing)
+    progress.start(_title(pairs), store.n_rows, "rows", done)
+    workers = options.workers or min(8, os.cpu_count() or 1)
+    transforms = [encoder.transform for encoder, _ in pairs]
+    batch = options.batch_size or (GPU_BATCH if _device(pairs[0][0]).type == "cuda" else CPU_BATCH)
+    try:
+        with Loader(root, view, transforms, stages, workers) as loader:
+            _drain(pairs, loader, batch, stages, progress)
+    finally:
+        progress.stop()
+
+
+def _drain(
+    pairs: Sequence[tuple[Encoder, Report]],
+    loader: Loader,
+    batch: int,
+    stages: Stages,
+    progress: Progress,
+) -> None:
+    """Take shards until none is missing, waiting for those that other processes have in hand."""
+    waited = False
+    while True:
+        left = {s.index: s for _, report in pairs for s in report.store.missing()}
+        if not left:
+            return
+        worked = False
+        for index in sorted(left):
+            worked |= _encode_shard(pairs, left[index], loader, batch, stages, progress)
+        if not worked:
+            if not waited:
+                progress.note(f"{len(left)} shards are in the hands of other processes: waiting")
+                waited = True
+            time.sleep(POLL_SECONDS)
+
+
+def _encode_shard(
+    pairs: Sequence[tuple[Encoder, Report]],
+    shard: ShardPlan,
+    loader: Loader,
+    batch: int,
+    stages: Stages,
+    progress: Progress,
+) -> bool:
+    """Encode one shard into every store that lacks it and is free; False if there was none."""
+    with contextlib.ExitStack() as stack:
+        claimed = [
+            (encoder, report, writer)
+            for encoder, report in pairs
+            if (writer := stack.enter_context(report.store.claim(shard))) is not None
+        ]
+        if not claimed:
+            return False
+        jobs = _jobs(claimed[0][1].store, shard)
+        size = batch
+        for block in _batches(loader.ahead(jobs), size, [w for _, _, w in claimed]):
+            for encoder, report, writer in claimed:
+                pixels = block.pixels.get(loader.view.cut_key(encoder.transform))
+                names = list(report.store.spec.representations)
+                with stages.timed("encode"):
+                    features = _encode(encoder, pixels, block.valid, names)
+                with stages.timed("write"):
+                    writer.append(features, block.valid)
+                report.rows_encoded += len(block.valid)
+            progress.advance(len(block.valid))
+        # Leaving the block checks, syncs and renames the shards.
+        leave = time.perf_counter()
+    stages.seconds["write"] += time.perf_counter() - leave
+    return True
+
+
+def _jobs(store: Store, shard: ShardPlan) -> list[ImageJob]:
+    rows = store.rows.slice(shard.start, shard.n_rows)
+    jobs = []
+    for (image,), group in rows.group_by("image", maintain_order=True):
+        boxes = [tuple(box) for box in group.select(BOX).iter_rows()]
+        jobs.append(ImageJob(int(image), group["path"][0], int(group["row"][0]), boxes))
+    return jobs
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive rows: which have pixels (n,), and per cut the pixels of those (v, S, S, 3)."""
+
+    valid: npt.NDArray[np.bool_]
+    pixels: Mapping[CutKey, npt.NDArray[np.uint8]]
+
+
+def _batches(
+    loaded: Iterator[Loaded], size: int, writers: Sequence[ShardWriter]
+) -> Iterator[Batch]:
+    """Collect the regions of images into batches of `size` rows, and record the bad images.
+
+    Batches begin at the shard's first row and count bad rows too, so the same rows always meet in
+    the same batch, whatever was done before: floating-point sums stay equal bit for bit.
+    """
+    valid: list[bool] = []
+    parts: dict[CutKey, list[npt.NDArray[np.uint8]]] = {}
+    for image in loaded:
+        n, first = len(image.job.boxes), image.job.first
+        if image.fault is not None:
+            bad = BadImage(image.job.image, image.job.path, first, first + n - 1, image.fault)
+            for writer in writers:
+                writer.record_bad(bad)
+        taken = 0
+        while taken < n:
+            step = min(n - taken, size - len(valid))
+            valid += [image.fault is None] * step
+            for key, pixels in image.pixels.items():
+                parts.setdefault(key, []).append(pixels[taken : taken + step])
+            taken += step
+            if len(valid) == size:
+                yield _batch(valid, parts)
+                valid, parts = [], {}
+    if valid:
+        yield _batch(valid, parts)
+
+
+def _batch(valid: list[bool], parts: dict[CutKey, list[npt.NDArray[np.uint8]]]) -> Batch:
+    return Batch(np.array(valid), {key: np.concatenate(arrays) for key, arrays in parts.items()})
+
+
+def _encode(
+    encoder: Encoder,
+    pixels: npt.NDArray[np.uint8] | None,
+    valid: npt.NDArray[np.bool_],
+    names: Sequence[str],
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Encode the valid rows of a batch; the others stay zero. Arrays (n, …), float32."""
+    shapes = encoder.representations
+    if pixels is None:
+        return {name: np.zeros((len(valid), *shapes[name]), np.float32) for name in names}
+    with torch.inference_mode():
+        batch = torch.from_numpy(pixels).to(_device(encoder))
+        features = encoder.encode(encoder.normalise(batch), names)
+        arrays = {name: features[name].float().cpu().numpy() for name in names}
+    if valid.all():
+        return arrays
+    full = {name: np.zeros((len(valid), *a.shape[1:]), np.float32) for name, a in arrays.items()}
+    for name, array in arrays.items():
+        full[name][valid] = array
+    return full
+
+
+def encode_region(
+    encoder: Encoder, image: Image.Image, box: Box, representation: str
+) -> npt.NDArray[np.float32]:
+    """Encode one box of an upright RGB image (x0, y0, x1, y1 in its pixels): a vector (D,)."""
+    cut = im.crop_resize(image, box, encoder.transform.size, "bicubic")
+    vectors = _encode(encoder, im.stack([cut]), np.ones(1, np.bool_), [representation])
+    vector: npt.NDArray[np.float32] = vectors[representation][0]
+    return vector
+
+
+def _device(encoder: Encoder) -> torch.device:
+    return next(encoder.module.parameters()).device
+
+
+def _title(pairs: Sequence[tuple[Encoder, Report]]) -> str:
+    spec = pairs[0][1].store.spec
+    names = ",".join(encoder.name for encoder, _ in pairs)
+    return f"{spec.dataset}/{spec.split}/{spec.view['name']} · {names}"
+
+
+def _log(report: Report, stages: Stages) -> None:
+    if not report.rows_encoded:
+        return
+    report.store.log_run(
+        {
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+            "host": platform.node(),
+            "rows": report.rows_encoded,
+            "seconds": stages.to_json(),
+            "versions": {"pa": pa.__version__, "torch": torch.__version__, "numpy": np.__version__},
+        }
+    )

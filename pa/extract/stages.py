@@ -1,0 +1,53 @@
+"""Where the time of an extraction goes, and which stage limited it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+STAGES = ("read", "decode", "encode", "write")
+
+
+@dataclass
+class Stages:
+    """Seconds of work per stage (summed over threads), and how long encoding waited for images."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    waited: float = 0.0
+    wall: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - start
+            with self._lock:
+                self.seconds[stage] += elapsed
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.waited += time.perf_counter() - start
+
+    @property
+    def limit(self) -> str:
+        """The stage that decides the speed.
+
+        Reading and decoding run beside encoding and writing. If encoding waited for images for more
+        than a fifth of the time, the slower of the first two is the limit, else of the last two.
+        """
+        stages = ("read", "decode") if self.waited > 0.2 * self.wall else ("encode", "write")
+        return max(stages, key=self.seconds.__getitem__)
+
+    def to_json(self) -> dict[str, float | str]:
+        split = {name: round(value, 3) for name, value in self.seconds.items()}
+        return {**split, "waited": round(self.waited, 3), "wall": round(self.wall, 3)}

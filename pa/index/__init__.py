@@ -1,0 +1,1 @@
+"""Cosine search over a store: FAISS indexes, top-k neighbours, the figure. Never imports torch."""

@@ -1,0 +1,38 @@
+"""The one door to FAISS: imported when first needed, with a clear message where it is missing."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+from pa.errors import MissingError
+
+INSTALL = (
+    "Install one of its two builds, never both: pip install 'part-aware[cpu]' (any machine) or "
+    "pip install 'part-aware[gpu]' (Linux with an NVIDIA GPU)."
+)
+
+
+def load_faiss() -> Any:
+    """Import FAISS. Raises `MissingError` that names both extras where it is not installed."""
+    try:
+        with warnings.catch_warnings():
+            # SWIG's own types lack __module__, which Python 3.12 and later warn about on import.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import faiss
+    except ModuleNotFoundError as error:
+        if error.name != "faiss":
+            raise
+        raise MissingError(
+            f"the vector index needs FAISS, which is not installed. {INSTALL}"
+        ) from None
+    except ImportError as error:
+        raise MissingError(f"FAISS is installed but does not load ({error}). {INSTALL}") from None
+    return faiss
+
+
+def complaint(error: Exception) -> str:
+    """What FAISS has to say, in one line and without its C++ signature and source path."""
+    text = " ".join(str(error).split())
+    return re.sub(r"^Error in .*? at \S+:\d+: ", "", text)

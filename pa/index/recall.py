@@ -1,0 +1,59 @@
+"""Recall of an approximate index, measured against exact search when it is built.
+
+Shapes: Q queries, n rows of a block, D width.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pa.index.ranking import nearest
+from pa.index.stored import Index, Recall
+from pa.index.vectors import unit_vectors
+
+RECALL_K = 24
+RECALL_QUERIES = 256
+RECALL_SEED = 0
+
+# Two ways of summing one cosine in float32 differ by less than this.
+_TOLERANCE = 2e-6
+
+
+def measure_recall(index: Index) -> Recall:
+    """Recall@24 over up to 256 rows drawn from the index, each searched without itself.
+
+    A neighbour counts where its cosine reaches that of the exact 24th: of equally near rows, any
+    will do.
+    """
+    k = min(RECALL_K, index.n - 1)
+    queries = recall_queries(index)
+    if k < 1:
+        return Recall(k, len(queries), RECALL_SEED, 1.0)
+    reached = kth_cosines(index, queries, k) - _TOLERANCE
+    vectors = index.store.read(index.info.representation, queries)
+    found = nearest(index, vectors, list(queries[:, None]), k)
+    hits = sum(
+        int((values >= limit).sum()) for (_, values), limit in zip(found, reached, strict=True)
+    )
+    return Recall(k, len(queries), RECALL_SEED, round(hits / (k * len(queries)), 4))
+
+
+def recall_queries(index: Index) -> npt.NDArray[np.int64]:
+    """The row ids of the seeded queries, ascending."""
+    generator = np.random.default_rng(RECALL_SEED)
+    ids = np.arange(index.n) if index.ids is None else index.ids
+    return np.sort(generator.choice(ids, min(RECALL_QUERIES, index.n), replace=False))
+
+
+def kth_cosines(index: Index, queries: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.float32]:
+    """The k-th largest cosine of each query (Q,) to the other rows, by exhaustive search."""
+    representation, store = index.info.representation, index.store
+    vectors = unit_vectors(store.read(representation, queries))
+    # One more than k: the query itself is among them, with the cosine 1.
+    best = np.full((len(queries), k + 1), -np.inf, dtype=np.float32)
+    for first, block in store.blocks(representation):
+        rows = np.arange(first, first + len(block))
+        scores = vectors @ unit_vectors(block[index.holds(rows)]).T  # (Q, n)
+        best = np.partition(np.hstack([best, scores]), scores.shape[1], axis=1)[:, -(k + 1) :]
+    return best[:, 0]

@@ -1,0 +1,299 @@
+"""An index on disk: where it lies, what it says of itself, and opening it.
+
+    <indexes>/<fingerprint[:16]>/<representation>/<factory>/
+        index.faiss    the FAISS index of L2-normalised vectors, inner product
+        ids.npy        (n,) int64, index position → row id; only where rows were left out
+        index.json     what it was made from, its recall, sizes and checksums; written last
+
+The directory is built under a partial name and renamed, so its existence means completeness.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from pa.data.files import partial_path, storage_errors, sync
+from pa.data.spec import FINGERPRINT_SHOWN
+from pa.data.store import Store
+from pa.errors import FingerprintError, MissingError
+from pa.index.library import complaint, load_faiss
+
+INDEX_FORMAT = 1
+DEFAULT_FACTORY = "SQfp16"
+EXACT_FACTORIES = ("SQfp16", "Flat")
+
+INDEX, IDS, INFO = "index.faiss", "ids.npy", "index.json"
+
+_CHECKSUM_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class IndexKey:
+    """Which index of which store: full fingerprint, representation, FAISS factory string."""
+
+    fingerprint: str
+    representation: str
+    factory: str = DEFAULT_FACTORY
+
+    def directory(self, indexes_root: Path | str) -> Path:
+        """The directory of this index; the factory is percent-quoted where a file name needs it."""
+        factory = quote(self.factory, safe=",=@+")
+        short = self.fingerprint[:FINGERPRINT_SHOWN]
+        return Path(indexes_root) / short / self.representation / factory
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Recall@k of an approximate index against exact search, on seeded queries of the store."""
+
+    k: int
+    queries: int
+    seed: int
+    value: float
+
+
+@dataclass(frozen=True)
+class IndexInfo:
+    """The fields of index.json.
+
+    `n` vectors of width `dimension` are in the index; `n_bad` rows of undecodable images and
+    `n_zero` rows with a zero vector (whose cosine is undefined) are not. `recall_at_24` is "exact"
+    or the measured recall. `files` maps a file name to its size and xxh3-128.
+    """
+
+    fingerprint: str
+    store: str
+    representation: str
+    factory: str
+    n: int
+    dimension: int
+    n_bad: int
+    n_zero: int
+    recall_at_24: Literal["exact"] | Recall
+    files: dict[str, dict[str, Any]]
+    faiss: str
+    metric: str = "cosine"
+    format: int = INDEX_FORMAT
+
+    @property
+    def exact(self) -> bool:
+        return self.recall_at_24 == "exact"
+
+    @property
+    def key(self) -> IndexKey:
+        return IndexKey(self.fingerprint, self.representation, self.factory)
+
+    @property
+    def quality(self) -> str:
+        """How good the answers are, in words: "exact", or the measured recall."""
+        if isinstance(self.recall_at_24, Recall):
+            recall = self.recall_at_24
+            return f"recall@{recall.k} {recall.value:.3f} on {recall.queries} queries"
+        return "exact"
+
+    def to_json(self) -> dict[str, Any]:
+        fields = asdict(self)
+        return {"format": fields.pop("format"), **fields}
+
+
+@dataclass(frozen=True)
+class Index:
+    """An open index and the store it was made from.
+
+    `faiss_index` is memory-mapped where it was opened from disk; `ids` is None where position and
+    row id are the same.
+    """
+
+    path: Path
+    info: IndexInfo
+    store: Store
+    faiss_index: Any
+    ids: npt.NDArray[np.int64] | None
+
+    @property
+    def n(self) -> int:
+        return self.info.n
+
+    def holds(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which of the row ids (n,) are in the index."""
+        if self.ids is None:
+            return (rows >= 0) & (rows < self.n)
+        return np.isin(rows, self.ids)
+
+    def candidates(
+        self, vectors: npt.NDArray[np.float32], k: int
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """FAISS's own top k for unit vectors (n, D): inner products and row ids, both (n, k).
+
+        Where an approximate index finds fewer than k, the row id is -1.
+        """
+        scores, positions = self.faiss_index.search(np.ascontiguousarray(vectors), k)
+        if self.ids is None:
+            return scores, positions
+        return scores, np.where(positions >= 0, self.ids[positions], -1)
+
+
+def read_info(directory: Path) -> IndexInfo:
+    """Read index.json. Raises `MissingError` or `FingerprintError` with the way out."""
+    path = directory / INFO
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        found = fields.get("format")
+        if found != INDEX_FORMAT:
+            raise FingerprintError(
+                f"{path}: index format {found}, this version reads {INDEX_FORMAT}. "
+                f"{_way_out(directory)}"
+            )
+        recall = fields.pop("recall_at_24")
+        return IndexInfo(**fields, recall_at_24=recall if recall == "exact" else Recall(**recall))
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingError(f"no index at {directory} (it has no {INFO}).") from None
+    except FingerprintError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FingerprintError(
+            f"{path} is not readable ({type(error).__name__}: {error}). {_way_out(directory)}"
+        ) from None
+
+
+def find_indexes(indexes_root: Path | str) -> Iterator[tuple[Path, IndexInfo]]:
+    """All readable indexes below a root: directory and info, in order of their paths."""
+    for path in sorted(Path(indexes_root).glob(f"*/*/*/{INFO}")):
+        if not path.parent.name.endswith(".partial"):
+            with contextlib.suppress(MissingError, FingerprintError):
+                yield path.parent, read_info(path.parent)
+
+
+def open_index(
+    store: Store,
+    representation: str,
+    indexes_root: Path | str,
+    factory: str = DEFAULT_FACTORY,
+    *,
+    verify: bool = True,
+) -> Index:
+    """Open an index, memory-mapped.
+
+    Sizes are always compared with index.json; `verify` also compares checksums, which reads the
+    files once at memory speed. Raises `MissingError` where there is no such index, or no FAISS;
+    `FingerprintError` where it was made from something else or is not what was written.
+    """
+    faiss = load_faiss()
+    store.shape(representation)
+    key = IndexKey(store.fingerprint, representation, factory)
+    directory = key.directory(indexes_root)
+    info = read_info(directory)
+    _check_key(info, key, directory)
+    for name, expected in info.files.items():
+        _check_file(directory, name, expected, verify=verify)
+    # Plain IO_FLAG_MMAP reads a flat index whole; the newer flag maps it in place.
+    flag = getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP)
+    try:
+        faiss_index = faiss.read_index(str(directory / INDEX), flag)
+        ids = np.load(directory / IDS) if IDS in info.files else None
+    except (RuntimeError, ValueError) as error:
+        raise FingerprintError(
+            f"{directory} cannot be read: {complaint(error)}. {_way_out(directory)}"
+        ) from None
+    return Index(directory, info, store, faiss_index, ids)
+
+
+def _check_key(info: IndexInfo, key: IndexKey, directory: Path) -> None:
+    if info.key != key:
+        named = (
+            f"{name} {found} where {expected} was expected"
+            for name, found, expected in (
+                ("fingerprint", info.fingerprint, key.fingerprint),
+                ("representation", info.representation, key.representation),
+                ("factory", info.factory, key.factory),
+            )
+            if found != expected
+        )
+        raise FingerprintError(
+            f"{directory} is the index of something else: {', '.join(named)}. {_way_out(directory)}"
+        )
+
+
+def _check_file(directory: Path, name: str, expected: dict[str, Any], *, verify: bool) -> None:
+    path = directory / name
+    if not path.exists():
+        raise FingerprintError(f"{path} is not there. {_way_out(directory)}")
+    size = path.stat().st_size
+    if size != expected["bytes"]:
+        raise FingerprintError(
+            f"{path} has {size} bytes, {expected['bytes']} were written: it was cut short or "
+            f"replaced. {_way_out(directory)}"
+        )
+    if verify and checksum(path) != expected["xxh3_128"]:
+        raise FingerprintError(
+            f"{path} does not have the checksum it was written with: it is damaged. "
+            f"{_way_out(directory)}"
+        )
+
+
+def _way_out(directory: Path) -> str:
+    return f"Delete {directory}; it is built again on first use."
+
+
+def checksum(path: Path) -> str:
+    """xxh3-128 (hex) of a file."""
+    state = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(_CHECKSUM_BLOCK):
+            state.update(block)
+    return state.hexdigest()
+
+
+@contextlib.contextmanager
+def publishing(directory: Path) -> Iterator[Path]:
+    """Give a partial directory to fill; it becomes `directory` when the block ends without error.
+
+    What `directory` held at the start is replaced. Where another process has put a new one there
+    in the meantime, theirs stays and ours is dropped: both were made from the same store.
+    """
+    outdated = _identity(directory)
+    partial = partial_path(directory)
+    try:
+        with storage_errors(directory):
+            partial.mkdir(parents=True)
+            yield partial
+            for file in partial.iterdir():
+                sync(file)
+            sync(partial)
+            _put_in_place(partial, directory, outdated)
+            sync(directory.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_in_place(partial: Path, directory: Path, outdated: tuple[int, int] | None) -> None:
+    if outdated is not None and _identity(directory) == outdated:
+        retired = partial_path(directory)
+        with contextlib.suppress(FileNotFoundError):
+            directory.rename(retired)
+        shutil.rmtree(retired, ignore_errors=True)
+    try:
+        partial.rename(directory)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+
+
+def _identity(directory: Path) -> tuple[int, int] | None:
+    try:
+        status = directory.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_ino, status.st_mtime_ns

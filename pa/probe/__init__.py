@@ -1,0 +1,1 @@
+"""Probes: small heads trained on stored features, never on images."""

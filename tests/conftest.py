@@ -1,0 +1,58 @@
+"""Shared fixtures: real data beside the repository, small images, stores with known features."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of real data, weights and fixtures beside the repository."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no folder of real data at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the developer's own shell reaches a test."""
+    for name in list(os.environ):
+        if name.startswith("PA_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def noise_image(seed: int, size: tuple[int, int] = (80, 60)) -> Image.Image:
+    """A smooth random photograph stand-in: its own colours, so features differ."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def image_tree(tmp_path: Path) -> Callable[..., Path]:
+    """Make `root/<label>/<n>.png` with `per_label` images of each label."""
+
+    def make(labels: int = 3, per_label: int = 4, name: str = "photos") -> Path:
+        root = tmp_path / name
+        for label in range(labels):
+            folder = root / f"class{label}"
+            folder.mkdir(parents=True)
+            for number in range(per_label):
+                noise_image(100 * label + number).save(folder / f"{number}.png")
+        return root
+
+    return make

@@ -1,0 +1,415 @@
+"""The store as a contract: what is there is whole, what is read is what was written."""
+
+from __future__ import annotations
+
+import errno
+import filecmp
+import itertools
+import json
+import multiprocessing
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from pa.data import shards
+from pa.data.files import replacing, storage_errors
+from pa.data.shards import from_disk, plan, to_disk
+from pa.data.store import Store
+from pa.data.verify import verify
+from pa.errors import (
+    FingerprintError,
+    MissingError,
+    OutOfRangeError,
+    StorageError,
+    UnknownNameError,
+    UsageError,
+)
+
+from .conftest import TOKENS, WIDTH, features_of, fill, make_rows, make_spec
+
+MakeStore = Callable[..., Store]
+
+
+def arrays_of(store: Store, n: int) -> dict[str, npt.NDArray[np.float32]]:
+    """Known features of the first n rows, for every representation of a store."""
+    shapes = store.spec.representations
+    return {name: features_of(np.arange(n), tuple(shape)) for name, shape in shapes.items()}
+
+
+# -- the plan ---------------------------------------------------------------------------------
+
+
+def test_plan_never_cuts_an_image_and_covers_every_row() -> None:
+    image = np.repeat(np.arange(10), [5, 1, 9, 30, 2, 2, 2, 2, 2, 2])
+    found = plan(image, 12)
+    assert [(s.start, s.stop) for s in found] == [(0, 6), (6, 15), (15, 45), (45, 57)]
+    assert found[3].name == "shard-00003.h5"
+    for before, after in itertools.pairwise(found):
+        assert before.stop == after.start
+        assert image[before.stop - 1] != image[after.start]
+
+
+def test_plan_of_the_first_images_is_the_beginning_of_the_whole() -> None:
+    image = np.repeat(np.arange(50), 7)
+    whole, some = plan(image, 30), plan(image[: 7 * 20], 30)
+    assert some[:-1] == whole[: len(some) - 1]
+
+
+def test_plan_of_nothing_is_empty() -> None:
+    assert plan(np.array([], dtype=np.int64), 10) == []
+
+
+# -- reading ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("storage", ["fp16", "bf16", "fp32"])
+def test_what_is_read_is_what_was_written(make_store: MakeStore, storage: str) -> None:
+    store = make_store(storage=storage)
+    expected = features_of(np.arange(50), (TOKENS, WIDTH))
+    assert np.array_equal(store.read("patch"), expected)
+    some = [49, 0, 13, 13, 7]
+    assert np.array_equal(store.read("patch", some), expected[some])
+    blocks = list(store.blocks("patch", 5))
+    assert [start for start, _ in blocks] == [0, 5, 10, 15, 20, 25, 30, 35, 40, 45]
+    assert np.array_equal(np.concatenate([block for _, block in blocks]), expected)
+
+
+def test_reading_no_rows_gives_an_empty_array(make_store: MakeStore) -> None:
+    assert make_store().read("pooled", []).shape == (0, WIDTH)
+
+
+def test_bf16_rounds_to_nearest_even() -> None:
+    values = np.array([1.0, 1.00390625, 1.01171875, -3.3895314e38, 0.1], dtype=np.float32)
+    back = from_disk(to_disk(values, "bf16"), "bf16")
+    # 1 + 2⁻⁸ lies between 1 and 1 + 2⁻⁷: even is 1. 1 + 3·2⁻⁸: even is 1 + 2⁻⁶.
+    assert back[:3].tolist() == [1.0, 1.0, 1.015625]
+    assert np.allclose(back, values, rtol=2**-8)
+
+
+def test_row_outside_the_store(make_store: MakeStore) -> None:
+    with pytest.raises(OutOfRangeError, match=r"row id 50 is outside .* rows 0 to 49"):
+        make_store().read("pooled", [3, 50])
+    with pytest.raises(IndexError):
+        make_store().read("pooled", [-1])
+
+
+def test_unknown_representation_says_how_to_get_it(make_store: MakeStore) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        make_store().read("cls")
+    assert "unknown representation 'cls'" in str(caught.value)
+    assert "--features pooled,patch,cls --replace" in str(caught.value)
+
+
+def test_bad_images_keep_their_rows(make_store: MakeStore) -> None:
+    store = make_store(bad_images=(0, 7))
+    assert len(store.rows) == 50
+    assert np.flatnonzero(~store.valid).tolist() == [0, 1, 2, 3, 4, 35, 36, 37, 38, 39]
+    assert [(bad.path, bad.reason) for bad in store.bad] == [
+        ("c0/0000.png", "is torn"),
+        ("c1/0007.png", "is torn"),
+    ]
+    assert not store.read("pooled", [2, 36]).any()
+
+
+def _read_in_child(path: str, rows: list[int]) -> float:
+    return float(Store.open(path).read("pooled", rows).sum())
+
+
+def test_processes_read_at_once(make_store: MakeStore) -> None:
+    store = make_store()
+    store.read("pooled", [0])
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        sums = pool.starmap(_read_in_child, [(str(store.path), [0, 20, 49])] * 4)
+    assert len(set(sums)) == 1
+
+
+# -- opening ----------------------------------------------------------------------------------
+
+
+def test_no_store(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"no feature store at .*nothing"):
+        Store.open(tmp_path / "nothing")
+
+
+def test_unfinished_store_says_how_far_it_is_and_how_to_finish(make_store: MakeStore) -> None:
+    store = make_store()
+    (store.path / "manifest.json").unlink()
+    store.shard_path(store.plan[1]).unlink()
+    with pytest.raises(MissingError) as caught:
+        Store.open(store.path)
+    assert "4 of 5 shards are there" in str(caught.value)
+    assert "pa extract --encoder ramp --dataset toy --split val --view grid" in str(caught.value)
+
+
+def test_edited_spec_is_refused(make_store: MakeStore) -> None:
+    store = make_store()
+    file = store.path / "spec.json"
+    file.write_text(file.read_text().replace('"ramp"', '"other"'))
+    with pytest.raises(FingerprintError, match=r"its fields give .*The file was edited"):
+        Store.open(store.path)
+
+
+def test_torn_or_future_spec_is_refused(make_store: MakeStore) -> None:
+    store = make_store()
+    file = store.path / "spec.json"
+    whole = file.read_text()
+    file.write_text(whole[:50])
+    with pytest.raises(FingerprintError, match="is not readable JSON"):
+        Store.open(store.path)
+    fields = json.loads(whole)
+    file.write_text(json.dumps({**fields, "format": 99}))
+    with pytest.raises(FingerprintError, match="store format 99, this version reads format 1"):
+        Store.open(store.path)
+
+
+# -- writing ----------------------------------------------------------------------------------
+
+
+def test_two_stores_of_the_same_spec_are_equal_byte_for_byte(make_store: MakeStore) -> None:
+    one, two = make_store(name="one"), make_store(name="two", filled=False)
+    for shard in reversed(two.missing()):  # in another order
+        with two.claim(shard) as writer:
+            assert writer is not None
+            numbers = np.arange(shard.start, shard.stop)
+            for part in np.array_split(numbers, 3):  # in other portions
+                arrays = {
+                    n: features_of(part, tuple(s)) for n, s in two.spec.representations.items()
+                }
+                writer.append(arrays, np.ones(len(part), bool))
+    two.finish()
+    names = sorted(path.name for path in one.path.iterdir())
+    assert names == sorted(path.name for path in two.path.iterdir())
+    assert filecmp.cmpfiles(one.path, two.path, names, shallow=False) == (names, [], [])
+
+
+def test_a_failed_shard_leaves_nothing(make_store: MakeStore) -> None:
+    store = make_store(filled=False)
+    with pytest.raises(KeyboardInterrupt), store.claim(store.plan[0]) as writer:
+        assert writer is not None
+        raise KeyboardInterrupt
+    assert len(store.missing()) == 5
+    assert not list(store.path.glob("*.partial"))
+
+
+def test_a_half_filled_shard_does_not_count(make_store: MakeStore) -> None:
+    store = make_store(filled=False)
+    with (
+        pytest.raises(StorageError, match=r"shard-00000.h5: 3 of 10 rows were written"),
+        store.claim(store.plan[0]) as writer,
+    ):
+        assert writer is not None
+        arrays = arrays_of(store, 3)
+        writer.append(arrays, np.ones(3, bool))
+    assert len(store.missing()) == 5
+
+
+def test_a_claimed_shard_is_not_given_twice(make_store: MakeStore) -> None:
+    store = make_store(filled=False)
+    with pytest.raises(StorageError), store.claim(store.plan[0]) as first:
+        assert first is not None
+        with Store.open(store.path, incomplete=True).claim(store.plan[0]) as second:
+            assert second is None
+
+
+def test_not_finite_features_are_refused_with_the_row(make_store: MakeStore) -> None:
+    store = make_store(filled=False)
+    arrays = {
+        n: features_of(np.arange(10), tuple(s)) for n, s in store.spec.representations.items()
+    }
+    arrays["pooled"][4, 2] = np.nan
+    with (
+        pytest.raises(UsageError, match="pooled of row 4 holds NaN or infinity"),
+        store.claim(store.plan[0]) as writer,
+    ):
+        assert writer is not None
+        writer.append(arrays, np.ones(10, bool))
+
+
+def test_features_too_large_for_half_precision(make_store: MakeStore) -> None:
+    store = make_store(filled=False)
+    arrays = {
+        n: features_of(np.arange(10), tuple(s)) for n, s in store.spec.representations.items()
+    }
+    arrays["patch"][6, 1, 1] = -7e4
+    with (
+        pytest.raises(UsageError, match=r"patch of row 6 reaches 7e\+04, more than fp16 can hold"),
+        store.claim(store.plan[0]) as writer,
+    ):
+        assert writer is not None
+        writer.append(arrays, np.ones(10, bool))
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from pa.data.store import Store
+store = Store.open(sys.argv[1], incomplete=True)
+with store.claim(store.plan[0]) as writer:
+    arrays = {n: np.ones((4, *s), np.float32) for n, s in store.spec.representations.items()}
+    writer.append(arrays, np.ones(4, bool))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_writer_loses_only_its_shard(make_store: MakeStore) -> None:
+    store, undisturbed = make_store(name="killed", filled=False), make_store(name="whole")
+    killed = subprocess.run([sys.executable, "-c", KILLED, store.path], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(store.path.glob("*.partial"))) == 1
+    assert len(store.missing()) == 5
+    fill(store)
+    names = sorted(path.name for path in undisturbed.path.iterdir())
+    assert sorted(path.name for path in store.path.iterdir()) == names
+    assert filecmp.cmpfiles(store.path, undisturbed.path, names, shallow=False)[1:] == ([], [])
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np
+from pa.data.store import Store
+from pa.errors import StorageError
+store = Store.open(sys.argv[1], incomplete=True)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+try:
+    with store.claim(store.plan[0]) as writer:
+        n = store.plan[0].n_rows
+        arrays = {k: np.ones((n, *s), np.float32) for k, s in store.spec.representations.items()}
+        writer.append(arrays, np.ones(n, bool))
+except StorageError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 700, 2500])
+def test_no_space_left(make_store: MakeStore, limit: int) -> None:
+    store = make_store(filled=False)
+    child = subprocess.run(
+        [sys.executable, "-c", FULL, store.path, str(limit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert child.returncode == 1, child.stderr
+    assert "no space left while writing" in child.stdout
+    assert "type the same command to go on" in child.stdout
+    assert len(store.missing()) == 5
+    assert not list(store.path.glob("*.partial"))
+    fill(store)
+    assert not list(verify(store))
+
+
+def test_storage_errors_in_words() -> None:
+    x = Path("x")
+    denied = r"cannot write x \(Permission denied\)"
+    with pytest.raises(StorageError, match=denied), storage_errors(x):
+        raise PermissionError(errno.EACCES, "no")
+    with pytest.raises(StorageError, match="no space left while writing x"), storage_errors(x):
+        raise RuntimeError("Can't write (file write failed: errno = 28, error message = '…')")
+    with pytest.raises(RuntimeError, match="something else"), storage_errors(x):
+        raise RuntimeError("something else")
+
+
+def test_replacing_keeps_the_old_file_on_failure(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+    with pytest.raises(ZeroDivisionError), replacing(file) as partial:
+        partial.write_text("new")
+        raise ZeroDivisionError
+    assert file.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+# -- adopting ---------------------------------------------------------------------------------
+
+
+def test_shards_of_the_first_images_are_adopted(make_store: MakeStore, tmp_path: Path) -> None:
+    some, whole = make_store(n_images=7, name="some"), make_store(name="whole", filled=False)
+    assert whole.adopt(some) == 3  # 7 images = 3 full shards of two images, and a rest
+    assert len(whole.missing()) == 2
+    fill(whole)
+    assert not list(verify(whole))
+
+
+def test_shards_of_other_weights_are_not_adopted(make_store: MakeStore, tmp_path: Path) -> None:
+    rows = make_rows(10, 5)
+    spec = make_spec(rows, weights="cd")
+    other = Store.create(tmp_path / "other", spec, rows, {"root": "/photos"}, 12)
+    assert other.adopt(make_store()) == 0
+
+
+# -- verify -----------------------------------------------------------------------------------
+
+
+def test_a_good_store_has_no_problem(make_store: MakeStore) -> None:
+    assert list(verify(make_store(bad_images=(3,)))) == []
+
+
+def test_verify_finds_every_flipped_byte_of_the_features(make_store: MakeStore) -> None:
+    store = make_store()
+    path = store.shard_path(store.plan[2])
+    with h5py.File(path) as file:
+        offset = file["pooled"].id.get_offset()
+    data = bytearray(path.read_bytes())
+    data[offset + 5] ^= 1
+    path.write_bytes(data)
+    problems = [str(problem) for problem in verify(store)]
+    assert problems == [
+        f"{path}: pooled: checksum differs, bytes have changed since they were written"
+    ]
+    assert list(verify(store, full=False)) == []
+
+
+def test_verify_never_reads_a_truncated_shard_as_good(make_store: MakeStore) -> None:
+    store = make_store()
+    path = store.shard_path(store.plan[0])
+    whole = path.read_bytes()
+    for part in np.random.default_rng(0).uniform(0, 1, 25):
+        path.write_bytes(whole[: int(len(whole) * part)])
+        assert list(verify(store)), f"{part:.3f} of the shard was taken for whole"
+        with pytest.raises((OSError, KeyError)):
+            store.read("pooled")
+
+
+def test_verify_finds_a_missing_and_a_foreign_shard(make_store: MakeStore) -> None:
+    store = make_store()
+    store.shard_path(store.plan[0]).unlink()
+    store.shard_path(store.plan[3]).replace(store.shard_path(store.plan[1]))
+    text = "\n".join(str(problem) for problem in verify(store))
+    assert "shard-00000.h5: missing" in text
+    assert "shard-00001.h5: holds rows 30+10, expected 10+10" in text
+    assert "checksums differ from the manifest's" in text
+
+
+def test_verify_finds_changed_rows(make_store: MakeStore) -> None:
+    store = make_store()
+    store.rows.reverse().write_parquet(store.path / "rows.parquet")
+    changed = Store.open(store.path)
+    assert [p.what for p in verify(changed)] == ["the table is not the one the spec was made from"]
+
+
+def test_verify_finds_infinity(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(shards.LARGEST, "fp16", np.inf)
+    store = make_store(filled=False)
+    with store.claim(store.plan[0]) as writer:
+        assert writer is not None
+        arrays = arrays_of(store, 10)
+        arrays["pooled"][1, 1] = np.inf
+        writer.append(arrays, np.ones(10, bool))
+    whats = [problem.what for problem in verify(store)]
+    assert "pooled: NaN or infinity in rows 0+256" in whats
+
+
+def test_shard_info_of_a_foreign_file(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["a"] = [1]
+    with pytest.raises(OSError, match="attribute missing or unreadable"):
+        shards.read_info(tmp_path / "x.h5")

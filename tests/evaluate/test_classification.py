@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from sklearn import metrics
+
+from pa.errors import UsageError
+from pa.evaluate.classification import (
+    Chance,
+    Score,
+    accuracy,
+    chance_level,
+    confusion_matrix,
+    per_class_accuracy,
+    wilson,
+)
+
+CHANCE = Chance(majority=0.5, uniform=0.25)
+Ints = npt.NDArray[np.int64]
+
+
+def predictions(n: int, n_classes: int = 4, right: float = 0.7, seed: int = 0) -> tuple[Ints, Ints]:
+    generator = np.random.default_rng(seed)
+    target = generator.integers(0, n_classes, n)
+    guess = generator.integers(0, n_classes, n)
+    return np.where(generator.random(n) < right, target, guess), target
+
+
+def score(predicted: Ints, target: Ints, groups: Ints) -> Score:
+    return accuracy(predicted, target, groups, CHANCE)
+
+
+def test_value_and_confusion_are_those_of_scikit_learn() -> None:
+    predicted, target = predictions(500)
+    assert score(predicted, target, np.arange(500)).value == metrics.accuracy_score(
+        target, predicted
+    )
+    confusion = confusion_matrix(predicted, target, 4)
+    np.testing.assert_array_equal(confusion, metrics.confusion_matrix(target, predicted))
+    np.testing.assert_allclose(
+        per_class_accuracy(confusion), metrics.recall_score(target, predicted, average=None)
+    )
+
+
+def test_a_class_without_rows_has_no_accuracy() -> None:
+    confusion = confusion_matrix(np.array([0, 1]), np.array([0, 0]), 3)
+    assert confusion.tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 0]]
+    np.testing.assert_array_equal(per_class_accuracy(confusion), [0.5, np.nan, np.nan])
+
+
+def test_wilson_by_hand() -> None:
+    # 81 of 263: the worked example of Newcombe (1998), Statistics in Medicine 17, method 3.
+    assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(0 / 20, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert wilson(1.0, 20) == pytest.approx((0.8389, 1.0), abs=5e-5)
+
+
+def test_one_row_per_image_takes_wilson() -> None:
+    predicted, target = predictions(263)
+    found = score(predicted, target, np.arange(263))
+    assert found.interval.method == "wilson over rows"
+    assert (found.interval.low, found.interval.high) == wilson(found.value, 263)
+    assert (found.n, found.n_groups) == (263, 263)
+
+
+def test_bootstrap_resamples_images() -> None:
+    """Rows of an image that are right or wrong together count as one."""
+    predicted, target = predictions(400, right=0.6)
+    repeated = [np.repeat(values, 10) for values in (predicted, target, np.arange(400))]
+    found = score(*repeated)
+    assert found.interval.method == "bootstrap over images"
+    assert (found.n, found.n_groups) == (4000, 400)
+    low, high = wilson(found.value, 400)
+    assert (found.interval.low, found.interval.high) == pytest.approx((low, high), abs=0.01)
+
+
+def test_bootstrap_agrees_with_the_plain_one() -> None:
+    generator = np.random.default_rng(1)
+    groups = np.sort(generator.integers(0, 60, 500))
+    predicted, target = predictions(500)
+    correct = predicted == target
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    plain = [
+        correct[np.concatenate([members[i] for i in generator.integers(0, 60, 60)])].mean()
+        for _ in range(2000)
+    ]
+    found = score(predicted, target, groups).interval
+    assert (found.low, found.high) == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=0.006)
+
+
+def test_interval_is_seeded_and_blind_to_the_order_and_names_of_groups() -> None:
+    predicted, target = predictions(300)
+    groups = np.repeat(np.arange(100), 3)
+    first = score(predicted, target, groups)
+    assert first == score(predicted, target, groups)
+    assert first == score(predicted, target, 7000 - 3 * groups)
+    assert first != accuracy(predicted, target, groups, CHANCE, seed=1)
+
+
+def test_coverage() -> None:
+    """About 95 of 100 intervals hold the true rate, 0.7 + 0.3 / 4."""
+    inside = 0
+    for seed in range(100):
+        interval = score(*predictions(400, seed=seed), np.repeat(np.arange(100), 4)).interval
+        inside += interval.low < 0.775 < interval.high
+    assert 88 <= inside <= 100
+
+
+@pytest.mark.parametrize("right", [0, 1])
+def test_no_spread_does_not_claim_certainty(right: int) -> None:
+    target = np.zeros(40, dtype=np.int64)
+    found = score(target + 1 - right, target, np.repeat(np.arange(10), 4))
+    assert found.interval.method == "wilson over images"
+    assert found.interval.high - found.interval.low == pytest.approx(0.2775, abs=1e-3)
+
+
+def test_one_image_says_little() -> None:
+    predicted, target = predictions(40)
+    found = score(predicted, target, np.zeros(40, dtype=np.int64))
+    assert found.interval.method == "wilson over images"
+    assert found.interval.high - found.interval.low > 0.7
+
+
+def test_chance() -> None:
+    train, test = np.array([1, 1, 1, 0, 2]), np.array([1, 0, 0, 2])
+    assert chance_level(train, test, 5) == Chance(majority=0.25, uniform=0.2)
+
+
+def test_text_and_json() -> None:
+    found = score(np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0]), np.arange(4))
+    assert str(found) == (
+        "75.00 % (95 % interval 30.06 to 95.44, wilson over rows; n = 4 rows of 4 images; "
+        "chance 50.00 %)"
+    )
+    fields = found.to_json()
+    assert fields["interval"] == [found.interval.low, found.interval.high]
+    assert fields["interval_method"] == "wilson over rows"
+    assert fields["chance"] == {"majority": 0.5, "uniform": 0.25}
+
+
+def test_what_cannot_be_scored() -> None:
+    none = np.array([], dtype=np.int64)
+    with pytest.raises(UsageError, match="accuracy of no rows is not defined"):
+        score(none, none, none)
+    with pytest.raises(UsageError, match="equally long, not 3, 3 and 2"):
+        score(np.arange(3), np.arange(3), np.arange(2))
