@@ -295,7 +295,7 @@ def probe() -> None:
 @click.option("--train-where", help="Rows to train on, as SQL over the rows: 'x1 <= 112' …")
 @click.option("--test-where", help="… and rows to score: 'x0 >= 112'.")
 @click.option("--where", help="Rows to use at all, as SQL over the rows.")
-@click.option("--target", default="label", show_default=True, help="Column to predict.")
+@click.option("--target", help="Column of the rows to predict; default label.")
 @click.option("--representation", help="cls, pooled, projected; default cls where there is one.")
 @click.option(
     "--test-fraction",
@@ -431,4 +431,4 @@ def demo(images: Path | None, out: Path) -> None:
     """
     from pa.demo import run
 
-    run(out, images, console.out)
+    run(out, images, lambda command: cli.main(command, standalone_mode=False))

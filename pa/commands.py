@@ -468,7 +468,7 @@ class ProbeRequest:
     train_where: str | None = None
     test_where: str | None = None
     where: str | None = None
-    target: str = "label"
+    target: str | None = None
     representation: str | None = None
     test_fraction: float = 0.2
     protocol: str = "paper"
@@ -494,7 +494,7 @@ def probe_linear(config: Config, request: ProbeRequest, progress: Progress) -> L
     test = _probe_store(config, request, request.test_split) if request.test_split else None
     recipe = replace(LINEAR_PROTOCOLS[request.protocol], **dict(request.changes))
     options = SplitOptions(
-        target=request.target,
+        target=request.target or config.settings.probe.target or "label",
         where=request.where,
         train_where=request.train_where,
         test_where=request.test_where,

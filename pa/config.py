@@ -42,10 +42,11 @@ class EncoderSettings(BaseModel):
 
 
 class ProbeSettings(BaseModel):
-    """[probe]: what trains and what tests, by split or by a condition on the rows."""
+    """[probe]: what is predicted, what trains and what tests (by split or by rows)."""
 
     model_config = ConfigDict(extra="forbid")
 
+    target: str | None = None
     train_split: str | None = None
     test_split: str | None = None
     train_where: str | None = None

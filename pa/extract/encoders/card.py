@@ -34,7 +34,7 @@ class CheckpointSource:
 class EncoderCard:
     """What there is to know about one encoder before loading it.
 
-    `method` is the family of the pretraining: supervised, contrastive, MIM, or both.
+    `method` is the family of the pretraining: supervised, contrastive, MIM (masked image modelling), or both.
     `branches` are the networks inside one file, the default first. `options` are the protocol
     switches that `load_encoder` takes by name, each with its default.
     """

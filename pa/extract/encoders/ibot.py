@@ -20,7 +20,7 @@ URL = "https://lf3-nlp-opensource.bytetos.com/obj/nlp-opensource/archive/2022/ib
 CARD = EncoderCard(
     name="ibot",
     title="iBOT ViT-B/16",
-    method="contrastive + MIM",
+    method="both",
     paper="Zhou et al., iBOT: image BERT pre-training with online tokenizer, ICLR 2022",
     sources=(
         CheckpointSource(

@@ -47,7 +47,7 @@ def load(
     report = LoadReport(name, source, sha256, container, architecture, **lists)
     if not report.ok:
         return report, None
-    spec = EncoderSpec(name, sha256, architecture)
+    spec = EncoderSpec(name, sha256, architecture, {"layers": list(layers)} if layers else {})
     return report, FrozenEncoder(spec, transform_of(name, model), trunk)
 
 
@@ -201,7 +201,6 @@ class TimmTrunk(Trunk):
             "patch_tokens": self.n_patches,
             "prefix_tokens": self.n_prefix,
             "class_token": self.has_cls,
-            "layers": list(self.layers),
         }
 
     @torch.no_grad()

@@ -126,7 +126,7 @@ def beit_vit(shape: VitShape, tensors: Mapping[str, Tensor]) -> Network:
     from timm.models.beit import Beit, RelativePositionBias
 
     shared = RELATIVE_TABLE in tensors
-    parts = {
+    parts: dict[str, Any] = {
         "init_values": 0.1 if "blocks.0.gamma_1" in tensors else None,
         "use_abs_pos_emb": "pos_embed" in tensors,
         "use_rel_pos_bias": False,
