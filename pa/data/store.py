@@ -269,17 +269,8 @@ class Store:
 
         The shard gets its final name when the block ends without an error.
         """
-        lock_path = self.path / LOCKS / f"{shard.name}.lock"
-        with storage_errors(lock_path):
-            lock_path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(lock_path)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                yield None
-                return
-        try:
-            if self.shard_path(shard).exists():
+        with self._locked(shard.name, timeout=0) as got:
+            if not got or self.shard_path(shard).exists():
                 yield None
                 return
             self._remove_partials(shard.name)
@@ -288,8 +279,32 @@ class Store:
                 self.path, shard, shapes, self._storage, self.shard_key(shard)
             ) as writer:
                 yield writer
+
+    @contextlib.contextmanager
+    def _locked(self, name: str, timeout: float = -1) -> Iterator[bool]:
+        """Hold a lock of the store; False where it was not to be had in `timeout` seconds.
+
+        Whoever completes the store removes the folder of locks, perhaps between our making it and
+        our opening the lock: then the store is complete, or we try again.
+        """
+        path = self.path / LOCKS / f"{name}.lock"
+        lock = FileLock(path)
+        with storage_errors(path):
+            while not lock.is_locked:
+                try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    lock.acquire(timeout=timeout)
+                except FileNotFoundError:
+                    if self.is_complete:
+                        break
+                except Timeout:
+                    break
+        try:
+            yield lock.is_locked
         finally:
             lock.release()
+            if self.is_complete:
+                shutil.rmtree(path.parent, ignore_errors=True)
 
     def adopt(self, donor: Store) -> int:
         """Take over finished shards of another store that hold the same bytes; how many."""
@@ -308,14 +323,10 @@ class Store:
 
     def finish(self) -> None:
         """Write the manifest, once every shard is there, and clear what only work needed."""
-        lock_path = self.path / LOCKS / "manifest.lock"
-        with storage_errors(lock_path):
-            lock_path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(lock_path):
-                if not self.is_complete:
-                    self._remove_partials("")
-                    write_json(self.path / MANIFEST, self._make_manifest())
-        shutil.rmtree(self.path / LOCKS, ignore_errors=True)
+        with self._locked("manifest") as got:
+            if got and not self.is_complete:
+                self._remove_partials("")
+                write_json(self.path / MANIFEST, self._make_manifest())
 
     def _make_manifest(self) -> dict[str, Any]:
         infos = [(shard, shards.read_info(self.shard_path(shard))) for shard in self.plan]

@@ -44,6 +44,10 @@ CARD = EncoderCard(
         ),
     ),
     transform=Transform(),
+    positions=(
+        "shared table of relative positions, resized on a geometric grid with a cubic spline;"
+        " square images only"
+    ),
     projector="none: a classifier of visual tokens, which is no projector",
     licence="MIT",
     notes=(

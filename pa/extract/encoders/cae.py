@@ -26,6 +26,10 @@ CARD = EncoderCard(
         ),
     ),
     transform=Transform(),
+    positions=(
+        "fixed sin-cos positions read from the file, resized bicubically to the new grid; "
+        "square images only"
+    ),
     projector="none: the regressor and decoder predict visual tokens",
     licence="Apache-2.0",
     notes=(

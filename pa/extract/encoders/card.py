@@ -34,9 +34,10 @@ class CheckpointSource:
 class EncoderCard:
     """What there is to know about one encoder before loading it.
 
-    `method` is the family of the pretraining: supervised, contrastive, MIM (masked image modelling), or both.
-    `branches` are the networks inside one file, the default first. `options` are the protocol
-    switches that `load_encoder` takes by name, each with its default.
+    `method` is the family of the pretraining: supervised, contrastive, MIM (masked image
+    modelling), or both. `branches` are the networks inside one file, the default first. `options`
+    are the protocol switches that `load_encoder` takes by name, each with its default. `positions`
+    says what happens to them at other image sizes.
     """
 
     name: str
@@ -45,6 +46,7 @@ class EncoderCard:
     paper: str
     sources: tuple[CheckpointSource, ...]
     transform: Transform
+    positions: str
     projector: str
     licence: str
     notes: str

@@ -42,6 +42,7 @@ def _section(card: EncoderCard) -> str:
             f"resize {transform.resize} {transform.interpolation}, centre crop {transform.size}, "
             f"mean {_numbers(transform.mean)}, std {_numbers(transform.std)}",
         ),
+        ("other sizes", card.positions),
         ("projector", card.projector),
         ("branches", ", ".join(card.branches) or "one network"),
         ("options", ", ".join(f"`{name}={value!r}`" for name, value in card.options) or "none"),

@@ -33,6 +33,10 @@ CARD = EncoderCard(
         ),
     ),
     transform=Transform(),
+    positions=(
+        "learned positions, resized bicubically by the factor (side/patch + 0.1)/grid, as its "
+        "code does; any multiple of the patch"
+    ),
     projector=(
         "head: 768-2048-2048-256, unit length (`bottleneck`), 65,536 prototypes; the logits are "
         "stored through the exact square root of their Gram matrix (`projected`, 256 wide)"

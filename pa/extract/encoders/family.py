@@ -89,7 +89,7 @@ class Family:
             str(file.path),
             file.sha256,
             known="".join(known),
-            looks_like=recognise(file.content),
+            looks_like=recognise(file.content, self.card.name),
         )
         try:
             return self._load(file, request, report)

@@ -123,7 +123,8 @@ class FrozenEncoder(Encoder):
     def require(self, want: Collection[str]) -> None:
         for representation in want:
             if representation in self._absent:
-                raise self._absent[representation]
+                error = self._absent[representation]
+                raise type(error)(str(error))
         super().require(want)
 
     @torch.no_grad()
@@ -135,8 +136,10 @@ class FrozenEncoder(Encoder):
         layout = torch.channels_last if self._network.trunk.channels_last else torch.preserve_format
         pixels = pixels.to(device=weight.device, dtype=weight.dtype, memory_format=layout)
         tokens = self._network.trunk(pixels, with_layers="layers" in want)
-        patch = tokens.patch.float()  # averaged in float32, whatever the trunk computes in
-        cls = None if tokens.cls is None else tokens.cls.float()
+        # Averaged in float32, whatever the trunk computes in.
+        patch = tokens.patch.float() if want & {"patch", "pooled"} else tokens.patch
+        # A copy: as a view, every class token that is kept would keep all tokens in memory.
+        cls = None if tokens.cls is None else tokens.cls.float().clone()
         projected = bottleneck = None
         if cls is not None and want & {"projected", "bottleneck"}:
             projected, bottleneck = self.project(cls)

@@ -41,6 +41,10 @@ CARD = EncoderCard(
         ),
     ),
     transform=Transform(),
+    positions=(
+        "fixed sin-cos positions read from the file, resized bicubically to the new grid; "
+        "square images only"
+    ),
     projector="none: the decoder reconstructs pixels",
     licence="CC BY-NC 4.0",
     notes=(

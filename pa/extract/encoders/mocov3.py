@@ -32,6 +32,10 @@ CARD = EncoderCard(
         ),
     ),
     transform=Transform(interpolation="bilinear"),  # main_lincls.py: torchvision's default
+    positions=(
+        "fixed sin-cos positions read from the file, resized bicubically to the new grid, as in "
+        "the DeiT code it fine-tunes with; square images only"
+    ),
     projector=(
         "base_encoder.head: 768-4096-4096-256, bias-free, after its last batch norm in evaluation "
         "mode, applied to the class token after the final norm; no predictor"

@@ -16,6 +16,10 @@ SIGNS: tuple[tuple[str, str], ...] = (
         "a distilled DeiT, with a class and a distillation token (198 positions at 224 pixels): "
         "load it as `timm/deit_base_distilled_patch16_224`",
     ),
+    (
+        r".*\.ls1\.gamma",
+        "a ViT with timm's layer scale, as DeiT III and DINOv2 have: load it as `timm/<model>`",
+    ),
     (r".*pretext_neck\..*", "a CAE checkpoint: load it as `cae`"),
     (r".*decoder_(embed|blocks|pred)\..*", "a MAE checkpoint with its decoder: load it as `mae`"),
     (r".*base_encoder\..*", "a MoCo v3 checkpoint: load it as `mocov3`"),
@@ -60,12 +64,13 @@ SIGNS: tuple[tuple[str, str], ...] = (
 )
 
 
-def recognise(content: Mapping[str, Any]) -> str:
-    """Return one sentence on what a checkpoint looks like."""
+def recognise(content: Mapping[str, Any], given: str = "") -> str:
+    """Return one sentence on what a checkpoint looks like; `given` is the name it was loaded as."""
     keys = list(_keys(content))
     for pattern, words in SIGNS:
         if any(re.fullmatch(pattern, key) for key in keys):
-            return f"It looks like {words}."
+            # "load it as mae" helps nobody who has just done so
+            return f"It looks like {words.removesuffix(f': load it as `{given}`')}."
     shown = ", ".join(key.removeprefix("/") for key in keys[:4])
     return f"It is nothing known to `pa`; it begins with the keys {shown or '(no tensors)'}."
 

@@ -76,8 +76,8 @@ class LoadReport:
         ]
         return (
             f"{self.checkpoint} does not fit {self.name}: of the tensors in {self.container}, "
-            f"{len(self.matched)} match, {'; '.join(parts)}. {self.looks_like} Check that it is a "
-            "file of this encoder, or name the encoder it belongs to."
+            f"{len(self.matched)} match, {'; '.join(parts)}. {self.looks_like} Pass "
+            "an official file of this encoder, or the encoder that this file belongs to."
         )
 
 

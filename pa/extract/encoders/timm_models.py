@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import re
 import socket
 import urllib.parse
 from collections.abc import Mapping
@@ -106,25 +107,28 @@ def _require_hub(model_name: str) -> None:
 
 
 def _no_weights(model_name: str, reason: str) -> MissingError:
+    import timm
+
+    config = timm.models.get_pretrained_cfg(model_name)
+    hub_id = config.hf_hub_id if config else None
+    where = f"; on a machine with a network: model.safetensors of https://huggingface.co/{hub_id}"
     return MissingError(
         f"{PREFIX}{model_name}: no weights could be fetched: {reason}. Pass --checkpoint FILE "
-        "with a .safetensors or .pth state_dict of this timm model (model.safetensors of "
-        f"https://huggingface.co/timm/{model_name}, from a machine that has a network)."
+        f"with a state_dict of this model (.safetensors or .pth{where if hub_id else ''})."
     )
 
 
 def _load_file(model: Network, file: CheckpointFile) -> tuple[str, dict[str, Any]]:
     container, tensors = flat_or_container(file, CONTAINERS)
-    own = frozenset(model.state_dict())
+    own = "|".join(map(re.escape, model.state_dict()))
     # The classifier and what belongs to it (head.fc, head.bn): the first part of its name.
-    classifier = [f"{head.partition('.')[0]}." for head in classifiers(model)]
-    ignorable = {k for k in tensors if k not in own and k.startswith(tuple(classifier))}
-    kept = {key: tensor for key, tensor in tensors.items() if key not in ignorable}
-    found = sort_keys(kept, [Rule(r"(?:module\.)?(.*)", "encoder")])
-    comparison = Comparison()
+    heads = "|".join(re.escape(head.partition(".")[0]) for head in classifiers(model))
+    rules = [Rule(rf"(?:module\.)?({own})", "encoder")]
+    rules += [Rule(rf"(?:module\.)?(?:{heads})\..*", reason="the classifier")] if heads else []
+    found = sort_keys(tensors, rules)
+    comparison = Comparison(unexpected=list(found.unexpected))
     fill(model, "encoder", found, comparison)
-    ignored = tuple((key, "the classifier") for key in tensors if key in ignorable)
-    return container, comparison.lists() | {"ignored": ignored}
+    return container, comparison.lists() | {"ignored": found.ignored}
 
 
 def flat_or_container(

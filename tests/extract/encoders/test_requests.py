@@ -1,0 +1,144 @@
+"""What the caller asks for: names, branches, heads, image sizes and protocol switches."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from pa.errors import UnknownNameError, UsageError
+from pa.extract.encoders import load_encoder
+from tests.extract.encoders.checkpoints import (
+    official,
+    vit,
+)
+
+Save = Callable[..., Path]
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(
+        UnknownNameError, match=r"unknown encoder 'dinno'. Did you mean dino.*timm/<"
+    ):
+        load_encoder("dinno")
+
+
+def test_unknown_branches_options_and_formats(save: Save) -> None:
+    path = save(official("mae"))
+    for words, arguments in (
+        ("mae has no branch 'teacher'. Its file holds one network", {"branch": "teacher"}),
+        ("mae has no option 'order'. Known: token_order, seed", {"order": "shuffled"}),
+        ("unknown token_order 'x'. Known: natural, shuffled", {"token_order": "x"}),
+        ("seed must be an integer in 0..2^32-1; found -1", {"token_order": "shuffled", "seed": -1}),
+        ("unknown compute format 'fp8'. Known: fp32, bf16, fp16", {"compute": "fp8"}),
+        ("mae has blocks 0 to 1; found layers 3, 5", {"layers": [3, 5]}),
+        ("layers must ascend without repeats; found 1, 0", {"layers": [1, 0]}),
+        ("num_heads=5 does not divide the width 64", {"num_heads": 5}),
+        ("cannot use device 'spam'", {"device": "spam"}),
+    ):
+        with pytest.raises(UsageError) as caught:
+            load_encoder("mae", path, **arguments)
+        assert words in str(caught.value)
+    with pytest.raises(UsageError, match=r"dino has no branch 'base'. Known: teacher, student"):
+        load_encoder("dino", path, branch="base")
+    with pytest.raises(UsageError, match=r"dino has no option 'seed'\. It has none"):
+        load_encoder("dino", path, seed=1)
+    with pytest.raises(UsageError, match="layer_norm_eps must be a number between 0 and 1"):
+        load_encoder("cae", save(official("cae")), layer_norm_eps=0)
+
+
+def test_heads_that_no_rule_gives_are_asked_for(save: Save) -> None:
+    path = save({"model": vit(width=96)})
+    with pytest.raises(UsageError, match="the width 96 is no multiple of 64: pass num_heads"):
+        load_encoder("mae", path)
+    assert load_encoder("mae", path, num_heads=3).spec.architecture["heads"] == 3
+
+
+def test_moco_vit_small_has_twelve_heads(save: Save) -> None:
+    content = official("mocov3") | {"arch": "vit_small"}
+    # A width of 64 cannot have twelve heads; that it is tried shows that the name counts.
+    with pytest.raises(UsageError, match="num_heads=12 does not divide the width 64"):
+        load_encoder("mocov3", save(content))
+    assert load_encoder("mocov3", save(content), num_heads=2).spec.architecture["heads"] == 2
+
+
+def test_images_of_impossible_sizes(save: Save) -> None:
+    encoder = load_encoder("mae", save(official("mae")))
+    with pytest.raises(UsageError, match="patches of 8x8 pixels; 36x32 is no multiple"):
+        encoder.encode(torch.zeros(1, 3, 36, 32))
+    with pytest.raises(UsageError, match="no rule for positions on a grid of 5x4 patches"):
+        encoder.encode(torch.zeros(1, 3, 40, 32))
+    with pytest.raises(
+        UsageError, match=r"expected normalised pixels .* found \(3, 32, 32\), float32"
+    ):
+        encoder.encode(torch.zeros(3, 32, 32))
+    with pytest.raises(UsageError, match=r"found \(1, 32, 32, 3\), uint8"):
+        encoder.encode(torch.zeros(1, 32, 32, 3, dtype=torch.uint8))
+    beit = load_encoder("beit", save(official("beit")))
+    with pytest.raises(UsageError, match="BEiT has no rule for positions on a grid of 5x4"):
+        beit.encode(torch.zeros(1, 3, 40, 32))
+
+
+def test_shuffled_mae_is_drawn_per_image_and_seed(save: Save, pixels: Tensor) -> None:
+    path = save(official("mae"))
+    natural = load_encoder("mae", path, layers=[0, 1]).encode(pixels)
+    encoder = load_encoder("mae", path, layers=[0, 1], token_order="shuffled", seed=3)
+    assert {"token_order": "shuffled", "seed": 3}.items() <= encoder.spec.options.items()
+    shuffled = encoder.encode(pixels)
+    assert not torch.allclose(shuffled["cls"], natural["cls"], atol=1e-3)
+    alone = encoder.encode(pixels[1:])
+    for name in ("cls", "patch", "layers"):  # whichever batch an image is in
+        assert torch.allclose(alone[name], shuffled[name][1:], atol=1e-5)
+    other = load_encoder("mae", path, token_order="shuffled", seed=4).encode(pixels)
+    assert not torch.allclose(shuffled["cls"], other["cls"], atol=1e-3)
+
+
+def test_shuffled_mae_gives_patches_each_others_positions(save: Save, pixels: Tensor) -> None:
+    content = official("mae")
+    content["model"]["pos_embed"][:, 1:] = content["model"]["pos_embed"][:, 1:2]
+    path = save(content)  # all positions alike: the order cannot matter, and comes back natural
+    natural = load_encoder("mae", path, layers=[0]).encode(pixels)
+    shuffled = load_encoder("mae", path, layers=[0], token_order="shuffled").encode(pixels)
+    for name in ("cls", "patch", "pooled", "layers"):
+        assert torch.allclose(natural[name], shuffled[name], atol=1e-5)
+
+
+def test_cae_with_the_papers_eps(save: Save, pixels: Tensor) -> None:
+    path = save(official("cae"))
+    encoder = load_encoder("cae", path, layer_norm_eps=1e-5)
+    assert encoder.spec.architecture["layer_norm_eps"] == 1e-5
+    assert encoder.spec.options["layer_norm_eps"] == 1e-5
+    theirs, ours = load_encoder("cae", path).encode(pixels), encoder.encode(pixels)
+    assert 0 < (theirs["cls"] - ours["cls"]).abs().max() < 1e-2
+
+
+@pytest.mark.parametrize(
+    ("args", "option", "mean"),
+    [
+        (None, "auto", 0.5),
+        (Namespace(imagenet_default_mean_and_std=True), "auto", 0.485),
+        (Namespace(imagenet_default_mean_and_std=False), "auto", 0.5),
+        (None, "imagenet", 0.485),
+        (Namespace(imagenet_default_mean_and_std=True), "half", 0.5),
+    ],
+)
+def test_beit_normalises_as_it_was_trained(
+    args: Namespace | None, option: str, mean: float, save: Save
+) -> None:
+    encoder = load_encoder("beit", save(official("beit") | {"args": args}), mean_std=option)
+    assert encoder.transform.mean[0] == mean
+    assert encoder.spec.options["mean_std"] == ("half" if mean == 0.5 else "imagenet")
+
+
+def test_beit_from_imagenet_1k_has_positions_instead_of_a_table(save: Save) -> None:
+    tensors = vit(split_bias=True)
+    tensors = {key: tensor for key, tensor in tensors.items() if "gamma" not in key}
+    encoder = load_encoder("beit", save({"model": tensors}))
+    assert encoder.spec.architecture["positions"] == "bicubic_to_size"
+    assert encoder.transform.mean[0] == 0.485
+    with pytest.raises(UsageError, match=r"unknown mean_std 'x'\. Known: auto, imagenet, half"):
+        load_encoder("beit", save({"model": tensors}), mean_std="x")

@@ -1,0 +1,249 @@
+"""The extraction run, with an encoder whose features follow from the pixels by arithmetic."""
+
+from __future__ import annotations
+
+import filecmp
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from pa.data import datasets
+from pa.data.datasets import Images
+from pa.data.regions import VIEWS
+from pa.data.store import Store
+from pa.data.verify import verify
+from pa.errors import FingerprintError, UnknownNameError, UsageError
+from pa.extract.run import Options, encode_region, extract
+from tests.mean_colour import Exploding, MeanColour
+
+Tree = Callable[..., Path]
+SMALL = Options(shard_rows=100, batch_size=32)
+
+
+def photos(root: Path) -> Images:
+    return datasets.load("photos", "folder", root)
+
+
+def expected_pooled(root: Path, size: int = 32) -> npt.NDArray[np.float64]:
+    """Mean colour of every window, computed with Pillow alone."""
+    found = []
+    for path in sorted(root.rglob("*.png")):
+        canvas = VIEWS["grid"].canvas(Image.open(path).convert("RGB"), MeanColour(size).transform)
+        for y in range(0, 169, 28):
+            for x in range(0, 169, 28):
+                window = canvas.crop((x, y, x + 56, y + 56)).resize((size, size), Image.BICUBIC)
+                found.append(np.asarray(window, float).mean((0, 1)) / 255)
+    return np.array(found)
+
+
+def same_files(one: Path, two: Path) -> bool:
+    """Every file of two stores is equal byte for byte, the log of runs apart."""
+    names = sorted(p.name for p in one.iterdir() if p.name != "runs.jsonl")
+    others = sorted(p.name for p in two.iterdir() if p.name != "runs.jsonl")
+    return names == others and filecmp.cmpfiles(one, two, names, shallow=False)[0] == names
+
+
+def test_features_are_those_of_the_pixels(image_tree: Tree, tmp_path: Path) -> None:
+    root = image_tree()
+    result = extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "f", SMALL)
+    store = Store.open(result.reports[0].store.path)
+    assert store.n_rows == 12 * 49
+    assert np.abs(store.read("pooled") - expected_pooled(root)).max() < 1e-3  # half precision
+    assert store.rows["label"].unique(maintain_order=True).to_list() == [
+        "class0",
+        "class1",
+        "class2",
+    ]
+    assert not list(verify(store))
+    assert result.reports[0].rows_encoded == 588
+    assert store.runs()[0]["rows"] == 588
+
+
+def test_the_same_command_again_does_nothing(image_tree: Tree, tmp_path: Path) -> None:
+    root = image_tree()
+    extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "f", SMALL)
+    again = MeanColour()
+    result = extract([again], photos(root), VIEWS["grid"], tmp_path / "f", SMALL)
+    assert result.reports[0].rows_encoded == 0
+    assert again.batches == []
+
+
+def test_several_encoders_share_one_decode(
+    image_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pa.data import images as im
+
+    decoded: list[str] = []
+    original = im.decode
+    monkeypatch.setattr(im, "decode", lambda d, p: decoded.append(str(p)) or original(d, p))
+    encoders = [MeanColour(), MeanColour(64, name="other"), MeanColour(name="third")]
+    result = extract(encoders, photos(image_tree()), VIEWS["grid"], tmp_path / "f", SMALL)
+    assert len(decoded) == len(set(decoded)) == 12
+    stores = [report.store.read("pooled") for report in result.reports]
+    assert np.array_equal(stores[0], stores[2])
+    assert np.abs(stores[0] - stores[1]).max() < 0.05
+
+
+def test_an_interrupted_run_resumes_bit_for_bit(image_tree: Tree, tmp_path: Path) -> None:
+    root = image_tree()
+    whole = extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "whole", SMALL)
+    for stop_after in (2, 5, 9):
+        encoder = MeanColour()
+        original = encoder.encode
+
+        def interrupted(*given, _encode=original, _e=encoder, _n=stop_after, **named):  # type: ignore[no-untyped-def]
+            if len(_e.batches) == _n:
+                raise KeyboardInterrupt
+            return _encode(*given, **named)
+
+        encoder.encode = interrupted  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            extract([encoder], photos(root), VIEWS["grid"], tmp_path / "f", SMALL)
+        assert not list((tmp_path / "f").rglob("*.partial"))
+    resumed = extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "f", SMALL)
+    assert 0 < resumed.reports[0].rows_encoded < 588
+    assert same_files(whole.reports[0].store.path, resumed.reports[0].store.path)
+
+
+def test_two_runs_at_once_share_the_work(image_tree: Tree, tmp_path: Path) -> None:
+    root = image_tree()
+    whole = extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "whole", SMALL)
+    results = []
+
+    def work() -> None:
+        run = extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "f", SMALL)
+        results.append(run.reports[0])
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(report.rows_encoded for report in results) == 588
+    assert same_files(whole.reports[0].store.path, results[0].store.path)
+
+
+def test_more_images_reuse_the_shards_of_fewer(image_tree: Tree, tmp_path: Path) -> None:
+    root = image_tree()
+    for limit, encoded, adopted in ((5, 245, 0), (None, 588 - 2 * 98, 2)):
+        options = Options(shard_rows=100, batch_size=32, limit=limit)
+        result = extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "f", options)
+        assert result.reports[0].rows_encoded == encoded
+        assert result.reports[0].shards_adopted == adopted
+    assert not list(verify(result.reports[0].store))
+
+
+def test_bad_images_are_recorded_and_the_rest_is_done(image_tree: Tree, tmp_path: Path) -> None:
+    root = image_tree()
+    good = expected_pooled(root)
+    (root / "class1" / "1.png").write_bytes(b"")
+    (root / "class2" / "0.png").write_bytes((root / "class2" / "0.png").read_bytes()[:200])
+    result = extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "f", SMALL)
+    assert [bad.path for bad in result.bad] == ["class1/1.png", "class2/0.png"]
+    assert result.bad[0].reason == "the file is empty (0 bytes)"
+    store = result.reports[0].store
+    assert np.count_nonzero(~store.valid) == 2 * 49
+    features = store.read("pooled")
+    assert np.abs(features[store.valid] - good[store.valid]).max() < 1e-3
+    assert not features[~store.valid].any()
+    assert not list(verify(store))
+
+
+def test_a_bad_image_does_not_change_its_neighbours(image_tree: Tree, tmp_path: Path) -> None:
+    """Batches count bad rows too, so the rows around them meet in the same batch as ever."""
+    root = image_tree(1, 3)
+    sound = extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "a", SMALL)
+    (root / "class0" / "1.png").write_bytes(b"torn")
+    torn = extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "b", SMALL)
+    keep = torn.reports[0].store.valid
+    one, two = (run.reports[0].store.read("pooled") for run in (sound, torn))
+    assert np.array_equal(one[keep], two[keep])
+
+
+def test_a_file_that_vanishes_is_a_bad_image(image_tree: Tree, tmp_path: Path) -> None:
+    root = image_tree(1, 3)
+    images = photos(root)
+    (root / "class0" / "2.png").unlink()
+    result = extract([MeanColour()], images, VIEWS["image"], tmp_path / "f", SMALL)
+    assert result.bad[0].reason == "cannot read the file: No such file or directory"
+
+
+def test_a_store_made_by_something_else_is_refused(image_tree: Tree, tmp_path: Path) -> None:
+    images = photos(image_tree())
+    extract([MeanColour()], images, VIEWS["grid"], tmp_path / "f", SMALL)
+    other = MeanColour(weights="f" * 64)
+    with pytest.raises(FingerprintError) as caught:
+        extract([other], images, VIEWS["grid"], tmp_path / "f", SMALL)
+    text = str(caught.value)
+    assert "encoder.weights_sha256" in text
+    assert "transform" not in text
+    assert "--replace" in text
+    assert "--alongside" in text
+
+
+def test_alongside_keeps_both(image_tree: Tree, tmp_path: Path) -> None:
+    images = photos(image_tree())
+    extract([MeanColour()], images, VIEWS["grid"], tmp_path / "f", SMALL)
+    options = Options(shard_rows=100, alongside=True)
+    extract([MeanColour(weights="f" * 64)], images, VIEWS["grid"], tmp_path / "f", options)
+    assert len(list((tmp_path / "f").rglob("manifest.json"))) == 2
+
+
+def test_replace_reuses_what_is_equal_and_removes_the_old(image_tree: Tree, tmp_path: Path) -> None:
+    root = image_tree()
+    first = extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "f", SMALL)
+    Image.new("RGB", (70, 70), "red").save(root / "class2" / "9.png")  # sorts last
+    with pytest.raises(FingerprintError, match=r"rows\.n "):
+        extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "f", SMALL)
+    options = Options(shard_rows=100, batch_size=32, replace=True)
+    second = extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "f", options)
+    assert second.reports[0].shards_adopted == 6
+    assert second.reports[0].rows_encoded == 49
+    assert not first.reports[0].store.path.exists()
+    assert not list(verify(second.reports[0].store))
+
+
+def test_unknown_representation_is_refused_before_work(image_tree: Tree, tmp_path: Path) -> None:
+    encoder = MeanColour()
+    with pytest.raises(
+        UnknownNameError, match="of encoder mean-colour 'cls'"
+    ):
+        extract(
+            [encoder],
+            photos(image_tree()),
+            VIEWS["grid"],
+            tmp_path / "f",
+            Options(representations=("cls",)),
+        )
+    assert encoder.batches == []
+
+
+def test_features_that_are_not_finite_stop_the_run(image_tree: Tree, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds NaN or infinity"):
+        extract([Exploding()], photos(image_tree()), VIEWS["grid"], tmp_path / "f", SMALL)
+    assert not list((tmp_path / "f").rglob("*.partial"))
+
+
+def test_the_limiting_stage_is_named(image_tree: Tree, tmp_path: Path) -> None:
+    result = extract([MeanColour()], photos(image_tree()), VIEWS["grid"], tmp_path / "f", SMALL)
+    assert result.stages.limit in ("read", "decode", "encode", "write")
+    assert set(result.to_json()["seconds"]) == {
+        "read",
+        "decode",
+        "encode",
+        "write",
+        "waited",
+        "wall",
+    }
+
+
+def test_a_region_of_ones_own_image() -> None:
+    image = Image.new("RGB", (50, 50), "black")
+    image.paste((255, 0, 0), (10, 10, 30, 30))
+    vector = encode_region(MeanColour(), image, (10, 10, 30, 30), "pooled")
+    assert vector.tolist() == [1.0, 0.0, 0.0]

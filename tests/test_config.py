@@ -1,0 +1,84 @@
+"""Built in < pa.toml < environment < flags, and where each value came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pa import config
+from pa.errors import UsageError
+
+
+def sources(found: config.Config) -> dict[str, tuple[object, str]]:
+    return {s.name: (s.value, s.source) for s in found.explain()}
+
+
+def test_defaults_without_a_file(in_empty_folder: Path) -> None:
+    found = config.load()
+    assert found.workspace == in_empty_folder
+    assert found.settings.storage == "fp16"
+    assert sources(found)["storage"] == ("fp16", "built in")
+    assert sources(found)["workspace"] == (str(in_empty_folder), "this folder")
+
+
+def test_file_then_environment(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (in_empty_folder / "pa.toml").write_text('device = "cpu"\nencoder = "dino"\n')
+    monkeypatch.setenv("PA_DEVICE", "cuda")
+    found = config.load()
+    assert found.settings.device == "cuda"
+    assert found.settings.encoder == "dino"
+    assert sources(found)["device"] == ("cuda", "environment PA_DEVICE")
+    assert sources(found)["encoder"] == ("dino", str(in_empty_folder / "pa.toml"))
+
+
+def test_nested_environment(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PA_DATASETS__CUB__ROOT", "/data/cub")
+    monkeypatch.setenv("PA_PROBE__TRAIN_SPLIT", "train")
+    found = config.load()
+    assert found.settings.datasets["cub"].root == Path("/data/cub")
+    assert sources(found)["probe.train_split"] == ("train", "environment PA_PROBE__TRAIN_SPLIT")
+    assert sources(found)["datasets.cub.root"][1] == "environment PA_DATASETS__CUB__ROOT"
+
+
+def test_workspace_is_the_nearest_folder_with_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pa.toml").write_text("")
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert config.load().workspace == tmp_path
+    monkeypatch.setenv("PA_WORKSPACE", str(below))
+    assert config.load().workspace == below
+    assert config.load(tmp_path).workspace_source == "flag --workspace"
+
+
+def test_relative_paths_start_at_the_workspace(in_empty_folder: Path) -> None:
+    (in_empty_folder / "pa.toml").write_text('[datasets.photos]\nkind = "folder"\nroot = "p"\n')
+    found = config.load()
+    assert found.path(found.settings.datasets["photos"].root) == in_empty_folder / "p"
+    assert found.path(Path("/x")) == Path("/x")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("devise = 'cpu'", "devise: Extra inputs are not permitted"),
+        ("[datasets.cub]\nkind = 'folder'", "datasets.cub.root: Field required"),
+        ("batch_size = 'many'", "batch_size: Input should be a valid integer"),
+        ("[encoders.dino]\ncheckpiont = 'x'", "encoders.dino.checkpiont: Extra inputs"),
+    ],
+)
+def test_faulty_settings_are_named(in_empty_folder: Path, text: str, message: str) -> None:
+    (in_empty_folder / "pa.toml").write_text(text)
+    with pytest.raises(UsageError) as caught:
+        config.load()
+    assert message in str(caught.value)
+    assert "pa.toml" in str(caught.value)
+
+
+def test_broken_toml(in_empty_folder: Path) -> None:
+    (in_empty_folder / "pa.toml").write_text("a = [")
+    with pytest.raises(UsageError, match="is not valid TOML"):
+        config.load()
