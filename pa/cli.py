@@ -43,6 +43,9 @@ def main() -> None:
         # The reader of our output went away (`pa status | head`); there is nothing left to say.
         sys.stderr.close()
         code = 0
+    except OSError as error:
+        console.note(f"error: {error}")
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -171,18 +171,12 @@ def _default_views(config: Config, images: Images) -> tuple[str, ...]:
 
 
 def store_query(config: Config, **given: str | None) -> StoreQuery:
-    """A query of the flags, filled up with the settings where these leave a choice."""
-    query = StoreQuery(**given)
-    defaults = {
-        name: value
-        for name in ("dataset", "split", "view", "encoder")
-        if given.get(name) is None and (value := getattr(config.settings, name)) is not None
-    }
-    if given.get("fingerprint") is None and defaults:
-        narrowed = StoreQuery(**{**given, **defaults})
-        if next(stores.find(config.features, narrowed), None) is not None:
-            return narrowed
-    return query
+    """A query of the flags, filled up from the settings; a fingerprint needs no filling."""
+    if given.get("fingerprint") is not None:
+        return StoreQuery(**given)
+    defaults = {name: getattr(config.settings, name) for name in ("dataset", "split", "view")}
+    chosen = {name: given.get(name) or default for name, default in defaults.items()}
+    return StoreQuery(**chosen, encoder=given.get("encoder") or config.settings.encoder)
 
 
 def check(

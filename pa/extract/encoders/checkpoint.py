@@ -21,6 +21,8 @@ from pa.errors import CheckpointError, MissingError
 
 ZIP_MAGIC = b"PK\x03\x04"  # torch.save since 1.6
 PICKLE_MAGIC = b"\x80"  # torch.save before 1.6
+# How torch's restricted unpickler says that a class is not allowed; other words mean damage.
+REFUSALS = ("Unsupported global", "Unsupported class", "Can only build", "not an allowed")
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def _read_pickle(path: Path, mmap: bool) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
-        if "GLOBAL" not in str(error) and "class" not in str(error):
+        if not any(words in str(error) for words in REFUSALS):
             raise _damaged(path, error) from None
         raise CheckpointError(
             f"{path} holds Python objects besides tensors, and reading them could run code: "

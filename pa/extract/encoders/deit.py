@@ -28,7 +28,7 @@ CARD = EncoderCard(
         ),
     ),
     transform=Transform(),
-    positions=("learned positions, resized bicubically to the new grid; square images only"),
+    positions="learned positions, resized bicubically to the new grid; square images only",
     projector="none: trained with labels",
     licence="Apache-2.0",
     notes=(

@@ -81,8 +81,7 @@ class Family:
     def load(
         self, file: CheckpointFile, request: Request
     ) -> tuple[LoadReport, FrozenEncoder | None]:
-        """Load a file; the encoder is None where the report is not ok."""
-        request = self.complete(request)
+        """Load a file for a completed request; the encoder is None where the report is not ok."""
         known = [s.file for s in self.card.sources if s.matches(file.sha256)]
         report = LoadReport(
             self.card.name,

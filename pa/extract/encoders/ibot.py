@@ -33,7 +33,7 @@ CARD = EncoderCard(
         ),
     ),
     transform=Transform(),
-    positions=("as DINO: bicubic by the factor (side/patch + 0.1)/grid; any multiple of the patch"),
+    positions="as DINO: bicubic by the factor (side/patch + 0.1)/grid; any multiple of the patch",
     projector=(
         "head on the class token: 768-2048-2048-256, unit length (`bottleneck`), 8,192 prototypes "
         "`last_layer`; the logits are stored through the exact square root of their Gram matrix "

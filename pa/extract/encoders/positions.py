@@ -147,10 +147,8 @@ def resize_relative_table(table: Tensor, window: int) -> Tensor:
     n_wanted = 2 * window - 1
     if n_known == n_wanted:
         return table
-    known, wanted = (
-        _geometric_axis(n_known, n_wanted),
-        np.arange(n_wanted, dtype=np.float64) - n_wanted // 2,
-    )
+    known = _geometric_axis(n_known, n_wanted)
+    wanted = np.arange(n_wanted, dtype=np.float64) - n_wanted // 2
     offsets = table[:-EXTRA_ROWS].double().numpy().reshape(n_known, n_known, -1)
     heads = [_spline(known, offsets[:, :, head], wanted) for head in range(offsets.shape[2])]
     resized = torch.from_numpy(np.stack(heads, axis=-1).reshape(n_wanted**2, -1))

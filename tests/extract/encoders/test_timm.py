@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from pa.errors import CheckpointError, MissingError, UnknownNameError, UsageError
 from pa.extract.encoders import Encoder, load_encoder, load_report
+from pa.extract.encoders.checkpoint import state_sha256
 from pa.extract.encoders.timm_models import TimmTrunk, channel_axis, create, transform_of
 
 Save = Callable[..., Path]
@@ -273,3 +275,41 @@ def test_without_a_network_the_way_out_is_a_file(
     assert "model.safetensors of https://huggingface.co/timm/test_vit.r160_in1k" in str(
         caught.value
     )
+
+
+def test_a_cached_hub_file_is_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, images: Tensor
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    revision = "0" * 40
+    repository = tmp_path / "models--timm--test_vit.r160_in1k"
+    snapshot = repository / "snapshots" / revision
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(revision)
+    model = random_model("test_vit")
+    save_file(model.state_dict(), snapshot / "model.safetensors")
+    encoder = load_encoder("timm/test_vit")
+    own = load_encoder("timm/test_vit", snapshot / "model.safetensors")
+    assert torch.equal(encoder.encode(images)["cls"], own.encode(images)["cls"])
+    headless = {k: v for k, v in model.state_dict().items() if not k.startswith("head.")}
+    assert encoder.spec.weights_sha256 == state_sha256(headless)
+    assert load_report("timm/test_vit").container == "the timm hub"
+
+
+def test_the_hash_of_weights_sees_every_part() -> None:
+    base = {"a": torch.zeros(2), "b": torch.ones(2)}
+    hashes = {
+        state_sha256(state)
+        for state in (
+            base,
+            {"b": base["b"], "a": base["a"]},
+            {"a": base["b"], "b": base["a"]},
+            {"a": torch.zeros(1, 2), "b": base["b"]},
+            {"a": torch.zeros(2, dtype=torch.int32), "b": base["b"]},
+        )
+    }
+    assert len(hashes) == 4  # the order of the keys alone does not count
