@@ -1,4 +1,4 @@
-"""The command line: parse, call one function of `pa.commands`, print.
+"""The command line: parse, call one function of its module in `pa.commands`, print.
 
 Results go to stdout, progress and notes to stderr. Nothing heavy is imported before a command runs.
 """
@@ -22,6 +22,7 @@ from pa.errors import EXIT_INTERRUPTED, EXIT_PARTLY_DONE, PaError
 F = TypeVar("F", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
+DTYPES = ["fp32", "bf16", "fp16"]
 
 
 def main() -> None:
@@ -77,6 +78,30 @@ def _box(
     return numbers
 
 
+def _numbers(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """Comma-separated whole numbers."""
+    try:
+        return tuple(int(part) for part in _listed(context, option, value))
+    except ValueError:
+        raise click.BadParameter("whole numbers with commas, such as 3,5,7,11") from None
+
+
+def _options(
+    context: click.Context, option: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, Any], ...]:
+    """Repeated NAME=VALUE; a value that reads as a JSON number or truth value is one."""
+    parsed = []
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{value!r} is not NAME=VALUE")
+        try:
+            parsed.append((name, json.loads(text)))
+        except ValueError:
+            parsed.append((name, text))
+    return tuple(parsed)
+
+
 def with_json(command: F) -> F:
     """Give a command --json: one object on stdout instead of text."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
@@ -94,6 +119,39 @@ def choosing_store(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+ENCODER_OPTIONS = ("checkpoint", "num_heads", "branch", "layers", "options", "device", "dtype")
+
+
+def choosing_encoder(command: F) -> F:
+    """Give a command the options that say how an encoder is loaded."""
+    for option in reversed(
+        [
+            click.option("--checkpoint", type=PATH, help="Weights (safetensors or pth)."),
+            click.option("--num-heads", type=click.IntRange(1), help="Heads; default width / 64."),
+            click.option("--branch", help="Network of the file, such as teacher or student."),
+            click.option("--layers", callback=_numbers, help="Raw block outputs: 3,5,7,11."),
+            click.option(
+                "--option",
+                "options",
+                multiple=True,
+                callback=_options,
+                help="Switch of the encoder, NAME=VALUE; see `pa encoders list`.",
+            ),
+            click.option("--device", help="auto, cpu, cuda, cuda:1 …"),
+            click.option("--dtype", type=click.Choice(DTYPES), help="Precision of compute."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def encoder_choice(given: dict[str, Any]) -> Any:
+    """Take the options of `choosing_encoder` out of a command's options."""
+    from pa.commands.encoders import EncoderChoice
+
+    return EncoderChoice(**{name: given.pop(name) for name in ENCODER_OPTIONS})
 
 
 def with_config(command: F) -> F:
@@ -144,9 +202,7 @@ def cli(context: click.Context, workspace: Path | None) -> None:
 @click.option("--root", type=PATH, help="Where the dataset lies.")
 @click.option("--split", help="Split of the dataset; may be left out where there is one.")
 @click.option("--view", "views", callback=_listed, help="image, grid, or both with a comma.")
-@click.option("--checkpoint", type=PATH, help="Weights of the encoder (safetensors or pth).")
-@click.option("--num-heads", type=click.IntRange(1), help="Attention heads; default width / 64.")
-@click.option("--branch", help="Which network of the file, such as teacher or student.")
+@choosing_encoder
 @click.option(
     "--features",
     "representations",
@@ -154,9 +210,7 @@ def cli(context: click.Context, workspace: Path | None) -> None:
     help="What to keep: cls, pooled, patch, projected, … Default: what the view is for.",
 )
 @click.option("--limit", type=click.IntRange(1), help="Only the first N images.")
-@click.option("--device", help="auto, cpu, cuda, cuda:1 …")
-@click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), help="Precision of compute.")
-@click.option("--storage", type=click.Choice(["fp16", "bf16", "fp32"]), help="Precision on disk.")
+@click.option("--storage", type=click.Choice(DTYPES), help="Precision on disk; default fp16.")
 @click.option("--batch-size", type=click.IntRange(1), help="Regions per forward pass.")
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode.")
 @click.option("--shard-rows", type=click.IntRange(1), help="Rows per shard, about; default 2048.")
@@ -174,10 +228,11 @@ def extract(config: Any, as_json: bool, **given: Any) -> None:
     pa extract --encoder deit --checkpoint deit.pth --dataset imagenet --root /data --split val
     pa extract --encoder timm/vit_base_patch16_224.dino --dataset folder --root photos/
     """
-    from pa import commands
+    from pa.commands.extract import ExtractRequest
+    from pa.commands.extract import extract as work
 
-    request = commands.ExtractRequest(**given)
-    results = commands.extract(config, request, console.progress())
+    request = ExtractRequest(encoder=encoder_choice(given), **given)
+    results = work(config, request, console.progress())
     if as_json:
         emit({"runs": [result.to_json() for result in results]})
     else:
@@ -221,12 +276,12 @@ def search(
     pa search --query-id 123 --encoder mocov3,dino --representation pooled,projected --figure f.pdf
     pa search --image cat.jpg --box 40,60,96,116
     """
-    from pa import commands
+    from pa.commands.search import SearchRequest, draw
+    from pa.commands.search import search as work
 
-    request = commands.SearchRequest(**given)
-    answers = commands.search(config, request, console.progress())
+    answers = work(config, SearchRequest(**given), console.progress())
     if figure is not None:
-        commands.draw(answers, figure, root)
+        draw(answers, figure, root)
     if as_json:
         emit(
             {
@@ -259,9 +314,9 @@ def index_build(config: Any, as_json: bool, **given: Any) -> None:
     pa index build
     pa index build --representation cls --index IVF256,Flat@nprobe=16
     """
-    from pa import commands
+    from pa.commands.index import IndexRequest, build_index
 
-    info = commands.build_index(config, commands.IndexRequest(**given), console.progress())
+    info = build_index(config, IndexRequest(**given), console.progress())
     if as_json:
         emit(info)
     else:
@@ -273,9 +328,9 @@ def index_build(config: Any, as_json: bool, **given: Any) -> None:
 @with_config
 def index_info(config: Any, as_json: bool) -> None:
     """List the indexes of the workspace and what each was built from."""
-    from pa import commands
+    from pa.commands.index import list_indexes
 
-    found = commands.list_indexes(config)
+    found = list_indexes(config)
     if as_json:
         emit({"indexes": found})
     else:
@@ -328,12 +383,12 @@ def probe_linear(config: Any, as_json: bool, **given: Any) -> None:
     pa probe linear --train-split train --test-split val --representation pooled
     pa probe linear --train-where "x1 <= 112" --test-where "x0 >= 112"
     """
-    from pa import commands
+    from pa.commands.probe import ProbeRequest
+    from pa.commands.probe import probe_linear as work
 
     recipe = ("lr", "epochs", "batch", "weight_decay", "momentum", "seed")
     changes = tuple((name, value) for name in recipe if (value := given.pop(name)) is not None)
-    request = commands.ProbeRequest(changes=changes, **given)
-    result = commands.probe_linear(config, request, console.progress())
+    result = work(config, ProbeRequest(changes=changes, **given), console.progress())
     if as_json:
         emit({**result.result.to_json(), "file": str(result.result_path)})
     else:
@@ -350,10 +405,10 @@ def probe_linear(config: Any, as_json: bool, **given: Any) -> None:
 @with_config
 def status(config: Any, as_json: bool, store: str | None, **given: Any) -> None:
     """Show every store: how far it is, how large, how many bad images."""
-    from pa import commands
+    from pa.commands import stores
     from pa.data.stores import StoreQuery
 
-    found = commands.status(config, StoreQuery(fingerprint=store, **given))
+    found = stores.status(config, StoreQuery(fingerprint=store, **given))
     if as_json:
         emit({"workspace": str(config.workspace), "stores": [entry.to_json() for entry in found]})
     else:
@@ -368,12 +423,12 @@ def status(config: Any, as_json: bool, store: str | None, **given: Any) -> None:
 @with_config
 def verify(config: Any, as_json: bool, quick: bool, store: str | None, **given: Any) -> None:
     """Read stores back: structure, counts, checksums, NaN and infinity. Exit code 5 = damage."""
-    from pa import commands
+    from pa.commands import stores
     from pa.data.stores import StoreQuery
     from pa.errors import VerificationError
 
     query = StoreQuery(fingerprint=store, **given)
-    checked = list(commands.check(config, query, full=not quick))
+    checked = list(stores.check(config, query, full=not quick))
     if as_json:
         found = [{"store": s.title, "problems": [str(p) for p in ps]} for s, ps in checked]
         emit({"stores": found})
@@ -399,6 +454,78 @@ def config_show(config: Any, as_json: bool) -> None:
     else:
         rows = [[s.name, "" if s.value is None else str(s.value), s.source] for s in settings]
         console.out(console.table(["setting", "value", "from"], rows))
+
+
+@cli.group()
+def encoders() -> None:
+    """The encoders: what there is, checks of checkpoint files, downloads."""
+
+
+@encoders.command("list")
+@with_json
+@with_config
+def encoders_list(config: Any, as_json: bool) -> None:
+    """List the encoders, their files, and which of these this workspace has."""
+    from pa.commands.encoders import list_encoders
+
+    found = list_encoders(config)
+    if as_json:
+        emit({"encoders": [entry.to_json() for entry in found]})
+    else:
+        console.out(describe.encoders(found))
+
+
+@encoders.command("check")
+@click.argument("name")
+@choosing_encoder
+@click.option("--precision", type=PATH, help="Compare bf16 and fp16 with fp32 on this folder.")
+@click.option("--limit", type=click.IntRange(3), default=64, help="Images of --precision.")
+@with_json
+@with_config
+def encoders_check(
+    config: Any, as_json: bool, name: str, precision: Path | None, limit: int, **given: Any
+) -> None:
+    """Load a checkpoint strictly and report where every key went. Exit code 4 = it does not fit.
+
+    \b
+    pa encoders check mocov3 --checkpoint vit-b-300ep.pth.tar
+    pa encoders check deit --precision photos/
+    """
+    from pa.commands.encoders import check_encoder, compare_precisions
+    from pa.errors import CheckpointError
+
+    choice = encoder_choice(given)
+    report = check_encoder(config, name, choice)
+    compared = []
+    if report.ok and precision is not None:
+        compared = compare_precisions(config, name, choice, precision, limit)
+    if as_json:
+        emit({**report.to_json(), "precision": [vars(entry) for entry in compared]})
+    else:
+        console.out(describe.load_report(report))
+        if compared:
+            console.out("\n" + describe.agreements(compared))
+    if not report.ok:
+        sys.exit(CheckpointError.exit_code)
+
+
+@encoders.command("fetch")
+@click.argument("name")
+@click.option("--file", help="Which of the encoder's files; default the one that holds most.")
+@with_json
+@with_config
+def encoders_fetch(config: Any, as_json: bool, name: str, file: str | None) -> None:
+    """Download an encoder's official checkpoint into the workspace; resumes.
+
+    Without a network it says which file to put where.
+    """
+    from pa.commands.encoders import fetch_encoder
+
+    path = fetch_encoder(config, name, file, console.progress())
+    if as_json:
+        emit({"encoder": name, "checkpoint": str(path)})
+    else:
+        console.out(f"{path}\ncheck it with: pa encoders check {name}")
 
 
 @cli.group()

@@ -2,7 +2,7 @@
 
 workspace/
   pa.toml                                     settings, optional
-  features/ indexes/ probes/ results/ figures/ reports/
+  features/ indexes/ results/ figures/ checkpoints/
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class EncoderSettings(BaseModel):
     checkpoint: Path | None = None
     num_heads: int | None = None
     branch: str | None = None
+    options: dict[str, Any] = {}
 
 
 class ProbeSettings(BaseModel):
@@ -116,6 +117,10 @@ class Config:
     @property
     def indexes(self) -> Path:
         return self.workspace / "indexes"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.workspace / "checkpoints"
 
     @property
     def results(self) -> Path:

@@ -34,7 +34,7 @@ OWNERS = {
     "faiss": {"index"},
     "timm": {"extract", "demo"},
     "torchvision": {"extract"},
-    "torch": {"extract", "probe", "commands", "demo"},
+    "torch": {"extract", "probe", "commands.choose", "demo"},
     "matplotlib": {"index"},
     "pydantic": {"config"},
     "rich": {"console"},

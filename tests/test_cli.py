@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pa import cli, commands
+from pa import cli
+from pa.commands.extract import ExtractRequest, extract
 from pa.config import load as load_config
 from pa.data.store import Store
 from pa.progress import Silent
@@ -114,7 +115,7 @@ def extracted_once(
     def copy_into(place: Path) -> None:
         if not made:
             config = load_config(place)
-            commands.extract(config, commands.ExtractRequest(), Silent())
+            extract(config, ExtractRequest(), Silent())
             keep = tmp_path_factory.mktemp("extracted") / "features"
             shutil.copytree(config.features, keep)
             made.append(keep)

@@ -34,7 +34,7 @@ from pa.data.regions import BOX, View
 from pa.data.shards import BadImage, ShardPlan, ShardWriter
 from pa.data.spec import Spec, describe, digest_rows
 from pa.data.store import DEFAULT_SHARD_ROWS, Store
-from pa.errors import FingerprintError, UnknownNameError
+from pa.errors import FingerprintError
 from pa.extract.encoders.base import Encoder
 from pa.extract.pixels import CutKey, ImageJob, Loaded, Loader
 from pa.extract.stages import Stages
@@ -163,10 +163,10 @@ def choose_representations(
 ) -> dict[str, list[int]]:
     """What to store: what was asked for, or what the view keeps by default, with its shape."""
     there = encoder.representations
-    for name in asked or ():
-        if name not in there:
-            raise UnknownNameError(f"representation of encoder {encoder.name}", name, there)
-    names = asked or [name for name in view.default_representations if name in there]
+    encoder.require(asked or ())
+    # Layers are there only where they were asked for when the encoder was loaded.
+    usual = (*view.default_representations, "layers")
+    names = asked or [name for name in usual if name in there]
     return {name: list(there[name]) for name in names}
 
 

@@ -210,9 +210,7 @@ def test_replace_reuses_what_is_equal_and_removes_the_old(image_tree: Tree, tmp_
 
 def test_unknown_representation_is_refused_before_work(image_tree: Tree, tmp_path: Path) -> None:
     encoder = MeanColour()
-    with pytest.raises(
-        UnknownNameError, match="of encoder mean-colour 'cls'"
-    ):
+    with pytest.raises(UnknownNameError, match="of encoder mean-colour 'cls'"):
         extract(
             [encoder],
             photos(image_tree()),

@@ -1,0 +1,60 @@
+"""`pa extract`: encode a split with one or more encoders, one view after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pa.commands.choose import default_views, load_images
+from pa.commands.encoders import EncoderChoice, default_encoders, load_encoder
+from pa.config import Config
+from pa.progress import Progress
+
+if TYPE_CHECKING:
+    from pa.extract.run import RunResult
+
+
+@dataclass(frozen=True)
+class ExtractRequest:
+    """What `pa extract` was asked; None or empty = take it from the settings."""
+
+    encoders: tuple[str, ...] = ()
+    encoder: EncoderChoice = field(default_factory=EncoderChoice)
+    dataset: str | None = None
+    root: Path | None = None
+    split: str | None = None
+    views: tuple[str, ...] = ()
+    representations: tuple[str, ...] = ()
+    limit: int | None = None
+    storage: str | None = None
+    batch_size: int | None = None
+    workers: int | None = None
+    shard_rows: int | None = None
+    replace: bool = False
+    alongside: bool = False
+
+
+def extract(config: Config, request: ExtractRequest, progress: Progress) -> list[RunResult]:
+    """Encode a split with one or more encoders, one view after the other."""
+    from pa.data.regions import VIEWS
+    from pa.extract.run import Options
+    from pa.extract.run import extract as run
+
+    names = request.encoders or default_encoders(config)
+    request.encoder.check_names(config, names)
+    images = load_images(config, request.dataset, request.root, request.split)
+    views = [VIEWS[name] for name in request.views or default_views(config, images)]
+    settings = config.settings
+    options = Options(
+        representations=request.representations or None,
+        storage=request.storage or settings.storage,
+        limit=request.limit,
+        batch_size=request.batch_size or settings.batch_size,
+        workers=request.workers or settings.workers,
+        replace=request.replace,
+        alongside=request.alongside,
+        **({"shard_rows": request.shard_rows} if request.shard_rows else {}),
+    )
+    encoders = [load_encoder(config, name, request.encoder) for name in names]
+    return [run(encoders, images, view, config.features, options, progress) for view in views]

@@ -1,0 +1,166 @@
+"""`pa search`: the nearest regions of a region, or of a box in an image of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pa.commands.choose import store_query
+from pa.commands.encoders import EncoderChoice, load_encoder
+from pa.commands.index import open_index
+from pa.config import Config
+from pa.data import stores
+from pa.data.images import Box
+from pa.data.store import Store
+from pa.errors import FingerprintError, MissingError, UsageError
+from pa.progress import Progress
+
+if TYPE_CHECKING:
+    from pa.extract.encoders import Encoder
+    from pa.index.search import Query, SearchResult
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """What `pa search` was asked. Either `query_id`, or `image` with a `box` in its own pixels."""
+
+    query_id: int | None = None
+    image: Path | None = None
+    box: Box | None = None
+    k: int = 24
+    encoders: tuple[str, ...] = ()
+    representations: tuple[str, ...] = ()
+    dataset: str | None = None
+    split: str | None = None
+    view: str | None = None
+    store: str | None = None
+    include_self: bool = False
+    exclude_same_image: bool = False
+    factory: str | None = None
+    device: str | None = None
+
+
+def search(
+    config: Config, request: SearchRequest, progress: Progress
+) -> list[tuple[Store, SearchResult]]:
+    """Answer one query from the index of every encoder and representation asked for.
+
+    Indexes that are missing are built first. Raises `UsageError` where stores of several encoders
+    do not hold the same regions, so that one id means different things.
+    """
+    from pa.index.search import search as run
+
+    if (request.query_id is None) == (request.image is None):
+        raise UsageError("what is the query? Give --query-id N, or --image FILE (with --box).")
+    chosen = _stores_to_search(config, request)
+    answers = []
+    for store in chosen:
+        for representation in request.representations or (config.settings.representation,):
+            index = open_index(config, store, representation, request.factory, progress)
+            query = _query(config, request, store, representation)
+            found = run(
+                index,
+                [query],
+                request.k,
+                include_self=request.include_self,
+                exclude_same_image=request.exclude_same_image,
+            )
+            answers.append((store, found[0]))
+    return answers
+
+
+def _stores_to_search(config: Config, request: SearchRequest) -> list[Store]:
+    chosen = [
+        stores.choose(
+            config.features,
+            store_query(
+                config,
+                dataset=request.dataset,
+                split=request.split,
+                view=request.view,
+                encoder=encoder,
+                fingerprint=request.store,
+            ),
+        )
+        for encoder in request.encoders or (None,)
+    ]
+    for other in chosen[1:]:
+        if other.spec.rows["sha256"] != chosen[0].spec.rows["sha256"]:
+            raise UsageError(
+                f"{chosen[0].title} and {other.title} do not hold the same regions, so one query "
+                f"id means two things. Extract both from the same split, view and --limit."
+            )
+    return chosen
+
+
+def _query(
+    config: Config, request: SearchRequest, store: Store, representation: str
+) -> Query | int:
+    if request.query_id is not None:
+        return request.query_id
+    return _query_from_image(config, request, store, representation)
+
+
+def _query_from_image(
+    config: Config, request: SearchRequest, store: Store, representation: str
+) -> Query:
+    """Encode a box of the user's own image with the encoder that made the store."""
+    from pa.data import images as im
+    from pa.extract.run import encode_region
+    from pa.index.search import Query
+
+    if request.image is None:  # the caller has checked; this tells the type checker
+        raise UsageError("--image is missing.")
+    try:
+        picture = im.decode(request.image.read_bytes(), request.image)
+    except FileNotFoundError:
+        raise MissingError(f"the query image {request.image} is not there.") from None
+    box = request.box or (0.0, 0.0, float(picture.width), float(picture.height))
+    _check_box(box, picture.size)
+    encoder = load_encoder(config, store.encoder, _choice(request, store))
+    check_same_encoder(config, store, encoder)
+    vector = encode_region(encoder, picture, box, representation)
+    return Query(vector=vector, path=str(request.image), box=box, canvas=picture)
+
+
+def _check_box(box: Box, size: tuple[int, int]) -> None:
+    x0, y0, x1, y1 = box
+    if not (x1 - x0 >= 1 and y1 - y0 >= 1):
+        raise UsageError(
+            f"--box {x0:g},{y0:g},{x1:g},{y1:g} is empty: it is x0,y0,x1,y1 in pixels with x0 < x1 "
+            f"and y0 < y1."
+        )
+    if x0 < 0 or y0 < 0 or x1 > size[0] or y1 > size[1]:
+        raise UsageError(
+            f"--box {x0:g},{y0:g},{x1:g},{y1:g} leaves the image, which has {size[0]}×{size[1]} "
+            f"pixels (upright, after its EXIF rotation)."
+        )
+
+
+def _choice(request: SearchRequest, store: Store) -> EncoderChoice:
+    """The encoder as the store was made: network options from the settings, precision from it."""
+    return EncoderChoice(device=request.device, dtype=store.spec.precision["compute"])
+
+
+def check_same_encoder(config: Config, store: Store, encoder: Encoder) -> None:
+    """Raise `FingerprintError` unless the encoder is the one that made the store."""
+    if encoder.spec.weights_sha256 != store.spec.encoder["weights_sha256"]:
+        raise FingerprintError(
+            f"{store.title} was made with weights {store.spec.encoder['weights_sha256'][:16]}…, "
+            f"but encoder {encoder.name} is set to weights {encoder.spec.weights_sha256[:16]}…. "
+            f'Set [encoders."{encoder.name}"] checkpoint in {config.file} to the file that made '
+            f"the store."
+        )
+
+
+def draw(
+    answers: Sequence[tuple[Store, SearchResult]], figure: Path, root: Path | None = None
+) -> Path:
+    """Draw the query and its neighbours; see `pa.index.figure`."""
+    from pa.data.crops import Crops
+    from pa.index.figure import draw as run
+
+    crops = {store.path: Crops(store, root) for store, _ in answers}
+    return run([result for _, result in answers], [crops[s.path] for s, _ in answers], figure)
