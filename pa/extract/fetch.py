@@ -45,6 +45,7 @@ def fetch(source: CheckpointSource, folder: Path, progress: Progress) -> Path:
         try:
             _download(source.url, part, progress)
         except urllib.error.HTTPError as error:
+            error.close()
             raise MissingError(
                 f"{source.url} answers {error.code} {error.reason}. {_by_hand(source, target)}"
             ) from None
@@ -73,6 +74,7 @@ def _download(url: str, part: Path, progress: Progress) -> None:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:  # nothing beyond what we have: it was whole
+            error.close()
             return
         raise
     with response:

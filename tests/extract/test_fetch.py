@@ -1,0 +1,119 @@
+"""Downloads against a real server on this machine: whole, resumed, cut off, wrong, unreachable."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from pa.errors import CheckpointError, MissingError, UnknownNameError
+from pa.extract.encoders import ENCODERS
+from pa.extract.encoders.card import CheckpointSource
+from pa.extract.fetch import choose_source, fetch
+from pa.progress import Silent
+
+CONTENT = bytes(range(256)) * 20_000  # 5 MB: several blocks
+
+
+class Server(BaseHTTPRequestHandler):
+    """Serves CONTENT with byte ranges; /cut breaks off in the middle, /gone is not there."""
+
+    asked: list[str | None]
+
+    def do_GET(self) -> None:
+        begin = self.headers.get("Range")
+        type(self).asked.append(begin)
+        if self.path == "/gone":
+            self.send_error(404)
+            return
+        start = int(begin.removeprefix("bytes=").rstrip("-")) if begin else 0
+        if start >= len(CONTENT):
+            self.send_error(416)
+            return
+        self.send_response(206 if begin else 200)
+        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.end_headers()
+        body = CONTENT[start:]
+        self.wfile.write(body[: len(body) // 2] if self.path == "/cut" else body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    Server.asked = []
+    server = HTTPServer(("127.0.0.1", 0), Server)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_whole_download_and_then_nothing(address: str, tmp_path: Path) -> None:
+    sha = hashlib.sha256(CONTENT).hexdigest()
+    source = CheckpointSource("w.pth", f"{address}/w.pth", sha256_prefix=sha[:8])
+    path = fetch(source, tmp_path, Silent())
+    assert path.read_bytes() == CONTENT
+    assert fetch(source, tmp_path, Silent()) == path
+    assert Server.asked == [None]
+    assert [p.name for p in tmp_path.iterdir()] == ["w.pth"]
+
+
+def test_a_download_that_breaks_off_is_resumed(address: str, tmp_path: Path) -> None:
+    cut = CheckpointSource("w.pth", f"{address}/cut")
+    with pytest.raises(MissingError, match="the connection ended early"):
+        fetch(cut, tmp_path, Silent())
+    assert not (tmp_path / "w.pth").exists()
+    path = fetch(CheckpointSource("w.pth", f"{address}/w.pth"), tmp_path, Silent())
+    assert path.read_bytes() == CONTENT
+    assert Server.asked == [None, f"bytes={len(CONTENT) // 2}-"]
+
+
+def test_a_download_killed_at_its_end_needs_no_more(address: str, tmp_path: Path) -> None:
+    (tmp_path / "w.pth.download").write_bytes(CONTENT)
+    path = fetch(CheckpointSource("w.pth", f"{address}/w.pth"), tmp_path, Silent())
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_wrong_hash_is_refused(address: str, tmp_path: Path) -> None:
+    source = CheckpointSource("w.pth", f"{address}/w.pth", sha256_prefix="00000000")
+    with pytest.raises(CheckpointError, match="expected one that begins with 00000000"):
+        fetch(source, tmp_path, Silent())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_gone(address: str, tmp_path: Path) -> None:
+    source = CheckpointSource("w.pth", f"{address}/gone")
+    with pytest.raises(MissingError, match=r"answers 404 Not Found\. Download it where") as caught:
+        fetch(source, tmp_path, Silent())
+    assert str(tmp_path / "w.pth") in str(caught.value)
+
+
+def test_no_network_says_what_to_put_where(tmp_path: Path) -> None:
+    source = CheckpointSource("w.pth", "http://127.0.0.1:9/w.pth")
+    with pytest.raises(
+        MissingError, match=r"cannot reach http://127\.0\.0\.1:9/w\.pth from here"
+    ) as caught:
+        fetch(source, tmp_path, Silent())
+    assert f"put it at {tmp_path / 'w.pth'}" in str(caught.value)
+
+
+def test_a_file_without_an_address(tmp_path: Path) -> None:
+    source = choose_source(ENCODERS["cae"].card, None)
+    with pytest.raises(MissingError, match="Google Drive"):
+        fetch(source, tmp_path, Silent())
+
+
+def test_choosing_a_file() -> None:
+    card = ENCODERS["dino"].card
+    assert choose_source(card, None).projector
+    assert choose_source(card, "dino_vitbase16_pretrain.pth").url.endswith("_pretrain.pth")
+    with pytest.raises(UnknownNameError, match="unknown file of encoder dino"):
+        choose_source(card, "x.pth")
