@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from PIL import Image
 from pa.data import images as im
 from pa.data.images import Box, Transform
 from pa.registry import Registry
+
+if TYPE_CHECKING:
+    from pa.data.datasets import Images
 
 CANVAS = 224
 BOX = ("x0", "y0", "x1", "y1")
@@ -49,8 +52,8 @@ class View(ABC):
     default_representations: tuple[str, ...]
 
     @abstractmethod
-    def boxes(self) -> npt.NDArray[np.float64]:
-        """The boxes of every image on the canvas, (B, 4): x0, y0, x1, y1."""
+    def rows(self, images: Images) -> pl.DataFrame:
+        """The table of regions: images in their order, regions in a fixed order inside an image."""
 
     @abstractmethod
     def canvas(self, image: Image.Image, transform: Transform) -> Image.Image:
@@ -70,12 +73,6 @@ class View(ABC):
         """Every parameter that changes the pixels, for the fingerprint."""
         return {"name": self.name, **asdict(self)}  # type: ignore[call-overload]
 
-    def rows(self, images: pl.DataFrame) -> pl.DataFrame:
-        """The table of regions: images in their order, regions row-major inside an image."""
-        boxes = pl.DataFrame(self.boxes(), schema=list(BOX), orient="row")
-        rows = images.join(boxes, how="cross", maintain_order="left_right")
-        return in_schema(rows)
-
 
 def in_schema(rows: pl.DataFrame) -> pl.DataFrame:
     """Number the rows and bring the columns into the order and types of `ROW_SCHEMA`."""
@@ -84,8 +81,20 @@ def in_schema(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.select([*ROW_SCHEMA, *extra]).cast(ROW_SCHEMA)  # type: ignore[arg-type]
 
 
+class FixedView(View):
+    """A view whose boxes are the same for every image, whatever it shows."""
+
+    @abstractmethod
+    def boxes(self) -> npt.NDArray[np.float64]:
+        """The boxes on the canvas, (B, 4): x0, y0, x1, y1."""
+
+    def rows(self, images: Images) -> pl.DataFrame:
+        boxes = pl.DataFrame(self.boxes(), schema=list(BOX), orient="row")
+        return in_schema(images.table.join(boxes, how="cross", maintain_order="left_right"))
+
+
 @dataclass(frozen=True)
-class ImageView(View):
+class ImageView(FixedView):
     """The whole image through the encoder's own evaluation transform (resize, centre crop)."""
 
     name = "image"
@@ -108,7 +117,7 @@ class ImageView(View):
 
 
 @dataclass(frozen=True)
-class GridView(View):
+class GridView(FixedView):
     """49 windows of 56×56, stride 28, of the 224×224 centre crop (paper, section 4.2 and A.4).
 
     The interpolation is the paper's, bicubic, for every encoder: all of them see the same windows.

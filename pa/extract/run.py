@@ -118,8 +118,7 @@ def extract(
     progress = progress or Silent()
     stages = Stages()
     began = time.perf_counter()
-    table = images.table if options.limit is None else images.table.head(options.limit)
-    rows = view.rows(table)
+    rows = view.rows(images.first(options.limit))
     reports = [_open(encoder, images, view, rows, features, options) for encoder in encoders]
     try:
         for pairs in _by_shard_size(encoders, reports):

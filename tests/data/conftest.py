@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 
+from pa.data.datasets import Images
 from pa.data.regions import VIEWS
 from pa.data.shards import BadImage
 from pa.data.spec import Spec, digest_rows
@@ -26,7 +27,7 @@ def features_of(rows: npt.NDArray[np.int64], shape: tuple[int, ...]) -> npt.NDAr
 
 
 def make_rows(n_images: int, per_image: int) -> pl.DataFrame:
-    images = pl.DataFrame(
+    table = pl.DataFrame(
         {
             "image": range(n_images),
             "path": [f"c{i % 3}/{i:04d}.png" for i in range(n_images)],
@@ -35,7 +36,7 @@ def make_rows(n_images: int, per_image: int) -> pl.DataFrame:
             "file_bytes": [1000 + i for i in range(n_images)],
         }
     )
-    rows = VIEWS["grid"].rows(images)
+    rows = VIEWS["grid"].rows(Images("toy", "val", Path("/photos"), table))
     return rows.filter(pl.col("row") % 49 < per_image).with_columns(
         row=pl.int_range(pl.len(), dtype=pl.Int64)
     )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
 
+from pa.data.datasets import Images
 from pa.data.images import Transform
 from pa.data.regions import ROW_SCHEMA, VIEWS, view_from_json
 from pa.errors import UnknownNameError
 
 
 @pytest.fixture
-def images() -> pl.DataFrame:
-    return pl.DataFrame(
+def images() -> Images:
+    table = pl.DataFrame(
         {
             "image": [0, 1],
             "path": ["a/1.jpg", "b/2.jpg"],
@@ -23,9 +27,10 @@ def images() -> pl.DataFrame:
             "file_bytes": [10, 20],
         }
     )
+    return Images("toy", "val", Path("/photos"), table)
 
 
-def test_grid_is_the_papers(images: pl.DataFrame) -> None:
+def test_grid_is_the_papers(images: Images) -> None:
     rows = VIEWS["grid"].rows(images)
     assert len(rows) == 2 * 49
     assert list(rows.columns) == list(ROW_SCHEMA)
@@ -37,7 +42,7 @@ def test_grid_is_the_papers(images: pl.DataFrame) -> None:
     assert rows["x1"].max() == rows["y1"].max() == 224
 
 
-def test_image_view_has_one_row_per_image(images: pl.DataFrame) -> None:
+def test_image_view_has_one_row_per_image(images: Images) -> None:
     rows = VIEWS["image"].rows(images)
     assert rows.select("row", "image", "x0", "y0", "x1", "y1").rows() == [
         (0, 0, 0.0, 0.0, 224.0, 224.0),
@@ -45,8 +50,10 @@ def test_image_view_has_one_row_per_image(images: pl.DataFrame) -> None:
     ]
 
 
-def test_extra_columns_are_kept_behind_the_fixed_ones(images: pl.DataFrame) -> None:
-    rows = VIEWS["image"].rows(images.with_columns(part=pl.lit("beak")))
+def test_extra_columns_are_kept_behind_the_fixed_ones(images: Images) -> None:
+    rows = VIEWS["image"].rows(
+        replace(images, table=images.table.with_columns(part=pl.lit("beak")))
+    )
     assert rows.columns == [*ROW_SCHEMA, "part"]
 
 

@@ -17,7 +17,7 @@ from pa.data.datasets import Images
 from pa.data.regions import VIEWS
 from pa.data.store import Store
 from pa.data.verify import verify
-from pa.errors import FingerprintError, UnknownNameError, UsageError
+from pa.errors import FingerprintError, UsageError
 from pa.extract.run import Options, encode_region, extract
 from tests.mean_colour import Exploding, MeanColour
 
@@ -209,16 +209,11 @@ def test_replace_reuses_what_is_equal_and_removes_the_old(image_tree: Tree, tmp_
 
 
 def test_unknown_representation_is_refused_before_work(image_tree: Tree, tmp_path: Path) -> None:
-    encoder = MeanColour()
-    with pytest.raises(UnknownNameError, match="of encoder mean-colour 'cls'"):
-        extract(
-            [encoder],
-            photos(image_tree()),
-            VIEWS["grid"],
-            tmp_path / "f",
-            Options(representations=("cls",)),
-        )
+    encoder, options = MeanColour(), Options(representations=("cls",))
+    with pytest.raises(UsageError, match=r"mean-colour gives no 'cls'\. It gives: pooled, patch"):
+        extract([encoder], photos(image_tree()), VIEWS["grid"], tmp_path / "f", options)
     assert encoder.batches == []
+    assert not (tmp_path / "f").exists()
 
 
 def test_features_that_are_not_finite_stop_the_run(image_tree: Tree, tmp_path: Path) -> None:

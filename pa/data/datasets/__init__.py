@@ -6,7 +6,7 @@ A dataset kind is one module with a `list_splits` and a `read` function, and one
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -48,6 +48,10 @@ class Images:
     split: str
     root: Path
     table: pl.DataFrame
+
+    def first(self, n: int | None) -> Images:
+        """The first n images; all of them for None."""
+        return self if n is None else replace(self, table=self.table.head(n))
 
 
 def load(name: str, kind: str, root: Path, split: str | None = None) -> Images:
