@@ -422,19 +422,25 @@ def status(config: Any, as_json: bool, store: str | None, **given: Any) -> None:
 @with_json
 @with_config
 def verify(config: Any, as_json: bool, quick: bool, store: str | None, **given: Any) -> None:
-    """Read stores back: structure, counts, checksums, NaN and infinity. Exit code 5 = damage."""
+    """Read stores and indexes back: structure, counts, checksums, NaN. Exit code 5 = damage."""
     from pa.commands import stores
     from pa.data.stores import StoreQuery
     from pa.errors import VerificationError
 
     query = StoreQuery(fingerprint=store, **given)
     checked = list(stores.check(config, query, full=not quick))
+    indexes = [] if quick else list(stores.check_indexes(config))
     if as_json:
         found = [{"store": s.title, "problems": [str(p) for p in ps]} for s, ps in checked]
-        emit({"stores": found})
+        emit(
+            {
+                "stores": found,
+                "indexes": [{"index": str(d), "problem": problem} for d, problem in indexes],
+            }
+        )
     else:
-        console.out(describe.checks(checked))
-    if any(problems for _, problems in checked):
+        console.out(describe.checks(checked, indexes))
+    if any(problems for _, problems in checked) or any(problem for _, problem in indexes):
         sys.exit(VerificationError.exit_code)
 
 

@@ -217,7 +217,10 @@ def status(workspace: Path, found: Sequence[StoreStatus]) -> str:
     return table(heads, rows, "   r rr")
 
 
-def checks(checked: Sequence[tuple[Store, Sequence[Problem]]]) -> str:
+def checks(
+    checked: Sequence[tuple[Store, Sequence[Problem]]],
+    indexes: Sequence[tuple[Path, str | None]],
+) -> str:
     """What `pa verify` found."""
     if not checked:
         return "no store to verify."
@@ -230,4 +233,5 @@ def checks(checked: Sequence[tuple[Store, Sequence[Problem]]]) -> str:
         lines += [f"  {problem}" for problem in problems if problem.what != "missing"]
         if missing:
             lines.append(f"  {missing} shards are missing; make them with: {store.command}")
+    lines += [f"index {directory}: {problem or 'good'}" for directory, problem in indexes]
     return "\n".join(lines)

@@ -28,10 +28,10 @@ def open_index(
         representation,
         config.indexes,
         factory or DEFAULT_FACTORY,
-        verify=False,
+        progress=progress,
     )
     if opened.built:
-        progress.note(f"built the index of {store.title} · {representation} ({opened.reason})")
+        progress.note(f"built the index of {store.title} · {representation}: {opened.reason}")
     return opened.index
 
 
@@ -63,7 +63,13 @@ def build_index(config: Config, request: IndexRequest, progress: Progress) -> di
     )
     store = stores.choose(config.features, query)
     representation = request.representation or config.settings.representation
-    index = build(store, representation, config.indexes, request.factory or DEFAULT_FACTORY)
+    index = build(
+        store,
+        representation,
+        config.indexes,
+        request.factory or DEFAULT_FACTORY,
+        progress=progress,
+    )
     return {**index.info.to_json(), "path": str(index.path)}
 
 

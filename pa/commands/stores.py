@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pa.config import Config
@@ -11,6 +12,7 @@ from pa.data import stores
 from pa.data.store import Store
 from pa.data.stores import StoreQuery
 from pa.data.verify import Problem, verify
+from pa.errors import FingerprintError
 
 
 def check(
@@ -19,6 +21,18 @@ def check(
     """Verify every store that fits; see `pa.data.verify`."""
     for store in stores.find(config.features, query):
         yield store, list(verify(store, full=full))
+
+
+def check_indexes(config: Config) -> Iterator[tuple[Path, str | None]]:
+    """Read every index of the workspace back: its directory, and what is wrong or None."""
+    from pa.index.stored import check_files, find_indexes
+
+    for directory, info in find_indexes(config.indexes):
+        try:
+            check_files(directory, info, verify=True)
+            yield directory, None
+        except FingerprintError as error:
+            yield directory, str(error)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ Shapes: N rows of the store, n rows of a block, D width.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,9 @@ from pa.index.stored import (
     publishing,
 )
 from pa.index.vectors import unit_vectors
+from pa.progress import Progress, Silent
 
-__all__ = ["Opened", "Progress", "build", "open_index", "open_or_build"]
+__all__ = ["Opened", "build", "open_index", "open_or_build"]
 
 # k-means in FAISS uses at most 256 vectors per centroid; this is enough for 4,096 lists at the 39
 # it asks for at least, and 400 MB at D = 768.
@@ -49,8 +50,6 @@ EXAMPLES = (
     "Examples: SQfp16 and Flat (exact), IVF256,Flat@nprobe=16 (faster), HNSW32 (faster still, "
     "larger), PQ32 (far smaller)."
 )
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def open_or_build(
     indexes_root: Path | str,
     factory: str = DEFAULT_FACTORY,
     *,
-    verify: bool = True,
+    verify: bool | None = None,
     progress: Progress | None = None,
 ) -> Opened:
     """Open the index, or build it where there is none or where it is not what it should be."""
@@ -95,8 +94,8 @@ def build(
     """Build an index, replacing the one that is there.
 
     `factory` is a FAISS factory string; search parameters may follow an @, for instance
-    "IVF256,Flat@nprobe=16". `progress` is called with rows done and rows in all. The store is read
-    a block at a time: memory holds the index and one block.
+    "IVF256,Flat@nprobe=16". The store is read a block at a time: memory holds the index and one
+    block.
 
     Raises `UsageError` for a representation that is not one vector per row, a factory string that
     FAISS refuses, vectors that are not finite, or a store without a single usable row.
@@ -108,7 +107,7 @@ def build(
     with publishing(directory) as partial:
         if not faiss_index.is_trained:
             _train(faiss_index, store, representation, factory)
-        filled = _fill(faiss_index, store, representation, factory, progress)
+        filled = _fill(faiss_index, store, representation, factory, progress or Silent())
         info = IndexInfo(
             fingerprint=store.fingerprint,
             store=store.title,
@@ -190,9 +189,10 @@ class _Filled:
 
 
 def _fill(
-    faiss_index: Any, store: Store, representation: str, factory: str, progress: Progress | None
+    faiss_index: Any, store: Store, representation: str, factory: str, progress: Progress
 ) -> _Filled:
     filled = _Filled()
+    progress.start(f"index of {store.title} · {representation}", store.n_rows, "rows")
     for first, block in store.blocks(representation):
         rows = np.arange(first, first + len(block))
         _check_finite(store, representation, block, rows)
@@ -204,8 +204,8 @@ def _fill(
         filled.n_bad += int((~valid).sum())
         filled.n_zero += int((valid & ~nonzero).sum())
         filled.kept.append(rows[usable])
-        if progress:
-            progress(first + len(block), store.n_rows)
+        progress.advance(len(block))
+    progress.stop()
     if not filled.n:
         raise UsageError(
             f"{store.title} has no row to index: {filled.n_bad} rows belong to images that could "

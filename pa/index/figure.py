@@ -145,7 +145,8 @@ def _draw_block(
 
 def _query_title(query: Query) -> str:
     name = f"query {query.row}" if query.row is not None else "query"
-    return f"{name} · {query.label}" if query.label else name
+    what = query.label or (Path(query.path).stem if query.path else "")
+    return f"{name} · {what}" if what else name
 
 
 def _draw_query(axes: Axes, query: Query, crops: Crops, left: int, top: int, side: int) -> None:

@@ -37,6 +37,7 @@ EXACT_FACTORIES = ("SQfp16", "Flat")
 INDEX, IDS, INFO = "index.faiss", "ids.npy", "index.json"
 
 _CHECKSUM_BLOCK = 1 << 20
+VERIFIED_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -182,13 +183,15 @@ def open_index(
     indexes_root: Path | str,
     factory: str = DEFAULT_FACTORY,
     *,
-    verify: bool = True,
+    verify: bool | None = None,
 ) -> Index:
     """Open an index, memory-mapped.
 
     Sizes are always compared with index.json; `verify` also compares checksums, which reads the
-    files once at memory speed. Raises `MissingError` where there is no such index, or no FAISS;
-    `FingerprintError` where it was made from something else or is not what was written.
+    files whole. By default that is done up to 256 MB (a tenth of a second): beyond, it would undo
+    what memory-mapping gains, and `pa verify` does it. Raises `MissingError` where there is no such
+    index, or no FAISS; `FingerprintError` where it was made from something else or is not what was
+    written.
     """
     faiss = load_faiss()
     store.shape(representation)
@@ -196,8 +199,9 @@ def open_index(
     directory = key.directory(indexes_root)
     info = read_info(directory)
     _check_key(info, key, directory)
-    for name, expected in info.files.items():
-        _check_file(directory, name, expected, verify=verify)
+    if verify is None:
+        verify = sum(file["bytes"] for file in info.files.values()) <= VERIFIED_BYTES
+    check_files(directory, info, verify=verify)
     # Plain IO_FLAG_MMAP reads a flat index whole; the newer flag maps it in place.
     flag = getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP)
     try:
@@ -208,6 +212,12 @@ def open_index(
             f"{directory} cannot be read: {complaint(error)}. {_way_out(directory)}"
         ) from None
     return Index(directory, info, store, faiss_index, ids)
+
+
+def check_files(directory: Path, info: IndexInfo, *, verify: bool) -> None:
+    """Raise `FingerprintError` where a file of an index is not what was written."""
+    for name, expected in info.files.items():
+        _check_file(directory, name, expected, verify=verify)
 
 
 def _check_key(info: IndexInfo, key: IndexKey, directory: Path) -> None:
