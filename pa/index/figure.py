@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -36,6 +36,12 @@ _TITLE = 40
 _BETWEEN = 28
 _MARGIN = 12
 _RED = "#ff0000"
+# A hairline around each picture: a white patch would melt into the page.
+_EDGE = "#d8d8d8"
+
+# Upper estimates of a character's width in the two titles, and what fits above the query's image.
+_TITLE_CHARACTER = 14
+_QUERY_TITLE_CHARACTERS = 30
 
 
 def draw(results: Sequence[SearchResult], crops: Crops | Sequence[Crops], path: Path | str) -> Path:
@@ -45,6 +51,8 @@ def draw(results: Sequence[SearchResult], crops: Crops | Sequence[Crops], path: 
     stores. Raises `UsageError` for another suffix or a query without a picture, `MissingError`
     where an image of the dataset is not there.
     """
+    from matplotlib import rc_context
+
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(
@@ -59,9 +67,9 @@ def draw(results: Sequence[SearchResult], crops: Crops | Sequence[Crops], path: 
         )
     figure = _figure(results, of_result)
     suffix = path.suffix.lower()[1:]
-    # No date inside: equal results give equal files.
+    # No date and no random ids inside: equal results give equal files.
     metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix)
-    with replacing(path) as partial:
+    with replacing(path) as partial, rc_context({"svg.hashsalt": "pa"}):
         figure.savefig(partial, format=suffix, dpi=DPI, metadata=metadata)
     return path
 
@@ -72,12 +80,14 @@ class _Layout:
 
     columns: int
     rows: int
+    title_width: int
 
     @classmethod
-    def of(cls, k: int) -> _Layout:
+    def of(cls, result: SearchResult) -> _Layout:
         # 24 in 3 rows of 8 as in the paper; more keep the same proportions.
+        k = len(result.neighbours)
         columns = min(k, 8) if k <= 24 else math.ceil(math.sqrt(k * 8 / 3))
-        return cls(columns, math.ceil(k / columns))
+        return cls(columns, math.ceil(k / columns), len(_title(result)) * _TITLE_CHARACTER)
 
     @property
     def query_side(self) -> int:
@@ -86,7 +96,7 @@ class _Layout:
 
     @property
     def width(self) -> int:
-        return self.query_side + _GUTTER + _span(self.columns)
+        return self.query_side + _GUTTER + max(_span(self.columns), self.title_width)
 
     @property
     def height(self) -> int:
@@ -107,13 +117,13 @@ def _figure(results: Sequence[SearchResult], crops: Sequence[Crops]) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    layouts = [_Layout.of(len(result.neighbours)) for result in results]
+    layouts = [_Layout.of(result) for result in results]
     width = max(layout.width for layout in layouts) + 2 * _MARGIN
     height = sum(layout.height + _BETWEEN for layout in layouts) - _BETWEEN + 2 * _MARGIN
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     # One axes over the whole page, in pixels from the top left corner.
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     top = _MARGIN
     for result, layout, of_result in zip(results, layouts, crops, strict=True):
@@ -130,23 +140,23 @@ def _draw_block(
     baseline = top + _TITLE - 12
     axes.text(left, baseline, _query_title(result.query), fontsize=7, color="#444444")
     grid_left = left + layout.cell(0)[0]
-    axes.text(
-        grid_left,
-        baseline,
-        f"{result.encoder} · {result.representation}",
-        fontsize=8.5,
-        weight="bold",
-    )
+    axes.text(grid_left, baseline, _title(result), fontsize=8, weight="bold")
     for place, neighbour in enumerate(result.neighbours):
         x, y = layout.cell(place)
         _place(axes, crops.region(neighbour.row, _CELL), left + x, top + y)
         _write_cosine(axes, neighbour.cosine, left + x, top + y)
 
 
+def _title(result: SearchResult) -> str:
+    return f"{result.encoder} · {result.representation}"
+
+
 def _query_title(query: Query) -> str:
-    name = f"query {query.row}" if query.row is not None else "query"
-    what = query.label or (Path(query.path).stem if query.path else "")
-    return f"{name} · {what}" if what else name
+    number = "query" if query.row is None else f"query {query.row}"
+    name = query.label or (Path(query.path).stem if query.path else "")
+    title = f"{number} · {name}" if name else number
+    fits = len(title) <= _QUERY_TITLE_CHARACTERS
+    return title if fits else f"{title[: _QUERY_TITLE_CHARACTERS - 1]}…"
 
 
 def _draw_query(axes: Axes, query: Query, crops: Crops, left: int, top: int, side: int) -> None:
@@ -170,19 +180,31 @@ def _query_picture(query: Query, crops: Crops) -> tuple[Image.Image, Box]:
 def _draw_box(
     axes: Axes, box: Box, scale: float, left: int, top: int, size: tuple[int, int]
 ) -> None:
-    """A red frame whose outer edge is the box, so that it is whole at the border of the image."""
-    from matplotlib.patches import Rectangle
-
-    line = 6.0
+    """A red frame inside the box, so that it is whole at the border of the image."""
     x0, x1 = (min(max(x * scale, 0), size[0]) for x in (box[0], box[2]))
     y0, y1 = (min(max(y * scale, 0), size[1]) for y in (box[1], box[3]))
+    _frame(axes, (left + x0, top + y0, left + x1, top + y1), _RED, line=6)
+
+
+def _place(axes: Axes, picture: Image.Image, left: int, top: int) -> None:
+    right, bottom = left + picture.width, top + picture.height
+    extent = (left, right, bottom, top)
+    axes.imshow(picture, extent=extent, interpolation="nearest", aspect="auto", zorder=1)
+    _frame(axes, (left, top, right, bottom), _EDGE, line=1)
+
+
+def _frame(axes: Axes, box: Box, colour: str, *, line: int) -> None:
+    """A rectangle, `line` pixels thick, whose outer edge is the box."""
+    from matplotlib.patches import Rectangle
+
+    x0, y0, x1, y1 = box
     axes.add_patch(
         Rectangle(
-            (left + x0 + line / 2, top + y0 + line / 2),
+            (x0 + line / 2, y0 + line / 2),
             max(x1 - x0 - line, 1),
             max(y1 - y0 - line, 1),
             fill=False,
-            edgecolor=_RED,
+            edgecolor=colour,
             linewidth=line * 72 / DPI,
             joinstyle="miter",
             zorder=3,
@@ -190,13 +212,8 @@ def _draw_box(
     )
 
 
-def _place(axes: Axes, picture: Image.Image, left: int, top: int) -> None:
-    extent = (left, left + picture.width, top + picture.height, top)
-    axes.imshow(picture, extent=extent, interpolation="nearest", aspect="auto", zorder=1)
-
-
 def _write_cosine(axes: Axes, cosine: float, left: int, top: int) -> None:
-    backing: dict[str, Any] = {"boxstyle": "square,pad=0.15", "facecolor": "#000000a0"}
+    backing = {"boxstyle": "square,pad=0.15", "facecolor": "#000000a0", "edgecolor": "none"}
     axes.text(
         left + _CELL - 4,
         top + _CELL - 5,
@@ -205,6 +222,6 @@ def _write_cosine(axes: Axes, cosine: float, left: int, top: int) -> None:
         color="white",
         ha="right",
         va="bottom",
-        bbox=backing | {"edgecolor": "none"},
+        bbox=backing,
         zorder=4,
     )

@@ -1,0 +1,149 @@
+"""Building: exact and approximate, whole or not at all, refusals, damage, several at once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from pa.data.store import Store
+from pa.errors import FingerprintError, MissingError, UnknownNameError, UsageError
+from pa.index import library
+from pa.index.build import build, open_index, open_or_build
+from pa.index.recall import recall_queries
+from pa.index.search import search
+from pa.index.stored import Recall
+
+Floats = npt.NDArray[np.float32]
+
+
+def test_the_index_holds_unit_vectors(store: Store, tmp_path: Path, vectors: Floats) -> None:
+    index = build(store, "pooled", tmp_path, "Flat")
+    held = faiss.read_index(str(index.path / "index.faiss")).reconstruct_n(0, 490)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert np.abs(held - unit).max() < 1e-6
+
+
+def test_recall_is_what_it_says(make_store: Callable[..., Store], tmp_path: Path) -> None:
+    """Recount recall@24 of a bad index with an exhaustive search of our own."""
+    vectors = np.random.default_rng(1).normal(size=(980, 16)).astype(np.float16).astype(np.float32)
+    store = make_store(vectors, name="noise")
+    index = build(store, "pooled", tmp_path, "IVF16,PQ4x4@nprobe=2")
+    recall = index.info.recall_at_24
+    assert isinstance(recall, Recall)
+    assert (recall.k, recall.queries) == (24, 256)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    hits = 0
+    queries = recall_queries(index)
+    for query, result in zip(queries, search(index, queries.tolist(), 24), strict=True):
+        cosines = unit @ unit[query]
+        cosines[query] = -2
+        exact = set(np.argsort(-cosines)[:24].tolist())
+        hits += len(exact & {n.row for n in result.neighbours})
+    assert recall.value == pytest.approx(hits / (24 * 256), abs=2e-3)
+    assert 0.1 < recall.value < 0.95
+    assert index.info.quality.startswith("recall@24 0.")
+
+
+def test_training_is_seeded(store: Store, tmp_path: Path) -> None:
+    files = [
+        build(store, "pooled", tmp_path / name, "IVF8,Flat").path / "index.faiss"
+        for name in ("a", "b")
+    ]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("Flatt", r"FAISS refuses the index factory 'Flatt': .* Examples: SQfp16"),
+        ("PQ5", "FAISS refuses the index factory 'PQ5'"),
+        ("IVF8,Flat@nprobes=3", "FAISS refuses the index factory"),
+    ],
+)
+def test_bad_factories(store: Store, tmp_path: Path, factory: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build(store, "pooled", tmp_path, factory)
+    assert not list(tmp_path.rglob("index.*"))
+
+
+def test_what_cannot_be_indexed(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"patch of .* has the shape 2×2 per row.* Choose pooled"):
+        build(store, "patch", tmp_path)
+    with pytest.raises(UnknownNameError, match="unknown representation 'clss'"):
+        build(store, "clss", tmp_path)
+
+
+def test_a_store_without_a_usable_row(make_store: Callable[..., Store], tmp_path: Path) -> None:
+    store = make_store(np.zeros((49, 4), np.float32), name="zero")
+    with pytest.raises(UsageError, match=r"has no row to index: 0 .* 49 have a zero pooled vector"):
+        build(store, "pooled", tmp_path)
+
+
+@pytest.mark.parametrize("what", ["flip", "cut", "gone", "json", "foreign"])
+def test_damage_is_seen_and_the_index_built_again(store: Store, tmp_path: Path, what: str) -> None:
+    index = build(store, "pooled", tmp_path)
+    file, info = index.path / "index.faiss", index.path / "index.json"
+    data = bytearray(file.read_bytes())
+    if what == "flip":
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+    elif what == "cut":
+        file.write_bytes(data[:-10])
+    elif what == "gone":
+        file.unlink()
+    elif what == "json":
+        info.write_text(info.read_text()[:40])
+    else:
+        info.write_text(json.dumps({**json.loads(info.read_text()), "fingerprint": "0" * 64}))
+    with pytest.raises(FingerprintError, match="it is built again on first use"):
+        open_index(store, "pooled", tmp_path)
+    again = open_or_build(store, "pooled", tmp_path)
+    assert again.built
+    assert len(search(again.index, [3], 24)[0].neighbours) == 24
+    assert not open_or_build(store, "pooled", tmp_path).built
+
+
+def test_nothing_is_left_of_a_build_that_fails(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pa.index.build._write", stop)
+    with pytest.raises(KeyboardInterrupt):
+        build(store, "pooled", tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and "index" in path.name]
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+BUILD = """
+import sys
+from pa.data.store import Store
+from pa.index.build import build
+for _ in range(5):
+    build(Store.open(sys.argv[1]), "pooled", sys.argv[2])
+"""
+
+
+def test_builders_at_once(store: Store, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BUILD, str(store.path), str(tmp_path / "i")]
+    builders = [subprocess.Popen(command) for _ in range(2)]
+    assert [builder.wait(timeout=100) for builder in builders] == [0, 0]
+    assert open_index(store, "pooled", tmp_path / "i", verify=True).n == 490
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_without_faiss_both_extras_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(MissingError) as caught:
+        library.load_faiss()
+    assert "part-aware[cpu]" in str(caught.value)
+    assert "part-aware[gpu]" in str(caught.value)
