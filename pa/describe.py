@@ -226,11 +226,13 @@ def checks(
         return "no store to verify."
     lines = []
     for store, problems in checked:
-        state = "complete" if store.is_complete else "not complete"
-        verdict = "good" if not problems else f"{len(problems)} problems"
-        lines.append(f"{store.title}: {verdict} ({state}, {store.n_rows} rows)")
         missing = Counter(problem.what for problem in problems)["missing"]
-        lines += [f"  {problem}" for problem in problems if problem.what != "missing"]
+        damage = [problem for problem in problems if problem.what != "missing"]
+        state = "complete" if store.is_complete else f"{missing} of {len(store.plan)} shards to do"
+        wrong = len(damage) + (missing if store.is_complete else 0)
+        verdict = f"{wrong} problems" if wrong else "good"
+        lines.append(f"{store.title}: {verdict} ({state}, {store.n_rows} rows)")
+        lines += [f"  {problem}" for problem in damage]
         if missing:
             lines.append(f"  {missing} shards are missing; make them with: {store.command}")
     lines += [f"index {directory}: {problem or 'good'}" for directory, problem in indexes]

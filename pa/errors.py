@@ -11,6 +11,7 @@
     │   └── FingerprintError                    made by something else: the fields that differ
     ├── VerificationError                    5  stored bytes are not what was written
     ├── ImageError(ValueError)               1  one image that cannot be decoded
+    ├── AnnotationError(ValueError)          1  an annotation file that is not what it should be
     ├── StorageError(OSError)                1  no space, not writable
     └── BusyError(RuntimeError)              1  another process holds it
 
@@ -95,6 +96,10 @@ class ImageError(PaError, ValueError):
     def __init__(self, path: object, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
         self.reason = reason
+
+
+class AnnotationError(PaError, ValueError):
+    pass
 
 
 class StorageError(PaError, OSError):

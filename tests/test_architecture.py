@@ -21,7 +21,7 @@ LAYERS = [
     {"evaluate"},
     {"extract", "index", "probe"},
     {"config", "console"},
-    {"commands", "describe", "demo"},
+    {"commands", "describe", "describe_datasets", "describe_masks", "demo"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

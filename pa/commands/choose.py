@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pa.config import Config
 from pa.data import datasets
 from pa.data.datasets import Images
 from pa.data.stores import StoreQuery
 from pa.errors import AmbiguousError, UsageError
+
+if TYPE_CHECKING:
+    from pa.data.view import View
 
 
 def store_query(config: Config, **given: str | None) -> StoreQuery:
@@ -31,12 +36,35 @@ def device(name: str) -> str:
 
 
 def load_images(
-    config: Config, dataset: str | None, root: Path | None, split: str | None
+    config: Config,
+    dataset: str | None,
+    root: Path | None,
+    split: str | None,
+    boxes: Path | None = None,
 ) -> Images:
     """The images of a split, from flags and settings."""
     name = dataset or _default_dataset(config)
+    place = dataset_root(config, name, root)
     entry = config.settings.datasets.get(name)
-    kind = entry.kind if entry and entry.kind else name
+    if boxes is None and entry is not None and entry.boxes is not None:
+        boxes = config.path(entry.boxes)
+    kind = dataset_kind(config, name)
+    return datasets.load(name, kind, place, split or config.settings.split, boxes)
+
+
+def dataset_kind(config: Config, name: str) -> str:
+    """The kind of a dataset: set in pa.toml, or else the one of its own name."""
+    entry = config.settings.datasets.get(name)
+    return entry.kind if entry and entry.kind else name
+
+
+def dataset_root(config: Config, name: str, root: Path | None) -> Path:
+    """Where a dataset lies, from flag and settings.
+
+    Raises `UnknownNameError` where there is no such dataset, `UsageError` where neither says.
+    """
+    entry = config.settings.datasets.get(name)
+    kind = dataset_kind(config, name)
     if root is None and entry is not None:
         root = config.path(entry.root)
     if kind not in datasets.DATASETS or root is None:
@@ -47,7 +75,7 @@ def load_images(
             f"where does dataset {name} lie? Give --root DIR, or set it in {config.file}:\n"
             f'  [datasets.{name}]\n  root = "/path/to/{name}"'
         )
-    return datasets.load(name, kind, root, split or config.settings.split)
+    return root
 
 
 def _default_dataset(config: Config) -> str:
@@ -66,6 +94,37 @@ def _default_dataset(config: Config) -> str:
 def default_views(config: Config, images: Images) -> tuple[str, ...]:
     if config.settings.view:
         return (config.settings.view,)
+    return (datasets.DATASETS[dataset_kind(config, images.dataset)].default_view,)
+
+
+def choose_views(
+    config: Config,
+    images: Images,
+    names: Sequence[str],
+    protocol: str | None,
+    options: Sequence[tuple[str, Any]],
+) -> list[View]:
+    """The views of these names, by a protocol where they have one, with fields changed one by one.
+
+    The protocol of view `parts` is the one given, else that of the dataset's settings, else
+    `boxes` where the dataset gives boxes and `paper` where it gives keypoints. View `windows` is
+    by the recipe of the dataset's kind.
+    """
+    from pa.data.annotations import Boxes
+    from pa.data.parts import PROTOCOLS
+    from pa.data.regions import VIEWS, configure
+    from pa.data.windows import windows_for
+
     entry = config.settings.datasets.get(images.dataset)
-    kind = entry.kind if entry and entry.kind else images.dataset
-    return (datasets.DATASETS[kind].default_view,)
+    if protocol is not None and "parts" not in names:
+        raise UsageError(f"--protocol is for view parts; view {', '.join(names)} has none.")
+    views = []
+    for name in names:
+        view = VIEWS[name]
+        if name == "parts":
+            usual = "boxes" if isinstance(images.annotations(), Boxes) else "paper"
+            view = PROTOCOLS[protocol or (entry.protocol if entry else None) or usual]
+        elif name == "windows":
+            view = windows_for(dataset_kind(config, images.dataset))
+        views.append(configure(view, options))
+    return views

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pa.commands.choose import default_views, load_images
+from pa.commands.choose import choose_views, default_views, load_images
 from pa.commands.encoders import EncoderChoice, default_encoders, load_encoder
 from pa.config import Config
 from pa.progress import Progress
 
 if TYPE_CHECKING:
+    from pa.data.datasets import Images
+    from pa.data.view import View
     from pa.extract.run import RunResult
 
 
@@ -24,7 +27,11 @@ class ExtractRequest:
     dataset: str | None = None
     root: Path | None = None
     split: str | None = None
+    boxes: Path | None = None
     views: tuple[str, ...] = ()
+    protocol: str | None = None
+    view_options: tuple[tuple[str, Any], ...] = ()
+    n_views: int | None = None
     representations: tuple[str, ...] = ()
     limit: int | None = None
     storage: str | None = None
@@ -37,14 +44,18 @@ class ExtractRequest:
 
 def extract(config: Config, request: ExtractRequest, progress: Progress) -> list[RunResult]:
     """Encode a split with one or more encoders, one view after the other."""
-    from pa.data.regions import VIEWS
     from pa.extract.run import Options
     from pa.extract.run import extract as run
 
     names = request.encoders or default_encoders(config)
     request.encoder.check_names(config, names)
-    images = load_images(config, request.dataset, request.root, request.split)
-    views = [VIEWS[name] for name in request.views or default_views(config, images)]
+    images = load_images(config, request.dataset, request.root, request.split, request.boxes)
+    names_of_views = request.views or default_views(config, images)
+    changed = request.view_options
+    if request.n_views is not None:
+        changed = (*changed, ("views", request.n_views))
+    views = choose_views(config, images, names_of_views, request.protocol, changed)
+    _tell_parts(views, images.first(request.limit), progress)
     settings = config.settings
     options = Options(
         representations=request.representations or None,
@@ -58,3 +69,13 @@ def extract(config: Config, request: ExtractRequest, progress: Progress) -> list
     )
     encoders = [load_encoder(config, name, request.encoder) for name in names]
     return [run(encoders, images, view, config.features, options, progress) for view in views]
+
+
+def _tell_parts(views: Sequence[View], images: Images, progress: Progress) -> None:
+    """Say how many parts a view keeps, and how many it leaves out and why."""
+    from pa.data.parts import PartsView
+
+    for view in views:
+        if isinstance(view, PartsView):
+            title = f"{images.dataset}/{images.split}/{view.name}"
+            progress.note(f"{title}: {view.select(images).counts}")

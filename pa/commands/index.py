@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +74,9 @@ def build_index(config: Config, request: IndexRequest, progress: Progress) -> di
 
 def list_indexes(config: Config) -> list[dict[str, Any]]:
     """What index.json says, and the path, for every index of the workspace."""
+    from pa.index.stored import find_indexes
+
     return [
-        {**json.loads(file.read_text(encoding="utf-8")), "path": str(file.parent)}
-        for file in sorted(config.indexes.glob("*/*/*/index.json"))
+        {**info.to_json(), "path": str(directory)}
+        for directory, info in find_indexes(config.indexes)
     ]

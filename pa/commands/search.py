@@ -54,6 +54,10 @@ def search(
 
     if (request.query_id is None) == (request.image is None):
         raise UsageError("what is the query? Give --query-id N, or --image FILE (with --box).")
+    if request.box is not None and request.image is None:
+        raise UsageError("--box is a box in --image FILE: it does not go with --query-id.")
+    if request.image is not None and not request.image.is_file():
+        raise MissingError(f"the query image {request.image} is not there.")
     chosen = _stores_to_search(config, request)
     answers = []
     for store in chosen:
@@ -113,10 +117,7 @@ def _query_from_image(
 
     if request.image is None:  # the caller has checked; this tells the type checker
         raise UsageError("--image is missing.")
-    try:
-        picture = im.decode(request.image.read_bytes(), request.image)
-    except FileNotFoundError:
-        raise MissingError(f"the query image {request.image} is not there.") from None
+    picture = im.decode(request.image.read_bytes(), request.image)
     box = request.box or (0.0, 0.0, float(picture.width), float(picture.height))
     _check_box(box, picture.size)
     encoder = load_encoder(config, store.encoder, _choice(request, store))

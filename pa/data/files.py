@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import io
 import json
 import os
+import shutil
+import signal
 import socket
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +47,28 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def remove_stale(folder: Path, name: str) -> None:
+    """Remove what killed processes of this host left of `name`: partial files and folders."""
+    host = socket.gethostname().split(".")[0]
+    for partial in folder.glob(f"{glob.escape(name)}.{host}-*{PARTIAL_SUFFIX}"):
+        pid = partial.name[len(name) + len(host) + 2 :].partition("-")[0]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            if partial.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)
+            else:
+                partial.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def sync(path: Path) -> None:
@@ -83,6 +109,30 @@ def storage_errors(path: Path) -> Iterator[None]:
                 f"another place with --workspace DIR or PA_WORKSPACE."
             ) from error
         raise
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the block ends.
+
+    HDF5 calls back into Python to write, and an exception raised there, a KeyboardInterrupt too, is
+    swallowed by the C code: the program would go on as if nothing had been typed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are handled in the main thread only
+        return
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, frame: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 class HoldingFile(io.FileIO):

@@ -1,4 +1,4 @@
-"""Views: how an image is cut into regions, the inputs of an encoder.
+"""The views by name, and those whose boxes are the same for every image: `image` and `grid`.
 
 A view turns the table of images into the table of rows (one row = one encoder input), and cuts
 those regions out of a decoded image. Boxes are given on the view's canvas: for `image` and `grid`
@@ -7,90 +7,37 @@ the 224×224 centre crop that the paper works on.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 from PIL import Image
 
 from pa.data import images as im
 from pa.data.images import Box, Transform
+from pa.data.parts import PartsView
+from pa.data.view import BOX, PIXEL_COLUMNS, ROW_SCHEMA, FixedView, View, in_schema
+from pa.data.windows import WindowsView
+from pa.errors import UnknownNameError, UsageError
 from pa.registry import Registry
 
-if TYPE_CHECKING:
-    from pa.data.datasets import Images
+__all__ = [
+    "BOX",
+    "CANVAS",
+    "PIXEL_COLUMNS",
+    "ROW_SCHEMA",
+    "VIEWS",
+    "FixedView",
+    "GridView",
+    "ImageView",
+    "View",
+    "in_schema",
+    "view_from_json",
+]
 
 CANVAS = 224
-BOX = ("x0", "y0", "x1", "y1")
-
-# The columns of rows.parquet, in order. Datasets may add columns of their own behind these.
-ROW_SCHEMA: dict[str, pl.DataType] = {
-    "row": pl.Int64(),
-    "image": pl.Int64(),
-    "path": pl.String(),
-    "x0": pl.Float64(),
-    "y0": pl.Float64(),
-    "x1": pl.Float64(),
-    "y1": pl.Float64(),
-    "label": pl.String(),
-    "label_id": pl.Int64(),
-    "file_bytes": pl.Int64(),
-}
-
-# What the pixels of a row depend on, besides the view and the transform: shards are reused by it.
-PIXEL_COLUMNS = ("image", "path", "file_bytes", *BOX)
-
-
-class View(ABC):
-    """One way of cutting images into regions."""
-
-    name: str
-    default_representations: tuple[str, ...]
-
-    @abstractmethod
-    def rows(self, images: Images) -> pl.DataFrame:
-        """The table of regions: images in their order, regions in a fixed order inside an image."""
-
-    @abstractmethod
-    def canvas(self, image: Image.Image, transform: Transform) -> Image.Image:
-        """The image on which the boxes lie."""
-
-    @abstractmethod
-    def cut(
-        self, canvas: Image.Image, boxes: Sequence[Box], transform: Transform
-    ) -> npt.NDArray[np.uint8]:
-        """Cut the boxes out of the canvas: (B, S, S, 3), uint8, with S = `transform.size`."""
-
-    @abstractmethod
-    def cut_key(self, transform: Transform) -> tuple[Any, ...]:
-        """Encoders with equal keys see equal pixels before normalisation, and share one cut."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Every parameter that changes the pixels, for the fingerprint."""
-        return {"name": self.name, **asdict(self)}  # type: ignore[call-overload]
-
-
-def in_schema(rows: pl.DataFrame) -> pl.DataFrame:
-    """Number the rows and bring the columns into the order and types of `ROW_SCHEMA`."""
-    rows = rows.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("row"))
-    extra = [name for name in rows.columns if name not in ROW_SCHEMA]
-    return rows.select([*ROW_SCHEMA, *extra]).cast(ROW_SCHEMA)  # type: ignore[arg-type]
-
-
-class FixedView(View):
-    """A view whose boxes are the same for every image, whatever it shows."""
-
-    @abstractmethod
-    def boxes(self) -> npt.NDArray[np.float64]:
-        """The boxes on the canvas, (B, 4): x0, y0, x1, y1."""
-
-    def rows(self, images: Images) -> pl.DataFrame:
-        boxes = pl.DataFrame(self.boxes(), schema=list(BOX), orient="row")
-        return in_schema(images.table.join(boxes, how="cross", maintain_order="left_right"))
 
 
 @dataclass(frozen=True)
@@ -131,6 +78,17 @@ class GridView(FixedView):
     stride: int = 28
     interpolation: str = "bicubic"
 
+    def __post_init__(self) -> None:
+        if self.stride < 1 or not 1 <= self.window <= self.crop <= self.resize:
+            raise UsageError(
+                f"view grid: stride={self.stride}, window={self.window}, crop={self.crop}, "
+                f"resize={self.resize}. Expected: 1 ≤ window ≤ crop ≤ resize, and stride ≥ 1."
+            )
+        if self.interpolation not in im.RESAMPLING:
+            raise UnknownNameError(
+                "interpolation of view grid", str(self.interpolation), im.RESAMPLING
+            )
+
     def boxes(self) -> npt.NDArray[np.float64]:
         starts = range(0, self.crop - self.window + 1, self.stride)
         return np.array(
@@ -153,7 +111,21 @@ class GridView(FixedView):
         return (transform.size,)
 
 
-VIEWS: Registry[View] = Registry("view", {"image": ImageView(), "grid": GridView()})
+VIEWS: Registry[View] = Registry(
+    "view",
+    {"image": ImageView(), "grid": GridView(), "parts": PartsView(), "windows": WindowsView()},
+)
+
+
+def configure(view: View, options: Sequence[tuple[str, Any]]) -> View:
+    """A view with some of its fields changed. Raises `UsageError` for fields it does not have."""
+    known = [field.name for field in fields(view)]  # type: ignore[arg-type]
+    for name, value in options:
+        if name not in known:
+            raise UnknownNameError(f"option of view {view.name}", name, known)
+        if type(getattr(view, name)) is int and type(value) is not int:
+            raise UsageError(f"view {view.name}: {name}={value}. Expected a whole number.")
+    return replace(view, **dict(options))  # type: ignore[type-var]
 
 
 def view_from_json(fields: dict[str, Any]) -> View:

@@ -84,17 +84,21 @@ class Spec:
         fields = self.to_json()
         return digest({k: v for k, v in fields.items() if k not in ("rows", "limit", "split")})
 
+    def fields(self) -> dict[str, Any]:
+        """Every field by its dotted name."""
+        return {name: value for name, value, _ in _differences("", self.to_json(), {})}
+
     def differences(self, other: Spec) -> list[Difference]:
         """The fields in which `other` differs: (dotted name, value here, value there)."""
         return list(_differences("", self.to_json(), other.to_json()))
 
 
 def _differences(prefix: str, old: Any, new: Any) -> Iterator[Difference]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            yield from _differences(
-                f"{prefix}.{key}" if prefix else key, old.get(key), new.get(key)
-            )
+    if isinstance(old, dict):
+        there = new if isinstance(new, dict) else {}
+        for key in sorted(old.keys() | there.keys()):
+            name = f"{prefix}.{key}" if prefix else key
+            yield from _differences(name, old.get(key), there.get(key))
     elif old != new:
         yield prefix, old, new
 

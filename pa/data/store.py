@@ -31,13 +31,13 @@ from filelock import FileLock, Timeout
 
 from pa.data import shards
 from pa.data.files import replacing, storage_errors, write_json
-from pa.data.regions import PIXEL_COLUMNS
+from pa.data.regions import PIXEL_COLUMNS, VIEWS
 from pa.data.shards import BadImage, ShardPlan, ShardWriter
 from pa.data.spec import Spec, digest, digest_rows
 from pa.errors import FingerprintError, MissingError, OutOfRangeError, UnknownNameError
 
 STORE_FORMAT = 1
-DEFAULT_SHARD_ROWS = 2048
+DEFAULT_SHARD_ROWS = 1024
 
 SPEC, ROWS, MANIFEST, RUNS, LOCKS = (
     "spec.json",
@@ -124,11 +124,20 @@ class Store:
     @property
     def command(self) -> str:
         """The command that makes, or finishes, this store."""
-        limit = f" --limit {self.spec.limit}" if self.spec.limit else ""
-        return (
-            f"pa extract --encoder {self.encoder} --dataset {self.spec.dataset} "
-            f"--split {self.spec.split} --view {self.view}{limit}"
-        )
+        spec = self.spec
+        words = [
+            f"pa extract --encoder {self.encoder} --dataset {spec.dataset} --split {spec.split}",
+            f"--view {self.view}",
+        ]
+        if spec.limit:
+            words.append(f"--limit {spec.limit}")
+        for flag, name, usual in (("dtype", "compute", "fp32"), ("storage", "storage", "fp16")):
+            if spec.precision[name] != usual:
+                words.append(f"--{flag} {spec.precision[name]}")
+        usual_ones = {*VIEWS[self.view].default_representations} if self.view in VIEWS else set()
+        if not set(spec.representations) <= usual_ones:
+            words.append(f"--features {','.join(spec.representations)}")
+        return " ".join(words)
 
     @property
     def is_complete(self) -> bool:
@@ -189,8 +198,8 @@ class Store:
                 "representation",
                 representation,
                 known,
-                f"To have it in this store's place: {self.command} --features "
-                f"{','.join([*known, representation])} --replace",
+                f"If encoder {self.encoder} gives it, extract again with --features "
+                f"{','.join([*known, representation])} --replace.",
             )
         return tuple(known[representation])
 
@@ -202,21 +211,19 @@ class Store:
         Returns an array (n, *shape) of float16 or float32 (bf16 is widened). Rows of bad images
         are zero; see `valid`.
         """
-        self.shape(representation)
+        shape = self.shape(representation)
         wanted = np.arange(self.n_rows) if rows is None else np.asarray(rows, dtype=np.int64)
         self._check_rows(wanted)
-        out: npt.NDArray[Any] | None = None
+        out = np.empty((len(wanted), *shape), dtype=shards.DISK_DTYPES[self._storage])
         starts = np.array([shard.start for shard in self.plan])
         shard_of = np.searchsorted(starts, wanted, side="right") - 1
         for index in np.unique(shard_of):
             places = np.flatnonzero(shard_of == index)
-            block = self._read_shard(self.plan[index], representation, wanted[places])
-            if out is None:
-                out = np.empty((len(wanted), *block.shape[1:]), dtype=block.dtype)
-            out[places] = block
-        if out is None:
-            return np.empty((0, *self.shape(representation)), dtype=np.float32)
-        return out
+            shard = self.plan[index]
+            with shards.open_shard(self.shard_path(shard)) as file:
+                local = wanted[places] - shard.start
+                shards.read_rows(file[representation], local, out, places)
+        return shards.from_disk(out, self._storage)
 
     def blocks(
         self, representation: str, block_rows: int = 8192
@@ -226,7 +233,8 @@ class Store:
         for shard in self.plan:
             with shards.open_shard(self.shard_path(shard)) as file:
                 for start in range(0, shard.n_rows, block_rows):
-                    data = file[representation][start : start + block_rows]
+                    stop = min(start + block_rows, shard.n_rows)
+                    data = shards.read_block(file[representation], start, stop)
                     yield shard.start + start, shards.from_disk(data, self._storage)
 
     @property
@@ -240,21 +248,6 @@ class Store:
                 f"row id {outside[0]} is outside this store: it has rows 0 to {self.n_rows - 1} "
                 f"({self.title})."
             )
-
-    def _read_shard(
-        self, shard: ShardPlan, representation: str, rows: npt.NDArray[np.int64]
-    ) -> npt.NDArray[Any]:
-        local = rows - shard.start
-        with shards.open_shard(self.shard_path(shard)) as file:
-            data = file[representation]
-            # HDF5's own point selection is slow: many rows are read as one span and picked from
-            # memory, a few are read one by one.
-            if len(local) * 8 >= shard.n_rows:
-                first, last = int(local.min()), int(local.max())
-                picked = data[first : last + 1][local - first]
-            else:
-                picked = np.stack([data[int(i)] for i in local])
-        return shards.from_disk(picked, self._storage)
 
     # -- writing -------------------------------------------------------------------------------
 

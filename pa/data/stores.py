@@ -56,18 +56,22 @@ def find(features: Path, query: StoreQuery | None = None) -> Iterator[Store]:
 def choose(features: Path, query: StoreQuery) -> Store:
     """The one store that fits.
 
-    Where stores differ only by `--limit`, the one of the most images is meant. Raises
+    Complete stores go before unfinished ones; of stores that differ only by `--limit`, the one of
+    the most images is meant. Raises
     `MissingError` with the command that makes a store where none fits, `AmbiguousError` with the
     choices where several do.
     """
-    fitting = _largest_of_each(list(find(features, query)))
+    found = list(find(features, query))
+    fitting = _largest_of_each([store for store in found if store.is_complete] or found)
     if not fitting:
         raise MissingError(_nothing_fits(features, query))
     if len(fitting) > 1:
-        lines = "\n".join(f"  {_flags(store)}    # {store.n_rows} rows" for store in fitting)
+        lines = "\n".join(
+            f"  {_flags(store)}    # {_told_apart(store, fitting)}" for store in fitting
+        )
         raise AmbiguousError(
-            f"{len(fitting)} stores fit. Choose one by adding flags, or set dataset, split, view "
-            f"and encoder in pa.toml:\n{lines}"
+            f"{len(fitting)} stores fit. Choose one by adding flags (dataset, split, view and "
+            f"encoder may also be set in pa.toml):\n{lines}"
         )
     return Store.open(fitting[0].path)
 
@@ -77,6 +81,15 @@ def _largest_of_each(stores: list[Store]) -> list[Store]:
     for store in sorted(stores, key=lambda s: (s.is_complete, s.n_rows)):
         largest[store.path.parent.as_posix() + store.spec.recipe] = store
     return sorted(largest.values(), key=lambda s: s.path)
+
+
+def _told_apart(store: Store, others: list[Store]) -> str:
+    """What a store has that others do not: rows, state, and fields which differ in the slot."""
+    state = f"{store.n_rows} rows" + ("" if store.is_complete else ", not complete")
+    rivals = [o for o in others if o is not store and o.path.parent == store.path.parent]
+    names = dict.fromkeys(name for o in rivals for name, _, _ in store.spec.differences(o.spec))
+    fields = store.spec.fields()
+    return ", ".join([state, *(f"{name} {str(fields.get(name))[:16]}" for name in names)])
 
 
 def _flags(store: Store) -> str:

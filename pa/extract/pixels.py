@@ -27,7 +27,10 @@ CutKey = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class ImageJob:
-    """One image to decode, and the regions to cut from it: rows `first` to `first + len(boxes)`."""
+    """One image to decode, and the regions to cut from it: rows `first` to `first + len(boxes)`.
+
+    A box is a row's `cut_columns` of the view: x0, y0, x1, y1 and whatever else it needs.
+    """
 
     image: int
     path: str

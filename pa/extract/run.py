@@ -9,6 +9,7 @@ Shapes: n rows of a batch, S side of the encoder's input.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import shutil
@@ -30,11 +31,11 @@ from pa.data import images as im
 from pa.data import stores
 from pa.data.datasets import Images
 from pa.data.images import Box
-from pa.data.regions import BOX, View
-from pa.data.shards import BadImage, ShardPlan, ShardWriter
+from pa.data.regions import View
+from pa.data.shards import DISK_DTYPES, BadImage, ShardPlan, ShardWriter
 from pa.data.spec import Spec, describe, digest_rows
 from pa.data.store import DEFAULT_SHARD_ROWS, Store
-from pa.errors import FingerprintError
+from pa.errors import FingerprintError, StorageError
 from pa.extract.encoders.base import Encoder
 from pa.extract.pixels import CutKey, ImageJob, Loaded, Loader
 from pa.extract.stages import Stages
@@ -42,6 +43,7 @@ from pa.progress import Progress, Silent
 
 POLL_SECONDS = 0.5
 CPU_BATCH, GPU_BATCH = 64, 256
+SHARD_BYTES = 256_000_000
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Options:
     limit: int | None = None
     batch_size: int = 0
     workers: int = 0
-    shard_rows: int = DEFAULT_SHARD_ROWS
+    shard_rows: int = 0
     replace: bool = False
     alongside: bool = False
 
@@ -161,11 +163,9 @@ def choose_representations(
     encoder: Encoder, view: View, asked: Sequence[str] | None
 ) -> dict[str, list[int]]:
     """What to store: what was asked for, or what the view keeps by default, with its shape."""
-    there = encoder.representations
     encoder.require(asked or ())
-    # Layers are there only where they were asked for when the encoder was loaded.
-    usual = (*view.default_representations, "layers")
-    names = asked or [name for name in usual if name in there]
+    there = encoder.representations_at(view.input_size(encoder.transform))
+    names = asked or view.kept(there)
     return {name: list(there[name]) for name in names}
 
 
@@ -185,7 +185,8 @@ def _open(
     if rivals and not (options.replace or options.alongside):
         raise FingerprintError(_conflict(rivals[-1], spec))
     source = {"root": str(images.root)}
-    store = Store.create(place / spec.short, spec, rows, source, options.shard_rows)
+    shard_rows = options.shard_rows or choose_shard_rows(spec)
+    store = Store.create(place / spec.short, spec, rows, source, shard_rows)
     report = Report(store)
     if options.replace:
         report.replaced = [str(rival.path) for rival in rivals]
@@ -194,6 +195,17 @@ def _open(
             if other.spec.recipe == spec.recipe:
                 report.shards_adopted += store.adopt(other)
     return report
+
+
+def choose_shard_rows(spec: Spec) -> int:
+    """Rows per shard: 1024, or the power of two below it that keeps a shard under 256 MB."""
+    fitting = max(1, SHARD_BYTES // _row_bytes(spec))
+    return min(DEFAULT_SHARD_ROWS, 1 << (fitting.bit_length() - 1))
+
+
+def _row_bytes(spec: Spec) -> int:
+    itemsize = int(DISK_DTYPES[spec.precision["storage"]].itemsize)
+    return itemsize * sum(math.prod(shape) for shape in spec.representations.values())
 
 
 def _stores_in(place: Path) -> list[Store]:
@@ -238,15 +250,50 @@ def _fill(
     store = pairs[0][1].store
     missing = {shard.index for _, report in pairs for shard in report.store.missing()}
     done = sum(shard.n_rows for shard in store.plan if shard.index not in missing)
+    n_bytes = _bytes_to_write(pairs)
+    _check_space(store.path, n_bytes)
+    if missing:
+        images = (
+            f"{store.spec.rows['n_images']} images, {store.n_rows} rows, {n_bytes / 1e6:.1f} MB"
+        )
+        progress.note(f"{images} to write in {len(missing)} of {len(store.plan)} shards")
     progress.start(_title(pairs), store.n_rows, "rows", done)
     workers = options.workers or min(8, os.cpu_count() or 1)
     transforms = [encoder.transform for encoder, _ in pairs]
-    batch = options.batch_size or (GPU_BATCH if _device(pairs[0][0]).type == "cuda" else CPU_BATCH)
+    batch = options.batch_size or _default_batch(pairs[0][0], view)
     try:
         with Loader(root, view, transforms, stages, workers) as loader:
             _drain(pairs, loader, batch, stages, progress)
+    except KeyboardInterrupt:
+        progress.note(f"{len(store.plan) - len(store.missing())} of {len(store.plan)} shards kept")
+        raise
     finally:
         progress.stop()
+
+
+def _bytes_to_write(pairs: Sequence[tuple[Encoder, Report]]) -> int:
+    """The size of the shards that are missing."""
+    return sum(
+        _row_bytes(report.store.spec) * sum(shard.n_rows for shard in report.store.missing())
+        for _, report in pairs
+    )
+
+
+def _check_space(path: Path, n_bytes: int) -> None:
+    """Raise `StorageError` before work begins that cannot end well."""
+    free = shutil.disk_usage(path).free
+    if n_bytes > free:
+        raise StorageError(
+            f"the features need {n_bytes / 1e9:.2f} GB, and {path} has {free / 1e9:.2f} GB free. "
+            f"Free some space, choose another --workspace, or keep less with --features."
+        )
+
+
+def _default_batch(encoder: Encoder, view: View) -> int:
+    """Regions per forward pass: fewer where they are larger than what the encoder is made for."""
+    batch = GPU_BATCH if _device(encoder).type == "cuda" else CPU_BATCH
+    native = encoder.transform.size
+    return max(1, batch * native**2 // max(native, view.input_size(encoder.transform)) ** 2)
 
 
 def _drain(
@@ -289,14 +336,14 @@ def _encode_shard(
         ]
         if not claimed:
             return False
-        jobs = _jobs(claimed[0][1].store, shard)
+        jobs = _jobs(claimed[0][1].store, shard, loader.view)
         size = batch
         for block in _batches(loader.ahead(jobs), size, [w for _, _, w in claimed]):
             for encoder, report, writer in claimed:
                 pixels = block.pixels.get(loader.view.cut_key(encoder.transform))
-                names = list(report.store.spec.representations)
+                shapes = report.store.spec.representations
                 with stages.timed("encode"):
-                    features = _encode(encoder, pixels, block.valid, names)
+                    features = _encode(encoder, pixels, block.valid, shapes)
                 with stages.timed("write"):
                     writer.append(features, block.valid)
                 report.rows_encoded += len(block.valid)
@@ -307,11 +354,11 @@ def _encode_shard(
     return True
 
 
-def _jobs(store: Store, shard: ShardPlan) -> list[ImageJob]:
+def _jobs(store: Store, shard: ShardPlan, view: View) -> list[ImageJob]:
     rows = store.rows.slice(shard.start, shard.n_rows)
     jobs = []
     for (image,), group in rows.group_by("image", maintain_order=True):
-        boxes = [tuple(box) for box in group.select(BOX).iter_rows()]
+        boxes = [tuple(box) for box in group.select(view.cut_columns).iter_rows()]
         jobs.append(ImageJob(int(image), group["path"][0], int(group["row"][0]), boxes))
     return jobs
 
@@ -362,12 +409,12 @@ def _encode(
     encoder: Encoder,
     pixels: npt.NDArray[np.uint8] | None,
     valid: npt.NDArray[np.bool_],
-    names: Sequence[str],
+    shapes: Mapping[str, Sequence[int]],
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Encode the valid rows of a batch; the others stay zero. Arrays (n, …), float32."""
-    shapes = encoder.representations
+    names = list(shapes)
     if pixels is None:
-        return {name: np.zeros((len(valid), *shapes[name]), np.float32) for name in names}
+        return {name: np.zeros((len(valid), *shape), np.float32) for name, shape in shapes.items()}
     with torch.inference_mode():
         batch = torch.from_numpy(pixels).to(_device(encoder))
         features = encoder.encode(encoder.normalise(batch), names)
@@ -385,7 +432,9 @@ def encode_region(
 ) -> npt.NDArray[np.float32]:
     """Encode one box of an upright RGB image (x0, y0, x1, y1 in its pixels): a vector (D,)."""
     cut = im.crop_resize(image, box, encoder.transform.size, "bicubic")
-    vectors = _encode(encoder, im.stack([cut]), np.ones(1, np.bool_), [representation])
+    encoder.require([representation])
+    shapes = {representation: encoder.representations[representation]}
+    vectors = _encode(encoder, im.stack([cut]), np.ones(1, np.bool_), shapes)
     vector: npt.NDArray[np.float32] = vectors[representation][0]
     return vector
 

@@ -76,7 +76,9 @@ def open_or_build(
     try:
         index = open_index(store, representation, indexes_root, factory, verify=verify)
         return Opened(index, built=False, reason="")
-    except (MissingError, FingerprintError) as error:
+    except MissingError:
+        reason = "first use"
+    except FingerprintError as error:
         reason = str(error)
     return Opened(
         build(store, representation, indexes_root, factory, progress=progress), True, reason
@@ -183,6 +185,18 @@ class _Filled:
     n_zero: int = 0
     kept: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
+    def take(
+        self, rows: npt.NDArray[np.int64], block: npt.NDArray[Any], valid: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.bool_]:
+        """Count a block; which of its rows (n,) have a cosine: those of an image, and not zero."""
+        nonzero = block.any(axis=1)
+        usable: npt.NDArray[np.bool_] = valid & nonzero
+        self.n += int(usable.sum())
+        self.n_bad += int((~valid).sum())
+        self.n_zero += int((valid & ~nonzero).sum())
+        self.kept.append(rows[usable])
+        return usable
+
     @property
     def ids(self) -> npt.NDArray[np.int64] | None:
         return np.concatenate(self.kept) if self.n_bad or self.n_zero else None
@@ -193,19 +207,15 @@ def _fill(
 ) -> _Filled:
     filled = _Filled()
     progress.start(f"index of {store.title} · {representation}", store.n_rows, "rows")
-    for first, block in store.blocks(representation):
-        rows = np.arange(first, first + len(block))
-        _check_finite(store, representation, block, rows)
-        valid, nonzero = store.valid[rows], block.any(axis=1)
-        usable = valid & nonzero
-        with _refusals(factory):
-            faiss_index.add(unit_vectors(block[usable]))
-        filled.n += int(usable.sum())
-        filled.n_bad += int((~valid).sum())
-        filled.n_zero += int((valid & ~nonzero).sum())
-        filled.kept.append(rows[usable])
-        progress.advance(len(block))
-    progress.stop()
+    try:
+        for first, block in store.blocks(representation):
+            rows = np.arange(first, first + len(block))
+            _check_finite(store, representation, block, rows)
+            with _refusals(factory):
+                faiss_index.add(unit_vectors(block[filled.take(rows, block, store.valid[rows])]))
+            progress.advance(len(block))
+    finally:
+        progress.stop()
     if not filled.n:
         raise UsageError(
             f"{store.title} has no row to index: {filled.n_bad} rows belong to images that could "

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from PIL import Image, ImageChops, ImageDraw
 
 from pa.data.crops import Crops
 from pa.data.files import replacing
@@ -36,7 +36,8 @@ _TITLE = 40
 _BETWEEN = 28
 _MARGIN = 12
 _RED = "#ff0000"
-# A hairline around each picture: a white patch would melt into the page.
+_LINE = 6
+# No border pixel of a picture is lighter: a white patch would melt into the page.
 _EDGE = "#d8d8d8"
 
 # Upper estimates of a character's width in the two titles, and what fits above the query's image.
@@ -181,35 +182,34 @@ def _draw_box(
     axes: Axes, box: Box, scale: float, left: int, top: int, size: tuple[int, int]
 ) -> None:
     """A red frame inside the box, so that it is whole at the border of the image."""
+    from matplotlib.patches import Rectangle
+
     x0, x1 = (min(max(x * scale, 0), size[0]) for x in (box[0], box[2]))
     y0, y1 = (min(max(y * scale, 0), size[1]) for y in (box[1], box[3]))
-    _frame(axes, (left + x0, top + y0, left + x1, top + y1), _RED, line=6)
+    axes.add_patch(
+        Rectangle(
+            (left + x0 + _LINE / 2, top + y0 + _LINE / 2),
+            max(x1 - x0 - _LINE, 1),
+            max(y1 - y0 - _LINE, 1),
+            fill=False,
+            edgecolor=_RED,
+            linewidth=_LINE * 72 / DPI,
+            joinstyle="miter",
+            zorder=3,
+        )
+    )
 
 
 def _place(axes: Axes, picture: Image.Image, left: int, top: int) -> None:
     right, bottom = left + picture.width, top + picture.height
     extent = (left, right, bottom, top)
-    axes.imshow(picture, extent=extent, interpolation="nearest", aspect="auto", zorder=1)
-    _frame(axes, (left, top, right, bottom), _EDGE, line=1)
+    axes.imshow(_edged(picture), extent=extent, interpolation="nearest", aspect="auto", zorder=1)
 
 
-def _frame(axes: Axes, box: Box, colour: str, *, line: int) -> None:
-    """A rectangle, `line` pixels thick, whose outer edge is the box."""
-    from matplotlib.patches import Rectangle
-
-    x0, y0, x1, y1 = box
-    axes.add_patch(
-        Rectangle(
-            (x0 + line / 2, y0 + line / 2),
-            max(x1 - x0 - line, 1),
-            max(y1 - y0 - line, 1),
-            fill=False,
-            edgecolor=colour,
-            linewidth=line * 72 / DPI,
-            joinstyle="miter",
-            zorder=3,
-        )
-    )
+def _edged(picture: Image.Image) -> Image.Image:
+    hairline = Image.new("RGB", picture.size, "white")
+    ImageDraw.Draw(hairline).rectangle((0, 0, picture.width - 1, picture.height - 1), outline=_EDGE)
+    return ImageChops.darker(picture, hairline)
 
 
 def _write_cosine(axes: Axes, cosine: float, left: int, top: int) -> None:

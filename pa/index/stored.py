@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from pa.data.files import partial_path, storage_errors, sync
+from pa.data.files import partial_path, remove_stale, storage_errors, sync
 from pa.data.spec import FINGERPRINT_SHOWN
 from pa.data.store import Store
 from pa.errors import FingerprintError, MissingError
@@ -286,6 +286,7 @@ def publishing(directory: Path) -> Iterator[Path]:
             sync(directory.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        remove_stale(directory.parent, directory.name)
 
 
 def _put_in_place(partial: Path, directory: Path, outdated: tuple[int, int] | None) -> None:

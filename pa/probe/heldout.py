@@ -60,6 +60,7 @@ def _refuse(names: list[str], reason: str) -> None:
     if names:
         raise UsageError(
             f"cannot hold images back for the test: classes that {reason}: {some_names(names)}. "
-            f"Give the two sides yourself: --train-split and --test-split, or --train-where and "
-            f"--test-where."
+            f"Give the two sides yourself: --train-split and --test-split, or conditions on the "
+            f"rows; for windows of a grid, for instance, left against right of each image:\n"
+            f'  pa probe linear --train-where "x1 <= 112" --test-where "x0 >= 112"'
         )

@@ -277,7 +277,8 @@ def _filter(rows: pl.DataFrame, condition: str, columns: list[str]) -> pl.DataFr
     try:
         return rows.filter(pl.sql_expr(condition))
     except pl.exceptions.PolarsError as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        # Polars lists the columns it sees, ours among them; we list those of the table.
+        reason = str(error).splitlines()[0].partition("; valid columns")[0].rstrip(".")
         raise UsageError(
             f"cannot select rows by {condition!r}: {reason}. A condition is an SQL expression over "
             f'the columns {", ".join(columns)}; for instance "x1 <= 112".'

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pytest
 
 from pa.data import shards
-from pa.data.files import replacing, storage_errors
+from pa.data.files import HoldingFile, replacing, storage_errors
 from pa.data.shards import from_disk, plan, to_disk
 from pa.data.store import Store
 from pa.data.verify import verify
@@ -104,7 +104,7 @@ def test_unknown_representation_says_how_to_get_it(make_store: MakeStore) -> Non
     with pytest.raises(UnknownNameError) as caught:
         make_store().read("cls")
     assert "unknown representation 'cls'" in str(caught.value)
-    assert "--features pooled,patch,cls --replace" in str(caught.value)
+    assert "extract again with --features pooled,patch,cls --replace" in str(caught.value)
 
 
 def test_bad_images_keep_their_rows(make_store: MakeStore) -> None:
@@ -413,3 +413,22 @@ def test_shard_info_of_a_foreign_file(tmp_path: Path) -> None:
         file["a"] = [1]
     with pytest.raises(OSError, match="attribute missing or unreadable"):
         shards.read_info(tmp_path / "x.h5")
+
+
+def test_an_interrupt_while_hdf5_writes_is_not_lost(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 swallows exceptions of the Python file it writes to, a KeyboardInterrupt too."""
+    store = make_store(filled=False)
+    original = HoldingFile.write
+
+    def write_and_interrupt(self: HoldingFile, data: object) -> int:
+        signal.raise_signal(signal.SIGINT)
+        return original(self, data)
+
+    monkeypatch.setattr(HoldingFile, "write", write_and_interrupt)
+    with pytest.raises(KeyboardInterrupt), store.claim(store.plan[0]) as writer:
+        assert writer is not None
+        writer.append(arrays_of(store, 10), np.ones(10, bool))
+    assert len(store.missing()) == 5
+    assert not list(store.path.glob("*.partial"))

@@ -15,10 +15,11 @@ from PIL import Image
 from pa.data import datasets
 from pa.data.datasets import Images
 from pa.data.regions import VIEWS
+from pa.data.spec import Spec
 from pa.data.store import Store
 from pa.data.verify import verify
 from pa.errors import FingerprintError, UsageError
-from pa.extract.run import Options, encode_region, extract
+from pa.extract.run import Options, choose_shard_rows, encode_region, extract
 from tests.mean_colour import Exploding, MeanColour
 
 Tree = Callable[..., Path]
@@ -240,3 +241,20 @@ def test_a_region_of_ones_own_image() -> None:
     image.paste((255, 0, 0), (10, 10, 30, 30))
     vector = encode_region(MeanColour(), image, (10, 10, 30, 30), "pooled")
     assert vector.tolist() == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("representations", "storage", "rows"),
+    [
+        ({"cls": [768], "pooled": [768]}, "fp16", 1024),
+        ({"patch": [196, 768]}, "fp16", 512),  # 301 kB a row: 850 rows in 256 MB
+        ({"layers": [4, 1024, 768]}, "fp16", 32),  # 6.3 MB a row: 40 rows
+        ({"layers": [4, 1024, 768]}, "fp32", 16),
+    ],
+)
+def test_shards_stay_under_256_megabytes(
+    representations: dict[str, list[int]], storage: str, rows: int
+) -> None:
+    precision = {"compute": "fp32", "storage": storage}
+    spec = Spec("d", "s", {}, {}, {}, precision, representations, {})
+    assert choose_shard_rows(spec) == rows

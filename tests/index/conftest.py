@@ -39,7 +39,7 @@ def make_store(tmp_path: Path) -> MakeStore:
         paths = [f"{number:03d}.png" for number in range(n_images)]
         for number, path in enumerate(paths):
             if not (root / path).exists():
-                noise_image(number, (260, 256)).save(root / path)
+                noise_image(number, (260, 256)).save(root / path, compress_level=0)
         table = pl.DataFrame(
             {
                 "image": range(n_images),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import polars as pl
@@ -9,11 +12,23 @@ import polars as pl
 from pa.data.datasets.listing import list_images, subfolders
 
 LAYOUT = """  <root>/<split>/<wnid>/*.JPEG     split: train, val; wnid: n01440764 …
-(the validation images sorted into class folders, as torchvision and timm expect them)"""
+(the validation images sorted into class folders, as torchvision and timm expect them;
+split val-25003, where asked for: the validation images of the paper's authors)"""
+
+# The gallery of the released patch search: the validation images with numbers below 25,000, and
+# a list of eight, of which these four are not below (retrieval-classification/moco/loader.py).
+SUBSET = "val-25003"
+SUBSET_BELOW = 25_000
+SUBSET_MORE = frozenset({25793, 39553, 41979, 44160})
+NUMBERED = re.compile(r"ILSVRC2012_val_(\d{8})\.")
 
 
 def list_splits(root: Path) -> list[str]:
     return [name for name in subfolders(root) if subfolders(root / name)]
+
+
+def list_subsets(root: Path) -> list[str]:
+    return [SUBSET] if "val" in list_splits(root) else []
 
 
 def read(root: Path, split: str) -> pl.DataFrame:
@@ -21,6 +36,11 @@ def read(root: Path, split: str) -> pl.DataFrame:
 
     The ids are those of the usual 1000 classes only where the folders of all classes are there.
     """
+    if split == SUBSET:
+        table = read(root, "val")
+        return table.filter(
+            pl.Series([_in_subset(path) for path in table["path"]], dtype=pl.Boolean)
+        )
     images = list_images(root, split).with_columns(
         pl.col("path").str.split("/").list.get(1, null_on_oob=True).alias("label")
     )
@@ -29,3 +49,43 @@ def read(root: Path, split: str) -> pl.DataFrame:
         {"label": wnids, "label_id": range(len(wnids))}, schema_overrides={"label_id": pl.Int64}
     )
     return images.join(ids, on="label", how="inner", maintain_order="left")
+
+
+def _in_subset(path: str) -> bool:
+    found = NUMBERED.search(path)
+    number = int(found.group(1)) if found else -1
+    return 0 < number < SUBSET_BELOW or number in SUBSET_MORE
+
+
+@cache
+def class_names() -> dict[str, str]:
+    """wnid → name of the 1000 classes, in the order of their ids, from the files timm ships.
+
+    Empty where timm is not installed: then a wnid has no other name.
+    """
+    timm = find_spec("timm")  # found without being imported
+    if timm is None or timm.origin is None:
+        return {}
+    folder = Path(timm.origin).parent / "data" / "_info"
+    try:
+        wnids = (folder / "imagenet_synsets.txt").read_text(encoding="utf-8").split()
+        lines = (folder / "imagenet_synset_to_lemma.txt").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    named = dict(line.split("\t", 1) for line in lines if "\t" in line)
+    return {wnid: named.get(wnid, wnid).split(",")[0] for wnid in wnids}
+
+
+def remarks(table: pl.DataFrame) -> list[str]:
+    """Which of the folders are classes of ImageNet-1k, with names for the first and the last."""
+    names = class_names()
+    wnids = table["label"].unique().sort().to_list()
+    known = [wnid for wnid in wnids if wnid in names]
+    lines = []
+    if known:
+        first, last = (f"{wnid} {names[wnid]}" for wnid in (known[0], known[-1]))
+        lines.append(f"{len(known)} of the 1000 classes of ImageNet-1k: {first} … {last}")
+    if len(known) < len(wnids) and names:
+        strange = [wnid for wnid in wnids if wnid not in names]
+        lines.append(f"{len(strange)} folders are none of them, such as {strange[0]}")
+    return lines

@@ -79,6 +79,16 @@ class Encoder(ABC):
     def representations(self) -> dict[str, tuple[int, ...]]:
         """Name and shape per region of everything this encoder can give at its native size."""
 
+    def representations_at(self, size: int) -> dict[str, tuple[int, ...]]:
+        """Name and shape per region of everything at another side of the input, in pixels.
+
+        Raises `UsageError` where the encoder takes no such images.
+        """
+        if size != self.transform.size:
+            native = f"{self.transform.size}x{self.transform.size}"
+            raise UsageError(f"{self.name} takes {native} images only; found {size}x{size}.")
+        return self.representations
+
     @abstractmethod
     def encode(self, pixels: Tensor, want: Collection[str] | None = None) -> Features:
         """Encode normalised pixels (B, 3, H, W), float32.

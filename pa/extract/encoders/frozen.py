@@ -38,6 +38,10 @@ class Trunk(nn.Module):
     channels_last: bool = False
 
     @abstractmethod
+    def n_patches_at(self, size: int) -> int:
+        """Patch tokens of a square input. Raises `UsageError` where the network takes none such."""
+
+    @abstractmethod
     def tokens(self, pixels: Tensor, with_layers: bool) -> Tokens:
         """Encode pixels (B, 3, H, W) in the dtype and on the device of the weights."""
 
@@ -109,15 +113,21 @@ class FrozenEncoder(Encoder):
 
     @property
     def representations(self) -> dict[str, tuple[int, ...]]:
+        return self._shapes(self._network.trunk.n_patches)
+
+    def representations_at(self, size: int) -> dict[str, tuple[int, ...]]:
+        return self._shapes(self._network.trunk.n_patches_at(size))
+
+    def _shapes(self, n_patches: int) -> dict[str, tuple[int, ...]]:
         trunk, projector = self._network.trunk, self._network.projector
         shapes: dict[str, tuple[int, ...]] = {"cls": (trunk.width,)} if trunk.has_cls else {}
-        shapes |= {"pooled": (trunk.width,), "patch": (trunk.n_patches, trunk.width)}
+        shapes |= {"pooled": (trunk.width,), "patch": (n_patches, trunk.width)}
         if projector is not None:
             shapes["projected"] = (projector.out_width,)
             if projector.bottleneck_width:
                 shapes["bottleneck"] = (projector.bottleneck_width,)
         if trunk.layers:
-            shapes["layers"] = (len(trunk.layers), trunk.n_patches, trunk.width)
+            shapes["layers"] = (len(trunk.layers), n_patches, trunk.width)
         return shapes
 
     def require(self, want: Collection[str]) -> None:

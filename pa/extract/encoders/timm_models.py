@@ -195,6 +195,7 @@ class TimmTrunk(Trunk):
         self.channel_axis: int | None = None
         self.token_norm = _postponed_norm(model)
         self._find_layout()
+        self._patches = {self.size: self.n_patches}  # side of the input → patch tokens
         if layers:
             self._check_layers()
 
@@ -235,6 +236,19 @@ class TimmTrunk(Trunk):
         if not tokens or not isinstance(blocks, nn.ModuleList | nn.Sequential):
             raise UsageError(f"{self.name} has no blocks of equal tokens: leave `layers` out.")
         check_layers(self.name, self.layers, len(blocks))
+
+    @torch.no_grad()
+    def n_patches_at(self, size: int) -> int:
+        """Found by one forward pass: strides and paddings of a timm model are its own affair."""
+        if size not in self._patches:
+            weight = next(self.parameters())
+            black = torch.zeros(1, 3, size, size, device=weight.device, dtype=weight.dtype)
+            try:
+                self._patches[size] = self.tokens(black, with_layers=False).patch.shape[1]
+            except (RuntimeError, AssertionError) as error:
+                line = str(error).splitlines()[0]
+                raise UsageError(f"{self.name} takes no {size}x{size} images: {line}") from None
+        return self._patches[size]
 
     def tokens(self, pixels: Tensor, with_layers: bool) -> Tokens:
         self._check_size(pixels)

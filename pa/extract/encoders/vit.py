@@ -210,9 +210,15 @@ class VitTrunk(Trunk):
             layers = torch.stack(blocks, dim=1)
         return Tokens(output[:, 0], output[:, 1:], layers)
 
+    def n_patches_at(self, size: int) -> int:
+        rows, columns = self._grid(size, size)
+        return rows * columns
+
     def grid_of(self, pixels: Tensor) -> tuple[int, int]:
         """Return rows and columns of patches of an input (B, 3, H, W)."""
-        height, width = pixels.shape[-2:]
+        return self._grid(*pixels.shape[-2:])
+
+    def _grid(self, height: int, width: int) -> tuple[int, int]:
         patch = self.shape.patch
         if height % patch or width % patch or not height or not width:
             raise UsageError(

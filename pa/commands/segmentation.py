@@ -1,0 +1,204 @@
+"""Datasets with label maps: building them, counting their classes, looking at their masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pa.commands.choose import dataset_kind, dataset_root, load_images
+from pa.commands.datasets import DatasetCheck, ShowRequest, check_dataset
+from pa.config import Config
+from pa.data import labels
+from pa.errors import MissingError, UnknownNameError, UsageError
+from pa.progress import Progress
+
+if TYPE_CHECKING:
+    from pa.data.datasets.build import Plan, SplitReport
+    from pa.data.datasets.class_check import ClassCheck
+
+# Rules of a builder; the first is the default.
+RULES = {"ade20k-object": ("challenge", "seg"), "pascal-part": ("file", "area")}
+
+
+def has_masks(config: Config, name: str) -> bool:
+    """Whether a dataset is one with label maps."""
+    return dataset_kind(config, name) in labels.LISTS
+
+
+# -- build ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What `pa datasets build` was asked. `images` is where the images lie if not under root."""
+
+    name: str
+    root: Path
+    out: Path
+    list_name: str = labels.DEFAULT
+    rule: str | None = None
+    images: Path | None = None
+    split: str | None = None
+    copy: bool = False
+    workers: int = 0
+
+
+def build_dataset(config: Config, request: BuildRequest, progress: Progress) -> list[SplitReport]:
+    """Write images and index PNGs of a dataset from its official release, split by split.
+
+    Raises `MissingError` with the layout that was expected where the release is not there.
+    """
+    from pa.data.datasets.build import build
+
+    if request.root.absolute() == request.out.absolute():
+        raise UsageError(f"--out {request.out} is the release itself: choose another folder.")
+    plan = plan_build(dataset_kind(config, request.name), request)
+    if request.split is not None:
+        if request.split not in plan.splits:
+            raise UnknownNameError(f"split of {request.root}", request.split, plan.splits)
+        plan = replace(plan, splits={request.split: plan.splits[request.split]})
+    return build(plan, request.out, copy=request.copy, workers=request.workers, progress=progress)
+
+
+def plan_build(kind: str, request: BuildRequest) -> Plan:
+    """What there is to build of a release, by the rule and the list that were asked for."""
+    from pa.data.datasets import ade20k, lip, pascal
+
+    if kind not in labels.LISTS:
+        raise UnknownNameError("dataset with label maps", kind, labels.LISTS)
+    if not request.root.is_dir():
+        raise MissingError(f"--root {request.root} is not a folder.")
+    labels.load(kind, request.list_name)
+    rules = RULES.get(kind, ())
+    if request.rule is not None and request.rule not in rules:
+        raise UnknownNameError(f"rule of {kind}", request.rule, rules)
+    if kind in ("pascal-part", "pascal-object"):
+        return pascal.plan(kind, request.root, request.images, request.rule)
+    if kind == "lip":
+        return lip.plan(request.root)
+    make = {
+        "ade20k": ade20k.plan_scenes,
+        "ade20k-object": ade20k.plan_objects,
+        "ade20k-part": ade20k.plan_parts,
+    }[kind]
+    return make(request.root, request.list_name, request.rule)
+
+
+# -- check ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MaskCheck:
+    """What `pa datasets check` found: the images of a tree, and the class counts of its files."""
+
+    dataset: str
+    kind: str
+    root: Path
+    images: DatasetCheck | None
+    classes: list[ClassCheck]
+
+    @property
+    def is_whole(self) -> bool:
+        sound = not any(check.faults for check in self.classes)
+        return sound and (self.images is None or self.images.is_whole)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "dataset": self.dataset,
+            "kind": self.kind,
+            "root": str(self.root),
+            "images": self.images.to_json() if self.images else None,
+            "classes": [check.to_json() for check in self.classes],
+        }
+
+
+def check_masks(
+    config: Config,
+    name: str,
+    root: Path | None,
+    split: str | None,
+    quick: bool,
+    progress: Progress,
+) -> MaskCheck:
+    """Recompute the class counts of a dataset from a built tree, or from an official release.
+
+    Raises `MissingError` with the expected layouts where neither is there.
+    """
+    kind, place = dataset_kind(config, name), dataset_root(config, name, root)
+    found = list(_releases(kind, place, progress)) if place.is_dir() else []
+    if found:
+        return MaskCheck(name, kind, place, None, found)
+    try:
+        images = check_dataset(config, name, root, split, None, quick, progress)
+    except MissingError as error:
+        raise MissingError(f"{error}\nor the official release:\n{_release_layout(kind)}") from None
+    if not quick:
+        found = [_check_tree(config, name, place, [s.split for s in images.splits], progress)]
+    return MaskCheck(name, kind, place, images, found)
+
+
+def _check_tree(
+    config: Config, name: str, root: Path, splits: list[str], progress: Progress
+) -> ClassCheck:
+    from pa.data.datasets import class_check, tree
+
+    label_set = tree.label_set(dataset_kind(config, name), root)
+    loaded = [load_images(config, name, root, split) for split in splits]
+    return class_check.check_tree(label_set, loaded, progress)
+
+
+def _releases(kind: str, root: Path, progress: Progress) -> Iterator[ClassCheck]:
+    """The checks of what a root holds of an official release."""
+    from pa.data.datasets import ade20k, ade20k_index, class_check
+
+    if kind in ("ade20k-object", "ade20k-part"):
+        if (index := ade20k_index.find_index(root)) is not None:
+            yield class_check.check_index(index)
+        if kind == "ade20k-part" and ade20k.find_release(root):
+            yield class_check.check_ade20k(root, labels.DEFAULT, progress)
+    if kind in ("pascal-object", "pascal-part") and (root / "Annotations_Part").is_dir():
+        yield class_check.check_pascal(root, progress)
+
+
+def _release_layout(kind: str) -> str:
+    from pa.data.datasets import ade20k, pascal, tree
+
+    layouts = {
+        "ade20k-part": f"{ade20k.RELEASE}\n  <root>/[*/]index_ade20k.mat",
+        "pascal-object": pascal.RELEASE,
+        "pascal-part": pascal.RELEASE,
+        "lip": tree.OFFICIAL_LIP,
+    }
+    return layouts.get(kind, ade20k.CHALLENGE)
+
+
+# -- show -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ShownMasks:
+    """The masks that were drawn over their images."""
+
+    title: str
+    certainty: str
+    images: list[str]
+    sheet: Path | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "sheet": None if self.sheet is None else str(self.sheet)}
+
+
+def show_masks(config: Config, request: ShowRequest) -> ShownMasks:
+    """Draw masks over their images, spread evenly over a split."""
+    from pa.data import overlay
+    from pa.data.datasets import tree
+
+    images = load_images(config, request.dataset, request.root, request.split)
+    label_set = tree.label_set(dataset_kind(config, images.dataset), images.root)
+    drawn = []
+    if request.out is not None:
+        drawn = overlay.draw(request.out, images, label_set, request.examples)
+    title = f"{images.dataset} · {images.split} · {label_set.title}, {len(images.table):,} images"
+    return ShownMasks(title, label_set.certainty, drawn, request.out)

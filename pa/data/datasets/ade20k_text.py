@@ -1,0 +1,133 @@
+"""The text beside ADE20K's masks: `.json` (2021_17_01) or `_atr.txt` (2016/17).
+
+Masks need neither. They name the classes, and so tell whether a release counts its classes as the
+label lists do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pa.data import labels
+from pa.errors import AnnotationError, MismatchError
+
+ENCODING = "latin-1"  # names are ASCII; free text beside them is not always valid UTF-8
+ATR_FIELDS = 6  # instance # part level # occluded # class name # raw name # attributes
+
+
+@dataclass(frozen=True)
+class Named:
+    """One object or part: its level (0 = object), class name, and class number if it is given."""
+
+    level: int
+    name: str
+    number: int | None = None
+
+
+@dataclass(frozen=True)
+class AdeText:
+    """What the text beside an image names."""
+
+    path: Path
+    entries: tuple[Named, ...]
+
+    def unnamed(self, level: int, numbers: set[int]) -> str:
+        """The known classes that the mask of a level shows and the text does not name there."""
+        known = known_names()
+        named = {entry.name for entry in self.entries if entry.level == level}
+        extra = sorted(known[n] for n in numbers if n in known and known[n] not in named)
+        if not extra:
+            return ""
+        return f"level {level} of the masks shows {', '.join(extra)}; {self.path.name} does not"
+
+
+@lru_cache(maxsize=1)
+def known_names() -> dict[int, str]:
+    """Class number → full class name, for every class of the lists of objects and parts."""
+    sets = [labels.load("ade20k-object")]
+    sets += [labels.load("ade20k-part", name) for name in labels.LISTS["ade20k-part"]]
+    return {
+        number: name
+        for label_set in sets
+        for entry in label_set.classes
+        for number, name in zip(entry.keys["ade20k_index"], entry.keys["ade20k_names"], strict=True)
+    }
+
+
+def read_text(image: Path) -> AdeText | None:
+    """Read the text beside an image; None where there is none. Raises `AnnotationError`."""
+    for path, parse in (
+        (image.with_suffix(".json"), parse_json),
+        (image.with_name(f"{image.stem}_atr.txt"), parse_atr),
+    ):
+        if path.is_file():
+            return AdeText(path, tuple(parse(path.read_text(encoding=ENCODING), path)))
+    return None
+
+
+def parse_json(text: str, path: Path) -> list[Named]:
+    """The objects of a `.json` of 2021_17_01."""
+    try:
+        content: Any = json.loads(text)
+    except ValueError as error:
+        raise AnnotationError(f"{path}: not JSON: {error}.") from None
+    try:
+        return [
+            Named(int(one["parts"]["part_level"]), str(one["name"]), int(one["name_ndx"]))
+            for one in content["annotation"]["object"]
+        ]
+    except (KeyError, TypeError, ValueError, IndexError):
+        found = (
+            ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        )
+        raise AnnotationError(
+            f"{path}: not an annotation of ADE20K 2021_17_01: expected annotation.object[] with "
+            f"name, name_ndx and parts.part_level; found {found[:80]}."
+        ) from None
+
+
+def parse_atr(text: str, path: Path) -> list[Named]:
+    """The lines of an `_atr.txt` of 2016/17: six fields between `#`."""
+    entries = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        fields = [part.strip() for part in line.split("#", ATR_FIELDS - 1)]
+        if len(fields) != ATR_FIELDS or not fields[1].isdigit():
+            raise AnnotationError(
+                f"{path}, line {number}: expected `instance # part level # occluded # class name # "
+                f"raw name # attributes`; found {line[:60]!r}."
+            )
+        entries.append(Named(int(fields[1]), fields[3]))
+    return entries
+
+
+def check_numbers(text: AdeText) -> None:
+    """Raise `MismatchError` where a class of the lists has another number or name in the text."""
+    known = known_names()
+    numbers = defaultdict(set)
+    for number, name in known.items():
+        numbers[name].add(number)
+    for entry in text.entries:
+        if entry.number is None:
+            continue
+        listed = known.get(entry.number)
+        if listed not in (None, entry.name) or (
+            entry.name in numbers and entry.number not in numbers[entry.name]
+        ):
+            raise MismatchError(
+                f"{text.path}: {entry.name!r} has the number {entry.number}. In the index of "
+                f"2016_07_26, on which the label lists are based, {_listed(entry, listed)}. This "
+                "release numbers its classes differently: masks of it would be wrong."
+            )
+
+
+def _listed(entry: Named, listed: str | None) -> str:
+    if listed is not None:
+        return f"{entry.number} is {listed!r}"
+    return f"{entry.name!r} has another"

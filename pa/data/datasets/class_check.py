@@ -1,0 +1,242 @@
+"""The class counts of a segmentation dataset, from its own files, beside the paper's.
+
+A difference is reported and changes nothing: the lists are frozen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from pa.data import labels, masks
+from pa.data.datasets import Images, ade20k, pascal
+from pa.data.datasets.ade20k_index import Count, count_index, read_index
+from pa.data.labels import LabelSet
+from pa.errors import AnnotationError
+from pa.progress import Progress
+
+T = TypeVar("T")
+
+PAIR_INSTANCES = 50  # from which an (object, part) pair is in the list pairs50
+BOTH = ("train", "val")
+NAMES_IN = {"train": "464", "val": "243"}  # by the index: a part in at least one image
+
+
+@dataclass
+class ClassCheck:
+    """What the files of one place say about the classes.
+
+    `counts` are found against expected numbers; `faults` the files that are not what they should
+    be; `all_zero` the masks without a labelled pixel, which are kept; `missing` the classes of the
+    list that no file has.
+    """
+
+    title: str
+    n_classes: int | None = None
+    paper_classes: int | None = None
+    counts: list[Count] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    all_zero: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "counts": [count.to_json() for count in self.counts]}
+
+
+def threaded(work: Callable[[T], Any], items: Iterable[T]) -> Iterator[Any]:
+    """Map in threads, in order."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="pa-check") as pool:
+        yield from pool.map(work, items)
+
+
+# -- index PNGs -------------------------------------------------------------------------------
+
+
+def check_tree(label_set: LabelSet, splits: list[Images], progress: Progress) -> ClassCheck:
+    """Read every mask of a tree: sizes, values, and which classes there are in which split."""
+    n = len(label_set)
+    check = ClassCheck(f"masks of {label_set.label}: {label_set.title}", n, label_set.paper_classes)
+    found = {}
+    for images in splits:
+        pixels = np.zeros(n, np.int64)
+        progress.start(f"{images.dataset}/{images.split}: masks", len(images.table), "masks")
+        for path, counts in _mask_counts(images, n):
+            progress.advance(1)
+            if isinstance(counts, str):
+                check.faults.append(counts)
+                continue
+            pixels += counts
+            if not counts.any():
+                check.all_zero.append(path)
+        progress.stop()
+        found[images.split] = pixels > 0
+        what = f"classes with a pixel in {images.split}"
+        check.counts.append(Count(what, int(found[images.split].sum()), str(n)))
+    if set(BOTH) <= set(found):
+        both = found["train"] & found["val"]
+        check.counts.append(Count("classes with a pixel in both splits", int(both.sum()), str(n)))
+    there = np.logical_or.reduce(list(found.values()))
+    check.missing = [c.name for c in label_set.classes if not there[c.id]]
+    return check
+
+
+def _mask_counts(images: Images, n: int) -> Iterator[tuple[str, Any]]:
+    """(path of the mask, pixels per class, or the fault as text) for every image."""
+
+    def one(row: dict[str, Any]) -> tuple[str, Any]:
+        path = images.root / row["mask"]
+        try:
+            values = masks.read_index(path)
+            if row["width"] is not None:
+                masks.check_size(values, (row["width"], row["height"]), path)
+            masks.check_range(values, n, path)
+        except AnnotationError as error:
+            return row["mask"], str(error)
+        return row["mask"], masks.count(values, n)
+
+    yield from threaded(one, images.table.select("mask", "width", "height").to_dicts())
+
+
+# -- official releases ------------------------------------------------------------------------
+
+
+def check_index(path: Path) -> ClassCheck:
+    """The counts that ADE20K's index gives."""
+    check = ClassCheck(f"ADE20K's index: {path}", counts=count_index(read_index(path)))
+    check.notes.append(
+        "the 59 objects of the paper cannot be derived from the index, which has no parent links: "
+        "the list is the authors' own. Their 209 parts cannot be recovered with certainty."
+    )
+    return check
+
+
+@dataclass(frozen=True)
+class Seen:
+    """(value of the object 0..59, level, class number of the part) → instances in one image."""
+
+    parts: Counter[tuple[int, int, int]]
+
+
+def see_parts(image: Path) -> Seen | str:
+    """The parts of one image of the full ADE20K; a fault of its files as text."""
+    seen: Counter[tuple[int, int, int]] = Counter()
+    try:
+        owners = ade20k.owner_table()[ade20k.read_owners(image)].astype(np.int64)
+        for level, (codes, instances) in enumerate(ade20k.read_part_instances(image), 1):
+            masks.check_size(codes, (owners.shape[1], owners.shape[0]), image)
+            seen += _instances(owners, codes, instances, level)
+    except AnnotationError as error:
+        return str(error)
+    return Seen(seen)
+
+
+def _instances(owners: Any, codes: Any, instances: Any, level: int) -> Counter[Any]:
+    """Count the instances of one level; an instance belongs to the object of most of its pixels."""
+    here = codes > 0
+    keys = (codes[here].astype(np.int64) * 256 + instances[here]) * 64 + owners[here]
+    values, pixels = np.unique(keys, return_counts=True)
+    largest: dict[int, tuple[int, int]] = {}
+    for key, n in zip(values.tolist(), pixels.tolist(), strict=True):
+        instance, owner = divmod(key, 64)
+        largest[instance] = max(largest.get(instance, (0, 0)), (n, owner))
+    return Counter((owner, level, instance // 256) for instance, (_, owner) in largest.items())
+
+
+def check_ade20k(root: Path, list_name: str, progress: Progress) -> ClassCheck:
+    """Go once through `_seg` and `_parts_N` of the full release, and count by every reading."""
+    label_set = labels.load("ade20k-part", list_name)
+    check = ClassCheck(
+        f"ADE20K full in {root}: which reading gives {label_set.paper_classes} parts",
+        len(label_set),
+        label_set.paper_classes,
+    )
+    by_split: dict[str, Counter[tuple[int, int, int]]] = {}
+    for split, paths in ade20k.find_release(root).items():
+        kept = ade20k.of_the_paper(split, paths)
+        progress.start(f"ADE20K/{split}: parts", len(kept), "images")
+        total: Counter[tuple[int, int, int]] = Counter()
+        for seen in threaded(see_parts, kept):
+            progress.advance(1)
+            if isinstance(seen, str):
+                check.faults.append(seen)
+            else:
+                total += seen.parts
+        progress.stop()
+        by_split[split] = total
+        check.notes.append(f"{split}: {len(kept):,} images")
+    check.counts = list(_ade_counts(by_split))
+    if missing := set(BOTH) - set(by_split):
+        check.notes.append(f"no images of {', '.join(sorted(missing))}: nothing is in both splits")
+    there = set.intersection(*(_part_numbers(seen) for seen in by_split.values()))
+    check.missing = [c.name for c in label_set.classes if c.keys["ade20k_index"][0] not in there]
+    return check
+
+
+def _part_numbers(seen: Counter[tuple[int, int, int]]) -> set[int]:
+    """The class numbers of all parts, of any object and level."""
+    return {part for _, _, part in seen}
+
+
+def _ade_counts(by_split: dict[str, Counter[tuple[int, int, int]]]) -> Iterator[Count]:
+    def both(keep: Callable[[int, int], bool]) -> int:
+        """Part names in both splits with an occurrence that `keep(owner, level)` allows."""
+        names = [{p for o, lv, p in by_split.get(s, ()) if keep(o, lv)} for s in BOTH]
+        return len(set.intersection(*names))
+
+    for split, expected in NAMES_IN.items():
+        if split in by_split:
+            n = len(_part_numbers(by_split[split]))
+            yield Count(f"part names in {split}, any object and level", n, expected)
+    yield Count("part names in both splits, any object and level", both(lambda o, lv: True), "231")
+    yield Count("… of one of the 59 objects", both(lambda o, lv: o > 0), "201..217")
+    yield Count("… at level 1 of any object", both(lambda o, lv: lv == 1), "209")
+    pairs: Counter[tuple[int, int]] = Counter()
+    for total in by_split.values():
+        for (owner, level, part), n in total.items():
+            if owner and level == 1:
+                pairs[owner, part] += n
+    often = sum(n >= PAIR_INSTANCES for n in pairs.values())
+    yield Count(f"pairs at level 1 with {PAIR_INSTANCES} instances or more", often, "209")
+
+
+def check_pascal(root: Path, progress: Progress) -> ClassCheck:
+    """Read every .mat of Pascal-Part: which (class, part) there are, and which are not listed."""
+    mats = pascal.find_mats(root)
+    parts, objects = labels.load("pascal-part"), labels.load("pascal-object")
+    check = ClassCheck(f"Pascal-Part in {root}", len(parts), parts.paper_classes)
+    seen: Counter[tuple[int, str]] = Counter()
+    progress.start("Pascal-Part: annotations", len(mats), "files")
+    for found in threaded(_see_mat, mats.values()):
+        progress.advance(1)
+        if isinstance(found, str):
+            check.faults.append(found)
+        else:
+            seen += found
+    progress.stop()
+    known = pascal.part_values()
+    with_parts = {voc_class for voc_class, _ in seen}
+    check.counts = [
+        Count("annotated images", len(mats), "10103"),
+        Count("classes with parts", len(with_parts), str(len(objects))),
+        Count("(class, part) pairs, numbered parts merged", len(seen), str(len(parts))),
+        Count("… of these in the list", sum(pair in known for pair in seen), str(len(parts))),
+    ]
+    check.missing = [c.name for c in parts.classes if (c.keys["voc_class"], c.part) not in seen]
+    check.notes = [f"not in the list: class {c}, part {p}" for c, p in seen if (c, p) not in known]
+    return check
+
+
+def _see_mat(path: Path) -> Counter[tuple[int, str]] | str:
+    try:
+        things = pascal.read_mat(path)
+    except AnnotationError as error:
+        return str(error)
+    return Counter((t.voc_class, pascal.part_name(name)) for t in things for name, _ in t.parts)

@@ -1,0 +1,201 @@
+"""COCO 2017 person keypoints: 118,287 + 5,000 photographs, 17 keypoints per person.
+
+Format: https://cocodataset.org/#format-data. A keypoint is x, y, v with v = 0 not labelled,
+1 labelled but hidden, 2 labelled and visible.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from pa.data.annotations import KEYPOINT_SCHEMA, VISIBLE, Keypoints, require_unique
+from pa.data.datasets.listing import list_images
+from pa.errors import AnnotationError, MissingError
+
+LAYOUT = """  <root>/images/<split>/*.jpg   or   <root>/<split>/*.jpg     split: train2017, val2017
+  <root>/annotations/person_keypoints_<split>.json"""
+
+# The parts of the paper (A.2), in the order of the released code: the place is the label id.
+CONSIDERED = ("nose", "right_wrist", "left_ankle")
+
+PREFIX = "person_keypoints_"
+NAMES = (
+    *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder"),
+    *("left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip"),
+    *("left_knee", "right_knee", "left_ankle", "right_ankle"),
+)
+
+
+def list_splits(root: Path) -> list[str]:
+    """The splits that have both annotations and a folder of images."""
+    found = sorted((root / "annotations").glob(f"{PREFIX}*.json"))
+    names = [file.stem.removeprefix(PREFIX) for file in found]
+    return [name for name in names if _folder(root, name) is not None]
+
+
+def read(root: Path, split: str) -> pl.DataFrame:
+    """All images that the annotations list, with or without persons; there is no image label.
+
+    Files that are listed but not there have file_bytes -1: the extraction reports them.
+    """
+    folder = _folder(root, split)
+    if folder is None:
+        raise MissingError(f"{root}: no folder of images {split}. Expected:\n{LAYOUT}")
+    listed = _parse(root, split).images.select(path=pl.lit(f"{folder}/") + pl.col("file_name"))
+    here = list_images(root, folder)
+    if listed.join(here, on="path", how="semi").is_empty():
+        raise MissingError(
+            f"{root / folder}: none of the {len(listed)} images that the annotations list is "
+            f"there. Expected:\n{LAYOUT}"
+        )
+    return (
+        listed.join(here, on="path", how="left")
+        .with_columns(
+            pl.col("file_bytes").fill_null(-1),
+            label=pl.lit(None, pl.String),
+            label_id=pl.lit(None, pl.Int64),
+        )
+        .select("path", "label", "label_id", "file_bytes")
+        .sort("path")
+    )
+
+
+def read_parts(root: Path, split: str) -> Keypoints:
+    """The keypoints of all persons of a split; the object is the annotation's id."""
+    parsed = _parse(root, split)
+    images = parsed.images.select(
+        "image_id",
+        "width",
+        "height",
+        path=pl.lit(f"{_folder(root, split)}/") + pl.col("file_name"),
+    )
+    table = parsed.keypoints.join(images, on="image_id", how="left", maintain_order="left")
+    return Keypoints(table.select(*KEYPOINT_SCHEMA).cast(KEYPOINT_SCHEMA), NAMES, CONSIDERED)  # type: ignore[arg-type]
+
+
+def _folder(root: Path, split: str) -> str | None:
+    return next((f for f in (f"images/{split}", split) if (root / f).is_dir()), None)
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    """image_id, file_name, width, height; and image_id, object, part, x, y, visible."""
+
+    images: pl.DataFrame
+    keypoints: pl.DataFrame
+
+
+def _parse(root: Path, split: str) -> _Parsed:
+    file = root / "annotations" / f"{PREFIX}{split}.json"
+    try:
+        state = file.stat()
+    except FileNotFoundError:
+        raise MissingError(f"{file} is not there. Expected:\n{LAYOUT}") from None
+    return _parse_file(file, state.st_mtime_ns, state.st_size)
+
+
+# The train file is 240 MB of JSON, wanted for the images and again for the keypoints.
+@lru_cache(maxsize=2)
+def _parse_file(file: Path, mtime_ns: int, size: int) -> _Parsed:
+    content = _load(file)
+    persons = [entry for entry in content["annotations"] if "keypoints" in entry]
+    if len(persons) < len(content["annotations"]) or _part_names(content) is None:
+        raise AnnotationError(
+            f"{file} holds no person keypoints{_looks_like(content)}. Expected: the content of "
+            f"the official person_keypoints_*.json, where each annotation has `keypoints`."
+        )
+    if _part_names(content) != list(NAMES):
+        raise AnnotationError(
+            f"{file}: its keypoints are {_part_names(content)}. Expected the 17 of COCO: "
+            f"{', '.join(NAMES)}."
+        )
+    images = _images(file, content["images"])
+    return _Parsed(images, _keypoints(file, persons, images))
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise AnnotationError(f"{file} is not JSON: {error}.") from None
+    missing = [
+        name
+        for name in ("images", "annotations", "categories")
+        if not isinstance(content, dict) or not isinstance(content.get(name), list)
+    ]
+    if missing:
+        raise AnnotationError(
+            f"{file} has no list of {', '.join(missing)}. Expected: a COCO annotation file."
+        )
+    return content  # type: ignore[no-any-return]
+
+
+def _part_names(content: dict[str, Any]) -> list[str] | None:
+    named: list[list[str]] = [c["keypoints"] for c in content["categories"] if "keypoints" in c]
+    return named[0] if named else None
+
+
+def _looks_like(content: dict[str, Any]) -> str:
+    first = (content["annotations"] or [{}])[0]
+    if "caption" in first:
+        return " (it looks like captions_*.json)"
+    return " (it looks like instances_*.json)" if "segmentation" in first else ""
+
+
+def _images(file: Path, entries: Sequence[dict[str, Any]]) -> pl.DataFrame:
+    try:
+        rows = [(e["id"], e["file_name"], e["width"], e["height"]) for e in entries]
+    except KeyError as error:
+        raise AnnotationError(f"{file}: an image has no {error}.") from None
+    schema = {
+        "image_id": pl.Int64,
+        "file_name": pl.String,
+        "width": pl.Int64,
+        "height": pl.Int64,
+    }
+    images = pl.DataFrame(rows, schema=schema, orient="row")
+    require_unique(images, ["image_id"], file, "image id")
+    require_unique(images, ["file_name"], file, "image file")
+    return images
+
+
+def _keypoints(file: Path, persons: Sequence[dict[str, Any]], images: pl.DataFrame) -> pl.DataFrame:
+    """The 17 keypoints of every person, in the order of the file."""
+    try:
+        ids = pl.DataFrame(
+            [(person["id"], person["image_id"]) for person in persons],
+            schema={"object": pl.Int64, "image_id": pl.Int64},
+            orient="row",
+        )
+    except KeyError as error:
+        raise AnnotationError(f"{file}: an annotation has no {error}.") from None
+    require_unique(ids, ["object"], file, "annotation id")
+    lost = ids.join(images, on="image_id", how="anti")
+    if len(lost):
+        raise AnnotationError(
+            f"{file}: {len(lost)} annotations are of images that it does not list; the first is "
+            f"annotation {lost['object'][0]} of image {lost['image_id'][0]}."
+        )
+    n = len(NAMES)
+    for person in persons:
+        if len(person["keypoints"]) != 3 * n or not {*person["keypoints"][2::3]} <= {0, 1, VISIBLE}:
+            raise AnnotationError(
+                f"{file}: the keypoints of annotation {person['id']} are not {n} times x, y and "
+                f"v = 0, 1 or 2."
+            )
+    values = np.array([p["keypoints"] for p in persons], np.float64).reshape(-1, 3)
+    each = ids.select(pl.all().repeat_by(n)).explode("object", "image_id")
+    return each.with_columns(
+        pl.Series("part", list(NAMES) * len(persons), dtype=pl.String),
+        pl.Series("x", values[:, 0]),
+        pl.Series("y", values[:, 1]),
+        pl.Series("visible", values[:, 2].astype(np.int64)),
+    )

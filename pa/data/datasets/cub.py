@@ -1,0 +1,149 @@
+"""CUB-200-2011 in its official layout: 11,788 photographs of 200 bird species with 15 parts each.
+
+Formats: the README of the release. Ids are those of its files, counted from 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from pa.data.annotations import KEYPOINT_SCHEMA, VISIBLE, Keypoints, require_unique
+from pa.data.datasets.listing import list_images
+from pa.errors import AnnotationError, MissingError
+
+LAYOUT = """  <root>/images/<class>/*.jpg
+  <root>/images.txt  image_class_labels.txt  train_test_split.txt  classes.txt
+  <root>/parts/parts.txt  parts/part_locs.txt     (for view parts)
+(CUB_200_2011.tgz, unpacked; splits: train, test, and all, which is the retrieval database)"""
+
+# The parts of the paper (A.2), in the order of the released code: the place is the label id.
+CONSIDERED = ("right eye", "right leg", "left wing", "tail")
+
+INDEX = "images.txt"
+LOCATIONS = "parts/part_locs.txt"
+
+
+def list_splits(root: Path) -> list[str]:
+    return ["train", "test", "all"] if (root / INDEX).is_file() else []
+
+
+def read(root: Path, split: str) -> pl.DataFrame:
+    """Images of a split; label = species with its number, label_id = its number minus 1.
+
+    Files that are listed but not there have file_bytes -1: the extraction reports them.
+    Raises `MissingError` where a list is not there, `AnnotationError` where one is not right.
+    """
+    listed = _index(root, split)
+    here = list_images(root, "images") if (root / "images").is_dir() else None
+    if here is None or listed.join(here, on="path", how="semi").is_empty():
+        raise MissingError(
+            f"{root}: none of the {len(listed)} images of {INDEX} is there. Expected:\n{LAYOUT}"
+        )
+    classes = _pairs(root, "classes.txt", "label_id", "label")
+    labels = _pairs(root, "image_class_labels.txt", "id", "label_id", numbers=True)
+    table = (
+        listed.join(here, on="path", how="left")
+        .join(labels, on="id", how="left")
+        .join(classes, on="label_id", how="left")
+        .with_columns(pl.col("file_bytes").fill_null(-1), pl.col("label_id") - 1)
+    )
+    unlabelled = table.filter(pl.col("label").is_null())
+    if len(unlabelled):
+        raise AnnotationError(
+            f"{root / 'image_class_labels.txt'}: {len(unlabelled)} images have no class of "
+            f"classes.txt; the first is image {unlabelled['id'][0]}."
+        )
+    return table.select("path", "label", "label_id", "file_bytes").sort("path")
+
+
+def read_parts(root: Path, split: str) -> Keypoints:
+    """The part locations of a split; the object is the image's id: one bird in each."""
+    names = _pairs(root, "parts/parts.txt", "part_id", "part")
+    found = pl.DataFrame(
+        list(_locations(root / LOCATIONS)),
+        schema={
+            "id": pl.Int64,
+            "part_id": pl.Int64,
+            "x": pl.Float64,
+            "y": pl.Float64,
+            "visible": pl.Int64,
+        },
+        orient="row",
+    )
+    require_unique(found, ["id", "part_id"], root / LOCATIONS, "image and part")
+    unknown = found.join(names, on="part_id", how="anti")
+    if len(unknown):
+        raise AnnotationError(
+            f"{root / LOCATIONS}: part {unknown['part_id'][0]} is not in parts.txt."
+        )
+    table = (
+        found.join(_index(root, split), on="id", how="inner")
+        .join(names, on="part_id", how="left")
+        .with_columns(
+            object="id",
+            visible=pl.col("visible") * VISIBLE,
+            width=pl.lit(None, pl.Int64),
+            height=pl.lit(None, pl.Int64),
+        )
+    )
+    return Keypoints(table.select(*KEYPOINT_SCHEMA), tuple(names["part"]), CONSIDERED)
+
+
+def _index(root: Path, split: str) -> pl.DataFrame:
+    """id and path (relative to root) of the images of a split."""
+    index = _pairs(root, INDEX, "id", "path")
+    require_unique(index, ["path"], root / INDEX, "image file")
+    index = index.with_columns(path=pl.lit("images/") + pl.col("path"))
+    if split == "all":
+        return index
+    flags = _pairs(root, "train_test_split.txt", "id", "train", numbers=True)
+    wanted = flags.filter(pl.col("train") == (1 if split == "train" else 0))
+    return index.join(wanted, on="id", how="semi", maintain_order="left")
+
+
+def _pairs(root: Path, file: str, key: str, value: str, *, numbers: bool = False) -> pl.DataFrame:
+    """A file of lines `<id> <value>`, with unique ids."""
+    rows = []
+    for number, line in _lines(root / file):
+        words = line.split(maxsplit=1)
+        try:
+            rows.append((int(words[0]), int(words[1]) if numbers else words[1].strip()))
+        except (ValueError, IndexError):
+            kind = "number" if numbers else "name"
+            raise _faulty(root / file, number, line, f"an id and a {kind}") from None
+    schema = {key: pl.Int64(), value: pl.Int64() if numbers else pl.String()}
+    table = pl.DataFrame(rows, schema=schema, orient="row")
+    require_unique(table, [key], root / file, "id")
+    return table
+
+
+def _locations(file: Path) -> Iterator[tuple[int, int, float, float, int]]:
+    for number, line in _lines(file):
+        try:
+            image, part, x, y, visible = line.split()
+            row = (int(image), int(part), float(x), float(y), int(visible))
+        except ValueError:
+            row = None
+        if row is None or row[4] not in (0, 1) or not abs(row[2]) + abs(row[3]) < float("inf"):
+            raise _faulty(file, number, line, "image id, part id, x, y, and visible as 0 or 1")
+        yield row
+
+
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not empty, with their numbers."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise MissingError(f"{file} is not there. Expected:\n{LAYOUT}") from None
+    except UnicodeDecodeError as error:
+        raise AnnotationError(f"{file} is not a text file: {error}.") from None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            yield number, line
+
+
+def _faulty(file: Path, number: int, line: str, expected: str) -> AnnotationError:
+    return AnnotationError(f"{file}, line {number}: {line[:60]!r}. Expected: {expected}.")

@@ -1,0 +1,54 @@
+"""LIP, Look into Person (single person): parsing PNGs with the values 0 to 19.
+
+    <root>/TrainVal_images/{train_images,val_images}/<id>.jpg
+    <root>/TrainVal_parsing_annotations/{train_segmentations,val_segmentations}/<id>.png
+    <root>/train_id.txt, val_id.txt      optional: the images of each split
+
+Some archives put each folder a second time inside itself. The values are those of the label set
+already, so the tree is read as it lies; building it checks every mask and drops palettes.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from pa.data import labels, masks
+from pa.data.datasets.build import Item, Painted, Plan
+from pa.data.datasets.tree import OFFICIAL_LIP, find_splits
+from pa.errors import MissingError
+
+
+def paint(path: Path) -> Painted:
+    """The parsing of one image, its raw values."""
+    return Painted(masks.read_index(path))
+
+
+def plan(root: Path) -> Plan:
+    """LIP's images with their parsing, by the id lists where they are there."""
+    label_set = labels.load("lip")
+    splits, notes = {}, []
+    for split, folders in find_splits(root).items():
+        images, maps = root / folders.images, root / folders.masks
+        names = _names(root, images, split)
+        if names is None:
+            notes.append(f"{split}: no {split}_id.txt: the images are those of the folder")
+            names = sorted(path.stem for path in images.glob("*.jpg"))
+        splits[split] = [
+            Item(name, images / f"{name}.jpg", partial(paint, maps / f"{name}.png"))
+            for name in names
+        ]
+    if not any(splits.values()):
+        raise MissingError(f"no LIP in {root}. Expected there:\n{OFFICIAL_LIP}")
+    return Plan(label_set, label_set.rule, root, splits, tuple(notes))
+
+
+def _names(root: Path, images: Path, split: str) -> list[str] | None:
+    """The ids of a list beside the images' folder or above it, up to the root."""
+    for folder in (images.parent, *images.parent.parents):
+        path = folder / f"{split}_id.txt"
+        if path.is_file():
+            return sorted(line.strip() for line in path.read_text().splitlines() if line.strip())
+        if folder == root:
+            break
+    return None

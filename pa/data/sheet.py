@@ -1,0 +1,230 @@
+"""The contact sheet of view `parts`: what is cut out, at a glance.
+
+One line per part with examples, spread evenly over the split, and the keypoint marked in each;
+below, whole images with all their boxes. All lengths are in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from PIL import Image, ImageDraw, ImageFont
+
+from pa.data import images as im
+from pa.data.datasets import Images
+from pa.data.files import replacing
+from pa.data.part_rows import Selection
+from pa.data.view import BOX
+from pa.errors import ImageError, UnknownNameError, UsageError
+
+SUFFIXES = (".png", ".jpg", ".pdf")
+MAX_PARTS = 16
+N_CONTEXT = 6
+
+CELL, GAP, MARGIN, CAPTION = 132, 8, 36, 22
+NAMES = 190  # width of the column of part names
+CONTEXT_HEIGHT = 240
+RING = 6
+
+INK, SOFT, PAPER, EDGE = "#1a1a1a", "#6b6b6b", "#ffffff", "#d8d8d8"
+# Okabe and Ito's colours, told apart by colour-blind readers too; black left out.
+COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")
+
+
+@dataclass(frozen=True)
+class SheetOptions:
+    """`parts`: which to draw, all for none named; `examples`: how many patches of each."""
+
+    parts: tuple[str, ...] = ()
+    examples: int = 12
+
+
+def draw(
+    path: Path, images: Images, selection: Selection, title: str, options: SheetOptions
+) -> Path:
+    """Draw the contact sheet of a selection of parts to a PNG, JPEG or PDF file.
+
+    Raises `UsageError` for another suffix, `UnknownNameError` for a part that has no row.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(
+            f"{path}: a sheet is written as {', '.join(SUFFIXES)}; found "
+            f"{path.suffix or 'no suffix'}."
+        )
+    sheet = _Sheet(images, selection, options).draw(title)
+    kind = {".jpg": "JPEG"}.get(path.suffix.lower(), path.suffix[1:].upper())
+    with replacing(path) as partial:
+        sheet.save(partial, format=kind, **({"quality": 92} if kind == "JPEG" else {}))
+    return path
+
+
+class _Sheet:
+    def __init__(self, images: Images, selection: Selection, options: SheetOptions) -> None:
+        self.root = images.root
+        self.rows = selection.rows
+        self.counts = selection.counts
+        self.examples = options.examples
+        there = [name for name, n in self.counts.kept.items() if n]
+        for part in options.parts:
+            if part not in there:
+                raise UnknownNameError("part with rows", part, there)
+        self.parts = (options.parts or tuple(there))[:MAX_PARTS]
+        self.n_left = len(options.parts or there) - len(self.parts)
+        self.colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(self.parts)}
+
+    def draw(self, title: str) -> Image.Image:
+        width = 2 * MARGIN + NAMES + self.examples * (CELL + GAP) - GAP
+        heading = self._heading(title, width)
+        height = sum(strip.height for strip in heading) + 2 * MARGIN
+        strips = [*heading, *(self._line(part, width) for part in self.parts)]
+        strips.append(self._context(width))
+        height = sum(strip.height for strip in strips) + 2 * MARGIN
+        sheet = Image.new("RGB", (width, height), PAPER)
+        top = MARGIN
+        for strip in strips:
+            sheet.paste(strip, (0, top))
+            top += strip.height
+        return sheet
+
+    def _heading(self, title: str, width: int) -> list[Image.Image]:
+        counts = self.counts
+        told = [
+            f"{counts.rows:,} patches from {counts.images_kept:,} of {counts.images:,} images",
+            "left out: " + (", ".join(counts.left_out()) or "nothing"),
+        ]
+        if self.n_left:
+            told.append(f"{self.n_left} more parts are not drawn")
+        return [
+            _text_strip(title, 30, INK, width, 42),
+            *(_text_strip(line, 18, SOFT, width, 26) for line in told),
+            Image.new("RGB", (width, 18), PAPER),
+        ]
+
+    def _line(self, part: str, width: int) -> Image.Image:
+        """The name of a part with its count, and examples of it."""
+        strip = Image.new("RGB", (width, CELL + CAPTION + GAP), PAPER)
+        pen = ImageDraw.Draw(strip)
+        middle = CELL // 2
+        pen.rectangle((MARGIN, middle - 34, MARGIN + 5, middle + 34), fill=self.colours[part])
+        _write(pen, (MARGIN + 18, middle - 34), _fit(part, 22, NAMES - 30), 22, INK)
+        mine = self.rows.filter(pl.col("label") == part)
+        _write(pen, (MARGIN + 18, middle - 4), f"{len(mine):,} patches", 16, SOFT)
+        side = float(np.median((mine["x1"] - mine["x0"]).to_numpy()))
+        _write(pen, (MARGIN + 18, middle + 18), f"median side {side:.0f} px", 16, SOFT)
+        for place, row in enumerate(_spread(mine, self.examples)):
+            left = MARGIN + NAMES + place * (CELL + GAP)
+            strip.paste(self._patch(row, self.colours[part]), (left, 0))
+            pen.rectangle((left, 0, left + CELL - 1, CELL - 1), outline=EDGE)
+            _write(pen, (left, CELL + 3), f"{row['x1'] - row['x0']:.0f} px", 13, SOFT)
+        return strip
+
+    def _patch(self, row: dict[str, Any], colour: str) -> Image.Image:
+        image = self._load(row["path"])
+        if image is None:
+            return _missing((CELL, CELL))
+        x0, y0, x1, y1 = (row[name] for name in BOX)
+        patch = im.crop_resize(image, (x0, y0, x1, y1), CELL, "bicubic")
+        if row["x"] is not None:
+            at = ((row["x"] - x0) / (x1 - x0) * CELL, (row["y"] - y0) / (y1 - y0) * CELL)
+            _ring(ImageDraw.Draw(patch), at, colour)
+        return patch
+
+    def _context(self, width: int) -> Image.Image:
+        """Whole images with all their boxes, until the line is full."""
+        strip = Image.new("RGB", (width, 44 + CONTEXT_HEIGHT), PAPER)
+        pen = ImageDraw.Draw(strip)
+        _write(pen, (MARGIN, 8), "in their images", 18, SOFT)
+        left = MARGIN
+        wanted = self.rows.filter(pl.col("label").is_in(self.parts))
+        per_image = wanted.group_by("path", maintain_order=True).len().sort("path")
+        # Several parts in one image show how their boxes lie to each other.
+        several = per_image.filter(pl.col("len") > 1)
+        telling = per_image if several.is_empty() else several
+        # More than fit, so that wide pictures leave no hole where a narrow one has room.
+        tried = [*_spread(telling, N_CONTEXT), *_spread(telling, 3 * N_CONTEXT)]
+        for chosen in {row["path"]: row for row in tried}.values():
+            boxes = wanted.filter(pl.col("path") == chosen["path"])
+            picture = self._whole(chosen["path"], boxes)
+            if left + picture.width > width - MARGIN:
+                continue
+            strip.paste(picture, (left, 40))
+            left += picture.width + GAP
+        return strip
+
+    def _whole(self, path: str, rows: pl.DataFrame) -> Image.Image:
+        """An image with its boxes, black beyond its border as the patches are."""
+        image = self._load(path)
+        if image is None:
+            return _missing((CONTEXT_HEIGHT, CONTEXT_HEIGHT))
+        boxes = rows.select(BOX).to_numpy()
+        low = np.minimum(boxes[:, :2].min(axis=0), 0)
+        high = np.maximum(boxes[:, 2:].max(axis=0), image.size)
+        picture = image.crop((low[0], low[1], high[0], high[1]))
+        scale = CONTEXT_HEIGHT / picture.height
+        picture = picture.resize(
+            (max(1, round(picture.width * scale)), CONTEXT_HEIGHT), Image.Resampling.LANCZOS
+        )
+        pen = ImageDraw.Draw(picture)
+        for row in rows.iter_rows(named=True):
+            colour = self.colours[row["label"]]
+            box = [float((row[name] - low[i % 2]) * scale) for i, name in enumerate(BOX)]
+            pen.rectangle(box, outline=colour, width=3)
+            if row["x"] is not None:
+                _ring(pen, ((row["x"] - low[0]) * scale, (row["y"] - low[1]) * scale), colour, 4)
+        return picture
+
+    def _load(self, path: str) -> Image.Image | None:
+        try:
+            return im.decode((self.root / path).read_bytes(), path)
+        except (ImageError, OSError):
+            return None
+
+
+def _spread(rows: pl.DataFrame, n: int) -> Sequence[dict[str, Any]]:
+    """At most n rows at equal steps, so that they come from all over the split."""
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int))
+    spread: list[dict[str, Any]] = rows[chosen.tolist()].to_dicts()
+    return spread
+
+
+def _ring(
+    pen: ImageDraw.ImageDraw, at: tuple[float, float], colour: str, radius: int = RING
+) -> None:
+    """A ring with a white border, to be seen on any ground without hiding what it marks."""
+    x, y = at
+    for r, fill, width in ((radius + 1.5, "white", 5), (radius, colour, 2)):
+        pen.ellipse((x - r, y - r, x + r, y + r), outline=fill, width=width)
+
+
+def _missing(size: tuple[int, int]) -> Image.Image:
+    picture = Image.new("RGB", size, EDGE)
+    _write(ImageDraw.Draw(picture), (10, size[1] // 2 - 8), "unreadable", 16, SOFT)
+    return picture
+
+
+def _text_strip(text: str, points: int, colour: str, width: int, height: int) -> Image.Image:
+    strip = Image.new("RGB", (width, height), PAPER)
+    text = _fit(text, points, width - 2 * MARGIN)
+    _write(ImageDraw.Draw(strip), (MARGIN, 0), text, points, colour)
+    return strip
+
+
+def _write(
+    pen: ImageDraw.ImageDraw, at: tuple[float, float], text: str, points: int, colour: str
+) -> None:
+    pen.text(at, text, fill=colour, font=ImageFont.load_default(points))
+
+
+def _fit(text: str, points: int, width: int) -> str:
+    """The text, cut with an ellipsis where it is wider than the room."""
+    font = ImageFont.load_default(points)
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"

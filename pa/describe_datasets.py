@@ -1,0 +1,82 @@
+"""What `pa datasets` found, as text for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pa.console import table
+
+if TYPE_CHECKING:
+    from pa.commands.datasets import DatasetCheck, Shown
+    from pa.data.datasets.check import SplitCheck
+    from pa.data.part_rows import PartCounts
+
+FILES_SHOWN = 10
+
+
+def check(found: DatasetCheck) -> str:
+    """Found against expected counts per split, and what cannot be read."""
+    rows = []
+    for split in found.splits:
+        expected = split.expected
+        classes = str(split.classes) if split.classes else "-"
+        rows.append(
+            [
+                split.split,
+                f"{split.images:,}",
+                f"{expected.images:,}" if expected else "-",
+                classes,
+                str(expected.classes) if expected and expected.classes else "-",
+                str(len(split.missing)),
+                "not looked" if split.turned is None else str(len(split.unreadable)),
+            ]
+        )
+    heads = ["split", "images", "official", "classes", "official", "missing", "unreadable"]
+    lines = [f"{found.dataset} ({found.kind}) in {found.root}", table(heads, rows, " rrrrrr")]
+    for split in found.splits:
+        lines += ["", *told] if (told := _split(split)) else []
+    return "\n".join(lines)
+
+
+def _split(split: SplitCheck) -> list[str]:
+    lines = []
+    if split.expected and split.images != split.expected.images:
+        lines.append(f"{split.images:,} of {split.expected.images:,} images: not the whole release")
+    lines += split.remarks
+    if split.turned:
+        lines.append(f"{split.turned} images are rotated by their EXIF: boxes are read upright")
+    files = [f"missing: {path}" for path in split.missing]
+    files += [f"unreadable: {path}: {reason}" for path, reason in split.unreadable]
+    lines += files[:FILES_SHOWN]
+    if len(files) > FILES_SHOWN:
+        lines.append(f"… and {len(files) - FILES_SHOWN} more; --json lists all")
+    text = [f"{split.split}: {line}" for line in lines]
+    for protocol, counts in split.parts.items():
+        text += [f"{split.split}, view parts, protocol {protocol}:", parts(counts)]
+    return text
+
+
+def parts(counts: PartCounts) -> str:
+    """Kept and left out per part, with the reasons."""
+    reasons = list(counts.skipped)
+    rows = [
+        [name, *(str(c[name]) for c in (counts.kept, *(counts.skipped[r] for r in reasons)))]
+        for name in counts.kept
+    ]
+    if len(rows) > 1:
+        sums = [counts.rows, *(sum(counts.skipped[r].values()) for r in reasons)]
+        rows.append(["all", *map(str, sums)])
+    heads = ["part", "patches", *reasons]
+    without = counts.images - counts.images_kept
+    return (
+        table(heads, rows, " " + "r" * (len(heads) - 1))
+        + f"\n{counts.images_kept:,} of {counts.images:,} images have a patch, {without:,} none"
+    )
+
+
+def show(shown: Shown) -> str:
+    """The counts behind a contact sheet, and where it lies."""
+    lines = [shown.title, parts(shown.counts)]
+    if shown.sheet is not None:
+        lines.append(f"sheet: {shown.sheet}")
+    return "\n".join(lines)

@@ -1,0 +1,65 @@
+"""ImageNet: class names, and the authors' subset of the validation images."""
+
+from __future__ import annotations
+
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import pytest
+
+from pa.data import datasets
+from pa.data.datasets import imagenet
+from pa.errors import UnknownNameError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "val" / "n01440764"
+    folder.mkdir(parents=True)
+    for number in (1, 24999, 25000, 25793, 25794, 39553, 41979, 44160, 50000):
+        (folder / f"ILSVRC2012_val_{number:08d}.JPEG").write_bytes(b"x")
+    (folder / "other.JPEG").write_bytes(b"x")
+    return tmp_path
+
+
+def test_the_authors_subset(root: Path) -> None:
+    found = datasets.load("imagenet", "imagenet", root, "val-25003")
+    numbers = [int(path[-13:-5]) for path in found.table["path"]]
+    assert numbers == [1, 24999, 25793, 39553, 41979, 44160]
+    assert found.table["image"].to_list() == list(range(6))
+
+
+def test_all_numbers_below_and_the_four_make_25003() -> None:
+    paths = (f"val/n/ILSVRC2012_val_{number:08d}.JPEG" for number in range(1, 50001))
+    assert sum(map(imagenet._in_subset, paths)) == 25_003
+
+
+def test_the_subset_is_read_only_where_it_is_asked_for(root: Path) -> None:
+    assert datasets.load("imagenet", "imagenet", root).split == "val"
+    with pytest.raises(UnknownNameError, match=r"'val-2500'. Did you mean val-25003 or val\?"):
+        datasets.load("imagenet", "imagenet", root, "val-2500")
+
+
+def test_class_names_are_those_of_timm() -> None:
+    names = imagenet.class_names()
+    assert len(names) == 1000
+    assert (names["n01440764"], names["n15075141"]) == ("tench", "toilet tissue")
+    assert list(names) == sorted(names)
+
+
+def test_without_timm_there_are_no_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for spec in (None, ModuleSpec("timm", None, origin=str(tmp_path / "__init__.py"))):
+        imagenet.class_names.cache_clear()
+        monkeypatch.setattr(imagenet, "find_spec", lambda name, spec=spec: spec)
+        assert imagenet.class_names() == {}
+    imagenet.class_names.cache_clear()
+
+
+def test_folders_that_are_no_class_are_remarked(root: Path) -> None:
+    (root / "val" / "cats").mkdir()
+    (root / "val" / "cats" / "1.JPEG").write_bytes(b"x")
+    table = datasets.load("imagenet", "imagenet", root).table
+    assert imagenet.remarks(table) == [
+        "1 of the 1000 classes of ImageNet-1k: n01440764 tench … n01440764 tench",
+        "1 folders are none of them, such as cats",
+    ]

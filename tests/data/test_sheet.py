@@ -1,0 +1,83 @@
+"""The contact sheet of view `parts`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pa.data import datasets, sheet
+from pa.data.datasets import Images
+from pa.data.parts import PAPER
+from pa.data.sheet import SheetOptions
+from pa.errors import UnknownNameError, UsageError
+from tests.data.trees import write_cub
+
+BIRDS = [{"right eye": (20.0, 10.0), "tail": (50.0, 50.0)}] * 3
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Images:
+    return datasets.load("cub", "cub", write_cub(tmp_path / "cub", BIRDS), "all")
+
+
+def draw(images: Images, path: Path, options: SheetOptions | None = None) -> Image.Image:
+    drawn = sheet.draw(path, images, PAPER.select(images), "a title", options or SheetOptions())
+    with Image.open(drawn) as image:
+        return image.convert("RGB")
+
+
+def test_a_sheet_shows_each_part(images: Images, tmp_path: Path) -> None:
+    whole = draw(images, tmp_path / "sheet.png")
+    one = draw(images, tmp_path / "one.png", SheetOptions(parts=("tail",)))
+    line = sheet.CELL + sheet.CAPTION + sheet.GAP
+    assert (whole.width, whole.height - one.height) == (one.width, line)
+    shown = {colour for _, colour in whole.getcolors(maxcolors=1 << 24)}
+    for colour in sheet.COLOURS[:2]:
+        assert tuple(bytes.fromhex(colour[1:])) in shown
+
+
+def test_equal_selections_give_equal_files(images: Images, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        draw(images, tmp_path / name, SheetOptions(examples=2))
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_the_patch_is_what_is_cut(images: Images, tmp_path: Path) -> None:
+    # d = 50, so the eye's box is (-5, -15) to (45, 35): black left of and above the image.
+    options = SheetOptions(parts=("right eye",), examples=1)
+    pixels = np.asarray(draw(images, tmp_path / "sheet.png", options))
+    left = sheet.MARGIN + sheet.NAMES
+    black = (pixels[:300, left + 1 : left + 9] == 0).all(axis=(1, 2))  # 300: above the images
+    assert sheet.CELL - 10 <= black.sum() <= sheet.CELL
+
+
+def test_unreadable_images_leave_a_grey_cell(images: Images, tmp_path: Path) -> None:
+    for path in images.table["path"]:
+        (images.root / path).write_bytes(b"torn")
+    assert draw(images, tmp_path / "sheet.jpg").size[0] > 1000
+
+
+def test_many_parts_are_cut_short(
+    images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sheet, "MAX_PARTS", 1)
+    two = draw(images, tmp_path / "a.png")
+    monkeypatch.undo()
+    assert two.height < draw(images, tmp_path / "b.png").height
+
+
+def test_wrong_calls(images: Images, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"a sheet is written as \.png, \.jpg, \.pdf; found \.svg"):
+        draw(images, tmp_path / "sheet.svg")
+    with pytest.raises(UnknownNameError, match=r"unknown part with rows 'tale'. Did you mean tail"):
+        draw(images, tmp_path / "sheet.png", SheetOptions(parts=("tale",)))
+
+
+@pytest.mark.shared
+def test_sheets_of_the_real_samples(shared_dir: Path, tmp_path: Path) -> None:
+    root = shared_dir / "data" / "coco_mini"
+    drawn = draw(datasets.load("coco", "coco", root, "val2017"), tmp_path / "sheet.png")
+    assert drawn.width > 1500

@@ -1,0 +1,212 @@
+"""Where exactness, growth of the search and clear refusals are put to the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from pa.data.crops import Crops
+from pa.data.store import Store
+from pa.errors import FingerprintError, MissingError, OutOfRangeError, UsageError
+from pa.index.build import build, open_index
+from pa.index.figure import draw
+from pa.index.ranking import nearest
+from pa.index.search import Query, search
+from pa.index.stored import IndexKey, find_indexes
+from pa.index.vectors import cosines, error_bound, unit_vectors
+from pa.progress import Silent
+
+Floats = npt.NDArray[np.float32]
+MakeStore = Callable[..., Store]
+
+
+def crowd(n: int, spread: float, seed: int = 0) -> Floats:
+    """Vectors whose cosines differ by less than fp16 can tell apart: FAISS's order is noise."""
+    generator = np.random.default_rng(seed)
+    centre = generator.normal(size=32)
+    return (centre + spread * generator.normal(size=(n, 32))).astype(np.float32)
+
+
+@pytest.mark.parametrize("factory", ["SQfp16", "Flat"])
+def test_the_answer_is_exact_where_fp16_cannot_tell_rows_apart(
+    make_store: MakeStore, tmp_path: Path, factory: str
+) -> None:
+    vectors = crowd(490, 3e-3)
+    index = build(make_store(vectors, storage="fp32"), "pooled", tmp_path, factory)
+    for query in (0, 100, 489):
+        exact = cosines(vectors[query], vectors)
+        exact[query] = -np.inf
+        order = np.argsort(-exact, kind="stable")[:5]
+        found = search(index, [query], 5)[0].neighbours
+        assert [n.row for n in found] == order.tolist()
+        assert [np.float32(n.cosine) for n in found] == exact[order].tolist()
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_scores_of_faiss_stay_within_the_bound(
+    make_store: MakeStore, tmp_path: Path, half: bool
+) -> None:
+    vectors = crowd(490, 0.5)
+    store = make_store(vectors, storage="fp32")
+    index = build(store, "pooled", tmp_path, "SQfp16" if half else "Flat")
+    scores, rows = index.candidates(unit_vectors(vectors[:9]), 490)
+    for query, score, found in zip(vectors, scores, rows, strict=False):
+        error = np.abs(score - cosines(query, vectors[found])).max()
+        assert error < error_bound(32, half=half)
+
+
+def test_a_cosine_does_not_depend_on_the_batch() -> None:
+    vectors = crowd(50, 0.5)
+    together = cosines(vectors[0], vectors)
+    alone = [cosines(vectors[0], vectors[i : i + 1])[0] for i in range(50)]
+    assert together.tolist() == alone
+    assert together[0] == 1
+
+
+def test_tiny_and_huge_vectors_have_a_direction() -> None:
+    vectors = np.array([[3e38, 4e38 / 2], [3e-38, 2e-38], [0, 0]], dtype=np.float32)
+    expected = np.array([3, 2]) / np.sqrt(13)
+    unit = unit_vectors(vectors)
+    np.testing.assert_allclose(unit[:2], [expected, expected], rtol=1e-5)
+    assert not unit[2].any()
+
+
+def test_equal_rows_by_the_hundred_come_in_the_order_of_their_ids(
+    make_store: MakeStore, tmp_path: Path
+) -> None:
+    index = build(make_store(np.tile(crowd(1, 1.0), (490, 1))), "pooled", tmp_path)
+    assert [n.row for n in search(index, [300], 4)[0].neighbours] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("storage", ["bf16", "fp32"])
+def test_other_precisions_on_disk(make_store: MakeStore, tmp_path: Path, storage: str) -> None:
+    store = make_store(crowd(98, 0.5), storage=storage, name=storage)
+    stored = store.read("pooled")
+    found = search(build(store, "pooled", tmp_path), [3], 1)[0].neighbours[0]
+    assert found.cosine == np.sort(cosines(stored[3], stored))[-2]
+
+
+def test_many_queries_get_what_each_gets_alone(store: Store, tmp_path: Path) -> None:
+    index = build(store, "pooled", tmp_path)
+    together = search(index, range(0, 490, 40), 200)
+    assert together == [search(index, [query], 200)[0] for query in range(0, 490, 40)]
+    assert search(index, []) == []
+
+
+def test_hnsw_is_measured_and_searched(store: Store, tmp_path: Path) -> None:
+    index = build(store, "pooled", tmp_path, "HNSW16@efSearch=200")
+    assert index.info.quality == "recall@24 1.000 on 256 queries"
+    exact = build(store, "pooled", tmp_path)
+    assert [n.cosine for n in search(index, [9], 24)[0].neighbours] == [
+        n.cosine for n in search(exact, [9], 24)[0].neighbours
+    ]
+    assert [info.key.factory for _, info in find_indexes(tmp_path)] == [
+        "HNSW16@efSearch=200",
+        "SQfp16",
+    ]
+
+
+def test_an_approximate_index_that_finds_too_few(store: Store, tmp_path: Path) -> None:
+    index = build(store, "pooled", tmp_path, "IVF8,Flat")
+    ranked = nearest(index, store.read("pooled", [0]), [np.array([0])], 480)
+    assert 0 < len(ranked[0][0]) < 480
+    with pytest.raises(OutOfRangeError, match=r"IVF8,Flat finds only \d+ .* IVF8,Flat@nprobe=…"):
+        search(index, [0], 480)
+
+
+def test_own_image_that_is_in_the_store_can_be_excluded(store: Store, tmp_path: Path) -> None:
+    index = build(store, "pooled", tmp_path)
+    query = Query(vector=store.read("pooled", [60])[0], path="001.png")
+    found = search(index, [query], 24, exclude_same_image=True)[0].neighbours
+    assert {n.path for n in found} & {"001.png"} == set()
+    other = search(index, [replace(query, path="no.png")], 1, exclude_same_image=True)[0]
+    assert other.neighbours[0].row == 60
+
+
+def test_k_beyond_what_is_left_of_other_images(store: Store, tmp_path: Path) -> None:
+    index = build(store, "pooled", tmp_path)
+    assert len(search(index, [0], 441, exclude_same_image=True)[0].neighbours) == 441
+    with pytest.raises(OutOfRangeError, match=r"441 rows without the 49 .* Ask for k ≤ 441"):
+        search(index, [0], 442, exclude_same_image=True)
+
+
+@pytest.mark.parametrize("factory", ["SQfp16", "IVF8,Flat"])
+def test_vectors_that_are_not_finite(store: Store, tmp_path: Path, factory: str) -> None:
+    with h5py.File(store.shard_path(store.plan[1]), "r+") as file:
+        file["pooled"][3, 0] = np.nan
+    row = store.plan[1].start + 3
+    with pytest.raises(UsageError, match=rf"holds NaN or infinity in 1 rows: {row}\. `pa verify`"):
+        build(store, "pooled", tmp_path / "i", factory)
+    assert not list((tmp_path / "i").rglob("*.partial"))
+
+
+def test_too_few_rows_to_train_on(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store(crowd(49, 1.0), name="small")
+    with pytest.raises(UsageError, match=r"refuses the index factory 'IVF64,Flat': .*training"):
+        build(store, "pooled", tmp_path, "IVF64,Flat")
+
+
+def test_an_index_of_another_format(store: Store, tmp_path: Path) -> None:
+    info = build(store, "pooled", tmp_path).path / "index.json"
+    info.write_text(info.read_text().replace('"format": 1', '"format": 9'))
+    with pytest.raises(FingerprintError, match="index format 9, this version reads 1"):
+        open_index(store, "pooled", tmp_path)
+
+
+def test_an_index_put_in_the_place_of_another(store: Store, tmp_path: Path) -> None:
+    key = IndexKey(store.fingerprint, "pooled", "Flat")
+    build(store, "pooled", tmp_path).path.rename(key.directory(tmp_path))
+    with pytest.raises(FingerprintError, match="factory SQfp16 where Flat was expected"):
+        open_index(store, "pooled", tmp_path, "Flat")
+    with pytest.raises(MissingError, match=r"no index at .*SQfp16"):
+        open_index(store, "pooled", tmp_path)
+
+
+def test_a_factory_makes_a_file_name() -> None:
+    directory = IndexKey("ab" * 32, "cls", "IVF8(HNSW32),PQ4/x").directory("root")
+    assert directory == Path("root/abababababababab/cls/IVF8%28HNSW32%29,PQ4%2Fx")
+
+
+def test_figures_that_cannot_be_drawn(store: Store, tmp_path: Path) -> None:
+    crops, index = Crops(store), build(store, "pooled", tmp_path)
+    results = search(index, [1], 3)
+    with pytest.raises(UsageError, match=r"found no suffix\."):
+        draw(results, crops, tmp_path / "figure")
+    with pytest.raises(UsageError, match="found 0 results"):
+        draw([], crops, tmp_path / "f.png")
+    with pytest.raises(UsageError, match="found 1 results and 2 crops"):
+        draw(results, [crops, crops], tmp_path / "f.png")
+    own = search(index, [Query(vector=store.read("pooled", [1])[0])], 3)
+    with pytest.raises(UsageError, match=r"the query has no picture"):
+        draw(own, crops, tmp_path / "f.png")
+
+
+class Recorder(Silent):
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+
+    def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
+        self.seen.append(total)
+
+    def advance(self, n: int) -> None:
+        self.seen.append(n)
+
+    def stop(self) -> None:
+        self.seen.append("stop")
+
+
+def test_progress_ends_also_where_the_build_fails(store: Store, tmp_path: Path) -> None:
+    whole, broken = Recorder(), Recorder()
+    build(store, "pooled", tmp_path, progress=whole)
+    assert whole.seen == [490, *(shard.n_rows for shard in store.plan), "stop"]
+    with h5py.File(store.shard_path(store.plan[1]), "r+") as file:
+        file["pooled"][3, 0] = np.nan
+    with pytest.raises(UsageError):
+        build(store, "pooled", tmp_path, progress=broken)
+    assert broken.seen == [490, store.plan[0].n_rows, "stop"]

@@ -1,0 +1,189 @@
+"""`pa datasets check` and `show`, and `pa extract` of parts, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pa import cli
+from pa.data.crops import Crops
+from pa.data.store import Store
+from tests.data.trees import coco_json, person, write_coco, write_cub
+
+BIRDS = [
+    {"right eye": (20.0, 10.0), "tail": (50.0, 50.0)},
+    {"tail": (40.0, 30.0)},
+    {"right leg": (30.0, 40.0), "left wing": (30.0, 20.0)},
+]
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def pa(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], in_empty_folder: Path
+) -> Run:
+    """Run `pa …` in this process, in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["pa", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(stopped.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def cub(in_empty_folder: Path) -> Path:
+    return write_cub(in_empty_folder / "cub", BIRDS, train=(1,))
+
+
+@pytest.fixture
+def weights(in_empty_folder: Path) -> Path:
+    import torch
+    from safetensors.torch import save_file
+
+    from pa.extract.torchvision_ops import ensure
+
+    ensure()
+    import timm
+
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_vit").state_dict(), "test_vit.safetensors")
+    return in_empty_folder / "test_vit.safetensors"
+
+
+def test_check_compares_with_the_release(pa: Run, cub: Path) -> None:
+    code, out, _ = pa("datasets", "check", "cub", "--root", cub)
+    assert code == 0
+    assert "train       1     5,994        1       200        0           0" in out
+    assert "all: 3 of 11,788 images: not the whole release" in out
+    assert "all, view parts, protocol paper:\npart       patches  not visible  lone\n" in out
+    assert "2 of 3 images have a patch, 1 none" in out
+
+
+def test_check_tells_of_missing_and_unreadable_files(pa: Run, cub: Path) -> None:
+    (cub / "images/001.Auk/Auk_0001.jpg").unlink()
+    (cub / "images/001.Auk/Auk_0003.jpg").write_bytes(b"torn")
+    code, out, _ = pa("datasets", "check", "cub", "--root", cub, "--split", "all")
+    assert code == 6
+    assert "all: missing: images/001.Auk/Auk_0001.jpg" in out
+    assert "unreadable: images/001.Auk/Auk_0003.jpg: not an image that Pillow can read" in out
+    code, out, _ = pa(
+        "datasets", "check", "cub", "--root", cub, "--split", "all", "--quick", "--json"
+    )
+    (split,) = json.loads(out)["splits"]
+    assert (split["missing"], split["unreadable"]) == (["images/001.Auk/Auk_0001.jpg"], [])
+    assert split["parts"]["paper"]["kept"]["tail"] == 1
+    assert split["expected"] == {"images": 11788, "classes": 200}
+
+
+def test_check_shows_the_layout_where_there_is_nothing(pa: Run, in_empty_folder: Path) -> None:
+    for root, what in ((in_empty_folder, "no split found"), ("no", "is not a folder")):
+        code, _, err = pa("datasets", "check", "coco", "--root", root)
+        assert code == 3
+        assert what in err
+        assert "<root>/annotations/person_keypoints_<split>.json" in err
+
+
+def test_check_of_a_folder_with_boxes(pa: Run, image_tree: Callable[..., Path]) -> None:
+    root = image_tree(labels=1, per_label=2)
+    Path("boxes.csv").write_text("path,x0,y0,x1,y1,label\nclass0/0.png,0,0,9,9,ear\n")
+    Path("pa.toml").write_text(
+        f'[datasets.pets]\nkind = "folder"\nroot = "{root}"\nboxes = "boxes.csv"\n'
+    )
+    code, out, _ = pa("datasets", "check", "pets")
+    assert code == 0
+    assert "pets (folder) in" in out
+    assert "all, view parts, protocol boxes:\npart  patches\near         1\n1 of 2 images" in out
+
+
+def test_show_counts_and_draws(pa: Run, cub: Path) -> None:
+    code, out, _ = pa("datasets", "show", "cub", "--root", cub, "--split", "all", "--out", "s.png")
+    assert code == 0
+    assert out.startswith("cub · all · view parts · protocol paper\n")
+    assert "all              4            7     1" in out
+    assert Path("s.png").stat().st_size > 1000
+    code, out, _ = pa(
+        *("datasets", "show", "cub", "--root", cub, "--split", "all", "--json"),
+        *("--protocol", "released", "--view-option", "min_d=10"),
+    )
+    shown = json.loads(out)
+    assert shown["title"].endswith("protocol released, min_d=10.0")
+    assert shown["counts"]["kept"] == {"right eye": 1, "right leg": 1, "left wing": 1, "tail": 1}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--protocol", "papre"], "unknown protocol of view parts 'papre'. Did you mean paper"),
+        (["--protocol", "boxes"], "dataset cub gives keypoints: side=given"),
+        (["--view", "grid"], "pa datasets show draws view parts; view grid has no sheet"),
+        (["--view", "grid", "--protocol", "paper"], "--protocol is for view parts; view grid has"),
+        (["--view-option", "side"], "'side' is not NAME=VALUE"),
+    ],
+)
+def test_wrong_calls_of_show(pa: Run, cub: Path, words: list[str], message: str) -> None:
+    code, _, err = pa("datasets", "show", "cub", "--root", cub, "--split", "all", *words)
+    assert code == 2
+    assert message in err
+
+
+def test_extract_parts_of_cub(pa: Run, cub: Path, weights: Path) -> None:
+    extract = (
+        *("extract", "--encoder", "timm/test_vit", "--checkpoint", weights, "--dataset", "cub"),
+        *("--root", cub, "--split", "all", "--device", "cpu"),
+    )
+    code, out, err = pa(*extract)
+    assert code == 0, err
+    assert "4 patches from 2 of 3 images (right eye 1, right leg 1, left wing 1, tail 1); " in err
+    assert "left out: 7 not visible, 1 lone" in err
+    code, out, err = pa(*extract, "--protocol", "released", "--json")
+    assert code == 4  # another protocol is another store
+    assert "view.side" in err
+    code, out, err = pa(*extract, "--protocol", "released", "--alongside", "--json")
+    assert code == 0, err
+    store = Store.open(Path(json.loads(out)["runs"][0]["stores"][0]["path"]))
+    assert store.spec.view["max_d"] == 2000.0
+    assert set(store.spec.representations) == {"cls", "pooled", "patch"}
+    assert store.rows.select("label", "d").rows() == [("right eye", 50.0), ("tail", 50.0)]
+    crops = Crops(store)
+    assert crops.canvas(0).size == (80, 60)
+    # The tail's box, (38, 38) to (62, 62), reaches two pixels below the image: black.
+    assert crops.box(1) == (38.0, 38.0, 62.0, 62.0)
+    region = np.asarray(crops.region(1, 24))
+    assert region[-2:].max() == 0
+    assert region[:-3].min(axis=2).max() > 0
+
+
+def test_extract_tells_of_images_that_are_not_there(pa: Run, weights: Path) -> None:
+    points = {"nose": (10, 10, 2), "left_ankle": (10, 50, 2)}
+    root = write_coco(Path("coco"), coco_json(2, [person(1, 1, points), person(2, 2, points)]))
+    (root / "images/val2017/000000000002.jpg").unlink()
+    code, out, _ = pa(
+        *("extract", "--encoder", "timm/test_vit", "--checkpoint", weights, "--dataset", "coco"),
+        *("--root", root, "--features", "cls", "--device", "cpu"),
+    )
+    assert code == 6
+    assert "4 rows of 2 images" in out
+    assert "images/val2017/000000000002.jpg: cannot read the file" in out
+
+
+def test_extract_boxes_of_a_folder(pa: Run, weights: Path, image_tree: Callable[..., Path]) -> None:
+    root = image_tree(labels=1, per_label=2)
+    Path("boxes.csv").write_text("path,x0,y0,x1,y1,label\nclass0/0.png,0,0,9,9,ear\n")
+    code, _, err = pa(
+        *("extract", "--encoder", "timm/test_vit", "--checkpoint", weights, "--dataset", "folder"),
+        *("--root", root, "--boxes", "boxes.csv", "--view", "parts", "--device", "cpu"),
+    )
+    assert code == 0, err
+    assert "1 patches from 1 of 2 images (ear 1); left out: nothing" in err

@@ -1,0 +1,163 @@
+"""`pa datasets build, check, show` for label maps, and `pa extract --view windows`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from pa.cli import cli
+from pa.commands.segmentation import BuildRequest, build_dataset
+from pa.config import load as load_config
+from pa.data.store import Store
+from pa.errors import MissingError, PaError, UnknownNameError, UsageError
+from pa.progress import Silent
+from tests.extract.encoders.checkpoints import official
+from tests.segmentation_trees import canvas, index_tree, lip_image, pascal_mat, voc_lists
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    def call(*words: object) -> Result:
+        result = CliRunner().invoke(cli, ["-w", str(tmp_path / "ws"), *map(str, words)])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return call
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    root = tmp_path / "pascal"
+    bus = (6, "bus", (0, 0, 8, 8), [("leftside", (0, 0, 8, 4)), ("wheel_1", (0, 6, 2, 8))])
+    pascal_mat(root, "2008_000001", bus)
+    pascal_mat(root, "2008_000002", (4, "boat", (0, 0, 5, 5), []))
+    pascal_mat(root, "2008_000003", (9, "chair", (0, 0, 5, 5), [("leg", (0, 0, 2, 2))]))
+    voc_lists(root, train=["2008_000001", "2008_000003"], val=["2008_000002"])
+    return root
+
+
+def test_build_check_show(run: Run, voc: Path, tmp_path: Path) -> None:
+    out = tmp_path / "built"
+    built = run("datasets", "build", "pascal-part", "--root", voc, "--out", out)
+    assert built.exit_code == 6  # the chair with a leg
+    assert "train       1         1  2 of 193               0       1" in built.stdout
+    assert "val         1         1  0 of 193               1       0" in built.stdout
+    assert "chair (class 9) has the part 'leg'" in built.stdout
+    again = json.loads(
+        run(
+            "datasets",
+            "build",
+            "pascal-part",
+            "--root",
+            voc,
+            "--out",
+            out,
+            "--split",
+            "val",
+            "--json",
+        ).stdout
+    )
+    assert [(s["split"], s["images"], s["all_zero"]) for s in again["splits"]] == [
+        ("val", 1, ["2008_000002"])
+    ]
+
+    checked = run("datasets", "check", "pascal-part", "--root", out)
+    assert checked.exit_code == 0
+    assert "classes with a pixel in train 2 193 differs" in " ".join(checked.stdout.split())
+    assert "1 masks without a labelled pixel (kept): ann/val/2008_000002.png" in checked.stdout
+    release = json.loads(run("datasets", "check", "pascal-object", "--root", voc, "--json").stdout)
+    assert release["classes"][0]["counts"][0] == {
+        "what": "annotated images",
+        "found": 3,
+        "expected": "10103",
+        "agrees": False,
+    }
+
+    shown = run(
+        "datasets",
+        "show",
+        "pascal-part",
+        "--root",
+        out,
+        "--split",
+        "train",
+        "--out",
+        tmp_path / "o.png",
+    )
+    assert "1 images with their masks" in shown.stdout
+    assert (tmp_path / "o.png").stat().st_size > 1000
+
+
+def test_a_mask_with_unknown_classes_fails_the_check(run: Run, tmp_path: Path) -> None:
+    root = index_tree(tmp_path / "lip", "val", {"a": np.full((4, 4), 20)})
+    checked = run("datasets", "check", "lip", "--root", root)
+    assert checked.exit_code == 6
+    assert "unknown class ids 20" in checked.stdout
+    assert run("datasets", "check", "lip", "--root", root, "--quick").exit_code == 0
+
+
+def test_nothing_there_shows_both_layouts(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(MissingError) as caught:
+        run("datasets", "check", "ade20k-part", "--root", tmp_path)
+    assert "<root>/ann/<split>/<name>.png" in str(caught.value)
+    assert "or the official release:" in str(caught.value)
+    assert "_parts_1.png" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({"name": "cub"}, UnknownNameError, "unknown dataset with label maps 'cub'"),
+        ({"list_name": "pairs"}, UnknownNameError, "unknown list of lip 'pairs'"),
+        ({"rule": "area"}, UnknownNameError, "unknown rule of lip 'area'"),
+        ({"split": "tset"}, UnknownNameError, "unknown split of .* 'tset'"),
+        ({"root": Path("gone")}, MissingError, "--root gone is not a folder"),
+        ({"out": Path("lip")}, UsageError, "is the release itself"),
+    ],
+)
+def test_bad_requests(
+    in_empty_folder: Path, changes: dict[str, object], error: type[PaError], text: str
+) -> None:
+    lip_image(Path("lip"), "train", "1_1", canvas())
+    request = {"name": "lip", "root": Path("lip"), "out": Path("out"), **changes}
+    with pytest.raises(error, match=text):
+        build_dataset(load_config(None), BuildRequest(**request), Silent())  # type: ignore[arg-type]
+
+
+def test_extract_takes_the_recipe_of_the_dataset(run: Run, tmp_path: Path) -> None:
+    root = index_tree(tmp_path / "lip", "train", {"a": np.ones((24, 50)), "b": np.ones((30, 20))})
+    checkpoint = tmp_path / "deit.pth"
+    torch.save(official("deit"), checkpoint)
+    words = [
+        "extract",
+        "--encoder",
+        "deit",
+        "--checkpoint",
+        checkpoint,
+        "--dataset",
+        "lip",
+        "--root",
+        root,
+        "--limit",
+        1,
+        "--json",
+    ]
+    first = json.loads(run(*words).stdout)["runs"][0]["stores"][0]
+    store = Store.open(Path(first["path"]))
+    assert store.view == "windows"
+    assert store.spec.view["crop"] == 320
+    assert store.rows["canvas_height"].unique().to_list() == [320]
+    second = json.loads(run(*words, "--views", 2, "--alongside").stdout)["runs"][0]["stores"][0]
+    assert second["rows"] == 2
+    store = Store.open(Path(second["path"]))
+    assert store.spec.view["views"] == 2
+    assert "flip" in store.rows.columns
