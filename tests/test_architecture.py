@@ -22,6 +22,8 @@ LAYERS = [
     {"extract", "index", "probe"},
     {"config", "console"},
     {"commands", "describe", "describe_datasets", "describe_masks", "demo"},
+    {"options"},
+    {"cli_datasets", "cli_encoders"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -29,7 +31,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 SIBLINGS = {"extract", "index", "probe"}
 
 OWNERS = {
-    "click": {"cli"},
+    "click": {"cli", "cli_datasets", "cli_encoders", "options"},
     "h5py": {"data.shards"},
     "faiss": {"index"},
     "timm": {"extract", "demo"},

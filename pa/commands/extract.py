@@ -44,8 +44,8 @@ class ExtractRequest:
 
 def extract(config: Config, request: ExtractRequest, progress: Progress) -> list[RunResult]:
     """Encode a split with one or more encoders, one view after the other."""
-    from pa.extract.run import Options
     from pa.extract.run import extract as run
+    from pa.extract.slots import Options
 
     names = request.encoders or default_encoders(config)
     request.encoder.check_names(config, names)
@@ -65,7 +65,7 @@ def extract(config: Config, request: ExtractRequest, progress: Progress) -> list
         workers=request.workers or settings.workers,
         replace=request.replace,
         alongside=request.alongside,
-        **({"shard_rows": request.shard_rows} if request.shard_rows else {}),
+        shard_rows=request.shard_rows or 0,
     )
     encoders = [load_encoder(config, name, request.encoder) for name in names]
     return [run(encoders, images, view, config.features, options, progress) for view in views]

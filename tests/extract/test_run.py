@@ -19,7 +19,8 @@ from pa.data.spec import Spec
 from pa.data.store import Store
 from pa.data.verify import verify
 from pa.errors import FingerprintError, UsageError
-from pa.extract.run import Options, choose_shard_rows, encode_region, extract
+from pa.extract.run import encode_region, extract
+from pa.extract.slots import Options, choose_shard_rows
 from tests.mean_colour import Exploding, MeanColour
 
 Tree = Callable[..., Path]

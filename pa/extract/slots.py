@@ -1,0 +1,134 @@
+"""Which store a run fills: its spec, its place, what may already lie there."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from pa.data import stores
+from pa.data.datasets import Images
+from pa.data.regions import View
+from pa.data.shards import DISK_DTYPES
+from pa.data.spec import Spec, describe, digest_rows
+from pa.data.store import DEFAULT_SHARD_ROWS, Store
+from pa.errors import FingerprintError
+from pa.extract.encoders.base import Encoder
+
+SHARD_BYTES = 256_000_000
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to extract. Zero means: choose for this machine."""
+
+    representations: tuple[str, ...] | None = None
+    storage: str = "fp16"
+    limit: int | None = None
+    batch_size: int = 0
+    workers: int = 0
+    shard_rows: int = 0
+    replace: bool = False
+    alongside: bool = False
+
+
+@dataclass
+class Report:
+    """What a run did for one store."""
+
+    store: Store
+    rows_encoded: int = 0
+    shards_adopted: int = 0
+    replaced: list[str] = field(default_factory=list)
+
+
+def make_spec(
+    encoder: Encoder, images: Images, view: View, rows: pl.DataFrame, options: Options
+) -> Spec:
+    """The spec of the store that this run makes."""
+    made_by = encoder.spec.to_json()
+    options_of_encoder = dict(made_by["options"])
+    compute = options_of_encoder.pop("compute", "fp32")
+    return Spec(
+        dataset=images.dataset,
+        split=images.split,
+        view=view.to_json(),
+        encoder={**made_by, "options": options_of_encoder},
+        transform=encoder.transform.to_json(),
+        precision={"compute": compute, "storage": options.storage},
+        representations=choose_representations(encoder, view, options.representations),
+        rows={"n": len(rows), "n_images": rows["image"].n_unique(), "sha256": digest_rows(rows)},
+        limit=options.limit,
+    )
+
+
+def choose_representations(
+    encoder: Encoder, view: View, asked: Sequence[str] | None
+) -> dict[str, list[int]]:
+    """What to store: what was asked for, or what the view keeps by default, with its shape."""
+    encoder.require(asked or ())
+    there = encoder.representations_at(view.input_size(encoder.transform))
+    names = asked or view.kept(there)
+    return {name: list(there[name]) for name in names}
+
+
+def open_store(
+    encoder: Encoder,
+    images: Images,
+    view: View,
+    rows: pl.DataFrame,
+    features: Path,
+    options: Options,
+) -> Report:
+    """Open or begin the store of one encoder, and take over shards that others have made."""
+    spec = make_spec(encoder, images, view, rows, options)
+    place = stores.slot(features, images.dataset, images.split, view.name, encoder.name)
+    others = [s for s in _stores_in(place) if s.fingerprint != spec.fingerprint]
+    # Another view, such as the boxes of another protocol, or another limit is no rival.
+    rivals = [s for s in others if (s.spec.limit, s.spec.view) == (spec.limit, spec.view)]
+    if rivals and not (options.replace or options.alongside):
+        raise FingerprintError(_conflict(rivals[-1], spec))
+    source = {"root": str(images.root)}
+    shard_rows = options.shard_rows or choose_shard_rows(spec)
+    store = Store.create(place / spec.short, spec, rows, source, shard_rows)
+    report = Report(store)
+    if options.replace:
+        report.replaced = [str(rival.path) for rival in rivals]
+    if not store.is_complete:
+        for other in others:
+            if other.spec.recipe == spec.recipe:
+                report.shards_adopted += store.adopt(other)
+    return report
+
+
+def choose_shard_rows(spec: Spec) -> int:
+    """Rows per shard: 1024, or the power of two below it that keeps a shard under 256 MB."""
+    fitting = max(1, SHARD_BYTES // row_bytes(spec))
+    return min(DEFAULT_SHARD_ROWS, 1 << (fitting.bit_length() - 1))
+
+
+def row_bytes(spec: Spec) -> int:
+    itemsize = int(DISK_DTYPES[spec.precision["storage"]].itemsize)
+    return itemsize * sum(math.prod(shape) for shape in spec.representations.values())
+
+
+def _stores_in(place: Path) -> list[Store]:
+    return [Store.open(path.parent, incomplete=True) for path in sorted(place.glob("*/spec.json"))]
+
+
+def _conflict(rival: Store, spec: Spec) -> str:
+    return (
+        f"{rival.title} was made by something else. Fields that differ (there → asked for):\n"
+        f"{describe(rival.spec.differences(spec))}\n"
+        "Undo the difference, or choose: --replace makes the new store, reusing what is equal, "
+        "and then deletes the old one; --alongside keeps both, told apart by --store."
+    )
+
+
+def remove_replaced(report: Report) -> None:
+    for path in report.replaced:
+        shutil.rmtree(path, ignore_errors=True)
