@@ -5,6 +5,7 @@ Results go to stdout, progress and notes to stderr. Nothing heavy is imported be
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from pathlib import Path
@@ -34,8 +35,11 @@ from pa.options import (
 
 def main() -> None:
     """Run the command line, and turn errors into one paragraph and an exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
+        signal.signal(signal.SIGTERM, _interrupt)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows ?
         code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
         code = _interrupted()
@@ -47,10 +51,6 @@ def main() -> None:
     except PaError as error:
         console.note(f"error: {error}")
         code = error.exit_code
-    except BrokenPipeError:
-        # The reader of our output went away (`pa status | head`); there is nothing left to say.
-        sys.stderr.close()
-        code = 0
     except OSError as error:
         console.note(f"error: {error}")
         code = 1

@@ -14,8 +14,9 @@ PLAIN_INTERVAL = 10.0  # seconds between lines where stderr is no terminal
 
 
 def note(text: str) -> None:
-    """One line on stderr."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the place that prints
+    """One line on stderr, where there is one."""
+    if sys.stderr is not None:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the place that prints
 
 
 def out(text: str) -> None:
@@ -164,4 +165,5 @@ class Rate:
 
 def progress() -> LiveProgress | PlainProgress:
     """The progress display that suits stderr."""
-    return LiveProgress() if sys.stderr.isatty() else PlainProgress()
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    return LiveProgress() if is_terminal else PlainProgress()

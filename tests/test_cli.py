@@ -457,6 +457,34 @@ def test_killed_three_times_and_resumed_equals_undisturbed(
     assert len(left) == 6 + 3
 
 
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [("2>&-", 0), ("| head -1", 1), ("> /dev/full", 1)],
+)
+def test_streams_that_are_closed_or_full(workspace: Path, ending: str, code: int) -> None:
+    command = f"{sys.executable} -c 'from pa.cli import main; main()' config show {ending}"
+    script = f"set -o pipefail; {command}"
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, cwd=workspace, check=False
+    )
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_a_terminal_that_knows_ascii_only(pa: Run, extracted: Path) -> None:
+    command = [sys.executable, "-c", "from pa.cli import main; main()", "search", "--query-id", "3"]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        cwd=extracted,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"timm/test_vit ? pooled" in done.stdout
+
+
 def test_help_of_every_command(pa: Run) -> None:
     shown = pa("--help")
     assert shown.code == 0
