@@ -19,6 +19,10 @@ OPTIONAL = tuple(name for name in BOX_SCHEMA if name not in REQUIRED)
 SHOWN = 3
 
 
+# Cutting a box makes a picture of its size first.
+MAX_SIDE = 10_000
+
+
 def read(file: Path, root: Path, paths: pl.Series) -> Boxes:
     """The boxes of the images `paths` of a split.
 
@@ -38,7 +42,7 @@ def _load(file: Path) -> pl.DataFrame:
         if file.suffix.lower() == ".parquet":
             return pl.read_parquet(file)
         # Everything as text first, so that a wrong number can be shown as it stands.
-        return pl.read_csv(file, infer_schema=False)
+        return pl.read_csv(file, infer_schema=False, glob=False)
     except FileNotFoundError:
         raise MissingError(f"the table of boxes {file} is not there.") from None
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -77,6 +81,11 @@ def _check_values(file: Path, table: pl.DataFrame) -> None:
         _raise_at(file, table, blank, f"{name} is empty")
     _raise_at(file, table, table["x1"] <= table["x0"], "x1 is not greater than x0")
     _raise_at(file, table, table["y1"] <= table["y0"], "y1 is not greater than y0")
+    side = pl.max_horizontal(pl.col("x1") - pl.col("x0"), pl.col("y1") - pl.col("y0"))
+    too_large = table.select(side > MAX_SIDE).to_series()
+    _raise_at(file, table, too_large, f"the box is longer than {MAX_SIDE} pixels")
+    pieces = pl.col("path").str.split("/").list.eval(pl.element().is_in(["", ".", ".."])).list.any()
+    _raise_at(file, table, table.select(pieces).to_series(), "the path is not relative to the root")
 
 
 def _check_paths(file: Path, root: Path, table: pl.DataFrame, paths: pl.Series) -> None:

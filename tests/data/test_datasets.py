@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from pa.data import datasets
-from pa.errors import AmbiguousError, MissingError, UnknownNameError, UsageError
+from pa.data.datasets.listing import read_ids
+from pa.errors import (
+    AmbiguousError,
+    AnnotationError,
+    MissingError,
+    UnknownNameError,
+    UsageError,
+)
 
 Tree = Callable[..., Path]
 
@@ -98,3 +105,20 @@ def test_the_real_sample(shared_dir: Path) -> None:
     assert len(found.table) == 1000
     assert found.table["label"].n_unique() == 1000
     assert found.table["label_id"].to_list() == list(range(1000))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"b\na\nb\n", "names b twice"),
+        (b"a\n../b\n", "'../b' is a path, not the id of an image"),
+        (b"\xff\xfe", "is not a text file"),
+    ],
+)
+def test_lists_of_ids(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "train.txt"
+    file.write_bytes(b"b  1\n\na -1\n")
+    assert read_ids(file) == ["a", "b"]
+    file.write_bytes(content)
+    with pytest.raises(AnnotationError, match=message):
+        read_ids(file)

@@ -105,7 +105,18 @@ def _parse(root: Path, split: str) -> _Parsed:
 # The train file is 240 MB of JSON, wanted for the images and again for the keypoints.
 @lru_cache(maxsize=2)
 def _parse_file(file: Path, mtime_ns: int, size: int) -> _Parsed:
-    content = _load(file)
+    try:
+        return _check(file, _load(file))
+    except AnnotationError:
+        raise
+    except (TypeError, ValueError, KeyError, OverflowError, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0]
+        raise AnnotationError(
+            f"{file}: an entry is not what COCO writes there ({type(error).__name__}: {reason})."
+        ) from None
+
+
+def _check(file: Path, content: dict[str, Any]) -> _Parsed:
     persons = [entry for entry in content["annotations"] if "keypoints" in entry]
     if len(persons) < len(content["annotations"]) or _part_names(content) is None:
         raise AnnotationError(
@@ -192,6 +203,10 @@ def _keypoints(file: Path, persons: Sequence[dict[str, Any]], images: pl.DataFra
                 f"v = 0, 1 or 2."
             )
     values = np.array([p["keypoints"] for p in persons], np.float64).reshape(-1, 3)
+    broken = ~np.isfinite(values).all(axis=1)
+    if broken.any():
+        person = persons[int(broken.argmax()) // n]
+        raise AnnotationError(f"{file}: a keypoint of annotation {person['id']} is not a number.")
     each = ids.select(pl.all().repeat_by(n)).explode("object", "image_id")
     return each.with_columns(
         pl.Series("part", list(NAMES) * len(persons), dtype=pl.String),

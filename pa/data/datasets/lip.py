@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pa.data import labels, masks
 from pa.data.datasets.build import Item, Painted, Plan
+from pa.data.datasets.listing import read_ids
 from pa.data.datasets.tree import OFFICIAL_LIP, find_splits
 from pa.errors import MissingError
 
@@ -48,7 +49,7 @@ def _names(root: Path, images: Path, split: str) -> list[str] | None:
     for folder in (images.parent, *images.parent.parents):
         path = folder / f"{split}_id.txt"
         if path.is_file():
-            return sorted(line.strip() for line in path.read_text().splitlines() if line.strip())
+            return read_ids(path)
         if folder == root:
             break
     return None

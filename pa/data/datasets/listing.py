@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from pa.data.images import IMAGE_SUFFIXES
-from pa.errors import UsageError
+from pa.errors import AnnotationError, UsageError
 
 SCHEMA = {"path": pl.String(), "file_bytes": pl.Int64()}
 
@@ -28,6 +29,25 @@ def list_images(root: Path, below: str = "") -> pl.DataFrame:
                 f"Rename it: row tables and reports cannot name it."
             )
     return pl.DataFrame(found, schema=SCHEMA, orient="row").sort("path")
+
+
+def read_ids(path: Path) -> list[str]:
+    """The image ids of a split's list (the first word of each line), sorted.
+
+    Raises `AnnotationError` for a file that is no text, an id that stands twice, or one that is no
+    plain file name.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise AnnotationError(f"{path} is not a text file: {error}.") from None
+    ids = sorted(line.split()[0] for line in lines if line.strip())
+    for before, name in itertools.pairwise(["", *ids]):
+        if name == before:
+            raise AnnotationError(f"{path} names {name} twice. Each image stands there once.")
+        if "/" in name or name in (".", ".."):
+            raise AnnotationError(f"{path}: {name!r} is a path, not the id of an image.")
+    return ids
 
 
 def subfolders(root: Path) -> list[str]:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from pa.data import labels
 from pa.data.datasets.build import Item, Painted, Plan
+from pa.data.datasets.listing import read_ids
 from pa.data.masks import Map
 from pa.errors import AnnotationError, MissingError
 
@@ -210,9 +211,5 @@ def find_voc(root: Path, images: Path | None) -> Path:
 def find_ids(voc: Path, mats: dict[str, Path]) -> dict[str, list[str]]:
     """The image ids of VOC2010's splits, sorted; without its lists all annotated images."""
     lists = {name: voc / "ImageSets" / "Main" / f"{name}.txt" for name in ("train", "val")}
-    found = {
-        split: sorted(line.split()[0] for line in path.read_text().splitlines() if line.strip())
-        for split, path in lists.items()
-        if path.is_file()
-    }
+    found = {split: read_ids(path) for split, path in lists.items() if path.is_file()}
     return found or {WHOLE: sorted(mats)}
