@@ -12,14 +12,23 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from pa.errors import UsageError
 
 FILE = "pa.toml"
+
+Precision = Literal["fp32", "bf16", "fp16"]
+# A dataset's name is the name of a folder too.
+Name = Annotated[str, StringConstraints(pattern=r"^[^./\\\s][^/\\]*$")]
 
 
 class DatasetSettings(BaseModel):
@@ -68,12 +77,12 @@ class Settings(BaseSettings):
     encoder: str | None = None
     representation: str = "pooled"
     device: str = "auto"
-    dtype: str = "fp32"
-    storage: str = "fp16"
+    dtype: Precision = "fp32"
+    storage: Precision = "fp16"
     batch_size: int = Field(default=0, ge=0)
     workers: int = Field(default=0, ge=0)
     probe: ProbeSettings = ProbeSettings()
-    datasets: dict[str, DatasetSettings] = {}
+    datasets: dict[Name, DatasetSettings] = {}
     encoders: dict[str, EncoderSettings] = {}
 
     @classmethod
@@ -165,6 +174,8 @@ def load(workspace: Path | None = None) -> Config:
         settings = Settings(**fields)
     except ValidationError as error:
         raise UsageError(_explain_faults(place / FILE, error)) from None
+    except SettingsError as error:  # a PA_* variable that is no JSON where a table is wanted
+        raise UsageError(f"settings are wrong, in PA_* variables: {error}.") from None
     return Config(place, source, settings, fields)
 
 

@@ -403,6 +403,39 @@ def test_a_features_folder_that_cannot_be_made(pa: Run, workspace: Path) -> None
     assert "choose another place with --workspace DIR" in refused.err
 
 
+def test_a_pickle_that_would_run_code_is_named_for_what_it_is(
+    pa: Run, workspace: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    torch.save({"state_dict": {"a": torch.zeros(2)}, "x": Evil()}, tmp_path / "evil.pth")
+    refused = pa("extract", "--checkpoint", tmp_path / "evil.pth")
+    assert refused.code == 4
+    assert "holds Python objects besides tensors, and reading them could run code" in refused.err
+    assert "weights_only" not in refused.err
+    assert not (tmp_path / "ran").exists()
+
+
+def test_own_image_with_another_network_than_the_stores(
+    pa: Run, extracted: Path, tmp_path: Path, weights: dict[str, Path]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(weights["test_vit"])
+    tensors["norm.bias"] += 1
+    save_file(tensors, tmp_path / "other.safetensors")
+    settings = extracted / "pa.toml"
+    old = str(weights["test_vit"])
+    settings.write_text(settings.read_text().replace(old, str(tmp_path / "other.safetensors")))
+    refused = pa("search", "--image", tmp_path / "photos" / "class0" / "0.png")
+    assert refused.code == 4
+    assert "encoder.weights_sha256" in refused.err
+
+
 # -- stopped and killed -----------------------------------------------------------------------
 
 

@@ -82,3 +82,22 @@ def test_broken_toml(in_empty_folder: Path) -> None:
     (in_empty_folder / "pa.toml").write_text("a = [")
     with pytest.raises(UsageError, match="is not valid TOML"):
         config.load()
+
+
+@pytest.mark.parametrize("name", ["../../escape", "a/b", ".hidden", ""])
+def test_dataset_names_are_folder_names(in_empty_folder: Path, name: str) -> None:
+    (in_empty_folder / "pa.toml").write_text(f'[datasets."{name}"]\nkind = "folder"\nroot = "p"\n')
+    with pytest.raises(UsageError, match="datasets"):
+        config.load()
+
+
+def test_variables_that_are_no_tables(
+    in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PA_DATASETS", "foo")
+    with pytest.raises(UsageError, match="in PA_\\* variables"):
+        config.load()
+    monkeypatch.delenv("PA_DATASETS")
+    monkeypatch.setenv("PA_STORAGE", "fp8")
+    with pytest.raises(UsageError, match="storage"):
+        config.load()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from pa.commands.index import open_index
 from pa.config import Config
 from pa.data import stores
 from pa.data.images import Box
+from pa.data.spec import describe
 from pa.data.store import Store
 from pa.errors import FingerprintError, MissingError, UsageError
 from pa.progress import Progress
@@ -147,12 +148,15 @@ def _choice(request: SearchRequest, store: Store) -> EncoderChoice:
 
 def check_same_encoder(config: Config, store: Store, encoder: Encoder) -> None:
     """Raise `FingerprintError` unless the encoder is the one that made the store."""
-    if encoder.spec.weights_sha256 != store.spec.encoder["weights_sha256"]:
+    made_by = encoder.spec.to_json()
+    made_by["options"] = {k: v for k, v in made_by["options"].items() if k != "compute"}
+    now = replace(store.spec, encoder=made_by, transform=encoder.transform.to_json())
+    differences = store.spec.differences(now)
+    if differences:
         raise FingerprintError(
-            f"{store.title} was made with weights {store.spec.encoder['weights_sha256'][:16]}…, "
-            f"but encoder {encoder.name} is set to weights {encoder.spec.weights_sha256[:16]}…. "
-            f'Set [encoders."{encoder.name}"] checkpoint in {config.file} to the file that made '
-            f"the store."
+            f"{store.title} was made by another network than {encoder.name} is set to. Fields that "
+            f"differ (store → now):\n{describe(differences)}\n"
+            f'Set [encoders."{encoder.name}"] in {config.file} to what made the store.'
         )
 
 

@@ -31,10 +31,11 @@ def partial_path(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, once: bool = False) -> Iterator[Path]:
     """Give a partial path to write to; flush it to disk and rename it to `path` on success.
 
-    A reader sees the old file or the new one, never a part of either. Raises `StorageError`.
+    With `once`, a file that is already at `path` stays: of several writers the first one wins. A
+    reader sees the old file or the new one, never a part of either. Raises `StorageError`.
     """
     partial = partial_path(path)
     try:
@@ -42,11 +43,24 @@ def replacing(path: Path) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield partial
             sync(partial)
-            partial.replace(path)
+            _put(partial, path, once)
             sync(path.parent)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def _put(partial: Path, path: Path, once: bool) -> None:
+    if not once:
+        partial.replace(path)
+        return
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            partial.replace(path)
 
 
 def remove_stale(folder: Path, name: str) -> None:
@@ -85,8 +99,11 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=1, sort_keys=False, ensure_ascii=False) + "\n")
+def write_json(path: Path, value: Any, *, once: bool = False) -> None:
+    """Write JSON; with `once`, leave a file alone that another process has put there."""
+    text = json.dumps(value, indent=1, sort_keys=False, ensure_ascii=False) + "\n"
+    with replacing(path, once=once) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager

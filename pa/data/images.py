@@ -22,6 +22,9 @@ IMAGE_SUFFIXES = frozenset(
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
+# An image of 30,000×1 pixels would grow to 2 billion before it is cropped.
+MAX_SIDE = 50_000
+
 Box = tuple[float, float, float, float]
 
 
@@ -98,6 +101,10 @@ def resize_short_side(image: Image.Image, length: int, interpolation: str) -> Im
         size = (length, max(1, int(length * height / width)))
     else:
         size = (max(1, int(length * width / height)), length)
+    if max(size) > MAX_SIDE:
+        raise ImageError(
+            "", f"{width}×{height} pixels are too narrow: resized, one side would be {max(size)}"
+        )
     return image if size == image.size else image.resize(size, RESAMPLING[interpolation])
 
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import xxhash
 
 from pa.data.files import HoldingFile, replacing, uninterrupted
-from pa.errors import StorageError, UsageError
+from pa.errors import PaError, StorageError, UsageError, VerificationError
 
 SHARD_FORMAT = 1
 
@@ -220,12 +220,12 @@ class ShardInfo:
 
 
 def read_info(path: Path) -> ShardInfo:
-    """Read a shard's attributes. Raises OSError where the file is not a whole shard."""
+    """Read a shard's attributes. Raises `VerificationError` where the file is not a whole shard."""
     with open_shard(path) as file:
         try:
             found = int(file.attrs["format"])
             if found != SHARD_FORMAT:
-                raise OSError(f"{path}: shard format {found}, this version reads {SHARD_FORMAT}")
+                raise ValueError(f"format {found}, this version reads {SHARD_FORMAT}")
             return ShardInfo(
                 first_row=int(file.attrs["first_row"]),
                 n_rows=int(file.attrs["n_rows"]),
@@ -235,12 +235,36 @@ def read_info(path: Path) -> ShardInfo:
                 bytes=path.stat().st_size,
             )
         except (KeyError, ValueError, TypeError) as error:
-            raise OSError(f"{path}: attribute missing or unreadable ({error})") from error
+            raise damaged(path, f"attribute missing or unreadable: {error}") from error
 
 
-def open_shard(path: Path) -> h5py.File:
-    """Open read-only and without a file lock: locks fail on some network file systems."""
-    return h5py.File(path, "r", locking=False)
+@contextlib.contextmanager
+def open_shard(path: Path) -> Iterator[h5py.File]:
+    """Open read-only and without a file lock: locks fail on some network file systems.
+
+    Raises `VerificationError` for a file that is not there or that HDF5 cannot read.
+    """
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except OSError as error:
+        reason = "it is not there" if not path.exists() else str(error).splitlines()[0]
+        raise damaged(path, reason) from None
+    with file:
+        try:
+            yield file
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, PaError):
+                raise
+            raise damaged(path, str(error).splitlines()[0]) from error
+
+
+def damaged(path: Path, reason: str) -> VerificationError:
+    """The error for a shard that is not what was written, with the way out."""
+    return VerificationError(
+        f"{path} is not a readable shard ({reason}). Delete it, if it is there, and type the "
+        f"`pa extract` command that made the store: it makes the shard again. `pa verify` checks "
+        f"the others."
+    )
 
 
 def read_rows(
@@ -283,3 +307,12 @@ def checksum(path: Path, name: str, block_rows: int = 256) -> str:
         for start in range(0, len(data), block_rows):
             state.update(read_block(data, start, min(start + block_rows, len(data))).data)
     return state.hexdigest()
+
+
+def is_sound(path: Path) -> bool:
+    """Whether a shard can be read and every array has its checksum."""
+    try:
+        checksums = read_info(path).checksums
+        return all(checksum(path, name) == expected for name, expected in checksums.items())
+    except (OSError, KeyError, RuntimeError, VerificationError):
+        return False

@@ -15,6 +15,7 @@ Shapes: N rows of the store, n rows asked for, D width, L patch tokens.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -27,14 +28,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import xxhash
 from filelock import FileLock, Timeout
 
 from pa.data import shards
 from pa.data.files import replacing, storage_errors, write_json
-from pa.data.regions import PIXEL_COLUMNS, VIEWS
+from pa.data.regions import PIXEL_COLUMNS, ROW_SCHEMA, VIEWS
 from pa.data.shards import BadImage, ShardPlan, ShardWriter
 from pa.data.spec import Spec, digest, digest_rows
-from pa.errors import FingerprintError, MissingError, OutOfRangeError, UnknownNameError
+from pa.errors import (
+    FingerprintError,
+    MissingError,
+    OutOfRangeError,
+    UnknownNameError,
+    VerificationError,
+)
 
 STORE_FORMAT = 1
 DEFAULT_SHARD_ROWS = 1024
@@ -69,14 +77,23 @@ class Store:
         """
         path = Path(path)
         fields = _read_spec(path)
-        spec = Spec(**fields["spec"])
-        if spec.fingerprint != fields["fingerprint"]:
+        try:
+            spec = Spec(**fields["spec"])
+            shard_rows = int(fields["layout"]["shard_rows"])
+            store = cls(path, spec, shard_rows, dict(fields["source"]))
+            claimed = str(fields["fingerprint"])
+            if shard_rows < 1 or not isinstance(spec.rows["n"], int):
+                raise ValueError("a number is out of range")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FingerprintError(
+                f"{path / SPEC} lacks what a spec holds ({type(error).__name__}: {error}). "
+                f"Delete the store and extract again."
+            ) from None
+        if spec.fingerprint != claimed:
             raise FingerprintError(
                 f"{path / SPEC}: its fields give fingerprint {spec.short}, but it claims "
-                f"{fields['fingerprint'][:16]}. The file was edited; delete the store and "
-                f"extract again."
+                f"{claimed[:16]}. The file was edited; delete the store and extract again."
             )
-        store = cls(path, spec, int(fields["layout"]["shard_rows"]), fields["source"])
         if not incomplete and not store.is_complete:
             done = len(store.plan) - len(store.missing())
             raise MissingError(
@@ -91,8 +108,11 @@ class Store:
     ) -> Store:
         """Begin a store, or open the one that is there; several processes may do so at once."""
         if not (path / SPEC).exists():
+            # Through memory: polars tells of a full disk in words of its own.
+            table = io.BytesIO()
+            rows.write_parquet(table, compression="zstd")
             with replacing(path / ROWS) as partial:
-                rows.write_parquet(partial, compression="zstd")
+                partial.write_bytes(table.getbuffer())
             fields = {
                 "format": STORE_FORMAT,
                 "fingerprint": spec.fingerprint,
@@ -100,7 +120,7 @@ class Store:
                 "layout": {"shard_rows": shard_rows},
                 "source": source,
             }
-            write_json(path / SPEC, fields)
+            write_json(path / SPEC, fields, once=True)
         return cls.open(path, incomplete=True)
 
     # -- what is there -------------------------------------------------------------------------
@@ -149,19 +169,34 @@ class Store:
 
     @cached_property
     def rows(self) -> pl.DataFrame:
-        """The table of rows; see `pa.data.regions.ROW_SCHEMA`."""
-        rows = pl.read_parquet(self.path / ROWS)
-        if len(rows) != self.n_rows:
-            raise FingerprintError(
-                f"{self.path / ROWS} holds {len(rows)} rows, the spec says {self.n_rows}. "
-                f"Delete the store and extract again."
-            )
+        """The table of rows; see `pa.data.regions.ROW_SCHEMA`.
+
+        Raises `VerificationError` where the file is not the one that was written.
+        """
+        rows = self._read_rows(None)
+        if len(rows) != self.n_rows or not set(ROW_SCHEMA) <= set(rows.columns):
+            raise self._damaged(ROWS, f"{len(rows)} rows of the columns {', '.join(rows.columns)}")
         return rows
 
     @cached_property
     def plan(self) -> list[ShardPlan]:
-        image = pl.read_parquet(self.path / ROWS, columns=["image"])["image"].to_numpy()
+        image = self._read_rows(["image"])["image"].to_numpy()
         return shards.plan(image, self.shard_rows)
+
+    def _read_rows(self, columns: list[str] | None) -> pl.DataFrame:
+        try:
+            data = (self.path / ROWS).read_bytes()
+            if self.is_complete and xxhash.xxh3_128_hexdigest(data) != self.manifest["rows"]:
+                raise self._damaged(ROWS, "its checksum is not the manifest's")
+            return pl.read_parquet(io.BytesIO(data), columns=columns)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise self._damaged(ROWS, str(error).splitlines()[0]) from None
+
+    def _damaged(self, file: str, reason: str) -> VerificationError:
+        return VerificationError(
+            f"{self.path / file} is not what was written ({reason}). Delete the folder "
+            f"{self.path} and make the store again with:\n  {self.command}"
+        )
 
     def shard_path(self, shard: ShardPlan) -> Path:
         return self.path / shard.name
@@ -172,13 +207,24 @@ class Store:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        fields: dict[str, Any] = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
-        return fields
+        """What manifest.json says. Raises `VerificationError` where it is damaged."""
+        try:
+            fields: dict[str, Any] = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
+            found = (fields["format"], fields["fingerprint"], fields["n_rows"])
+            bad = [BadImage(**entry) for entry in fields["bad"]]
+            checksums = {entry["file"]: dict(entry["checksums"]) for entry in fields["shards"]}
+            rows = str(fields["rows"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._damaged(MANIFEST, f"{type(error).__name__}: {error}") from None
+        if found != (STORE_FORMAT, self.fingerprint, self.n_rows):
+            raise self._damaged(MANIFEST, f"it is of another store: {found}")
+        return {"bad": bad, "checksums": checksums, "rows": rows}
 
     @cached_property
     def bad(self) -> list[BadImage]:
         """The images that could not be decoded."""
-        return [BadImage(**fields) for fields in self.manifest["bad"]]
+        bad: list[BadImage] = self.manifest["bad"]
+        return bad
 
     @cached_property
     def valid(self) -> npt.NDArray[np.bool_]:
@@ -220,7 +266,7 @@ class Store:
         for index in np.unique(shard_of):
             places = np.flatnonzero(shard_of == index)
             shard = self.plan[index]
-            with shards.open_shard(self.shard_path(shard)) as file:
+            with self._reading(shard) as file:
                 local = wanted[places] - shard.start
                 shards.read_rows(file[representation], local, out, places)
         return shards.from_disk(out, self._storage)
@@ -231,11 +277,28 @@ class Store:
         """Go through all rows in order: (number of the first row, array (n, *shape))."""
         self.shape(representation)
         for shard in self.plan:
-            with shards.open_shard(self.shard_path(shard)) as file:
+            with self._reading(shard) as file:
                 for start in range(0, shard.n_rows, block_rows):
                     stop = min(start + block_rows, shard.n_rows)
                     data = shards.read_block(file[representation], start, stop)
                     yield shard.start + start, shards.from_disk(data, self._storage)
+
+    @contextlib.contextmanager
+    def _reading(self, shard: ShardPlan) -> Iterator[Any]:
+        """Open a shard, after making sure that it is the one the manifest means."""
+        path = self.shard_path(shard)
+        with shards.open_shard(path) as file:
+            try:
+                found = (int(file.attrs["first_row"]), int(file.attrs["n_rows"]))
+                checksums = json.loads(file.attrs["checksums"])
+            except (KeyError, ValueError, TypeError) as error:
+                raise shards.damaged(path, f"{type(error).__name__}: {error}") from None
+            if found != (shard.start, shard.n_rows):
+                expected = f"{shard.start}+{shard.n_rows}"
+                raise shards.damaged(path, f"it holds rows {found[0]}+{found[1]}, not {expected}")
+            if self.is_complete and checksums != self.manifest["checksums"].get(shard.name):
+                raise shards.damaged(path, "its checksums are not the manifest's")
+            yield file
 
     @property
     def _storage(self) -> str:
@@ -296,7 +359,8 @@ class Store:
             yield lock.is_locked
         finally:
             lock.release()
-            if self.is_complete:
+            # Not while shards are being repaired: without the locks, writers would not see another.
+            if self.is_complete and not self.missing():
                 shutil.rmtree(path.parent, ignore_errors=True)
 
     def adopt(self, donor: Store) -> int:
@@ -304,12 +368,12 @@ class Store:
         by_key: dict[str, Path] = {}
         for shard in donor.plan:
             path = donor.shard_path(shard)
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, VerificationError):
                 by_key[shards.read_info(path).key] = path
         adopted = 0
         for shard in self.missing():
             found = by_key.get(self.shard_key(shard))
-            if found is not None:
+            if found is not None and shards.is_sound(found):
                 _link_or_copy(found, self.shard_path(shard))
                 adopted += 1
         return adopted
@@ -322,11 +386,14 @@ class Store:
                 write_json(self.path / MANIFEST, self._make_manifest())
 
     def _make_manifest(self) -> dict[str, Any]:
+        if digest_rows(self.rows) != self.spec.rows["sha256"]:
+            raise self._damaged(ROWS, "the table is not the one the spec was made from")
         infos = [(shard, shards.read_info(self.shard_path(shard))) for shard in self.plan]
         return {
             "format": STORE_FORMAT,
             "fingerprint": self.fingerprint,
             "n_rows": self.n_rows,
+            "rows": xxhash.xxh3_128_hexdigest((self.path / ROWS).read_bytes()),
             "bad": [asdict(bad) for _, info in infos for bad in info.bad],
             "shards": [
                 {"file": shard.name, "rows": info.n_rows, "checksums": info.checksums}
@@ -364,10 +431,10 @@ def _read_spec(path: Path) -> dict[str, Any]:
         raise FingerprintError(
             f"{path / SPEC} is not readable JSON ({error}). Delete the store and extract again."
         ) from None
-    if fields.get("format") != STORE_FORMAT:
+    found = fields.get("format") if isinstance(fields, dict) else None
+    if found != STORE_FORMAT:
         raise FingerprintError(
-            f"{path / SPEC}: store format {fields.get('format')}, this version reads format "
-            f"{STORE_FORMAT}."
+            f"{path / SPEC}: store format {found}, this version reads format {STORE_FORMAT}."
         )
     return fields
 

@@ -12,6 +12,7 @@ from pa.data import shards
 from pa.data.shards import ShardPlan
 from pa.data.spec import digest_rows
 from pa.data.store import Store
+from pa.errors import VerificationError
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,15 @@ def verify(store: Store, *, full: bool = True) -> Iterator[Problem]:
 
     Yields nothing where all is well. A store without a manifest is checked as far as it goes.
     """
-    if digest_rows(store.rows) != store.spec.rows["sha256"]:
-        yield Problem(
-            store.path / "rows.parquet", "the table is not the one the spec was made from"
-        )
+    try:
+        if digest_rows(store.rows) != store.spec.rows["sha256"]:
+            what = "the table is not the one the spec was made from"
+            yield Problem(store.path / "rows.parquet", what)
+            return
+        recorded = _recorded_checksums(store)
+    except VerificationError as error:
+        yield Problem(store.path, str(error))
         return
-    recorded = _recorded_checksums(store)
     for shard in store.plan:
         path = store.shard_path(shard)
         if not path.exists():
@@ -47,7 +51,8 @@ def verify(store: Store, *, full: bool = True) -> Iterator[Problem]:
 def _recorded_checksums(store: Store) -> dict[str, dict[str, str]]:
     if not store.is_complete:
         return {}
-    return {entry["file"]: entry["checksums"] for entry in store.manifest["shards"]}
+    checksums: dict[str, dict[str, str]] = store.manifest["checksums"]
+    return checksums
 
 
 def _verify_shard(
@@ -75,7 +80,7 @@ def _verify_shard(
                     return
         if full:
             yield from _verify_arrays(store, shard, info)
-    except (OSError, KeyError, RuntimeError) as error:
+    except (OSError, KeyError, RuntimeError, VerificationError) as error:
         yield Problem(path, f"unreadable ({error})")
 
 

@@ -6,6 +6,7 @@ to be pickled or forked. Shapes: B regions of an image, S side of the encoder's 
 
 from __future__ import annotations
 
+import stat
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -71,11 +72,15 @@ class Loader:
         path = self.root / job.path
         try:
             with self.stages.timed("read"):
+                if not stat.S_ISREG(path.stat().st_mode):  # a pipe would never end
+                    return Loaded(job, {}, "not a regular file")
                 data = path.read_bytes()
             with self.stages.timed("decode"):
                 return Loaded(job, self._cut(data, job))
         except ImageError as error:
             return Loaded(job, {}, error.reason)
+        except MemoryError:
+            return Loaded(job, {}, "not enough memory to decode it")
         except OSError as error:
             return Loaded(job, {}, f"cannot read the file: {error.strerror or error}")
 

@@ -7,6 +7,7 @@ encoders, representations or queries are stacked.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,8 +71,12 @@ def draw(results: Sequence[SearchResult], crops: Crops | Sequence[Crops], path: 
     suffix = path.suffix.lower()[1:]
     # No date and no random ids inside: equal results give equal files.
     metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix)
-    with replacing(path) as partial, rc_context({"svg.hashsalt": "pa"}):
-        figure.savefig(partial, format=suffix, dpi=DPI, metadata=metadata)
+    # Through memory: on a full disk matplotlib's PDF writer hides the cause.
+    drawn = io.BytesIO()
+    with rc_context({"svg.hashsalt": "pa"}):
+        figure.savefig(drawn, format=suffix, dpi=DPI, metadata=metadata)
+    with replacing(path) as partial:
+        partial.write_bytes(drawn.getbuffer())
     return path
 
 

@@ -135,3 +135,8 @@ def test_decoder_warnings_are_not_errors(tmp_path: Path) -> None:
     image = Image.new("P", (8, 8), 3)
     image.info["transparency"] = bytes(range(256))
     assert im.decode(encoded(image, "PNG"), "x.png").size == (8, 8)
+
+
+def test_a_line_of_pixels_is_refused_before_it_grows() -> None:
+    with pytest.raises(ImageError, match="30000×1 pixels are too narrow"):
+        im.resize_short_side(Image.new("L", (30000, 1)), 256, "bicubic")

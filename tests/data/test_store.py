@@ -30,6 +30,7 @@ from pa.errors import (
     StorageError,
     UnknownNameError,
     UsageError,
+    VerificationError,
 )
 
 from .conftest import TOKENS, WIDTH, features_of, fill, make_rows, make_spec
@@ -375,7 +376,7 @@ def test_verify_never_reads_a_truncated_shard_as_good(make_store: MakeStore) -> 
     for part in np.random.default_rng(0).uniform(0, 1, 25):
         path.write_bytes(whole[: int(len(whole) * part)])
         assert list(verify(store)), f"{part:.3f} of the shard was taken for whole"
-        with pytest.raises((OSError, KeyError)):
+        with pytest.raises(VerificationError, match="is not a readable shard"):
             store.read("pooled")
 
 
@@ -393,7 +394,9 @@ def test_verify_finds_changed_rows(make_store: MakeStore) -> None:
     store = make_store()
     store.rows.reverse().write_parquet(store.path / "rows.parquet")
     changed = Store.open(store.path)
-    assert [p.what for p in verify(changed)] == ["the table is not the one the spec was made from"]
+    assert ["its checksum is not the manifest's" in p.what for p in verify(changed)] == [True]
+    with pytest.raises(VerificationError, match="Delete the folder"):
+        _ = changed.rows
 
 
 def test_verify_finds_infinity(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,7 +414,7 @@ def test_verify_finds_infinity(make_store: MakeStore, monkeypatch: pytest.Monkey
 def test_shard_info_of_a_foreign_file(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["a"] = [1]
-    with pytest.raises(OSError, match="attribute missing or unreadable"):
+    with pytest.raises(VerificationError, match="attribute missing or unreadable"):
         shards.read_info(tmp_path / "x.h5")
 
 
@@ -432,3 +435,117 @@ def test_an_interrupt_while_hdf5_writes_is_not_lost(
         writer.append(arrays_of(store, 10), np.ones(10, bool))
     assert len(store.missing()) == 5
     assert not list(store.path.glob("*.partial"))
+
+
+# -- damage is never read as good -------------------------------------------------------------
+
+
+def test_swapped_shards_are_not_read(make_store: MakeStore) -> None:
+    store = make_store()
+    one, two = store.shard_path(store.plan[0]), store.shard_path(store.plan[1])
+    spare = one.with_suffix(".spare")
+    one.rename(spare)
+    two.rename(one)
+    spare.rename(two)
+    with pytest.raises(VerificationError, match=r"it holds rows 10\+10, not 0\+10"):
+        store.read("pooled", [3])
+
+
+def test_a_shard_of_another_run_is_not_read(make_store: MakeStore) -> None:
+    store, other = make_store(name="a"), make_store(name="b", bad_images=(1,))
+    other.shard_path(other.plan[0]).replace(store.shard_path(store.plan[0]))
+    with pytest.raises(VerificationError, match="its checksums are not the manifest's"):
+        store.read("pooled", [3])
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b"null", b'{"format": 1}'])
+def test_a_damaged_manifest_is_an_error_with_a_way_out(
+    make_store: MakeStore, content: bytes
+) -> None:
+    store = make_store()
+    (store.path / "manifest.json").write_bytes(content)
+    for work in (lambda s: s.valid, lambda s: s.read("pooled"), lambda s: s.rows):
+        with pytest.raises(VerificationError, match=r"manifest.json is not what was written"):
+            work(Store.open(store.path, incomplete=True))
+    assert len(list(verify(Store.open(store.path, incomplete=True)))) == 1
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '{"format": 1}', '{"format": 1, "spec": 3}'])
+def test_a_damaged_spec_is_an_error(make_store: MakeStore, content: str) -> None:
+    store = make_store()
+    (store.path / "spec.json").write_text(content)
+    with pytest.raises(FingerprintError, match=r"spec\.json"):
+        Store.open(store.path)
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage"])
+def test_a_damaged_table_of_rows_is_an_error(make_store: MakeStore, damage: bytes) -> None:
+    store = make_store()
+    (store.path / "rows.parquet").write_bytes(damage)
+    with pytest.raises(VerificationError, match=r"rows\.parquet is not what was written"):
+        _ = Store.open(store.path).rows
+    (store.path / "rows.parquet").unlink()
+    with pytest.raises(VerificationError, match=r"rows\.parquet is not what was written"):
+        _ = Store.open(store.path).plan
+
+
+def test_a_damaged_shard_is_not_adopted(make_store: MakeStore) -> None:
+    some, whole = make_store(n_images=7, name="some"), make_store(name="whole", filled=False)
+    path = some.shard_path(some.plan[1])
+    with h5py.File(path) as file:
+        offset = file["pooled"].id.get_offset()
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+    assert whole.adopt(some) == 2
+
+
+def test_an_empty_shard_is_named_when_the_store_is_finished(make_store: MakeStore) -> None:
+    store = make_store()
+    (store.path / "manifest.json").unlink()
+    store.shard_path(store.plan[1]).write_bytes(b"")
+    with pytest.raises(VerificationError, match=r"shard-00001.h5 is not a readable shard"):
+        store.finish()
+
+
+REPAIR = """
+import sys
+from pa.data.store import Store
+from tests.data.conftest import fill
+store = Store.open(sys.argv[1], incomplete=True)
+while store.missing():
+    for shard in store.missing():
+        with store.claim(shard) as writer:
+            if writer is not None:
+                import numpy as np
+                from tests.data.conftest import features_of
+                shapes = store.spec.representations
+                numbers = np.arange(shard.start, shard.stop)
+                arrays = {n: features_of(numbers, tuple(s)) for n, s in shapes.items()}
+                writer.append(arrays, np.ones(shard.n_rows, bool))
+store.finish()
+"""
+
+
+def test_several_processes_repair_a_complete_store(make_store: MakeStore) -> None:
+    store = make_store(n_images=60, shard_rows=10)
+    for shard in store.plan[:25]:
+        store.shard_path(shard).unlink()
+    repository = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", REPAIR, str(store.path)]
+    workers = [subprocess.Popen(command, cwd=repository) for _ in range(3)]
+    assert [worker.wait(timeout=100) for worker in workers] == [0, 0, 0]
+    assert not list(verify(store))
+    assert sorted(p.suffix for p in store.path.iterdir() if p.suffix != ".h5") == [
+        ".json",
+        ".json",
+        ".parquet",
+    ]
+
+
+def test_the_first_of_two_creators_wins(make_store: MakeStore, tmp_path: Path) -> None:
+    rows = make_rows(4, 5)
+    spec = make_spec(rows)
+    path = tmp_path / "s"
+    first = Store.create(path, spec, rows, {"root": "/a"}, 12)
+    assert Store.create(path, spec, rows, {"root": "/b"}, 5).shard_rows == first.shard_rows == 12

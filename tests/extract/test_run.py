@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -259,3 +260,16 @@ def test_shards_stay_under_256_megabytes(
     precision = {"compute": "fp32", "storage": storage}
     spec = Spec("d", "s", {}, {}, {}, precision, representations, {})
     assert choose_shard_rows(spec) == rows
+
+
+def test_pipes_and_lines_are_bad_images(image_tree: Tree, tmp_path: Path) -> None:
+    root = image_tree(1, 2)
+    os.mkfifo(root / "class0" / "pipe.png")
+    Image.new("L", (30000, 1)).save(root / "class0" / "wide.png")
+    (root / "class0" / "loop.png").symlink_to("loop.png")
+    result = extract([MeanColour()], photos(root), VIEWS["image"], tmp_path / "f", SMALL)
+    reasons = {bad.path.rsplit("/")[-1]: bad.reason for bad in result.bad}
+    assert reasons["pipe.png"] == "not a regular file"
+    assert "too narrow" in reasons["wide.png"]
+    assert reasons["loop.png"].startswith("cannot read the file")
+    assert result.reports[0].store.n_rows == 5

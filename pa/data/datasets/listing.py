@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def list_images(root: Path, below: str = "") -> pl.DataFrame:
     """
     found = list(_walk(root / below, f"{below}/" if below else ""))
     for path, _ in found:
-        if not path.isprintable() or _has_surrogates(path):
+        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path):
             raise UsageError(
                 f"the file name {path!r} under {root} holds control characters or is not UTF-8. "
                 f"Rename it: row tables and reports cannot name it."
@@ -61,10 +62,17 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
             elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
                 yield f"{prefix}{entry.name}", _size(entry)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle
+        return False
 
 
 def _size(entry: os.DirEntry[str]) -> int:
@@ -72,7 +80,3 @@ def _size(entry: os.DirEntry[str]) -> int:
         return entry.stat().st_size
     except OSError:  # a dangling link: listed, and reported as unreadable by the extraction
         return -1
-
-
-def _has_surrogates(text: str) -> bool:
-    return any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -22,7 +22,7 @@ from pa.errors import CheckpointError, MissingError
 ZIP_MAGIC = b"PK\x03\x04"  # torch.save since 1.6
 PICKLE_MAGIC = b"\x80"  # torch.save before 1.6
 # How torch's restricted unpickler says that a class is not allowed; other words mean damage.
-REFUSALS = ("Unsupported global", "Unsupported class", "Can only build", "not an allowed")
+REFUSALS = ("unsupported global", "unsupported class", "can only build", "not an allowed")
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _read_pickle(path: Path, mmap: bool) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
-        if not any(words in str(error) for words in REFUSALS):
+        if not any(words in str(error).lower() for words in REFUSALS):
             raise _damaged(path, error) from None
         raise CheckpointError(
             f"{path} holds Python objects besides tensors, and reading them could run code: "
@@ -135,6 +135,9 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 
 def _first_line(error: Exception) -> str:
     """The sentence that names the culprit; torch wraps it in advice and terminal colours."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    named = [line for line in lines if line.startswith(("WeightsUnpickler error", "Unsupported"))]
+    stripped = (line.strip() for line in str(error).splitlines())
+    # Torch's advice to load without the guard is never passed on.
+    lines = [line for line in stripped if line and "weights_only" not in line]
+    marks = ("weightsunpickler error", "unsupported", "trying to load unsupported")
+    named = [line for line in lines if line.lower().startswith(marks)]
     return (named or lines or ["no message"])[0][:240]
