@@ -155,6 +155,10 @@ def fill(module: nn.Module, target: str, found: Sorted, into: Comparison) -> Non
         elif tensor.shape != wanted[key].shape:
             shapes = f"expected {tuple(wanted[key].shape)}, found {tuple(tensor.shape)}"
             into.wrong_shape.append(f"{name}: {shapes}")
+        elif tensor.is_floating_point() != wanted[key].is_floating_point():
+            # Copying would cut weights down to whole numbers, or complex ones to their real part.
+            types = f"expected {wanted[key].dtype}, found {tensor.dtype}"
+            into.wrong_shape.append(f"{name}: {types}")
         else:
             into.matched.append(name)
             if name != key:
