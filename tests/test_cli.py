@@ -298,6 +298,7 @@ def test_config_show(pa: Run, workspace: Path, monkeypatch: pytest.MonkeyPatch) 
         ),
         (("extract", "--dtype", "fp8"), 2, "'fp8' is not one of"),
         (("extract", "--device", "cuda"), 2, "sees no CUDA device here"),
+        (("extract", "--device", "meta"), 2, "unknown device 'meta'"),
         (("search", "--query-id", "1"), 3, "pa extract --encoder timm/test_vit"),
         (("search",), 2, "what is the query? Give --query-id N, or --image FILE"),
         (("search", "--image", "a.png", "--box", "1,2,3"), 2, "four numbers x0,y0,x1,y1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ def device(name: str) -> str:
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if re.fullmatch(r"cpu|cuda(:\d+)?|mps", name) is None:
+        raise UsageError(f"unknown device {name!r}. Known: auto, cpu, cuda, cuda:0 …, mps.")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"device {name}: torch {torch.__version__} sees no CUDA device here.")
     return name
