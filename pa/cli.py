@@ -17,6 +17,8 @@ import click
 from pa import __version__, console, describe
 from pa.cli_datasets import datasets
 from pa.cli_encoders import encoders
+from pa.cli_index import index
+from pa.cli_probe import probe
 from pa.errors import EXIT_INTERRUPTED, EXIT_PARTLY_DONE, PaError
 from pa.options import (
     DTYPES,
@@ -90,6 +92,8 @@ def cli(context: click.Context, workspace: Path | None) -> None:
 
 cli.add_command(encoders)
 cli.add_command(datasets)
+cli.add_command(index)
+cli.add_command(probe)
 
 
 # -- extract ----------------------------------------------------------------------------------
@@ -152,7 +156,7 @@ def extract(config: Any, as_json: bool, **given: Any) -> None:
         sys.exit(EXIT_PARTLY_DONE)
 
 
-# -- search and index -------------------------------------------------------------------------
+# -- search -----------------------------------------------------------------------------------
 
 
 @cli.command()
@@ -203,106 +207,6 @@ def search(
     console.out("\n\n".join(describe.search(result) for _, result in answers))
     if figure is not None:
         console.out(f"\nfigure: {figure}")
-
-
-@cli.group()
-def index() -> None:
-    """Build and inspect the vector indexes of stores."""
-
-
-@index.command("build")
-@click.option("--encoder", help="Encoder of the store.")
-@click.option("--representation", help="cls, pooled, projected; default pooled.")
-@choosing_store
-@click.option("--index", "factory", help="FAISS factory string; default SQfp16, exact.")
-@with_json
-@with_config
-def index_build(config: Any, as_json: bool, **given: Any) -> None:
-    """Build the index of a store, replacing the one that is there.
-
-    \b
-    pa index build
-    pa index build --representation cls --index IVF256,Flat@nprobe=16
-    """
-    from pa.commands.index import IndexRequest, build_index
-
-    info = build_index(config, IndexRequest(**given), console.progress())
-    if as_json:
-        emit(info)
-    else:
-        console.out(describe.index(info))
-
-
-@index.command("info")
-@with_json
-@with_config
-def index_info(config: Any, as_json: bool) -> None:
-    """List the indexes of the workspace and what each was built from."""
-    from pa.commands.index import list_indexes
-
-    found = list_indexes(config)
-    if as_json:
-        emit({"indexes": found})
-    else:
-        console.out("\n\n".join(map(describe.index, found)) or "no index yet.")
-
-
-# -- probe ------------------------------------------------------------------------------------
-
-
-@cli.group()
-def probe() -> None:
-    """Train light classifiers on stored features."""
-
-
-@probe.command("linear")
-@click.option("--encoder", help="Encoder of the stores.")
-@choosing_store
-@click.option("--train-split", help="Split to train on …")
-@click.option("--test-split", help="… and split to score.")
-@click.option("--train-where", help="Rows to train on, as SQL over the rows: 'x1 <= 112' …")
-@click.option("--test-where", help="… and rows to score: 'x0 >= 112'.")
-@click.option("--where", help="Rows to use at all, as SQL over the rows.")
-@click.option("--target", help="Column of the rows to predict; default label.")
-@click.option("--representation", help="cls, pooled, projected; default cls where there is one.")
-@click.option(
-    "--test-fraction",
-    type=float,
-    default=0.2,
-    show_default=True,
-    help="Share of each class's images held out, where nothing else divides the rows.",
-)
-@click.option("--protocol", default="paper", show_default=True, help="Named recipe.")
-@click.option("--lr", type=float, help="Learning rate; the paper's is 0.4.")
-@click.option("--epochs", type=int, help="Epochs; the paper's are 90.")
-@click.option("--batch", type=int, help="Batch size; the paper's is 1024.")
-@click.option("--weight-decay", type=float, help="Weight decay; the paper's is 0.")
-@click.option("--momentum", type=float, help="Momentum; the paper's is 0.9.")
-@click.option("--seed", type=int, help="Seed of first weights, order and held-out images.")
-@click.option("--device", help="auto, cpu, cuda …")
-@with_json
-@with_config
-def probe_linear(config: Any, as_json: bool, **given: Any) -> None:
-    """Train a linear classifier on stored features and score it.
-
-    Train and test are two splits, two conditions on the rows of one store, or (by default) images
-    held out from one store. The defaults are the paper's recipe.
-
-    \b
-    pa probe linear
-    pa probe linear --train-split train --test-split val --representation pooled
-    pa probe linear --train-where "x1 <= 112" --test-where "x0 >= 112"
-    """
-    from pa.commands.probe import ProbeRequest
-    from pa.commands.probe import probe_linear as work
-
-    recipe = ("lr", "epochs", "batch", "weight_decay", "momentum", "seed")
-    changes = tuple((name, value) for name in recipe if (value := given.pop(name)) is not None)
-    result = work(config, ProbeRequest(changes=changes, **given), console.progress())
-    if as_json:
-        emit({**result.result.to_json(), "file": str(result.result_path)})
-    else:
-        console.out(describe.probe(result))
 
 
 # -- what there is ----------------------------------------------------------------------------

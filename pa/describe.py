@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pa.console import duration, size, table
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pa.extract.precision import Agreement
     from pa.extract.run import RunResult
     from pa.index.search import SearchResult
-    from pa.probe.linear import LinearResult
 
 BAD_SHOWN = 10
 KEYS_SHOWN = 20
@@ -79,47 +78,6 @@ def search(result: SearchResult) -> str:
 
 def _box(box: Sequence[float] | None) -> str:
     return ",".join(f"{value:g}" for value in box) if box else ""
-
-
-def index(info: Mapping[str, Any]) -> str:
-    """What an index was built from, and how good it is."""
-    recall = info["recall_at_24"]
-    quality = (
-        recall
-        if isinstance(recall, str)
-        else f"recall@{recall['k']} {recall['value']:.3f} on {recall['queries']} queries"
-    )
-    n_bytes = sum(file["bytes"] for file in info["files"].values())
-    left_out = info["n_bad"] + info["n_zero"]
-    return (
-        f"{info['store']} · {info['representation']} · {info['factory']} ({quality})\n"
-        f"  {info['n']} vectors of width {info['dimension']}, {size(n_bytes)}"
-        + (f"; {left_out} rows left out (bad images or zero vectors)" if left_out else "")
-        + f"; {info['path']}"
-    )
-
-
-def probe(result: LinearResult) -> str:
-    """The score of a probe with what is needed to judge it."""
-    record = result.result
-    train, test = record.stores["train"], record.stores["test"]
-    counts = record.counts
-    changed = record.protocol["changed"]
-    recipe = record.protocol["protocol"] + (
-        " changed: " + ", ".join(f"{k}={v}" for k, v in changed.items()) if changed else ""
-    )
-    lines = [
-        f"linear probe · {record.representation} · {train['title']}",
-        f"  rows: {result.split.rule}; train {counts['train_rows']} rows of "
-        f"{counts['train_images']} images, test {counts['test_rows']} of {counts['test_images']}, "
-        f"{len(result.split.classes)} classes",
-        f"  accuracy {result.score}",
-        f"  train accuracy {100 * result.run.train_accuracy:.2f} %; last epoch; protocol {recipe}",
-        f"  {result.result_path}",
-    ]
-    if test["title"] != train["title"]:
-        lines.insert(1, f"  test: {test['title']}")
-    return "\n".join(lines)
 
 
 def encoders(found: Sequence[Listed]) -> str:

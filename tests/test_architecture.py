@@ -21,9 +21,18 @@ LAYERS = [
     {"evaluate"},
     {"extract", "index", "probe"},
     {"config", "console"},
-    {"commands", "describe", "describe_datasets", "describe_masks", "demo"},
+    {
+        "commands",
+        "describe",
+        "describe_datasets",
+        "describe_evaluate",
+        "describe_index",
+        "describe_masks",
+        "describe_probe",
+        "demo",
+    },
     {"options"},
-    {"cli_datasets", "cli_encoders"},
+    {"cli_datasets", "cli_encoders", "cli_evaluate", "cli_index", "cli_probe"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -31,13 +40,21 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 SIBLINGS = {"extract", "index", "probe"}
 
 OWNERS = {
-    "click": {"cli", "cli_datasets", "cli_encoders", "options"},
+    "click": {
+        "cli",
+        "cli_datasets",
+        "cli_encoders",
+        "cli_evaluate",
+        "cli_index",
+        "cli_probe",
+        "options",
+    },
     "h5py": {"data.shards"},
     "faiss": {"index"},
     "timm": {"extract", "demo"},
     "torchvision": {"extract"},
-    "torch": {"extract", "probe", "commands.choose", "demo"},
-    "matplotlib": {"index"},
+    "torch": {"evaluate", "extract", "probe", "commands.choose", "demo"},
+    "matplotlib": {"evaluate", "index", "probe"},
     "pydantic": {"config"},
     "rich": {"console"},
 }

@@ -23,7 +23,12 @@ def store_query(config: Config, **given: str | None) -> StoreQuery:
         return StoreQuery(**given)
     defaults = {name: getattr(config.settings, name) for name in ("dataset", "split", "view")}
     chosen = {name: given.get(name) or default for name, default in defaults.items()}
-    return StoreQuery(**chosen, encoder=given.get("encoder") or config.settings.encoder)
+    entry = config.settings.datasets.get(chosen["dataset"] or "")
+    return StoreQuery(
+        **chosen,
+        protocol=given.get("protocol") or (entry.protocol if entry else None),
+        encoder=given.get("encoder") or config.settings.encoder,
+    )
 
 
 def device(name: str) -> str:

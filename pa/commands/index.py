@@ -43,6 +43,7 @@ class IndexRequest:
     dataset: str | None = None
     split: str | None = None
     view: str | None = None
+    protocol: str | None = None
     store: str | None = None
     factory: str | None = None
 
@@ -57,6 +58,7 @@ def build_index(config: Config, request: IndexRequest, progress: Progress) -> di
         dataset=request.dataset,
         split=request.split,
         view=request.view,
+        protocol=request.protocol,
         encoder=request.encoder,
         fingerprint=request.store,
     )

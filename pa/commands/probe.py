@@ -33,7 +33,7 @@ class ProbeRequest:
     target: str | None = None
     representation: str | None = None
     test_fraction: float = 0.2
-    protocol: str = "paper"
+    protocol: str | None = None
     changes: tuple[tuple[str, Any], ...] = ()
     device: str | None = None
 
@@ -54,7 +54,7 @@ def probe_linear(config: Config, request: ProbeRequest, progress: Progress) -> L
         )
     train = _probe_store(config, request, request.train_split or request.split)
     test = _probe_store(config, request, request.test_split) if request.test_split else None
-    recipe = replace(LINEAR_PROTOCOLS[request.protocol], **dict(request.changes))
+    recipe = replace(LINEAR_PROTOCOLS[request.protocol or "paper"], **dict(request.changes))
     options = SplitOptions(
         target=request.target or config.settings.probe.target or "label",
         where=request.where,
@@ -89,6 +89,7 @@ def _probe_store(config: Config, request: ProbeRequest, split: str | None) -> St
         dataset=request.dataset,
         split=split,
         view=request.view,
+        protocol=request.protocol,
         encoder=request.encoder,
         fingerprint=request.store,
     )

@@ -36,6 +36,7 @@ class SearchRequest:
     dataset: str | None = None
     split: str | None = None
     view: str | None = None
+    protocol: str | None = None
     store: str | None = None
     include_self: bool = False
     exclude_same_image: bool = False
@@ -85,6 +86,7 @@ def _stores_to_search(config: Config, request: SearchRequest) -> list[Store]:
                 dataset=request.dataset,
                 split=request.split,
                 view=request.view,
+                protocol=request.protocol,
                 encoder=encoder,
                 fingerprint=request.store,
             ),

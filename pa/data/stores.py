@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pa.data.parts import PartsView, protocol_of
+from pa.data.regions import view_from_json
 from pa.data.store import SPEC, Store
 from pa.errors import AmbiguousError, MissingError
 
@@ -17,6 +19,7 @@ class StoreQuery:
     dataset: str | None = None
     split: str | None = None
     view: str | None = None
+    protocol: str | None = None
     encoder: str | None = None
     fingerprint: str | None = None
 
@@ -25,9 +28,15 @@ class StoreQuery:
             self.dataset in (None, store.spec.dataset)
             and self.split in (None, store.spec.split)
             and self.view in (None, store.view)
+            and self._of_protocol(store)
             and self.encoder in (None, store.encoder)
             and store.fingerprint.startswith(self.fingerprint or "")
         )
+
+    def _of_protocol(self, store: Store) -> bool:
+        """A view without protocols is not told apart by one."""
+        found = protocol(store)
+        return None in (self.protocol, found) or self.protocol == found
 
     def __str__(self) -> str:
         return " ".join(f"--{name} {value}" for name, value in self._given().items())
@@ -37,6 +46,12 @@ class StoreQuery:
         if "fingerprint" in given:
             given["store"] = given.pop("fingerprint")
         return given
+
+
+def protocol(store: Store) -> str | None:
+    """The protocol by which a store's parts were cut, or the nearest one; None for other views."""
+    view = view_from_json(store.spec.view)
+    return protocol_of(view)[0] if isinstance(view, PartsView) else None
 
 
 def slot(features: Path, dataset: str, split: str, view: str, encoder: str) -> Path:
@@ -93,16 +108,17 @@ def _told_apart(store: Store, others: list[Store]) -> str:
 
 
 def _flags(store: Store) -> str:
-    spec = store.spec
+    spec, rules = store.spec, protocol(store)
     return (
         f"--dataset {spec.dataset} --split {spec.split} --view {store.view} "
-        f"--encoder {store.encoder} --store {spec.short[:8]}"
+        + (f"--protocol {rules} " if rules else "")
+        + f"--encoder {store.encoder} --store {spec.short[:8]}"
     )
 
 
 def _nothing_fits(features: Path, query: StoreQuery) -> str:
     command = f"pa extract --encoder {query.encoder or 'NAME'}"
-    for name in ("dataset", "split", "view"):
+    for name in ("dataset", "split", "view", "protocol"):
         if (value := getattr(query, name)) is not None:
             command += f" --{name} {value}"
     wanted = f" for {query}" if str(query) else ""
