@@ -1,0 +1,30 @@
+"""Unit vectors, for everything that works with cosines.
+
+Shapes: n vectors, D width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_BLOCK_ROWS = 8192
+
+
+def unit_vectors(vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Scale each finite row of (n, D) to length one, float32. A zero vector stays zero.
+
+    Beside the result, memory holds one block of rows.
+    """
+    out = np.empty(vectors.shape, dtype=np.float32)
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        block = out[start : start + _BLOCK_ROWS]
+        block[...] = vectors[start : start + _BLOCK_ROWS]
+        # By the largest entry first: the square of a float32 may overflow, or vanish.
+        largest = np.abs(block).max(axis=1, initial=0.0, keepdims=True)
+        block /= np.where(largest > 0, largest, np.float32(1))
+        length = np.sqrt(np.einsum("nd,nd->n", block, block))[:, None]
+        block /= np.where(length > 0, length, np.float32(1))
+    return out

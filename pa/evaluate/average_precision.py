@@ -1,0 +1,123 @@
+"""Average precision from one integer sort.
+
+AP = (1/P) · Σ over the P relevant items of (relevant items scored at least as high) / (items scored
+at least as high): scikit-learn's `average_precision_score`, where equal scores share a threshold.
+
+A float32 below 2 in magnitude has 30 bits besides its sign, so its place in the order of all such
+numbers, with the relevance in the lowest bit, fits into one int32: nothing is rounded. Sorting
+these keys by descending score gives the rank of every relevant item at once, with no permutation
+to carry along; among equal scores the relevant items come last, where the rank of the last one is
+the one that all of them share.
+
+Shapes: Q queries, N items, P relevant items, n rows of a block.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pa.errors import UsageError
+
+Keys = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float64]
+
+# An even key behind all others: an item that is no candidate at all.
+LAST = np.int32(2**31 - 2)
+KEY_LIMIT = 2.0
+
+_BLOCK_ENTRIES = 1 << 18  # 1 MB of keys: stays in a core's cache
+
+
+def average_precision(scores: npt.NDArray[Any], relevant: npt.NDArray[Any]) -> Floats:
+    """Average precision of each query.
+
+    `scores` (Q, N), any real dtype; `relevant` (Q, N), bool. Returns (Q,) float64, NaN for queries
+    without a relevant item. Equals `sklearn.metrics.average_precision_score` row by row. float32
+    scores below 2 in magnitude (cosines) take the fast way; all others are ordered by argsort.
+    Raises `UsageError` for unequal shapes and for scores that are NaN.
+    """
+    scores, relevant = np.asarray(scores), np.asarray(relevant)
+    if scores.ndim != 2 or scores.shape != relevant.shape:
+        raise UsageError(
+            f"scores and relevance must both be (queries, items), not {scores.shape} and "
+            f"{relevant.shape}."
+        )
+    relevant = relevant.astype(np.bool_, copy=False)
+    out = np.full(len(scores), np.nan)
+    if scores.size == 0:
+        return out
+    if np.isnan(scores).any():
+        row, column = np.argwhere(np.isnan(scores))[0]
+        raise UsageError(f"the score of query {row} and item {column} is not a number.")
+    if scores.dtype == np.float16:
+        scores = scores.astype(np.float32)
+    fast = scores.dtype == np.float32 and float(np.abs(scores).max()) < KEY_LIMIT
+    step = max(1, _BLOCK_ENTRIES // scores.shape[1])
+    for start in range(0, len(scores), step):
+        block, marks = scores[start : start + step], relevant[start : start + step]
+        if fast:
+            out[start : start + step] = _by_keys(block, marks)
+        else:
+            out[start : start + step] = [
+                _by_argsort(*row) for row in zip(block, marks, strict=True)
+            ]
+    return out
+
+
+def keys_in_place(negated: npt.NDArray[np.float32]) -> Keys:
+    """Turn scores with their sign changed, |x| < 2, into even keys, in the same memory.
+
+    The keys ascend as the scores descend; 0.0 and -0.0 have the same key.
+    """
+    keys = negated.view(np.int32)
+    sign = keys >> 31  # 0, or -1 = all bits set
+    keys <<= 1  # twice the magnitude: the sign's bit falls off
+    keys ^= sign
+    keys -= sign
+    return keys
+
+
+def ap_of_keys(keys: Keys) -> Floats:
+    """Average precision (n,) of contiguous keys (n, N), which are sorted in place.
+
+    A relevant item's key is odd. Every row has the same number of them, at least one.
+    """
+    keys.sort(axis=1)
+    n, width = keys.shape
+    odd = (keys.view(np.uint8).reshape(n, width, 4)[:, :, 0] & 1).view(np.bool_)
+    found = np.flatnonzero(odd).reshape(n, -1)  # (n, P)
+    at = keys.reshape(-1)[found]
+    tied = (at[:, 1:] == at[:, :-1]).any(axis=1)
+    found -= np.arange(-1, n * width - 1, width)[:, None]  # now ranks, from 1
+    precision = np.arange(1, found.shape[1] + 1) / found
+    for row in np.flatnonzero(tied):
+        last = np.searchsorted(at[row], at[row], side="right") - 1
+        precision[row] = precision[row, last]
+    means: Floats = precision.mean(axis=1)
+    return means
+
+
+def _by_keys(scores: npt.NDArray[np.float32], relevant: npt.NDArray[np.bool_]) -> Floats:
+    keys = keys_in_place(-scores)
+    keys += relevant
+    counts = relevant.sum(axis=1)
+    out = np.full(len(scores), np.nan)
+    for count in np.unique(counts[counts > 0]):
+        rows = counts == count
+        out[rows] = ap_of_keys(np.ascontiguousarray(keys[rows]))
+    return out
+
+
+def _by_argsort(scores: npt.NDArray[Any], relevant: npt.NDArray[np.bool_]) -> float:
+    """One row, whatever its numbers."""
+    if not relevant.any():
+        return float("nan")
+    order = np.argsort(scores, kind="stable")[::-1]
+    ordered, marks = scores[order], relevant[order]
+    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))  # of equal scores
+    hits = np.cumsum(marks)[ends]
+    gained = np.diff(hits, prepend=0)
+    return float((gained * hits / (ends + 1)).sum() / hits[-1])

@@ -1,0 +1,84 @@
+"""Average precision of all pairs on a torch device: the same keys, sorted there.
+
+Shapes: N vectors, B queries of a block, P relevant items.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pa.evaluate.average_precision import LAST
+from pa.evaluate.cosines import Gallery, Ints
+from pa.progress import Progress
+
+# Cosines held at once, in bytes; the sort and its bookkeeping hold about eight times as much.
+BLOCK_BYTES = 256 << 20
+
+
+def all_pairs(
+    gallery: Gallery, bounds: Ints, include_self: bool, device: str, progress: Progress
+) -> npt.NDArray[np.float64]:
+    """AP (N,) of vectors that are sorted by class: class c has the rows bounds[c] to bounds[c+1].
+
+    Cosines in float32 with TF32 off, AP in float64. NaN for queries without a relevant item.
+    """
+    with exact_products():
+        units = torch.from_numpy(gallery.units).to(device)
+        copies, originals = (
+            torch.from_numpy(rows).to(device) for rows in (gallery.copies, gallery.originals)
+        )
+        n = len(units)
+        out = torch.full((n,), torch.nan, dtype=torch.float64, device=device)
+        step = max(1, BLOCK_BYTES // (4 * n))
+        for low, high in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+            alone = high - low == 1 and not include_self
+            for start in range(low, high, step):
+                stop = min(start + step, high)
+                if not alone:
+                    negated = -units[start:stop] @ units.T
+                    negated[:, copies] = negated[:, originals]
+                    keys = _keys(negated)
+                    keys[:, low:high] += 1
+                    if not include_self:
+                        queries = torch.arange(start, stop, device=device)
+                        keys[queries - start, queries] = int(LAST)
+                    out[start:stop] = _ap_of_keys(keys)
+                progress.advance(stop - start)
+        values: npt.NDArray[np.float64] = out.cpu().numpy()
+        return values
+
+
+@contextlib.contextmanager
+def exact_products() -> Iterator[None]:
+    """float32 matrix products without TF32, whatever the program has set."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def _keys(negated: Tensor) -> Tensor:
+    """As `pa.evaluate.average_precision.keys_in_place`."""
+    keys = negated.view(torch.int32)
+    sign = keys >> 31
+    keys <<= 1
+    keys ^= sign
+    keys -= sign
+    return keys
+
+
+def _ap_of_keys(keys: Tensor) -> Tensor:
+    """As `pa.evaluate.average_precision.ap_of_keys`: (B, N) → (B,) float64."""
+    keys = keys.sort(dim=1).values
+    rank = (keys & 1).nonzero()[:, 1].view(len(keys), -1)  # (B, P), from 0
+    at = keys.gather(1, rank)
+    last = torch.searchsorted(at, at, right=True) - 1  # of equal scores
+    return ((last + 1).double() / (rank.gather(1, last) + 1)).mean(1)

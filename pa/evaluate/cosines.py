@@ -1,0 +1,98 @@
+"""All cosines of a set of vectors, a block of queries at a time.
+
+Shapes: N vectors, D width, B queries of a block.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from pa.data.vectors import unit_vectors
+from pa.errors import UsageError
+
+Ints = npt.NDArray[np.int64]
+
+# Cosines held at once, in bytes. What else is held grows with N: the unit vectors, 4·N·D bytes.
+BLOCK_BYTES = 64 << 20
+ROWS_NAMED = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Unit vectors (N, D), float32. `copies` are rows equal to an earlier row, `originals` these."""
+
+    units: npt.NDArray[np.float32]
+    copies: Ints
+    originals: Ints
+
+    @classmethod
+    def of(cls, features: npt.NDArray[Any], names: Ints | None = None) -> Gallery:
+        """Scale features (N, D) to unit length.
+
+        Raises `UsageError` where they are not (N, D), hold NaN or infinity, or a zero vector,
+        which has no cosine; the error names the rows, by `names` (N,) if given.
+        """
+        if features.ndim != 2 or 0 in features.shape:
+            raise UsageError(f"features must be (rows, width), not {features.shape}.")
+        names = np.arange(len(features)) if names is None else names
+        _refuse(~np.isfinite(features).all(axis=1), "NaN or infinity", names)
+        units = unit_vectors(features)
+        _refuse(~units.any(axis=1), "only zeros, which have no cosine,", names)
+        units += np.float32(0)  # -0.0 becomes 0.0: equal vectors have equal bytes
+        return cls(units, *_copies(units))
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def blocks(self, *, sign: int = 1) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """Cosines of consecutive queries to all vectors: (first query, (B, N) float32).
+
+        float32 throughout; they may pass 1 by rounding. Equal vectors have equal cosines, which a
+        matrix product alone does not promise. With `sign` -1 they are negated. The array is used
+        again for the next block.
+        """
+        n = len(self)
+        step = min(n, max(1, BLOCK_BYTES // (4 * n)))
+        buffer = np.empty((step, n), dtype=np.float32)
+        for start in range(0, n, step):
+            queries = self.units[start : start + step]
+            block = buffer[: len(queries)]
+            np.matmul(queries if sign > 0 else -queries, self.units.T, out=block)
+            if len(self.copies):
+                block[:, self.copies] = block[:, self.originals]
+            yield start, block
+
+
+def threads() -> int:
+    """How many threads to sort with: OMP_NUM_THREADS, or the cores this process may use."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return int(wanted) if wanted.isdigit() and int(wanted) else len(os.sched_getaffinity(0))
+
+
+def _refuse(wrong: npt.NDArray[np.bool_], what: str, names: Ints) -> None:
+    rows = np.flatnonzero(wrong)
+    if len(rows):
+        shown = ", ".join(str(name) for name in names[rows[:ROWS_NAMED]])
+        more = ", …" if len(rows) > ROWS_NAMED else ""
+        raise UsageError(
+            f"{len(rows)} of {len(names)} vectors hold {what} in row {shown}{more}. "
+            f"`pa verify` checks a store; features that overflow fp16 need --storage fp32."
+        )
+
+
+def _copies(units: npt.NDArray[np.float32]) -> tuple[Ints, Ints]:
+    first: dict[bytes, int] = {}
+    pairs = [
+        (row, original)
+        for row, vector in enumerate(units)
+        if (original := first.setdefault(xxhash.xxh3_128_digest(vector.data), row)) != row
+    ]
+    table = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return table[:, 0], table[:, 1]

@@ -1,0 +1,127 @@
+"""Part retrieval: every vector a query, all others the gallery, exact average precision.
+
+Paper, section 4.2 and appendix A.4; released code, `pr_patch_retrieval.py`.
+
+Shapes: N vectors, D width, C classes, n queries of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pa.errors import UsageError
+from pa.evaluate.average_precision import LAST, ap_of_keys, average_precision, keys_in_place
+from pa.evaluate.cosines import Gallery, Ints, threads
+from pa.progress import Progress, Silent
+
+__all__ = ["AllPairs", "average_precision", "evaluate_all_pairs"]
+
+Floats = npt.NDArray[np.float64]
+
+_TASK_ENTRIES = 1 << 18  # keys of one sorting task: 1 MB
+
+
+@dataclass(frozen=True, eq=False)
+class AllPairs:
+    """What each of N queries scored.
+
+    `ap` (N,) float64, NaN without a relevant item; `relevant` (N,) int64, the items that share
+    the query's label; `candidates`, how many items each query ranks.
+    """
+
+    ap: Floats
+    relevant: Ints
+    candidates: int
+
+    @property
+    def chance(self) -> Floats:
+        """(N,) share of relevant items: the precision of a ranking that looks at no feature."""
+        return self.relevant / self.candidates
+
+
+def evaluate_all_pairs(
+    features: npt.NDArray[Any],
+    labels: npt.NDArray[Any],
+    *,
+    include_self: bool = False,
+    device: str = "cpu",
+    rows: Ints | None = None,
+    progress: Progress | None = None,
+) -> AllPairs:
+    """Average precision of every vector as a query against all others, by cosine.
+
+    `features` (N, D), any float dtype; `labels` (N,), of any kind that can be compared. A query
+    is not among its own candidates unless `include_self`. Cosines are computed in float32 (TF32
+    off), and the sort is exact (see `pa.evaluate.average_precision`). Memory: 4·N·D bytes for unit
+    vectors and a constant 64 MB for a block of cosines, with small working copies of it. `rows`
+    (N,) are the names of the vectors in messages.
+
+    Raises `UsageError` for features and labels of different length, labels that are all equal,
+    and vectors that have no cosine.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or len(labels) != len(features):
+        raise UsageError(
+            f"features and labels must be equally long, not {features.shape} and {labels.shape}."
+        )
+    names, classes = np.unique(labels, return_inverse=True)
+    if len(names) < 2:
+        raise UsageError(
+            f"all {len(labels)} vectors have the same label"
+            + (f", {str(names[0])!r}" if len(names) else "")
+            + ": whatever is retrieved is right. Retrieval needs two classes or more."
+        )
+    # Sorted by class: the relevant items of a query are then a range of columns.
+    order = np.argsort(classes, kind="stable")
+    gallery = Gallery.of(features[order], rows if rows is None else rows[order])
+    bounds = np.searchsorted(classes[order], np.arange(len(names) + 1))
+    progress = progress or Silent()
+    progress.start("average precision", len(gallery), "queries")
+    try:
+        if device == "cpu":
+            ordered = _on_cpu(gallery, bounds, include_self, progress)
+        else:
+            from pa.evaluate.average_precision_torch import all_pairs
+
+            ordered = all_pairs(gallery, bounds, include_self, device, progress)
+    finally:
+        progress.stop()
+    ap = np.empty(len(ordered))
+    ap[order] = ordered
+    others = 0 if include_self else 1
+    return AllPairs(ap, np.diff(bounds)[classes] - others, len(gallery) - others)
+
+
+def _on_cpu(gallery: Gallery, bounds: Ints, include_self: bool, progress: Progress) -> Floats:
+    """The product uses all cores; then every core sorts its share of the rows."""
+    out = np.full(len(gallery), np.nan)
+    step = max(1, _TASK_ENTRIES // len(gallery))
+    with ThreadPoolExecutor(threads()) as pool:
+        for first, block in gallery.blocks(sign=-1):
+
+            def score(task: tuple[int, int, int]) -> None:
+                start, stop, label = task
+                low, high = bounds[label], bounds[label + 1]
+                if high - low > (0 if include_self else 1):
+                    keys = keys_in_place(block[start - first : stop - first])  # noqa: B023
+                    keys[:, low:high] += 1
+                    if not include_self:
+                        keys[np.arange(stop - start), np.arange(start, stop)] = LAST
+                    out[start:stop] = ap_of_keys(keys)
+
+            list(pool.map(score, _tasks(first, first + len(block), bounds, step)))
+            progress.advance(len(block))
+    return out
+
+
+def _tasks(start: int, stop: int, bounds: Ints, step: int) -> Iterator[tuple[int, int, int]]:
+    """Cut the queries from start to stop into runs of one class, of at most `step` queries."""
+    for label, (low, high) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        for begin in range(max(start, low), min(stop, high), step):
+            yield begin, min(begin + step, stop, int(high)), label
