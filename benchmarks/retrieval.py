@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -58,8 +59,8 @@ def floor(features: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.n
         for start in range(0, n, step):
             part = block[: min(step, n - start)]
             np.matmul(units[start : start + step], units.T, out=part)
-            keys = part.view(np.int32)
-            list(pool.map(lambda i: keys[i : i + rows].sort(axis=1), range(0, len(part), rows)))
+            runs = np.split(part.view(np.int32), range(rows, len(part), rows))
+            list(pool.map(lambda run: run.sort(axis=1), runs))
     return np.empty(0)
 
 
@@ -173,9 +174,7 @@ def timed(way: Way, *arguments: np.ndarray) -> tuple[float, np.ndarray]:
 
 def grow(sizes: list[int], width: int) -> None:
     print(f"D = {width}; each size in its own process")
-    print(
-        f"  {'N':>7} {'seconds':>9} {'s / (N/10⁴)²':>13} {'peak above start':>17} {'of it 4·N·D':>12}"
-    )
+    print(f"  {'N':>7} {'seconds':>9} {'s / (N/10⁴)²':>13} {'peak memory':>17} {'of it 4·N·D':>12}")
     for n in sizes:
         done = subprocess.run(
             [sys.executable, __file__, "--one", str(n), "--width", str(width)],
@@ -195,7 +194,7 @@ def one(n: int, width: int) -> None:
     """One size: seconds, and kilobytes of memory before and at the peak."""
     features, labels = data(n, width)
     evaluate_all_pairs(features[:500], labels[:500])
-    before = int(open("/proc/self/statm").read().split()[1]) * 4
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * 4
     start = time.perf_counter()
     evaluate_all_pairs(features, labels)
     seconds = time.perf_counter() - start

@@ -26,7 +26,7 @@ ROWS_NAMED = 5
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """Unit vectors (N, D), float32. `copies` are rows equal to an earlier row, `originals` these."""
+    """Unit vectors (N, D), float32. `copies` are rows equal to earlier ones, the `originals`."""
 
     units: npt.NDArray[np.float32]
     copies: Ints
@@ -76,7 +76,7 @@ def threads() -> int:
     return int(wanted) if wanted.isdigit() and int(wanted) else len(os.sched_getaffinity(0))
 
 
-def _refuse(wrong: npt.NDArray[np.bool_], what: str, names: Ints) -> None:
+def _refuse(wrong: Any, what: str, names: Ints) -> None:
     rows = np.flatnonzero(wrong)
     if len(rows):
         shown = ", ".join(str(name) for name in names[rows[:ROWS_NAMED]])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,6 @@ def _on_cpu(gallery: Gallery, bounds: Ints, include_self: bool, progress: Progre
 
 def _tasks(start: int, stop: int, bounds: Ints, step: int) -> Iterator[tuple[int, int, int]]:
     """Cut the queries from start to stop into runs of one class, of at most `step` queries."""
-    for label, (low, high) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for label, (low, high) in enumerate(pairwise(bounds)):
         for begin in range(max(start, low), min(stop, high), step):
             yield begin, min(begin + step, stop, int(high)), label

@@ -1,0 +1,190 @@
+"""The nearest neighbours of every vector, what they are of each other, and how they are spread.
+
+Shapes: N vectors, D width, k neighbours, M measures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pa.errors import OutOfRangeError
+from pa.evaluate.cosines import Gallery
+from pa.progress import Progress, Silent
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+# What a neighbour can be to its query. Exactly one holds.
+SAME_PART_SAME_CLASS = "same part, another object of the same class"
+SAME_PART = "same part, object of another class"
+SAME_OBJECT = "another part of the same object"
+SAME_CLASS = "another part, another object of the same class"
+UNRELATED = "another part, object of another class"
+SAME_PART_SAME_OBJECT = "same part of the same object"
+RELATIONS = (
+    SAME_PART_SAME_CLASS,
+    SAME_PART,
+    SAME_OBJECT,
+    SAME_CLASS,
+    UNRELATED,
+    SAME_PART_SAME_OBJECT,
+)
+
+# Sums of these, which the part-to-whole hypothesis is about, and a share across them.
+PART = "same part of another object"
+WHOLE = "another part of the same object or class"
+SAME_IMAGE = "same image"
+MEASURES = (*RELATIONS, PART, WHOLE, SAME_IMAGE)
+
+
+def all_neighbours(
+    features: npt.NDArray[Any],
+    k: int,
+    *,
+    rows: Ints | None = None,
+    progress: Progress | None = None,
+) -> Ints:
+    """The k nearest others of every vector of (N, D) by cosine: (N, k) places, nearest first.
+
+    Cosines in float32, from one matrix product per block of queries; equal ones by ascending
+    place. `rows` are names for messages. Raises `OutOfRangeError` for k outside 1 to N - 1, and
+    `UsageError` for vectors without a cosine.
+    """
+    n = len(features)
+    if not 1 <= k < n:
+        raise OutOfRangeError(f"k must be from 1 to {n - 1}, the other rows; found {k}.")
+    gallery = Gallery.of(features, rows)
+    out = np.empty((n, k), dtype=np.int64)
+    progress = progress or Silent()
+    progress.start(f"{k} nearest neighbours", n, "queries")
+    try:
+        for start, block in gallery.blocks():
+            block[np.arange(len(block)), np.arange(start, start + len(block))] = -np.inf
+            for place, cosines in enumerate(block):
+                least = np.partition(cosines, n - k)[n - k]
+                among = np.flatnonzero(cosines >= least)  # ascending, so a stable sort settles ties
+                nearest = np.argsort(-cosines[among], kind="stable")[:k]
+                out[start + place] = among[nearest]
+            progress.advance(len(block))
+    finally:
+        progress.stop()
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Kinship:
+    """What N rows are to each other: numbers of their part, object, class and image, (N,) each.
+
+    An object is of one class. Where classes are not known, every object is a class of its own.
+    """
+
+    part: Ints
+    object: Ints
+    object_class: Ints
+    image: Ints
+
+    def shares(self, neighbours: Ints) -> Floats:
+        """What share of each query's neighbours (N, k) is each of `MEASURES`: (N, M)."""
+        part = self.part[neighbours] == self.part[:, None]
+        same_object = self.object[neighbours] == self.object[:, None]
+        same_class = self.object_class[neighbours] == self.object_class[:, None]
+        image = self.image[neighbours] == self.image[:, None]
+        return _measures(
+            part=part.mean(axis=1),
+            same_object=same_object.mean(axis=1),
+            same_class=same_class.mean(axis=1),
+            part_of_object=(part & same_object).mean(axis=1),
+            part_of_class=(part & same_class).mean(axis=1),
+            image=image.mean(axis=1),
+        )
+
+    def expected(self) -> Floats:
+        """The same shares (N, M) for neighbours drawn at random from all other rows."""
+        others = len(self.part) - 1
+        return _measures(
+            part=_alike(self.part) / others,
+            same_object=_alike(self.object) / others,
+            same_class=_alike(self.object_class) / others,
+            part_of_object=_alike(self.part, self.object) / others,
+            part_of_class=_alike(self.part, self.object_class) / others,
+            image=_alike(self.image) / others,
+        )
+
+
+def _measures(
+    *,
+    part: Floats,
+    same_object: Floats,
+    same_class: Floats,
+    part_of_object: Floats,
+    part_of_class: Floats,
+    image: Floats,
+) -> Floats:
+    """Shares (N,) that overlap, as the shares of `MEASURES` (N, M)."""
+    shares = {
+        SAME_PART_SAME_CLASS: part_of_class - part_of_object,
+        SAME_PART: part - part_of_class,
+        SAME_OBJECT: same_object - part_of_object,
+        SAME_CLASS: (same_class - part_of_class) - (same_object - part_of_object),
+        UNRELATED: 1 - part - (same_class - part_of_class),
+        SAME_PART_SAME_OBJECT: part_of_object,
+        PART: part - part_of_object,
+        WHOLE: same_class - part_of_class,
+        SAME_IMAGE: image,
+    }
+    return np.stack([shares[name] for name in MEASURES], axis=1)
+
+
+def _alike(*columns: Ints) -> Floats:
+    """How many other rows agree with each row in all of these columns, (N,)."""
+    _, which, counts = np.unique(
+        np.stack(columns, axis=1), axis=0, return_inverse=True, return_counts=True
+    )
+    return (counts[which.ravel()] - 1).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Hubness:
+    """How unevenly rows appear among the others' k nearest neighbours.
+
+    `occurrences` (N,) int64; `skewness` of its distribution (Radovanović et al. 2010), beside
+    that of neighbours drawn at random; `never`, the share of rows that appear nowhere.
+    """
+
+    occurrences: Ints
+    skewness: float
+    chance_skewness: float
+    never: float
+
+    @property
+    def top(self) -> Ints:
+        """Places of all rows, the most frequent neighbour first."""
+        return np.argsort(-self.occurrences, kind="stable")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "skewness": self.skewness,
+            "chance_skewness": self.chance_skewness,
+            "never": self.never,
+            "most": int(self.occurrences.max()),
+        }
+
+
+def hubness(neighbours: Ints) -> Hubness:
+    """Count how often each row is a neighbour: `neighbours` (N, k)."""
+    n, k = neighbours.shape
+    occurrences = np.bincount(neighbours.ravel(), minlength=n)
+    centred = occurrences - occurrences.mean()
+    spread = float(np.sqrt((centred**2).mean()))
+    p = k / (n - 1)
+    spread_at_random = np.sqrt((n - 1) * p * (1 - p))
+    return Hubness(
+        occurrences=occurrences,
+        skewness=float((centred**3).mean() / spread**3) if spread else 0.0,
+        chance_skewness=float((1 - 2 * p) / spread_at_random) if spread_at_random else 0.0,
+        never=float((occurrences == 0).mean()),
+    )

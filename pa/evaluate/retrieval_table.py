@@ -1,0 +1,278 @@
+"""Scores of part retrieval from stores: one table over encoders and representations.
+
+All stores of a table hold the same rows, cut by the same rules, so every number has the same
+queries behind it, and differences are paired.
+
+Shapes: N rows that are scored.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from pa.data.store import Store
+from pa.data.tables import write_parquet
+from pa.errors import UsageError
+from pa.evaluate.bootstrap import Means, bootstrap_means
+from pa.evaluate.results import Result, describe_store, write_result
+from pa.evaluate.retrieval import AllPairs, evaluate_all_pairs
+from pa.evaluate.rows import (
+    ENCODED,
+    Rows,
+    check_same_rows,
+    default_representations,
+    require_vector,
+    rows_to_score,
+)
+from pa.progress import Progress
+from pa.registry import Registry
+
+TASK, DIFFERENCE_TASK = "retrieval", "retrieval-difference"
+
+
+@dataclass(frozen=True)
+class RetrievalProtocol:
+    """How retrieval is scored. Every vector is a query, over the full ranking by cosine.
+
+    `include_self`: whether a query is among its own candidates. The paper says "all the other
+    patches"; the released code leaves the query in (`pr_patch_retrieval.py`). Both report the mean
+    over queries.
+    """
+
+    protocol: str = "paper"
+    include_self: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        named = RETRIEVAL_PROTOCOLS[self.protocol]
+        changed = {
+            name: value for name, value in asdict(self).items() if value != getattr(named, name)
+        }
+        return {**asdict(self), **_FIXED, "changed": changed}
+
+
+_FIXED = {
+    "similarity": "cosine, float32",
+    "score": "average precision over the full ranking, equal scores share a threshold",
+    "reported": "mean over queries",
+}
+
+RETRIEVAL_PROTOCOLS: Registry[RetrievalProtocol] = Registry(
+    "protocol of retrieval",
+    {
+        "paper": RetrievalProtocol(),
+        "released": RetrievalProtocol("released", include_self=True),
+    },
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """The scores of one store and representation, and the files that keep them."""
+
+    store: Store
+    representation: str
+    pairs: AllPairs
+    means: Means
+    result: Result
+    path: Path
+
+    @property
+    def encoder(self) -> str:
+        return self.store.encoder
+
+
+@dataclass(frozen=True, eq=False)
+class Paired:
+    """A score minus another, query by query."""
+
+    first: Scored
+    second: Scored
+    means: Means
+    result: Result
+    path: Path
+
+    @property
+    def name(self) -> str:
+        names = [
+            "/".join(part for part in parts if part)
+            for parts in (
+                (scored.encoder if self._two_encoders else "", scored.representation)
+                for scored in (self.first, self.second)
+            )
+        ]
+        return " − ".join(names)
+
+    @property
+    def _two_encoders(self) -> bool:
+        return self.first.encoder != self.second.encoder
+
+
+def score_stores(
+    stores: Sequence[Store],
+    representations: Sequence[str],
+    *,
+    results: Path,
+    protocol: RetrievalProtocol,
+    target: str = "label",
+    device: str = "cpu",
+    progress: Progress,
+) -> tuple[list[Scored], list[Paired]]:
+    """Score every store with every representation (of those it has, where none is named).
+
+    Writes one result, with the scores of the queries as Parquet beside it, for each, and one for
+    each paired difference: of two representations of an encoder, and of two encoders with the same
+    representation. Raises what `check_same_rows`, `rows_to_score` and `evaluate_all_pairs` raise.
+    """
+    check_same_rows(stores)
+    rows = rows_to_score(stores[0], target)
+    work = [
+        (store, name)
+        for store in stores
+        for name in representations or default_representations(store)
+    ]
+    for store, name in work:
+        require_vector(store, name)  # all of them, before any takes its time
+    scored = [
+        _score(store, name, rows, results, protocol, device, progress) for store, name in work
+    ]
+    paired = [
+        _compare(first, second, rows, results, protocol) for first, second in _to_compare(scored)
+    ]
+    return scored, paired
+
+
+def better_encoded(scored: Sequence[Scored]) -> list[Scored]:
+    """Of `cls` and `pooled` of each encoder, the one that scored better, where both are there.
+
+    That is what the paper reports (A.4). It is chosen on the score that is reported, which
+    flatters it.
+    """
+    chosen = []
+    for store in dict.fromkeys(entry.store.path for entry in scored):
+        both = [e for e in scored if e.store.path == store and e.representation in ENCODED]
+        if len(both) == len(ENCODED):
+            chosen.append(max(both, key=lambda entry: entry.means.overall.value))
+    return chosen
+
+
+def _score(
+    store: Store,
+    representation: str,
+    rows: Rows,
+    results: Path,
+    protocol: RetrievalProtocol,
+    device: str,
+    progress: Progress,
+) -> Scored:
+    started = time.perf_counter()
+    features = store.read(representation, rows.ids)
+    read = time.perf_counter()
+    pairs = evaluate_all_pairs(
+        features,
+        rows.targets,
+        include_self=protocol.include_self,
+        device=device,
+        rows=rows.ids,
+        progress=progress,
+    )
+    scored = time.perf_counter()
+    there = ~np.isnan(pairs.ap)
+    if not there.any():
+        raise UsageError(
+            f"no two rows of {store.title} have the same {rows.target}: nothing can be retrieved. "
+            f"Choose another column with --target."
+        )
+    means = _means(pairs.ap, rows, pairs.chance)
+    seconds = {
+        "read": read - started,
+        "score": scored - read,
+        "bootstrap": time.perf_counter() - scored,
+    }
+    result = Result(
+        task=TASK,
+        protocol=protocol.to_json(),
+        stores={"gallery": describe_store(store)},
+        representation=representation,
+        selection={"target": rows.target},
+        counts={
+            **rows.counts(),
+            "queries": int(there.sum()),
+            "left_out_without_relevant": int((~there).sum()),
+        },
+        scores=_scores_json(means),
+        seconds=seconds,
+        details={"device": device, "classes": list(rows.names)},
+    )
+    path = result.path(results)
+    write_parquet(path.with_suffix(".parquet"), _per_query(rows, pairs))
+    write_result(results, result)
+    return Scored(store, representation, pairs, means, result, path)
+
+
+def _per_query(rows: Rows, pairs: AllPairs) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "row": rows.ids,
+            "image": rows.images,
+            "label": rows.labels,
+            "ap": pl.Series(pairs.ap).fill_nan(None),
+            "relevant": pairs.relevant,
+            "chance": pairs.chance,
+        }
+    )
+
+
+def _means(values: npt.NDArray[np.float64], rows: Rows, chance: Any = None) -> Means:
+    there = ~np.isnan(values)
+    return bootstrap_means(
+        values[there],
+        rows.images[there],
+        rows.targets[there],
+        rows.names,
+        chance=None if chance is None else chance[there],
+    )
+
+
+def _scores_json(means: Means) -> dict[str, dict[str, Any]]:
+    return {
+        "ap": means.overall.to_json(),
+        "ap_over_parts": means.over_parts.to_json(),
+        **{f"ap/{name}": mean.to_json() for name, mean in means.parts.items()},
+    }
+
+
+def _to_compare(scored: Sequence[Scored]) -> Iterator[tuple[Scored, Scored]]:
+    """Pairs, the later one first: projected − cls, and the second encoder − the first."""
+    for first, second in combinations(scored, 2):
+        same_store = first.store.path == second.store.path
+        if same_store != (first.representation == second.representation):
+            yield second, first
+
+
+def _compare(
+    first: Scored, second: Scored, rows: Rows, results: Path, protocol: RetrievalProtocol
+) -> Paired:
+    means = _means(first.pairs.ap - second.pairs.ap, rows)
+    same = first.representation == second.representation
+    result = Result(
+        task=DIFFERENCE_TASK,
+        protocol=protocol.to_json(),
+        stores={"first": describe_store(first.store), "second": describe_store(second.store)},
+        representation=first.representation
+        if same
+        else f"{first.representation} minus {second.representation}",
+        selection={"target": rows.target},
+        counts=rows.counts(),
+        scores=_scores_json(means),
+        seconds={},
+    )
+    return Paired(first, second, means, result, write_result(results, result))

@@ -1,0 +1,119 @@
+"""Which rows of a store are scored, and which stores belong in one table.
+
+Shapes: N rows that are scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from pa.data.store import Store
+from pa.errors import MismatchError, UnknownNameError, UsageError
+
+Ints = npt.NDArray[np.int64]
+
+ENCODED = ("cls", "pooled")
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows that are scored: of readable images, with a label.
+
+    `ids` and `images` (N,) are row and image numbers, `targets` (N,) places in `names`.
+    """
+
+    ids: Ints
+    images: Ints
+    targets: Ints
+    names: tuple[str, ...]
+    target: str
+    n_bad: int
+    n_unlabelled: int
+
+    @property
+    def labels(self) -> npt.NDArray[np.str_]:
+        return np.array(self.names)[self.targets]
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "rows": len(self.ids),
+            "images": len(np.unique(self.images)),
+            "classes": len(self.names),
+            "left_out_bad": self.n_bad,
+            "left_out_unlabelled": self.n_unlabelled,
+        }
+
+
+def rows_to_score(store: Store, target: str = "label") -> Rows:
+    """The rows of a store that are of readable images and have a `target`.
+
+    Raises `UnknownNameError` where there is no such column, `UsageError` where no row has one.
+    """
+    table = store.rows
+    if target not in table.columns:
+        raise UnknownNameError("target column", target, table.columns)
+    labelled = table[target].is_not_null().to_numpy()
+    kept = np.flatnonzero(store.valid & labelled)
+    if not len(kept):
+        raise UsageError(
+            f"no row of {store.title} has a readable image and a {target!r}. Choose another column "
+            f"with --target: {', '.join(table.columns)}."
+        )
+    values = table[target].cast(pl.String)
+    order = ["label_id", "label"] if target == "label" else [target]
+    listed = table[kept].select(order).unique().sort(order)[target].cast(pl.String)
+    names = tuple(listed.unique(maintain_order=True).to_list())
+    places = values.replace_strict(names, range(len(names)), default=-1, return_dtype=pl.Int64)
+    return Rows(
+        ids=kept,
+        images=table["image"].to_numpy()[kept],
+        targets=places.to_numpy()[kept],
+        names=names,
+        target=target,
+        n_bad=int((~store.valid).sum()),
+        n_unlabelled=int((store.valid & ~labelled).sum()),
+    )
+
+
+def check_same_rows(stores: Sequence[Store]) -> None:
+    """Raise `MismatchError` unless all stores hold the same rows, cut by the same rules."""
+    first = stores[0]
+    for other in stores[1:]:
+        if other.spec.rows["sha256"] != first.spec.rows["sha256"]:
+            reason = "do not hold the same regions"
+        elif other.spec.view != first.spec.view:
+            differing = sorted(
+                name
+                for name in {*first.spec.view, *other.spec.view}
+                if first.spec.view.get(name) != other.spec.view.get(name)
+            )
+            reason = f"cut their regions by different rules ({', '.join(differing)})"
+        elif (other.valid != first.valid).any():
+            reason = "could not read the same images"
+        else:
+            continue
+        raise MismatchError(
+            f"{first.title} and {other.title} {reason}: their scores do not belong in one table. "
+            f"Extract both from the same split with the same --protocol, --view-option and --limit."
+        )
+
+
+def default_representations(store: Store) -> list[str]:
+    """The vectors that part retrieval is about: encoded, twice, and projected."""
+    return [name for name in (*ENCODED, "projected") if name in store.spec.representations]
+
+
+def require_vector(store: Store, representation: str) -> None:
+    """Raise `UsageError` for a representation that is not one vector per row."""
+    shape = store.shape(representation)
+    if len(shape) != 1:
+        vectors = [n for n, s in store.spec.representations.items() if len(s) == 1]
+        raise UsageError(
+            f"retrieval compares one vector per row; {representation!r} of {store.title} is "
+            f"{'×'.join(map(str, shape))}. One vector: {', '.join(vectors) or 'none stored'}."
+        )

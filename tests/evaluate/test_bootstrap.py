@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from pa.evaluate.bootstrap import bootstrap_means
+
+
+def some_values(n_images: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values with an effect of their image, so that rows of one image are alike."""
+    rng = np.random.default_rng(seed)
+    images = np.repeat(np.arange(n_images), rng.integers(1, 6, n_images))
+    parts = rng.integers(3, size=len(images))
+    values = 0.5 + 0.2 * rng.standard_normal(n_images)[images] + 0.05 * parts
+    return values, images, parts
+
+
+NAMES = ("head", "leg", "tail")
+
+
+def test_means_are_means() -> None:
+    values, images, parts = some_values()
+    found = bootstrap_means(values, images, parts, NAMES)
+    of_parts = [values[parts == part].mean() for part in range(3)]
+    assert found.overall.value == pytest.approx(values.mean())
+    assert [mean.value for mean in found.parts.values()] == pytest.approx(of_parts)
+    assert found.over_parts.value == pytest.approx(np.mean(of_parts))
+    assert found.overall.n == len(values)
+    assert found.overall.n_images == 60
+    assert sum(mean.n for mean in found.parts.values()) == len(values)
+
+
+def test_the_interval_is_that_of_resampling_images_with_scipy() -> None:
+    values, images, parts = some_values()
+    found = bootstrap_means(values, images, parts, NAMES).overall
+    sums, counts = np.bincount(images, values), np.bincount(images)
+    reference = stats.bootstrap(
+        (sums, counts),
+        lambda s, c, axis: s.sum(axis) / c.sum(axis),
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        n_resamples=5000,
+        random_state=1,
+    ).confidence_interval
+    width = reference.high - reference.low
+    assert found.low == pytest.approx(reference.low, abs=0.05 * width)
+    assert found.high == pytest.approx(reference.high, abs=0.05 * width)
+
+
+def test_rows_of_one_image_do_not_count_as_many() -> None:
+    values, images, parts = some_values()
+    by_image = bootstrap_means(values, images, parts, NAMES).overall
+    by_row = bootstrap_means(values, np.arange(len(values)), parts, NAMES).overall
+    assert by_image.high - by_image.low > 1.3 * (by_row.high - by_row.low)
+
+
+def test_equal_differences_have_no_spread() -> None:
+    values, images, parts = some_values()
+    difference = (values + 0.1) - values
+    found = bootstrap_means(difference, images, parts, NAMES).overall
+    assert (found.low, found.high) == pytest.approx((0.1, 0.1))
+
+
+def test_one_image_says_nothing_about_others() -> None:
+    found = bootstrap_means(np.array([0.2, 0.4]), np.array([5, 5]), np.array([0, 2]), NAMES)
+    assert found.overall.value == pytest.approx(0.3)
+    assert found.overall.to_json()["interval"] is None
+    assert list(found.parts) == ["head", "tail"]
+
+
+def test_chance_is_averaged_as_the_values_are() -> None:
+    values, images, parts = some_values()
+    chance = np.array([0.2, 0.3, 0.5])[parts]
+    found = bootstrap_means(values, images, parts, NAMES, chance=chance)
+    assert found.overall.chance == pytest.approx(chance.mean())
+    assert found.over_parts.chance == pytest.approx(1 / 3)
+    assert found.parts["tail"].chance == pytest.approx(0.5)
+    assert found.overall.to_json()["above_chance"] == pytest.approx(values.mean() - chance.mean())
