@@ -23,7 +23,8 @@ class Features:
 
     cls (B, D) and patch (B, L, D) are taken after the final norm; pooled (B, D) is the mean of
     `patch`; projected (B, P) is the output of the pretraining projector, bottleneck (B, Z) the
-    unit vector in front of its prototypes; layers (B, K, L, D) are raw outputs of K chosen blocks.
+    unit vector in front of its prototypes; layers (B, K, L, D) are raw outputs of K chosen
+    blocks, layers_cls (B, K, D) their class tokens, layers_pooled (B, K, D) their mean patch token.
     """
 
     cls: Tensor | None = None
@@ -32,6 +33,8 @@ class Features:
     projected: Tensor | None = None
     bottleneck: Tensor | None = None
     layers: Tensor | None = None
+    layers_cls: Tensor | None = None
+    layers_pooled: Tensor | None = None
 
     def __getitem__(self, representation: str) -> Tensor:
         value = getattr(self, representation, None)

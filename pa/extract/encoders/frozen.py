@@ -6,7 +6,7 @@ Shapes: B regions, L patch tokens, D width, K chosen blocks, P projected and Z b
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,15 +16,34 @@ from pa.data.images import Transform
 from pa.errors import PaError, UsageError
 from pa.extract.encoders.base import Encoder, EncoderSpec, Features
 
+# What comes from chosen blocks.
+LAYERS = frozenset({"layers", "layers_cls", "layers_pooled"})
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Tokens(NamedTuple):
-    """cls (B, D) or None and patch (B, L, D) after the final norm; layers (B, K, L, D) raw."""
+    """cls (B, D) or None and patch (B, L, D) after the final norm; of the chosen blocks the raw
+    patch tokens `layers` (B, K, L, D) and class tokens `layers_cls` (B, K, D)."""
 
     cls: Tensor | None
     patch: Tensor
     layers: Tensor | None
+    layers_cls: Tensor | None = None
+
+
+def stack_layers(
+    blocks: Sequence[Tensor | tuple[Tensor, Tensor]],
+) -> tuple[Tensor, Tensor | None]:
+    """Patch tokens (B, K, L, D) of K blocks, and first prefix tokens (B, K, D) where there are any.
+
+    A block gives its patch tokens (B, L, D), with its prefix tokens (B, P, D) where it has some.
+    """
+    pairs = [block if isinstance(block, tuple) else (block, None) for block in blocks]
+    first = [prefix[:, 0] for _, prefix in pairs if prefix is not None]
+    return torch.stack([patches for patches, _ in pairs], dim=1), (
+        torch.stack(first, dim=1) if first else None
+    )
 
 
 class Trunk(nn.Module):
@@ -128,6 +147,9 @@ class FrozenEncoder(Encoder):
                 shapes["bottleneck"] = (projector.bottleneck_width,)
         if trunk.layers:
             shapes["layers"] = (len(trunk.layers), n_patches, trunk.width)
+            if trunk.has_cls:
+                shapes["layers_cls"] = (len(trunk.layers), trunk.width)
+            shapes["layers_pooled"] = (len(trunk.layers), trunk.width)
         return shapes
 
     def require(self, want: Collection[str]) -> None:
@@ -145,7 +167,7 @@ class FrozenEncoder(Encoder):
         weight = next(self._network.trunk.parameters())
         layout = torch.channels_last if self._network.trunk.channels_last else torch.preserve_format
         pixels = pixels.to(device=weight.device, dtype=weight.dtype, memory_format=layout)
-        tokens = self._network.trunk(pixels, with_layers="layers" in want)
+        tokens = self._network.trunk(pixels, with_layers=bool(want & LAYERS))
         # Averaged in float32, whatever the trunk computes in.
         patch = tokens.patch.float() if want & {"patch", "pooled"} else tokens.patch
         # A copy: as a view, every class token that is kept would keep all tokens in memory.
@@ -153,13 +175,16 @@ class FrozenEncoder(Encoder):
         projected = bottleneck = None
         if cls is not None and want & {"projected", "bottleneck"}:
             projected, bottleneck = self.project(cls)
+        layers = None if tokens.layers is None else tokens.layers.float()
         values = {
             "cls": cls,
             "pooled": patch.mean(dim=1) if "pooled" in want else None,
             "patch": patch,
             "projected": projected,
             "bottleneck": bottleneck,
-            "layers": None if tokens.layers is None else tokens.layers.float(),
+            "layers": layers,
+            "layers_cls": None if tokens.layers_cls is None else tokens.layers_cls.float(),
+            "layers_pooled": None if layers is None else layers.mean(dim=2),
         }
         return Features(**{name: values[name] for name in want})
 

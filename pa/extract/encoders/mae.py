@@ -92,7 +92,7 @@ class ShuffledTrunk(VitTrunk):
         layers = tokens.layers
         if layers is not None:
             layers = layers.gather(2, back[:, None].expand_as(layers))
-        return Tokens(tokens.cls, patch, layers)
+        return Tokens(tokens.cls, patch, layers, tokens.layers_cls)
 
     def _draw(self, image: Tensor, n: int) -> Tensor:
         """Draw the permutation (L,) of one image: position i gets patch order[i]."""

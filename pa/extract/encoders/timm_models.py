@@ -23,7 +23,7 @@ from pa.errors import CheckpointError, MissingError, UnknownNameError, UsageErro
 from pa.extract import torchvision_ops
 from pa.extract.encoders.base import EncoderSpec
 from pa.extract.encoders.checkpoint import CheckpointFile, state_sha256, tensors_in
-from pa.extract.encoders.frozen import FrozenEncoder, Tokens, Trunk, check_layers
+from pa.extract.encoders.frozen import FrozenEncoder, Tokens, Trunk, check_layers, stack_layers
 from pa.extract.encoders.positions import Network
 from pa.extract.encoders.report import Comparison, LoadReport, Rule, fill, sort_keys
 
@@ -252,13 +252,17 @@ class TimmTrunk(Trunk):
 
     def tokens(self, pixels: Tensor, with_layers: bool) -> Tokens:
         self._check_size(pixels)
-        layers = None
+        layers: tuple[Tensor | None, Tensor | None] = (None, None)
         if with_layers:
-            # (B, N, D) after the norm, and K times (B, L, D) before it
+            # (B, N, D) after the norm, and K times (B, L, D) and (B, P, D) before it
             output, blocks = self.model.forward_intermediates(
-                pixels, indices=list(self.layers), norm=False, output_fmt="NLC"
+                pixels,
+                indices=list(self.layers),
+                norm=False,
+                output_fmt="NLC",
+                return_prefix_tokens=True,
             )
-            layers = torch.stack(blocks, dim=1)
+            layers = stack_layers(blocks)
         else:
             output = self.model.forward_features(pixels)
         if self.channel_axis is not None:
@@ -267,7 +271,8 @@ class TimmTrunk(Trunk):
         if self.token_norm is not None:
             output = self.token_norm(output)
         cls = output[:, 0] if self.has_cls else None
-        return Tokens(cls, output[:, self.n_prefix :], layers)
+        patches, of_cls = layers
+        return Tokens(cls, output[:, self.n_prefix :], patches, of_cls if self.has_cls else None)
 
     def _check_size(self, pixels: Tensor) -> None:
         fixed = _config(self.model).get("fixed_input_size", False)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pa.errors import CheckpointError, UsageError
 from pa.extract import torchvision_ops
-from pa.extract.encoders.frozen import Tokens, Trunk, check_layers
+from pa.extract.encoders.frozen import Tokens, Trunk, check_layers, stack_layers
 from pa.extract.encoders.positions import EXTRA_ROWS, Network, Positions, native_grid
 
 HEAD_WIDTH = 64  # of every published ViT-S, ViT-B and ViT-L, but MoCo v3's ViT-S
@@ -201,14 +201,17 @@ class VitTrunk(Trunk):
     def tokens(self, pixels: Tensor, with_layers: bool) -> Tokens:
         model = self._at(self.grid_of(pixels))
         if not with_layers:
-            output, layers = model.forward_features(pixels), None
-        else:
-            # (B, 1+L, D) after the norm, and K times (B, L, D) before it
-            output, blocks = model.forward_intermediates(
-                pixels, indices=list(self.layers), norm=False, output_fmt="NLC"
-            )
-            layers = torch.stack(blocks, dim=1)
-        return Tokens(output[:, 0], output[:, 1:], layers)
+            output = model.forward_features(pixels)
+            return Tokens(output[:, 0], output[:, 1:], None)
+        # (B, 1+L, D) after the norm, and K times (B, L, D) and (B, 1, D) before it
+        output, blocks = model.forward_intermediates(
+            pixels,
+            indices=list(self.layers),
+            norm=False,
+            output_fmt="NLC",
+            return_prefix_tokens=True,
+        )
+        return Tokens(output[:, 0], output[:, 1:], *stack_layers(blocks))
 
     def n_patches_at(self, size: int) -> int:
         rows, columns = self._grid(size, size)

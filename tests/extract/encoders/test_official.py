@@ -94,6 +94,16 @@ def test_raw_outputs_of_blocks(case: Case) -> None:
     assert case.encoder.representations["layers"] == layers.shape[1:]
 
 
+@everyone
+def test_vectors_of_blocks(case: Case) -> None:
+    features = case.encoder.encode(case.inputs(), {"layers_cls", "layers_pooled"})
+    official = case.expected["block_tokens"].swapaxes(0, 1)  # (B, K, 1+L, D)
+    assert difference(features["layers_cls"], official[:, :, 0]) < TOLERANCE
+    assert difference(features["layers_pooled"], official[:, :, 1:].mean(2)) < TOLERANCE
+    for name in ("layers_cls", "layers_pooled"):
+        assert case.encoder.representations[name] == features[name].shape[1:]
+
+
 @pytest.mark.parametrize(
     ("name", "size"), [*((name, "hi") for name in FOLDERS), ("dino", "rect"), ("ibot", "rect")]
 )

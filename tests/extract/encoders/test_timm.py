@@ -124,6 +124,15 @@ def test_undecidable_outputs_are_refused() -> None:
         TimmTrunk("timm/odd", model, ())
 
 
+def test_blocks_without_prefix_tokens_have_no_class_token() -> None:
+    trunk = TimmTrunk("timm/patches only", small("patches only"), (0,))
+    with torch.no_grad():
+        tokens = trunk(torch.zeros(1, 3, 32, 32), with_layers=True)
+    assert tokens.layers is not None
+    assert tokens.layers.shape[:3] == (1, 1, 16)
+    assert tokens.layers_cls is None
+
+
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext"])
 def test_cells_of_a_feature_map_are_patches(name: str, save: Save, images: Tensor) -> None:
     encoder, model = load(name, save)
