@@ -15,7 +15,7 @@ from pa.cli import cli
 from pa.commands.segmentation import BuildRequest, build_dataset
 from pa.config import load as load_config
 from pa.data.store import Store
-from pa.errors import MissingError, PaError, UnknownNameError, UsageError
+from pa.errors import MissingError, PaError, StorageError, UnknownNameError, UsageError
 from pa.progress import Silent
 from tests.extract.encoders.checkpoints import official
 from tests.segmentation_trees import canvas, index_tree, lip_image, pascal_mat, voc_lists
@@ -113,6 +113,22 @@ def test_nothing_there_shows_both_layouts(run: Run, tmp_path: Path) -> None:
     assert "_parts_1.png" in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["lip", "ade20k", "ade20k-object", "pascal-part"])
+@pytest.mark.parametrize("there", [True, False])
+def test_each_layout_is_shown_once(run: Run, tmp_path: Path, kind: str, there: bool) -> None:
+    with pytest.raises(MissingError) as caught:
+        run("datasets", "check", kind, "--root", tmp_path if there else tmp_path / "gone")
+    lines = [line.split("  ")[1] for line in str(caught.value).splitlines() if "<root>/" in line]
+    assert len(lines) == len(set(lines)) >= 4
+
+
+def test_a_missing_mask_asks_for_no_release(run: Run, tmp_path: Path) -> None:
+    root = index_tree(tmp_path / "built", "val", {"a": [[1]]})
+    (root / "ann/val/a.png").unlink()
+    with pytest.raises(MissingError, match=r"1 of 1 images have no mask: ann/val/a.png$"):
+        run("datasets", "check", "pascal-part", "--root", root)
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "text"),
     [
@@ -121,13 +137,28 @@ def test_nothing_there_shows_both_layouts(run: Run, tmp_path: Path) -> None:
         ({"rule": "area"}, UnknownNameError, "unknown rule of lip 'area'"),
         ({"split": "tset"}, UnknownNameError, "unknown split of .* 'tset'"),
         ({"root": Path("gone")}, MissingError, "--root gone is not a folder"),
-        ({"out": Path("lip")}, UsageError, "is the release itself"),
+        ({"split": ""}, UnknownNameError, "unknown split of .* ''"),
+        ({"out": Path("lip")}, UsageError, "is the release itself, or inside it"),
+        ({"out": Path("lip/../lip/out")}, UsageError, "--out lip/../lip/out is the release itself"),
+        ({"out": Path("file")}, UsageError, "--out file: file is a file. Choose a folder"),
+        ({"out": Path("file/out")}, UsageError, "--out file/out: .*/file is a file"),
+        ({"out": Path("locked/new/out")}, StorageError, "--out .*: .*/locked is read-only"),
+        ({"out": Path("link/out")}, UsageError, "Choose a folder outside of it"),
     ],
 )
 def test_bad_requests(
-    in_empty_folder: Path, changes: dict[str, object], error: type[PaError], text: str
+    in_empty_folder: Path,
+    changes: dict[str, object],
+    error: type[PaError],
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    Path("file").touch()
+    Path("locked").mkdir()
+    # Tests may run as root, who may write anywhere.
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path).name != "locked")
     lip_image(Path("lip"), "train", "1_1", canvas())
+    Path("link").symlink_to("lip")
     request = {"name": "lip", "root": Path("lip"), "out": Path("out"), **changes}
     with pytest.raises(error, match=text):
         build_dataset(load_config(None), BuildRequest(**request), Silent())  # type: ignore[arg-type]

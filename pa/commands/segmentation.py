@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from pa.commands.choose import dataset_kind, dataset_root, load_images
 from pa.commands.datasets import DatasetCheck, ShowRequest, check_dataset
 from pa.config import Config
 from pa.data import labels
-from pa.errors import MissingError, UnknownNameError, UsageError
+from pa.errors import MissingError, StorageError, UnknownNameError, UsageError
 from pa.progress import Progress
 
 if TYPE_CHECKING:
@@ -52,14 +53,29 @@ def build_dataset(config: Config, request: BuildRequest, progress: Progress) -> 
     """
     from pa.data.datasets.build import build
 
-    if request.root.absolute() == request.out.absolute():
-        raise UsageError(f"--out {request.out} is the release itself: choose another folder.")
+    if request.out.resolve().is_relative_to(request.root.resolve()):
+        raise UsageError(
+            f"--out {request.out} is the release itself, or inside it ({request.root}): what is "
+            f"built would be read as a part of the release. Choose a folder outside of it."
+        )
+    _require_writable(request.out)
     plan = plan_build(dataset_kind(config, request.name), request)
     if request.split is not None:
         if request.split not in plan.splits:
             raise UnknownNameError(f"split of {request.root}", request.split, plan.splits)
         plan = replace(plan, splits={request.split: plan.splits[request.split]})
     return build(plan, request.out, copy=request.copy, workers=request.workers, progress=progress)
+
+
+def _require_writable(out: Path) -> None:
+    """Raise `UsageError` where `out` is, or lies below, a file; `StorageError` if read-only."""
+    there = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise UsageError(f"--out {out}: {there} is a file. Choose a folder.")
+    if not os.access(there, os.W_OK):
+        raise StorageError(
+            f"--out {out}: {there} is read-only. Give write permission, or choose another folder."
+        )
 
 
 def plan_build(kind: str, request: BuildRequest) -> Plan:
@@ -126,6 +142,8 @@ def check_masks(
 
     Raises `MissingError` with the expected layouts where neither is there.
     """
+    from pa.data.datasets import tree
+
     kind, place = dataset_kind(config, name), dataset_root(config, name, root)
     found = list(_releases(kind, place, progress)) if place.is_dir() else []
     if found:
@@ -133,7 +151,9 @@ def check_masks(
     try:
         images = check_dataset(config, name, root, split, None, quick, progress)
     except MissingError as error:
-        raise MissingError(f"{error}\nor the official release:\n{_release_layout(kind)}") from None
+        if (release := _release_layout(kind)) is None or tree.layout(kind) not in str(error):
+            raise
+        raise MissingError(f"{error}\nor the official release:\n{release}") from None
     if not quick:
         found = [_check_tree(config, name, place, [s.split for s in images.splits], progress)]
     return MaskCheck(name, kind, place, images, found)
@@ -162,16 +182,16 @@ def _releases(kind: str, root: Path, progress: Progress) -> Iterator[ClassCheck]
         yield class_check.check_pascal(root, progress)
 
 
-def _release_layout(kind: str) -> str:
-    from pa.data.datasets import ade20k, pascal, tree
+def _release_layout(kind: str) -> str | None:
+    """The release that a tree is built from; None where the dataset's own layout shows it."""
+    from pa.data.datasets import ade20k, pascal
 
     layouts = {
         "ade20k-part": f"{ade20k.RELEASE}\n  <root>/[*/]index_ade20k.mat",
         "pascal-object": pascal.RELEASE,
         "pascal-part": pascal.RELEASE,
-        "lip": tree.OFFICIAL_LIP,
     }
-    return layouts.get(kind, ade20k.CHALLENGE)
+    return layouts.get(kind)
 
 
 # -- show -------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pa.data import images as im
 from pa.data.images import Box, Transform
 from pa.data.regions import BOX, view_from_json
 from pa.data.store import Store
+from pa.data.windows import WindowsView, windows_in
 from pa.errors import MissingError
 
 
@@ -34,11 +35,24 @@ class Crops:
 
     def canvas(self, row: int) -> Image.Image:
         """The image on which the row's box lies."""
-        return self._canvas(str(self.store.rows["path"][row]))
+        canvas = self._canvas(str(self.store.rows["path"][row]))
+        if isinstance(self.view, WindowsView):
+            # Each training crop lies on a canvas of its own size.
+            (window,) = windows_in(self.store.rows[row : row + 1])
+            return self.view.resized(canvas, window.canvas)
+        return canvas
 
     def region(self, row: int, size: int = 112) -> Image.Image:
-        """The row's region, resized to a square of `size` pixels for display."""
+        """The row's region, resized to a square of `size` pixels for display.
+
+        Of view `windows` it is what the encoder saw: padded, and of training crops flipped and
+        distorted.
+        """
         canvas = self.canvas(row)
+        if isinstance(self.view, WindowsView):
+            cut = self.store.rows.select(self.view.cut_columns).row(row)
+            seen = Image.fromarray(self.view.cut(canvas, [cut], self.transform)[0])
+            return seen.resize((size, size), Image.Resampling.LANCZOS)
         if self.view.name == "image":
             return canvas.resize((size, size), Image.Resampling.LANCZOS)
         x0, y0, x1, y1 = (round(value) for value in self.box(row))

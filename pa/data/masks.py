@@ -29,7 +29,11 @@ def read_index(path: Path) -> Map:
     A palette image gives its indices, never its colours. Raises `AnnotationError` for a file that
     is not there, is torn, or has channels or more than 8 bits.
     """
-    image = open_png(path)
+    return index_of(open_png(path), path)
+
+
+def index_of(image: Image.Image, path: Path) -> Map:
+    """The raw values of a decoded label map: (H, W), uint8. Raises `AnnotationError`."""
     if image.mode not in ("L", "P", "1"):
         raise AnnotationError(
             f"{path}: expected a label map with one 8-bit channel; found mode {image.mode} of "

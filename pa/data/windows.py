@@ -26,7 +26,7 @@ from pa.data.images import Transform
 from pa.data.labels import IGNORED
 from pa.data.masks import Map
 from pa.data.view import BOX, View, in_schema
-from pa.errors import UsageError
+from pa.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from pa.data.datasets import Images
@@ -94,9 +94,10 @@ class WindowsView(View):
 
     `views` = 0 gives sliding windows of the image resized to the test lengths, K >= 1 K crops for
     training: 1 the plain image, resized to the training lengths and cropped in its centre; K > 1
-    random ones, drawn by `seed`. Lengths: the image is scaled until its long or its short side
-    reaches the given one. Sources: protocols of the released code, _base_/datasets/*.py; bilinear
-    is Pillow's, which averages where it makes smaller (OpenCV's skips pixels).
+    random ones, drawn by `seed`, for which `rows` reads every mask each time it is called. Lengths:
+    the image is scaled until its long or its short side reaches the given one. Sources: protocols
+    of the released code, _base_/datasets/*.py; bilinear is Pillow's, which averages where it makes
+    smaller (OpenCV's skips pixels).
     """
 
     name = "windows"
@@ -128,6 +129,17 @@ class WindowsView(View):
             )
         if self.views < 0:
             raise UsageError(f"views={self.views}: 0 gives sliding windows, K >= 1 K crops.")
+        if self.interpolation not in im.RESAMPLING:
+            raise UnknownNameError(
+                "interpolation of view windows", str(self.interpolation), im.RESAMPLING
+            )
+        lengths = (self.test_long, self.test_short, self.train_long, self.train_short)
+        if min(lengths) < 1 or not 0 < self.ratio_low <= self.ratio_high:
+            raise UsageError(
+                f"view windows: lengths {', '.join(map(str, lengths))}, "
+                f"ratio_low={self.ratio_low}, ratio_high={self.ratio_high}. Expected: lengths of "
+                f"1 pixel or more, and 0 < ratio_low ≤ ratio_high."
+            )
 
     @property
     def cut_columns(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -191,9 +203,10 @@ class WindowsView(View):
         if self.views > 1:
             return image
         train, test = (self.train_long, self.train_short), (self.test_long, self.test_short)
-        return self._resized(image, rescaled(image.size, *(train if self.views else test)))
+        return self.resized(image, rescaled(image.size, *(train if self.views else test)))
 
-    def _resized(self, image: Image.Image, size: Size) -> Image.Image:
+    def resized(self, image: Image.Image, size: Size) -> Image.Image:
+        """The image at the size of a window's canvas, by the view's interpolation."""
         return (
             image if image.size == size else image.resize(size, im.RESAMPLING[self.interpolation])
         )
@@ -204,7 +217,7 @@ class WindowsView(View):
         """Cut the windows: (B, S, S, 3), uint8, with S = `crop`; padded with the mean colour."""
         pieces = []
         for window in (Window(*box) for box in boxes):
-            piece = self._resized(canvas, window.canvas).crop(window.inside)
+            piece = self.resized(canvas, window.canvas).crop(window.inside)
             if window.flip:
                 piece = piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             padded = Image.new("RGB", (window.size, window.size), mean_colour(transform))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +18,17 @@ from PIL import Image
 from pa.data import datasets, labels, masks
 from pa.data.datasets import ade20k, lip, pascal, tree
 from pa.data.datasets.ade20k_text import parse_atr, parse_json
-from pa.data.datasets.build import Plan, SplitReport, build
+from pa.data.datasets.build import Plan, SplitReport, build, place_image
+from pa.data.files import partial_path, write_json
 from pa.data.labels import LabelSet
-from pa.errors import AnnotationError, FingerprintError, MismatchError, MissingError, UsageError
+from pa.errors import (
+    AnnotationError,
+    FingerprintError,
+    MismatchError,
+    MissingError,
+    StorageError,
+    UsageError,
+)
 from tests.segmentation_trees import (
     BUILDING,
     CAR,
@@ -331,6 +344,29 @@ def test_splits_are_those_of_voc2010(voc: Path, tmp_path: Path) -> None:
     ]  # no lists beside
 
 
+def test_annotations_of_no_list_are_told(voc: Path, tmp_path: Path) -> None:
+    for name in ("2008_000003", "2008_000004"):
+        pascal_mat(voc, name, (4, "boat", (0, 0, 5, 5), []))
+    notes = pascal.plan("pascal-part", voc, None, None).notes
+    assert notes[-1] == (
+        "2 .mat files are of no image of VOC2010's lists and are left out, such as 2008_000003.mat"
+    )
+    (voc / "ImageSets/Main/val.txt").unlink()
+    assert pascal.plan("pascal-part", voc, None, None).notes[-1].startswith("3 .mat files are of")
+
+
+def test_lists_of_voc2010_that_are_not_right(voc: Path) -> None:
+    file = voc / "ImageSets/Main/val.txt"
+    file.write_text("2008_000002\n2008_000099\n2008_000001\n")
+    with pytest.raises(
+        AnnotationError, match=r"train.txt and val.txt: 2008_000001 is in both, and 2 such images"
+    ):
+        pascal.plan("pascal-part", voc, None, None)
+    file.write_text("\n \n")
+    with pytest.raises(MissingError, match=r"val.txt holds no image id. Expected: the list of the"):
+        pascal.plan("pascal-part", voc, None, None)
+
+
 def test_a_part_that_is_not_listed(tmp_path: Path) -> None:
     pascal_mat(tmp_path, "2008_000001", (9, "chair", WHOLE, [("leg_1", WHOLE)]))
     (report,) = build(pascal.plan("pascal-part", tmp_path, None, None), tmp_path / "out")
@@ -391,6 +427,59 @@ def test_lip_values_above_19(tmp_path: Path) -> None:
         lip.plan(tmp_path / "TrainVal_images")
 
 
+def test_lip_images_of_any_suffix(tmp_path: Path) -> None:
+    root, folder = tmp_path / "LIP", tmp_path / "LIP/TrainVal_images/train_images"
+    for name, suffix in (("1_1", ".jpg"), ("2_2", ".jpeg"), ("3_3", ".JPG"), ("4_4", ".png")):
+        lip_image(root, "train", name, canvas())
+        (folder / f"{name}.jpg").rename(folder / f"{name}{suffix}")
+    (report,) = build(lip.plan(root), tmp_path / "out")
+    assert (report.n_images, report.faults) == (4, [])
+    images = datasets.load("lip", "lip", tmp_path / "out").table["path"]
+    assert [Path(path).name for path in images] == ["1_1.jpg", "2_2.jpeg", "3_3.JPG", "4_4.png"]
+
+    (root / "TrainVal_images/train_id.txt").write_text("2_2\n3_3\n9_9\n")
+    (report,) = build(lip.plan(root), tmp_path / "listed")
+    assert report.n_images == 2
+    assert "train_images/9_9.jpg: No such file" in report.faults[0][1]
+    assert report.plan.notes == (
+        "train: 2 images of the folder are not in train_id.txt and are left out, such as 1_1.jpg",
+    )
+    (folder / "2_2.png").write_bytes(b"")
+    with pytest.raises(
+        AnnotationError, match=r"train has 2 images of the name 2_2: .*2_2.jpeg and"
+    ):
+        build(lip.plan(root), tmp_path / "double")
+
+
+def test_lip_masks_that_are_none(tmp_path: Path) -> None:
+    values = canvas(((0, 0, 4, 4), 13))
+    folder = tmp_path / "TrainVal_parsing_annotations/val_segmentations"
+    for name in ("colour", "rgba", "grey", "deep", "torn", "gone", "text"):
+        lip_image(tmp_path, "val", name, values)
+    Image.new("RGB", SIZE).save(folder / "colour.png")
+    Image.new("RGBA", SIZE).save(folder / "rgba.png")
+    Image.fromarray(values.astype(np.uint8)).save(folder / "grey.png")  # no palette: as good
+    Image.fromarray(values.astype(np.uint16)).save(folder / "deep.png")
+    torn = (folder / "torn.png").read_bytes()
+    (folder / "torn.png").write_bytes(torn[:-30])
+    (folder / "gone.png").unlink()
+    (folder / "text.png").write_text("mask")
+    (report,) = build(lip.plan(tmp_path), tmp_path / "out")
+    assert report.n_images == 1
+    found = masks.read_index(tmp_path / "out/ann/val/grey.png")
+    assert np.array_equal(found, values)
+    faults = dict(report.faults)
+    for name, reason in (
+        ("colour", "expected a label map with one 8-bit channel; found mode RGB"),
+        ("rgba", "found mode RGBA of 12x8 pixels"),
+        ("deep", "found mode I;16"),
+        ("torn", "torn.png: "),
+        ("gone", "gone.png: no such file"),
+        ("text", "text.png: not an image that Pillow can read"),
+    ):
+        assert reason in faults[name]
+
+
 # -- the tree ---------------------------------------------------------------------------------
 
 
@@ -424,6 +513,134 @@ def test_building_again_paints_only_what_is_missing(ade: Path, tmp_path: Path) -
     assert not list(out.rglob("*.partial"))
 
 
+def test_building_again_knows_the_notes_of_before(ade: Path, tmp_path: Path) -> None:
+    path = ade / "images/training/s/street/ADE_train_00000001_atr.txt"
+    path.write_text(ATR.replace("002 # 2 # 0 # rim # rim", "002 # 1 # 0 # rim # rim"))
+    out = tmp_path / "out"
+    build(ade20k.plan_parts(ade, "default", None), out)
+    report = (out / "report-train.json").read_bytes()
+    assert b"level 2 of the masks shows rim" in report
+    (again, _) = build(ade20k.plan_parts(ade, "default", None), out)
+    assert again.painted == 0
+    assert (out / "report-train.json").read_bytes() == report
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import pa.data.files
+from pa.data.datasets import ade20k, build
+
+root, out, where, name, calls = sys.argv[1:]
+module = {"files": pa.data.files, "build": build}[where]
+whole, left = getattr(module, name), int(calls)
+
+def deadly(*given, **options):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(*given, **options)
+
+setattr(module, name, deadly)
+build.build(ade20k.plan_parts(Path(root), "default", None), Path(out), copy=True, workers=2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "calls"),
+    [
+        ("files", "sync", 4),  # a mask is written and not yet renamed
+        ("files", "sync", 9),
+        ("build", "write_png", 1),
+        ("build", "place_image", 0),  # a mask without its image
+        ("build", "place_image", 2),
+        ("build", "write_json", 1),  # all but the report
+    ],
+)
+def test_a_killed_build_goes_on_to_the_same_tree(
+    ade: Path, tmp_path: Path, module: str, name: str, calls: int
+) -> None:
+    path = ade / "images/training/s/street/ADE_train_00000001_atr.txt"
+    path.write_text(ATR.replace("002 # 2 # 0 # rim # rim", "002 # 1 # 0 # rim # rim"))
+    plan = ade20k.plan_parts(ade, "default", None)
+    build(plan, tmp_path / "undisturbed", copy=True)
+    words = [str(ade), str(tmp_path / "out"), module, name, str(calls)]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *words], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    build(plan, tmp_path / "out", copy=True)
+
+    def content(root: Path) -> dict[str, bytes]:
+        files = [path for path in root.rglob("*") if path.is_file()]
+        return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+
+    assert content(tmp_path / "out") == content(tmp_path / "undisturbed")
+
+
+def test_a_full_disk_says_so_and_leaves_no_part(
+    ade: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    plan, out = ade20k.plan_parts(ade, "default", None), tmp_path / "out"
+    for name in ("shutil.copyfile", "pathlib.Path.symlink_to"):
+        monkeypatch.setattr(name, full)
+        with pytest.raises(StorageError, match=r"no space left while writing .*/img/train/ADE_"):
+            build(plan, out, copy=name == "shutil.copyfile")
+    monkeypatch.undo()
+    assert not list(out.rglob("*.partial"))
+    assert [report.n_images for report in build(plan, out)] == [2, 1]
+
+
+def test_masks_of_unknown_classes_are_painted_again(ade: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    plan = ade20k.plan_parts(ade, "default", None)
+    build(plan, out)
+    path = out / "ann/train/ADE_train_00000001.png"
+    before = path.read_bytes()
+    Image.fromarray(np.full(SIZE[::-1], 210, np.uint8)).save(path)
+    assert build(plan, out)[0].painted == 1
+    assert path.read_bytes() == before
+
+
+def test_partial_files_of_killed_builders_are_removed(ade: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    plan = ade20k.plan_parts(ade, "default", None)
+    build(plan, out)
+    mine = partial_path(out / "ann/train/ADE_train_00000002.png")
+    host, pid, unique = mine.name.removesuffix(".partial").rsplit(".", 1)[1].rsplit("-", 2)
+    gone = mine.with_name(mine.name.replace(f"{host}-{pid}-{unique}", f"{host}-{2**22}-{unique}"))
+    gone.touch()
+    mine.touch()
+    build(plan, out)
+    assert [path.name for path in out.rglob("*.partial")] == [mine.name]
+
+
+def test_two_different_builders_that_begin_at_once(
+    ade: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them writes build.json after the other has found none."""
+    out = tmp_path / "out"
+    plans = [ade20k.plan_parts(ade, name, None) for name in ("default", "level1")]
+
+    def late(*given: Any, **options: Any) -> None:
+        monkeypatch.undo()
+        build(plans[0], out)
+        write_json(*given, **options)
+
+    monkeypatch.setattr("pa.data.datasets.build.write_json", late)
+    with pytest.raises(FingerprintError, match=r"built differently .*list default → level1"):
+        build(plans[1], out)
+    assert json.loads((out / "build.json").read_text())["list"] == "default"
+
+
+def test_a_tree_of_another_hand_is_not_built_into(ade: Path, tmp_path: Path) -> None:
+    out = index_tree(tmp_path / "out", "train", {"ADE_train_00000001": canvas()})
+    with pytest.raises(FingerprintError, match=r"holds ann/ and no build.json: another hand made"):
+        build(ade20k.plan_parts(ade, "default", None), out)
+
+
 def test_one_tree_one_recipe(ade: Path, tmp_path: Path) -> None:
     build(ade20k.plan_parts(ade, "default", None), tmp_path / "out")
     with pytest.raises(FingerprintError, match=r"was built differently .*list default → level1"):
@@ -438,6 +655,35 @@ def test_images_are_linked_or_copied(ade: Path, tmp_path: Path) -> None:
     assert (tmp_path / "links" / image).is_symlink()
     assert not (tmp_path / "copies" / image).is_symlink()
     assert (tmp_path / "links" / image).read_bytes() == (tmp_path / "copies" / image).read_bytes()
+    build(plan, tmp_path / "links", copy=True)
+    assert not (tmp_path / "links" / image).is_symlink()
+    build(plan, tmp_path / "copies")
+    assert not (tmp_path / "copies" / image).is_symlink()  # a copy is as good as a link
+
+
+def test_links_of_another_place_are_put_right(ade: Path, tmp_path: Path) -> None:
+    build(ade20k.plan_parts(ade, "default", None), tmp_path / "out")
+    moved = ade.rename(tmp_path / "moved")
+    build(ade20k.plan_parts(moved, "default", None), tmp_path / "out")
+    link = tmp_path / "out/img/train/ADE_train_00000001.jpg"
+    assert link.readlink() == moved / "images/training/s/street/ADE_train_00000001.jpg"
+
+
+def test_many_builders_place_one_image(tmp_path: Path) -> None:
+    source, path = tmp_path / "a.jpg", tmp_path / "out" / "a.jpg"
+    source.write_bytes(b"image")
+    other = tmp_path / "b.jpg"
+    other.write_bytes(b"another")
+    seen = []
+
+    def place(number: int) -> None:
+        place_image([source, other][number % 2], path, copy=False)
+        seen.append(path.read_bytes())  # there at every moment
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(place, range(400)))
+    assert set(seen) == {b"image", b"another"}
+    assert [file.name for file in path.parent.iterdir()] == ["a.jpg"]
 
 
 def test_a_built_tree_is_a_dataset(ade: Path, tmp_path: Path) -> None:

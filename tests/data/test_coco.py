@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pa.data import datasets
-from pa.data.datasets import Images
+from pa.data.datasets import Images, coco
 from pa.data.parts import PROTOCOLS
 from pa.errors import AnnotationError, MissingError
 from tests.data.trees import coco_json, person, write_coco
@@ -114,6 +114,14 @@ def test_captions_given_for_keypoints(tmp_path: Path) -> None:
             lambda c: c["annotations"][0]["keypoints"].__setitem__(2, 3),
             "keypoints of annotation 20 are not 17 times x, y and v",
         ),
+        (
+            lambda c: c["annotations"][0]["keypoints"].__setitem__(0, "left"),
+            r"an entry is not what COCO writes there \(TypeError: must be real number",
+        ),
+        (
+            lambda c: c["annotations"][0]["keypoints"].__setitem__(0, float("nan")),
+            "a keypoint of annotation 20 is not a number",
+        ),
         (lambda c: c["categories"][0]["keypoints"].reverse(), "Expected the 17 of COCO: nose, left_eye"),
         (lambda c: c.pop("annotations"), "has no list of annotations. Expected: a COCO annotation"),
     ],
@@ -126,8 +134,24 @@ def test_faulty_annotations_are_refused(
     refused(tmp_path, content, message)
 
 
+def test_outlines_are_not_kept_in_memory(tmp_path: Path) -> None:
+    """In the real file they are most of it, and nothing reads them."""
+    content = json.loads(json.dumps(CONTENT))
+    for entry in content["annotations"]:
+        entry.update(segmentation=[[0.5] * 100_000], bbox=[1, 2, 3, 4])
+    root = write_coco(tmp_path, content)
+    file = root / "annotations/person_keypoints_val2017.json"
+    (entry, *_) = coco._load(file)["annotations"]
+    assert entry["segmentation"] is None
+    assert set(entry) == {"id", "image_id", "keypoints", "segmentation"}
+    assert len(load(root).annotations().table) == 3 * 17
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())  # a byte-order mark
+    assert len(load(root).annotations().table) == 3 * 17
+
+
 def test_files_that_are_no_json(tmp_path: Path) -> None:
     refused(tmp_path, "{", "is not JSON")
+    refused(tmp_path, '"\\ud800', "is not JSON")
     refused(tmp_path, [1], "has no list of images, annotations, categories")
 
 

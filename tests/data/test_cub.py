@@ -98,10 +98,14 @@ def test_missing_lists_show_the_layout(root: Path, file: str) -> None:
         ("images.txt", "1 002.Wren/other.jpg", r"images.txt: id 1 is there more than once \(1 such"),
         ("images.txt", "9 001.Auk/Auk_0001.jpg", "image file 001.Auk/Auk_0001.jpg is there more than"),
         ("images.txt", "nine x.jpg", r"images.txt, line 4: 'nine x.jpg'. Expected: an id and a name"),
-        ("train_test_split.txt", "4", r"train_test_split.txt, line 4: '4'. Expected: an id and a number"),
+        ("train_test_split.txt", "4", r"train_test_split.txt, line 4: '4'. Expected: an id and 0 \(test\) or 1"),
+        ("train_test_split.txt", "4 2", r"line 4: '4 2'. Expected: an id and 0 \(test\) or 1 \(train\)"),
+        ("image_class_labels.txt", "4 Auk", r"line 4: '4 Auk'. Expected: an id and a number"),
+        ("parts/parts.txt", "16 tail", "parts.txt: part tail is there more than once"),
+        ("parts/part_locs.txt", "4 1 9 9 1", r"part_locs.txt, line 46: image 4 is not in images.txt \(1 such"),
         ("classes.txt", "2 003.Owl", "classes.txt: id 2 is there more than once"),
         ("parts/part_locs.txt", "1 4 9 9 1", r"part_locs.txt: image and part \(1, 4\) is there more"),
-        ("parts/part_locs.txt", "1 16 9 9 1", "part 16 is not in parts.txt"),
+        ("parts/part_locs.txt", "1 16 9 9 1", "part_locs.txt, line 46: part 16 is not in parts.txt"),
         ("parts/part_locs.txt", "1 4 9 nan 1", "line 46: '1 4 9 nan 1'. Expected: image id, part id"),
         ("parts/part_locs.txt", "1 4 9 9 2", "line 46: '1 4 9 9 2'. Expected: image id, part id"),
         ("parts/part_locs.txt", "1 4 9 9", "line 46: '1 4 9 9'. Expected: image id, part id"),
@@ -112,6 +116,41 @@ def test_faulty_lists_are_refused(root: Path, file: str, line: str, message: str
         lines.write(line + "\n")
     with pytest.raises(AnnotationError, match=message):
         load(root, "train").annotations()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_an_image_without_split_is_refused(root: Path, split: str) -> None:
+    (root / "train_test_split.txt").write_text("1 1\n3 1\n")
+    with pytest.raises(
+        AnnotationError,
+        match=r"train_test_split.txt: no line for image 2 \(images/002.Wren/Wren_0002.jpg\), and 1 ",
+    ):
+        load(root, split)
+    assert len(load(root).table) == 3  # the split `all` does not ask
+
+
+@pytest.mark.parametrize(
+    ("kept", "found"), [(15, "0 lines of image 2"), (29, "14 lines of image 2")]
+)
+def test_an_image_without_part_locations_is_refused(root: Path, kept: int, found: str) -> None:
+    file = root / "parts/part_locs.txt"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:kept] + lines[30:]))
+    with pytest.raises(
+        AnnotationError, match=rf"part_locs.txt: {found} .* one for each of the 15 parts"
+    ):
+        load(root, "train").annotations()
+
+
+def test_parts_of_another_release_are_refused(root: Path) -> None:
+    file = root / "parts/parts.txt"
+    file.write_text(file.read_text().replace("right eye", "eye right").replace("tail", "Tail"))
+    with pytest.raises(
+        AnnotationError,
+        match=r"parts.txt does not name right eye, tail. Expected among its parts: right eye, right "
+        r"leg, left wing, tail; found: back, .*eye right",
+    ):
+        load(root).annotations()
 
 
 def test_an_image_without_class_is_refused(root: Path) -> None:

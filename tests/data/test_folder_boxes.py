@@ -122,7 +122,16 @@ def test_images_of_other_splits_are_no_fault(tmp_path: Path) -> None:
         (HEAD + "cats/1.png,0,nan,9,4,ear\n", "line 2: y0 is no number"),
         (HEAD + "cats/1.png,0,0,9,4,\n", "line 2: label is empty"),
         (HEAD, "holds no box"),
-        ("", "cannot be read as a table of boxes"),
+        ("", "boxes.csv is blank. Expected: a header line path,x0,y0,x1,y1,label"),
+        ("\n\r\n", "boxes.csv is blank"),
+        (HEAD + "cats/1.png,0,0,9,9\n", r"line 2: 5 fields. Expected: 6, as in the header line"),
+        (HEAD + "\n\ncats/1.png,0,0,9,9,an ear, left\n", "line 4: 7 fields. Expected: 6"),
+        (HEAD + '\n"cats/1.png",0,0,9,0,"two\nlines"\n', "line 4: y1 is not greater than y0"),
+        (HEAD + 'cats/1.png,0,0,9,9,"ear\n', "cannot be read as a table of boxes: unexpected end of"),
+        (HEAD.replace("label", "label,label") + "a,0,0,1,1,b,b\n", "the header line names label twice"),
+        (HEAD.replace("label", "label,a,b,c,d,e"), r"unknown column a, b, c, … \(5 in all\)"),
+        (HEAD.replace(",", ";") * 9, r"unknown column path;x0;y0;x1;y1;label. .* has commas between"),
+        ("x" * 500, r"unknown column x{60}…\. Expected"),
     ],
 )  # fmt: skip
 def test_faulty_tables_are_refused(root: Path, text: str, message: str) -> None:
@@ -134,6 +143,31 @@ def test_boxes_of_images_that_are_nowhere(root: Path) -> None:
     lines = "".join(f"cats/{n}.jpg,0,0,9,9,ear\n" for n in range(5))
     with pytest.raises(MissingError, match=r"names 5 images that are not under .*cats/2.jpg, …"):
         BOXES.rows(load(root, HEAD + lines))
+
+
+@pytest.mark.parametrize("name", ["boxes", "boxes.csv", "boxes.parquet"])
+def test_a_folder_is_no_table(root: Path, name: str) -> None:
+    (root / name).mkdir()
+    images = datasets.load("pets", "folder", root, boxes=root / name)
+    with pytest.raises(AnnotationError, match=rf"{name} is a folder. Expected: the table of boxes"):
+        BOXES.rows(images)
+
+
+def test_tables_that_are_no_text(root: Path) -> None:
+    (root / "boxes.csv").write_bytes(b"path,\xff\xfe\n")
+    (root / "boxes.parquet").write_bytes(b"path,x0\n")
+    for name in ("boxes.csv", "boxes.parquet"):
+        images = datasets.load("pets", "folder", root, boxes=root / name)
+        with pytest.raises(AnnotationError, match=rf"{name} cannot be read as a table of boxes"):
+            BOXES.rows(images)
+
+
+def test_a_table_of_a_spreadsheet(root: Path) -> None:
+    """With a byte-order mark, Windows line ends, quotes and blank lines."""
+    images = load(
+        root, "\ufeff" + (HEAD + '\n"cats/1.png",0,0,9,9,"ear, left"\n').replace("\n", "\r\n")
+    )
+    assert BOXES.rows(images)["label"].to_list() == ["ear, left"]
 
 
 def test_no_table_of_boxes(root: Path) -> None:

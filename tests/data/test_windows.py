@@ -13,11 +13,14 @@ from PIL import Image
 
 from pa.data import augment, masks, windows
 from pa.data.augment import Colours
+from pa.data.crops import Crops
 from pa.data.datasets import Images, load
 from pa.data.images import Transform
 from pa.data.regions import VIEWS, view_from_json
+from pa.data.store import Store
 from pa.data.windows import ADE, LIP, PASCAL, Window, cut_mask, rescaled, sliding, windows_in
-from pa.errors import AnnotationError, UsageError
+from pa.errors import AnnotationError, UnknownNameError, UsageError
+from tests.data.conftest import make_spec
 from tests.segmentation_trees import index_tree
 
 SMALL = replace(
@@ -195,6 +198,54 @@ def test_image_and_mask_are_cut_alike(views: int) -> None:
         assert agree.mean() > 0.8
 
 
+@pytest.mark.parametrize("views", [0, 1, 4])
+def test_figures_show_what_was_encoded(tmp_path: Path, views: int) -> None:
+    image, _ = position_image(90, 60)
+    image.save(tmp_path / "a.png")
+    view = replace(SMALL, views=views)
+    rows = view.rows(load("photos", "folder", tmp_path))
+    transform = Transform(mean=(0.0, 0.0, 1.0))
+    spec = replace(make_spec(rows), view=view.to_json(), transform=transform.to_json())
+    crops = Crops(Store.create(tmp_path / "store", spec, rows, {"root": str(tmp_path)}, 16))
+    boxes = [tuple(row) for row in rows.select(view.cut_columns).iter_rows()]
+    encoded = view.cut(view.canvas(image, transform), boxes, transform)
+    for row, window in enumerate(windows_in(rows)):
+        assert crops.canvas(row).size == window.canvas  # the box is drawn on this
+        assert np.array_equal(crops.region(row, 16), encoded[row])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (10_000, 20), (20, 10_000), (700, 1)])
+@pytest.mark.parametrize("views", [0, 1, 3])
+def test_images_of_odd_shapes(tmp_path: Path, size: tuple[int, int], views: int) -> None:
+    root = index_tree(tmp_path, "val", {"a": np.ones(size[::-1])})
+    images = load("mine", "ade20k-part", root)
+    view = replace(ADE, views=views)
+    rows, transform = view.rows(images), Transform()
+    assert len(rows) == (
+        views
+        or len(windows.starts(rows["canvas_width"][0], 512, 341))
+        * len(windows.starts(rows["canvas_height"][0], 512, 341))
+    )
+    with Image.open(root / "img/val/a.jpg") as image:
+        boxes = [tuple(row) for row in rows.select(view.cut_columns).iter_rows()]
+        cut = view.cut(view.canvas(image, transform), boxes, transform)
+    assert cut.shape == (len(rows), 512, 512, 3)
+    labelled = [cut_mask(np.zeros(size[::-1], np.uint8), w) == 0 for w in windows_in(rows)]
+    for there, window in zip(labelled, windows_in(rows), strict=True):
+        x0, y0, x1, y1 = window.inside
+        assert there.sum() == (x1 - x0) * (y1 - y0) > 0
+
+
+def test_a_window_larger_than_every_image() -> None:
+    view = replace(ADE, crop=4096, stride=4096)
+    (window,) = windows_in(view.rows(of_size((640, 480))))
+    assert window == Window(0, 0, 4096, 4096, 683, 512)
+    cut = view.cut(Image.new("RGB", (683, 512), (9, 8, 7)), [tuple(window[:6])], Transform())[0]
+    assert (cut[:512, :683] == (9, 8, 7)).all()
+    assert (cut[512:] == (124, 116, 104)).all()
+    assert (cut[:, 683:] == (124, 116, 104)).all()
+
+
 def test_one_view_is_the_plain_centre() -> None:
     rows = replace(PASCAL, views=1).rows(of_size((500, 375), (1000, 1000)))
     assert rows.select("x0", "y0", "canvas_width", "canvas_height").rows() == [
@@ -296,6 +347,18 @@ def test_impossible_windows() -> None:
         replace(SMALL, stride=17)
     with pytest.raises(UsageError, match="views=-1: 0 gives sliding windows"):
         replace(SMALL, views=-1)
+    with pytest.raises(
+        UnknownNameError, match=r"interpolation of view windows 'cubic'. Did you mean"
+    ):
+        replace(SMALL, interpolation="cubic")
+    with pytest.raises(
+        UsageError, match=r"lengths 160, 0, 24, 24, .* Expected: lengths of 1 pixel"
+    ):
+        replace(SMALL, test_short=0)
+    with pytest.raises(
+        UsageError, match=r"ratio_low=3.0, ratio_high=2.0. .* 0 < ratio_low ≤ ratio"
+    ):
+        replace(SMALL, ratio_low=3.0)
 
 
 # -- colours ----------------------------------------------------------------------------------

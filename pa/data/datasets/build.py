@@ -1,18 +1,21 @@
 """Building a segmentation dataset: from an official release to images beside index PNGs.
 
     <out>/img/<split>/<name>.jpg     the official image: a link to it, or a copy
-    <out>/ann/<split>/<name>.png     8 bits: 0 = ignored, k = class k - 1
+    <out>/ann/<split>/<name>.png     8 bits: 0 = ignored, k = class k - 1; notes in a text chunk
     <out>/build.json                 label list with its hash, rule, source; written first
     <out>/report-<split>.json        counts per class, all-zero masks, faults; written last
 
 Every file is renamed into place, the mask before its image, so an image that is there has its mask;
-the same command goes on where it was interrupted.
+the same command goes on where it was interrupted, and leaves what an undisturbed one leaves.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,15 +25,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from pa.data import masks
 from pa.data.datasets.tree import BUILD, BUILD_FORMAT, read_build
-from pa.data.files import replacing, write_json
+from pa.data.files import (
+    PARTIAL_SUFFIX,
+    partial_path,
+    remove_stale,
+    replacing,
+    storage_errors,
+    write_json,
+)
 from pa.data.headers import read_header
 from pa.data.labels import LabelSet
 from pa.data.masks import Map
 from pa.errors import AnnotationError, FingerprintError
 from pa.progress import Progress, Silent
+
+NOTES = "pa-notes"  # the text chunk of a mask that holds its notes, as a JSON list
 
 
 @dataclass(frozen=True)
@@ -130,14 +143,18 @@ def build(
 
     What is there is not painted again. An item whose annotation is faulty is left out, and named in
     the report. Raises `FingerprintError` where `out` was built with another list or rule,
-    `MismatchError` where a release numbers its classes differently, `StorageError`.
+    `MismatchError` where a release numbers its classes differently, `AnnotationError` where two
+    images of a split have one name, `StorageError`.
     """
     progress = progress or Silent()
+    for split, items in plan.splits.items():
+        _require_names(split, items)
     _begin(plan, out)
     reports = []
     threads = workers or min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads, thread_name_prefix="pa-build") as pool:
         for split, items in plan.splits.items():
+            _tidy(out / "ann" / split, out / "img" / split)
             progress.start(f"{plan.labels.label}/{split}", len(items), "images")
             try:
                 done = pool.map(lambda item: _do(item, split, plan, out, copy), items)  # noqa: B023
@@ -152,13 +169,29 @@ def build(
     return reports
 
 
+def _require_names(split: str, items: Sequence[Item]) -> None:
+    """Raise `AnnotationError` where two images would become one file."""
+    name, n = Counter(item.name for item in items).most_common(1)[0] if items else ("", 0)
+    if n > 1:
+        first, second, *_ = (str(item.image) for item in items if item.name == name)
+        raise AnnotationError(
+            f"split {split} has {n} images of the name {name}: {first} and {second}. Expected: one "
+            f"release, each image once. Move one of them away."
+        )
+
+
 def _begin(plan: Plan, out: Path) -> None:
-    there = read_build(out)
+    """Write build.json, or compare with the one that is there: the first of two builders wins."""
     recipe = plan.recipe()
-    if there is None:
+    # In this order: a builder that has masks has written build.json before them.
+    if (out / "ann").exists() and not (out / BUILD).exists():
+        raise FingerprintError(
+            f"{out} holds ann/ and no {BUILD}: another hand made its masks. Choose another --out."
+        )
+    if not (out / BUILD).exists():
         fields = {"format": BUILD_FORMAT, **recipe, "source": str(plan.source)}
-        write_json(out / BUILD, {**fields, "labels": plan.labels.provenance()})
-        return
+        write_json(out / BUILD, {**fields, "labels": plan.labels.provenance()}, once=True)
+    there = read_build(out) or {}
     other = [
         f"{name} {there.get(name)} → {new}"
         for name, new in recipe.items()
@@ -169,40 +202,48 @@ def _begin(plan: Plan, out: Path) -> None:
             f"{out} was built differently (there → asked for): {'; '.join(other)}. Choose another "
             f"--out, or delete that folder."
         )
+    _tidy(out)
+
+
+def _tidy(*folders: Path) -> None:
+    """Remove the partial files that killed builders of this host left."""
+    for folder in folders:
+        partials = folder.glob(f"*{PARTIAL_SUFFIX}")
+        for name in {partial.name.rsplit(".", 2)[0] for partial in partials}:
+            remove_stale(folder, name)
 
 
 def _do(item: Item, split: str, plan: Plan, out: Path, copy: bool) -> _Done:
     mask_path = out / "ann" / split / f"{item.name}.png"
+    n = len(plan.labels)
     try:
         header = read_header(item.image)
         if header.size is None:
             return _Done(None, fault=f"{item.image}: {header.fault}")
-        size = header.size
-        values = _there(mask_path, size)
-        painted = values is None
-        notes: tuple[str, ...] = ()
-        if values is None:
-            made = item.paint()
-            values, notes = made.values, made.notes
-            masks.check_size(values, size, item.image)
-            masks.check_range(values, len(plan.labels), item.image)
-            write_png(mask_path, values)
+        there = _there(mask_path, header.size, n)
+        made = there or item.paint()
+        if there is None:
+            masks.check_size(made.values, header.size, item.image)
+            masks.check_range(made.values, n, item.image)
+            write_png(mask_path, made)
         place_image(item.image, out / "img" / split / f"{item.name}{item.image.suffix}", copy)
     except AnnotationError as error:
         return _Done(None, fault=str(error))
-    return _Done(masks.count(values, len(plan.labels)), painted, notes)
+    return _Done(masks.count(made.values, n), there is None, made.notes)
 
 
-def _there(path: Path, size: tuple[int, int]) -> Map | None:
-    """The map that an earlier run wrote; None where there is none that can be read."""
+def _there(path: Path, size: tuple[int, int], n_classes: int) -> Painted | None:
+    """The map that an earlier run wrote; None where there is none that could be its."""
     if not path.exists():
         return None
     try:
-        values = masks.read_index(path)
+        image = masks.open_png(path)
+        values = masks.index_of(image, path)
         masks.check_size(values, size, path)
-    except AnnotationError:
+        masks.check_range(values, n_classes, path)
+        return Painted(values, tuple(json.loads(image.info.get(NOTES, "[]"))))
+    except (AnnotationError, ValueError, TypeError):
         return None
-    return values
 
 
 def _collect(
@@ -225,20 +266,39 @@ def _collect(
     return report
 
 
-def write_png(path: Path, values: Map) -> None:
-    """Write a map as an 8-bit grey PNG, whole or not at all."""
+def write_png(path: Path, painted: Painted) -> None:
+    """Write a map as an 8-bit grey PNG with its notes, whole or not at all."""
+    text = PngInfo()
+    if painted.notes:
+        text.add_itxt(NOTES, json.dumps(painted.notes, ensure_ascii=False))
     with replacing(path) as partial:
-        Image.fromarray(values).save(partial, format="PNG", optimize=False)
+        Image.fromarray(painted.values).save(partial, format="PNG", optimize=False, pnginfo=text)
 
 
 def place_image(source: Path, path: Path, copy: bool) -> None:
-    """Put an image into the tree: a symbolic link to the official file, or a copy of it."""
-    if path.exists() and path.stat().st_size == source.stat().st_size:
+    """Put an image into the tree: a symbolic link to the official file, or a copy of it.
+
+    Several builders may do so at once: each puts a whole file or link in place of what is there.
+    """
+    if _is_placed(source, path, copy):
         return
     if copy:
         with replacing(path) as partial:
             shutil.copyfile(source, partial)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.symlink_to(source.absolute())
+    link = partial_path(path)
+    try:
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(source.absolute())
+            link.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            link.unlink(missing_ok=True)
+
+
+def _is_placed(source: Path, path: Path, copy: bool) -> bool:
+    """Whether an earlier run put the image there; a copy serves where a link was asked for."""
+    if path.is_symlink():
+        return not copy and path.readlink() == source.absolute()
+    return path.is_file() and path.stat().st_size == source.stat().st_size

@@ -7,6 +7,7 @@ Format: https://cocodataset.org/#format-data. A keypoint is x, y, v with v = 0 n
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -134,7 +135,8 @@ def _check(file: Path, content: dict[str, Any]) -> _Parsed:
 
 def _load(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_bytes())
+        # As text: bytes would stay in memory beside the text that json makes of them.
+        content = json.loads(file.read_text(encoding="utf-8-sig"), object_hook=_slim)
     except ValueError as error:
         raise AnnotationError(f"{file} is not JSON: {error}.") from None
     missing = [
@@ -147,6 +149,26 @@ def _load(file: Path) -> dict[str, Any]:
             f"{file} has no list of {', '.join(missing)}. Expected: a COCO annotation file."
         )
     return content  # type: ignore[no-any-return]
+
+
+# What is read of an annotation, and what tells other kinds of file apart.
+USED = ("id", "image_id", "keypoints", "caption", "segmentation")
+
+
+def _slim(entry: dict[str, Any]) -> dict[str, Any]:
+    """Of each annotation what is used, its keypoints as numbers and its outline dropped.
+
+    Raises `TypeError` where a keypoint holds something else than numbers. The rest of the file
+    stays as it is.
+    """
+    if "image_id" not in entry:
+        return entry
+    slim = {name: entry[name] for name in USED if name in entry}
+    if "segmentation" in slim:
+        slim["segmentation"] = None
+    if "keypoints" in slim:
+        slim["keypoints"] = array("d", slim["keypoints"])
+    return slim
 
 
 def _part_names(content: dict[str, Any]) -> list[str] | None:
@@ -196,17 +218,15 @@ def _keypoints(file: Path, persons: Sequence[dict[str, Any]], images: pl.DataFra
             f"annotation {lost['object'][0]} of image {lost['image_id'][0]}."
         )
     n = len(NAMES)
-    for person in persons:
-        if len(person["keypoints"]) != 3 * n or not {*person["keypoints"][2::3]} <= {0, 1, VISIBLE}:
-            raise AnnotationError(
-                f"{file}: the keypoints of annotation {person['id']} are not {n} times x, y and "
-                f"v = 0, 1 or 2."
-            )
+    short = [person["id"] for person in persons if len(person["keypoints"]) != 3 * n]
+    _require_keypoints(file, short[0] if short else None)
     values = np.array([p["keypoints"] for p in persons], np.float64).reshape(-1, 3)
     broken = ~np.isfinite(values).all(axis=1)
     if broken.any():
         person = persons[int(broken.argmax()) // n]
         raise AnnotationError(f"{file}: a keypoint of annotation {person['id']} is not a number.")
+    odd = np.flatnonzero(~np.isin(values[:, 2], (0, 1, VISIBLE)))
+    _require_keypoints(file, persons[odd[0] // n]["id"] if len(odd) else None)
     each = ids.select(pl.all().repeat_by(n)).explode("object", "image_id")
     return each.with_columns(
         pl.Series("part", list(NAMES) * len(persons), dtype=pl.String),
@@ -214,3 +234,12 @@ def _keypoints(file: Path, persons: Sequence[dict[str, Any]], images: pl.DataFra
         pl.Series("y", values[:, 1]),
         pl.Series("visible", values[:, 2].astype(np.int64)),
     )
+
+
+def _require_keypoints(file: Path, odd: int | None) -> None:
+    """Raise `AnnotationError` where there is an odd annotation, by its id."""
+    if odd is not None:
+        raise AnnotationError(
+            f"{file}: the keypoints of annotation {odd} are not {len(NAMES)} times x, y and "
+            f"v = 0, 1 or 2."
+        )

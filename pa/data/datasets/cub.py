@@ -5,7 +5,7 @@ Formats: the README of the release. Ids are those of its files, counted from 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
@@ -23,6 +23,8 @@ LAYOUT = """  <root>/images/<class>/*.jpg
 CONSIDERED = ("right eye", "right leg", "left wing", "tail")
 
 INDEX = "images.txt"
+SPLITS = "train_test_split.txt"
+NAMES = "parts/parts.txt"
 LOCATIONS = "parts/part_locs.txt"
 
 
@@ -43,7 +45,7 @@ def read(root: Path, split: str) -> pl.DataFrame:
             f"{root}: none of the {len(listed)} images of {INDEX} is there. Expected:\n{LAYOUT}"
         )
     classes = _pairs(root, "classes.txt", "label_id", "label")
-    labels = _pairs(root, "image_class_labels.txt", "id", "label_id", numbers=True)
+    labels = _pairs(root, "image_class_labels.txt", "id", "label_id", int, "a number")
     table = (
         listed.join(here, on="path", how="left")
         .join(labels, on="id", how="left")
@@ -60,11 +62,16 @@ def read(root: Path, split: str) -> pl.DataFrame:
 
 
 def read_parts(root: Path, split: str) -> Keypoints:
-    """The part locations of a split; the object is the image's id: one bird in each."""
-    names = _pairs(root, "parts/parts.txt", "part_id", "part")
+    """The part locations of a split; the object is the image's id: one bird in each.
+
+    Raises `MissingError` where a list is not there, `AnnotationError` where one is not right: every
+    part of parts.txt has one line for every image, visible or not.
+    """
+    names = _names(root)
     found = pl.DataFrame(
         list(_locations(root / LOCATIONS)),
         schema={
+            "line": pl.Int64,
             "id": pl.Int64,
             "part_id": pl.Int64,
             "x": pl.Float64,
@@ -73,12 +80,7 @@ def read_parts(root: Path, split: str) -> Keypoints:
         },
         orient="row",
     )
-    require_unique(found, ["id", "part_id"], root / LOCATIONS, "image and part")
-    unknown = found.join(names, on="part_id", how="anti")
-    if len(unknown):
-        raise AnnotationError(
-            f"{root / LOCATIONS}: part {unknown['part_id'][0]} is not in parts.txt."
-        )
+    _check_locations(root, found, names)
     table = (
         found.join(_index(root, split), on="id", how="inner")
         .join(names, on="part_id", how="left")
@@ -92,42 +94,108 @@ def read_parts(root: Path, split: str) -> Keypoints:
     return Keypoints(table.select(*KEYPOINT_SCHEMA), tuple(names["part"]), CONSIDERED)
 
 
+def _names(root: Path) -> pl.DataFrame:
+    """part_id and part, with the parts that are considered among them."""
+    names = _pairs(root, NAMES, "part_id", "part")
+    require_unique(names, ["part"], root / NAMES, "part")
+    lacking = [name for name in CONSIDERED if name not in names["part"]]
+    if lacking:
+        raise AnnotationError(
+            f"{root / NAMES} does not name {', '.join(lacking)}. Expected among its parts: "
+            f"{', '.join(CONSIDERED)}; found: {', '.join(names['part'])}. Take the parts.txt of "
+            f"the release."
+        )
+    return names
+
+
+def _check_locations(root: Path, found: pl.DataFrame, names: pl.DataFrame) -> None:
+    """Raise `AnnotationError` unless every image has one line of every part, and nothing else."""
+    file = root / LOCATIONS
+    require_unique(found, ["id", "part_id"], file, "image and part")
+    unknown = found.join(names, on="part_id", how="anti", maintain_order="left")
+    if len(unknown):
+        raise AnnotationError(
+            f"{file}, line {unknown['line'][0]}: part {unknown['part_id'][0]} is not in parts.txt."
+        )
+    index = _images(root)
+    unknown = found.join(index, on="id", how="anti", maintain_order="left")
+    if len(unknown):
+        raise AnnotationError(
+            f"{file}, line {unknown['line'][0]}: image {unknown['id'][0]} is not in {INDEX} "
+            f"({len(unknown)} such lines in all). Both files must be of one release."
+        )
+    counts = index.join(found.group_by("id").len("n"), on="id", how="left", maintain_order="left")
+    short = counts.filter(pl.col("n").fill_null(0) < len(names))
+    if len(short):
+        n = short["n"].fill_null(0)[0]
+        raise AnnotationError(
+            f"{file}: {n} lines of image {short['id'][0]} ({short['path'][0]}). Expected: one for "
+            f"each of the {len(names)} parts, visible or not; found fewer for {len(short)} images. "
+            f"Take the file of the release."
+        )
+
+
 def _index(root: Path, split: str) -> pl.DataFrame:
     """id and path (relative to root) of the images of a split."""
-    index = _pairs(root, INDEX, "id", "path")
-    require_unique(index, ["path"], root / INDEX, "image file")
-    index = index.with_columns(path=pl.lit("images/") + pl.col("path"))
+    index = _images(root)
     if split == "all":
         return index
-    flags = _pairs(root, "train_test_split.txt", "id", "train", numbers=True)
+    flags = _pairs(root, SPLITS, "id", "train", _flag, "0 (test) or 1 (train)")
+    unknown = index.join(flags, on="id", how="anti", maintain_order="left")
+    if len(unknown):
+        raise AnnotationError(
+            f"{root / SPLITS}: no line for image {unknown['id'][0]} ({unknown['path'][0]}), and "
+            f"{len(unknown)} such images in all. Expected: one line for every image of {INDEX}. "
+            f"Take the file of the release."
+        )
     wanted = flags.filter(pl.col("train") == (1 if split == "train" else 0))
     return index.join(wanted, on="id", how="semi", maintain_order="left")
 
 
-def _pairs(root: Path, file: str, key: str, value: str, *, numbers: bool = False) -> pl.DataFrame:
-    """A file of lines `<id> <value>`, with unique ids."""
+def _images(root: Path) -> pl.DataFrame:
+    """id and path (relative to root) of all images."""
+    index = _pairs(root, INDEX, "id", "path")
+    require_unique(index, ["path"], root / INDEX, "image file")
+    return index.with_columns(path=pl.lit("images/") + pl.col("path"))
+
+
+def _flag(word: str) -> int:
+    if word not in ("0", "1"):
+        raise ValueError(word)
+    return int(word)
+
+
+def _pairs(
+    root: Path,
+    file: str,
+    key: str,
+    value: str,
+    parse: Callable[[str], int | str] = str,
+    expected: str = "a name",
+) -> pl.DataFrame:
+    """A file of lines `<id> <value>`, with unique ids; `parse` refuses with `ValueError`."""
     rows = []
     for number, line in _lines(root / file):
         words = line.split(maxsplit=1)
         try:
-            rows.append((int(words[0]), int(words[1]) if numbers else words[1].strip()))
+            rows.append((int(words[0]), parse(words[1].strip())))
         except (ValueError, IndexError):
-            kind = "number" if numbers else "name"
-            raise _faulty(root / file, number, line, f"an id and a {kind}") from None
-    schema = {key: pl.Int64(), value: pl.Int64() if numbers else pl.String()}
+            raise _faulty(root / file, number, line, f"an id and {expected}") from None
+    schema = {key: pl.Int64(), value: pl.String() if parse is str else pl.Int64()}
     table = pl.DataFrame(rows, schema=schema, orient="row")
     require_unique(table, [key], root / file, "id")
     return table
 
 
-def _locations(file: Path) -> Iterator[tuple[int, int, float, float, int]]:
+def _locations(file: Path) -> Iterator[tuple[int, int, int, float, float, int]]:
+    """Line number, image id, part id, x, y and visible of every line."""
     for number, line in _lines(file):
         try:
             image, part, x, y, visible = line.split()
-            row = (int(image), int(part), float(x), float(y), int(visible))
+            row = (number, int(image), int(part), float(x), float(y), int(visible))
         except ValueError:
             row = None
-        if row is None or row[4] not in (0, 1) or not abs(row[2]) + abs(row[3]) < float("inf"):
+        if row is None or row[5] not in (0, 1) or not abs(row[3]) + abs(row[4]) < float("inf"):
             raise _faulty(file, number, line, "image id, part id, x, y, and visible as 0 or 1")
         yield row
 

@@ -1,6 +1,6 @@
 """LIP, Look into Person (single person): parsing PNGs with the values 0 to 19.
 
-    <root>/TrainVal_images/{train_images,val_images}/<id>.jpg
+    <root>/TrainVal_images/{train_images,val_images}/<id>.jpg     (png, …)
     <root>/TrainVal_parsing_annotations/{train_segmentations,val_segmentations}/<id>.png
     <root>/train_id.txt, val_id.txt      optional: the images of each split
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pa.data import labels, masks
 from pa.data.datasets.build import Item, Painted, Plan
-from pa.data.datasets.listing import read_ids
+from pa.data.datasets.listing import list_images, read_ids
 from pa.data.datasets.tree import OFFICIAL_LIP, find_splits
 from pa.errors import MissingError
 
@@ -31,20 +31,36 @@ def plan(root: Path) -> Plan:
     splits, notes = {}, []
     for split, folders in find_splits(root).items():
         images, maps = root / folders.images, root / folders.masks
-        names = _names(root, images, split)
-        if names is None:
+        here = [root / path for path in list_images(root, folders.images)["path"]]
+        ids = _ids(root, images, split)
+        if ids is None:
             notes.append(f"{split}: no {split}_id.txt: the images are those of the folder")
-            names = sorted(path.stem for path in images.glob("*.jpg"))
+            chosen = here
+        else:
+            chosen = _chosen(ids, here, images)
+            taken = set(chosen)
+            if left := [path.name for path in here if path not in taken]:
+                notes.append(
+                    f"{split}: {len(left)} images of the folder are not in {split}_id.txt and are "
+                    f"left out, such as {left[0]}"
+                )
         splits[split] = [
-            Item(name, images / f"{name}.jpg", partial(paint, maps / f"{name}.png"))
-            for name in names
+            Item(path.stem, path, partial(paint, maps / f"{path.stem}.png")) for path in chosen
         ]
     if not any(splits.values()):
         raise MissingError(f"no LIP in {root}. Expected there:\n{OFFICIAL_LIP}")
     return Plan(label_set, label_set.rule, root, splits, tuple(notes))
 
 
-def _names(root: Path, images: Path, split: str) -> list[str] | None:
+def _chosen(ids: list[str], here: list[Path], images: Path) -> list[Path]:
+    """The images of a list; those that are not there with the suffix of the release."""
+    by_id: dict[str, list[Path]] = {}
+    for path in here:
+        by_id.setdefault(path.stem, []).append(path)
+    return [path for name in ids for path in by_id.get(name, [images / f"{name}.jpg"])]
+
+
+def _ids(root: Path, images: Path, split: str) -> list[str] | None:
     """The ids of a list beside the images' folder or above it, up to the root."""
     for folder in (images.parent, *images.parent.parents):
         path = folder / f"{split}_id.txt"

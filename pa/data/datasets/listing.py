@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from pa.data.images import IMAGE_SUFFIXES
-from pa.errors import AnnotationError, UsageError
+from pa.errors import AnnotationError, MissingError, UsageError
 
 SCHEMA = {"path": pl.String(), "file_bytes": pl.Int64()}
 
@@ -35,14 +35,18 @@ def list_images(root: Path, below: str = "") -> pl.DataFrame:
 def read_ids(path: Path) -> list[str]:
     """The image ids of a split's list (the first word of each line), sorted.
 
-    Raises `AnnotationError` for a file that is no text, an id that stands twice, or one that is no
-    plain file name.
+    Raises `MissingError` for a list without an id, `AnnotationError` for a file that is no text, an
+    id that stands twice, or one that is no plain file name.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise AnnotationError(f"{path} is not a text file: {error}.") from None
     ids = sorted(line.split()[0] for line in lines if line.strip())
+    if not ids:
+        raise MissingError(
+            f"{path} holds no image id. Expected: the list of the release, one id on each line."
+        )
     for before, name in itertools.pairwise(["", *ids]):
         if name == before:
             raise AnnotationError(f"{path} names {name} twice. Each image stands there once.")

@@ -183,6 +183,12 @@ def plan(dataset: str, root: Path, images: Path | None, rule: str | None) -> Pla
             Item(name, voc / "JPEGImages" / f"{name}.jpg", partial(paint, mats[name]))
             for name in with_mat
         ]
+    in_a_list = {item.name for items in splits.values() for item in items}
+    if left := [name for name in mats if name not in in_a_list]:
+        notes.append(
+            f"{len(left)} .mat files are of no image of VOC2010's lists and are left out, such as "
+            f"{mats[left[0]].name}"
+        )
     if WHOLE in splits:
         notes.append(f"no ImageSets/Main/train.txt in {voc}: all images are one split, {WHOLE}")
     return Plan(label_set, text, root, splits, tuple(notes))
@@ -209,7 +215,16 @@ def find_voc(root: Path, images: Path | None) -> Path:
 
 
 def find_ids(voc: Path, mats: dict[str, Path]) -> dict[str, list[str]]:
-    """The image ids of VOC2010's splits, sorted; without its lists all annotated images."""
+    """The image ids of VOC2010's splits, sorted; without its lists all annotated images.
+
+    Raises `AnnotationError` for an image that is in both lists.
+    """
     lists = {name: voc / "ImageSets" / "Main" / f"{name}.txt" for name in ("train", "val")}
     found = {split: read_ids(path) for split, path in lists.items() if path.is_file()}
+    both = sorted(set(found.get("train", ())) & set(found.get("val", ())))
+    if both:
+        raise AnnotationError(
+            f"{lists['train']} and {lists['val'].name}: {both[0]} is in both, and {len(both)} such "
+            f"images in all. Expected: no image in two splits. Take the lists of VOC2010."
+        )
     return found or {WHOLE: sorted(mats)}
