@@ -17,6 +17,7 @@ import click
 from pa import __version__, console, describe
 from pa.cli_datasets import datasets
 from pa.cli_encoders import encoders
+from pa.cli_evaluate import evaluate
 from pa.cli_index import index
 from pa.cli_probe import probe
 from pa.errors import EXIT_INTERRUPTED, EXIT_PARTLY_DONE, PaError
@@ -92,6 +93,7 @@ def cli(context: click.Context, workspace: Path | None) -> None:
 
 cli.add_command(encoders)
 cli.add_command(datasets)
+cli.add_command(evaluate)
 cli.add_command(index)
 cli.add_command(probe)
 

@@ -162,7 +162,7 @@ def status(workspace: Path, found: Sequence[StoreStatus]) -> str:
         bad = str(len(store.bad)) if store.is_complete else "?"
         rows.append(
             [
-                f"{store.spec.dataset}/{store.spec.split}/{store.view}",
+                _where(store),
                 store.encoder,
                 store.spec.short[:8],
                 f"{entry.rows_done}/{store.n_rows}",
@@ -173,6 +173,15 @@ def status(workspace: Path, found: Sequence[StoreStatus]) -> str:
         )
     heads = ["store", "encoder", "made by", "rows", "state", "bad images", "size"]
     return table(heads, rows, "   r rr")
+
+
+def _where(store: Store) -> str:
+    from pa.data.stores import protocol
+
+    rules = protocol(store)
+    return f"{store.spec.dataset}/{store.spec.split}/{store.view}" + (
+        f" ({rules})" if rules else ""
+    )
 
 
 def checks(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pa.data.parts import PartsView, protocol_of
+from pa.data.parts import PROTOCOLS, PartsView, protocol_of
 from pa.data.regions import view_from_json
 from pa.data.store import SPEC, Store
 from pa.errors import AmbiguousError, MissingError
@@ -101,7 +101,13 @@ def _largest_of_each(stores: list[Store]) -> list[Store]:
 def _told_apart(store: Store, others: list[Store]) -> str:
     """What a store has that others do not: rows, state, and fields which differ in the slot."""
     state = f"{store.n_rows} rows" + ("" if store.is_complete else ", not complete")
-    rivals = [o for o in others if o is not store and o.path.parent == store.path.parent]
+    rivals = [
+        other
+        for other in others
+        if other is not store
+        and other.path.parent == store.path.parent
+        and protocol(other) == protocol(store)  # else the protocol's name says it all
+    ]
     names = dict.fromkeys(name for o in rivals for name, _, _ in store.spec.differences(o.spec))
     fields = store.spec.fields()
     return ", ".join([state, *(f"{name} {str(fields.get(name))[:16]}" for name in names)])
@@ -117,6 +123,8 @@ def _flags(store: Store) -> str:
 
 
 def _nothing_fits(features: Path, query: StoreQuery) -> str:
+    if query.protocol is not None:
+        PROTOCOLS[query.protocol]  # an unknown name raises with the nearest ones
     command = f"pa extract --encoder {query.encoder or 'NAME'}"
     for name in ("dataset", "split", "view", "protocol"):
         if (value := getattr(query, name)) is not None:

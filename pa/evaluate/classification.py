@@ -75,6 +75,57 @@ class Score:
         )
 
 
+@dataclass(frozen=True)
+class Scores:
+    """Accuracy of several heads (seeds, draws of shots) on the same rows.
+
+    `mean` is the mean of `each`; its interval resamples the images with all heads' answers on
+    them, so it says how the mean would move with other images. `std` is the sample standard
+    deviation over the heads, None for one.
+    """
+
+    each: tuple[Score, ...]
+    mean: Score
+    std: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **self.mean.to_json(),
+            "std": self.std,
+            "each": [
+                {"value": one.value, "interval": [one.interval.low, one.interval.high]}
+                for one in self.each
+            ],
+        }
+
+    def __str__(self) -> str:
+        if self.std is None:
+            return str(self.mean)
+        return (
+            f"{100 * self.mean.value:.2f} ± {100 * self.std:.2f} % "
+            + str(self.mean).partition(" % ")[2]
+        )
+
+
+def accuracies(
+    predicted: Ints, target: Ints, groups: Ints, chance: Chance, *, seed: int = 0
+) -> Scores:
+    """Score the predictions (S, n) of S heads; the rest as for `accuracy`."""
+    each = tuple(accuracy(one, target, groups, chance, seed=seed) for one in predicted)
+    if len(each) == 1:
+        return Scores(each, each[0], None)
+    values = np.array([one.value for one in each])
+    correct, sizes = _per_group((predicted == target).sum(axis=0), groups)
+    mean = Score(
+        value=float(values.mean()),
+        n=len(target),
+        n_groups=len(sizes),
+        interval=_interval(correct, len(each) * sizes, seed),
+        chance=chance,
+    )
+    return Scores(each, mean, float(values.std(ddof=1)))
+
+
 def accuracy(
     predicted: Ints, target: Ints, groups: Ints, chance: Chance, *, seed: int = 0
 ) -> Score:
@@ -130,8 +181,8 @@ def per_class_accuracy(confusion: Ints) -> Floats:
     return shares
 
 
-def _per_group(correct: npt.NDArray[np.bool_], groups: Ints) -> tuple[Ints, Ints]:
-    """Correct rows and rows of each group, (G,) each."""
+def _per_group(correct: npt.NDArray[Any], groups: Ints) -> tuple[Ints, Ints]:
+    """Correct answers and rows of each group, (G,) each."""
     _, number = np.unique(groups, return_inverse=True)
     sizes = np.bincount(number)
     return np.bincount(number, weights=correct).astype(np.int64), sizes.astype(np.int64)

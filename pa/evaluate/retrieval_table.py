@@ -9,7 +9,7 @@ Shapes: N rows that are scored.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -30,6 +30,7 @@ from pa.evaluate.rows import (
     Rows,
     check_same_rows,
     default_representations,
+    read_vectors,
     require_vector,
     rows_to_score,
 )
@@ -102,18 +103,11 @@ class Paired:
 
     @property
     def name(self) -> str:
-        names = [
-            "/".join(part for part in parts if part)
-            for parts in (
-                (scored.encoder if self._two_encoders else "", scored.representation)
-                for scored in (self.first, self.second)
-            )
-        ]
-        return " − ".join(names)
-
-    @property
-    def _two_encoders(self) -> bool:
-        return self.first.encoder != self.second.encoder
+        """What is the same, then what differs: `dino: projected − cls`, `cls: dino − mocov3`."""
+        first, second = self.first, self.second
+        if first.encoder == second.encoder:
+            return f"{first.encoder}: {first.representation} − {second.representation}"
+        return f"{first.representation}: {first.encoder} − {second.encoder}"
 
 
 def score_stores(
@@ -174,7 +168,7 @@ def _score(
     progress: Progress,
 ) -> Scored:
     started = time.perf_counter()
-    features = store.read(representation, rows.ids)
+    features = read_vectors(store, representation, rows.ids)
     read = time.perf_counter()
     pairs = evaluate_all_pairs(
         features,
@@ -250,12 +244,19 @@ def _scores_json(means: Means) -> dict[str, dict[str, Any]]:
     }
 
 
-def _to_compare(scored: Sequence[Scored]) -> Iterator[tuple[Scored, Scored]]:
-    """Pairs, the later one first: projected − cls, and the second encoder − the first."""
-    for first, second in combinations(scored, 2):
-        same_store = first.store.path == second.store.path
-        if same_store != (first.representation == second.representation):
-            yield second, first
+def _to_compare(scored: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
+    """Pairs, the later one first: projected − cls, then the second encoder − the first.
+
+    Single blocks are not compared with each other: they make a curve.
+    """
+    whole = [entry for entry in scored if ":" not in entry.representation]
+    pairs = [
+        (second, first)
+        for first, second in combinations(whole, 2)
+        if (first.store.path == second.store.path)
+        != (first.representation == second.representation)
+    ]
+    return sorted(pairs, key=lambda pair: pair[0].store.path != pair[1].store.path)
 
 
 def _compare(

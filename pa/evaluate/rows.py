@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from pa.errors import MismatchError, UnknownNameError, UsageError
 Ints = npt.NDArray[np.int64]
 
 ENCODED = ("cls", "pooled")
+# Vectors of single blocks, (K, D) per row, before any norm.
+BLOCK_VECTORS = ("layers_cls", "layers_pooled")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,12 +111,57 @@ def default_representations(store: Store) -> list[str]:
     return [name for name in (*ENCODED, "projected") if name in store.spec.representations]
 
 
+def block_representations(store: Store, blocks: Sequence[int] | None) -> list[str]:
+    """Names of the vectors of chosen blocks (None: of all that are stored), by ascending block.
+
+    `layers_pooled:5` is the mean patch token of block 5. Raises `UsageError` for a block that
+    is not stored.
+    """
+    kinds = [name for name in BLOCK_VECTORS if name in store.spec.representations]
+    there = _blocks(store)
+    if not kinds or not there:
+        raise UsageError(
+            f"{store.title} keeps no vectors of single blocks. Extract them with --layers "
+            f"2,5,8,11 --features cls,pooled,{','.join(BLOCK_VECTORS)} --alongside."
+        )
+    for block in blocks or ():
+        _require_block(store, block)
+    chosen = there if blocks is None else sorted(set(blocks))
+    return [f"{kind}:{block}" for kind in kinds for block in chosen]
+
+
 def require_vector(store: Store, representation: str) -> None:
     """Raise `UsageError` for a representation that is not one vector per row."""
-    shape = store.shape(representation)
+    name, colon, block = representation.partition(":")
+    shape = store.shape(name)
+    if colon and name in BLOCK_VECTORS:
+        _require_block(store, int(block) if block.isdigit() else block)
+        return
     if len(shape) != 1:
         vectors = [n for n, s in store.spec.representations.items() if len(s) == 1]
+        vectors += [f"{n}:BLOCK" for n in BLOCK_VECTORS if n in store.spec.representations]
         raise UsageError(
             f"retrieval compares one vector per row; {representation!r} of {store.title} is "
             f"{'×'.join(map(str, shape))}. One vector: {', '.join(vectors) or 'none stored'}."
         )
+
+
+def read_vectors(store: Store, representation: str, rows: Ints) -> npt.NDArray[Any]:
+    """Read one vector per row, (n, D); see `require_vector`."""
+    name, _, block = representation.partition(":")
+    values = store.read(name, rows)
+    return values[:, _blocks(store).index(int(block))] if block else values
+
+
+def _require_block(store: Store, block: int | str) -> None:
+    there = _blocks(store)
+    if block not in there:
+        raise UsageError(
+            f"{store.title} keeps no block {block}; it keeps {', '.join(map(str, there))}. Blocks "
+            f"are counted from 0; others need an extraction with --layers."
+        )
+
+
+def _blocks(store: Store) -> list[int]:
+    """The 0-based numbers of the blocks whose outputs a store keeps."""
+    return [int(block) for block in store.spec.encoder.get("options", {}).get("layers", [])]

@@ -1,0 +1,209 @@
+"""`pa evaluate`: which stores belong in one table, then `pa.evaluate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pa.commands.choose import dataset_kind, device, store_query
+from pa.config import Config
+from pa.data import stores
+from pa.data.store import Store
+from pa.errors import UsageError
+from pa.progress import Progress
+
+if TYPE_CHECKING:
+    from pa.evaluate.neighbours_table import Shares, Shift
+    from pa.evaluate.retrieval_table import Paired, Scored
+
+# The retrieval database of the paper's datasets (protocols of the released code): all of CUB, and
+# the training images of COCO.
+RETRIEVAL_SPLITS = {"cub": "all", "coco": "train2017"}
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """What `pa evaluate` was asked; None = take it from the settings."""
+
+    encoders: tuple[str, ...] = ()
+    representations: tuple[str, ...] = ()
+    dataset: str | None = None
+    split: str | None = None
+    view: str | None = None
+    protocol: str | None = None
+    store: str | None = None
+    target: str = "label"
+    include_self: bool | None = None
+    layers: str | None = None
+    k: int = 24
+    device: str | None = None
+    figure: Path | None = None
+    hubs: Path | None = None
+    root: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class RetrievalTable:
+    """Scores, paired differences, and the better of cls and pooled of each encoder."""
+
+    scored: list[Scored]
+    paired: list[Paired]
+    better: list[Scored]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "results": [
+                {**entry.result.to_json(), "file": str(entry.path)} for entry in self.scored
+            ],
+            "differences": [
+                {**entry.result.to_json(), "name": entry.name, "file": str(entry.path)}
+                for entry in self.paired
+            ],
+            "better_encoded": [
+                {
+                    "encoder": entry.encoder,
+                    "representation": entry.representation,
+                    "chosen_on": "the score that is reported",
+                }
+                for entry in self.better
+            ],
+        }
+
+
+def evaluate_retrieval(
+    config: Config, request: EvaluateRequest, progress: Progress
+) -> RetrievalTable:
+    """Average precision of all pairs; see `pa.evaluate.retrieval_table`.
+
+    The protocol is the one given, else `released` where the parts were cut by it, else `paper`.
+    """
+    from pa.evaluate.plots import check_suffix
+    from pa.evaluate.retrieval_table import RETRIEVAL_PROTOCOLS, better_encoded, score_stores
+    from pa.evaluate.rows import block_representations, default_representations
+
+    if request.figure is not None:
+        check_suffix(request.figure)
+    chosen = choose_stores(config, request)
+    cut_by = stores.protocol(chosen[0])
+    name = request.protocol or (cut_by if cut_by in RETRIEVAL_PROTOCOLS else None) or "paper"
+    protocol = RETRIEVAL_PROTOCOLS[name if name in RETRIEVAL_PROTOCOLS or not cut_by else "paper"]
+    if request.include_self is not None:
+        protocol = replace(protocol, include_self=request.include_self)
+    representations = list(request.representations)
+    if request.layers is not None:
+        blocks = _blocks(request.layers)
+        usual = representations or default_representations(chosen[0])
+        representations = [*usual, *block_representations(chosen[0], blocks)]
+    scored, paired = score_stores(
+        chosen,
+        representations,
+        results=config.results,
+        protocol=protocol,
+        target=request.target,
+        device=device(request.device or config.settings.device),
+        progress=progress,
+    )
+    if request.figure is not None:
+        from pa.evaluate.figures import draw_depth, draw_scores
+
+        (draw_scores if request.layers is None else draw_depth)(scored, request.figure)
+    return RetrievalTable(scored, paired, better_encoded(scored))
+
+
+@dataclass(frozen=True, eq=False)
+class NeighbourTable:
+    """What neighbours are, and how projection moves them."""
+
+    shares: list[Shares]
+    shifts: list[Shift]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "results": [
+                {**entry.result.to_json(), "file": str(entry.path)} for entry in self.shares
+            ],
+            "differences": [
+                {
+                    "encoder": shift.store.encoder,
+                    "name": f"{shift.first} − {shift.second}",
+                    "scores": {name: mean.to_json() for name, mean in shift.means.items()},
+                    "file": str(shift.path),
+                }
+                for shift in self.shifts
+            ],
+        }
+
+
+def evaluate_neighbours(
+    config: Config, request: EvaluateRequest, progress: Progress
+) -> NeighbourTable:
+    """Part against whole among the nearest neighbours; see `pa.evaluate.neighbours_table`."""
+    from pa.evaluate.neighbours_table import measure_stores
+    from pa.evaluate.plots import check_suffix
+
+    for path in (request.figure, request.hubs):
+        if path is not None:
+            check_suffix(path)
+    chosen = choose_stores(config, request)
+    shares, shifts = measure_stores(
+        chosen,
+        request.representations,
+        request.k,
+        results=config.results,
+        progress=progress,
+    )
+    if request.figure is not None:
+        from pa.evaluate.figures import draw_shares
+
+        draw_shares(shares, request.figure)
+    if request.hubs is not None:
+        from pa.data.crops import Crops
+        from pa.evaluate.figures import draw_hubs
+
+        crops = [Crops(entry.store, request.root) for entry in shares]
+        draw_hubs(shares, crops, request.hubs)
+    return NeighbourTable(shares, shifts)
+
+
+def choose_stores(config: Config, request: EvaluateRequest) -> list[Store]:
+    """One store per encoder: by default of view parts, and of the dataset's retrieval split."""
+    chosen = []
+    for encoder in request.encoders or (None,):
+        query = store_query(
+            config,
+            dataset=request.dataset,
+            split=request.split,
+            view=request.view,
+            protocol=request.protocol,
+            encoder=encoder,
+            fingerprint=request.store,
+        )
+        if query.fingerprint is None:
+            query = _usual(config, query)
+        chosen.append(stores.choose(config.features, query))
+    return list({store.path: store for store in chosen}.values())
+
+
+def _usual(config: Config, query: stores.StoreQuery) -> stores.StoreQuery:
+    """Fill up with what part retrieval is about, where such stores are there."""
+    usual = [replace(query, view=query.view or "parts")]
+    if query.split is None and query.dataset is not None:
+        split = RETRIEVAL_SPLITS.get(dataset_kind(config, query.dataset))
+        usual.insert(0, replace(usual[0], split=split))
+    for candidate in usual:
+        if any(stores.find(config.features, candidate)):
+            return candidate
+    return query
+
+
+def _blocks(text: str) -> list[int] | None:
+    """Block numbers with commas; None for `all`."""
+    if text.strip() == "all":
+        return None
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UsageError(
+            f"--layers takes all, or block numbers: 2,5,8,11; found {text!r}."
+        ) from None
