@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pa import console, describe_index
-from pa.options import choosing_store, emit, with_config, with_json
+from pa.options import emit, listed, with_config, with_json
 
 
 @click.group()
@@ -16,26 +16,43 @@ def index() -> None:
 
 
 @index.command("build")
-@click.option("--encoder", help="Encoder of the store.")
-@click.option("--representation", help="cls, pooled, projected; default pooled.")
-@choosing_store
+@click.option("--encoder", "encoders", callback=listed, help="Encoder, or several with commas.")
+@click.option(
+    "--representation",
+    "representations",
+    callback=listed,
+    help="cls, pooled, projected, or several with commas; default pooled.",
+)
+@click.option("--dataset", "datasets", callback=listed, help="Dataset, or several with commas.")
+@click.option("--split", "splits", callback=listed, help="Split, or several with commas.")
+@click.option("--view", "views", callback=listed, help="View, or several with commas.")
+@click.option(
+    "--protocol", "protocols", callback=listed, help="Rules of view parts, or several with commas."
+)
+@click.option("--store", help="Fingerprint of one store, or its beginning.")
 @click.option("--index", "factory", help="FAISS factory string; default SQfp16, exact.")
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="cuda, cuda:1 …: find the lists of an IVF index on a GPU (with faiss-gpu).",
+)
 @with_json
 @with_config
 def index_build(config: Any, as_json: bool, **given: Any) -> None:
-    """Build the index of a store, replacing the one that is there.
+    """Build the index of one store or of several, replacing what is there.
+
+    Each is built from blocks of its store; memory holds one index. The recall of an approximate
+    index is measured, and kept in its index.json.
 
     \b
     pa index build
     pa index build --representation cls --index IVF256,Flat@nprobe=16
+    pa index build --encoder mocov3,dino --representation pooled,projected --split train,val
     """
-    from pa.commands.index import IndexRequest, build_index
+    from pa.commands.index import IndexRequest, build_indexes
 
-    info = build_index(config, IndexRequest(**given), console.progress())
-    if as_json:
-        emit(info)
-    else:
-        console.out(describe_index.index(info))
+    _show(build_indexes(config, IndexRequest(**given), console.progress()), as_json)
 
 
 @index.command("info")
@@ -45,8 +62,11 @@ def index_info(config: Any, as_json: bool) -> None:
     """List the indexes of the workspace and what each was built from."""
     from pa.commands.index import list_indexes
 
-    found = list_indexes(config)
+    _show(list_indexes(config), as_json)
+
+
+def _show(indexes: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        emit({"indexes": found})
+        emit({"indexes": indexes})
     else:
-        console.out("\n\n".join(map(describe_index.index, found)) or "no index yet.")
+        console.out("\n\n".join(map(describe_index.index, indexes)) or "no index yet.")

@@ -22,5 +22,17 @@ def index(info: Mapping[str, Any]) -> str:
         f"{info['store']} · {info['representation']} · {info['factory']} ({quality})\n"
         f"  {info['n']} vectors of width {info['dimension']}, {size(n_bytes)}"
         + (f"; {left_out} rows left out (bad images or zero vectors)" if left_out else "")
+        + _training(info)
         + f"; {info['path']}"
+    )
+
+
+def _training(info: Mapping[str, Any]) -> str:
+    """On how many rows an index was trained, and where FAISS advises more."""
+    training = info["training"]
+    if training is None:
+        return ""
+    fewer = f" (FAISS advises {training['advised']})"
+    return f"; trained on {training['rows']} rows" + (
+        fewer if training["rows"] < training["advised"] else ""
     )

@@ -24,15 +24,17 @@ LAYERS = [
     {
         "commands",
         "describe",
+        "describe_attentive",
         "describe_datasets",
         "describe_evaluate",
         "describe_index",
         "describe_masks",
         "describe_probe",
+        "describe_segmentation",
         "demo",
     },
     {"options"},
-    {"cli_datasets", "cli_encoders", "cli_evaluate", "cli_index", "cli_probe"},
+    {"cli_datasets", "cli_encoders", "cli_evaluate", "cli_index", "cli_probe", "cli_segmentation"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -47,6 +49,7 @@ OWNERS = {
         "cli_evaluate",
         "cli_index",
         "cli_probe",
+        "cli_segmentation",
         "options",
     },
     "h5py": {"data.shards"},

@@ -252,7 +252,7 @@ def test_index_build_and_info(pa: Run, extracted: Path) -> None:
     built = pa(
         "index", "build", "--representation", "cls", "--index", "IVF4,Flat@nprobe=2", "--json"
     )
-    assert 0 < built.json["recall_at_24"]["value"] <= 1
+    assert 0 < built.json["indexes"][0]["recall_at_24"]["value"] <= 1
     assert "IVF4,Flat@nprobe=2 (recall@24 " in pa("index", "info").out
     assert pa("index", "build").out.count("(exact)") == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,62 +17,107 @@ if TYPE_CHECKING:
 
 
 def open_index(
-    config: Config, store: Store, representation: str, factory: str | None, progress: Progress
+    config: Config,
+    store: Store,
+    representation: str,
+    factory: str | None,
+    progress: Progress,
+    device: str = "cpu",
 ) -> Index:
-    """Open a store's index, building it where it is missing, with a line that says so."""
+    """Open a store's index, building it where it is missing, with a line that says so.
+
+    On a GPU it is copied there, and searched there.
+    """
     from pa.index.build import open_or_build
+    from pa.index.gpu import gpu_number, to_gpu
     from pa.index.stored import DEFAULT_FACTORY
 
+    gpu = gpu_number(device)
     opened = open_or_build(
         store,
         representation,
         config.indexes,
         factory or DEFAULT_FACTORY,
+        gpu=gpu,
         progress=progress,
     )
     if opened.built:
         progress.note(f"built the index of {store.title} · {representation}: {opened.reason}")
-    return opened.index
+    return opened.index if gpu is None else to_gpu(opened.index, gpu)
+
+
+def asked_encoders(config: Config, given: tuple[str, ...]) -> tuple[str | None, ...]:
+    """The encoders given, else those of the settings (several with commas), else any: None."""
+    if given or not config.settings.encoder:
+        return given or (None,)
+    return tuple(name.strip() for name in config.settings.encoder.split(","))
 
 
 @dataclass(frozen=True)
 class IndexRequest:
-    """What `pa index build` was asked."""
+    """What `pa index build` was asked; every combination of what is listed is one store."""
 
-    encoder: str | None = None
-    representation: str | None = None
-    dataset: str | None = None
-    split: str | None = None
-    view: str | None = None
-    protocol: str | None = None
+    encoders: tuple[str, ...] = ()
+    representations: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
+    views: tuple[str, ...] = ()
+    protocols: tuple[str, ...] = ()
     store: str | None = None
     factory: str | None = None
+    device: str = "cpu"
 
 
-def build_index(config: Config, request: IndexRequest, progress: Progress) -> dict[str, Any]:
-    """Build the index of one store; what index.json says, and its path."""
-    from pa.index.build import build
+def build_indexes(
+    config: Config, request: IndexRequest, progress: Progress
+) -> list[dict[str, Any]]:
+    """Build the index of every store and representation asked for, one after the other.
+
+    Memory holds one index at a time. Returns what each index.json says, and its path. All stores
+    and representations are looked up before the first index is built.
+    """
+    from pa.index.build import build, check_representation
+    from pa.index.gpu import gpu_number
     from pa.index.stored import DEFAULT_FACTORY
 
-    query = store_query(
-        config,
-        dataset=request.dataset,
-        split=request.split,
-        view=request.view,
-        protocol=request.protocol,
-        encoder=request.encoder,
-        fingerprint=request.store,
+    gpu = gpu_number(request.device)
+    representations = request.representations or (config.settings.representation,)
+    work = list(itertools.product(_stores(config, request), dict.fromkeys(representations)))
+    for store, representation in work:
+        check_representation(store, representation)
+    factory = request.factory or DEFAULT_FACTORY
+    built = []
+    for store, representation in work:
+        index = build(store, representation, config.indexes, factory, gpu=gpu, progress=progress)
+        built.append({**index.info.to_json(), "path": str(index.path)})
+    return built
+
+
+def _stores(config: Config, request: IndexRequest) -> list[Store]:
+    """The one store of every combination, without repetitions."""
+    combinations = itertools.product(
+        request.datasets or (None,),
+        request.splits or (None,),
+        request.views or (None,),
+        request.protocols or (None,),
+        asked_encoders(config, request.encoders),
     )
-    store = stores.choose(config.features, query)
-    representation = request.representation or config.settings.representation
-    index = build(
-        store,
-        representation,
-        config.indexes,
-        request.factory or DEFAULT_FACTORY,
-        progress=progress,
+    found = (
+        stores.choose(
+            config.features,
+            store_query(
+                config,
+                dataset=dataset,
+                split=split,
+                view=view,
+                protocol=protocol,
+                encoder=encoder,
+                fingerprint=request.store,
+            ),
+        )
+        for dataset, split, view, protocol, encoder in combinations
     )
-    return {**index.info.to_json(), "path": str(index.path)}
+    return list({store.path: store for store in found}.values())
 
 
 def list_indexes(config: Config) -> list[dict[str, Any]]:

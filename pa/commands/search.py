@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pa.commands.choose import store_query
 from pa.commands.encoders import EncoderChoice, load_encoder
-from pa.commands.index import open_index
+from pa.commands.index import asked_encoders, open_index
 from pa.config import Config
 from pa.data import stores
 from pa.data.images import Box
@@ -64,7 +64,9 @@ def search(
     answers = []
     for store in chosen:
         for representation in request.representations or (config.settings.representation,):
-            index = open_index(config, store, representation, request.factory, progress)
+            index = open_index(
+                config, store, representation, request.factory, progress, _index_device(request)
+            )
             query = _query(config, request, store, representation)
             found = run(
                 index,
@@ -91,7 +93,7 @@ def _stores_to_search(config: Config, request: SearchRequest) -> list[Store]:
                 fingerprint=request.store,
             ),
         )
-        for encoder in request.encoders or (None,)
+        for encoder in asked_encoders(config, request.encoders)
     ]
     for other in chosen[1:]:
         if other.spec.rows["sha256"] != chosen[0].spec.rows["sha256"]:
@@ -100,6 +102,18 @@ def _stores_to_search(config: Config, request: SearchRequest) -> list[Store]:
                 f"id means two things. Extract both from the same split, view and --limit."
             )
     return chosen
+
+
+def _index_device(request: SearchRequest) -> str:
+    """Where the index is searched: on the device named, where FAISS has GPUs to name.
+
+    With `--image` the device is first of all the encoder's, which may have a GPU without FAISS
+    having one.
+    """
+    from pa.index.gpu import gpus
+
+    named_for_encoder = request.image is not None and not gpus()
+    return "cpu" if request.device is None or named_for_encoder else request.device
 
 
 def _query(
@@ -130,16 +144,19 @@ def _query_from_image(
 
 
 def _check_box(box: Box, size: tuple[int, int]) -> None:
+    """Raise `UsageError` unless a box lies in the image and holds pixels, as it will be rounded."""
+    shown = ",".join(f"{value:g}" for value in box)
     x0, y0, x1, y1 = box
-    if not (x1 - x0 >= 1 and y1 - y0 >= 1):
+    if not (0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1]):
         raise UsageError(
-            f"--box {x0:g},{y0:g},{x1:g},{y1:g} is empty: it is x0,y0,x1,y1 in pixels with x0 < x1 "
-            f"and y0 < y1."
+            f"--box {shown} is no box of the image, which has {size[0]}×{size[1]} pixels (upright, "
+            f"after its EXIF rotation): it is x0,y0,x1,y1 with 0 ≤ x0 < x1 ≤ {size[0]} and "
+            f"0 ≤ y0 < y1 ≤ {size[1]}."
         )
-    if x0 < 0 or y0 < 0 or x1 > size[0] or y1 > size[1]:
+    if round(x0) == round(x1) or round(y0) == round(y1):
+        rounded = ",".join(str(round(value)) for value in box)
         raise UsageError(
-            f"--box {x0:g},{y0:g},{x1:g},{y1:g} leaves the image, which has {size[0]}×{size[1]} "
-            f"pixels (upright, after its EXIF rotation)."
+            f"--box {shown} has no pixel: it is cut at whole pixels, {rounded}. Make it larger."
         )
 
 

@@ -9,8 +9,6 @@ Shapes: N rows of the store, n rows of a block, D width.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,10 @@ import numpy.typing as npt
 
 from pa.data.files import write_json
 from pa.data.store import Store
+from pa.data.vectors import unit_vectors
 from pa.errors import FingerprintError, MissingError, UsageError
-from pa.index.library import complaint, load_faiss
+from pa.index.library import load_faiss, refusals
+from pa.index.publish import publishing
 from pa.index.recall import measure_recall
 from pa.index.stored import (
     DEFAULT_FACTORY,
@@ -33,23 +33,13 @@ from pa.index.stored import (
     IndexInfo,
     IndexKey,
     checksum,
+    open_files,
     open_index,
-    publishing,
 )
-from pa.index.vectors import unit_vectors
+from pa.index.training import check_finite, train
 from pa.progress import Progress, Silent
 
 __all__ = ["Opened", "build", "open_index", "open_or_build"]
-
-# k-means in FAISS uses at most 256 vectors per centroid; this is enough for 4,096 lists at the 39
-# it asks for at least, and 400 MB at D = 768.
-TRAINING_ROWS = 160_000
-TRAINING_SEED = 0
-
-EXAMPLES = (
-    "Examples: SQfp16 and Flat (exact), IVF256,Flat@nprobe=16 (faster), HNSW32 (faster still, "
-    "larger), PQ32 (far smaller)."
-)
 
 
 @dataclass(frozen=True)
@@ -68,6 +58,7 @@ def open_or_build(
     factory: str = DEFAULT_FACTORY,
     *,
     verify: bool | None = None,
+    gpu: int | None = None,
     progress: Progress | None = None,
 ) -> Opened:
     """Open the index, or build it where there is none or where it is not what it should be."""
@@ -80,9 +71,8 @@ def open_or_build(
         reason = "first use"
     except FingerprintError as error:
         reason = str(error)
-    return Opened(
-        build(store, representation, indexes_root, factory, progress=progress), True, reason
-    )
+    index = build(store, representation, indexes_root, factory, gpu=gpu, progress=progress)
+    return Opened(index, built=True, reason=reason)
 
 
 def build(
@@ -91,13 +81,15 @@ def build(
     indexes_root: Path | str,
     factory: str = DEFAULT_FACTORY,
     *,
+    gpu: int | None = None,
     progress: Progress | None = None,
 ) -> Index:
     """Build an index, replacing the one that is there.
 
     `factory` is a FAISS factory string; search parameters may follow an @, for instance
-    "IVF256,Flat@nprobe=16". The store is read a block at a time: memory holds the index and one
-    block.
+    "IVF256,Flat@nprobe=16". `gpu` is the number of the GPU that finds the lists of an IVF index.
+    The store is read a block at a time: memory holds the index, its training sample (2 GiB at most;
+    gone before the index fills), and one block.
 
     Raises `UsageError` for a representation that is not one vector per row, a factory string that
     FAISS refuses, vectors that are not finite, or a store without a single usable row.
@@ -106,10 +98,13 @@ def build(
     dimension = check_representation(store, representation)
     faiss_index = _make(faiss, dimension, factory)
     directory = IndexKey(store.fingerprint, representation, factory).directory(indexes_root)
+    progress = progress or Silent()
     with publishing(directory) as partial:
+        training = None
         if not faiss_index.is_trained:
-            _train(faiss_index, store, representation, factory)
-        filled = _fill(faiss_index, store, representation, factory, progress or Silent())
+            training = train(faiss_index, store, representation, factory, progress, gpu)
+        _reserve(faiss, faiss_index, store.n_rows)
+        filled = _fill(faiss_index, store, representation, factory, progress)
         info = IndexInfo(
             fingerprint=store.fingerprint,
             store=store.title,
@@ -122,12 +117,16 @@ def build(
             recall_at_24="exact",
             files={},
             faiss=faiss.__version__,
+            training=training,
         )
         index = Index(partial, info, store, faiss_index, filled.ids)
         if factory not in EXACT_FACTORIES:
-            index = replace(index, info=replace(info, recall_at_24=measure_recall(index)))
-        _write(faiss, index)
-    return open_index(store, representation, indexes_root, factory, verify=False)
+            with refusals(factory):
+                recall = measure_recall(index, progress)
+            index = replace(index, info=replace(info, recall_at_24=recall))
+        # Opened before it is in place: another builder may replace it the moment it is.
+        opened = open_files(partial, _write(faiss, index), store)
+    return replace(opened, path=directory)
 
 
 def check_representation(store: Store, representation: str) -> int:
@@ -145,35 +144,21 @@ def check_representation(store: Store, representation: str) -> int:
     )
 
 
-@contextlib.contextmanager
-def _refusals(factory: str) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        raise UsageError(
-            f"FAISS refuses the index factory {factory!r}: {complaint(error)}. {EXAMPLES}"
-        ) from None
-
-
 def _make(faiss: Any, dimension: int, factory: str) -> Any:
     """An empty index, with the search parameters set that follow an @."""
     description, _, parameters = factory.partition("@")
-    with _refusals(factory):
+    with refusals(factory):
         faiss_index = faiss.index_factory(dimension, description, faiss.METRIC_INNER_PRODUCT)
         if parameters:
             faiss.ParameterSpace().set_index_parameters(faiss_index, parameters)
     return faiss_index
 
 
-def _train(faiss_index: Any, store: Store, representation: str, factory: str) -> None:
-    rows = np.flatnonzero(store.valid)
-    if len(rows) > TRAINING_ROWS:
-        generator = np.random.default_rng(TRAINING_SEED)
-        rows = np.sort(generator.choice(rows, TRAINING_ROWS, replace=False))
-    sample = store.read(representation, rows)
-    _check_finite(store, representation, sample, rows)
-    with _refusals(factory):
-        faiss_index.train(unit_vectors(sample[sample.any(axis=1)]))
+def _reserve(faiss: Any, faiss_index: Any, n: int) -> None:
+    """Make room for n rows at once: a vector that grows holds its old half while it doubles."""
+    if isinstance(faiss_index, faiss.IndexFlatCodes):
+        faiss_index.codes.resize(n * faiss_index.code_size)
+        faiss_index.codes.resize(0)
 
 
 @dataclass
@@ -210,8 +195,8 @@ def _fill(
     try:
         for first, block in store.blocks(representation):
             rows = np.arange(first, first + len(block))
-            _check_finite(store, representation, block, rows)
-            with _refusals(factory):
+            check_finite(store, representation, block, rows)
+            with refusals(factory):
                 faiss_index.add(unit_vectors(block[filled.take(rows, block, store.valid[rows])]))
             progress.advance(len(block))
     finally:
@@ -224,20 +209,8 @@ def _fill(
     return filled
 
 
-def _check_finite(
-    store: Store, representation: str, block: npt.NDArray[Any], rows: npt.NDArray[np.int64]
-) -> None:
-    broken = rows[~np.isfinite(block).all(axis=1)]
-    if len(broken):
-        shown = ", ".join(map(str, broken[:5])) + (", …" if len(broken) > 5 else "")
-        raise UsageError(
-            f"{representation} of {store.title} holds NaN or infinity in {len(broken)} rows: "
-            f"{shown}. `pa verify` checks the store; then encode it again with --dtype fp32."
-        )
-
-
-def _write(faiss: Any, index: Index) -> None:
-    """Write the files of an index into its directory, index.json last."""
+def _write(faiss: Any, index: Index) -> IndexInfo:
+    """Write the files of an index into its directory, index.json last; what that says."""
     faiss.write_index(index.faiss_index, str(index.path / INDEX))
     if index.ids is not None:
         np.save(index.path / IDS, index.ids)
@@ -245,4 +218,6 @@ def _write(faiss: Any, index: Index) -> None:
         file.name: {"bytes": file.stat().st_size, "xxh3_128": checksum(file)}
         for file in sorted(index.path.iterdir())
     }
-    write_json(index.path / INFO, replace(index.info, files=files).to_json())
+    info = replace(index.info, files=files)
+    write_json(index.path / INFO, info.to_json())
+    return info

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
-from pa.errors import MissingError
+from pa.errors import MissingError, PaError, UsageError
 
 INSTALL = (
     "Install one of its two builds, never both: pip install 'part-aware[cpu]' (any machine) or "
     "pip install 'part-aware[gpu]' (Linux with an NVIDIA GPU)."
+)
+
+EXAMPLES = (
+    "Examples: SQfp16 and Flat (exact), IVF256,Flat@nprobe=16 (faster), HNSW32 (faster still, "
+    "larger), PQ32 (far smaller)."
 )
 
 
@@ -36,3 +43,16 @@ def complaint(error: Exception) -> str:
     """What FAISS has to say, in one line and without its C++ signature and source path."""
     text = " ".join(str(error).split())
     return re.sub(r"^Error in .*? at \S+:\d+: ", "", text)
+
+
+@contextlib.contextmanager
+def refusals(factory: str) -> Iterator[None]:
+    """Turn what FAISS refuses to do with a factory string into a `UsageError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, PaError):
+            raise
+        raise UsageError(
+            f"FAISS refuses the index factory {factory!r}: {complaint(error)}. {EXAMPLES}"
+        ) from None

@@ -8,9 +8,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from pa.data.vectors import unit_vectors
 from pa.index.ranking import nearest
 from pa.index.stored import Index, Recall
-from pa.index.vectors import unit_vectors
+from pa.progress import Progress, Silent
 
 RECALL_K = 24
 RECALL_QUERIES = 256
@@ -20,7 +21,7 @@ RECALL_SEED = 0
 _TOLERANCE = 2e-6
 
 
-def measure_recall(index: Index) -> Recall:
+def measure_recall(index: Index, progress: Progress | None = None) -> Recall:
     """Recall@24 over up to 256 rows drawn from the index, each searched without itself.
 
     A neighbour counts where its cosine reaches that of the exact 24th: of equally near rows, any
@@ -30,7 +31,7 @@ def measure_recall(index: Index) -> Recall:
     queries = recall_queries(index)
     if k < 1:
         return Recall(k, len(queries), RECALL_SEED, 1.0)
-    reached = kth_cosines(index, queries, k) - _TOLERANCE
+    reached = kth_cosines(index, queries, k, progress) - _TOLERANCE
     vectors = index.store.read(index.info.representation, queries)
     found = nearest(index, vectors, list(queries[:, None]), k)
     hits = sum(
@@ -46,14 +47,22 @@ def recall_queries(index: Index) -> npt.NDArray[np.int64]:
     return np.sort(generator.choice(ids, min(RECALL_QUERIES, index.n), replace=False))
 
 
-def kth_cosines(index: Index, queries: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.float32]:
+def kth_cosines(
+    index: Index, queries: npt.NDArray[np.int64], k: int, progress: Progress | None = None
+) -> npt.NDArray[np.float32]:
     """The k-th largest cosine of each query (Q,) to the other rows, by exhaustive search."""
     representation, store = index.info.representation, index.store
+    progress = progress or Silent()
     vectors = unit_vectors(store.read(representation, queries))
     # One more than k: the query itself is among them, with the cosine 1.
     best = np.full((len(queries), k + 1), -np.inf, dtype=np.float32)
-    for first, block in store.blocks(representation):
-        rows = np.arange(first, first + len(block))
-        scores = vectors @ unit_vectors(block[index.holds(rows)]).T  # (Q, n)
-        best = np.partition(np.hstack([best, scores]), scores.shape[1], axis=1)[:, -(k + 1) :]
+    progress.start(f"recall of {index.info.factory}", store.n_rows, "rows")
+    try:
+        for first, block in store.blocks(representation):
+            rows = np.arange(first, first + len(block))
+            scores = vectors @ unit_vectors(block[index.holds(rows)]).T  # (Q, n)
+            best = np.partition(np.hstack([best, scores]), scores.shape[1], axis=1)[:, -(k + 1) :]
+            progress.advance(len(block))
+    finally:
+        progress.stop()
     return best[:, 0]

@@ -11,9 +11,7 @@ The directory is built under a partial name and renamed, so its existence means 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,11 +22,11 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from pa.data.files import partial_path, remove_stale, storage_errors, sync
 from pa.data.spec import FINGERPRINT_SHOWN
 from pa.data.store import Store
 from pa.errors import FingerprintError, MissingError
 from pa.index.library import complaint, load_faiss
+from pa.index.scan import MANY, scan
 
 INDEX_FORMAT = 1
 DEFAULT_FACTORY = "SQfp16"
@@ -66,12 +64,22 @@ class Recall:
 
 
 @dataclass(frozen=True)
+class Training:
+    """What an index was trained on: `rows` drawn by `seed`; FAISS advises `advised` or more."""
+
+    rows: int
+    seed: int
+    advised: int
+
+
+@dataclass(frozen=True)
 class IndexInfo:
     """The fields of index.json.
 
     `n` vectors of width `dimension` are in the index; `n_bad` rows of undecodable images and
     `n_zero` rows with a zero vector (whose cosine is undefined) are not. `recall_at_24` is "exact"
-    or the measured recall. `files` maps a file name to its size and xxh3-128.
+    or the measured recall. `files` maps a file name to its size and xxh3-128. `training` is None
+    for an index that needs none.
     """
 
     fingerprint: str
@@ -85,6 +93,7 @@ class IndexInfo:
     recall_at_24: Literal["exact"] | Recall
     files: dict[str, dict[str, Any]]
     faiss: str
+    training: Training | None = None
     metric: str = "cosine"
     format: int = INDEX_FORMAT
 
@@ -113,8 +122,8 @@ class IndexInfo:
 class Index:
     """An open index and the store it was made from.
 
-    `faiss_index` is memory-mapped where it was opened from disk; `ids` is None where position and
-    row id are the same.
+    `faiss_index` is memory-mapped where it was opened from disk, or a copy `on_gpu`; `ids` is None
+    where position and row id are the same.
     """
 
     path: Path
@@ -122,6 +131,7 @@ class Index:
     store: Store
     faiss_index: Any
     ids: npt.NDArray[np.int64] | None
+    on_gpu: bool = False
 
     @property
     def n(self) -> int:
@@ -136,11 +146,14 @@ class Index:
     def candidates(
         self, vectors: npt.NDArray[np.float32], k: int
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """FAISS's own top k for unit vectors (n, D): inner products and row ids, both (n, k).
+        """The index's own top k for unit vectors (n, D): inner products and row ids, both (n, k).
 
         Where an approximate index finds fewer than k, the row id is -1.
         """
-        scores, positions = self.faiss_index.search(np.ascontiguousarray(vectors), k)
+        if self.info.factory == "SQfp16" and not self.on_gpu and len(vectors) >= MANY:
+            scores, positions = scan(self.faiss_index, vectors, k)
+        else:
+            scores, positions = self.faiss_index.search(np.ascontiguousarray(vectors), k)
         if self.ids is None:
             return scores, positions
         return scores, np.where(positions >= 0, self.ids[positions], -1)
@@ -157,8 +170,12 @@ def read_info(directory: Path) -> IndexInfo:
                 f"{path}: index format {found}, this version reads {INDEX_FORMAT}. "
                 f"{_way_out(directory)}"
             )
-        recall = fields.pop("recall_at_24")
-        return IndexInfo(**fields, recall_at_24=recall if recall == "exact" else Recall(**recall))
+        recall, training = fields.pop("recall_at_24"), fields.pop("training", None)
+        return IndexInfo(
+            **fields,
+            recall_at_24=recall if recall == "exact" else Recall(**recall),
+            training=training and Training(**training),
+        )
     except (FileNotFoundError, NotADirectoryError):
         raise MissingError(f"no index at {directory} (it has no {INFO}).") from None
     except FingerprintError:
@@ -193,7 +210,7 @@ def open_index(
     index, or no FAISS; `FingerprintError` where it was made from something else or is not what was
     written.
     """
-    faiss = load_faiss()
+    load_faiss()  # a missing package is said before a missing index
     store.shape(representation)
     key = IndexKey(store.fingerprint, representation, factory)
     directory = key.directory(indexes_root)
@@ -202,6 +219,15 @@ def open_index(
     if verify is None:
         verify = sum(file["bytes"] for file in info.files.values()) <= VERIFIED_BYTES
     check_files(directory, info, verify=verify)
+    return open_files(directory, info, store)
+
+
+def open_files(directory: Path, info: IndexInfo, store: Store) -> Index:
+    """Open the files of an index, memory-mapped, as they are.
+
+    Raises `FingerprintError` where FAISS cannot read them.
+    """
+    faiss = load_faiss()
     # Plain IO_FLAG_MMAP reads a flat index whole; the newer flag maps it in place.
     flag = getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP)
     try:
@@ -264,47 +290,3 @@ def checksum(path: Path) -> str:
         while block := file.read(_CHECKSUM_BLOCK):
             state.update(block)
     return state.hexdigest()
-
-
-@contextlib.contextmanager
-def publishing(directory: Path) -> Iterator[Path]:
-    """Give a partial directory to fill; it becomes `directory` when the block ends without error.
-
-    What `directory` held at the start is replaced. Where another process has put a new one there
-    in the meantime, theirs stays and ours is dropped: both were made from the same store.
-    """
-    outdated = _identity(directory)
-    partial = partial_path(directory)
-    try:
-        with storage_errors(directory):
-            partial.mkdir(parents=True)
-            yield partial
-            for file in partial.iterdir():
-                sync(file)
-            sync(partial)
-            _put_in_place(partial, directory, outdated)
-            sync(directory.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        remove_stale(directory.parent, directory.name)
-
-
-def _put_in_place(partial: Path, directory: Path, outdated: tuple[int, int] | None) -> None:
-    if outdated is not None and _identity(directory) == outdated:
-        retired = partial_path(directory)
-        with contextlib.suppress(FileNotFoundError):
-            directory.rename(retired)
-        shutil.rmtree(retired, ignore_errors=True)
-    try:
-        partial.rename(directory)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-
-
-def _identity(directory: Path) -> tuple[int, int] | None:
-    try:
-        status = directory.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return status.st_ino, status.st_mtime_ns

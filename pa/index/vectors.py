@@ -1,27 +1,17 @@
-"""The arithmetic of cosines: unit vectors for FAISS, exact cosines for what is reported.
+"""The arithmetic of cosines: exact ones for what is reported, and how far FAISS's may be off.
 
 Shapes: n vectors, D width.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 _BLOCK_ROWS = 4096
-
-
-def unit_vectors(vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Scale each row of (n, D) to length one, float32. A zero vector stays zero."""
-    values = vectors.astype(np.float32)
-    # By the largest entry first: the square of a float32 may overflow, or vanish.
-    largest = np.abs(values).max(axis=1, initial=0.0, keepdims=True)
-    values /= np.where(largest > 0, largest, np.float32(1))
-    length = np.sqrt(np.einsum("nd,nd->n", values, values))[:, None]
-    values /= np.where(length > 0, length, np.float32(1))
-    return values
 
 
 def cosines(query: npt.NDArray[Any], vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -40,12 +30,14 @@ def cosines(query: npt.NDArray[Any], vectors: npt.NDArray[Any]) -> npt.NDArray[n
     return out
 
 
-def error_bound(dimension: int, *, half: bool) -> float:
+def error_bound(dimension: int, *, half_gallery: bool, half_query: bool = False) -> float:
     """The most by which FAISS's inner product of two unit vectors can differ from their cosine.
 
-    float32 sums of D products, and both normalisations, err by less than (2 D + 8) · 2⁻²⁴; a
-    gallery kept in fp16 (`half`) adds 2⁻¹¹ · Σ|q||x| ≤ 2⁻¹¹ and, for entries below fp16's normal
-    range, √D · 2⁻²⁵.
+    float32 sums of D products, and both normalisations, err by less than (2 D + 8) · 2⁻²⁴. Each
+    side that is rounded to fp16 (the gallery of `SQfp16`; on a GPU its queries too) adds 2⁻¹¹ ·
+    Σ|q||x| ≤ 2⁻¹¹ and, for entries below fp16's normal range, √D · 2⁻²⁵; both together the product
+    of the two errors.
     """
-    bound = (2 * dimension + 8) * 2.0**-24
-    return bound + 2.0**-11 + dimension**0.5 * 2.0**-25 if half else bound
+    rounding = 2.0**-11 + math.sqrt(dimension) * 2.0**-25
+    gallery, query = rounding * half_gallery, rounding * half_query
+    return (2 * dimension + 8) * 2.0**-24 + gallery + query + gallery * query

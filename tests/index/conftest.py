@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,16 +14,69 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from pa import cli
 from pa.data.datasets import Images
 from pa.data.images import Transform
 from pa.data.regions import VIEWS
 from pa.data.shards import BadImage
 from pa.data.spec import Spec, digest_rows
 from pa.data.store import Store
+from pa.data.stores import slot
+from pa.data.view import View
 from tests.conftest import noise_image
 
 PER_IMAGE = 49
 MakeStore = Callable[..., Store]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def pa(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], in_empty_folder: Path
+) -> Run:
+    """Run `pa …` in this process, in an empty folder: exit code, stdout, stderr (C++'s too)."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["pa", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        printed = capfd.readouterr()
+        return int(stopped.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+def write_store(
+    features: Path,
+    images: Images,
+    view: View,
+    vectors: Mapping[str, npt.NDArray[np.float32]],
+    encoder: str = "given",
+) -> Store:
+    """Write vectors (N, D) by representation as a store of a workspace's `features` folder."""
+    rows = view.rows(images)
+    spec = Spec(
+        dataset=images.dataset,
+        split=images.split,
+        view=view.to_json(),
+        encoder={"name": encoder, "weights_sha256": "0", "architecture": {}, "options": {}},
+        transform=Transform().to_json(),
+        precision={"compute": "fp32", "storage": "fp32"},
+        representations={name: [values.shape[1]] for name, values in vectors.items()},
+        rows={"n": len(rows), "n_images": len(images.table), "sha256": digest_rows(rows)},
+    )
+    place = slot(features, images.dataset, images.split, view.name, encoder) / spec.short
+    store = Store.create(place, spec, rows, {"root": str(images.root)}, 100)
+    for shard in store.missing():
+        with store.claim(shard) as writer:
+            assert writer is not None
+            part: dict[str, Any] = {
+                name: values[shard.start : shard.stop] for name, values in vectors.items()
+            }
+            writer.append(part, np.ones(shard.n_rows, np.bool_))
+    store.finish()
+    return Store.open(place)
 
 
 @pytest.fixture
