@@ -28,6 +28,7 @@ Floats = npt.NDArray[np.float64]
 LAST = np.int32(2**31 - 2)
 KEY_LIMIT = 2.0
 
+_FEW_TIES = 20  # per row: below, one by one is faster
 _BLOCK_ENTRIES = 1 << 18  # 1 MB of keys: stays in a core's cache
 
 
@@ -87,17 +88,32 @@ def ap_of_keys(keys: Keys) -> Floats:
     """
     keys.sort(axis=1)
     n, width = keys.shape
-    odd = (keys.view(np.uint8).reshape(n, width, 4)[:, :, 0] & 1).view(np.bool_)
-    found = np.flatnonzero(odd).reshape(n, -1)  # (n, P)
-    at = keys.reshape(-1)[found]
-    tied = (at[:, 1:] == at[:, :-1]).any(axis=1)
+    odd = keys.astype(np.uint8)  # the lowest byte
+    odd &= 1
+    found = np.flatnonzero(odd.view(np.bool_)).reshape(n, -1)  # (n, P)
+    at = keys.reshape(-1).take(found)
+    tied = at[:, 1:] == at[:, :-1]
     found -= np.arange(-1, n * width - 1, width)[:, None]  # now ranks, from 1
     precision = np.arange(1, found.shape[1] + 1) / found
-    for row in np.flatnonzero(tied):
-        last = np.searchsorted(at[row], at[row], side="right") - 1
-        precision[row] = precision[row, last]
+    _share_thresholds(precision, at, tied)
     means: Floats = precision.mean(axis=1)
     return means
+
+
+def _share_thresholds(precision: Floats, at: Keys, tied: npt.NDArray[np.bool_]) -> None:
+    """Give relevant items of equal score the precision of the last of them, in place.
+
+    `tied` (n, P-1) tells which are equal to their successor. Among thousands of distinct vectors a
+    few pairs of cosines are equal in float32; vectors that are all alike tie everywhere.
+    """
+    places = np.argwhere(tied)
+    if len(places) <= _FEW_TIES * len(precision):
+        for row, place in places[::-1]:
+            precision[row, place] = precision[row, place + 1]
+        return
+    for row in np.flatnonzero(tied.any(axis=1)):
+        last = np.searchsorted(at[row], at[row], side="right") - 1
+        precision[row] = precision[row, last]
 
 
 def _by_keys(scores: npt.NDArray[np.float32], relevant: npt.NDArray[np.bool_]) -> Floats:
