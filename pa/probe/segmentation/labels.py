@@ -1,0 +1,243 @@
+"""Where the label maps of a store's images lie, and what the training windows show of them.
+
+Shapes: C classes, S side of a window, H and W of an image.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from pa.data import masks
+from pa.data.labels import IGNORED
+from pa.data.masks import Map
+from pa.data.store import Store
+from pa.data.windows import Window, cut_mask, windows_in
+from pa.errors import MismatchError, MissingError, UsageError
+from pa.progress import Progress
+
+IMAGE_COLUMNS = ("path", "mask", "width", "height", "file_bytes")
+
+
+@dataclass(frozen=True)
+class LabelMaps:
+    """One label set, and the index PNGs (0 = ignored, k = class k - 1) of some images.
+
+    `root` is where the masks lie: at the path that the store's rows name, or, where `by_image`, at
+    the image's own path with the suffix .png. `provenance` goes into results.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    root: Path
+    by_image: bool = False
+    provenance: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.classes) < IGNORED:
+            raise UsageError(
+                f"label set {self.name} has {len(self.classes)} classes. Expected 1 to "
+                f"{IGNORED - 1}: label maps have 8 bits, of which {IGNORED} means ignored."
+            )
+
+    def file(self, image: dict[str, Any]) -> Path:
+        """The label map of an image. Raises `MissingError` for a store without masks."""
+        if self.by_image:
+            return (self.root / str(image["path"])).with_suffix(".png")
+        if image.get("mask") is None:
+            raise MissingError(
+                f"the store names no label map for {image['path']}: its dataset has none. Give a "
+                f"folder of them: --masks DIR --names FILE."
+            )
+        return self.root / str(image["mask"])
+
+    def read(self, image: dict[str, Any]) -> Map:
+        """The class map (H, W), uint8, 255 = ignored, of an image.
+
+        `image` holds path, mask, width and height, as a store's rows do. Raises `AnnotationError`
+        for a map that is missing, torn, of another size, or of unknown classes; `MismatchError`
+        where the image itself is no longer the one that was encoded.
+        """
+        if not self.by_image:
+            _check_image(self.root / image["path"], image["file_bytes"])
+        size = (image["width"], image["height"])
+        return masks.read(self.file(image), len(self.classes), size)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "classes": len(self.classes), **self.provenance}
+
+
+def _check_image(path: Path, file_bytes: int) -> None:
+    """The images need not be here; where they are, they must be those that were encoded."""
+    try:
+        found = path.stat().st_size
+    except OSError:
+        return
+    if file_bytes not in (-1, found):
+        raise MismatchError(
+            f"{path} has {found} bytes, but the features were made from a file of {file_bytes}: "
+            f"masks and features would be of different images. Extract again, or give the folder "
+            f"that was encoded with --root."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class WindowRows:
+    """Rows of a store of view `windows`, grouped by image.
+
+    `rows` (n,) are row ids in ascending order; `windows` their windows; `image_of` (n,) the place
+    in `images` of each. Rows of images that could not be decoded are left out.
+    """
+
+    store: Store
+    rows: npt.NDArray[np.int64]
+    windows: list[Window]
+    image_of: npt.NDArray[np.int64]
+    images: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, store: Store, paths: set[str] | None = None) -> WindowRows:
+        """The rows of a store; only those of the images `paths`, where given.
+
+        Raises `UsageError` for a store of another view, and where no row is left.
+        """
+        if store.view != "windows":
+            raise UsageError(
+                f"{store.title} is of view {store.view}. Segmentation reads view windows: "
+                f"pa extract --encoder {store.encoder} --dataset {store.spec.dataset} --split "
+                f"{store.spec.split} --view windows."
+            )
+        table = store.rows.filter(pl.Series(store.valid))
+        if paths is not None:
+            table = table.filter(pl.col("path").is_in(sorted(paths)))
+        if table.is_empty():
+            raise UsageError(f"{store.title}: no window is left to work on.")
+        columns = [name for name in IMAGE_COLUMNS if name in table.columns]
+        first = table.group_by("image", maintain_order=True).first()
+        _, image_of = np.unique(table["image"].to_numpy(), return_inverse=True)
+        return cls(
+            store,
+            table["row"].to_numpy(),
+            windows_in(table),
+            image_of.astype(np.int64),
+            first.select(columns).to_dicts(),
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def by_image(self) -> Iterator[tuple[dict[str, Any], slice]]:
+        """Every image, and where its windows stand among `rows` and `windows`."""
+        ends = np.append(np.flatnonzero(np.diff(self.image_of)) + 1, len(self.rows)).tolist()
+        for image, start, stop in zip(self.images, [0, *ends[:-1]], ends, strict=True):
+            yield image, slice(start, stop)
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What the training windows show: `pixels` (C,) of every class, int64, and what is empty."""
+
+    pixels: npt.NDArray[np.int64]
+    n_images: int
+    n_windows: int
+    unlabelled_images: int
+    unlabelled_windows: int
+
+    @property
+    def majority(self) -> int:
+        """The commonest class."""
+        return int(self.pixels.argmax())
+
+    @property
+    def trained(self) -> int:
+        """Classes with a pixel to learn from."""
+        return int((self.pixels > 0).sum())
+
+
+def survey(maps: LabelMaps, windows: WindowRows, progress: Progress) -> Survey:
+    """Read every label map once, before any training: count classes, find what is wrong early.
+
+    Raises what `LabelMaps.read` raises, and `UsageError` where no window has a labelled pixel.
+    """
+
+    def count(part: tuple[dict[str, Any], slice]) -> npt.NDArray[np.int64]:
+        image, place = part
+        classes = maps.read(image)
+        cut = [cut_mask(classes, window) for window in windows.windows[place]]
+        return np.stack([np.bincount(c.ravel(), minlength=IGNORED + 1)[:IGNORED] for c in cut])
+
+    pixels = np.zeros(IGNORED, np.int64)
+    empty_images = empty_windows = 0
+    progress.start(f"reading the labels of {maps.name}", len(windows.images), "images")
+    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="pa-labels") as pool:
+        try:
+            for counts in pool.map(count, windows.by_image()):
+                pixels += counts.sum(0)
+                empty = int((counts.sum(1) == 0).sum())
+                empty_windows += empty
+                empty_images += empty == len(counts)
+                progress.advance(1)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            progress.stop()
+    found = Survey(
+        pixels[: len(maps.classes)],
+        len(windows.images),
+        len(windows),
+        empty_images,
+        empty_windows,
+    )
+    if not found.pixels.any():
+        raise UsageError(
+            f"nothing to train on: none of the {len(windows)} windows of {len(windows.images)} "
+            f"images in {windows.store.title} has a pixel labelled with a class of {maps.name}."
+        )
+    return found
+
+
+def check_pair(train: Store, test: Store, representation: str) -> None:
+    """Raise `MismatchError` where two stores were not made by the same encoder at one resolution,
+    `UsageError` where the second one's windows do not cover its images."""
+    names = ("encoder", "transform")
+    differing = [name for name in names if getattr(train.spec, name) != getattr(test.spec, name)]
+    crops = [store.spec.view.get("crop") for store in (train, test)]
+    if crops[0] != crops[1]:
+        differing.append(f"crop ({crops[0]} and {crops[1]} pixels)")
+    if train.shape(representation) != test.shape(representation):
+        differing.append(f"shape of {representation}")
+    if differing:
+        raise MismatchError(
+            f"a head trained on {train.title} cannot be scored on {test.title}: they differ in "
+            f"{', '.join(dict.fromkeys(differing))}. Choose two of one encoder and resolution with "
+            f"--train-store and --test-store."
+        )
+    if test.spec.view.get("views"):
+        raise UsageError(
+            f"{test.title} holds training crops, which do not cover the images. Score sliding "
+            f"windows: pa extract --encoder {test.encoder} --dataset {test.spec.dataset} --split "
+            f"{test.spec.split} --view windows --views 0."
+        )
+
+
+def held_out(paths: Sequence[str], fraction: float, seed: int) -> set[str]:
+    """About `fraction` of the images, at least one and not all, drawn by `seed`.
+
+    Raises `UsageError` for a share outside (0, 1), and where there are fewer than two images.
+    """
+    names = sorted(set(paths))
+    if not 0 < fraction < 1 or len(names) < 2:
+        raise UsageError(
+            f"cannot hold out {fraction:g} of {len(names)} images: expected a share between 0 and "
+            f"1, of two images or more. --test-fraction 0 scores the images that were trained on."
+        )
+    n = int(np.clip(round(fraction * len(names)), 1, len(names) - 1))
+    order = np.random.default_rng(seed).permutation(len(names))
+    return {names[i] for i in order[:n].tolist()}

@@ -1,0 +1,149 @@
+"""`pa probe segmentation`: train heads on the cached windows of one store, score them on another's.
+
+Shapes: C classes, D width.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pa.data.spec import digest
+from pa.data.store import Store
+from pa.probe.segmentation import figure
+from pa.probe.segmentation.batches import TrainingWindows
+from pa.probe.segmentation.labels import LabelMaps, WindowRows, check_pair, held_out, survey
+from pa.probe.segmentation.recipes import PAPER, SegmentationRecipe
+from pa.probe.segmentation.record import TASK, SegmentationResult, Work, write
+from pa.probe.segmentation.score import score_heads
+from pa.probe.segmentation.train import SAVE_SECONDS, HeadSpec, train_heads
+from pa.progress import Progress, Silent
+
+
+@dataclass(frozen=True)
+class SegmentationOptions:
+    """What is trained and scored beside the recipe.
+
+    Every label set is trained with every learning rate of `lrs` and every seed of `init_seeds`
+    (empty: the recipe's). Where both stores are of one split, `test_fraction` of the images is held
+    out; 0 scores the images that were trained on, and the result says so. `figures` images are
+    drawn below `figure_folder`; they are read from `image_root`, by default where the first label
+    set lies.
+    """
+
+    lrs: tuple[float, ...] = ()
+    init_seeds: tuple[int, ...] = ()
+    test_fraction: float = 0.2
+    ceiling: bool = False
+    figures: int = 0
+    figure_folder: Path = Path("figures")
+    image_root: Path | None = None
+    save_seconds: float = SAVE_SECONDS
+
+
+PLAIN = SegmentationOptions()
+
+
+def run_segmentation(
+    train: Store,
+    test: Store,
+    maps: Sequence[LabelMaps],
+    *,
+    results: Path,
+    recipe: SegmentationRecipe = PAPER,
+    options: SegmentationOptions = PLAIN,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> list[SegmentationResult]:
+    """Train heads for one or more label sets of the same images, score them, write the results.
+
+    One result per label set, learning rate and seed, in this order, each with its head and its
+    table of classes beside it; what they say equals what each would say alone. A killed run goes
+    on where it was. Raises what `check_pair`, `survey`, `train_heads` and `score_heads` raise.
+    """
+    progress = progress or Silent()
+    started = time.perf_counter()
+    check_pair(train, test, recipe.representation)
+    selection, train_paths, test_paths = _select(train, test, recipe, options)
+    train_rows, test_rows = WindowRows.of(train, train_paths), WindowRows.of(test, test_paths)
+    root = options.image_root or maps[0].root
+    if options.figures:
+        figure.check(root, test_rows.images)
+    surveys = [survey(one, train_rows, progress) for one in maps]
+    recipes = [
+        replace(recipe, lr=lr, init_seed=seed)
+        for lr in options.lrs or (recipe.lr,)
+        for seed in options.init_seeds or (recipe.init_seed,)
+    ]
+    specs = [HeadSpec(i, r.lr, r.init_seed) for i in range(len(maps)) for r in recipes]
+    surveyed = time.perf_counter()
+    key = _key(train, recipe, selection, maps, specs)
+    state = results / TASK / f"running-{key[:16]}.safetensors"
+    windows = TrainingWindows(train_rows, maps, recipe.representation, recipe.batch, recipe.seed)
+    heads = train_heads(
+        windows,
+        specs,
+        recipe,
+        device=device,
+        progress=progress,
+        state=state,
+        key=key,
+        save_seconds=options.save_seconds,
+    )
+    trained = time.perf_counter()
+    scored = score_heads(
+        test_rows,
+        maps,
+        specs,
+        heads,
+        recipe,
+        ceiling=options.ceiling,
+        figures=options.figures,
+        device=device,
+        progress=progress,
+    )
+    seconds = {
+        "labels": surveyed - started,
+        "train": trained - surveyed,
+        "score": time.perf_counter() - trained,
+    }
+    folder = options.figure_folder if options.figures else None
+    work = Work(train_rows, test_rows, selection, seconds, device, results, root, folder)
+    written = write(work, maps, surveys, recipes, heads, scored)
+    state.unlink(missing_ok=True)
+    return written
+
+
+def _select(
+    train: Store, test: Store, recipe: SegmentationRecipe, options: SegmentationOptions
+) -> tuple[dict[str, Any], set[str] | None, set[str] | None]:
+    """The rule that divides the images, and the paths on both sides (None: all of them)."""
+    splits = [store.spec.split for store in (train, test)]
+    if splits[0] != splits[1]:
+        return {"rule": f"split {splits[0]} trains, split {splits[1]} is scored"}, None, None
+    if options.test_fraction == 0:
+        return {"rule": f"trained and scored on the same images, split {splits[0]}"}, None, None
+    paths = set(test.rows["path"].unique().to_list())
+    out = held_out(sorted(paths), options.test_fraction, recipe.seed)
+    rule = {
+        "rule": f"{len(out)} of {len(paths)} images of split {splits[0]} held out",
+        "test_fraction": options.test_fraction,
+        "seed": recipe.seed,
+    }
+    return rule, set(train.rows["path"].unique().to_list()) - out, out
+
+
+def _key(
+    train: Store,
+    recipe: SegmentationRecipe,
+    selection: dict[str, Any],
+    maps: Sequence[LabelMaps],
+    specs: Sequence[HeadSpec],
+) -> str:
+    """Digest of all that determines the training of the heads."""
+    labels = [[one.to_json(), list(one.classes), str(one.root)] for one in maps]
+    heads = [[spec.maps, spec.lr, spec.init_seed] for spec in specs]
+    return digest([TASK, train.fingerprint, recipe.to_json(), selection, labels, heads])

@@ -1,0 +1,219 @@
+"""Train segmentation heads side by side: one pass over the cached features serves them all.
+
+All heads of a run see the same windows in the same order; each has its own label set, learning
+rate and first weights, and ends where it would alone. One matrix product gives the logits of all.
+
+Shapes: B windows, L = g² tokens, D width, C classes of one head, M = sum of C over the heads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pa.errors import UsageError
+from pa.probe.segmentation.batches import Batch, TrainingWindows, check_finite, token_features
+from pa.probe.segmentation.loss import UpsampledLoss, pixels_per_token
+from pa.probe.segmentation.recipes import SegmentationRecipe
+from pa.probe.segmentation.state import read_state, write_state
+from pa.progress import Progress, Silent
+
+CHECK_EVERY = 50  # iterations between looks at the losses: on a GPU each look waits for it
+SAVE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """One head: which of the label sets, its learning rate, and the seed of its first weights."""
+
+    maps: int
+    lr: float
+    init_seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedHead:
+    """`weight` (C, D), `bias` (C,), float32, on the CPU; `losses` (iterations,) of each batch."""
+
+    weight: Tensor
+    bias: Tensor
+    losses: Tensor
+
+
+class Heads:
+    """The parameters of all heads as one matrix, and AdamW on it.
+
+    `weight` (D, M), `bias` (M,), float32; `lr` (M,) holds each column's learning rate. The update
+    is that of torch.optim.AdamW (Loshchilov & Hutter 2019), with a rate per column.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[HeadSpec],
+        classes: Sequence[int],
+        width: int,
+        recipe: SegmentationRecipe,
+        device: torch.device,
+    ) -> None:
+        self.sizes = [classes[spec.maps] for spec in specs]
+        weights = [
+            first_weight(spec.init_seed, width, n, recipe.init_std)
+            for spec, n in zip(specs, self.sizes, strict=True)
+        ]
+        self.weight = torch.cat(weights).T.contiguous().to(device)
+        self.bias = torch.zeros(sum(self.sizes), device=device)
+        rates = [torch.full((n,), spec.lr) for spec, n in zip(specs, self.sizes, strict=True)]
+        self.lr = torch.cat(rates).to(device)
+        self._recipe = recipe
+        self._moments = {
+            name: (torch.zeros_like(parameter), torch.zeros_like(parameter))
+            for name, parameter in self._parameters().items()
+        }
+
+    def _parameters(self) -> dict[str, Tensor]:
+        return {"weight": self.weight, "bias": self.bias}
+
+    def columns(self) -> list[slice]:
+        """The columns of each head."""
+        ends = np.cumsum([0, *self.sizes]).tolist()
+        return [slice(start, stop) for start, stop in itertools.pairwise(ends)]
+
+    def step(self, iteration: int, gradients: dict[str, Tensor]) -> None:
+        """One step of AdamW, in place; `iteration` counts from 0."""
+        recipe = self._recipe
+        lr = self.lr * recipe.factor(iteration)
+        unbias1 = 1 - recipe.beta1 ** (iteration + 1)
+        unbias2 = 1 - recipe.beta2 ** (iteration + 1)
+        for name, parameter in self._parameters().items():
+            gradient, (first, second) = gradients[name], self._moments[name]
+            if name == "weight" or recipe.decay_bias:
+                parameter *= 1 - lr * recipe.weight_decay
+            first.lerp_(gradient, 1 - recipe.beta1)
+            second.mul_(recipe.beta2).addcmul_(gradient, gradient, value=1 - recipe.beta2)
+            spread = second.sqrt().div_(unbias2**0.5).add_(recipe.eps)
+            parameter -= lr / unbias1 * first / spread
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that is needed to go on later, by name; the tensors themselves, no copies."""
+        named = dict(self._parameters())
+        for name, (first, second) in self._moments.items():
+            named |= {f"{name}.first": first, f"{name}.second": second}
+        return named
+
+
+def first_weight(seed: int, width: int, n_classes: int, std: float) -> Tensor:
+    """Normal weights of one head (C, D), float32, equal on every device."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.empty(n_classes, width).normal_(0.0, std, generator=generator)
+
+
+def train_heads(
+    windows: TrainingWindows,
+    specs: Sequence[HeadSpec],
+    recipe: SegmentationRecipe,
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    state: Path | None = None,
+    key: str = "",
+    save_seconds: float = SAVE_SECONDS,
+) -> list[TrainedHead]:
+    """Train heads on cached windows; what they share is `recipe`.
+
+    With `state`, what has been done is kept in that file every `save_seconds`, and a run of the
+    same `key` goes on from there, on the CPU to the same bits. Equal inputs give equal bits on the
+    CPU; nothing global is seeded. `progress` advances by iterations. Raises `UsageError` for
+    divergence, with the learning rate and the iteration; `VerificationError` for features that are
+    not finite; what reading the store and the masks raises.
+    """
+    place = torch.device(device)
+    heads = Heads(specs, [len(maps.classes) for maps in windows.maps], windows.width, recipe, place)
+    losses = torch.zeros(recipe.iterations, len(specs), device=place)
+    start = read_state(state, key, {**heads.tensors(), "losses": losses}) if state else 0
+    progress = progress or Silent()
+    what = "head" if len(specs) == 1 else f"{len(specs)} heads"
+    progress.start(f"training a segmentation {what}", recipe.iterations, "iterations", start)
+    pixels = pixels_per_token(windows.windows.windows[0].size, windows.grid)
+    cross_entropy = UpsampledLoss(windows.grid, pixels, recipe.upsample_first, place)
+    saved = time.monotonic()
+    try:
+        coming = windows.batches(start, recipe.iterations)
+        with full_precision(), contextlib.closing(coming) as batches:
+            for iteration, batch in enumerate(batches, start):
+                loss, gradients = _gradients(windows, batch, specs, heads, cross_entropy, recipe)
+                losses[iteration] = loss
+                heads.step(iteration, gradients)
+                progress.advance(1)
+                due = time.monotonic() - saved >= save_seconds
+                if due or (iteration + 1) % CHECK_EVERY == 0 or iteration + 1 == recipe.iterations:
+                    _check(losses[: iteration + 1], heads, specs)
+                if due and state:
+                    write_state(state, key, iteration + 1, {**heads.tensors(), "losses": losses})
+                    saved = time.monotonic()
+    finally:
+        progress.stop()
+    return [
+        TrainedHead(
+            heads.weight[:, columns].T.contiguous().cpu(),
+            heads.bias[columns].cpu(),
+            losses[:, index].cpu(),
+        )
+        for index, columns in enumerate(heads.columns())
+    ]
+
+
+def _gradients(
+    windows: TrainingWindows,
+    batch: Batch,
+    specs: Sequence[HeadSpec],
+    heads: Heads,
+    cross_entropy: UpsampledLoss,
+    recipe: SegmentationRecipe,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss of every head (H,), float32, and the gradients of weight (D, M) and bias (M,)."""
+    device, g = heads.weight.device, windows.grid
+    features = token_features(batch.raw, device)  # (B·L, D)
+    check_finite(features, batch.rows, windows.windows.store)
+    logits = torch.addmm(heads.bias, features, heads.weight).view(-1, g, g, len(heads.bias))
+    tiles = [one.to(device) for one in batch.tiles]
+    error, losses = torch.empty_like(logits), []
+    for spec, columns in zip(specs, heads.columns(), strict=True):
+        of = tiles[spec.maps]
+        loss, gradient = cross_entropy.sums(logits[..., columns].contiguous(), of)
+        n = max(of.n_valid, 1) if recipe.loss_over == "valid" else of.n_pixels
+        losses.append(loss / n)
+        error[..., columns] = gradient / n
+    by_token = error.flatten(0, 2)
+    gradients = {"weight": features.T @ by_token, "bias": by_token.sum(0)}
+    return torch.stack(losses), gradients
+
+
+def _check(losses: Tensor, heads: Heads, specs: Sequence[HeadSpec]) -> None:
+    for index, columns in enumerate(heads.columns()):
+        finite = losses[:, index].isfinite()
+        if finite.all() and heads.weight[:, columns].isfinite().all():
+            continue
+        where = int(finite.int().argmin()) if not finite.all() else len(finite) - 1
+        raise UsageError(
+            f"training diverged: with learning rate {specs[index].lr:g} the loss is not finite in "
+            f"iteration {where + 1}. Lower the learning rate with --lr."
+        )
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Products in true float32 inside the block: a GPU may otherwise round inputs to 10 bits."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

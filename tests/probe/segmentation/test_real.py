@@ -1,0 +1,54 @@
+"""Real ADE20K images, real labels, a real ViT: both protocols overfit a handful of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pa import config as settings
+from pa.commands.encoders import EncoderChoice
+from pa.commands.extract import ExtractRequest, extract
+from pa.commands.probe_segmentation import SegmentationRequest, probe_segmentation
+from pa.commands.segmentation import BuildRequest, build_dataset
+from pa.progress import Silent
+
+WEIGHTS = "weights/deit_tiny_patch16_224_fp16.safetensors"
+SMALLER = (("crop", 256), ("stride", 171), ("test_short", 256))
+
+
+@pytest.mark.shared
+def test_heads_overfit_real_images(shared_dir: Path, tmp_path: Path) -> None:
+    """To within 0.05 of what labels score that are brought to the tokens' grid and back up."""
+    config = settings.load(tmp_path)
+    release, built = shared_dir / "data" / "ADE20K_2021_17_01", tmp_path / "ade20k-part"
+    build_dataset(config, BuildRequest("ade20k-part", release, built), Silent())
+    encoder = EncoderChoice(checkpoint=shared_dir / WEIGHTS, layers=(3, 5, 7, 11), device="cpu")
+    request = ExtractRequest(
+        encoders=("deit",),
+        encoder=encoder,
+        dataset="ade20k-part",
+        root=built,
+        view_options=SMALLER,
+        representations=("patch", "layers"),
+        workers=1,
+    )
+    extract(config, request, Silent())
+    for protocol in ("paper", "released"):
+        asked = SegmentationRequest(
+            dataset="ade20k-part",
+            encoder="deit",
+            root=built,
+            protocol=protocol,
+            iterations=120,
+            lrs=(0.02,),
+            changes=(("batch", 6), ("warmup", 5)),
+            test_fraction=0,
+            ceiling=True,
+            device="cpu",
+        )
+        (found,) = probe_segmentation(config, asked, Silent())
+        assert found.ceiling is not None
+        assert found.score.miou.value > found.ceiling.miou.value - 0.05, protocol
+        assert found.losses[-10:].mean() < 0.1 * found.losses[0]
+        assert found.result.counts["classes_trained"] > 10
