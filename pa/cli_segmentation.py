@@ -57,6 +57,15 @@ def rates(context: click.Context, option: click.Parameter, value: str | None) ->
 )
 @click.option("--ceiling", is_flag=True, help="Also score labels brought to the tokens' grid.")
 @click.option("--figures", type=click.IntRange(0), default=0, help="Draw this many images.")
+@click.option("--online", is_flag=True, help="Encode on the fly: no store, nothing on disk.")
+@click.option(
+    "--views",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="With --online: crops of each training image; 1 is the plain image.",
+)
+@click.option("--limit", type=click.IntRange(1), help="With --online: the first N images.")
 @click.option("--plan", "only_plan", is_flag=True, help="Only say what it would cost.")
 @click.option(
     "--plan-views",
@@ -80,6 +89,7 @@ def segmentation(
     pa probe segmentation --dataset ade20k-part --encoder cae --protocol released
     pa probe segmentation --dataset ade20k-part --encoder cae --plan
     pa probe segmentation --labels pascal-part --labels pascal-object --figures 6
+    pa probe segmentation --dataset lip --encoder mae --online --views 20
     """
     from pa.commands.probe_segmentation import SegmentationRequest
     from pa.commands.probe_segmentation import probe_segmentation as work

@@ -21,6 +21,7 @@ LAYERS = [
     {"evaluate"},
     {"extract", "index", "probe"},
     {"config", "console"},
+    {"cluster", "workers"},
     {
         "commands",
         "describe",
@@ -31,11 +32,22 @@ LAYERS = [
         "describe_masks",
         "describe_probe",
         "describe_segmentation",
+        "describe_stores",
+        "describe_submit",
         "demo",
     },
     {"options"},
-    {"cli_datasets", "cli_encoders", "cli_evaluate", "cli_index", "cli_probe", "cli_segmentation"},
-    {"cli"},
+    {
+        "cli_datasets",
+        "cli_encoders",
+        "cli_evaluate",
+        "cli_index",
+        "cli_probe",
+        "cli_segmentation",
+        "cli_stores",
+        "cli_submit",
+    },
+    {"cli", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # The command line's own parts say how things look; the work below knows nothing of them.
@@ -50,6 +62,8 @@ OWNERS = {
         "cli_index",
         "cli_probe",
         "cli_segmentation",
+        "cli_stores",
+        "cli_submit",
         "options",
     },
     "h5py": {"data.shards"},
@@ -60,6 +74,7 @@ OWNERS = {
     "matplotlib": {"evaluate", "index", "probe"},
     "pydantic": {"config"},
     "rich": {"console"},
+    "submitit": {"cluster"},
 }
 
 

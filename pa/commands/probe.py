@@ -1,101 +1,146 @@
-"""`pa probe linear`: which stores and rows, then `pa.probe.linear`."""
+"""`pa probe linear`, with or without `--shots`: which stores and rows, then `pa.probe`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pa.commands.choose import device, store_query
+from pa.commands.choose import device
+from pa.commands.probe_rows import (
+    RowsRequest,
+    probe_store,
+    probe_stores,
+    split_options,
+    usual_representation,
+    with_settings,
+)
 from pa.config import Config
-from pa.data import stores
 from pa.data.store import Store
 from pa.errors import UsageError
 from pa.progress import Progress
 
 if TYPE_CHECKING:
-    from pa.probe.linear import LinearResult
+    from pa.probe.fewshot import FewShotResult
+    from pa.probe.linear import Extras, LinearResult
+    from pa.probe.recipes import LinearRecipe
 
 
 @dataclass(frozen=True)
-class ProbeRequest:
-    """What `pa probe` was asked; None = take it from the settings."""
+class ProbeRequest(RowsRequest):
+    """What `pa probe linear` was asked; None or empty = take it from the settings or the recipe.
 
-    dataset: str | None = None
-    view: str | None = None
-    encoder: str | None = None
-    store: str | None = None
-    split: str | None = None
-    train_split: str | None = None
-    test_split: str | None = None
-    train_where: str | None = None
-    test_where: str | None = None
-    where: str | None = None
-    target: str | None = None
-    representation: str | None = None
-    test_fraction: float = 0.2
-    protocol: str | None = None
+    Several values of `lr`, `weight_decay` or `representation` need `sweep`. `changes` are fields of
+    the recipe. With `shots`, heads learn from so many rows of each class, `draws` times.
+    """
+
+    lr: tuple[float, ...] = ()
+    weight_decay: tuple[float, ...] = ()
+    representation: tuple[str, ...] = ()
     changes: tuple[tuple[str, Any], ...] = ()
-    device: str | None = None
+    seeds: int = 1
+    sweep: bool = False
+    select_split: str | None = None
+    select_fraction: float = 0.2
+    references: bool | None = None
+    shots: tuple[int, ...] = ()
+    draws: int = 5
+    figure: Path | None = None
 
 
-def probe_linear(config: Config, request: ProbeRequest, progress: Progress) -> LinearResult:
-    """Train and score a linear head on stored features; see `pa.probe.linear`.
+def probe_linear(
+    config: Config, request: ProbeRequest, progress: Progress
+) -> LinearResult | FewShotResult:
+    """Train and score linear heads on stored features; see `pa.probe.linear`, `pa.probe.fewshot`.
 
     Two splits where train and test splits are named, else one store, divided by conditions or by
-    holding out images.
+    holding out images. Raises `UsageError` for options that do not go together.
     """
-    from pa.probe.linear import LINEAR_PROTOCOLS, run_linear
-    from pa.probe.selection import SplitOptions
+    from pa.evaluate.plots import check_suffix
+    from pa.probe.fewshot import run_fewshot
+    from pa.probe.figures import draw_fewshot, draw_linear
+    from pa.probe.linear import permitted_differences, run_linear
 
-    request = _with_probe_settings(config, request)
-    if (request.train_split is None) != (request.test_split is None):
-        raise UsageError(
-            "only one of --train-split and --test-split was given: name both, or neither."
+    if request.figure is not None:
+        check_suffix(request.figure)
+    _check(request)
+    request = with_settings(config, request)
+    recipe = _recipe(request)
+    train, test = probe_stores(config, request)
+    common: dict[str, Any] = {
+        "results": config.results,
+        "representation": (request.representation or (usual_representation(train),))[0],
+        "options": split_options(config, request, recipe.seed),
+        "recipe": recipe,
+        "device": device(request.device or config.settings.device),
+        "progress": progress,
+    }
+    if request.shots:
+        permitted = permitted_differences(recipe.protocol)
+        few = run_fewshot(
+            train, test, shots=request.shots, draws=request.draws, permitted=permitted, **common
         )
-    train = _probe_store(config, request, request.train_split or request.split)
-    test = _probe_store(config, request, request.test_split) if request.test_split else None
-    recipe = replace(LINEAR_PROTOCOLS[request.protocol or "paper"], **dict(request.changes))
-    options = SplitOptions(
-        target=request.target or config.settings.probe.target or "label",
-        where=request.where,
-        train_where=request.train_where,
-        test_where=request.test_where,
-        test_fraction=request.test_fraction,
-        seed=recipe.seed,
+        if request.figure is not None:
+            draw_fewshot(few, request.figure)
+        return few
+    extras = _extras(config, request, recipe, train)
+    made = run_linear(train, test, extras=extras, **common)
+    if request.figure is not None:
+        draw_linear(made, request.figure)
+    return made
+
+
+def _check(request: ProbeRequest) -> None:
+    several = [
+        f"--{name.replace('_', '-')} {','.join(map(str, values))}"
+        for name in ("lr", "weight_decay", "representation")
+        if len(values := getattr(request, name)) > 1
+    ]
+    if several and not request.sweep:
+        raise UsageError(
+            f"several values were given ({'; '.join(several)}): --sweep trains all of them and "
+            f"chooses by rows that are not reported. Say --sweep, or give one value."
+        )
+    if request.shots and (request.sweep or request.seeds > 1):
+        raise UsageError(
+            "--shots trains one head for each draw of regions: it does not go with --sweep or "
+            "--seeds. Say --draws N for more draws."
+        )
+    if request.select_split is not None and not request.sweep:
+        raise UsageError("--select-split names the rows that a --sweep chooses by; say --sweep.")
+
+
+def _recipe(request: ProbeRequest) -> LinearRecipe:
+    from pa.probe.recipes import LINEAR_PROTOCOLS, PAPER
+
+    named = LINEAR_PROTOCOLS[request.protocol] if request.protocol else PAPER
+    single: dict[str, Any] = {}
+    for name in ("lr", "weight_decay"):
+        values: Sequence[float] = getattr(request, name)
+        if values:
+            single[name] = values[0]
+    return replace(named, **single, **dict(request.changes))
+
+
+def _extras(config: Config, request: ProbeRequest, recipe: LinearRecipe, train: Store) -> Extras:
+    from pa.probe.linear import Extras
+    from pa.probe.sweep import Grid
+
+    grid, select = None, None
+    if request.sweep:
+        grid = Grid(
+            representation=request.representation or (usual_representation(train),),
+            lr=request.lr or (recipe.lr,),
+            weight_decay=request.weight_decay or (recipe.weight_decay,),
+            seeds=tuple(range(recipe.seed, recipe.seed + request.seeds)),
+        )
+    if request.select_split is not None:
+        select = probe_store(config, request, request.select_split, "test")
+    return Extras(
+        seeds=request.seeds,
+        grid=grid,
+        select_split=select,
+        select_fraction=request.select_fraction,
+        references=request.references,
     )
-    return run_linear(
-        train,
-        test,
-        results=config.results,
-        representation=request.representation or _probe_representation(train),
-        options=options,
-        recipe=recipe,
-        device=device(request.device or config.settings.device),
-        progress=progress,
-    )
-
-
-def _with_probe_settings(config: Config, request: ProbeRequest) -> ProbeRequest:
-    """Fill up with [probe] of pa.toml, unless a flag already says how rows are divided."""
-    dividing = ("train_split", "test_split", "train_where", "test_where")
-    if any(getattr(request, name) is not None for name in dividing):
-        return request
-    return replace(request, **{name: getattr(config.settings.probe, name) for name in dividing})
-
-
-def _probe_store(config: Config, request: ProbeRequest, split: str | None) -> Store:
-    query = store_query(
-        config,
-        dataset=request.dataset,
-        split=split,
-        view=request.view,
-        protocol=request.protocol,
-        encoder=request.encoder,
-        fingerprint=request.store,
-    )
-    return stores.choose(config.features, query)
-
-
-def _probe_representation(store: Store) -> str:
-    """The class token, as in the paper's linear probe; the pooled mean where there is none."""
-    return "cls" if "cls" in store.spec.representations else "pooled"

@@ -30,7 +30,8 @@ class SegmentationRequest:
 
     `labels` names datasets whose masks fit the store's images, NAME or NAME=ROOT; by default the
     store's own. `masks` and `names` give a folder of index PNGs and a file of class names in their
-    place. `changes` are fields of the recipe.
+    place. `changes` are fields of the recipe. `online` encodes on the fly, `views` crops of each
+    training image, of the first `limit` images of both splits.
     """
 
     dataset: str | None = None
@@ -51,6 +52,9 @@ class SegmentationRequest:
     test_fraction: float = 0.2
     ceiling: bool = False
     figures: int = 0
+    online: bool = False
+    views: int = 1
+    limit: int | None = None
     device: str | None = None
 
 
@@ -60,7 +64,7 @@ def probe_segmentation(
     """Train and score segmentation heads on cached windows; see `pa.probe.segmentation.run`."""
     from pa.probe.segmentation.run import SegmentationOptions, run_segmentation
 
-    train, test = choose_stores(config, request)
+    train, test = (live_stores if request.online else choose_stores)(config, request)
     options = SegmentationOptions(
         lrs=request.lrs,
         init_seeds=request.init_seeds,
@@ -69,6 +73,7 @@ def probe_segmentation(
         figures=request.figures,
         figure_folder=config.figures,
         image_root=request.root or _source(train),
+        online=request.online,
     )
     return run_segmentation(
         train,
@@ -80,6 +85,36 @@ def probe_segmentation(
         device=device(request.device or config.settings.device),
         progress=progress,
     )
+
+
+def live_stores(config: Config, request: SegmentationRequest) -> tuple[Store, Store]:
+    """Stores of both splits that encode on the fly: nothing is kept on disk.
+
+    The encoder is the one of the flags and settings; for a protocol that reads `layers`, with the
+    four blocks of the released code.
+    """
+    from pa.commands.choose import choose_views, load_images
+    from pa.commands.encoders import EncoderChoice, default_encoders, load_encoder
+    from pa.extract.live import LiveStore
+    from pa.extract.slots import Options
+    from pa.probe.segmentation.recipes import RELEASED_LAYERS
+
+    if request.train_store or request.test_store:
+        raise UsageError("--online encodes anew: it does not go with --train-store, --test-store.")
+    (name,) = (request.encoder,) if request.encoder else default_encoders(config)
+    representation = make_recipe(request, name).representation
+    layers = RELEASED_LAYERS if representation == "layers" else ()
+    encoder = load_encoder(config, name, EncoderChoice(layers=layers, device=request.device))
+    options = Options(
+        representations=(representation,), storage=config.settings.storage, limit=request.limit
+    )
+    splits = (request.train_split or USUAL_SPLITS[0], request.test_split or USUAL_SPLITS[1])
+    made = []
+    for split, views in zip(splits, (request.views, 0), strict=True):
+        images = load_images(config, request.dataset, request.root, split)
+        (view,) = choose_views(config, images, (VIEW,), None, (("views", views),))
+        made.append(LiveStore(encoder, images, view, options))
+    return made[0], made[1]
 
 
 def make_recipe(request: SegmentationRequest, encoder: str) -> SegmentationRecipe:

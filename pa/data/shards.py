@@ -21,10 +21,12 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from pa.data import scatter
 from pa.data.files import HoldingFile, replacing, uninterrupted
 from pa.errors import PaError, StorageError, UsageError, VerificationError
 
 SHARD_FORMAT = 1
+SCATTERED_ROWS = 32  # from so many token maps on, listing where they lie is worth while
 
 # HDF5 has no bfloat16: its bits are kept as uint16, and the spec says which it is.
 DISK_DTYPES: dict[str, np.dtype[Any]] = {
@@ -276,11 +278,14 @@ def read_rows(
     """Read rows of a shard's array, by their numbers in the shard, to `places` of `out`.
 
     HDF5's own point selection is slow. A chunk is one region's tokens, so chunks are read straight
-    into place, past its machinery; of contiguous rows, many are read as one span and picked from
-    memory, a few one by one.
+    into place, past its machinery: many of them by `scatter`, a few one by one. Of contiguous rows,
+    many are read as one span and picked from memory, a few one by one.
     """
     if data.chunks is not None and data.id.get_create_plist().get_nfilters() == 0:
         as_bytes = out.reshape(len(out), -1).view(np.uint8)
+        if len(rows) >= SCATTERED_ROWS:
+            scatter.read(Path(data.file.filename), _offsets(data)[rows], as_bytes, places)
+            return
         inner = (0,) * (data.ndim - 1)
         for place, row in zip(places.tolist(), rows.tolist(), strict=True):
             data.id.read_direct_chunk((row, *inner), out=as_bytes[place])
@@ -290,6 +295,18 @@ def read_rows(
     else:
         for place, row in zip(places.tolist(), rows.tolist(), strict=True):
             out[place] = data[row]
+
+
+def _offsets(data: h5py.Dataset) -> npt.NDArray[np.int64]:
+    """Where in the file each row of an array lies whose chunks are one row each, (n,) bytes."""
+    found: list[tuple[int, int]] = []
+    data.id.chunk_iter(lambda chunk: found.append((chunk.chunk_offset[0], chunk.byte_offset)))
+    if len(found) != len(data):
+        raise OSError(f"{len(found)} of the {len(data)} rows of {data.name} were ever written")
+    offsets = np.empty(len(data), dtype=np.int64)
+    for row, offset in found:
+        offsets[row] = offset
+    return offsets
 
 
 def read_block(data: h5py.Dataset, start: int, stop: int) -> npt.NDArray[Any]:

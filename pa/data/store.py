@@ -31,18 +31,12 @@ import polars as pl
 import xxhash
 from filelock import FileLock, Timeout
 
-from pa.data import shards
+from pa.data import reading, shards
 from pa.data.files import replacing, storage_errors, write_json
 from pa.data.regions import PIXEL_COLUMNS, ROW_SCHEMA, VIEWS
 from pa.data.shards import BadImage, ShardPlan, ShardWriter
 from pa.data.spec import Spec, digest, digest_rows
-from pa.errors import (
-    FingerprintError,
-    MissingError,
-    OutOfRangeError,
-    UnknownNameError,
-    VerificationError,
-)
+from pa.errors import FingerprintError, MissingError, VerificationError
 
 STORE_FORMAT = 1
 DEFAULT_SHARD_ROWS = 1024
@@ -238,16 +232,7 @@ class Store:
 
     def shape(self, representation: str) -> tuple[int, ...]:
         """Shape per row. Raises `UnknownNameError` for a representation that is not stored."""
-        known = self.spec.representations
-        if representation not in known:
-            raise UnknownNameError(
-                "representation",
-                representation,
-                known,
-                f"If encoder {self.encoder} gives it, extract again with --features "
-                f"{','.join([*known, representation])} --replace.",
-            )
-        return tuple(known[representation])
+        return reading.shape(self, representation)
 
     def read(
         self, representation: str, rows: Sequence[int] | npt.NDArray[np.int64] | None = None
@@ -257,60 +242,17 @@ class Store:
         Returns an array (n, *shape) of float16 or float32 (bf16 is widened). Rows of bad images
         are zero; see `valid`.
         """
-        shape = self.shape(representation)
-        wanted = np.arange(self.n_rows) if rows is None else np.asarray(rows, dtype=np.int64)
-        self._check_rows(wanted)
-        out = np.empty((len(wanted), *shape), dtype=shards.DISK_DTYPES[self._storage])
-        starts = np.array([shard.start for shard in self.plan])
-        shard_of = np.searchsorted(starts, wanted, side="right") - 1
-        for index in np.unique(shard_of):
-            places = np.flatnonzero(shard_of == index)
-            shard = self.plan[index]
-            with self._reading(shard) as file:
-                local = wanted[places] - shard.start
-                shards.read_rows(file[representation], local, out, places)
-        return shards.from_disk(out, self._storage)
+        return reading.read(self, representation, rows)
 
     def blocks(
         self, representation: str, block_rows: int = 8192
     ) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         """Go through all rows in order: (number of the first row, array (n, *shape))."""
-        self.shape(representation)
-        for shard in self.plan:
-            with self._reading(shard) as file:
-                for start in range(0, shard.n_rows, block_rows):
-                    stop = min(start + block_rows, shard.n_rows)
-                    data = shards.read_block(file[representation], start, stop)
-                    yield shard.start + start, shards.from_disk(data, self._storage)
-
-    @contextlib.contextmanager
-    def _reading(self, shard: ShardPlan) -> Iterator[Any]:
-        """Open a shard, after making sure that it is the one the manifest means."""
-        path = self.shard_path(shard)
-        with shards.open_shard(path) as file:
-            try:
-                found = (int(file.attrs["first_row"]), int(file.attrs["n_rows"]))
-                checksums = json.loads(file.attrs["checksums"])
-            except (KeyError, ValueError, TypeError) as error:
-                raise shards.damaged(path, f"{type(error).__name__}: {error}") from None
-            if found != (shard.start, shard.n_rows):
-                expected = f"{shard.start}+{shard.n_rows}"
-                raise shards.damaged(path, f"it holds rows {found[0]}+{found[1]}, not {expected}")
-            if self.is_complete and checksums != self.manifest["checksums"].get(shard.name):
-                raise shards.damaged(path, "its checksums are not the manifest's")
-            yield file
+        return reading.blocks(self, representation, block_rows)
 
     @property
     def _storage(self) -> str:
         return self.spec.precision["storage"]
-
-    def _check_rows(self, rows: npt.NDArray[np.int64]) -> None:
-        outside = rows[(rows < 0) | (rows >= self.n_rows)]
-        if len(outside):
-            raise OutOfRangeError(
-                f"row id {outside[0]} is outside this store: it has rows 0 to {self.n_rows - 1} "
-                f"({self.title})."
-            )
 
     # -- writing -------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """The extraction run: every region of a split, encoded once, into one store per encoder.
 
 Shards are the unit of work. Any number of processes may run the same command on one workspace:
-each takes the shards that nobody has, and the last one writes the manifest.
+each takes the shards that nobody has, and the last one writes the manifest. A run without a share
+waits for what others have in hand; a task of a job array, which has one, leaves it to them.
 
 Shapes: n rows of a batch, S side of the encoder's input.
 """
@@ -34,6 +35,7 @@ from pa.data.store import Store
 from pa.errors import StorageError
 from pa.extract.encoders.base import Encoder
 from pa.extract.pixels import CutKey, ImageJob, Loaded, Loader
+from pa.extract.share import Share
 from pa.extract.slots import Options, Report, open_store, remove_replaced, row_bytes
 from pa.extract.stages import Stages
 from pa.progress import Progress, Silent
@@ -51,8 +53,14 @@ class RunResult:
 
     @property
     def bad(self) -> list[BadImage]:
-        """The images that could not be decoded."""
-        return self.reports[0].store.bad
+        """The images that could not be decoded; known once the store is complete."""
+        store = self.reports[0].store
+        return store.bad if store.is_complete else []
+
+    @property
+    def shards_left(self) -> int:
+        """Shards that other tasks of the array have in hand; 0 where all is done."""
+        return sum(len(report.store.missing()) for report in self.reports)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -63,6 +71,7 @@ class RunResult:
                     "fingerprint": report.store.fingerprint,
                     "rows": report.store.n_rows,
                     "rows_encoded": report.rows_encoded,
+                    "complete": report.store.is_complete,
                     "shards_adopted": report.shards_adopted,
                     "replaced": report.replaced,
                 }
@@ -81,10 +90,13 @@ def extract(
     features: Path,
     options: Options | None = None,
     progress: Progress | None = None,
+    share: Share | None = None,
 ) -> RunResult:
     """Encode every region of `images` with every encoder, decoding each image once.
 
-    `features` is the workspace's folder of stores. What is already there is not done again.
+    `features` is the workspace's folder of stores. What is already there is not done again. With a
+    `share` the run begins with the shards of that task, helps with what is left, and ends when
+    every missing shard is in the hands of others: `RunResult.shards_left` says how many.
     Raises `FingerprintError` where a store of the same name was made by something else, unless
     `options.replace` or `options.alongside`; `StorageError` where the disk fails.
     """
@@ -96,12 +108,14 @@ def extract(
     reports = [open_store(encoder, images, view, rows, features, options) for encoder in encoders]
     try:
         for pairs in _by_shard_size(encoders, reports):
-            _fill(pairs, images.root, view, options, stages, progress)
+            _fill(pairs, images.root, view, options, stages, progress, share)
     finally:
         stages.wall = time.perf_counter() - began
         for report in reports:
             _log(report, stages)
     for report in reports:
+        if report.store.missing():
+            continue  # in the hands of other tasks; whoever is last finishes
         if not report.store.is_complete:
             report.store.finish()
         remove_replaced(report)
@@ -127,6 +141,7 @@ def _fill(
     options: Options,
     stages: Stages,
     progress: Progress,
+    share: Share | None,
 ) -> None:
     """Write every missing shard of a group of stores."""
     store = pairs[0][1].store
@@ -145,7 +160,7 @@ def _fill(
     batch = options.batch_size or _default_batch(pairs[0][0], view)
     try:
         with Loader(root, view, transforms, stages, workers) as loader:
-            _drain(pairs, loader, batch, stages, progress)
+            _drain(pairs, loader, batch, stages, progress, share)
     except KeyboardInterrupt:
         progress.note(f"{len(store.plan) - len(store.missing())} of {len(store.plan)} shards kept")
         raise
@@ -184,17 +199,25 @@ def _drain(
     batch: int,
     stages: Stages,
     progress: Progress,
+    share: Share | None,
 ) -> None:
-    """Take shards until none is missing, waiting for those that other processes have in hand."""
+    """Take shards until none is missing.
+
+    Waits for those that other processes have in hand, to take over from one that is killed. With a
+    `share` it leaves instead: a task that waits holds a GPU, and the array has a job after it.
+    """
     waited = False
     while True:
         left = {s.index: s for _, report in pairs for s in report.store.missing()}
         if not left:
             return
         worked = False
-        for index in sorted(left):
+        for index in share.order(sorted(left)) if share else sorted(left):
             worked |= _encode_shard(pairs, left[index], loader, batch, stages, progress)
         if not worked:
+            if share:
+                progress.note(f"{len(left)} shards are in the hands of other tasks: left to them")
+                return
             if not waited:
                 progress.note(f"{len(left)} shards are in the hands of other processes: waiting")
                 waited = True
@@ -225,7 +248,7 @@ def _encode_shard(
                 pixels = block.pixels.get(loader.view.cut_key(encoder.transform))
                 shapes = report.store.spec.representations
                 with stages.timed("encode"):
-                    features = _encode(encoder, pixels, block.valid, shapes)
+                    features = encode_pixels(encoder, pixels, block.valid, shapes)
                 with stages.timed("write"):
                     writer.append(features, block.valid)
                 report.rows_encoded += len(block.valid)
@@ -287,7 +310,7 @@ def _batch(valid: list[bool], parts: dict[CutKey, list[npt.NDArray[np.uint8]]]) 
     return Batch(np.array(valid), {key: np.concatenate(arrays) for key, arrays in parts.items()})
 
 
-def _encode(
+def encode_pixels(
     encoder: Encoder,
     pixels: npt.NDArray[np.uint8] | None,
     valid: npt.NDArray[np.bool_],
@@ -316,7 +339,7 @@ def encode_region(
     cut = im.crop_resize(image, box, encoder.transform.size, "bicubic")
     encoder.require([representation])
     shapes = {representation: encoder.representations[representation]}
-    vectors = _encode(encoder, im.stack([cut]), np.ones(1, np.bool_), shapes)
+    vectors = encode_pixels(encoder, im.stack([cut]), np.ones(1, np.bool_), shapes)
     vector: npt.NDArray[np.float32] = vectors[representation][0]
     return vector
 

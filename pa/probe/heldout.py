@@ -1,4 +1,4 @@
-"""Hold images back for the test: seeded, stratified by class, never cutting through an image."""
+"""Hold images back, for the test or to choose by: seeded, stratified, never cutting an image."""
 
 from __future__ import annotations
 
@@ -13,21 +13,35 @@ Ints = npt.NDArray[np.int64]
 
 NAMES_SHOWN = 5
 
+CURE = (
+    "Give the two sides yourself: --train-split and --test-split, or conditions on the rows; for "
+    "windows of a grid, for instance, left against right of each image:\n"
+    '  pa probe linear --train-where "x1 <= 112" --test-where "x0 >= 112"'
+)
+
 
 def hold_out(
-    images: Ints, class_of: Ints, names: Sequence[str], fraction: float, seed: int
+    images: Ints,
+    class_of: Ints,
+    names: Sequence[str],
+    fraction: float,
+    seed: int,
+    purpose: str = "for the test",
+    cure: str = CURE,
 ) -> Ints:
-    """Choose the images to test on: about `fraction` of each class's images, at least one of each.
+    """Choose the images to hold back: about `fraction` of each class's, at least one of each.
 
     `images` (n,) and `class_of` (n,) give the image number and the class index of each row; an
     image may hold rows of several classes. `names` are the C classes, each of which has a row.
     Classes are served from the rarest to the commonest, each from
     the images not yet assigned (Sechidis et al. 2011, iterative stratification, in one pass).
-    Returns sorted image numbers. Raises `UsageError` where a class cannot be on both sides.
+    Returns sorted image numbers. Raises `UsageError` where a class cannot be on both sides;
+    `purpose` and `cure` are words of it.
     """
     pairs = np.unique(np.stack([class_of, images], axis=1), axis=0)  # (class, image), each once
     n_images = np.bincount(pairs[:, 0])
-    _refuse(_named(names, n_images < 2), "have only one image")
+    what = f"cannot hold images back {purpose}"
+    _refuse(what, _named(names, n_images < 2), "have only one image", cure)
     by_class = np.split(pairs[:, 1], np.cumsum(n_images)[:-1])
     rng = np.random.default_rng(seed)
     in_test: dict[int, bool] = {}
@@ -40,8 +54,10 @@ def hold_out(
     on_test = np.array([sum(in_test[i] for i in members.tolist()) for members in by_class])
     one_sided = (on_test == 0) | (on_test == n_images)
     _refuse(
+        what,
         _named(names, one_sided),
         "share their images with others so that they fall on one side only",
+        cure,
     )
     return np.array(sorted(image for image, test in in_test.items() if test), dtype=np.int64)
 
@@ -56,11 +72,6 @@ def _named(names: Sequence[str], chosen: npt.NDArray[np.bool_]) -> list[str]:
     return [name for name, is_chosen in zip(names, chosen, strict=True) if is_chosen]
 
 
-def _refuse(names: list[str], reason: str) -> None:
+def _refuse(what: str, names: list[str], reason: str, cure: str) -> None:
     if names:
-        raise UsageError(
-            f"cannot hold images back for the test: classes that {reason}: {some_names(names)}. "
-            f"Give the two sides yourself: --train-split and --test-split, or conditions on the "
-            f"rows; for windows of a grid, for instance, left against right of each image:\n"
-            f'  pa probe linear --train-where "x1 <= 112" --test-where "x0 >= 112"'
-        )
+        raise UsageError(f"{what}: classes that {reason}: {some_names(names)}. {cure}")

@@ -1,134 +1,128 @@
 """`pa probe linear`: a linear classifier on one stored vector per region.
 
-Shapes: N training rows, n test rows, D width, C classes.
+Shapes: N training rows, n test rows, D width, C classes, S seeds.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
+from pa.data.spec import Difference
 from pa.data.store import Store
-from pa.errors import MismatchError, UsageError, VerificationError
+from pa.errors import UsageError
 from pa.evaluate.classification import (
-    Score,
-    accuracy,
+    Scores,
+    accuracies,
     chance_level,
     confusion_matrix,
-    per_class_accuracy,
 )
 from pa.evaluate.results import Result, describe_store, write_result
-from pa.probe.head import LinearHead
+from pa.probe.choosing import Choice, Choosers, choose, held_out_part, other_split
+from pa.probe.head import LinearHead, save_heads
+from pa.probe.recipes import (
+    BEST_ON_TEST,
+    LINEAR_PROTOCOLS,
+    PAPER,
+    LinearRecipe,
+    permitted_differences,
+)
+from pa.probe.record import details, protocol_json
+from pa.probe.references import AUTO_SIZE, METHODS, Reference, fit_reference
 from pa.probe.selection import LabelledRows, Split, SplitOptions, split_rows
-from pa.probe.sgd import Heads, Schedule, fit, initial_weight
+from pa.probe.sweep import (
+    Candidate,
+    Grid,
+    TrainedHead,
+    find_device,
+    fixed,
+    surviving,
+    train_stack,
+)
+from pa.probe.tables import learning_curves, write_table
 from pa.progress import Progress, Silent
-from pa.registry import Registry
+
+__all__ = [
+    "LINEAR_PROTOCOLS",
+    "PAPER",
+    "Extras",
+    "LinearRecipe",
+    "LinearResult",
+    "permitted_differences",
+    "run_linear",
+    "train_linear",
+]
 
 TASK = "probe-linear"
-PREDICT_ROWS = 8192  # bounds the logits in memory: 33 MB for a thousand classes
+
+ANY_ROWS = SplitOptions()
 
 
 @dataclass(frozen=True)
-class LinearRecipe:
-    """How a linear head is trained. The defaults are the protocol `paper`.
+class Extras:
+    """What goes beyond one head of one recipe.
 
-    Part classification: appendix A.4 of the paper; momentum, weight decay, the schedule, the start
-    and the absence of a BatchNorm are those of the released code (`patch_lincls.py`). `lr` is the
-    actual rate for this batch: the released command's 0.1 is multiplied there by 1024 / 256. Rows
-    fewer than `batch` make one batch; the rate is not scaled. The last epoch is the one reported.
+    seeds: how many heads, of the recipe's seed and the following ones; their mean is reported.
+    grid: values of representation, lr and weight decay to choose from; None = nothing is chosen.
+    select_split: the store whose rows choose; None = a part of the training images held out.
+    select_fraction: how large a part.
+    references: ridge and logistic regression; None = where N·D·C is at most `AUTO_SIZE`.
     """
 
-    protocol: str = "paper"
-    lr: float = 0.4
-    epochs: int = 90
-    batch: int = 1024
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    init_std: float = 0.01
-    seed: int = 0
+    seeds: int = 1
+    grid: Grid | None = None
+    select_split: Store | None = None
+    select_fraction: float = 0.2
+    references: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 1:
-            raise UsageError(
-                f"epochs and batch must be 1 or more, not {self.epochs} and {self.batch}."
-            )
-        if not (self.lr > 0 and 0 <= self.momentum < 1):
-            raise UsageError(
-                f"the learning rate must be positive and the momentum at least 0 and below 1, not "
-                f"{self.lr} and {self.momentum}."
-            )
-        if min(self.weight_decay, self.init_std, self.seed) < 0:
-            raise UsageError(
-                f"weight decay, the spread of the first weights and the seed must not be negative: "
-                f"{self.weight_decay}, {self.init_std}, {self.seed}."
-            )
-
-    @property
-    def schedule(self) -> Schedule:
-        return Schedule(self.epochs, self.batch, self.momentum, self.seed)
-
-    def lr_at(self, epoch: int) -> float:
-        """Learning rate in an epoch, counted from 0: lr · ½ (1 + cos(π · epoch / epochs))."""
-        return self.lr * self.schedule.factor(epoch)
-
-    def to_json(self) -> dict[str, Any]:
-        """Every choice, with those that this recipe does not vary, and what left its protocol."""
-        named = LINEAR_PROTOCOLS[self.protocol]
-        changed = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if field.name != "seed" and getattr(self, field.name) != getattr(named, field.name)
-        }
-        return {**asdict(self), **_FIXED, "changed": changed}
+        if self.seeds < 1:
+            raise UsageError(f"the number of seeds must be 1 or more, not {self.seeds}.")
 
 
-_FIXED = {
-    "optimizer": "sgd",
-    "schedule": "cosine per epoch, no warm-up",
-    "loss": "cross-entropy",
-    "normalisation": "none",
-    "precision": "fp32",
-    "reported": "last epoch",
-}
+@dataclass(frozen=True)
+class Files:
+    """What a run wrote: the result, the heads of all seeds, the learning curves, and the surface of
+    the sweep where there was one."""
 
-PAPER = LinearRecipe()
-ANY_ROWS = SplitOptions()
-
-LINEAR_PROTOCOLS: Registry[LinearRecipe] = Registry("protocol", {"paper": PAPER})
-
-
-@dataclass(frozen=True, eq=False)
-class LinearRun:
-    """A trained head and what it says: `weight` (C, D) and `bias` (C,), float32; `predicted` (n,)
-    class indices of the test rows, int64; `train_loss` (epochs,) mean loss over each epoch."""
-
-    weight: npt.NDArray[np.float32]
-    bias: npt.NDArray[np.float32]
-    predicted: npt.NDArray[np.int64]
-    train_loss: npt.NDArray[np.float32]
-    train_accuracy: float
+    result: Path
+    heads: Path
+    curves: Path
+    surface: Path | None
 
 
 @dataclass(frozen=True, eq=False)
 class LinearResult:
-    """One scored run: the accuracy on the test rows, the confusion matrix (C, C), true class by
-    predicted class, the trained head, and the two files that were written."""
+    """One scored run.
 
-    score: Score
+    `scores` of all seeds on the test rows; `confusion` (C, C), true class by predicted class,
+    summed over the seeds; the trained `heads` and their `runs`; what was chosen, if anything; the
+    `references` with their scores; and the files that were written.
+    """
+
+    scores: Scores
     confusion: npt.NDArray[np.int64]
-    run: LinearRun
+    runs: tuple[TrainedHead, ...]
+    recipe: LinearRecipe
     split: Split
-    head: LinearHead
+    heads: tuple[LinearHead, ...]
+    choice: Choice | None
+    references: dict[str, tuple[Reference, Scores]]
     result: Result
-    result_path: Path
-    head_path: Path
+    files: Files
+
+    @property
+    def result_path(self) -> Path:
+        return self.files.result
+
+    @property
+    def head_path(self) -> Path:
+        return self.files.heads
 
 
 def run_linear(
@@ -139,44 +133,80 @@ def run_linear(
     representation: str = "cls",
     options: SplitOptions = ANY_ROWS,
     recipe: LinearRecipe = PAPER,
+    extras: Extras | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> LinearResult:
-    """Train a head on stored features, score it, and write result and head below `results`.
+    """Train heads on stored features, score them, and write result, heads and curves.
 
     `test` is the store of the test split; without it, `options` says which rows of `train` are
-    tested. The same call replaces its own two files. Raises what `split_rows`, `Store.shape` and
-    `train_linear` raise, and `StorageError`.
+    tested. With a grid in `extras`, representation, rate and weight decay are chosen first by other
+    rows than the test rows, and the heads are trained on all training rows with what was chosen.
+    The same call replaces its own files. Raises what `split_rows`, `choose`, `Store.shape` and
+    `train_stack` raise, `UsageError` for a head that diverges, and `StorageError`.
     """
-    protocol = recipe.to_json()  # an unknown protocol fails before the work, not after it
-    started = time.perf_counter()
-    split = split_rows(train, test, options)
-    train_rows, test_rows = split.train.read(representation), split.test.read(representation)
-    read = time.perf_counter()
-    run = train_linear(train_rows, test_rows, recipe, device=device, progress=progress)
-    trained = time.perf_counter()
-    score, confusion = _score(run, split)
-    seconds = {
-        "read": read - started,
-        "train": trained - read,
-        "score": time.perf_counter() - trained,
-    }
-    head = LinearHead(run.weight, run.bias, split.classes, representation, train.fingerprint)
+    recipe.to_json()  # an unknown protocol fails before the work, not after it
+    find_device(device)
+    extras, progress = extras or Extras(), progress or Silent()
+    clock = _Clock()
+    permitted = permitted_differences(recipe.protocol)
+    split = split_rows(train, test, options, permitted)
+    choosers = _choosers(split, extras, recipe, permitted)
+    choice = None
+    if extras.grid is not None and choosers is not None:
+        choice = choose(choosers, extras.grid, recipe, device=device, progress=progress)
+        representation = choice.representation
+        recipe = replace(recipe, lr=choice.lr, weight_decay=choice.weight_decay)
+        clock.lap("sweep")
+    rows = split.train.read(representation), split.test.read(representation)
+    clock.lap("read")
+    seeds = range(recipe.seed, recipe.seed + extras.seeds)
+    runs = _train(rows, representation, recipe, seeds, device, progress)
+    clock.lap("train")
+    chance = chance_level(split.train.targets, split.test.targets, len(split.classes))
+
+    def score(predicted: Sequence[npt.NDArray[np.int64]]) -> Scores:
+        return accuracies(np.stack(predicted), split.test.targets, split.test.images, chance)
+
+    scores = score([run.predicted for run in runs])
+    references: dict[str, tuple[Reference, Scores]] = {}
+    if _wants_references(extras, rows[0], split):
+        fitted = _references(rows, representation, choosers, len(split.classes), progress)
+        references = {name: (one, score([one.predicted])) for name, one in fitted.items()}
+        clock.lap("references")
+    confusion = _confusion(runs, split)
+    reported = {"accuracy": scores.to_json()}
+    if recipe.reported == BEST_ON_TEST:
+        reported["accuracy_last_epoch"] = score([run.last_predicted for run in runs]).to_json()
+    reported |= {name: of_reference.to_json() for name, (_, of_reference) in references.items()}
+    fitted = {name: reference for name, (reference, _) in references.items()}
     result = Result(
         task=TASK,
-        protocol=protocol,
+        protocol=protocol_json(recipe, extras.seeds, extras.grid, choice),
         stores={"train": describe_store(train), "test": describe_store(split.test.store)},
         representation=representation,
         selection=split.to_json(),
         counts=split.counts(),
-        scores={"accuracy": score.to_json()},
-        seconds=seconds,
-        details={"device": device, **_details(run, split.classes, confusion)},
+        scores=reported,
+        seconds=clock.laps,
+        details={"device": device, **details(runs, split, confusion, choice, fitted)},
     )
-    head_path = result.path(results).with_suffix(".safetensors")
-    head.save(head_path)  # first: where the result is, its head is too
-    path = write_result(results, result)
-    return LinearResult(score, confusion, run, split, head, result, path, head_path)
+    heads = tuple(
+        LinearHead(run.weight, run.bias, split.classes, representation, train.fingerprint, run.norm)
+        for run in runs
+    )
+    return LinearResult(
+        scores=scores,
+        confusion=confusion,
+        runs=tuple(runs),
+        recipe=recipe,
+        split=split,
+        heads=heads,
+        choice=choice,
+        references=references,
+        result=result,
+        files=_write(results, result, heads, runs, choice),
+    )
 
 
 def train_linear(
@@ -186,98 +216,112 @@ def train_linear(
     *,
     device: str = "cpu",
     progress: Progress | None = None,
-) -> LinearRun:
-    """Train one linear head and predict the test rows.
+) -> TrainedHead:
+    """Train one head on rows in memory and predict the test rows; see `pa.probe.sweep`.
 
-    The classes are those of the training targets, 0 to their largest. Equal inputs give equal bits
-    on the CPU; nothing global is seeded. `progress` advances by epochs. Raises
-    `VerificationError` for features that are not finite, `MismatchError` for sides of different
-    width, `UsageError` for divergence and for test targets beyond the training classes.
+    The classes are those of the training targets, 0 to their largest. Raises what `train_stack`
+    raises, and `UsageError`, with the learning rate, for divergence.
     """
-    _check(train, test)
-    place = _device(device)
-    features, targets = _tensor(train.features, place), torch.tensor(train.targets, device=place)
-    n_classes = int(targets.max()) + 1
-    weight = initial_weight(recipe.seed, features.shape[1], n_classes, recipe.init_std)
-    heads = Heads(
-        weight=weight.T[:, None].contiguous().to(place),  # (D, 1, C)
-        bias=torch.zeros(1, n_classes, device=place),
-        lr=torch.tensor([recipe.lr], device=place),
-        weight_decay=torch.tensor([recipe.weight_decay], device=place),
+    return _train((train, test), "features", recipe, [recipe.seed], device, progress or Silent())[0]
+
+
+def _train(
+    rows: tuple[LabelledRows, LabelledRows],
+    representation: str,
+    recipe: LinearRecipe,
+    seeds: Sequence[int],
+    device: str,
+    progress: Progress,
+) -> list[TrainedHead]:
+    candidates = [Candidate(representation, recipe.lr, recipe.weight_decay, seed) for seed in seeds]
+    title = "training a linear head" + (f" for {len(seeds)} seeds" if len(seeds) > 1 else "")
+    heads = train_stack(
+        fixed({representation: rows}),
+        candidates,
+        recipe,
+        device=device,
+        progress=progress,
+        title=title,
     )
-    progress = progress or Silent()
-    progress.start("training a linear head", recipe.epochs, "epochs")
+    for head in heads:
+        surviving([head], recipe)
+    return heads
+
+
+def _choosers(
+    split: Split, extras: Extras, recipe: LinearRecipe, permitted: Sequence[Difference]
+) -> Choosers | None:
+    """The rows that choose, None where nothing does and none could be held out for references."""
+    if extras.select_split is not None:
+        return other_split(split, extras.select_split, permitted)
     try:
-        losses = fit(features, targets, heads, recipe.schedule, progress)
-    finally:
-        progress.stop()
-    predicted = _predict(_tensor(test.features, place), heads)
-    right = _predict(features, heads) == targets
-    return LinearRun(
-        weight=heads.weight[:, 0].T.contiguous().cpu().numpy(),
-        bias=heads.bias[0].cpu().numpy(),
-        predicted=predicted.cpu().numpy(),
-        train_loss=losses[:, 0].numpy(),
-        train_accuracy=right.double().mean().item(),
-    )
+        return held_out_part(split, extras.select_fraction, recipe.seed)
+    except UsageError:
+        if extras.grid is not None or extras.references:
+            raise
+        return None
 
 
-def _predict(features: Tensor, heads: Heads) -> Tensor:
-    """Class indices (n,) that the first head gives."""
-    blocks = torch.split(features, PREDICT_ROWS)
-    return torch.cat([(x @ heads.weight[:, 0] + heads.bias[0]).argmax(1) for x in blocks])
+def _wants_references(extras: Extras, train: LabelledRows, split: Split) -> bool:
+    size = train.features.size * len(split.classes)
+    return extras.references or (extras.references is None and size <= AUTO_SIZE)
 
 
-def _score(run: LinearRun, split: Split) -> tuple[Score, npt.NDArray[np.int64]]:
-    test, n_classes = split.test, len(split.classes)
-    chance = chance_level(split.train.targets, test.targets, n_classes)
-    score = accuracy(run.predicted, test.targets, test.images, chance)
-    return score, confusion_matrix(run.predicted, test.targets, n_classes)
-
-
-def _details(
-    run: LinearRun, classes: tuple[str, ...], confusion: npt.NDArray[np.int64]
-) -> dict[str, Any]:
-    by_class = zip(classes, confusion.sum(axis=1), per_class_accuracy(confusion), strict=True)
+def _references(
+    rows: tuple[LabelledRows, LabelledRows],
+    representation: str,
+    choosers: Choosers | None,
+    n_classes: int,
+    progress: Progress,
+) -> dict[str, Reference]:
+    if choosers is None:
+        progress.note(
+            "no references: a class has too few training images to hold some out for the choice "
+            "of the penalty; --select-split NAME gives other rows to choose by."
+        )
+        return {}
+    fit, held = choosers.read(representation)
+    pairs = (fit.features, fit.targets), (held.features, held.targets)
+    train, test = rows
     return {
-        "train_accuracy": run.train_accuracy,
-        "train_loss": [round(float(loss), 6) for loss in run.train_loss],
-        "per_class": [
-            # JSON has no NaN: a class without test rows has no accuracy.
-            {"class": name, "n": int(n), "accuracy": float(share) if n else None}
-            for name, n, share in by_class
-        ],
+        name: fit_reference(name, (train.features, train.targets), test.features, pairs, n_classes)
+        for name in METHODS
     }
 
 
-def _check(train: LabelledRows, test: LabelledRows) -> None:
-    widths = train.features.shape[1], test.features.shape[1]
-    if widths[0] != widths[1]:
-        raise MismatchError(f"training features have width {widths[0]}, test features {widths[1]}.")
-    n_classes, largest = int(train.targets.max()) + 1, int(test.targets.max())
-    if largest >= n_classes:
-        raise UsageError(
-            f"a test row has class {largest}, but the training rows have classes 0 to "
-            f"{n_classes - 1} only."
-        )
-    for side, rows in (("training", train), ("test", test)):
-        # NaN passes through both; a mask of all values would be a quarter of the features' size.
-        finite = np.isfinite(rows.features.min(1)) & np.isfinite(rows.features.max(1))
-        if not finite.all():
-            wrong = rows.rows[~finite]
-            shown = ", ".join(map(str, wrong[:5])) + (", …" if len(wrong) > 5 else "")
-            raise VerificationError(
-                f"{len(wrong)} {side} rows hold NaN or infinity: rows {shown}. A store never keeps "
-                f"such values, so its bytes were damaged: check it with `pa verify`."
-            )
+class _Clock:
+    """Seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.laps[stage], self._last = now - self._last, now
 
 
-def _tensor(features: npt.NDArray[np.float32], device: torch.device) -> Tensor:
-    return torch.from_numpy(np.require(features, np.float32, ["C", "W"])).to(device)
+def _confusion(runs: Sequence[TrainedHead], split: Split) -> npt.NDArray[np.int64]:
+    predicted = np.concatenate([run.predicted for run in runs])
+    return confusion_matrix(predicted, np.tile(split.test.targets, len(runs)), len(split.classes))
 
 
-def _device(name: str) -> torch.device:
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"no device {name!r}: torch finds no GPU. Use --device cpu.")
-    return device
+def _write(
+    results: Path,
+    result: Result,
+    heads: tuple[LinearHead, ...],
+    runs: Sequence[TrainedHead],
+    choice: Choice | None,
+) -> Files:
+    """The result comes last: where it is, what it speaks of is too."""
+    stem = result.path(results)
+    surface = stem.with_suffix(".sweep.parquet") if choice is not None else None
+    files = Files(
+        stem, stem.with_suffix(".safetensors"), stem.with_suffix(".curves.parquet"), surface
+    )
+    save_heads(files.heads, heads)
+    write_table(files.curves, learning_curves(runs))
+    if choice is not None and surface is not None:
+        write_table(surface, choice.surface)
+    write_result(results, result)
+    return files

@@ -13,7 +13,7 @@ Shapes: N rows of a store, n rows of one side, D width, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,17 @@ import polars as pl
 from pa.data.regions import BOX
 from pa.data.spec import Difference, describe
 from pa.data.store import Store
-from pa.errors import FingerprintError, UnknownNameError, UsageError
-from pa.probe.heldout import hold_out, some_names
+from pa.errors import FingerprintError, UsageError
+from pa.probe.heldout import hold_out
+from pa.probe.labels import (
+    FILE,
+    VALID,
+    check_seen,
+    class_indices,
+    classes_of,
+    is_usable,
+    select_rows,
+)
 
 Ints = npt.NDArray[np.int64]
 
@@ -56,10 +65,10 @@ class SplitOptions:
 
 @dataclass(frozen=True, eq=False)
 class LabelledRows:
-    """Features in memory: `features` (n, D) float32, `targets` (n,) class indices, `images` (n,)
-    image numbers, `rows` (n,) row ids; the last three int64."""
+    """Features in memory: `features` (n, D) float16 or float32, as they are stored; `targets` (n,)
+    class indices, `images` (n,) image numbers, `rows` (n,) row ids; the last three int64."""
 
-    features: npt.NDArray[np.float32]
+    features: npt.NDArray[Any]
     targets: Ints
     images: Ints
     rows: Ints
@@ -85,7 +94,27 @@ class Side:
         return len(np.unique(self.images))
 
     def read(self, representation: str) -> LabelledRows:
-        """Read a one-vector representation. Raises `UsageError` for a map of tokens."""
+        """Read a one-vector representation, or several side by side: "cls+pooled".
+
+        Half precision stays as it is: a million class tokens of width 768 are 1.5 GB. Raises
+        `UnknownNameError` for one that is not stored, `UsageError` for a map of tokens.
+        """
+        parts = [self._vectors(name) for name in representation.split("+")]
+        features = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        return LabelledRows(features, self.targets, self.images, self.rows)
+
+    def part(self, chosen: npt.NDArray[np.bool_]) -> Side:
+        """The chosen rows (n,) bool of this side alone; nothing counts as left out."""
+        return replace(
+            self,
+            rows=self.rows[chosen],
+            targets=self.targets[chosen],
+            images=self.images[chosen],
+            n_bad=0,
+            n_unlabelled=0,
+        )
+
+    def _vectors(self, representation: str) -> npt.NDArray[Any]:
         shape = self.store.shape(representation)
         if len(shape) != 1:
             vectors = [n for n, s in self.store.spec.representations.items() if len(s) == 1]
@@ -93,8 +122,7 @@ class Side:
                 f"a linear probe needs one vector per row; {representation!r} is "
                 f"{'×'.join(map(str, shape))}. One vector: {', '.join(vectors) or 'none stored'}."
             )
-        features = self.store.read(representation, self.rows).astype(np.float32, copy=False)
-        return LabelledRows(features, self.targets, self.images, self.rows)
+        return self.store.read(representation, self.rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,12 +156,20 @@ class Split:
             counts[f"{name}_images"] = side.n_images
             counts[f"{name}_left_out_bad"] = side.n_bad
             counts[f"{name}_left_out_unlabelled"] = side.n_unlabelled
-        counts["shared_images"] = len(_files(self.train).join(_files(self.test), on=_FILE))
+        counts["shared_images"] = len(_files(self.train).join(_files(self.test), on=FILE))
         return counts
 
 
-def split_rows(train: Store, test: Store | None, options: SplitOptions) -> Split:
+def split_rows(
+    train: Store,
+    test: Store | None,
+    options: SplitOptions,
+    permitted: Sequence[Difference] = (),
+) -> Split:
     """Choose training and test rows from one store (`test` None, or the same store) or from two.
+
+    `permitted` are the differences between two stores that the recipe names: field, value of the
+    training store, value of the test store.
 
     Raises `FingerprintError` for two stores that were encoded differently, `UnknownNameError` for
     a target column that is not there, and `UsageError` for a condition that cannot be read or
@@ -141,7 +177,7 @@ def split_rows(train: Store, test: Store | None, options: SplitOptions) -> Split
     classes with too few images to be held out.
     """
     if test is not None and test.fingerprint != train.fingerprint:
-        rule, frames = TWO_STORES, _two_stores(train, test, options)
+        rule, frames = TWO_STORES, _two_stores(train, test, options, permitted)
     elif options.train_where is not None or options.test_where is not None:
         rule, frames, test = FILTERS, _filters(train, options), train
     elif test is not None:
@@ -152,8 +188,8 @@ def split_rows(train: Store, test: Store | None, options: SplitOptions) -> Split
         )
     else:
         rule, frames, test = HELD_OUT, _held_out(train, options), train
-    classes = _classes(frames[0], options.target)
-    _check_seen(frames[1], classes, options.target)
+    classes = classes_of(frames[0], options.target)
+    check_seen(frames[1], classes, options.target)
     sides = [
         _side(store, frame, classes, options.target)
         for store, frame in zip((train, test), frames, strict=True)
@@ -166,13 +202,15 @@ def split_rows(train: Store, test: Store | None, options: SplitOptions) -> Split
 Frames = tuple[pl.DataFrame, pl.DataFrame]
 
 
-def _two_stores(train: Store, test: Store, options: SplitOptions) -> Frames:
-    check_encoded_alike(train, test)
+def _two_stores(
+    train: Store, test: Store, options: SplitOptions, permitted: Sequence[Difference]
+) -> Frames:
+    check_encoded_alike(train, test, permitted)
     frames = (
-        _select(train, options, [options.where, options.train_where]),
-        _select(test, options, [options.where, options.test_where]),
+        select_rows(train, options.target, [options.where, options.train_where]),
+        select_rows(test, options.target, [options.where, options.test_where]),
     )
-    _refuse_shared(frames, [*_FILE, *BOX], "Give two splits without common images")
+    _refuse_shared(frames, [*FILE, *BOX], "Give two splits without common images")
     return frames
 
 
@@ -184,20 +222,20 @@ def _filters(store: Store, options: SplitOptions) -> Frames:
             f"{other} rows?"
         )
     frames = (
-        _select(store, options, [options.where, options.train_where]),
-        _select(store, options, [options.where, options.test_where]),
+        select_rows(store, options.target, [options.where, options.train_where]),
+        select_rows(store, options.target, [options.where, options.test_where]),
     )
     _refuse_shared(frames, ["row"], "Make the two conditions exclude each other")
     return frames
 
 
 def _held_out(store: Store, options: SplitOptions) -> Frames:
-    frame = _select(store, options, [options.where])
-    usable = frame.filter(_usable(options.target))
-    classes = _classes(usable, options.target)
+    frame = select_rows(store, options.target, [options.where])
+    usable = frame.filter(is_usable(options.target))
+    classes = classes_of(usable, options.target)
     test_images = hold_out(
         usable["image"].to_numpy(),
-        _indices(usable, classes, options.target),
+        class_indices(usable, classes, options.target),
         classes,
         options.test_fraction,
         options.seed,
@@ -215,18 +253,24 @@ def _refuse_shared(frames: Frames, identity: list[str], cure: str) -> None:
         )
 
 
-def check_encoded_alike(train: Store, test: Store) -> None:
+def check_encoded_alike(train: Store, test: Store, permitted: Sequence[Difference] = ()) -> None:
     """Raise `FingerprintError` with the fields in which two stores' features differ.
 
-    Which rows there are may differ (split, limit), and which further representations are kept.
+    Which rows there are may differ (split, limit), which further representations are kept, and
+    what is `permitted`: exactly these fields with exactly these values.
     """
-    differences = [d for d in train.spec.differences(test.spec) if not _may_differ(d)]
+    differences = [
+        d
+        for d in train.spec.differences(test.spec)
+        if not _may_differ(d) and d not in tuple(permitted)
+    ]
     if differences:
         raise FingerprintError(
             f"the training and the test features were not made alike, so a head trained on one "
             f"says nothing about the other. Fields that differ (train → test):\n"
             f"{describe(differences)}\n"
-            f"Extract both splits with the same encoder, weights, view and precision."
+            f"Extract both splits with the same encoder, weights, view and precision; stores of "
+            f"two protocols go together only where --protocol names a recipe that pairs them."
         )
 
 
@@ -237,90 +281,17 @@ def _may_differ(difference: Difference) -> bool:
     return field in ("split", "rows", "limit") or kept_by_one
 
 
-# -- rows, labels, classes -------------------------------------------------------------------------
-
-_FILE = ["path", "file_bytes"]
-_VALID = "_image_was_read"
-
-
 def _files(side: Side) -> pl.DataFrame:
-    return side.store.rows[side.rows].select(_FILE).unique()
-
-
-def _usable(target: str) -> pl.Expr:
-    return pl.col(_VALID) & pl.col(target).is_not_null()
-
-
-def _select(store: Store, options: SplitOptions, conditions: Sequence[str | None]) -> pl.DataFrame:
-    """The rows that fulfil all conditions, with a column that tells readable images."""
-    rows = store.rows
-    if options.target not in rows.columns:
-        raise UnknownNameError("target column", options.target, rows.columns)
-    given = [condition for condition in conditions if condition is not None]
-    chosen = rows.with_columns(pl.Series(_VALID, store.valid))
-    for condition in given:
-        chosen = _filter(chosen, condition, rows.columns)
-    if chosen.is_empty():
-        raise UsageError(
-            f"no row of {store.title} fulfils {' and '.join(map(repr, given)) or 'the selection'} "
-            f"({len(rows)} rows)."
-        )
-    if chosen.filter(_usable(options.target)).is_empty():
-        raise UsageError(
-            f"none of the {len(chosen)} chosen rows of {store.title} has a readable image and a "
-            f"{options.target!r}. Choose another split, or another column with --target."
-        )
-    return chosen
-
-
-def _filter(rows: pl.DataFrame, condition: str, columns: list[str]) -> pl.DataFrame:
-    try:
-        return rows.filter(pl.sql_expr(condition))
-    except pl.exceptions.PolarsError as error:
-        # Polars lists the columns it sees, ours among them; we list those of the table.
-        reason = str(error).splitlines()[0].partition("; valid columns")[0].rstrip(".")
-        raise UsageError(
-            f"cannot select rows by {condition!r}: {reason}. A condition is an SQL expression over "
-            f'the columns {", ".join(columns)}; for instance "x1 <= 112".'
-        ) from None
-
-
-def _classes(train: pl.DataFrame, target: str) -> tuple[str, ...]:
-    """Names of the classes in the training rows; labels in the dataset's own order."""
-    usable = train.filter(_usable(target))
-    order = ["label_id", "label"] if target == "label" else [target]
-    names = usable.select(order).unique().sort(order)[target].cast(pl.String)
-    classes = tuple(names.unique(maintain_order=True).to_list())
-    if len(classes) < 2:
-        raise UsageError(
-            f"all training rows have the {target} {classes[0]!r}: a probe needs two classes "
-            f"or more."
-        )
-    return classes
-
-
-def _check_seen(test: pl.DataFrame, classes: tuple[str, ...], target: str) -> None:
-    found = test.filter(_usable(target))[target].cast(pl.String).unique(maintain_order=True)
-    unseen = sorted(set(found.to_list()) - set(classes))
-    if unseen:
-        raise UsageError(
-            f"the test rows have a {target} that no training row has: {some_names(unseen)}. "
-            f"The head cannot predict it: train on rows that have it, or leave it out with --where."
-        )
-
-
-def _indices(usable: pl.DataFrame, classes: tuple[str, ...], target: str) -> Ints:
-    names = usable[target].cast(pl.String)
-    return names.replace_strict(classes, range(len(classes)), return_dtype=pl.Int64).to_numpy()
+    return side.store.rows[side.rows].select(FILE).unique()
 
 
 def _side(store: Store, chosen: pl.DataFrame, classes: tuple[str, ...], target: str) -> Side:
-    usable = chosen.filter(_usable(target))
-    n_bad = int((~chosen[_VALID]).sum())
+    usable = chosen.filter(is_usable(target))
+    n_bad = int((~chosen[VALID]).sum())
     return Side(
         store=store,
         rows=usable["row"].to_numpy(),
-        targets=_indices(usable, classes, target),
+        targets=class_indices(usable, classes, target),
         images=usable["image"].to_numpy(),
         n_bad=n_bad,
         n_unlabelled=len(chosen) - n_bad - len(usable),

@@ -9,6 +9,7 @@ from pa.errors import UsageError
 from pa.evaluate.classification import (
     Chance,
     Score,
+    accuracies,
     accuracy,
     chance_level,
     confusion_matrix,
@@ -145,3 +146,52 @@ def test_what_cannot_be_scored() -> None:
         score(none, none, none)
     with pytest.raises(UsageError, match="equally long, not 3, 3 and 2"):
         score(np.arange(3), np.arange(3), np.arange(2))
+
+
+# -- several heads on the same rows ----------------------------------------------------------------
+
+
+def test_several_heads_have_a_mean_a_spread_and_each_its_own_score() -> None:
+    target = predictions(300)[1]
+    predicted = np.stack(
+        [np.where(np.random.default_rng(s).random(300) < 0.8, target, 0) for s in range(4)]
+    )
+    groups = np.arange(300) // 3
+    scores = accuracies(predicted, target, groups, CHANCE)
+    values = [metrics.accuracy_score(target, one) for one in predicted]
+    assert [one.value for one in scores.each] == pytest.approx(values)
+    assert scores.each[2] == score(predicted[2], target, groups)
+    assert scores.mean.value == pytest.approx(np.mean(values))
+    assert scores.std == pytest.approx(np.std(values, ddof=1))
+    assert (scores.mean.n, scores.mean.n_groups) == (300, 100)
+    written = scores.to_json()
+    assert written["value"] == scores.mean.value
+    assert [one["value"] for one in written["each"]] == pytest.approx(values)
+    assert str(scores).startswith(
+        f"{100 * np.mean(values):.2f} ± {100 * np.std(values, ddof=1):.2f} %"
+    )
+
+
+def test_the_interval_of_a_mean_resamples_images_with_all_heads_on_them() -> None:
+    predicted, target = predictions(400)
+    groups = np.arange(400) // 4
+    stack = np.stack([predicted, np.roll(predicted, 40)])
+    mean = accuracies(stack, target, groups, CHANCE).mean
+    # The plain bootstrap: draw images, average over heads and rows.
+    right = (stack == target).mean(axis=0).reshape(100, 4)
+    generator = np.random.default_rng(5)
+    draws = [right[generator.integers(100, size=100)].mean() for _ in range(4000)]
+    expected = np.quantile(draws, [0.025, 0.975])
+    assert (mean.interval.low, mean.interval.high) == pytest.approx(expected, abs=0.006)
+    # Equal heads tell nothing that one does not.
+    same = accuracies(np.stack([predicted] * 3), target, groups, CHANCE)
+    assert same.std == 0
+    assert same.mean == same.each[0]
+
+
+def test_one_head_is_its_own_mean() -> None:
+    predicted, target = predictions(50)
+    scores = accuracies(predicted[None], target, np.arange(50), CHANCE)
+    assert scores.mean == score(predicted, target, np.arange(50))
+    assert scores.std is None
+    assert str(scores) == str(scores.mean)

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from pa.errors import CheckpointError, MismatchError, MissingError
-from pa.probe.head import LinearHead
+from pa.probe.head import BatchNorm, LinearHead, kind_of, load_heads, save_heads
 
 HEAD = LinearHead(
     weight=np.array([[1, 0], [0, 1], [-1, -1]], dtype=np.float32),
@@ -56,3 +58,59 @@ def test_files_that_are_no_heads(tmp_path: Path) -> None:
     save_file({"weight": HEAD.weight}, path, {"format": "1", "classes": "[]"})
     with pytest.raises(CheckpointError, match="is not a linear head of pa"):
         LinearHead.load(path)
+
+
+def test_a_batch_norm_comes_before_the_head(tmp_path: Path) -> None:
+    mean, var = np.array([1, 2], np.float32), np.array([3, 8], np.float32)
+    head = replace(HEAD, norm=BatchNorm(mean, var, 1.0))
+    features = np.array([[3, 5]], np.float32)
+    np.testing.assert_allclose(head.logits(features), HEAD.logits(np.ones((1, 2), np.float32)))
+    head.save(tmp_path / "head.safetensors")
+    loaded = LinearHead.load(tmp_path / "head.safetensors")
+    np.testing.assert_array_equal(loaded.logits(features), head.logits(features))
+
+
+def test_one_file_holds_the_heads_of_all_seeds(tmp_path: Path) -> None:
+    norm = BatchNorm(np.zeros(2, np.float32), np.ones(2, np.float32), 1e-6)
+    heads = [replace(HEAD, weight=scale * HEAD.weight, norm=norm) for scale in (1, 2, 3)]
+    save_heads(tmp_path / "heads.safetensors", heads)
+    loaded = load_heads(tmp_path / "heads.safetensors")
+    assert len(loaded) == 3
+    for saved, found in zip(heads, loaded, strict=True):
+        np.testing.assert_array_equal(found.weight, saved.weight)
+        assert found.norm is not None
+        np.testing.assert_array_equal(found.norm.var, norm.var)
+    with safe_open(tmp_path / "heads.safetensors", framework="numpy") as file:
+        assert file.get_tensor("weight").shape == (3, 3, 2)
+        assert file.get_tensor("bn_mean").shape == (3, 2)
+
+
+def test_probabilities_are_a_softmax() -> None:
+    features = np.array([[2, 1], [300, 0]], dtype=np.float32)
+    shares = HEAD.probabilities(features)
+    expected = np.exp([2, 1.5, -3]) / np.exp([2, 1.5, -3]).sum()
+    np.testing.assert_allclose(shares[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
+
+
+def test_tensors_of_another_shape(tmp_path: Path) -> None:
+    path = tmp_path / "head.safetensors"
+    fields = {"format": "1", "classes": "[]", "representation": "cls", "fingerprint": "ab"}
+    save_file({"weight": np.zeros(3, np.float32), "bias": np.zeros(3, np.float32)}, path, fields)
+    with pytest.raises(CheckpointError, match=r"is not a linear head of pa \(a tensor of shape"):
+        LinearHead.load(path)
+
+
+def test_heads_of_another_kind(tmp_path: Path) -> None:
+    path = tmp_path / "head.safetensors"
+    HEAD.save(path)
+    assert kind_of(path) == "linear"
+    save_file({"weight": HEAD.weight, "bias": HEAD.bias}, path, {"kind": "attentive"})
+    assert kind_of(path) == "attentive"
+    with pytest.raises(CheckpointError, match="holds attentive heads, expected linear ones"):
+        LinearHead.load(path)
+    with pytest.raises(MissingError, match="no trained head at"):
+        kind_of(tmp_path / "none.safetensors")
+    path.write_bytes(b"no tensors")
+    with pytest.raises(CheckpointError, match="is not a head of pa"):
+        kind_of(path)

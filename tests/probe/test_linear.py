@@ -5,16 +5,28 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from safetensors import safe_open
 from sklearn.linear_model import LogisticRegression
 
-from pa.errors import MismatchError, UnknownNameError, UsageError, VerificationError
+from pa.data.parts import PROTOCOLS
+from pa.data.store import Store
+from pa.errors import (
+    FingerprintError,
+    MismatchError,
+    UnknownNameError,
+    UsageError,
+    VerificationError,
+)
 from pa.evaluate.results import read_result
-from pa.probe.head import LinearHead
-from pa.probe.linear import LINEAR_PROTOCOLS, PAPER, LinearRecipe, run_linear, train_linear
+from pa.probe.head import LinearHead, load_heads
+from pa.probe.linear import Extras, run_linear, train_linear
+from pa.probe.recipes import LINEAR_PROTOCOLS, PAPER, LinearRecipe
+from pa.probe.references import LOGISTIC_STRENGTHS, logistic
 from pa.probe.selection import LabelledRows, SplitOptions
+from pa.probe.sweep import Grid
 
 from .conftest import Floats, MakeStore, blobs
 
@@ -46,51 +58,15 @@ class Counter:
         self.said.append("stop")
 
 
-# -- the recipe ------------------------------------------------------------------------------------
-
-
-def test_the_paper_protocol() -> None:
-    recipe = LINEAR_PROTOCOLS["paper"]
-    assert recipe == LinearRecipe()
-    assert (recipe.lr, recipe.epochs, recipe.batch) == (0.4, 90, 1024)
-    assert (recipe.momentum, recipe.weight_decay, recipe.init_std) == (0.9, 0.0, 0.01)
-    rates = [recipe.lr_at(epoch) for epoch in (0, 45, 60)]
-    assert rates == pytest.approx([0.4, 0.2, 0.1])
-
-
-def test_what_left_the_protocol_is_recorded() -> None:
-    assert PAPER.to_json()["changed"] == {}
-    assert replace(PAPER, seed=4).to_json()["changed"] == {}
-    assert replace(PAPER, lr=0.1, epochs=5).to_json()["changed"] == {"lr": 0.1, "epochs": 5}
-    with pytest.raises(UnknownNameError, match=r"unknown protocol 'papre'. Did you mean paper"):
-        LINEAR_PROTOCOLS["papre"]
-
-
-@pytest.mark.parametrize(
-    ("changed", "text"),
-    [
-        ({"epochs": 0}, "epochs and batch must be 1 or more, not 0 and 1024"),
-        ({"batch": 0}, "epochs and batch must be 1 or more, not 90 and 0"),
-        ({"lr": 0.0}, "the learning rate must be positive"),
-        ({"lr": float("nan")}, "the learning rate must be positive"),
-        ({"momentum": 1.0}, "momentum at least 0 and below 1, not 0.4 and 1.0"),
-        ({"weight_decay": -1.0}, "must not be negative: -1.0, 0.01, 0"),
-        ({"seed": -1}, "must not be negative: 0.0, 0.01, -1"),
-    ],
-)
-def test_recipe_out_of_range(changed: dict[str, float], text: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        LinearRecipe(**changed)  # type: ignore[arg-type]
-    assert text in str(caught.value)
-
-
 # -- training --------------------------------------------------------------------------------------
 
 
 def test_separable_clouds_are_learnt_whole() -> None:
     run = train_linear(rows(*blobs(300)), test := rows(*blobs(90, seed=1)), PAPER)
     assert (run.predicted == test.targets).all()
-    assert run.train_accuracy == 1.0
+    assert run.train_accuracy[-1] == 1.0
+    assert run.test_accuracy is not None
+    assert run.test_accuracy[-1] == 1.0
     assert run.weight.shape == (3, 5)
     assert run.bias.shape == (3,)
     assert run.train_loss.shape == (90,)
@@ -131,8 +107,9 @@ def test_progress_counts_epochs_and_always_stops() -> None:
     counter = Counter()
     train_linear(train, train, replace(QUICK, epochs=3), progress=counter)
     assert counter.said == ["training a linear head: 3 epochs", "+1", "+1", "+1", "stop"]
-    with pytest.raises(UsageError):
-        train_linear(train, train, replace(QUICK, lr=1e39), progress=counter)
+    torn = replace(train, features=train.features * np.float32("nan"))
+    with pytest.raises(VerificationError):
+        train_linear(torn, train, QUICK, progress=counter)
     assert counter.said[-1] == "stop"
 
 
@@ -189,7 +166,7 @@ def test_run_linear_writes_result_and_head(make_store: MakeStore, tmp_path: Path
     done = run_linear(
         train, test, results=tmp_path / "results", representation="pooled", recipe=QUICK
     )
-    assert done.score.value == 1.0
+    assert done.scores.mean.value == 1.0
     assert done.confusion.tolist() == (10 * np.eye(3, dtype=int)).tolist()
     assert done.result_path.parent == tmp_path / "results" / "probe-linear"
     assert done.result_path.name.startswith("toy-grid-timm-ramp-pooled-")
@@ -206,9 +183,11 @@ def test_run_linear_writes_result_and_head(make_store: MakeStore, tmp_path: Path
     assert fields["scores"]["accuracy"]["chance"] == pytest.approx(
         {"majority": 1 / 3, "uniform": 1 / 3}
     )
-    assert set(fields["seconds"]) == {"read", "train", "score"}
+    assert set(fields["seconds"]) == {"read", "train", "references"}
     assert fields["versions"]["torch"] == torch.__version__
-    assert len(fields["details"]["train_loss"]) == 10
+    assert fields["details"]["runs"][0]["epoch"] == 10
+    assert fields["details"]["confusion"] == done.confusion.tolist()
+    assert fields["details"]["chosen"] is None
     assert fields["details"]["per_class"][0] == {"class": "c2", "n": 10, "accuracy": 1.0}
 
 
@@ -223,9 +202,9 @@ def test_the_head_is_saved_and_gives_the_same_predictions(
     head = LinearHead.load(done.head_path)
     assert head.classes == ("c2", "c1", "c0")
     assert (head.representation, head.fingerprint) == ("cls", store.fingerprint)
-    np.testing.assert_array_equal(head.weight, done.run.weight)
+    np.testing.assert_array_equal(head.weight, done.runs[0].weight)
     np.testing.assert_array_equal(
-        head.predict(done.split.test.read("cls").features), done.run.predicted
+        head.predict(done.split.test.read("cls").features), done.runs[0].predicted
     )
     with safe_open(done.head_path, framework="pt") as file:
         assert file.get_tensor("weight").shape == (3, 5)
@@ -246,7 +225,7 @@ def test_the_same_run_replaces_itself_and_another_does_not(
         run_linear(store, results=tmp_path, recipe=QUICK, options=SplitOptions(where="row > 2")),
     ]
     assert len({first.result_path, *(other.result_path for other in others)}) == 4
-    assert len(list((tmp_path / "probe-linear").iterdir())) == 8
+    assert len(list((tmp_path / "probe-linear").iterdir())) == 12  # result, head, curves
 
 
 def test_unknown_protocol_fails_before_training(make_store: MakeStore, tmp_path: Path) -> None:
@@ -265,7 +244,7 @@ def test_random_labels_score_at_chance(make_store: MakeStore, tmp_path: Path) ->
     images = np.repeat(np.arange(300), 4).tolist()
     labels = [f"c{index}" for index in generator.integers(0, 3, 1200)]
     store = make_store({"cls": features}, labels, images)
-    score = run_linear(store, results=tmp_path, recipe=QUICK).score
+    score = run_linear(store, results=tmp_path, recipe=QUICK).scores.mean
     assert score.interval.method == "bootstrap over images"
     assert score.interval.low < score.chance.uniform < score.interval.high
 
@@ -277,3 +256,174 @@ def test_a_class_without_test_rows(make_store: MakeStore, tmp_path: Path) -> Non
     done = run_linear(store, results=tmp_path, recipe=QUICK, options=options)
     by_class = read_result(done.result_path)["details"]["per_class"]
     assert by_class[1] == {"class": "c1", "n": 0, "accuracy": None}
+
+
+# -- seeds, choosing, references -------------------------------------------------------------------
+
+
+@pytest.fixture
+def stores(make_store: MakeStore) -> tuple[Store, Store]:
+    """Two rows per image; `cls` is told apart with errors, `pooled` is half noise."""
+    made = []
+    for seed, split in enumerate(("train", "val")):
+        features, labels = blobs(120, spread=0.5, seed=seed)
+        noise = np.random.default_rng(seed).normal(size=features.shape).astype(np.float32)
+        images = (np.arange(120) // 2).tolist()
+        both = {"cls": features, "pooled": (features + noise) / 2}
+        made.append(make_store(both, labels, images, split=split))
+    return made[0], made[1]
+
+
+def test_seeds_have_a_mean_and_a_spread(stores: tuple[Store, Store], tmp_path: Path) -> None:
+    recipe = replace(QUICK, seed=3)
+    done = run_linear(*stores, results=tmp_path, recipe=recipe, extras=Extras(seeds=3))
+    targets = done.split.test.targets
+    alone = [
+        train_linear(
+            done.split.train.read("cls"), done.split.test.read("cls"), replace(recipe, seed=seed)
+        )
+        for seed in (3, 4, 5)
+    ]
+    values = [(run.predicted == targets).mean() for run in alone]
+    assert [one.value for one in done.scores.each] == pytest.approx(values)
+    fields = read_result(done.result_path)
+    score = fields["scores"]["accuracy"]
+    assert score["value"] == pytest.approx(np.mean(values))
+    assert score["std"] == pytest.approx(np.std(values, ddof=1))
+    assert len(score["each"]) == 3
+    assert fields["protocol"]["seeds"] == 3
+    assert done.confusion.sum() == 3 * len(targets)
+    assert [run["seed"] for run in fields["details"]["runs"]] == [3, 4, 5]
+    assert len(load_heads(done.head_path)) == 3
+    curves = pl.read_parquet(done.files.curves)
+    assert len(curves) == 3 * 10
+    of_one = curves.filter(pl.col("seed") == 4)
+    np.testing.assert_allclose(of_one["train_loss"], alone[1].train_loss, atol=1e-5)
+    np.testing.assert_allclose(of_one["test_accuracy"], alone[1].test_accuracy)
+    assert of_one["epoch"].to_list() == list(range(1, 11))
+
+
+def test_a_sweep_chooses_on_train_and_is_kept(stores: tuple[Store, Store], tmp_path: Path) -> None:
+    grid = Grid(("cls", "pooled"), (1e-4, 0.4), (0.0, 1e-3), (0, 1))
+    done = run_linear(*stores, results=tmp_path, recipe=QUICK, extras=Extras(seeds=2, grid=grid))
+    assert done.choice is not None
+    fields = read_result(done.result_path)
+    chosen = fields["details"]["chosen"]
+    assert chosen["by"]["rule"] == "held-out part of train"
+    assert chosen["by"]["store"] == stores[0].title
+    assert len(chosen["candidates"]) == 8
+    assert fields["protocol"]["lr"] == chosen["lr"] == done.choice.lr
+    assert fields["protocol"]["sweep"]["lr"] == [1e-4, 0.4]
+    assert fields["representation"] == chosen["representation"] == "cls"
+    assert done.files.surface is not None
+    surface = pl.read_parquet(done.files.surface)
+    assert len(surface) == 16
+    assert surface["chosen"].sum() == 2
+    # The reported heads are trained anew, on all training rows.
+    again = train_linear(
+        done.split.train.read("cls"),
+        done.split.test.read("cls"),
+        replace(QUICK, lr=done.choice.lr, weight_decay=done.choice.weight_decay),
+    )
+    np.testing.assert_allclose(done.runs[0].weight, again.weight, atol=1e-5)
+    assert len(done.split.train.rows) == 120
+
+
+def test_another_split_chooses(
+    stores: tuple[Store, Store], make_store: MakeStore, tmp_path: Path
+) -> None:
+    features, labels = blobs(60, spread=0.5, seed=7)
+    dev = make_store({"cls": features, "pooled": features}, labels, split="dev")
+    grid = Grid(("cls",), (0.01, 0.4), (0.0,))
+    extras = Extras(grid=grid, select_split=dev)
+    done = run_linear(*stores, results=tmp_path, recipe=QUICK, extras=extras)
+    by = read_result(done.result_path)["details"]["chosen"]["by"]
+    assert (by["rule"], by["store"], by["rows"]) == ("split dev", dev.title, 60)
+
+
+def test_released_reports_the_best_epoch_and_keeps_the_last(
+    make_store: MakeStore, tmp_path: Path
+) -> None:
+    made = {}
+    for seed, name in enumerate(("released-train", "released")):
+        features, labels = blobs(120, spread=0.8, seed=seed)
+        view = PROTOCOLS[name].to_json()
+        made[name] = make_store({"cls": features}, labels, split=name, view=view)
+    recipe = replace(LINEAR_PROTOCOLS["released"], epochs=30)
+    done = run_linear(
+        made["released-train"],
+        made["released"],
+        results=tmp_path,
+        recipe=recipe,
+        extras=Extras(seeds=2, references=False),
+    )
+    fields = read_result(done.result_path)
+    curves = [run.test_accuracy for run in done.runs]
+    best = [float(curve.max()) for curve in curves if curve is not None]
+    last = [float(curve[-1]) for curve in curves if curve is not None]
+    assert fields["protocol"]["reported"] == "best epoch on the test split"
+    assert fields["scores"]["accuracy"]["value"] == pytest.approx(np.mean(best))
+    assert fields["scores"]["accuracy_last_epoch"]["value"] == pytest.approx(np.mean(last))
+    assert np.mean(best) > np.mean(last)
+    paper = replace(PAPER, epochs=3)
+    with pytest.raises(FingerprintError, match=r"view\.resize"):
+        run_linear(made["released-train"], made["released"], results=tmp_path, recipe=paper)
+
+
+def test_references_stand_beside_it(stores: tuple[Store, Store], tmp_path: Path) -> None:
+    done = run_linear(*stores, results=tmp_path, recipe=QUICK)
+    fields = read_result(done.result_path)
+    assert set(done.references) == {"ridge", "logistic"}
+    train, test = done.split.train.read("cls"), done.split.test.read("cls")
+    reference, scores = done.references["logistic"]
+    assert reference.model.strength in LOGISTIC_STRENGTHS
+    model = logistic(train.features, train.targets, 3, [reference.model.strength])[0]
+    expected = (model.predict(test.features) == test.targets).mean()
+    assert scores.mean.value == fields["scores"]["logistic"]["value"] == expected
+    assert fields["details"]["references"]["ridge"]["converged"] is True
+    without = run_linear(*stores, results=tmp_path, recipe=QUICK, extras=Extras(references=False))
+    assert "ridge" not in read_result(without.result_path)["scores"]
+
+
+def test_references_need_rows_to_choose_by(make_store: MakeStore, tmp_path: Path) -> None:
+    features, _ = blobs(12)
+    labels = ["a"] * 11 + ["b"]
+    train = make_store({"cls": features}, labels)
+    test = make_store({"cls": features}, labels, split="val")
+    counter = Counter()
+    done = run_linear(train, test, results=tmp_path, recipe=QUICK, progress=counter)
+    assert done.references == {}
+    assert any(
+        "no references: a class has too few training images" in line for line in counter.said
+    )
+    with pytest.raises(UsageError, match="cannot hold images back to choose by"):
+        run_linear(train, test, results=tmp_path, extras=Extras(references=True))
+
+
+def test_large_products_have_no_references_unless_asked(
+    stores: tuple[Store, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pa.probe.linear.AUTO_SIZE", 120 * 5 * 3 - 1)
+    assert run_linear(*stores, results=tmp_path, recipe=QUICK).references == {}
+    extras = Extras(references=True)
+    assert run_linear(*stores, results=tmp_path, recipe=QUICK, extras=extras).references
+
+
+def test_the_imagenet_recipe_saves_its_batch_norm(
+    stores: tuple[Store, Store], tmp_path: Path
+) -> None:
+    recipe = replace(LINEAR_PROTOCOLS["imagenet-cae"], epochs=40, batch=64, warmup=2)
+    done = run_linear(*stores, results=tmp_path, recipe=recipe)
+    head = LinearHead.load(done.head_path)
+    assert head.norm is not None
+    features = done.split.test.read("cls").features
+    np.testing.assert_array_equal(head.predict(features), done.runs[0].predicted)
+    # After forty steps the running statistics have nearly forgotten where they began.
+    x = done.split.train.read("cls").features
+    np.testing.assert_allclose(head.norm.mean, x.mean(0), atol=0.1)
+    np.testing.assert_allclose(head.norm.var, x.var(0), atol=0.1)
+
+
+def test_no_seeds() -> None:
+    with pytest.raises(UsageError, match="number of seeds must be 1 or more, not 0"):
+        Extras(seeds=0)

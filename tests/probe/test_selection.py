@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pa.data.parts import PROTOCOLS
 from pa.data.store import Store
 from pa.errors import FingerprintError, UnknownNameError, UsageError
 from pa.probe.heldout import hold_out
+from pa.probe.recipes import PART_STORES
 from pa.probe.selection import SplitOptions, split_rows
 
 from .conftest import MakeStore, blobs
@@ -286,12 +288,61 @@ def test_read_gives_the_chosen_rows(make_store: MakeStore) -> None:
         assert [split.classes[t] for t in rows.targets] == [labels[r] for r in rows.rows]
 
 
-def test_half_precision_is_widened(make_store: MakeStore) -> None:
+def test_half_precision_stays_half(make_store: MakeStore) -> None:
     features, labels = blobs(6)
     precision = {"compute": "fp32", "storage": "fp16"}
     store = make_store({"cls": features}, labels, precision=precision)
     rows = split_rows(store, None, SplitOptions(test_fraction=0.5)).train.read("cls")
-    assert rows.features.dtype == np.float32
+    assert rows.features.dtype == np.float16
+
+
+def test_representations_side_by_side(make_store: MakeStore) -> None:
+    features, labels = blobs(12)
+    store = make_store({"cls": features, "pooled": 2 * features[:, :3]}, labels)
+    side = split_rows(store, None, SplitOptions(test_fraction=0.5)).train
+    both = side.read("cls+pooled").features
+    np.testing.assert_array_equal(both[:, :5], features[side.rows])
+    np.testing.assert_array_equal(both[:, 5:], 2 * features[side.rows, :3])
+    with pytest.raises(
+        UnknownNameError, match=r"unknown representation 'poold'\. Did you mean pool"
+    ):
+        side.read("cls+poold")
+
+
+def test_a_part_of_a_side(store: Store) -> None:
+    side = split_rows(store, None, SplitOptions()).train
+    part = side.part(side.targets == 1)
+    assert (part.targets == 1).all()
+    assert set(part.rows) == set(side.rows[side.targets == 1])
+
+
+# -- stores of two protocols -----------------------------------------------------------------------
+
+
+def parts(name: str) -> dict[str, Any]:
+    return PROTOCOLS[name].to_json()
+
+
+def test_only_the_difference_that_a_recipe_names_is_permitted(make_store: MakeStore) -> None:
+    features, labels = blobs(12)
+    stores = {
+        name: make_store({"cls": features}, labels, split=name, view=parts(name))
+        for name in ("paper", "released", "released-train")
+    }
+    named = PART_STORES["released"].differences()
+    assert named == (("view.resize", 256, 224),)
+    options = SplitOptions()
+    split = split_rows(stores["released-train"], stores["released"], options, named)
+    assert len(split.test.rows) == 12
+    for train, test, permitted, field in [
+        ("released-train", "released", (), "view.resize"),
+        ("released", "released-train", named, "view.resize"),  # the other way round
+        ("released-train", "paper", named, "view.side"),
+        ("paper", "released", PART_STORES["paper"].differences(), "view.min_d"),
+    ]:
+        with pytest.raises(FingerprintError, match="were not made alike") as caught:
+            split_rows(stores[train], stores[test], options, permitted)
+        assert field in str(caught.value)
 
 
 def test_a_map_of_tokens_is_refused(make_store: MakeStore) -> None:

@@ -31,7 +31,7 @@ class SegmentationOptions:
     (empty: the recipe's). Where both stores are of one split, `test_fraction` of the images is held
     out; 0 scores the images that were trained on, and the result says so. `figures` images are
     drawn below `figure_folder`; they are read from `image_root`, by default where the first label
-    set lies.
+    set lies. `online` is only told: that the stores encode on the fly.
     """
 
     lrs: tuple[float, ...] = ()
@@ -42,6 +42,7 @@ class SegmentationOptions:
     figure_folder: Path = Path("figures")
     image_root: Path | None = None
     save_seconds: float = SAVE_SECONDS
+    online: bool = False
 
 
 PLAIN = SegmentationOptions()
@@ -68,6 +69,8 @@ def run_segmentation(
     started = time.perf_counter()
     check_pair(train, test, recipe.representation)
     selection, train_paths, test_paths = _select(train, test, recipe, options)
+    if options.online:
+        selection["features"] = "encoded on the fly"
     train_rows, test_rows = WindowRows.of(train, train_paths), WindowRows.of(test, test_paths)
     root = options.image_root or maps[0].root
     if options.figures:

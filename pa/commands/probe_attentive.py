@@ -1,0 +1,95 @@
+"""`pa probe attentive`: which stores and rows, then `pa.probe.attentive`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pa.commands.choose import device
+from pa.commands.probe_rows import (
+    RowsRequest,
+    probe_store,
+    probe_stores,
+    split_options,
+    with_settings,
+)
+from pa.config import Config
+from pa.data.store import Store
+from pa.errors import UsageError
+from pa.progress import Progress
+
+if TYPE_CHECKING:
+    from pa.probe.attentive.recipes import AttentiveRecipe
+    from pa.probe.attentive.run import AttentiveResult
+
+ORDER = {"order_seed": "seed", "block_rows": "block_rows", "buffer_rows": "buffer_rows"}
+
+
+@dataclass(frozen=True)
+class AttentiveRequest(RowsRequest):
+    """What `pa probe attentive` was asked; None or empty = take it from the settings or the recipe.
+
+    Of several values of `lr` one is chosen, by `select_split` or a part of the training images.
+    `changes` are fields of the recipe, or of its order (`order_seed`, `block_rows`, `buffer_rows`).
+    `memory` is in GB.
+    """
+
+    lr: tuple[float, ...] = ()
+    changes: tuple[tuple[str, Any], ...] = ()
+    seeds: int = 1
+    select_split: str | None = None
+    select_fraction: float = 0.2
+    memory: float = 2.0
+    resume: bool = True
+
+
+def probe_attentive(
+    config: Config, request: AttentiveRequest, progress: Progress
+) -> AttentiveResult:
+    """Train and score attentive heads on stored tokens; see `pa.probe.attentive.run`.
+
+    Two splits where train and test splits are named, else one store, divided by conditions or by
+    holding out images. Raises `UsageError` for options that do not go together.
+    """
+    from pa.probe.attentive.run import AttentiveOptions, run_attentive
+
+    if request.select_split is not None and len(request.lr) < 2:
+        raise UsageError(
+            "--select-split names the rows that choose between learning rates: give --lr several."
+        )
+    request = with_settings(config, request)
+    recipe = _recipe(request)
+    train, test = probe_stores(config, request)
+    extras = AttentiveOptions(
+        seeds=request.seeds,
+        lr=request.lr,
+        select_split=_select_store(config, request),
+        select_fraction=request.select_fraction,
+        memory=request.memory * 1e9,
+        resume=request.resume,
+    )
+    return run_attentive(
+        train,
+        test,
+        results=config.results,
+        options=split_options(config, request, recipe.seed),
+        recipe=recipe,
+        extras=extras,
+        device=device(request.device or config.settings.device),
+        progress=progress,
+    )
+
+
+def _recipe(request: AttentiveRequest) -> AttentiveRecipe:
+    from pa.probe.attentive.recipes import ATTENTIVE_PROTOCOLS, PAPER
+
+    named = ATTENTIVE_PROTOCOLS[request.protocol] if request.protocol else PAPER
+    changes = dict(request.changes)
+    order = {ORDER[name]: changes.pop(name) for name in ORDER if name in changes}
+    return replace(named, order=replace(named.order, **order), **changes)
+
+
+def _select_store(config: Config, request: AttentiveRequest) -> Store | None:
+    if request.select_split is None:
+        return None
+    return probe_store(config, request, request.select_split, "test")

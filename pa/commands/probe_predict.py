@@ -1,0 +1,125 @@
+"""`pa probe predict`: a trained head on a box of an image of one's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pa.commands.encoders import EncoderChoice, load_encoder
+from pa.commands.search import _check_box as check_box
+from pa.commands.search import check_same_encoder
+from pa.config import Config
+from pa.data import stores
+from pa.data.images import Box
+from pa.data.stores import StoreQuery
+from pa.errors import MissingError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from pa.data.store import Store
+    from pa.extract.encoders import Encoder
+    from pa.probe.attentive.head import AttentiveHead
+    from pa.probe.head import LinearHead
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """What `pa probe predict` was asked: an image, a `box` x0, y0, x1, y1 in its own pixels (None =
+    all of it), and the file of a trained head."""
+
+    image: Path
+    head: Path
+    box: Box | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Probability of each class, the likeliest first; the mean over the `n_heads` of the file.
+
+    `store` is the title of the store that the head was trained on.
+    """
+
+    classes: tuple[tuple[str, float], ...]
+    box: Box
+    n_heads: int
+    representation: str
+    store: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "classes": [{"class": name, "probability": share} for name, share in self.classes],
+            "box": list(self.box),
+            "heads": self.n_heads,
+            "representation": self.representation,
+            "store": self.store,
+        }
+
+
+def probe_predict(config: Config, request: PredictRequest) -> Prediction:
+    """Encode a box with the encoder of the head's training store, and classify it.
+
+    The box is cut and resized as a patch of view `parts`. Raises `MissingError` for an image, a
+    head or a store that is not there, `CheckpointError` for a file that is no head,
+    `FingerprintError` where the workspace's encoder is not the one that made the store, and
+    `UsageError` for a box outside the image.
+    """
+    import numpy as np
+
+    from pa.data import images as im
+
+    if not request.image.is_file():
+        raise MissingError(f"the image {request.image} is not there.")
+    heads = _load(request.head)
+    store = _training_store(config, heads[0])
+    picture = im.decode(request.image.read_bytes(), request.image)
+    box = request.box or (0.0, 0.0, float(picture.width), float(picture.height))
+    check_box(box, picture.size)
+    dtype = store.spec.precision["compute"]
+    encoder = load_encoder(config, store.encoder, EncoderChoice(device=request.device, dtype=dtype))
+    check_same_encoder(config, store, encoder)
+    features = _encode(encoder, picture, box, heads[0].representation)
+    shares = np.mean([head.probabilities(features)[0] for head in heads], axis=0)
+    order = np.argsort(-shares, kind="stable")
+    return Prediction(
+        classes=tuple((heads[0].classes[index], float(shares[index])) for index in order),
+        box=box,
+        n_heads=len(heads),
+        representation=heads[0].representation,
+        store=store.title,
+    )
+
+
+def _load(path: Path) -> tuple[LinearHead, ...] | tuple[AttentiveHead, ...]:
+    from pa.probe.attentive.head import KIND, load_attentive_heads
+    from pa.probe.head import kind_of, load_heads
+
+    return load_attentive_heads(path) if kind_of(path) == KIND else load_heads(path)
+
+
+def _training_store(config: Config, head: LinearHead | AttentiveHead) -> Store:
+    try:
+        return stores.choose(config.features, StoreQuery(fingerprint=head.fingerprint))
+    except MissingError:
+        raise MissingError(
+            f"the store {head.fingerprint[:16]} that the head was trained on is not in "
+            f"{config.features}: it says which encoder, weights and precision the head reads. Run "
+            f"in the workspace that has it (--workspace DIR), or extract it again."
+        ) from None
+
+
+def _encode(
+    encoder: Encoder, picture: Any, box: Box, representation: str
+) -> npt.NDArray[np.float32]:
+    """Features of one region: (1, D), or (1, 1 + L, D) where the head reads tokens."""
+    import numpy as np
+
+    from pa.extract.run import encode_region
+
+    parts = [encode_region(encoder, picture, box, name) for name in representation.split("+")]
+    if any(part.ndim == 2 for part in parts):
+        return np.concatenate([np.atleast_2d(part) for part in parts])[None]
+    return np.concatenate(parts)[None]

@@ -1,0 +1,109 @@
+"""A store that encodes rows when they are read, in the place of reading what was kept.
+
+It has the spec, the rows and the fingerprint of the store that `pa extract` would make, so whatever
+works with a store works with it; only nothing is written, and every read is paid again. Features
+pass through the storage format, as if they had lain on disk: they differ from a cached store's by
+what another composition of batches does to floating-point sums.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from pa.data import reading, shards
+from pa.data.datasets import Images
+from pa.data.store import Store
+from pa.data.view import View
+from pa.errors import ImageError
+from pa.extract.encoders.base import Encoder
+from pa.extract.pixels import ImageJob, Loader
+from pa.extract.run import CPU_BATCH, GPU_BATCH, encode_pixels
+from pa.extract.slots import Options, choose_shard_rows, make_spec
+from pa.extract.stages import Stages
+
+Ints = npt.NDArray[np.int64]
+
+
+class LiveStore(Store):
+    """Encodes on the fly. Cheap to make: nothing is decoded before it is read."""
+
+    def __init__(
+        self, encoder: Encoder, images: Images, view: View, options: Options | None = None
+    ) -> None:
+        options = options or Options()
+        rows = view.rows(images.first(options.limit))
+        spec = make_spec(encoder, images, view, rows, options)
+        super().__init__(Path("live"), spec, choose_shard_rows(spec), {"root": str(images.root)})
+        self._encoder = encoder
+        self._cut_columns = rows.select("image", "path", *view.cut_columns)
+        workers = options.workers or min(8, os.cpu_count() or 1)
+        self._loader = Loader(images.root, view, [encoder.transform], Stages(), workers)
+        on_cpu = next(encoder.module.parameters()).device.type == "cpu"
+        self._batch = options.batch_size or (CPU_BATCH if on_cpu else GPU_BATCH)
+        # What a store on disk reads when it is asked.
+        self.__dict__ |= {"rows": rows, "valid": np.ones(len(rows), np.bool_), "bad": []}
+
+    @property
+    def is_complete(self) -> bool:
+        return True
+
+    def read(
+        self, representation: str, rows: Sequence[int] | Ints | None = None
+    ) -> npt.NDArray[Any]:
+        """Encode rows, in the order asked for; see `Store.read`.
+
+        Raises `ImageError` for an image that cannot be decoded: only a stored split can leave it
+        out, because only there it is known beforehand.
+        """
+        wanted = np.arange(self.n_rows) if rows is None else np.asarray(rows, dtype=np.int64)
+        reading.check_rows(self, wanted)
+        shape = self.shape(representation)
+        unique, place = np.unique(wanted, return_inverse=True)
+        encoded = [
+            encode_pixels(
+                self._encoder, pixels, np.ones(len(pixels), np.bool_), {representation: shape}
+            )[representation]
+            for pixels in self._batches(unique)
+        ]
+        storage = self.spec.precision["storage"]
+        values = np.concatenate([np.empty((0, *shape), np.float32), *encoded])
+        return shards.from_disk(shards.to_disk(values, storage), storage)[place]
+
+    def blocks(
+        self, representation: str, block_rows: int = 1024
+    ) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+        """Go through all rows in order; see `Store.blocks`."""
+        for start in range(0, self.n_rows, block_rows):
+            stop = min(start + block_rows, self.n_rows)
+            yield start, self.read(representation, np.arange(start, stop))
+
+    def _batches(self, rows: Ints) -> Iterator[npt.NDArray[np.uint8]]:
+        """The pixels of rows, which ascend, in batches (n, S, S, 3)."""
+        waiting: list[npt.NDArray[np.uint8]] = []
+        for loaded in self._loader.ahead(self._jobs(rows)):
+            if loaded.fault is not None:
+                raise ImageError(
+                    self._loader.root / loaded.job.path,
+                    f"{loaded.fault}. Encoding on the fly cannot leave it out; `pa extract` can.",
+                )
+            waiting.extend(next(iter(loaded.pixels.values())))
+            while len(waiting) >= self._batch:
+                yield np.stack(waiting[: self._batch])
+                del waiting[: self._batch]
+        if waiting:
+            yield np.stack(waiting)
+
+    def _jobs(self, rows: Ints) -> list[ImageJob]:
+        chosen = self._cut_columns[rows].with_columns(pl.Series("row", rows))
+        jobs = []
+        for (image,), group in chosen.group_by("image", maintain_order=True):
+            boxes = list(group.select(self._loader.view.cut_columns).iter_rows())
+            jobs.append(ImageJob(int(image), group["path"][0], int(group["row"][0]), boxes))
+        return jobs

@@ -1,0 +1,367 @@
+"""`pa probe attentive`: which rows, which learning rate, the scores, and the files.
+
+Shapes: n test rows, C classes, S seeds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+
+from pa.data.spec import digest
+from pa.data.store import Store
+from pa.data.stream import Stream
+from pa.errors import UsageError
+from pa.evaluate.classification import (
+    Scores,
+    accuracies,
+    chance_level,
+    confusion_matrix,
+    per_class_accuracy,
+)
+from pa.evaluate.results import Result, describe_store, versions, write_result
+from pa.probe.attentive.head import AttentiveHead, save_attentive_heads, split_heads
+from pa.probe.attentive.recipes import PAPER, AttentiveRecipe
+from pa.probe.attentive.tokens import PATCH, REPRESENTATION, Tokens, check_tokens
+from pa.probe.attentive.train import Candidate, Trained, train_heads
+from pa.probe.checkpoints import Checkpoint
+from pa.probe.choosing import Choosers, held_out_part, other_split
+from pa.probe.linear import permitted_differences
+from pa.probe.recipes import BEST_ON_TEST
+from pa.probe.selection import Side, Split, SplitOptions, split_rows
+from pa.probe.sweep import find_device
+from pa.probe.tables import write_table
+from pa.progress import Progress, Silent
+
+TASK = "probe-attentive"
+MEMORY = 2e9  # bytes
+
+ANY_ROWS = SplitOptions()
+
+
+@dataclass(frozen=True)
+class AttentiveOptions:
+    """What goes beyond one head of one recipe.
+
+    seeds: how many heads, of the recipe's seed and the following ones; their mean is reported.
+    lr: rates to choose from; one or none chooses nothing.
+    select_split: the store whose rows choose; None = a part of the training images held out.
+    select_fraction: how large a part.
+    memory: bytes of patch tokens that may be kept in memory; more are streamed, to the same result.
+    resume: go on with a run that was killed.
+    """
+
+    seeds: int = 1
+    lr: tuple[float, ...] = ()
+    select_split: Store | None = None
+    select_fraction: float = 0.2
+    memory: float = MEMORY
+    resume: bool = True
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise UsageError(f"the number of seeds must be 1 or more, not {self.seeds}.")
+        if len(set(self.lr)) < len(self.lr) or not all(rate > 0 for rate in self.lr):
+            raise UsageError(f"learning rates must be positive and different: {list(self.lr)}.")
+        if self.memory < 0:
+            raise UsageError(f"memory for features must not be negative: {self.memory:g} bytes.")
+
+
+@dataclass(frozen=True, eq=False)
+class AttentiveResult:
+    """One scored run.
+
+    `scores` of all seeds on the test rows; `confusion` (C, C), true class by predicted class,
+    summed over the seeds; the `heads`, how they were `trained`, and the files that were written.
+    `surface` has a row for each candidate of a choice between learning rates: lr, seed, accuracy
+    and loss on the rows that chose, diverged (epoch or null), chosen; None where none was chosen.
+    """
+
+    scores: Scores
+    confusion: npt.NDArray[np.int64]
+    heads: tuple[AttentiveHead, ...]
+    trained: Trained
+    surface: pl.DataFrame | None
+    recipe: AttentiveRecipe
+    split: Split
+    result: Result
+    result_path: Path
+    head_path: Path
+    curves_path: Path
+
+
+def run_attentive(
+    train: Store,
+    test: Store | None = None,
+    *,
+    results: Path,
+    options: SplitOptions = ANY_ROWS,
+    recipe: AttentiveRecipe = PAPER,
+    extras: AttentiveOptions | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> AttentiveResult:
+    """Train attentive heads on stored tokens, score them, and write result, heads and curves.
+
+    `test` is the store of the test split; without it, `options` says which rows of `train` are
+    tested. Of several learning rates one is chosen first, by other rows than the test rows; then
+    the heads are trained on all training rows. The state of training lies beside the result until
+    that is written. The same call replaces its own files. Raises what `split_rows`, `check_tokens`
+    and `train_heads` raise, and `StorageError`.
+    """
+    extras, progress = extras or AttentiveOptions(), progress or Silent()
+    if len(extras.lr) == 1:
+        recipe = replace(recipe, lr=extras.lr[0])
+    recipe.to_json()  # an unknown protocol fails before the work, not after it
+    work = _Work(results, recipe, extras, find_device(device), progress)
+    started = time.perf_counter()
+    permitted = permitted_differences(recipe.protocol)
+    split = split_rows(train, test, options, permitted)
+    for store in (train, split.test.store):
+        recipe.heads_of(check_tokens(store))
+    choosers = _choosers(split, extras, recipe, permitted)
+    # Where the result will lie, and whose state a killed run left, is settled before the training.
+    planned = Result(
+        task=TASK,
+        protocol={**recipe.to_json(), **_extras_json(extras, choosers)},
+        stores={"train": describe_store(train), "test": describe_store(split.test.store)},
+        representation=REPRESENTATION,
+        selection=split.to_json(),
+        counts=split.counts(),
+        scores={},
+        seconds={},
+    )
+    states = []
+    seconds: dict[str, float] = {}
+    surface = None
+    if choosers is not None:
+        states.append(work.checkpoint(planned, "choosing"))
+        surface = _choose(work, choosers, len(split.classes), states[-1])
+        recipe = replace(recipe, lr=surface.filter("chosen")["lr"][0])
+        seconds["choose"] = time.perf_counter() - started
+    states.append(work.checkpoint(planned, "training"))
+    started = time.perf_counter()
+    trained = _train(work, split, recipe, states[-1])
+    seconds["train"] = time.perf_counter() - started
+    scores, confusion = _scores(trained.predicted.numpy(), split)
+    reported = {"accuracy": scores.to_json()}
+    if recipe.reported == BEST_ON_TEST:
+        last, _ = _scores(trained.last_predicted.numpy(), split)
+        reported["accuracy_last_epoch"] = last.to_json()
+    result = replace(
+        planned,
+        scores=reported,
+        seconds=seconds,
+        details={
+            "device": device,
+            "lr": recipe.lr,
+            "chosen": _choice_json(choosers, surface),
+            "memory": _memory(split, recipe, extras),
+            **_details(trained, split, confusion),
+        },
+    )
+    heads = tuple(split_heads(trained.heads, split.classes, train.fingerprint))
+    # The result comes last: where it is, what it speaks of is too.
+    stem = result.path(results)
+    head_path = stem.with_suffix(".safetensors")
+    save_attentive_heads(head_path, heads)
+    seeds = _seeds(recipe, extras)
+    curves = write_table(stem.with_suffix(".curves.parquet"), _curves(trained, recipe.lr, seeds))
+    path = write_result(results, result)
+    for state in states:
+        state.remove()
+    return AttentiveResult(
+        scores=scores,
+        confusion=confusion,
+        heads=heads,
+        trained=trained,
+        surface=surface,
+        recipe=recipe,
+        split=split,
+        result=result,
+        result_path=path,
+        head_path=head_path,
+        curves_path=curves,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    results: Path
+    recipe: AttentiveRecipe
+    extras: AttentiveOptions
+    device: torch.device
+    progress: Progress
+
+    def checkpoint(self, planned: Result, stage: str) -> Checkpoint:
+        """The state of one stage of this run on this kind of device, by this version of torch."""
+        path = planned.path(self.results).with_suffix(f".{stage}.state")
+        key = digest([planned.digest, stage, self.device.type, versions()["torch"]])
+        state = Checkpoint(path, key)
+        if not self.extras.resume:
+            state.remove()
+        return state
+
+
+def _choosers(
+    split: Split, extras: AttentiveOptions, recipe: AttentiveRecipe, permitted: Sequence[Any]
+) -> Choosers | None:
+    if len(extras.lr) < 2:
+        return None
+    if extras.select_split is not None:
+        check_tokens(extras.select_split)
+        return other_split(split, extras.select_split, permitted)
+    return held_out_part(split, extras.select_fraction, recipe.seed)
+
+
+def _choose(
+    work: _Work, choosers: Choosers, n_classes: int, checkpoint: Checkpoint
+) -> pl.DataFrame:
+    """Train all rates and seeds together; the surface, with the chosen rate marked.
+
+    The best mean accuracy over the seeds wins, the lower mean loss deciding between equals; a rate
+    that diverged for a seed is not chosen.
+    """
+    seeds = _seeds(work.recipe, work.extras)
+    candidates = [Candidate(seed, lr) for lr in work.extras.lr for seed in seeds]
+    trained = train_heads(
+        _tokens(choosers.fit, work, work.extras.memory),
+        _tokens(choosers.score, work, 0),
+        n_classes,
+        candidates,
+        work.recipe,
+        device=work.device,
+        tolerant=True,
+        checkpoint=checkpoint,
+        progress=work.progress,
+        title=f"choosing between {len(work.extras.lr)} learning rates, {len(candidates)} heads",
+    )
+    right = (trained.predicted.numpy() == choosers.score.targets).mean(1)
+    lost = trained.diverged.numpy()
+    surface = pl.DataFrame(
+        {
+            "lr": [one.lr for one in candidates],
+            "seed": [one.seed for one in candidates],
+            "accuracy": [None if e else float(v) for e, v in zip(lost, right, strict=True)],
+            "loss": [None if e else float(v) for e, v in zip(lost, trained.test_loss, strict=True)],
+            "diverged": [int(e) or None for e in lost],
+        },
+        schema_overrides={"accuracy": pl.Float64, "loss": pl.Float64, "diverged": pl.Int64},
+    )
+    best = (
+        surface.group_by("lr", maintain_order=True)
+        .agg(pl.col("accuracy").mean(), pl.col("loss").mean(), pl.col("diverged").count())
+        .filter(pl.col("diverged") == 0)
+        .sort("accuracy", "loss", descending=[True, False], maintain_order=True)
+    )
+    if best.is_empty():
+        raise UsageError(
+            f"every learning rate of {', '.join(f'{lr:g}' for lr in work.extras.lr)} diverged for "
+            f"one seed or more. Lower them with --lr."
+        )
+    return surface.with_columns(chosen=pl.col("lr") == best["lr"][0])
+
+
+def _train(work: _Work, split: Split, recipe: AttentiveRecipe, checkpoint: Checkpoint) -> Trained:
+    watched = recipe.reported == BEST_ON_TEST
+    seeds = _seeds(recipe, work.extras)
+    train = _tokens(split.train, work, work.extras.memory)
+    # Test rows that are read after every epoch get what the training rows leave.
+    left = work.extras.memory - train.patches.row_bytes * len(train)
+    return train_heads(
+        train,
+        _tokens(split.test, work, left if watched else 0),
+        len(split.classes),
+        [Candidate(seed, recipe.lr) for seed in seeds],
+        recipe,
+        device=work.device,
+        best_on_test=watched,
+        checkpoint=checkpoint,
+        progress=work.progress,
+        title="training an attentive head" + (f" for {len(seeds)} seeds" if seeds[1:] else ""),
+    )
+
+
+def _tokens(side: Side, work: _Work, memory: float) -> Tokens:
+    return Tokens(side, work.device, memory=max(memory, 0))
+
+
+def _seeds(recipe: AttentiveRecipe, extras: AttentiveOptions) -> range:
+    return range(recipe.seed, recipe.seed + extras.seeds)
+
+
+def _scores(predicted: npt.NDArray[np.int64], split: Split) -> tuple[Scores, npt.NDArray[np.int64]]:
+    test, n_classes = split.test, len(split.classes)
+    chance = chance_level(split.train.targets, test.targets, n_classes)
+    scores = accuracies(predicted, test.targets, test.images, chance)
+    confusions = [confusion_matrix(one, test.targets, n_classes) for one in predicted]
+    return scores, np.sum(confusions, axis=0)
+
+
+def _extras_json(extras: AttentiveOptions, choosers: Choosers | None) -> dict[str, Any]:
+    return {
+        "seeds": extras.seeds,
+        "lr_choices": list(extras.lr) if choosers else None,
+        "choosing": choosers.to_json() if choosers else None,
+    }
+
+
+def _choice_json(choosers: Choosers | None, surface: pl.DataFrame | None) -> dict[str, Any] | None:
+    if choosers is None or surface is None:
+        return None
+    return {**choosers.to_json(), "candidates": surface.to_dicts()}
+
+
+def _curves(trained: Trained, lr: float, seeds: Sequence[int]) -> pl.DataFrame:
+    """One row for each head and epoch: seed, lr, epoch (from 1), train_loss and train_accuracy
+    (means over the epoch's rows), test_accuracy (after it, NaN where it is not watched)."""
+    epochs = len(trained.loss)
+    return pl.concat(
+        pl.DataFrame(
+            {
+                "lr": np.full(epochs, lr),
+                "seed": np.full(epochs, seed),
+                "epoch": np.arange(1, epochs + 1),
+                "train_loss": trained.loss[:, index].numpy(),
+                "train_accuracy": trained.accuracy[:, index].numpy(),
+                "test_accuracy": trained.test_accuracy[:, index].numpy(),
+            }
+        )
+        for index, seed in enumerate(seeds)
+    )
+
+
+def _memory(split: Split, recipe: AttentiveRecipe, extras: AttentiveOptions) -> dict[str, Any]:
+    """Whether the training rows' patch tokens were kept, and bytes of them held at a time."""
+    train = Stream(split.train.store, PATCH, split.train.rows, memory=extras.memory)
+    rows = min(
+        -(-recipe.order.buffer_rows // recipe.order.block_rows) * recipe.order.block_rows,
+        len(train),
+    )
+    return {"kept": train.is_kept, "bytes": train.held_bytes(rows)}
+
+
+def _details(trained: Trained, split: Split, confusion: npt.NDArray[np.int64]) -> dict[str, Any]:
+    sizes = confusion.sum(axis=1)
+    by_class = zip(split.classes, sizes, per_class_accuracy(confusion), strict=True)
+    per_seed = len(trained.epoch)
+    return {
+        "epochs": trained.epoch.tolist(),
+        "train_accuracy": [round(float(share), 6) for share in trained.accuracy[-1]],
+        "train_loss": [round(float(loss), 6) for loss in trained.loss[-1]],
+        "resumed_after_epoch": trained.resumed or None,
+        "confusion": confusion.tolist(),
+        "per_class": [
+            # JSON has no NaN: a class without test rows has no accuracy.
+            {"class": name, "n": int(n) // per_seed, "accuracy": float(share) if n else None}
+            for name, n, share in by_class
+        ],
+    }

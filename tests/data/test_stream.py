@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pa.data import scatter, shards
+from pa.data.store import Store
+from pa.data.stream import BlockShuffle, Stream, in_order
+from pa.errors import UsageError, VerificationError
+
+from .conftest import features_of
+
+MakeStore = Callable[..., Store]
+
+
+def collect(stream: Stream, buffers: list[np.ndarray], batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """All places and features, copied, as a consumer sees them one batch at a time."""
+    seen = [(places.copy(), features.copy()) for places, features in stream.batches(buffers, batch)]
+    assert [len(places) for places, _ in seen[:-1]] == [batch] * (len(seen) - 1)
+    return np.concatenate([p for p, _ in seen]), np.concatenate([f for _, f in seen])
+
+
+# -- the order -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n", "block", "buffer"), [(1, 4, 8), (7, 4, 8), (64, 4, 16), (1000, 32, 100)]
+)
+def test_every_row_once_and_only_rows_of_few_blocks_at_a_time(
+    n: int, block: int, buffer: int
+) -> None:
+    buffers = BlockShuffle(3, block, buffer).buffers(n, epoch=5)
+    assert sorted(np.concatenate(buffers).tolist()) == list(range(n))
+    at_once = -(-buffer // block)
+    for places in buffers:
+        blocks, counts = np.unique(places // block, return_counts=True)
+        assert len(blocks) <= at_once
+        whole = [min(block, n - block * b) for b in blocks.tolist()]
+        assert counts.tolist() == whole  # what is read is whole blocks
+
+
+def test_the_order_follows_seed_and_epoch_alone() -> None:
+    order = BlockShuffle(1, 8, 32)
+    first, again = (np.concatenate(order.buffers(500, 2)) for _ in range(2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, np.concatenate(order.buffers(500, 3)))
+    assert not np.array_equal(first, np.concatenate(BlockShuffle(2, 8, 32).buffers(500, 2)))
+
+
+def test_few_rows_are_permuted_as_a_whole() -> None:
+    """Each row comes first about equally often: a permutation that is uniform, not by blocks."""
+    first = [BlockShuffle(0, 2, 8).buffers(8, epoch)[0][0] for epoch in range(4000)]
+    counts = np.bincount(first, minlength=8)
+    # Chi-squared with 7 degrees of freedom exceeds 24.3 once in a thousand.
+    assert ((counts - 500) ** 2 / 500).sum() < 24.3
+
+
+@pytest.mark.parametrize("sizes", [(0, 0, 8), (0, 8, 0), (-1, 8, 8)])
+def test_sizes_out_of_range(sizes: tuple[int, int, int]) -> None:
+    with pytest.raises(UsageError, match="a block and a buffer hold 1 row or more"):
+        BlockShuffle(*sizes)
+
+
+# -- the stream ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("storage", ["fp16", "bf16", "fp32"])
+@pytest.mark.parametrize("representation", ["patch", "pooled"])
+@pytest.mark.parametrize("memory", [0, 1e9])
+def test_a_stream_gives_what_the_store_holds(
+    make_store: MakeStore, storage: str, representation: str, memory: float
+) -> None:
+    store = make_store(n_images=9, storage=storage)
+    expected = store.read(representation)
+    stream = Stream(store, representation, np.arange(store.n_rows), memory=memory)
+    assert stream.is_kept == (memory > 0)
+    for epoch in range(2):  # the second epoch uses the memory of the first
+        buffers = BlockShuffle(0, 3, 7).buffers(len(stream), epoch)
+        places, features = collect(stream, buffers, 4)
+        assert np.array_equal(places, np.concatenate(buffers))
+        np.testing.assert_array_equal(features, expected[places])
+
+
+@pytest.mark.parametrize("batch", [1, 5, 9, 10, 11, 1000])
+def test_rows_outside_the_selection_are_skipped(make_store: MakeStore, batch: int) -> None:
+    store = make_store(n_images=9)
+    rows = np.random.default_rng(0).choice(store.n_rows, store.n_rows // 2, replace=False)
+    stream = Stream(store, "patch", rows)
+    places, features = collect(stream, BlockShuffle(0, 4, 10).buffers(len(rows), 0), batch)
+    assert sorted(places.tolist()) == list(range(len(rows)))
+    np.testing.assert_array_equal(features, store.read("patch", rows[places]))
+
+
+def test_rows_as_they_come(make_store: MakeStore) -> None:
+    store = make_store(n_images=5)
+    places, features = collect(
+        Stream(store, "patch", np.arange(store.n_rows)), in_order(store.n_rows, 3), 7
+    )
+    assert places.tolist() == list(range(store.n_rows))
+    np.testing.assert_array_equal(features, store.read("patch"))
+
+
+def test_memory_held_is_two_buffers_or_all(make_store: MakeStore) -> None:
+    store = make_store(n_images=9)
+    one = store.read("patch", [0]).nbytes
+    rows = np.arange(store.n_rows)
+    assert Stream(store, "patch", rows).held_bytes(8) == 16 * one
+    kept = Stream(store, "patch", rows, memory=one * store.n_rows)
+    assert kept.is_kept
+    assert kept.held_bytes(8) == one * store.n_rows
+    assert not Stream(store, "patch", rows, memory=one * store.n_rows - 1).is_kept
+
+
+def test_an_error_of_the_reading_thread_reaches_the_reader(make_store: MakeStore) -> None:
+    store = make_store(n_images=9)
+    store.shard_path(store.plan[-1]).unlink()
+    stream = Stream(store, "patch", np.arange(store.n_rows))
+    with pytest.raises(VerificationError, match="it is not there"):
+        collect(stream, in_order(store.n_rows, 4), 4)
+
+
+def test_a_reader_may_stop_early(make_store: MakeStore) -> None:
+    store = make_store(n_images=9)
+    stream = Stream(store, "patch", np.arange(store.n_rows))
+    batches = stream.batches(in_order(store.n_rows, 4), 4)
+    next(batches)
+    batches.close()
+    _, features = collect(stream, in_order(store.n_rows, 4), 4)
+    np.testing.assert_array_equal(features, store.read("patch"))
+
+
+# -- scattered reading -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pieces(tmp_path: Path) -> tuple[Path, np.ndarray]:
+    """A file of 2000 pieces of 24 bytes with gaps between them, and their offsets."""
+    draw = np.random.default_rng(0)
+    offsets = np.cumsum(24 + draw.choice([0, 0, 3, 5000, scatter.GAP_READ + 1], 2000))
+    data = draw.integers(0, 256, int(offsets[-1]) + 24, dtype=np.uint8)
+    (tmp_path / "file").write_bytes(data.data)
+    return tmp_path / "file", offsets
+
+
+def test_scattered_pieces_find_their_places(pieces: tuple[Path, np.ndarray]) -> None:
+    path, offsets = pieces
+    data = np.fromfile(path, np.uint8)
+    draw = np.random.default_rng(1)
+    chosen, places = draw.permutation(2000)[:900], draw.permutation(1000)[:900]
+    chosen[10] = chosen[11]  # one piece twice
+    out = np.zeros((1000, 24), np.uint8)
+    scatter.read(path, offsets[chosen], out, places)
+    expected = np.zeros_like(out)
+    expected[places] = np.stack([data[at : at + 24] for at in offsets[chosen]])
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_short_reads_are_continued(
+    pieces: tuple[Path, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel may give fewer bytes than asked for: here 7 at a time."""
+    path, offsets = pieces
+    data = np.fromfile(path, np.uint8)
+    read = scatter.os.preadv
+    monkeypatch.setattr(scatter.os, "preadv", lambda fd, b, at: read(fd, [b[0][:7]], at))
+    out = np.zeros((50, 24), np.uint8)
+    scatter.read(path, offsets[:50], out, np.arange(50))
+    np.testing.assert_array_equal(out, np.stack([data[at : at + 24] for at in offsets[:50]]))
+
+
+def test_a_file_that_ends_too_early(pieces: tuple[Path, np.ndarray]) -> None:
+    path, offsets = pieces
+    with path.open("r+b") as file:
+        file.truncate(int(offsets[-1]) + 5)
+    with pytest.raises(OSError, match="in the middle of its data"):
+        scatter.read(path, offsets, np.zeros((2000, 24), np.uint8), np.arange(2000))
+
+
+def test_many_token_maps_are_read_past_hdf5(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(n_images=9)
+    one_by_one = store.read("patch", np.arange(store.n_rows)[::-1])
+    called = []
+    read = scatter.read
+    monkeypatch.setattr(shards, "SCATTERED_ROWS", 1)
+    monkeypatch.setattr(shards.scatter, "read", lambda *a: (called.append(1), read(*a)))
+    scattered = store.read("patch", np.arange(store.n_rows)[::-1])
+    assert called
+    np.testing.assert_array_equal(scattered, one_by_one)
+    written = features_of(np.arange(store.n_rows), store.shape("patch"))
+    np.testing.assert_array_equal(scattered[::-1], written.astype(np.float16))

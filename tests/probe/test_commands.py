@@ -1,0 +1,359 @@
+"""`pa probe linear`, `knn` and `predict` as typed: stores, protocols, output, errors."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pa import cli
+from pa.commands.probe import ProbeRequest, probe_linear
+from pa.config import load as load_config
+from pa.data import stores
+from pa.data.parts import PROTOCOLS
+from pa.data.store import Store
+from pa.probe.attentive.head import AttentiveHead
+from pa.probe.head import load_heads
+from pa.progress import Silent
+from tests.conftest import noise_image
+
+from .conftest import MakeStore, blobs
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return json.loads(self.out)  # type: ignore[no-any-return]
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def pa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `pa …` in this process."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    def run(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["pa", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        printed = capsys.readouterr()
+        return Outcome(int(stopped.value.code or 0), printed.out, printed.err)
+
+    return run
+
+
+Place = Callable[..., Store]
+
+
+@pytest.fixture
+def place(make_store: MakeStore, in_empty_folder: Path) -> Place:
+    """Put a store of view `parts` into the workspace, cut by a protocol."""
+
+    def put(split: str, protocol: str, seed: int = 0, n: int = 60, **spec: Any) -> Store:
+        features, labels = blobs(n, spread=0.4, seed=seed)
+        view = PROTOCOLS[protocol].to_json()
+        both = {"cls": features, "pooled": features[:, :4] + 0.5}
+        images = (np.arange(n) // 2).tolist()
+        made = make_store(both, labels, images, split=split, view=view, **spec)
+        encoder = made.encoder.replace("/", "--")
+        target = in_empty_folder / "features" / "toy" / split / "parts" / encoder / made.spec.short
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(made.path, target)
+        return Store.open(target)
+
+    return put
+
+
+TWO = ("--train-split", "train", "--test-split", "test")
+QUICK = ("--epochs", 5, "--no-references")
+
+
+@pytest.fixture
+def both_protocols(place: Place) -> dict[str, Store]:
+    return {
+        "paper train": place("train", "paper"),
+        "paper test": place("test", "paper", 1),
+        "released train": place("train", "released-train", 2),
+        "released test": place("test", "released", 3),
+    }
+
+
+@pytest.mark.parametrize("protocol", ["paper", "released"])
+def test_protocol_means_the_recipe_and_its_stores(
+    pa: Run, both_protocols: dict[str, Store], protocol: str
+) -> None:
+    done = pa("probe", "linear", *TWO, "--protocol", protocol, *QUICK, "--json")
+    assert done.code == 0, done.err
+    fields = done.json
+    for role in ("train", "test"):
+        expected = both_protocols[f"{protocol} {role}"].fingerprint
+        assert fields["stores"][role]["fingerprint"] == expected
+    assert fields["protocol"]["protocol"] == protocol
+    assert ("accuracy_last_epoch" in fields["scores"]) == (protocol == "released")
+    assert Path(fields["file"]).is_file()
+
+
+@pytest.mark.usefixtures("both_protocols")
+def test_the_best_epoch_is_labelled_on_the_terminal(pa: Run) -> None:
+    said = pa("probe", "linear", *TWO, "--protocol", "released", *QUICK).out
+    assert "this is the best epoch on the test split" in said
+    assert "chosen by the rows it is scored on and so optimistic; the last epoch gives" in said
+    assert "best epoch" not in pa("probe", "linear", *TWO, *QUICK).out
+
+
+def test_without_a_protocol_paper_is_meant(pa: Run, both_protocols: dict[str, Store]) -> None:
+    fields = pa("probe", "linear", *TWO, *QUICK, "--json").json
+    assert fields["stores"]["train"]["fingerprint"] == both_protocols["paper train"].fingerprint
+    cae = pa("probe", "linear", *TWO, "--protocol", "imagenet-cae", "--epochs", 12, "--json").json
+    assert cae["stores"]["train"]["fingerprint"] == both_protocols["paper train"].fingerprint
+    assert cae["protocol"]["optimizer"] == "lars"
+
+
+def test_the_datasets_protocol_is_the_default(pa: Run, both_protocols: dict[str, Store]) -> None:
+    Path("pa.toml").write_text(
+        'dataset = "toy"\n[datasets.toy]\nroot = "."\nprotocol = "released"\n'
+    )
+    fields = pa("probe", "linear", *TWO, *QUICK, "--json").json
+    assert fields["protocol"]["protocol"] == "released"
+    assert fields["stores"]["train"]["fingerprint"] == both_protocols["released train"].fingerprint
+
+
+def test_stores_of_another_recipe_are_not_taken_silently(pa: Run, place: Place) -> None:
+    place("train", "released-train")
+    place("test", "released", 1)
+    done = pa("probe", "linear", *TWO, *QUICK)
+    assert done.code == 2
+    assert "holds parts cut by protocol released-train, but the recipe is paper" in done.err
+    assert "Say --protocol released" in done.err
+    missing = pa("probe", "linear", *TWO, *QUICK, "--protocol", "paper")
+    assert missing.code == 3
+    assert "--protocol paper" in missing.err
+
+
+def test_stores_of_different_encoders_do_not_go_together(pa: Run, place: Place) -> None:
+    place("train", "paper")
+    other = {"name": "timm/ramp", "weights_sha256": "cd" * 32}
+    place("test", "paper", 1, encoder=other)
+    done = pa("probe", "linear", *TWO, *QUICK)
+    assert done.code == 4
+    assert "encoder.weights_sha256" in done.err
+
+
+@pytest.mark.usefixtures("both_protocols")
+def test_a_sweep_over_seeds_with_its_figure(pa: Run) -> None:
+    words = ("--lr", "0.01,0.4", "--weight-decay", "0,1e-4", "--representation", "cls,cls+pooled")
+    done = pa(
+        *("probe", "linear", *TWO, *words, "--seeds", 2, "--sweep", "--epochs", 5),
+        *("--figure", "sweep.png"),
+    )
+    assert done.code == 0, done.err
+    assert "chosen by held-out part of train: " in done.out
+    assert "±" in done.out
+    assert "ridge" in done.out
+    assert "logistic" in done.out
+    assert Path("sweep.png").is_file()
+    surfaces = list(Path("results/probe-linear").glob("*.sweep.parquet"))
+    assert len(surfaces) == 1
+    assert len(pl.read_parquet(surfaces[0])) == 16
+
+
+@pytest.mark.usefixtures("both_protocols")
+def test_a_split_to_choose_by(pa: Run, place: Place) -> None:
+    place("dev", "paper", 5)
+    done = pa(
+        *("probe", "linear", *TWO, "--lr", "0.01,0.4", "--sweep", "--select-split", "dev"),
+        *(*QUICK, "--json"),
+    )
+    assert done.code == 0, done.err
+    assert done.json["details"]["chosen"]["by"]["rule"] == "split dev"
+    own = pa(*("probe", "linear", *TWO, "--lr", "0.01,0.4", "--sweep", "--select-split", "test"))
+    assert own.code == 2
+    assert "which --select-split chooses by, are test rows too" in own.err
+
+
+@pytest.mark.usefixtures("both_protocols")
+def test_few_shots(pa: Run) -> None:
+    done = pa(
+        "probe", "linear", *TWO, "--shots", "1,5", "--draws", 3, *QUICK, "--figure", "few.pdf"
+    )
+    assert done.code == 0, done.err
+    assert "few-shot linear probe" in done.out
+    assert "3 draws of regions for each number" in done.out
+    assert Path("few.pdf").is_file()
+
+
+@pytest.mark.usefixtures("both_protocols")
+def test_knn(pa: Run, both_protocols: dict[str, Store]) -> None:
+    done = pa("probe", "knn", *TWO, "-k", "5,20", "--protocol", "released")
+    assert done.code == 0, done.err
+    assert "every k is reported, none is chosen" in done.out
+    fields = pa("probe", "knn", *TWO, "--protocol", "released", "--json").json
+    assert fields["stores"]["test"]["fingerprint"] == both_protocols["released test"].fingerprint
+    assert list(fields["scores"]) == ["k=10", "k=20"]
+
+
+@pytest.mark.usefixtures("both_protocols")
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (("linear", *TWO, "--lr", "0.1,0.4"), 2, "--lr 0.1,0.4): --sweep trains all of them"),
+        (("linear", *TWO, "--lr", "fast"), 2, "numbers with commas, such as 0.1,0.4,1"),
+        (("linear", *TWO, "--lr", "1e39"), 2, "diverged: with learning rate 1e+39"),
+        (("linear", *TWO, "--representation", "pooledd"), 2, "Did you mean pooled"),
+        (("linear", *TWO, "--protocol", "papre"), 2, "Did you mean paper"),
+        (("linear", *TWO, "--select-split", "dev"), 2, "say --sweep"),
+        (("linear", *TWO, "--shots", "1", "--seeds", "2"), 2, "does not go with --sweep or"),
+        (("linear", *TWO, "--shots", "1000"), 2, "1000 shots need as many training rows"),
+        (("linear", *TWO, "--figure", "a.jpg"), 2, "a figure is written as"),
+        (("linear", *TWO, "--bn-eval", "off"), 2, "unknown bn_eval of a recipe"),
+        (("linear", *TWO, "--device", "gpu"), 2, "unknown device 'gpu'"),
+        (("knn", *TWO, "-k", "61"), 2, "the number of training rows, 60, not 61"),
+        (("knn", *TWO, "--protocol", "papre"), 2, "Did you mean paper"),
+        (("linear", "--train-split", "train"), 2, "name both, or neither"),
+    ],
+)
+def test_faults(pa: Run, words: tuple[object, ...], code: int, text: str) -> None:
+    done = pa("probe", *words)
+    assert done.code == code
+    assert text in done.err.replace("\n", " ")
+
+
+@pytest.mark.usefixtures("both_protocols")
+def test_a_rate_that_ends_above_guessing_is_remarked(pa: Run) -> None:
+    high = ("--lr", "1e9", "--epochs", 2, "--no-references")
+    assert "above the 1.1 of guessing" in pa("probe", "linear", *TWO, *high).out
+    assert "of guessing" not in pa("probe", "linear", *TWO, *QUICK).out
+
+
+def test_the_function_is_the_command(pa: Run, both_protocols: dict[str, Store]) -> None:
+    typed = pa("probe", "linear", *TWO, "--protocol", "released", *QUICK, "--json").json
+    request = ProbeRequest(
+        train_split="train",
+        test_split="test",
+        protocol="released",
+        changes=(("epochs", 5),),
+        references=False,
+    )
+    called = probe_linear(load_config(), request, Silent())
+    assert called.result.digest == typed["digest"]
+    assert called.result.to_json()["scores"] == typed["scores"]
+
+
+# -- predict ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def extracted(pa: Run, in_empty_folder: Path) -> Store:
+    """Boxes of noise photographs, encoded by a tiny real network with seeded weights."""
+    import torch
+    from safetensors.torch import save_file
+
+    from pa.extract.torchvision_ops import ensure
+
+    ensure()
+    import timm
+
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_vit").state_dict(), "weights.safetensors")
+    Path("photos").mkdir()
+    lines = ["path,x0,y0,x1,y1,label"]
+    for number in range(12):
+        noise_image(number).save(f"photos/{number}.png")
+        lines += [f"{number}.png,{x},5,{x + 30},45,{('left', 'right')[x > 20]}" for x in (4, 40)]
+    Path("boxes.csv").write_text("\n".join(lines))
+    Path("pa.toml").write_text(
+        'encoder = "timm/test_vit"\nview = "parts"\ndevice = "cpu"\n'
+        '[datasets.photos]\nkind = "folder"\nroot = "photos"\nboxes = "boxes.csv"\n'
+        '[encoders."timm/test_vit"]\ncheckpoint = "weights.safetensors"\n'
+    )
+    done = pa("extract", "--features", "cls,pooled", "--storage", "fp32")
+    assert done.code == 0, done.err
+    return next(stores.find(in_empty_folder / "features"))
+
+
+def test_predict_gives_what_the_stored_features_give(pa: Run, extracted: Store) -> None:
+    probed = pa(
+        *("probe", "linear", "--representation", "cls+pooled", "--seeds", 2, *QUICK, "--json")
+    )
+    assert probed.code == 0, probed.err
+    head = Path(probed.json["file"]).with_suffix(".safetensors")
+    done = pa(
+        *("probe", "predict", "--image", "photos/7.png", "--box", "40,5,70,45"),
+        *("--head", head, "--json"),
+    )
+    assert done.code == 0, done.err
+    row = extracted.rows.filter(path="7.png", x0=40.0)["row"].to_list()
+    vector = np.concatenate([extracted.read(name, row) for name in ("cls", "pooled")], axis=1)
+    expected = np.mean([one.probabilities(vector)[0] for one in load_heads(head)], axis=0)
+    shares = {entry["class"]: entry["probability"] for entry in done.json["classes"]}
+    assert list(shares.values()) == sorted(shares.values(), reverse=True)
+    assert [shares[name] for name in load_heads(head)[0].classes] == pytest.approx(
+        expected.tolist(), abs=1e-5
+    )
+    assert (done.json["heads"], done.json["store"]) == (2, extracted.title)
+    text = pa("probe", "predict", "--image", "photos/7.png", "--head", head).out
+    assert "box 0,0,80,60; cls+pooled, mean of 2 heads trained on photos/" in text
+
+
+@pytest.mark.usefixtures("extracted")
+def test_what_predict_refuses(pa: Run) -> None:
+    probed = pa("probe", "linear", *QUICK, "--json").json
+    head = Path(probed["file"]).with_suffix(".safetensors")
+    image = ("--image", "photos/7.png")
+    for words, code, text in [
+        (("--image", "none.png", "--head", head), 3, "none.png is not there"),
+        ((*image, "--head", "none.safetensors"), 3, "no trained head at none.safetensors"),
+        ((*image, "--head", "weights.safetensors"), 4, "head format None"),
+        ((*image, "--head", head, "--box", "0,0,500,20"), 2, "0,0,500,20"),
+    ]:
+        done = pa("probe", "predict", *words)
+        assert done.code == code, done.err
+        assert text in done.err
+
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(1)
+    save_file(timm.create_model("test_vit").state_dict(), "weights.safetensors")
+    other = pa("probe", "predict", *image, "--head", head)
+    assert other.code == 4
+    assert "weights_sha256" in other.err
+    shutil.rmtree("features")
+    gone = pa("probe", "predict", *image, "--head", head)
+    assert gone.code == 3
+    assert "that the head was trained on is not in" in gone.err
+
+
+@pytest.mark.usefixtures("extracted")
+def test_predict_reads_attentive_heads_too(pa: Run, in_empty_folder: Path) -> None:
+    done = pa("extract", "--features", "cls,patch", "--storage", "fp32", "--replace")
+    assert done.code == 0, done.err
+    probed = pa("probe", "attentive", "--epochs", 2, "--attention-heads", 2, "--json")
+    assert probed.code == 0, probed.err
+    path = Path(probed.json["file"]).with_suffix(".safetensors")
+    box = ("--image", "photos/7.png", "--box", "40,5,70,45")
+    shares = pa("probe", "predict", *box, "--head", path, "--json").json["classes"]
+    store = next(stores.find(in_empty_folder / "features"))
+    row = store.rows.filter(path="7.png", x0=40.0)["row"].to_list()
+    tokens = np.concatenate([store.read("cls", row)[:, None], store.read("patch", row)], axis=1)
+    head = AttentiveHead.load(path)
+    expected = dict(zip(head.classes, head.probabilities(tokens)[0].tolist(), strict=True))
+    found = {entry["class"]: entry["probability"] for entry in shares}
+    assert found == pytest.approx(expected, abs=1e-5)

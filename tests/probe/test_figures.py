@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from pa.errors import UsageError
+from pa.probe.fewshot import run_fewshot
+from pa.probe.figures import draw_confusion, draw_curves, draw_fewshot, draw_linear, draw_surface
+from pa.probe.linear import Extras, run_linear
+from pa.probe.recipes import BEST_ON_TEST, PAPER
+from pa.probe.sweep import Grid
+
+from .conftest import MakeStore, blobs
+
+QUICK = replace(PAPER, epochs=5, batch=64)
+
+
+def pixels(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def texts(axes: object) -> list[str]:
+    return [text.get_text() for text in axes.texts]  # type: ignore[attr-defined]
+
+
+def test_confusion_shows_shares_of_the_true_class() -> None:
+    figure = Figure()
+    axes = figure.add_subplot()
+    draw_confusion(figure, axes, np.array([[3, 1], [0, 0]]), ("left_wing", "tail"))
+    assert texts(axes) == ["75.0", "25.0"]  # a class without rows has no numbers
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["left wing", "tail"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
+
+
+def test_many_classes_have_a_colour_bar_for_numbers() -> None:
+    figure = Figure()
+    axes = figure.add_subplot()
+    draw_confusion(figure, axes, np.eye(40, dtype=np.int64), tuple(map(str, range(40))))
+    assert texts(axes) == []
+    assert len(figure.axes) == 2
+    assert axes.get_xlabel() == "predicted (40 classes)"
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_a_run_and_its_sweep(make_store: MakeStore, tmp_path: Path, suffix: str) -> None:
+    features, labels = blobs(90, spread=0.5)
+    store = make_store({"cls": features, "pooled": features}, labels)
+    grid = Grid(("cls", "pooled"), (0.1, 0.4, 1e39), (0.0, 0.01), (0, 1))
+    recipe = replace(QUICK, reported=BEST_ON_TEST)
+    done = run_linear(
+        store, results=tmp_path, recipe=recipe, extras=Extras(seeds=2, grid=grid, references=False)
+    )
+    path = draw_linear(done, tmp_path / f"probe.{suffix}")
+    assert path.stat().st_size > 5000
+    if suffix == "png":
+        size = pixels(path)
+        plain = run_linear(store, results=tmp_path, recipe=QUICK)
+        smaller = pixels(draw_linear(plain, tmp_path / "plain.png"))
+        assert size[0] == smaller[0]  # a page wide
+        assert size[1] > smaller[1]
+
+    axes = Figure().add_subplot()
+    draw_curves(axes, done.runs, best=True)
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    run = done.runs[0]
+    assert run.test_accuracy is not None
+    np.testing.assert_allclose(lines["test"].get_ydata(), 100 * run.test_accuracy)
+    np.testing.assert_allclose(lines["training"].get_ydata(), 100 * run.train_accuracy)
+    assert lines["best on test"].get_xdata() == [run.epoch]
+
+    assert done.choice is not None
+    sheet = done.choice.surface.filter(representation=done.choice.representation)
+    axes = Figure().add_subplot()
+    draw_surface(axes, sheet, "cls", (0, 100))
+    shown = texts(axes)
+    assert shown.count("×") == 2  # the rate that diverged, for both decays
+    mean = 100 * sheet.filter(lr=0.1, weight_decay=0.01)["accuracy"].mean()  # type: ignore[operator]
+    assert shown[3] == f"{mean:.1f}"
+    assert len(axes.patches) == 1  # the frame of what was chosen
+
+
+def test_few_shots(make_store: MakeStore, tmp_path: Path) -> None:
+    features, labels = blobs(90, spread=0.5)
+    store = make_store({"cls": features}, labels)
+    done = run_fewshot(store, shots=(1, 5), draws=2, results=tmp_path, recipe=QUICK)
+    assert pixels(draw_fewshot(done, tmp_path / "few.png")) == (720, 500)
+
+
+def test_another_suffix(make_store: MakeStore, tmp_path: Path) -> None:
+    features, labels = blobs(90)
+    done = run_linear(make_store({"cls": features}, labels), results=tmp_path, recipe=QUICK)
+    with pytest.raises(UsageError, match=r"a figure is written as \.png, \.pdf, \.svg"):
+        draw_linear(done, tmp_path / "probe.jpg")

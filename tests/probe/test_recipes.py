@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+
+from pa.errors import UnknownNameError, UsageError
+from pa.probe.recipes import BEST_ON_TEST, LINEAR_PROTOCOLS, PAPER, PART_STORES, LinearRecipe
+
+
+def differences(name: str) -> dict[str, Any]:
+    usual, named = asdict(PAPER), asdict(LINEAR_PROTOCOLS[name])
+    return {key: value for key, value in named.items() if value != usual[key]}
+
+
+def test_the_paper_protocol() -> None:
+    recipe = LINEAR_PROTOCOLS["paper"]
+    assert recipe == LinearRecipe()
+    assert (recipe.lr, recipe.epochs, recipe.batch) == (0.4, 90, 1024)
+    assert (recipe.momentum, recipe.weight_decay, recipe.init_std) == (0.9, 0.0, 0.01)
+    rates = [recipe.lr_at(epoch) for epoch in (0, 45, 60)]
+    assert rates == pytest.approx([0.4, 0.2, 0.1])
+
+
+def test_released_reports_the_best_epoch_on_the_test_split() -> None:
+    released = LINEAR_PROTOCOLS["released"]
+    assert differences("released") == {
+        "protocol": "released",
+        "lr": 0.1,
+        "lr_per": 256,
+        "reported": BEST_ON_TEST,
+    }
+    assert released.lr_at(0) == pytest.approx(PAPER.lr_at(0))
+    pair = PART_STORES["released"]
+    assert (pair.train, pair.test) == ("released-train", "released")
+    assert PART_STORES["paper"].differences() == ()
+
+
+def test_imagenet_of_cae() -> None:
+    recipe = LINEAR_PROTOCOLS["imagenet-cae"]
+    assert differences("imagenet-cae") == {
+        "protocol": "imagenet-cae",
+        "optimizer": "lars",
+        "lr": 0.1,
+        "lr_per": 256,
+        "batch": 16384,
+        "drop_last": True,
+        "cosine": "iteration",
+        "warmup": 10,
+        "batch_norm": True,
+    }
+    assert recipe.lr_at(10) == pytest.approx(6.4)
+    assert recipe.lr_at(5) == pytest.approx(3.2)
+    assert recipe.lr_at(50) == pytest.approx(3.2)
+    assert replace(recipe, batch=4096).lr_at(10) == pytest.approx(1.6)
+    assert (recipe.schedule.lars, recipe.schedule.bn_eps) == (True, 1e-6)
+
+
+def test_plain_imagenet_is_the_papers_numbers_under_its_own_name() -> None:
+    assert differences("imagenet") == {"protocol": "imagenet"}
+    assert "imagenet" not in PART_STORES
+
+
+def test_what_left_the_protocol_is_recorded() -> None:
+    assert PAPER.to_json()["changed"] == {}
+    assert replace(PAPER, seed=4).to_json()["changed"] == {}
+    assert replace(PAPER, lr=0.1, epochs=5).to_json()["changed"] == {"lr": 0.1, "epochs": 5}
+    with pytest.raises(UnknownNameError, match=r"unknown protocol 'papre'. Did you mean paper"):
+        LINEAR_PROTOCOLS["papre"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"epochs": 0}, "epochs and batch must be 1 or more, not 0 and 1024"),
+        ({"batch": 0}, "epochs and batch must be 1 or more, not 90 and 0"),
+        ({"lr": 0.0}, "the learning rate must be positive"),
+        ({"lr": float("nan")}, "the learning rate must be positive"),
+        ({"momentum": 1.0}, "momentum at least 0 and below 1, not 0.4 and 1.0"),
+        ({"weight_decay": -1.0}, "must not be negative: -1.0, 0.01, 0"),
+        ({"seed": -1}, "must not be negative: 0.0, 0.01, -1"),
+        ({"warmup": 90}, "the warm-up must be shorter than the training: 90 of 90 epochs"),
+        ({"bn_eval": "runing"}, "unknown bn_eval of a recipe 'runing'. Did you mean running"),
+        ({"optimizer": "adam"}, "unknown optimizer of a recipe 'adam'"),
+    ],
+)
+def test_recipe_out_of_range(changed: dict[str, Any], text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        LinearRecipe(**changed)
+    assert text in str(caught.value)

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pa.errors import UsageError
+from pa.probe import sweep
+from pa.probe.recipes import BEST_ON_TEST, LINEAR_PROTOCOLS, PAPER, LinearRecipe
+from pa.probe.selection import LabelledRows
+from pa.probe.sgd import epoch_order, initial_weight
+from pa.probe.sweep import Candidate, Grid, TrainedHead, fixed, surviving, train_stack
+
+from .conftest import Floats, blobs
+
+QUICK = replace(PAPER, epochs=8, batch=64)
+
+
+def rows(features: Floats, labels: list[str]) -> LabelledRows:
+    number = np.arange(len(labels))
+    targets = np.array([int(label[1:]) for label in labels])
+    return LabelledRows(features, targets, number, number)
+
+
+def sides(representation: str) -> tuple[LabelledRows, LabelledRows]:
+    """Two different representations of the same clouds."""
+    seed = {"cls": 0, "pooled": 10}[representation]
+    train, test = (blobs(n, spread=0.6, seed=seed + i) for i, n in enumerate((200, 90)))
+    return rows(*train), rows(*test)
+
+
+GRID = Grid(("cls", "pooled"), (0.04, 0.4), (0.0, 0.01), (0, 1))
+
+
+@pytest.mark.parametrize("protocol", ["paper", "released", "imagenet-cae"])
+def test_each_head_of_a_sweep_equals_the_head_alone(protocol: str) -> None:
+    recipe = replace(LINEAR_PROTOCOLS[protocol], epochs=8, batch=64, warmup=0)
+    candidates = GRID.candidates()
+    together = train_stack(sides, candidates, recipe)
+    assert [head.candidate for head in together] == candidates
+    assert len(candidates) == 16
+    for head in together:
+        alone = train_stack(sides, [head.candidate], recipe)[0]
+        np.testing.assert_allclose(head.weight, alone.weight, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(head.bias, alone.bias, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(head.train_loss, alone.train_loss, atol=1e-5, rtol=0)
+        np.testing.assert_array_equal(head.predicted, alone.predicted)
+        assert head.epoch == alone.epoch
+
+
+def test_stacks_that_do_not_fit_are_parted(monkeypatch: pytest.MonkeyPatch) -> None:
+    candidates = Grid(("cls",), (0.04, 0.1, 0.4), (0.0,)).candidates()
+    whole = train_stack(sides, candidates, QUICK)
+    monkeypatch.setattr(sweep, "LOGITS", 2 * 64 * 3)  # two heads of 64 rows and 3 classes
+    parted = train_stack(sides, candidates, QUICK)
+    for one, other in zip(whole, parted, strict=True):
+        np.testing.assert_allclose(one.weight, other.weight, atol=1e-5, rtol=0)
+        np.testing.assert_array_equal(one.predicted, other.predicted)
+
+
+def by_torch(recipe: LinearRecipe, lr: float, seed: int) -> tuple[list[float], nn.Module]:
+    """The recipe as a plain torch loop: test accuracy after each epoch, and the layer."""
+    train, test = sides("cls")
+    x, y = torch.from_numpy(train.features), torch.from_numpy(train.targets)
+    layer = nn.Linear(5, 3)
+    with torch.no_grad():
+        layer.weight.copy_(initial_weight(seed, 5, 3, 0.01))
+        layer.bias.zero_()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=lr, momentum=0.9)
+    accuracy = []
+    for epoch in range(recipe.epochs):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * 0.5 * (1 + np.cos(np.pi * epoch / recipe.epochs))
+        for batch in epoch_order(seed, epoch, len(x)).split(recipe.batch):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(layer(x[batch]), y[batch]).backward()
+            optimizer.step()
+        predicted = layer(torch.from_numpy(test.features)).argmax(1).numpy()
+        accuracy.append(float((predicted == test.targets).mean()))
+    return accuracy, layer
+
+
+def test_the_best_epoch_on_the_test_split_and_the_last_one() -> None:
+    recipe = replace(QUICK, reported=BEST_ON_TEST, epochs=20)
+    candidates = Grid(("cls",), (0.01, 4.0), (0.0,), (0, 3)).candidates()
+    differing = 0
+    for head in train_stack(sides, candidates, recipe):
+        accuracy, layer = by_torch(recipe, head.candidate.lr, head.candidate.seed)
+        assert head.test_accuracy == pytest.approx(accuracy)
+        assert head.epoch == int(np.argmax(accuracy)) + 1
+        targets = sides("cls")[1].targets
+        assert (head.predicted == targets).mean() == pytest.approx(max(accuracy))
+        assert (head.last_predicted == targets).mean() == pytest.approx(accuracy[-1])
+        # The head that is kept is the one that was best.
+        logits = sides("cls")[1].features @ head.weight.T + head.bias
+        np.testing.assert_array_equal(logits.argmax(1), head.predicted)
+        differing += head.epoch != recipe.epochs
+        last = layer.weight.detach().numpy()
+        assert np.allclose(head.weight, last, atol=1e-4) == (head.epoch == recipe.epochs)
+    assert differing
+
+
+def test_batch_statistics_at_test() -> None:
+    recipe = replace(LINEAR_PROTOCOLS["imagenet-cae"], epochs=5, batch=64, warmup=1)
+    candidate = [Candidate("cls", 0.1, 0.0, 0)]
+    running = train_stack(sides, candidate, recipe)[0]
+    by_batch = train_stack(sides, candidate, replace(recipe, bn_eval="batch"))[0]
+    np.testing.assert_array_equal(running.weight, by_batch.weight)
+    x = sides("cls")[1].features.astype(np.float64)  # 90 rows: one batch of 256
+    normed = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-6)
+    np.testing.assert_array_equal(
+        (normed @ by_batch.weight.T + by_batch.bias).argmax(1), by_batch.predicted
+    )
+    assert running.norm is not None
+    np.testing.assert_array_equal(
+        (running.norm(x.astype(np.float32)) @ running.weight.T + running.bias).argmax(1),
+        running.predicted,
+    )
+
+
+def test_unwatched_heads_are_scored_at_the_end_alone() -> None:
+    candidate = [Candidate("cls", 0.4, 0.0, 0)]
+    watched = train_stack(sides, candidate, QUICK)[0]
+    unwatched = train_stack(sides, candidate, QUICK, watch=False)[0]
+    np.testing.assert_array_equal(watched.predicted, unwatched.predicted)
+    assert unwatched.test_accuracy is None
+    assert unwatched.epoch == 8
+    assert unwatched.test_loss == pytest.approx(watched.test_loss)
+
+
+def test_test_loss_is_torchs_cross_entropy() -> None:
+    head = train_stack(sides, [Candidate("cls", 0.4, 0.0, 0)], QUICK)[0]
+    test = sides("cls")[1]
+    logits = torch.from_numpy(test.features @ head.weight.T + head.bias)
+    expected = nn.functional.cross_entropy(logits, torch.from_numpy(test.targets))
+    assert head.test_loss == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_half_precision_features_are_computed_in_single() -> None:
+    def half(representation: str) -> tuple[LabelledRows, LabelledRows]:
+        train, test = sides(representation)
+        return tuple(replace(s, features=s.features.astype(np.float16)) for s in (train, test))  # type: ignore[return-value]
+
+    def widened(representation: str) -> tuple[LabelledRows, LabelledRows]:
+        return tuple(  # type: ignore[return-value]
+            replace(s, features=s.features.astype(np.float32)) for s in half(representation)
+        )
+
+    candidate = [Candidate("cls", 0.4, 0.0, 0)]
+    first, second = (train_stack(read, candidate, QUICK)[0] for read in (half, widened))
+    np.testing.assert_array_equal(first.weight, second.weight)
+
+
+def test_each_representation_is_read_once() -> None:
+    asked: list[str] = []
+
+    def read(representation: str) -> tuple[LabelledRows, LabelledRows]:
+        asked.append(representation)
+        return sides(representation)
+
+    train_stack(read, GRID.candidates(), QUICK, watch=False)
+    assert asked == ["cls", "pooled"]
+
+
+def test_a_diverged_head_is_recorded_and_the_others_go_on() -> None:
+    train, test = sides("cls")
+    big = fixed(
+        {
+            "cls": (
+                replace(train, features=100 * train.features),
+                replace(test, features=100 * test.features),
+            )
+        }
+    )
+    heads = train_stack(big, Grid(("cls",), (0.4, 1e38), (0.0,)).candidates(), QUICK)
+    assert [head.diverged for head in heads] == [None, 1]
+    assert surviving(heads, QUICK) == [heads[0]]
+    with pytest.raises(
+        UsageError, match=r"diverged: with learning rate 1e\+38 the loss is not"
+    ) as e:
+        surviving(heads[1:], QUICK)
+    assert "in epoch 1 of 8. Lower the learning rate with --lr" in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        ({"lr": ()}, "lr"),
+        ({"lr": (0.1, 0.1)}, "lr"),
+        ({"representation": ("cls", "cls")}, "representation"),
+        ({"seeds": ()}, "seeds"),
+    ],
+)
+def test_a_grid_needs_different_values(changed: dict[str, Any], name: str) -> None:
+    fields: dict[str, Any] = {"representation": ("cls",), "lr": (0.1,), "weight_decay": (0.0,)}
+    with pytest.raises(UsageError, match=f"one or more different values of {name}"):
+        Grid(**{**fields, **changed})
+
+
+def test_the_order_of_candidates_keeps_groups_together() -> None:
+    groups = [(c.representation, c.seed) for c in GRID.candidates()]
+    changes = sum(a != b for a, b in pairwise(groups))
+    assert changes == len(set(groups)) - 1
+    assert GRID.n_settings == 8
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_agrees_with_the_cpu() -> None:
+    def at(device: str) -> list[TrainedHead]:
+        return train_stack(sides, GRID.candidates(), QUICK, device=device)
+
+    for one, other in zip(at("cpu"), at("cuda"), strict=True):
+        np.testing.assert_allclose(one.weight, other.weight, atol=1e-4)
