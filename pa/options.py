@@ -73,7 +73,7 @@ def choosing_store(command: F) -> F:
             click.option("--dataset", help="Dataset of the store."),
             click.option("--split", help="Split of the store."),
             click.option("--view", help="View of the store: image, grid, parts or windows."),
-            click.option("--protocol", help="Rules of view parts that made the store."),
+            click.option("--protocol", help="Rules of view parts; for a probe, its recipe too."),
             click.option("--store", help="Fingerprint of the store, or its beginning."),
         ]
     ):

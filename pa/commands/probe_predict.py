@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pa.commands.encoders import EncoderChoice, load_encoder
-from pa.commands.search import _check_box as check_box
+from pa.commands.search import check_box as check_box
 from pa.commands.search import check_same_encoder
 from pa.config import Config
 from pa.data import stores

@@ -136,14 +136,14 @@ def _query_from_image(
         raise UsageError("--image is missing.")
     picture = im.decode(request.image.read_bytes(), request.image)
     box = request.box or (0.0, 0.0, float(picture.width), float(picture.height))
-    _check_box(box, picture.size)
+    check_box(box, picture.size)
     encoder = load_encoder(config, store.encoder, _choice(request, store))
     check_same_encoder(config, store, encoder)
     vector = encode_region(encoder, picture, box, representation)
     return Query(vector=vector, path=str(request.image), box=box, canvas=picture)
 
 
-def _check_box(box: Box, size: tuple[int, int]) -> None:
+def check_box(box: Box, size: tuple[int, int]) -> None:
     """Raise `UsageError` unless a box lies in the image and holds pixels, as it will be rounded."""
     shown = ",".join(f"{value:g}" for value in box)
     x0, y0, x1, y1 = box

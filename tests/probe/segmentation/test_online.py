@@ -1,0 +1,89 @@
+"""Encoding on the fly gives the scores of cached features, and keeps nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+
+from pa.commands.probe_segmentation import SegmentationRequest, live_stores
+from pa.config import load as load_config
+from pa.data.datasets import Images
+from pa.errors import UsageError
+from pa.extract.live import LiveStore
+from pa.extract.run import extract
+from pa.extract.slots import Options
+from pa.extract.torchvision_ops import ensure
+from pa.probe.segmentation.labels import LabelMaps
+from pa.probe.segmentation.recipes import PAPER
+from pa.probe.segmentation.run import SegmentationOptions, run_segmentation
+from tests.mean_colour import MeanColour
+from tests.probe.segmentation.conftest import VIEW
+from tests.test_cli import Run, pa
+
+__all__ = ["pa"]
+
+KEPT = Options(representations=("patch",))
+SHORT = replace(PAPER, iterations=40, warmup=2, batch=4, lr=0.05)
+
+
+def test_scores_are_those_of_cached_features(
+    load: Callable[[str], Images], maps: LabelMaps, tmp_path: Path
+) -> None:
+    views = {"train": replace(VIEW, views=3), "val": VIEW}
+    scores = {}
+    for online in (False, True):
+        pair = [
+            LiveStore(MeanColour(), load(split), view, KEPT)
+            if online
+            else extract([MeanColour()], load(split), view, tmp_path / "f", KEPT).reports[0].store
+            for split, view in views.items()
+        ]
+        options = SegmentationOptions(online=online)
+        (found,) = run_segmentation(
+            *pair, [maps], results=tmp_path / "r", recipe=SHORT, options=options
+        )
+        assert ("features" in found.result.selection) is online
+        scores[online] = found
+    np.testing.assert_array_equal(scores[True].losses, scores[False].losses)
+    assert scores[True].score.miou == scores[False].score.miou
+    assert scores[True].result_path != scores[False].result_path
+
+
+def test_it_does_not_go_with_stores(tmp_path: Path) -> None:
+    request = SegmentationRequest(online=True, test_store="ab")
+    with pytest.raises(UsageError, match="--online encodes anew"):
+        live_stores(load_config(tmp_path), request)
+
+
+def test_the_command_as_typed(pa: Run, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree.parent)
+    ensure()
+    import timm
+
+    network = timm.create_model("vit_tiny_patch16_224", embed_dim=64, depth=6, num_heads=1)
+    save_file(network.state_dict(), "tiny.safetensors")
+    Path("pa.toml").write_text(
+        f"""
+encoder = "deit"
+device = "cpu"
+[datasets.lip]
+root = "{tree}"
+[encoders.deit]
+checkpoint = "tiny.safetensors"
+"""
+    )
+    words = ("probe", "segmentation", "--online", "--iterations", 3, "--batch", 2, "--limit", 3)
+    done = pa(*words, "--views", 2, "--json")
+    assert done.code == 0, done.err
+    (head,) = done.json["heads"]
+    assert head["selection"]["features"] == "encoded on the fly"
+    assert (head["counts"]["train_windows"], head["counts"]["test_images"]) == (6, 3)
+    assert not Path("features").exists()
+    refused = pa(*words, "--protocol", "released")  # blocks 3, 5, 7, 11 of a network that has six
+    assert refused.code == 2
+    assert "blocks 0 to 5" in refused.err
