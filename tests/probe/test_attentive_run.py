@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,14 @@ from pa.data.store import Store
 from pa.data.stream import BlockShuffle
 from pa.errors import CheckpointError, MismatchError, MissingError, UnknownNameError, UsageError
 from pa.evaluate.results import read_result
-from pa.probe.attentive import AttentiveHead, load_attentive_heads
+from pa.probe.attentive import AttentiveHead, choosing, load_attentive_heads
 from pa.probe.attentive.head import save_attentive_heads
 from pa.probe.attentive.recipes import ATTENTIVE_PROTOCOLS, PAPER
 from pa.probe.attentive.run import AttentiveOptions, AttentiveResult, run_attentive
+from pa.probe.attentive.train import Candidate
 from pa.probe.head import LinearHead
-from pa.probe.selection import SplitOptions
+from pa.probe.selection import SplitOptions, split_rows
+from pa.progress import Silent
 
 from .conftest import MakeStore
 from .tokens import WIDTH, token_maps
@@ -173,6 +176,44 @@ def test_the_rate_is_chosen_by_training_images(stores: tuple[Store, Store], tmp_
 def test_every_rate_diverging_is_an_error(stores: tuple[Store, Store], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"training diverged: with learning rate 1e\+30, 1e\+31"):
         run(stores, tmp_path, extras=AttentiveOptions(lr=(1e30, 1e31)))
+
+
+@pytest.mark.parametrize(
+    ("diverged", "right", "loss", "chosen"),
+    [
+        ([0, 0, 0, 0], [5, 7, 6, 6], [1, 1, 2, 2], 0.1),  # equal means: the lower loss
+        ([0, 0, 0, 0], [5, 7, 6, 7], [1, 1, 2, 2], 0.2),  # the better mean
+        ([0, 3, 0, 0], [9, 9, 1, 1], [1, 1, 2, 2], 0.2),  # a seed of the other diverged
+        ([0, 3, 2, 0], [9, 9, 1, 1], [1, 1, 2, 2], None),
+    ],
+)
+def test_which_rate_wins(
+    stores: tuple[Store, Store],
+    monkeypatch: pytest.MonkeyPatch,
+    diverged: list[int],
+    right: list[int],
+    loss: list[int],
+    chosen: float | None,
+) -> None:
+    split = split_rows(stores[0], stores[1], SplitOptions())
+    choosers = choosing.choosing_rows(split, None, 0.2, 0, ())
+    targets = torch.from_numpy(choosers.score.targets)
+    predicted = torch.stack([torch.where(torch.arange(len(targets)) < n, targets, -1) for n in right])  # fmt: skip
+    trained = SimpleNamespace(
+        predicted=predicted, diverged=torch.tensor(diverged), test_loss=torch.tensor(loss).float()
+    )
+    monkeypatch.setattr(choosing, "train_heads", lambda *_, **__: trained)
+
+    def choose() -> pl.DataFrame:
+        candidates = [Candidate(seed, lr) for lr in (0.1, 0.2) for seed in (0, 1)]
+        return choosing.choose_rate(choosers, 3, candidates, QUICK, device=torch.device("cpu"),
+                                    memory=0, checkpoint=None, progress=Silent())  # fmt: skip
+
+    if chosen is None:
+        with pytest.raises(UsageError, match=r"every learning rate of 0.1, 0.2 diverged"):
+            choose()
+    else:
+        assert choose().filter("chosen")["lr"].unique().to_list() == [chosen]
 
 
 def test_a_split_to_choose_by_shares_no_test_row(

@@ -28,15 +28,16 @@ from pa.evaluate.classification import (
     per_class_accuracy,
 )
 from pa.evaluate.results import Result, describe_store, versions, write_result
+from pa.probe.attentive.choosing import choice_json, choose_rate, choosing_rows
 from pa.probe.attentive.head import AttentiveHead, save_attentive_heads, split_heads
 from pa.probe.attentive.recipes import PAPER, AttentiveRecipe
 from pa.probe.attentive.tokens import PATCH, REPRESENTATION, Tokens, check_tokens
 from pa.probe.attentive.train import Candidate, Trained, train_heads
 from pa.probe.checkpoints import Checkpoint
-from pa.probe.choosing import Choosers, held_out_part, other_split
+from pa.probe.choosing import Choosers
 from pa.probe.linear import permitted_differences
 from pa.probe.recipes import BEST_ON_TEST
-from pa.probe.selection import Side, Split, SplitOptions, split_rows
+from pa.probe.selection import Split, SplitOptions, split_rows
 from pa.probe.sweep import find_device
 from pa.probe.tables import write_table
 from pa.progress import Progress, Silent
@@ -127,7 +128,11 @@ def run_attentive(
     split = split_rows(train, test, options, permitted)
     for store in (train, split.test.store):
         recipe.heads_of(check_tokens(store))
-    choosers = _choosers(split, extras, recipe, permitted)
+    choosers = None
+    if len(extras.lr) > 1:
+        choosers = choosing_rows(
+            split, extras.select_split, extras.select_fraction, recipe.seed, permitted
+        )
     # Where the result will lie, and whose state a killed run left, is settled before the training.
     planned = Result(
         task=TASK,
@@ -144,7 +149,16 @@ def run_attentive(
     surface = None
     if choosers is not None:
         states.append(work.checkpoint(planned, "choosing"))
-        surface = _choose(work, choosers, len(split.classes), states[-1])
+        surface = choose_rate(
+            choosers,
+            len(split.classes),
+            [Candidate(seed, lr) for lr in extras.lr for seed in _seeds(recipe, extras)],
+            recipe,
+            device=work.device,
+            memory=extras.memory,
+            checkpoint=states[-1],
+            progress=progress,
+        )
         recipe = replace(recipe, lr=surface.filter("chosen")["lr"][0])
         seconds["choose"] = time.perf_counter() - started
     states.append(work.checkpoint(planned, "training"))
@@ -163,7 +177,7 @@ def run_attentive(
         details={
             "device": device,
             "lr": recipe.lr,
-            "chosen": _choice_json(choosers, surface),
+            "chosen": choice_json(choosers, surface),
             "memory": _memory(split, recipe, extras),
             **_details(trained, split, confusion),
         },
@@ -211,74 +225,16 @@ class _Work:
         return state
 
 
-def _choosers(
-    split: Split, extras: AttentiveOptions, recipe: AttentiveRecipe, permitted: Sequence[Any]
-) -> Choosers | None:
-    if len(extras.lr) < 2:
-        return None
-    if extras.select_split is not None:
-        check_tokens(extras.select_split)
-        return other_split(split, extras.select_split, permitted)
-    return held_out_part(split, extras.select_fraction, recipe.seed)
-
-
-def _choose(
-    work: _Work, choosers: Choosers, n_classes: int, checkpoint: Checkpoint
-) -> pl.DataFrame:
-    """Train all rates and seeds together; the surface, with the chosen rate marked.
-
-    The best mean accuracy over the seeds wins, the lower mean loss deciding between equals; a rate
-    that diverged for a seed is not chosen.
-    """
-    seeds = _seeds(work.recipe, work.extras)
-    candidates = [Candidate(seed, lr) for lr in work.extras.lr for seed in seeds]
-    trained = train_heads(
-        _tokens(choosers.fit, work, work.extras.memory),
-        _tokens(choosers.score, work, 0),
-        n_classes,
-        candidates,
-        work.recipe,
-        device=work.device,
-        tolerant=True,
-        checkpoint=checkpoint,
-        progress=work.progress,
-        title=f"choosing between {len(work.extras.lr)} learning rates, {len(candidates)} heads",
-    )
-    right = (trained.predicted.numpy() == choosers.score.targets).mean(1)
-    lost = trained.diverged.numpy()
-    surface = pl.DataFrame(
-        {
-            "lr": [one.lr for one in candidates],
-            "seed": [one.seed for one in candidates],
-            "accuracy": [None if e else float(v) for e, v in zip(lost, right, strict=True)],
-            "loss": [None if e else float(v) for e, v in zip(lost, trained.test_loss, strict=True)],
-            "diverged": [int(e) or None for e in lost],
-        },
-        schema_overrides={"accuracy": pl.Float64, "loss": pl.Float64, "diverged": pl.Int64},
-    )
-    best = (
-        surface.group_by("lr", maintain_order=True)
-        .agg(pl.col("accuracy").mean(), pl.col("loss").mean(), pl.col("diverged").count())
-        .filter(pl.col("diverged") == 0)
-        .sort("accuracy", "loss", descending=[True, False], maintain_order=True)
-    )
-    if best.is_empty():
-        raise UsageError(
-            f"every learning rate of {', '.join(f'{lr:g}' for lr in work.extras.lr)} diverged for "
-            f"one seed or more. Lower them with --lr."
-        )
-    return surface.with_columns(chosen=pl.col("lr") == best["lr"][0])
-
-
 def _train(work: _Work, split: Split, recipe: AttentiveRecipe, checkpoint: Checkpoint) -> Trained:
     watched = recipe.reported == BEST_ON_TEST
     seeds = _seeds(recipe, work.extras)
-    train = _tokens(split.train, work, work.extras.memory)
+    train = Tokens(split.train, work.device, memory=work.extras.memory)
     # Test rows that are read after every epoch get what the training rows leave.
     left = work.extras.memory - train.patches.row_bytes * len(train)
+    test = Tokens(split.test, work.device, memory=max(left, 0) if watched else 0)
     return train_heads(
         train,
-        _tokens(split.test, work, left if watched else 0),
+        test,
         len(split.classes),
         [Candidate(seed, recipe.lr) for seed in seeds],
         recipe,
@@ -288,10 +244,6 @@ def _train(work: _Work, split: Split, recipe: AttentiveRecipe, checkpoint: Check
         progress=work.progress,
         title="training an attentive head" + (f" for {len(seeds)} seeds" if seeds[1:] else ""),
     )
-
-
-def _tokens(side: Side, work: _Work, memory: float) -> Tokens:
-    return Tokens(side, work.device, memory=max(memory, 0))
 
 
 def _seeds(recipe: AttentiveRecipe, extras: AttentiveOptions) -> range:
@@ -312,12 +264,6 @@ def _extras_json(extras: AttentiveOptions, choosers: Choosers | None) -> dict[st
         "lr_choices": list(extras.lr) if choosers else None,
         "choosing": choosers.to_json() if choosers else None,
     }
-
-
-def _choice_json(choosers: Choosers | None, surface: pl.DataFrame | None) -> dict[str, Any] | None:
-    if choosers is None or surface is None:
-        return None
-    return {**choosers.to_json(), "candidates": surface.to_dicts()}
 
 
 def _curves(trained: Trained, lr: float, seeds: Sequence[int]) -> pl.DataFrame:
