@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pa.data.parts import PROTOCOLS, PartsView, protocol_of
@@ -34,9 +34,7 @@ class StoreQuery:
         )
 
     def _of_protocol(self, store: Store) -> bool:
-        """A view without protocols is not told apart by one."""
-        found = protocol(store)
-        return None in (self.protocol, found) or self.protocol == found
+        return self.protocol in (None, protocol(store))
 
     def __str__(self) -> str:
         return " ".join(f"--{name} {value}" for name, value in self._given().items())
@@ -76,7 +74,9 @@ def choose(features: Path, query: StoreQuery) -> Store:
     `MissingError` with the command that makes a store where none fits, `AmbiguousError` with the
     choices where several do.
     """
-    found = list(find(features, query))
+    if query.protocol is not None:
+        PROTOCOLS[query.protocol]  # an unknown name raises with the nearest ones
+    found = list(find(features, query)) or _without_protocol(features, query)
     fitting = _largest_of_each([store for store in found if store.is_complete] or found)
     if not fitting:
         raise MissingError(_nothing_fits(features, query))
@@ -89,6 +89,12 @@ def choose(features: Path, query: StoreQuery) -> Store:
             f"encoder may also be set in pa.toml):\n{lines}"
         )
     return Store.open(fitting[0].path)
+
+
+def _without_protocol(features: Path, query: StoreQuery) -> list[Store]:
+    """Stores that fit but for the protocol, of views that have none: there it says nothing."""
+    others = find(features, replace(query, protocol=None))
+    return [store for store in others if protocol(store) is None]
 
 
 def _largest_of_each(stores: list[Store]) -> list[Store]:
@@ -108,7 +114,12 @@ def _told_apart(store: Store, others: list[Store]) -> str:
         and other.path.parent == store.path.parent
         and protocol(other) == protocol(store)  # else the protocol's name says it all
     ]
-    names = dict.fromkeys(name for o in rivals for name, _, _ in store.spec.differences(o.spec))
+    names = dict.fromkeys(
+        name
+        for other in rivals
+        for name, _, _ in store.spec.differences(other.spec)
+        if not name.startswith(("rows.", "representations."))
+    )
     fields = store.spec.fields()
     return ", ".join([state, *(f"{name} {str(fields.get(name))[:16]}" for name in names)])
 
@@ -123,8 +134,6 @@ def _flags(store: Store) -> str:
 
 
 def _nothing_fits(features: Path, query: StoreQuery) -> str:
-    if query.protocol is not None:
-        PROTOCOLS[query.protocol]  # an unknown name raises with the nearest ones
     command = f"pa extract --encoder {query.encoder or 'NAME'}"
     for name in ("dataset", "split", "view", "protocol"):
         if (value := getattr(query, name)) is not None:

@@ -5,9 +5,6 @@ Shapes: N vectors, B queries of a block, P relevant items.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -15,6 +12,7 @@ from torch import Tensor
 
 from pa.evaluate.average_precision import LAST
 from pa.evaluate.cosines import Gallery, Ints
+from pa.evaluate.precision import full_precision
 from pa.progress import Progress
 
 # Cosines held at once, in bytes; the sort and its bookkeeping hold about eight times as much.
@@ -28,7 +26,7 @@ def all_pairs(
 
     Cosines in float32 with TF32 off, AP in float64. NaN for queries without a relevant item.
     """
-    with exact_products():
+    with full_precision():
         units = torch.from_numpy(gallery.units).to(device)
         copies, originals = (
             torch.from_numpy(rows).to(device) for rows in (gallery.copies, gallery.originals)
@@ -52,17 +50,6 @@ def all_pairs(
                 progress.advance(stop - start)
         values: npt.NDArray[np.float64] = out.cpu().numpy()
         return values
-
-
-@contextlib.contextmanager
-def exact_products() -> Iterator[None]:
-    """float32 matrix products without TF32, whatever the program has set."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def _keys(negated: Tensor) -> Tensor:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pa.data.files import remove_stale, replacing
+from pa.probe.tensorfile import tensor_bytes
 
 STATE_FORMAT = "1"
 SHARE = 0.1  # of a run's time that saving may take
@@ -32,7 +32,7 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def load(self, tensors: Mapping[str, Tensor]) -> int:
-        """Fill the tensors in place; returns how many epochs were done.
+        """Fill the tensors in place; returns how many steps were done.
 
         A file that is not there, is damaged, or belongs to another run is no state: 0, and the
         tensors are as they were.
@@ -46,26 +46,30 @@ class Checkpoint:
                 for name, tensor in tensors.items()
             )
             if fits and (fields["format"], fields["key"]) == (STATE_FORMAT, self.key):
-                epochs = int(fields["epochs"])
+                steps = int(fields["steps"])
                 with torch.no_grad():
                     for name, tensor in tensors.items():
                         tensor.copy_(found[name])
-                return epochs
+                return steps
         return 0
 
-    def save(self, tensors: Mapping[str, Tensor], epochs: int, *, last: bool = False) -> bool:
-        """Write the state after `epochs` epochs; whether it was written. Raises `StorageError`.
+    def save(self, tensors: Mapping[str, Tensor], steps: int, *, last: bool = False) -> bool:
+        """Write the state after `steps` epochs or iterations; whether it was written.
 
-        An epoch is passed over where writing would take more than a tenth of the time, so that
-        short epochs are not spent on writing; the `last` one never is.
+        Raises `StorageError`.
+
+        A step is passed over where writing would take more than a tenth of the time, so that short
+        steps are not spent on writing; the `last` one never is.
         """
         started = time.monotonic()
         if not last and (started - self._saved) * SHARE < self._cost:
             return False
         held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        metadata = {"format": STATE_FORMAT, "key": self.key, "epochs": str(epochs)}
+        metadata = {"format": STATE_FORMAT, "key": self.key, "steps": str(steps)}
+        # In memory: the library's own writer hides a full disk's error.
+        data = tensor_bytes(held, metadata)
         with replacing(self.path) as partial:
-            save_file(held, partial, metadata)
+            partial.write_bytes(data)
         self._saved = time.monotonic()
         self._cost = self._saved - started
         return True

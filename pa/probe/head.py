@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from pa.data.files import replacing
 from pa.errors import CheckpointError, MismatchError, MissingError
+from pa.probe.tensorfile import tensor_bytes
 
 HEAD_FORMAT = "1"
 KIND = "linear"
@@ -106,8 +107,9 @@ def save_heads(path: Path, heads: Sequence[LinearHead]) -> None:
         metadata["bn_eps"] = repr(norms[0].eps)
         tensors["bn_mean"] = _stacked([norm.mean for norm in norms])
         tensors["bn_var"] = _stacked([norm.var for norm in norms])
+    data = tensor_bytes({name: torch.from_numpy(a) for name, a in tensors.items()}, metadata)
     with replacing(path) as partial:
-        save_file(tensors, partial, metadata)
+        partial.write_bytes(data)
 
 
 def load_heads(path: Path) -> tuple[LinearHead, ...]:

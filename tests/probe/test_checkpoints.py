@@ -83,7 +83,7 @@ def test_a_failed_save_leaves_the_state_before(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(StorageError, match="no space left while writing"):
         checkpoint.save(state(8), 4, last=True)
     assert [file.name for file in tmp_path.iterdir()] == ["s"]

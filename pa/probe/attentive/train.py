@@ -8,9 +8,8 @@ Shapes: H heads, N training rows, n test rows, B rows of a batch, D width, C cla
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pa.errors import UsageError
+from pa.evaluate.precision import full_precision
 from pa.probe.attentive.heads import Heads
 from pa.probe.attentive.recipes import AttentiveRecipe
 from pa.probe.attentive.tokens import Batch, Tokens, bad_rows, not_finite
@@ -252,14 +252,3 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     H, B, C = logits.shape
     each = F.cross_entropy(logits.reshape(H * B, C), targets.repeat(H), reduction="none")
     return each.view(H, B).sum(1)
-
-
-@contextlib.contextmanager
-def full_precision() -> Iterator[None]:
-    """Products in true float32 inside the block: a GPU may otherwise round inputs to 10 bits."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

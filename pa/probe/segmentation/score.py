@@ -17,12 +17,13 @@ from torch import Tensor
 
 from pa.data.labels import IGNORED
 from pa.data.masks import Map
+from pa.evaluate.precision import full_precision
 from pa.evaluate.segmentation import SegmentationAreas
 from pa.probe.segmentation.batches import ahead, check_finite, grid_of, token_features
 from pa.probe.segmentation.labels import LabelMaps, WindowRows
 from pa.probe.segmentation.predict import SlidingPrediction, label_shares
 from pa.probe.segmentation.recipes import SegmentationRecipe
-from pa.probe.segmentation.train import HeadSpec, TrainedHead, full_precision
+from pa.probe.segmentation.train import HeadSpec, TrainedHead
 from pa.progress import Progress
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from pa.errors import UsageError
+from pa.evaluate.precision import full_precision
+from pa.probe.checkpoints import Checkpoint
 from pa.probe.segmentation.batches import Batch, TrainingWindows, check_finite, token_features
 from pa.probe.segmentation.loss import UpsampledLoss, pixels_per_token
 from pa.probe.segmentation.recipes import SegmentationRecipe
-from pa.probe.segmentation.state import read_state, write_state
 from pa.progress import Progress, Silent
 
 CHECK_EVERY = 50  # iterations between looks at the losses: on a GPU each look waits for it
@@ -137,7 +138,8 @@ def train_heads(
     place = torch.device(device)
     heads = Heads(specs, [len(maps.classes) for maps in windows.maps], windows.width, recipe, place)
     losses = torch.zeros(recipe.iterations, len(specs), device=place)
-    start = read_state(state, key, {**heads.tensors(), "losses": losses}) if state else 0
+    checkpoint = Checkpoint(state, key) if state else None
+    start = checkpoint.load({**heads.tensors(), "losses": losses}) if checkpoint else 0
     progress = progress or Silent()
     what = "head" if len(specs) == 1 else f"{len(specs)} heads"
     progress.start(f"training a segmentation {what}", recipe.iterations, "iterations", start)
@@ -155,8 +157,9 @@ def train_heads(
                 due = time.monotonic() - saved >= save_seconds
                 if due or (iteration + 1) % CHECK_EVERY == 0 or iteration + 1 == recipe.iterations:
                     _check(losses[: iteration + 1], heads, specs)
-                if due and state:
-                    write_state(state, key, iteration + 1, {**heads.tensors(), "losses": losses})
+                if due and checkpoint:
+                    held = {**heads.tensors(), "losses": losses}
+                    checkpoint.save(held, iteration + 1, last=True)
                     saved = time.monotonic()
     finally:
         progress.stop()
@@ -206,14 +209,3 @@ def _check(losses: Tensor, heads: Heads, specs: Sequence[HeadSpec]) -> None:
             f"training diverged: with learning rate {specs[index].lr:g} the loss is not finite in "
             f"iteration {where + 1}. Lower the learning rate with --lr."
         )
-
-
-@contextlib.contextmanager
-def full_precision() -> Iterator[None]:
-    """Products in true float32 inside the block: a GPU may otherwise round inputs to 10 bits."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
