@@ -20,6 +20,8 @@ from pa.cli_encoders import encoders
 from pa.cli_evaluate import evaluate
 from pa.cli_index import index
 from pa.cli_probe import probe
+from pa.cli_stores import gc, plan, plan_extract, status, verify
+from pa.cli_submit import submit
 from pa.errors import EXIT_INTERRUPTED, EXIT_PARTLY_DONE, PaError
 from pa.options import (
     DTYPES,
@@ -96,6 +98,11 @@ cli.add_command(datasets)
 cli.add_command(evaluate)
 cli.add_command(index)
 cli.add_command(probe)
+cli.add_command(status)
+cli.add_command(verify)
+cli.add_command(plan)
+cli.add_command(gc)
+cli.add_command(submit)
 
 
 # -- extract ----------------------------------------------------------------------------------
@@ -132,6 +139,12 @@ cli.add_command(probe)
 )
 @click.option("--replace", is_flag=True, help="Replace a store that was made by something else.")
 @click.option("--alongside", is_flag=True, help="Keep such a store, and make the new one beside.")
+@click.option(
+    "--task-id",
+    type=click.IntRange(0),
+    help="As task I, from 0, of several: begin with its share. Default: that of the Slurm array …",
+)
+@click.option("--task-count", type=click.IntRange(1), help="… and of how many.")
 @with_json
 @with_config
 def extract(config: Any, as_json: bool, **given: Any) -> None:
@@ -156,6 +169,9 @@ def extract(config: Any, as_json: bool, **given: Any) -> None:
             console.out(describe.run(result))
     if any(result.bad for result in results):
         sys.exit(EXIT_PARTLY_DONE)
+
+
+plan.add_command(plan_extract(extract))
 
 
 # -- search -----------------------------------------------------------------------------------
@@ -212,58 +228,6 @@ def search(
 
 
 # -- what there is ----------------------------------------------------------------------------
-
-
-@cli.command()
-@choosing_store
-@click.option("--encoder", help="Encoder of the store.")
-@with_json
-@with_config
-def status(config: Any, as_json: bool, store: str | None, **given: Any) -> None:
-    """Show every store: how far it is, how large, how many bad images."""
-    from pa.commands import stores
-    from pa.data.stores import StoreQuery
-
-    found = stores.status(config, StoreQuery(fingerprint=store, **given))
-    if as_json:
-        emit({"workspace": str(config.workspace), "stores": [entry.to_json() for entry in found]})
-    else:
-        console.out(describe.status(config.workspace, found))
-
-
-@cli.command()
-@choosing_store
-@click.option("--encoder", help="Encoder of the store.")
-@click.option("--quick", is_flag=True, help="Structure and counts only: no checksums.")
-@with_json
-@with_config
-def verify(config: Any, as_json: bool, quick: bool, store: str | None, **given: Any) -> None:
-    """Read stores and indexes back: structure, counts, checksums, NaN. Exit code 5 = damage."""
-    from pa.commands import stores
-    from pa.data.stores import StoreQuery
-    from pa.errors import VerificationError
-
-    query = StoreQuery(fingerprint=store, **given)
-    checked = list(stores.check(config, query, full=not quick))
-    indexes = [] if quick else list(stores.check_indexes(config))
-    if as_json:
-        found = [{"store": s.title, "problems": [str(p) for p in ps]} for s, ps in checked]
-        emit(
-            {
-                "stores": found,
-                "indexes": [{"index": str(d), "problem": problem} for d, problem in indexes],
-            }
-        )
-    else:
-        console.out(describe.checks(checked, indexes))
-    if any(store.is_complete and problems for store, problems in checked) or any(
-        problem.what != "missing" for _, problems in checked for problem in problems
-    ):
-        sys.exit(VerificationError.exit_code)
-    if any(problem for _, problem in indexes):
-        sys.exit(VerificationError.exit_code)
-    if any(not store.is_complete for store, _ in checked):
-        sys.exit(EXIT_PARTLY_DONE)
 
 
 @cli.group("config")

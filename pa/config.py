@@ -65,6 +65,26 @@ class ProbeSettings(BaseModel):
     test_where: str | None = None
 
 
+class ClusterSettings(BaseModel):
+    """[cluster]: what `pa submit` asks Slurm for where no flag says so, and how tasks start."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    time: str | None = None
+    gpus: int | None = Field(default=None, ge=0)
+    cpus: int | None = Field(default=None, ge=1)
+    mem: str | None = None
+    setup: list[str] = []
+    python: str | None = None
+    parameters: dict[str, str | int] = {}
+    requeues: int = Field(default=20, ge=0)
+    signal_seconds: int = Field(default=90, ge=1)
+
+
 class Settings(BaseSettings):
     """Everything that can be set. `dataset`, `split`, `view`, `encoder` are used where a command
     names none."""
@@ -82,6 +102,7 @@ class Settings(BaseSettings):
     batch_size: int = Field(default=0, ge=0)
     workers: int = Field(default=0, ge=0)
     probe: ProbeSettings = ProbeSettings()
+    cluster: ClusterSettings = ClusterSettings()
     datasets: dict[Name, DatasetSettings] = {}
     encoders: dict[str, EncoderSettings] = {}
 
@@ -132,6 +153,10 @@ class Config:
     @property
     def checkpoints(self) -> Path:
         return self.workspace / "checkpoints"
+
+    @property
+    def jobs(self) -> Path:
+        return self.workspace / "jobs"
 
     @property
     def results(self) -> Path:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
+
+Seen = TypeVar("Seen")
 
 PLAIN_INTERVAL = 10.0  # seconds between lines where stderr is no terminal
 
@@ -167,3 +169,31 @@ def progress() -> LiveProgress | PlainProgress:
     """The progress display that suits stderr."""
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     return LiveProgress() if is_terminal else PlainProgress()
+
+
+def watch(
+    look: Callable[[], Seen],
+    *,
+    seconds: float,
+    live: Callable[[Seen], str] | None,
+    line: Callable[[Seen], str],
+    until: Callable[[Seen], bool],
+) -> None:
+    """Show what `look` sees again and again, `seconds` apart, until it is what `until` waits for.
+
+    In a terminal the text of `live` is drawn over the last one; elsewhere, or without `live`, the
+    text of `line` is printed below it.
+    """
+    if live is None or sys.stdout is None or not sys.stdout.isatty():
+        out(line(seen := look()))
+        while not until(seen):
+            time.sleep(seconds)
+            out(line(seen := look()))
+        return
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(Text(live(seen := look())), auto_refresh=False) as screen:
+        while not until(seen):
+            time.sleep(seconds)
+            screen.update(Text(live(seen := look())), refresh=True)

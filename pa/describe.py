@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pa.console import duration, size, table
+from pa.console import duration, table
 
 if TYPE_CHECKING:
     from pa.commands.encoders import Listed
-    from pa.commands.stores import StoreStatus
-    from pa.data.store import Store
-    from pa.data.verify import Problem
     from pa.extract.encoders import LoadReport
     from pa.extract.precision import Agreement
     from pa.extract.run import RunResult
@@ -32,7 +28,11 @@ def run(result: RunResult) -> str:
         kept = ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in shapes)
         lines.append(f"{store.title}")
         lines.append(f"  {store.n_rows} rows of {store.spec.rows['n_images']} images: {kept}")
-        lines.append(f"  {_done(report.rows_encoded, report.shards_adopted)}; {store.path}")
+        left = len(store.missing())
+        done = _done(report.rows_encoded, report.shards_adopted, left)
+        lines.append(f"  {done}; {store.path}")
+        if left:
+            lines.append(f"  {left} of {len(store.plan)} shards are in the hands of other tasks")
     if any(report.rows_encoded for report in result.reports):
         lines.append(f"  {_time(result)}")
     if result.bad:
@@ -43,8 +43,8 @@ def run(result: RunResult) -> str:
     return "\n".join(lines)
 
 
-def _done(encoded: int, adopted: int) -> str:
-    if not encoded and not adopted:
+def _done(encoded: int, adopted: int, left: int) -> str:
+    if not encoded and not adopted and not left:
         return "nothing to do: it was complete"
     taken = f", {adopted} shards taken over from another store" if adopted else ""
     return f"{encoded} rows encoded now{taken}"
@@ -147,60 +147,3 @@ def agreements(compared: Sequence[Agreement]) -> str:
     k, n = compared[0].k, compared[0].n
     heads = ["precision", "representation", "cosine, min", "cosine, mean", f"same top {k}"]
     return f"against fp32 on {n} images:\n" + table(heads, rows, "  rrr")
-
-
-def status(workspace: Path, found: Sequence[StoreStatus]) -> str:
-    """Every store of the workspace as a table."""
-    if not found:
-        return f"no store in {workspace} yet. Make one with: pa extract --encoder NAME …"
-    rows = []
-    for entry in found:
-        store = entry.store
-        state = "complete" if store.is_complete else f"{entry.shards_done}/{entry.shards} shards"
-        if entry.shards_in_work and not store.is_complete:
-            state += f", {entry.shards_in_work} in work"
-        bad = str(len(store.bad)) if store.is_complete else "?"
-        rows.append(
-            [
-                _where(store),
-                store.encoder,
-                store.spec.short[:8],
-                f"{entry.rows_done}/{store.n_rows}",
-                state,
-                bad,
-                size(entry.bytes),
-            ]
-        )
-    heads = ["store", "encoder", "made by", "rows", "state", "bad images", "size"]
-    return table(heads, rows, "   r rr")
-
-
-def _where(store: Store) -> str:
-    from pa.data.stores import protocol
-
-    rules = protocol(store)
-    return f"{store.spec.dataset}/{store.spec.split}/{store.view}" + (
-        f" ({rules})" if rules else ""
-    )
-
-
-def checks(
-    checked: Sequence[tuple[Store, Sequence[Problem]]],
-    indexes: Sequence[tuple[Path, str | None]],
-) -> str:
-    """What `pa verify` found."""
-    if not checked:
-        return "no store to verify."
-    lines = []
-    for store, problems in checked:
-        missing = Counter(problem.what for problem in problems)["missing"]
-        damage = [problem for problem in problems if problem.what != "missing"]
-        state = "complete" if store.is_complete else f"{missing} of {len(store.plan)} shards to do"
-        wrong = len(damage) + (missing if store.is_complete else 0)
-        verdict = f"{wrong} problems" if wrong else "good"
-        lines.append(f"{store.title}: {verdict} ({state}, {store.n_rows} rows)")
-        lines += [f"  {problem}" for problem in damage]
-        if missing:
-            lines.append(f"  {missing} shards are missing; make them with: {store.command}")
-    lines += [f"index {directory}: {problem or 'good'}" for directory, problem in indexes]
-    return "\n".join(lines)

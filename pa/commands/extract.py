@@ -15,7 +15,9 @@ from pa.progress import Progress
 if TYPE_CHECKING:
     from pa.data.datasets import Images
     from pa.data.view import View
+    from pa.extract.encoders.base import Encoder
     from pa.extract.run import RunResult
+    from pa.extract.slots import Options
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,34 @@ class ExtractRequest:
     shard_rows: int | None = None
     replace: bool = False
     alongside: bool = False
+    task_id: int | None = None
+    task_count: int | None = None
 
 
 def extract(config: Config, request: ExtractRequest, progress: Progress) -> list[RunResult]:
-    """Encode a split with one or more encoders, one view after the other."""
-    from pa.extract.run import extract as run
-    from pa.extract.slots import Options
+    """Encode a split with one or more encoders, one view after the other.
 
+    As one of several tasks (`task_id`, `task_count`, by default those of the Slurm array it runs
+    in) it begins with its own share of the missing shards, and leaves to the other tasks what they
+    have in hand at the end.
+    """
+    from pa.extract.run import extract as run
+    from pa.extract.share import choose_share
+
+    share = choose_share(request.task_id, request.task_count)
+    if share is not None:
+        progress.note(str(share))
+    encoders, images, views = prepare(config, request, progress)
+    options = run_options(config, request)
+    return [
+        run(encoders, images, view, config.features, options, progress, share) for view in views
+    ]
+
+
+def prepare(
+    config: Config, request: ExtractRequest, progress: Progress
+) -> tuple[list[Encoder], Images, list[View]]:
+    """What a request means: the encoders, loaded, the images, and the views of them."""
     names = request.encoders or default_encoders(config)
     request.encoder.check_names(config, names)
     images = load_images(config, request.dataset, request.root, request.split, request.boxes)
@@ -56,8 +79,15 @@ def extract(config: Config, request: ExtractRequest, progress: Progress) -> list
         changed = (*changed, ("views", request.n_views))
     views = choose_views(config, images, names_of_views, request.protocol, changed)
     _tell_parts(views, images.first(request.limit), progress)
+    return [load_encoder(config, name, request.encoder) for name in names], images, views
+
+
+def run_options(config: Config, request: ExtractRequest) -> Options:
+    """How to extract, from flags and settings."""
+    from pa.extract.slots import Options
+
     settings = config.settings
-    options = Options(
+    return Options(
         representations=request.representations or None,
         storage=request.storage or settings.storage,
         limit=request.limit,
@@ -67,8 +97,6 @@ def extract(config: Config, request: ExtractRequest, progress: Progress) -> list
         alongside=request.alongside,
         shard_rows=request.shard_rows or 0,
     )
-    encoders = [load_encoder(config, name, request.encoder) for name in names]
-    return [run(encoders, images, view, config.features, options, progress) for view in views]
 
 
 def _tell_parts(views: Sequence[View], images: Images, progress: Progress) -> None:

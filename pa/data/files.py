@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import glob
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import threading
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pa.errors import StorageError
 
 PARTIAL_SUFFIX = ".partial"
+# A host's name may hold hyphens, but no dot: only its first label is used.
+_PARTIAL = re.compile(r"(?P<name>.+)\.(?P<host>[^.]+)-(?P<pid>\d+)-[0-9a-f]{8}\.partial")
 
 
 def partial_path(path: Path) -> Path:
     """A name beside `path` that no other writer, on this host or another, will choose."""
-    host = socket.gethostname().split(".")[0]
-    return path.with_name(
-        f"{path.name}.{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}"
-    )
+    unique = f"{this_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    return path.with_name(f"{path.name}.{unique}{PARTIAL_SUFFIX}")
 
 
 @contextlib.contextmanager
@@ -63,16 +66,70 @@ def _put(partial: Path, path: Path, once: bool) -> None:
             partial.replace(path)
 
 
+@dataclass(frozen=True)
+class Owner:
+    """Who writes a partial file or folder, by its name: the final name, the host, the process."""
+
+    name: str
+    host: str
+    pid: int
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs, or ran, on this host."""
+        return self.host == this_host()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is known to be dead. Of a process on another host nothing is known."""
+        return self.is_here and not _is_alive(self.pid)
+
+
+def owner(partial: Path) -> Owner | None:
+    """Who writes a partial file, or None for a name that `partial_path` did not give."""
+    found = _PARTIAL.fullmatch(partial.name)
+    return Owner(found["name"], found["host"], int(found["pid"])) if found else None
+
+
+def this_host() -> str:
+    return socket.gethostname().split(".")[0]
+
+
 def remove_stale(folder: Path, name: str) -> None:
     """Remove what killed processes of this host left of `name`: partial files and folders."""
-    host = socket.gethostname().split(".")[0]
-    for partial in folder.glob(f"{glob.escape(name)}.{host}-*{PARTIAL_SUFFIX}"):
-        pid = partial.name[len(name) + len(host) + 2 :].partition("-")[0]
-        if pid.isdigit() and not _is_alive(int(pid)):
-            if partial.is_dir():
-                shutil.rmtree(partial, ignore_errors=True)
-            else:
-                partial.unlink(missing_ok=True)
+    for partial in folder.glob(f"{glob.escape(name)}.*{PARTIAL_SUFFIX}"):
+        left_by = owner(partial)
+        if left_by is not None and left_by.name == name and left_by.is_gone:
+            with contextlib.suppress(OSError):
+                remove(partial)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a whole folder, if it is there. Raises `StorageError`."""
+    with storage_errors(path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process holds the flock of a lock file. A file that was left behind is not held.
+
+    The lock is shared for a moment to see: a writer that wants it just then goes on to its next
+    shard and comes back. A file that cannot be opened counts as not held.
+    """
+    try:
+        handle = os.open(lock, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EAGAIN, errno.EACCES)
+    finally:
+        os.close(handle)
+    return False
 
 
 def _is_alive(pid: int) -> bool:

@@ -32,7 +32,7 @@ import xxhash
 from filelock import FileLock, Timeout
 
 from pa.data import reading, shards
-from pa.data.files import replacing, storage_errors, write_json
+from pa.data.files import PARTIAL_SUFFIX, remove_stale, replacing, storage_errors, write_json
 from pa.data.regions import PIXEL_COLUMNS, ROW_SCHEMA, VIEWS
 from pa.data.shards import BadImage, ShardPlan, ShardWriter
 from pa.data.spec import Spec, digest, digest_rows
@@ -271,7 +271,8 @@ class Store:
             if not got or self.shard_path(shard).exists():
                 yield None
                 return
-            self._remove_partials(shard.name)
+            # Not those of other hosts: where locks do not reach them, they may be at work.
+            remove_stale(self.path, shard.name)
             shapes = self.spec.representations
             with shards.writing(
                 self.path, shard, shapes, self._storage, self.shard_key(shard)
@@ -324,7 +325,8 @@ class Store:
         """Write the manifest, once every shard is there, and clear what only work needed."""
         with self._locked("manifest") as got:
             if got and not self.is_complete:
-                self._remove_partials("")
+                for partial in self.path.glob(f"*{PARTIAL_SUFFIX}"):  # all shards are there
+                    partial.unlink(missing_ok=True)
                 write_json(self.path / MANIFEST, self._make_manifest())
 
     def _make_manifest(self) -> dict[str, Any]:
@@ -358,10 +360,6 @@ class Store:
         if not (self.path / RUNS).exists():
             return []
         return [json.loads(line) for line in (self.path / RUNS).read_text().splitlines()]
-
-    def _remove_partials(self, prefix: str) -> None:
-        for partial in self.path.glob(f"{prefix}*.partial"):
-            partial.unlink(missing_ok=True)
 
 
 def _read_spec(path: Path) -> dict[str, Any]:

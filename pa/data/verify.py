@@ -1,103 +1,199 @@
-"""Read a store back and say what is wrong with it."""
+"""Read a store back and say what is wrong with it, and which part has to be made again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import polars as pl
+import xxhash
 
 from pa.data import shards
-from pa.data.shards import ShardPlan
+from pa.data.shards import ShardInfo, ShardPlan
 from pa.data.spec import digest_rows
-from pa.data.store import Store
+from pa.data.store import MANIFEST, ROWS, SPEC, Store
 from pa.errors import VerificationError
+
+Part = Literal["spec", "rows", "manifest", "shard"]
+
+# What HDF5 and a parser may raise on bytes that nobody wrote.
+UNREADABLE = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError)
+# A broken Parquet file may make polars panic, which is no Exception.
+BROKEN_TABLE = (VerificationError, pl.exceptions.PanicException)
+BLOCK_ROWS = 256
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is not as it was written: the file and what was found."""
+    """One thing that is not as it was written: the file, what was found, the part to make again."""
 
     file: Path
     what: str
+    part: Part = "shard"
 
     def __str__(self) -> str:
         return f"{self.file}: {self.what}"
 
 
+class _Unfinished(Store):
+    """A store looked at as if it had no manifest, to tell a bad manifest from bad rows."""
+
+    @property
+    def is_complete(self) -> bool:
+        return False
+
+
 def verify(store: Store, *, full: bool = True) -> Iterator[Problem]:
     """Check structure, row counts and keys of a store; with `full`, checksums and finiteness too.
 
-    Yields nothing where all is well. A store without a manifest is checked as far as it goes.
+    Yields nothing where all is well. A store without a manifest is checked as far as it goes. What
+    is checked is what was written, so that a problem names the part that is bad: a shard that holds
+    what its own checksums say, at the right place and with the right key, is good, and a manifest
+    that says otherwise is not.
     """
+    alone = _Unfinished(store.path, store.spec, store.shard_rows, store.source)
     try:
-        if digest_rows(store.rows) != store.spec.rows["sha256"]:
-            what = "the table is not the one the spec was made from"
-            yield Problem(store.path / "rows.parquet", what)
-            return
-        recorded = _recorded_checksums(store)
-    except VerificationError as error:
-        yield Problem(store.path, str(error))
+        if digest_rows(alone.rows) != store.spec.rows["sha256"]:
+            raise VerificationError("the table is not the one the spec was made from")
+    except BROKEN_TABLE as error:
+        what = _of_rows(store, error)
+        yield Problem(store.path / ROWS, what, "rows")
         return
-    for shard in store.plan:
+    infos: dict[str, ShardInfo] = {}
+    for shard in alone.plan:
         path = store.shard_path(shard)
         if not path.exists():
             yield Problem(path, "missing")
             continue
-        yield from _verify_shard(store, shard, recorded.get(shard.name), full)
+        checked = _Shard(alone, shard)
+        yield from checked.problems(full=full)
+        if checked.info is not None:
+            infos[shard.name] = checked.info
+    if store.is_complete:
+        yield from _verify_manifest(store, infos, len(alone.plan))
 
 
-def _recorded_checksums(store: Store) -> dict[str, dict[str, str]]:
-    if not store.is_complete:
-        return {}
-    checksums: dict[str, dict[str, str]] = store.manifest["checksums"]
-    return checksums
-
-
-def _verify_shard(
-    store: Store, shard: ShardPlan, recorded: dict[str, str] | None, full: bool
-) -> Iterator[Problem]:
-    path = store.shard_path(shard)
+def _of_rows(store: Store, error: BaseException) -> str:
+    """What is wrong with the table; the manifest's own word where there is one."""
     try:
-        info = shards.read_info(path)
+        _ = store.rows
+    except BROKEN_TABLE as told:
+        return str(told)
+    return str(error)
+
+
+class _Shard:
+    """One shard that is there, and what it says of itself once it was read."""
+
+    def __init__(self, store: Store, shard: ShardPlan) -> None:
+        self.store = store
+        self.shard = shard
+        self.path = store.shard_path(shard)
+        self.info: ShardInfo | None = None
+
+    def problems(self, *, full: bool) -> Iterator[Problem]:
+        try:
+            self.info = shards.read_info(self.path)
+            yield from self._place()
+            found = list(self._arrays())
+            yield from found
+            if full and not found:
+                yield from self._content()
+        except UNREADABLE as error:
+            yield Problem(self.path, f"unreadable ({error})")
+
+    def _place(self) -> Iterator[Problem]:
+        """Whether it holds the rows it should, made from what it should."""
+        info, shard = self._info, self.shard
         if (info.first_row, info.n_rows) != (shard.start, shard.n_rows):
             yield Problem(
-                path,
+                self.path,
                 f"holds rows {info.first_row}+{info.n_rows}, expected {shard.start}+{shard.n_rows}",
             )
-        if info.key != store.shard_key(shard):
+        if info.key != self.store.shard_key(shard):
             yield Problem(
-                path, "was made from other images, boxes, weights or options (key differs)"
+                self.path, "was made from other images, boxes, weights or options (key differs)"
             )
-        if recorded is not None and info.checksums != recorded:
-            yield Problem(path, "checksums differ from the manifest's")
-        with shards.open_shard(path) as file:
-            for name, shape in store.spec.representations.items():
-                found = file[name].shape if name in file else None
-                if found != (shard.n_rows, *shape):
-                    yield Problem(path, f"{name}: shape {found}, expected {(shard.n_rows, *shape)}")
-                    return
-        if full:
-            yield from _verify_arrays(store, shard, info)
-    except (OSError, KeyError, RuntimeError, VerificationError) as error:
-        yield Problem(path, f"unreadable ({error})")
+
+    def _arrays(self) -> Iterator[Problem]:
+        """Whether every array is there, with its shape and type, and a checksum."""
+        n, spec = self.shard.n_rows, self.store.spec
+        dtype = shards.DISK_DTYPES[spec.precision["storage"]]
+        expected = {name: ((n, *shape), dtype) for name, shape in spec.representations.items()}
+        expected["valid"] = ((n,), np.dtype("u1"))
+        with shards.open_shard(self.path) as file:
+            for name, (shape, kind) in expected.items():
+                found = (file[name].shape, file[name].dtype) if name in file else (None, kind)
+                if found[0] != shape:
+                    yield Problem(self.path, f"{name}: shape {found[0]}, expected {shape}")
+                elif found[1] != kind:
+                    yield Problem(self.path, f"{name}: type {found[1].str}, expected {kind.str}")
+        if missing := expected.keys() ^ self._info.checksums.keys():
+            yield Problem(self.path, f"{', '.join(sorted(missing))}: array without a checksum")
+
+    def _content(self) -> Iterator[Problem]:
+        """Whether the bytes are those that were written, are finite, and agree with each other."""
+        for name, expected in self._info.checksums.items():
+            if shards.checksum(self.path, name) != expected:
+                yield Problem(
+                    self.path,
+                    f"{name}: checksum differs, bytes have changed since they were written",
+                )
+        valid = np.ones(self.shard.n_rows, dtype=np.uint8)
+        for bad in self._info.bad:
+            valid[bad.first_row - self.shard.start : bad.last_row + 1 - self.shard.start] = 0
+        storage = self.store.spec.precision["storage"]
+        with shards.open_shard(self.path) as file:
+            if not np.array_equal(file["valid"][:], valid):
+                yield Problem(self.path, "valid: not the rows of the images listed as bad")
+            for name in self.store.spec.representations:
+                for start in range(0, self.shard.n_rows, BLOCK_ROWS):
+                    block = shards.from_disk(file[name][start : start + BLOCK_ROWS], storage)
+                    if not np.isfinite(block).all():
+                        rows = f"rows {self.shard.start + start}+{BLOCK_ROWS}"
+                        yield Problem(self.path, f"{name}: NaN or infinity in {rows}")
+                        break
+
+    @property
+    def _info(self) -> ShardInfo:
+        assert self.info is not None
+        return self.info
 
 
-def _verify_arrays(store: Store, shard: ShardPlan, info: shards.ShardInfo) -> Iterator[Problem]:
-    path = store.shard_path(shard)
-    for name, expected in info.checksums.items():
-        if shards.checksum(path, name) != expected:
-            yield Problem(
-                path, f"{name}: checksum differs, bytes have changed since they were written"
-            )
-    storage = store.spec.precision["storage"]
-    with shards.open_shard(path) as file:
-        for name in store.spec.representations:
-            for start in range(0, shard.n_rows, 256):
-                block = shards.from_disk(file[name][start : start + 256], storage)
-                if not np.isfinite(block).all():
-                    yield Problem(
-                        path, f"{name}: NaN or infinity in rows {shard.start + start}+256"
-                    )
-                    break
+def _verify_manifest(
+    store: Store, infos: Mapping[str, ShardInfo], n_shards: int
+) -> Iterator[Problem]:
+    """Compare the manifest with the table of rows and with what the shards say of themselves."""
+    path = store.path / MANIFEST
+    try:
+        recorded = store.manifest["checksums"]
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (*UNREADABLE, VerificationError) as error:
+        yield Problem(path, str(error), "manifest")
+        return
+    if store.manifest["rows"] != xxhash.xxh3_128_hexdigest((store.path / ROWS).read_bytes()):
+        yield Problem(store.path / ROWS, "its checksum is not the manifest's", "rows")
+    listed: list[dict[str, Any]] = []
+    for name, info in infos.items():
+        if info.checksums != recorded.get(name):
+            yield Problem(path, f"checksums differ from the manifest's ({name})", "manifest")
+        listed.append({"file": name, "rows": info.n_rows, "checksums": info.checksums})
+    if len(listed) < n_shards:
+        return  # what is missing or unreadable is a problem of its own
+    if fields["bad"] != [asdict(bad) for info in infos.values() for bad in info.bad]:
+        yield Problem(path, "its bad images are not those of the shards", "manifest")
+    if [_place(entry) for entry in fields["shards"]] != [_place(entry) for entry in listed]:
+        yield Problem(path, "its list of shards is not that of the table of rows", "manifest")
+
+
+def _place(entry: Mapping[str, Any]) -> tuple[Any, Any]:
+    return entry["file"], entry.get("rows")
+
+
+def unreadable_spec(folder: Path, error: Exception) -> Problem:
+    """The problem of a store that cannot even be opened."""
+    return Problem(folder / SPEC, str(error), "spec")

@@ -1,0 +1,5 @@
+"""`python -m pa`: the command line."""
+
+from pa.cli import main
+
+main()

@@ -1,0 +1,174 @@
+"""What `pa status`, `verify`, `plan` and `gc` found, as text for the terminal."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pa.console import duration, size, table
+
+if TYPE_CHECKING:
+    from pa.commands.gc import Garbage
+    from pa.commands.plan import Plan, StorePlan
+    from pa.commands.stores import Checked, Removed, StoreStatus
+    from pa.data.store import Store
+
+GARBAGE_SHOWN = 50
+
+
+def status(workspace: Path, found: Sequence[StoreStatus]) -> str:
+    """Every store of the workspace as a table."""
+    if not found:
+        return f"no store in {workspace} yet. Make one with: pa extract --encoder NAME …"
+    rows = []
+    for entry in found:
+        store = entry.store
+        if store is None:
+            continue
+        rows.append(
+            [
+                where(store),
+                store.encoder,
+                store.spec.short[:8],
+                f"{entry.rows_done}/{store.n_rows}",
+                _state(entry),
+                "?" if entry.bad_images is None else str(entry.bad_images),
+                _speed(entry),
+                _end(entry),
+                size(entry.bytes),
+            ]
+        )
+    heads = ["store", "encoder", "made by", "rows", "state", "bad images", "rows/s", "ends", "size"]
+    lines = [table(heads, rows, "   r rr r")] if rows else []
+    lines += [f"{entry.path}: {entry.problem}" for entry in found if entry.problem]
+    return "\n".join(lines)
+
+
+def status_lines(found: Sequence[StoreStatus]) -> str:
+    """One line per store, for a log that is written while the work goes on."""
+    clock = time.strftime("%H:%M:%S")
+    lines = []
+    for entry in found:
+        if entry.store is None:
+            lines.append(f"{clock} {entry.path}: cannot be read")
+            continue
+        words = [f"{entry.rows_done}/{entry.store.n_rows} rows", _state(entry)]
+        words.append(f"{entry.bad_images} bad images")
+        words += [f"{_speed(entry)} rows/s", f"ends {_end(entry)}"] if not entry.is_complete else []
+        lines.append(f"{clock} {where(entry.store)} · {entry.store.encoder}: {', '.join(words)}")
+    return "\n".join(lines) or f"{clock} no store yet"
+
+
+def _state(entry: StoreStatus) -> str:
+    if entry.is_complete and entry.shards_done == entry.shards:
+        return "complete"
+    state = f"{entry.shards_done}/{entry.shards} shards"
+    if entry.shards_in_work:
+        return f"{state}, {entry.shards_in_work} in work"
+    return f"{state}, nobody at work"
+
+
+def _speed(entry: StoreStatus) -> str:
+    return f"{entry.pace.rows_per_second:.1f}" if entry.pace else "unknown"
+
+
+def _end(entry: StoreStatus) -> str:
+    if entry.is_complete:
+        return "done"
+    left = entry.seconds_left
+    return "unknown" if left is None else f"in {duration(left)}"
+
+
+def where(store: Store) -> str:
+    """A store's dataset, split and view, with the protocol that cut its parts."""
+    from pa.data.stores import protocol
+
+    rules = protocol(store)
+    return f"{store.spec.dataset}/{store.spec.split}/{store.view}" + (
+        f" ({rules})" if rules else ""
+    )
+
+
+def checks(
+    checked: Sequence[Checked], indexes: Sequence[tuple[Path, str | None]], *, hint: bool
+) -> str:
+    """What `pa verify` found; with `hint`, how to repair it."""
+    if not checked and not indexes:
+        return "no store to verify."
+    lines = []
+    for entry in checked:
+        store, damage = entry.store, entry.damage
+        wrong = f"{len(damage)} problems" if damage else "good"
+        if store is None:
+            lines.append(f"{entry.path}: {wrong}")
+        else:
+            missing = Counter(problem.what for problem in entry.problems)["missing"]
+            state = "complete" if store.is_complete else f"{missing} shards to do"
+            lines.append(f"{store.title}: {wrong} ({state}, {store.n_rows} rows)")
+        lines += [f"  {problem}" for problem in damage]
+        if entry.problems and not damage:
+            lines.append(f"  make what is missing with: {entry.command}")
+    lines += [f"index {directory}: {problem or 'good'}" for directory, problem in indexes]
+    damaged = any(entry.damage for entry in checked) or any(problem for _, problem in indexes)
+    if hint and damaged:
+        lines.append("\nremove what is bad, and only that, with: pa verify --repair")
+    return "\n".join(lines)
+
+
+def removed(found: Sequence[Removed]) -> str:
+    """What `pa verify --repair` removed, and how to make it again."""
+    if not found:
+        return "nothing was removed: all that is there is good."
+    lines = [f"removed {entry.path}: {entry.why}" for entry in found]
+    lines.append("\nmake it again with the commands that made it, such as:")
+    lines += [f"  {command}" for command in dict.fromkeys(entry.command for entry in found)]
+    return "\n".join(lines)
+
+
+def plan(made: Plan) -> str:
+    """What an extraction will write, how long it takes, and whether there is room."""
+    heads = ["store", "encoder", "rows", "to do", "shards", "files", "to write", "time"]
+    rows = [
+        [
+            entry.where,
+            entry.encoder,
+            str(entry.rows),
+            str(entry.rows_to_do),
+            f"{entry.shards_to_do}/{entry.shards}",
+            str(entry.files),
+            size(entry.bytes),
+            _time(entry),
+        ]
+        for entry in made.stores
+    ]
+    lines = [table(heads, rows, "  rrrrr")]
+    for entry in made.stores:
+        if entry.pace is not None:
+            speed = f"{entry.pace.rows_per_second:.1f} rows/s"
+            lines.append(f"  {entry.where} · {entry.encoder}: {speed}, {entry.pace.source}")
+    total = "unknown: no earlier run" if made.seconds is None else duration(made.seconds)
+    lines.append(f"in all {size(made.bytes)}, one process: {total}")
+    verdict = "enough" if made.fits else "TOO LITTLE"
+    lines.append(f"free on the disk of {made.place}: {size(made.free)}, {verdict}")
+    return "\n".join(lines)
+
+
+def _time(entry: StorePlan) -> str:
+    return "unknown" if entry.seconds is None else duration(entry.seconds)
+
+
+def garbage(found: Sequence[Garbage], gone: Sequence[Garbage] | None) -> str:
+    """What nothing refers to, with sizes; `gone` is what was deleted, None if only listed."""
+    if not found:
+        return "nothing to delete."
+    rows = [[size(entry.bytes), entry.kind, str(entry.path), entry.why] for entry in found]
+    lines = [table(["size", "what", "path", "why"], rows[:GARBAGE_SHOWN], "r")]
+    if len(rows) > GARBAGE_SHOWN:
+        lines.append(f"… and {len(rows) - GARBAGE_SHOWN} more; --json lists all")
+    going = [entry for entry in found if entry.deletable] if gone is None else gone
+    total = f"{len(going)} of {len(found)}, {size(sum(entry.bytes for entry in going))}"
+    lines.append(f"\n--delete deletes {total}." if gone is None else f"\ndeleted {total}.")
+    return "\n".join(lines)

@@ -1,0 +1,250 @@
+"""Job arrays on a real Slurm of two nodes: killed, cancelled, requeued, and equal bit for bit.
+
+The daemons are started by the tests (`daemons.py`); skipped where Slurm is not installed.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pa.data.store import Store
+from pa.data.verify import verify
+from tests.conftest import noise_image
+from tests.slurm.daemons import NODES, Cluster, running, why_not
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "cluster.md"
+IMAGES, TASKS = 40, 4
+EXTRACT = ("extract", "--shard-rows", "49")
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    reason = why_not()
+    if reason is not None:
+        if os.environ.get("REQUIRE_SLURM"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with running(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A pa.toml of many small photographs and a small real network with seeded weights."""
+    import torch
+    from safetensors.torch import save_file
+
+    from pa.extract.torchvision_ops import ensure
+
+    ensure()
+    import timm
+
+    place = tmp_path_factory.mktemp("data")
+    (place / "photos").mkdir()
+    for number in range(IMAGES):
+        noise_image(number).save(place / "photos" / f"{number:02d}.png")
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_vit").state_dict(), place / "weights.safetensors")
+    return f"""
+encoder = "timm/test_vit"
+device = "cpu"
+[datasets.photos]
+kind = "folder"
+root = "{place}/photos"
+[encoders."timm/test_vit"]
+checkpoint = "{place}/weights.safetensors"
+[cluster]
+partition = "cpu"
+cpus = 1
+time = "10"
+[cluster.parameters]
+nice = 0
+"""
+
+
+class Workspace:
+    """A workspace, and `pa` typed in it on the cluster's login node."""
+
+    def __init__(self, path: Path, settings: str, environment: dict[str, str]) -> None:
+        self.path = path
+        self.environment = {**environment, "OMP_NUM_THREADS": "1"}
+        path.mkdir()
+        (path / "pa.toml").write_text(settings)
+
+    def pa(self, *words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "pa", *words],
+            cwd=self.path,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def submit(self, *words: str) -> dict:  # type: ignore[type-arg]
+        return json.loads(self.pa("submit", "--json", "--tasks", str(TASKS), *words))  # type: ignore[no-any-return]
+
+    @property
+    def store(self) -> Store:
+        return Store.open(next(self.path.rglob("spec.json")).parent, incomplete=True)
+
+    @property
+    def shards(self) -> int:
+        return len(list(self.path.glob("features/**/shard-*.h5")))
+
+    def logs(self) -> str:
+        return "\n".join(p.read_text() for p in sorted(self.path.glob("jobs/*/*log.out")))
+
+
+@pytest.fixture(scope="module")
+def alone(settings: str, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The store that one process makes."""
+    workspace = Workspace(tmp_path_factory.mktemp("alone") / "work", settings, dict(os.environ))
+    workspace.pa(*EXTRACT)
+    return workspace.store
+
+
+@pytest.fixture
+def workspace(slurm: Cluster, settings: str, tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "work", settings, slurm.environment)
+
+
+def assert_equal(found: Store, wanted: Store) -> None:
+    """Every file is equal byte for byte, the log of runs apart, and nothing else is there."""
+    names = sorted(p.name for p in wanted.path.iterdir() if p.name != "runs.jsonl")
+    assert sorted(p.name for p in found.path.iterdir() if p.name != "runs.jsonl") == names
+    assert filecmp.cmpfiles(found.path, wanted.path, names, shallow=False)[0] == names
+    assert not list(verify(found))
+
+
+def over(slurm: Cluster, *jobs: str) -> Callable[[], bool]:
+    return lambda: not any(job.partition("_")[0] in jobs for job, _, _ in slurm.queue())
+
+
+def commands_of(workspace: Workspace, flag: str) -> list[int]:
+    """Processes of `python -m pa` of this workspace whose command line holds some words."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if " -m pa " in words and f"{workspace.path} " in words and flag in words:
+            found.append(int(entry.name))
+    return found
+
+
+def test_a_killed_task_is_made_good_by_the_last_job(
+    slurm: Cluster, workspace: Workspace, alone: Store
+) -> None:
+    made = workspace.submit(*EXTRACT, "--then", "index build", "--then", "pa status")
+    assert made["tasks"] == TASKS
+    assert made["commands"][0]["stores"][0]["shards_to_do"] == IMAGES
+    nodes: set[str] = set()
+
+    def in_the_middle() -> bool:
+        nodes.update(node for _, state, node in slurm.queue() if state == "RUNNING")
+        log = "".join(
+            p.read_text() for p in workspace.path.glob(f"jobs/*/{made['job']}_2_*log.out")
+        )
+        return workspace.shards >= 2 and " to write in " in log
+
+    slurm.wait(in_the_middle)
+    assert workspace.shards < IMAGES
+    [victim] = commands_of(workspace, "--task-id 2 ")
+    os.kill(victim, signal.SIGKILL)
+    slurm.wait(over(slurm, made["job"], made["last_job"]))
+    assert nodes == set(NODES)
+    assert_equal(workspace.store, alone)
+    logs = workspace.logs()
+    assert "--task-id 2 --task-count 4: exit code -9" in logs
+    assert logs.count("Job completed successfully") == TASKS  # three tasks and the last job
+    assert len(list(workspace.path.glob("indexes/**/index.faiss"))) == 1
+    assert sorted(re.findall(r"task (\d) of 4", logs)) == ["0", "1", "2", "3"]
+
+
+def test_cancelled_then_submitted_again(slurm: Cluster, workspace: Workspace, alone: Store) -> None:
+    made = workspace.submit(*EXTRACT)
+    slurm.wait(lambda: workspace.shards >= 3)
+    slurm.ask("scancel", made["last_job"], made["job"])
+    slurm.wait(over(slurm, made["job"], made["last_job"]))
+    done = workspace.shards
+    assert 3 <= done < IMAGES
+    assert not workspace.store.is_complete
+
+    again = workspace.submit(*EXTRACT)
+    assert again["commands"][0]["stores"][0]["shards_to_do"] == IMAGES - done
+    assert again["expected_seconds"] is None or again["expected_seconds"] > 0
+    slurm.wait(over(slurm, again["job"], again["last_job"]))
+    assert_equal(workspace.store, alone)
+    nothing = workspace.submit(*EXTRACT)
+    assert (nothing["job"], nothing["last_job"], nothing["tasks"]) == (None, None, 0)
+
+
+def test_a_task_whose_time_is_nearly_over_is_requeued_and_goes_on(
+    slurm: Cluster, workspace: Workspace, alone: Store
+) -> None:
+    made = workspace.submit(*EXTRACT)
+    slurm.wait(lambda: workspace.shards >= 1)
+    running_now = [j for j, state, _ in slurm.queue() if state == "RUNNING"]
+    task = next(job for job in running_now if job.startswith(f"{made['job']}_"))
+    slurm.ask("scancel", "--signal=USR2", task)  # as Slurm does before a time limit
+    slurm.wait(over(slurm, made["job"], made["last_job"]), 240)
+    logs = workspace.logs()
+    assert f"Requeued job {task}" in logs
+    log = next(workspace.path.glob(f"jobs/*/{task}_0_log.out")).read_text()
+    assert log.count("Starting with") == 2
+    assert "interrupted. What is finished is kept" in log
+    assert logs.count("Job completed successfully") == TASKS + 1
+    assert_equal(workspace.store, alone)
+
+
+def test_the_array_script_of_the_docs(
+    slurm: Cluster, workspace: Workspace, alone: Store, tmp_path: Path
+) -> None:
+    """The hand-written script as printed, with the workspace's own command and time."""
+    script = re.search(r"```sh\n(#!/bin/bash\n.*?)```", DOCS.read_text(), re.S)
+    assert script is not None
+    text = script.group(1)
+    assert "#SBATCH --array=0-63" in text
+    assert "pa extract --encoder mocov3 --split val" in text
+    text = re.sub(r"#SBATCH --(partition|gpus|time|cpus-per-task)\S*\n", "", text)
+    text = text.replace("--array=0-63", "--array=0-3")
+    ours = f"{sys.executable} -m pa -w {workspace.path} {' '.join(EXTRACT)}"
+    text = text.replace("pa extract --encoder mocov3 --split val", ours)
+    (tmp_path / "array.sh").write_text(text)
+    slurm.environment["OMP_NUM_THREADS"] = "1"
+    job = slurm.ask(
+        "sbatch", f"--output={tmp_path}/%a.txt", "--chdir", tmp_path, tmp_path / "array.sh"
+    ).split()[-1]
+    slurm.wait(over(slurm, job))
+    said = "".join((tmp_path / f"{task}.txt").read_text() for task in range(TASKS))
+    assert [f"task {task} of {TASKS}\n" in said for task in range(TASKS)] == [True] * TASKS
+    assert_equal(workspace.store, alone)
+
+
+def test_one_task_for_each_encoder(slurm: Cluster, workspace: Workspace) -> None:
+    """Commands that are not extractions: one task per value; those that ended well are not again."""
+    workspace.pa(*EXTRACT, "--limit", "4")
+    words = ("index", "build", "--representation", "cls,nonsense", "--each", "representation")
+    made = json.loads(workspace.pa("submit", "--json", *words))
+    assert (made["tasks"], made["last_job"]) == (2, None)
+    slurm.wait(over(slurm, made["job"]))
+    assert len(list(workspace.path.glob("indexes/*/cls/*/index.faiss"))) == 1
+    again = json.loads(workspace.pa("submit", "--json", *words, "--dry-run"))
+    assert [command["tasks"] for command in again["commands"]] == [0, 1]
