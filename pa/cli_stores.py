@@ -88,15 +88,15 @@ def verify(
     else: the same `pa extract` or `pa index build` makes it again. Exit code 6 then says that
     something was removed; without --repair, that a store is not complete.
     """
-    from pa.commands import stores
+    from pa.commands import verify as checks
     from pa.data.stores import StoreQuery
 
     if quick and repair:
         raise UsageError("--repair reads everything, to remove only what is bad: leave out --quick")
     query = StoreQuery(fingerprint=store, **given)
-    checked = list(stores.check(config, query, full=not quick))
-    indexes = list(stores.check_indexes(config, full=not quick))
-    removed = list(stores.repair(checked, indexes)) if repair else None
+    checked = list(checks.check(config, query, full=not quick))
+    indexes = list(checks.check_indexes(config, full=not quick))
+    removed = list(checks.repair(checked, indexes)) if repair else None
     if as_json:
         emit(
             {

@@ -13,7 +13,8 @@ from pa.console import duration, size, table
 if TYPE_CHECKING:
     from pa.commands.gc import Garbage
     from pa.commands.plan import Plan, StorePlan
-    from pa.commands.stores import Checked, Removed, StoreStatus
+    from pa.commands.stores import StoreStatus
+    from pa.commands.verify import Checked, Removed
     from pa.data.store import Store
 
 GARBAGE_SHOWN = 50

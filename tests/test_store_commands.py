@@ -21,6 +21,7 @@ from pa.cli import cli
 from pa.commands import gc as garbage
 from pa.commands import plan as planning
 from pa.commands import stores as store_commands
+from pa.commands import verify as verifying
 from pa.config import load as load_config
 from pa.data import datasets
 from pa.data.files import is_held, owner, partial_path
@@ -625,4 +626,4 @@ def test_store_query_reaches_a_store_with_a_damaged_spec(store: Store, workspace
         (StoreQuery(encoder="other"), 0),
         (StoreQuery(fingerprint=store.fingerprint), 1),
     ):
-        assert len(list(store_commands.check(config, query, full=True))) == n
+        assert len(list(verifying.check(config, query, full=True))) == n

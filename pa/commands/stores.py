@@ -1,28 +1,21 @@
-"""`pa status` and `pa verify`: what the stores of the workspace say of themselves, and repair."""
+"""`pa status`: what the stores of the workspace say of themselves."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pa.config import Config
 from pa.data import shards
-from pa.data.files import is_held, remove
+from pa.data.files import is_held
 from pa.data.pace import Pace, pace
-from pa.data.spec import FINGERPRINT_SHOWN
-from pa.data.store import LOCKS, MANIFEST, ROWS, SPEC, Store
+from pa.data.store import LOCKS, SPEC, Store
 from pa.data.stores import StoreQuery
-from pa.data.verify import Problem, unreadable_spec, verify
 from pa.errors import FingerprintError, MissingError, VerificationError
-
-if TYPE_CHECKING:
-    from pa.index.stored import IndexInfo
-
-# -- pa status --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -83,7 +76,7 @@ class StoreStatus:
 def status(config: Config, query: StoreQuery | None = None) -> list[StoreStatus]:
     """The state of every store of the workspace that fits; reads files and writes none."""
     found = []
-    for path, store, error in _opened(config, query or StoreQuery()):
+    for path, store, error in opened(config, query or StoreQuery()):
         if store is None:
             found.append(StoreStatus(path, None, problem=str(error)))
             continue
@@ -142,183 +135,7 @@ def _size(folder: Path) -> int:
     return total
 
 
-# -- pa verify --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Checked:
-    """A store and what is wrong with it. `store` is None where its spec cannot be read."""
-
-    path: Path
-    store: Store | None
-    problems: list[Problem]
-
-    @property
-    def is_complete(self) -> bool:
-        return self.store is not None and self.store.is_complete
-
-    @property
-    def damage(self) -> list[Problem]:
-        """What is wrong: in an unfinished store a shard that is not there yet is not."""
-        return [p for p in self.problems if self.is_complete or p.what != "missing"]
-
-    @property
-    def command(self) -> str:
-        """The command that makes what is missing or was removed."""
-        if self.store is not None:
-            return self.store.command
-        encoder, view, split, dataset = (folder.name for folder in list(self.path.parents)[:4])
-        return (
-            f"pa extract --encoder {encoder.replace('--', '/')} --dataset {dataset} "
-            f"--split {split} --view {view}"
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "store": str(self.path) if self.store is None else self.store.title,
-            "path": str(self.path),
-            "complete": self.is_complete,
-            "problems": [str(problem) for problem in self.problems],
-            "command": self.command,
-        }
-
-
-def check(config: Config, query: StoreQuery, *, full: bool) -> Iterator[Checked]:
-    """Verify every store that fits, also one whose spec is damaged; see `pa.data.verify`."""
-    for path, store, error in _opened(config, query):
-        if store is None:
-            assert error is not None
-            yield Checked(path, None, [unreadable_spec(path, error)])
-        else:
-            yield Checked(path, store, list(verify(store, full=full)))
-
-
-def check_indexes(config: Config, *, full: bool = True) -> Iterator[tuple[Path, str | None]]:
-    """Look at every index of the workspace: its directory, and what is wrong or None.
-
-    Sizes, and whether index.json is that of its place; with `full` checksums, and whether the
-    files hold what index.json says.
-    """
-    for directory in sorted(config.indexes.glob("*/*/*")):
-        if not directory.is_dir() or directory.name.endswith(".partial"):
-            continue
-        try:
-            _check_index(config, directory, full)
-            yield directory, None
-        except (FingerprintError, MissingError) as error:
-            yield directory, str(error)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            # index.json is JSON with its fields, but these do not hold what they should.
-            yield directory, f"index.json is not what was written ({type(error).__name__}: {error})"
-
-
-def _check_index(config: Config, directory: Path, full: bool) -> None:
-    from pa.index.stored import check_files, read_info
-
-    info = read_info(directory)
-    if info.key.directory(config.indexes) != directory:
-        raise FingerprintError(
-            f"{directory} is the index of something else: index.json says {info.fingerprint[:16]}, "
-            f"{info.representation}, {info.factory}. Delete it; it is built again on first use."
-        )
-    check_files(directory, info, verify=full)
-    if full:
-        _check_against_store(config, directory, info)
-
-
-def _check_against_store(config: Config, directory: Path, info: IndexInfo) -> None:
-    """Raise `FingerprintError` where index.json does not fit its index and its store.
-
-    Not where the store is gone, which is no damage, or where FAISS is not installed.
-    """
-    from pa.index.library import load_faiss
-    from pa.index.stored import open_files
-
-    try:
-        load_faiss()
-    except MissingError:
-        return
-    by_place = StoreQuery(fingerprint=info.fingerprint[:FINGERPRINT_SHOWN])
-    for _, store, _ in _opened(config, by_place):
-        if store is None:
-            continue
-        index = open_files(directory, info, store)
-        n_ids = info.n if index.ids is None else len(index.ids)
-        n_rows = info.n + info.n_bad + info.n_zero
-        said = (info.fingerprint, info.store, info.n, info.n, info.dimension, n_rows)
-        vectors, width = index.faiss_index.ntotal, index.faiss_index.d
-        found = (store.fingerprint, store.title, vectors, n_ids, width, store.n_rows)
-        if said != found:
-            raise FingerprintError(
-                f"{directory / 'index.json'} says (fingerprint, store, vectors, ids, width, rows) {said}, "
-                f"found {found}. Delete {directory}; it is built again on first use."
-            )
-
-
-@dataclass(frozen=True)
-class Removed:
-    """Something bad that was removed, why, and the command that makes it again."""
-
-    path: Path
-    why: str
-    command: str
-
-    def to_json(self) -> dict[str, str]:
-        return {"path": str(self.path), "why": self.why, "command": self.command}
-
-
-def repair(
-    checked: Iterable[Checked], indexes: Iterable[tuple[Path, str | None]]
-) -> Iterator[Removed]:
-    """Remove what `check` and `check_indexes` found to be bad, and nothing else.
-
-    A manifest goes with the first shard that does: what is made again may differ in the last bits
-    on another machine, and the manifest is then written anew. A spec or a table of rows goes with
-    the other; shards that are good stay, and the same command takes them up.
-    """
-    for entry in checked:
-        yield from _repair_store(entry)
-    for directory, problem in indexes:
-        if problem is not None:
-            command = _index_command(directory)
-            remove(directory)
-            yield Removed(directory, problem, command)
-
-
-def _repair_store(entry: Checked) -> Iterator[Removed]:
-    """Manifest first, then spec and rows: a kill in between leaves an unfinished store."""
-    damage = entry.damage
-    if not damage:
-        return
-    why: dict[Path, str] = {entry.path / MANIFEST: "it speaks of what is no longer there"}
-    if any(problem.part in ("spec", "rows") for problem in damage):
-        why[entry.path / SPEC] = why[entry.path / ROWS] = "spec and rows are made together"
-    for problem in damage:
-        if problem.what != "missing":
-            why[problem.file] = problem.what
-    command = entry.command
-    if entry.path / SPEC in why and entry.store is not None:
-        command += f" --shard-rows {entry.store.shard_rows}"
-    for path, reason in why.items():
-        if path.exists():
-            remove(path)
-            yield Removed(path, reason, command)
-
-
-def _index_command(directory: Path) -> str:
-    from urllib.parse import unquote
-
-    fingerprint, representation, factory = directory.parts[-3:]
-    return (
-        f"pa index build --store {fingerprint[:8]} --representation {representation} "
-        f"--index {unquote(factory)}"
-    )
-
-
-# -- both -------------------------------------------------------------------------------------
-
-
-def _opened(
+def opened(
     config: Config, query: StoreQuery
 ) -> Iterator[tuple[Path, Store | None, FingerprintError | None]]:
     """Every store that fits: its folder, and the store or the error that keeps it closed.

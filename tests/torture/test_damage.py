@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from pa.commands import stores as store_commands
+from pa.commands import verify as verifying
 from pa.config import Config
 from pa.config import load as load_config
 from pa.data.shards import is_sound
@@ -98,7 +99,7 @@ def test_a_flipped_bit_of_manifest_and_rows_is_found(
         place, bit = draw.randrange(len(whole)), 1 << draw.randrange(8)
         data[place] ^= bit
         path.write_bytes(data)
-        (checked,) = store_commands.check(workspace, StoreQuery(), full=False)
+        (checked,) = verifying.check(workspace, StoreQuery(), full=False)
         assert checked.damage, f"byte {place}, bit {bit} of {name}"
     path.write_bytes(whole)
 
@@ -113,7 +114,7 @@ def test_a_flipped_bit_of_the_spec_is_found(workspace: Config, draw: random.Rand
         place, bit = draw.randrange(len(whole)), 1 << draw.randrange(8)
         data[place] ^= bit
         path.write_bytes(data)
-        (checked,) = store_commands.check(workspace, StoreQuery(), full=False)
+        (checked,) = verifying.check(workspace, StoreQuery(), full=False)
         if not checked.damage:
             opened = Store.open(store.path)
             assert (opened.spec, opened.plan) == (store.spec, store.plan), (place, bit)
@@ -133,12 +134,12 @@ def test_a_flipped_bit_of_an_index_is_found_and_refused(
         data = bytearray(whole)
         data[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
         path.write_bytes(data)
-        told = dict(store_commands.check_indexes(workspace))
+        told = dict(verifying.check_indexes(workspace))
         assert told[path.parent] is not None
         with pytest.raises(FingerprintError):
             open_index(store, "pooled", workspace.indexes, factory)
     path.write_bytes(whole)
-    assert set(dict(store_commands.check_indexes(workspace)).values()) == {None}
+    assert set(dict(verifying.check_indexes(workspace)).values()) == {None}
 
 
 # Notes for people, on which no answer depends: nothing else is left to compare them with.
@@ -155,7 +156,7 @@ def test_a_flipped_bit_of_index_json_is_found(workspace: Config, draw: random.Ra
         place, bit = draw.randrange(len(whole)), 1 << draw.randrange(8)
         data[place] ^= bit
         path.write_bytes(data)
-        if dict(store_commands.check_indexes(workspace))[path.parent] is None:
+        if dict(verifying.check_indexes(workspace))[path.parent] is None:
             found = json.loads(data)
             changed = {key for key in found.keys() | fields.keys() if found.get(key) != fields[key]}
             assert changed <= set(NOTES), (place, bit, changed)

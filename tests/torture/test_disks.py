@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from pa.cli import cli
 from pa.commands import gc as garbage
 from pa.commands import stores as store_commands
+from pa.commands import verify as verifying
 from pa.config import load as load_config
 from pa.data.files import write_json
 from pa.data.store import Store
@@ -173,9 +174,9 @@ def test_a_read_only_workspace(
     config = load_config(shown := read_only(place))
     (entry,) = store_commands.status(config)
     assert entry.is_complete
-    (checked,) = store_commands.check(config, StoreQuery(), full=True)
+    (checked,) = verifying.check(config, StoreQuery(), full=True)
     assert checked.problems == []
-    assert set(dict(store_commands.check_indexes(config)).values()) == {None}
+    assert set(dict(verifying.check_indexes(config)).values()) == {None}
     assert garbage.find_garbage(config) == []
     seen = Store.open(entry.path)
     assert np.array_equal(seen.read("pooled"), store.read("pooled"))
@@ -212,7 +213,7 @@ def test_repair_where_nothing_can_be_removed(
     manifest.write_text("{")
     shown = read_only(tmp_path / "ws")
     config = load_config(shown)
-    checked = list(store_commands.check(config, StoreQuery(), full=True))
+    checked = list(verifying.check(config, StoreQuery(), full=True))
     with pytest.raises(StorageError, match="Read-only"):
-        list(store_commands.repair(checked, []))
+        list(verifying.repair(checked, []))
     assert manifest.exists()
