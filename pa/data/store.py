@@ -322,7 +322,12 @@ class Store:
         return adopted
 
     def finish(self) -> None:
-        """Write the manifest, once every shard is there, and clear what only work needed."""
+        """Write the manifest, once every shard is there, and clear what only work needed.
+
+        Of a complete store the locks are cleared that a run left which was killed at this point.
+        """
+        if self.is_complete and not (self.path / LOCKS).exists():
+            return
         with self._locked("manifest") as got:
             if got and not self.is_complete:
                 for partial in self.path.glob(f"*{PARTIAL_SUFFIX}"):  # all shards are there

@@ -116,8 +116,7 @@ def extract(
     for report in reports:
         if report.store.missing():
             continue  # in the hands of other tasks; whoever is last finishes
-        if not report.store.is_complete:
-            report.store.finish()
+        report.store.finish()
         remove_replaced(report)
     return RunResult(reports, stages)
 

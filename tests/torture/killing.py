@@ -109,7 +109,7 @@ class Torture:
         self.draw = random.Random(seed)
         self.features = folder / "features"
         self.stopped: Counter[str] = Counter()
-        self.kills = self.too_late = self.compared = self.locks_left = 0
+        self.kills = self.too_late = self.compared = 0
         self.wrong: list[list[str]] = []
         features = folder / "undisturbed"
         self._finish(features)
@@ -130,7 +130,6 @@ class Torture:
             "too_late": self.too_late,
             "stopped": dict(self.stopped),
             "compared": self.compared,
-            "locks_left": self.locks_left,
             "wrong": self.wrong,
         }
 
@@ -170,9 +169,7 @@ class Torture:
     def _must_be_equal(self, features: Path) -> None:
         wrong = differences(next(features.rglob(SPEC)).parent, self.undisturbed)
         wrong += [str(p) for p in features.rglob("*") if p.name.endswith((".partial", ".lock"))]
-        if wrong and all(name == "locks" or name.endswith(".lock") for name in wrong):
-            self.locks_left += 1  # see test_no_locks_are_left_by_a_kill_after_the_manifest
-        elif wrong:
+        if wrong:
             self.wrong.append(wrong)
         shutil.rmtree(features)
 

@@ -37,23 +37,9 @@ def stepped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return run_script("stepping", root / "photos", root / "o", rounds("EVERY"), timeout=3600)
 
 
-def only_locks(found: list[str]) -> bool:
-    return all(name == "locks" or name.endswith(".lock") for name in found)
-
-
 @pytest.mark.timeout(3600)
 def test_killed_before_its_steps(stepped: dict[str, Any]) -> None:
     print(stepped)
     assert stepped["steps"] > 40
     assert stepped["killed"] >= stepped["steps"] // rounds("EVERY")
-    assert {n: found for n, found in stepped["wrong"].items() if not only_locks(found)} == {}
-
-
-@pytest.mark.xfail(
-    reason="pa/extract/run.py does not call Store.finish on a store with a manifest, so nobody "
-    "removes the locks of a run that was killed right after it wrote one; `pa gc` does",
-    strict=True,
-)
-@pytest.mark.timeout(3600)
-def test_no_locks_are_left_by_a_kill_after_the_manifest(stepped: dict[str, Any]) -> None:
     assert stepped["wrong"] == {}
