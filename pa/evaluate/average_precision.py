@@ -106,9 +106,9 @@ def _share_thresholds(precision: Floats, at: Keys, tied: npt.NDArray[np.bool_]) 
     `tied` (n, P-1) tells which are equal to their successor. Among thousands of distinct vectors a
     few pairs of cosines are equal in float32; vectors that are all alike tie everywhere.
     """
-    places = np.argwhere(tied)
+    places = np.flatnonzero(tied)  # numpy finds places in two axes ten times more slowly
     if len(places) <= _FEW_TIES * len(precision):
-        for row, place in places[::-1]:
+        for row, place in zip(*(axis[::-1] for axis in divmod(places, tied.shape[1])), strict=True):
             precision[row, place] = precision[row, place + 1]
         return
     for row in np.flatnonzero(tied.any(axis=1)):

@@ -51,27 +51,35 @@ class Gallery:
     def __len__(self) -> int:
         return len(self.units)
 
-    def blocks(self, *, sign: int = 1) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """Cosines of consecutive queries to all vectors: (first query, (B, N) float32).
+    def cosines(
+        self, start: int, stop: int, out: npt.NDArray[np.float32], *, sign: int = 1
+    ) -> npt.NDArray[np.float32]:
+        """Cosines of the queries `start` to `stop` to all vectors, into `out` (B, N).
 
         float32 throughout; they may pass 1 by rounding. Equal vectors have equal cosines, which a
-        matrix product alone does not promise. With `sign` -1 they are negated. The array is used
-        again for the next block.
+        matrix product alone does not promise. With `sign` -1 they are negated.
+        """
+        queries = self.units[start:stop]
+        np.matmul(queries if sign > 0 else -queries, self.units.T, out=out)
+        if len(self.copies):
+            out[:, self.copies] = out[:, self.originals]
+        return out
+
+    def blocks(self) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """Cosines of consecutive queries to all vectors: (first query, (B, N) float32).
+
+        The array is used again for the next block.
         """
         n = len(self)
         step = min(n, max(1, BLOCK_BYTES // (4 * n)))
         buffer = np.empty((step, n), dtype=np.float32)
         for start in range(0, n, step):
-            queries = self.units[start : start + step]
-            block = buffer[: len(queries)]
-            np.matmul(queries if sign > 0 else -queries, self.units.T, out=block)
-            if len(self.copies):
-                block[:, self.copies] = block[:, self.originals]
-            yield start, block
+            stop = min(start + step, n)
+            yield start, self.cosines(start, stop, buffer[: stop - start])
 
 
 def threads() -> int:
-    """How many threads to sort with: OMP_NUM_THREADS, or the cores this process may use."""
+    """How many threads to work with: OMP_NUM_THREADS, or the cores this process may use."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return int(wanted) if wanted.isdigit() and int(wanted) else len(os.sched_getaffinity(0))
 
