@@ -152,7 +152,8 @@ def test_extract_parts_of_cub(pa: Run, cub: Path, weights: Path) -> None:
     code, _, err = pa("search", "--query-id", 0, "-k", 1)
     assert code == 2
     assert "2 stores fit" in err
-    assert "view.side" in err
+    assert "--protocol paper" in err
+    assert "--protocol released" in err
     store = Store.open(Path(json.loads(out)["runs"][0]["stores"][0]["path"]))
     assert store.spec.view["max_d"] == 2000.0
     assert set(store.spec.representations) == {"cls", "pooled", "patch"}

@@ -10,6 +10,9 @@ from pa.errors import AnnotationError
 
 HIDDEN, VISIBLE = 1, 2
 
+# No image is larger: a coordinate beyond, in pixels, is a fault of the file.
+FARTHEST = 1_000_000
+
 # `visible`: 0 not annotated, 1 annotated but hidden, 2 visible (the v of COCO; CUB's 1 is our 2).
 # `object` tells the bird or person apart; `width` and `height` where the annotations give them.
 KEYPOINT_SCHEMA: dict[str, pl.DataType] = {
@@ -69,4 +72,15 @@ def require_unique(table: pl.DataFrame, columns: list[str], source: object, what
         shown = first[0] if len(first) == 1 else first
         raise AnnotationError(
             f"{source}: {what} {shown} is there more than once ({len(double)} such in all)."
+        )
+
+
+def require_plain_paths(paths: pl.Series, source: object) -> None:
+    """Raise `AnnotationError` for a path that is empty, absolute, leaves its folder with .., or
+    holds a control character."""
+    leaves = paths.str.split("/").list.eval(pl.element().is_in(["", ".", ".."])).list.any()
+    odd = paths.filter(leaves | paths.str.contains(r"[\x00-\x1f\x7f]"))
+    if len(odd):
+        raise AnnotationError(
+            f"{source}: {odd[0]!r} is no path of an image below the root ({len(odd)} such in all)."
         )

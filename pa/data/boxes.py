@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from pa.data.annotations import BOX_SCHEMA, Boxes
+from pa.data.annotations import BOX_SCHEMA, FARTHEST, Boxes
 from pa.data.view import BOX
 from pa.errors import AnnotationError, MissingError
 
@@ -24,6 +24,7 @@ NAME_SHOWN = 60  # letters of a column's name; a file of another kind has one lo
 
 # Cutting a box makes a picture of its size first.
 MAX_SIDE = 10_000
+LONGEST_LABEL = 200  # characters
 
 
 def read(file: Path, root: Path, paths: pl.Series) -> Boxes:
@@ -135,6 +136,16 @@ def _check_values(source: _Source, table: pl.DataFrame) -> None:
     for name in ("path", "label"):
         blank = table[name].is_null() | (table[name] == "")
         source.raise_at(table, blank, f"{name} is empty")
+    padded = table["label"] != table["label"].str.strip_chars()
+    source.raise_at(table, padded, "the label begins or ends with a space")
+    odd = table["label"].str.contains(r"[\x00-\x1f\x7f]")
+    source.raise_at(table, odd, "the label holds a control character")
+    long = table["label"].str.len_chars() > LONGEST_LABEL
+    source.raise_at(table, long, f"the label is longer than {LONGEST_LABEL} characters")
+    far = pl.max_horizontal(pl.col(*BOX).abs()) > FARTHEST
+    source.raise_at(
+        table, table.select(far).to_series(), f"a corner is beyond ±{FARTHEST:,} pixels"
+    )
     source.raise_at(table, table["x1"] <= table["x0"], "x1 is not greater than x0")
     source.raise_at(table, table["y1"] <= table["y0"], "y1 is not greater than y0")
     side = pl.max_horizontal(pl.col("x1") - pl.col("x0"), pl.col("y1") - pl.col("y0"))

@@ -8,6 +8,7 @@ cut as they stand (protocol `boxes`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -82,27 +83,37 @@ class PartsView(View):
     def __post_init__(self) -> None:
         # Flags give the parts as text with commas, JSON as a list.
         parts = self.parts.split(",") if isinstance(self.parts, str) else self.parts
+        if not isinstance(parts, list | tuple) or not all(isinstance(p, str) for p in parts):
+            raise UsageError(
+                f'view parts: parts={self.parts!r}. Expected names with commas, or ["a", "b"].'
+            )
         object.__setattr__(self, "parts", tuple(part.strip() for part in parts if part.strip()))
         if len(set(self.parts)) < len(self.parts):
             raise UsageError(f"view parts: parts={','.join(self.parts)} names a part twice.")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UnknownNameError(f"{name} of view parts", str(getattr(self, name)), choices)
-        self._require_whole("min_per_object", 1)
-        self._require_whole("resize", CANVAS)
+        self._require_whole("min_per_object", 1, 1000)
+        self._require_whole("resize", CANVAS, 16 * CANVAS)
         for name in ("min_d", "max_d"):
             self._require_bound(name)
 
-    def _require_whole(self, name: str, least: int) -> None:
+    def _require_whole(self, name: str, least: int, most: int) -> None:
         value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise UsageError(f"view parts: {name}={value}. Expected a whole number from {least}.")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise UsageError(
+                f"view parts: {name}={value}. Expected a whole number from {least} to {most}."
+            )
 
     def _require_bound(self, name: str) -> None:
         value = getattr(self, name)
         if value is None:
             return
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not 0 <= value < math.inf
+        ):
             raise UsageError(f"view parts: {name}={value}. Expected pixels from 0, or null.")
         object.__setattr__(self, name, float(value))
 

@@ -6,6 +6,7 @@ below, whole images with all their boxes. All lengths are in pixels.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,11 +221,16 @@ def _write(
     pen.text(at, text, fill=colour, font=ImageFont.load_default(points))
 
 
+LONGEST = 400  # characters that are measured at all: no line of a sheet holds more
+
+
 def _fit(text: str, points: int, width: int) -> str:
     """The text, cut with an ellipsis where it is wider than the room."""
     font = ImageFont.load_default(points)
+    text = text[:LONGEST]
     if font.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
+    fits = bisect.bisect_left(
+        range(len(text)), True, key=lambda n: font.getlength(text[: n + 1] + "…") > width
+    )
+    return text[:fits] + "…"

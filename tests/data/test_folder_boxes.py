@@ -126,7 +126,7 @@ def test_images_of_other_splits_are_no_fault(tmp_path: Path) -> None:
         ("\n\r\n", "boxes.csv is blank"),
         (HEAD + "cats/1.png,0,0,9,9\n", r"line 2: 5 fields. Expected: 6, as in the header line"),
         (HEAD + "\n\ncats/1.png,0,0,9,9,an ear, left\n", "line 4: 7 fields. Expected: 6"),
-        (HEAD + '\n"cats/1.png",0,0,9,0,"two\nlines"\n', "line 4: y1 is not greater than y0"),
+        (HEAD + '\n"cats/1.png",0,0,9,0,"two\nlines"\n', "line 4: the label holds a control char"),
         (HEAD + 'cats/1.png,0,0,9,9,"ear\n', "cannot be read as a table of boxes: unexpected end of"),
         (HEAD.replace("label", "label,label") + "a,0,0,1,1,b,b\n", "the header line names label twice"),
         (HEAD.replace("label", "label,a,b,c,d,e"), r"unknown column a, b, c, … \(5 in all\)"),

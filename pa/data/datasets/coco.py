@@ -17,7 +17,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pa.data.annotations import KEYPOINT_SCHEMA, VISIBLE, Keypoints, require_unique
+from pa.data.annotations import (
+    FARTHEST,
+    KEYPOINT_SCHEMA,
+    VISIBLE,
+    Keypoints,
+    require_plain_paths,
+    require_unique,
+)
 from pa.data.datasets.listing import list_images
 from pa.errors import AnnotationError, MissingError
 
@@ -110,6 +117,8 @@ def _parse_file(file: Path, mtime_ns: int, size: int) -> _Parsed:
         return _check(file, _load(file))
     except AnnotationError:
         raise
+    except RecursionError:
+        raise AnnotationError(f"{file} is nested too deeply to be a COCO file.") from None
     except (TypeError, ValueError, KeyError, OverflowError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0]
         raise AnnotationError(
@@ -188,6 +197,14 @@ def _images(file: Path, entries: Sequence[dict[str, Any]]) -> pl.DataFrame:
         rows = [(e["id"], e["file_name"], e["width"], e["height"]) for e in entries]
     except KeyError as error:
         raise AnnotationError(f"{file}: an image has no {error}.") from None
+    for row in rows:
+        number, name, width, height = row
+        sizes = all(type(side) is int and 1 <= side <= FARTHEST for side in (width, height))
+        if type(number) is not int or not isinstance(name, str) or not name or not sizes:
+            raise AnnotationError(
+                f"{file}: an image has id {number!r}, file_name {name!r}, width {width!r} and "
+                f"height {height!r}. Expected: whole numbers, and the name of a file."
+            )
     schema = {
         "image_id": pl.Int64,
         "file_name": pl.String,
@@ -197,6 +214,7 @@ def _images(file: Path, entries: Sequence[dict[str, Any]]) -> pl.DataFrame:
     images = pl.DataFrame(rows, schema=schema, orient="row")
     require_unique(images, ["image_id"], file, "image id")
     require_unique(images, ["file_name"], file, "image file")
+    require_plain_paths(images["file_name"], file)
     return images
 
 
@@ -210,6 +228,13 @@ def _keypoints(file: Path, persons: Sequence[dict[str, Any]], images: pl.DataFra
         )
     except KeyError as error:
         raise AnnotationError(f"{file}: an annotation has no {error}.") from None
+    whole = [type(person["id"]) is type(person["image_id"]) is int for person in persons]
+    if not all(whole):
+        person = persons[whole.index(False)]
+        raise AnnotationError(
+            f"{file}: an annotation has id {person['id']!r} and image_id {person['image_id']!r}. "
+            f"Expected: whole numbers."
+        )
     require_unique(ids, ["object"], file, "annotation id")
     lost = ids.join(images, on="image_id", how="anti")
     if len(lost):
@@ -221,10 +246,13 @@ def _keypoints(file: Path, persons: Sequence[dict[str, Any]], images: pl.DataFra
     short = [person["id"] for person in persons if len(person["keypoints"]) != 3 * n]
     _require_keypoints(file, short[0] if short else None)
     values = np.array([p["keypoints"] for p in persons], np.float64).reshape(-1, 3)
-    broken = ~np.isfinite(values).all(axis=1)
+    broken = ~(np.abs(values) <= FARTHEST).all(axis=1)  # NaN is not
     if broken.any():
         person = persons[int(broken.argmax()) // n]
-        raise AnnotationError(f"{file}: a keypoint of annotation {person['id']} is not a number.")
+        raise AnnotationError(
+            f"{file}: a keypoint of annotation {person['id']} is not a number "
+            f"of pixels within ±{FARTHEST:,}."
+        )
     odd = np.flatnonzero(~np.isin(values[:, 2], (0, 1, VISIBLE)))
     _require_keypoints(file, persons[odd[0] // n]["id"] if len(odd) else None)
     each = ids.select(pl.all().repeat_by(n)).explode("object", "image_id")

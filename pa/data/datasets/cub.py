@@ -10,7 +10,14 @@ from pathlib import Path
 
 import polars as pl
 
-from pa.data.annotations import KEYPOINT_SCHEMA, VISIBLE, Keypoints, require_unique
+from pa.data.annotations import (
+    FARTHEST,
+    KEYPOINT_SCHEMA,
+    VISIBLE,
+    Keypoints,
+    require_plain_paths,
+    require_unique,
+)
 from pa.data.datasets.listing import list_images
 from pa.errors import AnnotationError, MissingError
 
@@ -25,6 +32,7 @@ CONSIDERED = ("right eye", "right leg", "left wing", "tail")
 INDEX = "images.txt"
 SPLITS = "train_test_split.txt"
 NAMES = "parts/parts.txt"
+MOST_DIGITS = 18  # of a number in 64 bits
 LOCATIONS = "parts/part_locs.txt"
 
 
@@ -45,13 +53,20 @@ def read(root: Path, split: str) -> pl.DataFrame:
             f"{root}: none of the {len(listed)} images of {INDEX} is there. Expected:\n{LAYOUT}"
         )
     classes = _pairs(root, "classes.txt", "label_id", "label")
-    labels = _pairs(root, "image_class_labels.txt", "id", "label_id", int, "a number")
+    require_unique(classes, ["label"], root / "classes.txt", "class")
+    labels = _pairs(root, "image_class_labels.txt", "id", "label_id", _whole, "a number")
     table = (
         listed.join(here, on="path", how="left")
         .join(labels, on="id", how="left")
         .join(classes, on="label_id", how="left")
         .with_columns(pl.col("file_bytes").fill_null(-1), pl.col("label_id") - 1)
     )
+    unknown = labels.join(_images(root), on="id", how="anti", maintain_order="left")
+    if len(unknown):
+        raise AnnotationError(
+            f"{root / 'image_class_labels.txt'}: image {unknown['id'][0]} is not in {INDEX} "
+            f"({len(unknown)} such lines in all). Both files must be of one release."
+        )
     unlabelled = table.filter(pl.col("label").is_null())
     if len(unlabelled):
         raise AnnotationError(
@@ -156,7 +171,15 @@ def _images(root: Path) -> pl.DataFrame:
     """id and path (relative to root) of all images."""
     index = _pairs(root, INDEX, "id", "path")
     require_unique(index, ["path"], root / INDEX, "image file")
+    require_plain_paths(index["path"], root / INDEX)
     return index.with_columns(path=pl.lit("images/") + pl.col("path"))
+
+
+def _whole(word: str) -> int:
+    """Read a number as the release writes it: digits, no sign, within 64 bits."""
+    if not (word.isascii() and word.isdigit() and len(word) <= MOST_DIGITS):
+        raise ValueError(word)
+    return int(word)
 
 
 def _flag(word: str) -> int:
@@ -178,7 +201,7 @@ def _pairs(
     for number, line in _lines(root / file):
         words = line.split(maxsplit=1)
         try:
-            rows.append((int(words[0]), parse(words[1].strip())))
+            rows.append((_whole(words[0]), parse(words[1].strip())))
         except (ValueError, IndexError):
             raise _faulty(root / file, number, line, f"an id and {expected}") from None
     schema = {key: pl.Int64(), value: pl.String() if parse is str else pl.Int64()}
@@ -192,18 +215,21 @@ def _locations(file: Path) -> Iterator[tuple[int, int, int, float, float, int]]:
     for number, line in _lines(file):
         try:
             image, part, x, y, visible = line.split()
-            row = (number, int(image), int(part), float(x), float(y), int(visible))
+            row = (number, _whole(image), _whole(part), float(x), float(y), _whole(visible))
         except ValueError:
             row = None
-        if row is None or row[5] not in (0, 1) or not abs(row[3]) + abs(row[4]) < float("inf"):
-            raise _faulty(file, number, line, "image id, part id, x, y, and visible as 0 or 1")
+        if row is None or row[5] not in (0, 1) or not all(abs(v) <= FARTHEST for v in row[3:5]):
+            expected = (
+                f"image id, part id, x, y (pixels within ±{FARTHEST:,}), and visible as 0 or 1"
+            )
+            raise _faulty(file, number, line, expected)
         yield row
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
     """The lines that are not empty, with their numbers."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise MissingError(f"{file} is not there. Expected:\n{LAYOUT}") from None
     except UnicodeDecodeError as error:
