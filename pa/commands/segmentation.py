@@ -179,7 +179,7 @@ def _releases(kind: str, root: Path, progress: Progress) -> Iterator[ClassCheck]
         if kind == "ade20k-part" and ade20k.find_release(root):
             yield class_check.check_ade20k(root, labels.DEFAULT, progress)
     if kind in ("pascal-object", "pascal-part") and (root / "Annotations_Part").is_dir():
-        yield class_check.check_pascal(root, progress)
+        yield class_check.check_pascal(root, progress, kind)
 
 
 def _release_layout(kind: str) -> str | None:

@@ -106,6 +106,10 @@ def test_pascal_parts_are_counted_merged(tmp_path: Path) -> None:
     assert check.notes == ["not in the list: class 7, part hood"]
     assert "not a MATLAB file" in check.faults[0]
     assert len(check.missing) == 192
+    objects = class_check.check_pascal(tmp_path, Silent(), "pascal-object")
+    assert found(objects) == {"annotated images": 2, "classes with parts": 1}
+    assert (objects.n_classes, len(objects.missing)) == (16, 15)
+    assert "car" not in objects.missing
 
 
 def write_index(path: Path, names: list[str], parts: object, instances: object) -> None:

@@ -207,11 +207,15 @@ def _ade_counts(by_split: dict[str, Counter[tuple[int, int, int]]]) -> Iterator[
     yield Count(f"pairs at level 1 with {PAIR_INSTANCES} instances or more", often, "209")
 
 
-def check_pascal(root: Path, progress: Progress) -> ClassCheck:
-    """Read every .mat of Pascal-Part: which (class, part) there are, and which are not listed."""
+def check_pascal(root: Path, progress: Progress, kind: str = "pascal-part") -> ClassCheck:
+    """Read every .mat of Pascal-Part: which (class, part) there are, and which are not listed.
+
+    For `pascal-object` the list is that of the objects: the classes that have parts.
+    """
     mats = pascal.find_mats(root)
     parts, objects = labels.load("pascal-part"), labels.load("pascal-object")
-    check = ClassCheck(f"Pascal-Part in {root}", len(parts), parts.paper_classes)
+    listed = labels.load(kind)
+    check = ClassCheck(f"Pascal-Part in {root}", len(listed), listed.paper_classes)
     seen: Counter[tuple[int, str]] = Counter()
     progress.start("Pascal-Part: annotations", len(mats), "files")
     for found in threaded(_see_mat, mats.values()):
@@ -229,6 +233,10 @@ def check_pascal(root: Path, progress: Progress) -> ClassCheck:
         Count("(class, part) pairs, numbered parts merged", len(seen), str(len(parts))),
         Count("… of these in the list", sum(pair in known for pair in seen), str(len(parts))),
     ]
+    if kind == "pascal-object":
+        check.counts = check.counts[:2]
+        check.missing = [c.name for c in objects.classes if c.keys["voc_class"] not in with_parts]
+        return check
     check.missing = [c.name for c in parts.classes if (c.keys["voc_class"], c.part) not in seen]
     check.notes = [f"not in the list: class {c}, part {p}" for c, p in seen if (c, p) not in known]
     return check
