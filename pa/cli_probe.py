@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from pa.options import PATH, box, choosing_store, emit, listed, numbers, with_co
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+SEEDS = click.IntRange(1, 1000)
 RECIPE = ("epochs", "batch", "momentum", "bn_eval", "seed")
 ATTENTIVE_RECIPE = (*RECIPE, "weight_decay", "attention_heads", "precision", "order_seed")
 
@@ -28,9 +30,12 @@ probe.add_command(segmentation)
 def reals(context: click.Context, option: click.Parameter, value: str | None) -> tuple[float, ...]:
     """Comma-separated numbers."""
     try:
-        return tuple(float(part) for part in listed(context, option, value))
+        found = tuple(float(part) for part in listed(context, option, value))
     except ValueError:
-        raise click.BadParameter("numbers with commas, such as 0.1,0.4,1") from None
+        found = (math.nan,)
+    if not all(math.isfinite(number) for number in found):
+        raise click.BadParameter("numbers with commas, such as 0.1,0.4,1")
+    return found
 
 
 def choosing_rows(command: F) -> F:
@@ -71,7 +76,9 @@ def choosing_rows(command: F) -> F:
 @click.option("--momentum", type=float, help="Momentum; the paper's is 0.9.")
 @click.option("--bn-eval", help="Statistics of a BatchNorm at test: running or batch.")
 @click.option("--seed", type=int, help="Seed of first weights, order and held-out images.")
-@click.option("--seeds", type=int, default=1, show_default=True, help="How many seeds.")
+@click.option(
+    "--seeds", type=SEEDS, default=1, show_default=True, help="How many seeds; 1000 at the most."
+)
 @click.option("--sweep", is_flag=True, help="Train all values given and choose the best.")
 @click.option("--select-split", help="Split to choose by; default a part of the training images …")
 @click.option(
@@ -178,7 +185,9 @@ def probe_predict(config: Any, as_json: bool, **given: Any) -> None:
 @click.option("--bn-eval", help="Statistics of the BatchNorm at test: running or batch.")
 @click.option("--precision", help="Of the products with tokens: fp32 or bf16.")
 @click.option("--seed", type=int, help="Seed of first weights and held-out images.")
-@click.option("--seeds", type=int, default=1, show_default=True, help="How many seeds.")
+@click.option(
+    "--seeds", type=SEEDS, default=1, show_default=True, help="How many seeds; 1000 at the most."
+)
 @click.option("--order-seed", type=int, help="Seed of the order of rows, one for all heads.")
 @click.option("--select-split", help="Split to choose by; default a part of the training images …")
 @click.option(

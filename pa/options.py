@@ -20,7 +20,12 @@ DTYPES = ["fp32", "bf16", "fp16"]
 
 def listed(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
     """A comma-separated option."""
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if value else ()
+    if value is None:
+        return ()
+    parts = tuple(part.strip() for part in value.split(","))
+    if not all(parts):
+        raise click.BadParameter(f"{value!r} has an empty part: names with commas between them")
+    return parts
 
 
 def box(

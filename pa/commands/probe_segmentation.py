@@ -292,9 +292,23 @@ def _folder_maps(folder: Path, names: Path) -> LabelMaps:
         text = names.read_text(encoding="utf-8")
     except OSError as error:
         raise MissingError(f"--names {names} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--names {names} is not a UTF-8 text: {error.reason}.") from None
     classes = _lines(text)
-    provenance = {"sha256": hashlib.sha256("\n".join(classes).encode()).hexdigest()}
+    provenance = {
+        "sha256": hashlib.sha256("\n".join(classes).encode()).hexdigest(),
+        "masks": _digest_of(folder),
+    }
     return LabelMaps(names.stem, classes, folder.absolute(), by_image=True, provenance=provenance)
+
+
+def _digest_of(folder: Path) -> str:
+    """Digest of all label maps of a folder, names and bytes: other labels are another result."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.png")):
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _lines(text: str) -> tuple[str, ...]:

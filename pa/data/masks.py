@@ -39,7 +39,8 @@ def index_of(image: Image.Image, path: Path) -> Map:
             f"{path}: expected a label map with one 8-bit channel; found mode {image.mode} of "
             f"{image.width}x{image.height} pixels."
         )
-    return np.array(image.convert("L") if image.mode == "1" else image, dtype=np.uint8)
+    # One bit a pixel is 0 and 1, not 0 and 255 as its conversion to grey would say.
+    return np.array(image).astype(np.uint8)
 
 
 def read_rgb(path: Path) -> Map:

@@ -114,7 +114,7 @@ def save_heads(path: Path, heads: Sequence[LinearHead]) -> None:
 
 def load_heads(path: Path) -> tuple[LinearHead, ...]:
     """Read the heads of a file. Raises `MissingError`; `CheckpointError` for what is no head."""
-    if not path.exists():
+    if not path.is_file():
         raise MissingError(f"no trained head at {path}. `pa probe linear` makes one.")
     try:
         with safe_open(path, framework="numpy") as file:
@@ -123,7 +123,8 @@ def load_heads(path: Path) -> tuple[LinearHead, ...]:
                 raise CheckpointError(f"{path} holds {kind} heads, expected {KIND} ones.")
             if fields.get("format") != HEAD_FORMAT:
                 raise CheckpointError(
-                    f"{path}: head format {fields.get('format')}, this version reads {HEAD_FORMAT}."
+                    f"{path} is no head that this version reads: head format "
+                    f"{fields.get('format')}, this version reads {HEAD_FORMAT}."
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return _heads(tensors, fields)
@@ -135,7 +136,7 @@ def load_heads(path: Path) -> tuple[LinearHead, ...]:
 
 def kind_of(path: Path) -> str:
     """The kind of heads in a file, "linear" unless it says otherwise. Raises as `load_heads`."""
-    if not path.exists():
+    if not path.is_file():
         raise MissingError(f"no trained head at {path}. `pa probe linear` makes one.")
     try:
         with safe_open(path, framework="numpy") as file:

@@ -28,6 +28,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
+MOST_SEED = 2**62  # seeds count up from it, within 64 bits
+
+
 @dataclass(frozen=True)
 class PartStores:
     """The protocols of view `parts` whose stores a recipe trains on and tests on."""
@@ -112,6 +115,8 @@ class LinearRecipe:
                 f"the learning rate must be positive and the momentum at least 0 and below 1, not "
                 f"{self.lr} and {self.momentum}."
             )
+        if self.seed > MOST_SEED:
+            raise UsageError(f"the seed must be {MOST_SEED} or less, not {self.seed}.")
         if not min(self.weight_decay, self.init_std, self.seed) >= 0:
             raise UsageError(
                 f"weight decay, the spread of the first weights and the seed must not be negative: "

@@ -93,7 +93,8 @@ def ridge(
     N, D = x.shape
     tall = N >= D
     values, vectors = np.linalg.eigh(x.T @ x if tall else x @ x.T)
-    scale = values.sum() / D
+    # Constant features have no spread: their weights are zero whatever the strength is.
+    scale = values.sum() / D or 1.0
     # Tall: weight = V (Λ + λ)⁻¹ Vᵀ Xᵀ Y. Wide: weight = Xᵀ U (Λ + λ)⁻¹ Uᵀ Y.
     left = vectors if tall else x.T @ vectors
     right = vectors.T @ (x.T @ y if tall else y)

@@ -80,3 +80,9 @@ def test_nearest_is_pillows(  # where no centre falls on a border between two pi
     row = Image.fromarray(np.arange(n_in, dtype=np.int32)[None])
     resized = np.asarray(row.resize((n_out, 1), Image.Resampling.NEAREST))[0]
     assert masks.nearest(n_out, n_in).tolist() == resized.tolist()
+
+
+def test_one_bit_a_pixel_is_zero_and_one(tmp_path: Path) -> None:
+    path = tmp_path / "m.png"
+    Image.fromarray(np.array([[0, 1], [1, 0]], bool)).save(path)
+    assert masks.read_index(path).tolist() == [[0, 1], [1, 0]]

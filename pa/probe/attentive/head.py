@@ -131,7 +131,7 @@ def save_attentive_heads(path: Path, heads: Sequence[AttentiveHead]) -> None:
 
 def load_attentive_heads(path: Path) -> tuple[AttentiveHead, ...]:
     """Read the heads of a file. Raises `MissingError`; `CheckpointError` for another kind."""
-    if not path.exists():
+    if not path.is_file():
         raise MissingError(f"no trained head at {path}. `pa probe attentive` makes one.")
     try:
         with safe_open(path, framework="pt") as file:

@@ -231,6 +231,6 @@ def _recommend(ways: Sequence[Way], free_bytes: float) -> str:
     if ratio > 1:
         advice += (
             f". Encoding each batch anew would take {1 / ratio:.2f} of the time at these rates: "
-            f"the GPU is fast for this disk. pa does not train so yet"
+            f"--online trains so"
         )
     return advice

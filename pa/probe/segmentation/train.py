@@ -28,7 +28,7 @@ from pa.probe.segmentation.recipes import SegmentationRecipe
 from pa.progress import Progress, Silent
 
 CHECK_EVERY = 50  # iterations between looks at the losses: on a GPU each look waits for it
-SAVE_SECONDS = 60.0
+SAVE_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,9 @@ def train_heads(
                 losses[iteration] = loss
                 heads.step(iteration, gradients)
                 progress.advance(1)
-                due = time.monotonic() - saved >= save_seconds
-                if due or (iteration + 1) % CHECK_EVERY == 0 or iteration + 1 == recipe.iterations:
+                last = iteration + 1 == recipe.iterations  # scoring may take long, too
+                due = last or time.monotonic() - saved >= save_seconds
+                if due or (iteration + 1) % CHECK_EVERY == 0:
                     _check(losses[: iteration + 1], heads, specs)
                 if due and checkpoint:
                     held = {**heads.tensors(), "losses": losses}

@@ -1,0 +1,58 @@
+"""Nonsense on the command line is refused before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pa.errors import CheckpointError, MissingError, UsageError
+from pa.probe.head import load_heads
+from pa.probe.recipes import LinearRecipe
+from pa.probe.references import ridge
+from tests.test_cli import Run, pa
+
+__all__ = ["pa"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("linear", "--seeds", "1000000000"),
+        ("linear", "--seeds", "0"),
+        ("linear", "--lr", "0.1,nan", "--sweep"),
+        ("linear", "--lr", "inf"),
+        ("linear", "--lr", "0.1,,0.4", "--sweep"),
+        ("linear", "--lr", ","),
+        ("linear", "--representation", "cls,,pooled"),
+        ("attentive", "--seeds", "0"),
+    ],
+)
+def test_numbers_and_lists(pa: Run, in_empty_folder: Path, words: tuple[str, ...]) -> None:
+    done = pa("probe", *words)
+    assert done.code == 2
+    assert "Invalid value" in done.err
+
+
+def test_a_seed_beyond_64_bits() -> None:
+    with pytest.raises(UsageError, match="the seed must be"):
+        LinearRecipe(seed=10**20)
+
+
+def test_a_folder_and_foreign_weights_are_no_heads(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="no trained head"):
+        load_heads(tmp_path)
+    from safetensors.numpy import save_file
+
+    save_file({"a": np.zeros(3, np.float32)}, tmp_path / "weights.safetensors")
+    with pytest.raises(CheckpointError, match="is no head"):
+        load_heads(tmp_path / "weights.safetensors")
+
+
+def test_constant_features_have_zero_weights() -> None:
+    targets = np.array([0, 1, 1, 0, 1])
+    (model,) = ridge(np.ones((5, 4), np.float32), targets, 2, [0.1])
+    assert np.isfinite(model.weight).all()
+    np.testing.assert_allclose(model.weight, 0, atol=1e-12)
+    np.testing.assert_allclose(model.bias, [0.4, 0.6], atol=1e-6)
