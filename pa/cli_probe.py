@@ -197,6 +197,7 @@ def probe_predict(config: Any, as_json: bool, **given: Any) -> None:
     "--memory", type=float, default=2.0, show_default=True, help="GB of patch tokens to keep."
 )
 @click.option("--resume/--no-resume", default=True, help="Go on with a run that was killed.")
+@click.option("--figure", type=PATH, help="Draw confusion and curves: .png, .pdf, .svg.")
 @with_json
 @with_config
 def probe_attentive(config: Any, as_json: bool, **given: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pa.commands.choose import device
@@ -41,6 +42,7 @@ class AttentiveRequest(RowsRequest):
     select_fraction: float = 0.2
     memory: float = 2.0
     resume: bool = True
+    figure: Path | None = None
 
 
 def probe_attentive(
@@ -51,8 +53,12 @@ def probe_attentive(
     Two splits where train and test splits are named, else one store, divided by conditions or by
     holding out images. Raises `UsageError` for options that do not go together.
     """
+    from pa.evaluate.plots import check_suffix
     from pa.probe.attentive.run import AttentiveOptions, run_attentive
+    from pa.probe.figures import draw_attentive
 
+    if request.figure is not None:
+        check_suffix(request.figure)
     if request.select_split is not None and len(request.lr) < 2:
         raise UsageError(
             "--select-split names the rows that choose between learning rates: give --lr several."
@@ -68,7 +74,7 @@ def probe_attentive(
         memory=request.memory * 1e9,
         resume=request.resume,
     )
-    return run_attentive(
+    made = run_attentive(
         train,
         test,
         results=config.results,
@@ -78,6 +84,9 @@ def probe_attentive(
         device=device(request.device or config.settings.device),
         progress=progress,
     )
+    if request.figure is not None:
+        draw_attentive(made, request.figure)
+    return made
 
 
 def _recipe(request: AttentiveRequest) -> AttentiveRecipe:

@@ -1,8 +1,10 @@
-"""The figures of a linear probe: confusion between classes, learning curves, surface of a sweep."""
+"""The figures of the probes: confusion between classes, learning curves, surface of a sweep."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from pa.evaluate.plots import COLOURS, GREY, drawing
+from pa.probe.attentive.run import AttentiveResult
 from pa.probe.fewshot import FewShotResult
 from pa.probe.linear import LinearResult
 from pa.probe.recipes import BEST_ON_TEST
@@ -54,6 +57,32 @@ def draw_linear(done: LinearResult, path: Path) -> Path:
     return path
 
 
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One head's accuracies after each epoch (E,), on the test rows where they were watched, and
+    the epoch that is reported, from 1."""
+
+    train_accuracy: npt.NDArray[Any]
+    test_accuracy: npt.NDArray[Any] | None
+    epoch: int
+
+
+def draw_attentive(done: AttentiveResult, path: Path) -> Path:
+    """Confusion, summed over the seeds, and learning curves."""
+    curves = pl.read_parquet(done.curves_path)
+    best = done.recipe.reported == BEST_ON_TEST
+    runs = []
+    for (_,), of_seed in curves.group_by("seed", maintain_order=True):
+        watched = of_seed["test_accuracy"].to_numpy()
+        test = None if np.isnan(watched).all() else watched
+        epoch = int(np.nanargmax(watched)) + 1 if best and test is not None else len(watched)
+        runs.append(Curve(of_seed["train_accuracy"].to_numpy(), test, epoch))
+    with drawing(path, _HEIGHT, columns=2) as (figure, (left, right)):
+        draw_confusion(figure, left, done.confusion, done.split.classes)
+        draw_curves(right, runs, best=best)
+    return path
+
+
 def draw_confusion(
     figure: Figure, axes: Axes, confusion: npt.NDArray[np.int64], classes: tuple[str, ...]
 ) -> None:
@@ -80,7 +109,7 @@ def draw_confusion(
             axes.text(column, row, text, ha="center", va="center", color=colour)
 
 
-def draw_curves(axes: Axes, runs: tuple[TrainedHead, ...], *, best: bool = False) -> None:
+def draw_curves(axes: Axes, runs: Sequence[TrainedHead | Curve], *, best: bool = False) -> None:
     """Accuracy after each epoch, of every seed; `best` marks the epochs reported."""
     for place, head in enumerate(runs):
         epochs = np.arange(1, len(head.train_accuracy) + 1)

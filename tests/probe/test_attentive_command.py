@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pa import cli
 from pa.commands.probe_attentive import AttentiveRequest, probe_attentive
@@ -147,3 +148,17 @@ def test_bad_input_is_one_paragraph_with_its_exit_code(
     assert text in err
     assert out == ""
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("protocol", ["paper", "released"])
+def test_confusion_and_curves_are_drawn(
+    pa: Run, workspace: dict[str, Store], protocol: str
+) -> None:
+    words = ("probe", "attentive", *TWO, *QUICK, "--protocol", protocol)
+    code, _, err = pa(*words, "--figure", "a.png")
+    assert code == 0, err
+    with Image.open("a.png") as picture:
+        assert picture.width == 1300
+    code, _, err = pa(*words, "--figure", "a.doc")
+    assert code == 2
+    assert ".png, .pdf, .svg" in err
