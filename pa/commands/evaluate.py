@@ -90,7 +90,7 @@ def evaluate_retrieval(
     protocol = RETRIEVAL_PROTOCOLS[name if name in RETRIEVAL_PROTOCOLS or not cut_by else "paper"]
     if request.include_self is not None:
         protocol = replace(protocol, include_self=request.include_self)
-    representations = list(request.representations)
+    representations = list(dict.fromkeys(request.representations))
     if request.layers is not None:
         blocks = _blocks(request.layers)
         usual = representations or default_representations(chosen[0])
@@ -148,7 +148,7 @@ def evaluate_neighbours(
     chosen = choose_stores(config, request)
     shares, shifts = measure_stores(
         chosen,
-        request.representations,
+        list(dict.fromkeys(request.representations)),
         request.k,
         results=config.results,
         progress=progress,
@@ -202,7 +202,7 @@ def _blocks(text: str) -> list[int] | None:
     if text.strip() == "all":
         return None
     try:
-        return [int(part) for part in text.split(",") if part.strip()]
+        return [int(part) for part in text.split(",")]
     except ValueError:
         raise UsageError(
             f"--layers takes all, or block numbers: 2,5,8,11; found {text!r}."

@@ -134,7 +134,9 @@ def require_vector(store: Store, representation: str) -> None:
     """Raise `UsageError` for a representation that is not one vector per row."""
     name, colon, block = representation.partition(":")
     shape = store.shape(name)
-    if colon and name in BLOCK_VECTORS:
+    if colon and name not in BLOCK_VECTORS:
+        raise UnknownNameError("representation", representation, store.spec.representations)
+    if colon:
         _require_block(store, int(block) if block.isdigit() else block)
         return
     if len(shape) != 1:

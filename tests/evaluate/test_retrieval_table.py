@@ -199,8 +199,8 @@ def test_single_blocks(make_parts: MakeParts) -> None:
     assert values[0] == values[3] == values[4]  # the last block, the reversed first
     assert values[1] < values[2] < values[3]
     assert not paired
-    for wrong in ("layers_cls:3", "layers_cls:x", "layers_cls"):
-        with pytest.raises(UsageError, match=r"keeps 2, 5, 11|layers_cls:BLOCK"):
+    for wrong in ("layers_cls:3", "layers_cls:x", "layers_cls", "cls:"):
+        with pytest.raises(UsageError, match=r"keeps 2, 5, 11|layers_cls:BLOCK|unknown repr"):
             score([store], [wrong])
     with pytest.raises(UsageError, match="no block 7"):
         block_representations(store, [7])
