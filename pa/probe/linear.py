@@ -277,7 +277,7 @@ def _references(
     if choosers is None:
         progress.note(
             "no references: a class has too few training images to hold some out for the choice "
-            "of the penalty; --select-split NAME gives other rows to choose by."
+            "of the penalty."
         )
         return {}
     fit, held = choosers.read(representation)
