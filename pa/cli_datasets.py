@@ -101,7 +101,7 @@ def datasets_show(config: Any, as_json: bool, **given: Any) -> None:
         shown = show_masks(config, request)
         text = describe_masks.show(shown)
     else:
-        shown = show_dataset(config, request)
+        shown = show_dataset(config, request, console.progress())
         text = describe_datasets.show(shown)
     if as_json:
         emit(shown.to_json())

@@ -47,6 +47,7 @@ def _split(split: SplitCheck) -> list[str]:
         lines.append(f"{split.turned} images are rotated by their EXIF: boxes are read upright")
     files = [f"missing: {path}" for path in split.missing]
     files += [f"unreadable: {path}: {reason}" for path, reason in split.unreadable]
+    files += odd_sizes(split.odd_sizes)
     lines += files[:FILES_SHOWN]
     if len(files) > FILES_SHOWN:
         lines.append(f"… and {len(files) - FILES_SHOWN} more; --json lists all")
@@ -54,6 +55,11 @@ def _split(split: SplitCheck) -> list[str]:
     for protocol, counts in split.parts.items():
         text += [f"{split.split}, view parts, protocol {protocol}:", parts(counts)]
     return text
+
+
+def odd_sizes(found: list[tuple[str, str]]) -> list[str]:
+    """The images whose boxes are cut at wrong places."""
+    return [f"wrong size: {path}: {reason}" for path, reason in found]
 
 
 def parts(counts: PartCounts) -> str:
@@ -77,6 +83,9 @@ def parts(counts: PartCounts) -> str:
 def show(shown: Shown) -> str:
     """The counts behind a contact sheet, and where it lies."""
     lines = [shown.title, parts(shown.counts)]
+    lines += (odd := odd_sizes(shown.odd_sizes))[:FILES_SHOWN]
+    if len(odd) > FILES_SHOWN:
+        lines.append(f"… and {len(odd) - FILES_SHOWN} more; --json lists all")
     if shown.sheet is not None:
         lines.append(f"sheet: {shown.sheet}")
     return "\n".join(lines)

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pa import cli
 from pa.data.crops import Crops
 from pa.data.store import Store
+from tests.conftest import noise_image
 from tests.data.trees import coco_json, person, write_coco, write_cub
 
 BIRDS = [
@@ -105,6 +107,45 @@ def test_check_of_a_folder_with_boxes(pa: Run, image_tree: Callable[..., Path]) 
     assert code == 0
     assert "pets (folder) in" in out
     assert "all, view parts, protocol boxes:\npart  patches\near         1\n1 of 2 images" in out
+
+
+def test_sizes_that_the_annotations_do_not_mean(pa: Run, in_empty_folder: Path) -> None:
+    points = {"nose": (40.0, 30.0, 2), "right_wrist": (20.0, 20.0, 2)}
+    content = coco_json(3, [person(n, n, points) for n in (1, 2, 3)])
+    root = write_coco(in_empty_folder / "coco", content)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side: 80x60 is 60x80 upright
+    noise_image(2).save(root / "images/val2017/000000000002.jpg", exif=exif)
+    noise_image(3, (90, 60)).save(root / "images/val2017/000000000003.jpg")
+    told = (
+        "wrong size: images/val2017/000000000002.jpg: 60x80, after its EXIF rotation, annotated as "
+        "80x60",
+        "wrong size: images/val2017/000000000003.jpg: 90x60, annotated as 80x60",
+    )
+    code, out, _ = pa("datasets", "check", "coco", "--root", root)
+    assert code == 6
+    assert all(f"val2017: {line}\n" in out for line in told)
+    assert "000000000001" not in out
+    code, out, _ = pa("datasets", "show", "coco", "--root", root)
+    assert code == 0
+    assert all(f"{line}\n" in f"{out}\n" for line in told)
+    code, out, _ = pa("datasets", "show", "coco", "--root", root, "--json")
+    assert [Path(path).stem[-1] for path, _ in json.loads(out)["odd_sizes"]] == ["2", "3"]
+    code, out, _ = pa("datasets", "check", "coco", "--root", root, "--quick")
+    assert (code, "wrong size" in out) == (0, False)
+
+
+def test_show_refuses_what_it_cannot_write(pa: Run, cub: Path) -> None:
+    show = ("datasets", "show", "cub", "--root", cub, "--split", "all")
+    Path("folder.png").mkdir()
+    code, _, err = pa(*show, "--out", "folder.png")
+    assert (code, "cannot write folder.png (Is a directory). Choose another" in err) == (1, True)
+    code, _, err = pa(*show, "--out", "x" * 300 + ".png")
+    assert (code, "(File name too long)" in err) == (1, True)
+    code, _, _ = pa(*show, "--out", "new/folder/s.png")
+    assert (code, Path("new/folder/s.png").is_file()) == (0, True)
+    code, _, err = pa(*show, "--protocol", "")
+    assert (code, "unknown protocol of view parts ''" in err) == (2, True)
 
 
 def test_show_counts_and_draws(pa: Run, cub: Path) -> None:

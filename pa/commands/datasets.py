@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pa.commands.choose import choose_views, dataset_kind, dataset_root, load_images
 from pa.config import Config
 from pa.errors import UsageError
-from pa.progress import Progress
+from pa.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from pa.data.datasets.check import SplitCheck
@@ -82,12 +82,17 @@ class ShowRequest:
 
 @dataclass(frozen=True)
 class Shown:
-    """What became of the annotated parts under a protocol, and the sheet that was drawn."""
+    """What became of the annotated parts under a protocol, and the sheet that was drawn.
+
+    `odd_sizes` are images with a patch that are not of the size that the annotations say: their
+    boxes lie wrong.
+    """
 
     title: str
     view: dict[str, Any]
     counts: PartCounts
     sheet: Path | None
+    odd_sizes: list[tuple[str, str]]
 
     def to_json(self) -> dict[str, Any]:
         sheet = None if self.sheet is None else str(self.sheet)
@@ -96,14 +101,22 @@ class Shown:
             "view": self.view,
             "counts": self.counts.to_json(),
             "sheet": sheet,
+            "odd_sizes": self.odd_sizes,
         }
 
 
-def show_dataset(config: Config, request: ShowRequest) -> Shown:
-    """Count the parts of a split under a protocol, and draw a contact sheet of them."""
-    from pa.data import sheet
-    from pa.data.parts import PartsView, protocol_of
+def show_dataset(config: Config, request: ShowRequest, progress: Progress | None = None) -> Shown:
+    """Count the parts of a split under a protocol, and draw a contact sheet of them.
 
+    Where the annotations give the sizes of the images, the headers of those with a patch are read
+    and compared.
+    """
+    from pa.data import sheet
+    from pa.data.datasets.check import check_sizes
+    from pa.data.parts import PROTOCOLS, PartsView, protocol_of
+
+    if request.protocol is not None:
+        PROTOCOLS[request.protocol]  # raises with the names; "" would count as none given
     images = load_images(config, request.dataset, request.root, request.split, request.boxes)
     (view,) = choose_views(config, images, (request.view,), request.protocol, request.view_options)
     if not isinstance(view, PartsView):
@@ -116,4 +129,6 @@ def show_dataset(config: Config, request: ShowRequest) -> Shown:
     if request.out is not None:
         options = sheet.SheetOptions(request.parts, request.examples)
         drawn = sheet.draw(request.out, images, selection, title, options)
-    return Shown(title, view.to_json(), selection.counts, drawn)
+    paths = selection.rows["path"].unique(maintain_order=True).to_list()
+    odd = check_sizes(images, paths, progress or Silent())
+    return Shown(title, view.to_json(), selection.counts, drawn, odd)

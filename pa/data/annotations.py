@@ -12,6 +12,8 @@ HIDDEN, VISIBLE = 1, 2
 
 # No image is larger: a coordinate beyond, in pixels, is a fault of the file.
 FARTHEST = 1_000_000
+# What no name may hold: it would break a line, or steer a terminal.
+CONTROL = r"[\p{Cc}\p{Zl}\p{Zp}]"
 
 # `visible`: 0 not annotated, 1 annotated but hidden, 2 visible (the v of COCO; CUB's 1 is our 2).
 # `object` tells the bird or person apart; `width` and `height` where the annotations give them.
@@ -79,7 +81,7 @@ def require_plain_paths(paths: pl.Series, source: object) -> None:
     """Raise `AnnotationError` for a path that is empty, absolute, leaves its folder with .., or
     holds a control character."""
     leaves = paths.str.split("/").list.eval(pl.element().is_in(["", ".", ".."])).list.any()
-    odd = paths.filter(leaves | paths.str.contains(r"[\x00-\x1f\x7f]"))
+    odd = paths.filter(leaves | paths.str.contains(CONTROL))
     if len(odd):
         raise AnnotationError(
             f"{source}: {odd[0]!r} is no path of an image below the root ({len(odd)} such in all)."

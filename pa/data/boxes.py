@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from pa.data.annotations import BOX_SCHEMA, FARTHEST, Boxes
+from pa.data.annotations import BOX_SCHEMA, CONTROL, FARTHEST, Boxes
 from pa.data.view import BOX
 from pa.errors import AnnotationError, MissingError
 
@@ -22,8 +22,8 @@ OPTIONAL = tuple(name for name in BOX_SCHEMA if name not in REQUIRED)
 SHOWN = 3
 NAME_SHOWN = 60  # letters of a column's name; a file of another kind has one long column
 
-# Cutting a box makes a picture of its size first.
-MAX_SIDE = 10_000
+# Cutting a box makes a picture of its size first, and Pillow warns above 89 million pixels.
+MAX_SIDE = 9_000
 LONGEST_LABEL = 200  # characters
 
 
@@ -35,6 +35,7 @@ def read(file: Path, root: Path, paths: pl.Series) -> Boxes:
     """
     source, table = _load(file)
     _check_columns(file, table)
+    _check_types(file, table)
     table = _typed(source, table)
     _check_values(source, table)
     _check_paths(file, root, table, paths)
@@ -54,8 +55,9 @@ class _Source:
         if faulty.any():
             at = int(faulty.arg_max() or 0)
             box = ", ".join(str(table[name][at]) for name in BOX)
+            path = repr(table["path"][at])[1:-1]  # control characters as \\x1b
             raise AnnotationError(
-                f"{self.file}, {self.unit} {self.places[at]}: {what} (path {table['path'][at]}, "
+                f"{self.file}, {self.unit} {self.places[at]}: {what} (path {path}, "
                 f"box {box}; {int(faulty.sum())} such in all)."
             )
 
@@ -111,6 +113,21 @@ def _check_columns(file: Path, table: pl.DataFrame) -> None:
         )
 
 
+def _check_types(file: Path, table: pl.DataFrame) -> None:
+    """Raise `AnnotationError` where a column of a Parquet file is no text or no numbers."""
+    for name, kind in table.schema.items():
+        if name in BOX:
+            fits, expected = kind.is_numeric() or kind in (pl.String, pl.Null), "numbers"
+        else:
+            texts = (pl.String, pl.Categorical, pl.Enum, pl.Null)
+            fits, expected = kind.is_integer() or kind in texts, "text or whole numbers"
+        if not fits:
+            raise AnnotationError(
+                f"{file}: column {name} is of the type {str(kind)[:NAME_SHOWN]}. Expected: "
+                f"{expected}."
+            )
+
+
 def _some(names: list[str]) -> str:
     """The first names of a list, each shortened, and how many there are."""
     short = [name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}…" for name in names]
@@ -127,6 +144,7 @@ def _typed(source: _Source, table: pl.DataFrame) -> pl.DataFrame:
         source.raise_at(table, ~numbers.is_finite().fill_null(False), f"{name} is no number")
         table = table.with_columns(numbers)
     table = table.select(pl.col(name).cast(kind) for name, kind in BOX_SCHEMA.items())
+    table = table.with_columns(pl.col(name).replace("", None) for name in OPTIONAL)
     return table.with_columns(pl.coalesce("part", "label").alias("part"))
 
 
@@ -136,12 +154,14 @@ def _check_values(source: _Source, table: pl.DataFrame) -> None:
     for name in ("path", "label"):
         blank = table[name].is_null() | (table[name] == "")
         source.raise_at(table, blank, f"{name} is empty")
-    padded = table["label"] != table["label"].str.strip_chars()
-    source.raise_at(table, padded, "the label begins or ends with a space")
-    odd = table["label"].str.contains(r"[\x00-\x1f\x7f]")
-    source.raise_at(table, odd, "the label holds a control character")
-    long = table["label"].str.len_chars() > LONGEST_LABEL
-    source.raise_at(table, long, f"the label is longer than {LONGEST_LABEL} characters")
+    for name in ("label", *OPTIONAL):
+        padded = table[name] != table[name].str.strip_chars()
+        source.raise_at(table, padded, f"the {name} begins or ends with a space")
+        long = table[name].str.len_chars() > LONGEST_LABEL
+        source.raise_at(table, long, f"the {name} is longer than {LONGEST_LABEL} characters")
+    for name in ("path", "label", *OPTIONAL):
+        odd = table[name].str.contains(CONTROL)
+        source.raise_at(table, odd, f"the {name} holds a control character")
     far = pl.max_horizontal(pl.col(*BOX).abs()) > FARTHEST
     source.raise_at(
         table, table.select(far).to_series(), f"a corner is beyond ±{FARTHEST:,} pixels"

@@ -177,6 +177,11 @@ def storage_errors(path: Path) -> Iterator[None]:
                 f"no space left while writing {path}. What was finished before is intact: free "
                 f"some space, or move the workspace, and type the same command to go on."
             ) from error
+        if cause in (errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG):
+            raise StorageError(
+                f"cannot write {path} ({os.strerror(cause)}). Choose another name for it, in a "
+                f"folder that is there or can be made."
+            ) from error
         if cause in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             raise StorageError(
                 f"cannot write {path} ({os.strerror(cause)}). Give write permission, or choose "

@@ -6,6 +6,8 @@ measured, their neighbours).
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from pa.data.annotations import HIDDEN, VISIBLE, Boxes, Keypoints
+from pa.data.boxes import MAX_SIDE
 from pa.data.distances import COINCIDENT, FEW, KEPT, LONE, DistanceRule, nearest
 from pa.data.headers import read_headers
 from pa.data.view import BOX, ROW_SCHEMA, in_schema
@@ -31,9 +34,9 @@ Texts = npt.NDArray[np.str_]
 PART_COLUMNS = ("part", "object", "class", "x", "y", "d")
 
 NOT_VISIBLE, OUTSIDE = "not visible", "outside the image"
-GATED, EMPTY = "d outside the gate", "box of no pixel"
+GATED, EMPTY, TOO_LARGE = "d outside the gate", "box of no pixel", "box too large"
 # Each part that is left out has the first of these reasons that applies.
-REASONS = (NOT_VISIBLE, OUTSIDE, LONE, FEW, COINCIDENT, GATED, EMPTY)
+REASONS = (NOT_VISIBLE, OUTSIDE, LONE, FEW, COINCIDENT, GATED, EMPTY, TOO_LARGE)
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def select(view: PartsView, images: Images) -> Selection:
         )
     for part in view.parts:
         if part not in found.names:
-            raise UnknownNameError(f"part of dataset {images.dataset}", part, found.names)
+            raise _unknown(images, part, found.names)
     if isinstance(found, Boxes):
         names = view.parts or found.names
         candidates = _from_boxes(view, images, found, names)
@@ -103,6 +106,17 @@ def select(view: PartsView, images: Images) -> Selection:
         names = view.parts or found.considered
         candidates = _from_keypoints(view, images, found, names)
     return _divide(candidates, names, images)
+
+
+def _unknown(images: Images, part: str, names: Sequence[str]) -> UnknownNameError:
+    """Names with a comma in quotes, and how such a one is chosen."""
+    quoted = [json.dumps(name, ensure_ascii=False) if "," in name else name for name in names]
+    hint = (
+        "A name with a comma is chosen in a list: --view-option 'parts=[\"a, b\"]'."
+        if quoted != list(names)
+        else ""
+    )
+    return UnknownNameError(f"part of dataset {images.dataset}", part, quoted, hint)
 
 
 def _divide(candidates: pl.DataFrame, names: tuple[str, ...], images: Images) -> Selection:
@@ -215,7 +229,9 @@ def _rounded(
     last = np.rint(high) if view.rounding == "corners" else first + np.rint(sides)
     boxes: Floats = np.concatenate([first, last], axis=1)
     empty = (reasons == KEPT) & (last <= first).any(axis=1)
-    return boxes, np.where(empty, EMPTY, reasons)
+    # Those that a dataset gives are as long at most, and may come out a pixel longer.
+    too_large = (reasons == KEPT) & (last - first > MAX_SIDE + 1).any(axis=1)
+    return boxes, np.select([empty, too_large], [EMPTY, TOO_LARGE], reasons)
 
 
 def _sizes(

@@ -8,7 +8,6 @@ cut as they stand (protocol `boxes`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from PIL import Image
 
 from pa.data import images as im
 from pa.data import part_rows
+from pa.data.annotations import FARTHEST
 from pa.data.images import Box, Transform
 from pa.data.view import View
 from pa.errors import UnknownNameError, UsageError
@@ -112,9 +112,12 @@ class PartsView(View):
         if (
             isinstance(value, bool)
             or not isinstance(value, (int, float))
-            or not 0 <= value < math.inf
+            or not 0 <= value <= FARTHEST
         ):
-            raise UsageError(f"view parts: {name}={value}. Expected pixels from 0, or null.")
+            raise UsageError(
+                f"view parts: {name}={str(value)[:40]}. Expected pixels from 0 to {FARTHEST:,}, or "
+                f"null."
+            )
         object.__setattr__(self, name, float(value))
 
     def to_json(self) -> dict[str, Any]:

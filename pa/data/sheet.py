@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from PIL import Image, ImageDraw, ImageFont
 
@@ -150,14 +151,14 @@ class _Sheet:
         tried = [*_spread(telling, N_CONTEXT), *_spread(telling, 3 * N_CONTEXT)]
         for chosen in {row["path"]: row for row in tried}.values():
             boxes = wanted.filter(pl.col("path") == chosen["path"])
-            picture = self._whole(chosen["path"], boxes)
+            picture = self._whole(chosen["path"], boxes, width - 2 * MARGIN)
             if left + picture.width > width - MARGIN:
                 continue
             strip.paste(picture, (left, 40))
             left += picture.width + GAP
         return strip
 
-    def _whole(self, path: str, rows: pl.DataFrame) -> Image.Image:
+    def _whole(self, path: str, rows: pl.DataFrame, room: int) -> Image.Image:
         """An image with its boxes, black beyond its border as the patches are."""
         image = self._load(path)
         if image is None:
@@ -165,11 +166,11 @@ class _Sheet:
         boxes = rows.select(BOX).to_numpy()
         low = np.minimum(boxes[:, :2].min(axis=0), 0)
         high = np.maximum(boxes[:, 2:].max(axis=0), image.size)
-        picture = image.crop((low[0], low[1], high[0], high[1]))
-        scale = CONTEXT_HEIGHT / picture.height
-        picture = picture.resize(
-            (max(1, round(picture.width * scale)), CONTEXT_HEIGHT), Image.Resampling.LANCZOS
-        )
+        # Made small before it is laid on black: boxes may reach much farther than the image does.
+        scale = float(min(CONTEXT_HEIGHT / (high[1] - low[1]), room / (high[0] - low[0])))
+        small = image.resize(_scaled(image.size, scale), Image.Resampling.LANCZOS)
+        picture = Image.new("RGB", _scaled(high - low, scale))
+        picture.paste(small, (round(-low[0] * scale), round(-low[1] * scale)))
         pen = ImageDraw.Draw(picture)
         for row in rows.iter_rows(named=True):
             colour = self.colours[row["label"]]
@@ -184,6 +185,10 @@ class _Sheet:
             return im.decode((self.root / path).read_bytes(), path)
         except (ImageError, OSError):
             return None
+
+
+def _scaled(size: Sequence[float] | npt.NDArray[np.float64], scale: float) -> tuple[int, int]:
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _spread(rows: pl.DataFrame, n: int) -> Sequence[dict[str, Any]]:

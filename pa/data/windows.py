@@ -88,6 +88,21 @@ COLUMN_TYPES = {
 }
 
 
+# What each number of the view may be. Of a length above the pictures would not fit in memory; a
+# scale below would leave no pixel; distortions beyond would make contrast or chance negative.
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("crop", "stride"), (1, 10_000)),
+    **dict.fromkeys(("test_long", "test_short", "train_long", "train_short"), (1, 50_000)),
+    **dict.fromkeys(("ratio_low", "ratio_high"), (0.01, 100)),
+    **dict.fromkeys(("category_share", "flip", "contrast", "saturation"), (0, 1)),
+    "brightness": (0, 255),
+    "hue": (0, 180),
+    "views": (0, 10_000),
+    "tries": (0, 10_000),
+    "seed": (0, 2**63 - 1),
+}
+
+
 @dataclass(frozen=True)
 class WindowsView(View):
     """Windows of `crop` pixels; the defaults are the released recipe for ADE20K.
@@ -122,23 +137,28 @@ class WindowsView(View):
     hue: int = 18
 
     def __post_init__(self) -> None:
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            # Whole numbers go for fractions, and true and false for neither.
+            kinds = (int,) if type(getattr(type(self), name)) is int else (int, float)
+            if type(value) not in kinds or not low <= value <= high:
+                what = "a whole number" if kinds == (int,) else "a number"
+                raise UsageError(
+                    f"view windows: {name}={value}. Expected: {what} from {low} to {high}."
+                )
         if not 1 <= self.stride <= self.crop:
             raise UsageError(
                 f"windows of {self.crop} pixels every {self.stride}: pixels between them would be "
                 "in none. Choose a stride from 1 to the window's side."
             )
-        if self.views < 0:
-            raise UsageError(f"views={self.views}: 0 gives sliding windows, K >= 1 K crops.")
-        if self.interpolation not in im.RESAMPLING:
+        if str(self.interpolation) not in im.RESAMPLING:
             raise UnknownNameError(
                 "interpolation of view windows", str(self.interpolation), im.RESAMPLING
             )
-        lengths = (self.test_long, self.test_short, self.train_long, self.train_short)
-        if min(lengths) < 1 or not 0 < self.ratio_low <= self.ratio_high:
+        if self.ratio_low > self.ratio_high:
             raise UsageError(
-                f"view windows: lengths {', '.join(map(str, lengths))}, "
-                f"ratio_low={self.ratio_low}, ratio_high={self.ratio_high}. Expected: lengths of "
-                f"1 pixel or more, and 0 < ratio_low ≤ ratio_high."
+                f"view windows: ratio_low={self.ratio_low} and ratio_high={self.ratio_high}. "
+                f"Expected: ratio_low ≤ ratio_high."
             )
 
     @property

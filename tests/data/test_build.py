@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from pa.data import datasets, labels, masks
 from pa.data.datasets import ade20k, lip, pascal, tree
@@ -255,7 +258,7 @@ def test_json_of_the_wrong_kind() -> None:
             match=r"not an annotation of ADE20K 2021_17_01: expected annotation\.object",
         ):
             parse_json(text, Path("x.json"))
-    with pytest.raises(AnnotationError, match=r"x.json: not JSON"):
+    with pytest.raises(AnnotationError, match=r"x.json is not JSON"):
         parse_json("{", Path("x.json"))
 
 
@@ -266,6 +269,30 @@ def test_atr_lines() -> None:
     assert (entries[4].level, entries[4].name) == (2, "window")
 
 
+def test_atr_lines_in_other_letters() -> None:
+    """A line in UTF-8, read as latin-1, holds a byte that ends a line in Unicode."""
+    text = '001 # 1 # 0 # door # "Ångström" # ""'.encode().decode("latin-1")
+    assert [entry.name for entry in parse_atr(f"{text}\r\n", Path("x"))] == ["door"]
+    for level in ("²", "1_0", "99999", "-1", ""):
+        with pytest.raises(AnnotationError, match=r"line 1: expected `instance # part level"):
+            parse_atr(f"001 # {level} # 0 # door # door # ", Path("x_atr.txt"))
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000])
+def test_brackets_without_end(text: str, tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"x.json is not JSON .* nested too deeply"):
+        parse_json(text, Path("x.json"))
+    (tmp_path / "build.json").write_text(text)
+    with pytest.raises(AnnotationError, match=r"build.json is not JSON .* nested too deeply"):
+        tree.read_build(tmp_path)
+
+
+def test_numbers_beyond_all_bounds_in_json() -> None:
+    one = '{"name": "x", "name_ndx": 1e999, "parts": {"part_level": 0}}'
+    with pytest.raises(AnnotationError, match="not an annotation of ADE20K 2021_17_01"):
+        parse_json(f'{{"annotation": {{"object": [{one}]}}}}', Path("x.json"))
+
+
 def test_other_trees_are_no_release(tmp_path: Path) -> None:
     index_tree(tmp_path, "train", {"ADE_train_00000001": [[1]]})
     for plan in (ade20k.plan_parts, ade20k.plan_objects):
@@ -274,6 +301,31 @@ def test_other_trees_are_no_release(tmp_path: Path) -> None:
 
 
 # -- Pascal -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (6.5, "an object is of class 6.5"),
+        (np.inf, "cannot convert float infinity"),
+        (np.nan, "cannot convert float NaN"),
+        ("bus", "invalid literal for int"),
+    ],
+)
+def test_classes_that_are_no_numbers(tmp_path: Path, number: Any, message: str) -> None:
+    entry = {"class": "bus", "class_ind": number, "mask": np.ones((2, 2)), "parts": np.array([])}
+    savemat(tmp_path / "a.mat", {"anno": {"objects": entry}})
+    with pytest.raises(AnnotationError, match=rf"a.mat: not a file of Pascal-Part: {message}"):
+        pascal.read_mat(tmp_path / "a.mat")
+
+
+def test_a_mat_of_version_7_3(tmp_path: Path) -> None:
+    file = tmp_path / "a.mat"
+    file.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(512))
+    with pytest.raises(
+        AnnotationError, match=r"a.mat: a MATLAB file of version 7.3. Expected: the"
+    ):
+        pascal.read_mat(file)
 
 
 @pytest.fixture
@@ -647,6 +699,32 @@ def test_one_tree_one_recipe(ade: Path, tmp_path: Path) -> None:
         build(ade20k.plan_parts(ade, "level1", None), tmp_path / "out")
 
 
+def test_one_tree_one_release(ade: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    build(ade20k.plan_parts(ade, "default", None), out)
+    shutil.copytree(ade, other)
+    with pytest.raises(FingerprintError, match=r"was built from .*/ade, not from .*/other: masks"):
+        build(ade20k.plan_parts(other, "default", None), out)
+    shutil.rmtree(other)
+    ade.rename(other)  # the same release in another place
+    reports = build(ade20k.plan_parts(other, "default", None), out)
+    assert [report.painted for report in reports] == [0, 0]
+    other.rename(ade)
+    (tmp_path / "link").symlink_to(ade)
+    build(ade20k.plan_parts(tmp_path / "link", "default", None), out)
+
+
+def test_rules_that_differ_are_shown_where_they_do(ade: Path, tmp_path: Path) -> None:
+    plan = ade20k.plan_parts(ade, "default", None)
+    rule = "the same beginning, " * 30
+    build(replace(plan, rule=f"{rule}coarse {'and so on ' * 30}"), tmp_path / "out")
+    with pytest.raises(FingerprintError) as caught:
+        build(replace(plan, rule=f"{rule}fine"), tmp_path / "out")
+    assert "rule …ame beginning, coarse and so on" in str(caught.value)
+    assert "… → …ame beginning, fine." in str(caught.value)
+    assert len(str(caught.value)) < 250 + 2 * len(str(tmp_path))
+
+
 def test_images_are_linked_or_copied(ade: Path, tmp_path: Path) -> None:
     plan = ade20k.plan_parts(ade, "default", None)
     build(plan, tmp_path / "links")
@@ -713,9 +791,17 @@ def test_a_built_tree_is_a_dataset(ade: Path, tmp_path: Path) -> None:
     (out / "build.json").write_text(json.dumps({**fields, "labels_sha256": "0"}))
     with pytest.raises(FingerprintError, match="another version of the list level1"):
         tree.label_set("ade20k-part", out)
-    (out / "build.json").write_text("[]")
-    with pytest.raises(AnnotationError, match=r"build.json: not a build report"):
-        tree.label_set("ade20k-part", out)
+    for report in ("[]", '{"format": 1}', json.dumps({**fields, "list": None})):
+        (out / "build.json").write_text(report)
+        with pytest.raises(AnnotationError, match=r"build.json: not a build report"):
+            tree.label_set("ade20k-part", out)
+
+
+def test_two_images_of_one_mask_are_refused(tmp_path: Path) -> None:
+    root = index_tree(tmp_path, "train", {"a": canvas()})
+    Image.new("RGB", SIZE).save(root / "img/train/a.png")
+    with pytest.raises(AnnotationError, match=r"a.jpg and img/train/a.png have one mask, ann/tr"):
+        datasets.load("mine", "pascal-part", root, "train")
 
 
 def test_scene_parsing_is_not_taken_for_objects(tmp_path: Path) -> None:

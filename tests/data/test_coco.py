@@ -143,7 +143,7 @@ def test_outlines_are_not_kept_in_memory(tmp_path: Path) -> None:
     file = root / "annotations/person_keypoints_val2017.json"
     (entry, *_) = coco._load(file)["annotations"]
     assert entry["segmentation"] is None
-    assert set(entry) == {"id", "image_id", "keypoints", "segmentation"}
+    assert set(entry) == {"id", "image_id", "category_id", "keypoints", "segmentation"}
     assert len(load(root).annotations().table) == 3 * 17
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())  # a byte-order mark
     assert len(load(root).annotations().table) == 3 * 17

@@ -16,6 +16,7 @@ from pa.errors import (
     UnknownNameError,
     UsageError,
 )
+from tests.conftest import noise_image
 
 Tree = Callable[..., Path]
 
@@ -97,6 +98,18 @@ def test_a_dangling_link_is_listed(tmp_path: Path) -> None:
     assert datasets.load("photos", "folder", tmp_path).table["file_bytes"].to_list() == [-1]
 
 
+def test_a_link_to_a_folder_above_is_refused(tmp_path: Path) -> None:
+    for name in ("photos/cats", "other"):
+        (tmp_path / name).mkdir(parents=True)
+    noise_image(1).save(tmp_path / "other" / "1.png")
+    (tmp_path / "photos" / "cats" / "more").symlink_to(tmp_path / "other")
+    images = datasets.load("photos", "folder", tmp_path / "photos")
+    assert images.table["path"].to_list() == ["cats/more/1.png"]
+    (tmp_path / "other" / "back").symlink_to(tmp_path / "photos")
+    with pytest.raises(UsageError, match=r"cats/more/back is a link to a folder that holds it"):
+        datasets.load("photos", "folder", tmp_path / "photos")
+
+
 @pytest.mark.shared
 def test_the_real_sample(shared_dir: Path) -> None:
     root = shared_dir / "data" / "imagenet_sample_1000"
@@ -117,7 +130,7 @@ def test_the_real_sample(shared_dir: Path) -> None:
 )
 def test_lists_of_ids(tmp_path: Path, content: bytes, message: str) -> None:
     file = tmp_path / "train.txt"
-    file.write_bytes(b"b  1\n\na -1\n")
+    file.write_bytes(b"\xef\xbb\xbfb  1\n\na -1\n")
     assert read_ids(file) == ["a", "b"]
     file.write_bytes(content)
     with pytest.raises(AnnotationError, match=message):

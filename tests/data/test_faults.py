@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,8 @@ def line(root: Path, file: str, old: str, new: str) -> None:
         ("images.txt", "1 001.Auk/", "1 ../001.Auk/", "no path of an image"),
         ("parts/part_locs.txt", "1 14 40.0 30.0", "1 14 1e10 30.0", "within ±1,000,000"),
         ("parts/part_locs.txt", "1 14 40.0", "99999999999999999999 14 40.0", "image id, part id"),
+        ("parts/part_locs.txt", "1 14 40.0", "1 14 4_0.0", "image id, part id"),
+        ("parts/part_locs.txt", "1 14 40.0", "1 14 ٤٠", "image id, part id"),
     ],
 )
 def test_cub(tmp_path: Path, file: str, old: str, new: str, match: str) -> None:
@@ -70,6 +73,23 @@ def test_cub_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
         (lambda c: c["images"][0].update(width="100"), "width '100'"),
         (lambda c: c["images"][0].update(height=100.5), "height 100.5"),
         (lambda c: c["images"][0].update(id=11.5), "id 11.5"),
+        (lambda c: c["images"][0].update(file_name="a\x9bb.jpg"), "no path of an image"),
+        (lambda c: c["annotations"][0]["keypoints"].__setitem__(0, True), "true or false"),
+        (
+            lambda c: c["annotations"][0].update(category_id=2),
+            "1 annotations are not of the category 1, which has the keypoints; the first is "
+            "annotation 5 of category 2",
+        ),
+        (lambda c: c["annotations"][0].update(category_id=None), "annotation 5 of category None"),
+        (lambda c: c["annotations"][0].pop("category_id"), "KeyError: 'category_id'"),
+        (
+            lambda c: c["categories"].append({**c["categories"][0], "id": 2}),
+            r"keypoints of a person have the ids \[1, 2\]. Expected: one category",
+        ),
+        (
+            lambda c: c["annotations"][0].update(keypoints=[10**400] * 51),
+            "not what COCO writes there .OverflowError",
+        ),
     ],
 )
 def test_coco(tmp_path: Path, change: Change, match: str) -> None:
@@ -91,6 +111,72 @@ def test_coco_nested_without_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("annotation", "kind"),
+    [({"image_id": 1, "id": 1, "caption": "a"}, "captions"),
+     ({"image_id": 1, "segments_info": [{"id": 1}], "file_name": "a.png"}, "panoptic")],
+)  # fmt: skip
+@pytest.mark.parametrize("categories", [None, [{"id": 1, "name": "person"}]])
+def test_other_files_of_coco_are_named(
+    tmp_path: Path, annotation: dict[str, Any], kind: str, categories: object
+) -> None:
+    content: dict[str, Any] = {"images": [], "annotations": [annotation], "categories": categories}
+    root = write_coco(tmp_path, content)
+    with pytest.raises(AnnotationError, match=rf"\(it looks like {kind}_\*\.json\)"):
+        datasets.load("coco", "coco", root, "val2017")
+
+
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [
+        ("{}".encode("utf-16"), "in UTF-8: it is UTF-16: save it as UTF-8"),
+        (gzip.compress(b"{}"), "in UTF-8: it is compressed by gzip: unpack it"),
+        ('{"é": 1}'.encode("latin-1"), "in UTF-8: byte 2 is 0xe9: save it as UTF-8"),
+        (None, "cannot be read: Is a directory"),
+    ],
+)
+def test_coco_files_that_are_no_text(tmp_path: Path, data: bytes | None, match: str) -> None:
+    root = write_coco(tmp_path, coco_json(1, []))
+    file = root / "annotations" / "person_keypoints_val2017.json"
+    file.unlink()
+    file.mkdir() if data is None else file.write_bytes(data)
+    with pytest.raises(AnnotationError, match=match):
+        datasets.load("coco", "coco", root, "val2017")
+
+
+def test_coco_annotations_that_are_a_link_in_a_circle(tmp_path: Path) -> None:
+    root = write_coco(tmp_path, coco_json(1, []))
+    file = root / "annotations" / "person_keypoints_val2017.json"
+    file.unlink()
+    file.symlink_to(file)
+    with pytest.raises(AnnotationError, match="cannot be read: Too many levels of symbolic links"):
+        datasets.load("coco", "coco", root, "val2017")
+
+
+def test_names_that_are_no_split(tmp_path: Path) -> None:
+    root = write_coco(tmp_path, coco_json(1, []))
+    for name in ("", ".", ".."):
+        (root / "annotations" / f"person_keypoints_{name}.json").write_text("{}")
+    assert datasets.DATASETS["coco"].splits(root) == ["val2017"]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_cub_split_of_an_image_that_is_not_listed(tmp_path: Path, split: str) -> None:
+    root = write_cub(tmp_path / "cub", BIRDS, train=[1])
+    line(root, "train_test_split.txt", "1 1\n", "1 1\n77 0\n")
+    with pytest.raises(AnnotationError, match=r"split.txt: image 77 is not in images.txt \(1 such"):
+        datasets.load("cub", "cub", root, split)
+
+
+def test_boxes_that_are_too_large_to_cut_are_counted(tmp_path: Path) -> None:
+    """Keypoints outside the image, which only `outside=keep` takes."""
+    birds = [{"tail": (0.0, 0.0), "left wing": (0.0, 10_002.0), "right leg": (0.0, 15_000.0)}]
+    images = datasets.load("cub", "cub", write_cub(tmp_path / "cub", birds), "all")
+    counts = PartsView(outside="keep").select(images).counts
+    assert counts.skipped["box too large"]["tail"] == 1
+    assert (counts.kept["left wing"], counts.kept["right leg"]) == (1, 1)  # d = 4998
+
+
+@pytest.mark.parametrize(
     ("fields", "match"),
     [
         ({"parts": None}, "names with commas"),
@@ -98,6 +184,7 @@ def test_coco_nested_without_end(tmp_path: Path) -> None:
         ({"resize": 100_000}, "from 224 to 3584"),
         ({"max_d": float("inf")}, "Expected pixels from 0"),
         ({"min_d": float("nan")}, "Expected pixels from 0"),
+        ({"min_d": 10**400}, "Expected pixels from 0 to 1,000,000"),
     ],
 )
 def test_rules_of_parts(fields: dict[str, Any], match: str) -> None:

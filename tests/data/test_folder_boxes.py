@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -11,7 +13,7 @@ from pa.data import datasets
 from pa.data.datasets import Images
 from pa.data.parts import PAPER, PROTOCOLS
 from pa.data.regions import ROW_SCHEMA
-from pa.errors import AnnotationError, MissingError, UsageError
+from pa.errors import AnnotationError, MissingError, UnknownNameError, UsageError
 from tests.conftest import noise_image
 
 BOXES = PROTOCOLS["boxes"]
@@ -137,6 +139,55 @@ def test_images_of_other_splits_are_no_fault(tmp_path: Path) -> None:
 def test_faulty_tables_are_refused(root: Path, text: str, message: str) -> None:
     with pytest.raises(AnnotationError, match=message):
         BOXES.rows(load(root, text))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("label", [["ear"]], r"column label is of the type List.* Expected: text or whole numbers"),
+        ("label", [{"a": 1}], "column label is of the type Struct"),
+        ("label", [0.5], "column label is of the type Float64"),
+        ("path", [[1]], "column path is of the type List"),
+        ("object", [b"a"], "column object is of the type Binary"),
+        ("x0", [[1]], r"column x0 is of the type List\(Int64\). Expected: numbers"),
+        ("x0", [{"a": 1}], "column x0 is of the type Struct"),
+        ("x0", [True], "column x0 is of the type Boolean"),
+        ("x0", [None], "row 0: x0 is no number"),
+        ("x0", [float("nan")], "row 0: x0 is no number"),
+        ("label", [None], "row 0: label is empty"),
+        ("path", ["cats/\0.png"], r"row 0: the path holds a control .* \(path cats/\\x00.png, box"),
+        ("part", [" ear"], "row 0: the part begins or ends with a space"),
+        ("class", ["\u2028"], "row 0: the class begins or ends with"),
+        ("object", ["a\x9bb"], "row 0: the object holds a control character"),
+        ("part", ["x" * 201], "row 0: the part is longer than 200 characters"),
+    ],
+)  # fmt: skip
+def test_faulty_parquet_tables_are_refused(
+    root: Path, column: str, value: list[Any], message: str
+) -> None:
+    table = {"path": ["cats/1.png"], "x0": [1], "y0": [2], "x1": [30], "y1": [40], "label": ["ear"]}
+    file = root.parent / "boxes.parquet"
+    pl.DataFrame({**table, column: value}).write_parquet(file)
+    with pytest.raises(AnnotationError, match=message):
+        BOXES.rows(datasets.load("pets", "folder", root, boxes=file))
+
+
+def test_an_empty_part_in_parquet_is_none(root: Path) -> None:
+    table = {"path": ["cats/1.png"], "x0": [1], "y0": [2], "x1": [30], "y1": [40], "label": ["ear"]}
+    file = root.parent / "boxes.parquet"
+    pl.DataFrame({**table, "part": [""]}).write_parquet(file)
+    rows = BOXES.rows(datasets.load("pets", "folder", root, boxes=file))
+    assert rows["part"].to_list() == ["ear"]
+
+
+def test_a_label_with_a_comma_is_chosen_in_a_list(root: Path) -> None:
+    images = load(root, HEAD + 'cats/1.png,0,0,9,9,"ear, left"\ncats/1.png,0,0,9,9,nose\n')
+    with pytest.raises(UnknownNameError) as caught:
+        replace(BOXES, parts="ear, left").rows(images)
+    assert 'Known: "ear, left", nose.' in str(caught.value)
+    assert "--view-option 'parts=[\"a, b\"]'" in str(caught.value)
+    rows = replace(BOXES, parts=["ear, left"]).rows(images)
+    assert rows["label"].to_list() == ["ear, left"]
 
 
 def test_boxes_of_images_that_are_nowhere(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,17 @@ def test_the_patch_is_what_is_cut(images: Images, tmp_path: Path) -> None:
     left = sheet.MARGIN + sheet.NAMES
     black = (pixels[:300, left + 1 : left + 9] == 0).all(axis=(1, 2))  # 300: above the images
     assert sheet.CELL - 10 <= black.sum() <= sheet.CELL
+
+
+@pytest.mark.parametrize("far", [(5_000.0, 50.0), (50.0, 5_000.0), (6_000.0, 6_000.0)])
+def test_boxes_far_beyond_the_image(tmp_path: Path, far: tuple[float, float]) -> None:
+    """The picture of the whole image is made small before it is laid on black."""
+    birds = [{"tail": far, "left wing": (20.0, 10.0)}]
+    images = datasets.load("cub", "cub", write_cub(tmp_path / "cub", birds), "all")
+    selection = replace(PAPER, outside="keep").select(images)
+    drawn = sheet.draw(tmp_path / "far.png", images, selection, "far", SheetOptions())
+    with Image.open(drawn) as image:
+        assert image.height < 1500
 
 
 def test_unreadable_images_leave_a_grey_cell(images: Images, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ label lists do.
 
 from __future__ import annotations
 
-import json
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pa.data import labels
+from pa.data.datasets.text import parse_json as load_json
+from pa.data.datasets.text import read_text as load_text
 from pa.errors import AnnotationError, MismatchError
 
 ENCODING = "latin-1"  # names are ASCII; free text beside them is not always valid UTF-8
@@ -66,22 +68,19 @@ def read_text(image: Path) -> AdeText | None:
         (image.with_name(f"{image.stem}_atr.txt"), parse_atr),
     ):
         if path.is_file():
-            return AdeText(path, tuple(parse(path.read_text(encoding=ENCODING), path)))
+            return AdeText(path, tuple(parse(load_text(path, ENCODING), path)))
     return None
 
 
 def parse_json(text: str, path: Path) -> list[Named]:
     """The objects of a `.json` of 2021_17_01."""
-    try:
-        content: Any = json.loads(text)
-    except ValueError as error:
-        raise AnnotationError(f"{path}: not JSON: {error}.") from None
+    content: Any = load_json(text, path)
     try:
         return [
             Named(int(one["parts"]["part_level"]), str(one["name"]), int(one["name_ndx"]))
             for one in content["annotation"]["object"]
         ]
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         found = (
             ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         )
@@ -94,11 +93,12 @@ def parse_json(text: str, path: Path) -> list[Named]:
 def parse_atr(text: str, path: Path) -> list[Named]:
     """The lines of an `_atr.txt` of 2016/17: six fields between `#`."""
     entries = []
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines: in latin-1 it also breaks at the second byte of an Å in UTF-8.
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         fields = [part.strip() for part in line.split("#", ATR_FIELDS - 1)]
-        if len(fields) != ATR_FIELDS or not fields[1].isdigit():
+        if len(fields) != ATR_FIELDS or not re.fullmatch("[0-9]{1,4}", fields[1]):
             raise AnnotationError(
                 f"{path}, line {number}: expected `instance # part level # occluded # class name # "
                 f"raw name # attributes`; found {line[:60]!r}."

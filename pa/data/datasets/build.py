@@ -12,6 +12,7 @@ the same command goes on where it was interrupted, and leaves what an undisturbe
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -28,7 +29,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pa.data import masks
-from pa.data.datasets.tree import BUILD, BUILD_FORMAT, read_build
+from pa.data.datasets.tree import BUILD, BUILD_FORMAT, RECIPE, read_build
 from pa.data.files import (
     PARTIAL_SUFFIX,
     partial_path,
@@ -43,6 +44,7 @@ from pa.data.masks import Map
 from pa.errors import AnnotationError, FingerprintError
 from pa.progress import Progress, Silent
 
+SHOWN = 60  # letters of a rule in a message
 NOTES = "pa-notes"  # the text chunk of a mask that holds its notes, as a JSON list
 
 
@@ -76,12 +78,8 @@ class Plan:
     def recipe(self) -> dict[str, Any]:
         """What the masks depend on: a tree is built with one recipe only."""
         made = self.labels
-        return {
-            "dataset": made.dataset,
-            "list": made.list_name,
-            "labels_sha256": made.sha256,
-            "rule": self.rule,
-        }
+        values = (made.dataset, made.list_name, made.sha256, self.rule)
+        return dict(zip(RECIPE, values, strict=True))
 
 
 @dataclass
@@ -142,7 +140,8 @@ def build(
     """Write the images and index PNGs of every split of the plan; returns one report per split.
 
     What is there is not painted again. An item whose annotation is faulty is left out, and named in
-    the report. Raises `FingerprintError` where `out` was built with another list or rule,
+    the report. Raises `FingerprintError` where `out` was built with another list or rule, or from
+    another release,
     `MismatchError` where a release numbers its classes differently, `AnnotationError` where two
     images of a split have one name, `StorageError`.
     """
@@ -189,11 +188,11 @@ def _begin(plan: Plan, out: Path) -> None:
             f"{out} holds ann/ and no {BUILD}: another hand made its masks. Choose another --out."
         )
     if not (out / BUILD).exists():
-        fields = {"format": BUILD_FORMAT, **recipe, "source": str(plan.source)}
+        fields = {"format": BUILD_FORMAT, **recipe, "source": str(plan.source.absolute())}
         write_json(out / BUILD, {**fields, "labels": plan.labels.provenance()}, once=True)
     there = read_build(out) or {}
     other = [
-        f"{name} {there.get(name)} → {new}"
+        f"{name} {_difference(str(there.get(name)), new)}"
         for name, new in recipe.items()
         if there.get(name) != new
     ]
@@ -202,7 +201,26 @@ def _begin(plan: Plan, out: Path) -> None:
             f"{out} was built differently (there → asked for): {'; '.join(other)}. Choose another "
             f"--out, or delete that folder."
         )
+    source = Path(str(there.get("source", plan.source)))
+    # One that is gone has moved, or lies elsewhere on this host.
+    if source.exists() and not source.samefile(plan.source):
+        raise FingerprintError(
+            f"{out} was built from {source}, not from {plan.source}: masks of two releases must "
+            f"not be mixed. Choose another --out, or delete that folder."
+        )
     _tidy(out)
+
+
+def _difference(before: str, after: str) -> str:
+    """Two texts from shortly before the place where they differ, each cut to `SHOWN` letters."""
+    equal = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False))
+    start = max(0, len(list(equal)) - SHOWN // 4)
+
+    def cut(text: str) -> str:
+        end = start + SHOWN
+        return ("…" if start else "") + text[start:end] + ("…" if len(text) > end else "")
+
+    return f"{cut(before)} → {cut(after)}"
 
 
 def _tidy(*folders: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pa.data.annotations import Boxes
 from pa.data.datasets import Expected, Images, Kind
-from pa.data.headers import read_headers
+from pa.data.headers import Header, read_headers
 from pa.data.part_rows import PartCounts
 from pa.data.parts import PROTOCOLS
 from pa.errors import MissingError
@@ -20,7 +20,9 @@ class SplitCheck:
     """What was found in one split.
 
     `missing` are files that the annotations list; `unreadable` files whose header Pillow cannot
-    read, with the reason; `turned` counts images that EXIF rotates (None: headers were not read).
+    read, with the reason; `odd_sizes` files of another size than the annotations say, which then
+    are of another image, or of the image before EXIF turned it; `turned` counts images that EXIF
+    rotates (None: headers were not read).
     `parts` holds the counts of view `parts` by protocol.
     """
 
@@ -30,14 +32,15 @@ class SplitCheck:
     expected: Expected | None
     missing: list[str] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
+    odd_sizes: list[tuple[str, str]] = field(default_factory=list)
     turned: int | None = None
     remarks: list[str] = field(default_factory=list)
     parts: Mapping[str, PartCounts] = field(default_factory=dict)
 
     @property
     def is_whole(self) -> bool:
-        """Whether every file that is listed can be read."""
-        return not self.missing and not self.unreadable
+        """Whether every file that is listed can be read, and is of the size that is annotated."""
+        return not self.missing and not self.unreadable and not self.odd_sizes
 
     def to_json(self) -> dict[str, Any]:
         fields = {name: value for name, value in vars(self).items() if name != "parts"}
@@ -53,34 +56,60 @@ def check_split(images: Images, kind: Kind, headers: bool, progress: Progress) -
     table = images.table
     here = table["file_bytes"] >= 0
     paths = table["path"].filter(here).to_list()
-    unreadable, turned = _headers(images, paths, progress) if headers else ([], None)
+    found = _headers(images, paths, progress) if headers else {}
     return SplitCheck(
         split=images.split,
         images=len(table),
         classes=table["label"].drop_nulls().n_unique(),
         expected=kind.expected.get(images.split),
         missing=table["path"].filter(~here).to_list(),
-        unreadable=unreadable,
-        turned=turned,
+        unreadable=[(path, h.fault) for path, h in found.items() if h.fault is not None],
+        odd_sizes=_odd_sizes(images, found) if found else [],
+        turned=sum(header.turned for header in found.values()) if headers else None,
         remarks=kind.remarks(table) if kind.remarks else [],
         parts=_parts(images),
     )
 
 
-def _headers(
-    images: Images, paths: list[str], progress: Progress
-) -> tuple[list[tuple[str, str]], int]:
+def check_sizes(images: Images, paths: list[str], progress: Progress) -> list[tuple[str, str]]:
+    """The images of another size than their annotations say, with both sizes.
+
+    Reads the headers of `paths`; none where the annotations give no sizes.
+    """
+    sized = _annotated_sizes(images)
+    asked = [path for path in paths if path in sized]
+    return _odd_sizes(images, _headers(images, asked, progress)) if asked else []
+
+
+def _headers(images: Images, paths: list[str], progress: Progress) -> dict[str, Header]:
     progress.start(f"{images.dataset}/{images.split}: headers", len(paths), "images")
-    unreadable, turned = [], 0
+    found = {}
     try:
         for path, header in zip(paths, read_headers(images.root, paths), strict=True):
-            if header.fault is not None:
-                unreadable.append((path, header.fault))
-            turned += header.turned
+            found[path] = header
             progress.advance(1)
     finally:
         progress.stop()
-    return unreadable, turned
+    return found
+
+
+def _annotated_sizes(images: Images) -> dict[str, tuple[int, int]]:
+    """Width and height by path, where the keypoints come with them."""
+    if images.read_annotations is None or isinstance(found := images.annotations(), Boxes):
+        return {}
+    sized = found.table.select("path", "width", "height").drop_nulls().unique("path")
+    return {path: (width, height) for path, width, height in sized.iter_rows()}
+
+
+def _odd_sizes(images: Images, headers: Mapping[str, Header]) -> list[tuple[str, str]]:
+    annotated, odd = _annotated_sizes(images), []
+    for path, header in headers.items():
+        said = annotated.get(path, header.size)
+        if header.size is not None and said is not None and said != header.size:
+            turned = ", after its EXIF rotation" if header.turned else ""
+            size, other = ("x".join(map(str, pair)) for pair in (header.size, said))
+            odd.append((path, f"{size}{turned}, annotated as {other}"))
+    return odd
 
 
 def _parts(images: Images) -> dict[str, PartCounts]:

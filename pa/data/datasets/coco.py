@@ -6,7 +6,6 @@ Format: https://cocodataset.org/#format-data. A keypoint is x, y, v with v = 0 n
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from pa.data.annotations import (
     require_unique,
 )
 from pa.data.datasets.listing import list_images
+from pa.data.datasets.text import parse_json, read_text
 from pa.errors import AnnotationError, MissingError
 
 LAYOUT = """  <root>/images/<split>/*.jpg   or   <root>/<split>/*.jpg     split: train2017, val2017
@@ -46,7 +46,8 @@ def list_splits(root: Path) -> list[str]:
     """The splits that have both annotations and a folder of images."""
     found = sorted((root / "annotations").glob(f"{PREFIX}*.json"))
     names = [file.stem.removeprefix(PREFIX) for file in found]
-    return [name for name in names if _folder(root, name) is not None]
+    plain = [name for name in names if name and not name.startswith(".")]
+    return [name for name in plain if _folder(root, name) is not None]
 
 
 def read(root: Path, split: str) -> pl.DataFrame:
@@ -107,6 +108,8 @@ def _parse(root: Path, split: str) -> _Parsed:
         state = file.stat()
     except FileNotFoundError:
         raise MissingError(f"{file} is not there. Expected:\n{LAYOUT}") from None
+    except OSError as error:  # such as links in a circle
+        raise AnnotationError(f"{file} cannot be read: {error.strerror}.") from None
     return _parse_file(file, state.st_mtime_ns, state.st_size)
 
 
@@ -117,8 +120,6 @@ def _parse_file(file: Path, mtime_ns: int, size: int) -> _Parsed:
         return _check(file, _load(file))
     except AnnotationError:
         raise
-    except RecursionError:
-        raise AnnotationError(f"{file} is nested too deeply to be a COCO file.") from None
     except (TypeError, ValueError, KeyError, OverflowError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0]
         raise AnnotationError(
@@ -138,16 +139,14 @@ def _check(file: Path, content: dict[str, Any]) -> _Parsed:
             f"{file}: its keypoints are {_part_names(content)}. Expected the 17 of COCO: "
             f"{', '.join(NAMES)}."
         )
+    _check_categories(file, content)
     images = _images(file, content["images"])
     return _Parsed(images, _keypoints(file, persons, images))
 
 
 def _load(file: Path) -> dict[str, Any]:
-    try:
-        # As text: bytes would stay in memory beside the text that json makes of them.
-        content = json.loads(file.read_text(encoding="utf-8-sig"), object_hook=_slim)
-    except ValueError as error:
-        raise AnnotationError(f"{file} is not JSON: {error}.") from None
+    # As text: bytes would stay in memory beside the text that json makes of them.
+    content = parse_json(read_text(file), file, object_hook=_slim)
     missing = [
         name
         for name in ("images", "annotations", "categories")
@@ -155,13 +154,16 @@ def _load(file: Path) -> dict[str, Any]:
     ]
     if missing:
         raise AnnotationError(
-            f"{file} has no list of {', '.join(missing)}. Expected: a COCO annotation file."
+            f"{file} has no list of {', '.join(missing)}{_looks_like(content)}. Expected: a COCO "
+            f"annotation file, the official person_keypoints_*.json."
         )
     return content  # type: ignore[no-any-return]
 
 
+# Most of a file of instances, or of panoptic segments: only that they are there says something.
+OUTLINES = ("segmentation", "segments_info")
 # What is read of an annotation, and what tells other kinds of file apart.
-USED = ("id", "image_id", "keypoints", "caption", "segmentation")
+USED = ("id", "image_id", "category_id", "keypoints", "caption", *OUTLINES)
 
 
 def _slim(entry: dict[str, Any]) -> dict[str, Any]:
@@ -173,9 +175,10 @@ def _slim(entry: dict[str, Any]) -> dict[str, Any]:
     if "image_id" not in entry:
         return entry
     slim = {name: entry[name] for name in USED if name in entry}
-    if "segmentation" in slim:
-        slim["segmentation"] = None
+    slim.update((name, None) for name in OUTLINES if name in slim)
     if "keypoints" in slim:
+        if bool in map(type, slim["keypoints"]):
+            raise TypeError("a keypoint is true or false in place of a number")
         slim["keypoints"] = array("d", slim["keypoints"])
     return slim
 
@@ -185,11 +188,35 @@ def _part_names(content: dict[str, Any]) -> list[str] | None:
     return named[0] if named else None
 
 
-def _looks_like(content: dict[str, Any]) -> str:
-    first = (content["annotations"] or [{}])[0]
-    if "caption" in first:
-        return " (it looks like captions_*.json)"
-    return " (it looks like instances_*.json)" if "segmentation" in first else ""
+def _looks_like(content: Any) -> str:
+    """What other file of COCO the content is of, by its first annotation, in brackets."""
+    entries = content.get("annotations") if isinstance(content, dict) else None
+    first = entries[0] if isinstance(entries, list) and entries else None
+    kinds = {"caption": "captions", "segments_info": "panoptic", "segmentation": "instances"}
+    if isinstance(first, dict):
+        for field, kind in kinds.items():
+            if field in first:
+                return f" (it looks like {kind}_*.json)"
+    return ""
+
+
+def _check_categories(file: Path, content: dict[str, Any]) -> None:
+    """Raise `AnnotationError` where an annotation is not of the category with the keypoints."""
+    numbers = [c["id"] for c in content["categories"] if c.get("keypoints") == list(NAMES)]
+    if len(numbers) != 1 or type(numbers[0]) is not int:
+        raise AnnotationError(
+            f"{file}: the categories with the keypoints of a person have the ids {numbers}. "
+            f"Expected: one category, with a whole number."
+        )
+    found = [entry["category_id"] for entry in content["annotations"]]
+    others = [i for i, n in enumerate(found) if type(n) is not int or n != numbers[0]]
+    if others:
+        first = content["annotations"][others[0]]
+        raise AnnotationError(
+            f"{file}: {len(others)} annotations are not of the category {numbers[0]}, which has "
+            f"the keypoints; the first is annotation {first.get('id')} of category "
+            f"{first['category_id']!r}. Expected: annotations of persons only."
+        )
 
 
 def _images(file: Path, entries: Sequence[dict[str, Any]]) -> pl.DataFrame:

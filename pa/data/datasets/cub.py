@@ -19,6 +19,7 @@ from pa.data.annotations import (
     require_unique,
 )
 from pa.data.datasets.listing import list_images
+from pa.data.datasets.text import read_text
 from pa.errors import AnnotationError, MissingError
 
 LAYOUT = """  <root>/images/<class>/*.jpg
@@ -61,12 +62,7 @@ def read(root: Path, split: str) -> pl.DataFrame:
         .join(classes, on="label_id", how="left")
         .with_columns(pl.col("file_bytes").fill_null(-1), pl.col("label_id") - 1)
     )
-    unknown = labels.join(_images(root), on="id", how="anti", maintain_order="left")
-    if len(unknown):
-        raise AnnotationError(
-            f"{root / 'image_class_labels.txt'}: image {unknown['id'][0]} is not in {INDEX} "
-            f"({len(unknown)} such lines in all). Both files must be of one release."
-        )
+    _require_known(labels, _images(root), root / "image_class_labels.txt")
     unlabelled = table.filter(pl.col("label").is_null())
     if len(unlabelled):
         raise AnnotationError(
@@ -163,8 +159,19 @@ def _index(root: Path, split: str) -> pl.DataFrame:
             f"{len(unknown)} such images in all. Expected: one line for every image of {INDEX}. "
             f"Take the file of the release."
         )
+    _require_known(flags, index, root / SPLITS)
     wanted = flags.filter(pl.col("train") == (1 if split == "train" else 0))
     return index.join(wanted, on="id", how="semi", maintain_order="left")
+
+
+def _require_known(lines: pl.DataFrame, index: pl.DataFrame, file: Path) -> None:
+    """Raise `AnnotationError` for a line of an image that images.txt does not list."""
+    unknown = lines.join(index, on="id", how="anti", maintain_order="left")
+    if len(unknown):
+        raise AnnotationError(
+            f"{file}: image {unknown['id'][0]} is not in {INDEX} ({len(unknown)} such lines in "
+            f"all). Both files must be of one release."
+        )
 
 
 def _images(root: Path) -> pl.DataFrame:
@@ -180,6 +187,13 @@ def _whole(word: str) -> int:
     if not (word.isascii() and word.isdigit() and len(word) <= MOST_DIGITS):
         raise ValueError(word)
     return int(word)
+
+
+def _number(word: str) -> float:
+    """Read a number in ASCII; Python's `float` takes `1_0` and digits of other scripts too."""
+    if not word.isascii() or "_" in word:
+        raise ValueError(word)
+    return float(word)
 
 
 def _flag(word: str) -> int:
@@ -215,7 +229,7 @@ def _locations(file: Path) -> Iterator[tuple[int, int, int, float, float, int]]:
     for number, line in _lines(file):
         try:
             image, part, x, y, visible = line.split()
-            row = (number, _whole(image), _whole(part), float(x), float(y), _whole(visible))
+            row = (number, _whole(image), _whole(part), _number(x), _number(y), _whole(visible))
         except ValueError:
             row = None
         if row is None or row[5] not in (0, 1) or not all(abs(v) <= FARTHEST for v in row[3:5]):
@@ -229,11 +243,9 @@ def _locations(file: Path) -> Iterator[tuple[int, int, int, float, float, int]]:
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
     """The lines that are not empty, with their numbers."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_text(file)
     except FileNotFoundError:
         raise MissingError(f"{file} is not there. Expected:\n{LAYOUT}") from None
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{file} is not a text file: {error}.") from None
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             yield number, line

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
+from pa.data.datasets.text import read_text
 from pa.data.images import IMAGE_SUFFIXES
 from pa.errors import AnnotationError, MissingError, UsageError
 
@@ -20,9 +21,11 @@ def list_images(root: Path, below: str = "") -> pl.DataFrame:
     """All image files under `root/below`: path relative to root (POSIX), size in bytes.
 
     Files are taken by suffix, whatever they hold: what cannot be decoded is found, counted and
-    reported by the extraction, not here. Hidden files and folders are left out.
+    reported by the extraction, not here. Hidden files and folders are left out, links to folders
+    are followed. Raises `UsageError` for a link to a folder that holds it, and for names that no
+    table can hold.
     """
-    found = list(_walk(root / below, f"{below}/" if below else ""))
+    found = list(_walk(root / below, f"{below}/" if below else "", ()))
     for path, _ in found:
         if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path):
             raise UsageError(
@@ -38,11 +41,7 @@ def read_ids(path: Path) -> list[str]:
     Raises `MissingError` for a list without an id, `AnnotationError` for a file that is no text, an
     id that stands twice, or one that is no plain file name.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path} is not a text file: {error}.") from None
-    ids = sorted(line.split()[0] for line in lines if line.strip())
+    ids = sorted(line.split()[0] for line in read_text(path).splitlines() if line.strip())
     if not ids:
         raise MissingError(
             f"{path} holds no image id. Expected: the list of the release, one id on each line."
@@ -61,13 +60,23 @@ def subfolders(root: Path) -> list[str]:
         return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
+def _walk(
+    folder: Path, prefix: str, above: tuple[tuple[int, int], ...]
+) -> Iterator[tuple[str, int]]:
+    """The images of a folder, and of those in it; `above` are the folders that led here."""
+    status = folder.stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        raise UsageError(
+            f"{folder} is a link to a folder that holds it: its images would be listed again and "
+            f"again. Remove the link, or choose a root without it."
+        )
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if _is_folder(entry):
-                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, here))
             elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
                 yield f"{prefix}{entry.name}", _size(entry)
 

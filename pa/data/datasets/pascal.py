@@ -58,6 +58,11 @@ def read_mat(path: Path) -> list[Thing]:
         raise AnnotationError(f"{path}: no such file.")
     try:
         content = loadmat(path, squeeze_me=True, struct_as_record=False)
+    except NotImplementedError:
+        raise AnnotationError(
+            f"{path}: a MATLAB file of version 7.3. Expected: the older format of the official "
+            f"Pascal-Part."
+        ) from None
     except Exception as error:  # noqa: BLE001 - scipy raises many types on what is not MATLAB
         raise AnnotationError(f"{path}: not a MATLAB file: {error}.") from None
     if "anno" not in content or not hasattr(content["anno"], "objects"):
@@ -68,7 +73,7 @@ def read_mat(path: Path) -> list[Thing]:
         )
     try:
         return [_thing(entry) for entry in _entries(content["anno"].objects)]
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise AnnotationError(f"{path}: not a file of Pascal-Part: {error}.") from None
 
 
@@ -83,6 +88,8 @@ def _thing(entry: Any) -> Thing:
     for name, mask in parts:
         if mask.shape != silhouette.shape:
             raise ValueError(f"part {name} is {mask.shape}, its object {silhouette.shape}")
+    if entry.class_ind != int(entry.class_ind):
+        raise ValueError(f"an object is of class {entry.class_ind}")
     return Thing(int(entry.class_ind), str(getattr(entry, "class")), silhouette, parts)
 
 

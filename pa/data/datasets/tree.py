@@ -4,7 +4,6 @@ official layouts whose masks already have the values of the label set.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,12 +12,15 @@ import polars as pl
 
 from pa.data import labels
 from pa.data.datasets.listing import list_images, subfolders
+from pa.data.datasets.text import parse_json, read_text
 from pa.data.headers import read_headers
 from pa.data.labels import LabelSet
 from pa.errors import AnnotationError, FingerprintError, MissingError, UsageError
 
 BUILD = "build.json"
 BUILD_FORMAT = 1
+# What the masks depend on; build.json says it.
+RECIPE = ("dataset", "list", "labels_sha256", "rule")
 NAMES_SHOWN = 5
 
 # Images per split that the paper names, or that the release is known to hold.
@@ -104,6 +106,7 @@ def read(kind: str, root: Path, split: str) -> pl.DataFrame:
     stems = [PurePosixPath(path).relative_to(folders.images) for path in table["path"]]
     maps = [f"{folders.masks}/{stem.with_suffix('.png')}" for stem in stems]
     _require_masks(root, maps)
+    _require_own_masks(root, table["path"].to_list(), maps)
     sizes = [header.size or (None, None) for header in read_headers(root, table["path"].to_list())]
     return table.with_columns(
         pl.lit(None, pl.String).alias("label"),
@@ -121,17 +124,29 @@ def _require_masks(root: Path, maps: list[str]) -> None:
         raise MissingError(f"{root}: {len(missing)} of {len(maps)} images have no mask: {shown}")
 
 
+def _require_own_masks(root: Path, paths: list[str], maps: list[str]) -> None:
+    """Raise `AnnotationError` where two images, such as a.jpg and a.png, have one mask."""
+    image_of: dict[str, str] = {}
+    for path, mask in zip(paths, maps, strict=True):
+        other = image_of.setdefault(mask, path)
+        if other != path:
+            raise AnnotationError(
+                f"{root}: {other} and {path} have one mask, {mask}. Expected: a mask for each "
+                f"image. Move the image away that the mask is not of."
+            )
+
+
 def read_build(root: Path) -> dict[str, Any] | None:
     """What `pa datasets build` wrote about a tree; None where another hand made it."""
     try:
-        text = (root / BUILD).read_text(encoding="utf-8")
+        fields = parse_json(read_text(root / BUILD), root / BUILD)
     except FileNotFoundError:
         return None
-    try:
-        fields = json.loads(text)
-    except ValueError:
-        fields = None
-    if not isinstance(fields, dict) or fields.get("format") != BUILD_FORMAT:
+    if (
+        not isinstance(fields, dict)
+        or fields.get("format") != BUILD_FORMAT
+        or not all(isinstance(fields.get(name), str) for name in RECIPE)
+    ):
         raise AnnotationError(f"{root / BUILD}: not a build report of format {BUILD_FORMAT}.")
     return fields
 
