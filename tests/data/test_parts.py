@@ -285,8 +285,8 @@ def test_the_nearest_protocol_is_named_with_what_was_changed() -> None:
         (("min_per_object", 0), r"min_per_object=0. Expected a whole number from 1"),
         (("min_per_object", 1.5), r"min_per_object=1.5. Expected a whole number"),
         (("resize", 200), r"resize=200. Expected a whole number from 224"),
-        (("min_d", "wide"), r"min_d=wide. Expected pixels from 0, or null"),
-        (("max_d", -1), r"max_d=-1. Expected pixels from 0, or null"),
+        (("min_d", "wide"), r"min_d=wide. Expected pixels from 0 to 1,000,000, or null"),
+        (("max_d", -1), r"max_d=-1. Expected pixels from 0 to 1,000,000, or null"),
         (("parts", "a,a"), r"parts=a,a names a part twice"),
     ],
 )
