@@ -40,6 +40,8 @@ ENCODERS: Registry[Family] = Registry(
     "encoder",
     {module.CARD.name: module.FAMILY for module in (deit, mocov3, dino, beit, mae, cae, ibot)},
     hint=f"Or any timm network: {timm_models.PREFIX}<model>.",
+    group="pa.encoders",
+    of=Family,
 )
 
 
