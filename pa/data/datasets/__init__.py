@@ -97,6 +97,8 @@ DATASETS: Registry[Kind] = Registry(
         },
     },
     hint="A dataset of another name is set in pa.toml: [datasets.NAME] with kind and root.",
+    group="pa.datasets",
+    of=Kind,
 )
 
 
