@@ -1,7 +1,10 @@
-.PHONY: fmt lint types test torture demo bench wheel
+.PHONY: fmt docs lint types test torture demo bench wheel
 
 fmt:
 	ruff format . && ruff check --fix .
+
+docs:
+	python docs/help_pages.py
 
 lint:
 	ruff check . && ruff format --check .
