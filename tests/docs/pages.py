@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-MARK = re.compile(r"<!-- (?P<kind>[\w ]+?)(?:: (?P<name>\S+))? -->\n$")
+MARK = re.compile(r"<!-- (?P<kind>[\w -]+?)(?:: (?P<name>\S+))? -->\n$")
 
 
 @dataclass(frozen=True)

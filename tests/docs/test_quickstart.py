@@ -1,0 +1,64 @@
+"""The quick start, typed line by line by a shell."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT, blocks
+
+PAGE = ROOT / "docs" / "quickstart.md"
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Callable[[str, Path], None]:
+    """Run lines as they stand, with the `pa` of the environment that runs the tests."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "pa").write_text(f'#!/bin/sh\nexec {sys.executable} -m pa "$@"\n')
+    (programs / "pa").chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
+
+    def run(lines: str, folder: Path) -> None:
+        done = subprocess.run(
+            ["sh", "-e", "-x", "-c", lines],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return run
+
+
+def test_quick_start(
+    tmp_path: Path, image_tree: Callable[..., Path], shell: Callable[[str, Path], None]
+) -> None:
+    """The demo on three photographs in place of nineteen, then every other line of the page."""
+    skimage = pytest.importorskip("skimage")
+    few = tmp_path / "few"
+    few.mkdir()
+    for name in ("astronaut.png", "chelsea.png", "coffee.png"):
+        shutil.copy(Path(skimage.__file__).parent / "data" / name, few)
+    home = tmp_path / "home"
+    home.mkdir()
+    image_tree(labels=2, per_label=5, name="home/photos")
+    shell(f"pa demo --images {few}", home)
+
+    marked = {block.mark: block.text for block in blocks(PAGE) if block.mark}
+    assert set(marked) == {"run in pa-demo", "run with photos"}
+    shell(marked["run in pa-demo"], home)
+    assert (home / "pa-demo" / "top24.png").stat().st_size > 10_000
+    shell(marked["run with photos"], home / "pa-demo")
+    assert list((home / "study" / "results" / "probe-linear").glob("*.json"))
