@@ -1,0 +1,119 @@
+"""The commands of the pages, run in their order on real images with tiny networks.
+
+Names of datasets and encoders are those of the pages; `pa.toml` says that they lie in the folder of
+real data. What is changed for the sake of time is listed here, command by command.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pa.cli import cli
+from tests.docs.pages import ROOT, blocks, commands
+
+pytestmark = pytest.mark.shared
+
+CHECKPOINTS = {
+    "deit": "deit",
+    "mocov3": "moco_v3",
+    "dino": "dino",
+    "beit": "beit",
+    "mae": "mae",
+    "cae": "cae",
+    "ibot": "ibot",
+}
+FEW_IMAGES = 12
+
+# The defaults that each page takes from its pa.toml.
+SETTINGS = {
+    "README.md": 'dataset = "imagenet"\nencoder = "mocov3"',
+    "docs/search.md": 'dataset = "imagenet"\nsplit = "val"\nencoder = "mocov3"',
+    "docs/retrieval.md": "",
+    "docs/attentive.md": 'encoder = "deit"',
+    "docs/probes.md": 'encoder = "deit"',
+}
+# A page, what is extracted before it, and by their first words: commands that need what no test
+# machine has, and words to add so that training takes seconds.
+PREPARED = {
+    "README.md": [],
+    "docs/search.md": [
+        "extract --encoder mocov3 --dataset imagenet --split val",
+        "extract --encoder mocov3,dino --dataset imagenet --split train",
+        "extract --encoder dino --dataset imagenet --split val",
+    ],
+    "docs/retrieval.md": [],
+    "docs/attentive.md": [
+        "extract --encoder deit --dataset cub --split train --view parts --protocol released-train "
+        "--features cls,patch",
+        "extract --encoder deit --dataset cub --split test --view parts --protocol released "
+        "--features cls,patch",
+    ],
+    "docs/probes.md": [
+        "extract --encoder deit --dataset cub --split train --view parts",
+        "extract --encoder deit --dataset cub --split test --view parts",
+        "extract --encoder deit --dataset cub --split train --view parts --protocol released-train",
+        "extract --encoder deit --dataset cub --split test --view parts --protocol released",
+    ],
+}
+ELSEWHERE = {
+    "demo": "run by the quick start's test",
+    "extract --encoder timm/": "fetches weights",
+    "search --image": "names a file of the reader's",
+    "probe predict": "names a file of the reader's",
+    "probe linear --train-split train --test-split val": "ImageNet's training split",
+    "index build --index IVF1024": "needs 1024 rows for its lists",
+}
+INSTEAD = {
+    "0,1,2,3,4,5,6,7,8,9,10,11": "0,1,2",  # the tiny networks have three blocks
+    "/data/imagenet": "imagenet",
+}
+SHORTER = {
+    "probe attentive": ["--epochs", "3", "--attention-heads", "3"],
+    "probe linear": ["--epochs", "3"],
+}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    source = shared_dir / "data" / "imagenet_sample_1000" / "val"
+    images = sorted(source.rglob("*.JPEG"))
+    for split, chosen in {"val": images[:FEW_IMAGES], "train": images[-FEW_IMAGES:]}.items():
+        for place, image in enumerate(chosen):
+            # The sample has one image of each class; a probe that holds images back needs two.
+            label = chosen[place - place % 2].parent.name
+            target = tmp_path / "imagenet" / split / label / image.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image, target)
+    lines = ['[datasets.imagenet]\nroot = "imagenet"']
+    lines.append(f'[datasets.cub]\nroot = "{shared_dir}/data/CUB_200_2011_320px"')
+    for name, folder in CHECKPOINTS.items():
+        file = shared_dir / "fixtures" / "encoders" / folder / "checkpoint.pth"
+        lines.append(f'[encoders.{name}]\ncheckpoint = "{file}"\nnum_heads = 3')
+    deit = shared_dir / "fixtures" / "encoders" / "deit" / "checkpoint.pth"
+    (tmp_path / "deit_base_patch16_224-b5f2ef4d.pth").symlink_to(deit)
+    (tmp_path / "pa.toml").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PREPARED)
+def test_page(page: str, workspace: Path) -> None:
+    settings = workspace / "pa.toml"
+    settings.write_text(f"{SETTINGS[page]}\n{settings.read_text()}")
+    typed = [
+        words
+        for block in blocks(ROOT / page)
+        if block.language == "sh"
+        for words in commands(block)
+        if not any(" ".join(words).startswith(start) for start in ELSEWHERE)
+    ]
+    assert typed
+    for words in [*(line.split() for line in PREPARED[page]), *typed]:
+        extra = SHORTER.get(" ".join(words[:2]), [])
+        given = [INSTEAD.get(word, word) for word in [*words, *extra]]
+        done = CliRunner().invoke(cli, given)
+        assert done.exit_code == 0, f"pa {' '.join(words)}\n{done.output}\n{done.exception!r}"
