@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CANDIDATES_SHOWN = 8
 CLASSES_SHOWN = 10
+SIDES = {"training": "train", "test": "test"}
 
 
 def trained(result: LinearResult | FewShotResult) -> str:
@@ -134,6 +135,13 @@ def _heading(title: str, record: Result, rule: str) -> list[str]:
         f"  rows: {rule}; train {counts['train_rows']} rows of {counts['train_images']} images, "
         f"test {counts['test_rows']} of {counts['test_images']}, {counts['classes']} classes"
     )
+    if left_out := [
+        f"{number} {why} {side} rows"
+        for side in ("training", "test")
+        for why in ("unlabelled", "bad")
+        if (number := counts[f"{SIDES[side]}_left_out_{why}"])
+    ]:
+        lines.append(f"  left out: {', '.join(left_out)}")
     return lines
 
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from pa.commands.choose import device
 from pa.commands.probe_rows import (
+    SELECT_FRACTION,
     RowsRequest,
     probe_store,
     probe_stores,
+    refuse_fraction_of_split,
     split_options,
     usual_representation,
     with_settings,
@@ -42,7 +44,7 @@ class ProbeRequest(RowsRequest):
     seeds: int = 1
     sweep: bool = False
     select_split: str | None = None
-    select_fraction: float = 0.2
+    select_fraction: float = SELECT_FRACTION
     references: bool | None = None
     shots: tuple[int, ...] = ()
     draws: int = 5
@@ -109,6 +111,7 @@ def _check(request: ProbeRequest) -> None:
         )
     if request.select_split is not None and not request.sweep:
         raise UsageError("--select-split names the rows that a --sweep chooses by; say --sweep.")
+    refuse_fraction_of_split(request.select_split, request.select_fraction)
 
 
 def _recipe(request: ProbeRequest) -> LinearRecipe:
@@ -120,7 +123,14 @@ def _recipe(request: ProbeRequest) -> LinearRecipe:
         values: Sequence[float] = getattr(request, name)
         if values:
             single[name] = values[0]
-    return replace(named, **single, **dict(request.changes))
+    changes = dict(request.changes)
+    recipe = replace(named, **single, **changes)
+    if "bn_eval" in changes and not recipe.batch_norm:
+        raise UsageError(
+            f"--bn-eval says how a BatchNorm is tested, and protocol {named.protocol} has none. "
+            "Leave it out, or say --protocol imagenet-cae."
+        )
+    return recipe
 
 
 def _extras(config: Config, request: ProbeRequest, recipe: LinearRecipe, train: Store) -> Extras:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from pa.commands.choose import device
 from pa.commands.probe_rows import (
+    SELECT_FRACTION,
     RowsRequest,
     probe_store,
     probe_stores,
+    refuse_fraction_of_split,
     split_options,
     with_settings,
 )
@@ -39,7 +41,7 @@ class AttentiveRequest(RowsRequest):
     changes: tuple[tuple[str, Any], ...] = ()
     seeds: int = 1
     select_split: str | None = None
-    select_fraction: float = 0.2
+    select_fraction: float = SELECT_FRACTION
     memory: float = 2.0
     resume: bool = True
     figure: Path | None = None
@@ -63,6 +65,7 @@ def probe_attentive(
         raise UsageError(
             "--select-split names the rows that choose between learning rates: give --lr several."
         )
+    refuse_fraction_of_split(request.select_split, request.select_fraction)
     request = with_settings(config, request)
     recipe = _recipe(request)
     train, test = probe_stores(config, request)

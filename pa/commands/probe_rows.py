@@ -14,6 +14,7 @@ from pa.probe.recipes import PART_STORES
 from pa.probe.selection import SplitOptions
 
 USUAL = "paper"
+SELECT_FRACTION = 0.2
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,15 @@ def _choose(config: Config, request: RowsRequest, split: str | None, protocol: s
         fingerprint=request.store,
     )
     return stores.choose(config.features, query)
+
+
+def refuse_fraction_of_split(select_split: str | None, select_fraction: float) -> None:
+    """Raise `UsageError` for a share of the training images where a whole split chooses."""
+    if select_split is not None and select_fraction != SELECT_FRACTION:
+        raise UsageError(
+            "--select-fraction is the share of the training images that choose; with "
+            "--select-split the rows of that split choose. Give one of them."
+        )
 
 
 def split_options(config: Config, request: RowsRequest, seed: int) -> SplitOptions:

@@ -56,3 +56,34 @@ def test_constant_features_have_zero_weights() -> None:
     assert np.isfinite(model.weight).all()
     np.testing.assert_allclose(model.weight, 0, atol=1e-12)
     np.testing.assert_allclose(model.bias, [0.4, 0.6], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("linear", "--bn-eval", "batch"), "protocol paper has none"),
+        (
+            (
+                "linear",
+                "--lr",
+                "0.1,1",
+                "--sweep",
+                "--select-split",
+                "a",
+                "--select-fraction",
+                "0.5",
+            ),
+            "--select-fraction is the share",
+        ),
+        (
+            ("attentive", "--lr", "0.1,1", "--select-split", "a", "--select-fraction", "0.5"),
+            "--select-fraction is the share",
+        ),
+    ],
+)
+def test_options_without_effect(
+    pa: Run, in_empty_folder: Path, words: tuple[str, ...], reason: str
+) -> None:
+    done = pa("probe", *words)
+    assert done.code == 2
+    assert reason in " ".join(done.err.split())
