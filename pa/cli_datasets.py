@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pa import console
-from pa.errors import EXIT_PARTLY_DONE
+from pa.errors import EXIT_PARTLY_DONE, UsageError
 from pa.options import PATH, choosing_parts, emit, with_config, with_json
 
 
@@ -40,6 +40,7 @@ def datasets_list(config: Any, as_json: bool) -> None:
 @click.option("--root", type=PATH, help="Where the dataset lies.")
 @click.option("--split", help="Only this split.")
 @click.option("--boxes", type=PATH, help="Table of boxes for view parts: CSV or Parquet.")
+@click.option("--images", type=PATH, help="Pascal: where VOC2010 lies, if not under --root.")
 @click.option("--quick", is_flag=True, help="Counts only: do not open the images.")
 @with_json
 @with_config
@@ -62,6 +63,8 @@ def datasets_check(config: Any, as_json: bool, **given: Any) -> None:
         found = check_masks(config, **given, progress=console.progress())
         text = describe_masks.check(found)
     else:
+        if given.pop("images") is not None:
+            raise UsageError("--images says where VOC2010 lies: it goes with Pascal alone.")
         found = check_dataset(config, **given, progress=console.progress())
         text = describe_datasets.check(found)
     if as_json:

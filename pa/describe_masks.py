@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pa.commands.segmentation import MaskCheck, ShownMasks
+    from pa.data.datasets.ade20k_index import Count
     from pa.data.datasets.build import SplitReport
     from pa.data.datasets.class_check import ClassCheck
 
@@ -65,9 +66,13 @@ def _classes(found: ClassCheck) -> str:
         lines.append(
             f"the frozen list has {found.n_classes} classes, the paper {found.paper_classes}"
         )
+    if found.is_part:
+        lines.append(
+            f"{found.images:,} of {found.of_images:,} images are here: counts of a part of the "
+            f"release can only be smaller"
+        )
     rows = [
-        [one.what, f"{one.found:,}", one.expected, "" if one.agrees else "differs"]
-        for one in found.counts
+        [one.what, f"{one.found:,}", one.expected, _verdict(found, one)] for one in found.counts
     ]
     lines.append(table(["count", "found", "expected", ""], rows, " rr"))
     if found.missing:
@@ -78,6 +83,13 @@ def _classes(found: ClassCheck) -> str:
         names = ", ".join(found.all_zero[:SHOWN]) + (" …" if len(found.all_zero) > SHOWN else "")
         lines.append(f"{len(found.all_zero)} masks without a labelled pixel (kept): {names}")
     return "\n".join([*lines, *found.notes, *_some(found.faults)])
+
+
+def _verdict(found: ClassCheck, count: Count) -> str:
+    """Of a part of a release, more than the whole holds is a difference, less is none."""
+    if count.agrees or (found.is_part and not count.exceeds):
+        return ""
+    return "differs"
 
 
 def show(shown: ShownMasks) -> str:

@@ -16,7 +16,9 @@ from pa.errors import MissingError, StorageError, UnknownNameError, UsageError
 from pa.progress import Progress
 
 if TYPE_CHECKING:
+    from pa.data.datasets import Images
     from pa.data.datasets.build import Plan, SplitReport
+    from pa.data.datasets.check import SplitCheck
     from pa.data.datasets.class_check import ClassCheck
 
 # Rules of a builder; the first is the default.
@@ -137,26 +139,32 @@ def check_masks(
     split: str | None,
     quick: bool,
     progress: Progress,
+    images: Path | None = None,
 ) -> MaskCheck:
     """Recompute the class counts of a dataset from a built tree, or from an official release.
 
-    Raises `MissingError` with the expected layouts where neither is there.
+    `images` is where VOC2010 lies if not under the root of Pascal-Part. Raises `MissingError` with
+    the expected layouts where neither is there.
     """
     from pa.data.datasets import tree
 
     kind, place = dataset_kind(config, name), dataset_root(config, name, root)
-    found = list(_releases(kind, place, progress)) if place.is_dir() else []
-    if found:
-        return MaskCheck(name, kind, place, None, found)
+    if place.is_dir():
+        listed = _release_images(name, kind, place, images, split, None if quick else progress)
+        found = list(_releases(kind, place, listed, progress))
+        if found:
+            return MaskCheck(name, kind, place, listed.check if listed else None, found)
     try:
-        images = check_dataset(config, name, root, split, None, quick, progress)
+        tree_images = check_dataset(config, name, root, split, None, quick, progress)
     except MissingError as error:
         if (release := _release_layout(kind)) is None or tree.layout(kind) not in str(error):
             raise
         raise MissingError(f"{error}\nor the official release:\n{release}") from None
+    classes = []
     if not quick:
-        found = [_check_tree(config, name, place, [s.split for s in images.splits], progress)]
-    return MaskCheck(name, kind, place, images, found)
+        splits = [one.split for one in tree_images.splits]
+        classes = [_check_tree(config, name, place, splits, progress)]
+    return MaskCheck(name, kind, place, tree_images, classes)
 
 
 def _check_tree(
@@ -169,17 +177,78 @@ def _check_tree(
     return class_check.check_tree(label_set, loaded, progress)
 
 
-def _releases(kind: str, root: Path, progress: Progress) -> Iterator[ClassCheck]:
+@dataclass(frozen=True)
+class _Listed:
+    """The images of a release whose splits are lists or masks of another kind."""
+
+    check: DatasetCheck
+    images: list[Images]
+    sizes: dict[str, tuple[int, int]]
+
+
+def _release_images(
+    name: str,
+    kind: str,
+    root: Path,
+    voc: Path | None,
+    split: str | None,
+    progress: Progress | None,
+) -> _Listed | None:
+    """The images of Pascal-Part, or of ADEChallengeData2016 read for its objects; else None.
+
+    Without `progress` the images are not opened.
+    """
+    from pa.data import datasets
+    from pa.data.datasets import pascal, tree
+    from pa.data.datasets.check import check_files
+
+    if kind in ("pascal-object", "pascal-part") and (root / "Annotations_Part").is_dir():
+        if voc is None and not pascal.has_voc(root):
+            return None
+        place = pascal.find_voc(root, voc)
+        lists = {
+            one: [f"JPEGImages/{image}.jpg" for image in ids]
+            for one, ids in pascal.annotated(root, voc).items()
+        }
+        loaded: list[Images] = []
+    elif kind == "ade20k-object" and tree.is_scene_parsing(root):
+        loaded = [datasets.load(name, "ade20k", root, one) for one in tree.list_splits(root)]
+        lists = {one.split: one.table["path"].to_list() for one in loaded}
+        place = root
+    else:
+        return None
+    if split is not None and split not in lists:
+        raise UnknownNameError(f"split of dataset {name} in {root}", split, lists)
+    expected = datasets.DATASETS[kind].expected
+    checks: list[SplitCheck] = []
+    sizes: dict[str, tuple[int, int]] = {}
+    for one, paths in lists.items():
+        if split in (None, one):
+            checked, headers = check_files(one, expected.get(one), place, paths, progress)
+            checks.append(checked)
+            sizes |= {Path(path).stem: h.size for path, h in headers.items() if h.size}
+    chosen = [one for one in loaded if split in (None, one.split)]
+    return _Listed(DatasetCheck(name, kind, place, checks), chosen, sizes)
+
+
+def _releases(
+    kind: str, root: Path, listed: _Listed | None, progress: Progress
+) -> Iterator[ClassCheck]:
     """The checks of what a root holds of an official release."""
     from pa.data.datasets import ade20k, ade20k_index, class_check
 
     if kind in ("ade20k-object", "ade20k-part"):
         if (index := ade20k_index.find_index(root)) is not None:
             yield class_check.check_index(index)
-        if kind == "ade20k-part" and ade20k.find_release(root):
-            yield class_check.check_ade20k(root, labels.DEFAULT, progress)
+        if ade20k.find_release(root):
+            yield class_check.check_ade20k(root, kind, progress)
+    if kind == "ade20k-object" and listed is not None:
+        yield class_check.check_challenge(labels.load(kind), listed.images, progress)
     if kind in ("pascal-object", "pascal-part") and (root / "Annotations_Part").is_dir():
-        yield class_check.check_pascal(root, progress, kind)
+        found = class_check.check_pascal(root, progress, kind, listed.sizes if listed else {})
+        if listed is None:
+            found.notes.append("no JPEGImages here: the images were not looked at (--images DIR)")
+        yield found
 
 
 def _release_layout(kind: str) -> str | None:
@@ -187,6 +256,7 @@ def _release_layout(kind: str) -> str | None:
     from pa.data.datasets import ade20k, pascal
 
     layouts = {
+        "ade20k-object": ade20k.RELEASE,
         "ade20k-part": f"{ade20k.RELEASE}\n  <root>/[*/]index_ade20k.mat",
         "pascal-object": pascal.RELEASE,
         "pascal-part": pascal.RELEASE,

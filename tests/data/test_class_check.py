@@ -77,8 +77,10 @@ def test_ade20k_is_counted_by_every_reading(tmp_path: Path) -> None:
         (0, 1, CROSSWALK): 1,
         (objects["car"], 2, WHEEL): 1,
     }
-    check = class_check.check_ade20k(tmp_path, "default", Silent())
+    check = class_check.check_ade20k(tmp_path, "ade20k-part", Silent())
     assert found(check) == {
+        "of the 59 objects, in train": 1,
+        "of the 59 objects, in val": 1,
         "part names in train, any object and level": 3,
         "part names in val, any object and level": 2,
         "part names in both splits, any object and level": 2,
@@ -87,8 +89,12 @@ def test_ade20k_is_counted_by_every_reading(tmp_path: Path) -> None:
         "pairs at level 1 with 50 instances or more": 0,
     }
     assert len(check.missing) == 208
+    assert (check.images, check.of_images, check.is_part) == (2, 22_210, True)
+    of_objects = class_check.check_ade20k(tmp_path, "ade20k-object", Silent())
+    assert found(of_objects) == {"of the 59 objects, in train": 1, "of the 59 objects, in val": 1}
+    assert len(of_objects.missing) == 58
     train.with_name(f"{train.stem}_seg.png").unlink()
-    assert "is not beside it" in class_check.check_ade20k(tmp_path, "default", Silent()).faults[0]
+    assert "is not beside it" in class_check.check_ade20k(tmp_path, "ade20k-part", Silent()).faults[0]
 
 
 def test_pascal_parts_are_counted_merged(tmp_path: Path) -> None:

@@ -177,10 +177,10 @@ def paint_parts(owners: Codes, levels: Iterator[Codes] | list[Codes], list_name:
 def _paint_part_image(image: Path, list_name: str) -> Painted:
     owners = read_owners(image)
     levels = list(read_levels(image, owners.shape))
-    return Painted(paint_parts(owners, levels, list_name), _cross_check(image, owners, levels))
+    return Painted(paint_parts(owners, levels, list_name), cross_check(image, owners, levels))
 
 
-def _cross_check(image: Path, owners: Codes, levels: list[Codes]) -> tuple[str, ...]:
+def cross_check(image: Path, owners: Codes, levels: list[Codes]) -> tuple[str, ...]:
     """Compare the class numbers of the masks with the names in the .json or _atr.txt beside them.
 
     Raises `MismatchError` where a .json numbers a known class differently.
@@ -205,7 +205,7 @@ def _numbers(codes: Codes) -> set[int]:
 def paint_objects_of_seg(image: Path) -> Painted:
     """The 59 objects from `_seg` of the full release (an own rule, not the paper's)."""
     owners = read_owners(image)
-    return Painted(owner_table()[owners], _cross_check(image, owners, []))
+    return Painted(owner_table()[owners], cross_check(image, owners, []))
 
 
 def paint_challenge(path: Path, label_set: LabelSet) -> Painted:

@@ -42,6 +42,10 @@ class Count:
         low, _, high = self.expected.partition("..")
         return int(low) <= self.found <= int(high or low)
 
+    @property
+    def exceeds(self) -> bool:
+        return self.found > int(self.expected.rpartition("..")[2])
+
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "agrees": self.agrees}
 

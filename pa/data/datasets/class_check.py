@@ -7,25 +7,29 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from pa.data import labels, masks
-from pa.data.datasets import Images, ade20k, pascal
+from pa.data.datasets import Images, ade20k, pascal, tree
 from pa.data.datasets.ade20k_index import Count, count_index, read_index
 from pa.data.labels import LabelSet
-from pa.errors import AnnotationError
+from pa.errors import AnnotationError, MismatchError
 from pa.progress import Progress
 
 T = TypeVar("T")
 
 PAIR_INSTANCES = 50  # from which an (object, part) pair is in the list pairs50
 BOTH = ("train", "val")
+PASCAL_IMAGES = 10_103
+Size = tuple[int, int]
+EMPTY: Mapping[str, Size] = {}
 NAMES_IN = {"train": "464", "val": "243"}  # by the index: a part in at least one image
 
 
@@ -35,7 +39,8 @@ class ClassCheck:
 
     `counts` are found against expected numbers; `faults` the files that are not what they should
     be; `all_zero` the masks without a labelled pixel, which are kept; `missing` the classes of the
-    list that no file has.
+    list that no file has. `images` are those whose annotations were read, `of_images` those of the
+    whole release (None: not a matter of images).
     """
 
     title: str
@@ -46,9 +51,18 @@ class ClassCheck:
     all_zero: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    images: int | None = None
+    of_images: int | None = None
+
+    @property
+    def is_part(self) -> bool:
+        """Whether the place holds a part of the release: its counts must then be smaller."""
+        both = self.images is not None and self.of_images is not None
+        return both and self.images < self.of_images  # type: ignore[operator]
 
     def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "counts": [count.to_json() for count in self.counts]}
+        counts = [count.to_json() for count in self.counts]
+        return {**vars(self), "is_part": self.is_part, "counts": counts}
 
 
 def threaded(work: Callable[[T], Any], items: Iterable[T]) -> Iterator[Any]:
@@ -62,18 +76,54 @@ def threaded(work: Callable[[T], Any], items: Iterable[T]) -> Iterator[Any]:
 
 def check_tree(label_set: LabelSet, splits: list[Images], progress: Progress) -> ClassCheck:
     """Read every mask of a tree: sizes, values, and which classes there are in which split."""
+    check = ClassCheck(
+        f"masks of {label_set.label}: {label_set.title}", len(label_set), label_set.paper_classes
+    )
+    _count_masks(check, label_set, splits, progress)
+    return check
+
+
+def check_challenge(label_set: LabelSet, splits: list[Images], progress: Progress) -> ClassCheck:
+    """Which of the 59 objects the masks of ADEChallengeData2016 show (values 1 to 150).
+
+    The 59 are the authors' choice among the 150, which no file of a release states: what can be
+    recomputed is that each of them is there.
+    """
+    check = ClassCheck(
+        f"masks of ADEChallengeData2016, as the {len(label_set)} classes of {label_set.label}",
+        len(label_set),
+        label_set.paper_classes,
+    )
+    values = [c.keys["ade150"] - 1 for c in label_set.classes]
+    _count_masks(check, label_set, splits, progress, (ade20k.CHALLENGE_CLASSES, values))
+    check.notes.append(
+        f"the masks have 150 classes. For {label_set.label}: pa datasets build "
+        f"{label_set.dataset} --root {splits[0].root} --out DIR"
+    )
+    return check
+
+
+def _count_masks(
+    check: ClassCheck,
+    label_set: LabelSet,
+    splits: list[Images],
+    progress: Progress,
+    among: tuple[int, list[int]] | None = None,
+) -> None:
+    """Fill in the counts of index PNGs. `among` (M, indices) = the masks have M classes, of which
+    those at the indices are the label set's, in its order."""
+    total, chosen = among or (len(label_set), list(range(len(label_set))))
     n = len(label_set)
-    check = ClassCheck(f"masks of {label_set.label}: {label_set.title}", n, label_set.paper_classes)
     found = {}
     for images in splits:
         pixels = np.zeros(n, np.int64)
         progress.start(f"{images.dataset}/{images.split}: masks", len(images.table), "masks")
-        for path, counts in _mask_counts(images, n):
+        for path, all_counts in _mask_counts(images, total):
             progress.advance(1)
-            if isinstance(counts, str):
-                check.faults.append(counts)
+            if isinstance(all_counts, str):
+                check.faults.append(all_counts)
                 continue
-            pixels += counts
+            pixels += (counts := all_counts[chosen])
             if not counts.any():
                 check.all_zero.append(path)
         progress.stop()
@@ -85,7 +135,8 @@ def check_tree(label_set: LabelSet, splits: list[Images], progress: Progress) ->
         check.counts.append(Count("classes with a pixel in both splits", int(both.sum()), str(n)))
     there = np.logical_or.reduce(list(found.values()))
     check.missing = [c.name for c in label_set.classes if not there[c.id]]
-    return check
+    check.images = sum(len(images.table) for images in splits)
+    check.of_images = sum(tree.EXPECTED[label_set.dataset].values())
 
 
 def _mask_counts(images: Images, n: int) -> Iterator[tuple[str, Any]]:
@@ -120,22 +171,30 @@ def check_index(path: Path) -> ClassCheck:
 
 @dataclass(frozen=True)
 class Seen:
-    """(value of the object 0..59, level, class number of the part) → instances in one image."""
+    """(value of the object 0..59, level, class number of the part) → instances in one image; the
+    objects 1..59 in it; and in what its masks differ from the text beside them."""
 
     parts: Counter[tuple[int, int, int]]
+    objects: frozenset[int]
+    remarks: tuple[str, ...]
 
 
 def see_parts(image: Path) -> Seen | str:
-    """The parts of one image of the full ADE20K; a fault of its files as text."""
+    """The objects and parts of one image of the full ADE20K; a fault of its files as text."""
     seen: Counter[tuple[int, int, int]] = Counter()
     try:
-        owners = ade20k.owner_table()[ade20k.read_owners(image)].astype(np.int64)
+        numbers = ade20k.read_owners(image)
+        owners = ade20k.owner_table()[numbers].astype(np.int64)
+        levels = []
         for level, (codes, instances) in enumerate(ade20k.read_part_instances(image), 1):
             masks.check_size(codes, (owners.shape[1], owners.shape[0]), image)
             seen += _instances(owners, codes, instances, level)
-    except AnnotationError as error:
+            levels.append(codes)
+        remarks = ade20k.cross_check(image, numbers, levels)
+    except (AnnotationError, MismatchError) as error:
         return str(error)
-    return Seen(seen)
+    objects = frozenset(np.unique(owners[owners > 0]).tolist())
+    return Seen(seen, objects, tuple(f"{image.stem}: {remark}" for remark in remarks))
 
 
 def _instances(owners: Any, codes: Any, instances: Any, level: int) -> Counter[Any]:
@@ -150,33 +209,46 @@ def _instances(owners: Any, codes: Any, instances: Any, level: int) -> Counter[A
     return Counter((owner, level, instance // 256) for instance, (_, owner) in largest.items())
 
 
-def check_ade20k(root: Path, list_name: str, progress: Progress) -> ClassCheck:
-    """Go once through `_seg` and `_parts_N` of the full release, and count by every reading."""
-    label_set = labels.load("ade20k-part", list_name)
-    check = ClassCheck(
-        f"ADE20K full in {root}: which reading gives {label_set.paper_classes} parts",
-        len(label_set),
-        label_set.paper_classes,
-    )
+def check_ade20k(root: Path, kind: str, progress: Progress) -> ClassCheck:
+    """Go once through `_seg` and `_parts_N` of the full release: the parts, counted by every
+    reading, or for the kind `ade20k-object` the objects alone."""
+    label_set, objects = labels.load(kind), labels.load("ade20k-object")
+    what = "which objects there are" if kind == "ade20k-object" else "which reading gives 209 parts"
+    check = ClassCheck(f"ADE20K full in {root}: {what}", len(label_set), label_set.paper_classes)
     by_split: dict[str, Counter[tuple[int, int, int]]] = {}
-    for split, paths in ade20k.find_release(root).items():
+    shown: dict[str, set[int]] = {}
+    release = ade20k.find_release(root)
+    for split, paths in release.items():
         kept = ade20k.of_the_paper(split, paths)
         progress.start(f"ADE20K/{split}: parts", len(kept), "images")
         total: Counter[tuple[int, int, int]] = Counter()
+        shown[split] = set()
         for seen in threaded(see_parts, kept):
             progress.advance(1)
             if isinstance(seen, str):
                 check.faults.append(seen)
             else:
                 total += seen.parts
+                shown[split] |= seen.objects
+                check.notes += seen.remarks
         progress.stop()
         by_split[split] = total
         check.notes.append(f"{split}: {len(kept):,} images")
-    check.counts = list(_ade_counts(by_split))
+    check.counts = [
+        Count(f"of the {len(objects)} objects, in {split}", len(there), str(len(objects)))
+        for split, there in shown.items()
+    ]
+    check.images = sum(len(ade20k.of_the_paper(split, paths)) for split, paths in release.items())
+    check.of_images = sum(ade20k.LARGEST.values())
+    if kind == "ade20k-object":
+        every = set.union(*shown.values())
+        check.missing = [c.name for c in objects.classes if c.value not in every]
+        return check
+    check.counts += _ade_counts(by_split)
     if missing := set(BOTH) - set(by_split):
         check.notes.append(f"no images of {', '.join(sorted(missing))}: nothing is in both splits")
-    there = set.intersection(*(_part_numbers(seen) for seen in by_split.values()))
-    check.missing = [c.name for c in label_set.classes if c.keys["ade20k_index"][0] not in there]
+    numbers = set.intersection(*(_part_numbers(seen) for seen in by_split.values()))
+    check.missing = [c.name for c in label_set.classes if c.keys["ade20k_index"][0] not in numbers]
     return check
 
 
@@ -207,10 +279,13 @@ def _ade_counts(by_split: dict[str, Counter[tuple[int, int, int]]]) -> Iterator[
     yield Count(f"pairs at level 1 with {PAIR_INSTANCES} instances or more", often, "209")
 
 
-def check_pascal(root: Path, progress: Progress, kind: str = "pascal-part") -> ClassCheck:
+def check_pascal(
+    root: Path, progress: Progress, kind: str = "pascal-part", sizes: Mapping[str, Size] = EMPTY
+) -> ClassCheck:
     """Read every .mat of Pascal-Part: which (class, part) there are, and which are not listed.
 
-    For `pascal-object` the list is that of the objects: the classes that have parts.
+    For `pascal-object` the list is that of the objects: the classes that have parts. `sizes` are
+    those of the images, by id: an annotation of another size is a fault.
     """
     mats = pascal.find_mats(root)
     parts, objects = labels.load("pascal-part"), labels.load("pascal-object")
@@ -218,7 +293,7 @@ def check_pascal(root: Path, progress: Progress, kind: str = "pascal-part") -> C
     check = ClassCheck(f"Pascal-Part in {root}", len(listed), listed.paper_classes)
     seen: Counter[tuple[int, str]] = Counter()
     progress.start("Pascal-Part: annotations", len(mats), "files")
-    for found in threaded(_see_mat, mats.values()):
+    for found in threaded(partial(_see_mat, sizes), mats.values()):
         progress.advance(1)
         if isinstance(found, str):
             check.faults.append(found)
@@ -227,8 +302,9 @@ def check_pascal(root: Path, progress: Progress, kind: str = "pascal-part") -> C
     progress.stop()
     known = pascal.part_values()
     with_parts = {voc_class for voc_class, _ in seen}
+    check.images, check.of_images = len(mats), PASCAL_IMAGES
     check.counts = [
-        Count("annotated images", len(mats), "10103"),
+        Count("annotated images", len(mats), str(PASCAL_IMAGES)),
         Count("classes with parts", len(with_parts), str(len(objects))),
         Count("(class, part) pairs, numbered parts merged", len(seen), str(len(parts))),
         Count("… of these in the list", sum(pair in known for pair in seen), str(len(parts))),
@@ -242,9 +318,11 @@ def check_pascal(root: Path, progress: Progress, kind: str = "pascal-part") -> C
     return check
 
 
-def _see_mat(path: Path) -> Counter[tuple[int, str]] | str:
+def _see_mat(sizes: Mapping[str, Size], path: Path) -> Counter[tuple[int, str]] | str:
     try:
         things = pascal.read_mat(path)
+        if things and (size := sizes.get(path.stem)) is not None:
+            masks.check_size(things[0].silhouette, size, path)
     except AnnotationError as error:
         return str(error)
     return Counter((t.voc_class, pascal.part_name(name)) for t in things for name, _ in t.parts)

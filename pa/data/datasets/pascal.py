@@ -201,12 +201,24 @@ def plan(dataset: str, root: Path, images: Path | None, rule: str | None) -> Pla
     return Plan(label_set, text, root, splits, tuple(notes))
 
 
+def annotated(root: Path, images: Path | None) -> dict[str, list[str]]:
+    """The ids of the annotated images of each split, sorted. Raises as `plan`."""
+    mats = find_mats(root)
+    lists = find_ids(find_voc(root, images), mats)
+    return {split: [name for name in ids if name in mats] for split, ids in lists.items()}
+
+
 def find_mats(root: Path) -> dict[str, Path]:
     """The annotation files by image id."""
     mats = {path.stem: path for path in sorted((root / "Annotations_Part").glob("*.mat"))}
     if not mats:
         raise MissingError(f"no Pascal-Part in {root}. Expected there:\n{RELEASE}")
     return mats
+
+
+def has_voc(root: Path) -> bool:
+    """Whether VOC2010's images lie under the root of the annotations."""
+    return any((root / place / "JPEGImages").is_dir() for place in VOC_PLACES)
 
 
 def find_voc(root: Path, images: Path | None) -> Path:

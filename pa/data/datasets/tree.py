@@ -136,6 +136,11 @@ def _require_own_masks(root: Path, paths: list[str], maps: list[str]) -> None:
             )
 
 
+def is_scene_parsing(root: Path) -> bool:
+    """Whether a tree is ADEChallengeData2016, with masks of 150 classes, as it was released."""
+    return any((root / name).exists() for name in SCENE_PARSING) and not (root / BUILD).exists()
+
+
 def read_build(root: Path) -> dict[str, Any] | None:
     """What `pa datasets build` wrote about a tree; None where another hand made it."""
     try:
@@ -159,7 +164,7 @@ def label_set(kind: str, root: Path) -> LabelSet:
     """
     made = read_build(root)
     if made is None:
-        if kind == "ade20k-object" and any((root / name).exists() for name in SCENE_PARSING):
+        if kind == "ade20k-object" and is_scene_parsing(root):
             raise UsageError(
                 f"{root} is ADEChallengeData2016, whose masks have the 150 classes of scene "
                 f"parsing, not the 59 of {kind}. Make them: pa datasets build {kind} --root {root} "
