@@ -79,7 +79,7 @@ def datasets_check(config: Any, as_json: bool, **given: Any) -> None:
 @click.argument("dataset")
 @click.option("--root", type=PATH, help="Where the dataset lies.")
 @click.option("--split", help="Split of the dataset; may be left out where there is one.")
-@click.option("--view", default="parts", show_default=True, help="What to show.")
+@click.option("--view", help="image, grid or parts; default: the usual view of the dataset.")
 @choosing_parts
 @click.option("--part", "parts", multiple=True, help="Only this part; may be repeated.")
 @click.option("--examples", type=click.IntRange(1, 40), default=12, help="Per part, or images.")
@@ -87,25 +87,29 @@ def datasets_check(config: Any, as_json: bool, **given: Any) -> None:
 @with_json
 @with_config
 def datasets_show(config: Any, as_json: bool, **given: Any) -> None:
-    """Count the parts of a split, and draw a contact sheet of them; or masks over their images.
+    """Count the regions of a split, and draw a contact sheet of them; or masks over their images.
 
     \b
     pa datasets show cub --split all --view parts --out sheet.png
     pa datasets show pascal-part --root pascal-part/ --split val --out overlay.png
+    pa datasets show imagenet --root /data/imagenet --split val --out grid.png
     pa datasets show coco --split val2017 --protocol released --view-option min_d=20
     """
     from pa import describe_datasets, describe_masks
-    from pa.commands.datasets import Shown, ShowRequest, show_dataset
+    from pa.commands.datasets import Shown, ShownRegions, ShowRequest, show_dataset
     from pa.commands.segmentation import ShownMasks, has_masks, show_masks
 
-    shown: Shown | ShownMasks
+    shown: Shown | ShownRegions | ShownMasks
     request = ShowRequest(**given)
     if has_masks(config, request.dataset):
         shown = show_masks(config, request)
         text = describe_masks.show(shown)
     else:
         shown = show_dataset(config, request, console.progress())
-        text = describe_datasets.show(shown)
+        if isinstance(shown, ShownRegions):
+            text = describe_datasets.regions(shown)
+        else:
+            text = describe_datasets.show(shown)
     if as_json:
         emit(shown.to_json())
     else:

@@ -65,8 +65,10 @@ def search(result: SearchResult) -> str:
     query = result.query
     what = f"row {query.row}" if query.row is not None else "own image"
     label = f" {query.label}" if query.label else ""
+    cut_by = f", protocol {result.protocol}" if result.protocol else ""
     head = (
-        f"{result.encoder} · {result.representation} · cosine, {result.quality} · {result.store}\n"
+        f"{result.encoder} · {result.representation} · cosine, {result.quality} · {result.store}"
+        f"{cut_by}\n"
         f"query: {what}, {query.path} {_box(query.box)}{label}"
     )
     rows = [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pa.console import table
 
 if TYPE_CHECKING:
-    from pa.commands.datasets import DatasetCheck, Shown
+    from pa.commands.datasets import DatasetCheck, Shown, ShownRegions
     from pa.data.datasets.check import SplitCheck
     from pa.data.part_rows import PartCounts
 
@@ -78,6 +78,12 @@ def parts(counts: PartCounts) -> str:
         table(heads, rows, " " + "r" * (len(heads) - 1))
         + f"\n{counts.images_kept:,} of {counts.images:,} images have a patch, {without:,} none"
     )
+
+
+def regions(shown: ShownRegions) -> str:
+    """How many regions a view has, and where the sheet of them lies."""
+    lines = [f"{shown.title}: {shown.rows:,} regions of {shown.images:,} images"]
+    return "\n".join([*lines, f"sheet: {shown.sheet}"] if shown.sheet else lines)
 
 
 def show(shown: Shown) -> str:

@@ -55,9 +55,8 @@ class UnknownNameError(UsageError, LookupError):
         if near:
             text += f" Did you mean {' or '.join(near)}?"
         if known:
-            shown = ", ".join(known[:20]) + (
-                f", … ({len(known)} in all)" if len(known) > 20 else ""
-            )
+            quoted = [f'"{k}"' if "," in k and not k.startswith('"') else k for k in known[:20]]
+            shown = ", ".join(quoted) + (f", … ({len(known)} in all)" if len(known) > 20 else "")
             text += f" Known: {shown}."
         super().__init__(f"{text} {hint}".rstrip())
 

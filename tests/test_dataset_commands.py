@@ -168,7 +168,8 @@ def test_show_counts_and_draws(pa: Run, cub: Path) -> None:
     [
         (["--protocol", "papre"], "unknown protocol of view parts 'papre'. Did you mean paper"),
         (["--protocol", "boxes"], "dataset cub gives keypoints: side=given"),
-        (["--view", "grid"], "pa datasets show draws view parts; view grid has no sheet"),
+        (["--view", "windows"], "view windows has no sheet"),
+        (["--view", "grid", "--part", "tail"], "--part chooses among parts; view grid has none"),
         (["--view", "grid", "--protocol", "paper"], "--protocol is for view parts; view grid has"),
         (["--view-option", "side"], "'side' is not NAME=VALUE"),
     ],
@@ -177,6 +178,15 @@ def test_wrong_calls_of_show(pa: Run, cub: Path, words: list[str], message: str)
     code, _, err = pa("datasets", "show", "cub", "--root", cub, "--split", "all", *words)
     assert code == 2
     assert message in err
+
+
+def test_show_of_windows_of_the_grid(pa: Run, cub: Path, tmp_path: Path) -> None:
+    words = ("datasets", "show", "cub", "--root", cub, "--split", "all", "--view", "grid", "--json")
+    code, out, _ = pa(*words, "--out", tmp_path / "sheet.png")
+    assert code == 0
+    shown = json.loads(out)
+    assert shown["rows"] == 49 * shown["images"]
+    assert Path(shown["sheet"]).stat().st_size > 1000
 
 
 def test_extract_parts_of_cub(pa: Run, cub: Path, weights: Path) -> None:

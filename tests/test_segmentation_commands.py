@@ -246,6 +246,9 @@ def test_extract_takes_the_recipe_of_the_dataset(run: Run, tmp_path: Path) -> No
     ]
     first = json.loads(run(*words).stdout)["runs"][0]["stores"][0]
     store = Store.open(Path(first["path"]))
+    with pytest.raises(UsageError, match="Make a store of regions") as caught:
+        run("search", "--query-id", 0)
+    assert "pa extract --encoder deit --dataset lip --split train --view grid" in str(caught.value)
     assert store.view == "windows"
     assert store.spec.view["crop"] == 320
     assert store.rows["canvas_height"].unique().to_list() == [320]

@@ -51,7 +51,7 @@ def load_images(
     boxes: Path | None = None,
 ) -> Images:
     """The images of a split, from flags and settings."""
-    name = dataset or _default_dataset(config)
+    name = dataset or default_dataset(config)
     place = dataset_root(config, name, root)
     entry = config.settings.datasets.get(name)
     if boxes is None and entry is not None and entry.boxes is not None:
@@ -86,7 +86,8 @@ def dataset_root(config: Config, name: str, root: Path | None) -> Path:
     return root
 
 
-def _default_dataset(config: Config) -> str:
+def default_dataset(config: Config) -> str:
+    """The dataset of the settings, or the only one that is configured. Raises `AmbiguousError`."""
     if config.settings.dataset:
         return config.settings.dataset
     configured = list(config.settings.datasets)
@@ -130,8 +131,11 @@ def choose_views(
     for name in names:
         view = VIEWS[name]
         if name == "parts":
-            usual = "boxes" if isinstance(images.annotations(), Boxes) else "paper"
-            view = PROTOCOLS[protocol or (entry.protocol if entry else None) or usual]
+            if protocol is None and entry is not None:
+                protocol = entry.protocol
+            if protocol is None:
+                protocol = "boxes" if isinstance(images.annotations(), Boxes) else "paper"
+            view = PROTOCOLS[protocol]
         elif name == "windows":
             view = windows_for(dataset_kind(config, images.dataset))
         views.append(configure(view, options))

@@ -6,14 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pa.commands.choose import choose_views, dataset_kind, dataset_root, load_images
+from pa.commands.choose import (
+    choose_views,
+    dataset_kind,
+    dataset_root,
+    default_views,
+    load_images,
+)
 from pa.config import Config
 from pa.errors import UsageError
 from pa.progress import Progress, Silent
 
 if TYPE_CHECKING:
+    from pa.data.datasets import Images
     from pa.data.datasets.check import SplitCheck
     from pa.data.part_rows import PartCounts
+    from pa.data.view import FixedView
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class ShowRequest:
     root: Path | None = None
     split: str | None = None
     boxes: Path | None = None
-    view: str = "parts"
+    view: str | None = None
     protocol: str | None = None
     view_options: tuple[tuple[str, Any], ...] = ()
     parts: tuple[str, ...] = ()
@@ -105,30 +113,62 @@ class Shown:
         }
 
 
-def show_dataset(config: Config, request: ShowRequest, progress: Progress | None = None) -> Shown:
-    """Count the parts of a split under a protocol, and draw a contact sheet of them.
+@dataclass(frozen=True)
+class ShownRegions:
+    """The regions of a view whose boxes are the same for every image, and the sheet of them."""
+
+    title: str
+    view: dict[str, Any]
+    images: int
+    rows: int
+    sheet: Path | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "sheet": None if self.sheet is None else str(self.sheet)}
+
+
+def show_dataset(
+    config: Config, request: ShowRequest, progress: Progress | None = None
+) -> Shown | ShownRegions:
+    """Count the parts of a split under a protocol, and draw a contact sheet of them; or the regions
+    of views `image` and `grid`. Without a view named, that of the dataset.
 
     Where the annotations give the sizes of the images, the headers of those with a patch are read
     and compared.
     """
     from pa.data import sheet
     from pa.data.datasets.check import check_sizes
-    from pa.data.parts import PROTOCOLS, PartsView, protocol_of
+    from pa.data.parts import PartsView, protocol_of
+    from pa.data.view import FixedView
 
-    if request.protocol is not None:
-        PROTOCOLS[request.protocol]  # raises with the names; "" would count as none given
     images = load_images(config, request.dataset, request.root, request.split, request.boxes)
-    (view,) = choose_views(config, images, (request.view,), request.protocol, request.view_options)
+    named = (request.view,) if request.view else default_views(config, images)
+    (view,) = choose_views(config, images, named, request.protocol, request.view_options)
+    if isinstance(view, FixedView):
+        return _show_regions(images, view, request)
     if not isinstance(view, PartsView):
-        raise UsageError(f"pa datasets show draws view parts; view {view.name} has no sheet.")
+        raise UsageError(f"pa datasets show draws image, grid and parts; view {view.name} has no sheet.")
     selection = view.select(images)
     name, changed = protocol_of(view)
     fields = "".join(f", {key}={value}" for key, value in changed.items())
     title = f"{images.dataset} · {images.split} · view parts · protocol {name}{fields}"
     drawn = None
     if request.out is not None:
-        options = sheet.SheetOptions(request.parts, request.examples)
+        options = sheet.SheetOptions(request.parts, request.examples, view.resize)
         drawn = sheet.draw(request.out, images, selection, title, options)
     paths = selection.rows["path"].unique(maintain_order=True).to_list()
     odd = check_sizes(images, paths, progress or Silent())
     return Shown(title, view.to_json(), selection.counts, drawn, odd)
+
+
+def _show_regions(images: Images, view: FixedView, request: ShowRequest) -> ShownRegions:
+    from pa.data import region_sheet
+
+    if request.parts:
+        raise UsageError(f"--part chooses among parts; view {view.name} has none.")
+    title = f"{images.dataset} · {images.split} · view {view.name}"
+    drawn = None
+    if request.out is not None:
+        drawn = region_sheet.draw(request.out, images, view, title, request.examples)
+    n = len(images.table)
+    return ShownRegions(title, view.to_json(), n, n * len(view.boxes()), drawn)

@@ -64,6 +64,7 @@ def search(
     answers = []
     for store in chosen:
         for representation in request.representations or (config.settings.representation,):
+            _require_regions(store, representation)
             index = open_index(
                 config, store, representation, request.factory, progress, _index_device(request)
             )
@@ -77,6 +78,18 @@ def search(
             )
             answers.append((store, found[0]))
     return answers
+
+
+def _require_regions(store: Store, representation: str) -> None:
+    """Raise `UsageError` for a store of token maps, saying which store can be searched."""
+    vectors = [name for name, shape in store.spec.representations.items() if len(shape) == 1]
+    if store.view == "windows" and representation not in vectors:
+        raise UsageError(
+            f"{store.title} holds the tokens of large windows, for segmentation; a search compares "
+            f"one vector per region. Make a store of regions, then search it:\n"
+            f"  pa extract --encoder {store.encoder} --dataset {store.spec.dataset} "
+            f"--split {store.spec.split} --view grid"
+        )
 
 
 def _stores_to_search(config: Config, request: SearchRequest) -> list[Store]:

@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 CANVAS = 224
+LARGEST = 16_384  # pixels of a side of the grid's canvas
+MOST_WINDOWS = 10_000  # of one image
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,20 @@ class GridView(FixedView):
     interpolation: str = "bicubic"
 
     def __post_init__(self) -> None:
-        if self.stride < 1 or not 1 <= self.window <= self.crop <= self.resize:
+        sizes = (self.stride, self.window, self.crop, self.resize)
+        whole = all(type(size) is int and 1 <= size <= LARGEST for size in sizes)
+        if not whole or not self.window <= self.crop <= self.resize:
             raise UsageError(
                 f"view grid: stride={self.stride}, window={self.window}, crop={self.crop}, "
-                f"resize={self.resize}. Expected: 1 ≤ window ≤ crop ≤ resize, and stride ≥ 1."
+                f"resize={self.resize}. Expected whole numbers with 1 ≤ window ≤ crop ≤ resize ≤ "
+                f"{LARGEST}, and 1 ≤ stride ≤ {LARGEST}."
             )
-        if self.interpolation not in im.RESAMPLING:
+        if (per_side := (self.crop - self.window) // self.stride + 1) ** 2 > MOST_WINDOWS:
+            raise UsageError(
+                f"view grid: {per_side}×{per_side} windows of each image are more than "
+                f"{MOST_WINDOWS:,}. Make stride larger, or crop smaller."
+            )
+        if not isinstance(self.interpolation, str) or self.interpolation not in im.RESAMPLING:
             raise UnknownNameError(
                 "interpolation of view grid", str(self.interpolation), im.RESAMPLING
             )

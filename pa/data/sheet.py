@@ -21,6 +21,7 @@ from pa.data import images as im
 from pa.data.datasets import Images
 from pa.data.files import replacing
 from pa.data.part_rows import Selection
+from pa.data.parts import CANVAS
 from pa.data.view import BOX
 from pa.errors import ImageError, UnknownNameError, UsageError
 
@@ -40,10 +41,15 @@ COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f
 
 @dataclass(frozen=True)
 class SheetOptions:
-    """`parts`: which to draw, all for none named; `examples`: how many patches of each."""
+    """`parts`: which to draw, all for none named; `examples`: how many patches of each.
+
+    `resize`: patches are resized to so many 224ths of what is shown, which is their middle: what
+    the encoder sees of a view with that field.
+    """
 
     parts: tuple[str, ...] = ()
     examples: int = 12
+    resize: int = CANVAS
 
 
 def draw(
@@ -53,16 +59,25 @@ def draw(
 
     Raises `UsageError` for another suffix, `UnknownNameError` for a part that has no row.
     """
+    check_suffix(path)
+    return save(_Sheet(images, selection, options).draw(title), path)
+
+
+def save(sheet: Image.Image, path: Path) -> Path:
+    """Write a sheet to a PNG, JPEG or PDF file. Raises `UsageError` for another suffix."""
+    check_suffix(path)
+    kind = {".jpg": "JPEG"}.get(path.suffix.lower(), path.suffix[1:].upper())
+    with replacing(path) as partial:
+        sheet.save(partial, format=kind, **({"quality": 92} if kind == "JPEG" else {}))
+    return path
+
+
+def check_suffix(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(
             f"{path}: a sheet is written as {', '.join(SUFFIXES)}; found "
             f"{path.suffix or 'no suffix'}."
         )
-    sheet = _Sheet(images, selection, options).draw(title)
-    kind = {".jpg": "JPEG"}.get(path.suffix.lower(), path.suffix[1:].upper())
-    with replacing(path) as partial:
-        sheet.save(partial, format=kind, **({"quality": 92} if kind == "JPEG" else {}))
-    return path
 
 
 class _Sheet:
@@ -71,6 +86,7 @@ class _Sheet:
         self.rows = selection.rows
         self.counts = selection.counts
         self.examples = options.examples
+        self.resize = options.resize
         there = [name for name, n in self.counts.kept.items() if n]
         for part in options.parts:
             if part not in there:
@@ -99,11 +115,16 @@ class _Sheet:
             f"{counts.rows:,} patches from {counts.images_kept:,} of {counts.images:,} images",
             "left out: " + (", ".join(counts.left_out()) or "nothing"),
         ]
+        if self.resize != CANVAS:
+            told.append(
+                f"patches are resized to {self.resize} pixels and the central {CANVAS} are shown, "
+                f"as the encoder sees them"
+            )
         if self.n_left:
             told.append(f"{self.n_left} more parts are not drawn")
         return [
-            _text_strip(title, 30, INK, width, 42),
-            *(_text_strip(line, 18, SOFT, width, 26) for line in told),
+            text_strip(title, 30, INK, width, 42),
+            *(text_strip(line, 18, SOFT, width, 26) for line in told),
             Image.new("RGB", (width, 18), PAPER),
         ]
 
@@ -113,26 +134,32 @@ class _Sheet:
         pen = ImageDraw.Draw(strip)
         middle = CELL // 2
         pen.rectangle((MARGIN, middle - 34, MARGIN + 5, middle + 34), fill=self.colours[part])
-        _write(pen, (MARGIN + 18, middle - 34), _fit(part, 22, NAMES - 30), 22, INK)
+        write(pen, (MARGIN + 18, middle - 34), fit(part, 22, NAMES - 30), 22, INK)
         mine = self.rows.filter(pl.col("label") == part)
-        _write(pen, (MARGIN + 18, middle - 4), f"{len(mine):,} patches", 16, SOFT)
+        write(pen, (MARGIN + 18, middle - 4), f"{len(mine):,} patches", 16, SOFT)
         side = float(np.median((mine["x1"] - mine["x0"]).to_numpy()))
-        _write(pen, (MARGIN + 18, middle + 18), f"median side {side:.0f} px", 16, SOFT)
-        for place, row in enumerate(_spread(mine, self.examples)):
+        write(pen, (MARGIN + 18, middle + 18), f"median side {side:.0f} px", 16, SOFT)
+        for place, row in enumerate(spread(mine, self.examples)):
             left = MARGIN + NAMES + place * (CELL + GAP)
             strip.paste(self._patch(row, self.colours[part]), (left, 0))
             pen.rectangle((left, 0, left + CELL - 1, CELL - 1), outline=EDGE)
-            _write(pen, (left, CELL + 3), f"{row['x1'] - row['x0']:.0f} px", 13, SOFT)
+            write(pen, (left, CELL + 3), f"{row['x1'] - row['x0']:.0f} px", 13, SOFT)
         return strip
 
     def _patch(self, row: dict[str, Any], colour: str) -> Image.Image:
         image = self._load(row["path"])
         if image is None:
-            return _missing((CELL, CELL))
+            return missing((CELL, CELL))
         x0, y0, x1, y1 = (row[name] for name in BOX)
-        patch = im.crop_resize(image, (x0, y0, x1, y1), CELL, "bicubic")
+        side = round(CELL * self.resize / CANVAS)
+        whole = im.crop_resize(image, (x0, y0, x1, y1), side, "bicubic")
+        patch = im.centre_crop(whole, CELL)
         if row["x"] is not None:
-            at = ((row["x"] - x0) / (x1 - x0) * CELL, (row["y"] - y0) / (y1 - y0) * CELL)
+            edge = (side - CELL) / 2
+            at = (
+                (row["x"] - x0) / (x1 - x0) * side - edge,
+                (row["y"] - y0) / (y1 - y0) * side - edge,
+            )
             _ring(ImageDraw.Draw(patch), at, colour)
         return patch
 
@@ -140,7 +167,7 @@ class _Sheet:
         """Whole images with all their boxes, until the line is full."""
         strip = Image.new("RGB", (width, 44 + CONTEXT_HEIGHT), PAPER)
         pen = ImageDraw.Draw(strip)
-        _write(pen, (MARGIN, 8), "in their images", 18, SOFT)
+        write(pen, (MARGIN, 8), "in their images", 18, SOFT)
         left = MARGIN
         wanted = self.rows.filter(pl.col("label").is_in(self.parts))
         per_image = wanted.group_by("path", maintain_order=True).len().sort("path")
@@ -148,7 +175,7 @@ class _Sheet:
         several = per_image.filter(pl.col("len") > 1)
         telling = per_image if several.is_empty() else several
         # More than fit, so that wide pictures leave no hole where a narrow one has room.
-        tried = [*_spread(telling, N_CONTEXT), *_spread(telling, 3 * N_CONTEXT)]
+        tried = [*spread(telling, N_CONTEXT), *spread(telling, 3 * N_CONTEXT)]
         for chosen in {row["path"]: row for row in tried}.values():
             boxes = wanted.filter(pl.col("path") == chosen["path"])
             picture = self._whole(chosen["path"], boxes, width - 2 * MARGIN)
@@ -162,7 +189,7 @@ class _Sheet:
         """An image with its boxes, black beyond its border as the patches are."""
         image = self._load(path)
         if image is None:
-            return _missing((CONTEXT_HEIGHT, CONTEXT_HEIGHT))
+            return missing((CONTEXT_HEIGHT, CONTEXT_HEIGHT))
         boxes = rows.select(BOX).to_numpy()
         low = np.minimum(boxes[:, :2].min(axis=0), 0)
         high = np.maximum(boxes[:, 2:].max(axis=0), image.size)
@@ -191,7 +218,7 @@ def _scaled(size: Sequence[float] | npt.NDArray[np.float64], scale: float) -> tu
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _spread(rows: pl.DataFrame, n: int) -> Sequence[dict[str, Any]]:
+def spread(rows: pl.DataFrame, n: int) -> Sequence[dict[str, Any]]:
     """At most n rows at equal steps, so that they come from all over the split."""
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int))
     spread: list[dict[str, Any]] = rows[chosen.tolist()].to_dicts()
@@ -207,20 +234,20 @@ def _ring(
         pen.ellipse((x - r, y - r, x + r, y + r), outline=fill, width=width)
 
 
-def _missing(size: tuple[int, int]) -> Image.Image:
+def missing(size: tuple[int, int]) -> Image.Image:
     picture = Image.new("RGB", size, EDGE)
-    _write(ImageDraw.Draw(picture), (10, size[1] // 2 - 8), "unreadable", 16, SOFT)
+    write(ImageDraw.Draw(picture), (10, size[1] // 2 - 8), "unreadable", 16, SOFT)
     return picture
 
 
-def _text_strip(text: str, points: int, colour: str, width: int, height: int) -> Image.Image:
+def text_strip(text: str, points: int, colour: str, width: int, height: int) -> Image.Image:
     strip = Image.new("RGB", (width, height), PAPER)
-    text = _fit(text, points, width - 2 * MARGIN)
-    _write(ImageDraw.Draw(strip), (MARGIN, 0), text, points, colour)
+    text = fit(text, points, width - 2 * MARGIN)
+    write(ImageDraw.Draw(strip), (MARGIN, 0), text, points, colour)
     return strip
 
 
-def _write(
+def write(
     pen: ImageDraw.ImageDraw, at: tuple[float, float], text: str, points: int, colour: str
 ) -> None:
     pen.text(at, text, fill=colour, font=ImageFont.load_default(points))
@@ -229,7 +256,7 @@ def _write(
 LONGEST = 400  # characters that are measured at all: no line of a sheet holds more
 
 
-def _fit(text: str, points: int, width: int) -> str:
+def fit(text: str, points: int, width: int) -> str:
     """The text, cut with an ellipsis where it is wider than the room."""
     font = ImageFont.load_default(points)
     text = text[:LONGEST]

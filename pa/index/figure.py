@@ -154,7 +154,8 @@ def _draw_block(
 
 
 def _title(result: SearchResult) -> str:
-    return f"{result.encoder} · {result.representation}"
+    cut_by = f" · protocol {result.protocol}" if result.protocol else ""
+    return f"{result.encoder} · {result.representation}{cut_by}"
 
 
 def _query_title(query: Query) -> str:

@@ -16,6 +16,7 @@ from PIL import Image
 from pa.data.images import Box
 from pa.data.regions import BOX
 from pa.data.store import Store
+from pa.data.stores import protocol
 from pa.errors import OutOfRangeError, UsageError
 from pa.index.ranking import Ranked, nearest
 from pa.index.stored import Index
@@ -61,7 +62,8 @@ class Neighbour:
 class SearchResult:
     """The neighbours of one query, and what they were found with.
 
-    `quality` is "exact" or says the recall of an approximate index; `store` is the store's title.
+    `quality` is "exact" or says the recall of an approximate index; `store` is the store's title;
+    `protocol` the rules by which the regions of view `parts` were cut, None for other views.
     """
 
     store: str
@@ -72,10 +74,12 @@ class SearchResult:
     quality: str
     query: Query
     neighbours: list[Neighbour]
+    protocol: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
             "store": self.store,
+            "protocol": self.protocol,
             "fingerprint": self.fingerprint,
             "encoder": self.encoder,
             "representation": self.representation,
@@ -243,6 +247,7 @@ def _results(index: Index, asked: list[Query], ranked: list[Ranked]) -> list[Sea
     needed = np.unique(np.concatenate([rows for rows, _ in ranked]))
     table = index.store.rows[needed].select("row", "path", *BOX, "label")
     by_row = {fields["row"]: fields for fields in table.iter_rows(named=True)}
+    cut_by = protocol(index.store)
     return [
         SearchResult(
             store=index.info.store,
@@ -256,6 +261,7 @@ def _results(index: Index, asked: list[Query], ranked: list[Ranked]) -> list[Sea
                 _neighbour(rank, float(cosine), by_row[row])
                 for rank, (row, cosine) in enumerate(zip(rows.tolist(), values, strict=True), 1)
             ],
+            protocol=cut_by,
         )
         for query, (rows, values) in zip(asked, ranked, strict=True)
     ]

@@ -833,8 +833,7 @@ def test_the_real_ade20k(shared_dir: Path, tmp_path: Path) -> None:
     assert counts[value(parts, "wheel") - 1] == 2292 - 964
     assert counts[value(parts, "window") - 1] == 5105 + 947
     assert (
-        ade20k.cross_check(paths[0], owners, list(ade20k.read_levels(paths[0], owners.shape)))
-        == ()
+        ade20k.cross_check(paths[0], owners, list(ade20k.read_levels(paths[0], owners.shape))) == ()
     )
 
 

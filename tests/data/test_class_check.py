@@ -94,7 +94,9 @@ def test_ade20k_is_counted_by_every_reading(tmp_path: Path) -> None:
     assert found(of_objects) == {"of the 59 objects, in train": 1, "of the 59 objects, in val": 1}
     assert len(of_objects.missing) == 58
     train.with_name(f"{train.stem}_seg.png").unlink()
-    assert "is not beside it" in class_check.check_ade20k(tmp_path, "ade20k-part", Silent()).faults[0]
+    assert (
+        "is not beside it" in class_check.check_ade20k(tmp_path, "ade20k-part", Silent()).faults[0]
+    )
 
 
 def test_pascal_parts_are_counted_merged(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from pa.data import datasets
 from pa.data.parts import PartsView
-from pa.data.sheet import _fit
+from pa.data.sheet import fit
 from pa.errors import AnnotationError, PaError, UsageError
 from tests.data.trees import coco_json, person, write_coco, write_cub
 
@@ -219,7 +219,7 @@ def test_a_corner_far_away_is_refused(tmp_path: Path, image_tree: Any) -> None:
 
 
 def test_a_title_is_cut_to_the_room() -> None:
-    text = _fit("wide " * 50_000, 14, 200)
+    text = fit("wide " * 50_000, 14, 200)
     assert text.endswith("…")
     assert 10 < len(text) < 60
-    assert _fit("narrow", 14, 200) == "narrow"
+    assert fit("narrow", 14, 200) == "narrow"

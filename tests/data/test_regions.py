@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,8 +13,8 @@ from PIL import Image
 
 from pa.data.datasets import Images
 from pa.data.images import Transform
-from pa.data.regions import ROW_SCHEMA, VIEWS, view_from_json
-from pa.errors import UnknownNameError
+from pa.data.regions import ROW_SCHEMA, VIEWS, GridView, view_from_json
+from pa.errors import UnknownNameError, UsageError
 
 
 @pytest.fixture
@@ -88,3 +89,22 @@ def test_views_survive_json(name: str) -> None:
 def test_unknown_view_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown view 'gird'. Did you mean grid"):
         VIEWS["gird"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stride": 0},
+        {"window": 300},
+        {"crop": 300},
+        {"resize": 10**9},
+        {"resize": True},
+        {"stride": 1.5},
+        {"interpolation": ["bicubic"]},
+        {"interpolation": "sinc"},
+        {"resize": 2000, "crop": 2000, "stride": 1},
+    ],
+)
+def test_a_grid_that_cannot_be(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="view grid"):
+        GridView(**options)

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pa.data import datasets, sheet
+from pa.data import datasets, region_sheet, sheet
 from pa.data.datasets import Images
+from pa.data.images import Transform
 from pa.data.parts import PAPER
+from pa.data.regions import VIEWS
 from pa.data.sheet import SheetOptions
+from pa.data.view import FixedView
 from pa.errors import UnknownNameError, UsageError
 from tests.data.trees import write_cub
 
@@ -93,3 +96,61 @@ def test_sheets_of_the_real_samples(shared_dir: Path, tmp_path: Path) -> None:
     root = shared_dir / "data" / "coco_mini"
     drawn = draw(datasets.load("coco", "coco", root, "val2017"), tmp_path / "sheet.png")
     assert drawn.width > 1500
+
+
+def test_a_smaller_crop_is_shown_as_the_encoder_sees_it(images: Images, tmp_path: Path) -> None:
+    """Resized to 448 and cut to the middle 224, a patch is its own middle half."""
+    whole = draw(images, tmp_path / "a.png", SheetOptions(examples=1))
+    half = draw(images, tmp_path / "b.png", SheetOptions(examples=1, resize=448))
+    extra = half.height - whole.height  # the line that says so
+    assert extra > 0
+    left, cell = sheet.MARGIN + sheet.NAMES, sheet.CELL
+    top = next(y for y in range(100, whole.height) if whole.getpixel((left, y)) == EDGE)
+    quarter = cell // 4
+    middle = whole.crop(
+        (left + quarter, top + quarter, left + 3 * quarter, top + 3 * quarter)
+    ).resize((cell, cell), Image.Resampling.BICUBIC)
+    shown = half.crop((left, top + extra, left + cell, top + extra + cell))
+    inner = (10, 10, cell // 2 - 20, cell - 10)  # left of the ring and inside the frame
+    apart = np.abs(
+        np.asarray(middle.crop(inner), np.int16) - np.asarray(shown.crop(inner), np.int16)
+    )
+    assert np.median(apart) <= 4
+
+
+EDGE = tuple(bytes.fromhex(sheet.EDGE[1:]))
+
+
+@pytest.mark.parametrize("name", ["grid", "image"])
+def test_regions_are_those_that_are_cut(images: Images, tmp_path: Path, name: str) -> None:
+    view = VIEWS[name]
+    assert isinstance(view, FixedView)
+    drawn = region_sheet.draw(tmp_path / "sheet.png", images, view, "a title", 2)
+    found = np.asarray(Image.open(drawn).convert("RGB"))
+    image = Image.open(images.root / images.table["path"][0]).convert("RGB")
+    transform = Transform()
+    canvas = view.canvas(image, transform)
+    if name == "grid":
+        first = view.cut(canvas, [tuple(view.boxes()[0])], transform)[0]  # type: ignore[list-item]
+        tile = Image.fromarray(first).resize((sheet.CELL, sheet.CELL), Image.Resampling.LANCZOS)
+    else:
+        tile = canvas.resize((sheet.CELL, sheet.CELL))
+    wanted = np.asarray(tile)
+    windows = np.lib.stride_tricks.sliding_window_view(found, wanted.shape[:2], axis=(0, 1))
+    corner = wanted[0, 0]
+    places = np.argwhere((found == corner).all(axis=2))
+    assert any(
+        np.array_equal(windows[y, x].transpose(1, 2, 0), wanted)
+        for y, x in places
+        if y < windows.shape[0] and x < windows.shape[1]
+    )
+
+
+def test_regions_of_unreadable_images_are_marked(images: Images, tmp_path: Path) -> None:
+    (images.root / images.table["path"][0]).write_text("torn")
+    for name in ("grid", "image"):
+        view = VIEWS[name]
+        assert isinstance(view, FixedView)
+        assert region_sheet.draw(tmp_path / f"{name}.jpg", images, view, "t", 3).is_file()
+    with pytest.raises(UsageError, match="a sheet is written as"):
+        region_sheet.draw(tmp_path / "sheet.gif", images, view, "t", 3)

@@ -53,7 +53,9 @@ def test_search_and_build_take_the_store_of_the_protocol(
     code, out, err = pa("search", "--query-id", 2, "-k", 5, "--protocol", name, "--json")
     assert (code, err) == (0, "")
     result = json.loads(out)["results"][0]
-    assert result["store"] == stores[name].title
+    assert (result["store"], result["protocol"]) == (stores[name].title, name)
+    code, out, _ = pa("search", "--query-id", 2, "-k", 5, "--protocol", name, "--figure", "f.png")
+    assert (code, f"{stores[name].title}, protocol {name}" in out) == (0, True)
     vectors = stores[name].read("pooled").astype(np.float64)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines = unit @ unit[2]
