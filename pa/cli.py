@@ -24,8 +24,8 @@ from pa.cli_stores import gc, plan, plan_extract, status, verify
 from pa.cli_submit import submit
 from pa.errors import EXIT_INTERRUPTED, EXIT_PARTLY_DONE, PaError
 from pa.options import (
-    DTYPES,
     PATH,
+    STORAGES,
     box,
     choosing_encoder,
     choosing_parts,
@@ -129,7 +129,7 @@ cli.add_command(submit)
     help="What to keep: cls, pooled, patch, projected, … Default: what the view is for.",
 )
 @click.option("--limit", type=click.IntRange(1), help="Only the first N images.")
-@click.option("--storage", type=click.Choice(DTYPES), help="Precision on disk; default fp16.")
+@click.option("--storage", type=click.Choice(STORAGES), help="Precision on disk; default fp16.")
 @click.option("--batch-size", type=click.IntRange(1), help="Regions per forward pass.")
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode.")
 @click.option(

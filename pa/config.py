@@ -27,6 +27,7 @@ from pa.errors import UsageError
 FILE = "pa.toml"
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Storage = Literal["fp32", "bf16", "fp16", "int8"]
 # A dataset's name is the name of a folder too.
 Name = Annotated[str, StringConstraints(pattern=r"^[^./\\\s][^/\\]*$")]
 
@@ -98,7 +99,7 @@ class Settings(BaseSettings):
     representation: str = "pooled"
     device: str = "auto"
     dtype: Precision = "fp32"
-    storage: Precision = "fp16"
+    storage: Storage = "fp16"
     batch_size: int = Field(default=0, ge=0)
     workers: int = Field(default=0, ge=0)
     probe: ProbeSettings = ProbeSettings()

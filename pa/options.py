@@ -16,6 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
 DTYPES = ["fp32", "bf16", "fp16"]
+STORAGES = [*DTYPES, "int8"]
 
 
 def listed(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:

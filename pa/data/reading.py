@@ -41,8 +41,9 @@ def shape(store: Store, representation: str) -> tuple[int, ...]:
 
 
 def empty(store: Store, representation: str, n: int) -> npt.NDArray[Any]:
-    """Memory for n rows as they lie on disk: (n, *shape), bf16 as its bits in uint16."""
-    return np.empty((n, *shape(store, representation)), shards.DISK_DTYPES[_storage(store)])
+    """Memory for n rows as they lie on disk: see `shards.disk_shape` and `shards.DISK_DTYPES`."""
+    on_disk = shards.disk_shape(shape(store, representation), _storage(store))
+    return np.empty((n, *on_disk), shards.DISK_DTYPES[_storage(store)])
 
 
 def read(
@@ -74,7 +75,7 @@ def read_into(
 
 
 def from_disk(store: Store, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """fp16 and fp32 as they are, bf16 widened to float32."""
+    """fp16 and fp32 as they are, bf16 and int8 as float32."""
     return shards.from_disk(values, _storage(store))
 
 

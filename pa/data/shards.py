@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,17 +28,40 @@ from pa.errors import PaError, StorageError, UsageError, VerificationError
 SHARD_FORMAT = 1
 SCATTERED_ROWS = 32  # from so many token maps on, listing where they lie is worth while
 
-# HDF5 has no bfloat16: its bits are kept as uint16, and the spec says which it is.
+# HDF5 has no bfloat16: its bits are kept as uint16, and the spec says which it is. int8 keeps every
+# vector as its bytes and, behind them, the four of its scale: one piece to read, as all others.
 DISK_DTYPES: dict[str, np.dtype[Any]] = {
     "fp16": np.dtype("<f2"),
     "bf16": np.dtype("<u2"),
     "fp32": np.dtype("<f4"),
+    "int8": np.dtype("u1"),
 }
-LARGEST = {"fp16": 65504.0, "bf16": 3.3895313892515355e38, "fp32": 3.4028234663852886e38}
+LARGEST_FLOAT = 3.4028234663852886e38
+LARGEST = {
+    "fp16": 65504.0,
+    "bf16": 3.3895313892515355e38,
+    "fp32": LARGEST_FLOAT,
+    "int8": LARGEST_FLOAT,
+}
+INT8_LARGEST = 127
+SCALE_BYTES = 4  # float32, little-endian
+
+
+def disk_shape(shape: Sequence[int], storage: str) -> tuple[int, ...]:
+    """The shape on disk of a row's array of this shape: int8 has its scale behind each vector."""
+    if storage != "int8":
+        return tuple(shape)
+    return (*shape[:-1], shape[-1] + SCALE_BYTES)
 
 
 def to_disk(values: npt.NDArray[np.float32], storage: str) -> npt.NDArray[Any]:
-    """Convert float32 to the dtype on disk; bf16 rounds to nearest even."""
+    """Convert float32 (…, D) to what lies on disk; bf16 rounds to nearest even.
+
+    int8: scale = largest magnitude of the vector / 127, and the nearest multiple of it, halves to
+    even; an error of at most half a scale in each value. Returns (…, D + 4) bytes.
+    """
+    if storage == "int8":
+        return _to_int8(values)
     if storage != "bf16":
         return values.astype(DISK_DTYPES[storage])
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
@@ -47,10 +70,24 @@ def to_disk(values: npt.NDArray[np.float32], storage: str) -> npt.NDArray[Any]:
 
 
 def from_disk(values: npt.NDArray[Any], storage: str) -> npt.NDArray[Any]:
-    """Give fp16 and fp32 as they are, and bf16 widened to float32."""
+    """Give fp16 and fp32 as they are; bf16 widened, and int8 multiplied by its scales, to
+    float32 (…, D)."""
+    if storage == "int8":
+        scales = np.ascontiguousarray(values[..., -SCALE_BYTES:]).view("<f4")
+        floats: npt.NDArray[np.float32] = values[..., :-SCALE_BYTES].view(np.int8) * scales
+        return floats
     if storage != "bf16":
         return values
     return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def _to_int8(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    largest = np.abs(values).max(axis=-1, keepdims=True, initial=0.0)
+    scales = (largest / np.float32(INT8_LARGEST)).astype("<f4")
+    steps = np.divide(values, scales, out=np.zeros_like(values), where=scales > 0)
+    # A subnormal scale has few bits of its own: its quotient may pass 127.
+    steps = np.rint(steps).clip(-INT8_LARGEST, INT8_LARGEST).astype(np.int8)
+    return np.concatenate([steps.view(np.uint8), scales.view(np.uint8)], axis=-1)
 
 
 @dataclass(frozen=True)
@@ -120,7 +157,7 @@ class ShardWriter:
         self._valid = np.ones(shard.n_rows, dtype=np.uint8)
         self._hashes = {name: xxhash.xxh3_128() for name in shapes}
         for name, shape in shapes.items():
-            self._create(name, tuple(shape))
+            self._create(name, disk_shape(shape, storage))
 
     def _create(self, name: str, shape: tuple[int, ...]) -> None:
         # A vector per row lies contiguous: sequential reads run at file speed and a row is one

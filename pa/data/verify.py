@@ -122,8 +122,12 @@ class _Shard:
     def _arrays(self) -> Iterator[Problem]:
         """Whether every array is there, with its shape and type, and a checksum."""
         n, spec = self.shard.n_rows, self.store.spec
-        dtype = shards.DISK_DTYPES[spec.precision["storage"]]
-        expected = {name: ((n, *shape), dtype) for name, shape in spec.representations.items()}
+        storage = spec.precision["storage"]
+        dtype = shards.DISK_DTYPES[storage]
+        expected = {
+            name: ((n, *shards.disk_shape(shape, storage)), dtype)
+            for name, shape in spec.representations.items()
+        }
         expected["valid"] = ((n,), np.dtype("u1"))
         with shards.open_shard(self.path) as file:
             for name, (shape, kind) in expected.items():

@@ -13,7 +13,7 @@ import polars as pl
 from pa.data import stores
 from pa.data.datasets import Images
 from pa.data.regions import View
-from pa.data.shards import DISK_DTYPES
+from pa.data.shards import DISK_DTYPES, disk_shape
 from pa.data.spec import Spec, describe, digest_rows
 from pa.data.store import DEFAULT_SHARD_ROWS, Store
 from pa.errors import FingerprintError
@@ -112,8 +112,9 @@ def choose_shard_rows(spec: Spec) -> int:
 
 
 def row_bytes(spec: Spec) -> int:
-    itemsize = int(DISK_DTYPES[spec.precision["storage"]].itemsize)
-    return itemsize * sum(math.prod(shape) for shape in spec.representations.values())
+    storage = spec.precision["storage"]
+    sizes = (math.prod(disk_shape(shape, storage)) for shape in spec.representations.values())
+    return int(DISK_DTYPES[storage].itemsize) * sum(sizes)
 
 
 def _stores_in(place: Path) -> list[Store]:

@@ -22,6 +22,7 @@ from pa.data import shards
 from pa.data.files import HoldingFile, replacing, storage_errors
 from pa.data.shards import from_disk, plan, to_disk
 from pa.data.store import Store
+from pa.data.stream import Stream
 from pa.data.verify import verify
 from pa.errors import (
     FingerprintError,
@@ -92,6 +93,48 @@ def test_bf16_rounds_to_nearest_even() -> None:
     # 1 + 2⁻⁸ lies between 1 and 1 + 2⁻⁷: even is 1. 1 + 3·2⁻⁸: even is 1 + 2⁻⁶.
     assert back[:3].tolist() == [1.0, 1.0, 1.015625]
     assert np.allclose(back, values, rtol=2**-8)
+
+
+@pytest.mark.parametrize("shape", [(6,), (3, 6), (2, 3, 6)])
+def test_int8_keeps_each_vector_to_half_a_step(shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(3).normal(size=(20, *shape)).astype(np.float32)
+    values *= 10.0 ** np.random.default_rng(4).integers(-3, 4, (20, *shape[:-1], 1))
+    values[7] = 0
+    on_disk = to_disk(values, "int8")
+    assert (on_disk.dtype, on_disk.shape) == (np.uint8, (20, *shards.disk_shape(shape, "int8")))
+    back = from_disk(on_disk, "int8")
+    assert (back.dtype, back.shape) == (np.float32, values.shape)
+    largest = np.abs(values).max(axis=-1, keepdims=True)
+    assert (np.abs(back - values) <= largest / 127 / 2 * (1 + 1e-5)).all()
+    assert not back[7].any()
+    at = np.abs(values).argmax(axis=-1)[..., None]  # the largest value is kept
+    np.testing.assert_allclose(
+        np.take_along_axis(back, at, -1), np.take_along_axis(values, at, -1), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("tiny", [1e-45, 1e-43, 3e-40, 1e-38])
+def test_int8_of_the_smallest_numbers(tiny: float) -> None:
+    values = np.array([[tiny, -tiny, 0, tiny / 2]], np.float32)
+    back = from_disk(to_disk(values, "int8"), "int8")
+    assert np.isfinite(back).all()
+    assert np.abs(back - values).max() <= 64 * tiny
+
+
+def test_an_int8_store_is_read_like_any_other(make_store: MakeStore) -> None:
+    store = make_store(storage="int8")
+    expected = features_of(np.arange(50), (TOKENS, WIDTH))
+    quantised = from_disk(to_disk(expected, "int8"), "int8")
+    assert np.array_equal(store.read("patch"), quantised)
+    some = np.arange(49, 0, -1)  # many: by scatter
+    assert np.array_equal(store.read("patch", some), quantised[some])
+    assert np.array_equal(store.read("patch", [4, 4, 1]), quantised[[4, 4, 1]])
+    assert np.array_equal(np.concatenate([b for _, b in store.blocks("patch", 5)]), quantised)
+    assert store.read("pooled").shape == (50, WIDTH)
+    stream = Stream(store, "patch", np.arange(50))
+    for places, features in stream.batches([np.arange(50)], 16):
+        assert np.array_equal(features, quantised[places])
+    assert list(verify(store)) == []
 
 
 def test_row_outside_the_store(make_store: MakeStore) -> None:

@@ -20,7 +20,7 @@ Tree = Callable[..., Path]
 
 
 @pytest.mark.parametrize("view", ["grid", "image"])
-@pytest.mark.parametrize("storage", ["fp16", "bf16", "fp32"])
+@pytest.mark.parametrize("storage", ["fp16", "bf16", "fp32", "int8"])
 def test_reads_what_an_extraction_keeps(
     image_tree: Tree, tmp_path: Path, view: str, storage: str
 ) -> None:
