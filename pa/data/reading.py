@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,6 +97,10 @@ def blocks(
 def opened(store: Store, shard: ShardPlan) -> Iterator[Any]:
     """Open a shard, after making sure that it is the one the manifest means."""
     path = store.shard_path(shard)
+    # The size is free to ask for; the bytes are compared by `pa verify`.
+    seal = store.seal(shard) if path.exists() else None
+    if seal is not None and (reason := seal.difference(path, full=False)) is not None:
+        raise shards.damaged(path, reason)
     with shards.open_shard(path) as file:
         try:
             found = (int(file.attrs["first_row"]), int(file.attrs["n_rows"]))
@@ -107,7 +112,18 @@ def opened(store: Store, shard: ShardPlan) -> Iterator[Any]:
             raise shards.damaged(path, f"it holds rows {found[0]}+{found[1]}, not {expected}")
         if store.is_complete and checksums != store.manifest["checksums"].get(shard.name):
             raise shards.damaged(path, "its checksums are not the manifest's")
+        _check_arrays(store, shard, file, path)
         yield file
+
+
+def _check_arrays(store: Store, shard: ShardPlan, file: Any, path: Path) -> None:
+    """Raise `VerificationError` where an array is not of the shape and type of the spec."""
+    kind = shards.DISK_DTYPES[_storage(store)]
+    for name, shape in store.spec.representations.items():
+        expected = (shard.n_rows, *shards.disk_shape(shape, _storage(store)))
+        if name not in file or (file[name].shape, file[name].dtype) != (expected, kind):
+            found = f"{file[name].shape} {file[name].dtype.str}" if name in file else "nothing"
+            raise shards.damaged(path, f"{name}: {found}, expected {expected} {kind.str}")
 
 
 def _storage(store: Store) -> str:

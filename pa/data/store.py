@@ -31,11 +31,12 @@ import polars as pl
 import xxhash
 from filelock import FileLock, Timeout
 
-from pa.data import reading, shards
+from pa.data import reading, seals, shards
 from pa.data.files import PARTIAL_SUFFIX, remove_stale, replacing, storage_errors, write_json
 from pa.data.regions import PIXEL_COLUMNS, ROW_SCHEMA, VIEWS
-from pa.data.shards import BadImage, ShardPlan, ShardWriter
-from pa.data.spec import Spec, digest, digest_rows
+from pa.data.seals import Seal
+from pa.data.shards import BadImage, ShardInfo, ShardPlan, ShardWriter
+from pa.data.spec import Spec, canonical_json, digest, digest_rows
 from pa.errors import FingerprintError, MissingError, VerificationError
 
 STORE_FORMAT = 1
@@ -206,13 +207,19 @@ class Store:
             fields: dict[str, Any] = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
             found = (fields["format"], fields["fingerprint"], fields["n_rows"])
             bad = [BadImage(**entry) for entry in fields["bad"]]
-            checksums = {entry["file"]: dict(entry["checksums"]) for entry in fields["shards"]}
+            listed = {str(entry["file"]): dict(entry) for entry in fields["shards"]}
+            checksums = {name: dict(entry["checksums"]) for name, entry in listed.items()}
+            seals = {name: Seal.of(entry) for name, entry in listed.items()}
             rows = str(fields["rows"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._damaged(MANIFEST, f"{type(error).__name__}: {error}") from None
         if found != (STORE_FORMAT, self.fingerprint, self.n_rows):
             raise self._damaged(MANIFEST, f"it is of another store: {found}")
-        return {"bad": bad, "checksums": checksums, "rows": rows}
+        # Manifests of earlier versions have no checksum of their own, no seals and no keys.
+        if fields.pop("checksum", None) not in (None, digest_manifest(fields)):
+            raise self._damaged(MANIFEST, "its checksum is not that of its fields")
+        keys = {name: str(entry["key"]) for name, entry in listed.items() if "key" in entry}
+        return {"bad": bad, "checksums": checksums, "seals": seals, "keys": keys, "rows": rows}
 
     @cached_property
     def bad(self) -> list[BadImage]:
@@ -278,6 +285,13 @@ class Store:
                 self.path, shard, shapes, self._storage, self.shard_key(shard)
             ) as writer:
                 yield writer
+            # Another process may have completed the store by now, and cleared the folder of locks.
+            with storage_errors(self._note(shard)), contextlib.suppress(FileNotFoundError):
+                seals.keep(self.shard_path(shard), self._note(shard))
+
+    def _note(self, shard: ShardPlan) -> Path:
+        """Where a shard's seal lies until the manifest has it."""
+        return self.path / LOCKS / f"{shard.name}.seal"
 
     @contextlib.contextmanager
     def _locked(self, name: str, timeout: float = -1) -> Iterator[bool]:
@@ -308,18 +322,50 @@ class Store:
 
     def adopt(self, donor: Store) -> int:
         """Take over finished shards of another store that hold the same bytes; how many."""
-        by_key: dict[str, Path] = {}
-        for shard in donor.plan:
-            path = donor.shard_path(shard)
-            with contextlib.suppress(OSError, VerificationError):
-                by_key[shards.read_info(path).key] = path
+        by_key = donor.shards_by_key()
         adopted = 0
         for shard in self.missing():
             found = by_key.get(self.shard_key(shard))
-            if found is not None and shards.is_sound(found):
-                _link_or_copy(found, self.shard_path(shard))
+            if found is not None and donor.is_sound(found):
+                _link_or_copy(donor.shard_path(found), self.shard_path(shard))
                 adopted += 1
         return adopted
+
+    def shards_by_key(self) -> dict[str, ShardPlan]:
+        """The finished shards by the digest of what determines their bytes; see `shard_key`.
+
+        By the manifest where it says them, else by the shards. What cannot be read is left out.
+        """
+        keys: dict[str, str] = {}
+        if self.is_complete:
+            with contextlib.suppress(VerificationError):
+                keys = self.manifest["keys"]
+        found = {}
+        for shard in self.plan:
+            if (key := keys.get(shard.name)) is None:
+                try:
+                    key = shards.read_info(self.shard_path(shard)).key
+                except (OSError, VerificationError):
+                    continue
+            found[key] = shard
+        return found
+
+    def seal(self, shard: ShardPlan) -> Seal | None:
+        """Size and hash of a shard's file as it was written, where the manifest says them."""
+        seal: Seal | None = self.manifest["seals"].get(shard.name) if self.is_complete else None
+        return seal
+
+    def is_sound(self, shard: ShardPlan) -> bool:
+        """Whether a shard's file is the one that was written: by its seal, and every array by its
+        checksum."""
+        path = self.shard_path(shard)
+        try:
+            seal = self.seal(shard)
+            if seal is not None and seal.difference(path, full=True) is not None:
+                return False
+        except (OSError, VerificationError):
+            return False
+        return shards.is_sound(path)
 
     def finish(self) -> None:
         """Write the manifest, once every shard is there, and clear what only work needed.
@@ -337,18 +383,34 @@ class Store:
     def _make_manifest(self) -> dict[str, Any]:
         if digest_rows(self.rows) != self.spec.rows["sha256"]:
             raise self._damaged(ROWS, "the table is not the one the spec was made from")
-        infos = [(shard, shards.read_info(self.shard_path(shard))) for shard in self.plan]
-        return {
+        infos = [(shard, self._info(shard)) for shard in self.plan]
+        fields = {
             "format": STORE_FORMAT,
             "fingerprint": self.fingerprint,
             "n_rows": self.n_rows,
             "rows": xxhash.xxh3_128_hexdigest((self.path / ROWS).read_bytes()),
             "bad": [asdict(bad) for _, info in infos for bad in info.bad],
             "shards": [
-                {"file": shard.name, "rows": info.n_rows, "checksums": info.checksums}
+                {
+                    "file": shard.name,
+                    "rows": info.n_rows,
+                    "key": info.key,
+                    **asdict(seals.recall(self.shard_path(shard), self._note(shard))),
+                    "checksums": info.checksums,
+                }
                 for shard, info in infos
             ],
         }
+        return {**fields, "checksum": digest_manifest(fields)}
+
+    def _info(self, shard: ShardPlan) -> ShardInfo:
+        """What a finished shard says of itself. Raises `VerificationError` for another's."""
+        info = shards.read_info(self.shard_path(shard))
+        if info.key != self.shard_key(shard):
+            raise shards.damaged(
+                self.shard_path(shard), "it was made from other images, boxes, weights or options"
+            )
+        return info
 
     def log_run(self, entry: dict[str, Any]) -> None:
         """Append one line to runs.jsonl."""
@@ -361,10 +423,15 @@ class Store:
                 os.close(handle)
 
     def runs(self) -> list[dict[str, Any]]:
-        """The lines of runs.jsonl, oldest first."""
-        if not (self.path / RUNS).exists():
-            return []
-        return [json.loads(line) for line in (self.path / RUNS).read_text().splitlines()]
+        """The lines of runs.jsonl, oldest first; lines that a crash tore are left out."""
+        from pa.data.pace import read_runs
+
+        return read_runs(self.path)
+
+
+def digest_manifest(fields: dict[str, Any]) -> str:
+    """xxh3-128 of a manifest's fields but its checksum, as canonical JSON."""
+    return xxhash.xxh3_128_hexdigest(canonical_json(fields).encode())
 
 
 def _read_spec(path: Path) -> dict[str, Any]:

@@ -55,8 +55,8 @@ def make_spec(rows: pl.DataFrame, *, storage: str = "fp16", weights: str = "ab")
     )
 
 
-def fill(store: Store, bad_images: tuple[int, ...] = ()) -> None:
-    """Write every missing shard of a store."""
+def fill(store: Store, bad_images: tuple[int, ...] = (), *, finish: bool = True) -> None:
+    """Write every missing shard of a store, and the manifest."""
     for shard in store.missing():
         with store.claim(shard) as writer:
             assert writer is not None
@@ -73,7 +73,8 @@ def fill(store: Store, bad_images: tuple[int, ...] = ()) -> None:
                 if image in bad_images:
                     first, last = group["row"][0], group["row"][-1]
                     writer.record_bad(BadImage(image, group["path"][0], first, last, "is torn"))
-    store.finish()
+    if finish:
+        store.finish()
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 import pytest
+import xxhash
 
-from pa.data import shards
+from pa.data import seals, shards
 from pa.data.files import HoldingFile, replacing, storage_errors
 from pa.data.shards import from_disk, plan, to_disk
 from pa.data.store import Store
@@ -397,6 +398,72 @@ def test_a_good_store_has_no_problem(make_store: MakeStore) -> None:
     assert list(verify(make_store(bad_images=(3,)))) == []
 
 
+def without_seals(store: Store) -> Store:
+    """The store with a manifest as earlier versions wrote it."""
+    path = store.path / "manifest.json"
+    fields = json.loads(path.read_text())
+    del fields["checksum"]
+    for entry in fields["shards"]:
+        for name in ("bytes", "xxh3", "key"):
+            del entry[name]
+    path.write_text(json.dumps(fields))
+    return Store.open(store.path)
+
+
+def test_a_manifest_without_seals_is_read(make_store: MakeStore) -> None:
+    store = without_seals(make_store())
+    assert store.seal(store.plan[0]) is None
+    assert list(verify(store)) == []
+    assert np.array_equal(store.read("pooled"), features_of(np.arange(50), (WIDTH,)))
+
+
+def test_the_manifest_seals_every_file(make_store: MakeStore) -> None:
+    store = make_store()
+    for shard in store.plan:
+        data = store.shard_path(shard).read_bytes()
+        assert store.seal(shard) == seals.Seal(len(data), xxhash.xxh3_128_hexdigest(data))
+    assert not (store.path / "locks").exists()
+
+
+@pytest.mark.parametrize("note", [None, "", "{}", '{"bytes": 1, "xxh3": "0", "mtime": 0}'])
+def test_a_seal_that_was_not_noted_is_taken_anew(make_store: MakeStore, note: str | None) -> None:
+    store = make_store(filled=False)
+    fill(store, finish=False)
+    for path in (store.path / "locks").glob("*.seal"):
+        path.unlink() if note is None else path.write_text(note)
+    store.finish()
+    store = Store.open(store.path)
+    assert list(verify(store)) == []
+    assert store.seal(store.plan[0]) == seals.take(store.shard_path(store.plan[0]))
+
+
+def test_a_shard_that_grew_is_not_opened(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store()
+    path = store.shard_path(store.plan[1])
+    with path.open("ab") as file:
+        file.write(b"!")
+    size = path.stat().st_size
+    with pytest.raises(VerificationError, match=f"it has {size:,} bytes, {size - 1:,} were"):
+        store.read("pooled", [12])
+    monkeypatch.setattr(h5py, "File", None)  # whatever opens a shard now fails
+    assert [p.what for p in verify(store) if p.file == path] == [
+        f"it has {size:,} bytes, {size - 1:,} were written"
+    ]
+
+
+def test_a_foreign_shard_stops_the_manifest(make_store: MakeStore) -> None:
+    store = make_store(filled=False)
+    fill(store, finish=False)
+    store.shard_path(store.plan[3]).replace(store.shard_path(store.plan[1]))
+    with store.claim(store.plan[3]) as writer:
+        assert writer is not None
+        writer.append(arrays_of(store, 10), np.ones(10, bool))
+    with pytest.raises(VerificationError, match="made from other images"):
+        store.finish()
+
+
 def test_verify_finds_every_flipped_byte_of_the_features(make_store: MakeStore) -> None:
     store = make_store()
     path = store.shard_path(store.plan[2])
@@ -405,6 +472,10 @@ def test_verify_finds_every_flipped_byte_of_the_features(make_store: MakeStore) 
     data = bytearray(path.read_bytes())
     data[offset + 5] ^= 1
     path.write_bytes(data)
+    problems = [str(problem) for problem in verify(store)]
+    assert problems == [f"{path}: its bytes have changed since they were written"]
+    assert list(verify(store, full=False)) == []
+    store = without_seals(store)
     problems = [str(problem) for problem in verify(store)]
     assert problems == [
         f"{path}: pooled: checksum differs, bytes have changed since they were written"
@@ -429,6 +500,8 @@ def test_verify_finds_a_missing_and_a_foreign_shard(make_store: MakeStore) -> No
     store.shard_path(store.plan[3]).replace(store.shard_path(store.plan[1]))
     text = "\n".join(str(problem) for problem in verify(store))
     assert "shard-00000.h5: missing" in text
+    assert "shard-00001.h5: its bytes have changed" in text
+    text = "\n".join(str(problem) for problem in verify(without_seals(store)))
     assert "shard-00001.h5: holds rows 30+10, expected 10+10" in text
     assert "checksums differ from the manifest's" in text
 
