@@ -84,13 +84,20 @@ def _end(entry: StoreStatus) -> str:
 
 
 def where(store: Store) -> str:
-    """A store's dataset, split and view, with the protocol that cut its parts."""
+    """A store's dataset, split and view, and what else tells stores of one place apart: the
+    protocol that cut its parts, crops of each image, --limit, an unusual --storage."""
     from pa.data.stores import protocol
 
-    rules = protocol(store)
-    return f"{store.spec.dataset}/{store.spec.split}/{store.view}" + (
-        f" ({rules})" if rules else ""
-    )
+    spec = store.spec
+    told = [protocol(store)]
+    if store.view == "windows":
+        views = spec.view.get("views")
+        told.append(f"{views} crops of each" if views else "sliding")
+    told.append(f"first {spec.limit}" if spec.limit else None)
+    storage = spec.precision["storage"]
+    told.append(storage if storage != "fp16" else None)
+    notes = ", ".join(note for note in told if note)
+    return f"{spec.dataset}/{spec.split}/{store.view}" + (f" ({notes})" if notes else "")
 
 
 def checks(

@@ -70,6 +70,9 @@ class StoreStatus:
             "seconds_left": left,
             "expected_end": None if left is None else time.time() + left,
             "representations": store.spec.representations,
+            "limit": store.spec.limit,
+            "views": store.spec.view.get("views"),
+            "storage": store.spec.precision["storage"],
         }
 
 

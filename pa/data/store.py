@@ -31,9 +31,9 @@ import polars as pl
 import xxhash
 from filelock import FileLock, Timeout
 
-from pa.data import reading, seals, shards
+from pa.data import reading, retyping, seals, shards
 from pa.data.files import PARTIAL_SUFFIX, remove_stale, replacing, storage_errors, write_json
-from pa.data.regions import PIXEL_COLUMNS, ROW_SCHEMA, VIEWS
+from pa.data.regions import PIXEL_COLUMNS, ROW_SCHEMA
 from pa.data.seals import Seal
 from pa.data.shards import BadImage, ShardInfo, ShardPlan, ShardWriter
 from pa.data.spec import Spec, canonical_json, digest, digest_rows
@@ -139,20 +139,7 @@ class Store:
     @property
     def command(self) -> str:
         """The command that makes, or finishes, this store."""
-        spec = self.spec
-        words = [
-            f"pa extract --encoder {self.encoder} --dataset {spec.dataset} --split {spec.split}",
-            f"--view {self.view}",
-        ]
-        if spec.limit:
-            words.append(f"--limit {spec.limit}")
-        for flag, name, usual in (("dtype", "compute", "fp32"), ("storage", "storage", "fp16")):
-            if spec.precision[name] != usual:
-                words.append(f"--{flag} {spec.precision[name]}")
-        usual_ones = {*VIEWS[self.view].default_representations} if self.view in VIEWS else set()
-        if not set(spec.representations) <= usual_ones:
-            words.append(f"--features {','.join(spec.representations)}")
-        return " ".join(words)
+        return retyping.command(self.spec)
 
     @property
     def is_complete(self) -> bool:
@@ -175,7 +162,8 @@ class Store:
 
     @cached_property
     def plan(self) -> list[ShardPlan]:
-        image = self._read_rows(["image"])["image"].to_numpy()
+        known = self.__dict__.get("rows")  # read once, where the whole table was asked for before
+        image = (self._read_rows(["image"]) if known is None else known)["image"].to_numpy()
         return shards.plan(image, self.shard_rows)
 
     def _read_rows(self, columns: list[str] | None) -> pl.DataFrame:
@@ -413,9 +401,10 @@ class Store:
         return info
 
     def log_run(self, entry: dict[str, Any]) -> None:
-        """Append one line to runs.jsonl."""
+        """Append one line to runs.jsonl. The log is no part of the contract: a disk that is full
+        loses the line, not the run."""
         line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
-        with storage_errors(self.path / RUNS):
+        with contextlib.suppress(OSError):
             handle = os.open(self.path / RUNS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             try:
                 os.write(handle, line)

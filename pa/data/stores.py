@@ -9,7 +9,7 @@ from pathlib import Path
 from pa.data.parts import PROTOCOLS, PartsView, protocol_of
 from pa.data.regions import view_from_json
 from pa.data.store import SPEC, Store
-from pa.errors import AmbiguousError, MissingError
+from pa.errors import AmbiguousError, FingerprintError, MissingError
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,29 @@ def slot(features: Path, dataset: str, split: str, view: str, encoder: str) -> P
 
 
 def find(features: Path, query: StoreQuery | None = None) -> Iterator[Store]:
-    """All stores of a workspace, complete or not, that fit the query; sorted by path."""
+    """All stores of a workspace, complete or not, that fit the query; sorted by path.
+
+    Those whose spec is damaged are passed over: `damaged` names them.
+    """
     query = query or StoreQuery()
     for spec in sorted(features.glob(f"*/*/*/*/*/{SPEC}")):
-        store = Store.open(spec.parent, incomplete=True)
+        try:
+            store = Store.open(spec.parent, incomplete=True)
+        except (FingerprintError, MissingError):
+            continue
         if query.matches(store):
             yield store
+
+
+def damaged(features: Path) -> Iterator[Path]:
+    """The folders of stores whose spec cannot be read."""
+    for spec in sorted(features.glob(f"*/*/*/*/*/{SPEC}")):
+        try:
+            Store.open(spec.parent, incomplete=True)
+        except FingerprintError:
+            yield spec.parent
+        except MissingError:
+            continue
 
 
 def choose(features: Path, query: StoreQuery) -> Store:
@@ -143,4 +160,6 @@ def _nothing_fits(features: Path, query: StoreQuery) -> str:
     there = list(find(features))
     if there:
         text += "\nThere are:\n" + "\n".join(f"  {_flags(store)}" for store in there[:12])
+    if broken := list(damaged(features)):
+        text += "\nDamaged, see `pa verify`:\n" + "\n".join(f"  {folder}" for folder in broken[:12])
     return text

@@ -2,6 +2,7 @@
 
     <indexes>/<fingerprint[:16]>/<representation>/<factory>/
         index.faiss    the FAISS index of L2-normalised vectors, inner product
+        index.ivfdata  its inverted lists; only of an index that was built in pieces
         ids.npy        (n,) int64, index position → row id; only where rows were left out
         index.json     what it was made from, its recall, sizes and checksums; written last
 
@@ -25,7 +26,8 @@ import xxhash
 from pa.data.spec import FINGERPRINT_SHOWN
 from pa.data.store import Store
 from pa.errors import FingerprintError, MissingError
-from pa.index.library import complaint, load_faiss
+from pa.index.library import complaint, load_faiss, quiet
+from pa.index.pieces import LISTS
 from pa.index.scan import MANY, scan
 
 INDEX_FORMAT = 1
@@ -231,7 +233,11 @@ def open_files(directory: Path, info: IndexInfo, store: Store) -> Index:
     # Plain IO_FLAG_MMAP reads a flat index whole; the newer flag maps it in place.
     flag = getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP)
     try:
-        faiss_index = faiss.read_index(str(directory / INDEX), flag)
+        if LISTS in info.files:
+            # The file of the lists is mapped; either of the other flags is refused, or crashes.
+            flag = faiss.IO_FLAG_ONDISK_SAME_DIR | faiss.IO_FLAG_READ_ONLY
+        with quiet() if LISTS in info.files else contextlib.nullcontext():
+            faiss_index = faiss.read_index(str(directory / INDEX), flag)
         ids = np.load(directory / IDS) if IDS in info.files else None
     except (RuntimeError, ValueError) as error:
         raise FingerprintError(
@@ -264,6 +270,11 @@ def _check_key(info: IndexInfo, key: IndexKey, directory: Path) -> None:
 
 def _check_file(directory: Path, name: str, expected: dict[str, Any], *, verify: bool) -> None:
     path = directory / name
+    if not isinstance(expected, dict) or not {"bytes", "xxh3_128"} <= expected.keys():
+        raise FingerprintError(
+            f"{directory}: its index.json does not say size and checksum of {name}. "
+            f"{_way_out(directory)}"
+        )
     if not path.exists():
         raise FingerprintError(f"{path} is not there. {_way_out(directory)}")
     size = path.stat().st_size
