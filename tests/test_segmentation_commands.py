@@ -131,6 +131,12 @@ def test_check_of_pascal_without_images_says_so(run: Run, voc: Path, tmp_path: P
     assert "the images were not looked at (--images DIR)" in alone.stdout
     both = run("datasets", "check", "pascal-part", "--root", voc, "--images", elsewhere)
     assert both.exit_code == 0
+    with pytest.raises(MissingError, match=r"no folder JPEGImages in .*nowhere"):
+        run("datasets", "check", "pascal-part", "--root", voc, "--images", tmp_path / "nowhere")
+    words = ("datasets", "check", "pascal-part", "--root", voc, "--images", elsewhere, "--json")
+    val = json.loads(run(*words, "--split", "val").stdout)
+    assert [s["split"] for s in val["images"]["splits"]] == ["val"]
+    assert val["classes"][0]["counts"][0]["found"] == 1
     assert "train 2 4,998" in " ".join(both.stdout.split())
     with pytest.raises(UsageError, match="goes with Pascal alone"):
         run("datasets", "check", "cub", "--root", voc, "--images", elsewhere)

@@ -151,8 +151,8 @@ def check_masks(
     kind, place = dataset_kind(config, name), dataset_root(config, name, root)
     if place.is_dir():
         listed = _release_images(name, kind, place, images, split, None if quick else progress)
-        found = list(_releases(kind, place, listed, progress))
-        if found:
+        found = list(_releases(kind, place, listed, split, quick, progress))
+        if found or listed is not None:
             return MaskCheck(name, kind, place, listed.check if listed else None, found)
     try:
         tree_images = check_dataset(config, name, root, split, None, quick, progress)
@@ -184,6 +184,7 @@ class _Listed:
     check: DatasetCheck
     images: list[Images]
     sizes: dict[str, tuple[int, int]]
+    names: set[str]
 
 
 def _release_images(
@@ -221,31 +222,44 @@ def _release_images(
         raise UnknownNameError(f"split of dataset {name} in {root}", split, lists)
     expected = datasets.DATASETS[kind].expected
     checks: list[SplitCheck] = []
+    names: set[str] = set()
     sizes: dict[str, tuple[int, int]] = {}
     for one, paths in lists.items():
         if split in (None, one):
             checked, headers = check_files(one, expected.get(one), place, paths, progress)
             checks.append(checked)
+            names |= {Path(path).stem for path in paths}
             sizes |= {Path(path).stem: h.size for path, h in headers.items() if h.size}
     chosen = [one for one in loaded if split in (None, one.split)]
-    return _Listed(DatasetCheck(name, kind, place, checks), chosen, sizes)
+    return _Listed(DatasetCheck(name, kind, place, checks), chosen, sizes, names)
 
 
 def _releases(
-    kind: str, root: Path, listed: _Listed | None, progress: Progress
+    kind: str,
+    root: Path,
+    listed: _Listed | None,
+    split: str | None,
+    quick: bool,
+    progress: Progress,
 ) -> Iterator[ClassCheck]:
-    """The checks of what a root holds of an official release."""
+    """The checks of what a root holds of an official release; `quick` opens no index PNG."""
     from pa.data.datasets import ade20k, ade20k_index, class_check
 
     if kind in ("ade20k-object", "ade20k-part"):
         if (index := ade20k_index.find_index(root)) is not None:
             yield class_check.check_index(index)
         if ade20k.find_release(root):
-            yield class_check.check_ade20k(root, kind, progress)
-    if kind == "ade20k-object" and listed is not None:
+            yield class_check.check_ade20k(root, kind, progress, split)
+    if kind == "ade20k-object" and listed is not None and not quick:
         yield class_check.check_challenge(labels.load(kind), listed.images, progress)
     if kind in ("pascal-object", "pascal-part") and (root / "Annotations_Part").is_dir():
-        found = class_check.check_pascal(root, progress, kind, listed.sizes if listed else {})
+        found = class_check.check_pascal(
+            root,
+            progress,
+            kind,
+            sizes=listed.sizes if listed else {},
+            names=None if listed is None or split is None else listed.names,
+        )
         if listed is None:
             found.notes.append("no JPEGImages here: the images were not looked at (--images DIR)")
         yield found

@@ -11,7 +11,7 @@ from scipy.io import savemat
 from pa.data import datasets, labels
 from pa.data.datasets import ade20k_index, class_check
 from pa.data.datasets.ade20k_index import Count
-from pa.errors import AnnotationError
+from pa.errors import AnnotationError, UnknownNameError
 from pa.progress import Silent
 from tests.segmentation_trees import (
     CAR,
@@ -93,6 +93,10 @@ def test_ade20k_is_counted_by_every_reading(tmp_path: Path) -> None:
     of_objects = class_check.check_ade20k(tmp_path, "ade20k-object", Silent())
     assert found(of_objects) == {"of the 59 objects, in train": 1, "of the 59 objects, in val": 1}
     assert len(of_objects.missing) == 58
+    val = class_check.check_ade20k(tmp_path, "ade20k-object", Silent(), "val")
+    assert found(val) == {"of the 59 objects, in val": 1}
+    with pytest.raises(UnknownNameError, match="Known: train, val"):
+        class_check.check_ade20k(tmp_path, "ade20k-part", Silent(), "test")
     train.with_name(f"{train.stem}_seg.png").unlink()
     assert (
         "is not beside it" in class_check.check_ade20k(tmp_path, "ade20k-part", Silent()).faults[0]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +20,7 @@ from pa.data import labels, masks
 from pa.data.datasets import Images, ade20k, pascal, tree
 from pa.data.datasets.ade20k_index import Count, count_index, read_index
 from pa.data.labels import LabelSet
-from pa.errors import AnnotationError, MismatchError
+from pa.errors import AnnotationError, MismatchError, UnknownNameError
 from pa.progress import Progress
 
 T = TypeVar("T")
@@ -209,36 +209,43 @@ def _instances(owners: Any, codes: Any, instances: Any, level: int) -> Counter[A
     return Counter((owner, level, instance // 256) for instance, (_, owner) in largest.items())
 
 
-def check_ade20k(root: Path, kind: str, progress: Progress) -> ClassCheck:
+def check_ade20k(root: Path, kind: str, progress: Progress, split: str | None = None) -> ClassCheck:
     """Go once through `_seg` and `_parts_N` of the full release: the parts, counted by every
-    reading, or for the kind `ade20k-object` the objects alone."""
+    reading, or for the kind `ade20k-object` the objects alone; of one split, or of all there are.
+
+    Raises `UnknownNameError` for a split that is not there.
+    """
     label_set, objects = labels.load(kind), labels.load("ade20k-object")
     what = "which objects there are" if kind == "ade20k-object" else "which reading gives 209 parts"
     check = ClassCheck(f"ADE20K full in {root}: {what}", len(label_set), label_set.paper_classes)
     by_split: dict[str, Counter[tuple[int, int, int]]] = {}
     shown: dict[str, set[int]] = {}
     release = ade20k.find_release(root)
-    for split, paths in release.items():
-        kept = ade20k.of_the_paper(split, paths)
-        progress.start(f"ADE20K/{split}: parts", len(kept), "images")
+    if split is not None:
+        if split not in release:
+            raise UnknownNameError(f"split of ADE20K in {root}", split, release)
+        release = {split: release[split]}
+    kept = {name: ade20k.of_the_paper(name, paths) for name, paths in release.items()}
+    for name, paths in kept.items():
+        progress.start(f"ADE20K/{name}: parts", len(paths), "images")
         total: Counter[tuple[int, int, int]] = Counter()
-        shown[split] = set()
-        for seen in threaded(see_parts, kept):
+        shown[name] = set()
+        for seen in threaded(see_parts, paths):
             progress.advance(1)
             if isinstance(seen, str):
                 check.faults.append(seen)
             else:
                 total += seen.parts
-                shown[split] |= seen.objects
+                shown[name] |= seen.objects
                 check.notes += seen.remarks
         progress.stop()
-        by_split[split] = total
-        check.notes.append(f"{split}: {len(kept):,} images")
+        by_split[name] = total
+        check.notes.append(f"{name}: {len(paths):,} images")
     check.counts = [
-        Count(f"of the {len(objects)} objects, in {split}", len(there), str(len(objects)))
-        for split, there in shown.items()
+        Count(f"of the {len(objects)} objects, in {name}", len(there), str(len(objects)))
+        for name, there in shown.items()
     ]
-    check.images = sum(len(ade20k.of_the_paper(split, paths)) for split, paths in release.items())
+    check.images = sum(map(len, kept.values()))
     check.of_images = sum(ade20k.LARGEST.values())
     if kind == "ade20k-object":
         every = set.union(*shown.values())
@@ -280,14 +287,24 @@ def _ade_counts(by_split: dict[str, Counter[tuple[int, int, int]]]) -> Iterator[
 
 
 def check_pascal(
-    root: Path, progress: Progress, kind: str = "pascal-part", sizes: Mapping[str, Size] = EMPTY
+    root: Path,
+    progress: Progress,
+    kind: str = "pascal-part",
+    *,
+    sizes: Mapping[str, Size] = EMPTY,
+    names: Collection[str] | None = None,
 ) -> ClassCheck:
     """Read every .mat of Pascal-Part: which (class, part) there are, and which are not listed.
 
     For `pascal-object` the list is that of the objects: the classes that have parts. `sizes` are
-    those of the images, by id: an annotation of another size is a fault.
+    those of the images, by id: an annotation of another size is a fault. `names` are the images to
+    look at, None = all.
     """
-    mats = pascal.find_mats(root)
+    mats = {
+        name: path
+        for name, path in pascal.find_mats(root).items()
+        if names is None or name in names
+    }
     parts, objects = labels.load("pascal-part"), labels.load("pascal-object")
     listed = labels.load(kind)
     check = ClassCheck(f"Pascal-Part in {root}", len(listed), listed.paper_classes)

@@ -223,10 +223,10 @@ def has_voc(root: Path) -> bool:
 
 def find_voc(root: Path, images: Path | None) -> Path:
     """The folder of VOC2010, which holds JPEGImages."""
-    for base in (images, root):
-        for place in VOC_PLACES if base is not None else ():
-            if base is not None and (base / place / "JPEGImages").is_dir():
-                return base / place
+    base = images or root  # where --images names a place, no other is looked at
+    for place in VOC_PLACES:
+        if (base / place / "JPEGImages").is_dir():
+            return base / place
     raise MissingError(
         f"no folder JPEGImages in {images or root}: give the images of VOC2010 with --images DIR. "
         f"Expected:\n{RELEASE}"
