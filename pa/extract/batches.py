@@ -1,11 +1,11 @@
-"""From a shard's rows to batches of pixels: which images to read, and their regions in order.
+"""From a shard's rows to batches of regions: which images to read, and their regions in order.
 
-Shapes: v valid rows of a batch of n, S side of the encoder's input.
+Shapes: v valid rows of a batch of n.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pa.data.regions import View
 from pa.data.shards import BadImage, ShardPlan, ShardWriter
 from pa.data.store import Store
-from pa.extract.pixels import CutKey, ImageJob, Loaded
+from pa.extract.pixels import Cut, CutKey, ImageJob, Loaded
 
 
 def image_jobs(store: Store, shard: ShardPlan, view: View) -> list[ImageJob]:
@@ -29,20 +29,20 @@ def image_jobs(store: Store, shard: ShardPlan, view: View) -> list[ImageJob]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive rows: which have pixels (n,), and per cut the pixels of those (v, S, S, 3)."""
+    """Consecutive rows: which have pixels (n,), and per key the cuts that those v rows are in."""
 
     valid: npt.NDArray[np.bool_]
-    pixels: Mapping[CutKey, npt.NDArray[np.uint8]]
+    cuts: Mapping[CutKey, Sequence[Cut]]
 
 
-def batches(loaded: Iterator[Loaded], size: int, writers: Sequence[ShardWriter]) -> Iterator[Batch]:
+def batches(loaded: Iterable[Loaded], size: int, writers: Sequence[ShardWriter]) -> Iterator[Batch]:
     """Collect the regions of images into batches of `size` rows, and record the bad images.
 
     Batches begin at the shard's first row and count bad rows too, so the same rows always meet in
     the same batch, whatever was done before: floating-point sums stay equal bit for bit.
     """
     valid: list[bool] = []
-    parts: dict[CutKey, list[npt.NDArray[np.uint8]]] = {}
+    cuts: dict[CutKey, list[Cut]] = {}
     for image in loaded:
         n, first = len(image.job.boxes), image.job.first
         if image.fault is not None:
@@ -53,15 +53,11 @@ def batches(loaded: Iterator[Loaded], size: int, writers: Sequence[ShardWriter])
         while taken < n:
             step = min(n - taken, size - len(valid))
             valid += [image.fault is None] * step
-            for key, pixels in image.pixels.items():
-                parts.setdefault(key, []).append(pixels[taken : taken + step])
+            for key, cut in image.cuts.items():
+                cuts.setdefault(key, []).append(cut.part(taken, taken + step))
             taken += step
             if len(valid) == size:
-                yield _batch(valid, parts)
-                valid, parts = [], {}
+                yield Batch(np.array(valid), cuts)
+                valid, cuts = [], {}
     if valid:
-        yield _batch(valid, parts)
-
-
-def _batch(valid: list[bool], parts: dict[CutKey, list[npt.NDArray[np.uint8]]]) -> Batch:
-    return Batch(np.array(valid), {key: np.concatenate(arrays) for key, arrays in parts.items()})
+        yield Batch(np.array(valid), cuts)

@@ -23,8 +23,8 @@ from pa.data.store import Store
 from pa.data.view import View
 from pa.errors import ImageError
 from pa.extract.encoders.base import Encoder
+from pa.extract.encoding import default_batch, encode_pixels
 from pa.extract.pixels import ImageJob, Loader
-from pa.extract.run import CPU_BATCH, GPU_BATCH, encode_pixels
 from pa.extract.slots import Options, choose_shard_rows, make_spec
 from pa.extract.stages import Stages
 
@@ -45,8 +45,7 @@ class LiveStore(Store):
         self._cut_columns = rows.select("image", "path", *view.cut_columns)
         workers = options.workers or min(8, os.cpu_count() or 1)
         self._loader = Loader(images.root, view, [encoder.transform], Stages(), workers)
-        on_cpu = next(encoder.module.parameters()).device.type == "cpu"
-        self._batch = options.batch_size or (CPU_BATCH if on_cpu else GPU_BATCH)
+        self._batch = options.batch_size or default_batch(encoder, view)
         # What a store on disk reads when it is asked.
         self.__dict__ |= {"rows": rows, "valid": np.ones(len(rows), np.bool_), "bad": []}
 
@@ -67,9 +66,7 @@ class LiveStore(Store):
         shape = self.shape(representation)
         unique, place = np.unique(wanted, return_inverse=True)
         encoded = [
-            encode_pixels(
-                self._encoder, pixels, np.ones(len(pixels), np.bool_), {representation: shape}
-            )[representation]
+            encode_pixels(self._encoder, pixels, [representation])[representation]
             for pixels in self._batches(unique)
         ]
         storage = self.spec.precision["storage"]
@@ -93,7 +90,7 @@ class LiveStore(Store):
                     self._loader.root / loaded.job.path,
                     f"{loaded.fault}. Encoding on the fly cannot leave it out; `pa extract` can.",
                 )
-            waiting.extend(next(iter(loaded.pixels.values())))
+            waiting.extend(next(iter(loaded.cuts.values())).pixels)
             while len(waiting) >= self._batch:
                 yield np.stack(waiting[: self._batch])
                 del waiting[: self._batch]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import stat
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from pa.data import images as im
 from pa.data.images import Box, Transform
@@ -40,25 +41,57 @@ class ImageJob:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """B regions of one image: their pixels, (B, S, S, 3) uint8.
+
+    Or, with `corners` (B, 2), the canvas (1, H, W, 3) on which they lie: x and y of the upper left
+    corners of windows that are still to be cut.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    corners: npt.NDArray[np.int64] | None = None
+
+    def part(self, start: int, stop: int) -> Cut:
+        """Regions `start` to `stop`."""
+        if self.corners is None:
+            return Cut(self.pixels[start:stop])
+        return Cut(self.pixels, self.corners[start:stop])
+
+
+@dataclass(frozen=True)
 class Loaded:
-    """The pixels of an image's regions, (B, S, S, 3) uint8 per cut; or why there are none."""
+    """An image's regions, one `Cut` per key; or why there are none."""
 
     job: ImageJob
-    pixels: Mapping[CutKey, npt.NDArray[np.uint8]]
+    cuts: Mapping[CutKey, Cut]
     fault: str | None = None
 
 
 class Loader:
-    """Reads, decodes and cuts images once for all encoders."""
+    """Reads, decodes and cuts images once for all encoders.
+
+    `ahead_images` is how many images may lie ready. With `canvases` the windows of view `grid` are
+    not cut here: a `Cut` then is a canvas and corners, a fiftieth of the bytes.
+    """
 
     def __init__(
-        self, root: Path, view: View, transforms: Sequence[Transform], stages: Stages, workers: int
+        self,
+        root: Path,
+        view: View,
+        transforms: Sequence[Transform],
+        stages: Stages,
+        workers: int,
+        ahead_images: int = 0,
+        canvases: bool = False,
     ) -> None:
         self.root = root
         self.view = view
-        self.cuts = {view.cut_key(transform): transform for transform in transforms}
+        self.transforms = {view.cut_key(transform): transform for transform in transforms}
         self.stages = stages
         self.workers = workers
+        self.ahead_images = max(ahead_images, 2 * workers)
+        self.canvases = canvases
+        self._waiting: deque[Future[Loaded]] = deque()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="pa-decode")
 
     def __enter__(self) -> Loader:
@@ -76,7 +109,11 @@ class Loader:
                     return Loaded(job, {}, "not a regular file")
                 data = path.read_bytes()
             with self.stages.timed("decode"):
-                return Loaded(job, self._cut(data, job))
+                image = im.decode(data, job.path)
+            with self.stages.timed("cut"):
+                return Loaded(
+                    job, {k: self._cut(image, job, t) for k, t in self.transforms.items()}
+                )
         except ImageError as error:
             return Loaded(job, {}, error.reason)
         except MemoryError:
@@ -84,29 +121,38 @@ class Loader:
         except OSError as error:
             return Loaded(job, {}, f"cannot read the file: {error.strerror or error}")
 
-    def _cut(self, data: bytes, job: ImageJob) -> dict[CutKey, npt.NDArray[np.uint8]]:
-        image = im.decode(data, job.path)
-        return {
-            key: self.view.cut(self.view.canvas(image, transform), job.boxes, transform)
-            for key, transform in self.cuts.items()
-        }
+    def _cut(self, image: Image.Image, job: ImageJob, transform: Transform) -> Cut:
+        canvas = self.view.canvas(image, transform)
+        if self.canvases:
+            return Cut(im.stack([canvas]), np.array(job.boxes, np.int64)[:, :2])
+        return Cut(self.view.cut(canvas, job.boxes, transform))
 
-    def ahead(self, jobs: Sequence[ImageJob]) -> Iterator[Loaded]:
-        """Load the jobs in order, a few images ahead of whoever takes them."""
-        waiting: deque[Future[Loaded]] = deque()
-        remaining = iter(jobs)
+    @property
+    def busy(self) -> bool:
+        """Whether images that were asked for have not been taken yet."""
+        return bool(self._waiting)
+
+    def ahead(self, jobs: Iterable[ImageJob | None]) -> Iterator[Loaded]:
+        """Load the jobs in order, some images ahead of whoever takes them.
+
+        A job of None says that there may be more, but not before an image has been taken: it may
+        come only while the loader is `busy`.
+        """
+        waiting = self._waiting
         try:
-            for job in remaining:
-                waiting.append(self._pool.submit(self.load, job))
-                if len(waiting) > 2 * self.workers:
-                    yield self._next(waiting)
+            for job in jobs:
+                if job is not None:
+                    waiting.append(self._pool.submit(self.load, job))
+                if job is None or len(waiting) > self.ahead_images:
+                    yield self._next()
             while waiting:
-                yield self._next(waiting)
+                yield self._next()
         finally:
             for future in waiting:
                 future.cancel()
+            waiting.clear()
 
-    def _next(self, waiting: deque[Future[Loaded]]) -> Loaded:
-        future = waiting.popleft()
+    def _next(self) -> Loaded:
+        future = self._waiting.popleft()
         with self.stages.waiting():
             return future.result()

@@ -9,7 +9,7 @@ Shapes: n rows of a batch, S side of the encoder's input.
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import os
 import platform
 import shutil
@@ -24,24 +24,35 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from torch import Tensor
 
 import pa
 from pa.data import images as im
 from pa.data.datasets import Images
 from pa.data.images import Box
 from pa.data.regions import View
-from pa.data.shards import BadImage, ShardPlan
+from pa.data.shards import BadImage
 from pa.errors import StorageError
-from pa.extract.batches import batches, image_jobs
+from pa.extract.batches import Batch, batches
+from pa.extract.claims import Claims
 from pa.extract.encoders.base import Encoder
-from pa.extract.pixels import Loader
+from pa.extract.encoding import (
+    Forward,
+    Pending,
+    cuts_on_device,
+    default_batch,
+    encode_pixels,
+    upload,
+)
+from pa.extract.pixels import CutKey, Loader
 from pa.extract.share import Share
 from pa.extract.slots import Options, Report, open_store, remove_replaced, row_bytes
 from pa.extract.stages import Stages
+from pa.extract.writing import Claimed, ShardThread
 from pa.progress import Progress, Silent
 
-POLL_SECONDS = 0.5
-CPU_BATCH, GPU_BATCH = 64, 256
+BATCHES_AHEAD = 2  # images that are decoded before they are needed, in batches
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -154,12 +165,8 @@ def _fill(
         )
         progress.note(f"{images} to write in {len(missing)} of {len(store.plan)} shards")
     progress.start(_title(pairs), store.n_rows, "rows", done)
-    workers = options.workers or min(8, os.cpu_count() or 1)
-    transforms = [encoder.transform for encoder, _ in pairs]
-    batch = options.batch_size or _default_batch(pairs[0][0], view)
     try:
-        with Loader(root, view, transforms, stages, workers) as loader:
-            _drain(pairs, loader, batch, stages, progress, share)
+        _encode_missing(pairs, root, view, options, stages, progress, share)
     except KeyboardInterrupt:
         progress.note(f"{len(store.plan) - len(store.missing())} of {len(store.plan)} shards kept")
         raise
@@ -185,99 +192,67 @@ def _check_space(path: Path, n_bytes: int) -> None:
         )
 
 
-def _default_batch(encoder: Encoder, view: View) -> int:
-    """Regions per forward pass: fewer where they are larger than what the encoder is made for."""
-    batch = GPU_BATCH if _device(encoder).type == "cuda" else CPU_BATCH
-    native = encoder.transform.size
-    return max(1, batch * native**2 // max(native, view.input_size(encoder.transform)) ** 2)
-
-
-def _drain(
+def _encode_missing(
     pairs: Sequence[tuple[Encoder, Report]],
-    loader: Loader,
-    batch: int,
+    root: Path,
+    view: View,
+    options: Options,
     stages: Stages,
     progress: Progress,
     share: Share | None,
 ) -> None:
-    """Take shards until none is missing.
+    """Take shards until none is missing; decode, encode and write side by side."""
+    encoders = [encoder for encoder, _ in pairs]
+    size = options.batch_size or default_batch(encoders[0], view)
+    store = pairs[0][1].store
+    loader = Loader(
+        root,
+        view,
+        [encoder.transform for encoder in encoders],
+        stages,
+        options.workers or default_workers(),
+        ahead_images=BATCHES_AHEAD * size * store.spec.rows["n_images"] // max(store.n_rows, 1),
+        canvases=cuts_on_device(encoders, view),
+    )
+    passes = [Forward(e, list(report.store.spec.representations)) for e, report in pairs]
+    by_encoder = {id(forward.encoder): forward for forward in passes}
+    with loader, ShardThread(stages) as thread:
+        claims = Claims(pairs, view, thread, progress, share)
+        loaded = loader.ahead(claims.jobs(lambda: loader.busy))
+        for first in loaded:
+            claimed, n_images = claims.begun()
+            images = itertools.chain([first], itertools.islice(loaded, n_images - 1))
+            for batch in batches(images, size, [target.writer for target in claimed.targets]):
+                _encode_batch(batch, claimed, by_encoder, view, thread, stages)
+                progress.advance(len(batch.valid))
+            thread.close(claimed)
+        thread.flush()
 
-    Waits for those that other processes have in hand, to take over from one that is killed. With a
-    `share` it leaves instead: a task that waits holds a GPU, and the array has a job after it.
-    """
-    waited = False
-    while True:
-        left = {s.index: s for _, report in pairs for s in report.store.missing()}
-        if not left:
-            return
-        worked = False
-        for index in share.order(sorted(left)) if share else sorted(left):
-            worked |= _encode_shard(pairs, left[index], loader, batch, stages, progress)
-        if not worked:
-            if share:
-                progress.note(f"{len(left)} shards are in the hands of other tasks: left to them")
-                return
-            if not waited:
-                progress.note(f"{len(left)} shards are in the hands of other processes: waiting")
-                waited = True
-            time.sleep(POLL_SECONDS)
 
-
-def _encode_shard(
-    pairs: Sequence[tuple[Encoder, Report]],
-    shard: ShardPlan,
-    loader: Loader,
-    batch: int,
+def _encode_batch(
+    batch: Batch,
+    claimed: Claimed,
+    passes: Mapping[int, Forward],
+    view: View,
+    thread: ShardThread,
     stages: Stages,
-    progress: Progress,
-) -> bool:
-    """Encode one shard into every store that lacks it and is free; False if there was none."""
-    with contextlib.ExitStack() as stack:
-        claimed = [
-            (encoder, report, writer)
-            for encoder, report in pairs
-            if (writer := stack.enter_context(report.store.claim(shard))) is not None
-        ]
-        if not claimed:
-            return False
-        jobs = image_jobs(claimed[0][1].store, shard, loader.view)
-        size = batch
-        for block in batches(loader.ahead(jobs), size, [w for _, _, w in claimed]):
-            for encoder, report, writer in claimed:
-                pixels = block.pixels.get(loader.view.cut_key(encoder.transform))
-                shapes = report.store.spec.representations
-                with stages.timed("encode"):
-                    features = encode_pixels(encoder, pixels, block.valid, shapes)
-                with stages.timed("write"):
-                    writer.append(features, block.valid)
-                report.rows_encoded += len(block.valid)
-            progress.advance(len(block.valid))
-        # Leaving the block checks, syncs and renames the shards.
-        leave = time.perf_counter()
-    stages.seconds["write"] += time.perf_counter() - leave
-    return True
+) -> None:
+    """Encode one batch with every encoder that lacks the shard; encoders share the upload."""
+    uploaded: dict[tuple[CutKey, torch.device], Tensor] = {}
+    for target in claimed.targets:
+        forward = passes[id(target.encoder)]
+        transform = target.encoder.transform
+        key = view.cut_key(transform), forward.device
+        with stages.timed("encode"):
+            if key not in uploaded and (cuts := batch.cuts.get(key[0])):
+                uploaded[key] = upload(cuts, forward.device, view, transform)
+            features = forward.begin(uploaded[key]) if key in uploaded else Pending({}, CPU)
+        thread.append(claimed, target, features, batch.valid)
 
 
-def encode_pixels(
-    encoder: Encoder,
-    pixels: npt.NDArray[np.uint8] | None,
-    valid: npt.NDArray[np.bool_],
-    shapes: Mapping[str, Sequence[int]],
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Encode the valid rows of a batch; the others stay zero. Arrays (n, …), float32."""
-    names = list(shapes)
-    if pixels is None:
-        return {name: np.zeros((len(valid), *shape), np.float32) for name, shape in shapes.items()}
-    with torch.inference_mode():
-        batch = torch.from_numpy(pixels).to(_device(encoder))
-        features = encoder.encode(encoder.normalise(batch), names)
-        arrays = {name: features[name].float().cpu().numpy() for name in names}
-    if valid.all():
-        return arrays
-    full = {name: np.zeros((len(valid), *a.shape[1:]), np.float32) for name, a in arrays.items()}
-    for name, array in arrays.items():
-        full[name][valid] = array
-    return full
+def default_workers() -> int:
+    """Threads that decode where nobody says how many."""
+    return min(8, os.cpu_count() or 1)
 
 
 def encode_region(
@@ -286,14 +261,10 @@ def encode_region(
     """Encode one box of an upright RGB image (x0, y0, x1, y1 in its pixels): a vector (D,)."""
     cut = im.crop_resize(image, box, encoder.transform.size, "bicubic")
     encoder.require([representation])
-    shapes = {representation: encoder.representations[representation]}
-    vectors = encode_pixels(encoder, im.stack([cut]), np.ones(1, np.bool_), shapes)
-    vector: npt.NDArray[np.float32] = vectors[representation][0]
+    vector: npt.NDArray[np.float32] = encode_pixels(encoder, im.stack([cut]), [representation])[
+        representation
+    ][0]
     return vector
-
-
-def _device(encoder: Encoder) -> torch.device:
-    return next(encoder.module.parameters()).device
 
 
 def _title(pairs: Sequence[tuple[Encoder, Report]]) -> str:

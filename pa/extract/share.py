@@ -12,6 +12,11 @@ from dataclasses import dataclass
 
 from pa.errors import UsageError
 
+# Shards that a task finds in other hands, one after the other, before it looks anew at what is
+# missing. Without that a task tries everything that others have done since it looked: of thousands
+# of tasks each would try nearly every shard of the store, and a file server does little else.
+PATIENCE = 256
+
 
 @dataclass(frozen=True)
 class Share:
@@ -38,8 +43,12 @@ class Share:
         The shares of all tasks are contiguous, differ by at most one shard in length, and together
         are all that is missing.
         """
-        start = len(missing) * self.index // self.count
+        start = self.start(len(missing))
         return [*missing[start:], *missing[:start]]
+
+    def start(self, n_missing: int) -> int:
+        """Where the task's own share of so many missing shards begins."""
+        return n_missing * self.index // self.count
 
 
 def choose_share(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-STAGES = ("read", "decode", "encode", "write")
+STAGES = ("read", "decode", "cut", "encode", "write")
 
 
 @dataclass
@@ -42,10 +42,11 @@ class Stages:
     def limit(self) -> str:
         """The stage that decides the speed.
 
-        Reading and decoding run beside encoding and writing. If encoding waited for images for more
-        than a fifth of the time, the slower of the first two is the limit, else of the last two.
+        Reading, decoding and cutting run beside encoding and writing. If encoding waited for images
+        for more than a fifth of the time, the slowest of the first three is the limit, else the
+        slower of the last two.
         """
-        stages = ("read", "decode") if self.waited > 0.2 * self.wall else ("encode", "write")
+        stages = STAGES[:3] if self.waited > 0.2 * self.wall else STAGES[3:]
         return max(stages, key=self.seconds.__getitem__)
 
     def to_json(self) -> dict[str, float | str]:

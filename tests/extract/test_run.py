@@ -227,10 +227,11 @@ def test_features_that_are_not_finite_stop_the_run(image_tree: Tree, tmp_path: P
 
 def test_the_limiting_stage_is_named(image_tree: Tree, tmp_path: Path) -> None:
     result = extract([MeanColour()], photos(image_tree()), VIEWS["grid"], tmp_path / "f", SMALL)
-    assert result.stages.limit in ("read", "decode", "encode", "write")
+    assert result.stages.limit in ("read", "decode", "cut", "encode", "write")
     assert set(result.to_json()["seconds"]) == {
         "read",
         "decode",
+        "cut",
         "encode",
         "write",
         "waited",

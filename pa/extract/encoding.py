@@ -1,0 +1,148 @@
+"""Forward passes: pixels to the device, features back, without making either side wait.
+
+On a GPU copies run beside the forward passes, through page-locked memory: `begin` queues the work
+and returns, `Pending.arrays` waits for it. On a CPU `begin` does the work.
+
+Shapes: v valid rows of a batch of n, S side of the encoder's input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pa.data.images import Transform
+from pa.data.regions import GridView, View
+from pa.errors import UsageError
+from pa.extract.encoders.base import Encoder
+from pa.extract.pixels import Cut
+from pa.extract.resample import windows
+
+# On a CPU a larger batch is slower: its activations outgrow the cache, and cost twice as many fresh
+# pages of memory per region (docs/performance.md).
+CPU_BATCH, GPU_BATCH = 16, 256
+
+Arrays = dict[str, npt.NDArray[np.float32]]
+
+
+def device_of(encoder: Encoder) -> torch.device:
+    return next(encoder.module.parameters()).device
+
+
+def default_batch(encoder: Encoder, view: View) -> int:
+    """Regions per forward pass: fewer where they are larger than what the encoder is made for."""
+    batch = GPU_BATCH if device_of(encoder).type == "cuda" else CPU_BATCH
+    native = encoder.transform.size
+    return max(1, batch * native**2 // max(native, view.input_size(encoder.transform)) ** 2)
+
+
+def cuts_on_device(encoders: Sequence[Encoder], view: View) -> bool:
+    """Whether windows are cut on the device: on GPUs, where 49 windows cost more than one image."""
+    return isinstance(view, GridView) and all(device_of(e).type == "cuda" for e in encoders)
+
+
+def upload(cuts: Sequence[Cut], device: torch.device, view: View, transform: Transform) -> Tensor:
+    """The regions of a batch on the device, (v, S, S, 3) uint8."""
+    pixels = _to_device([cut.pixels for cut in cuts], device)
+    corners = [cut.corners for cut in cuts if cut.corners is not None]
+    if not corners or not isinstance(view, GridView):
+        return pixels
+    canvas_of = np.repeat(np.arange(len(corners)), [len(c) for c in corners])
+    return windows(
+        pixels,
+        torch.from_numpy(canvas_of).to(device, non_blocking=True),
+        torch.from_numpy(np.concatenate(corners)).to(device, non_blocking=True),
+        view.window,
+        transform.size,
+        view.interpolation,
+    )
+
+
+def _to_device(arrays: Sequence[npt.NDArray[np.uint8]], device: torch.device) -> Tensor:
+    if device.type != "cuda":
+        return torch.from_numpy(np.concatenate(arrays)).to(device)
+    shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
+    staged = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+    np.concatenate(arrays, out=staged.numpy())
+    return staged.to(device, non_blocking=True)
+
+
+class Pending:
+    """Features of v regions that may still be on their way from the device."""
+
+    def __init__(self, features: Mapping[str, Tensor], device: torch.device) -> None:
+        self._arrived: torch.cuda.Event | None = None
+        if device.type != "cuda":
+            self._host = {name: tensor.float().cpu() for name, tensor in features.items()}
+            return
+        self._host = {
+            name: torch.empty(tensor.shape, dtype=torch.float32, pin_memory=True)
+            for name, tensor in features.items()
+        }
+        for name, tensor in features.items():
+            self._host[name].copy_(tensor.float(), non_blocking=True)
+        self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._arrived.record(torch.cuda.current_stream(device))
+
+    def arrays(self) -> Arrays:
+        """Wait for the features: arrays (v, …), float32."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return {name: tensor.numpy() for name, tensor in self._host.items()}
+
+
+class Forward:
+    """The forward passes of one encoder, in pieces where the device lacks memory for a batch."""
+
+    def __init__(self, encoder: Encoder, names: Sequence[str]) -> None:
+        self.encoder = encoder
+        self.names = list(names)
+        self.device = device_of(encoder)
+        self._most: int | None = None  # regions that fit, once a batch did not
+
+    def begin(self, pixels: Tensor) -> Pending:
+        """Begin to encode (v, S, S, 3) uint8 pixels that lie on the encoder's device.
+
+        Raises `UsageError` where a single region is too much for the device's memory.
+        """
+        with torch.inference_mode():
+            return Pending(self._encode(pixels), self.device)
+
+    def _encode(self, pixels: Tensor) -> dict[str, Tensor]:
+        if self._most is None or len(pixels) <= self._most:
+            try:
+                features = self.encoder.encode(self.encoder.normalise(pixels), self.names)
+                return {name: features[name] for name in self.names}
+            except torch.OutOfMemoryError as error:
+                if len(pixels) == 1:
+                    raise UsageError(
+                        f"{self.encoder.name}: the memory of {self.device} does not hold the "
+                        f"forward pass of a single region ({str(error).splitlines()[0]}). Free "
+                        f"it of other programs, or encode with --dtype bf16 or --device cpu."
+                    ) from None
+            self._most = (len(pixels) + 1) // 2
+            torch.cuda.empty_cache()
+        pieces = [self._encode(piece) for piece in torch.split(pixels, self._most)]
+        return {name: torch.cat([piece[name] for piece in pieces]) for name in self.names}
+
+
+def encode_pixels(encoder: Encoder, pixels: npt.NDArray[np.uint8], names: Sequence[str]) -> Arrays:
+    """Encode (v, S, S, 3) pixels at once: arrays (v, …), float32, by name."""
+    on_device = _to_device([pixels], device_of(encoder))
+    return Forward(encoder, names).begin(on_device).arrays()
+
+
+def spread(
+    arrays: Arrays, valid: npt.NDArray[np.bool_], shapes: Mapping[str, Sequence[int]]
+) -> Arrays:
+    """Put the v rows of a batch in their places among n; the others are zero. Arrays (n, …)."""
+    if valid.all():
+        return arrays
+    full = {name: np.zeros((len(valid), *shape), np.float32) for name, shape in shapes.items()}
+    for name, array in arrays.items():
+        full[name][valid] = array
+    return full
