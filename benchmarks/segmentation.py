@@ -36,6 +36,7 @@ from pa.probe.segmentation.recipes import PAPER
 from pa.probe.segmentation.train import HeadSpec, train_heads
 
 PATCH = 16
+STEPS = 2  # iterations that are timed as one
 
 
 def make(folder: Path, n: int, width: int, crop: int, classes: int) -> tuple[Store, LabelMaps]:
@@ -71,15 +72,19 @@ def make(folder: Path, n: int, width: int, crop: int, classes: int) -> tuple[Sto
     return Store.open(store.path), maps
 
 
-def timed(work: Callable[[], object], repeats: int) -> float:
-    """Median seconds of a call, after one that is not counted."""
-    work()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+def in_turns(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each call, after one that is not counted.
+
+    One of each in every round, so that whatever else the machine does falls on all of them.
+    """
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for number in range(rounds + 1):
+        for name, work in works.items():
+            started = time.perf_counter()
+            work()
+            if number:
+                times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(of) for name, of in times.items()}
 
 
 def plain_step(features: Tensor, labels: Tensor, conv: torch.nn.Conv2d) -> None:
@@ -90,54 +95,66 @@ def plain_step(features: Tensor, labels: Tensor, conv: torch.nn.Conv2d) -> None:
 
 
 def training(args: argparse.Namespace, store: Store, maps: LabelMaps) -> None:
-    recipe = replace(PAPER, iterations=args.repeats, warmup=0, batch=args.batch)
+    recipe = replace(PAPER, iterations=STEPS, warmup=0, batch=args.batch)
     windows = TrainingWindows(WindowRows.of(store), [maps], "patch", args.batch, 0)
-    n = args.repeats
-    windows.batch(0)
-
-    def train(heads: int = 1) -> float:
-        specs = [HeadSpec(0, 1e-4 * (i + 1)) for i in range(heads)]
-        started = time.perf_counter()
-        train_heads(windows, specs, recipe)
-        return (time.perf_counter() - started) / n
-
-    # In turns, so that whatever else the machine does falls on both.
-    one_head, three_heads = zip(*((train(), train(3)) for _ in range(3)), strict=True)
-    step, three = statistics.median(one_head), statistics.median(three_heads)
-    reading = timed(lambda: windows.batch(0), n)
     batch, grid = windows.batch(0), windows.grid
     loss = UpsampledLoss(grid, PATCH, 4, torch.device("cpu"))
-    weight = torch.randn(windows.width, args.classes)
-
-    def compute() -> None:
-        features = token_features(batch.raw, torch.device("cpu"))
-        logits = (features @ weight).view(-1, grid, grid, args.classes)
-        _, gradient = loss.sums(logits, batch.tiles[0])
-        features.T @ gradient.flatten(0, 2)
-
-    computing = timed(compute, n)
+    weight = torch.randn(windows.width, args.classes) * recipe.init_std
     conv = torch.nn.Conv2d(windows.width, args.classes, 1)
     tokens = torch.from_numpy(batch.raw).float().transpose(1, 2).unflatten(2, (grid, grid))
     labels = torch.randint(0, args.classes, (args.batch, args.crop, args.crop))
-    plain = timed(lambda: plain_step(tokens, labels, conv), 1)
     logits = torch.randn(args.batch, grid, grid, args.classes)
     tiles = LabelTiles.of(labels.to(torch.uint8), grid)
-    ours = timed(lambda: loss.sums(logits, tiles), n)
+
+    def train(heads: int) -> None:
+        train_heads(windows, [HeadSpec(0, 1e-4 * (i + 1)) for i in range(heads)], recipe)
+
+    def read() -> None:
+        for step in range(STEPS):
+            windows.batch(step)
+
+    def compute() -> None:
+        for _ in range(STEPS):
+            features = token_features(batch.raw, torch.device("cpu"))
+            coarse = (features @ weight).view(-1, grid, grid, args.classes)
+            _, gradient = loss.sums(coarse, batch.tiles[0])
+            features.T @ gradient.flatten(0, 2)
 
     def whole() -> None:
         leaf = logits.clone().requires_grad_()
         F.cross_entropy(enlarge(leaf.permute(0, 3, 1, 2), args.crop, 4), labels).backward()
 
+    steps = in_turns(
+        {
+            "one head, features from disk": lambda: train(1),
+            "reading features and labels alone": read,
+            "computing alone": compute,
+            "three heads in one pass": lambda: train(3),
+        },
+        args.repeats,
+    )
+    single = in_turns(
+        {
+            "enlarge, convolve, enlarge, autograd": lambda: plain_step(tokens, labels, conv),
+            "loss by F.interpolate, autograd": whole,
+            "loss of coarse logits": lambda: loss.sums(logits, tiles),
+            "one head": lambda: train(1),
+        },
+        args.repeats,
+    )
+    per_step = {name: seconds / STEPS for name, seconds in steps.items()}
+    one = per_step["one head, features from disk"]
     print(f"training, {args.batch} windows of {args.crop} pixels, {args.classes} classes:")
-    print(f"  one iteration                        {step:8.3f} s   1.00")
-    print(f"  reading features and labels alone    {reading:8.3f} s   {reading / step:.2f}")
-    print(f"  computing alone                      {computing:8.3f} s   {computing / step:.2f}")
-    print(f"  enlarge, convolve, enlarge, autograd {plain:8.3f} s   {plain / step:.2f}")
-    print(f"  loss and gradient of coarse logits   {ours:8.3f} s   1.00")
-    naive = timed(whole, 1)
-    print(f"  the same by F.interpolate, autograd  {naive:8.3f} s   {naive / ours:.2f}")
-    print(f"  three heads in one pass              {three:8.3f} s   1.00")
-    print(f"  three passes of one head             {3 * step:8.3f} s   {3 * step / three:.2f}")
+    for name, seconds in per_step.items():
+        print(f"  {name:36} {seconds:8.3f} s   {seconds / one:5.2f}   {1 / seconds:7.2f} steps/s")
+    plain, beside = single["enlarge, convolve, enlarge, autograd"], single["one head"] / STEPS
+    told = f"{plain:8.3f} s   {plain / beside:5.2f}   {1 / plain:7.2f} steps/s"
+    print(f"  enlarge, convolve, enlarge, autograd {told}")
+    naive, ours = single["loss by F.interpolate, autograd"], single["loss of coarse logits"]
+    print(f"  loss and gradient of coarse logits   {ours:8.3f} s    1.00")
+    print(f"  the same by F.interpolate, autograd  {naive:8.3f} s   {naive / ours:5.2f}")
+    saved = 3 * one / per_step["three heads in one pass"]
+    print(f"  three passes of one head             {3 * one:8.3f} s   {saved:5.2f} of one pass")
 
 
 def scoring(args: argparse.Namespace) -> None:
@@ -158,7 +175,8 @@ def scoring(args: argparse.Namespace) -> None:
         return resized[0].softmax(0).argmax(0)
 
     same = (prediction.classes(coarse) == plain().numpy()).mean()
-    ours, theirs = timed(lambda: prediction.classes(coarse), 3), timed(plain, 2)
+    times = in_turns({"ours": lambda: prediction.classes(coarse), "plain": plain}, args.repeats)
+    ours, theirs = times["ours"], times["plain"]
     print(f"scoring an image of {size[0]}x{size[1]} pixels from {len(windows)} windows:")
     print(f"  two matrices, a few rows at a time   {ours:8.3f} s   1.00")
     print(f"  full-size logits of every window     {theirs:8.3f} s   {theirs / ours:.2f}")

@@ -1,4 +1,4 @@
-"""`pa probe segmentation`: parse, call one function of `pa.commands.probe_segmentation`, print."""
+"""`pa probe segmentation`: parse, call one function of `pa.commands`, print."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from pa import console, describe_segmentation
+from pa.errors import UsageError
 from pa.options import PATH, emit, key_values, listed, numbers, with_config, with_json
 
 
@@ -19,7 +20,7 @@ def rates(context: click.Context, option: click.Parameter, value: str | None) ->
 
 
 @click.command("segmentation")
-@click.option("--encoder", help="Encoder of the stores.")
+@click.option("--encoder", help="Encoder of the stores; several with commas, one after the other.")
 @click.option("--dataset", help="Dataset of the stores.")
 @click.option("--train-split", help="Split to train on …")
 @click.option("--test-split", help="… and split to score; default train and val.")
@@ -51,34 +52,29 @@ def rates(context: click.Context, option: click.Parameter, value: str | None) ->
 @click.option(
     "--test-fraction",
     type=float,
-    default=0.2,
-    show_default=True,
-    help="Where both splits are one: share of images held out; 0 scores the training images.",
+    help="Where both splits are one: share of images held out, 0.2 by default; 0 scores the "
+    "training images.",
 )
 @click.option("--ceiling", is_flag=True, help="Also score labels brought to the tokens' grid.")
-@click.option("--figures", type=click.IntRange(0), default=0, help="Draw this many images.")
+@click.option("--figures", type=click.IntRange(1), help="Draw this many images.")
 @click.option("--online", is_flag=True, help="Encode on the fly: no store, nothing on disk.")
 @click.option(
     "--views",
     type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="With --online: crops of each training image; 1 is the plain image.",
+    help="With --online: crops of each training image; default 1, the plain image.",
 )
 @click.option("--limit", type=click.IntRange(1), help="With --online: the first N images.")
 @click.option("--plan", "only_plan", is_flag=True, help="Only say what it would cost.")
 @click.option(
     "--plan-views",
     type=click.IntRange(1),
-    default=10,
-    show_default=True,
-    help="Random crops of each image that the plan counts with.",
+    help="With --plan: random crops of each image to count with; default 10.",
 )
 @click.option("--device", help="auto, cpu, cuda …")
 @with_json
 @with_config
 def segmentation(
-    config: Any, as_json: bool, only_plan: bool, plan_views: int, **given: Any
+    config: Any, as_json: bool, only_plan: bool, plan_views: int | None, **given: Any
 ) -> None:
     """Train a 1×1 convolution on cached windows and score its class maps.
 
@@ -106,6 +102,8 @@ def segmentation(
         else:
             console.out(describe_segmentation.plan(made))
         return
+    if plan_views is not None:
+        raise UsageError("--plan-views is for --plan: say --plan too, or leave it out.")
     found = work(config, request, console.progress())
     if as_json:
         emit({"heads": [one.to_json() for one in found]})

@@ -68,6 +68,7 @@ def _result(found: SegmentationResult) -> str:
 def _classes(found: SegmentationResult) -> str:
     """The classes with the most labelled pixels."""
     rows = found.score.table(found.maps.classes).sort("labelled", descending=True)
+    rows = rows.filter(rows["labelled"] > 0)
     shown = rows.head(CLASSES_SHOWN).to_dicts()
     cells = [
         [
@@ -110,7 +111,7 @@ def plan(made: Plan) -> str:
             f"{work.width} values, {size(work.window_bytes)} per window; "
             f"{work.encode_flops / 1e9:.1f} GFLOP to encode one",
             f"  heads: {len(work.classes)}, of {classes} classes; {work.iterations:,} iterations "
-            f"of {work.batch} windows; "
+            f"of {work.batch} windows ({work.epochs:,.3g} epochs); "
             f"{100 * work.labelled:.0f} % of the pixels labelled; "
             f"{size(made.free_bytes)} free",
             "",
@@ -118,6 +119,6 @@ def plan(made: Plan) -> str:
             "",
             table(["machine", "rate", "", "source"], rates),
             "",
-            f"take: {made.recommendation}.",
+            f"take: {made.advice.text}.",
         ]
     )

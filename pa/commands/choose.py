@@ -32,6 +32,8 @@ def store_query(config: Config, **given: str | None) -> StoreQuery:
 
 
 def device(name: str) -> str:
+    if name == "cpu":
+        return name  # most commands need no torch to know this
     import torch
 
     if name == "auto":

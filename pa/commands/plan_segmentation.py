@@ -1,65 +1,112 @@
-"""`pa probe segmentation --plan`: sizes from dataset or stores, rates from what is there."""
+"""`pa probe segmentation --plan`: sizes from dataset or stores, rates from this machine."""
 
 from __future__ import annotations
 
-import shutil
-import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pa.commands.choose import dataset_kind, device, load_images
+from pa.commands.plan import free_bytes
 from pa.commands.probe_segmentation import (
     SegmentationRequest,
-    choose_stores,
-    label_maps,
+    check_request,
+    encoder_names,
     make_recipe,
 )
+from pa.commands.segmentation_inputs import (
+    choose_stores,
+    live_splits,
+    source_of,
+)
+from pa.commands.segmentation_labels import label_maps
+from pa.commands.segmentation_rates import EncoderSize, disk_rates, encode_rate, head_rates
 from pa.config import Config
-from pa.data import labels
 from pa.data.store import Store
 from pa.errors import MissingError, UsageError
 from pa.progress import Progress, Silent
 
 if TYPE_CHECKING:
+    from pa.probe.segmentation.costs import Machine, Workload
     from pa.probe.segmentation.labels import LabelMaps
-    from pa.probe.segmentation.plan import Machine, Plan, Workload
+    from pa.probe.segmentation.plan import Plan
     from pa.probe.segmentation.recipes import SegmentationRecipe
 
+PLAN_VIEWS = 10
 # Of all encoders of the paper: ViT-B/16.
-USUAL = {"width": 768, "depth": 12, "patch": 16}
-VALUE_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
-MEASURED_STEPS = 2
+USUAL = EncoderSize(width=768, depth=12, patch=16)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is there to plan with: the work, its recipe, and stores with labels where extracted."""
+
+    work: Workload
+    recipe: SegmentationRecipe
+    source: str
+    train: Store | None = None
+    maps: Sequence[LabelMaps] = ()
 
 
 def plan_segmentation(
-    config: Config, request: SegmentationRequest, views: int, progress: Progress
+    config: Config, request: SegmentationRequest, views: int | None, progress: Progress
 ) -> Plan:
     """What training and scoring would cost, cached or online, on a CPU and on a GPU.
 
-    With stores there, sizes are theirs and reading, encoding and the head's step are measured;
-    without, sizes are the dataset's, the encoder is taken for a ViT-B/16, and all rates are
-    assumed. Nothing is written.
+    The disk of the workspace is measured, and so is encoding where the encoder's checkpoint is
+    there; with stores there, the head's step and reading from them too. What is not measured is
+    assumed, and says so. Nothing is kept on disk. Raises `UsageError` for options that a plan does
+    not depend on.
     """
-    from pa.probe.segmentation import plan
+    from pa.probe.segmentation import costs
+    from pa.probe.segmentation.plan import make_plan
 
+    check_request(request)
+    _refuse_idle(request)
+    (name,) = _one_encoder(config, request)
     place = device(request.device or config.settings.device)
     here = "gpu" if place.startswith("cuda") else "cpu"
-    machines = {"cpu": plan.CPU, "gpu": plan.GPU}
+    machines = {"cpu": costs.CPU, "gpu": costs.GPU}
+    recipe = make_recipe(request, name or "")
     try:
-        train, test = choose_stores(config, request)
+        pair = choose_stores(config, replace(request, encoder=name), recipe.representation)
     except MissingError:
-        work = _from_dataset(config, request)
-        source = "assumed: ViT-B/16, no store is there yet"
+        found, machine = _before(config, request, name, machines[here], place, progress)
     else:
-        maps = label_maps(config, request, train)
-        recipe = make_recipe(request, train.encoder)
-        work = _from_stores(train, test, maps, recipe, request)
-        machines[here] = _measured(machines[here], work, train, maps, recipe, place, progress)
-        source = f"of {train.title}"
-    config.workspace.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(config.workspace).free
-    return plan.make_plan(work, list(machines.values()), views, free, source, here)
+        found = _from_stores(config, request, *pair)
+        machine = encode_rate(machines[here], config, name, found.work, found.train, place)[0]
+    machine = disk_rates(machine, config.features, progress)
+    if found.train is not None:
+        machine = head_rates(
+            machine, found.work, found.train, found.maps, found.recipe, place, progress
+        )
+    machines[here] = machine
+    free = free_bytes(config.features)
+    n_views = PLAN_VIEWS if views is None else views
+    return make_plan(found.work, list(machines.values()), n_views, free, found.source, here)
+
+
+def _refuse_idle(request: SegmentationRequest) -> None:
+    """Raise `UsageError` for options that change nothing in a plan."""
+    idle = {
+        "--online": request.online,
+        "--figures": request.figures is not None,
+        "--ceiling": request.ceiling,
+        "--test-fraction": request.test_fraction is not None,
+    }
+    given = [option for option, is_given in idle.items() if is_given]
+    if given:
+        raise UsageError(
+            f"{', '.join(given)} changes nothing in a plan, which costs every way, encoding on the "
+            f"fly too: leave it out beside --plan."
+        )
+
+
+def _one_encoder(config: Config, request: SegmentationRequest) -> tuple[str | None]:
+    names = encoder_names(config, request)
+    if len(names) > 1:
+        raise UsageError(f"a plan is of one encoder, not of {len(names)}: --encoder {names[0]}.")
+    return (names[0],)
 
 
 def _heads(request: SegmentationRequest) -> int:
@@ -67,46 +114,58 @@ def _heads(request: SegmentationRequest) -> int:
     return max(1, len(request.lrs)) * max(1, len(request.init_seeds))
 
 
-def _from_dataset(config: Config, request: SegmentationRequest) -> Workload:
-    """Sizes of a dataset on disk, before anything is extracted."""
-    from pa.data.datasets import tree
+def _before(
+    config: Config,
+    request: SegmentationRequest,
+    name: str | None,
+    machine: Machine,
+    place: str,
+    progress: Progress,
+) -> tuple[_Found, Machine]:
+    """Sizes of a dataset and of an encoder's checkpoint, before anything is extracted."""
     from pa.data.windows import windows_for
-    from pa.probe.segmentation.plan import Workload
+    from pa.probe.segmentation.costs import Workload
 
-    splits = (request.train_split or "train", request.test_split or "val")
+    splits = live_splits(config, request)
     train, test = (load_images(config, request.dataset, request.root, split) for split in splits)
-    kind = dataset_kind(config, train.dataset)
-    if kind not in labels.LISTS:
-        raise UsageError(f"dataset {train.dataset} has no label maps to plan a segmentation of.")
-    view = windows_for(kind)
-    recipe = make_recipe(request, request.encoder or config.settings.encoder or "")
-    n_classes = len(tree.label_set(kind, train.root))
-    return Workload(
+    maps = label_maps(config, request, train.dataset, train.root)
+    view = windows_for(dataset_kind(config, train.dataset))
+    recipe, storage = make_recipe(request, name or ""), config.settings.storage
+    work = Workload(
         train_images=len(train.table),
         test_images=len(test.table),
         test_windows=len(view.rows(test)),
         crop=view.crop,
         layers=4 if recipe.representation == "layers" else 1,
-        value_bytes=VALUE_BYTES[config.settings.storage],
-        classes=(n_classes,) * _heads(request),
+        vector_bytes=_vector_bytes(USUAL.width, storage),
+        classes=tuple(len(one.classes) for one in maps for _ in range(_heads(request))),
         iterations=recipe.iterations,
         batch=recipe.batch,
-        **USUAL,
+        **vars(USUAL),
     )
+    progress.note("measuring how fast the encoder is, where its checkpoint is there")
+    machine, size = encode_rate(machine, config, name, work, None, place)
+    if size is None:
+        return _Found(work, recipe, "assumed: ViT-B/16, no store is there yet"), machine
+    work = replace(work, **vars(size), vector_bytes=_vector_bytes(size.width, storage))
+    return _Found(work, recipe, f"{name}, no store is there yet"), machine
 
 
-def _from_stores(
-    train: Store,
-    test: Store,
-    maps: Sequence[LabelMaps],
-    recipe: SegmentationRecipe,
-    request: SegmentationRequest,
-) -> Workload:
+def _vector_bytes(width: int, storage: str) -> int:
+    """Bytes on disk of one token's vector."""
+    from pa.data import shards
+
+    return shards.disk_shape((width,), storage)[0] * shards.DISK_DTYPES[storage].itemsize
+
+
+def _from_stores(config: Config, request: SegmentationRequest, train: Store, test: Store) -> _Found:
     """Sizes of stores that are there."""
     from pa.probe.segmentation.batches import grid_of
+    from pa.probe.segmentation.costs import Workload
     from pa.probe.segmentation.labels import WindowRows, survey
-    from pa.probe.segmentation.plan import Workload
 
+    maps = label_maps(config, request, train.spec.dataset, source_of(train))
+    recipe = make_recipe(request, train.encoder)
     crop = int(train.spec.view["crop"])
     grid, width = grid_of(train, recipe.representation)
     shape = train.shape(recipe.representation)
@@ -114,64 +173,19 @@ def _from_stores(
     built: dict[str, Any] = train.spec.encoder.get("architecture", {})
     windows = WindowRows.of(train)
     seen = survey(maps[0], windows, Silent())
-    return Workload(
+    work = Workload(
         train_images=len(windows.images),
         test_images=test.spec.rows["n_images"],
         test_windows=test.n_rows,
         crop=crop,
         patch=crop // grid,
         width=width // layers,
-        depth=int(built.get("depth", USUAL["depth"])),
+        depth=int(built.get("depth", USUAL.depth)),
         layers=layers,
-        value_bytes=VALUE_BYTES[train.spec.precision["storage"]],
+        vector_bytes=_vector_bytes(width // layers, train.spec.precision["storage"]),
         classes=tuple(len(one.classes) for one in maps for _ in range(_heads(request))),
         iterations=recipe.iterations,
         batch=recipe.batch,
         labelled=float(seen.pixels.sum() / (len(windows) * crop**2)),
     )
-
-
-def _measured(
-    machine: Machine,
-    work: Workload,
-    store: Store,
-    maps: Sequence[LabelMaps],
-    recipe: SegmentationRecipe,
-    place: str,
-    progress: Progress,
-) -> Machine:
-    """The machine with the rates that this machine shows on this store."""
-    from pa.probe.segmentation.batches import TrainingWindows
-    from pa.probe.segmentation.labels import WindowRows
-    from pa.probe.segmentation.plan import Rate
-    from pa.probe.segmentation.train import HeadSpec, train_heads
-
-    progress.note("measuring: reading, and a few steps of the head")
-    windows = TrainingWindows(
-        WindowRows.of(store), maps, recipe.representation, recipe.batch, recipe.seed
-    )
-    started = time.perf_counter()
-    n_bytes = sum(windows.batch(t).raw.nbytes for t in range(MEASURED_STEPS))
-    read = n_bytes / (time.perf_counter() - started)
-    heads = len(work.classes) // len(maps)
-    specs = [HeadSpec(i, recipe.lr) for i in range(len(maps)) for _ in range(heads)]
-    few = replace(recipe, iterations=MEASURED_STEPS, warmup=0)
-    started = time.perf_counter()
-    train_heads(windows, specs, few, device=place)
-    # Products and loss were timed as one: each takes the share that the assumed rates give it.
-    slower = (time.perf_counter() - started) / (MEASURED_STEPS * work.step_seconds(machine))
-    told = f"measured here, {MEASURED_STEPS} iterations"
-    reading = f"{told}, labels too; from memory where the system holds the file"
-    measured = replace(
-        machine,
-        head=Rate(machine.head.value / slower, machine.head.unit, told),
-        loss=Rate(machine.loss.value / slower, machine.loss.unit, told),
-        read=Rate(read, machine.read.unit, reading),
-    )
-    runs = [run for run in store.runs() if run.get("rows") and run["seconds"].get("encode")]
-    if runs:
-        run = max(runs, key=lambda run: run["rows"])
-        rate = run["rows"] * work.encode_flops / run["seconds"]["encode"]
-        told = f"measured when {store.spec.short[:8]} was extracted on {run['host']}"
-        measured = replace(measured, encode=Rate(rate, machine.encode.unit, told))
-    return measured
+    return _Found(work, recipe, f"of {train.title}", train, maps)

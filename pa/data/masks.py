@@ -21,26 +21,32 @@ from pa.errors import AnnotationError
 Map = npt.NDArray[np.uint8]
 
 IDS_SHOWN = 8
+BIT_DEPTH = "bit depth"
+DEPTH_BYTE = 24  # of a PNG: signature (8), length and name of IHDR (8), width and height (8)
 
 
 def read_index(path: Path) -> Map:
-    """Read the raw values of an 8-bit grey or palette PNG: (H, W), uint8.
+    """Read the raw values of a grey or palette PNG of 1 to 8 bits: (H, W), uint8.
 
-    A palette image gives its indices, never its colours. Raises `AnnotationError` for a file that
-    is not there, is torn, or has channels or more than 8 bits.
+    A palette image gives its indices, never its colours; grey gives the values as they are stored,
+    at every depth. Raises `AnnotationError` for a file that is not there, is torn, is no PNG (other
+    formats may be lossy), or has channels or more than 8 bits.
     """
     return index_of(open_png(path), path)
 
 
 def index_of(image: Image.Image, path: Path) -> Map:
-    """The raw values of a decoded label map: (H, W), uint8. Raises `AnnotationError`."""
+    """The raw values of a label map of `open_png`: (H, W), uint8. Raises `AnnotationError`."""
     if image.mode not in ("L", "P", "1"):
         raise AnnotationError(
             f"{path}: expected a label map with one 8-bit channel; found mode {image.mode} of "
             f"{image.width}x{image.height} pixels."
         )
     # One bit a pixel is 0 and 1, not 0 and 255 as its conversion to grey would say.
-    return np.array(image).astype(np.uint8)
+    values = np.array(image).astype(np.uint8)
+    # Pillow spreads grey of 2 and 4 bits over 0 to 255: by 85 and 17, without a rest.
+    depth = int(image.info[BIT_DEPTH])
+    return values // np.uint8(255 // (2**depth - 1)) if image.mode == "L" else values
 
 
 def read_rgb(path: Path) -> Map:
@@ -52,11 +58,24 @@ def read_rgb(path: Path) -> Map:
 
 
 def open_png(path: Path) -> Image.Image:
-    """Decode an image file whole, with its own mode. Raises `AnnotationError`."""
+    """Decode a PNG whole, with its own mode; `info` holds its bits per channel (`BIT_DEPTH`).
+
+    Raises `AnnotationError`.
+    """
     try:
-        with Image.open(io.BytesIO(path.read_bytes())) as image:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
+            if image.format != "PNG":
+                raise AnnotationError(
+                    f"{path}: expected a PNG; found {image.format}, whose pixels may be changed by "
+                    f"its compression. Use the label map as it was released."
+                )
             image.load()
-            return image.copy()
+            copy = image.copy()
+            copy.info[BIT_DEPTH] = data[DEPTH_BYTE]
+            return copy
+    except AnnotationError:
+        raise
     except FileNotFoundError:
         raise AnnotationError(f"{path}: no such file.") from None
     except UnidentifiedImageError:

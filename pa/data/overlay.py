@@ -1,7 +1,7 @@
 """Masks over their images, with the names of their classes: what a person looks at to trust them.
 
-One line per image: the image, the mask over it, and a legend of the classes it shows. All lengths
-are in pixels.
+A block per image: the image, the mask over it, and a legend of the classes it shows. Blocks stand
+side by side as soon as the sheet would be tall. All lengths are in pixels.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ SUFFIXES = (".png", ".jpg", ".pdf")
 ROOM = (540, 420)  # of one picture
 LEGEND, GAP, MARGIN = 340, 16, 36
 LINE, SWATCH, HEADING = 22, 14, 84
+BLOCK = 2 * (ROOM[0] + GAP) + LEGEND  # width of an image, its overlay and the legend
+TALLEST = 1.75  # height of a sheet over its width, from which it gets another column
 OPACITY = 0.62
 VEIL = 0.55  # how far ignored pixels fade to white
 
@@ -119,7 +121,7 @@ def palette(n: int) -> tuple[Colour, ...]:
     """n colours, each as far from all before it as can be, the first ones farthest (OKLab)."""
     steps = np.array([0, 51, 102, 153, 204, 255])
     candidates = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
-    points = _oklab(candidates)
+    points = oklab(candidates)
     usable = (points[:, 0] > 0.42) & (points[:, 0] < 0.93) & (np.hypot(*points[:, 1:].T) > 0.06)
     candidates, points = candidates[usable], points[usable]
     chosen = [int(np.argmax(np.hypot(*points[:, 1:].T)))]
@@ -131,7 +133,7 @@ def palette(n: int) -> tuple[Colour, ...]:
     return tuple(colours[i % len(colours)] for i in range(n))
 
 
-def _oklab(rgb: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def oklab(rgb: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """8-bit sRGB (N, 3) to OKLab (Ottosson 2020), in which distances look alike."""
     level = rgb / 255
     linear = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
@@ -165,9 +167,10 @@ def colours_of(examples: list[Example]) -> dict[int, Colour]:
 
 def _sheet(examples: list[Example], label_set: LabelSet, title: str) -> Image.Image:
     colours = colours_of(examples)
-    lines = [_line(one, label_set, colours) for one in examples]
-    width = 2 * MARGIN + 2 * (ROOM[0] + GAP) + LEGEND
-    height = 2 * MARGIN + HEADING + sum(line.height + GAP for line in lines)
+    blocks = [_block(one, label_set, colours) for one in examples]
+    n, rows = _columns([block.height for block in blocks])
+    width = 2 * (MARGIN - GAP) + n * (BLOCK + 2 * GAP)
+    height = 2 * MARGIN + HEADING + sum(rows)
     sheet = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(sheet)
     _write(pen, (MARGIN, MARGIN), title, 26, INK, width - 2 * MARGIN)
@@ -176,17 +179,28 @@ def _sheet(examples: list[Example], label_set: LabelSet, title: str) -> Image.Im
         told += ". The authors' 209 classes cannot be recovered: this is one reading of three"
     _write(pen, (MARGIN, MARGIN + 38), told, 16, SOFT, width - 2 * MARGIN)
     top = MARGIN + HEADING
-    for line in lines:
-        sheet.paste(line, (MARGIN, top))
-        top += line.height + GAP
+    for place, block in enumerate(blocks):
+        row, column = divmod(place, n)
+        at = (MARGIN + column * (BLOCK + 2 * GAP), top + sum(rows[:row]))
+        sheet.paste(block, at)
     return sheet
 
 
-def _line(one: Example, label_set: LabelSet, colours: dict[int, Colour]) -> Image.Image:
+def _columns(heights: list[int]) -> tuple[int, list[int]]:
+    """The fewest columns with which a sheet is not tall, and the heights of its rows."""
+    n = 0
+    while True:
+        n += 1
+        rows = [max(heights[i : i + n]) + GAP for i in range(0, len(heights), n)]
+        if len(rows) == 1 or sum(rows) <= TALLEST * n * BLOCK:
+            return n, rows
+
+
+def _block(one: Example, label_set: LabelSet, colours: dict[int, Colour]) -> Image.Image:
     """Image, overlay and legend of one example."""
     entries = list(_entries(one, label_set))
     height = max(one.picture.height, LINE * (len(entries) + 2))
-    strip = Image.new("RGB", (2 * (ROOM[0] + GAP) + LEGEND, height), PAPER)
+    strip = Image.new("RGB", (BLOCK, height), PAPER)
     strip.paste(one.picture, (0, 0))
     strip.paste(over(one.picture, one.classes, colours), (ROOM[0] + GAP, 0))
     pen, left = ImageDraw.Draw(strip), 2 * (ROOM[0] + GAP)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
+from zlib import compress, crc32
 
 import numpy as np
 import pytest
@@ -80,6 +82,48 @@ def test_nearest_is_pillows(  # where no centre falls on a border between two pi
     row = Image.fromarray(np.arange(n_in, dtype=np.int32)[None])
     resized = np.asarray(row.resize((n_out, 1), Image.Resampling.NEAREST))[0]
     assert masks.nearest(n_out, n_in).tolist() == resized.tolist()
+
+
+def png(values: np.ndarray, depth: int, *, palette: bool = False) -> bytes:
+    """A PNG of `depth` bits a pixel, grey or with a palette, by the specification (RFC 2083)."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
+
+    height, width = values.shape
+    bits = (values[..., None] >> np.arange(depth - 1, -1, -1)) & 1
+    lines = np.packbits(bits.reshape(height, width * depth).astype(np.uint8), axis=1)
+    rows = b"".join(b"\0" + line.tobytes() for line in lines)
+    header = struct.pack(">IIBBBBB", width, height, depth, 3 if palette else 0, 0, 0, 0)
+    colours = chunk(b"PLTE", bytes(range(3 * 2**depth))) if palette and depth < 8 else b""
+    if palette and depth == 8:
+        colours = chunk(b"PLTE", bytes(i % 256 for i in range(768)))
+    body = chunk(b"IHDR", header) + colours + chunk(b"IDAT", compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize("palette", [False, True])
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_values_are_those_of_the_file_at_every_depth(
+    tmp_path: Path, depth: int, palette: bool
+) -> None:
+    """Pillow spreads grey of few bits over 0 to 255; class ids must not be."""
+    values = np.arange(2**depth).repeat(2)[: 7 * (2**depth * 2 // 7)].reshape(-1, 7)
+    if not len(values):
+        values = np.array([[0, 1, 1], [1, 0, 1]])
+    path = tmp_path / "m.png"
+    path.write_bytes(png(values, depth, palette=palette))
+    assert masks.read_index(path).tolist() == values.tolist()
+
+
+def test_sixteen_bits_and_other_formats_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.png"
+    path.write_bytes(png(np.array([[0, 300], [2, 1]]), 16))
+    with pytest.raises(AnnotationError, match="expected a label map with one 8-bit channel"):
+        masks.read_index(path)
+    Image.fromarray(np.ones((8, 8), np.uint8)).save(path, format="JPEG")
+    with pytest.raises(AnnotationError, match="expected a PNG; found JPEG"):
+        masks.read_index(path)
 
 
 def test_one_bit_a_pixel_is_zero_and_one(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The picture of a segmentation run: image, labels, prediction, line by line, with a legend.
 
 With several label sets of the same images (objects and parts) their columns stand side by side.
-What is ignored is faded in both maps: it is neither trained nor scored.
+What is ignored is faded in both maps: it is neither trained nor scored. The classes that cover most
+have a colour of their own, told apart with colour blindness too; all others share a grey.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from pa.data import masks
 from pa.data.files import replacing
 from pa.data.labels import IGNORED
 from pa.data.masks import Map
-from pa.data.overlay import Colour, over, palette
+from pa.data.overlay import OPACITY, Colour, over
 from pa.errors import MissingError
+from pa.probe.segmentation.colours import MOST, OTHER, palette
 from pa.probe.segmentation.labels import LabelMaps
 from pa.probe.segmentation.score import Shown
 
@@ -38,18 +40,7 @@ _COLUMN, _GAP, _MARGIN = 2.15, 0.06, 0.12
 _HEAD, _LINE, _BELOW = 0.42, 0.21, 0.24
 _POINTS = 9
 _LEGEND_COLUMN = 2.15
-_CLASSES_SHOWN = 24
-
-# Okabe & Ito 2008: told apart with every kind of colour vision. Those that cover most get them.
-_SAFE: tuple[Colour, ...] = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-)
+_DARKEST, _MIDDLE = 128, 192  # grey levels of what is black, and half way to white, below colours
 
 
 def check(root: Path, images: Sequence[dict[str, Any]]) -> None:
@@ -69,16 +60,19 @@ def draw(
     heads_per_set: int,
     root: Path,
     title: str,
+    description: str,
 ) -> None:
     """Draw images with the labels of every set and the predictions of its first head.
 
     `shown` holds `heads_per_set` predictions for each label set, set by set; images are read from
-    `root`. Writes a PNG of 200 dpi; raises `ImageError`, `StorageError`.
+    `root`. Writes a PNG of 200 dpi, with `title` above and `description` in its metadata; raises
+    `ImageError`, `StorageError`.
     """
     pictures = [_picture(one, heads_per_set, root) for one in shown]
     figure = _figure(pictures, maps, title)
+    about = {"Title": title, "Description": description, "Software": "pa"}
     with replacing(path) as partial:
-        figure.savefig(partial, format="png", dpi=DPI)
+        figure.savefig(partial, format="png", dpi=DPI, metadata=about)
 
 
 def _figure(pictures: Sequence[Picture], maps: Sequence[LabelMaps], title: str) -> Figure:
@@ -86,13 +80,16 @@ def _figure(pictures: Sequence[Picture], maps: Sequence[LabelMaps], title: str) 
 
     columns = 1 + 2 * len(maps)
     colours = [
-        _colours([one[1][index] for one in pictures], [one[2][index] for one in pictures])
+        colours_of([one[1][index] for one in pictures], [one[2][index] for one in pictures])
         for index in range(len(maps))
     ]
     sizes = [_fitted(one[0]) for one in pictures]
     width = 2 * _MARGIN + columns * _COLUMN + (columns - 1) * _GAP
     per_line = max(1, int((width - 2 * _MARGIN) / _LEGEND_COLUMN))
-    legends = [_BELOW + _LINE * -(-len(_listed(of)) // per_line) + _GAP for of in colours]
+    legends = [
+        _BELOW + _LINE * -(-len(_entries(of, one)) // per_line) + _GAP
+        for of, one in zip(colours, maps, strict=True)
+    ]
     height = _MARGIN + _HEAD + sum(tall for _, tall in sizes) + _GAP * len(sizes) + sum(legends)
     figure = Figure(figsize=(width, height))
     heads = ["image"]
@@ -103,9 +100,9 @@ def _figure(pictures: Sequence[Picture], maps: Sequence[LabelMaps], title: str) 
     top = _MARGIN + _HEAD
     for line, (size, (picture, truths, guesses)) in enumerate(zip(sizes, pictures, strict=True)):
         wide, tall = size
-        cells = [picture]
+        cells, below = [picture], pale(picture)
         for truth, guess, of in zip(truths, guesses, colours, strict=True):
-            cells += [over(picture, truth, dict(of)), over(picture, guess, dict(of))]
+            cells += [over(below, truth, dict(of)), over(below, guess, dict(of))]
         for column, cell in enumerate(cells):
             left = _MARGIN + column * (_COLUMN + _GAP) + (_COLUMN - wide) / 2
             box = (left / width, 1 - (top + tall) / height, wide / width, tall / height)
@@ -128,6 +125,15 @@ def _fitted(picture: Image.Image) -> tuple[float, float]:
     return picture.width * scale, picture.height * scale
 
 
+def pale(picture: Image.Image) -> Image.Image:
+    """Grey and light, so that the colours of classes stay those of the legend."""
+    return (
+        picture.convert("L")
+        .point([_DARKEST + level * (255 - _DARKEST) // 255 for level in range(256)])
+        .convert("RGB")
+    )
+
+
 def _picture(one: Shown, heads_per_set: int, root: Path) -> Picture:
     """The picture, and the labels and predictions of every set, at the size they are drawn."""
     file = root / one.image["path"]
@@ -144,19 +150,23 @@ def _picture(one: Shown, heads_per_set: int, root: Path) -> Picture:
     return image.resize((width, height), Image.Resampling.LANCZOS), truths, guesses
 
 
-def _colours(truths: Sequence[Map], guesses: Sequence[Map]) -> list[tuple[int, Colour]]:
+def colours_of(truths: Sequence[Map], guesses: Sequence[Map]) -> list[tuple[int, Colour]]:
     """Every class that is drawn, with its colour; those that cover most come first."""
     pixels: npt.NDArray[np.int64] = np.zeros(IGNORED + 1, np.int64)
     for drawn in (*truths, *guesses):
         pixels += np.bincount(drawn.ravel(), minlength=IGNORED + 1)
     pixels[IGNORED] = 0
     ranked = np.argsort(-pixels, kind="stable")[: int((pixels > 0).sum())].tolist()
-    further = palette(len(ranked)) if len(ranked) > len(_SAFE) else ()
-    return list(zip(ranked, (*_SAFE, *further), strict=False))
+    own = palette(min(len(ranked), MOST))
+    return list(zip(ranked, own + (len(ranked) - len(own)) * (OTHER,), strict=True))
 
 
-def _listed(colours: Sequence[tuple[int, Colour]]) -> Sequence[tuple[int, Colour]]:
-    return colours[:_CLASSES_SHOWN]
+def _entries(colours: Sequence[tuple[int, Colour]], maps: LabelMaps) -> list[tuple[str, Colour]]:
+    """The lines of the legend: classes that are drawn, and what shares the grey."""
+    entries = [(maps.classes[number], colour) for number, colour in colours[:MOST]]
+    if (others := len(colours) - MOST) > 0:
+        entries.append((f"{others} smaller classes" if others > 1 else "1 smaller class", OTHER))
+    return entries
 
 
 def _legend(
@@ -168,16 +178,15 @@ def _legend(
     axes.set_xlim(0, per_line * _LEGEND_COLUMN)
     axes.set_ylim(tall, 0)
     axes.set_axis_off()
-    listed = _listed(colours)
-    more = f"; the {len(listed)} largest are named" if len(colours) > len(listed) else ""
     said = (
-        f"{maps.name}: {len(colours)} of {len(maps.classes)} classes are drawn{more}; "
-        f"ignored pixels are faded"
+        f"{maps.name}: {len(colours)} of {len(maps.classes)} classes are drawn; ignored pixels are "
+        f"faded"
     )
     axes.text(0, _BELOW / 2, said, fontsize=_POINTS, va="center")
-    for place, (number, colour) in enumerate(listed):
+    for place, (name, colour) in enumerate(_entries(colours, maps)):
         line, column = divmod(place, per_line)
         x, y = column * _LEGEND_COLUMN, _BELOW + _LINE * line
-        fill = tuple(level / 255 for level in colour)
+        # As it looks over the middle of the pale image.
+        fill = tuple((OPACITY * level + (1 - OPACITY) * _MIDDLE) / 255 for level in colour)
         axes.add_patch(Rectangle((x, y), 0.16, 0.14, facecolor=fill, edgecolor="#1a1a1a", lw=0.5))
-        axes.text(x + 0.23, y + 0.07, maps.classes[number], fontsize=_POINTS, va="center")
+        axes.text(x + 0.23, y + 0.07, name, fontsize=_POINTS, va="center")

@@ -32,13 +32,16 @@ class LabelMaps:
     """One label set, and the index PNGs (0 = ignored, k = class k - 1) of some images.
 
     `root` is where the masks lie: at the path that the store's rows name, or, where `by_image`, at
-    the image's own path with the suffix .png. `provenance` goes into results.
+    the image's own path with the suffix .png. `images` is where the images lie, to see that they
+    are still those that were encoded (None: not looked at, but below `root` where the masks are).
+    `provenance` goes into results.
     """
 
     name: str
     classes: tuple[str, ...]
     root: Path
     by_image: bool = False
+    images: Path | None = None
     provenance: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -66,8 +69,9 @@ class LabelMaps:
         for a map that is missing, torn, of another size, or of unknown classes; `MismatchError`
         where the image itself is no longer the one that was encoded.
         """
-        if not self.by_image:
-            _check_image(self.root / image["path"], image["file_bytes"])
+        places = (None if self.by_image else self.root, self.images)
+        for folder in dict.fromkeys(place for place in places if place is not None):
+            _check_image(folder / str(image["path"]), image["file_bytes"])
         size = (image["width"], image["height"])
         return masks.read(self.file(image), len(self.classes), size)
 

@@ -3,8 +3,6 @@
 The features of the training windows can be cached once (one plain crop per image), cached for K
 random crops of each image, or made anew for every batch (online). The arithmetic is here; which
 rates were measured and which are assumed is said beside every one of them.
-
-L tokens of a window, D width of the encoder, K layers kept, S side of a window, C classes.
 """
 
 from __future__ import annotations
@@ -13,129 +11,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pa.errors import UsageError
+from pa.probe.segmentation.costs import Machine, Workload
 
 HOUR = 3600.0
-ASSUMED = "assumed"
-
-
-@dataclass(frozen=True)
-class Rate:
-    """How much of something is done in a second, and where the number comes from."""
-
-    value: float
-    unit: str
-    source: str = ASSUMED
-
-    def __post_init__(self) -> None:
-        if not self.value > 0:
-            raise UsageError(f"a rate must be positive, not {self.value:g} {self.unit}.")
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The rates of one machine.
-
-    `encode` in FLOP/s of the encoder's forward pass, `head` in FLOP/s of the head's products,
-    `loss` in logits/s of the cross-entropy at label resolution, `read` and `write` in bytes/s of
-    the disk that holds the store.
-    """
-
-    name: str
-    encode: Rate
-    head: Rate
-    loss: Rate
-    read: Rate
-    write: Rate
-
-    def rates(self) -> dict[str, Rate]:
-        return {name: value for name, value in vars(self).items() if isinstance(value, Rate)}
-
-
-# Round numbers of the right order, for want of measured ones: a desktop's cores in fp32; a data
-# centre's GPU in fp32 with TF32 off for the head and bf16 for the encoder; an NVMe disk.
-CPU = Machine(
-    "cpu",
-    encode=Rate(1e11, "FLOP/s"),
-    head=Rate(1e11, "FLOP/s"),
-    loss=Rate(5e8, "logits/s"),
-    read=Rate(2e9, "bytes/s"),
-    write=Rate(1e9, "bytes/s"),
-)
-GPU = Machine(
-    "gpu",
-    encode=Rate(2e14, "FLOP/s"),
-    head=Rate(3e13, "FLOP/s"),
-    loss=Rate(3e10, "logits/s"),
-    read=Rate(2e9, "bytes/s"),
-    write=Rate(1e9, "bytes/s"),
-)
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What is to be done. `width`, `depth` and `patch` are the encoder's; `layers` of its blocks
-    are kept; `classes` of every head; `labelled` is the share of pixels that have a label."""
-
-    train_images: int
-    test_images: int
-    test_windows: int
-    crop: int
-    patch: int
-    width: int
-    depth: int
-    layers: int
-    value_bytes: int
-    classes: tuple[int, ...]
-    iterations: int
-    batch: int
-    labelled: float = 1.0
-
-    @property
-    def tokens(self) -> int:
-        return (self.crop // self.patch) ** 2
-
-    @property
-    def window_bytes(self) -> int:
-        """Bytes of one window's features in the store."""
-        return self.tokens * self.layers * self.width * self.value_bytes
-
-    @property
-    def encode_flops(self) -> float:
-        """FLOP of one window through a ViT: 24·L·D² + 4·L²·D per block, and the embedding.
-
-        A multiplication and an addition are two. The MLP is four times as wide as the tokens.
-        """
-        tokens, width = self.tokens + 1, self.width
-        block = 24 * tokens * width**2 + 4 * tokens**2 * width
-        return self.depth * block + 2 * self.tokens * 3 * self.patch**2 * width
-
-    @property
-    def head_flops(self) -> float:
-        """FLOP of the heads' products in one iteration, forwards and for the gradient."""
-        inputs = self.batch * self.tokens * self.layers * self.width
-        return 4.0 * inputs * sum(self.classes)
-
-    @property
-    def logits(self) -> float:
-        """Logits at label resolution in one iteration."""
-        return self.batch * self.crop**2 * sum(self.classes) * self.labelled
-
-    def encode_seconds(self, machine: Machine, windows: float) -> float:
-        return windows * self.encode_flops / machine.encode.value
-
-    def step_seconds(self, machine: Machine) -> float:
-        """Computing one iteration of the heads."""
-        return self.head_flops / machine.head.value + self.logits / machine.loss.value
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way to do it on one machine; `keeps_crops`: the recipe's random crops, not one plain."""
+    """One way to do it on one machine.
+
+    `windows` are encoded in all; `keeps_crops`: the recipe's random crops, not one plain.
+    """
 
     name: str
     machine: str
     n_bytes: float
+    windows: float
     encode_hours: float
     train_hours: float
     keeps_crops: bool
@@ -150,6 +41,15 @@ class Way:
 
 
 @dataclass(frozen=True)
+class Advice:
+    """The way to take, and what decides: the quantity, and its numbers in words."""
+
+    way: str
+    decided_by: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """All ways on all machines, what they rest on, and the one to take."""
 
@@ -158,11 +58,11 @@ class Plan:
     ways: tuple[Way, ...]
     free_bytes: float
     encoder_source: str
-    recommendation: str
+    advice: Advice
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "work": vars(self.work),
+            "work": {**vars(self.work), "epochs": self.work.epochs},
             "encoder": self.encoder_source,
             "free_bytes": self.free_bytes,
             "rates": {
@@ -170,7 +70,7 @@ class Plan:
                 for machine in self.machines
             },
             "ways": [way.to_json() for way in self.ways],
-            "recommendation": self.recommendation,
+            "advice": vars(self.advice),
         }
 
 
@@ -182,23 +82,35 @@ def make_plan(
     encoder_source: str,
     here: str,
 ) -> Plan:
-    """Cost every way on every machine; recommend one for the machine named `here`."""
-    ways = tuple(way for machine in machines for way in _ways(work, machine, views))
-    own = [way for way in ways if way.machine == here]
-    advice = _recommend(own, free_bytes)
+    """Cost every way on every machine; recommend one for the machine named `here`.
+
+    Where `views` crops of each image do not fit on the disk, as many as fit are costed too.
+    """
+    counts = {1, views}
+    fitting = int((free_bytes / work.window_bytes - work.test_windows) // work.train_images)
+    if 1 < fitting < views:
+        counts.add(fitting)
+    ways = tuple(way for machine in machines for way in _ways(work, machine, sorted(counts)))
+    own = {machine.name: machine for machine in machines}[here]
+    advice = _advise(work, own, [way for way in ways if way.machine == here], free_bytes)
     return Plan(work, tuple(machines), ways, free_bytes, encoder_source, advice)
 
 
-def _ways(work: Workload, machine: Machine, views: int) -> list[Way]:
-    ways = [_cached(work, machine, 1)]
-    if views > 1:
-        ways.append(_cached(work, machine, views))
+def _ways(work: Workload, machine: Machine, counts: Sequence[int]) -> list[Way]:
     step = work.step_seconds(machine)
     encode = work.encode_seconds(machine, work.batch)
-    hours = work.iterations * (step + encode) / HOUR
-    scoring = work.encode_seconds(machine, work.test_windows) / HOUR
-    limit = "encoding" if encode > step else "the head"
-    return [*ways, Way("online", machine.name, 0, scoring, hours, True, limit)]
+    windows = work.iterations * work.batch + work.test_windows
+    online = Way(
+        "online",
+        machine.name,
+        n_bytes=0,
+        windows=windows,
+        encode_hours=work.encode_seconds(machine, work.test_windows) / HOUR,
+        train_hours=work.iterations * (step + encode) / HOUR,
+        keeps_crops=True,
+        limited_by="encoding" if encode > step else "the head",
+    )
+    return [*(_cached(work, machine, views) for views in counts), online]
 
 
 def _cached(work: Workload, machine: Machine, views: int) -> Way:
@@ -206,31 +118,78 @@ def _cached(work: Workload, machine: Machine, views: int) -> Way:
     n_bytes = windows * work.window_bytes
     # Reading ahead and computing go on at once, and so do encoding and writing: the slower counts.
     making = max(work.encode_seconds(machine, windows), n_bytes / machine.write.value)
-    read = work.batch * work.window_bytes / machine.read.value
+    read = work.read_seconds(machine)
     step = work.step_seconds(machine)
-    name = "cached, 1 plain crop" if views == 1 else f"cached, {views} random crops"
-    hours = work.iterations * max(read, step) / HOUR
-    limit = "reading" if read > step else "the head"
-    return Way(name, machine.name, n_bytes, making / HOUR, hours, views > 1, limit)
+    return Way(
+        "cached, 1 plain crop" if views == 1 else f"cached, {views} random crops",
+        machine.name,
+        n_bytes=n_bytes,
+        windows=windows,
+        encode_hours=making / HOUR,
+        train_hours=work.iterations * max(read, step) / HOUR,
+        keeps_crops=views > 1,
+        limited_by="reading" if read > step else "the head",
+    )
 
 
-def _recommend(ways: Sequence[Way], free_bytes: float) -> str:
-    """Of the ways that `pa` has, the fastest that keeps random crops and fits; then what else."""
-    fitting = [way for way in ways if way.n_bytes <= free_bytes and way.name != "online"]
-    if not fitting:
-        return (
-            "no cache fits on this disk: store fewer crops, score a part of the images (--limit), "
-            "or move the workspace"
-        )
-    best = min(fitting, key=lambda way: (not way.keeps_crops, way.hours))
+def _advise(work: Workload, machine: Machine, ways: Sequence[Way], free_bytes: float) -> Advice:
+    """The fastest way that keeps the recipe's random crops and fits on the disk; and why.
+
+    The reason is the one quantity in which it differs most from its rival: online from cached, or
+    cached from online.
+    """
     (online,) = (way for way in ways if way.name == "online")
-    advice = f"{best.name} on this machine ({best.machine}), limited by {best.limited_by}"
-    if not best.keeps_crops:
-        advice += "; it leaves out the recipe's random crops, and the result will say so"
-    ratio = best.hours / online.hours
-    if ratio > 1:
-        advice += (
-            f". Encoding each batch anew would take {1 / ratio:.2f} of the time at these rates: "
-            f"--online trains so"
-        )
-    return advice
+    cached = [way for way in ways if way is not online and way.keeps_crops]
+    fitting = [way for way in cached if way.n_bytes <= free_bytes]
+    # More crops are nearer to the recipe: of those that fit, the most.
+    best = max(fitting, key=lambda way: way.n_bytes, default=None)
+    plain = next(way for way in ways if not way.keeps_crops)
+    if best is not None and best.hours <= online.hours:
+        return _advice(best, online, *_encoding(work, machine, best, online))
+    if best is not None:
+        reading = best.train_hours - online.train_hours > best.encode_hours - online.encode_hours
+        why = _reading(work, machine) if reading else _encoding(work, machine, online, best)
+        return _advice(online, best, *why)
+    if cached:
+        rival = min(cached, key=lambda way: way.n_bytes)
+        needs = f"{rival.name} needs {_size(rival.n_bytes)}, {_size(free_bytes)} are free"
+        return _advice(online, plain, "space on disk", needs)
+    faster = plain if plain.hours <= online.hours and plain.n_bytes <= free_bytes else online
+    rival = online if faster is plain else plain
+    return _advice(faster, rival, *_encoding(work, machine, faster, rival))
+
+
+def _advice(best: Way, rival: Way, quantity: str, numbers: str) -> Advice:
+    text = (
+        f"{best.name} ({best.machine}): {_time(best.hours)} in all, {rival.name} "
+        f"{_time(rival.hours)}"
+    )
+    crops = "" if rival.keeps_crops else ", without the recipe's random crops"
+    lost = "" if best.keeps_crops else "; it leaves out the recipe's random crops"
+    return Advice(best.name, quantity, f"{text}{crops}{lost}. Decided by {quantity}: {numbers}")
+
+
+def _encoding(work: Workload, machine: Machine, best: Way, rival: Way) -> tuple[str, str]:
+    rate = 1 / work.encode_seconds(machine, 1)
+    numbers = (
+        f"{best.windows:,.0f} {best.name}, {rival.windows:,.0f} {rival.name} "
+        f"({work.epochs:.3g} epochs), at {rate:.3g} windows/s ({machine.encode.source})"
+    )
+    return "windows to encode", numbers
+
+
+def _reading(work: Workload, machine: Machine) -> tuple[str, str]:
+    numbers = (
+        f"a batch of {_size(work.batch * work.window_bytes)} takes "
+        f"{work.read_seconds(machine):.3g} s to read at {_size(machine.read.value)}/s "
+        f"({machine.read.source}) and {work.encode_seconds(machine, work.batch):.3g} s to encode"
+    )
+    return "reading speed", numbers
+
+
+def _time(hours: float) -> str:
+    return f"{hours:.3g} h" if hours >= 1 else f"{60 * hours:.3g} min"
+
+
+def _size(n_bytes: float) -> str:
+    return f"{n_bytes / 1e9:.3g} GB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -57,10 +58,10 @@ class SegmentationRecipe:
                 f"iterations, batch and upsample_first must be 1 or more, not {self.iterations}, "
                 f"{self.batch} and {self.upsample_first}."
             )
-        if not (self.lr > 0 and self.eps > 0 and 0 < self.warmup_ratio <= 1):
+        if not (0 < self.lr < math.inf and 0 < self.eps < math.inf and 0 < self.warmup_ratio <= 1):
             raise UsageError(
-                f"the learning rate and eps must be positive and the warm-up's ratio in (0, 1], "
-                f"not {self.lr}, {self.eps} and {self.warmup_ratio}."
+                f"the learning rate and eps must be positive and finite and the warm-up's ratio in "
+                f"(0, 1], not {self.lr}, {self.eps} and {self.warmup_ratio}."
             )
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
             raise UsageError(
@@ -68,11 +69,12 @@ class SegmentationRecipe:
                 f"{self.beta2}."
             )
         least = min(self.warmup, self.power, self.weight_decay, self.init_std)
-        if min(least, self.seed, self.init_seed) < 0:
+        largest = max(self.power, self.weight_decay, self.init_std)
+        if not (min(least, self.seed, self.init_seed) >= 0 and largest < math.inf):
             raise UsageError(
-                f"warm-up, power, weight decay, spread of the first weights and seeds must not be "
-                f"negative: {self.warmup}, {self.power}, {self.weight_decay}, {self.init_std}, "
-                f"{self.seed}, {self.init_seed}."
+                f"warm-up, power, weight decay, spread of the first weights and seeds must be "
+                f"finite and not negative: {self.warmup}, {self.power}, {self.weight_decay}, "
+                f"{self.init_std}, {self.seed}, {self.init_seed}."
             )
         if self.loss_over not in LOSS_OVER:
             raise UsageError(f"loss_over is {' or '.join(LOSS_OVER)}, not {self.loss_over!r}.")

@@ -5,6 +5,7 @@ Shapes: C classes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 
 from pa.data.files import replacing
 from pa.data.store import Store
+from pa.errors import StorageError
 from pa.evaluate.results import Result, describe_store, write_result
 from pa.evaluate.segmentation import SegmentationScore
 from pa.probe.head import LinearHead
@@ -68,6 +70,17 @@ class Work:
     figure_folder: Path | None
 
 
+def check_folder(folder: Path) -> None:
+    """Raise `StorageError` where no file can be put below `folder`, which need not be there yet."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        found = "is not writable" if there.is_dir() else "is a file, not a folder"
+        raise StorageError(
+            f"nothing can be written to {folder}: {there} {found}. Give write permission, or "
+            f"choose another place with --workspace DIR or PA_WORKSPACE."
+        )
+
+
 def write(
     work: Work,
     maps: Sequence[LabelMaps],
@@ -110,12 +123,13 @@ def write(
         write_result(work.results, result)
         written.append(made)
     if (path_of_figure := written[0].figure_path) is not None:
-        first = recipes[0]
+        first, test = recipes[0], work.test.store
         title = (
-            f"{work.test.store.title} · {first.protocol}, {first.iterations:,} iterations, "
-            f"learning rate {first.lr:g}"
+            f"{test.spec.dataset}, split {test.spec.split}: a linear head on {test.encoder}, "
+            f"protocol {first.protocol}, {first.iterations:,} iterations at {first.lr:g}"
         )
-        figure.draw(path_of_figure, scored.shown, maps, len(recipes), work.image_root, title)
+        about = f"images of {test.title}; result {written[0].result_path.name}"
+        figure.draw(path_of_figure, scored.shown, maps, len(recipes), work.image_root, title, about)
     return written
 
 

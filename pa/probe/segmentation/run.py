@@ -13,11 +13,13 @@ from typing import Any
 
 from pa.data.spec import digest
 from pa.data.store import Store
+from pa.errors import UsageError
 from pa.probe.segmentation import figure
-from pa.probe.segmentation.batches import TrainingWindows
+from pa.probe.segmentation.batches import TrainingWindows, grid_of
 from pa.probe.segmentation.labels import LabelMaps, WindowRows, check_pair, held_out, survey
+from pa.probe.segmentation.loss import pixels_per_token
 from pa.probe.segmentation.recipes import PAPER, SegmentationRecipe
-from pa.probe.segmentation.record import TASK, SegmentationResult, Work, write
+from pa.probe.segmentation.record import TASK, SegmentationResult, Work, check_folder, write
 from pa.probe.segmentation.score import score_heads
 from pa.probe.segmentation.train import SAVE_SECONDS, HeadSpec, train_heads
 from pa.progress import Progress, Silent
@@ -63,11 +65,21 @@ def run_segmentation(
 
     One result per label set, learning rate and seed, in this order, each with its head and its
     table of classes beside it; what they say equals what each would say alone. A killed run goes
-    on where it was. Raises what `check_pair`, `survey`, `train_heads` and `score_heads` raise.
+    on where it was. Whatever can be known to be wrong without reading labels is found before they
+    are read. Raises what `check_pair`, `survey`, `train_heads` and `score_heads` raise,
+    `StorageError` for folders that cannot be written to.
     """
     progress = progress or Silent()
     started = time.perf_counter()
+    recipes = _recipes(recipe, options)
+    names = [one.name for one in maps]
+    if len(set(names)) < len(names):
+        raise UsageError(f"label sets must have names of their own, not {', '.join(names)}.")
     check_pair(train, test, recipe.representation)
+    grid, _ = grid_of(train, recipe.representation)
+    pixels_per_token(int(train.spec.view["crop"]), grid)
+    for place in (results, *([options.figure_folder] if options.figures else [])):
+        check_folder(place / TASK)
     selection, train_paths, test_paths = _select(train, test, recipe, options)
     if options.online:
         selection["features"] = "encoded on the fly"
@@ -76,11 +88,6 @@ def run_segmentation(
     if options.figures:
         figure.check(root, test_rows.images)
     surveys = [survey(one, train_rows, progress) for one in maps]
-    recipes = [
-        replace(recipe, lr=lr, init_seed=seed)
-        for lr in options.lrs or (recipe.lr,)
-        for seed in options.init_seeds or (recipe.init_seed,)
-    ]
     specs = [HeadSpec(i, r.lr, r.init_seed) for i in range(len(maps)) for r in recipes]
     surveyed = time.perf_counter()
     key = _key(train, recipe, selection, maps, specs)
@@ -118,6 +125,22 @@ def run_segmentation(
     written = write(work, maps, surveys, recipes, heads, scored)
     state.unlink(missing_ok=True)
     return written
+
+
+def _recipes(recipe: SegmentationRecipe, options: SegmentationOptions) -> list[SegmentationRecipe]:
+    """The recipe of every head of a label set. Raises `UsageError` for two that are the same."""
+    made = [
+        replace(recipe, lr=lr, init_seed=seed)
+        for lr in options.lrs or (recipe.lr,)
+        for seed in options.init_seeds or (recipe.init_seed,)
+    ]
+    if len(set(made)) < len(made):
+        raise UsageError(
+            f"each learning rate and each seed may be named once: found rates "
+            f"{', '.join(f'{lr:g}' for lr in options.lrs)} and seeds "
+            f"{', '.join(map(str, options.init_seeds))}."
+        )
+    return made
 
 
 def _select(

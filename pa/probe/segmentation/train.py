@@ -141,8 +141,8 @@ def train_heads(
     checkpoint = Checkpoint(state, key) if state else None
     start = checkpoint.load({**heads.tensors(), "losses": losses}) if checkpoint else 0
     progress = progress or Silent()
-    what = "head" if len(specs) == 1 else f"{len(specs)} heads"
-    progress.start(f"training a segmentation {what}", recipe.iterations, "iterations", start)
+    what = "a segmentation head" if len(specs) == 1 else f"{len(specs)} segmentation heads"
+    progress.start(f"training {what}", recipe.iterations, "iterations", start)
     pixels = pixels_per_token(windows.windows.windows[0].size, windows.grid)
     cross_entropy = UpsampledLoss(windows.grid, pixels, recipe.upsample_first, place)
     saved = time.monotonic()

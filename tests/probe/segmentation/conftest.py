@@ -101,6 +101,7 @@ def make_store(tmp_path: Path, load: Callable[[str], Images]) -> Callable[..., S
         *,
         change: Callable[[Floats], Floats] | None = None,
         bad_images: Sequence[int] = (),
+        keep: Sequence[str] = ("patch", "layers"),
         **spec: Any,
     ) -> Store:
         images, view = load(split), replace(VIEW, views=views)
@@ -109,6 +110,7 @@ def make_store(tmp_path: Path, load: Callable[[str], Images]) -> Callable[..., S
         if change is not None:
             patch = change(patch)
         features = {"patch": patch, "layers": np.stack([patch, -patch], axis=1)}
+        features = {name: features[name] for name in keep}
         fields: dict[str, Any] = {
             "dataset": "lip",
             "split": split,

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
-from pa.commands.probe_segmentation import SegmentationRequest, live_stores
+from pa.commands.probe_segmentation import SegmentationRequest, check_request
+from pa.commands.segmentation_inputs import live_splits
 from pa.config import load as load_config
 from pa.data.datasets import Images
-from pa.errors import UsageError
+from pa.errors import AmbiguousError, UsageError
 from pa.extract.live import LiveStore
 from pa.extract.run import extract
 from pa.extract.slots import Options
@@ -57,7 +58,29 @@ def test_scores_are_those_of_cached_features(
 def test_it_does_not_go_with_stores(tmp_path: Path) -> None:
     request = SegmentationRequest(online=True, test_store="ab")
     with pytest.raises(UsageError, match="--online encodes anew"):
-        live_stores(load_config(tmp_path), request)
+        check_request(request)
+
+
+def test_splits_are_found_as_for_stores(tree: Path, tmp_path: Path) -> None:
+    """Flags, else [probe] of pa.toml, else train and val, else the only one."""
+    file, asked = tmp_path / "pa.toml", SegmentationRequest(online=True, dataset="lip")
+    text = f'[datasets.lip]\nroot = "{tree}"\n'
+    file.write_text(text)
+    assert live_splits(load_config(tmp_path), asked) == ("train", "val")
+    both = replace(asked, train_split="val", test_split="train")
+    assert live_splits(load_config(tmp_path), both) == ("val", "train")
+    with pytest.raises(UsageError, match="name both, or neither"):
+        live_splits(load_config(tmp_path), replace(asked, test_split="val"))
+    file.write_text('[probe]\ntrain_split = "val"\ntest_split = "val"\n' + text)
+    assert live_splits(load_config(tmp_path), asked) == ("val", "val")
+    file.write_text(text)
+    for folder in ("img", "ann"):
+        (tree / folder / "val").rename(tree / folder / "more")
+    with pytest.raises(AmbiguousError, match="dataset lip has the splits more, train"):
+        live_splits(load_config(tmp_path), asked)
+    for folder in ("img", "ann"):
+        (tree / folder / "more").rename(tree / f"{folder}-away")
+    assert live_splits(load_config(tmp_path), asked) == ("train", "train")
 
 
 def test_the_command_as_typed(pa: Run, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

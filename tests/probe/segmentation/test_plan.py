@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from pa.errors import UsageError
-from pa.probe.segmentation.plan import CPU, GPU, Machine, Rate, Workload, make_plan
+from pa.probe.segmentation.costs import CPU, GPU, Machine, Rate, Workload
+from pa.probe.segmentation.plan import make_plan
 
 ADE = Workload(
     train_images=20_210,
@@ -19,7 +20,7 @@ ADE = Workload(
     width=768,
     depth=12,
     layers=4,
-    value_bytes=2,
+    vector_bytes=768 * 2,
     classes=(209,),
     iterations=160_000,
     batch=16,
@@ -41,7 +42,9 @@ def test_flops_are_those_that_torch_counts() -> None:
     """A block of a ViT and a head, counted by torch on the meta device."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    small = replace(ADE, crop=64, width=32, depth=2, layers=1, classes=(7,), batch=3)
+    small = replace(
+        ADE, crop=64, width=32, vector_bytes=64, depth=2, layers=1, classes=(7,), batch=3
+    )
     tokens = small.tokens + 1
 
     def block(x: torch.Tensor) -> None:
@@ -82,17 +85,46 @@ def test_a_slow_disk_limits_by_reading() -> None:
     plain = plan.ways[0]
     assert plain.limited_by == "reading"
     assert plain.train_hours == pytest.approx(160_000 * 16 * 6_291_456 / 1e8 / 3600)
-    assert "Encoding each batch anew" in plan.recommendation
+    assert (plan.advice.way, plan.advice.decided_by) == ("online", "reading speed")
+    assert "a batch of 0.101 GB takes 1.01 s to read at 0.1 GB/s" in plan.advice.text
 
 
-def test_advice_depends_on_the_disk() -> None:
-    plenty = make_plan(ADE, [CPU, GPU], 10, 1e13, "x", "cpu")
-    assert plenty.recommendation.startswith("cached, 10 random crops on this machine (cpu)")
-    little = make_plan(ADE, [CPU, GPU], 10, 5e11, "x", "cpu")
-    assert little.recommendation.startswith("cached, 1 plain crop")
-    assert "leaves out the recipe's random crops" in little.recommendation
-    none = make_plan(ADE, [CPU, GPU], 10, 1e9, "x", "cpu")
-    assert none.recommendation.startswith("no cache fits")
+def test_a_slow_encoder_is_asked_once() -> None:
+    plan = make_plan(ADE, [CPU, GPU], 10, 1e13, "x", "cpu")
+    assert (plan.advice.way, plan.advice.decided_by) == (
+        "cached, 10 random crops",
+        "windows to encode",
+    )
+    # 10 · 20,210 + 5,000 against 160,000 · 16 + 5,000
+    assert "207,100 cached, 10 random crops, 2,565,000 online (127 epochs)" in plan.advice.text
+
+
+def test_a_short_training_needs_no_cache() -> None:
+    """Fewer windows are seen than crops would be made: encoding decides for online."""
+    short = replace(ADE, iterations=1000)
+    plan = make_plan(short, [CPU], 10, 1e13, "x", "cpu")
+    assert (plan.advice.way, plan.advice.decided_by) == ("online", "windows to encode")
+    assert "21,000 online, 207,100 cached, 10 random crops" in plan.advice.text
+
+
+def test_as_many_crops_as_the_disk_holds() -> None:
+    """3 · 20,210 + 5,000 windows of 6.29 MB are 413 GB."""
+    plan = make_plan(ADE, [CPU], 10, 5e11, "x", "cpu")
+    assert [way.name for way in plan.ways][1] == "cached, 3 random crops"
+    assert plan.advice.way == "cached, 3 random crops"
+
+
+def test_no_room_for_crops() -> None:
+    plan = make_plan(ADE, [CPU], 10, 2e11, "x", "cpu")
+    assert (plan.advice.way, plan.advice.decided_by) == ("online", "space on disk")
+    assert "cached, 10 random crops needs 1.3e+03 GB, 200 GB are free" in plan.advice.text
+    assert "without the recipe's random crops" in plan.advice.text
+
+
+def test_plain_images_where_no_crops_were_asked_for() -> None:
+    plan = make_plan(ADE, [CPU], 1, 1e13, "x", "cpu")
+    assert plan.advice.way == "cached, 1 plain crop"
+    assert "it leaves out the recipe's random crops" in plan.advice.text
 
 
 def test_rates_say_where_they_come_from() -> None:

@@ -1,4 +1,4 @@
-"""Real ADE20K images, real labels, a real ViT: both protocols overfit a handful of images."""
+"""Real images and labels of ADE20K and Pascal-Part, a real ViT: both protocols overfit a handful."""
 
 from __future__ import annotations
 
@@ -18,25 +18,31 @@ SMALLER = (("crop", 256), ("stride", 171), ("test_short", 256))
 
 
 @pytest.mark.shared
-def test_heads_overfit_real_images(shared_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("dataset", "release"), [("ade20k-part", "ADE20K_2021_17_01"), ("pascal-part", "pascal_part")]
+)
+def test_heads_overfit_real_images(
+    shared_dir: Path, tmp_path: Path, dataset: str, release: str
+) -> None:
     """To within 0.05 of what labels score that are brought to the tokens' grid and back up."""
     config = settings.load(tmp_path)
-    release, built = shared_dir / "data" / "ADE20K_2021_17_01", tmp_path / "ade20k-part"
-    build_dataset(config, BuildRequest("ade20k-part", release, built), Silent())
+    built = tmp_path / dataset
+    build_dataset(config, BuildRequest(dataset, shared_dir / "data" / release, built), Silent())
     encoder = EncoderChoice(checkpoint=shared_dir / WEIGHTS, layers=(3, 5, 7, 11), device="cpu")
     request = ExtractRequest(
         encoders=("deit",),
         encoder=encoder,
-        dataset="ade20k-part",
+        dataset=dataset,
         root=built,
         view_options=SMALLER,
         representations=("patch", "layers"),
+        limit=3,
         workers=1,
     )
     extract(config, request, Silent())
     for protocol in ("paper", "released"):
         asked = SegmentationRequest(
-            dataset="ade20k-part",
+            dataset=dataset,
             encoder="deit",
             root=built,
             protocol=protocol,

@@ -19,6 +19,7 @@ from pa.errors import (
     AnnotationError,
     MismatchError,
     MissingError,
+    StorageError,
     UsageError,
 )
 from pa.probe.head import LinearHead
@@ -55,7 +56,12 @@ def test_known_parts_are_found_on_held_out_images(
 def test_released_heads_learn_too(make_store: MakeStore, maps: LabelMaps, tmp_path: Path) -> None:
     recipe = replace(RELEASED, iterations=150, warmup=5, batch=6, lr=0.05)
     train, test = make_store("train", views=1), make_store("val")
-    (found,) = run_segmentation(train, test, [maps], results=tmp_path, recipe=recipe)
+    options = SegmentationOptions(ceiling=True)
+    (found,) = run_segmentation(
+        train, test, [maps], results=tmp_path, recipe=recipe, options=options
+    )
+    assert found.ceiling is not None
+    assert found.score.miou.value > found.ceiling.miou.value - 0.05
     assert found.score.aacc.value > 0.9
     assert found.head.weight.shape == (19, 48)
     assert found.result.protocol["changed"]["windows"] == "one plain crop per image"
@@ -249,6 +255,69 @@ def test_figures_without_the_images(make_store: MakeStore, maps: LabelMaps, tmp_
     options = SegmentationOptions(figures=1, image_root=tmp_path / "elsewhere")
     with pytest.raises(MissingError, match="1 of 1 are not in"):
         run_segmentation(store, store, [maps], results=tmp_path, recipe=LEARNS, options=options)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "message"),
+    [
+        ({}, {"lrs": (0.1, -0.1)}, "must be positive"),
+        ({}, {"lrs": (0.1, 0.1)}, "may be named once"),
+        ({}, {"init_seeds": (3, 3)}, "may be named once"),
+        ({"representation": "cls"}, {}, "cls"),
+    ],
+)
+def test_what_is_wrong_is_found_before_the_labels_are_read(
+    make_store: MakeStore,
+    maps: LabelMaps,
+    tree: Path,
+    tmp_path: Path,
+    recipe: dict[str, Any],
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    store = make_store("train")
+    broken_mask(tree, "torn")
+    with pytest.raises(UsageError, match=message):
+        run_segmentation(
+            store,
+            store,
+            [maps],
+            results=tmp_path,
+            recipe=replace(LEARNS, **recipe),
+            options=SegmentationOptions(**options),
+        )
+
+
+@pytest.mark.parametrize("what", ["results", "results/probe-segmentation", "figures"])
+def test_folders_that_cannot_be_written_are_found_first(
+    make_store: MakeStore, maps: LabelMaps, tree: Path, tmp_path: Path, what: str
+) -> None:
+    store = make_store("train")
+    broken_mask(tree, "torn")
+    place = tmp_path / what
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("a file")
+    options = SegmentationOptions(figures=1, figure_folder=tmp_path / "figures")
+    with pytest.raises(StorageError, match=f"{what} is a file, not a folder"):
+        run_segmentation(
+            store, store, [maps], results=tmp_path / "results", recipe=LEARNS, options=options
+        )
+
+
+def test_a_read_only_folder_is_found_first(
+    make_store: MakeStore, maps: LabelMaps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store("train")
+    # Tests may run as root, who may write anywhere.
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(StorageError, match="is not writable"):
+        run_segmentation(store, store, [maps], results=tmp_path / "results", recipe=LEARNS)
+
+
+def test_label_sets_of_one_name(make_store: MakeStore, maps: LabelMaps, tmp_path: Path) -> None:
+    store = make_store("train")
+    with pytest.raises(UsageError, match="names of their own, not lip, lip"):
+        run_segmentation(store, store, [maps, maps], results=tmp_path, recipe=LEARNS)
 
 
 def test_a_store_without_masks(tmp_path: Path) -> None:
