@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pa import console, describe_stores
+from pa import console, describe_stores, describe_submit
 from pa.errors import EXIT_PARTLY_DONE, UsageError, VerificationError
 from pa.options import choosing_store, emit, encoder_choice, listed, with_config, with_json
 
@@ -82,10 +82,10 @@ def status(
 def verify(
     config: Any, as_json: bool, quick: bool, repair: bool, store: str | None, **given: Any
 ) -> None:
-    """Read stores and indexes back: structure, counts, checksums, NaN.
+    """Read stores, indexes and results back: structure, counts, checksums, NaN.
 
     Exit code 5 says that something is damaged. With --repair what is bad is removed, and nothing
-    else: the same `pa extract` or `pa index build` makes it again. Exit code 6 then says that
+    else: the command that made it makes it again. Exit code 6 then says that
     something was removed; without --repair, that a store is not complete.
     """
     from pa.commands import verify as checks
@@ -96,20 +96,23 @@ def verify(
     query = StoreQuery(fingerprint=store, **given)
     checked = list(checks.check(config, query, full=not quick))
     indexes = list(checks.check_indexes(config, full=not quick))
-    removed = list(checks.repair(checked, indexes)) if repair else None
+    results = list(checks.check_results(config, full=not quick))
+    removed = list(checks.repair(checked, indexes, results)) if repair else None
     if as_json:
         emit(
             {
                 "stores": [entry.to_json() for entry in checked],
                 "indexes": [{"index": str(d), "problem": problem} for d, problem in indexes],
+                "results": [{"result": str(f), "problem": problem} for f, problem in results],
                 "removed": None if removed is None else [entry.to_json() for entry in removed],
             }
         )
     else:
-        console.out(describe_stores.checks(checked, indexes, hint=not repair))
+        console.out(describe_stores.checks(checked, indexes, results, hint=not repair))
         if removed is not None:
             console.out(describe_stores.removed(removed))
-    damaged = any(entry.damage for entry in checked) or any(problem for _, problem in indexes)
+    others = (*indexes, *results)
+    damaged = any(entry.damage for entry in checked) or any(problem for _, problem in others)
     if damaged and not repair:
         sys.exit(VerificationError.exit_code)
     if removed or any(not entry.is_complete for entry in checked):
@@ -121,33 +124,74 @@ def plan() -> None:
     """Say what a long command will cost before it begins."""
 
 
+ARRAY = [
+    click.Option(
+        ["--tasks"], type=click.IntRange(1), help="Simulate a job array of so many tasks …"
+    ),
+    click.Option(["--array-parallelism"], type=click.IntRange(1), help="… of which so many run …"),
+    click.Option(["--time"], help="… and are requeued after this time, HH:MM:SS."),
+    click.Option(
+        ["--failures"],
+        type=click.FloatRange(0),
+        default=0.0,
+        metavar="RATE",
+        help="Failures per hour of a running task, such as 0.001.",
+    ),
+    click.Option(
+        ["--preemptions"],
+        type=click.FloatRange(0),
+        default=0.0,
+        metavar="RATE",
+        help="Preemptions per hour of a running task: it is requeued.",
+    ),
+]
+
+
 def plan_extract(extract: click.Command) -> click.Command:
-    """`pa plan extract`: the very options of `pa extract`."""
+    """`pa plan extract`: the very options of `pa extract`, and those of a job array."""
     return click.Command(
         "extract",
         callback=_plan_extract,
-        params=list(extract.params),
+        params=[*extract.params, *ARRAY],
         help="""Bytes, files, rows and time of an extraction, and the room on the disk.
 
         Takes every option of `pa extract`. Encoders are loaded, no image is decoded, nothing is
         written. The time is that of one process at the pace of the longest run of the same encoder
-        and view in this workspace; where there was none it is unknown. Exit code 1 says that the
-        disk is too small.
+        and view in this workspace; where there was none it is unknown. With --tasks it is also that
+        of a job array, simulated by the rules of its tasks, with the failures and preemptions given.
+        Exit code 1 says that the disk is too small.
         """,
     )
 
 
 @with_config
 def _plan_extract(config: Any, as_json: bool, **given: Any) -> None:
+    from pa.cluster import minutes
     from pa.commands.extract import ExtractRequest
-    from pa.commands.plan import check_space
+    from pa.commands.plan import check_space, look_ahead
     from pa.commands.plan import plan_extract as work
+    from pa.extract.forecast import Conditions
 
+    tasks, limit = given.pop("tasks"), given.pop("time")
+    array = {name: given.pop(name) for name in ("array_parallelism", "failures", "preemptions")}
+    if tasks is None and (limit or any(array.values())):
+        raise UsageError("--array-parallelism, --time, --failures, --preemptions go with --tasks.")
     made = work(config, ExtractRequest(encoder=encoder_choice(given), **given), console.progress())
+    outlook = None
+    if tasks is not None:
+        conditions = Conditions(
+            tasks,
+            parallel=array.pop("array_parallelism"),
+            limit=60.0 * minutes(limit) if limit else None,
+            **array,
+        )
+        outlook = look_ahead(made, conditions)
     if as_json:
-        emit(made.to_json())
+        emit({**made.to_json(), "array": outlook and outlook.to_json()})
     else:
         console.out(describe_stores.plan(made))
+        if outlook is not None:
+            console.out(describe_submit.outlook(outlook))
     check_space(made)
 
 

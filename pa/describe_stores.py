@@ -101,11 +101,15 @@ def where(store: Store) -> str:
 
 
 def checks(
-    checked: Sequence[Checked], indexes: Sequence[tuple[Path, str | None]], *, hint: bool
+    checked: Sequence[Checked],
+    indexes: Sequence[tuple[Path, str | None]],
+    results: Sequence[tuple[Path, str | None]],
+    *,
+    hint: bool,
 ) -> str:
-    """What `pa verify` found; with `hint`, how to repair it."""
-    if not checked and not indexes:
-        return "no store to verify."
+    """What `pa verify` found; with `hint`, how to repair it. Good results are only counted."""
+    if not checked and not indexes and not results:
+        return "nothing to verify."
     lines = []
     for entry in checked:
         store, damage = entry.store, entry.damage
@@ -120,7 +124,11 @@ def checks(
         if entry.problems and not damage:
             lines.append(f"  make what is missing with: {entry.command}")
     lines += [f"index {directory}: {problem or 'good'}" for directory, problem in indexes]
-    damaged = any(entry.damage for entry in checked) or any(problem for _, problem in indexes)
+    if results:
+        bad = [f"  {path}: {problem}" for path, problem in results if problem]
+        lines += [f"results: {len(results) - len(bad)} good, {len(bad)} damaged", *bad]
+    others = (*indexes, *results)
+    damaged = any(entry.damage for entry in checked) or any(problem for _, problem in others)
     if hint and damaged:
         lines.append("\nremove what is bad, and only that, with: pa verify --repair")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`pa verify`: read stores and indexes back; remove what is bad, to be made again."""
+"""`pa verify`: read stores, indexes and results back; remove what is bad, to be made again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pa.data.spec import FINGERPRINT_SHOWN
 from pa.data.store import MANIFEST, ROWS, SPEC, Store
 from pa.data.stores import StoreQuery
 from pa.data.verify import Problem, unreadable_spec, verify
-from pa.errors import FingerprintError, MissingError
+from pa.errors import FingerprintError, MismatchError, MissingError
 
 if TYPE_CHECKING:
     from pa.index.stored import IndexInfo
@@ -130,6 +130,25 @@ def _check_against_store(config: Config, directory: Path, info: IndexInfo) -> No
             )
 
 
+def check_results(config: Config, *, full: bool = True) -> Iterator[tuple[Path, str | None]]:
+    """Look at every result of the workspace: its JSON file, and what is wrong or None.
+
+    Its place and its own checksum, the sizes of its tables and heads, and with `full` their
+    checksums; results of earlier versions have none. A result outlives its store: that one is gone
+    is no damage.
+    """
+    from pa.evaluate.results import read_result
+    from pa.evaluate.sealing import difference
+
+    for path in sorted(config.results.glob("*/*.json")):
+        try:
+            yield path, difference(path, read_result(path), full=full)
+        except (MismatchError, OSError) as error:
+            yield path, str(error)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            yield path, f"it is not what was written ({type(error).__name__}: {error})"
+
+
 @dataclass(frozen=True)
 class Removed:
     """Something bad that was removed, why, and the command that makes it again."""
@@ -143,9 +162,11 @@ class Removed:
 
 
 def repair(
-    checked: Iterable[Checked], indexes: Iterable[tuple[Path, str | None]]
+    checked: Iterable[Checked],
+    indexes: Iterable[tuple[Path, str | None]],
+    results: Iterable[tuple[Path, str | None]] = (),
 ) -> Iterator[Removed]:
-    """Remove what `check` and `check_indexes` found to be bad, and nothing else.
+    """Remove what `check`, `check_indexes` and `check_results` found to be bad, and nothing else.
 
     A manifest goes with the first shard that does: what is made again may differ in the last bits
     on another machine, and the manifest is then written anew. A spec or a table of rows goes with
@@ -158,6 +179,20 @@ def repair(
             command = _index_command(directory)
             remove(directory)
             yield Removed(directory, problem, command)
+    for path, problem in results:
+        if problem is not None:
+            yield from _repair_result(path, problem)
+
+
+def _repair_result(path: Path, problem: str) -> Iterator[Removed]:
+    """A result goes with all its files, the JSON first: none is of use without the others."""
+    from pa.evaluate.sealing import beside
+
+    group, _, rest = path.parent.name.partition("-")
+    words = (group, rest) if group == "probe" else ("evaluate", group)
+    for file in (path, *beside(path)):
+        remove(file)
+        yield Removed(file, problem, " ".join(("pa", *words)))
 
 
 def _repair_store(entry: Checked) -> Iterator[Removed]:

@@ -1,7 +1,8 @@
 """Reading a store's features: by row number, block after block, or into memory that is there.
 
-What `pa.data.store.Store` does when it is asked for features. Every read opens the shards it needs,
-makes sure that they are the ones the manifest means, and closes them again.
+What `pa.data.store.Store` does when it is asked for features. A shard is opened when it is needed
+for the first time, to make sure that it is the one the manifest means and to see where its rows
+lie; from then on they are read from there (`pa.data.layouts`).
 
 Shapes: N rows of the store, n rows asked for.
 """
@@ -9,7 +10,9 @@ Shapes: N rows of the store, n rows asked for.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pa.data import shards
+from pa.data import scatter, shards
 from pa.data.shards import ShardPlan
 from pa.errors import OutOfRangeError, UnknownNameError
 
@@ -65,14 +68,33 @@ def read_into(
     Shard by shard; the rest of `out` is left alone. `from_disk` gives its values.
     """
     check_rows(store, rows)
-    starts = np.array([shard.start for shard in store.plan])
-    shard_of = np.searchsorted(starts, rows, side="right") - 1
-    for index in np.unique(shard_of):
+    shard_of = np.searchsorted(store.starts, rows, side="right") - 1
+    for index in np.unique(shard_of).tolist():
         chosen = np.flatnonzero(shard_of == index)
         shard = store.plan[index]
+        _read_shard(store, shard, representation, rows[chosen] - shard.start, out, places[chosen])
+
+
+def _read_shard(
+    store: Store,
+    shard: ShardPlan,
+    representation: str,
+    local: Ints,
+    out: npt.NDArray[Any],
+    places: Ints,
+) -> None:
+    """Read rows of one shard, by their numbers in it, to `places` of `out`."""
+    path = store.shard_path(shard)
+    layout = store.layouts.of(path, representation, functools.partial(opened, store, shard))
+    offsets = layout.offsets(local, out.itemsize * math.prod(out.shape[1:]))
+    if offsets is None:
         with opened(store, shard) as file:
-            local = rows[chosen] - shard.start
-            shards.read_rows(file[representation], local, out, places[chosen])
+            shards.read_rows(file[representation], local, out, places)
+        return
+    try:
+        scatter.read(path, offsets, out.reshape(len(out), -1).view(np.uint8), places)
+    except OSError as error:
+        raise shards.damaged(path, str(error)) from None
 
 
 def from_disk(store: Store, values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -38,13 +38,17 @@ def read(
     try:
         for span in _spans(offsets[order], out.shape[1]):
             chosen = order[span]
-            at = offsets[chosen]
-            gaps = np.diff(at, append=at[-1] + out.shape[1]) - out.shape[1]
+            at, to = offsets[chosen], places[chosen]
+            gaps = np.diff(at) - out.shape[1]
             buffers: list[Any] = []
-            for place, gap in zip(places[chosen].tolist(), gaps.tolist(), strict=True):
-                buffers.append(out[place].data)
-                if gap:
-                    buffers.append(waste[:gap].data)
+            # Pieces that are neighbours in the file and in memory are one.
+            ends = np.append(np.flatnonzero((gaps != 0) | (np.diff(to) != 1)) + 1, len(chosen))
+            first = 0
+            for end in ends.tolist():
+                buffers.append(out[to[first] : to[first] + end - first].reshape(-1).data)
+                if end < len(chosen) and gaps[end - 1]:
+                    buffers.append(waste[: gaps[end - 1]].data)
+                first = end
             _read_all(descriptor, buffers, int(at[0]), path)
     finally:
         os.close(descriptor)

@@ -123,6 +123,15 @@ def plan(image_of_row: npt.NDArray[np.int64], shard_rows: int) -> list[ShardPlan
             start = end
         end = image_end
     cuts.append(n_rows)
+    return _between(cuts)
+
+
+def plan_of_sizes(sizes: Sequence[int]) -> list[ShardPlan]:
+    """Shards of these many rows, one after the other."""
+    return _between([0, *itertools.accumulate(sizes)])
+
+
+def _between(cuts: Sequence[int]) -> list[ShardPlan]:
     return [ShardPlan(i, a, b) for i, (a, b) in enumerate(itertools.pairwise(cuts))]
 
 
@@ -332,6 +341,17 @@ def read_rows(
     else:
         for place, row in zip(places.tolist(), rows.tolist(), strict=True):
             out[place] = data[row]
+
+
+def begins(data: h5py.Dataset) -> npt.NDArray[np.int64] | int | None:
+    """Where in the file the rows of an array begin: (n,) bytes where each is a chunk of its own,
+    the first of them where they lie side by side, None where they are not kept as plain bytes."""
+    if data.chunks is None:
+        offset: int | None = data.id.get_offset()
+        return offset
+    if data.chunks != (1, *data.shape[1:]) or data.id.get_create_plist().get_nfilters():
+        return None
+    return _offsets(data)
 
 
 def _offsets(data: h5py.Dataset) -> npt.NDArray[np.int64]:

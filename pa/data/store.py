@@ -33,6 +33,7 @@ from filelock import FileLock, Timeout
 
 from pa.data import reading, retyping, seals, shards
 from pa.data.files import PARTIAL_SUFFIX, remove_stale, replacing, storage_errors, write_json
+from pa.data.layouts import Layouts
 from pa.data.regions import PIXEL_COLUMNS, ROW_SCHEMA
 from pa.data.seals import Seal
 from pa.data.shards import BadImage, ShardInfo, ShardPlan, ShardWriter
@@ -54,7 +55,7 @@ SPEC, ROWS, MANIFEST, RUNS, LOCKS = (
 class Store:
     """A store on disk. Cheap to open; rows and features are read when asked for.
 
-    Safe to use from many processes: every read opens the shard, and no handle outlives the call.
+    Safe to use from many threads and processes, also across a fork: no handle outlives a call.
     """
 
     def __init__(self, path: Path, spec: Spec, shard_rows: int, source: dict[str, Any]) -> None:
@@ -62,6 +63,7 @@ class Store:
         self.spec = spec
         self.shard_rows = shard_rows
         self.source = source
+        self.layouts = Layouts()
 
     @classmethod
     def open(cls, path: Path | str, *, incomplete: bool = False) -> Store:
@@ -162,9 +164,17 @@ class Store:
 
     @cached_property
     def plan(self) -> list[ShardPlan]:
+        """The shards there are: by the manifest of a complete store, else by the table of rows."""
+        if self.is_complete and (sizes := self.manifest["sizes"]) is not None:
+            return shards.plan_of_sizes(sizes)
         known = self.__dict__.get("rows")  # read once, where the whole table was asked for before
         image = (self._read_rows(["image"]) if known is None else known)["image"].to_numpy()
         return shards.plan(image, self.shard_rows)
+
+    @cached_property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """The first row of every shard."""
+        return np.array([shard.start for shard in self.plan], dtype=np.int64)
 
     def _read_rows(self, columns: list[str] | None) -> pl.DataFrame:
         try:
@@ -186,7 +196,9 @@ class Store:
 
     def missing(self) -> list[ShardPlan]:
         """The shards that are not written yet."""
-        return [shard for shard in self.plan if not self.shard_path(shard).exists()]
+        # One listing: asking a file server for each of a hundred thousand shards takes minutes.
+        there = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        return [shard for shard in self.plan if shard.name not in there]
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -198,16 +210,26 @@ class Store:
             listed = {str(entry["file"]): dict(entry) for entry in fields["shards"]}
             checksums = {name: dict(entry["checksums"]) for name, entry in listed.items()}
             seals = {name: Seal.of(entry) for name, entry in listed.items()}
+            sizes = [int(entry["rows"]) for entry in listed.values() if "rows" in entry]
             rows = str(fields["rows"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._damaged(MANIFEST, f"{type(error).__name__}: {error}") from None
         if found != (STORE_FORMAT, self.fingerprint, self.n_rows):
             raise self._damaged(MANIFEST, f"it is of another store: {found}")
-        # Manifests of earlier versions have no checksum of their own, no seals and no keys.
-        if fields.pop("checksum", None) not in (None, digest_manifest(fields)):
+        # Manifests of earlier versions have no checksum of their own, no seals, keys and sizes.
+        told, sealed = fields.pop("checksum", None), any("xxh3" in e for e in listed.values())
+        if told != digest_manifest(fields) and (told is not None or sealed):
             raise self._damaged(MANIFEST, "its checksum is not that of its fields")
         keys = {name: str(entry["key"]) for name, entry in listed.items() if "key" in entry}
-        return {"bad": bad, "checksums": checksums, "seals": seals, "keys": keys, "rows": rows}
+        whole = len(sizes) == len(listed) and sum(sizes) == self.n_rows
+        return {
+            "bad": bad,
+            "checksums": checksums,
+            "seals": seals,
+            "keys": keys,
+            "rows": rows,
+            "sizes": sizes if whole else None,
+        }
 
     @cached_property
     def bad(self) -> list[BadImage]:
@@ -234,8 +256,8 @@ class Store:
     ) -> npt.NDArray[Any]:
         """Read features by row number, in the order asked for; all of them by default.
 
-        Returns an array (n, *shape) of float16 or float32 (bf16 is widened). Rows of bad images
-        are zero; see `valid`.
+        Returns an array (n, *shape) of float16 or float32 (bf16 and int8 are widened). Rows of bad
+        images are zero; see `valid`.
         """
         return reading.read(self, representation, rows)
 

@@ -47,6 +47,13 @@ class Mean:
             fields |= {"chance": self.chance, "above_chance": self.value - self.chance}
         return fields
 
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Mean:
+        """A mean as `to_json` gave it."""
+        low, high = fields["interval"] or (float("nan"), float("nan"))
+        chance = fields.get("chance", float("nan"))
+        return cls(fields["value"], low, high, fields["n"], fields["n_images"], chance)
+
 
 @dataclass(frozen=True)
 class Means:

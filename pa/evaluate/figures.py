@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _RELATION_COLOURS = ("#08519c", "#6baed6", "#d94801", "#fdae6b", "#d9d9d9", "#000000")
 _CELL, _GAP, _TITLE, _MARGIN = 120, 6, 46, 12  # pixels
 _HUB_COLUMNS, _HUB_ROWS = 10, 2
+_FINAL = 1.5  # blocks from the last one to the output after the final norm
 
 
 def draw_scores(scored: Sequence[Scored], path: Path) -> Path:
@@ -54,34 +56,52 @@ def draw_scores(scored: Sequence[Scored], path: Path) -> Path:
 def draw_depth(scored: Sequence[Scored], path: Path) -> Path:
     """AP after each block; the last point of a curve is the output after the final norm."""
     stores = list(dict.fromkeys(entry.store.path for entry in scored))
-    curves = {
-        (store, kind): curve
-        for store in stores
-        for kind in BLOCK_VECTORS
-        if (curve := _curve(scored, store, kind))
-    }
-    blocks = sorted({block for curve in curves.values() for block in curve})
-    with drawing(path, 2.8) as (_, (axes,)):
-        for (store, kind), curve in curves.items():
-            colour = COLOURS[stores.index(store) % len(COLOURS)]
-            style = "-o" if kind == BLOCK_VECTORS[0] else "--s"
-            entries = list(curve.values())
-            label = f"{entries[0].encoder}, {kind.removeprefix('layers_')}"
-            means = [entry.means.overall for entry in entries]
-            _line(axes, list(curve), means, colour, style, label)
-            if (final := _final(scored, store, kind)) is not None:
-                end = [final.means.overall]
-                _points(axes, [blocks[-1] + 1], end, colour, None, style[-1])
-        _chance(axes, scored[0].means.overall.chance)
-        axes.set(
-            xticks=[*blocks, blocks[-1] + 1],
-            xticklabels=[*map(str, blocks), "final\nnorm"],
-            xlabel="block, from 0",
-            ylabel="average precision (%)",
+    curves = [
+        Curve(
+            f"{entries[0].encoder}, {kind.removeprefix('layers_')}",
+            COLOURS[stores.index(store) % len(COLOURS)],
+            style,
+            {block: entry.means.overall for block, entry in curve.items()},
+            None if (final := _final(scored, store, kind)) is None else final.means.overall,
         )
+        for store in stores
+        for kind, style in zip(BLOCK_VECTORS, ("-o", "--s"), strict=True)
+        if (curve := _curve(scored, store, kind)) and (entries := list(curve.values()))
+    ]
+    with drawing(path, 2.8) as (_, (axes,)):
+        plot_depth(axes, curves, scored[0].means.overall.chance)
         axes.set_title(_gallery(scored[0]), loc="left")
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return path
+
+
+@dataclass(frozen=True)
+class Curve:
+    """AP after each block; `final` is that after the final norm, `style` a line and a marker."""
+
+    label: str
+    colour: str
+    style: str
+    means: Mapping[int, Mean]
+    final: Mean | None
+
+
+def plot_depth(axes: Axes, curves: Sequence[Curve], chance: float) -> None:
+    """Curves of AP by depth with their intervals, and the level of chance."""
+    blocks = sorted({block for curve in curves for block in curve.means})
+    for curve in curves:
+        means = list(curve.means.values())
+        _line(axes, list(curve.means), means, curve.colour, curve.style, curve.label)
+        if curve.final is not None:
+            end = blocks[-1] + _FINAL
+            _points(axes, [end], [curve.final], curve.colour, None, curve.style[-1])
+    _chance(axes, chance)
+    axes.set(
+        xticks=[*blocks, blocks[-1] + _FINAL],
+        xticklabels=[*map(str, blocks), "final\nnorm"],
+        xlabel="block, from 0",
+        ylabel="average precision (%)",
+    )
 
 
 def draw_shares(found: Sequence[Shares], path: Path) -> Path:
@@ -90,37 +110,41 @@ def draw_shares(found: Sequence[Shares], path: Path) -> Path:
     labels = [f"{entry.store.encoder}\n{entry.representation}" for entry in found]
     k = found[0].result.protocol["k"]
     with drawing(path, 0.42 * (len(found) + 1) + 1.5) as (figure, (axes,)):
-        start = [0.0] * (len(found) + 1)
-        for name, label in shown.items():
-            means = [entry.means[name] for entry in found]
-            widths = [100 * value for value in (*(m.value for m in means), means[0].chance)]
-            colour = _RELATION_COLOURS[RELATIONS.index(name)]
-            axes.barh(
-                range(len(widths)), widths, left=start, color=colour, height=0.72, label=label
-            )
-            for place, (left, width) in enumerate(zip(start, widths, strict=True)):
-                if width >= 5:
-                    dark = colour in ("#08519c", "#d94801", "#000000")
-                    axes.text(
-                        left + width / 2,
-                        place,
-                        f"{width:.0f}",
-                        ha="center",
-                        va="center",
-                        fontsize=7,
-                        color="white" if dark else "black",
-                    )
-            start = [left + width for left, width in zip(start, widths, strict=True)]
-        axes.set(
-            yticks=range(len(start)),
-            yticklabels=[*labels, "at random"],
-            xlim=(0, 100),
-            xlabel=f"share of the {k} nearest neighbours (%)",
-        )
-        axes.invert_yaxis()
+        plot_shares(axes, labels, [entry.means for entry in found], shown)
+        axes.set_xlabel(f"share of the {k} nearest neighbours (%)")
         axes.set_title(_title(found[0].store.spec.dataset, found[0].store.spec.split), loc="left")
         figure.legend(loc="outside lower center", ncols=2, fontsize=7)
     return path
+
+
+def plot_shares(
+    axes: Axes,
+    labels: Sequence[str],
+    means: Sequence[Mapping[str, Mean]],
+    shown: Mapping[str, str],
+) -> None:
+    """A bar of shares for each label, and one of chance; `shown` is relation → how to call it."""
+    start = [0.0] * (len(means) + 1)
+    for name, label in shown.items():
+        each = [one[name] for one in means]
+        widths = [100 * value for value in (*(m.value for m in each), each[0].chance)]
+        colour = _RELATION_COLOURS[RELATIONS.index(name)]
+        axes.barh(range(len(widths)), widths, left=start, color=colour, height=0.72, label=label)
+        for place, (left, width) in enumerate(zip(start, widths, strict=True)):
+            if width >= 5:
+                dark = colour in ("#08519c", "#d94801", "#000000")
+                axes.text(
+                    left + width / 2,
+                    place,
+                    f"{width:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    color="white" if dark else "black",
+                )
+        start = [left + width for left, width in zip(start, widths, strict=True)]
+    axes.set(yticks=range(len(start)), yticklabels=[*labels, "at random"], xlim=(0, 100))
+    axes.invert_yaxis()
 
 
 def draw_hubs(found: Sequence[Shares], crops: Sequence[Crops], path: Path) -> Path:

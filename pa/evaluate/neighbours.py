@@ -87,12 +87,16 @@ class Kinship:
     object_class: Ints
     image: Ints
 
-    def shares(self, neighbours: Ints) -> Floats:
-        """What share of each query's neighbours (N, k) is each of `MEASURES`: (N, M)."""
-        part = self.part[neighbours] == self.part[:, None]
-        same_object = self.object[neighbours] == self.object[:, None]
-        same_class = self.object_class[neighbours] == self.object_class[:, None]
-        image = self.image[neighbours] == self.image[:, None]
+    def shares(self, neighbours: Ints, queries: Ints | None = None) -> Floats:
+        """What share of each query's neighbours (N, k) is each of `MEASURES`: (N, M).
+
+        Where not every row is a query, `queries` are the places of those that are.
+        """
+        of = np.arange(len(self.part)) if queries is None else queries
+        part = self.part[neighbours] == self.part[of, None]
+        same_object = self.object[neighbours] == self.object[of, None]
+        same_class = self.object_class[neighbours] == self.object_class[of, None]
+        image = self.image[neighbours] == self.image[of, None]
         return _measures(
             part=part.mean(axis=1),
             same_object=same_object.mean(axis=1),

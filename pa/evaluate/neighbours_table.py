@@ -9,7 +9,7 @@ Shapes: N rows that are scored, k neighbours, M measures.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,19 +69,8 @@ class Shares:
 
     @property
     def shown(self) -> dict[str, str]:
-        """The measures that can occur here, and how to call them.
-
-        Where classes are not known, no two objects share one: then there is no other class either.
-        """
-        there = {name for name, mean in self.means.items() if mean.value or mean.chance}
-        if {SAME_PART_SAME_CLASS, SAME_CLASS} & there:
-            return {name: name for name in MEASURES if name in there}
-        plain = {SAME_PART: PART, UNRELATED: "another part of another object"}
-        return {
-            name: plain.get(name, name)
-            for name in MEASURES
-            if name in there and name not in (PART, WHOLE)
-        }
+        """The measures that can occur here, and how to call them."""
+        return shown_measures(self.means)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +82,22 @@ class Shift:
     second: str
     means: dict[str, Mean]
     path: Path
+
+
+def shown_measures(means: Mapping[str, Mean]) -> dict[str, str]:
+    """The measures that can occur, and how to call them.
+
+    Where classes are not known, no two objects share one: then there is no other class either.
+    """
+    there = {name for name, mean in means.items() if mean.value or mean.chance}
+    if {SAME_PART_SAME_CLASS, SAME_CLASS} & there:
+        return {name: name for name in MEASURES if name in there}
+    plain = {SAME_PART: PART, UNRELATED: "another part of another object"}
+    return {
+        name: plain.get(name, name)
+        for name in MEASURES
+        if name in there and name not in (PART, WHOLE)
+    }
 
 
 def measure_stores(
@@ -111,7 +116,7 @@ def measure_stores(
     """
     check_same_rows(stores)
     rows = rows_to_score(stores[0])
-    kinship = _kinship(stores[0], rows)
+    kin = kinship(stores[0], rows)
     work = [
         (store, name)
         for store in stores
@@ -119,7 +124,7 @@ def measure_stores(
     ]
     for store, name in work:
         require_vector(store, name)
-    found = [_measure(store, name, rows, kinship, k, results, progress) for store, name in work]
+    found = [_measure(store, name, rows, kin, k, results, progress) for store, name in work]
     shifts = [
         _shift(projected, encoded, rows, k, results)
         for encoded in found
@@ -131,7 +136,8 @@ def measure_stores(
     return found, shifts
 
 
-def _kinship(store: Store, rows: Rows) -> Kinship:
+def kinship(store: Store, rows: Rows) -> Kinship:
+    """What the rows are to each other. Raises `UsageError` for a store without parts."""
     table = store.rows[rows.ids]
     if "part" not in table.columns or "object" not in table.columns:
         raise UsageError(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pa
 from pa.data.files import replacing
 from pa.errors import UsageError
 
@@ -37,6 +39,24 @@ _STYLE = {
 }
 
 
+@dataclass(frozen=True)
+class About:
+    """What a figure's file says of itself: a title, a caption, and where it is from as one text."""
+
+    title: str
+    description: str
+    source: str
+
+    def metadata(self, suffix: str) -> dict[str, Any]:
+        """By the names that a format has for them."""
+        made_with = f"pa {pa.__version__}"
+        names = {"pdf": ("Subject", "Keywords", "Creator")}.get(
+            suffix, ("Description", "Source", "Software" if suffix == "png" else "Creator")
+        )
+        values = (self.description, self.source, made_with)
+        return {"Title": self.title, **dict(zip(names, values, strict=True))}
+
+
 def check_suffix(path: Path) -> Path:
     """Raise `UsageError` for a file that is no PNG, PDF or SVG: before the work, not after it."""
     if path.suffix.lower() not in SUFFIXES:
@@ -49,7 +69,17 @@ def check_suffix(path: Path) -> Path:
 
 @contextlib.contextmanager
 def drawing(path: Path, height: float, columns: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure of `columns` panels and this height in inches, written when the block ends.
+    """A figure of `columns` panels and this height in inches, written when the block ends."""
+    with page([path], (WIDTH, height)) as figure:
+        figure.set_layout_engine("constrained")
+        yield figure, [figure.add_subplot(1, columns, place + 1) for place in range(columns)]
+
+
+@contextlib.contextmanager
+def page(
+    paths: Sequence[Path], size: tuple[float, float], about: About | None = None, dpi: int = DPI
+) -> Iterator[Figure]:
+    """An empty figure of this width and height in inches, written to every path at the end.
 
     Equal figures give equal files: no date and no random ids inside.
     """
@@ -57,16 +87,22 @@ def drawing(path: Path, height: float, columns: int = 1) -> Iterator[tuple[Figur
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    suffix = check_suffix(path).suffix.lower()[1:]
+    suffixes = [check_suffix(path).suffix.lower()[1:] for path in paths]
     settings: Any = _STYLE
     with rc_context(settings):
-        figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=size, dpi=dpi, facecolor="white")
         FigureCanvasAgg(figure)
-        panels = [figure.add_subplot(1, columns, place + 1) for place in range(columns)]
-        yield figure, panels
-        metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix)
-        # Through memory: on a full disk matplotlib's PDF writer hides the cause.
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format=suffix, dpi=DPI, metadata=metadata)
-    with replacing(path) as partial:
-        partial.write_bytes(drawn.getbuffer())
+        yield figure
+        written = [_written(figure, suffix, about, dpi) for suffix in suffixes]
+    for path, drawn in zip(paths, written, strict=True):
+        with replacing(path) as partial:
+            partial.write_bytes(drawn.getbuffer())
+
+
+def _written(figure: Figure, suffix: str, about: About | None, dpi: int) -> io.BytesIO:
+    # Through memory: on a full disk matplotlib's PDF writer hides the cause.
+    drawn = io.BytesIO()
+    undated: dict[str, Any] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix, {})
+    told = {} if about is None else about.metadata(suffix)
+    figure.savefig(drawn, format=suffix, dpi=dpi, metadata={**undated, **told} or None)
+    return drawn

@@ -20,6 +20,7 @@ from pa.data.files import write_json
 from pa.data.spec import digest
 from pa.data.store import Store
 from pa.errors import MismatchError, MissingError
+from pa.evaluate.sealing import sealed
 
 RESULT_FORMAT = 1
 DIGEST_SHOWN = 12
@@ -90,7 +91,11 @@ class Result:
 
 
 def describe_store(store: Store) -> dict[str, Any]:
-    """What a result keeps of a store: enough to find it, and to read the result without it."""
+    """What a result keeps of a store: enough to find it, and to read the result without it.
+
+    `spec` says what made the features: model, view, transform, precision, and the digest of rows.
+    """
+    made_by = ("encoder", "view", "transform", "precision", "rows")
     return {
         "title": store.title,
         "fingerprint": store.fingerprint,
@@ -99,13 +104,17 @@ def describe_store(store: Store) -> dict[str, Any]:
         "view": store.view,
         "encoder": store.encoder,
         "limit": store.spec.limit,
+        "spec": {name: getattr(store.spec, name) for name in made_by},
     }
 
 
 def write_result(results: Path, result: Result) -> Path:
-    """Write a result below `results`, whole or not at all; returns the file. `StorageError`."""
+    """Write a result below `results`, whole or not at all; returns the file. `StorageError`.
+
+    It comes last of its files: its seal is taken of those that lie beside it.
+    """
     path = result.path(results)
-    write_json(path, result.to_json())
+    write_json(path, sealed(path, result.to_json()))
     return path
 
 

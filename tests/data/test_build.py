@@ -241,10 +241,11 @@ def test_masks_that_show_what_the_text_does_not_name(ade: Path, tmp_path: Path) 
     path = ade / "images/training/s/street/ADE_train_00000001_atr.txt"
     path.write_text(ATR.replace("002 # 2 # 0 # rim # rim", "002 # 1 # 0 # rim # rim"))
     train, _ = build(ade20k.plan_parts(ade, "default", None), tmp_path / "out")
-    assert train.notes[0][0] == "ADE_train_00000001"
-    assert (
-        "level 2 of the masks shows rim; ADE_train_00000001_atr.txt does not" in train.notes[0][1]
-    )
+    file = "ADE_train_00000001_atr.txt"
+    assert train.notes == [
+        ("ADE_train_00000001", f"level 1, instances in the mask against {file}: rim 0 against 1"),
+        ("ADE_train_00000001", f"level 2, instances in the mask against {file}: rim 1 against 0"),
+    ]
 
 
 def test_json_of_the_wrong_kind() -> None:
@@ -571,7 +572,7 @@ def test_building_again_knows_the_notes_of_before(ade: Path, tmp_path: Path) -> 
     out = tmp_path / "out"
     build(ade20k.plan_parts(ade, "default", None), out)
     report = (out / "report-train.json").read_bytes()
-    assert b"level 2 of the masks shows rim" in report
+    assert b"_atr.txt: rim 1 against 0" in report
     (again, _) = build(ade20k.plan_parts(ade, "default", None), out)
     assert again.painted == 0
     assert (out / "report-train.json").read_bytes() == report
@@ -825,16 +826,19 @@ def test_the_real_ade20k(shared_dir: Path, tmp_path: Path) -> None:
     """Pixel counts by the arithmetic of the levels, stated with the label lists."""
     root = shared_dir / "data" / "ADE20K_2021_17_01"
     paths = ade20k.find_release(root)["train"]
-    owners = ade20k.read_owners(paths[0])
-    values = ade20k.paint_parts(owners, ade20k.read_levels(paths[0], owners.shape), "default")
+    objects = ade20k.read_objects(paths[0])
+    levels = list(ade20k.read_parts(paths[0], objects.codes.shape))
+    values = ade20k.paint_parts(objects.codes, [layer.codes for layer in levels], "default")
     parts = labels.load("ade20k-part")
     counts = masks.count(values, 209)
     assert counts[value(parts, "door") - 1] == 3625 - 947 - 104 - 36
     assert counts[value(parts, "wheel") - 1] == 2292 - 964
     assert counts[value(parts, "window") - 1] == 5105 + 947
-    assert (
-        ade20k.cross_check(paths[0], owners, list(ade20k.read_levels(paths[0], owners.shape))) == ()
-    )
+    for path in paths:  # every instance of every level is in the .json, and no other
+        objects = ade20k.read_objects(path)
+        levels = list(ade20k.read_parts(path, objects.codes.shape))
+        assert ade20k.cross_check(path, objects, levels) == ()
+        assert levels[0].counts().total() > 0
 
 
 @pytest.mark.shared

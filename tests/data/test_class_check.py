@@ -27,6 +27,12 @@ from tests.segmentation_trees import (
     rgb_of,
 )
 
+ATR = """001 # 0 # 0 # car, auto, automobile, machine, motorcar # car # ""
+001 # 1 # 0 # door # door # ""
+002 # 1 # 0 # crosswalk # zebra crossing # ""
+001 # 2 # 0 # wheel # wheel # ""
+"""
+
 
 def found(check: class_check.ClassCheck) -> dict[str, int]:
     return {count.what: count.found for count in check.counts}
@@ -91,10 +97,26 @@ def test_ade20k_is_counted_by_every_reading(tmp_path: Path) -> None:
     assert len(check.missing) == 208
     assert (check.images, check.of_images, check.is_part) == (2, 22_210, True)
     of_objects = class_check.check_ade20k(tmp_path, "ade20k-object", Silent())
-    assert found(of_objects) == {"of the 59 objects, in train": 1, "of the 59 objects, in val": 1}
+    assert found(of_objects) == {
+        "of the 59 objects, in train": 1,
+        "of the 59 objects, in val": 1,
+        "… that have a part": 1,
+    }
     assert len(of_objects.missing) == 58
     val = class_check.check_ade20k(tmp_path, "ade20k-object", Silent(), "val")
-    assert found(val) == {"of the 59 objects, in val": 1}
+    assert found(val) == {"of the 59 objects, in val": 1, "… that have a part": 1}
+    assert "val: 1 images; for 0 the .json or _atr.txt was compared" in check.notes
+    assert not check.differences
+    train.with_name(f"{train.stem}_atr.txt").write_text(ATR)
+    told = f"{train.stem}: level 1, instances in the mask against {train.stem}_atr.txt: door"
+    differing = class_check.check_ade20k(tmp_path, "ade20k-part", Silent())
+    assert differing.differences == [f"{told} 2 against 1"]
+    train.with_name(f"{train.stem}_parts_2.png").unlink()
+    deeper = class_check.check_ade20k(tmp_path, "ade20k-part", Silent())
+    assert [line.partition(": ")[2] for line in deeper.differences] == [
+        f"level 1, instances in the mask against {train.stem}_atr.txt: door 2 against 1",
+        f"level 2, instances in the mask against {train.stem}_atr.txt: wheel 0 against 1",
+    ]
     with pytest.raises(UnknownNameError, match="Known: train, val"):
         class_check.check_ade20k(tmp_path, "ade20k-part", Silent(), "test")
     train.with_name(f"{train.stem}_seg.png").unlink()

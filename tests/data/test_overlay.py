@@ -35,6 +35,20 @@ def test_a_sheet_of_images_spread_over_the_split(root: Path, tmp_path: Path, suf
     assert suffix == "pdf" or path.read_bytes() == again
 
 
+@pytest.mark.parametrize("n", [1, 5, 12])
+def test_sheets_of_many_images_are_not_tall(tmp_path: Path, n: int) -> None:
+    maps = {f"{i:02d}": np.full((42, 54), 1 + i % 19, np.uint8) for i in range(n)}
+    images = datasets.load("lip", "lip", index_tree(tmp_path / "lip", "val", maps))
+    path = tmp_path / "sheet.png"
+    assert len(overlay.draw(path, images, labels.load("lip"), n)) == n
+    with Image.open(path) as sheet:
+        assert sheet.height < 1.8 * sheet.width
+        assert sheet.width < 4 * sheet.height or n == 1
+        colours = set(np.unique(np.asarray(sheet.convert("RGB")) @ (1 << 16, 1 << 8, 1)).tolist())
+    swatches = {(r << 16) + (g << 8) + b for r, g, b in overlay.palette(min(n, 19))}
+    assert swatches <= colours  # a legend for every image, none painted over by another
+
+
 def test_classes_are_coloured_and_ignored_pixels_fade(root: Path) -> None:
     images = datasets.load("lip", "lip", root)
     one = overlay.example(images, images.table.row(0, named=True), 19)

@@ -417,6 +417,37 @@ def test_a_manifest_without_seals_is_read(make_store: MakeStore) -> None:
     assert np.array_equal(store.read("pooled"), features_of(np.arange(50), (WIDTH,)))
 
 
+def test_a_manifest_whose_checksum_has_another_name_is_damaged(make_store: MakeStore) -> None:
+    """One flipped bit makes "chec{sum" of it: such a manifest is not one of an earlier version."""
+    store = make_store()
+    path = store.path / "manifest.json"
+    path.write_text(path.read_text().replace('"checksum":', '"chec{sum":'))
+    with pytest.raises(VerificationError, match="its checksum is not that of its fields"):
+        _ = Store.open(store.path).manifest
+
+
+def test_the_table_of_rows_is_read_once(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features of a complete store need it not at all: the manifest says where shards begin."""
+    made = make_store()
+    looked: list[list[str] | None] = []
+    read = Store._read_rows
+    monkeypatch.setattr(
+        Store, "_read_rows", lambda self, columns: (looked.append(columns), read(self, columns))[1]
+    )
+    store = Store.open(made.path)
+    store.read("pooled")
+    assert looked == []
+    assert store.plan == shards.plan(store.rows["image"].to_numpy(), store.shard_rows)
+    store.read("pooled", [1])
+    assert looked == [None]
+    (made.path / "manifest.json").unlink()
+    unfinished = Store.open(made.path, incomplete=True)
+    assert unfinished.plan == store.plan
+    assert looked == [None, ["image"]]
+
+
 def test_the_manifest_seals_every_file(make_store: MakeStore) -> None:
     store = make_store()
     for shard in store.plan:
@@ -602,7 +633,10 @@ def test_a_damaged_table_of_rows_is_an_error(make_store: MakeStore, damage: byte
         _ = Store.open(store.path).rows
     (store.path / "rows.parquet").unlink()
     with pytest.raises(VerificationError, match=r"rows\.parquet is not what was written"):
-        _ = Store.open(store.path).plan
+        _ = Store.open(store.path).rows
+    (store.path / "manifest.json").unlink()
+    with pytest.raises(VerificationError, match=r"rows\.parquet is not what was written"):
+        _ = Store.open(store.path, incomplete=True).plan
 
 
 def test_a_damaged_shard_is_not_adopted(make_store: MakeStore) -> None:

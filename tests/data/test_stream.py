@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pa.data import scatter, shards
+from pa.data import layouts, scatter, shards
 from pa.data.store import Store
 from pa.data.stream import BlockShuffle, Stream, in_order
 from pa.errors import UsageError, VerificationError
@@ -179,17 +181,109 @@ def test_a_file_that_ends_too_early(pieces: tuple[Path, np.ndarray]) -> None:
         scatter.read(path, offsets, np.zeros((2000, 24), np.uint8), np.arange(2000))
 
 
-def test_many_token_maps_are_read_past_hdf5(
+def test_neighbours_in_file_and_memory_are_read_as_one(
+    pieces: tuple[Path, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = pieces
+    data = np.fromfile(path, np.uint8)
+    given: list[list[int]] = []
+    read = scatter.os.preadv
+    monkeypatch.setattr(
+        scatter.os,
+        "preadv",
+        lambda fd, b, at: (given.append([len(x) for x in b]), read(fd, b, at))[1],
+    )
+    # Five neighbours; two more, but swapped in memory; a gap of ten bytes; one.
+    offsets = np.array([0, 24, 48, 72, 96, 120, 144, 178])
+    places = np.array([3, 4, 5, 6, 7, 1, 0, 9])
+    out = np.zeros((10, 24), np.uint8)
+    scatter.read(path, offsets, out, places)
+    assert given == [[120, 24, 24, 10, 24]]
+    np.testing.assert_array_equal(out[places], [data[at : at + 24] for at in offsets])
+
+
+def test_token_maps_read_past_hdf5_are_what_hdf5_reads(make_store: MakeStore) -> None:
+    store = make_store(n_images=9)
+    written = features_of(np.arange(store.n_rows), store.shape("patch")).astype(np.float16)
+    blocks = np.concatenate([block for _, block in store.blocks("patch", 7)])
+    np.testing.assert_array_equal(blocks, written)
+    np.testing.assert_array_equal(store.read("patch", np.arange(store.n_rows)[::-1]), written[::-1])
+
+
+# -- what is kept of a shard that was looked at -----------------------------------------------------
+
+
+def count_openings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    opened: list[str] = []
+    look = shards.open_shard
+    monkeypatch.setattr(
+        shards, "open_shard", lambda path: (opened.append(path.name), look(path))[1]
+    )
+    return opened
+
+
+def test_a_shard_is_opened_once(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make_store()
+    opened = count_openings(monkeypatch)
+    rows = np.arange(store.n_rows)
+    for name in ("pooled", "patch"):
+        expected = features_of(rows, store.shape(name)).astype(np.float16)
+        for _ in range(3):
+            np.testing.assert_array_equal(store.read(name), expected)
+            np.testing.assert_array_equal(store.read(name, rows[::-3]), expected[::-3])
+    assert sorted(opened) == sorted(2 * [shard.name for shard in store.plan])
+
+
+def test_a_shard_that_changed_is_looked_at_again(
     make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = make_store(n_images=9)
-    one_by_one = store.read("patch", np.arange(store.n_rows)[::-1])
-    called = []
-    read = scatter.read
-    monkeypatch.setattr(shards, "SCATTERED_ROWS", 1)
-    monkeypatch.setattr(shards.scatter, "read", lambda *a: (called.append(1), read(*a)))
-    scattered = store.read("patch", np.arange(store.n_rows)[::-1])
-    assert called
-    np.testing.assert_array_equal(scattered, one_by_one)
-    written = features_of(np.arange(store.n_rows), store.shape("patch"))
-    np.testing.assert_array_equal(scattered[::-1], written.astype(np.float16))
+    store = make_store()
+    store.read("pooled")
+    path = store.shard_path(store.plan[1])
+    whole = path.read_bytes()
+    opened = count_openings(monkeypatch)
+    path.unlink()
+    with pytest.raises(VerificationError, match="it is not there"):
+        store.read("pooled")
+    path.write_bytes(whole[:-100])
+    with pytest.raises(VerificationError, match="bytes"):
+        store.read("pooled")
+    path.write_bytes(store.shard_path(store.plan[0]).read_bytes())
+    with pytest.raises(VerificationError):
+        store.read("pooled")
+    path.write_bytes(whole)
+    expected = features_of(np.arange(store.n_rows), store.shape("pooled"))
+    np.testing.assert_array_equal(store.read("pooled"), expected.astype(np.float16))
+    assert set(opened) == {path.name}
+
+
+def test_layouts_take_no_more_memory_than_they_may(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layouts, "KEPT_BYTES", 2 * layouts.USUAL_BYTES)
+    store = make_store()
+    assert len(store.plan) > 2
+    opened = count_openings(monkeypatch)
+    expected = features_of(np.arange(store.n_rows), store.shape("pooled")).astype(np.float16)
+    for _ in range(2):
+        np.testing.assert_array_equal(store.read("pooled"), expected)
+    assert len(opened) == 2 * len(store.plan)
+
+
+def test_a_store_is_read_across_a_fork_and_by_threads(make_store: MakeStore) -> None:
+    store = make_store()
+    expected = features_of(np.arange(store.n_rows), store.shape("patch")).astype(np.float16)
+    np.testing.assert_array_equal(store.read("patch"), expected)
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            code = int(not np.array_equal(store.read("patch"), expected))
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    fresh = Store.open(store.path)
+    _ = fresh.plan, fresh.manifest
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(lambda _: fresh.read("patch"), range(32)):
+            np.testing.assert_array_equal(found, expected)

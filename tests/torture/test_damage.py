@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from pa.commands import stores as store_commands
@@ -23,8 +24,10 @@ from pa.config import load as load_config
 from pa.data.shards import is_sound
 from pa.data.store import Store
 from pa.data.stores import StoreQuery
+from pa.data.tables import write_parquet
 from pa.data.verify import verify
 from pa.errors import FingerprintError, VerificationError
+from pa.evaluate.results import Result, describe_store, write_result
 from pa.index.build import build
 from pa.index.stored import open_index
 from tests.torture.conftest import rounds, run_script
@@ -50,12 +53,29 @@ def only_store(config: Config) -> Store:
 
 @pytest.mark.timeout(3600)
 def test_a_flipped_bit_of_a_shard(workspace: Config, tmp_path: Path) -> None:
-    """Found, or in a place of the HDF5 file that holds nothing: what is read is the same.
+    """Every one is found, also where HDF5 would hang or crash: it never opens such a file."""
+    store = only_store(workspace)
+    pristine = shutil.copytree(store.path, tmp_path / "pristine")
+    flips = rounds("FLIPS")
+    told = run_script("flipping", store.path, pristine, flips, rounds("SEED"), timeout=3600)
+    print(told)
+    assert told == {"found": flips, "harmless": 0, "hung": 0, "crashed": 0, "silent": []}
+
+
+@pytest.mark.timeout(3600)
+def test_a_flipped_bit_of_a_shard_without_a_seal(workspace: Config, tmp_path: Path) -> None:
+    """Of a manifest of an earlier version: found, or in a place that holds nothing.
 
     HDF5 itself may hang or crash on headers that nobody wrote, which is no answer but not a wrong
     one: of the flips in this small file, mostly headers, some in a hundred do.
     """
     store = only_store(workspace)
+    manifest = store.path / "manifest.json"
+    fields = json.loads(manifest.read_text())
+    del fields["checksum"]
+    for entry in fields["shards"]:
+        del entry["bytes"], entry["xxh3"]
+    manifest.write_text(json.dumps(fields))
     pristine = shutil.copytree(store.path, tmp_path / "pristine")
     flips = rounds("FLIPS")
     told = run_script("flipping", store.path, pristine, flips, rounds("SEED"), timeout=3600)
@@ -161,6 +181,34 @@ def test_a_flipped_bit_of_index_json_is_found(workspace: Config, draw: random.Ra
             changed = {key for key in found.keys() | fields.keys() if found.get(key) != fields[key]}
             assert changed <= set(NOTES), (place, bit, changed)
     path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".parquet", ".safetensors"])
+def test_a_flipped_bit_of_a_result_is_found(
+    workspace: Config, draw: random.Random, suffix: str
+) -> None:
+    """All but what leaves the same JSON: the case of an exponent, a digit past the last that counts."""
+    store = only_store(workspace)
+    scores = {"accuracy": {"value": 1 / 3, "interval": [1e-7, 0.5]}}
+    stores = {"train": describe_store(store)}
+    result = Result("probe-linear", {"epochs": 90}, stores, "pooled", {}, {"n": 16}, scores, {})
+    json_path = result.path(workspace.results)
+    write_parquet(json_path.with_suffix(".parquet"), pl.DataFrame({"loss": [0.5, 0.25]}))
+    json_path.with_suffix(".safetensors").write_bytes(draw.randbytes(500))
+    assert write_result(workspace.results, result) == json_path
+    assert dict(verifying.check_results(workspace)) == {json_path: None}
+    path = json_path.with_suffix(suffix)
+    whole = path.read_bytes()
+    for _ in range(rounds("FLIPS")):
+        data = bytearray(whole)
+        place, bit = draw.randrange(len(whole)), 1 << draw.randrange(8)
+        data[place] ^= bit
+        path.write_bytes(data)
+        if dict(verifying.check_results(workspace))[json_path] is None:
+            assert suffix == ".json", (place, bit)
+            assert json.loads(data) == json.loads(whole), (place, bit)
+    path.write_bytes(whole)
+    assert dict(verifying.check_results(workspace)) == {json_path: None}
 
 
 def test_a_shard_cut_off_anywhere_is_never_read_as_good(

@@ -13,10 +13,12 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +44,18 @@ RELEASE = """  <root>/**/ADE_{train,val}_<8 digits>.jpg with _seg.png, _parts_1.
 (ADE20K full, 2016_07_26 or 2021_17_01; _atr.txt or .json serve as a cross-check)"""
 CHALLENGE = """  <root>/images/{training,validation}/*.jpg
   <root>/annotations/{training,validation}/*.png     (ADEChallengeData2016)"""
+
+
+class Layer(NamedTuple):
+    """One mask of an image: class numbers (H, W) and the numbers of their instances (H, W)."""
+
+    codes: Codes
+    instances: Map
+
+    def counts(self) -> Counter[int]:
+        """How many instances each class number has."""
+        pixels = np.bincount((self.codes * 256 + self.instances).ravel())
+        return Counter((np.flatnonzero(pixels[256:]) // 256 + 1).tolist())
 
 
 @dataclass(frozen=True)
@@ -84,27 +98,22 @@ def of_the_paper(split: str, paths: list[Path]) -> list[Path]:
     return [path for path in paths if int(path.stem[-8:]) <= LARGEST[split]]
 
 
-def codes_of(pixels: Map) -> Codes:
-    """Class numbers (H, W) of RGB values (H, W, 3), 1-based in the index, 0 = nothing."""
-    codes: Codes = pixels[..., 0].astype(np.int32) // 10 * 256 + pixels[..., 1]
-    return codes
-
-
-def read_codes(path: Path) -> Codes:
-    """Class numbers (H, W) of a `_seg` or `_parts_N` file."""
-    return codes_of(masks.read_rgb(path))
+def read_layer(path: Path) -> Layer:
+    """Read a `_seg` or `_parts_N` file; class numbers are 1-based in the index, 0 = nothing."""
+    pixels = masks.read_rgb(path)
+    return Layer(pixels[..., 0].astype(np.int32) // 10 * 256 + pixels[..., 1], pixels[..., 2])
 
 
 def seg_path(image: Path) -> Path:
     return image.with_name(f"{image.stem}_seg.png")
 
 
-def read_owners(image: Path) -> Codes:
-    """The class numbers of the objects (H, W)."""
+def read_objects(image: Path) -> Layer:
+    """The objects of an image. Raises `AnnotationError` where it has no `_seg`."""
     path = seg_path(image)
     if not path.is_file():
         raise AnnotationError(f"{image}: {path.name} is not beside it: no masks in this release.")
-    return read_codes(path)
+    return read_layer(path)
 
 
 def part_paths(image: Path) -> Iterator[Path]:
@@ -116,19 +125,12 @@ def part_paths(image: Path) -> Iterator[Path]:
         yield path
 
 
-def read_levels(image: Path, shape: tuple[int, ...]) -> Iterator[Codes]:
-    """The class numbers of the parts, level 1, 2, …, of the shape (H, W) of the objects."""
+def read_parts(image: Path, shape: tuple[int, ...]) -> Iterator[Layer]:
+    """The parts of an image, level 1, 2, …, of the shape (H, W) of the objects."""
     for path in part_paths(image):
-        codes = read_codes(path)
-        masks.check_size(codes, (shape[1], shape[0]), path)
-        yield codes
-
-
-def read_part_instances(image: Path) -> Iterator[tuple[Codes, Map]]:
-    """The class numbers of the parts and the numbers of their instances, level 1, 2, …"""
-    for path in part_paths(image):
-        pixels = masks.read_rgb(path)
-        yield codes_of(pixels), pixels[..., 2]
+        layer = read_layer(path)
+        masks.check_size(layer.instances, (shape[1], shape[0]), path)
+        yield layer
 
 
 # -- masks ------------------------------------------------------------------------------------
@@ -158,7 +160,7 @@ def part_table(list_name: str) -> Map:
     return table
 
 
-def paint_parts(owners: Codes, levels: Iterator[Codes] | list[Codes], list_name: str) -> Map:
+def paint_parts(owners: Codes, levels: Iterable[Codes], list_name: str) -> Map:
     """Paint the parts, coarse to fine: (H, W) pixel values.
 
     A part that is not listed changes nothing: the listed coarser one shows through.
@@ -175,37 +177,34 @@ def paint_parts(owners: Codes, levels: Iterator[Codes] | list[Codes], list_name:
 
 
 def _paint_part_image(image: Path, list_name: str) -> Painted:
-    owners = read_owners(image)
-    levels = list(read_levels(image, owners.shape))
-    return Painted(paint_parts(owners, levels, list_name), cross_check(image, owners, levels))
+    objects = read_objects(image)
+    levels = list(read_parts(image, objects.codes.shape))
+    values = paint_parts(objects.codes, (layer.codes for layer in levels), list_name)
+    return Painted(values, cross_check(image, objects, levels) or ())
 
 
-def cross_check(image: Path, owners: Codes, levels: list[Codes]) -> tuple[str, ...]:
-    """Compare the class numbers of the masks with the names in the .json or _atr.txt beside them.
+def cross_check(image: Path, objects: Layer, levels: list[Layer] | None) -> tuple[str, ...] | None:
+    """Compare the instances in the masks with those that the .json or _atr.txt beside them names.
 
-    Raises `MismatchError` where a .json numbers a known class differently.
+    `levels` are the parts; None compares the objects alone. Returns one line per level that
+    differs, or None where there is no text. Raises `AnnotationError` for a text that cannot be
+    read, `MismatchError` where a .json numbers a known class differently.
     """
     text = read_text(image)
     if text is None:
-        return ()
+        return None
     check_numbers(text)
-    per_level = [_numbers(codes) for codes in (owners, *levels)]
-    return tuple(
-        text.unnamed(level, numbers)
-        for level, numbers in enumerate(per_level)
-        if text.unnamed(level, numbers)
-    )
-
-
-def _numbers(codes: Codes) -> set[int]:
-    counts = np.bincount(codes.ravel(), minlength=NUMBERS)
-    return set(np.flatnonzero(counts).tolist()) - {0}
+    shown = [layer.counts() for layer in (objects, *(levels or ()))]
+    if levels is not None:  # levels that the text alone has
+        shown += [Counter()] * (text.levels - len(shown))
+    told = (text.differences(level, counts) for level, counts in enumerate(shown))
+    return tuple(line for line in told if line)
 
 
 def paint_objects_of_seg(image: Path) -> Painted:
     """The 59 objects from `_seg` of the full release (an own rule, not the paper's)."""
-    owners = read_owners(image)
-    return Painted(owner_table()[owners], cross_check(image, owners, []))
+    objects = read_objects(image)
+    return Painted(owner_table()[objects.codes], cross_check(image, objects, None) or ())
 
 
 def paint_challenge(path: Path, label_set: LabelSet) -> Painted:

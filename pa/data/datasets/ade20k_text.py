@@ -1,13 +1,13 @@
 """The text beside ADE20K's masks: `.json` (2021_17_01) or `_atr.txt` (2016/17).
 
-Masks need neither. They name the classes, and so tell whether a release counts its classes as the
-label lists do.
+Masks need neither. They name every object and part with its level, and so tell whether a release
+counts its classes as the label lists do, and whether its masks are whole.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -38,14 +38,32 @@ class AdeText:
     path: Path
     entries: tuple[Named, ...]
 
-    def unnamed(self, level: int, numbers: set[int]) -> str:
-        """The known classes that the mask of a level shows and the text does not name there."""
+    @property
+    def levels(self) -> int:
+        """How many levels there are, that of the objects counted."""
+        return max((entry.level for entry in self.entries), default=0) + 1
+
+    def differences(self, level: int, shown: Counter[int]) -> str:
+        """Compare the instances of a level; empty where the text names as many as the mask shows.
+
+        `shown` counts the instances of each class number in the mask. Classes of the label lists
+        are compared, by their names: no label depends on others, and a text has no other numbers.
+        """
         known = known_names()
-        named = {entry.name for entry in self.entries if entry.level == level}
-        extra = sorted(known[n] for n in numbers if n in known and known[n] not in named)
-        if not extra:
+        in_masks: Counter[str] = Counter()
+        for number, n in shown.items():
+            if number in known:
+                in_masks[known[number]] += n
+        names = set(known.values())
+        in_text = Counter(e.name for e in self.entries if e.level == level and e.name in names)
+        told = [
+            f"{name} {in_masks[name]} against {in_text[name]}"
+            for name in sorted(in_masks | in_text)
+            if in_masks[name] != in_text[name]
+        ]
+        if not told:
             return ""
-        return f"level {level} of the masks shows {', '.join(extra)}; {self.path.name} does not"
+        return f"level {level}, instances in the mask against {self.path.name}: {', '.join(told)}"
 
 
 @lru_cache(maxsize=1)
