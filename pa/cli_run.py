@@ -1,0 +1,102 @@
+"""`pa run`: parse, call one function of `pa.commands.run`, print."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from pa import console
+from pa.options import emit, listed, with_config, with_json
+
+MODES = ("plan", "dry_run", "script", "slurm")
+
+
+@click.group()
+def run() -> None:
+    """Run a whole study, one command after the other."""
+
+
+@run.command("paper")
+@click.option("--encoders", callback=listed, help="Encoders, with commas; default: all set up.")
+@click.option("--datasets", callback=listed, help="Datasets, with commas; default: all set up.")
+@click.option(
+    "--protocol",
+    type=click.Choice(["paper", "released"]),
+    default="paper",
+    show_default=True,
+    help="The paper's text, or the released code.",
+)
+@click.option("--limit", type=int, help="Scaled down: the first N images of every split.")
+@click.option("--epochs", type=int, help="Scaled down: epochs of the probes.")
+@click.option("--iterations", type=int, help="Scaled down: iterations of segmentation.")
+@click.option(
+    "--crops", type=int, default=10, show_default=True, help="Cached training crops of each image."
+)
+@click.option("--seeds", type=int, default=1, show_default=True, help="Of every classifier.")
+@click.option("--keep-going", is_flag=True, help="After a failure, run what does not need it.")
+@click.option("--plan", is_flag=True, help="Order, bytes and time; run nothing.")
+@click.option("--dry-run", is_flag=True, help="The steps and which are done; load nothing.")
+@click.option("--script", is_flag=True, help="Print the steps that are left as a shell script.")
+@click.option("--slurm", is_flag=True, help="Submit the steps as job arrays: pa submit.")
+@click.option("--tasks", type=click.IntRange(1), default=16, help="Tasks of each array.")
+@with_json
+@with_config
+def run_paper(config: Any, as_json: bool, **given: Any) -> None:
+    """Run the paper's study: extractions, indexes, scores, probes, report; resumes.
+
+    Every step is a command that you could type; what is in the cache is skipped. Encoders without
+    a checkpoint and datasets without a root are left out, and named. Steps write their logs to
+    study/ in the workspace.
+
+    \b
+    pa run paper --plan
+    pa run paper --encoders dino,mae --datasets cub,coco
+    pa run paper --protocol released --script > study.sh
+    pa run paper --slurm --tasks 64
+    """
+    from pa import describe_run
+    from pa.commands import run as work
+    from pa.commands.run import StudyRequest
+    from pa.paper.steps import Scale
+
+    modes = [name for name in MODES if given[name]]
+    if len(modes) > 1:
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in modes)
+        raise click.UsageError(f"{names} do not go together.")
+    scaled = ("limit", "epochs", "iterations", "crops", "seeds")
+    request = StudyRequest(
+        encoders=given["encoders"],
+        datasets=given["datasets"],
+        protocol=given["protocol"],
+        scale=Scale(**{name: given[name] for name in scaled}),
+        keep_going=given["keep_going"],
+    )
+    if given["plan"]:
+        plan = work.plan_paper(config, request, console.progress())
+        emit(plan.to_json()) if as_json else console.out(describe_run.plan(plan))
+        work.check_room(plan)
+        return
+    if modes:
+        study = work.read_study(config, request)
+        for line in describe_run.left_out(study):
+            console.note(line)
+        if given["script"]:
+            console.out(work.script(study).rstrip())
+        elif given["slurm"]:
+            work.submit_study(config, study, given["tasks"], console.progress())
+        elif as_json:
+            emit(study.to_json())
+        else:
+            console.out(describe_run.steps(study))
+        return
+    ended = []
+    for one in work.run_paper(config, request, console.progress()):
+        ended.append(one)
+        if not as_json:
+            console.out(describe_run.ended(one))
+    if as_json:
+        emit({"steps": [one.to_json() for one in ended]})
+    if any(one.state in ("failed", "skipped") for one in ended):
+        sys.exit(1)

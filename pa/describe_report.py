@@ -1,0 +1,71 @@
+"""A report as text for the terminal: what is measured, the claims, the files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pa.console import table
+
+if TYPE_CHECKING:
+    from pa.commands.report import Written
+    from pa.report.report import Report
+
+DAMAGED_SHOWN = 8
+
+
+def written(made: Written) -> str:
+    """One paragraph each: cells, claims, what could not be read, files."""
+    report = made.report
+    parts = [_cells(report), _claims(report), _damaged(report)]
+    parts.append("\n".join(str(path) for path in made.files))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _cells(report: Report) -> str:
+    from pa.report.cells import published, tables
+
+    there = {cell.key for cell in report.measured_cells}
+    theirs = {cell.key for cell in report.papers_cells}
+    rows = [
+        [
+            f"Table {one.number}",
+            str(len(one.cells)),
+            str(sum(cell.key in there for cell in one.cells)),
+            str(sum(cell.key in theirs for cell in one.cells)),
+            ", ".join(protocol.title for protocol in report.protocols(one)),
+        ]
+        for one in tables()
+    ]
+    rows.append(["all", str(len(published())), str(len(there)), str(len(theirs)), ""])
+    heads = ["", "cells", "measured", "in the paper's setting", "protocols"]
+    text = table(heads, rows, " rrr")
+    if marked := sum(not taken.ours.is_papers for taken in report.taken.values()):
+        text += (
+            f"\n{marked} of {len(report.taken)} numbers are not in the paper's setting: another "
+            f"model, a part of the images or a changed recipe; the report says which."
+        )
+    return text
+
+
+def _claims(report: Report) -> str:
+    from pa.report.judging import VERDICTS
+    from pa.report.numbers import source_name
+    from pa.report.report import all_protocols
+
+    rows = []
+    for source in (None, *all_protocols(report)):
+        tally = report.tally(source)
+        rows.append([source_name(source), *(str(tally[verdict]) for verdict in VERDICTS)])
+    return table([f"{len(report.judged)} claims by", *VERDICTS], rows, " rrrr")
+
+
+def _damaged(report: Report) -> str:
+    if not report.damaged:
+        return ""
+    lines = [
+        f"  {report.workspace.relative(one.path)}: {one.reason}"
+        for one in report.damaged[:DAMAGED_SHOWN]
+    ]
+    if (more := len(report.damaged) - DAMAGED_SHOWN) > 0:
+        lines.append(f"  … and {more} more, in the report")
+    return "\n".join([f"could not be read, and left out: {len(report.damaged)}", *lines])

@@ -1,0 +1,1 @@
+"""The figures of the paper, each alone and ready for print."""

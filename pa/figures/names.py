@@ -1,0 +1,46 @@
+"""How encoders and representations are called and drawn, the same in every figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pa.evaluate.plots import COLOURS
+from pa.report.cells import encoders
+
+REPRESENTATIONS = {
+    "cls": "class token",
+    "pooled": "mean patch token",
+    "projected": "projected",
+}
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def title_of(encoder: str) -> str:
+    """The paper's name of an encoder; others by the last word of their own."""
+    known = encoders().get(encoder)
+    return known.title if known else encoder.rpartition("/")[2]
+
+
+def representation_title(name: str) -> str:
+    return REPRESENTATIONS.get(name, name)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Encoders in the order of the paper's rows, others behind them by name."""
+    known = list(encoders())
+    return sorted(set(names), key=lambda n: (known.index(n) if n in known else len(known), n))
+
+
+def look_of(encoder: str, among: Iterable[str]) -> tuple[str, str]:
+    """Colour and marker of an encoder: one of the paper's has its own, whatever stands beside."""
+    known = list(encoders())
+    others = [name for name in in_order(among) if name not in known]
+    place = known.index(encoder) if encoder in known else len(known) + others.index(encoder)
+    # A colour that comes again has another marker.
+    return COLOURS[place % len(COLOURS)], MARKERS[(place + place // len(COLOURS)) % len(MARKERS)]
+
+
+def listed(words: Iterable[str]) -> str:
+    """Words in a sentence: "DeiT, MoCo v3 and CAE"."""
+    *first, last = list(words)
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,168 @@
+"""Figures of scores, from results: AP by depth, part against whole, the surface of sweeps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from pa.evaluate.bootstrap import Mean
+from pa.evaluate.figures import Curve, plot_depth, plot_shares
+from pa.evaluate.neighbours import RELATIONS
+from pa.evaluate.neighbours_table import shown_measures
+from pa.evaluate.plots import About, page
+from pa.evaluate.rows import BLOCK_VECTORS
+from pa.figures.names import look_of, representation_title, title_of
+from pa.figures.plate import DPI
+from pa.figures.results import OfEncoder
+from pa.report.found import Found
+
+NARROW = 5.0  # inches: below, panels stand under each other
+_PANEL, _SHEET = 2.3, 1.75  # inches high
+
+
+def mean_of(found: Found, score: str) -> Mean:
+    return Mean.from_json(found.fields["scores"][score])
+
+
+# -- depth -----------------------------------------------------------------------------------------
+
+
+def depth_panels(chosen: Sequence[OfEncoder]) -> dict[str, list[Curve]]:
+    """Curves of every encoder by the kind of vector, those without a block left out."""
+    names = [one.encoder for one in chosen]
+    panels: dict[str, list[Curve]] = {}
+    for kind in BLOCK_VECTORS:
+        for one in chosen:
+            blocks = {
+                int(name.partition(":")[2]): mean_of(found, "ap")
+                for name, found in one.by_representation.items()
+                if name.startswith(f"{kind}:")
+            }
+            if blocks:
+                colour, marker = look_of(one.encoder, names)
+                final = one.by_representation.get(kind.removeprefix("layers_"))
+                curve = Curve(
+                    title_of(one.encoder),
+                    colour,
+                    f"-{marker}",
+                    dict(sorted(blocks.items())),
+                    None if final is None else mean_of(final, "ap"),
+                )
+                panels.setdefault(kind.removeprefix("layers_"), []).append(curve)
+    return panels
+
+
+def draw_depth(
+    panels: Mapping[str, Sequence[Curve]],
+    chance: float,
+    paths: Sequence[Path],
+    *,
+    width: float,
+    about: About | None = None,
+) -> None:
+    """A panel for each kind of vector, with a line for each encoder."""
+    across = len(panels) if width >= NARROW else 1
+    down = math.ceil(len(panels) / across)
+    with page(paths, (width, _PANEL * down + 0.3), about, dpi=DPI) as figure:
+        figure.set_layout_engine("constrained")
+        grid = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
+        for axes, (name, curves) in zip(grid, panels.items(), strict=True):
+            plot_depth(axes, curves, chance)
+            axes.set_title(representation_title(name), loc="left")
+            axes.label_outer(remove_inner_ticks=False)
+        handles, labels = grid[0].get_legend_handles_labels()
+        columns = max(1, min(len(labels), int(width / 0.85)))
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+# -- part against whole ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Labels and shares of the bars from the top, and how the relations are called."""
+
+    labels: list[str]
+    means: list[dict[str, Mean]]
+    shown: dict[str, str]
+
+
+def share_bars(chosen: Sequence[OfEncoder]) -> Bars:
+    """A bar for each encoder and representation: class token, mean patch token, projected."""
+    order = ("cls", "pooled", "projected")
+    labels, means = [], []
+    for one in chosen:
+        for name in sorted(one.by_representation, key=lambda n: (*order, n).index(n)):
+            found = one.by_representation[name]
+            labels.append(f"{title_of(one.encoder)}, {representation_title(name)}")
+            means.append({score: mean_of(found, score) for score in found.fields["scores"]})
+    shown = {n: label for n, label in shown_measures(means[0]).items() if n in RELATIONS}
+    return Bars(labels, means, shown)
+
+
+def draw_shares(
+    bars: Bars, k: int, paths: Sequence[Path], *, width: float, about: About | None = None
+) -> None:
+    """Stacked shares of the k nearest neighbours; the last bar is what chance gives."""
+    columns = 2 if width >= NARROW else 1
+    legend = 0.17 * math.ceil(len(bars.shown) / columns)
+    height = 0.24 * (len(bars.labels) + 1) + legend + 0.55
+    with page(paths, (width, height), about, dpi=DPI) as figure:
+        figure.set_layout_engine("constrained")
+        axes = figure.add_subplot()
+        plot_shares(axes, bars.labels, bars.means, bars.shown)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel(f"share of the {k} nearest neighbours (%)", x=1, ha="right")
+        figure.legend(loc="outside lower center", ncols=columns, fontsize=7.5)
+
+
+# -- sweeps ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """The surface of one encoder and representation."""
+
+    title: str
+    table: pl.DataFrame
+
+
+def sweep_sheets(chosen: Sequence[OfEncoder], tables: Mapping[str, pl.DataFrame]) -> list[Sheet]:
+    """The sheets of every encoder's table (by encoder), in the order of its representations."""
+    return [
+        Sheet(
+            f"{title_of(one.encoder)}, {representation_title(name)}",
+            tables[one.encoder].filter(pl.col("representation") == name),
+        )
+        for one in chosen
+        for name in tables[one.encoder]["representation"].unique(maintain_order=True)
+    ]
+
+
+def draw_sweep(
+    sheets: Sequence[Sheet], paths: Sequence[Path], *, width: float, about: About | None = None
+) -> None:
+    """Mean validation accuracy, learning rate by weight decay; all sheets share the colours."""
+    from pa.probe.figures import draw_surface
+
+    rates = max(sheet.table["lr"].n_unique() for sheet in sheets)
+    across = max(1, min(len(sheets), int(width / max(2.0, 0.42 * rates + 0.5))))
+    down = math.ceil(len(sheets) / across)
+    decays = max(sheet.table["weight_decay"].n_unique() for sheet in sheets)
+    values = 100 * pl.concat([sheet.table["accuracy"] for sheet in sheets]).drop_nulls().to_numpy()
+    height = down * max(0.9, 0.24 * decays + 0.62)
+    with page(paths, (width, height), about, dpi=DPI) as figure:
+        figure.set_layout_engine("constrained")
+        for place, sheet in enumerate(sheets):
+            axes = figure.add_subplot(down, across, place + 1)
+            draw_surface(axes, sheet.table, sheet.title, (values.min(), values.max()))
+            axes.set_title(sheet.title, loc="left")
+            if place % across:
+                axes.set_ylabel("")
+            if place + across < len(sheets):
+                axes.set_xlabel("")

@@ -1,0 +1,1 @@
+"""The study of the paper as steps over the public commands."""

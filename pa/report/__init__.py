@@ -1,0 +1,1 @@
+"""The paper beside what was measured: published numbers, results of a workspace, claims, pages."""

@@ -1,0 +1,217 @@
+"""The paper's tables as data: one `Cell` per printed number.
+
+The numbers lie as printed in `published/tableN.csv`, one file per table; `published/tables.toml`
+says what the tables, columns, datasets and encoders are. Nothing here is computed.
+"""
+
+from __future__ import annotations
+
+import csv
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Any, Literal, get_args
+
+from pa.errors import UnknownNameError
+
+Task = Literal[
+    "retrieval",
+    "part-classification",
+    "image-classification",
+    "object-segmentation",
+    "part-segmentation",
+]
+Probe = Literal["none", "linear", "attentive"]
+Metric = Literal["AP", "top-1", "mIoU", "mAcc", "aAcc"]
+Representation = Literal["encoded", "projected"]
+TASKS: tuple[Task, ...] = get_args(Task)
+NOT_PRINTED = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One printed number.
+
+    `key` is its name for good, "t3/dino/cub/encoded": table, encoder, dataset, kind of column.
+    `encoder`, `dataset` are the names that `pa` uses. `printed` is the number as the paper prints
+    it, in percent; `value` the same as a number. `section` is where the table stands.
+    """
+
+    table: int
+    encoder: str
+    column: str
+    dataset: str
+    task: Task
+    probe: Probe
+    representation: Representation
+    metric: Metric
+    printed: str
+    section: str
+
+    @property
+    def key(self) -> str:
+        return f"t{self.table}/{self.encoder}/{self.column}"
+
+    @property
+    def value(self) -> float:
+        """Percent."""
+        return float(self.printed)
+
+    @property
+    def source(self) -> str:
+        """Where the number stands, in words."""
+        return f"Table {self.table}, {encoders()[self.encoder].title}, {column_title(self.column)}"
+
+    @property
+    def question(self) -> tuple[str, ...]:
+        """What is measured, whatever the table: Tables 4 and 5 print some answers twice."""
+        return (
+            self.encoder,
+            self.dataset,
+            self.task,
+            self.probe,
+            self.representation,
+            self.metric,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "key": self.key,
+            "table": self.table,
+            "encoder": self.encoder,
+            "dataset": self.dataset,
+            "task": self.task,
+            "probe": self.probe,
+            "representation": self.representation,
+            "metric": self.metric,
+            "printed": self.printed,
+            "source": self.source,
+        }
+
+
+@dataclass(frozen=True)
+class EncoderName:
+    """An encoder of the paper: its printed name and its family (`supervised`, `contrastive`,
+    `mim`, `both`)."""
+
+    name: str
+    title: str
+    family: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: `columns` in printed order ("cub/encoded"), cells by row and column."""
+
+    number: int
+    section: str
+    title: str
+    columns: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+    def at(self, encoder: str, column: str) -> Cell | None:
+        """The cell of a row and a column; None where the paper prints a dash."""
+        for cell in self.cells:
+            if (cell.encoder, cell.column) == (encoder, column):
+                return cell
+        return None
+
+
+@cache
+def tables() -> tuple[Table, ...]:
+    """Tables 1 to 6 of the paper."""
+    return tuple(_read(described) for described in _described()["tables"])
+
+
+@cache
+def published() -> tuple[Cell, ...]:
+    """Every printed number of Tables 1 to 6: by table, then row, then column."""
+    return tuple(cell for table in tables() for cell in table.cells)
+
+
+def cell(key: str) -> Cell:
+    """The cell of a key such as "t3/dino/cub/encoded". Raises `UnknownNameError`."""
+    found = _by_key().get(key)
+    if found is None:
+        raise UnknownNameError(
+            "cell of the paper", key, _by_key(), "A key is t<table>/<encoder>/<dataset>/<column>."
+        )
+    return found
+
+
+@cache
+def encoders() -> Mapping[str, EncoderName]:
+    """The paper's encoders in the order of its rows."""
+    return {name: EncoderName(name, **fields) for name, fields in _described()["encoders"].items()}
+
+
+@cache
+def families() -> Mapping[str, str]:
+    """Family → the heading the paper puts above its rows."""
+    return dict(_described()["families"])
+
+
+@cache
+def dataset_titles() -> Mapping[str, str]:
+    """Dataset as `pa` names it → as the paper does."""
+    return dict(_described()["datasets"])
+
+
+def kind_title(column: str) -> str:
+    """The last heading of a column: "Encoded", "mIoU"."""
+    return str(_described()["kinds"][column.rpartition("/")[2]]["title"])
+
+
+def column_title(column: str) -> str:
+    """A column in words: "CUB-200-2011 Encoded"."""
+    return f"{dataset_titles()[column.partition('/')[0]]} {kind_title(column)}"
+
+
+@cache
+def paper() -> str:
+    """The paper that the numbers are from."""
+    return str(_described()["source"])
+
+
+@cache
+def _by_key() -> Mapping[str, Cell]:
+    return {cell.key: cell for cell in published()}
+
+
+def _folder() -> Traversable:
+    return resources.files("pa.report") / "published"
+
+
+@cache
+def _described() -> Mapping[str, Any]:
+    return tomllib.loads((_folder() / "tables.toml").read_text(encoding="utf-8"))
+
+
+def _read(described: Mapping[str, Any]) -> Table:
+    number, tasks = described["number"], described["tasks"]
+    text = (_folder() / f"table{number}.csv").read_text(encoding="utf-8")
+    heading, *rows = csv.reader(text.splitlines())
+    columns = tuple(heading[1:])
+    made = []
+    for encoder, *numbers in rows:
+        for column, printed in zip(columns, numbers, strict=True):
+            if printed == NOT_PRINTED:
+                continue
+            dataset, _, kind = column.partition("/")
+            fields = {k: v for k, v in _described()["kinds"][kind].items() if k != "title"}
+            made.append(
+                Cell(
+                    table=number,
+                    encoder=encoder,
+                    column=column,
+                    dataset=dataset,
+                    task=tasks.get(column, tasks.get(dataset)),
+                    printed=printed,
+                    section=described["section"],
+                    **fields,
+                )
+            )
+    return Table(number, described["section"], described["title"], columns, tuple(made))

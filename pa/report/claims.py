@@ -1,0 +1,143 @@
+"""What the paper says, as data: each claim a number of comparisons of cells.
+
+A claim is a file's entry in `claims/*.toml`. A comparison names two cells by their keys, and holds
+where the first is more than `above` points over the second (0 unless given), or where the two are
+`within` so many points of each other; `each` spells out a pattern, as in {e}, over lists of names.
+`need` says how many comparisons must hold: all, most (more than half), or any.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib import resources
+from itertools import product
+from typing import Any, Literal
+
+from pa.report.cells import Cell, cell
+
+Need = Literal["all", "most", "any"]
+FILES = ("object", "retrieval", "classification", "segmentation")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two cells, and what is claimed of first − second, in points."""
+
+    first: Cell
+    second: Cell
+    above: float
+    within: float | None = None
+
+    @property
+    def text(self) -> str:
+        """As a formula: "dino cub/encoded − deit cub/encoded > 0"."""
+        names = f"{self.first.encoder} {self.first.column} − {self.second.encoder} "
+        names += self.second.column
+        if self.within is not None:
+            return f"|{names}| ≤ {self.within:g}"
+        return f"{names} > {self.above:g}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement of the paper, in other words.
+
+    `says` is the statement, `section` where it stands, `reading` how its words are made precise
+    (empty where there is nothing to choose), `need` how many of the `comparisons` must hold.
+    """
+
+    id: str
+    group: str
+    section: str
+    says: str
+    reading: str
+    need: Need
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def needed(self) -> int:
+        """How many comparisons must hold."""
+        n = len(self.comparisons)
+        return {"all": n, "most": n // 2 + 1, "any": 1}[self.need]
+
+    @property
+    def where(self) -> str:
+        """The section and the tables: "section 4.2, Table 3"."""
+        numbers = sorted({c.table for pair in self.comparisons for c in (pair.first, pair.second)})
+        named = ", ".join(map(str, numbers))
+        place = self.section if self.section == "Abstract" else f"section {self.section}"
+        return f"{place}, Table{'s' if len(numbers) > 1 else ''} {named}"
+
+
+@cache
+def claims() -> tuple[Claim, ...]:
+    """Every claim, in the order of the files."""
+    return tuple(
+        _claim(group, entry)
+        for group in FILES
+        for entry in _toml("claims", f"{group}.toml")["claims"]
+    )
+
+
+@dataclass(frozen=True)
+class Oddity:
+    """What is odd about published numbers: `cells` are patterns of keys, `claims` ids."""
+
+    id: str
+    text: str
+    source: str
+    cells: tuple[str, ...]
+    claims: tuple[str, ...]
+
+    def is_about(self, one: Cell) -> bool:
+        return any(fnmatchcase(one.key, pattern) for pattern in self.cells)
+
+
+@cache
+def oddities() -> tuple[Oddity, ...]:
+    """Every known oddity."""
+    return tuple(
+        Oddity(
+            entry["id"],
+            entry["text"],
+            entry["source"],
+            tuple(entry["cells"]),
+            tuple(entry["claims"]),
+        )
+        for entry in _toml("oddities.toml")["oddities"]
+    )
+
+
+def _toml(*names: str) -> Mapping[str, Any]:
+    file = resources.files("pa.report").joinpath(*names)
+    return tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+def _claim(group: str, entry: Mapping[str, Any]) -> Claim:
+    return Claim(
+        id=entry["id"],
+        group=group,
+        section=entry["section"],
+        says=entry["says"],
+        reading=entry.get("reading", ""),
+        need=entry.get("need", "all"),
+        comparisons=tuple(
+            comparison for pattern in entry["compare"] for comparison in _spelled_out(pattern)
+        ),
+    )
+
+
+def _spelled_out(pattern: Mapping[str, Any]) -> Iterator[Comparison]:
+    each = pattern.get("each", {})
+    for values in product(*each.values()):
+        names = dict(zip(each, values, strict=True))
+        yield Comparison(
+            cell(pattern["first"].format(**names)),
+            cell(pattern["second"].format(**names)),
+            above=float(pattern.get("above", 0)),
+            within=pattern.get("within"),
+        )

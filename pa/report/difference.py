@@ -1,0 +1,89 @@
+"""How far two of our numbers are apart, with an interval: paired where both keep their queries."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from pa.evaluate.bootstrap import bootstrap_means
+from pa.report.measured import Measured
+
+Basis = Literal["paired", "unpaired", "no interval", "not the same rows"]
+_KEYS = ["row", "image", "label"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """first − second in points; `interval` (95 %) is None where nothing can be said, and `basis`
+    says how it was found or why not."""
+
+    value: float
+    interval: tuple[float, float] | None
+    basis: Basis
+
+
+def difference(first: Measured, second: Measured) -> Difference:
+    """The difference of two results of one dataset and protocol.
+
+    Results of other rows are not compared: a subset may be easier. Paired: the queries' scores are
+    subtracted, and their images resampled. Unpaired: the two intervals are joined as if the scores
+    were independent, which for the same test rows is the wider one.
+    """
+    value = first.value - second.value
+    if first.question.dataset == second.question.dataset and not _same_rows(first, second):
+        return Difference(value, None, "not the same rows")
+    if first.per_query is not None and second.per_query is not None:
+        paired = _paired(first.per_query, second.per_query)
+        if paired is not None:
+            return Difference(value, paired, "paired")
+    interval = joined(first, second)
+    return Difference(value, interval, "unpaired" if interval else "no interval")
+
+
+def joined(first: Measured, second: Measured) -> tuple[float, float] | None:
+    """The interval of first − second from the two intervals, the method of variance estimates
+    recovery (Zou and Donner, Statistics in Medicine 2008): each side's half widths in quadrature.
+    """
+    if first.interval is None or second.interval is None:
+        return None
+    low = math.hypot(first.value - first.interval[0], second.interval[1] - second.value)
+    high = math.hypot(first.interval[1] - first.value, second.value - second.interval[0])
+    value = first.value - second.value
+    return value - low, value + high
+
+
+def _same_rows(first: Measured, second: Measured) -> bool:
+    if first.rows is not None and second.rows is not None and first.unit == second.unit:
+        return (first.rows, first.n) == (second.rows, second.n)
+    return (first.split, first.n, first.n_images) == (second.split, second.n, second.n_images)
+
+
+@lru_cache(maxsize=512)
+def _paired(first: Path, second: Path) -> tuple[float, float] | None:
+    """Percentile interval, in points, of the mean difference; None where the queries differ."""
+    try:
+        one, two = (_queries(path) for path in (first, second))
+    except (OSError, pl.exceptions.PolarsError):
+        return None
+    if not one.select(_KEYS).equals(two.select(_KEYS)):
+        return None
+    gap = (one["ap"] - two["ap"]).to_numpy()
+    there = ~np.isnan(gap)
+    if not there.any():
+        return None
+    everything = np.zeros(int(there.sum()), dtype=np.int64)
+    found = bootstrap_means(gap[there], one["image"].to_numpy()[there], everything, ("all",))
+    mean = found.overall
+    return None if np.isnan(mean.low) else (100 * mean.low, 100 * mean.high)
+
+
+def _queries(path: Path) -> pl.DataFrame:
+    return pl.read_parquet(path, columns=[*_KEYS, "ap"]).with_columns(
+        pl.col("ap").fill_null(np.nan)
+    )

@@ -1,0 +1,100 @@
+"""The figures of a workspace: files that other commands drew, in the order of their names."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# What a browser shows inside an <img>, best first, and how it is named in a data URI.
+SHOWN = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
+ALSO = (".pdf",)
+ABOUT = ("title", "caption", "command")
+LARGEST = 8_000_000  # bytes of a file that goes into the page
+BUDGET = 40_000_000  # bytes of all figures in the page
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: `shown` is the file that goes into the page, None where none can; `files` all
+    files of this name, `folder` the folder below figures/, `why_not` why it is not shown. `title`,
+    `caption` and `command` are what `pa figure` wrote beside it; else the name in words, and empty.
+    """
+
+    folder: str
+    name: str
+    shown: Path | None
+    files: tuple[Path, ...]
+    title: str
+    caption: str = ""
+    command: str = ""
+    why_not: str = ""
+
+    @property
+    def media_type(self) -> str:
+        return "" if self.shown is None else SHOWN[self.shown.suffix.lower()]
+
+
+def figures_in(folder: Path) -> tuple[Figure, ...]:
+    """Every figure below a folder; files that differ by their suffix alone are one figure."""
+    groups: dict[tuple[str, str], list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in (*SHOWN, *ALSO) and path.is_file():
+            place = path.parent.relative_to(folder).as_posix()
+            groups.setdefault(("" if place == "." else place, path.stem), []).append(path)
+    made, spent = [], 0
+    for (place, name), files in sorted(groups.items()):
+        shown, why_not = _choose(files)
+        if shown is not None and spent + shown.stat().st_size > BUDGET:
+            shown, why_not = None, f"this page already holds {BUDGET // 1_000_000} MB of figures"
+        spent += shown.stat().st_size if shown else 0
+        about = _about(files[0].with_name(f"{name}.json"))
+        made.append(
+            Figure(
+                place,
+                name,
+                shown,
+                tuple(files),
+                title=about.get("title") or in_words(name),
+                caption=about.get("caption", ""),
+                command=about.get("command", ""),
+                why_not=why_not,
+            )
+        )
+    return tuple(made)
+
+
+def in_words(name: str) -> str:
+    """A file's name in words, without the digest that results end in.
+
+    >>> in_words("cub-parts_dino-cls-25ad2fb0fd5d")
+    'cub parts dino cls'
+    """
+    return re.sub(r"[-_]+", " ", re.sub(r"-[0-9a-f]{12}$", "", name))
+
+
+def _about(path: Path) -> dict[str, str]:
+    """What stands beside a figure about it; empty where there is nothing that can be read."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    found = fields if isinstance(fields, dict) else {}
+    return {name: found[name] for name in ABOUT if isinstance(found.get(name), str)}
+
+
+def _choose(files: Sequence[Path]) -> tuple[Path | None, str]:
+    """The file that a browser shows best, or why there is none."""
+    candidates = sorted(
+        (f for f in files if f.suffix.lower() in SHOWN),
+        key=lambda f: list(SHOWN).index(f.suffix.lower()),
+    )
+    if not candidates:
+        return None, "no PNG, SVG, JPEG or WebP beside it"
+    sizes = [f.stat().st_size for f in candidates]
+    fitting = [f for f, size in zip(candidates, sizes, strict=True) if size <= LARGEST]
+    if fitting:
+        return fitting[0], ""
+    return None, f"{min(sizes) / 1e6:.1f} MB, too large for this page"

@@ -1,0 +1,197 @@
+"""The result files and stores of a workspace, read and checked; nothing is recomputed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pa.data.spec import FINGERPRINT_SHOWN
+from pa.data.store import SPEC, Store
+from pa.errors import MismatchError, MissingError, PaError
+from pa.evaluate import sealing
+from pa.evaluate.results import read_result
+
+# Results that hold a number of the paper's tables; others are counted, and not read further.
+RETRIEVAL, LINEAR, ATTENTIVE = "retrieval", "probe-linear", "probe-attentive"
+SEGMENTATION = "probe-segmentation"
+TASKS = (RETRIEVAL, LINEAR, ATTENTIVE, SEGMENTATION)
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A file that says nothing: its path and why."""
+
+    path: Path
+    reason: str
+
+    def to_json(self) -> dict[str, str]:
+        return {"file": str(self.path), "reason": self.reason}
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """One result file: its content, and when it was written (UTC)."""
+
+    path: Path
+    fields: dict[str, Any]
+    written: datetime
+
+    @property
+    def task(self) -> str:
+        return str(self.fields.get("task", "of no task"))
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        return dict(self.fields["protocol"])
+
+    def store(self, role: str) -> dict[str, Any]:
+        """What the result says of the store of a role; empty where it had none."""
+        return dict(self.fields["stores"].get(role, {}))
+
+    @property
+    def tested(self) -> dict[str, Any]:
+        """The store whose rows the scores are of."""
+        return self.store("gallery") or self.store("test")
+
+
+@dataclass(frozen=True, eq=False)
+class Workspace:
+    """What a workspace holds: results, the specs of its stores by fingerprint, and what is damaged.
+
+    A spec is `Spec.to_json()`: encoder, view, transform, rows, limit.
+    """
+
+    root: Path
+    results: tuple[Found, ...]
+    specs: Mapping[str, dict[str, Any]]
+    damaged: tuple[Damaged, ...]
+
+    def spec(self, store: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The spec of a store that a result names: from the result itself, else from the store;
+        None where the result is of an older version and the store is gone."""
+        if isinstance(own := store.get("spec"), dict):
+            return {"dataset": store.get("dataset"), "split": store.get("split"), **own}
+        return self.specs.get(str(store.get("fingerprint")))
+
+    def relative(self, path: Path) -> str:
+        """A path as it is written in the report."""
+        try:
+            return path.relative_to(self.root).as_posix()
+        except ValueError:
+            return str(path)
+
+
+def read_workspace(root: Path, results: Path, features: Path) -> Workspace:
+    """Read every result and every store's spec.
+
+    Raises `MissingError` where there is no workspace. What cannot be read is listed in `damaged`.
+    """
+    if not root.is_dir():
+        raise MissingError(
+            f"there is no workspace at {root}. Name the folder that holds features/ and results/ "
+            f"with --workspace DIR."
+        )
+    found, damaged = _read_results(results)
+    specs, broken = _read_specs(features)
+    return Workspace(root, tuple(found), specs, (*damaged, *broken))
+
+
+def _read_results(results: Path) -> tuple[list[Found], list[Damaged]]:
+    found, damaged = [], []
+    for path in sorted(results.glob("*/*.json")):
+        try:
+            fields = read_result(path)
+            if fields.get("task") in TASKS:
+                check(fields)
+                _check_seal(path, fields)
+            written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        except (PaError, OSError, UnicodeDecodeError, RecursionError) as error:
+            text = str(error).removeprefix(f"{path}: ").removeprefix(f"{path} ")
+            damaged.append(Damaged(path, text))
+            continue
+        found.append(Found(path, fields, written))
+    return found, damaged
+
+
+def _read_specs(features: Path) -> tuple[dict[str, dict[str, Any]], list[Damaged]]:
+    specs, damaged = {}, []
+    for path in sorted(features.glob(f"*/*/*/*/*/{SPEC}")):
+        try:
+            store = Store.open(path.parent, incomplete=True)
+        except (PaError, OSError) as error:
+            damaged.append(Damaged(path, str(error).removeprefix(f"{path}: ")))
+            continue
+        specs[store.fingerprint] = store.spec.to_json()
+    return specs, damaged
+
+
+def _check_seal(path: Path, fields: dict[str, Any]) -> None:
+    """Raise `MismatchError` where the numbers are not those that were written. A table or head
+    that is missing beside them does not change them."""
+    files = fields.get("files", {})
+    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
+        raise MismatchError(_wrong("files", "the seals of the files beside it", files))
+    reason = sealing.difference(path, fields, full=False)
+    if reason is not None and not reason.startswith(tuple(files)):
+        raise MismatchError(
+            f"{reason}. Run the command that made it again, or delete the file; `pa verify` checks "
+            f"all of them."
+        )
+
+
+_OBJECTS = ("protocol", "stores", "selection", "counts", "scores", "versions")
+
+
+def check(fields: Mapping[str, Any]) -> None:
+    """Raise `MismatchError` where a result lacks a part that this report reads, or holds a score
+    that is none."""
+    for name in ("task", "representation", "digest"):
+        if not isinstance(fields.get(name), str):
+            raise MismatchError(_wrong(name, "a text", fields.get(name)))
+    for name in _OBJECTS:
+        if not isinstance(fields.get(name), dict):
+            raise MismatchError(_wrong(name, "an object", fields.get(name)))
+    if not isinstance(fields["protocol"].get("changed", {}), dict):
+        raise MismatchError(_wrong("protocol.changed", "an object", fields["protocol"]["changed"]))
+    for role, store in fields["stores"].items():
+        if not isinstance(store, dict) or not isinstance(store.get("fingerprint"), str):
+            raise MismatchError(_wrong(f"stores.{role}", "a store with its fingerprint", store))
+    for name, score in fields["scores"].items():
+        _check_score(f"scores.{name}", score)
+
+
+def _check_score(name: str, score: Any) -> None:
+    if not isinstance(score, dict) or not is_number(score.get("value")):
+        raise MismatchError(_wrong(name, "a score with a finite value", score))
+    if not -1 <= score["value"] <= 1:
+        raise MismatchError(_wrong(f"{name}.value", "a fraction of 1", score["value"]))
+    interval = score.get("interval")
+    fits = isinstance(interval, list) and len(interval) == 2 and all(map(is_number, interval))
+    if interval is not None and not (fits and interval[0] <= interval[1]):
+        raise MismatchError(_wrong(f"{name}.interval", "two numbers in order, or null", interval))
+    for field in ("n", "n_images", "n_groups"):
+        count = score.get(field)
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int)):
+            raise MismatchError(_wrong(f"{name}.{field}", "a whole number", count))
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _wrong(name: str, expected: str, value: Any) -> str:
+    shown = repr(value)
+    shown = shown if len(shown) <= 40 else shown[:39] + "…"
+    return (
+        f"{name} is {shown}, expected {expected}. Run the command that made it again, or delete "
+        f"the file."
+    )
+
+
+def short(fingerprint: str) -> str:
+    """A fingerprint as it is shown, and as the store's directory is named."""
+    return fingerprint[:FINGERPRINT_SHOWN]

@@ -1,0 +1,232 @@
+"""The claims: what the paper says, by its own numbers and by ours."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from pa.report.cells import column_title, encoders
+from pa.report.claims import Comparison
+from pa.report.html.markup import Child, Markup, identifier, prose, tag
+from pa.report.html.words import BADGES, MINUS, badge, count, ends, signed
+from pa.report.judging import Judgement, Outcome, Verdict
+from pa.report.listing import GROUPS
+from pa.report.protocol import Protocol
+from pa.report.report import Judged, Report, all_protocols
+
+
+def section(report: Report) -> Markup:
+    """Every claim in full."""
+    return tag(
+        "section",
+        tag("h2", "Claims"),
+        tag(
+            "p",
+            "The paper's statements in other words, each made into comparisons of cells. By its "
+            "own numbers a comparison holds as printed; by ours it holds, or does not, where the "
+            "whole 95 % interval of the difference says so. Intervals are paired by query where "
+            "both results keep their queries' scores, and joined as if independent elsewhere.",
+            class_="lead",
+        ),
+        (
+            [tag("h3", GROUPS[group]), (_claim(one) for one in members)]
+            for group, members in groupby(report.judged, key=lambda one: one.claim.group)
+        ),
+        id="claims",
+    )
+
+
+def glance(report: Report) -> Markup:
+    """All claims as squares: a row for the paper's numbers, and one for each protocol of ours."""
+    sources: list[Protocol | None] = [None, *all_protocols(report)]
+    groups = [
+        (group, list(members))
+        for group, members in groupby(report.judged, key=lambda one: one.claim.group)
+    ]
+    head = tag(
+        "tr",
+        tag("td"),
+        (tag("th", GROUPS[group], scope="col") for group, _ in groups),
+    )
+    rows = [
+        tag(
+            "tr",
+            tag("th", source_title(source), tag("small", _tally(report, source)), scope="row"),
+            (tag("td", [_square(one, source) for one in members]) for _, members in groups),
+        )
+        for source in sources
+    ]
+    return tag(
+        "figure",
+        tag(
+            "div",
+            tag("table", tag("thead", head), tag("tbody", rows), class_="glance"),
+            class_="scroll",
+            role="region",
+            tabindex=0,
+            aria_label="Claims at a glance",
+        ),
+        tag(
+            "figcaption",
+            f"The {len(report.judged)} claims at a glance, each a square that leads to it: ",
+            (
+                [tag("span", sign, class_=f"square {kind}", aria_hidden="true"), f" {words}"]
+                for kind, sign, words in BADGES.values()
+            ),
+            "; dashed: from numbers that are not of the paper's setting.",
+        ),
+    )
+
+
+def source_title(source: Protocol | None) -> str:
+    return "the paper's numbers" if source is None else f"ours, {source.title}"
+
+
+def _tally(report: Report, source: Protocol | None) -> str:
+    tally = report.tally(source)
+    words = ((tally["holds"], "hold"), (tally["does not hold"], "do not"))
+    more = ((tally["undecided"], "undecided"),)
+    return ", ".join(f"{n} {said}" for n, said in (*words, *(m for m in more if m[0])))
+
+
+def _square(one: Judged, source: Protocol | None) -> Markup:
+    judgement = one.by(source)
+    kind, sign, words = BADGES[judgement.verdict]
+    said = f"{words}: {one.claim.says}"
+    if judgement.marks:
+        kind, said = f"{kind} other", f"{said} Not the paper's setting."
+    return tag(
+        "a",
+        tag("span", sign, aria_hidden="true"),
+        class_=f"square {kind}",
+        href=f"#{identifier('claim-' + one.claim.id)}",
+        title=said,
+        aria_label=said,
+    )
+
+
+def _claim(one: Judged) -> Markup:
+    claim = one.claim
+    said = tag(
+        "div",
+        tag("h4", claim.says),
+        tag("p", tag("span", claim.where, class_="where"), f" {claim.reading}", class_="reading"),
+        (tag("p", prose(oddity.text), class_="oddity") for oddity in one.oddities),
+        _details(one),
+    )
+    verdicts = tag(
+        "dl", _verdict("by the paper's numbers", one.published), _ours(one), class_="verdicts"
+    )
+    return tag("article", said, verdicts, id=identifier(f"claim-{claim.id}"), class_="claim")
+
+
+def _ours(one: Judged) -> Child:
+    if not one.ours:
+        return tag("div", tag("dt", "by ours"), tag("dd", badge("not measured")))
+    return [
+        _verdict(f"by ours, {judgement.protocol.title}", judgement)
+        for judgement in one.ours
+        if judgement.protocol is not None
+    ]
+
+
+def _verdict(who: str, judgement: Judgement) -> Markup:
+    held, measured = judgement.count("holds"), len(judgement.outcomes)
+    measured -= judgement.count("not measured")
+    said = f"{held} of {measured} hold"
+    if not measured:
+        said = f"none of {count(len(judgement.outcomes), 'comparison')}"
+    elif measured < len(judgement.outcomes):
+        said += f"; {len(judgement.outcomes) - measured} of {len(judgement.outcomes)} not measured"
+    elif judgement.claim.need != "all":
+        said += f"; {judgement.claim.needed} are needed"
+    return tag(
+        "div",
+        tag("dt", who),
+        tag("dd", badge(judgement.verdict), tag("small", said), _not_the_papers(judgement)),
+    )
+
+
+def _not_the_papers(judgement: Judgement) -> Markup | None:
+    if not judgement.marks:
+        return None
+    return tag(
+        "span",
+        "not the paper's setting",
+        class_="warning",
+        title="; ".join(judgement.marks),
+    )
+
+
+def _details(one: Judged) -> Markup:
+    """Every comparison, with the difference by the paper's numbers and by ours."""
+    heads = ["Comparison", "The paper"]
+    heads += [source_title(judgement.protocol) for judgement in one.ours]
+    lines = list(
+        zip(one.published.outcomes, *(judgement.outcomes for judgement in one.ours), strict=True)
+    )
+    rows = [
+        tag(
+            "tr",
+            tag("th", formula(outcomes[0].comparison), scope="row"),
+            tag("td", _printed(outcomes[0]), class_="number"),
+            (tag("td", _difference(outcome), class_="number") for outcome in outcomes[1:]),
+        )
+        for outcomes in lines
+    ]
+    marks = dict.fromkeys(mark for judgement in one.ours for mark in judgement.marks)
+    return tag(
+        "details",
+        tag("summary", count(len(lines), "comparison")),
+        tag("p", "Ours is not of the paper's setting: ", "; ".join(marks), ".", class_="warned")
+        if marks
+        else None,
+        tag(
+            "div",
+            tag(
+                "table",
+                tag("thead", tag("tr", (tag("th", head, scope="col") for head in heads))),
+                tag("tbody", rows),
+                class_="full",
+            ),
+            class_="scroll",
+            role="region",
+            tabindex=0,
+            aria_label=f"Comparisons: {one.claim.says}",
+        ),
+    )
+
+
+def formula(comparison: Comparison) -> str:
+    """A comparison in words: "MoCo v3 − DeiT, CUB-200-2011 Encoded > 0"."""
+    first, second = comparison.first, comparison.second
+    titles = [encoders()[cell.encoder].title for cell in (first, second)]
+    if first.column == second.column:
+        said = f"{titles[0]} {MINUS} {titles[1]}, {column_title(first.column)}"
+    else:
+        said = f"{titles[0]}, {column_title(first.column)} {MINUS} {column_title(second.column)}"
+    if comparison.within is not None:
+        return f"{said}: within {comparison.within:g}"
+    return f"{said} > {comparison.above:g}".replace("> -", f"> {MINUS}")
+
+
+def _printed(outcome: Outcome) -> Child:
+    sign = BADGES[outcome.verdict][1]
+    return [_sign(outcome.verdict, sign), " ", signed(outcome.value or 0)]
+
+
+def _difference(outcome: Outcome) -> Child:
+    sign = BADGES[outcome.verdict][1]
+    if outcome.value is None:
+        return _sign(outcome.verdict, "not measured")
+    return [
+        _sign(outcome.verdict, sign),
+        f" {signed(outcome.value)} ",
+        tag(
+            "small",
+            f"{ends(outcome.interval)}, {outcome.basis}" if outcome.interval else outcome.basis,
+        ),
+    ]
+
+
+def _sign(verdict: Verdict, shown: str) -> Markup:
+    return tag("span", shown, class_=f"sign {BADGES[verdict][0]}", title=verdict)

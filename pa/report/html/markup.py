@@ -1,0 +1,63 @@
+"""HTML by small functions that escape whatever is not markup already.
+
+Names of folders, encoders and files come from the user's disk. Text becomes part of a page through
+`tag` only, which escapes it; nothing else makes `Markup`.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable
+from typing import TypeAlias
+
+VOID = frozenset({"meta", "img", "br", "line", "circle", "rect", "path"})
+
+
+class Markup(str):
+    """Text that is HTML already, made by `tag`."""
+
+    __slots__ = ()
+
+
+Child: TypeAlias = "str | int | Iterable[Child] | None"
+
+
+def tag(name: str, /, *children: Child, **attributes: str | int | float | bool | None) -> Markup:
+    """An element. Children are escaped unless they are markup; None is left out, iterables are
+    taken apart. In attributes `class_` is class, `data_x` is data-x; False and None are left out.
+
+    >>> tag("a", "R & D", href="?a=1&b=2", class_="x")
+    '<a href="?a=1&amp;b=2" class="x">R &amp; D</a>'
+    """
+    opening = name + "".join(
+        f" {key.rstrip('_').replace('_', '-')}"
+        + ("" if value is True else f'="{html.escape(str(value), quote=True)}"')
+        for key, value in attributes.items()
+        if value is not None and value is not False
+    )
+    if name in VOID:
+        return Markup(f"<{opening}>" if name in ("meta", "img", "br") else f"<{opening}/>")
+    return Markup(f"<{opening}>{text(children)}</{name}>")
+
+
+def text(child: Child) -> Markup:
+    """Children as HTML, one after the other."""
+    if child is None:
+        return Markup("")
+    if isinstance(child, Markup):
+        return child
+    if isinstance(child, str | int):
+        return Markup(html.escape(str(child), quote=False))
+    return Markup("".join(text(one) for one in child))
+
+
+def prose(words: str) -> list[Child]:
+    """Words of our own data, in which `backticks` mark code."""
+    pieces = words.split("`")
+    return [tag("code", piece) if place % 2 else piece for place, piece in enumerate(pieces)]
+
+
+def identifier(name: str) -> str:
+    """A name as an id of an element: letters, digits and hyphens."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()

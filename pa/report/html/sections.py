@@ -1,0 +1,243 @@
+"""The summary, the figures, what is missing, and where everything is from."""
+
+from __future__ import annotations
+
+import base64
+
+from pa.report.cells import dataset_titles, paper, published, tables
+from pa.report.figures import Figure
+from pa.report.html import claims
+from pa.report.html.graphics import Bar, stacked
+from pa.report.html.markup import Child, Markup, tag
+from pa.report.html.words import count
+from pa.report.report import Report
+
+
+def summary(report: Report) -> Markup:
+    """What was measured, and the claims at a glance."""
+    total, there = len(published()), len(report.measured_cells)
+    by_papers, theirs = len(report.papers_cells), report.tally(None)
+    decided = [
+        one
+        for one in report.judged
+        if any(by.verdict in ("holds", "does not hold") for by in one.ours)
+    ]
+    tiles: list[Child] = [
+        _tile(
+            f"{there}",
+            f"of {total} cells measured",
+            stacked(
+                [
+                    Bar("holds", by_papers, f"{by_papers} in the paper's setting"),
+                    Bar("open", there - by_papers, f"{there - by_papers} not in its setting"),
+                    Bar("none", total - there, f"{total - there} not measured"),
+                ],
+                f"{by_papers} in the paper's setting, {there - by_papers} not, "
+                f"{total - there} not measured",
+            ),
+        ),
+        _tile(
+            f"{by_papers}",
+            "of them of the paper's model, images and recipe",
+            None,
+        ),
+        _tile(
+            f"{theirs['holds']}",
+            f"of {len(report.judged)} claims hold by the paper's own numbers",
+            None,
+        ),
+        _tile(
+            f"{len(decided)}",
+            f"of {len(report.judged)} claims decided by ours, under one protocol or another",
+            None,
+        ),
+    ]
+    return tag(
+        "section",
+        tag("h2", "Summary"),
+        _warning(report),
+        tag("div", tiles, class_="tiles"),
+        claims.glance(report),
+        id="summary",
+    )
+
+
+def _tile(number: str, said: str, below: Markup | None) -> Markup:
+    return tag("div", tag("b", number), tag("span", said), below, class_="tile")
+
+
+def _warning(report: Report) -> Markup | None:
+    numbers = [taken.ours for taken in report.taken.values()]
+    marked = [ours for ours in numbers if not ours.is_papers]
+    if not marked:
+        return None
+    models = dict.fromkeys(ours.model for ours in marked)
+    which = f"{len(marked)} of our {len(numbers)} numbers are"
+    if len(marked) == len(numbers):
+        which = "None of our numbers is in the paper's setting: they are"
+    return tag(
+        "p",
+        tag("strong", "Read with care. "),
+        f"{which} of another model, a part of the images, or a changed recipe. Each is marked "
+        f"with letters, and so are the claims that rest on it. Models: {', '.join(models)}.",
+        class_="care",
+    )
+
+
+def figures(report: Report) -> Markup:
+    """Every figure that lies in the workspace."""
+    body: Child = (
+        tag("div", (_figure(report, one) for one in report.figures), class_="figures")
+        if report.figures
+        else tag(
+            "p",
+            "There is none in the workspace. ",
+            tag("code", "pa figure"),
+            " draws those of the paper, and other commands where they take --figure.",
+            class_="hint",
+        )
+    )
+    return tag("section", tag("h2", "Figures"), body, id="figures")
+
+
+def _figure(report: Report, one: Figure) -> Markup:
+    files = ", ".join(report.workspace.relative(path) for path in one.files)
+    image: Child = tag("p", f"not shown: {one.why_not}", class_="hint")
+    if one.shown is not None:
+        data = base64.b64encode(one.shown.read_bytes()).decode()
+        where = f" of {one.folder}" if one.folder else ""
+        image = tag(
+            "img",
+            src=f"data:{one.media_type};base64,{data}",
+            alt=f"Figure{where}: {one.title}. {one.caption}".strip(". ") + ".",
+            loading="lazy",
+        )
+    said = tag("p", one.caption) if one.caption else None
+    made = tag("p", tag("code", one.command)) if one.command else None
+    heading = tag("b", one.title)
+    return tag("figure", image, tag("figcaption", heading, said, made, tag("code", files)))
+
+
+def missing(report: Report) -> Markup:
+    """How many cells of each table are not measured, and what fills them."""
+    left = {cell.key for cell in report.missing}
+    rows = []
+    for table in tables():
+        cells = [cell for cell in table.cells if cell.key in left]
+        names = dict.fromkeys(dataset_titles()[cell.dataset] for cell in cells)
+        rows.append(
+            tag(
+                "tr",
+                tag("th", f"Table {table.number}", scope="row"),
+                tag("td", f"{len(cells)} of {len(table.cells)}", class_="number"),
+                tag("td", ", ".join(names)),
+            )
+        )
+    heads = ("Table", "Not measured", "Datasets")
+    return tag(
+        "section",
+        tag("h2", "What is missing"),
+        tag(
+            "p",
+            f"{count(len(left), 'cell')} of {len(published())}. ",
+            tag("code", "pa report --missing > fill.sh"),
+            " writes the commands that fill them, as a script.",
+        ),
+        tag(
+            "table",
+            tag("thead", tag("tr", (tag("th", head, scope="col") for head in heads))),
+            tag("tbody", rows),
+            class_="full narrow",
+        ),
+        id="missing",
+    )
+
+
+def provenance(report: Report) -> Markup:
+    """Versions, stores, result files, and what could not be read."""
+    return tag(
+        "section",
+        tag("h2", "Provenance"),
+        tag(
+            "p",
+            f"The paper: {paper()}. Its numbers are those of Tables 1 to 6. Ours are read from "
+            f"the result files of ",
+            tag("code", str(report.workspace.root)),
+            "; nothing is computed again for this page.",
+        ),
+        _damaged(report),
+        tag("h3", "Stores"),
+        _scrolled("Stores", _stores(report)),
+        tag("h3", "Results that stand in a table"),
+        _scrolled("Results", _results(report)),
+        tag("p", f"Other results: {said}. No table prints them.", class_="hint")
+        if (said := ", ".join(f"{n:,} {task}" for task, n in report.unused.items()))
+        else None,
+        id="provenance",
+    )
+
+
+def _damaged(report: Report) -> Markup | None:
+    if not report.damaged:
+        return None
+    return tag(
+        "div",
+        tag("p", tag("strong", f"{count(len(report.damaged), 'file')} could not be read"), ":"),
+        tag(
+            "ul",
+            (
+                tag("li", tag("code", report.workspace.relative(one.path)), " ", one.reason)
+                for one in report.damaged
+            ),
+        ),
+        class_="care",
+    )
+
+
+def _scrolled(name: str, table: Markup) -> Markup:
+    return tag("div", table, class_="scroll", role="region", tabindex=0, aria_label=name)
+
+
+def _stores(report: Report) -> Markup:
+    lines: dict[str, Markup] = {}
+    for taken in report.taken.values():
+        ours = taken.ours
+        for store in ours.stores:
+            lines[store.fingerprint] = tag(
+                "tr",
+                tag("th", tag("code", store.fingerprint), scope="row"),
+                tag("td", f"{store.dataset}, {store.split}"),
+                tag("td", ours.question.encoder),
+                tag("td", ours.model),
+                tag("td", tag("code", ours.weights[:12] or "not known")),
+                tag("td", "" if store.n_rows is None else f"{store.n_rows:,}", class_="number"),
+                tag("td", "there" if store.is_there else "not in this workspace"),
+            )
+    heads = ("Fingerprint", "Rows of", "Encoder", "Model", "Weights, SHA-256", "Rows", "State")
+    return tag(
+        "table",
+        tag("thead", tag("tr", (tag("th", head, scope="col") for head in heads))),
+        tag("tbody", lines.values()),
+        class_="full",
+    )
+
+
+def _results(report: Report) -> Markup:
+    files: dict[str, Markup] = {}
+    for taken in report.taken.values():
+        ours = taken.ours
+        versions = ", ".join(f"{name} {version}" for name, version in ours.versions)
+        files[ours.file] = tag(
+            "tr",
+            tag("th", tag("code", ours.file), scope="row"),
+            tag("td", ours.written.strftime("%Y-%m-%d %H:%M")),
+            tag("td", versions),
+            tag("td", tag("code", ours.command)),
+        )
+    heads = ("File", "Written (UTC)", "Versions", "Command")
+    return tag(
+        "table",
+        tag("thead", tag("tr", (tag("th", head, scope="col") for head in heads))),
+        tag("tbody", (files[name] for name in sorted(files))),
+        class_="full",
+    )

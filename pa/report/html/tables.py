@@ -1,0 +1,299 @@
+"""The paper's tables, ours beside theirs: one table for each protocol, never two in one column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from pa.report.cells import Table, dataset_titles, encoders, families, kind_title, tables
+from pa.report.footnotes import Marks, Remark, numbers_at, remarks
+from pa.report.html.graphics import Scale, interval
+from pa.report.html.markup import Child, Markup, identifier, prose, tag
+from pa.report.html.words import count, ends, signed, spoken
+from pa.report.measured import Measured
+from pa.report.protocol import Protocol
+from pa.report.report import Report
+from pa.report.taking import Taken
+
+Standing = dict[str, Taken]  # cell key → what stands there, under one protocol
+
+
+def section(report: Report) -> Markup:
+    """Tables 1 to 6."""
+    return tag(
+        "section",
+        tag("h2", "Tables"),
+        tag(
+            "p",
+            "A measured cell holds our number and its difference to the paper in points, then "
+            "both on a scale that all rows of a column share, and the paper's number below.",
+            class_="lead",
+        ),
+        _legend(),
+        (_article(report, table) for table in tables()),
+        id="tables",
+    )
+
+
+def _legend() -> Markup:
+    scale = Scale(0, 10)
+    return tag(
+        "p",
+        interval(scale, 6, (4, 8), 2.5, "the legend: a dot with whiskers, and a bar"),
+        tag("span", "dot and whisker: ours", class_="key ours"),
+        tag("span", "bar: the paper", class_="key theirs"),
+        tag("span", "a, b … why ours is not of the paper's setting", class_="key"),
+        tag("span", "1, 2 … what to know of the paper's number", class_="key"),
+        class_="legend",
+    )
+
+
+def _article(report: Report, table: Table) -> Markup:
+    known = remarks(table)
+    protocols = report.protocols(table)
+    parts: list[Child] = [
+        tag("h3", f"Table {table.number}", tag("span", table.title, class_="subtitle")),
+    ]
+    if not protocols:
+        parts += [
+            tag("p", "Nothing of it is measured: these are the paper's numbers.", class_="hint"),
+            _grid(table, None, {}, known, Marks(())),
+        ]
+    for protocol in protocols:
+        standing = {taken.cell.key: taken for taken in report.in_table(table, protocol)}
+        marks = Marks.of(standing.values())
+        parts += [
+            tag(
+                "h4",
+                "Protocol ",
+                tag("span", protocol.title, class_="protocol"),
+                tag(
+                    "span", f"{len(standing)} of {len(table.cells)} cells measured", class_="count"
+                ),
+            ),
+            _grid(table, protocol, standing, known, marks),
+            _letters(marks),
+            _numbers(table, standing),
+        ]
+    parts.append(_known(known))
+    return tag("article", parts, id=f"table-{table.number}")
+
+
+# -- the table as the paper prints it -------------------------------------------------------------
+
+
+def _grid(
+    table: Table,
+    protocol: Protocol | None,
+    standing: Standing,
+    known: Sequence[Remark],
+    marks: Marks,
+) -> Markup:
+    caption = f"Table {table.number}: {table.title}" + (
+        f", protocol {protocol.title}" if protocol else ", the paper's numbers"
+    )
+    scales = {column: _scale(table, column, standing) for column in table.columns}
+    rows = []
+    for family, names in groupby(encoders().values(), key=lambda one: one.family):
+        heading = tag(
+            "tr",
+            tag("th", families()[family], colspan=len(table.columns) + 1, scope="rowgroup"),
+            class_="family",
+        )
+        body = [
+            tag(
+                "tr",
+                tag("th", name.title, _sup(numbers_at(known, "row", name.name)), scope="row"),
+                (
+                    _cell(table, name.name, column, standing, known, marks, scales[column])
+                    for column in table.columns
+                ),
+            )
+            for name in names
+        ]
+        rows.append(tag("tbody", heading, body))
+    return tag(
+        "div",
+        tag("table", tag("caption", caption), _heads(table, known), rows, class_="paper"),
+        class_="scroll",
+        role="region",
+        tabindex=0,
+        aria_label=caption,
+    )
+
+
+def _scale(table: Table, column: str, standing: Standing) -> Scale:
+    values = [cell.value for cell in table.cells if cell.column == column]
+    for taken in standing.values():
+        if taken.cell.column == column:
+            values += [taken.ours.value, *(taken.ours.interval or ())]
+    return Scale.over(values)
+
+
+def _heads(table: Table, known: Sequence[Remark]) -> Markup:
+    groups = [(name, len(list(columns))) for name, columns in groupby(table.columns, key=_dataset)]
+    return tag(
+        "thead",
+        tag(
+            "tr",
+            tag("th", "Method", rowspan=2, scope="col"),
+            (
+                tag("th", dataset_titles()[name], colspan=n, scope="colgroup", class_="dataset")
+                for name, n in groups
+            ),
+        ),
+        tag(
+            "tr",
+            (
+                tag(
+                    "th", kind_title(column), _sup(numbers_at(known, "column", column)), scope="col"
+                )
+                for column in table.columns
+            ),
+        ),
+    )
+
+
+def _dataset(column: str) -> str:
+    return column.partition("/")[0]
+
+
+def _sup(marks: Sequence[str]) -> Markup | None:
+    return tag("sup", ",".join(marks)) if marks else None
+
+
+def _cell(
+    table: Table,
+    encoder: str,
+    column: str,
+    standing: Standing,
+    known: Sequence[Remark],
+    marks: Marks,
+    scale: Scale,
+) -> Markup:
+    cell = table.at(encoder, column)
+    if cell is None:
+        return tag("td", tag("span", "–", class_="paper-number", aria_label="not in the paper"))
+    numbers = _sup(numbers_at(known, "cell", cell.key))
+    taken = standing.get(cell.key)
+    if taken is None:
+        return tag("td", tag("span", cell.printed, class_="paper-number"), numbers)
+    return tag(
+        "td",
+        tag(
+            "div",
+            tag("b", f"{taken.ours.value:.1f}"),
+            _sup(marks.letters(taken)),
+            " ",
+            tag("span", signed(taken.delta), class_="delta"),
+            class_="ours-number",
+        ),
+        interval(scale, taken.ours.value, taken.ours.interval, cell.value, spoken(taken)),
+        tag("div", tag("span", cell.printed, class_="paper-number"), numbers),
+        class_="measured" + ("" if taken.ours.is_papers else " marked"),
+    )
+
+
+def _letters(marks: Marks) -> Markup | None:
+    if not marks.texts:
+        return None
+    return tag(
+        "ul",
+        (tag("li", tag("sup", sign), " ", said) for sign, said in marks.listed()),
+        class_="letters",
+        aria_label="Why these numbers are not of the paper's setting",
+    )
+
+
+def _known(known: Sequence[Remark]) -> Markup | None:
+    if not known:
+        return None
+    ordered = sorted(known, key=lambda one: one.number)
+    return tag(
+        "details",
+        tag("summary", f"What to know of the paper's numbers ({len(known)})"),
+        tag(
+            "ol",
+            (
+                tag(
+                    "li",
+                    prose(one.oddity.text),
+                    " ",
+                    tag("cite", one.oddity.source),
+                    value=one.number,
+                )
+                for one in ordered
+            ),
+            class_="oddities",
+        ),
+    )
+
+
+# -- every number in full -------------------------------------------------------------------------
+
+HEADS = ("Cell", "Ours", "95 % interval", "Paper", "Δ", "n", "What it is of", "Source")
+
+
+def _numbers(table: Table, standing: Standing) -> Markup:
+    return tag(
+        "details",
+        tag("summary", f"Each number in full ({len(standing)})"),
+        tag(
+            "div",
+            tag(
+                "table",
+                tag("thead", tag("tr", (tag("th", head, scope="col") for head in HEADS))),
+                tag("tbody", (_line(taken) for taken in standing.values())),
+                class_="full",
+            ),
+            class_="scroll",
+            role="region",
+            tabindex=0,
+            aria_label=f"Each number of table {table.number} in full",
+        ),
+    )
+
+
+def _line(taken: Taken) -> Markup:
+    ours, cell = taken.ours, taken.cell
+    title = f"{encoders()[cell.encoder].title}, {dataset_titles()[cell.dataset]}, "
+    return tag(
+        "tr",
+        tag(
+            "th",
+            title,
+            kind_title(cell.column),
+            scope="row",
+            id=identifier(f"{cell.key}-{ours.protocol.key}"),
+        ),
+        tag("td", f"{ours.value:.2f}", class_="number"),
+        tag("td", ends(ours.interval), tag("small", ours.interval_method), class_="number"),
+        tag("td", cell.printed, class_="number"),
+        tag("td", signed(taken.delta), class_="number"),
+        tag("td", _counted(ours), class_="number"),
+        tag("td", tag("ul", (tag("li", said) for said in _said(ours)))),
+        tag("td", _source(taken)),
+    )
+
+
+def _counted(ours: Measured) -> Iterator[Child]:
+    if ours.n is not None:
+        yield f"{ours.n:,} {ours.unit}"
+    if ours.n_images is not None:
+        yield tag("small", f"of {count(ours.n_images, 'image')}")
+    if ours.chance is not None:
+        yield tag("small", f"chance {ours.chance:.1f}")
+
+
+def _said(ours: Measured) -> list[str]:
+    texts = [one.text for one in (*ours.marks, *ours.notes)]
+    return texts if ours.departs("model") else [f"model: {ours.model}", *texts]
+
+
+def _source(taken: Taken) -> Iterator[Child]:
+    yield tag("code", taken.ours.file)
+    stores = ", ".join(f"{store.role} {store.fingerprint}" for store in taken.ours.stores)
+    yield tag("small", f"store: {stores}")
+    yield tag("small", f"taken: {taken.why}")
+    for other in taken.others:
+        yield tag("small", f"not taken: {other.value:.1f}, ", tag("code", other.file))

@@ -1,0 +1,128 @@
+"""Does a claim hold? Judged from the printed numbers, and from ours with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+from pa.report.claims import Claim, Comparison
+from pa.report.difference import difference
+from pa.report.measured import Measured
+from pa.report.protocol import Protocol
+from pa.report.taking import Taken
+
+Verdict = Literal["holds", "does not hold", "undecided", "not measured"]
+VERDICTS: tuple[Verdict, ...] = ("holds", "does not hold", "undecided", "not measured")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One comparison: its verdict, and the difference (points) with interval and basis."""
+
+    comparison: Comparison
+    verdict: Verdict
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    basis: str = ""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim's verdict from one set of numbers, with every comparison behind it.
+
+    `protocol` is None for the paper's own numbers. `marks` says why our numbers are not of the
+    paper's setting, if they are not.
+    """
+
+    claim: Claim
+    protocol: Protocol | None
+    verdict: Verdict
+    outcomes: tuple[Outcome, ...]
+    marks: tuple[str, ...] = ()
+
+    def count(self, verdict: Verdict) -> int:
+        return sum(outcome.verdict == verdict for outcome in self.outcomes)
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """How the intervals of the measured comparisons were found."""
+        found = (o.basis for o in self.outcomes if o.verdict != "not measured" and o.basis)
+        return tuple(dict.fromkeys(found))
+
+
+def judge_published(claim: Claim) -> Judgement:
+    """By the numbers as printed, which have no intervals. Exact: 0.1 is a tenth."""
+
+    def outcome(comparison: Comparison) -> Outcome:
+        gap = Decimal(comparison.first.printed) - Decimal(comparison.second.printed)
+        if comparison.within is not None:
+            holds = abs(gap) <= Decimal(str(comparison.within))
+        else:
+            holds = gap > Decimal(str(comparison.above))
+        return Outcome(
+            comparison, "holds" if holds else "does not hold", float(gap), None, "as printed"
+        )
+
+    return _judgement(claim, None, outcome)
+
+
+def judge_ours(
+    claim: Claim, taken: Mapping[tuple[str, Protocol], Taken], protocol: Protocol
+) -> Judgement:
+    """By our numbers of one protocol. A comparison holds, or does not, where the whole interval of
+    the difference says so, and is undecided otherwise."""
+    used: list[Measured] = []
+
+    def outcome(comparison: Comparison) -> Outcome:
+        sides = [taken.get((c.key, protocol)) for c in (comparison.first, comparison.second)]
+        first, second = (side.ours if side else None for side in sides)
+        if first is None or second is None:
+            return Outcome(comparison, "not measured")
+        used.extend((first, second))
+        gap = difference(first, second)
+        return Outcome(
+            comparison, _decide(comparison, gap.interval), gap.value, gap.interval, gap.basis
+        )
+
+    made = _judgement(claim, protocol, outcome)
+    marks = tuple(dict.fromkeys(_short(mark.text) for one in used for mark in one.marks))
+    return Judgement(claim, protocol, made.verdict, made.outcomes, marks)
+
+
+def _decide(comparison: Comparison, interval: tuple[float, float] | None) -> Verdict:
+    if interval is None:
+        return "undecided"
+    low, high = interval
+    if comparison.within is not None:
+        if -comparison.within <= low and high <= comparison.within:
+            return "holds"
+        apart = low > comparison.within or high < -comparison.within
+        return "does not hold" if apart else "undecided"
+    if low > comparison.above:
+        return "holds"
+    return "does not hold" if high <= comparison.above else "undecided"
+
+
+def _judgement(
+    claim: Claim, protocol: Protocol | None, outcome: Callable[[Comparison], Outcome]
+) -> Judgement:
+    outcomes = tuple(outcome(comparison) for comparison in claim.comparisons)
+    return Judgement(claim, protocol, combine(claim, [one.verdict for one in outcomes]), outcomes)
+
+
+def combine(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
+    """The claim's verdict: it holds, or does not, where no open comparison could change that."""
+    held = verdicts.count("holds")
+    possible = len(verdicts) - verdicts.count("does not hold")
+    if held >= claim.needed:
+        return "holds"
+    if possible < claim.needed:
+        return "does not hold"
+    return "not measured" if "not measured" in verdicts else "undecided"
+
+
+def _short(text: str) -> str:
+    """A mark without what differs from result to result: "subset: 470 images of 11,788" stays."""
+    return text.split("…")[0] + "…" if text.startswith("other weights") else text

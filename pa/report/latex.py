@@ -1,0 +1,156 @@
+"""The tables as LaTeX: booktabs, one table for each protocol, ready to \\input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from pa.report.cells import Table, dataset_titles, encoders, families, kind_title, tables
+from pa.report.footnotes import Marks
+from pa.report.protocol import Protocol
+from pa.report.report import Judged, Report, all_protocols
+
+HEADING = """\
+% Tables of the paper, ours beside theirs; made by pa {version}.
+% Needs \\usepackage{{booktabs}}. Lines of claims need \\usepackage{{longtable}} too.
+"""
+
+WIDE = 3  # columns of numbers that fit a page in small print, ours with theirs
+_NARROW = r"\scriptsize\setlength{\tabcolsep}{2.5pt}"
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "−": "$-$",
+    "×": r"$\times$",
+    "–": "--",
+    "…": r"\ldots{}",
+    "≤": r"$\leq$",
+    "✓": "yes",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}
+
+
+def escape(value: object) -> str:
+    """Text that LaTeX sets as it stands, on one line.
+
+    >>> escape("a_b 50 %")
+    'a\\\\_b 50 \\\\%'
+    """
+    return "".join(_SPECIAL.get(sign, sign) for sign in " ".join(str(value).split()))
+
+
+def latex(report: Report) -> str:
+    """Tables 1 to 6 and the claims."""
+    parts = [HEADING.format(version=report.version)]
+    for table in tables():
+        protocols: Sequence[Protocol | None] = report.protocols(table) or (None,)
+        parts += [_table(report, table, protocol) for protocol in protocols]
+    parts.append(_claims(report))
+    return "\n".join(parts)
+
+
+def _table(report: Report, table: Table, protocol: Protocol | None) -> str:
+    taken = {} if protocol is None else {t.cell.key: t for t in report.in_table(table, protocol)}
+    marks = Marks.of(taken.values())
+
+    def shown(encoder: str, column: str) -> str:
+        cell = table.at(encoder, column)
+        if cell is None:
+            return "--"
+        if (ours := taken.get(cell.key)) is None:
+            return cell.printed
+        letters = ",".join(marks.letters(ours))
+        sup = f"$^{{\\mathrm{{{letters}}}}}$" if letters else ""
+        return rf"\textbf{{{ours.ours.value:.1f}}}{sup} {{\scriptsize {cell.printed}}}"
+
+    columns = table.columns
+    lines = [
+        r"\begin{table}[t]",
+        r"\centering" + (_NARROW if len(columns) > WIDE and taken else r"\small"),
+        rf"\caption{{{_caption(table, protocol)}}}",
+        rf"\label{{tab:{_label(table, protocol)}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
+        r"\toprule",
+        *_heads(columns),
+        r"\midrule",
+    ]
+    for place, (family, names) in enumerate(groupby(encoders().values(), lambda one: one.family)):
+        if place:
+            lines.append(r"\addlinespace")
+        title = escape(families()[family])
+        lines.append(rf"\multicolumn{{{len(columns) + 1}}}{{l}}{{\textit{{{title}}}}} \\")
+        for name in names:
+            cells = " & ".join(shown(name.name, column) for column in columns)
+            lines.append(rf"{escape(name.title)} & {cells} \\")
+    lines += [r"\bottomrule", r"\end{tabular}", *_notes(marks), r"\end{table}", ""]
+    return "\n".join(lines)
+
+
+def _caption(table: Table, protocol: Protocol | None) -> str:
+    said = f"The paper's Table {table.number}: {escape(table.title)}."
+    if protocol is None:
+        return f"{said} The paper's numbers; nothing of it is measured."
+    return (
+        f"{said} Protocol {escape(protocol.title)}. Bold: ours, with the paper's number in small "
+        f"print; other numbers are the paper's."
+    )
+
+
+def _label(table: Table, protocol: Protocol | None) -> str:
+    return f"table{table.number}-" + (protocol.key.replace(" ", "-") if protocol else "published")
+
+
+def _heads(columns: Sequence[str]) -> Iterator[str]:
+    first, rules, place = [""], [], 2
+    for dataset, members in groupby(columns, key=lambda column: column.partition("/")[0]):
+        width = len(list(members))
+        first.append(rf"\multicolumn{{{width}}}{{c}}{{{escape(dataset_titles()[dataset])}}}")
+        rules.append(rf"\cmidrule(lr){{{place}-{place + width - 1}}}")
+        place += width
+    yield " & ".join(first) + r" \\"
+    yield "".join(rules)
+    yield " & ".join(["Method", *(escape(kind_title(column)) for column in columns)]) + r" \\"
+
+
+def _notes(marks: Marks) -> Iterator[str]:
+    if marks.texts:
+        said = "; ".join(
+            f"$^{{\\mathrm{{{sign}}}}}$~{escape(text)}" for sign, text in marks.listed()
+        )
+        yield rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {said}.}}"
+
+
+def _claims(report: Report) -> str:
+    sources: list[Protocol | None] = [None, *all_protocols(report)]
+    names = ["The paper", *(f"Ours, {escape(s.title)}" for s in sources if s is not None)]
+    width = 0.94 - 0.12 * (1 + len(sources))
+    columns = rf"p{{{width:.2f}\linewidth}}" + r"p{0.11\linewidth}" * (1 + len(sources))
+    lines = [
+        r"\begingroup" + _NARROW,
+        rf"\begin{{longtable}}{{{columns}}}",
+        r"\caption{The paper's claims, judged from its own numbers and from ours. A star: from "
+        r"numbers that are not of the paper's setting.}\\",
+        r"\toprule",
+        " & ".join(["Claim", "Where", *names]) + r" \\",
+        r"\midrule\endhead",
+        *(_claim(one, sources) for one in report.judged),
+        r"\bottomrule",
+        r"\end{longtable}",
+        r"\endgroup",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _claim(one: Judged, sources: Sequence[Protocol | None]) -> str:
+    verdicts = []
+    for source in sources:
+        judgement = one.by(source)
+        verdicts.append(judgement.verdict + ("*" if judgement.marks else ""))
+    cells = [escape(one.claim.says), escape(one.claim.where), *verdicts]
+    return " & ".join(cells) + r" \\"

@@ -1,0 +1,156 @@
+"""The report as Markdown: what a repository page shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from pa.report.cells import Table, dataset_titles, encoders, kind_title, paper, published, tables
+from pa.report.footnotes import Marks, Remark, numbers_at, remarks
+from pa.report.numbers import source_name
+from pa.report.protocol import Protocol
+from pa.report.report import Judged, Report, all_protocols
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&])")
+
+
+def markdown(report: Report) -> str:
+    """The report as one Markdown page."""
+    parts = [
+        "# The paper, beside what was measured",
+        f"{escape(paper())}.",
+        f"Workspace {code(report.workspace.root)}, {report.made:%Y-%m-%d %H:%M} UTC, "
+        f"pa {report.version}.",
+        *_summary(report),
+        "## Tables",
+        "A measured cell holds our number, then in brackets the paper's and the difference in "
+        "points. Letters say why ours is not of the paper's setting, numbers what to know of the "
+        "paper's.",
+        *(part for table in tables() for part in _table(report, table)),
+        "## Claims",
+        *_claims(report),
+        "## Results",
+        *_results(report),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(value: object) -> str:
+    """Text that Markdown takes as it stands, on one line."""
+    return _SPECIAL.sub(r"\\\1", re.sub(r"\s+", " ", str(value)))
+
+
+def prose(words: str) -> str:
+    """Words of our own data, in which `backticks` mark code."""
+    pieces = words.split("`")
+    return "".join(code(p) if place % 2 else escape(p) for place, p in enumerate(pieces))
+
+
+def code(value: object) -> str:
+    """A name as code: in more backticks than it holds, on one line; in a table, | is escaped."""
+    shown = " ".join(str(value).split())
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+    room = " " if shown.startswith("`") or shown.endswith("`") else ""
+    return f"{fence}{room}{shown}{room}{fence}".replace("|", "\\|")
+
+
+def grid(heads: Sequence[str], rows: Iterable[Sequence[str]], right: int = 99) -> str:
+    """A table whose columns align right from column `right` on. Cells are Markdown."""
+    rule = ["---" if place < right else "---:" for place in range(len(heads))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (heads, rule, *rows))
+
+
+def _summary(report: Report) -> Iterator[str]:
+    there, papers = len(report.measured_cells), len(report.papers_cells)
+    yield (
+        f"{there} of {len(published())} cells are measured, {papers} of them of the paper's model, "
+        f"images and recipe."
+    )
+    if report.damaged:
+        lines = [
+            f"- {code(report.workspace.relative(d.path))}: {escape(d.reason)}"
+            for d in report.damaged
+        ]
+        yield f"{len(report.damaged)} files could not be read:\n\n" + "\n".join(lines)
+
+
+def _table(report: Report, table: Table) -> Iterator[str]:
+    known = remarks(table)
+    yield f"### Table {table.number}: {escape(table.title)}"
+    protocols: Sequence[Protocol | None] = report.protocols(table) or (None,)
+    for protocol in protocols:
+        yield _one(report, table, protocol, known)
+    if known:
+        ordered = sorted(known, key=lambda one: one.number)
+        yield "\n".join(f"{one.number}. {prose(one.oddity.text)}" for one in ordered)
+
+
+def _one(report: Report, table: Table, protocol: Protocol | None, known: Sequence[Remark]) -> str:
+    taken = {} if protocol is None else {t.cell.key: t for t in report.in_table(table, protocol)}
+    marks = Marks.of(taken.values())
+
+    def shown(encoder: str, column: str) -> str:
+        cell = table.at(encoder, column)
+        if cell is None:
+            return "–"
+        theirs = cell.printed + _sup(numbers_at(known, "cell", cell.key))
+        if (ours := taken.get(cell.key)) is None:
+            return theirs
+        letters = _sup(marks.letters(ours))
+        return f"**{ours.ours.value:.1f}**{letters} ({theirs}, {ours.delta:+.1f})"
+
+    heads = ["Method"]
+    for column in table.columns:
+        dataset = dataset_titles()[column.partition("/")[0]]
+        numbers = _sup(numbers_at(known, "column", column))
+        heads.append(f"{dataset} {kind_title(column)}{numbers}")
+    rows = [
+        [
+            name.title + _sup(numbers_at(known, "row", name.name)),
+            *(shown(name.name, column) for column in table.columns),
+        ]
+        for name in encoders().values()
+    ]
+    title = f"Protocol {escape(protocol.title)}:" if protocol else "Nothing of it is measured:"
+    notes = [f"- {sign}: {escape(said)}" for sign, said in marks.listed()]
+    return "\n\n".join([title, grid(heads, rows, right=1), *(["\n".join(notes)] if notes else [])])
+
+
+def _sup(signs: Sequence[str]) -> str:
+    return f"<sup>{','.join(signs)}</sup>" if signs else ""
+
+
+def _claims(report: Report) -> Iterator[str]:
+    sources: list[Protocol | None] = [None, *all_protocols(report)]
+    heads = ["Claim", "Where", *(escape(source_name(source)) for source in sources)]
+    rows = [
+        [
+            escape(one.claim.says),
+            one.claim.where,
+            *(_verdict(one, source) for source in sources),
+        ]
+        for one in report.judged
+    ]
+    yield grid(heads, rows)
+    if any(judgement.marks for one in report.judged for judgement in one.ours):
+        yield "\\* from numbers that are not of the paper's setting."
+
+
+def _verdict(one: Judged, source: Protocol | None) -> str:
+    judgement = one.by(source)
+    measured = len(judgement.outcomes) - judgement.count("not measured")
+    if not measured:
+        return "not measured"
+    star = "\\*" if judgement.marks else ""
+    return f"{judgement.verdict}{star} ({judgement.count('holds')}/{len(judgement.outcomes)})"
+
+
+def _results(report: Report) -> Iterator[str]:
+    files = {taken.ours.file: taken.ours for taken in report.taken.values()}
+    if not files:
+        yield "None."
+        return
+    rows = [
+        [code(name), escape(ours.model), code(ours.command)] for name, ours in sorted(files.items())
+    ]
+    yield grid(["File", "Model", "Command"], rows)

@@ -1,0 +1,174 @@
+"""Every number as a table: one line per cell and result, and one per comparison of each claim."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+
+from pa.report.cells import Cell, published
+from pa.report.judging import Judgement
+from pa.report.measured import Measured
+from pa.report.protocol import Protocol
+from pa.report.report import Report
+from pa.report.taking import Taken
+
+TAKEN, OTHER, MISSING = "taken", "not taken", "not measured"
+
+CELLS = {
+    "key": pl.String,
+    "table": pl.Int64,
+    "encoder": pl.String,
+    "dataset": pl.String,
+    "task": pl.String,
+    "probe": pl.String,
+    "representation": pl.String,
+    "metric": pl.String,
+    "published": pl.Float64,
+    "state": pl.String,
+    "protocol": pl.String,
+    "value": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "interval_method": pl.String,
+    "delta": pl.Float64,
+    "chance": pl.Float64,
+    "n": pl.Int64,
+    "unit": pl.String,
+    "n_images": pl.Int64,
+    "stored_as": pl.String,
+    "model": pl.String,
+    "weights_sha256": pl.String,
+    "in_the_papers_setting": pl.Boolean,
+    "remarks": pl.String,
+    "notes": pl.String,
+    "why": pl.String,
+    "stores": pl.String,
+    "file": pl.String,
+    "digest": pl.String,
+    "written": pl.String,
+    "command": pl.String,
+}
+CLAIMS = {
+    "claim": pl.String,
+    "says": pl.String,
+    "where": pl.String,
+    "reading": pl.String,
+    "by": pl.String,
+    "claim_verdict": pl.String,
+    "first": pl.String,
+    "second": pl.String,
+    "above": pl.Float64,
+    "within": pl.Float64,
+    "difference": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "basis": pl.String,
+    "verdict": pl.String,
+    "remarks": pl.String,
+}
+
+
+def cells_table(report: Report) -> pl.DataFrame:
+    """One line per cell and result of ours, taken or not; cells without one have one line.
+
+    Percent and points, as in the paper; intervals are `low` and `high`.
+    """
+    return pl.DataFrame(list(_cell_lines(report)), schema=CELLS, orient="row")
+
+
+def claims_table(report: Report) -> pl.DataFrame:
+    """One line per comparison of each claim: by the paper's numbers ("paper's numbers"), and by
+    ours of each protocol."""
+    return pl.DataFrame(list(_claim_lines(report)), schema=CLAIMS, orient="row")
+
+
+def _cell_lines(report: Report) -> Iterator[dict[str, Any]]:
+    for cell in published():
+        standing = [taken for (key, _), taken in report.taken.items() if key == cell.key]
+        for taken in sorted(standing, key=lambda one: one.ours.protocol.order):
+            yield _line(cell, taken.ours, TAKEN, taken)
+            for other in taken.others:
+                yield _line(cell, other, OTHER, taken)
+        if not standing:
+            yield {**_of_cell(cell), "state": MISSING}
+
+
+def _of_cell(cell: Cell) -> dict[str, Any]:
+    return {
+        "key": cell.key,
+        "table": cell.table,
+        "encoder": cell.encoder,
+        "dataset": cell.dataset,
+        "task": cell.task,
+        "probe": cell.probe,
+        "representation": cell.representation,
+        "metric": cell.metric,
+        "published": cell.value,
+    }
+
+
+def _line(cell: Cell, ours: Measured, state: str, taken: Taken) -> dict[str, Any]:
+    low, high = ours.interval or (None, None)
+    return {
+        **_of_cell(cell),
+        "state": state,
+        "protocol": ours.protocol.key,
+        "value": ours.value,
+        "low": low,
+        "high": high,
+        "interval_method": ours.interval_method,
+        "delta": ours.value - cell.value,
+        "chance": ours.chance,
+        "n": ours.n,
+        "unit": ours.unit,
+        "n_images": ours.n_images,
+        "stored_as": ours.stored_as,
+        "model": ours.model,
+        "weights_sha256": ours.weights,
+        "in_the_papers_setting": ours.is_papers,
+        "remarks": "; ".join(mark.text for mark in ours.marks),
+        "notes": "; ".join(note.text for note in ours.notes),
+        "why": taken.why if state == TAKEN else "",
+        "stores": ", ".join(f"{store.role} {store.fingerprint}" for store in ours.stores),
+        "file": ours.file,
+        "digest": ours.digest,
+        "written": ours.written.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "command": ours.command,
+    }
+
+
+def _claim_lines(report: Report) -> Iterator[dict[str, Any]]:
+    for judged in report.judged:
+        for judgement in (judged.published, *judged.ours):
+            yield from _comparisons(judgement)
+
+
+def _comparisons(judgement: Judgement) -> Iterator[dict[str, Any]]:
+    claim = judgement.claim
+    for outcome in judgement.outcomes:
+        comparison, (low, high) = outcome.comparison, outcome.interval or (None, None)
+        yield {
+            "claim": claim.id,
+            "says": claim.says,
+            "where": claim.where,
+            "reading": claim.reading,
+            "by": source_name(judgement.protocol),
+            "claim_verdict": judgement.verdict,
+            "first": comparison.first.key,
+            "second": comparison.second.key,
+            "above": None if comparison.within is not None else comparison.above,
+            "within": comparison.within,
+            "difference": outcome.value,
+            "low": low,
+            "high": high,
+            "basis": outcome.basis,
+            "verdict": outcome.verdict,
+            "remarks": "; ".join(judgement.marks),
+        }
+
+
+def source_name(protocol: Protocol | None) -> str:
+    """Whose numbers judge: "paper's numbers", "ours, released"."""
+    return "paper's numbers" if protocol is None else f"ours, {protocol.title}"

@@ -1,0 +1,78 @@
+"""By which rules a number was made. Numbers of different protocols never stand in one column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pa.data.parts import PartsView, protocol_of
+from pa.data.regions import view_from_json
+from pa.errors import PaError
+from pa.report.found import Found, Workspace
+
+ORDER = ("paper", "released", "imagenet", "imagenet-cae")
+NOT_KNOWN = "not known"
+
+# The patches that a probe's recipe trains and tests on; `pa.probe.recipes.PART_STORES` has the
+# same, and a test compares them: this package does not load torch for two words.
+PATCHES = {"paper": ("paper", "paper"), "released": ("released-train", "released")}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """`recipe` scores or trains; `patches` are the rules by which part patches were cut, None
+    where they are those that go with the recipe, or where there are no patches."""
+
+    recipe: str
+    patches: str | None = None
+
+    @property
+    def key(self) -> str:
+        """A name for files: "paper", "paper-on-released"."""
+        return self.recipe if self.patches is None else f"{self.recipe}-on-{self.patches}"
+
+    @property
+    def title(self) -> str:
+        """In words: "paper", "paper, on patches cut by released"."""
+        if self.patches is None:
+            return self.recipe
+        return f"{self.recipe}, on patches cut by {self.patches}".replace(
+            f"by {NOT_KNOWN}", "by rules that are not known"
+        )
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """Sorts the paper's own protocols first."""
+        known = self.patches is None and self.recipe in ORDER
+        return (ORDER.index(self.recipe) if known else len(ORDER), self.key)
+
+
+def protocol_of_result(found: Found, workspace: Workspace) -> tuple[Protocol, dict[str, Any]]:
+    """The protocol of a result, and the rules of its patches that differ from the named ones."""
+    recipe = str(found.protocol.get("protocol", NOT_KNOWN))
+    roles = [role for role in ("train", "test", "gallery") if found.store(role)]
+    if not any(found.store(role).get("view") == "parts" for role in roles):
+        return Protocol(recipe), {}
+    names: list[str] = []
+    changed: dict[str, Any] = {}
+    for role in roles:
+        name, fields = _cut_by(workspace.spec(found.store(role)))
+        names.append(name)
+        changed |= fields
+    pair = (names[0], names[-1])
+    usual = PATCHES.get(recipe, (recipe, recipe))
+    if pair == usual or (roles == ["gallery"] and names == [usual[1]]):
+        return Protocol(recipe), changed
+    together = names[0] if len(set(names)) == 1 else " and ".join(dict.fromkeys(names))
+    return Protocol(recipe, together), changed
+
+
+def _cut_by(spec: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
+    if spec is None:
+        return NOT_KNOWN, {}
+    try:
+        view = view_from_json(spec["view"])
+    except (PaError, TypeError, KeyError):  # a view, or a field of one, of another version
+        return NOT_KNOWN, {}
+    return protocol_of(view) if isinstance(view, PartsView) else (NOT_KNOWN, {})

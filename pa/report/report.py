@@ -1,0 +1,220 @@
+"""The report as data: every cell of the paper, what stands in it, the claims, and their sources.
+
+The pages (`pa.report.html`, `markdown`, `latex`, `numbers`) print this and decide nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pa
+from pa.progress import Progress, Silent
+from pa.report.cells import Cell, Table, published, tables
+from pa.report.claims import Claim, Oddity, claims, oddities
+from pa.report.figures import Figure, figures_in
+from pa.report.found import TASKS, Damaged, Workspace
+from pa.report.judging import VERDICTS, Judgement, Verdict, judge_ours, judge_published
+from pa.report.measured import Measured, measured_in
+from pa.report.protocol import Protocol
+from pa.report.taking import Taken, take_all
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim, judged from the paper's numbers and from ours, each protocol of ours on its own."""
+
+    claim: Claim
+    published: Judgement
+    ours: tuple[Judgement, ...]
+    oddities: tuple[Oddity, ...]
+
+    def by(self, protocol: Protocol | None) -> Judgement:
+        """The judgement by one protocol of ours, or (None) by the paper's own numbers."""
+        if protocol is None:
+            return self.published
+        for one in self.ours:
+            if one.protocol == protocol:
+                return one
+        return judge_ours(self.claim, {}, protocol)  # nothing of it is measured
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.claim.id,
+            "says": self.claim.says,
+            "where": self.claim.where,
+            "reading": self.claim.reading,
+            "by_the_papers_numbers": self.published.verdict,
+            "by_ours": {
+                one.protocol.key: {
+                    "verdict": one.verdict,
+                    "comparisons": len(one.outcomes),
+                    "hold": one.count("holds"),
+                    "do_not_hold": one.count("does not hold"),
+                    "undecided": one.count("undecided"),
+                    "not_measured": one.count("not measured"),
+                    "intervals": list(one.bases),
+                    "not_the_papers_setting": list(one.marks),
+                }
+                for one in self.ours
+                if one.protocol is not None
+            },
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a workspace holds of the paper. `taken` is by cell key and protocol; `measured` all of
+    our numbers, taken or not; `unused` counts results of tasks that no table prints."""
+
+    workspace: Workspace
+    made: datetime
+    taken: Mapping[tuple[str, Protocol], Taken]
+    measured: tuple[Measured, ...]
+    judged: tuple[Judged, ...]
+    figures: tuple[Figure, ...]
+    unused: Mapping[str, int]
+
+    @property
+    def version(self) -> str:
+        return pa.__version__
+
+    @property
+    def damaged(self) -> tuple[Damaged, ...]:
+        return self.workspace.damaged
+
+    @property
+    def measured_cells(self) -> tuple[Cell, ...]:
+        """Cells with a number of ours under any protocol."""
+        there = {key for key, _ in self.taken}
+        return tuple(cell for cell in published() if cell.key in there)
+
+    @property
+    def missing(self) -> tuple[Cell, ...]:
+        """Cells without one."""
+        there = {key for key, _ in self.taken}
+        return tuple(cell for cell in published() if cell.key not in there)
+
+    @property
+    def papers_cells(self) -> tuple[Cell, ...]:
+        """Cells with a number of ours that is of the paper's model, images and recipe."""
+        there = {key for (key, _), taken in self.taken.items() if taken.ours.is_papers}
+        return tuple(cell for cell in published() if cell.key in there)
+
+    def protocols(self, table: Table) -> tuple[Protocol, ...]:
+        """The protocols with a number in a table, the paper's own first."""
+        keys = {cell.key for cell in table.cells}
+        found = {protocol for key, protocol in self.taken if key in keys}
+        return tuple(sorted(found, key=lambda one: one.order))
+
+    def in_table(self, table: Table, protocol: Protocol) -> Iterator[Taken]:
+        """What stands in a table under a protocol, in the order of its cells."""
+        for cell in table.cells:
+            if (taken := self.taken.get((cell.key, protocol))) is not None:
+                yield taken
+
+    def tally(self, protocol: Protocol | None) -> Mapping[Verdict, int]:
+        """Claims by verdict: by our numbers of a protocol, or (None) by the paper's own."""
+        counts = Counter(one.by(protocol).verdict for one in self.judged)
+        return {verdict: counts[verdict] for verdict in VERDICTS}
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "workspace": str(self.workspace.root),
+            "cells": len(published()),
+            "measured": len(self.measured_cells),
+            "in_the_papers_setting": len(self.papers_cells),
+            "numbers": [_number_json(taken) for taken in self.taken.values()],
+            "claims": [one.to_json() for one in self.judged],
+            "results": len(self.workspace.results),
+            "unused_results": dict(self.unused),
+            "damaged": [one.to_json() for one in self.damaged],
+            "missing": [cell.key for cell in self.missing],
+        }
+
+
+def build(
+    workspace: Workspace,
+    figures: Path,
+    *,
+    made: datetime | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Put the report together from what was read of a workspace; `figures` is its folder of them.
+
+    `made` is when; now, by default.
+    """
+    progress = progress or Silent()
+    measured = measured_in(workspace)
+    taken = take_all(published(), measured)
+    tasks = Counter(found.task for found in workspace.results if found.task not in TASKS)
+    judged = []
+    progress.start("judging the claims", len(claims()), "claims")
+    try:
+        for claim in claims():
+            judged.append(_judge(claim, taken))
+            progress.advance(1)
+    finally:
+        progress.stop()
+    return Report(
+        workspace=workspace,
+        made=made or datetime.now(UTC),
+        taken=taken,
+        measured=tuple(measured),
+        judged=tuple(judged),
+        figures=figures_in(figures),
+        unused=dict(sorted(tasks.items())),
+    )
+
+
+def _judge(claim: Claim, taken: Mapping[tuple[str, Protocol], Taken]) -> Judged:
+    keys = {cell.key for pair in claim.comparisons for cell in (pair.first, pair.second)}
+    protocols = sorted({p for key, p in taken if key in keys}, key=lambda one: one.order)
+    return Judged(
+        claim,
+        judge_published(claim),
+        tuple(judge_ours(claim, taken, protocol) for protocol in protocols),
+        tuple(one for one in oddities() if claim.id in one.claims),
+    )
+
+
+def oddities_of(table: Table) -> list[tuple[Oddity, tuple[Cell, ...]]]:
+    """The oddities that concern a table, and the cells of it that they are about."""
+    found = []
+    for one in oddities():
+        about = tuple(cell for cell in table.cells if one.is_about(cell))
+        if about:
+            found.append((one, about))
+    return found
+
+
+def all_protocols(report: Report) -> tuple[Protocol, ...]:
+    """Every protocol with a number anywhere."""
+    found = {protocol for table in tables() for protocol in report.protocols(table)}
+    return tuple(sorted(found, key=lambda one: one.order))
+
+
+def _number_json(taken: Taken) -> dict[str, Any]:
+    ours = taken.ours
+    return {
+        **taken.cell.to_json(),
+        "protocol": ours.protocol.key,
+        "value": ours.value,
+        "interval": ours.interval,
+        "delta": taken.delta,
+        "n": ours.n,
+        "n_images": ours.n_images,
+        "model": ours.model,
+        "in_the_papers_setting": ours.is_papers,
+        "marks": [mark.text for mark in ours.marks],
+        "notes": [note.text for note in ours.notes],
+        "why": taken.why,
+        "others": [other.file for other in taken.others],
+        "file": ours.file,
+        "stores": {store.role: store.fingerprint for store in ours.stores},
+        "command": ours.command,
+    }

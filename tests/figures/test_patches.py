@@ -1,0 +1,173 @@
+"""`pa figure neighbours` and `projected`: which patches stand where, and what the files say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pa.data.crops import Crops
+from pa.data.regions import VIEWS
+from pa.data.store import Store
+from pa.figures.patches import Layout
+from pa.figures.plate import DPI
+from tests.figures.conftest import cloud, metadata_of, photographs, pixels_of
+from tests.index.conftest import is_red, write_store
+from tests.test_cli import Run, pa
+
+__all__ = ["pa"]
+
+QUERY = 60  # window 11 of image 1: row 1, column 4
+
+
+def neighbours_of(store: Store, name: str, query: int, k: int) -> list[int]:
+    """The k rows of the largest cosine, by numpy."""
+    vectors = store.read(name, np.arange(store.n_rows)).astype(np.float64)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    ranked = np.argsort(-(unit @ unit[query]), kind="stable")
+    return [int(row) for row in ranked if row != query][:k]
+
+
+@pytest.mark.parametrize("across", [1, 2, 3, 6])
+@pytest.mark.parametrize("width", [3.25, 6.5])
+def test_squares_fill_the_width_and_do_not_overlap(across: int, width: float) -> None:
+    layout = Layout(width, n_panels=7, across=across, k=24)
+    assert layout.columns * layout.rows >= 24
+    boxes = []
+    for panel in range(7):
+        left, top = layout.corner(panel)
+        for place in range(24):
+            x, y = layout.square(place)
+            boxes.append((left + x, top + y))
+    rights = [left + layout.cell for left, _ in boxes]
+    assert max(rights) == pytest.approx(width)
+    assert min(left for left, _ in boxes) > layout.query
+    assert max(top + layout.cell for _, top in boxes) <= layout.height + 1e-9
+    apart = np.abs(np.array(boxes)[:, None] - np.array(boxes)[None]).max(-1)
+    assert apart[~np.eye(len(boxes), dtype=bool)].min() >= layout.cell
+
+
+def test_neighbours_of_each_encoder_in_the_order_of_rank(
+    pa: Run, two_encoders: dict[str, Store]
+) -> None:
+    done = pa("figure", "neighbours", "--query", QUERY, "-k", 12, "--out", "f")
+    assert done.code == 0, done.err
+    fields = json.loads(Path("f.json").read_text())
+    answers = {one["encoder"]: one["neighbours"] for one in fields["details"]["answers"][0]}
+    assert list(answers) == ["deit", "dino"]  # the paper's order
+    picture = pixels_of("f.png")
+    layout = Layout(6.5, n_panels=2, across=1, k=12)
+    side = round(layout.cell * DPI)
+    for panel, name in enumerate(answers):
+        store = two_encoders[name]
+        rows = neighbours_of(store, "pooled", QUERY, 12)
+        assert [one["row"] for one in answers[name]] == rows
+        crops = Crops(store)
+        left, top = layout.corner(panel)
+        for place, row in enumerate(rows):
+            x, y = layout.square(place)
+            at = round((top + y) * DPI), round((left + x) * DPI)
+            expected = np.asarray(crops.region(row, side), int)[2:-2, 2:-2]
+            found = picture[at[0] + 2 : at[0] + side - 2, at[1] + 2 : at[1] + side - 2]
+            assert np.abs(found - expected).mean() < 2
+
+
+def test_the_red_box_is_where_the_window_is(pa: Run, two_encoders: dict[str, Store]) -> None:
+    assert pa("figure", "neighbours", "--query", QUERY, "--out", "f.png").code == 0
+    red = is_red(Path("f.png"))
+    rows, columns = np.flatnonzero(red.any(1)), np.flatnonzero(red.any(0))
+    box = Crops(two_encoders["dino"]).box(QUERY)
+    layout = Layout(6.5, n_panels=2, across=1, k=24)
+    scale = layout.query * DPI / 224
+    assert columns[0] == pytest.approx(box[0] * scale, abs=2)
+    assert columns[-1] == pytest.approx(box[2] * scale, abs=2)
+    assert rows[-1] - rows[0] == pytest.approx((box[3] - box[1]) * scale, abs=3)
+    assert not Path("f.pdf").exists()
+
+
+@pytest.mark.usefixtures("two_encoders")
+def test_every_file_says_where_it_is_from_and_the_picture_does_not(pa: Run) -> None:
+    done = pa("figure", "neighbours", "--query", "val_0001:11", "--json").json
+    paths = {Path(path).suffix: Path(path) for path in done["files"]}
+    assert set(paths) == {".pdf", ".png", ".txt", ".json"}
+    assert all(path.parent == Path.cwd() / "figures" / "neighbours" for path in paths.values())
+    told = metadata_of(paths[".png"])
+    origin = json.loads(told["Source"])
+    command = "pa figure neighbours --query val_0001:11 --encoder deit,dino --representation pooled"
+    assert origin["command"].startswith(command)
+    assert list(origin["stores"].values()) == [one["fingerprint"] for one in done["stores"]]
+    assert told["Description"] == done["caption"]
+    assert command.encode() in paths[".pdf"].read_bytes()
+    text = paths[".txt"].read_text()
+    assert text.startswith(done["caption"])
+    assert done["stores"][0]["title"] in text
+    assert "Top-24 patch retrieval with DeiT and DINO (mean patch token)." in text
+    assert "196 regions of 4 images of toy/val" in text
+    assert "row 60" in text
+
+
+@pytest.mark.usefixtures("two_encoders")
+def test_the_command_in_the_file_makes_the_same_file(pa: Run) -> None:
+    first = pa("figure", "neighbours", "--query", "5,60", "--across", 2, "-k", 6, "--json").json
+    words = first["command"].split()[1:]
+    for path in first["files"]:
+        Path(path).rename(f"{path}.first")
+    again = pa(*words, "--json").json
+    assert again == first
+    for path in first["files"]:
+        assert Path(path).read_bytes() == Path(f"{path}.first").read_bytes()
+
+
+def test_encoded_stands_beside_projected(pa: Run, two_encoders: dict[str, Store]) -> None:
+    done = pa("figure", "projected", "--query", QUERY, "-k", 6, "--json").json
+    (answers,) = done["details"]["answers"]
+    assert [one["representation"] for one in answers] == ["pooled", "projected"]
+    assert [one["encoder"] for one in answers] == ["dino", "dino"]
+    for one in answers:
+        expected = neighbours_of(two_encoders["dino"], one["representation"], QUERY, 6)
+        assert [neighbour["row"] for neighbour in one["neighbours"]] == expected
+
+
+@pytest.mark.usefixtures("two_encoders")
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (("neighbours",), 2, "Give --query ID, a row id, or --query NAME:REGION"),
+        (("neighbours", "--query", "val:3"), 2, "4 images have 'val' in their path"),
+        (("neighbours", "--query", "dog:3"), 3, "no image of toy/val/grid/deit"),
+        (("neighbours", "--query", "val_0001:49"), 2, "has 49 regions, 0 to 48"),
+        (("neighbours", "--query", "beak"), 2, "expected a row id, or NAME:REGION"),
+        (("neighbours", "--query", "1", "--encoder", "mae"), 3, "pa extract --encoder mae"),
+        (("neighbours", "--query", "1", "--view", "parts"), 3, "there is no complete store"),
+        (("neighbours", "--query", "1", "--width", "40"), 2, "2 to 20 inches wide, not 40"),
+        (("neighbours", "--query", "1", "--out", "f.jpg"), 2, "found .jpg"),
+        (("neighbours", "--query", "1", "--root", "moved"), 3, "if they moved"),
+        (("projected", "--query", "1", "--encoder", "deit"), 2, "keeps no projected vectors"),
+        (("projected", "--query", "1", "--representation", "projected"), 2, "the encoded vector"),
+    ],
+)
+def test_errors(pa: Run, words: tuple[str, ...], code: int, text: str) -> None:
+    refused = pa("figure", *words)
+    assert (refused.code, text in refused.err) == (code, True), refused.err
+    assert not list(Path().glob("f.*"))
+
+
+def test_stores_of_other_regions_do_not_share_a_query(
+    pa: Run, two_encoders: dict[str, Store], tmp_path: Path
+) -> None:
+    fewer = photographs(tmp_path / "fewer", 3)
+    write_store(tmp_path / "features", fewer, VIEWS["grid"], {"pooled": cloud(4, 3)}, "mae")
+    refused = pa("figure", "neighbours", "--query", QUERY)
+    assert refused.code == 2
+    assert "do not hold the same regions" in refused.err
+    assert pa("figure", "neighbours", "--query", QUERY, "--encoder", "deit,dino").code == 0
+
+
+@pytest.mark.usefixtures("two_encoders")
+def test_a_figure_taller_than_a_page_is_remarked(pa: Run) -> None:
+    queries = ",".join(str(49 * image + n) for image in range(3) for n in range(2))
+    done = pa("figure", "neighbours", "--query", queries, "--out", "f.png")
+    assert done.code == 0
+    assert "inches tall, more than a page" in done.err

@@ -1,0 +1,187 @@
+"""`pa figure depth`, `shares` and `sweep`: drawn from results, with their numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pa.commands.figure_scores import ScoresRequest, figure_depth
+from pa.config import load
+from pa.evaluate.bootstrap import Mean
+from pa.figures.names import in_order, listed, look_of, title_of
+from pa.figures.results import OfEncoder
+from pa.figures.scores import depth_panels, share_bars, sweep_sheets
+from pa.progress import Silent
+from pa.report.found import read_workspace
+from tests.evaluate.conftest import MakeParts, birds, features_of, make_parts, workspace
+from tests.figures.conftest import size_of
+from tests.probe.conftest import make_store
+from tests.probe.test_commands import Place, place
+from tests.test_cli import Run, pa
+
+__all__ = ["make_parts", "make_store", "pa", "place", "workspace"]
+
+
+def in_layers(make_parts: MakeParts, encoder: str, seed: int = 12) -> None:
+    layers = np.stack([features_of(birds(), seed, noise) for noise in (4.0, 0.5)], axis=1)
+    features = {"cls": layers[:, 1], "layers_cls": layers, "layers_pooled": layers[:, ::-1]}
+    make_parts(encoder, features=features, layers=(3, 11))
+
+
+def results_of(workspace: Path, task: str, encoder: str) -> OfEncoder:
+    everything = read_workspace(workspace, workspace / "results", workspace / "features").results
+    own = [one for one in everything if one.task == task and one.tested["encoder"] == encoder]
+    return OfEncoder(encoder, {one.fields["representation"]: one for one in own})
+
+
+def test_a_mean_is_read_as_it_was_written() -> None:
+    for mean in (Mean(0.5, 0.4, 0.6, 10, 5, 0.25), Mean(0.5, float("nan"), float("nan"), 3, 1)):
+        again = Mean.from_json(json.loads(json.dumps(mean.to_json())))
+        assert np.array_equal([*vars(again).values()], [*vars(mean).values()], equal_nan=True)
+
+
+def test_encoders_have_one_name_one_place_one_look() -> None:
+    names = ["timm/vit_tiny", "ibot", "dino", "deit", "another"]
+    assert in_order(names) == ["deit", "dino", "ibot", "another", "timm/vit_tiny"]
+    assert [title_of(name) for name in names] == ["vit_tiny", "iBOT", "DINO", "DeiT", "another"]
+    assert look_of("dino", ["dino"]) == look_of("dino", names)
+    assert len({look_of(name, names) for name in names}) == 5
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b", "c"]) == "a, b and c"
+
+
+def test_depth_draws_the_scores_of_the_results(
+    pa: Run, make_parts: MakeParts, workspace: Path
+) -> None:
+    in_layers(make_parts, "dino")
+    in_layers(make_parts, "deit", 20)
+    assert pa("evaluate", "retrieval", "--encoder", "dino,deit", "--layers", "all").code == 0
+    done = pa("figure", "depth", "--json")
+    assert done.code == 0, done.err
+    assert "of DeiT and DINO on" in done.json["caption"]
+    assert "Not the paper's setting" in done.json["caption"]
+    (png,) = (path for path in done.json["files"] if path.endswith(".png"))
+    assert size_of(png)[0] == 1950
+    of = [results_of(workspace, "retrieval", name) for name in ("deit", "dino")]
+    panels = depth_panels(of)
+    assert list(panels) == ["cls", "pooled"]
+    assert [curve.label for curve in panels["cls"]] == ["DeiT", "DINO"]
+    for curve, one in zip(panels["cls"], of, strict=True):
+        for block in (3, 11):
+            scores = one.by_representation[f"layers_cls:{block}"].fields["scores"]["ap"]
+            assert curve.means[block].value == scores["value"]
+            assert [curve.means[block].low, curve.means[block].high] == scores["interval"]
+        assert curve.final is not None
+    assert panels["pooled"][0].final is None
+
+
+def test_depth_leaves_out_encoders_without_blocks_unless_they_are_named(
+    pa: Run, make_parts: MakeParts
+) -> None:
+    in_layers(make_parts, "dino")
+    make_parts("deit")
+    pa("evaluate", "retrieval", "--encoder", "dino", "--layers", "all")
+    pa("evaluate", "retrieval", "--encoder", "deit")
+    assert "of DINO on" in pa("figure", "depth").out
+    refused = pa("figure", "depth", "--encoder", "dino,deit")
+    assert refused.code == 3
+    assert "the results of DeiT are of no single block" in refused.err
+    assert "pa extract --encoder deit --dataset cub --split all" in refused.err
+
+
+def test_a_narrow_figure_has_its_panels_below_each_other(pa: Run, make_parts: MakeParts) -> None:
+    in_layers(make_parts, "dino")
+    pa("evaluate", "retrieval", "--layers", "all")
+    pa("figure", "depth", "--out", "wide.png")
+    pa("figure", "depth", "--width", "3.25", "--out", "narrow.png")
+    wide, narrow = (size_of(f"{name}.png") for name in ("wide", "narrow"))
+    assert (wide[0], narrow[0]) == (1950, 975)
+    assert narrow[1] > 1.5 * wide[1]
+
+
+def test_shares_draws_the_scores_of_the_results(
+    pa: Run, make_parts: MakeParts, workspace: Path
+) -> None:
+    make_parts("dino")
+    pa("evaluate", "neighbours", "-k", 5)
+    pa("evaluate", "neighbours", "-k", 7)
+    done = pa("figure", "shares", "-k", 7, "--out", "shares.svg")
+    assert done.code == 0, done.err
+    fields = json.loads(Path("shares.json").read_text())
+    assert {result["protocol"]["k"] for result in fields["results"]} == {7}
+    one = results_of(workspace, "neighbours", "dino")
+    bars = share_bars([one])
+    assert bars.labels == ["DINO, class token", "DINO, mean patch token", "DINO, projected"]
+    for means in bars.means:  # what a neighbour can be, exactly one of which holds
+        assert sum(means[name].value for name in bars.shown) == pytest.approx(1)
+    missing = pa("figure", "shares", "-k", 9)
+    assert missing.code == 3
+    assert "pa evaluate neighbours -k 9" in missing.err
+
+
+def test_a_sweep_is_drawn_from_its_table(pa: Run, place: Place) -> None:
+    place("train", "paper")
+    place("test", "paper", 1)
+    words = ("--train-split", "train", "--test-split", "test", "--epochs", 3, "--no-references")
+    grid = ("--sweep", "--lr", "0.01,0.4", "--weight-decay", "0,1e-4")
+    pa("probe", "linear", *words)
+    assert pa("figure", "sweep").code == 3  # a probe without a sweep is none
+    pa("probe", "linear", *words, *grid, "--representation", "cls,pooled")
+    done = pa("figure", "sweep", "--json")
+    assert done.code == 0, done.err
+    assert "No test row took part" in done.json["caption"]
+    (table,) = Path("results/probe-linear").glob("*.sweep.parquet")
+    surface = pl.read_parquet(table)
+    one = results_of(Path.cwd(), "probe-linear", "timm/ramp")
+    sheets = sweep_sheets([one], {"timm/ramp": surface})
+    assert [sheet.title for sheet in sheets] == ["ramp, class token", "ramp, mean patch token"]
+    assert sum(len(sheet.table) for sheet in sheets) == len(surface) == 8
+    table.unlink()
+    lost = pa("figure", "sweep")
+    assert lost.code == 3
+    assert "the table of the sweep, beside its result" in lost.err
+
+
+def test_protocols_and_datasets_are_never_mixed(pa: Run, make_parts: MakeParts) -> None:
+    make_parts("dino", "released")
+    make_parts("dino", "paper")
+    for protocol in ("paper", "released"):
+        pa("evaluate", "neighbours", "-k", 5, "--protocol", protocol)
+    for wanted, words in (("paper", ()), ("released", ("--protocol", "released"))):
+        told = pa("figure", "shares", "-k", 5, *words, "--json").json
+        assert f"Protocol {wanted}." in told["caption"]
+        assert len({one["fingerprint"] for one in told["stores"]}) == 1
+    make_parts("dino", dataset="mine")
+    pa("evaluate", "neighbours", "-k", 5, "--dataset", "mine")
+    refused = pa("figure", "shares", "-k", 5)
+    assert refused.code == 2
+    assert "results of 2 datasets: cub, mine" in refused.err
+
+
+def test_encoders_scored_on_other_rows_do_not_share_a_figure(
+    pa: Run, make_parts: MakeParts
+) -> None:
+    make_parts("dino")
+    make_parts("deit", rows=birds().head(80))
+    for encoder in ("dino", "deit"):
+        pa("evaluate", "neighbours", "-k", 5, "--encoder", encoder)
+    refused = pa("figure", "shares", "-k", 5)
+    assert refused.code == 4
+    assert "were scored on other rows" in refused.err
+
+
+def test_nothing_there_is_said_with_the_command(pa: Run, workspace: Path) -> None:
+    refused = pa("figure", "depth", "--dataset", "cub", "--encoder", "dino")
+    assert refused.code == 3
+    assert "pa evaluate retrieval --layers all --encoder dino --dataset cub" in refused.err
+
+
+def test_the_function_is_the_command(pa: Run, make_parts: MakeParts, workspace: Path) -> None:
+    in_layers(make_parts, "dino")
+    pa("evaluate", "retrieval", "--layers", "all")
+    made = figure_depth(load(workspace), ScoresRequest(), Silent())
+    assert made.to_json() == pa("figure", "depth", "--json").json

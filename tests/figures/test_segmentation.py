@@ -1,0 +1,159 @@
+"""`pa figure segmentation`: what heads predicted when they were scored is what is drawn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pa import config as settings
+from pa.data.labels import IGNORED
+from pa.data.store import Store
+from pa.figures.heads import ScoredHead, labelled_images, truth
+from pa.figures.maps import Example, Labels, Layout, Line, draw
+from pa.probe.segmentation.labels import LabelMaps
+from pa.progress import Silent
+from pa.report.found import Found, read_workspace
+from tests.figures.conftest import metadata_of, pixels_of
+from tests.probe.segmentation.conftest import load, make_store, maps, tree
+from tests.test_cli import Run, pa
+
+__all__ = ["load", "make_store", "maps", "pa", "tree"]
+
+MakeStore = Callable[..., Store]
+
+
+@pytest.fixture
+def config(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> settings.Config:
+    text = (
+        f'dataset = "lip"\nencoder = "knowing"\ndevice = "cpu"\n[datasets.lip]\nroot = "{tree}"\n'
+    )
+    (tmp_path / "pa.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return settings.load(tmp_path)
+
+
+def trained(pa: Run, *words: object) -> Found:
+    """Train a head of features that know the labels, with a rate at which it learns them."""
+    fixed = ("--iterations", 60, "--lr", 0.5, "--device", "cpu")
+    done = pa("probe", "segmentation", *fixed, *words)
+    assert done.code == 0, done.err
+    (found,) = read_workspace(Path.cwd(), Path("results"), Path("features")).results
+    return found
+
+
+def test_predictions_are_those_that_were_scored(
+    pa: Run, make_store: MakeStore, config: settings.Config, maps: LabelMaps
+) -> None:
+    make_store("train", views=0)
+    store = make_store("val")
+    found = trained(pa)
+    fields = dict(found.fields["selection"]["labels"])
+    named = LabelMaps("lip", maps.classes, maps.root, provenance={"sha256": fields["sha256"]})
+    head = ScoredHead("knowing", found, store, named)
+    paths = head.paths()
+    assert sorted(paths) == [str(number) for number in range(6)]
+    predicted = head.predict(list(paths.values()), "cpu", Silent())
+    right = total = 0
+    for name, path in paths.items():
+        labels = truth(head, path)
+        counted = labels != IGNORED
+        right += int((predicted[name] == labels)[counted].sum())
+        total += int(counted.sum())
+    # The accuracy over all pixels that the run reported, from another road to the same maps.
+    assert right / total == pytest.approx(found.fields["scores"]["aAcc"]["value"], abs=1e-9)
+
+
+def test_the_figure_and_what_it_says(
+    pa: Run, make_store: MakeStore, config: settings.Config
+) -> None:
+    make_store("train", views=0)
+    make_store("val")
+    trained(pa)
+    done = pa("figure", "segmentation", "--labels", "lip", "--examples", 2, "--out", "f")
+    assert done.code == 0, done.err
+    assert "Linear segmentation of lip on frozen features of knowing" in done.out
+    fields = json.loads(Path("f.json").read_text())
+    assert "--image 0,5" in fields["command"]
+    told = metadata_of("f.png")
+    assert json.loads(told["Source"])["results"] == [fields["results"][0]["digest"]]
+    chosen = pa("figure", "segmentation", "--labels", "lip", "--image", "3", "--json").json
+    assert "Images: 3." in chosen["caption"]
+
+
+def test_only_images_that_were_held_out_are_drawn(
+    pa: Run, make_store: MakeStore, config: settings.Config
+) -> None:
+    store = make_store("train")
+    found = trained(pa, "--train-split", "train", "--test-split", "train", "--test-fraction", 0.34)
+    done = pa("figure", "segmentation", "--labels", "lip", "--json").json
+    names = done["command"].rpartition(" ")[2].split(",")
+    assert len(names) == found.fields["counts"]["test_images"] == 2
+    assert set(names) < {Path(path).stem for path in store.rows["path"].unique()}
+    (other, *_) = sorted({str(number) for number in range(6)} - set(names))
+    refused = pa("figure", "segmentation", "--labels", "lip", "--image", other)
+    assert refused.code == 3
+    assert "is not among the 2 images" in refused.err
+
+
+def test_errors(pa: Run, make_store: MakeStore, config: settings.Config, tree: Path) -> None:
+    nothing = pa("figure", "segmentation", "--labels", "lip")
+    assert nothing.code == 3
+    assert "pa probe segmentation --dataset lip" in nothing.err
+    assert "pa probe segmentation --encoder NAME" in pa("figure", "segmentation").err
+    assert pa("figure", "segmentation", "--labels", "lip,lip").code == 2
+    make_store("train", views=0)
+    make_store("val")
+    found = trained(pa)
+    assert "There are heads of lip" in pa("figure", "segmentation").err
+    (tree / "img" / "val" / "0.png").unlink()
+    gone = pa("figure", "segmentation", "--labels", "lip", "--image", "0")
+    assert gone.code == 3
+    assert "give their folder with --root" in gone.err
+    found.path.with_suffix(".safetensors").unlink()
+    assert pa("figure", "segmentation", "--labels", "lip").code == 3
+
+
+@pytest.mark.parametrize("n_encoders", [1, 3, 7])
+def test_pictures_fill_the_width(n_encoders: int) -> None:
+    layout = Layout.of(6.5, n_encoders, n_sets=2, n_examples=4)
+    assert layout.columns == n_encoders + 2
+    assert layout.across == (2 if n_encoders == 1 else 1)
+    used = layout.columns * layout.column
+    assert 0.85 * layout.example < used < layout.example
+
+
+def test_a_colour_means_a_class_in_every_picture(tmp_path: Path) -> None:
+    """A class map of one class is one hue over the whole picture, that of the legend."""
+    image = Image.new("RGB", (60, 40), "white")
+    maps = np.zeros((40, 60), np.uint8), np.full((40, 60), 3, np.uint8)
+    example = Example(image, [Line(maps[0], [maps[1]])])
+    path = tmp_path / "f.png"
+    draw([example], [Labels("objects", ["cat", "b", "c", "dog"])], ["DeiT"], [path], width=6.5)
+    pixels = pixels_of(path)
+    layout = Layout.of(6.5, 1, 1, 1)
+    line = pixels[round((0.2 + layout.column * 40 / 60 / 2) * 300)]
+    found = [
+        line[round((0.2 + n * (layout.column + 0.04) + layout.column / 2) * 300)] for n in range(3)
+    ]
+    assert found[0].min() > 250  # the image
+    for colour, expected in zip(found[1:], ((230, 159, 0), (86, 180, 233)), strict=True):
+        mixed = np.array(expected) * 0.62 + 255 * 0.38
+        assert np.abs(colour - mixed).max() <= 3
+
+
+def test_images_without_labels_are_passed_over(
+    pa: Run, make_store: MakeStore, config: settings.Config, tree: Path, maps: LabelMaps
+) -> None:
+    make_store("train", views=0)
+    store = make_store("val")
+    found = trained(pa)
+    sha256 = found.fields["selection"]["labels"]["sha256"]
+    named = LabelMaps("lip", maps.classes, maps.root, provenance={"sha256": sha256})
+    head = ScoredHead("knowing", found, store, named)
+    Image.fromarray(np.zeros((48, 64), np.uint8)).save(tree / "ann" / "val" / "0.png")
+    assert labelled_images([head], [], 2) == ["1", "5"]

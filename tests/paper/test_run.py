@@ -1,0 +1,156 @@
+"""`pa run paper` on a small tree of birds and a small network."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from pa.cli import cli
+from pa.commands import run as running
+from pa.commands.run import StepError, StudyRequest, read_study, run_paper, submissions
+from pa.config import load
+from pa.errors import MissingError
+from pa.paper.steps import Scale
+from pa.progress import Silent
+from tests.conftest import noise_image
+from tests.data.trees import write_cub
+from tests.extract.encoders.checkpoints import official
+
+PARTS = ("right eye", "right leg", "left wing", "tail")
+REQUEST = StudyRequest(scale=Scale(epochs=1))
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """CUB's layout with 12 birds, and a checkpoint of a tiny DeiT."""
+    generator = np.random.default_rng(3)
+    birds = [
+        {part: tuple(generator.integers(30, 270, 2).astype(float).tolist()) for part in PARTS}
+        for _ in range(12)
+    ]
+    write_cub(tmp_path / "cub", birds, train=range(1, 7), size=(400, 300))
+    torch.save(official("deit"), tmp_path / "deit.pth")
+    (tmp_path / "pa.toml").write_text(
+        '[datasets.cub]\nroot = "cub"\n[encoders.deit]\ncheckpoint = "deit.pth"\n'
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def run(workspace: Path) -> Run:
+    def call(*words: str) -> Result:
+        result = CliRunner().invoke(cli, ["-w", str(workspace), "run", "paper", *words])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return call
+
+
+def test_the_study_runs_and_runs_again_in_no_time(workspace: Path, run: Run) -> None:
+    first = run("--epochs", "1", "--json", "--keep-going")
+    states = {one["name"]: one["state"] for one in json.loads(first.stdout)["steps"]}
+    failed = {name for name, state in states.items() if state != "ran"}
+    # The tiny network's width is no multiple of 64: the attentive probe says what to do about it.
+    assert failed <= {"probe attentive paper cub deit"}
+    assert (workspace / "results" / "retrieval").is_dir()
+    assert list((workspace / "study").glob("*.log"))
+
+    config = load(workspace)
+    again = read_study(config, REQUEST)
+    assert {step.name for step in again.to_do} == failed | {"report"}
+    assert read_study(config, StudyRequest(scale=Scale(epochs=2))).done < again.done
+
+    # What a step wrote is gone: it runs again. Its store is another: so does all that read it.
+    (result,) = (workspace / "results" / "probe-linear").glob("*.json")
+    result.unlink()
+    assert "probe linear paper cub deit" in {s.name for s in read_study(config, REQUEST).to_do}
+    for manifest in workspace.glob("features/cub/all/*/*/*/manifest.json"):
+        manifest.unlink()
+    assert {"extract cub all parts paper deit", "retrieval paper cub deit"} <= {
+        step.name for step in read_study(config, REQUEST).to_do
+    }
+
+
+def test_a_failing_step_stops_with_its_own_words(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workspace / "deit.pth").write_bytes(b"no checkpoint")
+    ended = []
+    with pytest.raises(StepError, match="is not a checkpoint") as caught:
+        for one in run_paper(load(workspace), REQUEST, Silent()):
+            ended.append(one)
+    assert caught.value.exit_code == 4
+    assert [one.state for one in ended] == ["failed"]
+
+
+def test_what_is_not_set_up_is_named(workspace: Path, run: Run) -> None:
+    told = run("--dry-run")
+    assert told.exit_code == 0
+    assert "left out: encoder mae: no checkpoint. Set [encoders.mae]" in told.output
+    assert "left out: dataset lip: set [datasets.lip]" in told.output
+    (workspace / "pa.toml").write_text("")
+    with pytest.raises(MissingError, match="nothing of the study can be run"):
+        read_study(load(workspace), REQUEST)
+
+
+def test_steps_of_a_split_that_is_not_there_are_left_out(workspace: Path) -> None:
+    folder = workspace / "imagenet" / "val" / "n01440764"
+    folder.mkdir(parents=True)
+    noise_image(1).save(folder / "a.JPEG")
+    settings = workspace / "pa.toml"
+    settings.write_text(settings.read_text() + '[datasets.imagenet]\nroot = "imagenet"\n')
+    found = read_study(load(workspace), StudyRequest(datasets=("imagenet",)))
+    # The windows of the gallery need no training split; the probes do, and what only they read.
+    assert [step.name for step in found.steps] == [
+        "extract imagenet val grid deit",
+        "index imagenet deit",
+        "report",
+    ]
+    assert ("dataset imagenet, split train", "it is not there, only val") in [
+        (one.what, one.why) for one in found.left_out
+    ]
+
+
+def test_plan_says_bytes_and_refuses_a_small_disk(
+    workspace: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = json.loads(run("--plan", "--json").stdout)
+    assert planned["bytes"] == sum(p["bytes"] for p in planned["extractions"].values()) > 0
+    assert set(planned["extractions"]) == {
+        step["name"] for step in planned["steps"] if step["command"].startswith("pa extract")
+    }
+    assert "steps, 0 done" in run("--plan").stdout
+    monkeypatch.setattr("pa.commands.plan.free_bytes", lambda _: 1000)
+    with pytest.raises(running.StorageError, match="the study needs"):
+        run("--plan")
+
+
+def test_the_script_is_what_would_run(workspace: Path, run: Run) -> None:
+    script = run("--script").stdout
+    commands = [line for line in script.splitlines() if line.startswith("pa ")]
+    assert commands == [step.command for step in read_study(load(workspace), StudyRequest()).to_do]
+    assert "# fills t3/deit/cub/encoded" in script
+    assert os.linesep in script
+
+
+def test_submissions_hold_every_step_once(workspace: Path) -> None:
+    study = read_study(load(workspace), StudyRequest())
+    (line,) = submissions(study, 8)
+    assert line.startswith("pa submit extract --encoder deit")
+    assert "--tasks 8" in line
+    assert line.count("--then") == len(study.to_do) - 2  # all but the array, and the report
+
+
+def test_modes_do_not_go_together(run: Run) -> None:
+    wrong = run("--plan", "--script")
+    assert wrong.exit_code == 2
+    assert "--plan and --script do not go together" in wrong.output

@@ -1,0 +1,171 @@
+"""Markdown, LaTeX, CSV and Parquet hold the same numbers as the page."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from pa.report.cells import published, tables
+from pa.report.footnotes import letter, remarks
+from pa.report.latex import escape as latex_escape
+from pa.report.latex import latex
+from pa.report.listing import claims_page
+from pa.report.markdown import code, markdown
+from pa.report.markdown import escape as markdown_escape
+from pa.report.numbers import cells_table, claims_table
+from tests.report.conftest import VIT_TI, Runs
+
+
+@pytest.fixture
+def some(runs: Runs) -> Runs:
+    runs.retrieval("deit", ap=(0.31, 0.41), representation="cls")
+    runs.retrieval("deit", ap=(0.35, 0.45), representation="pooled")
+    runs.probe("deit", "cub", accuracy=0.8, architecture=VIT_TI)
+    runs.probe("deit", "cub", accuracy=0.85, protocol="released")
+    return runs
+
+
+def test_every_cell_and_result_has_a_line(some: Runs) -> None:
+    table = cells_table(some.report())
+    assert table["key"].n_unique() == len(published()) == 230
+    states = dict(table.group_by("state").len().iter_rows())
+    assert states == {"taken": 3, "not taken": 1, "not measured": 228}
+    encoded = table.filter(key="t3/deit/cub/encoded").sort("value")
+    assert encoded["stored_as"].to_list() == ["cls", "pooled"]
+    assert encoded["state"].to_list() == ["not taken", "taken"]
+    assert encoded["delta"].to_list() == pytest.approx([36 - 35, 40 - 35])
+    linear = table.filter(key="t3/deit/cub/linear")
+    assert linear["protocol"].to_list() == ["paper", "released"]
+    assert linear["in_the_papers_setting"].to_list() == [False, True]
+    assert linear["low"].to_list() == pytest.approx([79, 84])
+    assert table["published"].to_list() == [
+        one.value for key in table["key"] for one in published() if one.key == key
+    ]
+
+
+def test_csv_and_parquet_agree(some: Runs, tmp_path: Path) -> None:
+    table = cells_table(some.report())
+    table.write_parquet(tmp_path / "cells.parquet")
+    read = pl.read_parquet(tmp_path / "cells.parquet")
+    text = pl.read_csv(table.write_csv().encode(), schema=table.schema)
+    assert read.equals(table)
+    assert text.with_columns(pl.col(pl.String).fill_null("")).equals(
+        table.with_columns(pl.col(pl.String).fill_null(""))
+    )
+
+
+def test_every_comparison_has_a_line_for_each_source(some: Runs) -> None:
+    report = some.report()
+    table = claims_table(report)
+    for judged in report.judged:
+        lines = table.filter(claim=judged.claim.id)
+        sources = 1 + len(judged.ours)
+        assert len(lines) == sources * len(judged.claim.comparisons)
+    theirs = table.filter(by="paper's numbers")
+    assert theirs["verdict"].is_in(["holds", "does not hold"]).all()
+
+
+# -- Markdown -------------------------------------------------------------------------------------
+
+
+def rows_of(text: str) -> list[list[list[str]]]:
+    """The tables of a Markdown page: their rows, their cells."""
+    blocks = re.findall(r"(?:^\|.*\|$\n?)+", text, re.MULTILINE)
+    split = re.compile(r"(?<!\\)\|")
+    return [
+        [[cell.strip() for cell in split.split(line)[1:-1]] for line in block.splitlines()]
+        for block in blocks
+    ]
+
+
+def test_markdown_tables_are_whole(some: Runs) -> None:
+    made = rows_of(markdown(some.report()))
+    assert len(made) == 6 + 1 + 2  # Table 3 twice, the claims, the results
+    for table in made:
+        assert len({len(row) for row in table}) == 1
+    deit = next(row for table in made for row in table if row[1].startswith("**40.0**"))
+    assert deit[1] == "**40.0** (35.0, +5.0)"
+    assert deit[5] == "**80.0**<sup>a</sup> (90.9, -10.9)"
+
+
+def test_markdown_takes_names_as_they_stand() -> None:
+    assert markdown_escape("a|b*c\nd <x>") == r"a\|b\*c d \<x\>"
+    assert code("a`b|c") == "``a`b\\|c``"
+    assert code("`a") == "`` `a ``"
+
+
+# -- LaTeX ----------------------------------------------------------------------------------------
+
+
+def test_latex_rows_have_their_columns(some: Runs) -> None:
+    made = latex(some.report())
+    for found in re.finditer(
+        r"\\begin\{tabular\}\{(l(r+))\}(.*?)\\end\{tabular\}", made, re.DOTALL
+    ):
+        rows = [line for line in found[3].splitlines() if line.endswith(r"\\") and "&" in line]
+        assert len(rows) == 2 + 7
+        for row in rows:
+            spanned = sum(int(n) - 1 for n in re.findall(r"\\multicolumn\{(\d+)\}", row))
+            assert row.count("&") + spanned == len(found[2])
+    assert made.count(r"\begin{table}") == made.count(r"\end{table}") == 7
+    assert r"\textbf{80.0}$^{\mathrm{a}}$ {\scriptsize 90.9}" in made
+
+
+def test_latex_takes_names_as_they_stand() -> None:
+    assert latex_escape(r"50 % of a_b & {c} \d ~ ^") == (
+        r"50 \% of a\_b \& \{c\} \textbackslash{}d \textasciitilde{} \textasciicircum{}"
+    )
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
+def test_latex_compiles(some: Runs, tmp_path: Path) -> None:
+    (tmp_path / "tables.tex").write_text(latex(some.report()), encoding="utf-8")
+    (tmp_path / "main.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs,longtable}\n"
+        "\\begin{document}\\input{tables}\\end{document}\n"
+    )
+    done = subprocess.run(
+        ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "main.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:].decode(errors="replace")
+    assert (tmp_path / "main.pdf").stat().st_size > 10_000
+
+
+# -- footnotes ------------------------------------------------------------------------------------
+
+
+def test_letters_go_on_after_z() -> None:
+    assert [letter(n) for n in (0, 25, 26, 51, 52, 701, 702)] == [
+        "a",
+        "z",
+        "aa",
+        "az",
+        "ba",
+        "zz",
+        "aaa",
+    ]
+
+
+def test_remarks_stand_where_they_belong() -> None:
+    placed = {one.oddity.id: one for one in remarks(tables()[2])}
+    assert (placed["mae-shuffle"].place, placed["mae-shuffle"].at) == ("row", {"mae"})
+    assert placed["projected-which"].place == "column"
+    assert placed["projected-which"].at == {"cub/projected", "coco/projected"}
+    assert placed["half-sides"].place == "table"
+    assert placed["ibot-best-on-coco-only"].at == {"t3/ibot/cub/encoded"}
+    assert [one.number for one in remarks(tables()[2])] == list(range(1, len(placed) + 1))
+
+
+def test_the_page_of_claims_is_that_of_now() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "claims.md"
+    assert page.read_text(encoding="utf-8") == claims_page(), (
+        "write pa.report.listing.claims_page()"
+    )

@@ -1,0 +1,137 @@
+"""What a workspace holds, and what of it is damaged."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pa.errors import MissingError
+from pa.report.found import read_workspace
+from pa.report.measured import measured_in
+from tests.evaluate.conftest import MakeParts, make_parts, workspace
+from tests.report.conftest import Runs
+from tests.test_cli import Run, pa
+
+__all__ = ["make_parts", "pa", "workspace"]
+
+
+def test_no_workspace(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"no workspace at .*nowhere"):
+        read_workspace(tmp_path / "nowhere", tmp_path / "results", tmp_path / "features")
+
+
+def edited(path: Path, change: Callable[[dict[str, Any]], None], *, sealed: bool = False) -> None:
+    fields = json.loads(path.read_text())
+    change(fields)
+    if not sealed:  # as results of earlier versions
+        fields.pop("checksum", None)
+        fields.pop("files", None)
+    path.write_text(json.dumps(fields))
+
+
+def put(*keys: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(fields: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            fields = fields[key]
+        fields[keys[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (put("format", value=99), "result format 99"),
+        (put("scores", "ap", "value", value=float("nan")), "scores.ap is .*finite value"),
+        (put("scores", "ap", "value", value="0.5"), "scores.ap is .*finite value"),
+        (put("scores", "ap", "value", value=42.0), "scores.ap.value is 42.0.*fraction of 1"),
+        (put("scores", "ap", "interval", value=[0.9, 0.1]), "two numbers in order"),
+        (put("scores", "ap", "interval", value="wide"), "two numbers in order"),
+        (put("scores", "ap", "n", value=1.5), "a whole number"),
+        (put("scores", value=[]), "scores is .*an object"),
+        (put("stores", "gallery", value={}), "stores.gallery is .*fingerprint"),
+        (put("protocol", "changed", value="all"), "protocol.changed is 'all'"),
+        (put("representation", value=7), "representation is 7, expected a text"),
+    ],
+)
+def test_a_damaged_result_is_named_and_left_out(
+    runs: Runs, change: Callable[[dict[str, Any]], None], said: str
+) -> None:
+    runs.probe("dino", "cub")
+    edited(runs.retrieval("deit"), change)
+    found = runs.read()
+    assert len(found.results) == 1
+    (damaged,) = found.damaged
+    assert damaged.path == runs.written[1]
+    assert re.search(said, damaged.reason), damaged.reason
+
+
+def test_numbers_that_were_changed_by_hand_are_not_taken(runs: Runs) -> None:
+    edited(runs.retrieval("deit"), put("scores", "ap", "value", value=0.99), sealed=True)
+    edited(runs.probe("deit"), put("files", value={"a": 7}), sealed=True)
+    found = runs.read()
+    assert found.results == ()
+    assert found.damaged[0].reason.startswith("files is")
+    assert "its checksum is not that of its fields" in found.damaged[1].reason
+
+
+def test_a_result_stands_without_its_table(runs: Runs, make_parts: MakeParts, pa: Run) -> None:
+    make_parts("dino")
+    assert pa("evaluate", "retrieval", "--representation", "cls").code == 0
+    (table,) = Path("results/retrieval").glob("*.parquet")
+    table.unlink()
+    found = read_workspace(Path.cwd(), Path.cwd() / "results", Path.cwd() / "features")
+    assert found.damaged == ()
+    assert [one.per_query for one in measured_in(found)] == [None]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe\x00", b"null", b"[" * 100_000])
+def test_what_is_no_json_is_damaged(runs: Runs, content: bytes) -> None:
+    path = runs.retrieval("deit")
+    path.write_bytes(content)
+    found = runs.read()
+    assert (len(found.results), [one.path for one in found.damaged]) == (0, [path])
+    assert str(path) not in found.damaged[0].reason  # it stands beside the reason already
+
+
+def test_results_of_other_tasks_are_not_looked_into(runs: Runs) -> None:
+    path = runs.retrieval("deit")
+    edited(path, put("task", value="probe-knn"))
+    edited(path, put("scores", value="whatever"))
+    found = runs.read()
+    assert [one.task for one in found.results] == ["probe-knn"]
+    assert found.damaged == ()
+    assert dict(runs.report().unused) == {"probe-knn": 1}
+
+
+def test_a_store_says_what_an_older_result_does_not(
+    runs: Runs, make_parts: MakeParts, workspace: Path
+) -> None:
+    store = make_parts("dino", "released")
+    path = runs.retrieval("dino")
+
+    def older(fields: dict[str, Any]) -> None:
+        del fields["stores"]["gallery"]["spec"]
+        fields["stores"]["gallery"]["fingerprint"] = store.fingerprint
+
+    edited(path, older)
+    found = read_workspace(workspace, path.parents[1], workspace / "features")
+    (one,) = measured_in(found)
+    assert one.protocol.key == "paper-on-released"
+    assert one.weights == "ab" * 32
+    assert [(s.role, s.fingerprint, s.is_there) for s in one.stores] == [
+        ("gallery", store.fingerprint[:16], True)
+    ]
+
+
+def test_a_damaged_store_is_named(runs: Runs, make_parts: MakeParts, workspace: Path) -> None:
+    spec = make_parts("dino").path / "spec.json"
+    edited(spec, put("spec", "split", value="other"))
+    found = read_workspace(workspace, workspace / "results", workspace / "features")
+    assert [one.path for one in found.damaged] == [spec]
+    assert "was edited" in found.damaged[0].reason

@@ -1,0 +1,261 @@
+"""Which result answers which question of the paper, and what it says of itself."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import click
+import pytest
+
+from pa.cli import cli
+from pa.report.cells import cell
+from pa.report.departures import model_name
+from pa.report.departures import runs as expected_runs
+from pa.report.measured import Measured, measured_in
+from pa.report.protocol import Protocol
+from tests.report.conftest import VIT_TI, Runs
+
+
+def only(runs: Runs) -> Measured:
+    (one,) = measured_in(runs.read())
+    return one
+
+
+def marks(one: Measured) -> list[tuple[str, str]]:
+    return [(mark.kind, mark.text) for mark in one.marks]
+
+
+def test_a_score_is_in_percent_with_its_interval(runs: Runs) -> None:
+    runs.probe("deit", "cub", accuracy=0.905, half=0.015)
+    one = only(runs)
+    assert one.question.key == cell("t3/deit/cub/linear").question
+    assert one.value == pytest.approx(90.5)
+    assert one.interval == pytest.approx((89.0, 92.0))
+    assert (one.n, one.n_images, one.chance) == (1000, 5_794, 30)
+    assert one.protocol == Protocol("paper")
+
+
+@pytest.mark.parametrize(
+    ("key", "make"),
+    [
+        (
+            "t3/ibot/coco/projected",
+            lambda r: r.retrieval("ibot", "coco", representation="projected"),
+        ),
+        ("t3/mae/coco/attentive", lambda r: r.probe("mae", "coco", kind="attentive")),
+        (
+            "t1/cae/imagenet/linear",
+            lambda r: r.probe("cae", "imagenet", protocol="imagenet", view={"name": "image"}),
+        ),
+        ("t4/beit/lip/miou", lambda r: r.segmentation("beit", "lip")),
+        ("t5/dino/ade20k-object/miou", lambda r: r.segmentation("dino", "ade20k-object")),
+        ("t2/dino/ade20k/miou", lambda r: r.segmentation("dino", "ade20k")),
+    ],
+)
+def test_each_task_finds_its_cell(runs: Runs, key: str, make: Any) -> None:
+    make(runs)
+    assert cell(key).question in {one.question.key for one in measured_in(runs.read())}
+
+
+def test_segmentation_answers_three_questions_of_both_tables(runs: Runs) -> None:
+    runs.segmentation("deit", "ade20k-part", miou=0.25)
+    report = runs.report()
+    filled = {key: round(taken.ours.value, 1) for (key, _), taken in report.taken.items()}
+    assert filled == {
+        f"{table}/deit/ade20k-part/{metric}": value
+        for table in ("t4", "t5")
+        for metric, value in (("miou", 25.0), ("macc", 35.0), ("aacc", 65.0))
+    }
+
+
+@pytest.mark.parametrize("representation", ["layers_cls:3", "cls:", "patch"])
+def test_other_vectors_are_no_answer(runs: Runs, representation: str) -> None:
+    runs.retrieval(representation=representation)
+    assert measured_in(runs.read()) == []
+
+
+def test_the_papers_own_setting_needs_no_mark(runs: Runs) -> None:
+    runs.retrieval("deit", representation="cls")
+    runs.retrieval("deit", representation="pooled", ap=(0.3, 0.4, 0.5, 0.5))
+    runs.probe("dino", "cub", kind="attentive")
+    runs.probe("mae", "coco", protocol="released", options={"token_order": "shuffled"})
+    runs.segmentation("ibot", "lip", test_images=10_000)
+    found = measured_in(runs.read())
+    assert len(found) == 7
+    assert [marks(one) for one in found] == [[]] * 7
+
+
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        ({"architecture": VIT_TI}, "another model: ViT-Ti/16, 192 wide"),
+        (
+            {"weights_sha256": "63c29cf5" * 8},
+            "other weights than the published b5f2ef4d…: 63c29cf5…",
+        ),
+    ],
+)
+def test_another_model_is_marked(runs: Runs, store: dict[str, Any], said: str) -> None:
+    runs.probe("deit", "cub", **store)
+    assert marks(only(runs)) == [("model", said)]
+
+
+def test_the_student_is_not_the_papers_model(runs: Runs) -> None:
+    runs.probe("dino", "cub", options={"branch": "student"})
+    assert marks(only(runs)) == [("model", "branch student: the paper's is teacher")]
+
+
+def test_mae_is_shuffled_by_the_released_code_alone(runs: Runs) -> None:
+    runs.probe("mae", "cub", protocol="released", options={"token_order": "natural"})
+    assert marks(only(runs)) == [("model", "token_order natural: the released code's is shuffled")]
+
+
+def test_hashes_that_nobody_publishes_are_a_note(runs: Runs) -> None:
+    runs.probe("cae", "cub")
+    one = only(runs)
+    assert one.is_papers
+    assert [note.text for note in one.notes] == [
+        "weights cdcdcdcd: CAE publishes no hash to compare with"
+    ]
+
+
+def test_a_subset_is_marked(runs: Runs) -> None:
+    runs.probe("deit", "cub", test_images=470, limit=500)
+    assert marks(only(runs)) == [
+        ("data", "subset: 470 images of 5,794"),
+        ("data", "--limit 500: the first images of the test split only"),
+        ("data", "--limit 500: the first images of the train split only"),
+    ]
+
+
+def test_images_without_parts_do_not_make_a_subset(runs: Runs) -> None:
+    runs.retrieval("deit", images=11_231)  # those of CUB that have a patch by the released rules
+    assert [kind for kind, _ in marks(only(runs))] == ["recipe"]  # one of the two vectors alone
+
+
+def test_another_split_and_a_changed_recipe_are_marked(runs: Runs) -> None:
+    runs.retrieval("deit", split="test", changed={"include_self": True})
+    assert [mark for mark in marks(only(runs)) if mark[0] != "data"] == [
+        ("split", "test split test in place of all"),
+        ("recipe", "changed recipe: include_self=True"),
+        (
+            "recipe",
+            "class token only: the paper takes the better of class token and mean patch token",
+        ),
+    ]
+
+
+def test_the_better_of_class_token_and_mean_is_the_encoded_one(runs: Runs) -> None:
+    runs.retrieval("deit", ap=(0.4, 0.5), representation="cls")
+    runs.retrieval("deit", ap=(0.5, 0.7), representation="pooled")
+    (taken,) = runs.report().taken.values()
+    assert (taken.ours.stored_as, round(taken.ours.value, 6)) == ("pooled", 60)
+    assert taken.why == "the better representation, of 2 results"
+    assert [other.stored_as for other in taken.others] == ["cls"]
+    assert taken.ours.notes[-1].text.startswith("mean patch token; class token 45.0")
+
+
+def test_results_of_older_versions_ask_the_store(runs: Runs) -> None:
+    runs.own_spec = False
+    runs.probe("deit", "cub", architecture=VIT_TI)
+    one = only(runs)
+    assert one.model == "not known"
+    assert one.protocol.title == "paper, on patches cut by rules that are not known"
+    assert any("the store is gone" in text for _, text in marks(one))
+
+
+def test_protocols_are_told_apart_by_recipe_and_patches(runs: Runs) -> None:
+    for protocol, cut in (("paper", "paper"), ("released", "released"), ("paper", "released")):
+        runs.retrieval("deit", protocol=protocol, view=cut)
+    keys = {one.protocol.key for one in measured_in(runs.read())}
+    assert keys == {"paper", "released", "paper-on-released"}
+
+
+def test_rules_that_leave_the_protocol_are_marked(runs: Runs) -> None:
+    from pa.data.parts import PROTOCOLS
+
+    runs.retrieval("deit", view={**PROTOCOLS["paper"].to_json(), "neighbours": "all"})
+    assert ("recipe", "patches cut with neighbours all") in marks(only(runs))
+
+
+def test_views_of_another_version_are_not_known(runs: Runs) -> None:
+    runs.retrieval("deit", view={"name": "parts", "shape": "round"})
+    assert only(runs).protocol.patches == "not known"
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "said"),
+    [(768, 12, "ViT-B/16, 768 wide"), (96, 3, "a ViT of 3 blocks, 96 wide")],
+)
+def test_models_have_their_usual_names(width: int, depth: int, said: str) -> None:
+    spec = {"encoder": {"architecture": {"width": width, "depth": depth, "patch": 16}}}
+    assert model_name(spec) == said
+    assert model_name(None) == "not known"
+
+
+def parse(command: str) -> dict[str, Any]:
+    """The parameters that the command line reads from a command; raises on what it does not know."""
+    words = shlex.split(command.partition("  # ")[0])[1:]
+    group: click.Command = cli
+    context = click.Context(cli)
+    while isinstance(group, click.Group):
+        name, group_now, words = group.resolve_command(context, words)
+        assert group_now is not None, name
+        group = group_now
+    return group.make_context(str(group.name), words).params
+
+
+def test_the_command_of_a_result_is_one_that_can_be_typed(runs: Runs) -> None:
+    runs.retrieval("deit", representation="pooled", protocol="released")
+    runs.probe("dino", "coco", kind="attentive", changed={"epochs": 5})
+    runs.probe("dino", "imagenet", protocol="imagenet", view={"name": "image"})
+    runs.segmentation("mae", "lip", protocol="released")
+    commands = {one.question.task: one.command for one in measured_in(runs.read())}
+    assert parse(commands["retrieval"])["representations"] == ("pooled",)
+    assert parse(commands["retrieval"])["protocol"] == "released"
+    assert parse(commands["part-classification"])["test_split"] == "val2017"
+    assert commands["part-classification"].endswith("  # with epochs=5")
+    assert parse(commands["image-classification"])["view"] == "image"
+    assert parse(commands["part-segmentation"])["labels"] == ("lip",)
+
+
+def test_windows_have_no_patches(runs: Runs) -> None:
+    runs.segmentation("deit", "lip")
+    assert {one.protocol for one in measured_in(runs.read())} == {Protocol("paper")}
+
+
+def test_what_a_run_must_be_agrees_with_the_package() -> None:
+    """Hashes, options, splits and sizes stand in runs.toml so that reading loads no torch."""
+    from pa.data.datasets import DATASETS
+    from pa.extract.encoders import ENCODERS
+    from pa.probe.recipes import PART_STORES
+    from pa.report.protocol import PATCHES
+
+    known = expected_runs()
+    for name, prefix in known["sha256"].items():
+        assert prefix in {source.sha256_prefix for source in ENCODERS[name].card.sources}
+    for name in ENCODERS:
+        published = {source.sha256_prefix for source in ENCODERS[name].card.sources} - {""}
+        assert bool(published) == (name in known["sha256"]), name
+    for entry in known["data"]:
+        expected = DATASETS[entry["dataset"]].expected
+        for role in ("train", "test"):
+            if side := entry.get(role):
+                assert side["images"] == expected[side["split"]].images
+                assert side.get("least", side["images"]) <= side["images"]
+    for kind in ("options", "released_options"):
+        for name, options in known[kind].items():
+            card = ENCODERS[name].card
+            for option in options:
+                assert option == "branch" or option in dict(card.options), (name, option)
+            if "branch" in options:
+                assert options["branch"] in card.branches
+    assert {name: (pair.train, pair.test) for name, pair in PART_STORES.items()} == dict(PATCHES)
+
+
+def test_a_torn_image_does_not_make_a_subset(runs: Runs) -> None:
+    runs.segmentation("ibot", "lip", test_images=9_995)
+    one = measured_in(runs.read())[0]
+    assert one.is_papers
+    assert "9,995 images of 10,000" in [note.text for note in one.notes]

@@ -1,0 +1,283 @@
+"""The page: whole, safe, accessible, and nothing mixed."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pa.report.figures import LARGEST, figures_in
+from pa.report.found import read_workspace
+from pa.report.html.graphics import MARGIN, Scale, interval
+from pa.report.html.markup import VOID, identifier, tag
+from pa.report.html.page import page
+from pa.report.html.words import signed
+from pa.report.report import build
+from tests.report.conftest import VIT_TI, Runs
+
+
+class Page(HTMLParser):
+    """What stands in a page: elements with attributes, the text of each table cell, balance."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((name, dict(attributes)))
+        if name not in VOID:
+            self.open.append(name)
+
+    def handle_startendtag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((name, dict(attributes)))
+
+    def handle_endtag(self, name: str) -> None:
+        assert self.open.pop() == name
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text.append(data)
+
+    def of(self, name: str) -> list[dict[str, str | None]]:
+        return [attributes for found, attributes in self.elements if found == name]
+
+
+@pytest.fixture
+def full(runs: Runs) -> Runs:
+    """A workspace with numbers of several tables, protocols, models, and a figure."""
+    for encoder, ap in (("deit", (0.3, 0.4, 0.35)), ("dino", (0.4, 0.5, 0.45))):
+        for representation in ("cls", "pooled"):
+            runs.retrieval(encoder, ap=ap, representation=representation)
+    runs.retrieval("dino", ap=(0.2, 0.3, 0.2), representation="projected")
+    runs.probe("deit", "cub", accuracy=0.8, architecture=VIT_TI, test_images=400)
+    runs.probe("deit", "cub", accuracy=0.85, protocol="released")
+    runs.segmentation("cae", "lip", miou=0.4, test_images=10_000)
+    folder = runs.root / "figures" / "retrieval"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (40, 20), "white").save(folder / "scores.png")
+    return runs
+
+
+def test_it_is_whole_html(full: Runs) -> None:
+    made = page(full.report())
+    assert made.startswith('<!doctype html>\n<html lang="en">')
+    read = Page(made)
+    assert read.open == []
+    assert next(a.get("charset") for a in read.of("meta")) == "utf-8"
+
+
+def test_it_needs_nothing_beside_it(full: Runs) -> None:
+    read = Page(page(full.report()))
+    assert {name for name, _ in read.elements} & {"script", "link", "iframe", "object"} == set()
+    for name, attributes in read.elements:
+        for attribute in ("src", "href"):
+            if (value := attributes.get(attribute)) is not None:
+                assert value.startswith(("#", "data:image/")), (name, value)
+        assert not [key for key in attributes if key.startswith("on")]
+    assert "url(" not in page(full.report())
+    assert "@import" not in page(full.report())
+
+
+def test_every_link_leads_somewhere(full: Runs) -> None:
+    read = Page(page(full.report()))
+    places = [attributes["id"] for _, attributes in read.elements if attributes.get("id")]
+    assert [place for place, n in Counter(places).items() if n > 1] == []
+    links = {str(attributes["href"])[1:] for attributes in read.of("a")}
+    assert links - set(places) == set()
+
+
+def test_tables_have_scopes_and_pictures_words(full: Runs) -> None:
+    read = Page(page(full.report()))
+    assert all(attributes.get("scope") for attributes in read.of("th"))
+    assert all(attributes.get("alt") for attributes in read.of("img"))
+    assert all(a.get("role") == "img" and a.get("aria-label") for a in read.of("svg"))
+    levels = [int(name[1]) for name, _ in read.elements if re.fullmatch(r"h[1-6]", name)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+EVIL = '"><img src=x onerror=alert(1)>&<script>alert(2)</script>'
+
+
+def test_names_cannot_inject(tmp_path: Path) -> None:
+    """A folder, an encoder's options, a split, and a damaged file with markup in their names."""
+    root = tmp_path / EVIL.replace("/", "|")
+    (root / "results").mkdir(parents=True)
+    runs = Runs(root)
+    runs.probe("dino", "cub", options={"branch": EVIL}, changed={EVIL: EVIL})
+    runs.retrieval("deit", split=EVIL.replace("/", ""))
+    (root / "results" / "retrieval" / f"{EVIL.replace('/', '')}.json").write_text("{")
+    folder = root / "figures" / EVIL.replace("/", "")
+    folder.mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(folder / '"onload=alert(3) x=".png')
+    found = read_workspace(root, root / "results", root / "features")
+    made = page(build(found, root / "figures"))
+    plain = Page(page(build(read_workspace(tmp_path, tmp_path, tmp_path), tmp_path / "no")))
+    read = Page(made)
+    assert {name for name, _ in read.elements} - {name for name, _ in plain.elements} <= {
+        "img",
+        "svg",
+        "circle",
+        "line",
+        "b",
+        "br",
+        "sup",
+        "small",
+        "strong",
+        "ul",
+        "details",
+        "figure",
+        "figcaption",
+        "summary",
+    }
+    assert read.of("script") == []
+    assert all(str(a["src"]).startswith("data:image/png;base64,") for a in read.of("img"))
+    assert not [a for _, a in read.elements if any(key.startswith("on") for key in a)]
+    assert any("<script>alert(2)" in said for said in read.text)  # as words
+
+
+def test_a_protocol_has_tables_of_its_own(full: Runs) -> None:
+    made = page(full.report())
+    captions = re.findall(r"<caption>(Table 3[^<]*)</caption>", made)
+    assert [caption.rpartition(", ")[2] for caption in captions] == [
+        "protocol paper",
+        "protocol released",
+    ]
+    tables = re.findall(r'<table class="paper"><caption>Table 3.*?</table>', made, re.DOTALL)
+    assert "80.0" in tables[0]
+    assert "85.0" not in tables[0]
+    assert "85.0" in tables[1]
+    assert "80.0" not in tables[1]
+
+
+def test_what_is_not_the_papers_is_said_at_the_number_and_on_top(full: Runs) -> None:
+    made = page(full.report())
+    letters = re.search(r"<b>80\.0</b><sup>([a-z,]+)</sup>", made)
+    assert letters is not None
+    assert letters[1] == "a,b"
+    assert "<sup>a</sup> another model: ViT-Ti/16, 192 wide" in made
+    assert "<sup>b</sup> subset: 400 images of 5,794" in made
+    assert "Read with care." in made
+    assert re.search(r"<b>85\.0</b> ", made)  # this one is the paper's setting: no letter
+
+
+def test_nothing_to_warn_of(runs: Runs) -> None:
+    runs.probe("deit", "cub")
+    assert "Read with care." not in page(runs.report())
+
+
+def test_equal_reports_are_equal_pages(full: Runs) -> None:
+    from datetime import UTC, datetime
+
+    made = datetime(2026, 1, 2, tzinfo=UTC)
+    found = full.read()
+    pages = {page(build(found, full.root / "figures", made=made)) for _ in range(2)}
+    assert len(pages) == 1
+
+
+# -- colours --------------------------------------------------------------------------------------
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of a colour, WCAG 2.1."""
+    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, two: str) -> float:
+    light, dark = sorted((luminance(one), luminance(two)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def schemes() -> list[dict[str, str]]:
+    sheet = (resources.files("pa.report.html") / "page.css").read_text()
+    blocks = re.findall(r":root \{(.*?)\}", sheet, re.DOTALL)
+    return [
+        {
+            name: colour if len(colour) == 7 else "#" + "".join(2 * c for c in colour[1:])
+            for name, colour in re.findall(r"--([a-z-]+): (#[0-9a-f]{3,6})", block)
+        }
+        for block in blocks
+    ]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2], ids=["light", "dark", "print"])
+def test_text_can_be_read(number: int) -> None:
+    """Contrast of 4.5 to 1 at least, WCAG level AA, for every colour of text on its ground."""
+    colours = schemes()[number]
+    pairs = [(name, "paper") for name in ("ink", "soft", "ours", "theirs", "link")]
+    pairs += [(name, f"{name}-bg") for name in ("holds", "fails", "open", "none")]
+    pairs += [("ink", "open-bg"), ("ink", "faint"), ("open", "paper")]
+    low = {pair: contrast(*(colours[name] for name in pair)) for pair in pairs}
+    assert {pair: value for pair, value in low.items() if value < 4.5} == {}
+
+
+# -- small things ---------------------------------------------------------------------------------
+
+
+def test_markup_escapes_all_but_markup() -> None:
+    assert tag("p", "a<b", None, 7, [tag("b", "&")]) == "<p>a&lt;b7<b>&amp;</b></p>"
+    assert tag("a", href='"x', hidden=False, open=True) == '<a href="&quot;x" open></a>'
+    assert identifier("t3/dino/cub/encoded-paper") == "t3-dino-cub-encoded-paper"
+
+
+def test_the_dot_lies_where_the_number_is() -> None:
+    scale = Scale(20, 60, width=110)
+    assert (scale.x(20), scale.x(40), scale.x(60)) == (MARGIN, 55, 110 - MARGIN)
+    assert scale.x(999) == 110 - MARGIN  # never outside
+    drawn = interval(scale, 40, (30, 50), 20, "words")
+    assert 'cx="55.0"' in drawn
+    assert re.findall(r'class="whisker" x1="([\d.]+)" x2="([\d.]+)"', drawn)[0] == ("30.0", "80.0")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(1.54, "+1.5"), (-0.04, "0.0"), (-0.4, "\u22120.4"), (0, "0.0")]
+)
+def test_differences_have_signs(value: float, said: str) -> None:
+    assert signed(value) == said
+
+
+def test_figures_are_grouped_and_the_best_is_shown(tmp_path: Path) -> None:
+    for name in ("a.pdf", "a.png", "b.pdf", "sub/c.svg", "notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    (tmp_path / "big.png").write_bytes(bytes(LARGEST + 1))
+    found = {one.name: one for one in figures_in(tmp_path)}
+    assert sorted(found) == ["a", "b", "big", "c"]
+    assert found["a"].shown == tmp_path / "a.png"
+    assert found["a"].files == (tmp_path / "a.pdf", tmp_path / "a.png")
+    assert found["b"].why_not == "no PNG, SVG, JPEG or WebP beside it"
+    assert found["big"].why_not == "8.0 MB, too large for this page"
+    assert (found["c"].folder, found["c"].media_type) == ("sub", "image/svg+xml")
+    assert figures_in(tmp_path / "nowhere") == ()
+
+
+def test_figures_say_what_was_written_beside_them(tmp_path: Path) -> None:
+    for name, about in (
+        ("top-24", '{"title": "Top 24", "caption": "Nearest patches.", "command": "pa figure"}'),
+        ("torn-0123456789ab", "{"),
+        ("list", "[1]"),
+        ("odd", '{"title": 7, "caption": "Here."}'),
+    ):
+        (tmp_path / f"{name}.png").write_bytes(b"x")
+        (tmp_path / f"{name}.json").write_text(about)
+    said = {one.name: (one.title, one.caption, one.command) for one in figures_in(tmp_path)}
+    assert said == {
+        "top-24": ("Top 24", "Nearest patches.", "pa figure"),
+        "torn-0123456789ab": ("torn", "", ""),
+        "list": ("list", "", ""),
+        "odd": ("odd", "Here.", ""),
+    }
