@@ -18,6 +18,7 @@ from torch import Tensor
 from pa.data.images import Transform
 from pa.data.regions import GridView, View
 from pa.errors import UsageError
+from pa.evaluate.precision import full_precision
 from pa.extract.encoders.base import Encoder
 from pa.extract.pixels import Cut
 from pa.extract.resample import windows
@@ -109,7 +110,8 @@ class Forward:
 
         Raises `UsageError` where a single region is too much for the device's memory.
         """
-        with torch.inference_mode():
+        # Without it torch rounds the products of the patch embedding to TF32 on newer GPUs.
+        with torch.inference_mode(), full_precision():
             return Pending(self._encode(pixels), self.device)
 
     def _encode(self, pixels: Tensor) -> dict[str, Tensor]:

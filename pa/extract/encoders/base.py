@@ -121,4 +121,4 @@ class Encoder(ABC):
         """Turn uint8 pixels (B, S, S, 3) into normalised float32 (B, 3, S, S) on their device."""
         mean = torch.tensor(self.transform.mean, device=pixels.device).view(1, 3, 1, 1)
         std = torch.tensor(self.transform.std, device=pixels.device).view(1, 3, 1, 1)
-        return (pixels.permute(0, 3, 1, 2).float().div_(255) - mean) / std
+        return pixels.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
