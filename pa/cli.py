@@ -6,6 +6,7 @@ Results go to stdout, progress and notes to stderr. Nothing heavy is imported be
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 from pathlib import Path
@@ -18,8 +19,12 @@ from pa import __version__, console, describe
 from pa.cli_datasets import datasets
 from pa.cli_encoders import encoders
 from pa.cli_evaluate import evaluate
+from pa.cli_explore import explore
+from pa.cli_figure import figure
 from pa.cli_index import index
 from pa.cli_probe import probe
+from pa.cli_report import report
+from pa.cli_run import run
 from pa.cli_stores import gc, plan, plan_extract, status, verify
 from pa.cli_submit import submit
 from pa.errors import EXIT_INTERRUPTED, EXIT_PARTLY_DONE, PaError
@@ -40,6 +45,9 @@ from pa.options import (
 
 def main() -> None:
     """Run the command line, and turn errors into one paragraph and an exit code."""
+    # Torch's threads otherwise spin while they wait for one another, on cores that decoders and
+    # other programs could use. Read when torch is loaded, which is later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         signal.signal(signal.SIGTERM, _interrupt)
         for stream in (sys.stdout, sys.stderr):
@@ -96,8 +104,12 @@ def cli(context: click.Context, workspace: Path | None) -> None:
 cli.add_command(encoders)
 cli.add_command(datasets)
 cli.add_command(evaluate)
+cli.add_command(explore)
+cli.add_command(figure)
 cli.add_command(index)
 cli.add_command(probe)
+cli.add_command(report)
+cli.add_command(run)
 cli.add_command(status)
 cli.add_command(verify)
 cli.add_command(plan)

@@ -32,6 +32,12 @@ def index() -> None:
 @click.option("--store", help="Fingerprint of one store, or its beginning.")
 @click.option("--index", "factory", help="FAISS factory string; default SQfp16, exact.")
 @click.option(
+    "--pieces",
+    type=click.IntRange(1),
+    default=1,
+    help="Fill an IVF index in so many pieces and merge them on disk: memory holds one.",
+)
+@click.option(
     "--device",
     default="cpu",
     show_default=True,
@@ -42,8 +48,8 @@ def index() -> None:
 def index_build(config: Any, as_json: bool, **given: Any) -> None:
     """Build the index of one store or of several, replacing what is there.
 
-    Each is built from blocks of its store; memory holds one index. The recall of an approximate
-    index is measured, and kept in its index.json.
+    Each is built from blocks of its store; memory holds one index, or one piece of it. The recall
+    of an approximate index is measured, and kept in its index.json.
 
     \b
     pa index build

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pa import console, describe_stores, describe_submit
+from pa import console, describe_stores
 from pa.errors import EXIT_PARTLY_DONE, UsageError, VerificationError
 from pa.options import choosing_store, emit, encoder_choice, listed, with_config, with_json
 
@@ -158,14 +158,15 @@ def plan_extract(extract: click.Command) -> click.Command:
         Takes every option of `pa extract`. Encoders are loaded, no image is decoded, nothing is
         written. The time is that of one process at the pace of the longest run of the same encoder
         and view in this workspace; where there was none it is unknown. With --tasks it is also that
-        of a job array, simulated by the rules of its tasks, with the failures and preemptions given.
-        Exit code 1 says that the disk is too small.
+        of a job array, simulated by the rules of its tasks, with the failures and preemptions
+        given. Exit code 1 says that the disk is too small.
         """,
     )
 
 
 @with_config
 def _plan_extract(config: Any, as_json: bool, **given: Any) -> None:
+    from pa import describe_submit
     from pa.cluster import minutes
     from pa.commands.extract import ExtractRequest
     from pa.commands.plan import check_space, look_ahead

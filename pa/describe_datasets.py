@@ -52,6 +52,8 @@ def _split(split: SplitCheck) -> list[str]:
     if len(files) > FILES_SHOWN:
         lines.append(f"… and {len(files) - FILES_SHOWN} more; --json lists all")
     text = [f"{split.split}: {line}" for line in lines]
+    for protocol, why in split.no_parts.items():
+        text.append(f"{split.split}, view parts, protocol {protocol}: no row: {why}")
     for protocol, counts in split.parts.items():
         text += [f"{split.split}, view parts, protocol {protocol}:", parts(counts)]
     return text

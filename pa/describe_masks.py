@@ -82,7 +82,7 @@ def _classes(found: ClassCheck) -> str:
     if found.all_zero:
         names = ", ".join(found.all_zero[:SHOWN]) + (" …" if len(found.all_zero) > SHOWN else "")
         lines.append(f"{len(found.all_zero)} masks without a labelled pixel (kept): {names}")
-    return "\n".join([*lines, *found.notes, *_some(found.faults)])
+    return "\n".join([*lines, *found.notes, *_some(found.differences), *_some(found.faults)])
 
 
 def _verdict(found: ClassCheck, count: Count) -> str:

@@ -240,3 +240,15 @@ def test_extract_boxes_of_a_folder(pa: Run, weights: Path, image_tree: Callable[
     )
     assert code == 0, err
     assert "1 patches from 1 of 2 images (ear 1); left out: nothing" in err
+
+
+def test_check_says_why_a_protocol_gives_no_row(pa: Run, tmp_path: Path) -> None:
+    """Coincident keypoints: the paper's rule has no distance for any of them."""
+    birds = [{"right eye": (50.0, 50.0), "tail": (50.0, 50.0)}] * 3
+    root = write_cub(tmp_path / "birds", birds)
+    code, out, _ = pa("datasets", "check", "cub", "--root", root, "--split", "all")
+    assert code == 0
+    assert "all, view parts, protocol paper: no row: " in out
+    assert "coincident" in out
+    _, out, _ = pa("datasets", "check", "cub", "--root", root, "--split", "all", "--json")
+    assert "paper" in json.loads(out)["splits"][0]["no_parts"]

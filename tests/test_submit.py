@@ -29,7 +29,7 @@ from pa.config import load
 from pa.data import datasets
 from pa.data.regions import VIEWS
 from pa.data.store import Store
-from pa.errors import MissingError, PaError, UsageError
+from pa.errors import MissingError, PaError, StorageError, UsageError
 from pa.extract.devices import visible_gpus
 from pa.extract.run import RunResult, extract
 from pa.extract.share import Share, choose_share
@@ -96,7 +96,8 @@ def test_a_task_begins_with_its_share_and_helps_with_the_rest(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Store, "shard_key", spy)
         result = extract([MeanColour()], images, VIEWS["grid"], tmp_path, SMALL, share=Share(1, 3))
-    assert [int(name[6:11]) for name in written] == [*range(4, 12), *range(4)]
+    # The manifest asks for the keys of all shards once more.
+    assert [int(name[6:11]) for name in written[:12]] == [*range(4, 12), *range(4)]
     assert result.shards_left == 0
     assert result.reports[0].store.is_complete
 
@@ -228,8 +229,49 @@ def test_only_what_is_missing_and_time_from_earlier_runs(place: Path) -> None:
     )
     found = submit(load(), request, Silent())
     assert found.commands[0].stores[0].shards_to_do == 5
-    assert found.seconds == pytest.approx(5 * 49 * wall / 588 / 2)
+    assert found.seconds == pytest.approx(3 * 49 * wall / 588)  # shards are not divided
     assert "5/12" in describe_submit.submission(found, request)
+
+
+def test_a_plan_of_an_array(pa: Run, place: Path) -> None:
+    words = ("plan", "extract", "--shard-rows", 49)
+    assert pa(*words, "--tasks", 4, "--json").json["array"] is None  # no earlier run
+    run_extract(load(), ExtractRequest(shard_rows=49), Silent())
+    store = Store.open(next(place.rglob("manifest.json")).parent)
+    a_shard = store.runs()[0]["seconds"]["wall"] / 12
+    for shard in store.plan[:7]:
+        store.shard_path(shard).unlink()
+    (store.path / "manifest.json").unlink()
+    found = pa(*words, "--tasks", 4, "--json").json["array"]
+    assert found["work"] == pytest.approx(7 * a_shard)
+    assert found["finish"] == pytest.approx(2 * a_shard)  # 7 shards on 4 tasks
+    assert found["finish_of_runs"] == [found["finish"]]
+    often = 3600 / a_shard
+    many = pa(*words, "--tasks", 4, "--preemptions", often, "--json").json["array"]
+    assert len(many["finish_of_runs"]) == 5
+    assert many["lost"] > 0
+    text = pa(*words, "--tasks", 8, "--array-parallelism", 2, "--time", "1:00:00").out
+    assert "8 tasks, 2 at once: done" in text
+    assert "6 tasks find nothing to do" in text
+    assert "no task fails; 0.0 % of the encoding is lost" in text
+    assert pa(*words, "--preemptions", 1).code == 2
+
+
+def test_the_disk_must_hold_all_commands_together(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Command(("extract",), ExtractRequest(limit=6))
+    needed = [
+        submit(load(), SubmitRequest((one,), dry_run=True), Silent()).commands[0].plan
+        for one in (EXTRACT, other)
+    ]
+    assert all(needed)
+    enough = max(plan.bytes for plan in needed if plan) + 1
+    monkeypatch.setattr("pa.commands.plan.free_bytes", lambda place: enough)
+    for one in (EXTRACT, other):
+        assert submit(load(), SubmitRequest((one,), dry_run=True), Silent()).tasks == 1
+    with pytest.raises(StorageError, match="the features need"):
+        submit(load(), SubmitRequest((EXTRACT, other), dry_run=True), Silent())
 
 
 def test_what_cannot_be_divided(place: Path) -> None:

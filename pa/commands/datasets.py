@@ -147,7 +147,9 @@ def show_dataset(
     if isinstance(view, FixedView):
         return _show_regions(images, view, request)
     if not isinstance(view, PartsView):
-        raise UsageError(f"pa datasets show draws image, grid and parts; view {view.name} has no sheet.")
+        raise UsageError(
+            f"pa datasets show draws image, grid and parts; view {view.name} has no sheet."
+        )
     selection = view.select(images)
     name, changed = protocol_of(view)
     fields = "".join(f", {key}={value}" for key, value in changed.items())

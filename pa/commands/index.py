@@ -65,6 +65,7 @@ class IndexRequest:
     protocols: tuple[str, ...] = ()
     store: str | None = None
     factory: str | None = None
+    pieces: int = 1
     device: str = "cpu"
 
 
@@ -88,7 +89,15 @@ def build_indexes(
     factory = request.factory or DEFAULT_FACTORY
     built = []
     for store, representation in work:
-        index = build(store, representation, config.indexes, factory, gpu=gpu, progress=progress)
+        index = build(
+            store,
+            representation,
+            config.indexes,
+            factory,
+            pieces=request.pieces,
+            gpu=gpu,
+            progress=progress,
+        )
         built.append({**index.info.to_json(), "path": str(index.path)})
     return built
 

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from pa.data.pace import Pace
     from pa.data.spec import Spec
     from pa.data.store import Store
+    from pa.extract.forecast import Conditions, Forecast
 
 # Measured with HDF5 1.14: headers and attributes of a shard, and its index of the chunks of a token
 # map, which grows by the row.
 SHARD_BYTES, MAP_BYTES, CHUNK_BYTES = 6_500, 3_000, 64
 MANIFEST_BYTES = 250  # a shard's entry
+SEEDS = 5
 OTHER_FILES = 4  # spec.json, rows.parquet, manifest.json, runs.jsonl
 
 
@@ -105,6 +107,46 @@ class Plan:
         }
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """How a job array would do a plan: simulated several times where chance has a part in it."""
+
+    conditions: Conditions
+    runs: tuple[Forecast, ...]
+
+    @property
+    def typical(self) -> Forecast:
+        """The run of the median finish."""
+        return sorted(self.runs, key=lambda run: run.finish)[len(self.runs) // 2]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "tasks": self.conditions.tasks,
+            "at_once": self.conditions.at_once,
+            **self.typical.to_json(),
+            "finish_of_runs": sorted(run.finish for run in self.runs),
+        }
+
+
+def look_ahead(plan: Plan, conditions: Conditions) -> Outlook | None:
+    """Simulate an array that does what a plan says; None where its time is unknown.
+
+    Five times where tasks fail, are preempted or differ in speed: seeds 0 to 4.
+    """
+    from pa.extract.forecast import forecast
+
+    if plan.seconds is None:
+        return None
+    shards = [
+        (entry.seconds or 0.0) / entry.shards_to_do
+        for entry in plan.stores
+        for _ in range(entry.shards_to_do)
+    ]
+    by_chance = conditions.failures or conditions.preemptions or conditions.spread
+    seeds = range(SEEDS if by_chance else 1)
+    return Outlook(conditions, tuple(forecast(shards, conditions, seed) for seed in seeds))
+
+
 def plan_extract(config: Config, request: ExtractRequest, progress: Progress) -> Plan:
     """Plan what `pa extract` would do with the same request; writes nothing.
 
@@ -133,13 +175,14 @@ def plan_extract(config: Config, request: ExtractRequest, progress: Progress) ->
     return Plan(planned, config.features, free_bytes(config.features))
 
 
-def check_space(plan: Plan) -> None:
-    """Raise `StorageError` where the disk is too small for a plan."""
-    if not plan.fits:
+def check_space(*plans: Plan) -> None:
+    """Raise `StorageError` where the disk is too small for plans of one workspace together."""
+    n_bytes = sum(plan.bytes for plan in plans)
+    if plans and n_bytes > plans[0].free:
         raise StorageError(
-            f"the features need {plan.bytes / 1e9:.2f} GB, and {plan.place} has "
-            f"{plan.free / 1e9:.2f} GB free. Free some space (`pa gc` lists what nothing needs), "
-            f"choose another --workspace, or keep less with --features."
+            f"the features need {n_bytes / 1e9:.2f} GB, and {plans[0].place} has "
+            f"{plans[0].free / 1e9:.2f} GB free. Free some space (`pa gc` lists what nothing "
+            f"needs), choose another --workspace, or keep less with --features."
         )
 
 

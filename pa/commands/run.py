@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pa.config import Config
-from pa.errors import EXIT_PARTLY_DONE, MissingError, PaError, StorageError
+from pa.errors import EXIT_PARTLY_DONE, MissingError, PaError, StorageError, UsageError
 from pa.paper.state import is_done, log_path, options, record
 from pa.paper.steps import DATASETS, REPORT, Scale, Step, study
 from pa.progress import Progress
@@ -84,9 +84,29 @@ def read_study(config: Config, request: StudyRequest) -> Study:
     if not kept:
         listed = "\n".join(f"  {one.what}: {one.why}" for one in left_out)
         raise MissingError(f"nothing of the study can be run in {config.workspace}:\n{listed}")
+    _refuse_other_limits(config, kept, request.scale.limit)
     by_name = {step.name: step for step in kept}
     done = frozenset(step.name for step in kept if is_done(config, step, by_name))
     return Study([*kept, REPORT], done, left_out)
+
+
+def _refuse_other_limits(config: Config, steps: Sequence[Step], limit: int | None) -> None:
+    """Raise `UsageError` where a workspace holds stores of more images than a scaled-down study
+    asks for: scores and probes would read those."""
+    from pa.data import stores
+    from pa.data.stores import StoreQuery
+
+    if limit is None:
+        return
+    ours = {(step.dataset, step.encoder) for step in steps if step.is_extraction}
+    for store in stores.find(config.features, StoreQuery()):
+        other = store.spec.limit
+        if (store.spec.dataset, store.encoder) in ours and (other is None or other > limit):
+            raise UsageError(
+                f"--limit {limit}: {config.workspace} holds {store.title}, of "
+                f"{'all' if other is None else other} images, and scores would be of that one. "
+                f"Give a scaled-down study a workspace of its own: pa -w DIR run paper …"
+            )
 
 
 def _encoders(config: Config, request: StudyRequest, left_out: list[LeftOut]) -> Iterator[str]:

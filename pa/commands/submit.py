@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pa import cluster
 from pa.cluster import Resources, Steps, Words
+from pa.commands.plan import check_space
 from pa.commands.submit_plan import Command, CommandPlan, are_complete, mark_of, plan_command
 from pa.config import Config
 from pa.data.files import write_json
@@ -65,12 +66,18 @@ class Submission:
 
     @property
     def seconds(self) -> float | None:
-        """Expected time until the last task ends, once all run; None where it is unknown."""
-        times = [plan.seconds for plan in self.commands if not plan.done]
-        known = [time for time in times if time is not None]
-        if not times or len(known) != len(times):
+        """Expected time until the last task ends, once all run; None where it is unknown.
+
+        Of several commands no less than their work divided among the tasks that run at once, and
+        no less than the longest takes alone.
+        """
+        to_do = [plan for plan in self.commands if not plan.done]
+        works = [plan.seconds for plan in to_do]
+        ends = [plan.finish(self.parallel) for plan in to_do]
+        if not to_do or None in works or None in ends:
             return None
-        return sum(known) / max(1, min(self.parallel, self.tasks))
+        evenly = sum(filter(None, works)) / max(1, min(self.parallel, self.tasks))
+        return max([evenly, *filter(None, ends)])
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -111,6 +118,7 @@ def submit(config: Config, request: SubmitRequest, progress: Progress) -> Submis
         plan_command(config, c, tasks, progress, again=request.again, begin=not request.dry_run)
         for c in request.commands
     )
+    check_space(*(plan.plan for plan in plans if plan.plan))
     parallel = (
         max(1, len(devices) or tasks) if request.local else request.resources.array_parallelism
     )

@@ -18,7 +18,7 @@ from typing import Any
 from pa import cluster
 from pa.cluster import Resources, Words
 from pa.commands.extract import ExtractRequest
-from pa.commands.plan import StorePlan, check_space, plan_extract
+from pa.commands.plan import Plan, StorePlan, look_ahead, plan_extract
 from pa.config import Config
 from pa.errors import UsageError
 from pa.progress import Progress, Silent
@@ -39,19 +39,35 @@ class Command:
 
 @dataclass(frozen=True)
 class CommandPlan:
-    """A command, the stores it fills, its tasks, and since when there is nothing to do."""
+    """A command, its tasks, what an extraction has to do, and since when there is nothing to do."""
 
     command: Command
-    stores: tuple[StorePlan, ...]
     tasks: int
+    plan: Plan | None = None
     done: str | None = None
 
     @property
+    def stores(self) -> tuple[StorePlan, ...]:
+        return tuple(self.plan.stores) if self.plan else ()
+
+    @property
     def seconds(self) -> float | None:
-        """Expected time of all tasks together; None where a rate is unknown."""
-        times = [store.seconds for store in self.stores]
-        known = [time for time in times if time is not None]
-        return sum(known) if self.stores and len(known) == len(times) else None
+        """Expected time of all tasks together, one after the other; None where it is unknown."""
+        return self.plan.seconds if self.plan else None
+
+    def finish(self, parallel: int) -> float | None:
+        """Expected time until the last of the tasks ends, so many at once; None where unknown.
+
+        A shard is not divided: 5 shards on 2 tasks take the time of 3.
+        """
+        from pa.extract.forecast import Conditions
+
+        if self.plan is None:
+            return None
+        if not self.tasks:
+            return 0.0
+        outlook = look_ahead(self.plan, Conditions(self.tasks, parallel))
+        return outlook.typical.array if outlook else None
 
 
 def spread(words: Words, options: Sequence[str]) -> list[Words]:
@@ -132,16 +148,15 @@ def plan_command(
     """
     if command.extract is None:
         mark = None if again else cluster.read_mark(mark_of(config, command.words))
-        return CommandPlan(command, (), 0 if mark else 1, str(mark["ended"]) if mark else None)
+        return CommandPlan(command, 0 if mark else 1, done=str(mark["ended"]) if mark else None)
     # On the CPU: the machine that submits need not have a GPU.
     here = replace(command.extract, encoder=replace(command.extract.encoder, device="cpu"))
     if begin:
         begin_stores(config, here, Silent())
     plan = plan_extract(config, here, progress)
-    check_space(plan)
     missing = sum(store.shards_to_do for store in plan.stores)
     done = "its stores are complete" if are_complete(plan.stores) else None
-    return CommandPlan(command, tuple(plan.stores), min(tasks, missing), done)
+    return CommandPlan(command, min(tasks, missing), plan, done)
 
 
 def are_complete(stores: Sequence[StorePlan]) -> bool:

@@ -172,7 +172,11 @@ def _check_values(source: _Source, table: pl.DataFrame) -> None:
     too_large = table.select(side > MAX_SIDE).to_series()
     source.raise_at(table, too_large, f"the box is longer than {MAX_SIDE} pixels")
     pieces = pl.col("path").str.split("/").list.eval(pl.element().is_in(["", ".", ".."])).list.any()
-    source.raise_at(table, table.select(pieces).to_series(), "the path is not relative to the root")
+    source.raise_at(
+        table,
+        table.select(pieces).to_series(),
+        "the path is not a plain one below the root (no /, ./ or ../ in front, no //)",
+    )
 
 
 def _check_paths(file: Path, root: Path, table: pl.DataFrame, paths: pl.Series) -> None:

@@ -21,6 +21,7 @@ from pa.data.store import Store
 from pa.data.vectors import unit_vectors
 from pa.errors import FingerprintError, MissingError, UsageError
 from pa.index.library import load_faiss, refusals
+from pa.index.pieces import Pieces, check_pieces
 from pa.index.publish import publishing
 from pa.index.recall import measure_recall
 from pa.index.stored import (
@@ -81,6 +82,7 @@ def build(
     indexes_root: Path | str,
     factory: str = DEFAULT_FACTORY,
     *,
+    pieces: int = 1,
     gpu: int | None = None,
     progress: Progress | None = None,
 ) -> Index:
@@ -89,7 +91,8 @@ def build(
     `factory` is a FAISS factory string; search parameters may follow an @, for instance
     "IVF256,Flat@nprobe=16". `gpu` is the number of the GPU that finds the lists of an IVF index.
     The store is read a block at a time: memory holds the index, its training sample (2 GiB at most;
-    gone before the index fills), and one block.
+    gone before the index fills), and one block. With `pieces` it holds one piece in place of the
+    index (`pa.index.pieces`); the answers are the same.
 
     Raises `UsageError` for a representation that is not one vector per row, a factory string that
     FAISS refuses, vectors that are not finite, or a store without a single usable row.
@@ -97,6 +100,8 @@ def build(
     faiss = load_faiss()
     dimension = check_representation(store, representation)
     faiss_index = _make(faiss, dimension, factory)
+    if pieces > 1:
+        check_pieces(faiss_index, factory)
     directory = IndexKey(store.fingerprint, representation, factory).directory(indexes_root)
     progress = progress or Silent()
     with publishing(directory) as partial:
@@ -104,7 +109,8 @@ def build(
         if not faiss_index.is_trained:
             training = train(faiss_index, store, representation, factory, progress, gpu)
         _reserve(faiss, faiss_index, store.n_rows)
-        filled = _fill(faiss_index, store, representation, factory, progress)
+        parts = Pieces(faiss_index, partial, store.n_rows, pieces) if pieces > 1 else None
+        filled = _fill(faiss_index, store, representation, factory, progress, parts)
         info = IndexInfo(
             fingerprint=store.fingerprint,
             store=store.title,
@@ -188,7 +194,12 @@ class _Filled:
 
 
 def _fill(
-    faiss_index: Any, store: Store, representation: str, factory: str, progress: Progress
+    faiss_index: Any,
+    store: Store,
+    representation: str,
+    factory: str,
+    progress: Progress,
+    parts: Pieces | None,
 ) -> _Filled:
     filled = _Filled()
     progress.start(f"index of {store.title} · {representation}", store.n_rows, "rows")
@@ -196,8 +207,13 @@ def _fill(
         for first, block in store.blocks(representation):
             rows = np.arange(first, first + len(block))
             check_finite(store, representation, block, rows)
+            position = filled.n
+            usable = unit_vectors(block[filled.take(rows, block, store.valid[rows])])
             with refusals(factory):
-                faiss_index.add(unit_vectors(block[filled.take(rows, block, store.valid[rows])]))
+                if parts is None:
+                    faiss_index.add(usable)
+                else:
+                    parts.add(usable, position, first + len(block))
             progress.advance(len(block))
     finally:
         progress.stop()
@@ -206,6 +222,8 @@ def _fill(
             f"{store.title} has no row to index: {filled.n_bad} rows belong to images that could "
             f"not be decoded, {filled.n_zero} have a zero {representation} vector."
         )
+    if parts is not None:
+        parts.merge()
     return filled
 
 

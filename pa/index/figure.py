@@ -90,9 +90,10 @@ class _Layout:
 
     @classmethod
     def of(cls, result: SearchResult) -> _Layout:
-        # 24 in 3 rows of 8 as in the paper; more keep the same proportions.
+        # 24 in 3 rows of 8 as in the paper, fewer beside the query's image in as many rows; more
+        # keep the proportions.
         k = len(result.neighbours)
-        columns = min(k, 8) if k <= 24 else math.ceil(math.sqrt(k * 8 / 3))
+        columns = math.ceil(k / 3) if k <= 24 else math.ceil(math.sqrt(k * 8 / 3))
         return cls(columns, math.ceil(k / columns), len(_title(result)) * _TITLE_CHARACTER)
 
     @property
@@ -167,14 +168,15 @@ def _query_title(query: Query) -> str:
 
 
 def _draw_query(axes: Axes, query: Query, crops: Crops, left: int, top: int, side: int) -> None:
-    canvas, box = _query_picture(query, crops)
+    canvas, box = query_picture(query, crops)
     scale = side / max(canvas.size)
     size = (round(canvas.width * scale), round(canvas.height * scale))
     _place(axes, canvas.convert("RGB").resize(size, Image.Resampling.LANCZOS), left, top)
     _draw_box(axes, box, scale, left, top, size)
 
 
-def _query_picture(query: Query, crops: Crops) -> tuple[Image.Image, Box]:
+def query_picture(query: Query, crops: Crops) -> tuple[Image.Image, Box]:
+    """The query's image, and its box there. Raises `UsageError` for a query without a picture."""
     if query.row is not None:
         return crops.canvas(query.row), crops.box(query.row)
     if query.canvas is None or query.box is None:
@@ -209,10 +211,11 @@ def _draw_box(
 def _place(axes: Axes, picture: Image.Image, left: int, top: int) -> None:
     right, bottom = left + picture.width, top + picture.height
     extent = (left, right, bottom, top)
-    axes.imshow(_edged(picture), extent=extent, interpolation="nearest", aspect="auto", zorder=1)
+    axes.imshow(edged(picture), extent=extent, interpolation="nearest", aspect="auto", zorder=1)
 
 
-def _edged(picture: Image.Image) -> Image.Image:
+def edged(picture: Image.Image) -> Image.Image:
+    """A picture whose border is not lighter than the edge of the page."""
     hairline = Image.new("RGB", picture.size, "white")
     ImageDraw.Draw(hairline).rectangle((0, 0, picture.width - 1, picture.height - 1), outline=_EDGE)
     return ImageChops.darker(picture, hairline)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -37,6 +40,24 @@ def load_faiss() -> Any:
     except ImportError as error:
         raise MissingError(f"FAISS is installed but does not load ({error}). {INSTALL}") from None
     return faiss
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what FAISS's C++ prints off stdout, which is for results.
+
+    It is the process's stdout: to be held for a moment, and where no other thread prints.
+    """
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)  # C keeps a buffer of its own
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def complaint(error: Exception) -> str:

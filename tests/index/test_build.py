@@ -147,3 +147,63 @@ def test_without_faiss_both_extras_are_named(monkeypatch: pytest.MonkeyPatch) ->
         library.load_faiss()
     assert "part-aware[cpu]" in str(caught.value)
     assert "part-aware[gpu]" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "factory",
+    ["IVF8,Flat@nprobe=5", "PCA8,IVF8,SQfp16@nprobe=5", "OPQ4,IVF8,PQ4x4@nprobe=5"],
+)
+def test_an_index_of_pieces_answers_as_the_whole_one(
+    make_store: Callable[..., Store], vectors: Floats, tmp_path: Path, factory: str
+) -> None:
+    """Also after its folder was moved, with rows left out, and with pieces of unequal length."""
+    store = make_store(vectors, bad_images=(2, 7))
+    whole = build(store, "pooled", tmp_path / "whole", factory)
+    merged = build(store, "pooled", tmp_path / "merged", factory, pieces=3)
+    assert sorted(p.name for p in merged.path.iterdir()) == [
+        *("ids.npy", "index.faiss", "index.ivfdata", "index.json")
+    ]
+    assert merged.info.recall_at_24 == whole.info.recall_at_24
+    (tmp_path / "merged").rename(tmp_path / "moved")
+    opened = open_index(store, "pooled", tmp_path / "moved", factory, verify=True)
+    queries = np.flatnonzero(store.valid).tolist()
+    for one, other in zip(search(opened, queries, 24), search(whole, queries, 24), strict=True):
+        assert one.neighbours == other.neighbours
+
+
+def test_blocks_of_rows_become_pieces(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """490 rows in blocks of 60 at most: a piece ends with the block that crosses its border.
+
+    The blocks end where the shards of 196 rows do.
+    """
+    blocks = Store.blocks
+    monkeypatch.setattr(Store, "blocks", lambda self, name: blocks(self, name, 60))
+    held: list[int] = []
+    write = faiss.write_index
+    monkeypatch.setattr(
+        faiss, "write_index", lambda index, path: (held.append(index.ntotal), write(index, path))
+    )
+    merged = build(store, "pooled", tmp_path, "IVF8,Flat@nprobe=5", pieces=4)
+    assert held == [180, 76, 120, 114, 490]
+    monkeypatch.undo()
+    whole = build(store, "pooled", tmp_path / "whole", "IVF8,Flat@nprobe=5")
+    for query in (3, 250, 489):
+        assert search(merged, [query], 24)[0].neighbours == search(whole, [query], 24)[0].neighbours
+
+
+def test_only_inverted_files_have_pieces(store: Store, tmp_path: Path) -> None:
+    for factory in ("SQfp16", "HNSW8", "PQ4x4"):
+        with pytest.raises(UsageError, match=f"{factory} cannot be built in pieces: only inverted"):
+            build(store, "pooled", tmp_path, factory, pieces=2)
+    assert not list(tmp_path.rglob("index.*"))
+
+
+def test_pieces_say_nothing_on_stdout(
+    store: Store, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    build(store, "pooled", tmp_path / "a", "IVF8,Flat", pieces=2)
+    (tmp_path / "a").rename(tmp_path / "b")
+    open_index(store, "pooled", tmp_path / "b", "IVF8,Flat")
+    assert capfd.readouterr().out == ""

@@ -16,7 +16,7 @@ from pa.cli import cli
 from pa.commands import run as running
 from pa.commands.run import StepError, StudyRequest, read_study, run_paper, submissions
 from pa.config import load
-from pa.errors import MissingError
+from pa.errors import MissingError, UsageError
 from pa.paper.steps import Scale
 from pa.progress import Silent
 from tests.conftest import noise_image
@@ -78,6 +78,14 @@ def test_the_study_runs_and_runs_again_in_no_time(workspace: Path, run: Run) -> 
     assert {"extract cub all parts paper deit", "retrieval paper cub deit"} <= {
         step.name for step in read_study(config, REQUEST).to_do
     }
+
+
+def test_a_scaled_down_study_needs_a_workspace_of_its_own(workspace: Path, run: Run) -> None:
+    words = ["-w", str(workspace), "extract", "--encoder", "deit", "--dataset", "cub"]
+    assert CliRunner().invoke(cli, [*words, "--split", "all", "--limit", "4"]).exit_code == 0
+    assert run("--limit", "4", "--dry-run").exit_code == 0
+    with pytest.raises(UsageError, match="of 4 images, and scores would be of that one"):
+        run("--limit", "3", "--dry-run")
 
 
 def test_a_failing_step_stops_with_its_own_words(

@@ -152,7 +152,9 @@ def commands_of(workspace: Workspace, flag: str) -> list[int]:
 def test_a_killed_task_is_made_good_by_the_last_job(
     slurm: Cluster, workspace: Workspace, alone: Store
 ) -> None:
-    made = workspace.submit(*EXTRACT, "--then", "index build", "--then", "pa status")
+    lines = ("index build", "pa status", "evaluate retrieval --target x0", "report --format md")
+    then = [word for line in lines for word in ("--then", line)]
+    made = workspace.submit(*EXTRACT, *then)
     assert made["tasks"] == TASKS
     assert made["commands"][0]["stores"][0]["shards_to_do"] == IMAGES
     nodes: set[str] = set()
@@ -175,6 +177,7 @@ def test_a_killed_task_is_made_good_by_the_last_job(
     assert "--task-id 2 --task-count 4: exit code -9" in logs
     assert logs.count("Job completed successfully") == TASKS  # three tasks and the last job
     assert len(list(workspace.path.glob("indexes/**/index.faiss"))) == 1
+    assert len(list(workspace.path.glob("reports/*.md"))) == 1
     assert sorted(re.findall(r"task (\d) of 4", logs)) == ["0", "1", "2", "3"]
 
 
@@ -248,3 +251,23 @@ def test_one_task_for_each_encoder(slurm: Cluster, workspace: Workspace) -> None
     assert len(list(workspace.path.glob("indexes/*/cls/*/index.faiss"))) == 1
     again = json.loads(workspace.pa("submit", "--json", *words, "--dry-run"))
     assert [command["tasks"] for command in again["commands"]] == [0, 1]
+
+
+def test_evaluations_and_probes_as_arrays(slurm: Cluster, workspace: Workspace) -> None:
+    """A task per representation; the array is over before the job that was asked for after it."""
+    workspace.pa(*EXTRACT, "--limit", "6")
+    each = ("--representation", "cls,pooled", "--each", "representation")
+    for words, then, results in (
+        (("index", "build", "--index", "IVF4,Flat", "--pieces", "2"), "index info", 2),
+        (("evaluate", "retrieval", "--target", "x0"), "report --format md", 2),
+        (("probe", "knn", "--target", "x0"), "report --format md", 2),
+    ):
+        before = len(list(workspace.path.glob("jobs/done/*.json")))
+        made = json.loads(workspace.pa("submit", "--json", *words, *each, "--then", then))
+        assert made["tasks"] == 2
+        slurm.wait(over(slurm, made["job"], made["last_job"]))
+        assert len(list(workspace.path.glob("jobs/done/*.json"))) == before + results, (
+            workspace.logs()
+        )
+    assert len(list(workspace.path.glob("indexes/**/index.ivfdata"))) == 2
+    assert len(list(workspace.path.glob("reports/*.md"))) == 1

@@ -24,7 +24,8 @@ class SplitCheck:
     read, with the reason; `odd_sizes` files of another size than the annotations say, which then
     are of another image, or of the image before EXIF turned it; `turned` counts images that EXIF
     rotates (None: headers were not read).
-    `parts` holds the counts of view `parts` by protocol.
+    `parts` holds the counts of view `parts` by protocol; `no_parts` says, by protocol, why it gives
+    no row at all.
     """
 
     split: str
@@ -37,6 +38,7 @@ class SplitCheck:
     turned: int | None = None
     remarks: list[str] = field(default_factory=list)
     parts: Mapping[str, PartCounts] = field(default_factory=dict)
+    no_parts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_whole(self) -> bool:
@@ -44,11 +46,12 @@ class SplitCheck:
         return not self.missing and not self.unreadable and not self.odd_sizes
 
     def to_json(self) -> dict[str, Any]:
-        fields = {name: value for name, value in vars(self).items() if name != "parts"}
+        fields = {name: value for name, value in vars(self).items() if "parts" not in name}
         return {
             **fields,
             "expected": asdict(self.expected) if self.expected else None,
             "parts": {name: counts.to_json() for name, counts in self.parts.items()},
+            "no_parts": dict(self.no_parts),
         }
 
 
@@ -58,6 +61,7 @@ def check_split(images: Images, kind: Kind, headers: bool, progress: Progress) -
     here = table["file_bytes"] >= 0
     paths = table["path"].filter(here).to_list()
     found = _headers(images, paths, progress) if headers else {}
+    parts, no_parts = _parts(images)
     return SplitCheck(
         split=images.split,
         images=len(table),
@@ -68,7 +72,8 @@ def check_split(images: Images, kind: Kind, headers: bool, progress: Progress) -
         odd_sizes=_odd_sizes(images, found) if found else [],
         turned=sum(header.turned for header in found.values()) if headers else None,
         remarks=kind.remarks(table) if kind.remarks else [],
-        parts=_parts(images),
+        parts=parts,
+        no_parts=no_parts,
     )
 
 
@@ -141,15 +146,16 @@ def _odd_sizes(images: Images, headers: Mapping[str, Header]) -> list[tuple[str,
     return odd
 
 
-def _parts(images: Images) -> dict[str, PartCounts]:
-    """The counts of view `parts` under every protocol that fits the annotations."""
+def _parts(images: Images) -> tuple[dict[str, PartCounts], dict[str, str]]:
+    """The counts of view `parts` under every protocol that fits the annotations; and why those
+    that give no row give none: a sample may be that small, or the keypoints be wrong."""
     if images.read_annotations is None:
-        return {}
+        return {}, {}
     names = ("boxes",) if isinstance(images.annotations(), Boxes) else ("paper", "released")
-    counts = {}
+    counts, none = {}, {}
     for name in names:
         try:
             counts[name] = PROTOCOLS[name].select(images).counts
-        except MissingError:  # no row under this protocol: a sample may be that small
-            continue
-    return counts
+        except MissingError as error:
+            none[name] = str(error)
+    return counts, none

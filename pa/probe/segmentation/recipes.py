@@ -19,6 +19,9 @@ NO_BIAS_DECAY = ("mae", "cae", "beit")
 LOSS_OVER = ("valid", "all")
 
 
+MOST_BATCH = 16_384
+
+
 @dataclass(frozen=True)
 class SegmentationRecipe:
     """Every choice of one head's training. The defaults are the protocol `paper`.
@@ -58,6 +61,8 @@ class SegmentationRecipe:
                 f"iterations, batch and upsample_first must be 1 or more, not {self.iterations}, "
                 f"{self.batch} and {self.upsample_first}."
             )
+        if self.batch > MOST_BATCH:
+            raise UsageError(f"the batch must be {MOST_BATCH:,} windows or less, not {self.batch}.")
         if not (0 < self.lr < math.inf and 0 < self.eps < math.inf and 0 < self.warmup_ratio <= 1):
             raise UsageError(
                 f"the learning rate and eps must be positive and finite and the warm-up's ratio in "

@@ -1,0 +1,140 @@
+"""How long a click in the explorer takes, against the bare library call, in turn in one run.
+
+    python benchmarks/explore.py [--rows 49000] [--width 768] [--rounds 60] [--keep DIR]
+
+Every round takes a row at random and asks for its 24 nearest in three ways: `pa.index.search` on a
+store as the command line opens it, the same on the store that the server keeps, and a request to a
+running `pa explore`, over one open connection, until its last byte is there. A ratio is the median
+over rounds of that way's time / the bare call's time of the same round: below 1 means faster.
+
+"first" are the first rounds of a server that was just started: shards that were never read are
+checked then. "warm" comes after. "start" is from the start of the process to its first answer,
+beside the start of an interpreter that imports what the server is made of.
+
+The vectors are those of benchmarks/search.py: clustered, as features are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from search import PER_IMAGE, make_store
+
+from pa.explore.served import ServedStore
+from pa.index.build import open_or_build
+from pa.index.search import search
+from pa.index.stored import open_index
+
+K = 24
+IMPORTS = "import fastapi, uvicorn, polars, h5py, PIL.Image, pydantic_settings"
+Way = Callable[[int], object]
+
+
+@contextmanager
+def serving(workspace: Path) -> Iterator[tuple[http.client.HTTPConnection, float]]:
+    """A running `pa explore`, a connection to it, and the seconds until its first answer."""
+    words = [sys.executable, "-m", "pa", "explore", "--port", "0", "--json", "-w", str(workspace)]
+    began = time.perf_counter()
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    try:
+        said = ""
+        while not said.endswith("}\n"):
+            said += process.stdout.readline()
+        connection = http.client.HTTPConnection(json.loads(said)["url"].split("/")[2], timeout=600)
+        read(connection, "/")
+        yield connection, time.perf_counter() - began
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def read(connection: http.client.HTTPConnection, path: str) -> bytes:
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    body = answer.read()
+    if answer.status != 200:
+        raise SystemExit(f"{path}: {answer.status} {body[:500]!r}")
+    return body
+
+
+def compare(title: str, ways: dict[str, Way], rows: list[int]) -> None:
+    """Time every way on every row in turn, and print medians, tails and ratios."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for row in rows:
+        for name, way in ways.items():
+            times[name].append(seconds(lambda way=way, row=row: way(row)))
+    bare = next(iter(times.values()))
+    print(f"\n{title}, {len(rows)} rows\n  {'':<38} {'median ms':>10} {'p95 ms':>9}   way / bare")
+    for name, found in times.items():
+        ratio = statistics.median(mine / other for mine, other in zip(found, bare, strict=True))
+        median, tail = 1000 * np.percentile(found, [50, 95])
+        print(f"  {name:<38} {median:>10.1f} {tail:>9.1f}   {ratio:.2f}")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def started(workspace: Path, rounds: int) -> None:
+    """Print how long the start takes beside that of its imports."""
+    pairs = []
+    for _ in range(rounds):
+        base = seconds(lambda: subprocess.run([sys.executable, "-c", IMPORTS], check=True))
+        with serving(workspace) as (_, until):
+            pairs.append((until, base))
+    mine, base = (statistics.median(side) for side in zip(*pairs, strict=True))
+    ratio = statistics.median(one / other for one, other in pairs)
+    print(f"\nstart: {mine:.2f} s to the first answer, imports alone {base:.2f} s; {ratio:.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=49_000)
+    parser.add_argument("--width", type=int, default=768)
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--starts", type=int, default=3)
+    parser.add_argument("--keep", type=Path, help="Workspace to keep the store in.")
+    options = parser.parse_args()
+    n = options.rows // PER_IMAGE * PER_IMAGE
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = options.keep or Path(folder)
+        store = make_store(workspace, n, options.width)
+        index = open_or_build(store, "pooled", workspace / "indexes").index
+        kept = open_index(ServedStore.open(store.path), "pooled", workspace / "indexes")
+        print(
+            f"{n:,} × {options.width}, top {K}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()}"
+        )
+        rows = np.random.default_rng(1).choice(n, 2 * options.rounds, replace=False).tolist()
+        with serving(workspace) as (connection, _):
+            (gallery,) = json.loads(read(connection, "/api/workspace"))["galleries"]
+            column = gallery["columns"][0]["id"]
+            base = f"/api/galleries/{gallery['id']}/rows"
+            ways: dict[str, Way] = {
+                "bare: search() on a store": lambda row: search(index, [row], K),
+                "search() on the store that is kept": lambda row: search(kept, [row], K),
+                "request to pa explore": lambda row: read(
+                    connection, f"{base}/{row}/neighbours?column={column}&k={K}"
+                ),
+            }
+            compare("first", ways, rows[: options.rounds])
+            compare("warm", ways, rows[options.rounds :])
+        started(workspace, options.starts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""`pa explore`: parse, call one function of `pa.commands.explore`, print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pa import console
+from pa.options import emit, with_config, with_json
+
+if TYPE_CHECKING:
+    from pa.commands.explore import Address
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port; default 8642, or a free one if taken."
+)
+@click.option("--open", "open_page", is_flag=True, help="Open the page in a browser.")
+@click.option("--device", help="Device that encodes images of your own.")
+@with_json
+@with_config
+def explore(config: Any, as_json: bool, open_page: bool, **given: Any) -> None:
+    """Click any region of any image, and see its neighbours for several encoders side by side.
+
+    Serves a page until Ctrl-C, to this machine alone unless --host says otherwise; then the address
+    holds a token. On another machine, through a tunnel: ssh -L 8642:localhost:8642 MACHINE.
+
+    \b
+    pa explore
+    pa explore --port 9000 --open
+    pa explore --host 0.0.0.0
+    """
+    from pa.commands.explore import ExploreRequest
+    from pa.commands.explore import explore as work
+
+    def ready(address: Address) -> None:
+        if as_json:
+            emit({"url": address.url, "public": address.public})
+        else:
+            console.out(f"explore {config.workspace} at {address.url}")
+            console.note("Ctrl-C stops it.")
+        if address.public:
+            console.note("Other machines can reach it: whoever knows the address can look.")
+        if open_page:
+            click.launch(address.url)
+
+    work(config, ExploreRequest(**given), ready)

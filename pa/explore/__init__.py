@@ -1,0 +1,1 @@
+"""The explorer: a page on which any region of a store is clicked and its neighbours are seen."""

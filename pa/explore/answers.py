@@ -1,0 +1,187 @@
+"""Answers to queries: by the functions, and so to the bit, of `pa search`."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pa.commands.choose import store_query
+from pa.config import Config
+from pa.data import stores
+from pa.data.images import Box
+from pa.errors import PaError
+from pa.explore.galleries import Column, Galleries, Gallery
+from pa.explore.own import Encoders, OwnImage
+from pa.explore.pictures import Pictures
+from pa.explore.shares import Share
+
+if TYPE_CHECKING:
+    from pa.data.store import Store
+    from pa.index.search import SearchResult
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked besides the query itself."""
+
+    k: int = 24
+    include_self: bool = False
+    exclude_same_image: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One column's answer.
+
+    `result` is an object of the `results` of `pa search --json`. `images` are number and label of
+    the image of each neighbour; `seconds` is what the search took.
+    """
+
+    column: str
+    result: dict[str, Any]
+    images: list[tuple[int, str | None]]
+    shares: list[Share]
+    seconds: float
+
+
+class Answers:
+    """Searches the columns of galleries. All methods are for any number of threads."""
+
+    def __init__(
+        self, config: Config, galleries: Galleries, pictures: Pictures, device: str | None
+    ) -> None:
+        self._config = config
+        self._galleries = galleries
+        self._pictures = pictures
+        self._encoders = Encoders(config, device)
+        self._drawing = threading.Lock()  # matplotlib's settings are global
+
+    def neighbours(
+        self, gallery: Gallery, column: Column, query: int | OwnImage, asked: Asked
+    ) -> Answer:
+        """The nearest regions of a row, or of a box in an image of one's own.
+
+        Raises what `pa.index.search.search`, `Galleries.index` and `Encoders.query` raise.
+        """
+        began = time.perf_counter()
+        result = self._search(column, query, asked)
+        seconds = time.perf_counter() - began
+        rows = [neighbour.row for neighbour in result.neighbours]
+        usual = not asked.include_self and not asked.exclude_same_image
+        return Answer(
+            column=column.id,
+            result=result.to_json(),
+            images=gallery.browser.images_of(rows),
+            shares=gallery.shares.of(result.query.row, rows, all_others=usual),
+            seconds=seconds,
+        )
+
+    def figure(
+        self, columns: Sequence[Column], query: int | OwnImage, asked: Asked, suffix: str
+    ) -> bytes:
+        """The figure that `pa search --figure` draws of these columns: a png, pdf or svg."""
+        from pa.commands.search import draw
+
+        answers: list[tuple[Store, SearchResult]] = [
+            (column.store, self._search(column, query, asked)) for column in columns
+        ]
+        with self._drawing, tempfile.TemporaryDirectory(prefix="pa-explore-") as folder:
+            place = Path(folder) / f"figure.{suffix}"
+            draw(answers, place, self._pictures.root(columns[0].store))
+            return place.read_bytes()
+
+    def _search(self, column: Column, query: int | OwnImage, asked: Asked) -> SearchResult:
+        from pa.index.search import search
+
+        index = self._galleries.index(column)
+        return search(
+            index,
+            [query if isinstance(query, int) else self._encoders.query(column, query)],
+            asked.k,
+            include_self=asked.include_self,
+            exclude_same_image=asked.exclude_same_image,
+        )[0]
+
+
+# -- the same on the command line -------------------------------------------------------------
+
+
+def search_command(
+    config: Config, columns: Sequence[Column], query: int | tuple[str, Box], asked: Asked
+) -> str:
+    """The `pa search` command, or one per line, that asks the same of these columns."""
+    by_store: dict[Path, list[Column]] = {}
+    for column in columns:
+        by_store.setdefault(column.store.path, []).append(column)
+    groups = list(by_store.values())
+    names = [[column.representation for column in group] for group in groups]
+    chosen = [group[0].store for group in groups]
+    together = all(name == names[0] for name in names) and all(
+        _is_chosen_by_names(config, store) for store in chosen
+    )
+    if together:
+        encoders = ",".join(store.encoder for store in chosen)
+        return _command(config, [*_names(chosen[0]), "--encoder", encoders], names[0], query, asked)
+    return "\n".join(
+        _command(
+            config,
+            ["--store", store.spec.short, "--encoder", store.encoder],
+            representations,
+            query,
+            asked,
+        )
+        for store, representations in zip(chosen, names, strict=True)
+    )
+
+
+def _names(store: Store) -> list[str]:
+    rules = stores.protocol(store)
+    return [
+        *("--dataset", store.spec.dataset, "--split", store.spec.split, "--view", store.view),
+        *(("--protocol", rules) if rules else ()),
+    ]
+
+
+def _is_chosen_by_names(config: Config, store: Store) -> bool:
+    """Whether dataset, split, view, protocol and encoder mean this store and no other."""
+    query = store_query(
+        config,
+        dataset=store.spec.dataset,
+        split=store.spec.split,
+        view=store.view,
+        protocol=stores.protocol(store),
+        encoder=store.encoder,
+    )
+    try:
+        return stores.choose(config.features, query).path == store.path
+    except PaError:
+        return False
+
+
+def _command(
+    config: Config,
+    which: Sequence[str],
+    representations: Sequence[str],
+    query: int | tuple[str, Box],
+    asked: Asked,
+) -> str:
+    if isinstance(query, int):
+        words = ["--query-id", str(query)]
+    else:
+        name, box = query
+        words = ["--image", name, "--box", ",".join(f"{value:.15g}" for value in box)]
+    flags = ["--include-self"] * asked.include_self
+    flags += ["--exclude-same-image"] * asked.exclude_same_image
+    return shlex.join(
+        [
+            *("pa", "search", *words, "-k", str(asked.k), *which),
+            *("--representation", ",".join(representations), *flags),
+            *("--workspace", str(config.workspace)),
+        ]
+    )

@@ -1,0 +1,121 @@
+"""What the server answers when it cannot: one object, with a status that says whose turn it is."""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from pa.errors import (
+    BusyError,
+    ImageError,
+    MismatchError,
+    MissingError,
+    OutOfRangeError,
+    PaError,
+    UnknownNameError,
+    UsageError,
+    VerificationError,
+)
+from pa.explore.uploads import TooLargeError
+
+RETRY_SECONDS = 1
+_COMMAND = re.compile(r"^\s+(pa .+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why there is no answer. `commands` are those of the message, to be typed in a shell."""
+
+    error: str
+    message: str
+    commands: list[str]
+
+
+# The first class that fits. 409: the request is right, but something must be done here first.
+STATUSES: tuple[tuple[type[PaError], int, str], ...] = (
+    (BusyError, 503, "busy"),
+    (TooLargeError, 413, "too large"),
+    (UnknownNameError, 404, "not found"),
+    (OutOfRangeError, 404, "not found"),
+    (UsageError, 422, "wrong request"),
+    (ImageError, 422, "unreadable image"),
+    (MissingError, 409, "missing"),
+    (MismatchError, 409, "mismatch"),
+    (VerificationError, 409, "damaged"),
+)
+
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
+
+# What FastAPI says of each route besides its answer.
+RESPONSES: Responses = {
+    404: {"model": Problem, "description": "No such gallery, image, row, column, or so many."},
+    409: {"model": Problem, "description": "Something is missing or damaged here; what to do."},
+    422: {"model": Problem, "description": "The request is not what it should be."},
+    503: {
+        "model": Problem,
+        "description": "Too much at once. Ask again after the seconds of Retry-After.",
+        "headers": {"Retry-After": {"schema": {"type": "integer"}}},
+    },
+}
+UPLOAD_RESPONSES: Responses = {
+    **RESPONSES,
+    413: {"model": Problem, "description": "The image has too many bytes."},
+}
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Turn every error into a `Problem`."""
+    app.add_exception_handler(PaError, _of_ours)
+    app.add_exception_handler(RequestValidationError, _of_validation)
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(Exception, _of_fault)
+
+
+def commands_in(message: str) -> list[str]:
+    """The commands that a message tells to type: its indented lines that begin with `pa`."""
+    return _COMMAND.findall(message)
+
+
+def _answer(status: int, error: str, message: str, **headers: str) -> JSONResponse:
+    problem = Problem(error, message, commands_in(message))
+    return JSONResponse(asdict(problem), status, headers)
+
+
+async def _of_ours(request: Request, error: Exception) -> JSONResponse:
+    status, name = next(
+        ((status, name) for kind, status, name in STATUSES if isinstance(error, kind)),
+        (409, "failed"),
+    )
+    headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
+    return _answer(status, name, str(error), **headers)
+
+
+async def _of_validation(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    faults = [
+        f"{'.'.join(map(str, fault['loc'][1:])) or 'request'}: {fault['msg']}"
+        for fault in error.errors()
+    ]
+    return _answer(422, "wrong request", "; ".join(faults))
+
+
+async def _of_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    names = {404: "not found", 405: "method not allowed"}
+    answer = _answer(error.status_code, names.get(error.status_code, "failed"), str(error.detail))
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _of_fault(request: Request, error: Exception) -> JSONResponse:
+    traceback.print_exception(error, file=sys.stderr)
+    message = "the explorer failed; the terminal in which it runs shows how."
+    return _answer(500, "failed", message)

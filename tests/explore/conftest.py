@@ -1,0 +1,159 @@
+"""A workspace to explore: two encoders over the windows of twelve small photographs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pytest
+from starlette.testclient import TestClient
+
+from pa import config as settings
+from pa.commands.index import IndexRequest, build_indexes
+from pa.commands.search import SearchRequest, search
+from pa.config import Config
+from pa.data import stores
+from pa.data.datasets import Images
+from pa.data.regions import VIEWS
+from pa.explore.app import make_app
+from pa.progress import Silent
+from tests.conftest import noise_image
+from tests.index.conftest import write_store
+
+N_IMAGES = 12
+PER_IMAGE = 49
+N = N_IMAGES * PER_IMAGE
+
+Vectors = npt.NDArray[np.float32]
+Serve = Callable[[Path], Any]
+
+
+def clustered(seed: int, width: int, n: int = N) -> Vectors:
+    """Vectors in a few clusters, with exact duplicates, so that some cosines are equal."""
+    generator = np.random.default_rng(seed)
+    centres = generator.normal(size=(8, width))
+    found = centres[generator.integers(0, 8, n)] + 0.4 * generator.normal(size=(n, width))
+    found[100:110] = found[7]
+    return found.astype(np.float32)
+
+
+def photographs(root: Path, n: int = N_IMAGES, *, there: bool = True) -> Images:
+    paths = [f"class{number % 3}/{number:03d}.png" for number in range(n)]
+    for number, path in enumerate(paths if there else []):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        noise_image(number, (260, 256)).save(root / path, compress_level=1)
+    table = pl.DataFrame(
+        {
+            "image": range(n),
+            "path": paths,
+            "label": [f"class{number % 3}" for number in range(n)],
+            "label_id": [number % 3 for number in range(n)],
+            "file_bytes": [1] * n,
+        }
+    )
+    return Images("photos", "all", root, table)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stores `alpha` (three representations) and `beta` (two, of which `pooled` has no index)."""
+    place = tmp_path_factory.mktemp("explore")
+    (place / "pa.toml").write_text('view = "grid"\n[datasets.photos]\nroot = "photos"\n')
+    images = photographs(place / "photos")
+    alpha = {
+        name: clustered(at, width)
+        for at, (name, width) in enumerate([("cls", 16), ("pooled", 16), ("projected", 8)])
+    }
+    beta = {"cls": clustered(7, 12), "pooled": clustered(8, 12)}
+    write_store(place / "features", images, VIEWS["grid"], alpha, "alpha")
+    write_store(place / "features", images, VIEWS["grid"], beta, "beta")
+    loaded = settings.load(place)
+    names = ("cls", "pooled", "projected")
+    build_indexes(loaded, IndexRequest(encoders=("alpha",), representations=names), Silent())
+    build_indexes(loaded, IndexRequest(encoders=("beta",), representations=("cls",)), Silent())
+    return place
+
+
+@pytest.fixture(scope="module")
+def config(workspace: Path) -> Config:
+    return settings.load(workspace)
+
+
+@pytest.fixture(scope="module")
+def client(config: Config) -> Iterator[TestClient]:
+    with TestClient(make_app(config), "http://127.0.0.1", raise_server_exceptions=False) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def gallery(client: TestClient) -> dict[str, Any]:
+    """The one gallery of the workspace, as the server describes it."""
+    (found,) = client.get("/api/workspace").json()["galleries"]
+    described: dict[str, Any] = found
+    return described
+
+
+def column(gallery: dict[str, Any], encoder: str, representation: str) -> str:
+    (found,) = [
+        one["id"]
+        for one in gallery["columns"]
+        if (one["encoder"], one["representation"]) == (encoder, representation)
+    ]
+    return str(found)
+
+
+def searched(config: Config, **asked: Any) -> list[dict[str, Any]]:
+    """What `pa search --json` gives as `results`, without building anything."""
+    return [result.to_json() for _, result in search(config, SearchRequest(**asked), Silent())]
+
+
+def neighbours_of(config: Config, rows: list[int]) -> dict[int, list[dict[str, Any]]]:
+    """The neighbours of rows in the first column, as JSON, from one open index."""
+    from pa.index.search import search as run
+    from pa.index.stored import open_index
+
+    store = next(stores.find(config.features))
+    index = open_index(store, "cls", config.indexes)
+    found = run(index, rows, 24)
+    return {
+        row: json.loads(json.dumps(one.to_json()))["neighbours"]
+        for row, one in zip(rows, found, strict=True)
+    }
+
+
+@contextmanager
+def serving(workspace: Path, *words: str) -> Iterator[str]:
+    """`pa explore` in a process of its own: the address of its page."""
+    command = [sys.executable, "-m", "pa", "explore", "--port", "0", "--json", *words]
+    process = subprocess.Popen(
+        command,
+        cwd=workspace,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        lines: list[str] = []
+        while not lines or lines[-1].rstrip() != "}":
+            line = process.stdout.readline()
+            assert line, "it ended before it said its address"
+            lines.append(line)
+        yield json.loads("".join(lines))["url"]
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(timeout=20) == 0
+        finally:
+            process.kill()
+            process.stdout.close()

@@ -1,0 +1,272 @@
+"""The server answers what the command line answers, and looks at nothing but the workspace."""
+
+from __future__ import annotations
+
+import io
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from pa.commands.search import SearchRequest, draw, search
+from pa.config import Config
+from pa.data import stores
+from pa.data.crops import Crops
+from pa.progress import Silent
+
+from .conftest import N_IMAGES, PER_IMAGE, N, column, searched
+
+Json = dict[str, Any]
+
+
+def test_the_workspace_is_one_gallery_of_both_encoders(gallery: Json) -> None:
+    names = [(one["encoder"], one["representation"], one["width"]) for one in gallery["columns"]]
+    assert names == [
+        ("alpha", "cls", 16),
+        ("alpha", "pooled", 16),
+        ("alpha", "projected", 8),
+        ("beta", "cls", 12),
+        ("beta", "pooled", 12),
+    ]
+    assert [one["indexed"] for one in gallery["columns"]] == [True, True, True, True, False]
+    assert (gallery["n_rows"], gallery["n_images"]) == (N, N_IMAGES)
+    assert gallery["unfinished"] == []
+
+
+@pytest.mark.parametrize("row", [0, 7, 105, N - 1])
+@pytest.mark.parametrize(
+    ("k", "flags"),
+    [(24, {}), (1, {}), (40, {"include_self": True}), (24, {"exclude_same_image": True})],
+)
+@pytest.mark.parametrize(
+    ("encoder", "representation"), [("alpha", "cls"), ("alpha", "projected"), ("beta", "cls")]
+)
+def test_neighbours_are_those_of_the_command_line(
+    client: TestClient,
+    config: Config,
+    gallery: Json,
+    encoder: str,
+    representation: str,
+    k: int,
+    flags: dict[str, bool],
+    row: int,
+) -> None:
+    asked = {"column": column(gallery, encoder, representation), "k": k, **flags}
+    answer = client.get(f"/api/galleries/{gallery['id']}/rows/{row}/neighbours", params=asked)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    (expected,) = searched(
+        config,
+        query_id=row,
+        k=k,
+        encoders=(encoder,),
+        representations=(representation,),
+        **flags,
+    )
+    assert found["result"] == _as_json(expected)
+    rows = [neighbour["row"] for neighbour in expected["neighbours"]]
+    assert found["images"] == [[r // PER_IMAGE, f"class{r // PER_IMAGE % 3}"] for r in rows]
+
+
+def _as_json(value: Json) -> Json:
+    """Boxes are tuples in Python and lists in JSON."""
+    query = {**value["query"], "box": list(value["query"]["box"])}
+    near = [{**one, "box": list(one["box"])} for one in value["neighbours"]]
+    return {**value, "query": query, "neighbours": near}
+
+
+def test_shares_of_windows_are_counts(client: TestClient, gallery: Json) -> None:
+    asked = {"column": column(gallery, "alpha", "cls"), "k": 60}
+    found = client.get(f"/api/galleries/{gallery['id']}/rows/30/neighbours", params=asked).json()
+    rows = np.array([one["row"] for one in found["result"]["neighbours"]])
+    image, label = rows // PER_IMAGE, rows // PER_IMAGE % 3
+    expected = {
+        "same image": (image == 0).mean(),
+        "same label, another image": ((label == 0) & (image != 0)).mean(),
+        "another label": (label != 0).mean(),
+    }
+    shares = {one["name"]: one["value"] for one in found["shares"]}
+    assert shares == {name: value for name, value in expected.items() if value}
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+# -- images ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "images"),
+    [
+        ("", list(range(N_IMAGES))),
+        ("class1", [1, 4, 7, 10]),
+        ("CLASS1 007", [7]),
+        ("003.png", [3]),
+        ("49", [1]),  # the image of row 49; no path has this number
+        ("#588", []),
+        ("11", [0, 11]),  # row 11 is of image 0, and image 11 has the number in its path
+        ("nothing", []),
+        (".*", []),
+    ],
+)
+def test_images_are_found_by_label_path_and_row(
+    client: TestClient, gallery: Json, text: str, images: list[int]
+) -> None:
+    place = f"/api/galleries/{gallery['id']}/images"
+    found = client.get(place, params={"text": text}).json()
+    assert [one["image"] for one in found["images"]] == images
+    assert found["total"] == len(images)
+    pages = [
+        client.get(place, params={"text": text, "offset": offset, "limit": 5}).json()
+        for offset in range(0, N_IMAGES, 5)
+    ]
+    assert [one["image"] for page in pages for one in page["images"]] == images
+
+
+def test_a_row_says_its_image_and_all_regions_of_it(client: TestClient, gallery: Json) -> None:
+    found = client.get(f"/api/galleries/{gallery['id']}/rows/100").json()
+    assert (found["image"], found["path"], found["image_label"]) == (2, "class2/002.png", "class2")
+    assert (found["size"], found["bad"]) == ([224, 224], None)
+    assert [one["row"] for one in found["regions"]] == list(range(98, 147))
+    assert found["regions"][2]["box"] == [56, 0, 112, 56]
+
+
+def test_pictures_are_those_of_the_rows(client: TestClient, config: Config, gallery: Json) -> None:
+    place = f"/api/galleries/{gallery['id']}"
+    crops = Crops(next(stores.find(config.features)))
+    for path, expected in (
+        (f"{place}/rows/60/region", crops.region(60)),
+        (f"{place}/images/1/canvas", crops.canvas(60)),
+        (f"{place}/images/1/thumbnail", crops.canvas(60).resize((128, 128))),
+    ):
+        answer = client.get(path)
+        assert answer.headers["content-type"] == "image/jpeg"
+        found = Image.open(io.BytesIO(answer.content))
+        assert found.size == expected.size
+        apart = np.asarray(found, dtype=float) - np.asarray(expected, dtype=float)
+        assert np.abs(apart).mean() < 3, path  # of 255: what JPEG loses
+
+
+def test_random_rows_are_rows(client: TestClient, gallery: Json) -> None:
+    place = f"/api/galleries/{gallery['id']}/random"
+    rows = {client.get(place).json()["row"] for _ in range(20)}
+    assert len(rows) > 5
+    assert rows <= set(range(N))
+
+
+# -- figure and command ------------------------------------------------------------------------
+
+
+def test_the_figure_is_that_of_the_command_line(
+    client: TestClient, config: Config, gallery: Json, tmp_path: Path
+) -> None:
+    columns = [column(gallery, "alpha", "cls"), column(gallery, "alpha", "pooled")]
+    place = f"/api/galleries/{gallery['id']}/rows/7/figure"
+    for suffix, kind in (("png", "image/png"), ("pdf", "application/pdf")):
+        answer = client.get(place, params={"column": columns, "k": 8, "suffix": suffix})
+        assert answer.headers["content-type"] == kind
+        request = SearchRequest(
+            query_id=7, k=8, encoders=("alpha",), representations=("cls", "pooled")
+        )
+        expected = draw(search(config, request, Silent()), tmp_path / f"figure.{suffix}")
+        assert answer.content == expected.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines"),
+    [
+        ([("alpha", "cls"), ("alpha", "projected")], 1),
+        ([("alpha", "cls"), ("beta", "cls")], 1),
+        ([("alpha", "cls"), ("alpha", "pooled"), ("beta", "cls")], 2),
+    ],
+)
+def test_the_command_asks_the_same(
+    client: TestClient, config: Config, gallery: Json, columns: list[tuple[str, str]], lines: int
+) -> None:
+    ids = [column(gallery, *names) for names in columns]
+    place = f"/api/galleries/{gallery['id']}/rows/7"
+    flags = {"k": 9, "exclude_same_image": True}
+    said = client.get(f"{place}/command", params={"column": ids, **flags}).json()["command"]
+    assert len(said.splitlines()) == lines
+    told = [result for line in said.splitlines() for result in _asked_by(config, line)]
+    for id in ids:
+        answer = client.get(f"{place}/neighbours", params={"column": id, **flags}).json()
+        assert answer["result"] in told
+    assert len(told) == len(ids)
+
+
+def _asked_by(config: Config, line: str) -> list[Json]:
+    """The results of a `pa search` command, its words given to the function it calls."""
+    from pa.cli import search as command
+
+    words = shlex.split(line)
+    assert words[:2] == ["pa", "search"]
+    given = command.make_context("search", words[2:]).params
+    assert given.pop("own_workspace") == config.workspace
+    for name in ("as_json", "figure", "root"):
+        assert not given.pop(name)
+    return [_as_json(one) for one in searched(config, **given)]
+
+
+# -- what cannot be answered -------------------------------------------------------------------
+
+
+def test_without_an_index_it_says_the_command_and_builds_nothing(
+    client: TestClient, config: Config, gallery: Json
+) -> None:
+    before = sorted(config.workspace.rglob("*"))
+    asked = {"column": column(gallery, "beta", "pooled")}
+    answer = client.get(f"/api/galleries/{gallery['id']}/rows/7/neighbours", params=asked)
+    assert answer.status_code == 409
+    (command,) = answer.json()["commands"]
+    (told,) = [one["command"] for one in gallery["columns"] if not one["indexed"]]
+    assert command == told
+    assert sorted(config.workspace.rglob("*")) == before
+    assert "--representation pooled" in command
+    assert f"--workspace {config.workspace}" in command
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/rows/588", 404, "has rows 0 to 587"),
+        ("/rows/588/region", 404, "has rows 0 to 587"),
+        ("/rows/588/neighbours?column={cls}", 404, "has rows 0 to 587"),
+        ("/rows/7/neighbours?column={cls}&k=588", 404, "Ask for k ≤ 587"),
+        ("/rows/7/neighbours?column={cls}&k=0", 422, "greater than or equal to 1"),
+        ("/rows/7/neighbours?column={cls}&include_self=1&exclude_same_image=1", 422, "contradict"),
+        ("/rows/7/neighbours?column=0123456789abcdef.cls", 404, "unknown column"),
+        ("/rows/7/neighbours", 422, "column"),
+        ("/rows/-1", 422, "row"),
+        ("/rows/99999999999999999999", 422, "row"),
+        ("/images/12/thumbnail", 404, "no image 12"),
+        ("/rows/7/figure?column={cls}&suffix=exe", 422, "suffix"),
+    ],
+)
+def test_a_wrong_request_is_told_what_is_wrong(
+    client: TestClient, gallery: Json, path: str, status: int, words: str
+) -> None:
+    path = path.replace("{cls}", column(gallery, "alpha", "cls"))
+    answer = client.get(f"/api/galleries/{gallery['id']}{path}")
+    assert answer.status_code == status
+    assert words in answer.json()["message"]
+
+
+def test_an_unknown_gallery_is_not_found(client: TestClient) -> None:
+    answer = client.get("/api/galleries/photos-all-grid-00000000/rows/1")
+    assert answer.status_code == 404
+    assert "photos-all-grid" in answer.json()["message"]
+
+
+def test_a_fault_of_the_server_tells_nothing_of_its_inside(
+    client: TestClient, gallery: Json, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr("pa.explore.browsing.Browser.find", broken)
+    answer = client.get(f"/api/galleries/{gallery['id']}/images")
+    assert answer.status_code == 500
+    assert "secret" not in answer.text

@@ -1,0 +1,121 @@
+"""The server under requests made up from its own schema, right ones and wrong ones.
+
+Half of them name a gallery, a row and a column that are there, so that more is reached than the
+answer to an unknown name.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi import checks
+from starlette.testclient import TestClient
+
+from .conftest import N, column
+
+EXAMPLES = 20
+CHECKS = [
+    not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+]
+
+OPERATIONS = [
+    ("GET", "/api/workspace"),
+    ("GET", "/api/galleries/{gallery}/images"),
+    ("GET", "/api/galleries/{gallery}/random"),
+    ("GET", "/api/galleries/{gallery}/rows/{row}"),
+    ("GET", "/api/galleries/{gallery}/images/{image}/thumbnail"),
+    ("GET", "/api/galleries/{gallery}/images/{image}/canvas"),
+    ("GET", "/api/galleries/{gallery}/rows/{row}/region"),
+    ("GET", "/api/galleries/{gallery}/rows/{row}/neighbours"),
+    ("GET", "/api/galleries/{gallery}/rows/{row}/figure"),
+    ("GET", "/api/galleries/{gallery}/rows/{row}/command"),
+    ("POST", "/api/galleries/{gallery}/own/neighbours"),
+    ("POST", "/api/galleries/{gallery}/own/figure"),
+    ("GET", "/api/galleries/{gallery}/own/command"),
+]
+
+
+Names = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def operations(client: TestClient) -> dict[tuple[str, str], Any]:
+    """The operations of the schema, by method and path."""
+    schema = schemathesis.openapi.from_dict(client.get("/api/openapi.json").json())
+    found = [result.ok() for result in schema.get_all_operations()]
+    return {(operation.method.upper(), operation.path): operation for operation in found}
+
+
+@pytest.fixture(scope="module")
+def there(gallery: dict[str, Any]) -> Names:
+    """What a request can name and find."""
+    return {"gallery": gallery["id"], "column": column(gallery, "alpha", "cls")}
+
+
+def test_every_operation_is_fuzzed(operations: dict[tuple[str, str], Any]) -> None:
+    assert set(operations) == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: " ".join(operation))
+def test_any_request_is_answered_as_the_schema_says(
+    client: TestClient,
+    operations: dict[tuple[str, str], Any],
+    there: Names,
+    operation: tuple[str, str],
+    mode: GenerationMode,
+) -> None:
+    if mode is GenerationMode.NEGATIVE and operation == ("GET", "/api/workspace"):
+        pytest.skip("it has no parameter that could be wrong")
+    cases = operations[operation].as_strategy(generation_mode=mode)
+
+    # Without a database of examples and without a clock: the same requests in every run.
+    @settings(
+        max_examples=EXAMPLES,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=cases, exists=st.booleans(), row=st.integers(0, N + 2))
+    def one(case: Case, exists: bool, row: int) -> None:
+        if exists:
+            _name(case, there, row)
+        answer = client.send(_request(client, case))
+        case.validate_response(answer, checks=CHECKS)
+
+    one()
+
+
+def _name(case: Case, there: Names, row: int) -> None:
+    """Let a case name what is there, and leave its other parameters as they are."""
+    case.path_parameters = {
+        name: {"gallery": there["gallery"], "row": row, "image": row // 49}[name]
+        for name in case.path_parameters or {}
+    }
+    if "column" in (case.query or {}):
+        is_list = isinstance(case.query["column"], list)
+        case.query["column"] = [there["column"]] if is_list else there["column"]
+
+
+def _request(client: TestClient, case: Case) -> Any:
+    words = case.as_transport_kwargs(base_url="http://127.0.0.1")
+    known = {name: words.get(name) for name in ("params", "headers", "cookies")}
+    body = words.get("data") if isinstance(words.get("data"), bytes) else None
+    headers = {
+        name: value for name, value in (known.pop("headers") or {}).items() if name != "Host"
+    }
+    return client.build_request(
+        words["method"], words["url"], headers=headers, content=body, **known
+    )

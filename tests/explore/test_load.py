@@ -1,0 +1,212 @@
+"""Many requests at once are answered or told to wait; what is big is imported late."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from pa.config import Config
+from pa.errors import BusyError, UsageError
+from pa.explore.gate import Gate
+from pa.explore.pictures import ByteCache
+from pa.explore.safety import new_token
+from pa.explore.server import listen
+
+from .conftest import N, neighbours_of, serving
+
+Json = dict[str, Any]
+
+
+def test_a_gate_runs_few_lets_some_wait_and_sends_the_rest_away() -> None:
+    running, most, done, lock = 0, 0, 0, threading.Lock()
+
+    def work() -> int:
+        nonlocal running, most, done
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+            done += 1
+        return done
+
+    async def many() -> list[Any]:
+        gate = Gate("test", 2, 10)
+        tasks = [asyncio.create_task(gate.run(work)) for _ in range(30)]
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    answers = asyncio.run(many())
+    told = Counter(type(answer) for answer in answers)
+    assert told == {int: 12, BusyError: 18}
+    assert most == 2
+
+
+def test_a_gate_lets_nobody_wait_for_ever_and_is_free_again() -> None:
+    async def wait() -> list[Any]:
+        gate = Gate("test", 1, 10, patience=0.05)
+        first = asyncio.create_task(gate.run(lambda: time.sleep(0.4)))
+        await asyncio.sleep(0.01)
+        second = await asyncio.gather(gate.run(lambda: 2), return_exceptions=True)
+        await first
+        return [*second, await gate.run(lambda: 3)]
+
+    second, third = asyncio.run(wait())
+    assert isinstance(second, BusyError)
+    assert third == 3
+
+
+def test_work_that_nobody_waits_for_keeps_its_turn_until_it_ends() -> None:
+    order: list[str] = []
+
+    async def leave() -> None:
+        gate = Gate("test", 1, 10)
+        first = asyncio.create_task(gate.run(lambda: (time.sleep(0.2), order.append("first"))[0]))
+        await asyncio.sleep(0.02)
+        first.cancel()
+        await gate.run(lambda: order.append("second"))
+
+    asyncio.run(leave())
+    assert order == ["first", "second"]
+
+
+def test_faults_of_the_work_arrive() -> None:
+    def fail() -> None:
+        raise UsageError("wrong")
+
+    with pytest.raises(UsageError, match="wrong"):
+        asyncio.run(Gate("test", 1, 1).run(fail))
+
+
+def test_the_cache_stays_within_its_bytes() -> None:
+    cache = ByteCache(1000)
+    made: list[str] = []
+
+    def often() -> bytes:
+        made.append("often")
+        return b"y" * 100
+
+    for key in range(50):
+        assert cache.get(key, lambda: b"x" * 300) == b"x" * 300
+        assert cache.get("often", often) == b"y" * 100
+    assert made == ["often"], "what is used often stays"
+    assert len(cache) == 4
+    assert cache.get("large", lambda: b"x" * 2000) == b"x" * 2000
+    assert len(cache) == 0
+
+
+def test_a_hundred_queries_at_once(workspace: Path, config: Config) -> None:
+    """Each is right, or is told when to come again; the server lives."""
+    with serving(workspace) as url:
+        (gallery,) = _read(f"{url}api/workspace")["galleries"]
+        column = gallery["columns"][0]["id"]
+
+        def ask(row: int) -> tuple[int, Any]:
+            place = f"{url}api/galleries/{gallery['id']}/rows/{row}/neighbours?column={column}"
+            answer = httpx.get(place, timeout=60)
+            if answer.status_code == 200:
+                return 200, answer.json()["result"]["neighbours"]
+            assert int(answer.headers["Retry-After"]) >= 1
+            assert answer.json()["error"] == "busy"
+            return answer.status_code, None
+
+        rows = [5 * at for at in range(100)]
+        with ThreadPoolExecutor(100) as pool:
+            answers = list(pool.map(ask, rows))
+        expected = neighbours_of(config, rows)
+        codes = Counter(code for code, _ in answers)
+        assert set(codes) <= {200, 503}
+        assert codes[200] >= 50
+        for row, (code, found) in zip(rows, answers, strict=True):
+            assert code != 200 or found == expected[row]
+        assert ask(N - 1)[0] == 200
+
+
+def _read(url: str) -> Any:
+    return httpx.get(url, timeout=60).raise_for_status().json()
+
+
+# -- starting ----------------------------------------------------------------------------------
+
+
+def test_torch_is_not_imported_before_an_image_is_encoded(workspace: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from starlette.testclient import TestClient
+from pa import config
+from pa.explore.app import make_app
+import pa.commands.explore, pa.explore.server
+with TestClient(make_app(config.load(Path({str(workspace)!r}))), "http://localhost") as client:
+    first = client.get("/api/workspace").json()["galleries"][0]
+    place = f"/api/galleries/{{first['id']}}/rows/3"
+    asked = {{"column": first["columns"][0]["id"]}}
+    for path in ("/neighbours", "/figure", "/command", "", "/region"):
+        assert client.get(place + path, params=asked).status_code == 200, path
+print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "faiss" in loaded
+    assert not loaded & {"torch", "timm", "torchvision", "sklearn", "scipy"}
+
+
+def test_a_taken_port_is_said_or_another_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listen("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(BusyError, match=f"port {port}.*--port"):
+            listen("127.0.0.1", port)
+        monkeypatch.setattr("pa.explore.server.DEFAULT_PORT", port)
+        with listen("127.0.0.1", None) as second:
+            assert second.getsockname()[1] != port
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
+def test_a_host_that_is_not_of_this_machine_is_said(host: str) -> None:
+    with pytest.raises(UsageError, match="host"):
+        listen(host, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_listens_to_this_machine_alone_and_stops_when_told(
+    workspace: Path, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", "pa", "explore", "--port", "0", "-w", str(workspace)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    url = said.split()[-1]
+    assert url.startswith("http://127.0.0.1:")
+    assert url.count("/") == 3, "no token"
+    with socket.create_connection(("127.0.0.1", int(url.rstrip("/").rpartition(":")[2]))):
+        process.send_signal(number)
+        _, complained = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in complained
+
+
+def test_for_other_machines_the_address_holds_a_token(workspace: Path) -> None:
+    with serving(workspace, "--host", "0.0.0.0") as url:
+        port, token = url.split(":")[2].split("/")[:2]
+        assert len(token) >= 22
+        assert _read(f"http://127.0.0.1:{port}/{token}/api/workspace")["galleries"]
+        assert httpx.get(f"http://127.0.0.1:{port}/api/workspace").status_code == 404
+
+
+def test_tokens_differ() -> None:
+    assert len({new_token() for _ in range(100)}) == 100

@@ -1,0 +1,126 @@
+"""An image of one's own is searched as `pa search --image` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from pa import config as settings
+from pa.commands.extract import ExtractRequest, extract
+from pa.commands.index import IndexRequest, build_indexes
+from pa.commands.search import SearchRequest, draw, search
+from pa.config import Config
+from pa.explore.app import make_app
+from pa.progress import Silent
+from tests.conftest import noise_image
+from tests.test_cli import weights  # noqa: F401
+
+BOX = (20.0, 30.0, 120.0, 110.0)
+
+
+@pytest.fixture(scope="module")
+def real(
+    tmp_path_factory: pytest.TempPathFactory,
+    weights: dict[str, Path],  # noqa: F811
+) -> Config:
+    """Six photographs encoded by a real network, with an index."""
+    place = tmp_path_factory.mktemp("own")
+    (place / "photos").mkdir()
+    for number in range(6):
+        noise_image(number, (200, 160)).save(place / "photos" / f"{number}.png")
+    (place / "pa.toml").write_text(
+        f"""
+encoder = "timm/test_vit"
+view = "image"
+device = "cpu"
+[datasets.photos]
+kind = "folder"
+root = "photos"
+[encoders."timm/test_vit"]
+checkpoint = "{weights["test_vit"]}"
+"""
+    )
+    config = settings.load(place)
+    extract(config, ExtractRequest(), Silent())
+    build_indexes(config, IndexRequest(representations=("cls", "pooled")), Silent())
+    return config
+
+
+@pytest.fixture(scope="module")
+def served(real: Config) -> Iterator[TestClient]:
+    with TestClient(make_app(real), "http://localhost") as opened:
+        yield opened
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An image that is in no store; named as the command line would be told."""
+    monkeypatch.chdir(tmp_path)
+    noise_image(77, (150, 120)).save("mine.png")
+    return Path("mine.png")
+
+
+def asked(client: TestClient) -> tuple[str, dict[str, Any]]:
+    (gallery,) = client.get("/api/workspace").json()["galleries"]
+    ids = [one["id"] for one in gallery["columns"]]
+    query = {"name": "mine.png", "box": ",".join(map(str, BOX)), "column": ids, "k": 4}
+    return f"/api/galleries/{gallery['id']}/own", query
+
+
+def expected(config: Config, image: Path) -> Any:
+    request = SearchRequest(image=image, box=BOX, k=4, representations=("cls", "pooled"))
+    return search(config, request, Silent())
+
+
+def test_its_neighbours_are_those_of_the_command_line(
+    served: TestClient, real: Config, mine: Path
+) -> None:
+    place, query = asked(served)
+    answer = served.post(f"{place}/neighbours", params=query, content=mine.read_bytes())
+    assert answer.status_code == 200, answer.text
+    found = [one["result"] for one in answer.json()]
+    told = [result.to_json() for _, result in expected(real, mine)]
+    assert [one["neighbours"] for one in found] == [
+        [{**near, "box": list(near["box"])} for near in one["neighbours"]] for one in told
+    ]
+    assert found[0]["query"] == {"row": None, "path": "mine.png", "box": list(BOX), "label": None}
+    assert [one["shares"] for one in answer.json()] == [[], []]
+
+
+def test_its_figure_is_that_of_the_command_line(
+    served: TestClient, real: Config, mine: Path
+) -> None:
+    place, query = asked(served)
+    answer = served.post(f"{place}/figure", params=query, content=mine.read_bytes())
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.content == draw(expected(real, mine), Path("figure.png")).read_bytes()
+
+
+def test_its_command_names_image_and_box(served: TestClient, real: Config) -> None:
+    place, query = asked(served)
+    said = served.get(f"{place}/command", params=query).json()["command"]
+    assert said.startswith("pa search --image mine.png --box 20,30,120,110 -k 4 ")
+    assert "--representation cls,pooled" in said
+
+
+def test_without_the_network_that_made_the_store_it_says_so(
+    real: Config, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store of other weights is not searched with these."""
+    place = real.workspace / "pa.toml"
+    monkeypatch.setattr("pa.commands.search.check_same_encoder", lambda *_: _differ(), raising=True)
+    with TestClient(make_app(settings.load(place.parent)), "http://localhost") as client:
+        where, query = asked(client)
+        answer = client.post(f"{where}/neighbours", params=query, content=mine.read_bytes())
+    assert answer.status_code == 409
+    assert answer.json()["error"] == "mismatch"
+
+
+def _differ() -> None:
+    from pa.errors import FingerprintError
+
+    raise FingerprintError("made by another network")
