@@ -1,3 +1,11 @@
+"""Numbers that a recipe of segmentation does not take."""
+
+from __future__ import annotations
+
+import pytest
+
+from pa.errors import UsageError
+from pa.probe.segmentation.recipes import SegmentationRecipe
 
 
 def test_a_batch_that_no_machine_holds_is_refused() -> None:
