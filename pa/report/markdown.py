@@ -142,7 +142,13 @@ def _verdict(one: Judged, source: Protocol | None) -> str:
     if not measured:
         return "not measured"
     star = "\\*" if judgement.marks else ""
-    return f"{judgement.verdict}{star} ({judgement.count('holds')}/{len(judgement.outcomes)})"
+    total = len(judgement.outcomes)
+    # Few of the comparisons may be measured: the claim can fall by them, or wait for the others.
+    of = f"{measured}" if measured == total else f"{measured} measured, {total} in all"
+    verdict: str = judgement.verdict
+    if verdict == "not measured":
+        verdict = "not decided by what is measured"
+    return f"{verdict}{star} ({judgement.count('holds')} of {of})"
 
 
 def _results(report: Report) -> Iterator[str]:
