@@ -2,10 +2,10 @@
 
     python benchmarks/explore.py [--rows 49000] [--width 768] [--rounds 60] [--keep DIR]
 
-Every round takes a row at random and asks for its 24 nearest in three ways: `pa.index.search` on a
-store as the command line opens it, the same on the store that the server keeps, and a request to a
-running `pa explore`, over one open connection, until its last byte is there. A ratio is the median
-over rounds of that way's time / the bare call's time of the same round: below 1 means faster.
+Every round takes a row at random and asks for its 24 nearest in two ways: `pa.index.search` on an
+open index, and a request to a running `pa explore`, over one open connection, until its last byte
+is there. A ratio is the median over rounds of that way's time / the bare call's time of the same
+round.
 
 "first" are the first rounds of a server that was just started: shards that were never read are
 checked then. "warm" comes after. "start" is from the start of the process to its first answer,
@@ -32,10 +32,8 @@ from pathlib import Path
 import numpy as np
 from search import PER_IMAGE, make_store
 
-from pa.explore.served import ServedStore
 from pa.index.build import open_or_build
 from pa.index.search import search
-from pa.index.stored import open_index
 
 K = 24
 IMPORTS = "import fastapi, uvicorn, polars, h5py, PIL.Image, pydantic_settings"
@@ -115,7 +113,6 @@ def main() -> None:
         workspace = options.keep or Path(folder)
         store = make_store(workspace, n, options.width)
         index = open_or_build(store, "pooled", workspace / "indexes").index
-        kept = open_index(ServedStore.open(store.path), "pooled", workspace / "indexes")
         print(
             f"{n:,} × {options.width}, top {K}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()}"
         )
@@ -125,8 +122,7 @@ def main() -> None:
             column = gallery["columns"][0]["id"]
             base = f"/api/galleries/{gallery['id']}/rows"
             ways: dict[str, Way] = {
-                "bare: search() on a store": lambda row: search(index, [row], K),
-                "search() on the store that is kept": lambda row: search(kept, [row], K),
+                "bare: search() on an open index": lambda row: search(index, [row], K),
                 "request to pa explore": lambda row: read(
                     connection, f"{base}/{row}/neighbours?column={column}&k={K}"
                 ),
