@@ -113,6 +113,18 @@ def remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or a copy where the file system has no hard links; a target that
+    is there stays."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return
+    except OSError:
+        with replacing(target) as partial:
+            shutil.copyfile(source, partial)
+
+
 def is_held(lock: Path) -> bool:
     """Whether a process holds the flock of a lock file. A file that was left behind is not held.
 

@@ -20,7 +20,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,13 +30,21 @@ import polars as pl
 import xxhash
 from filelock import FileLock, Timeout
 
+from pa.data import manifest as manifests
 from pa.data import reading, retyping, seals, shards
-from pa.data.files import PARTIAL_SUFFIX, remove_stale, replacing, storage_errors, write_json
+from pa.data.files import (
+    PARTIAL_SUFFIX,
+    link_or_copy,
+    remove_stale,
+    replacing,
+    storage_errors,
+    write_json,
+)
 from pa.data.layouts import Layouts
 from pa.data.regions import PIXEL_COLUMNS, ROW_SCHEMA
 from pa.data.seals import Seal
 from pa.data.shards import BadImage, ShardInfo, ShardPlan, ShardWriter
-from pa.data.spec import Spec, canonical_json, digest, digest_rows
+from pa.data.spec import Spec, digest, digest_rows
 from pa.errors import FingerprintError, MissingError, VerificationError
 
 STORE_FORMAT = 1
@@ -204,32 +211,16 @@ class Store:
     def manifest(self) -> dict[str, Any]:
         """What manifest.json says. Raises `VerificationError` where it is damaged."""
         try:
-            fields: dict[str, Any] = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
-            found = (fields["format"], fields["fingerprint"], fields["n_rows"])
-            bad = [BadImage(**entry) for entry in fields["bad"]]
-            listed = {str(entry["file"]): dict(entry) for entry in fields["shards"]}
-            checksums = {name: dict(entry["checksums"]) for name, entry in listed.items()}
-            seals = {name: Seal.of(entry) for name, entry in listed.items()}
-            sizes = [int(entry["rows"]) for entry in listed.values() if "rows" in entry]
-            rows = str(fields["rows"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            text = (self.path / MANIFEST).read_text(encoding="utf-8")
+            return manifests.parse(text, self._identity)
+        except manifests.ManifestError as error:
+            raise self._damaged(MANIFEST, str(error)) from None
+        except (OSError, ValueError) as error:
             raise self._damaged(MANIFEST, f"{type(error).__name__}: {error}") from None
-        if found != (STORE_FORMAT, self.fingerprint, self.n_rows):
-            raise self._damaged(MANIFEST, f"it is of another store: {found}")
-        # Manifests of earlier versions have no checksum of their own, no seals, keys and sizes.
-        told, sealed = fields.pop("checksum", None), any("xxh3" in e for e in listed.values())
-        if told != digest_manifest(fields) and (told is not None or sealed):
-            raise self._damaged(MANIFEST, "its checksum is not that of its fields")
-        keys = {name: str(entry["key"]) for name, entry in listed.items() if "key" in entry}
-        whole = len(sizes) == len(listed) and sum(sizes) == self.n_rows
-        return {
-            "bad": bad,
-            "checksums": checksums,
-            "seals": seals,
-            "keys": keys,
-            "rows": rows,
-            "sizes": sizes if whole else None,
-        }
+
+    @property
+    def _identity(self) -> manifests.Identity:
+        return STORE_FORMAT, self.fingerprint, self.n_rows
 
     @cached_property
     def bad(self) -> list[BadImage]:
@@ -337,7 +328,7 @@ class Store:
         for shard in self.missing():
             found = by_key.get(self.shard_key(shard))
             if found is not None and donor.is_sound(found):
-                _link_or_copy(donor.shard_path(found), self.shard_path(shard))
+                link_or_copy(donor.shard_path(found), self.shard_path(shard))
                 adopted += 1
         return adopted
 
@@ -393,25 +384,14 @@ class Store:
     def _make_manifest(self) -> dict[str, Any]:
         if digest_rows(self.rows) != self.spec.rows["sha256"]:
             raise self._damaged(ROWS, "the table is not the one the spec was made from")
-        infos = [(shard, self._info(shard)) for shard in self.plan]
-        fields = {
-            "format": STORE_FORMAT,
-            "fingerprint": self.fingerprint,
-            "n_rows": self.n_rows,
-            "rows": xxhash.xxh3_128_hexdigest((self.path / ROWS).read_bytes()),
-            "bad": [asdict(bad) for _, info in infos for bad in info.bad],
-            "shards": [
-                {
-                    "file": shard.name,
-                    "rows": info.n_rows,
-                    "key": info.key,
-                    **asdict(seals.recall(self.shard_path(shard), self._note(shard))),
-                    "checksums": info.checksums,
-                }
-                for shard, info in infos
-            ],
-        }
-        return {**fields, "checksum": digest_manifest(fields)}
+        rows = xxhash.xxh3_128_hexdigest((self.path / ROWS).read_bytes())
+        made = [(shard, self._info(shard)) for shard in self.plan]
+        sealed = [
+            (shard.name, info, seals.recall(self.shard_path(shard), self._note(shard)))
+            for shard, info in made
+        ]
+        fields: dict[str, Any] = manifests.compose(self._identity, rows, sealed)
+        return fields
 
     def _info(self, shard: ShardPlan) -> ShardInfo:
         """What a finished shard says of itself. Raises `VerificationError` for another's."""
@@ -440,11 +420,6 @@ class Store:
         return read_runs(self.path)
 
 
-def digest_manifest(fields: dict[str, Any]) -> str:
-    """xxh3-128 of a manifest's fields but its checksum, as canonical JSON."""
-    return xxhash.xxh3_128_hexdigest(canonical_json(fields).encode())
-
-
 def _read_spec(path: Path) -> dict[str, Any]:
     try:
         fields: dict[str, Any] = json.loads((path / SPEC).read_text(encoding="utf-8"))
@@ -460,13 +435,3 @@ def _read_spec(path: Path) -> dict[str, Any]:
             f"{path / SPEC}: store format {found}, this version reads format {STORE_FORMAT}."
         )
     return fields
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        return
-    except OSError:
-        with replacing(target) as partial:
-            shutil.copyfile(source, partial)
