@@ -14,13 +14,9 @@ from starlette.types import ASGIApp
 from pa import __version__
 from pa.config import Config
 from pa.explore import problems
-from pa.explore.answers import Answers
-from pa.explore.api import router
-from pa.explore.galleries import Galleries
-from pa.explore.gate import Gates
-from pa.explore.own_api import own_router
-from pa.explore.pictures import Pictures
+from pa.explore.routes import routers
 from pa.explore.safety import LOOPBACK, Guard
+from pa.explore.services import Services
 
 PAGE = Path(__file__).with_name("page")
 KINDS = {
@@ -42,13 +38,12 @@ def make_app(
     `names` are the hosts it may be asked for as; with a `token`, every path begins with it;
     `device` encodes images of one's own. The schema is at /api/openapi.json.
     """
-    galleries, pictures, gates = Galleries(config), Pictures(config), Gates()
-    answers = Answers(config, galleries, pictures, device)
+    services = Services.of(config, device)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        gates.close()
+        services.gates.close()
 
     app = FastAPI(
         title="pa explore",
@@ -62,8 +57,8 @@ def make_app(
         lifespan=lifespan,
     )
     problems.add_handlers(app)
-    app.include_router(router(config, galleries, pictures, answers, gates))
-    app.include_router(own_router(config, galleries, answers, gates))
+    for router in routers(services):
+        app.include_router(router)
     _add_page(app)
     return Guard(app, names, token)
 

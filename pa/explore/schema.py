@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from fastapi import Path, Query, Response
+from fastapi import Depends, Path, Query, Response
 
 from pa.data.stores import protocol
+from pa.explore.answers import Asked
 from pa.explore.browsing import Region
 from pa.explore.galleries import Column, Galleries, Gallery
 from pa.explore.problems import Responses
@@ -41,6 +42,20 @@ BoxText = Annotated[
     ),
 ]
 ImageName = Annotated[str, Query(min_length=1, max_length=300, description="Name of the image.")]
+
+
+def _asked_of_row(
+    k: K = 24, include_self: IncludeSelf = False, exclude_same_image: ExcludeImage = False
+) -> Asked:
+    return Asked(k, include_self, exclude_same_image)
+
+
+def _asked_of_own(k: K = 24, exclude_same_image: ExcludeImage = False) -> Asked:
+    return Asked(k, exclude_same_image=exclude_same_image)
+
+
+AskedOfRow = Annotated[Asked, Depends(_asked_of_row)]
+AskedOfOwn = Annotated[Asked, Depends(_asked_of_own)]
 
 
 # -- what is answered --------------------------------------------------------------------------

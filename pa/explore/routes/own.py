@@ -1,0 +1,118 @@
+"""Searches for an image of one's own: it comes with the request and goes with the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from fastapi import APIRouter, Request, Response
+
+from pa.errors import UsageError
+from pa.explore import uploads
+from pa.explore.answers import Answer, search_command
+from pa.explore.galleries import Gallery
+from pa.explore.own import OwnImage
+from pa.explore.problems import RESPONSES, UPLOAD_RESPONSES
+from pa.explore.schema import (
+    FIGURE,
+    UPLOAD,
+    AskedOfOwn,
+    BoxText,
+    ColumnIds,
+    Command,
+    GalleryId,
+    ImageName,
+    Suffix,
+    columns_of,
+    file,
+)
+from pa.explore.services import Services
+
+UPLOAD_SECONDS = 120.0
+
+
+def router(services: Services) -> APIRouter:
+    api = APIRouter(prefix="/api/galleries/{gallery}/own", responses=RESPONSES)
+
+    @api.post(
+        "/neighbours",
+        response_model=list[Answer],
+        responses=UPLOAD_RESPONSES,
+        openapi_extra=UPLOAD,
+    )
+    async def own_neighbours(
+        request: Request,
+        gallery: GalleryId,
+        name: ImageName,
+        box: BoxText,
+        columns: ColumnIds,
+        asked: AskedOfOwn,
+    ) -> list[Answer]:
+        """The nearest regions of a box in the image that is sent, as `pa search --image` does."""
+        own = await _received(request, name, box)
+
+        def find() -> list[Answer]:
+            found = services.galleries.get(gallery)
+            chosen = columns_of(found, columns)
+            query = own()
+            return [services.answers.neighbours(found, column, query, asked) for column in chosen]
+
+        return await services.gates.uploads.run(find)
+
+    @api.post(
+        "/figure",
+        responses={**UPLOAD_RESPONSES, **FIGURE},
+        response_class=Response,
+        openapi_extra=UPLOAD,
+    )
+    async def own_figure(
+        request: Request,
+        gallery: GalleryId,
+        name: ImageName,
+        box: BoxText,
+        columns: ColumnIds,
+        asked: AskedOfOwn,
+        suffix: Suffix = "png",
+    ) -> Response:
+        """The figure that `pa search --image --figure` draws."""
+        own = await _received(request, name, box)
+
+        def draw() -> bytes:
+            chosen = columns_of(services.galleries.get(gallery), columns)
+            return services.answers.figure(chosen, own(), asked, suffix)
+
+        return file(await services.gates.uploads.run(draw), "query-own", suffix)
+
+    @api.get("/command", response_model=Command)
+    async def own_command(
+        gallery: GalleryId,
+        name: ImageName,
+        box: BoxText,
+        columns: ColumnIds,
+        asked: AskedOfOwn,
+    ) -> Command:
+        """The `pa search --image` command, or one per line, that asks the same."""
+
+        def say(found: Gallery) -> Command:
+            query = name, _corners(box)
+            chosen = columns_of(found, columns)
+            return Command(search_command(services.config, chosen, query, asked))
+
+        return await services.look_up(gallery, say)
+
+    return api
+
+
+async def _received(request: Request, name: str, box: str) -> Callable[[], OwnImage]:
+    """The body of a request; decoding it is work for a thread."""
+    try:
+        async with asyncio.timeout(UPLOAD_SECONDS):
+            data = await uploads.receive(request.stream(), request.headers.get("content-length"))
+    except TimeoutError:
+        raise UsageError(f"the image did not arrive within {UPLOAD_SECONDS:g} s.") from None
+    return lambda: OwnImage(name, uploads.decode(data, name), _corners(box))
+
+
+def _corners(box: str) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = map(float, box.split(","))
+    return x0, y0, x1, y1

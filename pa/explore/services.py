@@ -1,0 +1,34 @@
+"""What the routes work with: one of each for the life of a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pa.config import Config
+from pa.explore.answers import Answers
+from pa.explore.galleries import Galleries, Gallery
+from pa.explore.gate import Gates
+from pa.explore.pictures import Pictures
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Services:
+    config: Config
+    galleries: Galleries
+    pictures: Pictures
+    answers: Answers
+    gates: Gates = field(default_factory=Gates)
+
+    @classmethod
+    def of(cls, config: Config, device: str | None) -> Services:
+        """Those of a workspace; `device` encodes images of one's own."""
+        galleries, pictures = Galleries(config), Pictures(config)
+        return cls(config, galleries, pictures, Answers(config, galleries, pictures, device))
+
+    async def look_up(self, gallery: str, work: Callable[[Gallery], T]) -> T:
+        """What the tables of a gallery say. Raises what `Galleries.get` and `work` raise."""
+        return await self.gates.tables.run(lambda: work(self.galleries.get(gallery)))
