@@ -27,6 +27,8 @@ up: 1 / (1/forward + 1/decode), called `shared cores`.
 Where the device is a CPU, `processor time` divides the processor seconds of the forward passes by
 those of `pa`, all threads together: the share that reaches the network, whatever other programs
 do to the clock. The line below adds the seconds of decoding, which cannot be saved either.
+`network / pa` divides, within one and the same run of `pa`, the seconds that passed inside the
+network by those of the run: a machine whose speed changes between two measurements cannot move it.
 
 On a machine with other work, set OMP_WAIT_POLICY=passive as the command `pa` does for itself: else
 torch's threads spin while they wait for one another, on cores that others could use.
@@ -45,7 +47,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -54,6 +57,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 from torch.utils.data import DataLoader, Dataset
 
 from pa import config, demo
@@ -65,6 +72,7 @@ from pa.data.images import Transform
 from pa.data.regions import VIEWS
 from pa.extract import torchvision_ops
 from pa.extract.encoders import load_encoder
+from pa.extract.encoders.frozen import Trunk
 from pa.extract.encoding import default_batch
 from pa.extract.pixels import ImageJob, Loader
 from pa.extract.stages import Stages
@@ -95,6 +103,7 @@ class Case:
         self.stages = Stages()
         self.once: dict[str, float] = {}
         self.processor: dict[str, float] = {}  # seconds of all threads, in the last round
+        self.network_share = 0.0  # of the last run of pa
 
     @cached_property
     def network(self) -> nn.Module:
@@ -162,10 +171,12 @@ class Case:
             began = time.process_time()
             prepare(settings, request, Silent())
             prepared, started = time.process_time(), time.perf_counter()
-            (result,) = extract(settings, request, Silent())
+            with inside_network() as inside:
+                (result,) = extract(settings, request, Silent())
             self.once["pa"] = time.perf_counter() - started - result.stages.wall
             self.processor["pa"] = time.process_time() - prepared - (prepared - began)
             self.stages = result.stages
+            self.network_share = sum(inside) / result.stages.wall
             if result.reports[0].rows_encoded != self.n or result.bad:
                 raise RuntimeError(f"{result.reports[0].rows_encoded} of {self.n} rows encoded")
         return result.stages.wall
@@ -269,6 +280,28 @@ def link_images(root: Path, source: Path | None, wanted: int) -> Path:
     return root
 
 
+@contextmanager
+def inside_network() -> Iterator[list[float]]:
+    """The seconds of every pass through an encoder's trunk: waiting for a GPU is not among them."""
+    taken: list[float] = []
+    began: list[float] = []
+
+    def enter(module: nn.Module, _: object) -> None:
+        if isinstance(module, Trunk):
+            began.append(time.perf_counter())
+
+    def leave(module: nn.Module, _: object, __: object) -> None:
+        if isinstance(module, Trunk):
+            taken.append(time.perf_counter() - began.pop())
+
+    hooks = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]
+    try:
+        yield taken
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def drop(items: object) -> None:
     for _ in items:  # type: ignore[attr-defined]
         pass
@@ -309,6 +342,7 @@ def measure(case: Case) -> None:
     for number in range(case.options.rounds):
         turned = names[number % len(names) :] + names[: number % len(names)]
         rounds.append({name: case.n / ways[name]() for name in turned})
+        rounds[-1]["network"] = case.network_share
         rounds[-1] |= {f"processor of {way}": value for way, value in case.processor.items()}
         loads.append(load())
         speeds = ", ".join(f"{name} {rounds[-1][name]:.1f}" for name in names)
@@ -324,6 +358,8 @@ def measure(case: Case) -> None:
             (r["processor of forward"] + r["processor of decode"]) / r["processor of pa"]
         ),
     }
+    if case.device.type == "cpu":
+        ratios["network / pa, within a run"] = lambda r: r["network"]
     if not case.options.no_script:
         ratios["script / forward"] = lambda r: r["script"] / r["forward"]
         ratios["pa / script"] = lambda r: r["pa"] / r["script"]

@@ -9,6 +9,7 @@ Shapes: n rows of a batch, S side of the encoder's input.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import platform
@@ -44,6 +45,7 @@ from pa.extract.encoding import (
     encode_pixels,
     upload,
 )
+from pa.extract.heap import freed_memory_kept
 from pa.extract.pixels import CutKey, Loader
 from pa.extract.share import Share
 from pa.extract.slots import Options, Report, open_store, remove_replaced, row_bytes
@@ -216,7 +218,9 @@ def _encode_missing(
     )
     passes = [Forward(e, list(report.store.spec.representations)) for e, report in pairs]
     by_encoder = {id(forward.encoder): forward for forward in passes}
-    with loader, ShardThread(stages) as thread:
+    on_cpu = any(forward.device.type == "cpu" for forward in passes)
+    memory = freed_memory_kept() if on_cpu else contextlib.nullcontext()
+    with memory, loader, ShardThread(stages) as thread:
         claims = Claims(pairs, view, thread, progress, share)
         loaded = loader.ahead(claims.jobs(lambda: loader.busy))
         for first in loaded:
