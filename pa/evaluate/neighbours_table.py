@@ -8,7 +8,6 @@ Shapes: N rows that are scored, k neighbours, M measures.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +44,7 @@ from pa.evaluate.rows import (
     require_vector,
     rows_to_score,
 )
+from pa.evaluate.stopwatch import Stopwatch
 from pa.progress import Progress
 
 TASK, DIFFERENCE_TASK = "neighbours", "neighbours-difference"
@@ -170,10 +170,10 @@ def _measure(
     results: Path,
     progress: Progress,
 ) -> Shares:
-    started = time.perf_counter()
+    clock = Stopwatch()
     features = read_vectors(store, representation, rows.ids)
     neighbours = all_neighbours(features, k, rows=rows.ids, progress=progress)
-    searched = time.perf_counter()
+    clock.lap("search")
     shares = kinship.shares(neighbours)
     means = _means(shares, rows, kinship.expected())
     hubs = hubness(neighbours)
@@ -186,7 +186,7 @@ def _measure(
         selection={"target": rows.target},
         counts=rows.counts(),
         scores={name: mean.to_json() for name, mean in means.items()},
-        seconds={"search": searched - started, "measure": time.perf_counter() - searched},
+        seconds=clock.laps,
         details={
             "hubness": hubs.to_json(),
             "hubs": [

@@ -8,7 +8,6 @@ Shapes: N rows that are scored.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -34,6 +33,7 @@ from pa.evaluate.rows import (
     require_vector,
     rows_to_score,
 )
+from pa.evaluate.stopwatch import Stopwatch
 from pa.progress import Progress
 from pa.registry import Registry
 
@@ -167,9 +167,9 @@ def _score(
     device: str,
     progress: Progress,
 ) -> Scored:
-    started = time.perf_counter()
+    clock = Stopwatch()
     features = read_vectors(store, representation, rows.ids)
-    read = time.perf_counter()
+    clock.lap("read")
     pairs = evaluate_all_pairs(
         features,
         rows.targets,
@@ -178,7 +178,7 @@ def _score(
         rows=rows.ids,
         progress=progress,
     )
-    scored = time.perf_counter()
+    clock.lap("score")
     there = ~np.isnan(pairs.ap)
     if not there.any():
         raise UsageError(
@@ -186,11 +186,7 @@ def _score(
             f"Choose another column with --target."
         )
     means = _means(pairs.ap, rows, pairs.chance)
-    seconds = {
-        "read": read - started,
-        "score": scored - read,
-        "bootstrap": time.perf_counter() - scored,
-    }
+    clock.lap("bootstrap")
     result = Result(
         task=TASK,
         protocol=protocol.to_json(),
@@ -203,7 +199,7 @@ def _score(
             "left_out_without_relevant": int((~there).sum()),
         },
         scores=_scores_json(means),
-        seconds=seconds,
+        seconds=clock.laps,
         details={"device": device, "classes": list(rows.names)},
     )
     path = result.path(results)

@@ -5,7 +5,6 @@ Shapes: N training rows, n test rows, C classes.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +15,12 @@ import numpy.typing as npt
 from pa.data.spec import Difference
 from pa.data.store import Store
 from pa.errors import UsageError
-from pa.evaluate.classification import Scores, accuracies, chance_level
+from pa.evaluate.classification import Scores
 from pa.evaluate.results import Result, describe_store, write_result
+from pa.evaluate.stopwatch import Stopwatch
 from pa.probe.heldout import some_names
 from pa.probe.recipes import PAPER, LinearRecipe
+from pa.probe.scoring import Exam
 from pa.probe.selection import LabelledRows, Split, SplitOptions, split_rows
 from pa.probe.sweep import Candidate, TrainedHead, fixed, surviving, train_stack
 from pa.progress import Progress, Silent
@@ -62,12 +63,12 @@ def run_fewshot(
     `StorageError`.
     """
     protocol, progress = recipe.to_json(), progress or Silent()
-    began = time.perf_counter()
+    clock = Stopwatch()
     split = split_rows(train, test, options or SplitOptions(), permitted)
     _check(split, shots, draws)
     rows, held = split.train.read(representation), split.test.read(representation)
-    chance = chance_level(split.train.targets, split.test.targets, len(split.classes))
-    read = time.perf_counter()
+    exam = Exam(split)
+    clock.lap("read")
     scores = {}
     for n in shots:
         heads: list[TrainedHead] = []
@@ -85,8 +86,8 @@ def run_fewshot(
                 ),
                 recipe,
             )
-        predicted = np.stack([head.predicted for head in heads])
-        scores[n] = accuracies(predicted, split.test.targets, split.test.images, chance)
+        scores[n] = exam.score([head.predicted for head in heads])
+    clock.lap("train")
     result = Result(
         task=TASK,
         protocol={**protocol, "shots": list(shots), "draws": draws},
@@ -95,7 +96,7 @@ def run_fewshot(
         selection=split.to_json(),
         counts=split.counts(),
         scores={f"shots={n}": one.to_json() for n, one in scores.items()},
-        seconds={"read": read - began, "train": time.perf_counter() - read},
+        seconds=clock.laps,
         details={"device": device},
     )
     return FewShotResult(scores, recipe, split, result, write_result(results, result))

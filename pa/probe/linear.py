@@ -5,7 +5,6 @@ Shapes: N training rows, n test rows, D width, C classes, S seeds.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,13 +15,9 @@ import numpy.typing as npt
 from pa.data.spec import Difference
 from pa.data.store import Store
 from pa.errors import UsageError
-from pa.evaluate.classification import (
-    Scores,
-    accuracies,
-    chance_level,
-    confusion_matrix,
-)
+from pa.evaluate.classification import Scores
 from pa.evaluate.results import Result, describe_store, write_result
+from pa.evaluate.stopwatch import Stopwatch
 from pa.probe.choosing import Choice, Choosers, choose, held_out_part, other_split
 from pa.probe.head import LinearHead, save_heads
 from pa.probe.recipes import (
@@ -34,6 +29,7 @@ from pa.probe.recipes import (
 )
 from pa.probe.record import details, protocol_json
 from pa.probe.references import AUTO_SIZE, METHODS, Reference, fit_reference
+from pa.probe.scoring import Exam
 from pa.probe.selection import LabelledRows, Split, SplitOptions, split_rows
 from pa.probe.sweep import (
     Candidate,
@@ -148,7 +144,7 @@ def run_linear(
     recipe.to_json()  # an unknown protocol fails before the work, not after it
     find_device(device)
     extras, progress = extras or Extras(), progress or Silent()
-    clock = _Clock()
+    clock = Stopwatch()
     permitted = permitted_differences(recipe.protocol)
     split = split_rows(train, test, options, permitted)
     choosers = _choosers(split, extras, recipe, permitted)
@@ -163,21 +159,17 @@ def run_linear(
     seeds = range(recipe.seed, recipe.seed + extras.seeds)
     runs = _train(rows, representation, recipe, seeds, device, progress)
     clock.lap("train")
-    chance = chance_level(split.train.targets, split.test.targets, len(split.classes))
-
-    def score(predicted: Sequence[npt.NDArray[np.int64]]) -> Scores:
-        return accuracies(np.stack(predicted), split.test.targets, split.test.images, chance)
-
-    scores = score([run.predicted for run in runs])
+    exam = Exam(split)
+    scores = exam.score([run.predicted for run in runs])
     references: dict[str, tuple[Reference, Scores]] = {}
     if _wants_references(extras, rows[0], split):
         fitted = _references(rows, representation, choosers, len(split.classes), progress)
-        references = {name: (one, score([one.predicted])) for name, one in fitted.items()}
+        references = {name: (one, exam.score([one.predicted])) for name, one in fitted.items()}
         clock.lap("references")
-    confusion = _confusion(runs, split)
+    confusion = exam.confusion([run.predicted for run in runs])
     reported = {"accuracy": scores.to_json()}
     if recipe.reported == BEST_ON_TEST:
-        reported["accuracy_last_epoch"] = score([run.last_predicted for run in runs]).to_json()
+        reported["accuracy_last_epoch"] = exam.score([r.last_predicted for r in runs]).to_json()
     reported |= {name: of_reference.to_json() for name, (_, of_reference) in references.items()}
     fitted = {name: reference for name, (reference, _) in references.items()}
     result = Result(
@@ -287,23 +279,6 @@ def _references(
         name: fit_reference(name, (train.features, train.targets), test.features, pairs, n_classes)
         for name in METHODS
     }
-
-
-class _Clock:
-    """Seconds of each stage."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.laps[stage], self._last = now - self._last, now
-
-
-def _confusion(runs: Sequence[TrainedHead], split: Split) -> npt.NDArray[np.int64]:
-    predicted = np.concatenate([run.predicted for run in runs])
-    return confusion_matrix(predicted, np.tile(split.test.targets, len(runs)), len(split.classes))
 
 
 def _write(

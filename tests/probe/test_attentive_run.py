@@ -83,7 +83,7 @@ def test_the_result_says_what_was_done(stores: tuple[Store, Store], tmp_path: Pa
     assert details["resumed_after_epoch"] is None
     patch_bytes = 90 * 9 * WIDTH * 4
     assert details["memory"] == {"kept": True, "bytes": patch_bytes}
-    curves = pl.read_parquet(made.curves_path)
+    curves = pl.read_parquet(made.files.curves)
     assert curves.height == 36
     assert curves["test_accuracy"].is_nan().all()
     assert curves.filter(seed=2)["train_loss"].to_list() == made.trained.loss[:, 2].tolist()
@@ -239,7 +239,7 @@ def test_released_reports_the_best_epoch_and_says_so(
     made = run(stores, tmp_path, recipe=released, extras=AttentiveOptions(seeds=2))
     fields = read_result(made.result_path)
     assert fields["protocol"]["reported"] == "best epoch on the test split"
-    curves = pl.read_parquet(made.curves_path)
+    curves = pl.read_parquet(made.files.curves)
     best = curves.group_by("seed").agg(pl.col("test_accuracy").max())["test_accuracy"].mean()
     last = curves.filter(epoch=5)["test_accuracy"].mean()
     assert fields["scores"]["accuracy"]["value"] == pytest.approx(best)

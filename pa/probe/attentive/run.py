@@ -5,7 +5,6 @@ Shapes: n test rows, C classes, S seeds.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,14 +19,9 @@ from pa.data.spec import digest
 from pa.data.store import Store
 from pa.data.stream import Stream
 from pa.errors import UsageError
-from pa.evaluate.classification import (
-    Scores,
-    accuracies,
-    chance_level,
-    confusion_matrix,
-    per_class_accuracy,
-)
+from pa.evaluate.classification import Scores, per_class_accuracy
 from pa.evaluate.results import Result, describe_store, versions, write_result
+from pa.evaluate.stopwatch import Stopwatch
 from pa.probe.attentive.choosing import choice_json, choose_rate, choosing_rows
 from pa.probe.attentive.head import AttentiveHead, save_attentive_heads, split_heads
 from pa.probe.attentive.recipes import PAPER, AttentiveRecipe
@@ -37,6 +31,7 @@ from pa.probe.checkpoints import Checkpoint
 from pa.probe.choosing import Choosers
 from pa.probe.linear import permitted_differences
 from pa.probe.recipes import BEST_ON_TEST
+from pa.probe.scoring import Exam
 from pa.probe.selection import Split, SplitOptions, split_rows
 from pa.probe.sweep import find_device
 from pa.probe.tables import write_table
@@ -44,6 +39,7 @@ from pa.progress import Progress, Silent
 
 TASK = "probe-attentive"
 MEMORY = 2e9  # bytes
+CHOOSING, TRAINING = "choosing", "training"  # stages that leave a state when they are killed
 
 ANY_ROWS = SplitOptions()
 
@@ -76,6 +72,15 @@ class AttentiveOptions:
             raise UsageError(f"memory for features must not be negative: {self.memory:g} bytes.")
 
 
+@dataclass(frozen=True)
+class Files:
+    """What a run wrote: the result, the heads of all seeds, the learning curves."""
+
+    result: Path
+    heads: Path
+    curves: Path
+
+
 @dataclass(frozen=True, eq=False)
 class AttentiveResult:
     """One scored run.
@@ -94,9 +99,15 @@ class AttentiveResult:
     recipe: AttentiveRecipe
     split: Split
     result: Result
-    result_path: Path
-    head_path: Path
-    curves_path: Path
+    files: Files
+
+    @property
+    def result_path(self) -> Path:
+        return self.files.result
+
+    @property
+    def head_path(self) -> Path:
+        return self.files.heads
 
 
 def run_attentive(
@@ -122,8 +133,7 @@ def run_attentive(
     if len(extras.lr) == 1:
         recipe = replace(recipe, lr=extras.lr[0])
     recipe.to_json()  # an unknown protocol fails before the work, not after it
-    work = _Work(results, recipe, extras, find_device(device), progress)
-    started = time.perf_counter()
+    clock = Stopwatch()
     permitted = permitted_differences(recipe.protocol)
     split = split_rows(train, test, options, permitted)
     for store in (train, split.test.store):
@@ -133,47 +143,28 @@ def run_attentive(
         choosers = choosing_rows(
             split, extras.select_split, extras.select_fraction, recipe.seed, permitted
         )
+    clock.lap("rows")
     # Where the result will lie, and whose state a killed run left, is settled before the training.
-    planned = Result(
-        task=TASK,
-        protocol={**recipe.to_json(), **_extras_json(extras, choosers)},
-        stores={"train": describe_store(train), "test": describe_store(split.test.store)},
-        representation=REPRESENTATION,
-        selection=split.to_json(),
-        counts=split.counts(),
-        scores={},
-        seconds={},
-    )
-    states = []
-    seconds: dict[str, float] = {}
+    planned = _planned(train, split, recipe, extras, choosers)
+    work = _Work(results, planned, extras, find_device(device), progress)
     surface = None
     if choosers is not None:
-        states.append(work.checkpoint(planned, "choosing"))
-        surface = choose_rate(
-            choosers,
-            len(split.classes),
-            [Candidate(seed, lr) for lr in extras.lr for seed in _seeds(recipe, extras)],
-            recipe,
-            device=work.device,
-            memory=extras.memory,
-            checkpoint=states[-1],
-            progress=progress,
-        )
+        surface = _choose(work, choosers, len(split.classes), recipe)
         recipe = replace(recipe, lr=surface.filter("chosen")["lr"][0])
-        seconds["choose"] = time.perf_counter() - started
-    states.append(work.checkpoint(planned, "training"))
-    started = time.perf_counter()
-    trained = _train(work, split, recipe, states[-1])
-    seconds["train"] = time.perf_counter() - started
-    scores, confusion = _scores(trained.predicted.numpy(), split)
+        clock.lap("choose")
+    trained = _train(work, split, recipe)
+    clock.lap("train")
+    exam = Exam(split)
+    predicted = list(trained.predicted.numpy())
+    scores, confusion = exam.score(predicted), exam.confusion(predicted)
     reported = {"accuracy": scores.to_json()}
     if recipe.reported == BEST_ON_TEST:
-        last, _ = _scores(trained.last_predicted.numpy(), split)
-        reported["accuracy_last_epoch"] = last.to_json()
+        last = list(trained.last_predicted.numpy())
+        reported["accuracy_last_epoch"] = exam.score(last).to_json()
     result = replace(
         planned,
         scores=reported,
-        seconds=seconds,
+        seconds=clock.laps,
         details={
             "device": device,
             "lr": recipe.lr,
@@ -183,15 +174,7 @@ def run_attentive(
         },
     )
     heads = tuple(split_heads(trained.heads, split.classes, train.fingerprint))
-    # The result comes last: where it is, what it speaks of is too.
-    stem = result.path(results)
-    head_path = stem.with_suffix(".safetensors")
-    save_attentive_heads(head_path, heads)
-    seeds = _seeds(recipe, extras)
-    curves = write_table(stem.with_suffix(".curves.parquet"), _curves(trained, recipe.lr, seeds))
-    path = write_result(results, result)
-    for state in states:
-        state.remove()
+    curves = _curves(trained, recipe.lr, _seeds(recipe, extras))
     return AttentiveResult(
         scores=scores,
         confusion=confusion,
@@ -201,31 +184,74 @@ def run_attentive(
         recipe=recipe,
         split=split,
         result=result,
-        result_path=path,
-        head_path=head_path,
-        curves_path=curves,
+        files=_write(work, result, heads, curves),
+    )
+
+
+def _planned(
+    train: Store,
+    split: Split,
+    recipe: AttentiveRecipe,
+    extras: AttentiveOptions,
+    choosers: Choosers | None,
+) -> Result:
+    """The result as far as it is known before the work."""
+    chosen = {
+        "seeds": extras.seeds,
+        "lr_choices": list(extras.lr) if choosers else None,
+        "choosing": choosers.to_json() if choosers else None,
+    }
+    return Result(
+        task=TASK,
+        protocol={**recipe.to_json(), **chosen},
+        stores={"train": describe_store(train), "test": describe_store(split.test.store)},
+        representation=REPRESENTATION,
+        selection=split.to_json(),
+        counts=split.counts(),
+        scores={},
+        seconds={},
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Work:
     results: Path
-    recipe: AttentiveRecipe
+    planned: Result
     extras: AttentiveOptions
     device: torch.device
     progress: Progress
 
-    def checkpoint(self, planned: Result, stage: str) -> Checkpoint:
+    def checkpoint(self, stage: str) -> Checkpoint:
         """The state of one stage of this run on this kind of device, by this version of torch."""
-        path = planned.path(self.results).with_suffix(f".{stage}.state")
-        key = digest([planned.digest, stage, self.device.type, versions()["torch"]])
-        state = Checkpoint(path, key)
+        path = self.planned.path(self.results).with_suffix(f".{stage}.state")
+        key = digest([self.planned.digest, stage, self.device.type, versions()["torch"]])
+        return Checkpoint(path, key)
+
+    def begin(self, stage: str) -> Checkpoint:
+        """The state of a stage; without what was there where the run shall not be resumed."""
+        state = self.checkpoint(stage)
         if not self.extras.resume:
             state.remove()
         return state
 
 
-def _train(work: _Work, split: Split, recipe: AttentiveRecipe, checkpoint: Checkpoint) -> Trained:
+def _choose(
+    work: _Work, choosers: Choosers, n_classes: int, recipe: AttentiveRecipe
+) -> pl.DataFrame:
+    extras = work.extras
+    return choose_rate(
+        choosers,
+        n_classes,
+        [Candidate(seed, lr) for lr in extras.lr for seed in _seeds(recipe, extras)],
+        recipe,
+        device=work.device,
+        memory=extras.memory,
+        checkpoint=work.begin(CHOOSING),
+        progress=work.progress,
+    )
+
+
+def _train(work: _Work, split: Split, recipe: AttentiveRecipe) -> Trained:
     watched = recipe.reported == BEST_ON_TEST
     seeds = _seeds(recipe, work.extras)
     train = Tokens(split.train, work.device, memory=work.extras.memory)
@@ -240,30 +266,28 @@ def _train(work: _Work, split: Split, recipe: AttentiveRecipe, checkpoint: Check
         recipe,
         device=work.device,
         best_on_test=watched,
-        checkpoint=checkpoint,
+        checkpoint=work.begin(TRAINING),
         progress=work.progress,
         title="training an attentive head" + (f" for {len(seeds)} seeds" if seeds[1:] else ""),
     )
 
 
+def _write(
+    work: _Work, result: Result, heads: Sequence[AttentiveHead], curves: pl.DataFrame
+) -> Files:
+    """The result comes last: where it is, what it speaks of is too."""
+    stem = result.path(work.results)
+    files = Files(stem, stem.with_suffix(".safetensors"), stem.with_suffix(".curves.parquet"))
+    save_attentive_heads(files.heads, heads)
+    write_table(files.curves, curves)
+    write_result(work.results, result)
+    for stage in (CHOOSING, TRAINING):
+        work.checkpoint(stage).remove()
+    return files
+
+
 def _seeds(recipe: AttentiveRecipe, extras: AttentiveOptions) -> range:
     return range(recipe.seed, recipe.seed + extras.seeds)
-
-
-def _scores(predicted: npt.NDArray[np.int64], split: Split) -> tuple[Scores, npt.NDArray[np.int64]]:
-    test, n_classes = split.test, len(split.classes)
-    chance = chance_level(split.train.targets, test.targets, n_classes)
-    scores = accuracies(predicted, test.targets, test.images, chance)
-    confusions = [confusion_matrix(one, test.targets, n_classes) for one in predicted]
-    return scores, np.sum(confusions, axis=0)
-
-
-def _extras_json(extras: AttentiveOptions, choosers: Choosers | None) -> dict[str, Any]:
-    return {
-        "seeds": extras.seeds,
-        "lr_choices": list(extras.lr) if choosers else None,
-        "choosing": choosers.to_json() if choosers else None,
-    }
 
 
 def _curves(trained: Trained, lr: float, seeds: Sequence[int]) -> pl.DataFrame:

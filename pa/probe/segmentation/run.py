@@ -5,7 +5,6 @@ Shapes: C classes, D width.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from pa.data.spec import digest
 from pa.data.store import Store
 from pa.errors import UsageError
+from pa.evaluate.stopwatch import Stopwatch
 from pa.probe.segmentation import figure
 from pa.probe.segmentation.batches import TrainingWindows, grid_of
 from pa.probe.segmentation.labels import LabelMaps, WindowRows, check_pair, held_out, survey
@@ -70,7 +70,7 @@ def run_segmentation(
     `StorageError` for folders that cannot be written to.
     """
     progress = progress or Silent()
-    started = time.perf_counter()
+    clock = Stopwatch()
     recipes = _recipes(recipe, options)
     names = [one.name for one in maps]
     if len(set(names)) < len(names):
@@ -89,7 +89,7 @@ def run_segmentation(
         figure.check(root, test_rows.images)
     surveys = [survey(one, train_rows, progress) for one in maps]
     specs = [HeadSpec(i, r.lr, r.init_seed) for i in range(len(maps)) for r in recipes]
-    surveyed = time.perf_counter()
+    clock.lap("labels")
     key = _key(train, recipe, selection, maps, specs)
     state = results / TASK / f"running-{key[:16]}.safetensors"
     windows = TrainingWindows(train_rows, maps, recipe.representation, recipe.batch, recipe.seed)
@@ -103,7 +103,7 @@ def run_segmentation(
         key=key,
         save_seconds=options.save_seconds,
     )
-    trained = time.perf_counter()
+    clock.lap("train")
     scored = score_heads(
         test_rows,
         maps,
@@ -115,13 +115,9 @@ def run_segmentation(
         device=device,
         progress=progress,
     )
-    seconds = {
-        "labels": surveyed - started,
-        "train": trained - surveyed,
-        "score": time.perf_counter() - trained,
-    }
+    clock.lap("score")
     folder = options.figure_folder if options.figures else None
-    work = Work(train_rows, test_rows, selection, seconds, device, results, root, folder)
+    work = Work(train_rows, test_rows, selection, clock.laps, device, results, root, folder)
     written = write(work, maps, surveys, recipes, heads, scored)
     state.unlink(missing_ok=True)
     return written
