@@ -25,11 +25,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
+from noise import make_noise_store
 
-from pa.data.datasets import Images
-from pa.data.regions import VIEWS
-from pa.data.spec import Spec, digest_rows
 from pa.data.store import Store
 from pa.extract.forecast import HOUR, Conditions, forecast
 
@@ -47,31 +44,14 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def make_store(place: Path, vectors: npt.NDArray[np.float32]) -> Store:
-    """A store of view `image` with given vectors, in shards of 8,192 rows."""
-    n = len(vectors)
-    table = pl.DataFrame(
-        {"image": range(n), "path": [f"{i}.png" for i in range(n)]}
-        | {"label": ["x"] * n, "label_id": [0] * n, "file_bytes": [1] * n}
+    """A store of given vectors, in shards of 8,192 rows."""
+    return make_noise_store(
+        place,
+        len(vectors),
+        {"pooled": [WIDTH]},
+        SHARD_ROWS,
+        lambda shard: [{"pooled": vectors[shard.start : shard.stop]}],
     )
-    rows = VIEWS["image"].rows(Images("noise", "all", Path(), table))
-    spec = Spec(
-        dataset="noise",
-        split="all",
-        view=VIEWS["image"].to_json(),
-        encoder={"name": "noise"},
-        transform={},
-        precision={"compute": "fp32", "storage": "fp16"},
-        representations={"pooled": [WIDTH]},
-        rows={"n": n, "n_images": n, "sha256": digest_rows(rows)},
-    )
-    store = Store.create(place, spec, rows, {"root": ""}, SHARD_ROWS)
-    for shard in store.missing():
-        with store.claim(shard) as writer:
-            assert writer is not None
-            part = vectors[shard.start : shard.stop]
-            writer.append({"pooled": part}, np.ones(len(part), dtype=np.bool_))
-    store.finish()
-    return Store.open(place)
 
 
 def clusters(n: int) -> npt.NDArray[np.float32]:

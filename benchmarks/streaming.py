@@ -24,14 +24,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import torch
 import torch.nn.functional as F
+from noise import Parts, make_noise_store
 from torch import nn
 
-from pa.data.datasets import Images
-from pa.data.regions import VIEWS
-from pa.data.spec import Spec, digest_rows
+from pa.data.shards import ShardPlan
 from pa.data.store import Store
 from pa.data.stream import BlockShuffle
 from pa.probe.attentive.heads import Heads
@@ -45,32 +43,14 @@ CPU = torch.device("cpu")
 
 
 def make_store(path: Path, n: int) -> Store:
-    table = pl.DataFrame(
-        {"image": range(n), "path": [f"{i}.png" for i in range(n)]}
-        | {"label": ["x"] * n, "label_id": [0] * n, "file_bytes": [1] * n}
-    )
-    rows = VIEWS["image"].rows(Images("noise", "all", Path(), table))
-    spec = Spec(
-        dataset="noise",
-        split="all",
-        view=VIEWS["image"].to_json(),
-        encoder={"name": "noise"},
-        transform={},
-        precision={"compute": "fp32", "storage": "fp16"},
-        representations={"cls": [D], "patch": [L, D]},
-        rows={"n": n, "n_images": n, "sha256": digest_rows(rows)},
-    )
-    store = Store.create(path, spec, rows, {"root": "."}, shard_rows=1024)
     noise = np.random.default_rng(0).normal(size=(17, 1 + L, D)).astype(np.float32)
-    for shard in store.missing():
-        with store.claim(shard) as writer:
-            for start in range(0, shard.n_rows, 17):
-                part = noise[: min(17, shard.n_rows - start)]
-                writer.append(
-                    {"cls": part[:, 0], "patch": part[:, 1:]}, np.ones(len(part), dtype=bool)
-                )
-    store.finish()
-    return store
+
+    def pieces(shard: ShardPlan) -> Iterator[Parts]:
+        for start in range(0, shard.n_rows, len(noise)):
+            piece = noise[: shard.n_rows - start]
+            yield {"cls": piece[:, 0], "patch": piece[:, 1:]}
+
+    return make_noise_store(path, n, {"cls": [D], "patch": [L, D]}, 1024, pieces)
 
 
 class Step:

@@ -1,0 +1,51 @@
+"""Stores of made-up features, one row per image, for the benchmarks beside this file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from pa.data.datasets import Images
+from pa.data.regions import VIEWS
+from pa.data.shards import ShardPlan
+from pa.data.spec import Spec, digest_rows
+from pa.data.store import Store
+
+Parts = Mapping[str, npt.NDArray[np.float32]]
+
+
+def make_noise_store(
+    path: Path,
+    n: int,
+    shapes: Mapping[str, Sequence[int]],
+    shard_rows: int,
+    parts_of: Callable[[ShardPlan], Iterable[Parts]],
+) -> Store:
+    """A complete fp16 store of n rows. `parts_of` gives the features of a shard piece by piece."""
+    table = pl.DataFrame(
+        {"image": range(n), "path": [f"{i}.png" for i in range(n)]}
+        | {"label": ["x"] * n, "label_id": [0] * n, "file_bytes": [1] * n}
+    )
+    rows = VIEWS["image"].rows(Images("noise", "all", Path(), table))
+    spec = Spec(
+        dataset="noise",
+        split="all",
+        view=VIEWS["image"].to_json(),
+        encoder={"name": "noise"},
+        transform={},
+        precision={"compute": "fp32", "storage": "fp16"},
+        representations={name: list(shape) for name, shape in shapes.items()},
+        rows={"n": n, "n_images": n, "sha256": digest_rows(rows)},
+    )
+    store = Store.create(path, spec, rows, {"root": "."}, shard_rows)
+    for shard in store.missing():
+        with store.claim(shard) as writer:
+            assert writer is not None
+            for part in parts_of(shard):
+                writer.append(part, np.ones(len(next(iter(part.values()))), dtype=np.bool_))
+    store.finish()
+    return Store.open(path)
