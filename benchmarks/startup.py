@@ -2,17 +2,16 @@
 
     python benchmarks/startup.py [--rounds 9] [--workspace DIR]
 
-Every command is started once in a round, and click before it; the ratio of a round is that of the
-two. What stands in the table is the median over rounds: of the wall clock, which other work on the
-machine disturbs, and of the processor time of the process, which it disturbs less. The target is a
-ratio of 3 for `pa --help`; `pa status` reads the settings and the stores, so it loads more.
+Every command is started once in a round, and click before it. Other work on the machine only ever
+adds time, so what stands in the table is the shortest of all rounds: of the wall clock, and of the
+processor time of the process, which others disturb less. The target is a ratio of 3 for `pa --help`
+and the `--help` of every command; `pa status` reads the settings and the stores, so it loads more.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,11 +30,17 @@ BASE = ("-c", "import click")
 
 @dataclass
 class Measured:
-    """Seconds of the wall clock and of the processor, and their ratios to click's, by round."""
+    """Seconds of the wall clock and of the processor, by round."""
 
     wall: list[float] = field(default_factory=list)
-    wall_ratio: list[float] = field(default_factory=list)
-    cpu_ratio: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def add(self, seconds: tuple[float, float]) -> None:
+        self.wall.append(seconds[0])
+        self.cpu.append(seconds[1])
+
+    def ratios(self, base: Measured) -> tuple[float, float]:
+        return min(self.wall) / min(base.wall), min(self.cpu) / min(base.cpu)
 
 
 def helps(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -67,27 +72,25 @@ def main() -> None:
     given = parser.parse_args()
     lines = [*helps(cli), ("status",)]
     measured = {line: Measured() for line in lines}
-    clicks = []
+    base = Measured()
     with tempfile.TemporaryDirectory() as empty:
         folder = given.workspace or Path(empty)
         for line in [BASE, *lines]:  # once, so that all files are in memory and compiled
             run(line if line is BASE else ("-m", "pa", *line), folder)
         for _ in range(given.rounds):
             for line, found in measured.items():
-                base_wall, base_cpu = run(BASE, folder)
-                wall, cpu = run(("-m", "pa", *line), folder)
-                clicks.append(base_wall)
-                found.wall.append(wall)
-                found.wall_ratio.append(wall / base_wall)
-                found.cpu_ratio.append(cpu / base_cpu)
-    print(f'python -c "import click": {1e3 * statistics.median(clicks):.0f} ms')
+                base.add(run(BASE, folder))
+                found.add(run(("-m", "pa", *line), folder))
+    print(f'python -c "import click": {1e3 * min(base.wall):.0f} ms')
     print(f"{'command':<36} {'ms':>6} {'× click':>8} {'× processor time':>17}")
     for line, found in measured.items():
-        wall, ratio, cpu = map(statistics.median, (found.wall, found.wall_ratio, found.cpu_ratio))
-        print(f"pa {' '.join(line):<33} {1e3 * wall:6.0f} {ratio:8.2f} {cpu:17.2f}")
-    worst = statistics.median(measured[("--help",)].wall_ratio)
-    verdict = "met" if worst <= TARGET else "MISSED"
-    print(f"pa --help: {worst:.2f} × click, target {TARGET:.0f}: {verdict}")
+        ratio, cpu = found.ratios(base)
+        print(f"pa {' '.join(line):<33} {1e3 * min(found.wall):6.0f} {ratio:8.2f} {cpu:17.2f}")
+    shown = {line: found.ratios(base)[0] for line, found in measured.items() if "--help" in line}
+    worst = max(shown, key=lambda line: shown[line])
+    verdict = "met" if shown[worst] <= TARGET else "MISSED"
+    print(f"pa --help: {shown[('--help',)]:.2f} × click")
+    print(f"pa {' '.join(worst)}: {shown[worst]:.2f} ×, the most; target {TARGET:.0f}: {verdict}")
 
 
 if __name__ == "__main__":

@@ -15,17 +15,18 @@ from typing import Any
 
 import click
 
-from pa import __version__, console, describe
+from pa import __version__, console
 from pa.cli_datasets import datasets
 from pa.cli_encoders import encoders
 from pa.cli_evaluate import evaluate
 from pa.cli_explore import explore
 from pa.cli_figure import figure
 from pa.cli_index import index
+from pa.cli_plan import plan, plan_extract
 from pa.cli_probe import probe
 from pa.cli_report import report
 from pa.cli_run import run
-from pa.cli_stores import gc, plan, plan_extract, status, verify
+from pa.cli_stores import gc, status, verify
 from pa.cli_submit import submit
 from pa.errors import EXIT_INTERRUPTED, EXIT_PARTLY_DONE, PaError
 from pa.options import (
@@ -169,6 +170,7 @@ def extract(config: Any, as_json: bool, **given: Any) -> None:
     pa extract --encoder deit --checkpoint deit.pth --dataset imagenet --root /data --split val
     pa extract --encoder timm/vit_base_patch16_224.dino --dataset folder --root photos/
     """
+    from pa import describe
     from pa.commands.extract import ExtractRequest
     from pa.commands.extract import extract as work
 
@@ -220,6 +222,7 @@ def search(
     pa search --query-id 123 --encoder mocov3,dino --representation pooled,projected --figure f.pdf
     pa search --image cat.jpg --box 40,60,96,116
     """
+    from pa import describe
     from pa.commands.search import SearchRequest, draw
     from pa.commands.search import search as work
 

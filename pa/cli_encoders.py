@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pa import console, describe
+from pa import console
 from pa.options import PATH, choosing_encoder, emit, encoder_choice, with_config, with_json
 
 
@@ -22,6 +22,7 @@ def encoders() -> None:
 @with_config
 def encoders_list(config: Any, as_json: bool) -> None:
     """List the encoders, their files, and which of these this workspace has."""
+    from pa import describe
     from pa.commands.encoders import list_encoders
 
     found = list_encoders(config)
@@ -47,6 +48,7 @@ def encoders_check(
     pa encoders check mocov3 --checkpoint vit-b-300ep.pth.tar
     pa encoders check deit --precision photos/
     """
+    from pa import describe
     from pa.commands.encoders import check_encoder, compare_precisions
     from pa.errors import CheckpointError
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from pa import console, describe_evaluate
+from pa import console
 from pa.options import PATH, choosing_store, emit, listed, with_config, with_json
 
 
@@ -46,6 +46,7 @@ def evaluate_retrieval(config: Any, as_json: bool, **given: Any) -> None:
     pa evaluate retrieval --encoder dino --dataset coco --protocol released
     pa evaluate retrieval --encoder dino --layers all --figure depth.pdf
     """
+    from pa import describe_evaluate
     from pa.commands.evaluate import EvaluateRequest
     from pa.commands.evaluate import evaluate_retrieval as work
 
@@ -81,6 +82,7 @@ def evaluate_neighbours(config: Any, as_json: bool, **given: Any) -> None:
     pa evaluate neighbours --encoder mocov3,dino --dataset cub --figure shares.pdf
     pa evaluate neighbours -k 24 --hubs hubs.png
     """
+    from pa import describe_evaluate
     from pa.commands.evaluate import EvaluateRequest
     from pa.commands.evaluate import evaluate_neighbours as work
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pa import console
-from pa.options import PATH, F, emit, listed, with_config, with_json
+from pa.options import PATH, F, emit, listed, numbers, with_config, with_json
 
 if TYPE_CHECKING:
     from pa.figures.plate import Made
 
 
 def placed(command: F) -> F:
-    """Give a command --out and --width."""
+    """Give a command --out, --name and --width."""
     for option in reversed(
         [
             click.option(
@@ -23,6 +23,7 @@ def placed(command: F) -> F:
                 type=PATH,
                 help="A .pdf, .png or .svg file; without a suffix PDF and PNG. Default: figures/.",
             ),
+            click.option("--name", help="What the files below figures/ are called."),
             click.option(
                 "--width",
                 type=float,
@@ -59,6 +60,12 @@ def searching(command: F) -> F:
             callback=listed,
             help="Row id, or NAME:REGION of an image; with commas. Default for imagenet: "
             "those of the released code.",
+        ),
+        click.option(
+            "--example",
+            "examples",
+            callback=numbers,
+            help="Of the default queries these, from 1, with commas.",
         ),
         ENCODERS,
         click.option(
@@ -215,10 +222,10 @@ def segmentation(config: Any, as_json: bool, **given: Any) -> None:
 
 
 def _place(given: dict[str, Any]) -> Any:
-    """Take --out and --width out of a command's options."""
+    """Take --out, --name and --width out of a command's options."""
     from pa.figures.plate import Place
 
-    return Place(given.pop("out"), given.pop("width"))
+    return Place(given.pop("out"), given.pop("width"), given.pop("name"))
 
 
 def _show(made: Made, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from pa import console, describe_index
+from pa import console
 from pa.options import emit, listed, with_config, with_json
 
 
@@ -72,6 +72,8 @@ def index_info(config: Any, as_json: bool) -> None:
 
 
 def _show(indexes: list[dict[str, Any]], as_json: bool) -> None:
+    from pa import describe_index
+
     if as_json:
         emit({"indexes": indexes})
     else:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from pa import console, describe_attentive, describe_probe
+from pa import console
 from pa.cli_segmentation import segmentation
 from pa.options import PATH, box, choosing_store, emit, listed, numbers, with_config, with_json
 
@@ -36,6 +36,11 @@ def reals(context: click.Context, option: click.Parameter, value: str | None) ->
     if not all(math.isfinite(number) for number in found):
         raise click.BadParameter("numbers with commas, such as 0.1,0.4,1")
     return found
+
+
+def changed(given: dict[str, Any], names: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
+    """Take the fields of a recipe out of a command's options: those that were given a value."""
+    return tuple((name, value) for name in names if (value := given.pop(name)) is not None)
 
 
 def choosing_rows(command: F) -> F:
@@ -109,10 +114,11 @@ def probe_linear(config: Any, as_json: bool, **given: Any) -> None:
     pa probe linear --lr 0.1,0.4,1 --representation cls,pooled --sweep --figure sweep.pdf
     pa probe linear --shots 1,5,10
     """
+    from pa import describe_probe
     from pa.commands.probe import ProbeRequest
     from pa.commands.probe import probe_linear as work
 
-    changes = tuple((name, value) for name in RECIPE if (value := given.pop(name)) is not None)
+    changes = changed(given, RECIPE)
     result = work(config, ProbeRequest(changes=changes, **given), console.progress())
     if as_json:
         emit({**result.result.to_json(), "file": str(result.result_path)})
@@ -138,6 +144,7 @@ def probe_knn(config: Any, as_json: bool, **given: Any) -> None:
     \b
     pa probe knn --train-split train --test-split val
     """
+    from pa import describe_probe
     from pa.commands.probe_knn import KnnRequest
     from pa.commands.probe_knn import probe_knn as work
 
@@ -164,6 +171,7 @@ def probe_predict(config: Any, as_json: bool, **given: Any) -> None:
     \b
     pa probe predict --image bird.jpg --box 40,60,96,116 --head results/probe-linear/….safetensors
     """
+    from pa import describe_probe
     from pa.commands.probe_predict import PredictRequest
     from pa.commands.probe_predict import probe_predict as work
 
@@ -211,12 +219,11 @@ def probe_attentive(config: Any, as_json: bool, **given: Any) -> None:
     pa probe attentive --train-split train --test-split test --seeds 5
     pa probe attentive --lr 0.01,0.04,0.1 --seeds 3
     """
+    from pa import describe_attentive
     from pa.commands.probe_attentive import AttentiveRequest
     from pa.commands.probe_attentive import probe_attentive as work
 
-    changes = tuple(
-        (name, value) for name in ATTENTIVE_RECIPE if (value := given.pop(name)) is not None
-    )
+    changes = changed(given, ATTENTIVE_RECIPE)
     result = work(config, AttentiveRequest(changes=changes, **given), console.progress())
     if as_json:
         emit({**result.result.to_json(), "file": str(result.result_path)})

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pa import console, describe_report
+from pa import console
 from pa.errors import EXIT_PARTLY_DONE
 from pa.options import PATH, emit, listed, with_config, with_json
 
@@ -39,6 +39,7 @@ def report(
     pa report --format html,csv --out ~/report
     pa report --missing > fill.sh
     """
+    from pa import describe_report
     from pa.commands.report import ReportRequest, missing_cells, write_report
 
     if missing:

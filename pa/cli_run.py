@@ -36,6 +36,7 @@ def run() -> None:
 )
 @click.option("--seeds", type=int, default=1, show_default=True, help="Of every classifier.")
 @click.option("--keep-going", is_flag=True, help="After a failure, run what does not need it.")
+@click.option("--no-figures", is_flag=True, help="Leave the figures out.")
 @click.option("--plan", is_flag=True, help="Order, bytes and time; run nothing.")
 @click.option("--dry-run", is_flag=True, help="The steps and which are done; load nothing.")
 @click.option("--script", is_flag=True, help="Print the steps that are left as a shell script.")
@@ -44,11 +45,11 @@ def run() -> None:
 @with_json
 @with_config
 def run_paper(config: Any, as_json: bool, **given: Any) -> None:
-    """Run the paper's study: extractions, indexes, scores, probes, report; resumes.
+    """Run the paper's study: extractions, indexes, scores, probes, figures, report; resumes.
 
     Every step is a command that you could type; what is in the cache is skipped. Encoders without
-    a checkpoint and datasets without a root are left out, and named. Steps write their logs to
-    study/ in the workspace.
+    a checkpoint, datasets without a root and figures of what is not there are left out, and named.
+    Steps write their logs to study/ in the workspace.
 
     \b
     pa run paper --plan
@@ -72,6 +73,7 @@ def run_paper(config: Any, as_json: bool, **given: Any) -> None:
         protocol=given["protocol"],
         scale=Scale(**{name: given[name] for name in scaled}),
         keep_going=given["keep_going"],
+        figures=not given["no_figures"],
     )
     if given["plan"]:
         plan = work.plan_paper(config, request, console.progress())
@@ -83,7 +85,7 @@ def run_paper(config: Any, as_json: bool, **given: Any) -> None:
         for line in describe_run.left_out(study):
             console.note(line)
         if given["script"]:
-            console.out(work.script(study).rstrip())
+            console.out(work.script(config, study).rstrip())
         elif given["slurm"]:
             work.submit_study(config, study, given["tasks"], console.progress())
         elif as_json:

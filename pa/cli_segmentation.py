@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from pa import console, describe_segmentation
+from pa import console
 from pa.errors import UsageError
 from pa.options import PATH, emit, key_values, listed, numbers, with_config, with_json
 
@@ -87,6 +87,7 @@ def segmentation(
     pa probe segmentation --labels pascal-part --labels pascal-object --figures 6
     pa probe segmentation --dataset lip --encoder mae --online --views 20
     """
+    from pa import describe_segmentation
     from pa.commands.probe_segmentation import SegmentationRequest
     from pa.commands.probe_segmentation import probe_segmentation as work
 

@@ -1,4 +1,4 @@
-"""`pa status`, `verify`, `plan` and `gc`: parse, call one function of `pa.commands`, print."""
+"""`pa status`, `verify` and `gc`: parse, call one function of `pa.commands`, print."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from pa import console, describe_stores
-from pa.errors import EXIT_PARTLY_DONE, UsageError, VerificationError
-from pa.options import choosing_store, emit, encoder_choice, listed, with_config, with_json
+from pa import console
+from pa.errors import EXIT_PARTLY_DONE, NewerFormatError, UsageError, VerificationError
+from pa.options import choosing_store, emit, listed, with_config, with_json
 
 WATCH_SECONDS = 5.0
 
@@ -41,6 +41,7 @@ def status(
     pa status --watch                     live in a terminal, lines elsewhere
     pa status --watch 60 --json           one JSON object per line and minute
     """
+    from pa import describe_stores
     from pa.commands import stores
     from pa.data.stores import StoreQuery
 
@@ -86,8 +87,10 @@ def verify(
 
     Exit code 5 says that something is damaged. With --repair what is bad is removed, and nothing
     else: the command that made it makes it again. Exit code 6 then says that
-    something was removed; without --repair, that a store is not complete.
+    something was removed; without --repair, that a store is not complete. What a newer version of
+    pa wrote is named and left, also by --repair: exit code 4.
     """
+    from pa import describe_stores
     from pa.commands import verify as checks
     from pa.data.stores import StoreQuery
 
@@ -97,13 +100,16 @@ def verify(
     checked = list(checks.check(config, query, full=not quick))
     indexes = list(checks.check_indexes(config, full=not quick))
     results = list(checks.check_results(config, full=not quick))
+    others = [*indexes, *results]
+    newer = checks.newer_paths(checked, others)
     removed = list(checks.repair(checked, indexes, results)) if repair else None
     if as_json:
         emit(
             {
                 "stores": [entry.to_json() for entry in checked],
-                "indexes": [{"index": str(d), "problem": problem} for d, problem in indexes],
-                "results": [{"result": str(f), "problem": problem} for f, problem in results],
+                "indexes": [{"index": str(d), "problem": p and str(p)} for d, p in indexes],
+                "results": [{"result": str(f), "problem": p and str(p)} for f, p in results],
+                "newer": [str(path) for path in newer],
                 "removed": None if removed is None else [entry.to_json() for entry in removed],
             }
         )
@@ -111,89 +117,12 @@ def verify(
         console.out(describe_stores.checks(checked, indexes, results, hint=not repair))
         if removed is not None:
             console.out(describe_stores.removed(removed))
-    others = (*indexes, *results)
-    damaged = any(entry.damage for entry in checked) or any(problem for _, problem in others)
-    if damaged and not repair:
+    if not repair and checks.is_damaged(checked, others):
         sys.exit(VerificationError.exit_code)
+    if newer:
+        sys.exit(NewerFormatError.exit_code)
     if removed or any(not entry.is_complete for entry in checked):
         sys.exit(EXIT_PARTLY_DONE)
-
-
-@click.group()
-def plan() -> None:
-    """Say what a long command will cost before it begins."""
-
-
-ARRAY = [
-    click.Option(
-        ["--tasks"], type=click.IntRange(1), help="Simulate a job array of so many tasks …"
-    ),
-    click.Option(["--array-parallelism"], type=click.IntRange(1), help="… of which so many run …"),
-    click.Option(["--time"], help="… and are requeued after this time, HH:MM:SS."),
-    click.Option(
-        ["--failures"],
-        type=click.FloatRange(0),
-        default=0.0,
-        metavar="RATE",
-        help="Failures per hour of a running task, such as 0.001.",
-    ),
-    click.Option(
-        ["--preemptions"],
-        type=click.FloatRange(0),
-        default=0.0,
-        metavar="RATE",
-        help="Preemptions per hour of a running task: it is requeued.",
-    ),
-]
-
-
-def plan_extract(extract: click.Command) -> click.Command:
-    """`pa plan extract`: the very options of `pa extract`, and those of a job array."""
-    return click.Command(
-        "extract",
-        callback=_plan_extract,
-        params=[*extract.params, *ARRAY],
-        help="""Bytes, files, rows and time of an extraction, and the room on the disk.
-
-        Takes every option of `pa extract`. Encoders are loaded, no image is decoded, nothing is
-        written. The time is that of one process at the pace of the longest run of the same encoder
-        and view in this workspace; where there was none it is unknown. With --tasks it is also that
-        of a job array, simulated by the rules of its tasks, with the failures and preemptions
-        given. Exit code 1 says that the disk is too small.
-        """,
-    )
-
-
-@with_config
-def _plan_extract(config: Any, as_json: bool, **given: Any) -> None:
-    from pa import describe_submit
-    from pa.cluster import minutes
-    from pa.commands.extract import ExtractRequest
-    from pa.commands.plan import check_space, look_ahead
-    from pa.commands.plan import plan_extract as work
-    from pa.extract.forecast import Conditions
-
-    tasks, limit = given.pop("tasks"), given.pop("time")
-    array = {name: given.pop(name) for name in ("array_parallelism", "failures", "preemptions")}
-    if tasks is None and (limit or any(array.values())):
-        raise UsageError("--array-parallelism, --time, --failures, --preemptions go with --tasks.")
-    made = work(config, ExtractRequest(encoder=encoder_choice(given), **given), console.progress())
-    outlook = None
-    if tasks is not None:
-        conditions = Conditions(
-            tasks,
-            parallel=array.pop("array_parallelism"),
-            limit=60.0 * minutes(limit) if limit else None,
-            **array,
-        )
-        outlook = look_ahead(made, conditions)
-    if as_json:
-        emit({**made.to_json(), "array": outlook and outlook.to_json()})
-    else:
-        console.out(describe_stores.plan(made))
-        if outlook is not None:
-            console.out(describe_submit.outlook(outlook))
-    check_space(made)
 
 
 @click.command()
@@ -218,6 +147,7 @@ def gc(config: Any, as_json: bool, delete: bool, **given: Any) -> None:
     Partial files of dead processes, indexes of stores that are gone, tables and heads of results
     that are gone, locks of complete stores, empty folders.
     """
+    from pa import describe_stores
     from pa.commands import gc as garbage
 
     found = garbage.find_garbage(config, **given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pa.console import table
+from pa.report.visible import one_line, visible
 
 if TYPE_CHECKING:
     from pa.commands.report import Written
@@ -14,10 +15,11 @@ DAMAGED_SHOWN = 8
 
 
 def written(made: Written) -> str:
-    """One paragraph each: cells, claims, what could not be read, files."""
+    """One paragraph each: cells, claims, those of them that are measured, what could not be read,
+    files."""
     report = made.report
-    parts = [_cells(report), _claims(report), _damaged(report)]
-    parts.append("\n".join(str(path) for path in made.files))
+    parts = [_cells(report), _claims(report), _measured_claims(report), _damaged(report)]
+    parts.append("\n".join(visible(path) for path in made.files))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -32,7 +34,7 @@ def _cells(report: Report) -> str:
             str(len(one.cells)),
             str(sum(cell.key in there for cell in one.cells)),
             str(sum(cell.key in theirs for cell in one.cells)),
-            ", ".join(protocol.title for protocol in report.protocols(one)),
+            one_line("; ".join(protocol.title for protocol in report.protocols(one))),
         ]
         for one in tables()
     ]
@@ -55,17 +57,50 @@ def _claims(report: Report) -> str:
     rows = []
     for source in (None, *all_protocols(report)):
         tally = report.tally(source)
-        rows.append([source_name(source), *(str(tally[verdict]) for verdict in VERDICTS)])
+        rows.append([one_line(source_name(source)), *(str(tally[verdict]) for verdict in VERDICTS)])
     return table([f"{len(report.judged)} claims by", *VERDICTS], rows, " rrrr")
+
+
+def _measured_claims(report: Report) -> str:
+    """A line for each claim with a comparison that is measured, by each protocol of ours."""
+    from pa.report.numbers import source_name
+
+    rows = [
+        [
+            by.verdict + ("*" if by.marks else ""),
+            f"{by.measured} of {len(by.outcomes)}",
+            str(by.count("holds")),
+            str(by.count("does not hold")),
+            str(by.count("undecided")),
+            str(by.claim.needed),
+            one_line(source_name(by.protocol)),
+            one.claim.says,
+        ]
+        for one in report.judged
+        for by in one.ours
+        if by.measured
+    ]
+    if not rows:
+        return ""
+    heads = ["verdict", "measured", "hold", "do not", "undecided", "needed", "by", "claim"]
+    text = table(heads, rows, " rrrrr")
+    if any(by.marks for one in report.judged for by in one.ours):
+        text += "\n* from numbers that are not in the paper's setting"
+    if lost := sum(by.without_pairs for one in report.judged for by in one.ours):
+        text += (
+            f"\n{lost} comparisons took an interval without pairs: scores of queries are damaged "
+            f"or gone"
+        )
+    return text
 
 
 def _damaged(report: Report) -> str:
     if not report.damaged:
         return ""
     lines = [
-        f"  {report.workspace.relative(one.path)}: {one.reason}"
+        f"  {one_line(report.workspace.relative(one.path))}: {one_line(one.reason)}"
         for one in report.damaged[:DAMAGED_SHOWN]
     ]
     if (more := len(report.damaged) - DAMAGED_SHOWN) > 0:
         lines.append(f"  … and {more} more, in the report")
-    return "\n".join([f"could not be read, and left out: {len(report.damaged)}", *lines])
+    return "\n".join([f"files that could not be read: {len(report.damaged)}", *lines])

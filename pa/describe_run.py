@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def left_out(study: Study) -> list[str]:
     """What this workspace lacks for the whole study, one line each."""
-    return [f"left out: {one.what}: {one.why}" for one in study.left_out]
+    return [one.said for one in study.left_out]
 
 
 def steps(study: Study) -> str:

@@ -1,4 +1,4 @@
-"""What `pa status`, `verify`, `plan` and `gc` found, as text for the terminal."""
+"""What `pa status`, `verify` and `gc` found, as text for the terminal."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from pa.console import duration, size, table
 
 if TYPE_CHECKING:
     from pa.commands.gc import Garbage
-    from pa.commands.plan import Plan, StorePlan
     from pa.commands.stores import StoreStatus
-    from pa.commands.verify import Checked, Removed
+    from pa.commands.verify import Checked, Looked, Removed
     from pa.data.store import Store
 
 GARBAGE_SHOWN = 50
@@ -102,34 +101,41 @@ def where(store: Store) -> str:
 
 def checks(
     checked: Sequence[Checked],
-    indexes: Sequence[tuple[Path, str | None]],
-    results: Sequence[tuple[Path, str | None]],
+    indexes: Sequence[Looked],
+    results: Sequence[Looked],
     *,
     hint: bool,
 ) -> str:
     """What `pa verify` found; with `hint`, how to repair it. Good results are only counted."""
+    from pa.commands.verify import is_damaged, newer_paths
+
     if not checked and not indexes and not results:
         return "nothing to verify."
     lines = []
     for entry in checked:
         store, damage = entry.store, entry.damage
-        wrong = f"{len(damage)} problems" if damage else "good"
+        wrong = f"{len(damage)} problems" if damage else "newer" if entry.newer else "good"
         if store is None:
             lines.append(f"{entry.path}: {wrong}")
         else:
             missing = Counter(problem.what for problem in entry.problems)["missing"]
             state = "complete" if store.is_complete else f"{missing} shards to do"
             lines.append(f"{store.title}: {wrong} ({state}, {store.n_rows} rows)")
-        lines += [f"  {problem}" for problem in damage]
-        if entry.problems and not damage:
+        lines += [f"  {problem}" for problem in (*damage, *entry.newer)]
+        if entry.problems and not damage and not entry.newer:
             lines.append(f"  make what is missing with: {entry.command}")
     lines += [f"index {directory}: {problem or 'good'}" for directory, problem in indexes]
     if results:
-        bad = [f"  {path}: {problem}" for path, problem in results if problem]
-        lines += [f"results: {len(results) - len(bad)} good, {len(bad)} damaged", *bad]
-    others = (*indexes, *results)
-    damaged = any(entry.damage for entry in checked) or any(problem for _, problem in others)
-    if hint and damaged:
+        bad = [found for _, found in results if found is not None]
+        newer = sum(found.newer for found in bad)
+        counts = f"results: {len(results) - len(bad)} good, {len(bad) - newer} damaged"
+        lines.append(counts + (f", {newer} newer" if newer else ""))
+        lines += [f"  {path}: {found}" for path, found in results if found is not None]
+    others = [*indexes, *results]
+    if left := newer_paths(checked, others):
+        lines += ["\nwritten by a newer version of pa, and left as it is:"]
+        lines += [f"  {path}" for path in left]
+    if hint and is_damaged(checked, others):
         lines.append("\nremove what is bad, and only that, with: pa verify --repair")
     return "\n".join(lines)
 
@@ -142,38 +148,6 @@ def removed(found: Sequence[Removed]) -> str:
     lines.append("\nmake it again with the commands that made it, such as:")
     lines += [f"  {command}" for command in dict.fromkeys(entry.command for entry in found)]
     return "\n".join(lines)
-
-
-def plan(made: Plan) -> str:
-    """What an extraction will write, how long it takes, and whether there is room."""
-    heads = ["store", "encoder", "rows", "to do", "shards", "files", "to write", "time"]
-    rows = [
-        [
-            entry.where,
-            entry.encoder,
-            str(entry.rows),
-            str(entry.rows_to_do),
-            f"{entry.shards_to_do}/{entry.shards}",
-            str(entry.files),
-            size(entry.bytes),
-            _time(entry),
-        ]
-        for entry in made.stores
-    ]
-    lines = [table(heads, rows, "  rrrrr")]
-    for entry in made.stores:
-        if entry.pace is not None:
-            speed = f"{entry.pace.rows_per_second:.1f} rows/s"
-            lines.append(f"  {entry.where} · {entry.encoder}: {speed}, {entry.pace.source}")
-    total = "unknown: no earlier run" if made.seconds is None else duration(made.seconds)
-    lines.append(f"in all {size(made.bytes)}, one process: {total}")
-    verdict = "enough" if made.fits else "TOO LITTLE"
-    lines.append(f"free on the disk of {made.place}: {size(made.free)}, {verdict}")
-    return "\n".join(lines)
-
-
-def _time(entry: StorePlan) -> str:
-    return "unknown" if entry.seconds is None else duration(entry.seconds)
 
 
 def garbage(found: Sequence[Garbage], gone: Sequence[Garbage] | None) -> str:

@@ -9,6 +9,7 @@
     ├── MismatchError(ValueError)            4
     │   ├── CheckpointError                     wrong keys or shapes, another family
     │   └── FingerprintError                    made by something else: the fields that differ
+    │       └── NewerFormatError                written by a newer version of pa
     ├── VerificationError                    5  stored bytes are not what was written
     ├── ImageError(ValueError)               1  one image that cannot be decoded
     ├── AnnotationError(ValueError)          1  an annotation file that is not what it should be
@@ -24,7 +25,6 @@ where, what was expected against what was found, and what to do next.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 EXIT_PARTLY_DONE = 6
@@ -49,6 +49,8 @@ class UnknownNameError(UsageError, LookupError):
     """A name that is not in a registry, with the nearest ones that are."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        import difflib  # for a message alone
+
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         text = f"unknown {kind} {name!r}."
@@ -83,6 +85,21 @@ class CheckpointError(MismatchError):
 
 class FingerprintError(MismatchError):
     pass
+
+
+class NewerFormatError(FingerprintError):
+    """A file whose format number is above the one this version reads: nothing says it is bad."""
+
+    def __init__(self, path: object, kind: str, found: object, known: int) -> None:
+        super().__init__(
+            f"{path}: {kind} format {found}, this version reads {known}. A newer version of pa "
+            f"wrote it: read it with that version, or delete it where it can be made again."
+        )
+
+
+def is_newer(found: object, known: int) -> bool:
+    """Whether a format number that was read is that of a later version."""
+    return isinstance(found, int) and found > known
 
 
 class VerificationError(PaError, ValueError):

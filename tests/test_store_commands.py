@@ -33,12 +33,12 @@ from pa.data.regions import VIEWS
 from pa.data.store import Store
 from pa.data.stores import StoreQuery
 from pa.data.tables import write_parquet
-from pa.errors import StorageError
+from pa.errors import NewerFormatError, StorageError
 from pa.evaluate.results import Result as TaskResult
 from pa.evaluate.results import describe_store, write_result
 from pa.extract.run import extract
 from pa.extract.slots import Options
-from pa.index.build import build
+from pa.index.build import build, open_or_build
 from tests.conftest import noise_image
 from tests.mean_colour import MeanColour
 
@@ -505,6 +505,66 @@ def test_one_damaged_spec_does_not_hide_the_other_stores(
     assert sorted(len(entry["problems"]) for entry in told) == [0, 1]
     only = json.loads(run("verify", "--store", store.fingerprint[:10], "--json").stdout)["stores"]
     assert [entry["store"] for entry in only] == [store.title]
+
+
+def test_what_a_newer_version_wrote_is_named_and_left(
+    run: Run, store: Store, workspace: Path
+) -> None:
+    other = encode(workspace, limit=5)
+    result = make_result(workspace, store)
+    index = build(store, "pooled", workspace / "indexes").path
+    (other.path / "shard-00000.h5").unlink()  # a link to that of the other store
+    (other.path / "shard-00000.h5").write_bytes(b"of a form this version does not know")
+    for file in (other.path / "spec.json", result, index / "index.json"):
+        fields = json.loads(file.read_text())
+        file.write_text(json.dumps({**fields, "format": fields["format"] + 1}))
+    places = [other.path, index, result]
+    before = [contents(folder) for folder in (other.path, index, result.parent)]
+    told = run("verify")
+    assert told.exit_code == 4
+    for path in places:
+        assert f"\n  {path}\n" in f"{told.stdout}\n"
+    assert "--repair" not in told.stdout
+    flip(store.path / "manifest.json", 40)
+    assert run("verify").exit_code == 5
+    repaired = run("verify", "--repair", "--json")
+    assert repaired.exit_code == 4
+    fields = json.loads(repaired.stdout)
+    assert fields["newer"] == [str(path) for path in places]
+    assert [Path(entry["path"]).name for entry in fields["removed"]] == ["manifest.json"]
+    assert [contents(folder) for folder in (other.path, index, result.parent)] == before
+
+
+def test_a_shard_and_a_manifest_of_a_newer_version_are_left(run: Run, store: Store) -> None:
+    import h5py
+
+    for name in ("shard-00001.h5", "manifest.json"):
+        file = store.path / name
+        whole = file.read_bytes()
+        if file.suffix == ".h5":
+            with h5py.File(file, "r+") as opened:
+                opened.attrs["format"] = 2
+            (store.path / "manifest.json").rename(store.path.parent / "kept")
+        else:
+            file.write_text(file.read_text().replace('"format": 1', '"format": 2', 1))
+        before = contents(store.path)
+        repaired = run("verify", "--repair")
+        assert repaired.exit_code == 4, repaired.stdout
+        assert "newer version of pa" in repaired.stdout
+        assert contents(store.path) == before
+        file.write_bytes(whole)
+        if file.suffix == ".h5":
+            (store.path.parent / "kept").rename(store.path / "manifest.json")
+    assert run("verify").exit_code == 0
+
+
+def test_an_index_of_a_newer_version_is_not_replaced(store: Store, workspace: Path) -> None:
+    indexes = workspace / "indexes"
+    info = build(store, "pooled", indexes).path / "index.json"
+    info.write_text(info.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(NewerFormatError, match="index format 2, this version reads 1"):
+        open_or_build(store, "pooled", indexes)
+    assert '"format": 2' in info.read_text()
 
 
 # -- plan -------------------------------------------------------------------------------------

@@ -18,17 +18,39 @@ if TYPE_CHECKING:
 
 
 def store_query(config: Config, **given: str | None) -> StoreQuery:
-    """A query of the flags, filled up from the settings; a fingerprint needs no filling."""
+    """A query of the flags, filled up from the settings; a fingerprint needs no filling.
+
+    Raises `UsageError` where only the settings name encoders, and several.
+    """
     if given.get("fingerprint") is not None:
         return StoreQuery(**given)
+    encoder = given.get("encoder") or config.settings.encoder
+    if not given.get("encoder") and encoder is not None and "," in encoder:
+        first = encoder.split(",")[0].strip()
+        raise UsageError(
+            f"this command takes one encoder, and the settings name several ({encoder}): say which "
+            f"with --encoder, such as --encoder {first}."
+        )
     defaults = {name: getattr(config.settings, name) for name in ("dataset", "split", "view")}
     chosen = {name: given.get(name) or default for name, default in defaults.items()}
     entry = config.settings.datasets.get(chosen["dataset"] or "")
     return StoreQuery(
         **chosen,
         protocol=given.get("protocol") or (entry.protocol if entry else None),
-        encoder=given.get("encoder") or config.settings.encoder,
+        encoder=encoder,
     )
+
+
+def asked_encoders(
+    config: Config, given: tuple[str, ...], fingerprint: str | None = None
+) -> tuple[str | None, ...]:
+    """The encoders given, else those of the settings (several with commas), else any: None.
+
+    A fingerprint alone names one store: the settings do not count then.
+    """
+    if given or fingerprint is not None or not config.settings.encoder:
+        return given or (None,)
+    return tuple(name.strip() for name in config.settings.encoder.split(","))
 
 
 def device(name: str) -> str:

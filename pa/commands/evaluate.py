@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pa.commands.choose import dataset_kind, device, store_query
+from pa.commands.choose import asked_encoders, dataset_kind, device, store_query
 from pa.config import Config
 from pa.data import stores
 from pa.data.store import Store
@@ -15,7 +15,7 @@ from pa.progress import Progress
 
 if TYPE_CHECKING:
     from pa.evaluate.neighbours_table import Shares, Shift
-    from pa.evaluate.retrieval_table import Paired, Scored
+    from pa.evaluate.retrieval_table import Paired, RetrievalProtocol, Scored
 
 # The retrieval database of the paper's datasets (protocols of the released code): all of CUB, and
 # the training images of COCO.
@@ -79,11 +79,57 @@ def evaluate_retrieval(
     The protocol is the one given, else `released` where the parts were cut by it, else `paper`.
     """
     from pa.evaluate.plots import check_suffix
-    from pa.evaluate.retrieval_table import RETRIEVAL_PROTOCOLS, better_encoded, score_stores
-    from pa.evaluate.rows import block_representations, default_representations
+    from pa.evaluate.retrieval_table import better_encoded, score_stores
 
     if request.figure is not None:
         check_suffix(request.figure)
+    work = retrieval_work(config, request)
+    scored, paired = score_stores(
+        work.stores,
+        work.representations,
+        results=config.results,
+        protocol=work.protocol,
+        target=request.target,
+        device=work.device,
+        progress=progress,
+    )
+    if request.figure is not None:
+        from pa.evaluate.figures import draw_depth, draw_scores
+
+        (draw_scores if request.layers is None else draw_depth)(scored, request.figure)
+    return RetrievalTable(scored, paired, better_encoded(scored))
+
+
+@dataclass(frozen=True, eq=False)
+class RetrievalWork:
+    """What a request comes to. No `representations` = those that each store has."""
+
+    stores: list[Store]
+    representations: list[str]
+    protocol: RetrievalProtocol
+    device: str
+
+    @property
+    def pairs(self) -> list[tuple[Store, str]]:
+        """Every store with every representation that is scored."""
+        from pa.evaluate.rows import default_representations
+
+        return [
+            (store, name)
+            for store in self.stores
+            for name in self.representations or default_representations(store)
+        ]
+
+
+def retrieval_work(config: Config, request: EvaluateRequest) -> RetrievalWork:
+    """Look up all that a request names. Raises what `evaluate_retrieval` raises before its work."""
+    from pa.evaluate.retrieval_table import RETRIEVAL_PROTOCOLS
+    from pa.evaluate.rows import (
+        block_representations,
+        check_same_rows,
+        default_representations,
+    )
+
     chosen = choose_stores(config, request)
     cut_by = stores.protocol(chosen[0])
     name = request.protocol or (cut_by if cut_by in RETRIEVAL_PROTOCOLS else None) or "paper"
@@ -95,20 +141,9 @@ def evaluate_retrieval(
         blocks = _blocks(request.layers)
         usual = representations or default_representations(chosen[0])
         representations = [*usual, *block_representations(chosen[0], blocks)]
-    scored, paired = score_stores(
-        chosen,
-        representations,
-        results=config.results,
-        protocol=protocol,
-        target=request.target,
-        device=device(request.device or config.settings.device),
-        progress=progress,
-    )
-    if request.figure is not None:
-        from pa.evaluate.figures import draw_depth, draw_scores
-
-        (draw_scores if request.layers is None else draw_depth)(scored, request.figure)
-    return RetrievalTable(scored, paired, better_encoded(scored))
+    check_same_rows(chosen)
+    place = device(request.device or config.settings.device)
+    return RetrievalWork(chosen, representations, protocol, place)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +204,7 @@ def evaluate_neighbours(
 def choose_stores(config: Config, request: EvaluateRequest) -> list[Store]:
     """One store per encoder: by default of view parts, and of the dataset's retrieval split."""
     chosen = []
-    for encoder in request.encoders or (None,):
+    for encoder in asked_encoders(config, request.encoders, request.store):
         query = store_query(
             config,
             dataset=request.dataset,

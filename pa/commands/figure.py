@@ -40,11 +40,13 @@ class PatchesRequest:
     """What `pa figure neighbours` or `projected` was asked.
 
     A query is a row id, or NAME:REGION: the region of that number, from 0, of the image whose path
-    contains NAME. No encoders = all that have such a store; `stores` are fingerprints, or their
-    beginnings, that choose stores in place of all else. None = take it from the settings.
+    contains NAME; without any, `examples` are the numbers, from 1, of default ones. No encoders =
+    all that have such a store; `stores` are fingerprints, or their beginnings, that choose stores
+    in place of all else. None = take it from the settings.
     """
 
     queries: tuple[str, ...] = ()
+    examples: tuple[int, ...] = ()
     encoders: tuple[str, ...] = ()
     representations: tuple[str, ...] = ()
     dataset: str | None = None
@@ -80,7 +82,7 @@ def figure_neighbours(config: Config, request: PatchesRequest, progress: Progres
     """
     chosen = _stores(config, request, progress)
     representations = request.representations or (config.settings.representation,)
-    request = _completed(config, request, chosen[0], representations)
+    request = _completed(config, request, chosen[0], representations, progress)
     answers = _answers(config, request, chosen, representations, progress)
     one = len(set(representations)) == 1
     encoders = listed(title_of(store.encoder) for store in chosen)
@@ -111,7 +113,7 @@ def figure_projected(config: Config, request: PatchesRequest, progress: Progress
             f"pooled, not {', '.join(encoded)}."
         )
     chosen = _stores(config, request, progress, needs="projected")
-    request = _completed(config, request, chosen[0], encoded)
+    request = _completed(config, request, chosen[0], encoded, progress)
     answers = _answers(config, request, chosen, (*encoded, "projected"), progress)
     encoders = listed(title_of(store.encoder) for store in chosen)
     vector = representation_title(encoded[0])
@@ -214,19 +216,63 @@ def _place(store: Store) -> str:
 
 
 def _completed(
-    config: Config, request: PatchesRequest, store: Store, representations: Sequence[str]
+    config: Config,
+    request: PatchesRequest,
+    store: Store,
+    representations: Sequence[str],
+    progress: Progress,
 ) -> PatchesRequest:
-    """With queries: those of the released code where none is named."""
+    """With queries: the default ones where none is named."""
     queries = request.queries
+    if queries and request.examples:
+        raise UsageError("--example chooses among the default queries: not beside --query.")
     if not queries:
-        kind = dataset_kind(config, store.spec.dataset)
-        if (kind, store.view) != ("imagenet", "grid"):
+        if not _has_default_queries(config, store):
             raise UsageError(
                 "which query? Give --query ID, a row id, or --query NAME:REGION, a region of the "
                 "image whose path contains NAME; several with commas."
             )
-        queries = RELEASED_QUERIES
+        queries = _default_queries(store, request.examples, progress)
     return replace(request, queries=queries, representations=tuple(representations))
+
+
+def _has_default_queries(config: Config, store: Store) -> bool:
+    return (dataset_kind(config, store.spec.dataset), store.view) == ("imagenet", "grid")
+
+
+def _default_queries(store: Store, examples: Sequence[int], progress: Progress) -> tuple[str, ...]:
+    """The queries of the released code; where an image is not in the store, the middle window of
+    another one stands in, and a line says so.
+
+    Those images are spread evenly over the store: the 1st, 2nd and 3rd of 3 at 1/6, 3/6 and 5/6.
+    """
+    if beyond := [number for number in examples if not 1 <= number <= len(RELEASED_QUERIES)]:
+        raise OutOfRangeError(
+            f"--example {beyond[0]}: there are {len(RELEASED_QUERIES)} default queries, from 1."
+        )
+    queries = []
+    for number in examples or range(1, len(RELEASED_QUERIES) + 1):
+        released = RELEASED_QUERIES[number - 1]
+        if _released_row(store, released) is not None:
+            queries.append(released)
+            continue
+        images = store.rows["path"].unique(maintain_order=True)
+        path = images[int(len(images) * (2 * number - 1) / (2 * len(RELEASED_QUERIES)))]
+        rows = store.rows.filter(pl.col("path") == path)["row"]
+        queries.append(str(rows[len(rows) // 2]))
+        progress.note(
+            f"the image of {released}, a query of the released code, is not in {store.title}: the "
+            f"middle of {path}, row {queries[-1]}, stands in. Choose another with --query."
+        )
+    return tuple(queries)
+
+
+def _released_row(store: Store, query: str) -> int | None:
+    """The row of a query of the released code; None where its image is not in the store."""
+    try:
+        return query_row(store, query)
+    except MissingError:
+        return None
 
 
 def query_row(store: Store, query: str) -> int:
@@ -319,7 +365,7 @@ def _draw(
         kind=kind,
         name=f"{chosen[0].spec.dataset}-{chosen[0].view}",
         title=title,
-        caption=" ".join([told, *_said(request, answers, chosen)]),
+        caption=" ".join([told, *_said(config, request, answers, chosen)]),
         command=shlex.join(["pa", "figure", kind, *request.words(chosen)]),
         stores=[describe_store(store) for store in chosen],
         protocol={
@@ -355,7 +401,7 @@ def _check_same_regions(chosen: Sequence[Store]) -> None:
 
 
 def _said(
-    request: PatchesRequest, answers: Sequence[Answers], chosen: Sequence[Store]
+    config: Config, request: PatchesRequest, answers: Sequence[Answers], chosen: Sequence[Store]
 ) -> Iterator[str]:
     """The rest of the caption: the query, where its neighbours are from, and by which models."""
     spec = chosen[0].spec
@@ -373,6 +419,11 @@ def _said(
         letter = f"({chr(ord('a') + number % 26)}) " if len(answers) > 1 else ""
         label = f", {query.label}" if query.label else ""
         yield f"{letter}{Path(query.path or '').name}{label}, row {query.row}."
+    if _has_default_queries(config, chosen[0]):
+        released = {_released_row(chosen[0], query) for query in RELEASED_QUERIES}
+        if others := sum(of_query[0][1].query.row not in released for of_query in answers):
+            which = "The query is" if len(answers) == 1 else f"{others} of these queries are"
+            yield f"{which} not of the released code."
     approximate = {result.quality for _, result in answers[0]} - {"exact"}
     if approximate:
         yield f"Approximate search: {listed(sorted(approximate))}."

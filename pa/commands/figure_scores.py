@@ -132,7 +132,7 @@ def figure_sweep(config: Config, request: ScoresRequest, progress: Progress) -> 
                 f"{file} is not there: the table of the sweep, beside its result. Sweep again:\n"
                 f"  {command} --encoder {one.encoder} --dataset {one.store.get('dataset')}"
             )
-        tables[one.encoder] = pl.read_parquet(file)
+        tables[one.encoder] = pl.read_parquet(file, glob=False)
     sheets = sweep_sheets(chosen, tables)
     sweep = chosen[0].results[0].protocol["sweep"]
     encoders = listed(title_of(one.encoder) for one in chosen)

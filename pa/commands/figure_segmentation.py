@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,9 @@ from pa.commands.segmentation_inputs import InputsRequest, source_of
 from pa.commands.segmentation_labels import label_maps
 from pa.config import Config
 from pa.data import stores
-from pa.errors import AmbiguousError, MissingError, UsageError
-from pa.figures.names import in_order, listed, title_of
+from pa.data.stores import StoreQuery
+from pa.errors import AmbiguousError, MissingError, PaError, UsageError
+from pa.figures.names import PAIRS, in_order, listed, title_of
 from pa.figures.plate import Made, Place, Plate, finish
 from pa.progress import Progress
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from pa.report.found import Found, Workspace
 
 TASK = "probe-segmentation"
-PAIRS = (("ade20k-object", "ade20k-part"), ("pascal-object", "pascal-part"))
 LINE_TITLES = {"object": "objects", "part": "parts"}
 
 Rows = dict[str, "list[OfEncoder]"]
@@ -61,16 +61,12 @@ def figure_segmentation(
     scored on. Raises `MissingError` with the command that makes what is missing, and what
     `pa.figures.results.choose` raises.
     """
-    from pa.figures.heads import labelled_images
     from pa.figures.maps import Labels, draw
     from pa.report.found import read_workspace
 
     workspace = read_workspace(config.workspace, config.results, config.features)
-    sets = request.labels or _sets_there(workspace)
-    chosen = _chosen(workspace, request, sets, progress)
-    heads = {name: [_head(config, name, one) for one in chosen[name]] for name in sets}
-    each = [head for name in sets for head in heads[name]]
-    names = labelled_images(each, request.images, request.examples)
+    sets = request.labels or _drawable_pair(config, workspace, request)
+    chosen, heads, names = _prepared(config, workspace, request, sets, progress)
     place = device(request.device or config.settings.device)
     examples = _examples(heads, names, request.root, place, progress)
     encoders = [head.encoder for head in heads[sets[0]]]
@@ -90,16 +86,48 @@ def figure_segmentation(
 # -- which heads -----------------------------------------------------------------------------------
 
 
-def _sets_there(workspace: Workspace) -> tuple[str, ...]:
-    """The pair of objects and parts that has results. Raises where none or both have."""
+def _prepared(
+    config: Config,
+    workspace: Workspace,
+    request: SegmentationFigureRequest,
+    sets: Sequence[str],
+    progress: Progress,
+) -> tuple[Rows, dict[str, list[ScoredHead]], list[str]]:
+    """All that a figure is drawn from: results and heads of each label set, names of images."""
+    from pa.figures.heads import labelled_images
+
+    chosen = _chosen(config, workspace, request, sets, progress)
+    heads = {name: [_head(config, name, one) for one in chosen[name]] for name in sets}
+    each = [head for name in sets for head in heads[name]]
+    return chosen, heads, labelled_images(each, request.images, request.examples)
+
+
+def _drawable_pair(
+    config: Config, workspace: Workspace, request: SegmentationFigureRequest
+) -> tuple[str, ...]:
+    """The pair of objects and parts that can be drawn as asked.
+
+    Raises `AmbiguousError` where both can, and where none can what stands in the way of the first
+    that has results.
+    """
+    from pa.progress import Silent
     from pa.report.departures import dataset_of
 
     there = {dataset_of(found) for found in workspace.results if found.task == TASK}
     pairs = [pair for pair in PAIRS if set(pair) <= there]
-    if len(pairs) > 1:
-        said = " or ".join(",".join(pair) for pair in pairs)
+    drawable, refused = [], []
+    for pair in pairs:
+        try:
+            _prepared(config, workspace, request, pair, Silent())
+            drawable.append(pair)
+        except PaError as error:
+            refused.append(error)
+    if len(drawable) > 1:
+        said = " or ".join(",".join(pair) for pair in drawable)
         raise AmbiguousError(f"there are heads of two pairs. Choose one: --labels {said}.")
-    if not pairs:
+    if refused and not drawable:
+        raise refused[0]
+    if not drawable:
         has = f" There are heads of {', '.join(sorted(there))}." if there else ""
         raise MissingError(
             f"there are no heads of objects and parts in {workspace.root / 'results' / TASK}.{has} "
@@ -107,26 +135,39 @@ def _sets_there(workspace: Workspace) -> tuple[str, ...]:
             f"pascal-part --labels pascal-object --labels pascal-part\nor draw one set: --labels "
             f"NAME."
         )
-    return pairs[0]
+    return drawable[0]
 
 
 def _chosen(
+    config: Config,
     workspace: Workspace,
     request: SegmentationFigureRequest,
     sets: Sequence[str],
     progress: Progress,
 ) -> Rows:
-    """The results of every label set, of the same encoders in all."""
+    """The results of every label set, of the same encoders in all.
+
+    Results whose windows are still there go before all others.
+    """
     from pa.figures.results import Wanted, choose, recipe_of
 
     if len(set(sets)) < len(sets):
         raise UsageError(f"--labels names a set twice: {', '.join(sets)}.")
     protocol = request.protocol
+    fingerprints = {store.fingerprint for store in stores.find(config.features, StoreQuery())}
     rows: Rows = {}
     for name in sets:
         wanted = Wanted(
             TASK, "pa probe segmentation", request.encoders, (name,), protocol, _has_its_head
         )
+        drawable = replace(
+            wanted,
+            accepts=lambda found: (
+                _has_its_head(found) and found.tested["fingerprint"] in fingerprints
+            ),
+        )
+        if any(drawable.accepts(f) for f in workspace.results if wanted.is_met_by(f)):
+            wanted = drawable
         rows[name] = choose(workspace, wanted, progress)
         protocol = protocol or recipe_of(rows[name][0].results[0], workspace)
     common = set.intersection(*({one.encoder for one in each} for each in rows.values()))
@@ -149,7 +190,7 @@ def _head(config: Config, name: str, one: OfEncoder) -> ScoredHead:
 
     found = one.results[0]
     try:
-        query = stores.StoreQuery(fingerprint=found.tested["fingerprint"])
+        query = StoreQuery(fingerprint=found.tested["fingerprint"])
         store = stores.choose(config.features, query)
     except MissingError:
         raise MissingError(

@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pa.commands.choose import store_query
+from pa.commands.choose import asked_encoders, store_query
 from pa.config import Config
 from pa.data import stores
 from pa.data.store import Store
@@ -46,13 +46,6 @@ def open_index(
     return opened.index if gpu is None else to_gpu(opened.index, gpu)
 
 
-def asked_encoders(config: Config, given: tuple[str, ...]) -> tuple[str | None, ...]:
-    """The encoders given, else those of the settings (several with commas), else any: None."""
-    if given or not config.settings.encoder:
-        return given or (None,)
-    return tuple(name.strip() for name in config.settings.encoder.split(","))
-
-
 @dataclass(frozen=True)
 class IndexRequest:
     """What `pa index build` was asked; every combination of what is listed is one store."""
@@ -77,16 +70,11 @@ def build_indexes(
     Memory holds one index at a time. Returns what each index.json says, and its path. All stores
     and representations are looked up before the first index is built.
     """
-    from pa.index.build import build, check_representation
+    from pa.index.build import build
     from pa.index.gpu import gpu_number
-    from pa.index.stored import DEFAULT_FACTORY
 
     gpu = gpu_number(request.device)
-    representations = request.representations or (config.settings.representation,)
-    work = list(itertools.product(_stores(config, request), dict.fromkeys(representations)))
-    for store, representation in work:
-        check_representation(store, representation)
-    factory = request.factory or DEFAULT_FACTORY
+    work, factory = indexes_to_build(config, request)
     built = []
     for store, representation in work:
         index = build(
@@ -102,6 +90,18 @@ def build_indexes(
     return built
 
 
+def indexes_to_build(config: Config, request: IndexRequest) -> tuple[list[tuple[Store, str]], str]:
+    """The stores and representations asked for, and the factory string of their indexes."""
+    from pa.index.build import check_representation
+    from pa.index.stored import DEFAULT_FACTORY
+
+    representations = request.representations or (config.settings.representation,)
+    work = list(itertools.product(_stores(config, request), dict.fromkeys(representations)))
+    for store, representation in work:
+        check_representation(store, representation)
+    return work, request.factory or DEFAULT_FACTORY
+
+
 def _stores(config: Config, request: IndexRequest) -> list[Store]:
     """The one store of every combination, without repetitions."""
     combinations = itertools.product(
@@ -109,7 +109,7 @@ def _stores(config: Config, request: IndexRequest) -> list[Store]:
         request.splits or (None,),
         request.views or (None,),
         request.protocols or (None,),
-        asked_encoders(config, request.encoders),
+        asked_encoders(config, request.encoders, request.store),
     )
     found = (
         stores.choose(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pa.probe.fewshot import FewShotResult
     from pa.probe.linear import Extras, LinearResult
     from pa.probe.recipes import LinearRecipe
+    from pa.probe.selection import SplitOptions
 
 
 @dataclass(frozen=True)
@@ -66,31 +67,62 @@ def probe_linear(
 
     if request.figure is not None:
         check_suffix(request.figure)
-    _check(request)
-    request = with_settings(config, request)
-    recipe = _recipe(request)
-    train, test = probe_stores(config, request)
+    run = linear_run(config, request)
     common: dict[str, Any] = {
         "results": config.results,
-        "representation": (request.representation or (usual_representation(train),))[0],
-        "options": split_options(config, request, recipe.seed),
-        "recipe": recipe,
-        "device": device(request.device or config.settings.device),
+        "representation": run.representation,
+        "options": run.options,
+        "recipe": run.recipe,
+        "device": run.device,
         "progress": progress,
     }
     if request.shots:
-        permitted = permitted_differences(recipe.protocol)
+        permitted = permitted_differences(run.recipe.protocol)
         few = run_fewshot(
-            train, test, shots=request.shots, draws=request.draws, permitted=permitted, **common
+            run.train,
+            run.test,
+            shots=request.shots,
+            draws=request.draws,
+            permitted=permitted,
+            **common,
         )
         if request.figure is not None:
             draw_fewshot(few, request.figure)
         return few
-    extras = _extras(config, request, recipe, train)
-    made = run_linear(train, test, extras=extras, **common)
+    made = run_linear(run.train, run.test, extras=run.extras, **common)
     if request.figure is not None:
         draw_linear(made, request.figure)
     return made
+
+
+@dataclass(frozen=True, eq=False)
+class LinearRun:
+    """What a request comes to: the stores, how rows are divided, and how heads are trained."""
+
+    train: Store
+    test: Store | None
+    representation: str
+    options: SplitOptions
+    recipe: LinearRecipe
+    extras: Extras
+    device: str
+
+
+def linear_run(config: Config, request: ProbeRequest) -> LinearRun:
+    """Look up all that a request names. Raises what `probe_linear` raises before its work."""
+    _check(request)
+    request = with_settings(config, request)
+    recipe = _recipe(request)
+    train, test = probe_stores(config, request)
+    return LinearRun(
+        train=train,
+        test=test,
+        representation=(request.representation or (usual_representation(train),))[0],
+        options=split_options(config, request, recipe.seed),
+        recipe=recipe,
+        extras=_extras(config, request, recipe, train),
+        device=device(request.device or config.settings.device),
+    )
 
 
 def _check(request: ProbeRequest) -> None:

@@ -23,7 +23,8 @@ from pa.progress import Progress
 
 if TYPE_CHECKING:
     from pa.probe.attentive.recipes import AttentiveRecipe
-    from pa.probe.attentive.run import AttentiveResult
+    from pa.probe.attentive.run import AttentiveOptions, AttentiveResult
+    from pa.probe.selection import SplitOptions
 
 ORDER = {"order_seed": "seed", "block_rows": "block_rows", "buffer_rows": "buffer_rows"}
 
@@ -56,11 +57,43 @@ def probe_attentive(
     holding out images. Raises `UsageError` for options that do not go together.
     """
     from pa.evaluate.plots import check_suffix
-    from pa.probe.attentive.run import AttentiveOptions, run_attentive
+    from pa.probe.attentive.run import run_attentive
     from pa.probe.figures import draw_attentive
 
     if request.figure is not None:
         check_suffix(request.figure)
+    run = attentive_run(config, request)
+    made = run_attentive(
+        run.train,
+        run.test,
+        results=config.results,
+        options=run.options,
+        recipe=run.recipe,
+        extras=run.extras,
+        device=run.device,
+        progress=progress,
+    )
+    if request.figure is not None:
+        draw_attentive(made, request.figure)
+    return made
+
+
+@dataclass(frozen=True, eq=False)
+class AttentiveRun:
+    """What a request comes to: the stores, how rows are divided, and how heads are trained."""
+
+    train: Store
+    test: Store | None
+    options: SplitOptions
+    recipe: AttentiveRecipe
+    extras: AttentiveOptions
+    device: str
+
+
+def attentive_run(config: Config, request: AttentiveRequest) -> AttentiveRun:
+    """Look up all that a request names. Raises what `probe_attentive` raises before its work."""
+    from pa.probe.attentive.run import AttentiveOptions
+
     if request.select_split is not None and len(request.lr) < 2:
         raise UsageError(
             "--select-split names the rows that choose between learning rates: give --lr several."
@@ -77,19 +110,14 @@ def probe_attentive(
         memory=request.memory * 1e9,
         resume=request.resume,
     )
-    made = run_attentive(
-        train,
-        test,
-        results=config.results,
+    return AttentiveRun(
+        train=train,
+        test=test,
         options=split_options(config, request, recipe.seed),
         recipe=recipe,
         extras=extras,
         device=device(request.device or config.settings.device),
-        progress=progress,
     )
-    if request.figure is not None:
-        draw_attentive(made, request.figure)
-    return made
 
 
 def _recipe(request: AttentiveRequest) -> AttentiveRecipe:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pa.config import Config
-from pa.errors import MissingError, UnknownNameError, UsageError
+from pa.errors import MissingError, UnknownNameError
 from pa.progress import Progress
 
 if TYPE_CHECKING:
+    from polars import DataFrame
+
+    from pa.paper.script import Line
     from pa.report.cells import Cell
     from pa.report.report import Report
 
@@ -48,14 +51,14 @@ def write_report(config: Config, request: ReportRequest, progress: Progress) -> 
     """Read every result of the workspace, judge, and write the report.
 
     A result that cannot be read is left out and listed in the report. Raises `MissingError` where
-    there is no workspace or no result, `UsageError` where the folder to write to is a file.
+    there is no workspace or no result, `StorageError` where the files cannot be written: then none
+    of them is.
     """
     from pa.report.found import read_workspace
     from pa.report.report import build
+    from pa.report.writing import write_all
 
     out = request.out or config.workspace / FOLDER
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is not a folder. Name one with --out DIR; it is made if need be.")
     workspace = read_workspace(config.workspace, config.results, config.features)
     if not workspace.results and not workspace.damaged:
         raise MissingError(
@@ -63,61 +66,54 @@ def write_report(config: Config, request: ReportRequest, progress: Progress) -> 
             f"that make all of the paper's; or name another workspace with --workspace DIR."
         )
     report = build(workspace, config.figures, progress=progress)
-    files: list[Path] = []
+    files: dict[str, bytes] = {}
     formats = [name for name in FORMATS if name in (request.formats or FORMATS)]
     progress.start("writing the report", len(formats), "formats")
     try:
         for name in formats:
-            files += _WRITERS[name](report, out)
+            files |= _WRITERS[name](report, out)
             progress.advance(1)
     finally:
         progress.stop()
-    return Written(report, tuple(files))
+    return Written(report, tuple(write_all(out, files)))
 
 
 # -- what is missing ------------------------------------------------------------------------------
 
-SCRIPT = """\
-#!/bin/sh
-# {n} of {total} cells of the paper are not measured in {workspace}.
-# Each command skips what is done already. `pa submit COMMAND` sends one to a cluster.
-set -e
-cd {place}
-"""
-
 
 @dataclass(frozen=True, eq=False)
 class Missing:
-    """The cells without a number of ours, and the commands that fill them, each once."""
+    """The cells without a number of ours, and the commands that fill them, each once: where the
+    first cell wants it, with the cells that it is the last step of."""
 
     workspace: Path
     cells: tuple[Cell, ...]
-    commands: Mapping[str, tuple[Cell, ...]]
+    lines: tuple[Line, ...]
 
     def script(self) -> str:
-        """A shell script: every command below the cells that it is the last step of."""
-        import shlex
-
+        """A shell script: a block for each encoder and dataset, each command below the cells that
+        it is the last step of."""
+        from pa.paper.script import shell_script
         from pa.report.cells import published
 
-        head = SCRIPT.format(
-            n=len(self.cells),
-            total=len(published()),
-            workspace=" ".join(str(self.workspace).split()),
-            place=shlex.quote(str(self.workspace)),
+        about = (
+            f"{len(self.cells)} of {len(published())} cells of the paper are not measured in "
+            f"{self.workspace}.",
+            "Each command skips what is done already. `pa submit COMMAND` sends one to a cluster.",
         )
-        lines = [head]
-        for command, cells in self.commands.items():
-            lines += [f"# {cell.source}" for cell in cells]
-            lines.append(command)
-        return "\n".join(lines) + "\n"
+        return shell_script(about, self.workspace, self.lines)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "missing": [cell.key for cell in self.cells],
             "commands": [
-                {"command": command, "fills": [cell.key for cell in cells]}
-                for command, cells in self.commands.items()
+                {
+                    "command": line.command,
+                    "encoder": line.encoder,
+                    "dataset": line.dataset,
+                    "fills": [cell.key for cell in line.fills],
+                }
+                for line in self.lines
             ],
         }
 
@@ -127,6 +123,7 @@ def missing_cells(config: Config, progress: Progress) -> Missing:
 
     Raises `MissingError` where there is no workspace; a workspace without results lacks them all.
     """
+    from pa.paper.script import Line
     from pa.paper.steps import commands_for
     from pa.report.cells import published
     from pa.report.found import read_workspace
@@ -135,66 +132,68 @@ def missing_cells(config: Config, progress: Progress) -> Missing:
     workspace = read_workspace(config.workspace, config.results, config.features)
     if workspace.damaged:
         progress.note(f"{len(workspace.damaged)} files could not be read: see `pa report`.")
-    answered = {one.question.key for one in measured_in(workspace)}
+    answered = {one.question for one in measured_in(workspace)}
     cells = tuple(cell for cell in published() if cell.question not in answered)
-    fills: dict[str, list[Cell]] = {}
+    wanted: dict[str, tuple[Cell, list[Cell]]] = {}
     for cell in cells:
-        commands: Sequence[str] = commands_for(cell)
-        for place, command in enumerate(commands, start=1):
-            filled = fills.setdefault(command, [])
-            if place == len(commands):
-                filled.append(cell)
-    return Missing(config.workspace, cells, {c: tuple(found) for c, found in fills.items()})
+        *before, last = commands_for(cell)
+        for command in before:
+            wanted.setdefault(command, (cell, []))
+        wanted.setdefault(last, (cell, []))[1].append(cell)
+    lines = tuple(
+        Line(command, first.encoder, first.dataset, tuple(filled))
+        for command, (first, filled) in wanted.items()
+    )
+    return Missing(config.workspace, cells, lines)
 
 
 # -- files ----------------------------------------------------------------------------------------
 
 
-def _html(report: Report, out: Path) -> list[Path]:
+def _html(report: Report, _: Path) -> dict[str, bytes]:
     from pa.report.html.page import page
 
-    return [_text(out / "report.html", page(report))]
+    return {"report.html": _utf8(page(report))}
 
 
-def _markdown(report: Report, out: Path) -> list[Path]:
+def _markdown(report: Report, out: Path) -> dict[str, bytes]:
+    from pa.report.beside import markdown_figures
     from pa.report.markdown import markdown
 
-    return [_text(out / "report.md", markdown(report))]
+    figures = ["## Figures", *markdown_figures(report.figures, out)]
+    return {"report.md": _utf8(markdown(report) + "\n" + "\n\n".join(figures) + "\n")}
 
 
-def _latex(report: Report, out: Path) -> list[Path]:
+def _latex(report: Report, out: Path) -> dict[str, bytes]:
+    from pa.report.beside import latex_figures
     from pa.report.latex import latex
 
-    return [_text(out / "tables.tex", latex(report))]
+    figures = latex_figures(report.figures, out, report.version)
+    return {"tables.tex": _utf8(latex(report)), "figures.tex": _utf8(figures)}
 
 
-def _csv(report: Report, out: Path) -> list[Path]:
+def _csv(report: Report, _: Path) -> dict[str, bytes]:
+    return {f"{name}.csv": _utf8(table.write_csv()) for name, table in _tables(report).items()}
+
+
+def _parquet(report: Report, _: Path) -> dict[str, bytes]:
+    from pa.data.tables import parquet_bytes
+
+    return {f"{name}.parquet": parquet_bytes(table) for name, table in _tables(report).items()}
+
+
+def _tables(report: Report) -> dict[str, DataFrame]:
     from pa.report.numbers import cells_table, claims_table
 
-    tables = {"cells": cells_table(report), "claims": claims_table(report)}
-    return [_text(out / f"{name}.csv", table.write_csv()) for name, table in tables.items()]
+    return {"cells": cells_table(report), "claims": claims_table(report)}
 
 
-def _parquet(report: Report, out: Path) -> list[Path]:
-    from pa.data.tables import write_parquet
-    from pa.report.numbers import cells_table, claims_table
-
-    tables = {"cells": cells_table(report), "claims": claims_table(report)}
-    paths = []
-    for name, table in tables.items():
-        write_parquet(path := out / f"{name}.parquet", table)
-        paths.append(path)
-    return paths
+def _utf8(text: str) -> bytes:
+    """A file's name need not be text; what of it is none is written as its code."""
+    return text.encode("utf-8", "backslashreplace")
 
 
-def _text(path: Path, text: str) -> Path:
-    from pa.data.files import write_text
-
-    write_text(path, text)
-    return path
-
-
-_WRITERS: Mapping[str, Callable[[Report, Path], list[Path]]] = {
+_WRITERS: Mapping[str, Callable[[Report, Path], dict[str, bytes]]] = {
     "html": _html,
     "md": _markdown,
     "latex": _latex,

@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pa.config import Config
-from pa.errors import EXIT_PARTLY_DONE, MissingError, PaError, StorageError, UsageError
+from pa.errors import (
+    EXIT_PARTLY_DONE,
+    MissingError,
+    PaError,
+    StorageError,
+    UnknownNameError,
+    UsageError,
+)
 from pa.paper.state import is_done, log_path, options, record
 from pa.paper.steps import DATASETS, REPORT, Scale, Step, study
 from pa.progress import Progress
@@ -31,6 +38,7 @@ class StudyRequest:
     protocol: str = "paper"
     scale: Scale = field(default_factory=Scale)
     keep_going: bool = False
+    figures: bool = True
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,10 @@ class LeftOut:
 
     what: str
     why: str
+
+    @property
+    def said(self) -> str:
+        return f"left out: {self.what}: {self.why}"
 
 
 @dataclass(frozen=True)
@@ -71,7 +83,8 @@ class Study:
 def read_study(config: Config, request: StudyRequest) -> Study:
     """The steps of the study in this workspace.
 
-    Raises `MissingError` where nothing of it can be run here, with what is missing.
+    Raises `UnknownNameError` for an encoder or a dataset that there is not, `MissingError` where
+    nothing of it can be run here, with what is missing.
     """
     left_out: list[LeftOut] = []
     encoders = list(_encoders(config, request, left_out))
@@ -85,9 +98,30 @@ def read_study(config: Config, request: StudyRequest) -> Study:
         listed = "\n".join(f"  {one.what}: {one.why}" for one in left_out)
         raise MissingError(f"nothing of the study can be run in {config.workspace}:\n{listed}")
     _refuse_other_limits(config, kept, request.scale.limit)
+    if request.figures:
+        kept += _figures(config, request, kept, left_out)
     by_name = {step.name: step for step in kept}
-    done = frozenset(step.name for step in kept if is_done(config, step, by_name))
-    return Study([*kept, REPORT], done, left_out)
+    done: set[str] = set()
+    for step in kept:  # each stands after those it reads from
+        if done.issuperset(step.after) and is_done(config, step, by_name):
+            done.add(step.name)
+    return Study([*kept, REPORT], frozenset(done), left_out)
+
+
+def _figures(
+    config: Config, request: StudyRequest, steps: Sequence[Step], left_out: list[LeftOut]
+) -> list[Step]:
+    """The figures of these steps; those that cannot be drawn are left out, with the reason."""
+    from pa.paper.figures import figures
+    from pa.report.found import read_workspace
+
+    try:
+        workspace = read_workspace(config.workspace, config.results, config.features)
+    except MissingError:
+        workspace = None
+    found = figures(steps, request.protocol, workspace)
+    left_out += [LeftOut(one.what, one.why) for one in found.not_drawn]
+    return found.steps
 
 
 def _refuse_other_limits(config: Config, steps: Sequence[Step], limit: int | None) -> None:
@@ -111,8 +145,13 @@ def _refuse_other_limits(config: Config, steps: Sequence[Step], limit: int | Non
 
 def _encoders(config: Config, request: StudyRequest, left_out: list[LeftOut]) -> Iterator[str]:
     from pa.commands.encoders import find_checkpoint
+    from pa.extract.encoders import ENCODERS
     from pa.report.cells import encoders
 
+    known = {*encoders(), *ENCODERS, *config.settings.encoders}
+    for name in request.encoders:
+        if name not in known and not name.startswith("timm/"):
+            raise UnknownNameError("encoder", name, known, "Any other is named timm/ARCHITECTURE.")
     for name in request.encoders or encoders():
         found = find_checkpoint(config, name, None)
         if name.startswith("timm/") or (found is not None and found.is_file()):
@@ -134,6 +173,9 @@ def _datasets(
     from pa.commands.choose import dataset_kind, dataset_root
     from pa.data.datasets import DATASETS as KINDS
 
+    for name in request.datasets:
+        if name not in DATASETS:
+            raise UnknownNameError("dataset of the study", name, DATASETS)
     for name in request.datasets or DATASETS:
         if name not in config.settings.datasets:
             why = f'set [datasets.{name}] root = "…" in {config.file}'
@@ -288,11 +330,14 @@ def run_paper(config: Config, request: StudyRequest, progress: Progress) -> Iter
 
     As processes: every step begins with the memory of an empty program, can be killed and typed by
     hand, and is exactly what the script shows. A step that failed stops the study with `StepError`,
-    or with `keep_going` only the steps that read from it. Raises what `read_study` raises.
+    or with `keep_going` only the steps that read from it; nothing reads from a figure, so one that
+    failed stops nothing. Raises what `read_study` raises.
     """
     found = read_study(config, request)
     by_name = {step.name: step for step in found.steps}
     failed: set[str] = set()
+    for one in found.left_out:
+        progress.note(one.said)
     number = 0
     for step in found.steps:
         if step.name in found.done:
@@ -313,7 +358,7 @@ def run_paper(config: Config, request: StudyRequest, progress: Progress) -> Iter
         failed.add(step.name)
         last = tail.splitlines()[-1] if tail else ""
         yield Ended(step, "failed", seconds, f"exit code {code}, {log_path(config, step)}: {last}")
-        if not request.keep_going:
+        if not request.keep_going and not step.is_figure:
             raise StepError(
                 f"{step.command}\nended with exit code {code}:\n{tail}\nIts output: "
                 f"{log_path(config, step)}. The same command goes on from here; --keep-going runs "
@@ -347,24 +392,31 @@ def _run(config: Config, step: Step, by_name: dict[str, Step]) -> tuple[int, str
 # -- as text --------------------------------------------------------------------------------------
 
 
-def script(study: Study) -> str:
-    """The steps that are left as a plain shell script."""
-    lines = ["#!/bin/sh", "# The steps of the study that are left, in order.", "set -e"]
-    for step in study.to_do:
-        lines += [*(f"# fills {key}" for key in step.fills), step.command]
-    return "\n".join(lines) + "\n"
+def script(config: Config, study: Study) -> str:
+    """The steps that are left as a plain shell script, a block for each encoder and dataset."""
+    from pa.paper.script import Line, shell_script
+    from pa.report.cells import cell
+
+    lines = [
+        Line(step.command, step.encoder, step.dataset, tuple(cell(key) for key in step.fills))
+        for step in study.to_do
+    ]
+    return shell_script(
+        ["The steps of the study that are left, in order."], config.workspace, lines
+    )
 
 
 def submissions(study: Study, tasks: int) -> list[str]:
     """The steps that are left as `pa submit` lines that depend on nothing outside themselves.
 
     One line per encoder and dataset: its first extraction is the job array, and the job after the
-    array does all that follows, in order.
+    array does all that follows, in order. Figures and the report are of many such lines together:
+    they are left to `pa run paper` once those have ended.
     """
     import shlex
 
     groups: dict[tuple[str | None, str | None], list[Step]] = {}
-    for step in (one for one in study.to_do if one is not REPORT):
+    for step in (one for one in study.to_do if one is not REPORT and not one.is_figure):
         groups.setdefault((step.encoder, step.dataset), []).append(step)
     lines = []
     for steps in groups.values():

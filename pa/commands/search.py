@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pa.commands.choose import store_query
+from pa.commands.choose import asked_encoders, store_query
 from pa.commands.encoders import EncoderChoice, load_encoder
-from pa.commands.index import asked_encoders, open_index
+from pa.commands.index import open_index
 from pa.config import Config
 from pa.data import stores
 from pa.data.images import Box
@@ -106,7 +106,7 @@ def _stores_to_search(config: Config, request: SearchRequest) -> list[Store]:
                 fingerprint=request.store,
             ),
         )
-        for encoder in asked_encoders(config, request.encoders)
+        for encoder in asked_encoders(config, request.encoders, request.store)
     ]
     for other in chosen[1:]:
         if other.spec.rows["sha256"] != chosen[0].spec.rows["sha256"]:

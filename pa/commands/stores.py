@@ -15,7 +15,7 @@ from pa.data.files import is_held
 from pa.data.pace import Pace, pace
 from pa.data.store import LOCKS, SPEC, Store
 from pa.data.stores import StoreQuery
-from pa.errors import FingerprintError, MissingError, VerificationError
+from pa.errors import FingerprintError, MissingError, NewerFormatError, VerificationError
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _bad_images(path: Path) -> int:
     try:
         found = path.stat()
         return _read_bad_images(path, found.st_ino, found.st_size)
-    except (OSError, VerificationError):
+    except (OSError, VerificationError, NewerFormatError):
         return 0
 
 

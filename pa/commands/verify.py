@@ -14,7 +14,7 @@ from pa.data.spec import FINGERPRINT_SHOWN
 from pa.data.store import MANIFEST, ROWS, SPEC, Store
 from pa.data.stores import StoreQuery
 from pa.data.verify import Problem, unreadable_spec, verify
-from pa.errors import FingerprintError, MismatchError, MissingError
+from pa.errors import FingerprintError, MismatchError, MissingError, NewerFormatError
 
 if TYPE_CHECKING:
     from pa.index.stored import IndexInfo
@@ -35,7 +35,13 @@ class Checked:
     @property
     def damage(self) -> list[Problem]:
         """What is wrong: in an unfinished store a shard that is not there yet is not."""
-        return [p for p in self.problems if self.is_complete or p.what != "missing"]
+        found = [p for p in self.problems if not p.newer]
+        return [p for p in found if self.is_complete or p.what != "missing"]
+
+    @property
+    def newer(self) -> list[Problem]:
+        """What a newer version of pa wrote: not to be read by this one, and not to be removed."""
+        return [p for p in self.problems if p.newer]
 
     @property
     def command(self) -> str:
@@ -54,6 +60,7 @@ class Checked:
             "path": str(self.path),
             "complete": self.is_complete,
             "problems": [str(problem) for problem in self.problems],
+            "newer": bool(self.newer),
             "command": self.command,
         }
 
@@ -68,7 +75,25 @@ def check(config: Config, query: StoreQuery, *, full: bool) -> Iterator[Checked]
             yield Checked(path, store, list(verify(store, full=full)))
 
 
-def check_indexes(config: Config, *, full: bool = True) -> Iterator[tuple[Path, str | None]]:
+@dataclass(frozen=True)
+class Trouble:
+    """What is wrong with an index or a result; `newer` as of `pa.data.verify.Problem`."""
+
+    what: str
+    newer: bool = False
+
+    @classmethod
+    def of(cls, error: Exception) -> Trouble:
+        return cls(str(error), isinstance(error, NewerFormatError))
+
+    def __str__(self) -> str:
+        return self.what
+
+
+Looked = tuple[Path, Trouble | None]  # a folder or a file, and what is wrong with it
+
+
+def check_indexes(config: Config, *, full: bool = True) -> Iterator[Looked]:
     """Look at every index of the workspace: its directory, and what is wrong or None.
 
     Sizes, and whether index.json is that of its place; with `full` checksums, and whether the
@@ -81,10 +106,11 @@ def check_indexes(config: Config, *, full: bool = True) -> Iterator[tuple[Path, 
             _check_index(config, directory, full)
             yield directory, None
         except (FingerprintError, MissingError) as error:
-            yield directory, str(error)
+            yield directory, Trouble.of(error)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             # index.json is JSON with its fields, but these do not hold what they should.
-            yield directory, f"index.json is not what was written ({type(error).__name__}: {error})"
+            what = f"index.json is not what was written ({type(error).__name__}: {error})"
+            yield directory, Trouble(what)
 
 
 def _check_index(config: Config, directory: Path, full: bool) -> None:
@@ -130,7 +156,7 @@ def _check_against_store(config: Config, directory: Path, info: IndexInfo) -> No
             )
 
 
-def check_results(config: Config, *, full: bool = True) -> Iterator[tuple[Path, str | None]]:
+def check_results(config: Config, *, full: bool = True) -> Iterator[Looked]:
     """Look at every result of the workspace: its JSON file, and what is wrong or None.
 
     Its place and its own checksum, the sizes of its tables and heads, and with `full` their
@@ -142,11 +168,24 @@ def check_results(config: Config, *, full: bool = True) -> Iterator[tuple[Path, 
 
     for path in sorted(config.results.glob("*/*.json")):
         try:
-            yield path, difference(path, read_result(path), full=full)
+            what = difference(path, read_result(path), full=full)
+            yield path, None if what is None else Trouble(what)
         except (MismatchError, OSError) as error:
-            yield path, str(error)
+            yield path, Trouble.of(error)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            yield path, f"it is not what was written ({type(error).__name__}: {error})"
+            yield path, Trouble(f"it is not what was written ({type(error).__name__}: {error})")
+
+
+def is_damaged(checked: Iterable[Checked], others: Iterable[Looked]) -> bool:
+    """Whether anything is bad, of stores or of indexes and results."""
+    of_others = any(found is not None and not found.newer for _, found in others)
+    return of_others or any(entry.damage for entry in checked)
+
+
+def newer_paths(checked: Iterable[Checked], others: Iterable[Looked]) -> list[Path]:
+    """The stores, indexes and results that a newer version of pa wrote."""
+    stores = [entry.path for entry in checked if entry.newer]
+    return stores + [path for path, found in others if found is not None and found.newer]
 
 
 @dataclass(frozen=True)
@@ -163,25 +202,26 @@ class Removed:
 
 def repair(
     checked: Iterable[Checked],
-    indexes: Iterable[tuple[Path, str | None]],
-    results: Iterable[tuple[Path, str | None]] = (),
+    indexes: Iterable[Looked],
+    results: Iterable[Looked] = (),
 ) -> Iterator[Removed]:
     """Remove what `check`, `check_indexes` and `check_results` found to be bad, and nothing else.
 
     A manifest goes with the first shard that does: what is made again may differ in the last bits
     on another machine, and the manifest is then written anew. A spec or a table of rows goes with
-    the other; shards that are good stay, and the same command takes them up.
+    the other; shards that are good stay, and the same command takes them up. What a newer version
+    wrote stays, with all that lies in its store.
     """
     for entry in checked:
         yield from _repair_store(entry)
     for directory, problem in indexes:
-        if problem is not None:
+        if problem is not None and not problem.newer:
             command = _index_command(directory)
             remove(directory)
-            yield Removed(directory, problem, command)
+            yield Removed(directory, problem.what, command)
     for path, problem in results:
-        if problem is not None:
-            yield from _repair_result(path, problem)
+        if problem is not None and not problem.newer:
+            yield from _repair_result(path, problem.what)
 
 
 def _repair_result(path: Path, problem: str) -> Iterator[Removed]:
@@ -198,7 +238,7 @@ def _repair_result(path: Path, problem: str) -> Iterator[Removed]:
 def _repair_store(entry: Checked) -> Iterator[Removed]:
     """Manifest first, then spec and rows: a kill in between leaves an unfinished store."""
     damage = entry.damage
-    if not damage:
+    if not damage or entry.newer:
         return
     why: dict[Path, str] = {entry.path / MANIFEST: "it speaks of what is no longer there"}
     if any(problem.part in ("spec", "rows") for problem in damage):

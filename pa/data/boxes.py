@@ -69,7 +69,7 @@ def _load(file: Path) -> tuple[_Source, pl.DataFrame]:
         )
     try:
         if file.suffix.lower() == ".parquet":
-            table = pl.read_parquet(file)
+            table = pl.read_parquet(file, glob=False)
             return _Source(file, "row", range(len(table))), table
         return _load_csv(file)
     except FileNotFoundError:

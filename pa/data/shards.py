@@ -23,7 +23,14 @@ import xxhash
 
 from pa.data import scatter
 from pa.data.files import HoldingFile, replacing, uninterrupted
-from pa.errors import PaError, StorageError, UsageError, VerificationError
+from pa.errors import (
+    NewerFormatError,
+    PaError,
+    StorageError,
+    UsageError,
+    VerificationError,
+    is_newer,
+)
 
 SHARD_FORMAT = 1
 SCATTERED_ROWS = 32  # from so many token maps on, listing where they lie is worth while
@@ -268,10 +275,16 @@ class ShardInfo:
 
 
 def read_info(path: Path) -> ShardInfo:
-    """Read a shard's attributes. Raises `VerificationError` where the file is not a whole shard."""
+    """Read a shard's attributes.
+
+    Raises `VerificationError` where the file is not a whole shard, `NewerFormatError` where a newer
+    version wrote it.
+    """
     with open_shard(path) as file:
         try:
             found = int(file.attrs["format"])
+            if is_newer(found, SHARD_FORMAT):
+                raise NewerFormatError(path, "shard", found, SHARD_FORMAT)
             if found != SHARD_FORMAT:
                 raise ValueError(f"format {found}, this version reads {SHARD_FORMAT}")
             return ShardInfo(
@@ -282,6 +295,8 @@ def read_info(path: Path) -> ShardInfo:
                 bad=[BadImage(**fields) for fields in json.loads(file.attrs["bad"])],
                 bytes=path.stat().st_size,
             )
+        except NewerFormatError:
+            raise
         except (KeyError, ValueError, TypeError) as error:
             raise damaged(path, f"attribute missing or unreadable: {error}") from error
 

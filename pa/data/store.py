@@ -45,7 +45,13 @@ from pa.data.regions import PIXEL_COLUMNS, ROW_SCHEMA
 from pa.data.seals import Seal
 from pa.data.shards import BadImage, ShardInfo, ShardPlan, ShardWriter
 from pa.data.spec import Spec, digest, digest_rows
-from pa.errors import FingerprintError, MissingError, VerificationError
+from pa.errors import (
+    FingerprintError,
+    MissingError,
+    NewerFormatError,
+    VerificationError,
+    is_newer,
+)
 
 STORE_FORMAT = 1
 DEFAULT_SHARD_ROWS = 1024
@@ -430,6 +436,8 @@ def _read_spec(path: Path) -> dict[str, Any]:
             f"{path / SPEC} is not readable JSON ({error}). Delete the store and extract again."
         ) from None
     found = fields.get("format") if isinstance(fields, dict) else None
+    if is_newer(found, STORE_FORMAT):
+        raise NewerFormatError(path / SPEC, "store", found, STORE_FORMAT)
     if found != STORE_FORMAT:
         raise FingerprintError(
             f"{path / SPEC}: store format {found}, this version reads format {STORE_FORMAT}."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -158,8 +159,22 @@ def _nothing_fits(features: Path, query: StoreQuery) -> str:
     wanted = f" for {query}" if str(query) else ""
     text = f"there is no store{wanted} in {features}. Make it with:\n  {command}"
     there = list(find(features))
+    if near := _nearest(query, there):
+        text += f"\nThere is {near}, if that was meant."
     if there:
         text += "\nThere are:\n" + "\n".join(f"  {_flags(store)}" for store in there[:12])
     if broken := list(damaged(features)):
         text += "\nDamaged, see `pa verify`:\n" + "\n".join(f"  {folder}" for folder in broken[:12])
     return text
+
+
+def _nearest(query: StoreQuery, there: Sequence[Store]) -> str:
+    """The flags of a query whose value no store has, with the nearest one that some store has."""
+    flags = []
+    for name in ("dataset", "split", "encoder"):
+        wanted = getattr(query, name)
+        values = {getattr(store.spec if name != "encoder" else store, name) for store in there}
+        if wanted is not None and wanted not in values:
+            near = difflib.get_close_matches(wanted, values, n=1, cutoff=0.7)
+            flags += [f"--{name} {value}" for value in near]
+    return " ".join(flags)

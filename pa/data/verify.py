@@ -16,8 +16,8 @@ from pa.data import shards
 from pa.data.seals import Seal
 from pa.data.shards import ShardInfo, ShardPlan
 from pa.data.spec import digest_rows
-from pa.data.store import MANIFEST, ROWS, SPEC, Store
-from pa.errors import VerificationError
+from pa.data.store import MANIFEST, ROWS, SPEC, STORE_FORMAT, Store
+from pa.errors import NewerFormatError, VerificationError, is_newer
 
 Part = Literal["spec", "rows", "manifest", "shard"]
 
@@ -30,14 +30,19 @@ BLOCK_ROWS = 256
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is not as it was written: the file, what was found, the part to make again."""
+    """One thing that is not as it was written: the file, what was found, the part to make again.
+
+    `newer` is what a newer version of pa wrote: nothing says that it is bad.
+    """
 
     file: Path
     what: str
     part: Part = "shard"
+    newer: bool = False
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.what}"
+        named = self.what.startswith(f"{self.file}:")
+        return self.what if named else f"{self.file}: {self.what}"
 
 
 class _Unfinished(Store):
@@ -120,6 +125,8 @@ class _Shard:
             yield from found
             if full and not found:
                 yield from self._content()
+        except NewerFormatError as error:
+            yield Problem(self.path, str(error), newer=True)
         except UNREADABLE as error:
             yield Problem(self.path, f"unreadable ({error})")
 
@@ -194,7 +201,8 @@ def _verify_manifest(
         recorded = store.manifest["checksums"]
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (*UNREADABLE, VerificationError) as error:
-        yield Problem(path, str(error), "manifest")
+        newer = is_newer(_format_of(path), STORE_FORMAT)
+        yield Problem(path, str(error), "manifest", newer=newer)
         return
     if store.manifest["rows"] != xxhash.xxh3_128_hexdigest((store.path / ROWS).read_bytes()):
         yield Problem(store.path / ROWS, "its checksum is not the manifest's", "rows")
@@ -213,10 +221,19 @@ def _verify_manifest(
         yield Problem(path, "its list of shards is not that of the table of rows", "manifest")
 
 
+def _format_of(path: Path) -> object:
+    """The format number of a JSON file, None where there is none to read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["format"]
+    except UNREADABLE:
+        return None
+
+
 def _place(entry: Mapping[str, Any]) -> tuple[Any, Any]:
     return entry["file"], entry.get("rows")
 
 
 def unreadable_spec(folder: Path, error: Exception) -> Problem:
     """The problem of a store that cannot even be opened."""
-    return Problem(folder / SPEC, str(error), "spec")
+    newer = isinstance(error, NewerFormatError)
+    return Problem(folder / SPEC, str(error), "spec", newer=newer)

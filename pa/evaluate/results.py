@@ -19,7 +19,7 @@ import pa
 from pa.data.files import write_json
 from pa.data.spec import digest
 from pa.data.store import Store
-from pa.errors import MismatchError, MissingError
+from pa.errors import MismatchError, MissingError, NewerFormatError, is_newer
 from pa.evaluate.sealing import sealed
 
 RESULT_FORMAT = 1
@@ -127,6 +127,8 @@ def read_result(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise MismatchError(f"{path} is not readable JSON ({error}).") from None
     found = fields.get("format") if isinstance(fields, dict) else None
+    if is_newer(found, RESULT_FORMAT):
+        raise NewerFormatError(path, "result", found, RESULT_FORMAT)
     if not isinstance(fields, dict) or found != RESULT_FORMAT:
         raise MismatchError(
             f"{path}: result format {found}, this version reads {RESULT_FORMAT}. "

@@ -19,6 +19,7 @@ from pa.data.files import PARTIAL_SUFFIX
 from pa.data.seals import Seal
 from pa.data.spec import canonical_json
 
+TABLE, PARQUET = ".parquet", b"PAR1"
 NOT_PART = (".json", ".state", PARTIAL_SUFFIX)  # the JSON itself, and what only work needs
 
 
@@ -39,19 +40,53 @@ def sealed(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
 
 def difference(path: Path, fields: dict[str, Any], *, full: bool) -> str | None:
     """In what a result is not what was written: its place, its fields, or a file beside it, by its
-    size and with `full` by its bytes. None where it has no seal, or fits it."""
-    if not path.stem.endswith(str(fields.get("digest"))[:12]):
-        return f"it is the result {str(fields.get('digest'))[:12]}, in the place of another"
-    if not fields.keys() & {"checksum", "files"}:
-        return None
-    if _checksum({k: v for k, v in fields.items() if k != "checksum"}) != fields.get("checksum"):
-        return "its checksum is not that of its fields"
+    size and with `full` by its bytes. Of a result without a seal is known only whether its tables
+    are whole. None where nothing is wrong."""
+    if (reason := own_difference(path, fields)) is not None:
+        return reason
+    if not is_sealed(fields):
+        torn = ((file.name, torn_table(file)) for file in beside(path))
+        return next((f"{name}: {reason}" for name, reason in torn if reason is not None), None)
     for name, entry in fields["files"].items():
         file, seal = path.parent / name, Seal.of(entry)
         if not file.exists():
             return f"{name}, written with it, is not there"
         if seal is not None and (reason := seal.difference(file, full=full)) is not None:
             return f"{name}: {reason}"
+    return None
+
+
+def own_difference(path: Path, fields: dict[str, Any]) -> str | None:
+    """`difference` of the JSON file alone, whatever became of the files beside it."""
+    if not path.stem.endswith(str(fields.get("digest"))[:12]):
+        return f"it is the result {str(fields.get('digest'))[:12]}, in the place of another"
+    own = {name: value for name, value in fields.items() if name != "checksum"}
+    if is_sealed(fields) and _checksum(own) != fields.get("checksum"):
+        return "its checksum is not that of its fields"
+    return None
+
+
+def is_sealed(fields: dict[str, Any]) -> bool:
+    return bool(fields.keys() & {"checksum", "files"})
+
+
+def torn_table(file: Path) -> str | None:
+    """Why a file by the name of a Parquet table is none, as far as its ends show; else None.
+
+    Parquet begins and ends with four bytes of its own, and before the last ones stands the length
+    of its footer (Apache Parquet, file format).
+    """
+    if file.suffix != TABLE:
+        return None
+    size = file.stat().st_size
+    if not size:
+        return "it is empty"
+    with file.open("rb") as opened:
+        first = opened.read(len(PARQUET))
+        opened.seek(max(size - 8, 0))
+        footer, last = int.from_bytes(opened.read(4), "little"), opened.read()
+    if first != PARQUET or last != PARQUET or footer + 12 > size:
+        return f"its {size:,} bytes are no whole Parquet table"
     return None
 
 

@@ -147,11 +147,16 @@ class Galleries:
         return key.directory(self.config.indexes)
 
     def index_command(self, column: Column) -> str:
-        """The command that builds the index of a column."""
+        """The command that builds the index of a column, and what else its store has none of."""
         store, workspace = column.store, str(self.config.workspace)
+        names = [
+            name
+            for name in vector_names(store)
+            if name == column.representation or not self.is_indexed(Column(store, name))
+        ]
         return (
-            f"pa index build --store {store.spec.short} --encoder {store.encoder} "
-            f"--representation {column.representation} --workspace {shlex.quote(workspace)}"
+            f"pa index build --store {store.spec.short} --representation {','.join(names)} "
+            f"--workspace {shlex.quote(workspace)}"
         )
 
     # -- finding -------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ REPRESENTATIONS = {
     "pooled": "mean patch token",
     "projected": "projected",
 }
+# Objects and parts of the same images, as Figure 6 compares them.
+PAIRS = (("ade20k-object", "ade20k-part"), ("pascal-object", "pascal-part"))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 

@@ -7,6 +7,7 @@ Title, Subject, Keywords; PNG and SVG: Title, Description, Source), `NAME.txt` a
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +26,13 @@ DPI = 300
 
 @dataclass(frozen=True)
 class Place:
-    """Where a figure goes: a file of one kind, or a name that every kind is written for; None =
-    below figures/ of the workspace. `width` in inches."""
+    """Where a figure goes: `out` is a file of one kind, or a name that every kind is written for;
+    None = below figures/ of the workspace, as `name` or else by what is shown. `width` in inches.
+    """
 
     out: Path | None = None
     width: float = WIDTH
+    name: str | None = None
 
     def __post_init__(self) -> None:
         if not NARROWEST <= self.width <= WIDEST:
@@ -39,6 +42,13 @@ class Place:
             )
         if self.out is not None and self.out.suffix:
             check_suffix(self.out)
+        if self.name is not None and self.out is not None:
+            raise UsageError("--out and --name both say what the files are called: give one.")
+        if self.name is not None and re.fullmatch(r"\w[\w-]*", self.name, re.ASCII) is None:
+            raise UsageError(
+                f"--name {self.name!r}: expected letters, digits, - and _, such as figure-2; the "
+                f"files lie below figures/. Give any other place with --out."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +74,8 @@ class Plate:
         """The pictures: those asked for, or PDF and PNG."""
         if place.out is not None and place.out.suffix:
             return (place.out,)
-        stem = place.out or figures / self.kind / f"{self.name}-{self.digest[:12]}"
+        name = place.name or f"{self.name}-{self.digest[:12]}"
+        stem = place.out or figures / self.kind / name
         return tuple(stem.with_name(stem.name + suffix) for suffix in SUFFIXES)
 
     @property

@@ -29,6 +29,15 @@ class Wanted:
     protocol: str | None = None
     accepts: Callable[[Found], bool] = lambda found: True
 
+    def is_met_by(self, found: Found) -> bool:
+        """Whether a result is one of these, its protocol left aside."""
+        return (
+            found.task == self.task
+            and (not self.datasets or dataset_of(found) in self.datasets)
+            and (not self.encoders or found.tested.get("encoder") in self.encoders)
+            and self.accepts(found)
+        )
+
     def missing(self, workspace: Workspace, encoder: str | None = None) -> MissingError:
         """What to say where there is none of them."""
         words = [self.command, *(["--encoder", encoder] if encoder else [])]
@@ -80,14 +89,7 @@ def choose(workspace: Workspace, wanted: Wanted, progress: Progress) -> list[OfE
     one. Raises `MissingError` with the command that makes what is missing, `AmbiguousError` for
     results of several datasets or protocols, `MismatchError` for encoders scored on other rows.
     """
-    fitting = [
-        found
-        for found in workspace.results
-        if found.task == wanted.task
-        and (not wanted.datasets or dataset_of(found) in wanted.datasets)
-        and (not wanted.encoders or found.tested.get("encoder") in wanted.encoders)
-        and wanted.accepts(found)
-    ]
+    fitting = [found for found in workspace.results if wanted.is_met_by(found)]
     _require_one("dataset", (dataset_of(found) for found in fitting), progress)
     recipes = {recipe_of(found, workspace) for found in fitting}
     recipe = wanted.protocol or ("paper" if "paper" in recipes else None)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from pa.data.files import write_json
 from pa.data.store import Store
 from pa.data.vectors import unit_vectors
-from pa.errors import FingerprintError, MissingError, UsageError
+from pa.errors import FingerprintError, MissingError, NewerFormatError, UsageError
 from pa.index.library import load_faiss, refusals
 from pa.index.pieces import Pieces, check_pieces
 from pa.index.publish import publishing
@@ -70,6 +70,8 @@ def open_or_build(
         return Opened(index, built=False, reason="")
     except MissingError:
         reason = "first use"
+    except NewerFormatError:
+        raise  # not ours to replace
     except FingerprintError as error:
         reason = str(error)
     index = build(store, representation, indexes_root, factory, gpu=gpu, progress=progress)
@@ -99,7 +101,7 @@ def build(
     """
     faiss = load_faiss()
     dimension = check_representation(store, representation)
-    faiss_index = _make(faiss, dimension, factory)
+    faiss_index = make(faiss, dimension, factory)
     if pieces > 1:
         check_pieces(faiss_index, factory)
     directory = IndexKey(store.fingerprint, representation, factory).directory(indexes_root)
@@ -150,7 +152,7 @@ def check_representation(store: Store, representation: str) -> int:
     )
 
 
-def _make(faiss: Any, dimension: int, factory: str) -> Any:
+def make(faiss: Any, dimension: int, factory: str) -> Any:
     """An empty index, with the search parameters set that follow an @."""
     description, _, parameters = factory.partition("@")
     with refusals(factory):

@@ -25,7 +25,7 @@ import xxhash
 
 from pa.data.spec import FINGERPRINT_SHOWN
 from pa.data.store import Store
-from pa.errors import FingerprintError, MissingError
+from pa.errors import FingerprintError, MissingError, NewerFormatError, is_newer
 from pa.index.library import complaint, load_faiss, quiet
 from pa.index.pieces import LISTS
 from pa.index.scan import MANY, scan
@@ -167,6 +167,8 @@ def read_info(directory: Path) -> IndexInfo:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         found = fields.get("format")
+        if is_newer(found, INDEX_FORMAT):
+            raise NewerFormatError(path, "index", found, INDEX_FORMAT)
         if found != INDEX_FORMAT:
             raise FingerprintError(
                 f"{path}: index format {found}, this version reads {INDEX_FORMAT}. "

@@ -51,21 +51,21 @@ def train(
     """
     faiss = load_faiss()
     parts = list(_parts(faiss, faiss_index))
-    clusterings = [one for part in parts for one in _clusterings(faiss, part)]
-    centroids = max((one.centroids for one in clusterings), default=_WITHOUT_CENTROIDS)
+    found = clusterings(faiss, faiss_index)
+    centroids = max((one.centroids for one in found), default=_WITHOUT_CENTROIDS)
     sample = read_sample(store, representation, sample_rows(centroids, faiss_index.d))
-    for one in clusterings:
+    for one in found:
         _check_enough(one, len(sample), store, representation, factory)
         one.parameters.min_points_per_centroid = 1
     for part in parts:
         # Seconds per codebook, and of use only to a search by L2 distance.
         if hasattr(part, "do_polysemous_training"):
             part.do_polysemous_training = False
-    advised = max((ADVISED * one.centroids for one in clusterings), default=0)
+    advised = max((ADVISED * one.centroids for one in found), default=0)
     fewer = f", fewer than the {advised} that FAISS advises" if len(sample) < advised else ""
     progress.note(f"training {factory} on {len(sample)} rows of {store.title}{fewer}")
     with contextlib.ExitStack() as during:
-        for one in clusterings:
+        for one in found:
             during.enter_context(one.in_force(gpu))
         during.enter_context(refusals(factory))
         faiss_index.train(sample)
@@ -112,8 +112,9 @@ def check_finite(
 
 
 @dataclass(frozen=True)
-class _Clustering:
-    """One k-means that training runs: `centroids`, and FAISS's own parameters of it.
+class Clustering:
+    """One k-means that training runs, in `parts` of the width: `centroids`, and FAISS's own
+    parameters of it.
 
     `lists` is the inverted file whose lists it finds, None where it finds a codebook. A quantiser
     made for an OPQ rotation is lent to `rotation` while it trains.
@@ -124,6 +125,7 @@ class _Clustering:
     lists: Any = None
     rotation: Any = None
     quantizer: Any = None
+    parts: int = 1
 
     @contextlib.contextmanager
     def in_force(self, gpu: int | None) -> Iterator[None]:
@@ -156,34 +158,40 @@ def _parts(faiss: Any, faiss_index: Any) -> Iterator[Any]:
             yield from _parts(faiss, inner)
 
 
-def _clusterings(faiss: Any, part: Any) -> Iterator[_Clustering]:
+def clusterings(faiss: Any, faiss_index: Any) -> list[Clustering]:
+    """Every k-means that training an index runs."""
+    parts = _parts(faiss, faiss_index)
+    return [one for part in parts for one in _clusterings(faiss, part)]
+
+
+def _clusterings(faiss: Any, part: Any) -> Iterator[Clustering]:
     """Every k-means that training runs for one part of an index."""
     if isinstance(part, faiss.OPQMatrix):
         # FAISS would make a quantiser of 8 bits whose parameters are out of reach.
         quantizer = faiss.ProductQuantizer(part.d_out, part.M, 8)
-        yield _Clustering(quantizer.ksub, quantizer.cp, rotation=part, quantizer=quantizer)
+        yield Clustering(
+            quantizer.ksub, quantizer.cp, rotation=part, quantizer=quantizer, parts=quantizer.M
+        )
     if isinstance(part, faiss.IndexIVF):
-        yield _Clustering(part.nlist, part.cp, lists=part)
+        yield Clustering(part.nlist, part.cp, lists=part)
     for name in ("pq", "rq", "prq"):
         if isinstance(part, faiss.Index) and hasattr(part, name):
             yield from _of_quantizer(faiss, getattr(part, name))
 
 
-def _of_quantizer(faiss: Any, quantizer: Any) -> Iterator[_Clustering]:
+def _of_quantizer(faiss: Any, quantizer: Any) -> Iterator[Clustering]:
     if isinstance(quantizer, faiss.ProductQuantizer):
-        yield _Clustering(quantizer.ksub, quantizer.cp)
+        yield Clustering(quantizer.ksub, quantizer.cp, parts=quantizer.M)
     elif isinstance(quantizer, faiss.ResidualQuantizer):
         largest = max(quantizer.nbits.at(step) for step in range(quantizer.M))
-        yield _Clustering(1 << largest, quantizer.cp)
+        yield Clustering(1 << largest, quantizer.cp)
     elif isinstance(quantizer, faiss.ProductAdditiveQuantizer):
         for place in range(quantizer.nsplits):
             inner = faiss.downcast_AdditiveQuantizer(quantizer.subquantizer(place))
             yield from _of_quantizer(faiss, inner)
 
 
-def _check_enough(
-    one: _Clustering, n: int, store: Store, representation: str, factory: str
-) -> None:
+def _check_enough(one: Clustering, n: int, store: Store, representation: str, factory: str) -> None:
     if n >= one.centroids:
         return
     has = f"{store.title} has {n} usable {representation} rows"

@@ -59,7 +59,10 @@ def extracted(config: Config, step: Step) -> Store | None:
 
 def is_done(config: Config, step: Step, by_name: Mapping[str, Step]) -> bool:
     """Whether a step need not run: its store is complete; or it ran with this command on the very
-    stores that are there now, and the files that it wrote still are."""
+    stores and results that are there now, and the files that it wrote still are.
+
+    Of the steps it comes after only what they left is asked, not whether they must run again.
+    """
     if step.is_extraction:
         return extracted(config, step) is not None
     try:
@@ -104,13 +107,20 @@ def _slug(name: str) -> str:
 
 
 def _inputs(config: Config, step: Step, by_name: Mapping[str, Step]) -> list[str]:
-    """The fingerprints of the stores that a step reads."""
+    """What a step reads: fingerprints of stores, digests of the records of other steps and of
+    results that no step made."""
     found = []
     for name in step.after:
         before = by_name[name]
-        store = extracted(config, before) if before.is_extraction else None
-        found.append("" if store is None else store.fingerprint)
-    return found
+        if before.is_extraction:
+            store = extracted(config, before)
+            found.append("" if store is None else store.fingerprint)
+            continue
+        try:
+            found.append(hashlib.sha256(_record(config, before).read_bytes()).hexdigest())
+        except OSError:
+            found.append("")
+    return [*found, *step.read]
 
 
 def _files(value: Any, workspace: Path) -> Iterator[str]:

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from pa.errors import UsageError
+from pa.errors import UnknownNameError, UsageError
 from pa.report.cells import Cell, Task, encoders, published
 
 PROTOCOLS = ("paper", "released")
@@ -59,8 +59,9 @@ class Step:
     """One command of the study: `words` are those after `pa`.
 
     `name` tells steps apart and names the log; `after` are the names of the steps it reads from;
-    `encoder` and `dataset` are what it needs, None where it needs none; `fills` the keys of the
-    cells that it is the last step of.
+    `encoder` and `dataset` are what it needs, None where it needs none or several; `fills` the keys
+    of the cells that it is the last step of; `read` the digests of results that it reads and no
+    step made.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Step:
     dataset: str | None = None
     after: tuple[str, ...] = ()
     fills: tuple[str, ...] = field(default=(), compare=False)
+    read: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def command(self) -> str:
@@ -78,6 +80,10 @@ class Step:
     @property
     def is_extraction(self) -> bool:
         return self.words[0] == "extract"
+
+    @property
+    def is_figure(self) -> bool:
+        return self.words[0] == "figure"
 
 
 # What is made of all results; it takes seconds, so it is made anew each time.
@@ -93,14 +99,14 @@ def study(
     """The steps of the study, each after those it needs.
 
     All encoders and datasets of the paper where none are named; other encoders may be named too.
-    Raises `UsageError` for a dataset or a protocol that the study does not have.
+    Raises `UnknownNameError` for a dataset, `UsageError` for a protocol that the study does not
+    have.
     """
     if protocol not in PROTOCOLS:
         raise UsageError(f"unknown protocol {protocol!r} of the study: {' or '.join(PROTOCOLS)}.")
-    if unknown := [name for name in datasets or () if name not in DATASETS]:
-        raise UsageError(
-            f"the study has no dataset {', '.join(unknown)}. It has: {', '.join(DATASETS)}."
-        )
+    for name in datasets or ():
+        if name not in DATASETS:
+            raise UnknownNameError("dataset of the study", name, DATASETS)
     steps: dict[str, Step] = {}
     for dataset in DATASETS if datasets is None else dict.fromkeys(datasets):
         for encoder in encoders() if chosen is None else dict.fromkeys(chosen):

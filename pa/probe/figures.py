@@ -69,7 +69,7 @@ class Curve:
 
 def draw_attentive(done: AttentiveResult, path: Path) -> Path:
     """Confusion, summed over the seeds, and learning curves."""
-    curves = pl.read_parquet(done.files.curves)
+    curves = pl.read_parquet(done.files.curves, glob=False)
     best = done.recipe.reported == BEST_ON_TEST
     runs = []
     for (_,), of_seed in curves.group_by("seed", maintain_order=True):

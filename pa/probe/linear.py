@@ -5,6 +5,7 @@ Shapes: N training rows, n test rows, D width, C classes, S seeds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -162,7 +163,7 @@ def run_linear(
     exam = Exam(split)
     scores = exam.score([run.predicted for run in runs])
     references: dict[str, tuple[Reference, Scores]] = {}
-    if _wants_references(extras, rows[0], split):
+    if wants_references(extras, rows[0].features.shape, split):
         fitted = _references(rows, representation, choosers, len(split.classes), progress)
         references = {name: (one, exam.score([one.predicted])) for name, one in fitted.items()}
         clock.lap("references")
@@ -254,8 +255,9 @@ def _choosers(
         return None
 
 
-def _wants_references(extras: Extras, train: LabelledRows, split: Split) -> bool:
-    size = train.features.size * len(split.classes)
+def wants_references(extras: Extras, shape: tuple[int, ...], split: Split) -> bool:
+    """Whether references are fitted to training features of this shape (N, D)."""
+    size = math.prod(shape) * len(split.classes)
     return extras.references or (extras.references is None and size <= AUTO_SIZE)
 
 

@@ -32,6 +32,19 @@ NOT_PRINTED = "–"
 
 
 @dataclass(frozen=True)
+class Question:
+    """What is measured, of which encoder, whatever the table: Tables 4, 5 and 6 print some answers
+    twice. `encoder` and `dataset` are the names that `pa` uses."""
+
+    encoder: str
+    dataset: str
+    task: Task
+    probe: Probe
+    representation: Representation
+    metric: Metric
+
+
+@dataclass(frozen=True)
 class Cell:
     """One printed number.
 
@@ -66,15 +79,19 @@ class Cell:
         return f"Table {self.table}, {encoders()[self.encoder].title}, {column_title(self.column)}"
 
     @property
-    def question(self) -> tuple[str, ...]:
-        """What is measured, whatever the table: Tables 4 and 5 print some answers twice."""
-        return (
-            self.encoder,
-            self.dataset,
-            self.task,
-            self.probe,
-            self.representation,
-            self.metric,
+    def sentence(self) -> str:
+        """What it is a number of, as a line of a script says it: "Table 3, CUB-200-2011, MoCo v3,
+        encoded, AP"."""
+        kind = kind_title(self.column)
+        words = [f"Table {self.table}", dataset_titles()[self.dataset]]
+        words += [encoders()[self.encoder].title, *([kind.lower()] if kind != self.metric else [])]
+        return ", ".join([*words, self.metric])
+
+    @property
+    def question(self) -> Question:
+        """What it answers."""
+        return Question(
+            self.encoder, self.dataset, self.task, self.probe, self.representation, self.metric
         )
 
     def to_json(self) -> dict[str, Any]:

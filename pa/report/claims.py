@@ -17,7 +17,7 @@ from importlib import resources
 from itertools import product
 from typing import Any, Literal
 
-from pa.report.cells import Cell, cell
+from pa.report.cells import Cell, cell, column_title, encoders
 
 Need = Literal["all", "most", "any"]
 FILES = ("object", "retrieval", "classification", "segmentation")
@@ -40,6 +40,21 @@ class Comparison:
         if self.within is not None:
             return f"|{names}| ≤ {self.within:g}"
         return f"{names} > {self.above:g}"
+
+    @property
+    def words(self) -> str:
+        """In words: "MoCo v3 − DeiT, CUB-200-2011 Encoded > 0"."""
+        titles = [encoders()[one.encoder].title for one in (self.first, self.second)]
+        columns = [column_title(one.column) for one in (self.first, self.second)]
+        if columns[0] == columns[1]:
+            said = f"{titles[0]} − {titles[1]}, {columns[0]}"
+        elif titles[0] == titles[1]:
+            said = f"{titles[0]}, {columns[0]} − {columns[1]}"
+        else:
+            said = f"{titles[0]}, {columns[0]} − {titles[1]}, {columns[1]}"
+        if self.within is not None:
+            return f"{said}: within {self.within:g}"
+        return f"{said} > {self.above:g}".replace("> -", "> −")
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,22 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import polars as pl
 
 from pa.evaluate.bootstrap import bootstrap_means
 from pa.report.measured import Measured
+from pa.report.queries import KEYS, SCORE, read_queries
 
-Basis = Literal["paired", "unpaired", "no interval", "not the same rows"]
-_KEYS = ["row", "image", "label"]
+Basis = Literal[
+    "paired",
+    "unpaired",
+    "unpaired: scores of queries damaged",
+    "unpaired: scores of queries gone",
+    "unpaired: other queries",
+    "no interval",
+    "not the same rows",
+]
+# Comparisons that would be paired if the files were whole.
+UNPAIRED_FOR_WANT = ("unpaired: scores of queries damaged", "unpaired: scores of queries gone")
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,17 @@ def difference(first: Measured, second: Measured) -> Difference:
         if paired is not None:
             return Difference(value, paired, "paired")
     interval = joined(first, second)
-    return Difference(value, interval, "unpaired" if interval else "no interval")
+    return Difference(value, interval, _unpaired(first, second) if interval else "no interval")
+
+
+def _unpaired(first: Measured, second: Measured) -> Basis:
+    """Why two results are not compared query by query."""
+    states = {first.queries, second.queries}
+    if "damaged" in states:
+        return "unpaired: scores of queries damaged"
+    if "gone" in states:
+        return "unpaired: scores of queries gone"
+    return "unpaired: other queries" if states == {"there"} else "unpaired"
 
 
 def joined(first: Measured, second: Measured) -> tuple[float, float] | None:
@@ -67,13 +86,10 @@ def _same_rows(first: Measured, second: Measured) -> bool:
 @lru_cache(maxsize=512)
 def _paired(first: Path, second: Path) -> tuple[float, float] | None:
     """Percentile interval, in points, of the mean difference; None where the queries differ."""
-    try:
-        one, two = (_queries(path) for path in (first, second))
-    except (OSError, pl.exceptions.PolarsError):
+    one, two = (read_queries(path) for path in (first, second))
+    if not one.select(KEYS).equals(two.select(KEYS)):
         return None
-    if not one.select(_KEYS).equals(two.select(_KEYS)):
-        return None
-    gap = (one["ap"] - two["ap"]).to_numpy()
+    gap = (one[SCORE] - two[SCORE]).to_numpy()
     there = ~np.isnan(gap)
     if not there.any():
         return None
@@ -81,9 +97,3 @@ def _paired(first: Path, second: Path) -> tuple[float, float] | None:
     found = bootstrap_means(gap[there], one["image"].to_numpy()[there], everything, ("all",))
     mean = found.overall
     return None if np.isnan(mean.low) else (100 * mean.low, 100 * mean.high)
-
-
-def _queries(path: Path) -> pl.DataFrame:
-    return pl.read_parquet(path, columns=[*_KEYS, "ap"]).with_columns(
-        pl.col("ap").fill_null(np.nan)
-    )

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # What a browser shows inside an <img>, best first, and how it is named in a data URI.
 SHOWN = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
@@ -20,7 +21,8 @@ BUDGET = 40_000_000  # bytes of all figures in the page
 class Figure:
     """One figure: `shown` is the file that goes into the page, None where none can; `files` all
     files of this name, `folder` the folder below figures/, `why_not` why it is not shown. `title`,
-    `caption` and `command` are what `pa figure` wrote beside it; else the name in words, and empty.
+    `caption`, `command` and `stores` (dataset, view, encoder, fingerprint) are what `pa figure`
+    wrote beside it; else the name in words, and empty.
     """
 
     folder: str
@@ -31,6 +33,7 @@ class Figure:
     caption: str = ""
     command: str = ""
     why_not: str = ""
+    stores: tuple[str, ...] = ()
 
     @property
     def media_type(self) -> str:
@@ -50,7 +53,8 @@ def figures_in(folder: Path) -> tuple[Figure, ...]:
         if shown is not None and spent + shown.stat().st_size > BUDGET:
             shown, why_not = None, f"this page already holds {BUDGET // 1_000_000} MB of figures"
         spent += shown.stat().st_size if shown else 0
-        about = _about(files[0].with_name(f"{name}.json"))
+        fields = _beside(files[0].with_name(f"{name}.json"))
+        about = {word: fields[word] for word in ABOUT if isinstance(fields.get(word), str)}
         made.append(
             Figure(
                 place,
@@ -61,6 +65,7 @@ def figures_in(folder: Path) -> tuple[Figure, ...]:
                 caption=about.get("caption", ""),
                 command=about.get("command", ""),
                 why_not=why_not,
+                stores=_stores(fields),
             )
         )
     return tuple(made)
@@ -75,14 +80,21 @@ def in_words(name: str) -> str:
     return re.sub(r"[-_]+", " ", re.sub(r"-[0-9a-f]{12}$", "", name))
 
 
-def _about(path: Path) -> dict[str, str]:
+def _beside(path: Path) -> dict[str, Any]:
     """What stands beside a figure about it; empty where there is nothing that can be read."""
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    found = fields if isinstance(fields, dict) else {}
-    return {name: found[name] for name in ABOUT if isinstance(found.get(name), str)}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _stores(fields: dict[str, Any]) -> tuple[str, ...]:
+    """The titles of the stores a figure was drawn from, each once."""
+    stores = fields.get("stores")
+    listed = stores if isinstance(stores, list) else []
+    titles = [store.get("title") for store in listed if isinstance(store, dict)]
+    return tuple(dict.fromkeys(title for title in titles if isinstance(title, str)))
 
 
 def _choose(files: Sequence[Path]) -> tuple[Path | None, str]:

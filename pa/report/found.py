@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,11 +15,17 @@ from pa.data.store import SPEC, Store
 from pa.errors import MismatchError, MissingError, PaError
 from pa.evaluate import sealing
 from pa.evaluate.results import read_result
+from pa.report import queries
 
 # Results that hold a number of the paper's tables; others are counted, and not read further.
 RETRIEVAL, LINEAR, ATTENTIVE = "retrieval", "probe-linear", "probe-attentive"
 SEGMENTATION = "probe-segmentation"
 TASKS = (RETRIEVAL, LINEAR, ATTENTIVE, SEGMENTATION)
+
+WITHOUT_QUERIES = (
+    "Its result stands, and claims take an interval without pairs; score again with `pa evaluate "
+    "retrieval`, or take all that is bad away with `pa verify --repair`."
+)
 
 
 @dataclass(frozen=True)
@@ -29,16 +36,18 @@ class Damaged:
     reason: str
 
     def to_json(self) -> dict[str, str]:
-        return {"file": str(self.path), "reason": self.reason}
+        return {"file": as_text(self.path), "reason": self.reason}
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """One result file: its content, and when it was written (UTC)."""
+    """One result file: its content, when it was written (UTC), and what became of the scores of
+    its queries, which part retrieval keeps beside it."""
 
     path: Path
     fields: dict[str, Any]
     written: datetime
+    queries: queries.State = "none kept"
 
     @property
     def task(self) -> str:
@@ -80,9 +89,9 @@ class Workspace:
     def relative(self, path: Path) -> str:
         """A path as it is written in the report."""
         try:
-            return path.relative_to(self.root).as_posix()
+            return as_text(path.relative_to(self.root))
         except ValueError:
-            return str(path)
+            return as_text(path)
 
 
 def read_workspace(root: Path, results: Path, features: Path) -> Workspace:
@@ -113,8 +122,22 @@ def _read_results(results: Path) -> tuple[list[Found], list[Damaged]]:
             text = str(error).removeprefix(f"{path}: ").removeprefix(f"{path} ")
             damaged.append(Damaged(path, text))
             continue
-        found.append(Found(path, fields, written))
+        state, reason = _queries_of(path, fields)
+        found.append(Found(path, fields, written, state))
+        if reason is not None:
+            damaged.append(Damaged(queries.table_of(path), f"{reason}. {WITHOUT_QUERIES}"))
     return found, damaged
+
+
+def _queries_of(path: Path, fields: dict[str, Any]) -> tuple[queries.State, str | None]:
+    """What became of the scores of a result's queries, and what is wrong with them."""
+    if fields.get("task") != RETRIEVAL:
+        return "none kept", None
+    table = queries.table_of(path)
+    if not table.exists():
+        return "gone", None
+    reason = queries.damage(table, fields)
+    return ("there", None) if reason is None else ("damaged", reason)
 
 
 def _read_specs(features: Path) -> tuple[dict[str, dict[str, Any]], list[Damaged]]:
@@ -135,8 +158,8 @@ def _check_seal(path: Path, fields: dict[str, Any]) -> None:
     files = fields.get("files", {})
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
         raise MismatchError(_wrong("files", "the seals of the files beside it", files))
-    reason = sealing.difference(path, fields, full=False)
-    if reason is not None and not reason.startswith(tuple(files)):
+    reason = sealing.own_difference(path, fields)
+    if reason is not None:
         raise MismatchError(
             f"{reason}. Run the command that made it again, or delete the file; `pa verify` checks "
             f"all of them."
@@ -177,6 +200,11 @@ def _check_score(name: str, score: Any) -> None:
         count = score.get(field)
         if count is not None and (isinstance(count, bool) or not isinstance(count, int)):
             raise MismatchError(_wrong(f"{name}.{field}", "a whole number", count))
+
+
+def as_text(path: Path) -> str:
+    """A path as text: bytes of its names that are no UTF-8 stand as their codes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def is_number(value: Any) -> bool:

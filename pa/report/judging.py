@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 from pa.report.claims import Claim, Comparison
-from pa.report.difference import difference
+from pa.report.difference import UNPAIRED_FOR_WANT, difference
 from pa.report.measured import Measured
 from pa.report.protocol import Protocol
 from pa.report.taking import Taken
 
 Verdict = Literal["holds", "does not hold", "undecided", "not measured"]
 VERDICTS: tuple[Verdict, ...] = ("holds", "does not hold", "undecided", "not measured")
+_COUNTED: tuple[tuple[Verdict, str, str], ...] = (
+    ("holds", "holds", "hold"),
+    ("does not hold", "does not", "do not"),
+    ("undecided", "undecided", "undecided"),
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,21 @@ class Outcome:
     value: float | None = None
     interval: tuple[float, float] | None = None
     basis: str = ""
+
+    @property
+    def is_measured(self) -> bool:
+        return self.verdict != "not measured"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "first": self.comparison.first.key,
+            "second": self.comparison.second.key,
+            "claimed": self.comparison.text,
+            "verdict": self.verdict,
+            "difference": self.value,
+            "interval": self.interval,
+            "basis": self.basis,
+        }
 
 
 @dataclass(frozen=True)
@@ -46,9 +66,36 @@ class Judgement:
         return sum(outcome.verdict == verdict for outcome in self.outcomes)
 
     @property
+    def measured(self) -> int:
+        """How many of the comparisons have both of their numbers."""
+        return sum(outcome.is_measured for outcome in self.outcomes)
+
+    @property
+    def said(self) -> str:
+        """How many comparisons are measured and how they came out, and how many must hold where
+        that is not all: "3 of 5 measured: 2 hold, 1 undecided". By the paper's own numbers, which
+        are all there: "5 of 5 hold"."""
+        total, counted = len(self.outcomes), []
+        must = "" if self.claim.need == "all" else f"; {self.claim.needed} must hold"
+        if self.protocol is None:
+            return f"{self.count('holds')} of {total} hold{must}"
+        if not self.measured:
+            return f"none of {total} measured"
+        for verdict, one, many in _COUNTED:
+            if n := self.count(verdict):
+                counted.append(f"{n} {one if n == 1 else many}")
+        return f"{self.measured} of {total} measured: {', '.join(counted)}{must}"
+
+    @property
+    def without_pairs(self) -> int:
+        """How many comparisons took an interval without pairs since scores of queries are damaged
+        or gone."""
+        return sum(outcome.basis in UNPAIRED_FOR_WANT for outcome in self.outcomes)
+
+    @property
     def bases(self) -> tuple[str, ...]:
         """How the intervals of the measured comparisons were found."""
-        found = (o.basis for o in self.outcomes if o.verdict != "not measured" and o.basis)
+        found = (o.basis for o in self.outcomes if o.is_measured and o.basis)
         return tuple(dict.fromkeys(found))
 
 
@@ -113,14 +160,16 @@ def _judgement(
 
 
 def combine(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
-    """The claim's verdict: it holds, or does not, where no open comparison could change that."""
+    """The claim's verdict: it holds, or does not, where no comparison that is undecided or not
+    measured could change that. So "all" holds when every comparison is measured and holds, and
+    falls with the first that does not; "most" is decided by a majority either way."""
     held = verdicts.count("holds")
     possible = len(verdicts) - verdicts.count("does not hold")
     if held >= claim.needed:
         return "holds"
     if possible < claim.needed:
         return "does not hold"
-    return "not measured" if "not measured" in verdicts else "undecided"
+    return "not measured" if set(verdicts) == {"not measured"} else "undecided"
 
 
 def _short(text: str) -> str:

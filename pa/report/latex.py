@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from pa.report.cells import Table, dataset_titles, encoders, families, kind_title, tables
 from pa.report.footnotes import Marks
+from pa.report.judging import Judgement
 from pa.report.protocol import Protocol
 from pa.report.report import Judged, Report, all_protocols
+from pa.report.visible import identifier, one_line
 
 HEADING = """\
 % Tables of the paper, ours beside theirs; made by pa {version}.
@@ -24,14 +28,31 @@ _SPECIAL = {
     "^": r"\textasciicircum{}",
     "−": "$-$",
     "×": r"$\times$",
-    "–": "--",
+    "–": r"\textendash{}",
+    "’": "'",
+    "`": "{`}",
     "…": r"\ldots{}",
     "≤": r"$\leq$",
     "✓": "yes",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    '"': r"\textquotedblright{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}
+_ACCENTS = {
+    "\u0300": "`",
+    "\u0301": "'",
+    "\u0302": "^",
+    "\u0303": "~",
+    "\u0304": "=",
+    "\u0306": "u",
+    "\u0307": ".",
+    "\u0308": '"',
+    "\u030a": "r",
+    "\u030b": "H",
+    "\u030c": "v",
+    "\u0327": "c",
 }
 
 
@@ -41,7 +62,22 @@ def escape(value: object) -> str:
     >>> escape("a_b 50 %")
     'a\\\\_b 50 \\\\%'
     """
-    return "".join(_SPECIAL.get(sign, sign) for sign in " ".join(str(value).split()))
+    signs = [_letter(sign) for sign in unicodedata.normalize("NFC", one_line(value))]
+    return re.sub("-(?=-)", "-{}", "".join(signs))
+
+
+def _letter(sign: str) -> str:
+    """One character. Letters with an accent are set as such; what the fonts of LaTeX lack, and
+    would end its run with an error, stands as its code."""
+    if known := _SPECIAL.get(sign):
+        return known
+    if sign.isascii():
+        return sign
+    base, *accents = list(unicodedata.normalize("NFD", sign))
+    if base.isascii() and base.isalpha() and len(accents) == 1 and accents[0] in _ACCENTS:
+        base = {"i": r"\i", "j": r"\j"}.get(base, base)
+        return f"\\{_ACCENTS[accents[0]]}{{{base}}}"
+    return f"U+{ord(sign):04X}"
 
 
 def latex(report: Report) -> str:
@@ -66,7 +102,7 @@ def _table(report: Report, table: Table, protocol: Protocol | None) -> str:
             return cell.printed
         letters = ",".join(marks.letters(ours))
         sup = f"$^{{\\mathrm{{{letters}}}}}$" if letters else ""
-        return rf"\textbf{{{ours.ours.value:.1f}}}{sup} {{\scriptsize {cell.printed}}}"
+        return rf"\textbf{{{ours.shown()}}}{sup} {{\scriptsize {cell.printed}}}"
 
     columns = table.columns
     lines = [
@@ -102,7 +138,7 @@ def _caption(table: Table, protocol: Protocol | None) -> str:
 
 
 def _label(table: Table, protocol: Protocol | None) -> str:
-    return f"table{table.number}-" + (protocol.key.replace(" ", "-") if protocol else "published")
+    return f"table{table.number}-" + (identifier(protocol.key) if protocol else "published")
 
 
 def _heads(columns: Sequence[str]) -> Iterator[str]:
@@ -151,6 +187,12 @@ def _claim(one: Judged, sources: Sequence[Protocol | None]) -> str:
     verdicts = []
     for source in sources:
         judgement = one.by(source)
-        verdicts.append(judgement.verdict + ("*" if judgement.marks else ""))
+        star = "*" if judgement.marks else ""
+        verdicts.append(f"{judgement.verdict}{star}" + _counted(judgement))
     cells = [escape(one.claim.says), escape(one.claim.where), *verdicts]
     return " & ".join(cells) + r" \\"
+
+
+def _counted(judgement: Judgement) -> str:
+    """How the comparisons came out, in small print below the verdict."""
+    return rf"\newline{{\tiny {escape(judgement.said)}}}" if judgement.measured else ""

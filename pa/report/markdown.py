@@ -10,8 +10,9 @@ from pa.report.footnotes import Marks, Remark, numbers_at, remarks
 from pa.report.numbers import source_name
 from pa.report.protocol import Protocol
 from pa.report.report import Judged, Report, all_protocols
+from pa.report.visible import one_line, visible
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 
 
 def markdown(report: Report) -> str:
@@ -23,9 +24,9 @@ def markdown(report: Report) -> str:
         f"pa {report.version}.",
         *_summary(report),
         "## Tables",
-        "A measured cell holds our number, then in brackets the paper's and the difference in "
-        "points. Letters say why ours is not of the paper's setting, numbers what to know of the "
-        "paper's.",
+        "A measured cell holds our number, then in brackets the paper's and the difference of "
+        "the two in points. Letters say why ours is not of the paper's setting, numbers what to "
+        "know of the paper's.",
         *(part for table in tables() for part in _table(report, table)),
         "## Claims",
         *_claims(report),
@@ -37,7 +38,7 @@ def markdown(report: Report) -> str:
 
 def escape(value: object) -> str:
     """Text that Markdown takes as it stands, on one line."""
-    return _SPECIAL.sub(r"\\\1", re.sub(r"\s+", " ", str(value)))
+    return _SPECIAL.sub(r"\\\1", re.sub(r"\s+", " ", visible(value)))
 
 
 def prose(words: str) -> str:
@@ -47,11 +48,16 @@ def prose(words: str) -> str:
 
 
 def code(value: object) -> str:
-    """A name as code: in more backticks than it holds, on one line; in a table, | is escaped."""
-    shown = " ".join(str(value).split())
+    """A name as code, on one line: in more backticks than it holds. With a | among it, which
+    would end a cell of a table, it is HTML whose signs are numbers, since readers of Markdown
+    differ in what a backslash before | means."""
+    shown = one_line(value)
+    if "|" in shown:
+        coded = re.sub(r"[^A-Za-z0-9 ./-]", lambda found: f"&#{ord(found[0])};", shown)
+        return f"<code>{coded}</code>"
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     room = " " if shown.startswith("`") or shown.endswith("`") else ""
-    return f"{fence}{room}{shown}{room}{fence}".replace("|", "\\|")
+    return f"{fence}{room}{shown}{room}{fence}"
 
 
 def grid(heads: Sequence[str], rows: Iterable[Sequence[str]], right: int = 99) -> str:
@@ -97,7 +103,8 @@ def _one(report: Report, table: Table, protocol: Protocol | None, known: Sequenc
         if (ours := taken.get(cell.key)) is None:
             return theirs
         letters = _sup(marks.letters(ours))
-        return f"**{ours.ours.value:.1f}**{letters} ({theirs}, {ours.delta:+.1f})"
+        delta = ours.shown_delta()
+        return f"**{ours.shown()}**{letters} ({theirs}, {f'{delta:+}' if delta else '0.0'})"
 
     heads = ["Method"]
     for column in table.columns:
@@ -134,21 +141,48 @@ def _claims(report: Report) -> Iterator[str]:
     yield grid(heads, rows)
     if any(judgement.marks for one in report.judged for judgement in one.ours):
         yield "\\* from numbers that are not of the paper's setting."
+    if lost := sum(by.without_pairs for one in report.judged for by in one.ours):
+        yield (
+            f"{lost} comparisons took an interval without pairs, since scores of queries are "
+            f"damaged or gone."
+        )
+    yield from _comparisons(report)
 
 
 def _verdict(one: Judged, source: Protocol | None) -> str:
     judgement = one.by(source)
-    measured = len(judgement.outcomes) - judgement.count("not measured")
-    if not measured:
+    if not judgement.measured:
         return "not measured"
     star = "\\*" if judgement.marks else ""
-    total = len(judgement.outcomes)
-    # Few of the comparisons may be measured: the claim can fall by them, or wait for the others.
-    of = f"{measured}" if measured == total else f"{measured} measured, {total} in all"
-    verdict: str = judgement.verdict
-    if verdict == "not measured":
-        verdict = "not decided by what is measured"
-    return f"{verdict}{star} ({judgement.count('holds')} of {of})"
+    return f"{judgement.verdict}{star} ({judgement.said})"
+
+
+def _comparisons(report: Report) -> Iterator[str]:
+    """How each measured comparison came out, folded away."""
+    rows = [
+        [
+            escape(one.claim.says),
+            escape(source_name(judgement.protocol)),
+            escape(outcome.comparison.words),
+            f"{outcome.value:+.2f}" if outcome.value else "0.00",
+            "" if outcome.interval is None else " to ".join(f"{e:+.2f}" for e in outcome.interval),
+            escape(outcome.basis),
+            outcome.verdict,
+        ]
+        for one in report.judged
+        for judgement in one.ours
+        for outcome in judgement.outcomes
+        if outcome.is_measured
+    ]
+    if not rows:
+        return
+    heads = ["Claim", "By", "Comparison", "Difference", "95 % interval", "Basis", "Verdict"]
+    yield f"<details><summary>The {len(rows)} comparisons that are measured</summary>"
+    yield grid(heads, rows)
+    yield (
+        "Differences of two of our numbers are in points and taken before either is rounded.\n\n"
+        "</details>"
+    )
 
 
 def _results(report: Report) -> Iterator[str]:

@@ -6,43 +6,23 @@ a result file.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pa.report.cells import Metric, Probe, Representation, Task
+from pa.report.cells import Metric, Probe, Question, Representation, Task
 from pa.report.departures import Departure, dataset_of, departures_of, model_name
 from pa.report.found import ATTENTIVE, LINEAR, RETRIEVAL, SEGMENTATION, Found, Workspace, short
 from pa.report.protocol import Protocol, protocol_of_result
+from pa.report.queries import State, table_of
+from pa.report.visible import one_line
 
 CLASS_TOKEN, MEAN_PATCH, PROJECTED = "cls", "pooled", "projected"
 REPRESENTATION_TITLES = {CLASS_TOKEN: "class token", MEAN_PATCH: "mean patch token"}
 OBJECT_DATASETS = ("ade20k", "ade20k-object", "pascal-object")
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is measured of which encoder; equals `Cell.question` of the cells that print it."""
-
-    encoder: str
-    dataset: str
-    task: Task
-    probe: Probe
-    representation: Representation
-    metric: Metric
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        return (
-            self.encoder,
-            self.dataset,
-            self.task,
-            self.probe,
-            self.representation,
-            self.metric,
-        )
 
 
 @dataclass(frozen=True)
@@ -67,7 +47,7 @@ class Measured:
     `interval` is that of the result (its method in `interval_method`), None where there is none;
     `n` values from `n_images` images in `unit`; `stored_as` the representation as the store names
     it; `rows` the digest of the rows that were tested, None where it is not known; `per_query` the
-    table of the queries' scores, where it is there; `command` repeats the measurement.
+    table of the queries' scores, where `queries` is "there"; `command` repeats the measurement.
     `is_worse_vector` says of an encoded representation that the other one scored better.
     """
 
@@ -88,6 +68,7 @@ class Measured:
     split: str
     rows: str | None
     per_query: Path | None
+    queries: State
     path: Path
     file: str
     digest: str
@@ -194,7 +175,8 @@ def _shared(found: Found, workspace: Workspace) -> dict[str, Any]:
     if rules:
         changed = ", ".join(f"{name} {value}" for name, value in rules.items())
         departures += (Departure("recipe", f"patches cut with {changed}"),)
-    table = found.path.with_suffix(".parquet")
+    if found.queries == "damaged":
+        departures += (Departure("note", "the scores of its queries are damaged"),)
     units = {RETRIEVAL: "queries", SEGMENTATION: "pixels"}
     return {
         "protocol": protocol,
@@ -216,7 +198,8 @@ def _shared(found: Found, workspace: Workspace) -> dict[str, Any]:
         ),
         "split": str(test.get("split")),
         "rows": (spec or {}).get("rows", {}).get("sha256"),
-        "per_query": table if found.task == RETRIEVAL and table.is_file() else None,
+        "per_query": table_of(found.path) if found.queries == "there" else None,
+        "queries": found.queries,
         "path": found.path,
         "file": workspace.relative(found.path),
         "digest": found.fields["digest"],
@@ -233,31 +216,32 @@ def _chance(chance: Any) -> float | None:
 
 
 def command_of(found: Found) -> str:
-    """The public command that measures this again, from the stores; changes of the recipe follow
-    as a comment."""
-    protocol, fields = found.protocol.get("protocol", "paper"), found.fields
+    """The public command that measures this again, from the stores, as it is typed; changes of
+    the recipe follow as a comment."""
+    protocol, fields = str(found.protocol.get("protocol", "paper")), found.fields
     if found.task == RETRIEVAL:
         store = found.store("gallery")
-        words = ["pa evaluate retrieval", *_choice(store), f"--split {store.get('split')}"]
-        words += [f"--protocol {protocol}", f"--representation {fields['representation']}"]
+        words = ["pa", "evaluate", "retrieval", *_choice(store)]
+        words += ["--split", str(store.get("split")), "--protocol", protocol]
+        words += ["--representation", fields["representation"]]
     else:
         train, test = found.store("train"), found.store("test")
-        words = [f"pa probe {found.task.removeprefix('probe-')}", *_choice(test)]
+        words = ["pa", "probe", found.task.removeprefix("probe-"), *_choice(test)]
         if test.get("view") == "image":
-            words.append("--view image")
-        words += [f"--train-split {train.get('split')}", f"--test-split {test.get('split')}"]
-        words += [f"--protocol {protocol}"]
+            words += ["--view", "image"]
+        words += ["--train-split", str(train.get("split")), "--test-split", str(test.get("split"))]
+        words += ["--protocol", protocol]
         if found.task == SEGMENTATION:
-            words += [f"--labels {dataset_of(found)}"]
+            words += ["--labels", dataset_of(found)]
         if found.task == LINEAR:
-            words += [f"--representation {fields['representation']}"]
+            words += ["--representation", fields["representation"]]
     changed = found.protocol.get("changed") or {}
-    comment = ", ".join(f"{name}={value}" for name, value in changed.items())
-    return " ".join(words) + (f"  # with {comment}" if comment else "")
+    comment = one_line(", ".join(f"{name}={value}" for name, value in changed.items()))
+    return shlex.join(words) + (f"  # with {comment}" if comment else "")
 
 
 def _choice(store: dict[str, Any]) -> list[str]:
-    return [f"--encoder {store.get('encoder')}", f"--dataset {store.get('dataset')}"]
+    return ["--encoder", str(store.get("encoder")), "--dataset", str(store.get("dataset"))]
 
 
 def _better_encoded(made: Sequence[Measured]) -> list[Measured]:

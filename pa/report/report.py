@@ -48,17 +48,21 @@ class Judged:
             "says": self.claim.says,
             "where": self.claim.where,
             "reading": self.claim.reading,
+            "needed": self.claim.needed,
             "by_the_papers_numbers": self.published.verdict,
             "by_ours": {
                 one.protocol.key: {
                     "verdict": one.verdict,
                     "comparisons": len(one.outcomes),
+                    "measured": one.measured,
                     "hold": one.count("holds"),
                     "do_not_hold": one.count("does not hold"),
                     "undecided": one.count("undecided"),
                     "not_measured": one.count("not measured"),
                     "intervals": list(one.bases),
+                    "without_pairs": one.without_pairs,
                     "not_the_papers_setting": list(one.marks),
+                    "outcomes": [outcome.to_json() for outcome in one.outcomes],
                 }
                 for one in self.ours
                 if one.protocol is not None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
-from pa.report.cells import Cell
+from pa.report.cells import Cell, Question
 from pa.report.measured import Measured
 from pa.report.protocol import Protocol
 
@@ -21,8 +22,17 @@ class Taken:
 
     @property
     def delta(self) -> float:
-        """Ours minus the paper's, in points."""
+        """Ours minus the paper's, in points, of the number as it was measured."""
         return self.ours.value - self.cell.value
+
+    def shown(self, places: int = 1) -> str:
+        """Our number with so many decimals, as a page writes it."""
+        return f"{self.ours.value:.{places}f}"
+
+    def shown_delta(self, places: int = 1) -> Decimal:
+        """The difference of the two numbers that a page shows, so that a reader who subtracts
+        them finds it: 71.2 beside 88.5 gives -17.3, whatever follows the 71.2."""
+        return Decimal(self.shown(places)) - Decimal(self.cell.printed)
 
 
 @dataclass(frozen=True)
@@ -63,9 +73,9 @@ def take_all(
     cells: Iterable[Cell], found: Iterable[Measured]
 ) -> Mapping[tuple[str, Protocol], Taken]:
     """(key of the cell, protocol) → what stands there; cells without a result are left out."""
-    by_question: dict[tuple[str, ...], dict[Protocol, list[Measured]]] = {}
+    by_question: dict[Question, dict[Protocol, list[Measured]]] = {}
     for one in found:
-        by_question.setdefault(one.question.key, {}).setdefault(one.protocol, []).append(one)
+        by_question.setdefault(one.question, {}).setdefault(one.protocol, []).append(one)
     return {
         (cell.key, protocol): take(cell, results)
         for cell in cells

@@ -210,7 +210,7 @@ def test_torn_or_future_spec_is_refused(make_store: MakeStore) -> None:
         Store.open(store.path)
     fields = json.loads(whole)
     file.write_text(json.dumps({**fields, "format": 99}))
-    with pytest.raises(FingerprintError, match="store format 99, this version reads format 1"):
+    with pytest.raises(FingerprintError, match="store format 99, this version reads 1"):
         Store.open(store.path)
 
 

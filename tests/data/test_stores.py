@@ -82,6 +82,25 @@ def test_an_unknown_protocol_is_named(make: Make, tmp_path: Path) -> None:
         choose(tmp_path, StoreQuery(protocol="relesed"))
 
 
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"encoder": "diet"}, "There is --encoder deit, if that was meant."),
+        ({"dataset": "cubb", "split": "al"}, "There is --dataset cub --split all, if"),
+    ],
+)
+def test_a_name_typed_wrong_is_answered_with_one_that_is_there(
+    make: Make, tmp_path: Path, wanted: dict[str, str], said: str
+) -> None:
+    make(PROTOCOLS["paper"])
+    with pytest.raises(MissingError) as found:
+        choose(tmp_path, StoreQuery(**wanted))
+    assert said in str(found.value)
+    with pytest.raises(MissingError) as found:
+        choose(tmp_path, StoreQuery(encoder="mocov3"))
+    assert "if that was meant" not in str(found.value)
+
+
 def test_choices_name_what_a_person_tells_apart(make: Make, tmp_path: Path) -> None:
     make(PROTOCOLS["paper"])
     make(PROTOCOLS["released"])

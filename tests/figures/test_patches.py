@@ -171,3 +171,32 @@ def test_a_figure_taller_than_a_page_is_remarked(pa: Run) -> None:
     done = pa("figure", "neighbours", "--query", queries, "--out", "f.png")
     assert done.code == 0
     assert "inches tall, more than a page" in done.err
+
+
+@pytest.mark.usefixtures("two_encoders")
+def test_default_queries_stand_in_for_images_that_are_not_there(pa: Run) -> None:
+    """Of 4 images those at 1/6, 3/6 and 5/6, each by its middle window of 49."""
+    Path("pa.toml").write_text('[datasets.toy]\nkind = "imagenet"\nroot = "photos"\n')
+    done = pa("figure", "neighbours", "--json")
+    rows = [of_query[0]["query"]["row"] for of_query in done.json["details"]["answers"]]
+    assert rows == [image * 49 + 24 for image in (0, 2, 3)]
+    assert "val_00013660:19, a query of the released code, is not in toy/val/grid" in done.err
+    assert "3 of these queries are not of the released code." in done.json["caption"]
+    chosen = pa("figure", "neighbours", "--example", "3,1", "--json").json
+    assert [of[0]["query"]["row"] for of in chosen["details"]["answers"]] == [rows[2], rows[0]]
+    assert "--query 171,24" in chosen["command"]
+    assert pa("figure", "neighbours", "--example", "4").code != 0
+    assert pa("figure", "neighbours", "--example", "1", "--query", "3").code == 2
+
+
+@pytest.mark.usefixtures("two_encoders")
+def test_a_named_figure_takes_the_place_of_the_one_before(pa: Run) -> None:
+    for query in ("3", "4"):
+        made = pa("figure", "neighbours", "--query", query, "--name", "figure-2", "--json").json
+    folder = Path("figures") / "neighbours"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"figure-2.{suffix}" for suffix in ("json", "pdf", "png", "txt")
+    ]
+    assert made["details"]["answers"][0][0]["query"]["row"] == 4
+    assert pa("figure", "neighbours", "--query", "3", "--name", "../x").code == 2
+    assert pa("figure", "neighbours", "--query", "3", "--name", "x", "--out", "y").code == 2

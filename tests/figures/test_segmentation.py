@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from pa import config as settings
+from pa.commands import figure_segmentation as work
 from pa.data.labels import IGNORED
 from pa.data.store import Store
+from pa.errors import AmbiguousError, MissingError
 from pa.figures.heads import ScoredHead, labelled_images, truth
 from pa.figures.maps import Example, Labels, Layout, Line, draw
+from pa.figures.names import PAIRS
 from pa.probe.segmentation.labels import LabelMaps
 from pa.progress import Silent
 from pa.report.found import Found, read_workspace
@@ -157,3 +162,29 @@ def test_images_without_labels_are_passed_over(
     head = ScoredHead("knowing", found, store, named)
     Image.fromarray(np.zeros((48, 64), np.uint8)).save(tree / "ann" / "val" / "0.png")
     assert labelled_images([head], [], 2) == ["1", "5"]
+
+
+def test_only_pairs_that_can_be_drawn_are_offered(
+    monkeypatch: pytest.MonkeyPatch, config: settings.Config
+) -> None:
+    drawable: set[str] = set()
+
+    def prepared(config: object, workspace: object, request: object, sets: Any, _: object) -> None:
+        if sets[0] not in drawable:
+            raise MissingError(f"the windows of {sets[0]} are gone")
+
+    results = [
+        SimpleNamespace(task=work.TASK, fields={"selection": {"labels": {"name": name}}})
+        for pair in PAIRS
+        for name in pair
+    ]
+    workspace: Any = SimpleNamespace(results=results, root=Path())
+    monkeypatch.setattr(work, "_prepared", prepared)
+    request = work.SegmentationFigureRequest()
+    with pytest.raises(MissingError, match="the windows of ade20k-object are gone"):
+        work._drawable_pair(config, workspace, request)
+    drawable.add("pascal-object")
+    assert work._drawable_pair(config, workspace, request) == PAIRS[1]
+    drawable.add("ade20k-object")
+    with pytest.raises(AmbiguousError, match="--labels ade20k-object,ade20k-part or pascal-object"):
+        work._drawable_pair(config, workspace, request)

@@ -92,6 +92,25 @@ def test_encoders_of_the_settings(pa: Run, workspace: Path) -> None:
     assert [r["encoder"] for r in json.loads(out)["results"]] == ["dino", "mocov3"]
 
 
+def test_a_store_that_is_named_needs_no_encoder(pa: Run, workspace: Path) -> None:
+    (workspace / "pa.toml").write_text('encoder = "dino, mocov3"\n')
+    listed = json.loads(pa("status", "--json")[1])["stores"]
+    store = next(s for s in listed if s["store"].startswith("toy/val/image/mocov3"))
+    _, built, _ = pa("index", "build", "--store", store["fingerprint"], "--json")
+    indexes = json.loads(built)["indexes"]
+    assert [entry["fingerprint"] for entry in indexes] == [store["fingerprint"]]
+    code, _, _ = pa("search", "--query-id", 1, "-k", 2, "--store", store["fingerprint"])
+    assert code == 0
+
+
+def test_several_encoders_of_the_settings_where_one_is_taken(pa: Run, workspace: Path) -> None:
+    (workspace / "pa.toml").write_text('encoder = "dino, mocov3"\n')
+    code, _, err = pa("probe", "linear", "--split", "val")
+    assert code == 2
+    assert "takes one encoder" in err
+    assert "--encoder dino" in err
+
+
 def test_nothing_is_built_where_one_is_not_there(workspace: Path) -> None:
     config = load_config(workspace)
     asked = IndexRequest(encoders=("dino",), splits=("val",))

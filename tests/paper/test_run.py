@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from pa.cli import cli
 from pa.commands import run as running
 from pa.commands.run import StepError, StudyRequest, read_study, run_paper, submissions
 from pa.config import load
-from pa.errors import MissingError, UsageError
+from pa.errors import MissingError, UnknownNameError, UsageError
 from pa.paper.steps import Scale
 from pa.progress import Silent
 from tests.conftest import noise_image
@@ -146,8 +146,26 @@ def test_the_script_is_what_would_run(workspace: Path, run: Run) -> None:
     script = run("--script").stdout
     commands = [line for line in script.splitlines() if line.startswith("pa ")]
     assert commands == [step.command for step in read_study(load(workspace), StudyRequest()).to_do]
-    assert "# fills t3/deit/cub/encoded" in script
-    assert os.linesep in script
+    assert "# Table 3, CUB-200-2011, DeiT, encoded, AP\n" in script
+    assert script.count("# -- DeiT on CUB-200-2011 --\n") == 1
+    assert f"\ncd {workspace}\n" in script
+    assert subprocess.run(["sh", "-n"], input=script, text=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--encoders", "diet"), "unknown encoder 'diet'. Did you mean deit"),
+        (("--encoders", "deit,moco3"), "unknown encoder 'moco3'. Did you mean mocov3"),
+        (("--datasets", "cubb"), "unknown dataset of the study 'cubb'. Did you mean cub"),
+    ],
+)
+def test_a_name_typed_wrong_is_answered_with_the_nearest(
+    run: Run, words: tuple[str, str], said: str
+) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        run("--dry-run", *words)
+    assert str(caught.value).startswith(said)
 
 
 def test_submissions_hold_every_step_once(workspace: Path) -> None:

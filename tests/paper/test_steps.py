@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 import click
 import pytest
@@ -15,7 +16,12 @@ from pa.report.cells import cell, encoders, published
 
 def parse(step: Step) -> None:
     """Read a step's command as the command line does."""
-    context = cli.make_context("pa", list(step.words))
+    parse_words(step.words)
+
+
+def parse_words(words: Sequence[str]) -> None:
+    """Read the words after `pa` as the command line does."""
+    context = cli.make_context("pa", list(words))
     command: click.Command = cli
     while isinstance(command, click.Group):
         name, found, rest = command.resolve_command(
@@ -91,7 +97,7 @@ def test_other_encoders_may_be_named_and_other_datasets_not() -> None:
     steps = study(["timm/vit"], ["lip", "lip"])
     assert [step.encoder for step in steps] == ["timm/vit"] * 3
     assert not any(step.fills for step in steps)
-    with pytest.raises(UsageError, match="has no dataset cars"):
+    with pytest.raises(UsageError, match="unknown dataset of the study 'cars'"):
         study(datasets=["cars"])
     with pytest.raises(UsageError, match="protocol 'papr'"):
         study(protocol="papr")

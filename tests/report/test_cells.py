@@ -10,7 +10,7 @@ import pytest
 from pa.data.datasets import DATASETS
 from pa.errors import UnknownNameError
 from pa.extract.encoders import ENCODERS
-from pa.report.cells import cell, encoders, published, tables
+from pa.report.cells import Question, cell, encoders, published, tables
 
 SIZES = {1: 14, 2: 21, 3: 48, 4: 63, 5: 42, 6: 42}
 # What the paper's columns are, in its order, read off its headings by eye.
@@ -76,7 +76,7 @@ def test_the_numbers_agree_with_the_second_reading_of_the_paper(shared_dir: Path
 
 
 def test_tables_4_to_6_print_the_part_scores_twice_and_differ_once() -> None:
-    first: dict[tuple[str, ...], str] = {}
+    first: dict[Question, str] = {}
     differing = []
     for one in published():
         if first.setdefault(one.question, one.printed) != one.printed:
@@ -89,6 +89,9 @@ def test_a_cell_says_what_it_is() -> None:
     assert (one.value, one.metric, one.representation) == (31.7, "AP", "projected")
     assert (one.task, one.probe) == ("retrieval", "none")
     assert one.source == "Table 3, DINO, CUB-200-2011 Projected"
+    assert one.sentence == "Table 3, CUB-200-2011, DINO, projected, AP"
+    assert cell("t4/cae/lip/miou").sentence == "Table 4, LIP, CAE, mIoU"
+    assert cell("t1/mocov3/imagenet/linear").sentence == "Table 1, ImageNet, MoCo v3, linear, top-1"
     assert cell("t3/cae/coco/attentive").task == "part-classification"
     assert cell("t5/mae/ade20k-object/aacc").task == "object-segmentation"
     assert cell("t5/mae/ade20k-part/aacc").task == "part-segmentation"

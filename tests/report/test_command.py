@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from pa.errors import StorageError
 from pa.report.cells import published
 from tests.report.conftest import Runs
 from tests.test_cli import Run, pa
@@ -16,7 +19,7 @@ from tests.test_cli import Run, pa
 __all__ = ["pa"]
 
 FILES = ["cells.csv", "cells.parquet", "claims.csv", "claims.parquet"]
-FILES += ["report.html", "report.md", "tables.tex"]
+FILES += ["figures.tex", "report.html", "report.md", "tables.tex"]
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +74,7 @@ def test_a_damaged_result_is_left_out_with_exit_code_6(pa: Run, runs: Runs) -> N
     runs.probe("deit", "cub").write_text("{ torn")
     done = pa("report", "--format", "html")
     assert done.code == 6
-    assert "could not be read, and left out: 1" in done.out
+    assert "files that could not be read: 1" in done.out
     assert "deit-cls" in done.out
     assert "Table 3     48         1" in done.out
     assert "1 file could not be read" in (runs.root / "reports" / "report.html").read_text()
@@ -81,13 +84,11 @@ def test_a_damaged_result_is_left_out_with_exit_code_6(pa: Run, runs: Runs) -> N
     ("words", "said"),
     [
         (("--format", "docx"), "unknown format of a report 'docx'"),
-        (("--out", "taken"), "taken is not a folder"),
         (("--missing", "--format", "md"), "--missing writes nothing"),
     ],
 )
 def test_wrong_usage(pa: Run, runs: Runs, words: tuple[str, ...], said: str) -> None:
     runs.probe("deit", "cub")
-    (runs.root / "taken").write_text("")
     done = pa("report", *words)
     assert done.code == 2
     assert said in done.err
@@ -97,14 +98,54 @@ def test_missing_cells_are_a_script(pa: Run, runs: Runs) -> None:
     runs.probe("deit", "cub")
     done = pa("report", "--missing")
     assert done.code == 0, done.err
+    titles = re.findall(r"^# -- (.+) --$", done.out, re.MULTILINE)
+    assert titles.count("MoCo v3 on CUB-200-2011") == 1
+    assert len(set(titles)) == len(titles) == len({(c.encoder, c.dataset) for c in published()})
     lines = done.out.splitlines()
     assert lines[0] == "#!/bin/sh"
+    assert "set -e" in lines
     assert lines[1].startswith("# 229 of 230 cells")
     commands = [line for line in lines if line.startswith("pa ")]
     assert len(set(commands)) == len(commands)
     comments = [line for line in lines if line.startswith("# Table ")]
     assert len(comments) == 229
-    assert "# Table 3, DeiT, CUB-200-2011 Linear" not in comments
+    assert "# Table 3, CUB-200-2011, DeiT, linear, top-1" not in comments
+
+
+def stubbed(folder: Path, code: int) -> dict[str, str]:
+    """An environment in which `pa` notes where and how it was called, and ends with a code."""
+    folder.mkdir()
+    stub = folder / "pa"
+    stub.write_text(f'#!/bin/sh\nprintf "%s: %s\\n" "$PWD" "$*"\nexit {code}\n')
+    stub.chmod(0o755)
+    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize(("code", "calls"), [(0, None), (6, None), (3, 1)])
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_the_script_runs(
+    pa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str, code: int, calls: int
+) -> None:
+    """In a workspace with a name to quote. 6 says that images could not be read, and goes on."""
+    root = tmp_path / "it's $HOME\n`x` & co"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    script = pa("report", "--missing").out
+    check = subprocess.run([shell, "-n"], input=script, text=True, capture_output=True, check=False)
+    assert (check.returncode, check.stderr) == (0, "")
+    done = subprocess.run(
+        [shell, "-c", script],
+        env=stubbed(tmp_path / "bin", code),
+        text=True,
+        capture_output=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0 if calls is None else code, "")
+    expected = [line[3:] for line in script.splitlines() if line.startswith("pa ")]
+    ran = [line.rpartition(": ")[2] for line in done.stdout.splitlines() if ": " in line]
+    assert ran == expected[:calls]
+    assert done.stdout.startswith(f"{root}: extract")
 
 
 def test_missing_without_any_result(pa: Run) -> None:
@@ -112,6 +153,70 @@ def test_missing_without_any_result(pa: Run) -> None:
     assert found["missing"] == [cell.key for cell in published()]
     filled = [key for entry in found["commands"] for key in entry["fills"]]
     assert sorted(filled) == sorted(found["missing"])
+
+
+def wrong_places(root: Path) -> dict[str, Path]:
+    (root / "file").write_text("here before")
+    (root / "page" / "report.html").mkdir(parents=True)
+    (root / "dangling").symlink_to(root / "nowhere" / "at all")
+    return {
+        "a file is in the place of the folder": root / "file",
+        "a file is in the place of a folder on the way": root / "file" / "below",
+        "this folder cannot be made there": Path("/proc/foo"),
+        "File name too long": root / ("x" * 300),
+        "a folder is in the place of the file": root / "page",
+    }
+
+
+def test_a_place_that_cannot_be_written_to(pa: Run, runs: Runs) -> None:
+    runs.probe("deit", "cub")
+    for reason, place in wrong_places(runs.root).items():
+        before = sorted(runs.root.rglob("*"))
+        done = pa("report", "--out", str(place))
+        assert done.code == StorageError.exit_code, place
+        assert f"cannot write the report to {place}: {reason}" in done.err
+        assert "--out DIR" in done.err
+        assert sorted(runs.root.rglob("*")) == before
+    assert (runs.root / "file").read_text() == "here before"
+
+
+def test_a_full_disk_leaves_the_report_before_as_it_was(runs: Runs) -> None:
+    """A limit on the size of files: the Markdown is within it, and the table after it is not."""
+    runs.probe("deit", "cub")
+    (runs.root / "reports").mkdir()
+    (runs.root / "reports" / "report.md").write_text("the one before")
+    limited = (
+        "import resource, sys\n"
+        "from pa.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (32_000, 32_000))\n"
+        "sys.argv = ['pa', 'report', *sys.argv[1:]]\n"
+        "main()"
+    )
+    for out, left in (("reports", ["report.md"]), ("new/deep", None)):
+        done = subprocess.run(
+            [sys.executable, "-c", limited, "--format", "md,csv", "--out", out],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=runs.root,
+        )
+        assert done.returncode == StorageError.exit_code, done.stderr
+        assert f"cannot write the report to {out}: File too large" in done.stderr
+        folder = runs.root / out
+        found = sorted(p.name for p in folder.iterdir()) if folder.exists() else None
+        assert found == left
+    assert not (runs.root / "new").exists()
+    assert (runs.root / "reports" / "report.md").read_text() == "the one before"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission(pa: Run, runs: Runs) -> None:
+    runs.probe("deit", "cub")
+    (runs.root / "reports").mkdir(mode=0o500)
+    done = pa("report")
+    assert done.code == StorageError.exit_code
+    assert "Permission denied" in done.err
+    assert list((runs.root / "reports").iterdir()) == []
 
 
 def test_a_report_loads_no_torch(runs: Runs) -> None:

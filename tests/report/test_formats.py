@@ -95,7 +95,9 @@ def test_markdown_tables_are_whole(some: Runs) -> None:
 
 def test_markdown_takes_names_as_they_stand() -> None:
     assert markdown_escape("a|b*c\nd <x>") == r"a\|b\*c d \<x\>"
-    assert code("a`b|c") == "``a`b\\|c``"
+    assert markdown_escape(" costs $5 ") == r" costs \$5 "
+    assert code("a`b c") == "``a`b c``"
+    assert code("a`b|c") == "<code>a&#96;b&#124;c</code>"
     assert code("`a") == "`` `a ``"
 
 

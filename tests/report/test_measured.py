@@ -29,7 +29,7 @@ def marks(one: Measured) -> list[tuple[str, str]]:
 def test_a_score_is_in_percent_with_its_interval(runs: Runs) -> None:
     runs.probe("deit", "cub", accuracy=0.905, half=0.015)
     one = only(runs)
-    assert one.question.key == cell("t3/deit/cub/linear").question
+    assert one.question == cell("t3/deit/cub/linear").question
     assert one.value == pytest.approx(90.5)
     assert one.interval == pytest.approx((89.0, 92.0))
     assert (one.n, one.n_images, one.chance) == (1000, 5_794, 30)
@@ -55,7 +55,7 @@ def test_a_score_is_in_percent_with_its_interval(runs: Runs) -> None:
 )
 def test_each_task_finds_its_cell(runs: Runs, key: str, make: Any) -> None:
     make(runs)
-    assert cell(key).question in {one.question.key for one in measured_in(runs.read())}
+    assert cell(key).question in {one.question for one in measured_in(runs.read())}
 
 
 def test_segmentation_answers_three_questions_of_both_tables(runs: Runs) -> None:

@@ -15,10 +15,11 @@ from PIL import Image
 from pa.report.figures import LARGEST, figures_in
 from pa.report.found import read_workspace
 from pa.report.html.graphics import MARGIN, Scale, interval
-from pa.report.html.markup import VOID, identifier, tag
+from pa.report.html.markup import VOID, tag
 from pa.report.html.page import page
 from pa.report.html.words import signed
 from pa.report.report import build
+from pa.report.visible import identifier
 from tests.report.conftest import VIT_TI, Runs
 
 

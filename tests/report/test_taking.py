@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from pa.report.html.page import page
+from pa.report.html.words import MINUS
+from pa.report.markdown import markdown
 from pa.report.protocol import Protocol
 from tests.report.conftest import VIT_TI, Runs
 
@@ -60,3 +63,28 @@ def test_protocols_never_compete(runs: Runs) -> None:
     assert report.taken["t3/deit/cub/linear", Protocol("released")].delta == pytest.approx(
         60 - 90.9
     )
+
+
+@pytest.mark.parametrize(
+    ("measured", "shown", "delta", "closer"),
+    [
+        (0.71249, "71.2", "-19.7", "-19.65"),
+        (0.71251, "71.3", "-19.6", "-19.65"),
+        (0.909, "90.9", "0.0", "0.00"),
+        (0.90949, "90.9", "0.0", "0.05"),
+    ],
+)
+def test_a_shown_difference_is_that_of_the_shown_numbers(
+    runs: Runs, measured: float, shown: str, delta: str, closer: str
+) -> None:
+    """The paper's number of this cell is 90.9."""
+    runs.probe(accuracy=measured)
+    report = runs.report()
+    taken = report.taken["t3/deit/cub/linear", Protocol("paper")]
+    assert (taken.shown(), str(taken.shown_delta())) == (shown, delta)
+    assert str(taken.shown_delta(2)) == closer
+    assert taken.delta == pytest.approx(100 * measured - 90.9)
+    signed = delta if delta[0] in "-0" else f"+{delta}"
+    assert f"**{shown}** (90.9, {signed})" in markdown(report)
+    assert f'<b>{shown}</b> <span class="delta">{signed.replace("-", MINUS)}</span>' in page(report)
+    assert f'<td class="number">{100 * measured:.2f}</td>' in page(report)

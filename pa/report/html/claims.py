@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from pa.report.cells import column_title, encoders
-from pa.report.claims import Comparison
-from pa.report.html.markup import Child, Markup, identifier, prose, tag
-from pa.report.html.words import BADGES, MINUS, badge, count, ends, signed
+from pa.report.html.markup import Child, Markup, prose, tag
+from pa.report.html.words import BADGES, badge, count, ends, signed
 from pa.report.judging import Judgement, Outcome, Verdict
 from pa.report.listing import GROUPS
 from pa.report.protocol import Protocol
 from pa.report.report import Judged, Report, all_protocols
+from pa.report.visible import identifier
 
 
 def section(report: Report) -> Markup:
@@ -24,7 +23,10 @@ def section(report: Report) -> Markup:
             "The paper's statements in other words, each made into comparisons of cells. By its "
             "own numbers a comparison holds as printed; by ours it holds, or does not, where the "
             "whole 95 % interval of the difference says so. Intervals are paired by query where "
-            "both results keep their queries' scores, and joined as if independent elsewhere.",
+            "both results keep their queries' scores, and joined as if independent elsewhere. "
+            "Differences of two of our numbers are taken before either is rounded. A claim about "
+            "all of its comparisons holds when all are measured and hold, and falls with the "
+            "first that does not hold; until then it is undecided.",
             class_="lead",
         ),
         (
@@ -83,15 +85,20 @@ def source_title(source: Protocol | None) -> str:
 
 def _tally(report: Report, source: Protocol | None) -> str:
     tally = report.tally(source)
-    words = ((tally["holds"], "hold"), (tally["does not hold"], "do not"))
-    more = ((tally["undecided"], "undecided"),)
-    return ", ".join(f"{n} {said}" for n, said in (*words, *(m for m in more if m[0])))
+    words: dict[Verdict, str] = {
+        "holds": "hold",
+        "does not hold": "do not",
+        "undecided": "undecided",
+        "not measured": "not measured",
+    }
+    counted = [f"{tally[verdict]} {said}" for verdict, said in words.items() if tally[verdict]]
+    return ", ".join(counted)
 
 
 def _square(one: Judged, source: Protocol | None) -> Markup:
     judgement = one.by(source)
     kind, sign, words = BADGES[judgement.verdict]
-    said = f"{words}: {one.claim.says}"
+    said = f"{words}, {judgement.said}: {one.claim.says}"
     if judgement.marks:
         kind, said = f"{kind} other", f"{said} Not the paper's setting."
     return tag(
@@ -121,7 +128,10 @@ def _claim(one: Judged) -> Markup:
 
 def _ours(one: Judged) -> Child:
     if not one.ours:
-        return tag("div", tag("dt", "by ours"), tag("dd", badge("not measured")))
+        none = f"none of {count(len(one.claim.comparisons), 'comparison')}"
+        return tag(
+            "div", tag("dt", "by ours"), tag("dd", badge("not measured"), tag("small", none))
+        )
     return [
         _verdict(f"by ours, {judgement.protocol.title}", judgement)
         for judgement in one.ours
@@ -130,19 +140,23 @@ def _ours(one: Judged) -> Child:
 
 
 def _verdict(who: str, judgement: Judgement) -> Markup:
-    held, measured = judgement.count("holds"), len(judgement.outcomes)
-    measured -= judgement.count("not measured")
-    said = f"{held} of {measured} hold"
-    if not measured:
-        said = f"none of {count(len(judgement.outcomes), 'comparison')}"
-    elif measured < len(judgement.outcomes):
-        said += f"; {len(judgement.outcomes) - measured} of {len(judgement.outcomes)} not measured"
-    elif judgement.claim.need != "all":
-        said += f"; {judgement.claim.needed} are needed"
+    lost = judgement.without_pairs
     return tag(
         "div",
         tag("dt", who),
-        tag("dd", badge(judgement.verdict), tag("small", said), _not_the_papers(judgement)),
+        tag(
+            "dd",
+            badge(judgement.verdict),
+            tag("small", judgement.said),
+            _not_the_papers(judgement),
+            tag(
+                "span",
+                f"{count(lost, 'comparison')} without pairs: scores of queries damaged or gone",
+                class_="warning",
+            )
+            if lost
+            else None,
+        ),
     )
 
 
@@ -167,7 +181,7 @@ def _details(one: Judged) -> Markup:
     rows = [
         tag(
             "tr",
-            tag("th", formula(outcomes[0].comparison), scope="row"),
+            tag("th", outcomes[0].comparison.words, scope="row"),
             tag("td", _printed(outcomes[0]), class_="number"),
             (tag("td", _difference(outcome), class_="number") for outcome in outcomes[1:]),
         )
@@ -194,19 +208,6 @@ def _details(one: Judged) -> Markup:
             aria_label=f"Comparisons: {one.claim.says}",
         ),
     )
-
-
-def formula(comparison: Comparison) -> str:
-    """A comparison in words: "MoCo v3 − DeiT, CUB-200-2011 Encoded > 0"."""
-    first, second = comparison.first, comparison.second
-    titles = [encoders()[cell.encoder].title for cell in (first, second)]
-    if first.column == second.column:
-        said = f"{titles[0]} {MINUS} {titles[1]}, {column_title(first.column)}"
-    else:
-        said = f"{titles[0]}, {column_title(first.column)} {MINUS} {column_title(second.column)}"
-    if comparison.within is not None:
-        return f"{said}: within {comparison.within:g}"
-    return f"{said} > {comparison.above:g}".replace("> -", f"> {MINUS}")
 
 
 def _printed(outcome: Outcome) -> Child:

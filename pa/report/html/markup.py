@@ -7,9 +7,10 @@ Names of folders, encoders and files come from the user's disk. Text becomes par
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterable
 from typing import TypeAlias
+
+from pa.report.visible import visible
 
 VOID = frozenset({"meta", "img", "br", "line", "circle", "rect", "path"})
 
@@ -32,7 +33,7 @@ def tag(name: str, /, *children: Child, **attributes: str | int | float | bool |
     """
     opening = name + "".join(
         f" {key.rstrip('_').replace('_', '-')}"
-        + ("" if value is True else f'="{html.escape(str(value), quote=True)}"')
+        + ("" if value is True else f'="{html.escape(visible(value), quote=True)}"')
         for key, value in attributes.items()
         if value is not None and value is not False
     )
@@ -48,7 +49,7 @@ def text(child: Child) -> Markup:
     if isinstance(child, Markup):
         return child
     if isinstance(child, str | int):
-        return Markup(html.escape(str(child), quote=False))
+        return Markup(html.escape(visible(child), quote=False))
     return Markup("".join(text(one) for one in child))
 
 
@@ -56,8 +57,3 @@ def prose(words: str) -> list[Child]:
     """Words of our own data, in which `backticks` mark code."""
     pieces = words.split("`")
     return [tag("code", piece) if place % 2 else piece for place, piece in enumerate(pieces)]
-
-
-def identifier(name: str) -> str:
-    """A name as an id of an element: letters, digits and hyphens."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 
+from pa.report.beside import beside, others
 from pa.report.cells import dataset_titles, paper, published, tables
 from pa.report.figures import Figure
 from pa.report.html import claims
 from pa.report.html.graphics import Bar, stacked
-from pa.report.html.markup import Child, Markup, tag
+from pa.report.html.markup import Child, Markup, prose, tag
 from pa.report.html.words import count
 from pa.report.report import Report
 
@@ -56,6 +58,7 @@ def summary(report: Report) -> Markup:
         "section",
         tag("h2", "Summary"),
         _warning(report),
+        _unread(report),
         tag("div", tiles, class_="tiles"),
         claims.glance(report),
         id="summary",
@@ -79,25 +82,43 @@ def _warning(report: Report) -> Markup | None:
         "p",
         tag("strong", "Read with care. "),
         f"{which} of another model, a part of the images, or a changed recipe. Each is marked "
-        f"with letters, and so are the claims that rest on it. Models: {', '.join(models)}.",
+        f"with letters, and so are the claims that rest on it. Models: {'; '.join(models)}.",
+        class_="care",
+    )
+
+
+def _unread(report: Report) -> Markup | None:
+    if not report.damaged:
+        return None
+    return tag(
+        "p",
+        tag("strong", f"{count(len(report.damaged), 'file')} could not be read"),
+        ": ",
+        tag("a", "which, and why", href="#provenance"),
+        ".",
         class_="care",
     )
 
 
 def figures(report: Report) -> Markup:
-    """Every figure that lies in the workspace."""
-    body: Child = (
-        tag("div", (_figure(report, one) for one in report.figures), class_="figures")
-        if report.figures
-        else tag(
-            "p",
-            "There is none in the workspace. ",
-            tag("code", "pa figure"),
-            " draws those of the paper, and other commands where they take --figure.",
-            class_="hint",
-        )
-    )
-    return tag("section", tag("h2", "Figures"), body, id="figures")
+    """The paper's figures in words with ours of each, then every other one of the workspace."""
+    parts: list[Child] = []
+    for theirs, ours in beside(report.figures):
+        parts.append(tag("h3", theirs.heading))
+        parts.append(tag("p", f"The paper ({theirs.where}): {theirs.shows}."))
+        if ours:
+            parts.append(_figures(report, ours))
+        else:
+            parts.append(
+                tag("p", "Ours is not drawn: ", tag("code", theirs.command), class_="hint")
+            )
+    if more := others(report.figures):
+        parts += [tag("h3", "Other figures"), _figures(report, more)]
+    return tag("section", tag("h2", "Figures"), *parts, id="figures")
+
+
+def _figures(report: Report, shown: Sequence[Figure]) -> Markup:
+    return tag("div", (_figure(report, one) for one in shown), class_="figures")
 
 
 def _figure(report: Report, one: Figure) -> Markup:
@@ -115,7 +136,11 @@ def _figure(report: Report, one: Figure) -> Markup:
     said = tag("p", one.caption) if one.caption else None
     made = tag("p", tag("code", one.command)) if one.command else None
     heading = tag("b", one.title)
-    return tag("figure", image, tag("figcaption", heading, said, made, tag("code", files)))
+    # Fingerprints and file names are long, and few readers want them.
+    origin = [f"Store {store}" for store in one.stores] + [files]
+    lines = tag("ul", (tag("li", tag("code", line)) for line in origin))
+    more = tag("details", tag("summary", "Made from"), made, lines)
+    return tag("figure", image, tag("figcaption", heading, said, more))
 
 
 def missing(report: Report) -> Markup:
@@ -186,7 +211,7 @@ def _damaged(report: Report) -> Markup | None:
         tag(
             "ul",
             (
-                tag("li", tag("code", report.workspace.relative(one.path)), " ", one.reason)
+                tag("li", tag("code", report.workspace.relative(one.path)), ": ", prose(one.reason))
                 for one in report.damaged
             ),
         ),

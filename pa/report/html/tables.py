@@ -8,12 +8,13 @@ from itertools import groupby
 from pa.report.cells import Table, dataset_titles, encoders, families, kind_title, tables
 from pa.report.footnotes import Marks, Remark, numbers_at, remarks
 from pa.report.html.graphics import Scale, interval
-from pa.report.html.markup import Child, Markup, identifier, prose, tag
+from pa.report.html.markup import Child, Markup, prose, tag
 from pa.report.html.words import count, ends, signed, spoken
 from pa.report.measured import Measured
 from pa.report.protocol import Protocol
 from pa.report.report import Report
 from pa.report.taking import Taken
+from pa.report.visible import identifier
 
 Standing = dict[str, Taken]  # cell key → what stands there, under one protocol
 
@@ -26,7 +27,8 @@ def section(report: Report) -> Markup:
         tag(
             "p",
             "A measured cell holds our number and its difference to the paper in points, then "
-            "both on a scale that all rows of a column share, and the paper's number below.",
+            "both on a scale that all rows of a column share, and the paper's number below. A "
+            "difference is that of the two numbers shown beside it.",
             class_="lead",
         ),
         _legend(),
@@ -182,10 +184,10 @@ def _cell(
         "td",
         tag(
             "div",
-            tag("b", f"{taken.ours.value:.1f}"),
+            tag("b", taken.shown()),
             _sup(marks.letters(taken)),
             " ",
-            tag("span", signed(taken.delta), class_="delta"),
+            tag("span", signed(taken.shown_delta()), class_="delta"),
             class_="ours-number",
         ),
         interval(scale, taken.ours.value, taken.ours.interval, cell.value, spoken(taken)),
@@ -266,10 +268,10 @@ def _line(taken: Taken) -> Markup:
             scope="row",
             id=identifier(f"{cell.key}-{ours.protocol.key}"),
         ),
-        tag("td", f"{ours.value:.2f}", class_="number"),
+        tag("td", taken.shown(2), class_="number"),
         tag("td", ends(ours.interval), tag("small", ours.interval_method), class_="number"),
         tag("td", cell.printed, class_="number"),
-        tag("td", signed(taken.delta), class_="number"),
+        tag("td", signed(taken.shown_delta(2), 2), class_="number"),
         tag("td", _counted(ours), class_="number"),
         tag("td", tag("ul", (tag("li", said) for said in _said(ours)))),
         tag("td", _source(taken)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from pa.report.html.markup import Markup, tag
 from pa.report.judging import Verdict
 from pa.report.taking import Taken
@@ -17,11 +19,11 @@ BADGES: dict[Verdict, tuple[str, str, str]] = {
 }
 
 
-def signed(value: float) -> str:
+def signed(value: float | Decimal, places: int = 1) -> str:
     """A difference in points: "+1.5", "−0.4"."""
-    shown = f"{abs(value):.1f}"
+    shown = f"{abs(value):.{places}f}"
     if float(shown) == 0:
-        return "0.0"
+        return shown
     return ("+" if value > 0 else MINUS) + shown
 
 
@@ -38,7 +40,7 @@ def spoken(taken: Taken) -> str:
     """A measured cell in one sentence."""
     ours = taken.ours
     by = f", 95 % interval {ends(ours.interval)}" if ours.interval else ", without an interval"
-    return f"ours {ours.value:.1f}{by}; the paper {taken.cell.printed}"
+    return f"ours {taken.shown()}{by}; the paper {taken.cell.printed}"
 
 
 def badge(verdict: Verdict, after: str = "") -> Markup:

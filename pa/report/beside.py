@@ -1,0 +1,123 @@
+"""The paper's figures that are drawn here, and ours of each; as Markdown and LaTeX.
+
+The pictures of the paper are not ours to show: what each shows is told in words.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from pa.report.figures import Figure
+from pa.report.latex import escape as tex
+from pa.report.markdown import code, escape
+
+PRINTED = (".pdf", ".png", ".jpg")  # what pdflatex takes, best first
+
+
+@dataclass(frozen=True)
+class PaperFigure:
+    """A figure of the paper: `where` it is printed, what it shows, what draws ours."""
+
+    number: int
+    where: str
+    title: str
+    shows: str
+    command: str
+
+    @property
+    def heading(self) -> str:
+        return f"Figure {self.number}: {self.title}"
+
+
+@functools.cache
+def paper_figures() -> tuple[PaperFigure, ...]:
+    """Those that are drawn here, by number."""
+    file = resources.files("pa.report") / "published" / "figures.toml"
+    text = file.read_text(encoding="utf-8")
+    return tuple(PaperFigure(**fields) for fields in tomllib.loads(text)["figure"])
+
+
+def number_of(figure: Figure) -> int | None:
+    """The paper's figure that one of ours is named after: figure-2, figure-6-pascal-paper."""
+    found = re.match(r"figure-(\d+)(?:-|$)", figure.name)
+    return int(found[1]) if found else None
+
+
+def beside(figures: Sequence[Figure]) -> list[tuple[PaperFigure, list[Figure]]]:
+    """Each of the paper's figures and ours of it."""
+    return [
+        (theirs, [one for one in figures if number_of(one) == theirs.number])
+        for theirs in paper_figures()
+    ]
+
+
+def others(figures: Sequence[Figure]) -> list[Figure]:
+    """Figures that stand beside none of the paper's."""
+    known = {theirs.number for theirs in paper_figures()}
+    return [one for one in figures if number_of(one) not in known]
+
+
+def markdown_figures(figures: Sequence[Figure], folder: Path) -> Iterator[str]:
+    """Paragraphs of a Markdown page that lies in `folder`: pictures are linked."""
+    for theirs, ours in beside(figures):
+        yield f"### {escape(theirs.heading)}"
+        yield f"The paper ({escape(theirs.where)}): {escape(theirs.shows)}."
+        if not ours:
+            yield f"Ours is not drawn: {code(theirs.command)}"
+        for one in ours:
+            yield from _linked(one, folder)
+    if more := others(figures):
+        yield "### Other figures"
+        for one in more:
+            yield from _linked(one, folder)
+
+
+def _linked(one: Figure, folder: Path) -> Iterator[str]:
+    if one.shown is None:
+        yield f"{escape(one.title)}: not shown, {escape(one.why_not)}."
+    else:
+        yield f"![{escape(one.title)}](<{_relative(one.shown, folder)}>)"
+    yield " ".join(filter(None, [f"**{escape(one.title)}.**", escape(one.caption)]))
+    made = [code(store) for store in one.stores]
+    if one.command:
+        yield " ".join([code(one.command), *(["from", ", ".join(made)] if made else [])])
+
+
+def latex_figures(figures: Sequence[Figure], folder: Path, version: str) -> str:
+    """Floats of a file that lies in `folder`, ours of the paper's figures first."""
+    lines = [
+        f"% Figures of the workspace; made by pa {version}.",
+        "% Needs \\usepackage{graphicx}; paths are relative to the folder of this file.",
+        "",
+    ]
+    ours = [(theirs, one) for theirs, found in beside(figures) for one in found]
+    for theirs, one in (*ours, *((None, one) for one in others(figures))):
+        files = {path.suffix.lower(): path for path in one.files}
+        printed = next((files[suffix] for suffix in PRINTED if suffix in files), None)
+        if printed is None:
+            continue
+        of = f"The paper's Figure {theirs.number}, ours: " if theirs else ""
+        stores = f"Stores: {', '.join(one.stores)}." if one.stores else ""
+        said = " ".join(filter(None, [f"{of}{one.title}.", one.caption, stores]))
+        label = re.sub(r"[^A-Za-z0-9]+", "-", f"{one.folder}-{one.name}").strip("-")
+        lines += [
+            r"\begin{figure}[p]",
+            r"\centering",
+            rf"\includegraphics[width=\linewidth]{{\detokenize{{{_relative(printed, folder)}}}}}",
+            rf"\caption{{{tex(said)}}}",
+            rf"\label{{figure-{label}}}",
+            r"\end{figure}",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()

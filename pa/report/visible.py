@@ -1,0 +1,36 @@
+"""Names from a user's disk as text that shows what it holds and does nothing else."""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+# Control characters but the white space of HTML, marks that turn the direction of what follows,
+# halves of surrogate pairs (bytes of a file's name that are no UTF-8), and what is no character.
+_OBEYED = re.compile(
+    "[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+    "\ud800-\udfff\ufffe\uffff]"
+)
+
+
+def visible(text: object) -> str:
+    r"""Text in which every character that a page or a terminal would obey stands as its code.
+
+    >>> visible("a\x1b[1m")
+    'a\\u001b[1m'
+    """
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text))
+
+
+def one_line(text: object) -> str:
+    """`visible`, with runs of white space as one space."""
+    return " ".join(visible(text).split())
+
+
+def identifier(name: str) -> str:
+    """A name as an id of an element: letters, digits and hyphens. Names of other letters end in a
+    checksum, so that they stay apart."""
+    made = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()
+    if re.fullmatch(r"[a-z0-9/ -]*", name):
+        return made
+    return f"{made}-{zlib.crc32(name.encode('utf-8', 'surrogatepass')):08x}"

@@ -1,0 +1,72 @@
+"""What is found to be wrong with a result and the tables beside it, sealed or not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from pa.commands.verify import check_results
+from pa.config import load
+from pa.evaluate.results import Result, read_result, write_result
+from pa.evaluate.sealing import difference, own_difference, torn_table
+
+
+def result() -> Result:
+    store = {"title": "a", "fingerprint": "f" * 64, "dataset": "cub", "view": "parts"}
+    return Result(
+        task="retrieval",
+        protocol={"protocol": "paper"},
+        stores={"gallery": {**store, "encoder": "deit"}},
+        representation="cls",
+        selection={},
+        counts={"rows": 3},
+        scores={"ap": {"value": 0.5}},
+        seconds={},
+    )
+
+
+@pytest.fixture(params=[True, False], ids=["sealed", "of an earlier version"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A result in a workspace, with a table beside it."""
+    made = result()
+    table = made.path(tmp_path / "results").with_suffix(".parquet")
+    table.parent.mkdir(parents=True)
+    pl.DataFrame({"ap": [0.4, 0.5, 0.6]}).write_parquet(table)
+    path = write_result(tmp_path / "results", made)
+    if not request.param:
+        fields = json.loads(path.read_text())
+        del fields["checksum"], fields["files"]
+        path.write_text(json.dumps(fields))
+    return path
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_whole_result_has_no_difference(path: Path, full: bool) -> None:
+    assert difference(path, read_result(path), full=full) is None
+    assert list(check_results(load(path.parents[2]), full=full)) == [(path, None)]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda _: b"", lambda data: data[:-7], lambda data: data[:40], lambda _: b"PAR1"]
+)
+@pytest.mark.parametrize("full", [True, False])
+def test_an_empty_or_torn_table_is_named_by_verify(
+    path: Path, damage: Callable[[bytes], bytes], full: bool
+) -> None:
+    table = path.with_suffix(".parquet")
+    table.write_bytes(damage(table.read_bytes()))
+    ((found, problem),) = check_results(load(path.parents[2]), full=full)
+    assert found == path
+    assert problem is not None
+    assert str(problem).startswith(f"{table.name}: it")
+    assert own_difference(path, read_result(path)) is None  # the result itself is whole
+
+
+def test_only_tables_are_read_as_tables(tmp_path: Path) -> None:
+    head = tmp_path / "a.safetensors"
+    head.write_bytes(b"")
+    assert torn_table(head) is None

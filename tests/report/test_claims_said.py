@@ -1,0 +1,107 @@
+"""What every format says of a claim: how much of it is measured, and on what it rests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from pa.commands.report import Written
+from pa.describe_report import written
+from pa.report.html.page import page
+from pa.report.latex import latex
+from pa.report.markdown import markdown
+from pa.report.numbers import claims_table
+from tests.report.conftest import Runs
+
+
+def test_every_format_says_what_is_measured_of_a_claim(runs: Runs) -> None:
+    for encoder, miou in (("dino", 0.35), ("deit", 0.30)):
+        runs.segmentation(encoder, "ade20k-part", miou=miou)
+    report = runs.report()
+    said = "1 of 2 measured: 1 holds"
+    assert f"<small>{said}</small>" in page(report)
+    assert f"undecided ({said})" in re.sub(r"\\\*", "", markdown(report))
+    assert rf"\newline{{\tiny {said}}}" in latex(report)
+    shown = written(Written(report, ()))
+    line = next(row for row in shown.splitlines() if "DINO is above DeiT on ADE20K-Part" in row)
+    assert re.split(r"\s{2,}", line)[:7] == [
+        "undecided",
+        "1 of 2",
+        "1",
+        "0",
+        "0",
+        "2",
+        "ours, paper",
+    ]
+    judged = {one.claim.id: one for one in report.judged}["segmentation-dino-over-deit"]
+    ours = judged.to_json()["by_ours"]["paper"]
+    assert {name: ours[name] for name in ("verdict", "comparisons", "measured", "hold")} == {
+        "verdict": "undecided",
+        "comparisons": 2,
+        "measured": 1,
+        "hold": 1,
+    }
+    first, second = ours["outcomes"]
+    assert (first["first"], first["verdict"]) == ("t4/dino/ade20k-part/miou", "holds")
+    assert first["difference"] == pytest.approx(5)
+    assert (second["verdict"], second["interval"]) == ("not measured", None)
+    lines = claims_table(report).filter(claim=judged.claim.id, by="ours, paper")
+    assert lines["claim_measured"].to_list() == [1, 1]
+    assert lines["claim_comparisons"].to_list() == [2, 2]
+    assert lines["claim_needed"].to_list() == [2, 2]
+    assert lines["verdict"].to_list() == ["holds", "not measured"]
+
+
+# -- scores of queries -------------------------------------------------------------------------
+
+
+def torn(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def shorter(path: Path) -> None:
+    """A table of Parquet, of fewer queries."""
+    pl.read_parquet(path).head(1).write_parquet(path)
+
+
+def without_scores(path: Path) -> None:
+    pl.read_parquet(path).drop("ap").write_parquet(path)
+
+
+def overwritten(path: Path) -> None:
+    """The ends of a table of Parquet, and noise between them."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + bytes(len(whole) - 12) + whole[-8:])
+
+
+@pytest.mark.parametrize("damage", [torn, empty, shorter, without_scores, overwritten])
+def test_damaged_scores_of_queries_are_named_and_claims_say_so(
+    runs: Runs, damage: Callable[[Path], None]
+) -> None:
+    for dataset, split in (("cub", "all"), ("coco", "train2017")):
+        runs.retrieval("dino", dataset, ap=(0.5, 0.6), split=split)
+        path = runs.retrieval("deit", dataset, ap=(0.4, 0.5), split=split)
+    damage(path.with_suffix(".parquet"))
+    report = runs.report()
+    assert [one.path for one in report.damaged] == [path.with_suffix(".parquet")]
+    assert len(report.workspace.results) == 4  # the result itself stands
+    judged = {one.claim.id: one for one in report.judged}["retrieval-self-supervised-over-deit"]
+    bases = {o.comparison.first.key: o.basis for o in judged.ours[0].outcomes if o.is_measured}
+    assert bases == {
+        "t3/dino/cub/encoded": "paired",
+        "t3/dino/coco/encoded": "unpaired: scores of queries damaged",
+    }
+    assert judged.ours[0].without_pairs == 1
+    for made in (page(report), markdown(report), written(Written(report, ()))):
+        assert path.with_suffix(".parquet").name in made
+        assert re.search(r"without pairs(:|, since) scores of queries", made)
+    found = judged.to_json()["by_ours"]["paper"]
+    assert found["without_pairs"] == 1

@@ -1,0 +1,78 @@
+"""The figures of a workspace beside the paper's: in the page, in Markdown and in LaTeX."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+
+from pa.report.beside import beside, latex_figures, markdown_figures, others, paper_figures
+from pa.report.figures import Figure, figures_in
+from pa.report.html.page import page
+from tests.paper.test_steps import parse_words
+from tests.report.conftest import Runs
+
+ABOUT = {
+    "title": "Top-24 neighbours",
+    "caption": "With 5 % & a_b, row 7.",
+    "command": "pa figure neighbours --query 7",
+    "stores": [
+        {"title": "imagenet/val/grid/deit/0123456789abcdef"},
+        {"title": "imagenet/val/grid/deit/0123456789abcdef"},
+    ],
+}
+
+
+@pytest.fixture
+def figures(runs: Runs) -> tuple[Figure, ...]:
+    folder = runs.root / "figures"
+    for name in ("neighbours/figure-2", "segmentation/figure-6-pascal-paper", "depth/cub-paper"):
+        path = folder / f"{name}.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(path)
+        path.with_suffix(".pdf").write_bytes(b"%PDF")
+        path.with_suffix(".json").write_text(json.dumps(ABOUT))
+    return figures_in(folder)
+
+
+def test_each_stands_beside_the_papers(figures: tuple[Figure, ...]) -> None:
+    ours = {theirs.number: [one.name for one in found] for theirs, found in beside(figures)}
+    assert ours == {2: ["figure-2"], 4: [], 6: ["figure-6-pascal-paper"], 7: [], 8: []}
+    assert [one.name for one in others(figures)] == ["cub-paper"]
+
+
+def test_the_commands_of_the_papers_figures_are_typed_right() -> None:
+    for one in paper_figures():
+        words = one.command.split()
+        assert words[0] == "pa"
+        parse_words(words[1:])
+        assert words[-1] == f"figure-{one.number}"
+
+
+def test_the_page_shows_them_inline(runs: Runs, figures: tuple[Figure, ...]) -> None:
+    made = page(runs.report())
+    assert made.count('src="data:image/png;base64,') == len(figures)
+    assert "Figure 2: Nearest patches" in made
+    assert made.index("Figure 6: ") < made.index("Other figures")
+    assert made.count("imagenet/val/grid/deit/0123456789abcdef") == len(figures)
+    assert "pa figure projected --encoder mocov3 --example 1 --name figure-4" in made
+
+
+def test_markdown_links_from_where_it_lies(runs: Runs, figures: tuple[Figure, ...]) -> None:
+    text = "\n".join(markdown_figures(figures, runs.root / "reports"))
+    links = [line.split("(<")[1].rstrip(">)") for line in text.splitlines() if "](<" in line]
+    assert len(links) == len(figures)
+    for link in links:
+        assert (runs.root / "reports" / link).resolve().is_file()
+    assert "`imagenet/val/grid/deit/0123456789abcdef`" in text
+    assert "Ours is not drawn: `pa figure projected" in text
+
+
+def test_latex_takes_the_pdf_and_escapes_the_caption(
+    runs: Runs, figures: tuple[Figure, ...]
+) -> None:
+    text = latex_figures(figures, runs.root / "reports", "1.0")
+    assert text.count(r"\begin{figure}") == text.count(r"\end{figure}") == len(figures)
+    assert r"{\detokenize{../figures/neighbours/figure-2.pdf}}" in text
+    assert r"The paper's Figure 2, ours: Top-24 neighbours. With 5 \% \& a\_b, row 7." in text

@@ -1,0 +1,241 @@
+"""Names that a page, a table or a terminal could take for orders: every format shows them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+import html5lib
+import polars as pl
+import pytest
+from markdown_it import MarkdownIt
+from PIL import Image
+
+from pa.commands.report import ReportRequest as Request
+from pa.commands.report import Written, write_report
+from pa.config import load
+from pa.describe_report import written
+from pa.progress import Silent
+from pa.report.found import read_workspace
+from pa.report.html.page import page
+from pa.report.latex import escape as latex_escape
+from pa.report.latex import latex
+from pa.report.markdown import code, markdown
+from pa.report.markdown import escape as markdown_escape
+from pa.report.numbers import cells_table, claims_table
+from pa.report.report import Report, build
+from pa.report.visible import identifier, one_line, visible
+from tests.report.conftest import Runs
+
+HOSTILE = {
+    "markup": "\"><img src=x onerror='alert(1)'>&amp;<script>alert(2)</script><!-- ]]>",
+    "style": "</style></title></textarea><b>x",
+    "latex": r"\input{secret} \\ { } }{ % $x$ # _ ^ ~ & --- ``x'' !` ?` << >>",
+    "formula": '=HYPERLINK("http://x";"y")',
+    "plus": "+1+1",
+    "minus": "-1-1",
+    "at": "@SUM(A1:A2)",
+    "markdown": "a|b\\|c\\\\|d `x` ``y`` *z* _u_ [l](http://x) ![i](x) # - 1. <b> ~~s~~ $m$",
+    "lines": "one\n\n| two | three |\n| --- | --- |\r\n\r\n    four\u2028five\x0bsix",
+    "direction": "abc\u202edcba\u2066x\u200f",
+    "control": "\x1b[31mred\x1b]0;title\x07\x08\x7f\x9b1m",
+    "long": "x" * 300,
+    "letters": "Zürich Čapek 北京 שלום 🐦 ß ≤ ½",
+    "quotes": 'it\'s "so" `it` is',
+}
+PLAIN = "plain"
+names = pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
+
+
+def workspace(root: Path, name: str) -> Report:
+    """Results, a damaged one, and a figure, with a name wherever a user or a file may put one."""
+    file_name = re.sub(r"[/\x00]", "|", name).encode()[:200].decode(errors="ignore")
+    root = root / file_name
+    (root / "results" / "retrieval").mkdir(parents=True)
+    runs = Runs(root)
+    runs.probe("dino", "cub", options={"branch": name}, changed={name: name}, protocol="paper")
+    runs.probe("deit", "cub", protocol=name)
+    runs.retrieval("deit", split=name)
+    runs.retrieval("dino", split=name, representation="projected")
+    (root / "results" / "retrieval" / f"{file_name}.json").write_text("{")
+    folder = root / "figures" / file_name
+    folder.mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(folder / "figure.png")
+    about = {"title": name, "caption": name, "command": f"pa figure {name}"}
+    (folder / "figure.json").write_text(json.dumps(about))
+    found = read_workspace(root, root / "results", root / "features")
+    return build(found, root / "figures")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    return workspace(tmp_path_factory.mktemp("plain"), PLAIN)
+
+
+def parsed(text: str) -> html5lib.HTMLParser:
+    """A page as a browser reads it: `root`, and `errors` of its writing."""
+    parser = html5lib.HTMLParser(namespaceHTMLElements=False)
+    parser.root = parser.parse(text)
+    return parser
+
+
+def tags(root: Element) -> list[str]:
+    return [str(one.tag) for one in root.iter()]
+
+
+def words(root: Element) -> str:
+    """What a page says and shows on hovering, with runs of white space as one space."""
+    attributes = (value for one in root.iter() for value in one.attrib.values())
+    return " ".join(" ".join([*root.itertext(), *attributes]).split())
+
+
+@pytest.fixture(scope="module")
+def plain_tags(plain: Report) -> list[str]:
+    return tags(parsed(page(plain)).root)
+
+
+@names
+def test_a_page_shows_names_and_is_built_as_with_any_other(
+    tmp_path: Path, plain_tags: list[str], name: str
+) -> None:
+    read = parsed(page(workspace(tmp_path, name)))
+    assert read.errors == []
+    assert tags(read.root) == plain_tags
+    assert one_line(name) in words(read.root)
+    assert [key for one in read.root.iter() for key in one.attrib if key.startswith("on")] == []
+    ids = [one.attrib["id"] for one in read.root.iter() if "id" in one.attrib]
+    assert len(set(ids)) == len(ids)
+
+
+def structure(text: str) -> list[str]:
+    """The parts of a Markdown page, and what stands in its lines but words."""
+    reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    found: list[str] = []
+    for token in reader.parse(text):
+        found.append(token.type)
+        found += [child.type for child in token.children or () if child.type not in INLINE]
+    return found
+
+
+# Code with a | in it is written as HTML; this makes no other part of a page.
+INLINE = ("text", "code_inline", "html_inline", "text_special", "softbreak")
+
+
+@names
+def test_markdown_shows_names_and_its_tables_stay_tables(
+    tmp_path: Path, plain: Report, name: str
+) -> None:
+    made = markdown(workspace(tmp_path, name))
+    assert structure(made) == structure(markdown(plain))
+    shown = parsed(MarkdownIt("commonmark").enable("table").render(made)).root
+    assert one_line(name) in words(shown)
+    assert {"script", "img", "a", "style"} & set(tags(shown)) == set()
+
+
+@names
+def test_markdown_text_and_code_read_back(name: str) -> None:
+    reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    for written_as in (markdown_escape(name), code(name)):
+        shown = parsed(reader.render(f"| a | b |\n| --- | --- |\n| {written_as} | c |\n")).root
+        cells = ["".join(one.itertext()) for one in shown.iter("td")]
+        assert cells == [one_line(name), "c"]
+    shown = parsed(reader.render(f"Workspace {code(name)}, and")).root
+    assert "".join(next(shown.iter("p")).itertext()) == f"Workspace {one_line(name)}, and"
+
+
+# What LaTeX's escapes may be made of: words, and commands that set one sign.
+SAFE = re.compile(
+    r"(?:[A-Za-z0-9 .,;:!?'=+/@()\[\]*-]|\\[&%$#_{}]|\{\}|\{`\}"
+    r"|\\(?:textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|ldots"
+    r"|textendash|textquotedblright)\{\}|\$(?:-|\\times|\\leq)\$|\\[`'^~=u.\"rHvc]\{\\?[A-Za-z]\})*"
+)
+
+
+@names
+def test_latex_is_words_and_signs(name: str) -> None:
+    made = latex_escape(name)
+    assert SAFE.fullmatch(made), made
+    assert "--" not in made
+
+
+def test_latex_sets_accents_and_says_what_it_has_no_sign_for() -> None:
+    assert latex_escape("Zürich, Čapek, 北") == r"Z\"{u}rich, \v{C}apek, U+5317"
+    assert latex_escape("--limit") == "-{}-limit"
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
+def test_latex_compiles_with_every_name(tmp_path: Path) -> None:
+    parts = []
+    for number, name in enumerate(HOSTILE.values()):
+        (tmp_path / f"tables{number}.tex").write_text(
+            latex(workspace(tmp_path / str(number), name)), encoding="utf-8"
+        )
+        parts.append(rf"\input{{tables{number}}}\clearpage")
+    body = "\n".join(parts)
+    (tmp_path / "main.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs,longtable}\n"
+        f"\\begin{{document}}\n{body}\n\\end{{document}}\n"
+    )
+    done = subprocess.run(
+        ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "main.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    said = done.stdout.decode(errors="replace")
+    assert done.returncode == 0, said[-2000:]
+    assert "multiply defined" not in said
+    assert "Missing character" not in said
+
+
+@names
+def test_tables_read_back_equal(tmp_path: Path, name: str) -> None:
+    report = workspace(tmp_path, name)
+    for table in (cells_table(report), claims_table(report)):
+        read = pl.read_csv(io.BytesIO(table.write_csv().encode()), schema=table.schema)
+        empty = pl.col(pl.String).fill_null("")
+        assert read.with_columns(empty).equals(table.with_columns(empty))
+    assert any(name in (one or "") for one in cells_table(report)["remarks"])
+    assert f"{name}-on-paper" in cells_table(report)["protocol"].to_list()
+
+
+@names
+def test_a_terminal_is_given_no_orders(tmp_path: Path, plain: Report, name: str) -> None:
+    shown = written(Written(workspace(tmp_path, name), ()))
+    assert visible(shown) == shown
+    assert len(shown.splitlines()) == len(written(Written(plain, ())).splitlines())
+    assert one_line(name) in shown
+
+
+def test_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
+    """Bytes that are no UTF-8: the damaged file is named in every format, and JSON can be sent."""
+    runs = Runs(tmp_path)
+    runs.probe("deit")
+    folder = os.fsencode(tmp_path / "results" / "probe-linear")
+    try:
+        with open(folder + b"/caf\xe9.json", "wb") as file:  # noqa: PTH123 - bytes, not a Path
+            file.write(b"{")
+    except OSError:
+        pytest.skip("this file system takes names of UTF-8 only")
+    made = write_report(load(tmp_path), Request(), Silent())
+    for path in made.files:
+        assert path.stat().st_size
+        if path.suffix in (".html", ".md"):
+            assert "xe9.json" in path.read_text(encoding="utf-8")
+    assert made.to_json()["damaged"][0]["file"].endswith(r"caf\xe9.json")
+    assert json.dumps(made.to_json(), ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize(
+    ("one", "two"), [("a b", "a_b"), ("שלום", "北京"), ("A", "a"), ("a|b", "a/b")]
+)
+def test_identifiers_of_other_names_are_other_ones(one: str, two: str) -> None:
+    made = {identifier(one), identifier(two)}
+    assert len(made) == 2
+    assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in made)
