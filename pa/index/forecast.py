@@ -84,7 +84,7 @@ def _row_bytes(faiss: Any, index: Any) -> int:
         links = part.hnsw.cum_nneighbor_per_level.at(1)
         n_bytes: int = int(part.storage.sa_code_size()) + LINK_BYTES * links + ID_BYTES + LINK_BYTES
         return n_bytes
-    n_bytes: int = part.sa_code_size()
+    n_bytes = int(part.sa_code_size())
     return n_bytes
 
 
