@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import AsyncIterator
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pa.data import images as im
 from pa.errors import ImageError
@@ -43,8 +43,9 @@ def decode(data: bytes, name: str) -> Image.Image:
             with Image.open(io.BytesIO(data), formats=FORMATS) as header:
                 width, height = header.size
         except Exception as error:  # noqa: BLE001 - Pillow's parsers raise many types on bad input
+            why = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
             known = ", ".join(FORMATS)
-            raise ImageError(name, f"it is none of {known} that can be read ({error})") from None
+            raise ImageError(name, f"it is none of {known} that can be read{why}") from None
         if width * height > MOST_PIXELS:
             raise ImageError(
                 name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pa.commands.search import SearchRequest, draw, search
 from pa.config import Config
 from pa.data import stores
 from pa.data.crops import Crops
+from pa.explore.galleries import Galleries, vector_names
 from pa.progress import Silent
 
 from .conftest import N_IMAGES, PER_IMAGE, N, column, searched
@@ -226,6 +228,15 @@ def test_without_an_index_it_says_the_command_and_builds_nothing(
     assert sorted(config.workspace.rglob("*")) == before
     assert "--representation pooled" in command
     assert f"--workspace {config.workspace}" in command
+
+
+def test_one_command_builds_all_that_a_store_lacks(config: Config, tmp_path: Path) -> None:
+    bare = replace(config, workspace=tmp_path)
+    (tmp_path / "features").symlink_to(config.features)
+    found, _ = Galleries(bare).all()
+    for one in found[0].columns.values():
+        names = ",".join(vector_names(one.store))
+        assert f"--representation {names} --workspace" in Galleries(bare).index_command(one)
 
 
 @pytest.mark.parametrize(
