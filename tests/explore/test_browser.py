@@ -336,6 +336,31 @@ def test_an_image_of_ones_own_is_boxed_and_asked(open_page: Open, tmp_path: Path
     settled(page, ROW)
 
 
+def test_a_finger_chooses_a_window_and_draws_a_box(open_page: Open, tmp_path: Path) -> None:
+    noise_image(5, (200, 100)).save(tmp_path / "mine.png")
+    phone = {"viewport": {"width": 400, "height": 860}, "has_touch": True, "is_mobile": True}
+    page = open_page(f"?row={ROW}", **phone)
+    settled(page, ROW)
+    page.get_by_role("button", name=f"row {ROW + 1}", exact=False).tap()
+    settled(page, ROW + 1)
+    page.get_by_role("button", name="Own image").tap()
+    page.locator("#own-file").set_input_files(tmp_path / "mine.png")
+    numbers = page.locator(".numbers input")
+    expect(numbers.nth(3)).to_have_value("75")
+    page.locator(".drawing").scroll_into_view_if_needed()
+    frame = page.locator(".drawing").bounding_box()
+    assert frame is not None
+    scrolled = page.evaluate("scrollY")
+    finger = page.context.new_cdp_session(page)
+    for kind, x, y in (("Start", 0.1, 0.2), ("Move", 0.4, 0.5), ("Move", 0.6, 0.8)):
+        place = {"x": frame["x"] + frame["width"] * x, "y": frame["y"] + frame["height"] * y}
+        finger.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": [place]})
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    box = [int(number.input_value()) for number in numbers.all()]
+    assert all(abs(found - drawn) <= 2 for found, drawn in zip(box, (20, 20, 120, 80), strict=True))
+    assert page.evaluate("scrollY") == scrolled
+
+
 def test_the_figure_is_downloaded(open_page: Open, tmp_path: Path) -> None:
     page = open_page(f"?row={ROW}&k=4")
     settled(page, ROW)

@@ -125,7 +125,7 @@ export class OwnImage {
       const [x, y] = at(event);
       this.setBox([Math.min(from[0], x), Math.min(from[1], y), Math.max(from[0], x), Math.max(from[1], y)]);
     });
-    frame.addEventListener("pointerup", () => (from = null));
+    for (const end of ["pointerup", "pointercancel"]) frame.addEventListener(end, () => (from = null));
     this.boxElement.addEventListener("keydown", (event) => {
       const step = Math.max(1, Math.round(Math.max(...this.size) / 100));
       const [dx, dy] = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[event.key] ?? [0, 0];
