@@ -121,6 +121,7 @@ def test_steps_of_a_split_that_is_not_there_are_left_out(workspace: Path) -> Non
     assert [step.name for step in found.steps] == [
         "extract imagenet val grid deit",
         "index imagenet deit",
+        *(f"figure {number}" for number in (2, 7, 8)),
         "report",
     ]
     assert ("dataset imagenet, split train", "it is not there, only val") in [
@@ -173,7 +174,10 @@ def test_submissions_hold_every_step_once(workspace: Path) -> None:
     (line,) = submissions(study, 8)
     assert line.startswith("pa submit extract --encoder deit")
     assert "--tasks 8" in line
-    assert line.count("--then") == len(study.to_do) - 2  # all but the array, and the report
+    drawn = sum(step.is_figure for step in study.to_do)
+    assert drawn == 1
+    # All but the array, the figures and the report.
+    assert line.count("--then") == len(study.to_do) - drawn - 2
 
 
 def test_modes_do_not_go_together(run: Run) -> None:
