@@ -13,7 +13,7 @@ types:
 	mypy
 
 test:
-	pytest
+	pytest -n 2
 
 # Minutes to an hour; shorter or longer by TORTURE_KILLS, EVERY, FLIPS, CUTS and SEED.
 TORTURE_KILLS ?= 200
