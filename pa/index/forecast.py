@@ -82,10 +82,9 @@ def _row_bytes(faiss: Any, index: Any) -> int:
         return int(part.code_size) + ID_BYTES
     if isinstance(part, faiss.IndexHNSW):
         links = part.hnsw.cum_nneighbor_per_level.at(1)
-        n_bytes: int = int(part.storage.sa_code_size()) + LINK_BYTES * links + ID_BYTES + LINK_BYTES
-        return n_bytes
-    n_bytes = int(part.sa_code_size())
-    return n_bytes
+        code = int(part.storage.sa_code_size())
+        return code + LINK_BYTES * int(links) + ID_BYTES + LINK_BYTES
+    return int(part.sa_code_size())
 
 
 def _comparison(faiss: Any, sample: npt.NDArray[np.float32]) -> float:
