@@ -13,7 +13,7 @@ from pa.cli_index import index_build
 from pa.cli_probe import ATTENTIVE_RECIPE, RECIPE, changed, probe_attentive, probe_linear
 from pa.cli_segmentation import segmentation
 from pa.errors import UsageError
-from pa.options import emit, encoder_choice, with_config
+from pa.options import Finite, emit, encoder_choice, with_config
 
 MEASURED = """
 
@@ -38,14 +38,14 @@ ARRAY = [
     click.Option(["--time"], help="… and are requeued after this time, HH:MM:SS."),
     click.Option(
         ["--failures"],
-        type=click.FloatRange(0),
+        type=Finite(0),
         default=0.0,
         metavar="RATE",
         help="Failures per hour of a running task, such as 0.001.",
     ),
     click.Option(
         ["--preemptions"],
-        type=click.FloatRange(0),
+        type=Finite(0),
         default=0.0,
         metavar="RATE",
         help="Preemptions per hour of a running task: it is requeued.",

@@ -10,7 +10,7 @@ import click
 
 from pa import console
 from pa.errors import EXIT_PARTLY_DONE, NewerFormatError, UsageError, VerificationError
-from pa.options import choosing_store, emit, listed, with_config, with_json
+from pa.options import Finite, choosing_store, emit, listed, with_config, with_json
 
 WATCH_SECONDS = 5.0
 
@@ -22,7 +22,7 @@ WATCH_SECONDS = 5.0
     "--watch",
     is_flag=False,
     flag_value=WATCH_SECONDS,
-    type=click.FloatRange(0.1),
+    type=Finite(0.1),
     metavar="[SECONDS]",
     help="Show it again and again, every 5 seconds or so many, until all stores are complete.",
 )

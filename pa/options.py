@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 DTYPES = ["fp32", "bf16", "fp16"]
 STORAGES = [*DTYPES, "int8"]
+
+
+class Finite(click.FloatRange):
+    """A range of numbers; NaN, which is in every range, and infinity are in none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number to count with.", param, ctx)
+        return number
 
 
 def listed(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:

@@ -213,6 +213,13 @@ def test_watch_looks_again(
     assert ["3/4 shards" in line for line in lines] == [True, True, False]
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0"])
+def test_watch_takes_seconds_that_can_be_waited(run: Run, seconds: str) -> None:
+    refused = run("status", "--watch", seconds)
+    assert refused.exit_code == 2
+    assert seconds in refused.stderr
+
+
 def test_watch_in_a_terminal_draws_in_place(
     store: Store,
     workspace: Path,
