@@ -59,7 +59,7 @@ def run_paper(config: Any, as_json: bool, **given: Any) -> None:
     """
     from pa import describe_run
     from pa.commands import run as work
-    from pa.commands.run import StudyRequest
+    from pa.commands.study import StudyRequest, read_study
     from pa.paper.steps import Scale
 
     modes = [name for name in MODES if given[name]]
@@ -76,12 +76,14 @@ def run_paper(config: Any, as_json: bool, **given: Any) -> None:
         figures=not given["no_figures"],
     )
     if given["plan"]:
-        plan = work.plan_paper(config, request, console.progress())
+        from pa.commands.study_plan import check_room, plan_paper
+
+        plan = plan_paper(config, request, console.progress())
         emit(plan.to_json()) if as_json else console.out(describe_run.plan(plan))
-        work.check_room(plan)
+        check_room(plan)
         return
     if modes:
-        study = work.read_study(config, request)
+        study = read_study(config, request)
         for line in describe_run.left_out(study):
             console.note(line)
         if given["script"]:

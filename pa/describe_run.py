@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from pa.console import duration, size, table
 
 if TYPE_CHECKING:
-    from pa.commands.run import Ended, Study, StudyPlan
+    from pa.commands.run import Ended
+    from pa.commands.study import Study
+    from pa.commands.study_plan import StudyPlan
 
 
 def left_out(study: Study) -> list[str]:

@@ -12,7 +12,8 @@ import torch
 from click.testing import CliRunner
 
 from pa.cli import cli
-from pa.commands.run import StepError, StudyRequest, read_study, run_paper, submissions
+from pa.commands.run import StepError, run_paper, submissions
+from pa.commands.study import StudyRequest, read_study
 from pa.config import load
 from pa.data.files import write_json
 from pa.paper.figures import Figures, figures

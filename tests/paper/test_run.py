@@ -13,10 +13,10 @@ import torch
 from click.testing import CliRunner, Result
 
 from pa.cli import cli
-from pa.commands import run as running
-from pa.commands.run import StepError, StudyRequest, read_study, run_paper, submissions
+from pa.commands.run import StepError, run_paper, submissions
+from pa.commands.study import StudyRequest, read_study
 from pa.config import load
-from pa.errors import MissingError, UnknownNameError, UsageError
+from pa.errors import MissingError, StorageError, UnknownNameError, UsageError
 from pa.paper.steps import Scale
 from pa.progress import Silent
 from tests.conftest import noise_image
@@ -139,7 +139,7 @@ def test_plan_says_bytes_and_refuses_a_small_disk(
     }
     assert "steps, 0 done" in run("--plan").stdout
     monkeypatch.setattr("pa.commands.plan.free_bytes", lambda _: 1000)
-    with pytest.raises(running.StorageError, match="the study needs"):
+    with pytest.raises(StorageError, match="the study needs"):
         run("--plan")
 
 
