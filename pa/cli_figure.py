@@ -107,7 +107,8 @@ def neighbours(config: Any, as_json: bool, **given: Any) -> None:
     pa figure neighbours --encoder deit,mocov3,cae --query val_00013660:19
     pa figure neighbours --dataset cub --view parts --query 123,456 --out figure2
     """
-    from pa.commands.figure import PatchesRequest, figure_neighbours
+    from pa.commands.figure import figure_neighbours
+    from pa.commands.figure_stores import PatchesRequest
 
     request = PatchesRequest(place=_place(given), **given)
     _show(figure_neighbours(config, request, console.progress()), as_json)
@@ -122,7 +123,8 @@ def projected(config: Any, as_json: bool, **given: Any) -> None:
     pa figure projected --encoder mocov3
     pa figure projected --encoder mocov3,dino,ibot --representation cls --out figure4.pdf
     """
-    from pa.commands.figure import PatchesRequest, figure_projected
+    from pa.commands.figure import figure_projected
+    from pa.commands.figure_stores import PatchesRequest
 
     request = PatchesRequest(place=_place(given), **given)
     _show(figure_projected(config, request, console.progress()), as_json)
