@@ -35,6 +35,7 @@ SETTINGS = {
     "docs/retrieval.md": "",
     "docs/attentive.md": 'encoder = "deit"',
     "docs/probes.md": 'encoder = "deit"',
+    "docs/figures.md": "",
 }
 # A page, what is extracted before it, and by their first words: commands that need what no test
 # machine has, and words to add so that training takes seconds.
@@ -58,6 +59,18 @@ PREPARED = {
         "extract --encoder deit --dataset cub --split train --view parts --protocol released-train",
         "extract --encoder deit --dataset cub --split test --view parts --protocol released",
     ],
+    "docs/figures.md": [
+        "extract --encoder deit,mocov3,cae --dataset imagenet --split val",
+        "extract --encoder deit --dataset cub --split all --layers 0,1,2 "
+        "--features cls,pooled,layers_cls,layers_pooled",
+        "extract --encoder deit --dataset cub --split train --view parts",
+        "extract --encoder deit --dataset cub --split test --view parts",
+        "extract --encoder deit --dataset cub --split test --view parts --protocol released",
+        "evaluate retrieval --encoder deit --dataset cub --split all --layers all",
+        "evaluate neighbours --encoder deit --dataset cub --split test --protocol released",
+        "probe linear --encoder deit --dataset cub --train-split train --test-split test "
+        "--lr 0.1,0.4 --weight-decay 0,1e-4 --sweep",
+    ],
 }
 ELSEWHERE = {
     "demo": "run by the quick start's test",
@@ -66,10 +79,12 @@ ELSEWHERE = {
     "probe predict": "names a file of the reader's",
     "probe linear --train-split train --test-split val": "ImageNet's training split",
     "index build --index IVF1024": "needs 1024 rows for its lists",
+    "figure segmentation": "run by tests/figures/test_segmentation.py, which trains its heads",
 }
 INSTEAD = {
     "0,1,2,3,4,5,6,7,8,9,10,11": "0,1,2",  # the tiny networks have three blocks
     "/data/imagenet": "imagenet",
+    "val_00013660:19": "n01440764_tench:19",  # the sample's images have names of their own
 }
 SHORTER = {
     "probe attentive": ["--epochs", "3", "--attention-heads", "3"],
