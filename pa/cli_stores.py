@@ -48,7 +48,7 @@ def status(
     query = StoreQuery(fingerprint=store, **given)
 
     def look() -> list[stores.StoreStatus]:
-        return stores.status(config, query)
+        return stores.status(config, query, named=watch is None)
 
     def told(found: list[stores.StoreStatus]) -> dict[str, Any]:
         return {

@@ -33,7 +33,7 @@ from pa.data.regions import VIEWS
 from pa.data.store import Store
 from pa.data.stores import StoreQuery
 from pa.data.tables import write_parquet
-from pa.errors import NewerFormatError, StorageError
+from pa.errors import MissingError, NewerFormatError, StorageError
 from pa.evaluate.results import Result as TaskResult
 from pa.evaluate.results import describe_store, write_result
 from pa.extract.run import extract
@@ -669,8 +669,32 @@ def test_gc_of_a_clean_workspace(run: Run, store: Store, workspace: Path) -> Non
     assert run("gc").stdout == "nothing to delete.\n"
 
 
-def test_gc_of_a_workspace_that_is_not_there(run: Run) -> None:
+@pytest.mark.parametrize("command", ["gc", "verify"])
+def test_a_workspace_that_is_not_there(run: Run, workspace: Path, command: str) -> None:
+    with pytest.raises(MissingError, match=f"no workspace at {workspace}"):
+        run(command)
+
+
+def test_an_empty_workspace(run: Run, workspace: Path) -> None:
+    workspace.mkdir()
     assert run("gc").stdout == "nothing to delete.\n"
+    assert run("verify").stdout == "nothing to verify.\n"
+    assert "no store in" in run("status").stdout
+
+
+@pytest.mark.parametrize("command", ["status", "verify"])
+@pytest.mark.parametrize(
+    "words",
+    [("--encoder", "mean-color"), ("--dataset", "fotos"), ("--store", "0123")],
+    ids=lambda words: words[0],
+)
+def test_a_store_that_is_asked_for_and_not_there(
+    run: Run, store: Store, command: str, words: tuple[str, str]
+) -> None:
+    with pytest.raises(MissingError) as told:
+        run(command, *words)
+    assert f"no store for {' '.join(words)}" in str(told.value)
+    assert f"--store {store.fingerprint[:8]}" in str(told.value)
 
 
 def test_gc_lists_then_deletes(run: Run, store: Store, workspace: Path) -> None:
@@ -780,9 +804,7 @@ def test_a_folder_that_is_in_use_again_is_not_deleted(workspace: Path, store: St
 def test_store_query_reaches_a_store_with_a_damaged_spec(store: Store, workspace: Path) -> None:
     (store.path / "spec.json").write_text("{}")
     config = load_config(workspace)
-    for query, n in (
-        (StoreQuery(encoder="mean-colour"), 1),
-        (StoreQuery(encoder="other"), 0),
-        (StoreQuery(fingerprint=store.fingerprint), 1),
-    ):
-        assert len(list(verifying.check(config, query, full=True))) == n
+    for query in (StoreQuery(encoder="mean-colour"), StoreQuery(fingerprint=store.fingerprint)):
+        assert [one.path for one in verifying.check(config, query, full=True)] == [store.path]
+    with pytest.raises(MissingError, match="Damaged"):
+        list(verifying.check(config, StoreQuery(encoder="other"), full=True))

@@ -12,6 +12,7 @@ from typing import Any
 from pa.config import Config
 from pa.data.files import PARTIAL_SUFFIX, is_held, owner, remove
 from pa.data.store import LOCKS, MANIFEST, SPEC
+from pa.data.stores import check_workspace
 
 # Beside <name>.json of a result: the heads, tables and figures of the same run.
 RESULT_FILES = (".safetensors", ".parquet")
@@ -52,7 +53,10 @@ def find_garbage(
     - stores that are not complete, only where `unfinished` gives the beginning of their
       fingerprint (or of the folder's name, where the spec is gone);
     - empty folders.
+
+    Raises `MissingError` where there is no workspace.
     """
+    check_workspace(config.workspace)
     found = [
         *_partials(config, hosts),
         *_locks(config),

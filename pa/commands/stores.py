@@ -14,7 +14,7 @@ from pa.data import shards
 from pa.data.files import is_held
 from pa.data.pace import Pace, pace
 from pa.data.store import LOCKS, SPEC, Store
-from pa.data.stores import StoreQuery
+from pa.data.stores import StoreQuery, nothing_fits
 from pa.errors import FingerprintError, MissingError, NewerFormatError, VerificationError
 
 
@@ -76,10 +76,15 @@ class StoreStatus:
         }
 
 
-def status(config: Config, query: StoreQuery | None = None) -> list[StoreStatus]:
-    """The state of every store of the workspace that fits; reads files and writes none."""
+def status(
+    config: Config, query: StoreQuery | None = None, *, named: bool = False
+) -> list[StoreStatus]:
+    """The state of every store of the workspace that fits; reads files and writes none.
+
+    `named` as of `opened`.
+    """
     found = []
-    for path, store, error in opened(config, query or StoreQuery()):
+    for path, store, error in opened(config, query or StoreQuery(), named=named):
         if store is None:
             found.append(StoreStatus(path, None, problem=str(error)))
             continue
@@ -139,23 +144,29 @@ def _size(folder: Path) -> int:
 
 
 def opened(
-    config: Config, query: StoreQuery
+    config: Config, query: StoreQuery, *, named: bool = False
 ) -> Iterator[tuple[Path, Store | None, FingerprintError | None]]:
     """Every store that fits: its folder, and the store or the error that keeps it closed.
 
     One that cannot be opened is known by its place: dataset, split, view, encoder, fingerprint.
+    With `named`, a query that asks for something and finds nothing is a `MissingError`.
     """
+    found = False
     for spec in sorted(config.features.glob(f"*/*/*/*/*/{SPEC}")):
         try:
             store = Store.open(spec.parent, incomplete=True)
         except FingerprintError as error:
             if _fits_by_place(query, spec.parent):
+                found = True
                 yield spec.parent, None, error
         except MissingError:
             continue  # deleted in this moment
         else:
             if query.matches(store):
+                found = True
                 yield store.path, store, None
+    if named and not found and str(query):
+        raise MissingError(nothing_fits(config.features, query))
 
 
 def _fits_by_place(query: StoreQuery, folder: Path) -> bool:

@@ -12,7 +12,7 @@ from pa.config import Config
 from pa.data.files import remove
 from pa.data.spec import FINGERPRINT_SHOWN
 from pa.data.store import MANIFEST, ROWS, SPEC, Store
-from pa.data.stores import StoreQuery
+from pa.data.stores import StoreQuery, check_workspace
 from pa.data.verify import Problem, unreadable_spec, verify
 from pa.errors import FingerprintError, MismatchError, MissingError, NewerFormatError
 
@@ -66,8 +66,12 @@ class Checked:
 
 
 def check(config: Config, query: StoreQuery, *, full: bool) -> Iterator[Checked]:
-    """Verify every store that fits, also one whose spec is damaged; see `pa.data.verify`."""
-    for path, store, error in opened(config, query):
+    """Verify every store that fits, also one whose spec is damaged; see `pa.data.verify`.
+
+    Raises `MissingError` where there is no workspace, or no store that a query asks for.
+    """
+    check_workspace(config.workspace)
+    for path, store, error in opened(config, query, named=True):
         if store is None:
             assert error is not None
             yield Checked(path, None, [unreadable_spec(path, error)])

@@ -53,6 +53,15 @@ def protocol(store: Store) -> str | None:
     return protocol_of(view)[0] if isinstance(view, PartsView) else None
 
 
+def check_workspace(root: Path) -> None:
+    """Raise `MissingError` where a workspace is not there."""
+    if not root.is_dir():
+        raise MissingError(
+            f"there is no workspace at {root}. Name the folder that holds features/ and results/ "
+            f"with --workspace DIR."
+        )
+
+
 def slot(features: Path, dataset: str, split: str, view: str, encoder: str) -> Path:
     """The directory that holds the stores of one (dataset, split, view, encoder)."""
     return features / dataset / split / view / encoder.replace("/", "--")
@@ -97,7 +106,7 @@ def choose(features: Path, query: StoreQuery) -> Store:
     found = list(find(features, query)) or _without_protocol(features, query)
     fitting = _largest_of_each([store for store in found if store.is_complete] or found)
     if not fitting:
-        raise MissingError(_nothing_fits(features, query))
+        raise MissingError(nothing_fits(features, query))
     if len(fitting) > 1:
         lines = "\n".join(
             f"  {_flags(store)}    # {_told_apart(store, fitting)}" for store in fitting
@@ -151,7 +160,8 @@ def _flags(store: Store) -> str:
     )
 
 
-def _nothing_fits(features: Path, query: StoreQuery) -> str:
+def nothing_fits(features: Path, query: StoreQuery) -> str:
+    """The message where no store fits: the command that makes one, and what there is."""
     command = f"pa extract --encoder {query.encoder or 'NAME'}"
     for name in ("dataset", "split", "view", "protocol"):
         if (value := getattr(query, name)) is not None:

@@ -12,7 +12,8 @@ from typing import Any
 
 from pa.data.spec import FINGERPRINT_SHOWN
 from pa.data.store import SPEC, Store
-from pa.errors import MismatchError, MissingError, PaError
+from pa.data.stores import check_workspace
+from pa.errors import MismatchError, PaError
 from pa.evaluate import sealing
 from pa.evaluate.results import read_result
 from pa.report import queries
@@ -99,11 +100,7 @@ def read_workspace(root: Path, results: Path, features: Path) -> Workspace:
 
     Raises `MissingError` where there is no workspace. What cannot be read is listed in `damaged`.
     """
-    if not root.is_dir():
-        raise MissingError(
-            f"there is no workspace at {root}. Name the folder that holds features/ and results/ "
-            f"with --workspace DIR."
-        )
+    check_workspace(root)
     found, damaged = _read_results(results)
     specs, broken = _read_specs(features)
     return Workspace(root, tuple(found), specs, (*damaged, *broken))
