@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import secrets
@@ -88,7 +89,15 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send = _with_headers(send)
+        answer = _Answer(send)
+        try:
+            await self._guarded(scope, receive, answer)
+        except asyncio.CancelledError:  # the server is told to stop, and its patience is at an end
+            if not answer.begun:
+                text = "the explorer was stopped before it could answer."
+                await _tell(answer, 503, "stopped", text)
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         if (refusal := self._refusal(headers)) is not None:
             await _tell(send, 403, "refused", refusal)
@@ -139,15 +148,20 @@ def _host_name(host: str) -> str:
     return name.strip("[]").lower()
 
 
-def _with_headers(send: Send) -> Send:
-    async def sending(message: Message) -> None:
+class _Answer:
+    """Sends with our headers, and knows whether anything was sent."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = False
+
+    async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self.begun = True
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers[name] = value
-        await send(message)
-
-    return sending
+        await self._send(message)
 
 
 async def _tell(send: Send, status: int, error: str, message: str) -> None:

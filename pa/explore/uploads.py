@@ -42,6 +42,12 @@ def decode(data: bytes, name: str) -> Image.Image:
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as header:
                 width, height = header.size
+        except Image.DecompressionBombError:
+            raise ImageError(
+                name,
+                f"it has many more pixels than the {MOST_PIXELS // 1_000_000} million that are "
+                f"taken here; make it smaller",
+            ) from None
         except Exception as error:  # noqa: BLE001 - Pillow's parsers raise many types on bad input
             why = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
             known = ", ".join(FORMATS)

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +198,31 @@ def test_it_listens_to_this_machine_alone_and_stops_when_told(
         _, complained = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "Traceback" not in complained
+
+
+def test_it_stops_with_searches_at_work(workspace: Path) -> None:
+    command = [sys.executable, "-m", "pa", "explore", "--port", "0", "-w", str(workspace)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    assert process.stdout is not None
+    url = process.stdout.readline().split()[-1]
+    gallery = _read(f"{url}api/workspace")["galleries"][0]
+    column = gallery["columns"][0]["id"]
+    drawn = f"{url}api/galleries/{gallery['id']}/rows/1/figure"
+
+    def ask(row: int) -> int:
+        return httpx.get(drawn, params={"column": column, "k": 20 + row}, timeout=60).status_code
+
+    with ThreadPoolExecutor(60) as pool:
+        asked = [pool.submit(ask, row) for row in range(60)]
+        next(as_completed(asked))
+        process.send_signal(signal.SIGINT)
+        _, complained = process.communicate(timeout=60)
+        told = {one.result() for one in asked if one.exception() is None}
+    assert process.returncode == 0
+    assert "Traceback" not in complained
+    assert told <= {200, 503}
 
 
 def test_for_other_machines_the_address_holds_a_token(workspace: Path) -> None:

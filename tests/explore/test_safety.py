@@ -244,7 +244,7 @@ def test_too_many_pixels_are_refused_by_the_header(
     checksum = zlib.crc32(huge[12:29]).to_bytes(4, "big")
     status, message = send(client, gallery, huge[:29] + checksum + huge[33:])
     assert status == 422
-    assert "60000×60000" in message or "decompression bomb" in message
+    assert "60000×60000" in message or "many more pixels than the 50 million" in message
 
 
 @pytest.mark.parametrize("box", ["0,0,65,48", "5,5,5,9", "0,0,0.2,0.2"])
