@@ -114,7 +114,8 @@ def checks(
     lines = []
     for entry in checked:
         store, damage = entry.store, entry.damage
-        wrong = f"{len(damage)} problems" if damage else "newer" if entry.newer else "good"
+        count = "1 problem" if len(damage) == 1 else f"{len(damage)} problems"
+        wrong = count if damage else "newer" if entry.newer else "good"
         if store is None:
             lines.append(f"{entry.path}: {wrong}")
         else:
