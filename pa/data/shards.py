@@ -190,11 +190,19 @@ class ShardWriter:
 
         Raises `UsageError` where a feature is not finite or does not fit the storage type.
         """
-        n = len(valid)
-        block = slice(self._filled, self._filled + n)
         for name, values in features.items():
             self._check(name, values)
-            data = to_disk(values, self._storage)
+        stored = {name: to_disk(values, self._storage) for name, values in features.items()}
+        self.append_stored(stored, valid)
+
+    def append_stored(
+        self, arrays: Mapping[str, npt.NDArray[Any]], valid: npt.NDArray[np.bool_]
+    ) -> None:
+        """Write the next rows as another store of the same precision holds them: arrays (n, …) of
+        the shape and type on disk, per representation. Nothing is rounded again."""
+        n = len(valid)
+        block = slice(self._filled, self._filled + n)
+        for name, data in arrays.items():
             with uninterrupted():
                 self._file[name][block] = data
             self._hashes[name].update(np.ascontiguousarray(data).data)
