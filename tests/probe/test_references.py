@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
+from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from pa.probe.references import (
@@ -45,13 +47,31 @@ def test_logistic_regression_is_at_the_minimum_of_its_loss(n_classes: int) -> No
         weight = torch.tensor(model.weight, requires_grad=True)
         bias = torch.tensor(model.bias, requires_grad=True)
         loss = torch.nn.functional.cross_entropy(features @ weight.T + bias, targets)
-        # Of two classes it is the difference of the weights that is penalised.
-        penalised = weight if n_classes > 2 else weight[1] - weight[0]
-        (loss + model.strength / 2 * penalised.square().sum()).backward()
+        (loss + model.strength / 2 * weight.square().sum()).backward()
         assert model.converged
         for parameter in (weight, bias):
             assert parameter.grad is not None
             assert parameter.grad.abs().max().item() < 2e-4
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_logistic_regression_is_the_optimum_that_scipy_finds(n_classes: int) -> None:
+    """The documented loss, mean cross-entropy + λ/2·‖weight‖², minimised without scikit-learn."""
+    x, y = data(80, n_classes=n_classes)
+    wide, strength = x.astype(np.float64), 0.1
+
+    def loss(flat: np.ndarray) -> float:
+        weight, bias = np.split(flat.reshape(n_classes, -1), [x.shape[1]], axis=1)
+        scores = wide @ weight.T + bias.T
+        cross_entropy = logsumexp(scores, axis=1) - scores[np.arange(len(y)), y]
+        return float(cross_entropy.mean() + strength / 2 * (weight**2).sum())
+
+    start = np.zeros(n_classes * (x.shape[1] + 1))
+    best = minimize(loss, start, method="L-BFGS-B", options={"ftol": 1e-14, "gtol": 1e-8})
+    model = logistic(x, y, n_classes, [strength])[0]
+    weight = best.x.reshape(n_classes, -1)[:, : x.shape[1]]
+    np.testing.assert_allclose(model.weight, weight, atol=1e-3)
+    assert loss(np.column_stack([model.weight, model.bias]).ravel()) <= best.fun + 1e-7
 
 
 def test_logistic_regression_is_scikit_learns_from_scratch() -> None:
