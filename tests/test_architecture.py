@@ -171,3 +171,17 @@ def test_searching_loads_no_torch() -> None:
         "timm",
         "torchvision",
     }
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_one_function_opens_images(path: Path) -> None:
+    """Pillow's `open` is called where the formats are listed, and nowhere else."""
+    calls = [
+        node.lineno
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and node.attr == "open"
+        and isinstance(node.value, ast.Name)
+        and node.value.id in ("Image", "PIL")
+    ]
+    assert len(calls) == (dotted(path) == "data.images")

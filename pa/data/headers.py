@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from pa.data.images import open_image
+from pa.errors import ImageError
 
 THREADS = 8
 ORIENTATION = 0x0112  # the EXIF tag; values 5 to 8 lay the image on its side
@@ -25,11 +26,11 @@ class Header:
 def read_header(path: Path) -> Header:
     """The upright size of one image file. A fault of the file is part of the answer."""
     try:
-        with Image.open(path) as image:
+        with open_image(path, path) as image:
             orientation = image.getexif().get(ORIENTATION, 1)
             width, height = image.size
-    except OSError as error:
-        return Header(None, fault=error.strerror or "not an image that Pillow can read")
+    except ImageError as error:
+        return Header(None, fault=error.reason)
     except Exception as error:  # noqa: BLE001 - Pillow's parsers raise many types on corrupt input
         return Header(None, fault=f"{type(error).__name__}: {error}")
     on_its_side = orientation in (5, 6, 7, 8)

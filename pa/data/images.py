@@ -5,8 +5,14 @@ Shapes: H, W height and width; S side of an encoder input; B boxes.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import io
+import logging
+import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +20,25 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from pa.data import limits
 from pa.errors import ImageError
 
+# Pillow knows formats that start programs (EPS starts Ghostscript) or open other files. It chooses
+# by the bytes, whatever the file is called, so it is given these names and no others.
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "HEIF")
 IMAGE_SUFFIXES = frozenset(
     {".jpeg", ".jpg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"}
+    | {".avif", ".heic", ".heif"}
 )
+HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+
+# `open_image` has the only limit: Pillow's own warns on stderr, and cannot be raised by a setting.
+Image.MAX_IMAGE_PIXELS = None
+# What Pillow warns about (EXIF tags, animations that are not valid) does not change the pixels of
+# the first frame; what does is an exception. A filter for the process: `catch_warnings` is not safe
+# in the threads that decode.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -54,33 +74,108 @@ class Transform:
         return cls(**values)
 
 
-def decode(data: bytes, path: str | Path) -> Image.Image:
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """The names of `FORMATS` that have a decoder here; that of HEIF is the package pillow-heif."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def open_image(
+    source: bytes | Path,
+    name: str | Path,
+    *,
+    formats: Sequence[str] | None = None,
+    max_pixels: int | None = None,
+) -> Image.Image:
+    """Open an image file, or the bytes of one, and read its header; pixels are decoded later.
+
+    The only place that calls Pillow's `open`.
+
+    Parameters
+    ----------
+    source
+        The bytes of the file, or its path where only the header is needed.
+    name
+        What the file is called in messages.
+    formats
+        Names of the formats to accept; by default `readable_formats`.
+    max_pixels
+        Width times height above which the image is refused; by default the setting `max_pixels`.
+
+    Raises
+    ------
+    ImageError
+        With the reason: empty, of another format, too large, or a damaged header.
+    """
+    accepted = readable_formats() if formats is None else tuple(formats)
+    limit = limits.max_pixels() if max_pixels is None else max_pixels
+    try:
+        if source == b"":
+            raise ImageError(name, "the file is empty (0 bytes)")
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        image = Image.open(file, formats=accepted)
+    except UnidentifiedImageError:
+        raise ImageError(name, _why_unidentified(source, accepted)) from None
+    except OSError as error:
+        raise ImageError(name, error.strerror or str(error)) from None
+    except ImageError:
+        raise
+    except Exception as error:  # noqa: BLE001 - Pillow's parsers raise a dozen types on corrupt input
+        raise ImageError(name, f"{type(error).__name__}: {error}") from None
+    width, height = image.size
+    if width * height > limit:
+        image.close()
+        raise ImageError(
+            name,
+            f"{width}×{height} pixels are more than the limit of {limit:,}; set max_pixels in "
+            f"pa.toml, or PA_MAX_PIXELS, if the file can be trusted",
+        )
+    return image
+
+
+def decode(
+    data: bytes,
+    path: str | Path,
+    *,
+    formats: Sequence[str] | None = None,
+    max_pixels: int | None = None,
+) -> Image.Image:
     """Decode the bytes of an image file to upright 8-bit RGB.
 
     EXIF rotation is applied, 16-bit grey is scaled (not clipped) to 8 bits, CMYK, palette and grey
-    become RGB, alpha is dropped, and an animation gives its first frame.
+    become RGB, alpha is dropped, and an animation gives its first frame. `formats` and `max_pixels`
+    as of `open_image`.
 
     Raises `ImageError` with the reason, whatever is wrong with the file.
     """
-    if not data:
-        raise ImageError(path, "the file is empty (0 bytes)")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_image(data, path, formats=formats, max_pixels=max_pixels) as image:
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
     except ImageError as error:
         raise ImageError(path, error.reason) from None
-    except UnidentifiedImageError:
-        raise ImageError(path, f"not an image that Pillow can read ({_kind(data)})") from None
     except Exception as error:  # noqa: BLE001 - Pillow's decoders raise a dozen types on corrupt input
         raise ImageError(path, f"{type(error).__name__}: {error}") from None
 
 
-def _kind(data: bytes) -> str:
-    head = data[:16]
+def _why_unidentified(source: bytes | Path, accepted: Sequence[str]) -> str:
+    if isinstance(source, bytes):
+        head = source[:16]
+    else:
+        with source.open("rb") as file:
+            head = file.read(16)
+    if not head:
+        return "the file is empty (0 bytes)"
+    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS and "HEIF" not in accepted:
+        return "HEIC, for which no decoder is installed; `pip install pillow-heif` adds one"
     if head.isascii():
-        return f"text, it begins with {head.decode('ascii')!r}"
-    return f"it begins with the bytes {head[:8].hex(' ')}"
+        kind = f"text, it begins with {head.decode('ascii')!r}"
+    else:
+        kind = f"it begins with the bytes {head[:8].hex(' ')}"
+    return f"not an image of a known format, {', '.join(accepted)} ({kind})"
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

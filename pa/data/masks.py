@@ -6,17 +6,17 @@ A label map on disk is a single-channel PNG: 0 = ignored, k = class k - 1. In me
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from pa.data.images import open_image
 from pa.data.labels import IGNORED
-from pa.errors import AnnotationError
+from pa.errors import AnnotationError, ImageError
 
 Map = npt.NDArray[np.uint8]
 
@@ -64,7 +64,7 @@ def open_png(path: Path) -> Image.Image:
     """
     try:
         data = path.read_bytes()
-        with Image.open(io.BytesIO(data)) as image:
+        with open_image(data, path) as image:
             if image.format != "PNG":
                 raise AnnotationError(
                     f"{path}: expected a PNG; found {image.format}, whose pixels may be changed by "
@@ -78,8 +78,8 @@ def open_png(path: Path) -> Image.Image:
         raise
     except FileNotFoundError:
         raise AnnotationError(f"{path}: no such file.") from None
-    except UnidentifiedImageError:
-        raise AnnotationError(f"{path}: not an image that Pillow can read.") from None
+    except ImageError as error:
+        raise AnnotationError(f"{error}.") from None
     except Exception as error:  # noqa: BLE001 - Pillow's decoders raise a dozen types on corrupt input
         raise AnnotationError(f"{path}: {type(error).__name__}: {error}.") from None
 

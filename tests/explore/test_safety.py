@@ -194,10 +194,10 @@ def test_other_formats_are_refused_unopened(
     def opened(*_: object) -> None:
         raise AssertionError("it was decoded")
 
-    monkeypatch.setattr("pa.data.images.decode", opened)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", opened)
     status, message = send(client, gallery, encoded(kind))
     assert status == 422
-    assert "none of JPEG" in message
+    assert "JPEG" in message
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"\xff\xd8\xff\xe0", b"%PDF-1.4", b"\0" * 99])
@@ -237,14 +237,14 @@ def test_too_many_pixels_are_refused_by_the_header(
     def opened(*_: object) -> None:
         raise AssertionError("it was decoded")
 
-    monkeypatch.setattr("pa.data.images.decode", opened)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", opened)
     # A PNG of a header alone, which says that a terabyte of pixels follows.
     header = encoded("PNG")
     huge = header[:16] + (60_000).to_bytes(4, "big") * 2 + header[24:]
     checksum = zlib.crc32(huge[12:29]).to_bytes(4, "big")
     status, message = send(client, gallery, huge[:29] + checksum + huge[33:])
     assert status == 422
-    assert "60000×60000" in message or "many more pixels than the 50 million" in message
+    assert "60000×60000" in message
 
 
 @pytest.mark.parametrize("box", ["0,0,65,48", "5,5,5,9", "0,0,0.2,0.2"])
