@@ -7,20 +7,40 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import xxhash
-
-from pa.data.seals import Seal
+from pa.data.seals import Seal, has_checksum, with_checksum
 from pa.data.shards import BadImage, ShardInfo
-from pa.data.spec import canonical_json
 
 Identity = tuple[int, str, int]  # format, fingerprint, number of rows
 
 
 class ManifestError(ValueError):
     """Why a text is not the manifest of a store."""
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """What a manifest says of a shard: rows, key, the seal of its file, checksums of its arrays and
+    the byte in the file where each begins."""
+
+    rows: int
+    key: str
+    seal: Seal
+    checksums: dict[str, str]
+    offsets: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The manifest of a store: hash of the table of rows, bad images, shards by file name, and its
+    own checksum, which stands for everything that the store holds."""
+
+    rows: str
+    bad: list[BadImage]
+    shards: dict[str, ShardEntry]
+    checksum: str
 
 
 def compose(identity: Identity, rows: str, shards: Sequence[tuple[str, ShardInfo, Seal]]) -> Any:
@@ -40,48 +60,36 @@ def compose(identity: Identity, rows: str, shards: Sequence[tuple[str, ShardInfo
                 "key": info.key,
                 **asdict(seal),
                 "checksums": info.checksums,
+                "offsets": info.offsets,
             }
             for name, info, seal in shards
         ],
     }
-    return {**fields, "checksum": _digest(fields)}
+    return with_checksum(fields)
 
 
-def parse(text: str, identity: Identity) -> dict[str, Any]:
-    """What a manifest says: `bad` images; `checksums`, `seals` and `keys` by shard; `rows`, the
-    hash of the table; `sizes`, rows of each shard, or None.
-
-    Those of earlier versions have no checksum of their own, no seals, keys and sizes. Raises
-    `ManifestError` for a text that is damaged, or of another store.
-    """
+def parse(text: str, identity: Identity) -> Manifest:
+    """Read a manifest. Raises `ManifestError` for a text that is damaged, or of another store."""
     try:
         fields: dict[str, Any] = json.loads(text)
         found = (fields["format"], fields["fingerprint"], fields["n_rows"])
+        if found != identity:
+            raise ManifestError(f"it is of another store: {found}")
+        if not has_checksum(fields):
+            raise ManifestError("its checksum is not that of its fields")
+        shards = {
+            str(entry["file"]): ShardEntry(
+                int(entry["rows"]),
+                str(entry["key"]),
+                Seal(int(entry["bytes"]), str(entry["xxh3"])),
+                dict(entry["checksums"]),
+                dict(entry["offsets"]),
+            )
+            for entry in fields["shards"]
+        }
         bad = [BadImage(**entry) for entry in fields["bad"]]
-        listed = {str(entry["file"]): dict(entry) for entry in fields["shards"]}
-        checksums = {name: dict(entry["checksums"]) for name, entry in listed.items()}
-        seals = {name: Seal.of(entry) for name, entry in listed.items()}
-        sizes = [int(entry["rows"]) for entry in listed.values() if "rows" in entry]
-        rows = str(fields["rows"])
+        return Manifest(str(fields["rows"]), bad, shards, str(fields["checksum"]))
+    except ManifestError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"{type(error).__name__}: {error}") from None
-    if found != identity:
-        raise ManifestError(f"it is of another store: {found}")
-    told, sealed = fields.pop("checksum", None), any("xxh3" in e for e in listed.values())
-    if told != _digest(fields) and (told is not None or sealed):
-        raise ManifestError("its checksum is not that of its fields")
-    keys = {name: str(entry["key"]) for name, entry in listed.items() if "key" in entry}
-    whole = len(sizes) == len(listed) and sum(sizes) == identity[2]
-    return {
-        "bad": bad,
-        "checksums": checksums,
-        "seals": seals,
-        "keys": keys,
-        "rows": rows,
-        "sizes": sizes if whole else None,
-    }
-
-
-def _digest(fields: dict[str, Any]) -> str:
-    """xxh3-128 of a manifest's fields but its checksum, as canonical JSON."""
-    return xxhash.xxh3_128_hexdigest(canonical_json(fields).encode())

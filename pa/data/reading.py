@@ -1,27 +1,26 @@
 """Reading a store's features: by row number, block after block, or into memory that is there.
 
-What `pa.data.store.Store` does when it is asked for features. A shard is opened when it is needed
-for the first time, to make sure that it is the one the manifest means and to see where its rows
-lie; from then on they are read from there (`pa.data.layouts`).
+What `pa.data.store.Store` does when it is asked for features. The manifest says where the arrays of
+a shard begin and what their checksums are, so HDF5 opens no file of a complete store: damaged
+structures of its own can keep that library busy for ever. Every row that is read is compared with
+its checksum, and the row checksums with the manifest's (`pa.data.layouts` keeps them).
 
 Shapes: N rows of the store, n rows asked for.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import json
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pa.data import scatter, shards
-from pa.data.shards import ShardPlan
+from pa.data.layouts import Layout
+from pa.data.shards import ROW_CHECKSUM, ROW_CHECKSUMS, ShardPlan
 from pa.errors import OutOfRangeError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -85,16 +84,22 @@ def _read_shard(
 ) -> None:
     """Read rows of one shard, by their numbers in it, to `places` of `out`."""
     path = store.shard_path(shard)
-    layout = store.layouts.of(path, representation, functools.partial(opened, store, shard))
-    offsets = layout.offsets(local, out.itemsize * math.prod(out.shape[1:]))
-    if offsets is None:
-        with opened(store, shard) as file:
-            shards.read_rows(file[representation], local, out, places)
-        return
+    look = functools.partial(_look, store, shard, representation)
+    layout = store.layouts.of(path, representation, look)
+    row_bytes = out.itemsize * math.prod(out.shape[1:])
     try:
-        scatter.read(path, offsets, out.reshape(len(out), -1).view(np.uint8), places)
+        as_bytes = out.reshape(len(out), -1).view(np.uint8)
+        scatter.read(path, layout.begin + local * row_bytes, as_bytes, places)
     except OSError as error:
         raise shards.damaged(path, str(error)) from None
+    changed = shards.row_checksums(out, places.tolist()) != layout.checksums[local]
+    if changed.any():
+        row = shard.start + int(local[changed.argmax()])
+        raise shards.damaged(
+            path,
+            f"{representation}: {int(changed.sum())} of {len(local)} rows read have changed since "
+            f"they were written, such as row {row}",
+        )
 
 
 def from_disk(store: Store, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -108,44 +113,49 @@ def blocks(
     """All rows in order, block after block; see `Store.blocks`."""
     shape(store, representation)
     for shard in store.plan:
-        with opened(store, shard) as file:
-            for start in range(0, shard.n_rows, block_rows):
-                stop = min(start + block_rows, shard.n_rows)
-                data = shards.read_block(file[representation], start, stop)
-                yield shard.start + start, from_disk(store, data)
+        for start in range(0, shard.n_rows, block_rows):
+            rows = np.arange(start, min(start + block_rows, shard.n_rows))
+            out = empty(store, representation, len(rows))
+            _read_shard(store, shard, representation, rows, out, rows - start)
+            yield shard.start + start, from_disk(store, out)
 
 
-@contextlib.contextmanager
-def opened(store: Store, shard: ShardPlan) -> Iterator[Any]:
-    """Open a shard, after making sure that it is the one the manifest means."""
+def _look(store: Store, shard: ShardPlan, name: str) -> Layout:
+    """Find an array of a shard and its row checksums, compared with the manifest's.
+
+    Of a store that is not complete, the shard speaks for itself.
+    """
     path = store.shard_path(shard)
-    # The size is free to ask for; the bytes are compared by `pa verify`.
-    seal = store.seal(shard) if path.exists() else None
-    if seal is not None and (reason := seal.difference(path, full=False)) is not None:
-        raise shards.damaged(path, reason)
-    with shards.open_shard(path) as file:
-        try:
-            found = (int(file.attrs["first_row"]), int(file.attrs["n_rows"]))
-            checksums = json.loads(file.attrs["checksums"])
-        except (KeyError, ValueError, TypeError) as error:
-            raise shards.damaged(path, f"{type(error).__name__}: {error}") from None
-        if found != (shard.start, shard.n_rows):
+    if store.is_complete:
+        entry = store.manifest.shards[shard.name]
+        # The size is free to ask for; the bytes are compared when they are read.
+        if (reason := entry.seal.difference(path, full=False)) is not None:
+            raise shards.damaged(path, reason)
+        offsets, checksums = entry.offsets, entry.checksums
+    else:
+        info = shards.read_info(path)
+        if (info.first_row, info.n_rows) != (shard.start, shard.n_rows):
             expected = f"{shard.start}+{shard.n_rows}"
-            raise shards.damaged(path, f"it holds rows {found[0]}+{found[1]}, not {expected}")
-        if store.is_complete and checksums != store.manifest["checksums"].get(shard.name):
-            raise shards.damaged(path, "its checksums are not the manifest's")
-        _check_arrays(store, shard, file, path)
-        yield file
-
-
-def _check_arrays(store: Store, shard: ShardPlan, file: Any, path: Path) -> None:
-    """Raise `VerificationError` where an array is not of the shape and type of the spec."""
-    kind = shards.DISK_DTYPES[_storage(store)]
-    for name, shape in store.spec.representations.items():
-        expected = (shard.n_rows, *shards.disk_shape(shape, _storage(store)))
-        if name not in file or (file[name].shape, file[name].dtype) != (expected, kind):
-            found = f"{file[name].shape} {file[name].dtype.str}" if name in file else "nothing"
-            raise shards.damaged(path, f"{name}: {found}, expected {expected} {kind.str}")
+            raise shards.damaged(
+                path, f"it holds rows {info.first_row}+{info.n_rows}, not {expected}"
+            )
+        offsets, checksums = info.offsets, info.checksums
+    try:
+        begin, begin_checksums, expected = (
+            offsets[name],
+            offsets[name + ROW_CHECKSUMS],
+            checksums[name],
+        )
+    except KeyError as error:
+        raise shards.damaged(path, f"it has no array {error}") from None
+    rows = np.empty((1, shard.n_rows), ROW_CHECKSUM)
+    try:
+        scatter.read(path, np.array([begin_checksums]), rows.view(np.uint8), np.zeros(1, np.int64))
+    except OSError as error:
+        raise shards.damaged(path, str(error)) from None
+    if shards.array_checksum(rows[0]) != expected:
+        raise shards.damaged(path, f"the row checksums of {name} are not the manifest's")
+    return Layout(begin, rows[0])
 
 
 def _storage(store: Store) -> str:

@@ -1,8 +1,7 @@
-"""The seal of a shard: size and hash of its whole file, taken when it was written.
+"""Checksums of JSON fields, and the seal of a file: size and hash of all its bytes.
 
-The checksums inside a shard cover its arrays and are read through HDF5; one flipped bit in HDF5's
-own structures can make that library go round in circles. A seal is compared before it opens a file.
-Until the manifest holds them, seals lie beside the locks; one that is not there is taken anew.
+The seal of a shard is taken when it was written. Until the manifest holds them, seals lie beside
+the locks; one that is not there is taken anew.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ from typing import Any
 
 import xxhash
 
+from pa.data.spec import canonical_json
+
 PIECE = 1 << 22  # bytes that are read at a time
 
 
@@ -23,13 +24,6 @@ class Seal:
 
     bytes: int
     xxh3: str
-
-    @classmethod
-    def of(cls, entry: dict[str, Any]) -> Seal | None:
-        """The seal in an entry of a manifest; None in those of earlier versions."""
-        if "xxh3" not in entry:
-            return None
-        return cls(int(entry["bytes"]), str(entry["xxh3"]))
 
     def difference(self, path: Path, *, full: bool) -> str | None:
         """In what a file is not the sealed one: by its size, and with `full` by its bytes."""
@@ -70,3 +64,19 @@ def recall(path: Path, note: Path) -> Seal:
     except (OSError, ValueError, LookupError, TypeError):
         pass
     return take(path)
+
+
+def with_checksum(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON fields and their `checksum`: xxh3-128 of all others, as canonical JSON."""
+    whole: dict[str, Any] = json.loads(json.dumps(fields))  # as they will be read back
+    return {**whole, "checksum": _checksum(whole)}
+
+
+def has_checksum(fields: dict[str, Any]) -> bool:
+    """Whether JSON fields are those that were given their checksum."""
+    own = {name: value for name, value in fields.items() if name != "checksum"}
+    return fields.get("checksum") == _checksum(own)
+
+
+def _checksum(fields: dict[str, Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(canonical_json(fields).encode())

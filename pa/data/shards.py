@@ -1,7 +1,8 @@
 """One shard: an HDF5 file with the features of a block of consecutive rows.
 
 A shard is written under a partial name, flushed, checksummed, synced and renamed, so a file with
-the final name is complete. See docs/formats.md.
+the final name is complete. Every row of every array has a checksum, so that any read can be
+checked; the checksum of an array is that of its row checksums. See docs/formats.md.
 
 Shapes: n rows of the shard, D width, L patch tokens.
 """
@@ -21,7 +22,6 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from pa.data import scatter
 from pa.data.files import HoldingFile, replacing, uninterrupted
 from pa.errors import (
     NewerFormatError,
@@ -32,8 +32,10 @@ from pa.errors import (
     is_newer,
 )
 
-SHARD_FORMAT = 1
-SCATTERED_ROWS = 32  # from so many token maps on, listing where they lie is worth while
+SHARD_FORMAT = 2
+ROW_CHECKSUMS = ".xxh3"  # added to an array's name: its row checksums
+ROW_CHECKSUM = np.dtype("<u8")  # xxh3-64
+CHECKED_ROWS = 256  # read and checked at a time
 
 # HDF5 has no bfloat16: its bits are kept as uint16, and the spec says which it is. int8 keeps every
 # vector as its bytes and, behind them, the four of its scale: one piece to read, as all others.
@@ -95,6 +97,12 @@ def _to_int8(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     # A subnormal scale has few bits of its own: its quotient may pass 127.
     steps = np.rint(steps).clip(-INT8_LARGEST, INT8_LARGEST).astype(np.int8)
     return np.concatenate([steps.view(np.uint8), scales.view(np.uint8)], axis=-1)
+
+
+# What HDF5 and a parser raise on bytes that were changed.
+UNREADABLE = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError)
+
+RowChecksums = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -171,16 +179,14 @@ class ShardWriter:
         self._filled = 0
         self._bad: list[BadImage] = []
         self._valid = np.ones(shard.n_rows, dtype=np.uint8)
-        self._hashes = {name: xxhash.xxh3_128() for name in shapes}
+        self._row_checksums: dict[str, list[RowChecksums]] = {name: [] for name in shapes}
         for name, shape in shapes.items():
             self._create(name, disk_shape(shape, storage))
 
     def _create(self, name: str, shape: tuple[int, ...]) -> None:
-        # A vector per row lies contiguous: sequential reads run at file speed and a row is one
-        # seek. Token maps are chunked by region: the attentive probe reads regions at random.
-        chunks = (1, *shape) if len(shape) > 1 else None
+        # Contiguous: readers find a row by its number, without HDF5.
         self._file.create_dataset(
-            name, (self._shard.n_rows, *shape), DISK_DTYPES[self._storage], chunks=chunks
+            name, (self._shard.n_rows, *shape), DISK_DTYPES[self._storage], chunks=None
         )
 
     def append(
@@ -205,7 +211,7 @@ class ShardWriter:
         for name, data in arrays.items():
             with uninterrupted():
                 self._file[name][block] = data
-            self._hashes[name].update(np.ascontiguousarray(data).data)
+            self._row_checksums[name].append(row_checksums(data))
         self._disk.check()
         self._valid[block] = valid
         self._filled += n
@@ -238,8 +244,11 @@ class ShardWriter:
                 f"{self._shard.name}: {self._filled} of {self._shard.n_rows} rows were written"
             )
         self._file.create_dataset("valid", data=self._valid)
-        checksums = {name: state.hexdigest() for name, state in self._hashes.items()}
-        checksums["valid"] = xxhash.xxh3_128(self._valid.data).hexdigest()
+        checksums = {"valid": xxhash.xxh3_128_hexdigest(self._valid.data)}
+        for name, parts in self._row_checksums.items():
+            rows = np.concatenate(parts)
+            self._file.create_dataset(name + ROW_CHECKSUMS, data=rows)
+            checksums[name] = array_checksum(rows)
         self._file.attrs.update(
             format=SHARD_FORMAT,
             first_row=self._shard.start,
@@ -272,12 +281,17 @@ def writing(
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """What a finished shard says of itself."""
+    """What a finished shard says of itself.
+
+    `checksums` maps an array to its checksum, `offsets` an array, or its row checksums, to the
+    byte in the file where it begins.
+    """
 
     first_row: int
     n_rows: int
     key: str
     checksums: dict[str, str]
+    offsets: dict[str, int]
     bad: list[BadImage]
     bytes: int
 
@@ -289,44 +303,39 @@ def read_info(path: Path) -> ShardInfo:
     version wrote it.
     """
     with open_shard(path) as file:
-        try:
-            found = int(file.attrs["format"])
-            if is_newer(found, SHARD_FORMAT):
-                raise NewerFormatError(path, "shard", found, SHARD_FORMAT)
-            if found != SHARD_FORMAT:
-                raise ValueError(f"format {found}, this version reads {SHARD_FORMAT}")
-            return ShardInfo(
-                first_row=int(file.attrs["first_row"]),
-                n_rows=int(file.attrs["n_rows"]),
-                key=str(file.attrs["key"]),
-                checksums=json.loads(file.attrs["checksums"]),
-                bad=[BadImage(**fields) for fields in json.loads(file.attrs["bad"])],
-                bytes=path.stat().st_size,
-            )
-        except NewerFormatError:
-            raise
-        except (KeyError, ValueError, TypeError) as error:
-            raise damaged(path, f"attribute missing or unreadable: {error}") from error
+        found = int(file.attrs["format"])
+        if is_newer(found, SHARD_FORMAT):
+            raise NewerFormatError(path, "shard", found, SHARD_FORMAT)
+        if found != SHARD_FORMAT:
+            raise ValueError(f"format {found}, this version reads {SHARD_FORMAT}")
+        return ShardInfo(
+            first_row=int(file.attrs["first_row"]),
+            n_rows=int(file.attrs["n_rows"]),
+            key=str(file.attrs["key"]),
+            checksums=dict(json.loads(file.attrs["checksums"])),
+            offsets={name: int(data.id.get_offset()) for name, data in file.items()},
+            bad=[BadImage(**fields) for fields in json.loads(file.attrs["bad"])],
+            bytes=path.stat().st_size,
+        )
 
 
 @contextlib.contextmanager
 def open_shard(path: Path) -> Iterator[h5py.File]:
     """Open read-only and without a file lock: locks fail on some network file systems.
 
-    Raises `VerificationError` for a file that is not there or that HDF5 cannot read.
+    Raises `VerificationError` for a file that does not exist, that HDF5 cannot read, or that lacks
+    what the block looks for.
     """
+    if not path.exists():
+        raise damaged(path, "it is not there")
     try:
-        file = h5py.File(path, "r", locking=False)
-    except OSError as error:
-        reason = "it is not there" if not path.exists() else str(error).splitlines()[0]
-        raise damaged(path, reason) from None
-    with file:
-        try:
+        with h5py.File(path, "r", locking=False) as file:
             yield file
-        except (OSError, RuntimeError) as error:
-            if isinstance(error, PaError):
-                raise
-            raise damaged(path, str(error).splitlines()[0]) from error
+    except PaError:
+        raise
+    except UNREADABLE as error:
+        text = str(error).splitlines() or [type(error).__name__]
+        raise damaged(path, text[0]) from None
 
 
 def damaged(path: Path, reason: str) -> VerificationError:
@@ -338,78 +347,47 @@ def damaged(path: Path, reason: str) -> VerificationError:
     )
 
 
-def read_rows(
-    data: h5py.Dataset,
-    rows: npt.NDArray[np.int64],
-    out: npt.NDArray[Any],
-    places: npt.NDArray[np.int64],
-) -> None:
-    """Read rows of a shard's array, by their numbers in the shard, to `places` of `out`.
+def row_checksums(rows: npt.NDArray[Any], places: Sequence[int] | None = None) -> RowChecksums:
+    """The xxh3-64 of the bytes of each row (n,), or of the rows at some places."""
+    flat = np.ascontiguousarray(rows).data.cast("B")
+    width = rows[:1].nbytes
+    digest = xxhash.xxh3_64_intdigest
+    numbers = range(len(rows)) if places is None else places
+    found = [digest(flat[place * width : (place + 1) * width]) for place in numbers]
+    return np.array(found, dtype=ROW_CHECKSUM)
 
-    HDF5's own point selection is slow. A chunk is one region's tokens, so chunks are read straight
-    into place, past its machinery: many of them by `scatter`, a few one by one. Of contiguous rows,
-    many are read as one span and picked from memory, a few one by one.
+
+def array_checksum(rows: RowChecksums) -> str:
+    """The checksum of an array: xxh3-128 (hex) of its row checksums (n,)."""
+    return xxhash.xxh3_128_hexdigest(rows.data)
+
+
+def changed_arrays(path: Path, info: ShardInfo) -> Iterator[str]:
+    """Names of the arrays whose bytes are not those that were written. Reads the whole file.
+
+    Raises `VerificationError` where the file cannot be read.
     """
-    if data.chunks is not None and data.id.get_create_plist().get_nfilters() == 0:
-        as_bytes = out.reshape(len(out), -1).view(np.uint8)
-        if len(rows) >= SCATTERED_ROWS:
-            scatter.read(Path(data.file.filename), _offsets(data)[rows], as_bytes, places)
-            return
-        inner = (0,) * (data.ndim - 1)
-        for place, row in zip(places.tolist(), rows.tolist(), strict=True):
-            data.id.read_direct_chunk((row, *inner), out=as_bytes[place])
-    elif len(rows) * 8 >= len(data):
-        first, last = int(rows.min()), int(rows.max())
-        out[places] = data[first : last + 1][rows - first]
-    else:
-        for place, row in zip(places.tolist(), rows.tolist(), strict=True):
-            out[place] = data[row]
-
-
-def begins(data: h5py.Dataset) -> npt.NDArray[np.int64] | int | None:
-    """Where in the file the rows of an array begin: (n,) bytes where each is a chunk of its own,
-    the first of them where they lie side by side, None where they are not kept as plain bytes."""
-    if data.chunks is None:
-        offset: int | None = data.id.get_offset()
-        return offset
-    if data.chunks != (1, *data.shape[1:]) or data.id.get_create_plist().get_nfilters():
-        return None
-    return _offsets(data)
-
-
-def _offsets(data: h5py.Dataset) -> npt.NDArray[np.int64]:
-    """Where in the file each row of an array lies whose chunks are one row each, (n,) bytes."""
-    found: list[tuple[int, int]] = []
-    data.id.chunk_iter(lambda chunk: found.append((chunk.chunk_offset[0], chunk.byte_offset)))
-    if len(found) != len(data):
-        raise OSError(f"{len(found)} of the {len(data)} rows of {data.name} were ever written")
-    offsets = np.empty(len(data), dtype=np.int64)
-    for row, offset in found:
-        offsets[row] = offset
-    return offsets
-
-
-def read_block(data: h5py.Dataset, start: int, stop: int) -> npt.NDArray[Any]:
-    """Read consecutive rows of a shard's array."""
-    out = np.empty((stop - start, *data.shape[1:]), dtype=data.dtype)
-    read_rows(data, np.arange(start, stop), out, np.arange(stop - start))
-    return out
-
-
-def checksum(path: Path, name: str, block_rows: int = 256) -> str:
-    """Recompute the xxh3-128 of one array from the bytes on disk."""
-    state = xxhash.xxh3_128()
     with open_shard(path) as file:
-        data = file[name]
-        for start in range(0, len(data), block_rows):
-            state.update(read_block(data, start, min(start + block_rows, len(data))).data)
-    return state.hexdigest()
+        for name, expected in info.checksums.items():
+            data = file[name]
+            if name == "valid":
+                same = xxhash.xxh3_128_hexdigest(data[:]) == expected
+            else:
+                kept = file[name + ROW_CHECKSUMS][:]
+                same = array_checksum(kept) == expected and all(
+                    np.array_equal(
+                        row_checksums(data[start : start + CHECKED_ROWS]),
+                        kept[start : start + CHECKED_ROWS],
+                    )
+                    for start in range(0, info.n_rows, CHECKED_ROWS)
+                )
+            if not same:
+                yield name
 
 
 def is_sound(path: Path) -> bool:
     """Whether a shard can be read and every array has its checksum."""
     try:
-        checksums = read_info(path).checksums
-        return all(checksum(path, name) == expected for name, expected in checksums.items())
-    except (OSError, KeyError, RuntimeError, VerificationError):
+        return not any(changed_arrays(path, read_info(path)))
+    except VerificationError:
         return False

@@ -41,8 +41,9 @@ from pa.data.files import (
     write_json,
 )
 from pa.data.layouts import Layouts
+from pa.data.manifest import Manifest
 from pa.data.regions import PIXEL_COLUMNS, ROW_SCHEMA
-from pa.data.seals import Seal
+from pa.data.seals import has_checksum, with_checksum
 from pa.data.shards import BadImage, ShardInfo, ShardPlan, ShardWriter
 from pa.data.spec import Spec, digest, digest_rows
 from pa.errors import (
@@ -53,7 +54,7 @@ from pa.errors import (
     is_newer,
 )
 
-STORE_FORMAT = 1
+STORE_FORMAT = 2
 DEFAULT_SHARD_ROWS = 1024
 
 SPEC, ROWS, MANIFEST, RUNS, LOCKS = (
@@ -92,12 +93,14 @@ class Store:
             shard_rows = int(fields["layout"]["shard_rows"])
             store = cls(path, spec, shard_rows, dict(fields["source"]))
             claimed = str(fields["fingerprint"])
+            if not has_checksum(fields):
+                raise ValueError("its checksum is not that of its fields")
             if shard_rows < 1 or not isinstance(spec.rows["n"], int):
                 raise ValueError("a number is out of range")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FingerprintError(
-                f"{path / SPEC} lacks what a spec holds ({type(error).__name__}: {error}). "
-                f"Delete the store and extract again."
+                f"{path / SPEC} is not what was written ({type(error).__name__}: {error}). "
+                f"Delete the folder {path} and extract again."
             ) from None
         if spec.fingerprint != claimed:
             raise FingerprintError(
@@ -130,7 +133,7 @@ class Store:
                 "layout": {"shard_rows": shard_rows},
                 "source": source,
             }
-            write_json(path / SPEC, fields, once=True)
+            write_json(path / SPEC, with_checksum(fields), once=True)
         return cls.open(path, incomplete=True)
 
     # -- what is there -------------------------------------------------------------------------
@@ -178,8 +181,8 @@ class Store:
     @cached_property
     def plan(self) -> list[ShardPlan]:
         """The shards there are: by the manifest of a complete store, else by the table of rows."""
-        if self.is_complete and (sizes := self.manifest["sizes"]) is not None:
-            return shards.plan_of_sizes(sizes)
+        if self.is_complete:
+            return shards.plan_of_sizes([entry.rows for entry in self.manifest.shards.values()])
         known = self.__dict__.get("rows")  # read once, where the whole table was asked for before
         image = (self._read_rows(["image"]) if known is None else known)["image"].to_numpy()
         return shards.plan(image, self.shard_rows)
@@ -192,7 +195,7 @@ class Store:
     def _read_rows(self, columns: list[str] | None) -> pl.DataFrame:
         try:
             data = (self.path / ROWS).read_bytes()
-            if self.is_complete and xxhash.xxh3_128_hexdigest(data) != self.manifest["rows"]:
+            if self.is_complete and xxhash.xxh3_128_hexdigest(data) != self.manifest.rows:
                 raise self._damaged(ROWS, "its checksum is not the manifest's")
             return pl.read_parquet(io.BytesIO(data), columns=columns)
         except (OSError, pl.exceptions.PolarsError) as error:
@@ -213,8 +216,13 @@ class Store:
         there = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
         return [shard for shard in self.plan if shard.name not in there]
 
+    @property
+    def checksum(self) -> str:
+        """Checksum of everything a complete store holds; what is made from it records it."""
+        return self.manifest.checksum
+
     @cached_property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         """What manifest.json says. Raises `VerificationError` where it is damaged."""
         try:
             text = (self.path / MANIFEST).read_text(encoding="utf-8")
@@ -231,8 +239,7 @@ class Store:
     @cached_property
     def bad(self) -> list[BadImage]:
         """The images that could not be decoded."""
-        bad: list[BadImage] = self.manifest["bad"]
-        return bad
+        return self.manifest.bad
 
     @cached_property
     def valid(self) -> npt.NDArray[np.bool_]:
@@ -343,33 +350,25 @@ class Store:
 
         By the manifest where it says them, else by the shards. What cannot be read is left out.
         """
-        keys: dict[str, str] = {}
         if self.is_complete:
             with contextlib.suppress(VerificationError):
-                keys = self.manifest["keys"]
+                entries = self.manifest.shards
+                return {entries[shard.name].key: shard for shard in self.plan}
         found = {}
         for shard in self.plan:
-            if (key := keys.get(shard.name)) is None:
-                try:
-                    key = shards.read_info(self.shard_path(shard)).key
-                except (OSError, VerificationError):
-                    continue
-            found[key] = shard
+            with contextlib.suppress(OSError, VerificationError):
+                found[shards.read_info(self.shard_path(shard)).key] = shard
         return found
-
-    def seal(self, shard: ShardPlan) -> Seal | None:
-        """Size and hash of a shard's file as it was written, where the manifest says them."""
-        seal: Seal | None = self.manifest["seals"].get(shard.name) if self.is_complete else None
-        return seal
 
     def is_sound(self, shard: ShardPlan) -> bool:
         """Whether a shard's file is the one that was written: by its seal, and every array by its
         checksum."""
         path = self.shard_path(shard)
         try:
-            seal = self.seal(shard)
-            if seal is not None and seal.difference(path, full=True) is not None:
-                return False
+            if self.is_complete:
+                seal = self.manifest.shards[shard.name].seal
+                if seal.difference(path, full=True) is not None:
+                    return False
         except (OSError, VerificationError):
             return False
         return shards.is_sound(path)
@@ -440,6 +439,15 @@ def _read_spec(path: Path) -> dict[str, Any]:
         raise NewerFormatError(path / SPEC, "store", found, STORE_FORMAT)
     if found != STORE_FORMAT:
         raise FingerprintError(
-            f"{path / SPEC}: store format {found}, this version reads format {STORE_FORMAT}."
+            f"{path / SPEC}: store format {found}, this version reads format {STORE_FORMAT}. "
+            f"Delete the folder {path} and extract again{_command(fields)}"
         )
     return fields
+
+
+def _command(fields: Any) -> str:
+    """The command of the spec of an earlier format, where it can be read."""
+    try:
+        return f" with:\n  {retyping.command(Spec(**fields['spec']))}"
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return "."

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
 import xxhash
 
 from pa.data import shards
-from pa.data.seals import Seal
-from pa.data.shards import ShardInfo, ShardPlan
+from pa.data.manifest import ShardEntry
+from pa.data.shards import ROW_CHECKSUM, ROW_CHECKSUMS, UNREADABLE, ShardInfo, ShardPlan
 from pa.data.spec import digest_rows
 from pa.data.store import MANIFEST, ROWS, SPEC, STORE_FORMAT, Store
 from pa.errors import NewerFormatError, VerificationError, is_newer
 
 Part = Literal["spec", "rows", "manifest", "shard"]
 
-# What HDF5 and a parser may raise on bytes that nobody wrote.
-UNREADABLE = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError)
 # A broken Parquet file may make polars panic, which is no Exception.
 BROKEN_TABLE = (VerificationError, pl.exceptions.PanicException)
 BLOCK_ROWS = 256
@@ -70,15 +68,15 @@ def verify(store: Store, *, full: bool = True) -> Iterator[Problem]:
         yield Problem(store.path / ROWS, what, "rows")
         return
     infos: dict[str, ShardInfo] = {}
-    sealed = _seals(store)
+    sealed = _sealed(store)
     for shard in alone.plan:
         path = store.shard_path(shard)
         if not path.exists():
             yield Problem(path, "missing")
             continue
         # Before HDF5 opens it: structures of its own that are damaged can keep it busy for ever.
-        seal = sealed.get(shard.name)
-        changed = seal.difference(path, full=full) if seal is not None else None
+        entry = sealed.get(shard.name)
+        changed = entry.seal.difference(path, full=full) if entry is not None else None
         if changed is not None:
             yield Problem(path, changed)
             continue
@@ -90,13 +88,12 @@ def verify(store: Store, *, full: bool = True) -> Iterator[Problem]:
         yield from _verify_manifest(store, infos, len(alone.plan))
 
 
-def _seals(store: Store) -> Mapping[str, Seal | None]:
-    """The seals of the shards; none where the manifest is not there, or damaged, which is told."""
+def _sealed(store: Store) -> Mapping[str, ShardEntry]:
+    """The manifest's shards; none where it does not exist, or is damaged, which is reported."""
     try:
-        found: Mapping[str, Seal | None] = store.manifest["seals"] if store.is_complete else {}
+        return store.manifest.shards if store.is_complete else {}
     except VerificationError:
         return {}
-    return found
 
 
 def _of_rows(store: Store, error: BaseException) -> str:
@@ -152,6 +149,8 @@ class _Shard:
             name: ((n, *shards.disk_shape(shape, storage)), dtype)
             for name, shape in spec.representations.items()
         }
+        for name in spec.representations:
+            expected[name + ROW_CHECKSUMS] = ((n,), ROW_CHECKSUM)
         expected["valid"] = ((n,), np.dtype("u1"))
         with shards.open_shard(self.path) as file:
             for name, (shape, kind) in expected.items():
@@ -160,17 +159,15 @@ class _Shard:
                     yield Problem(self.path, f"{name}: shape {found[0]}, expected {shape}")
                 elif found[1] != kind:
                     yield Problem(self.path, f"{name}: type {found[1].str}, expected {kind.str}")
-        if missing := expected.keys() ^ self._info.checksums.keys():
+        if missing := {*spec.representations, "valid"} ^ self._info.checksums.keys():
             yield Problem(self.path, f"{', '.join(sorted(missing))}: array without a checksum")
 
     def _content(self) -> Iterator[Problem]:
         """Whether the bytes are those that were written, are finite, and agree with each other."""
-        for name, expected in self._info.checksums.items():
-            if shards.checksum(self.path, name) != expected:
-                yield Problem(
-                    self.path,
-                    f"{name}: checksum differs, bytes have changed since they were written",
-                )
+        for name in shards.changed_arrays(self.path, self._info):
+            yield Problem(
+                self.path, f"{name}: checksum differs, bytes have changed since they were written"
+            )
         valid = np.ones(self.shard.n_rows, dtype=np.uint8)
         for bad in self._info.bad:
             valid[bad.first_row - self.shard.start : bad.last_row + 1 - self.shard.start] = 0
@@ -198,26 +195,24 @@ def _verify_manifest(
     """Compare the manifest with the table of rows and with what the shards say of themselves."""
     path = store.path / MANIFEST
     try:
-        recorded = store.manifest["checksums"]
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        manifest = store.manifest
     except (*UNREADABLE, VerificationError) as error:
         newer = is_newer(_format_of(path), STORE_FORMAT)
         yield Problem(path, str(error), "manifest", newer=newer)
         return
-    if store.manifest["rows"] != xxhash.xxh3_128_hexdigest((store.path / ROWS).read_bytes()):
+    if manifest.rows != xxhash.xxh3_128_hexdigest((store.path / ROWS).read_bytes()):
         yield Problem(store.path / ROWS, "its checksum is not the manifest's", "rows")
-    listed: list[dict[str, Any]] = []
     for name, info in infos.items():
-        if info.checksums != recorded.get(name):
-            yield Problem(path, f"checksums differ from the manifest's ({name})", "manifest")
-        if store.manifest["keys"].get(name, info.key) != info.key:
-            yield Problem(path, f"keys differ from the manifest's ({name})", "manifest")
-        listed.append({"file": name, "rows": info.n_rows, "checksums": info.checksums})
-    if len(listed) < n_shards:
+        entry = manifest.shards.get(name)
+        for field in ("checksums", "key", "offsets"):
+            if getattr(info, field) != getattr(entry, field, None):
+                yield Problem(path, f"{field} of {name} differ from the manifest's", "manifest")
+    if len(infos) < n_shards:
         return  # what is missing or unreadable is a problem of its own
-    if fields["bad"] != [asdict(bad) for info in infos.values() for bad in info.bad]:
+    if manifest.bad != [bad for info in infos.values() for bad in info.bad]:
         yield Problem(path, "its bad images are not those of the shards", "manifest")
-    if [_place(entry) for entry in fields["shards"]] != [_place(entry) for entry in listed]:
+    listed = [(name, info.n_rows) for name, info in infos.items()]
+    if [(name, entry.rows) for name, entry in manifest.shards.items()] != listed:
         yield Problem(path, "its list of shards is not that of the table of rows", "manifest")
 
 
@@ -227,10 +222,6 @@ def _format_of(path: Path) -> object:
         return json.loads(path.read_text(encoding="utf-8"))["format"]
     except UNREADABLE:
         return None
-
-
-def _place(entry: Mapping[str, Any]) -> tuple[Any, Any]:
-    return entry["file"], entry.get("rows")
 
 
 def unreadable_spec(folder: Path, error: Exception) -> Problem:

@@ -1,23 +1,18 @@
 """The seal of a result: checksums of its JSON file and of the tables and heads beside it.
 
-A result comes last of its files, so its JSON can speak of the others. Results of earlier versions
-have no seal; of them only is known that they can be read.
+A result comes last of its files, so its JSON can speak of the others.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import xxhash
-
 from pa.data import seals
 from pa.data.files import PARTIAL_SUFFIX
 from pa.data.seals import Seal
-from pa.data.spec import canonical_json
 
 TABLE, PARQUET = ".parquet", b"PAR1"
 NOT_PART = (".json", ".state", PARTIAL_SUFFIX)  # the JSON itself, and what only work needs
@@ -32,26 +27,21 @@ def beside(path: Path) -> Iterator[Path]:
 
 def sealed(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
     """The fields of a result that is to lie at `path`, with its seal: `files` (name → bytes and
-    xxh3) and `checksum`, xxh3-128 of all else as canonical JSON."""
+    xxh3) and `checksum` of all else."""
     files = {file.name: asdict(seals.take(file)) for file in beside(path)}
-    whole = json.loads(json.dumps({**fields, "files": files}))  # as it will be read back
-    return {**whole, "checksum": _checksum(whole)}
+    return seals.with_checksum({**fields, "files": files})
 
 
 def difference(path: Path, fields: dict[str, Any], *, full: bool) -> str | None:
     """In what a result is not what was written: its place, its fields, or a file beside it, by its
-    size and with `full` by its bytes. Of a result without a seal is known only whether its tables
-    are whole. None where nothing is wrong."""
+    size and with `full` by its bytes. None where nothing is wrong."""
     if (reason := own_difference(path, fields)) is not None:
         return reason
-    if not is_sealed(fields):
-        torn = ((file.name, torn_table(file)) for file in beside(path))
-        return next((f"{name}: {reason}" for name, reason in torn if reason is not None), None)
     for name, entry in fields["files"].items():
-        file, seal = path.parent / name, Seal.of(entry)
+        file = path.parent / name
         if not file.exists():
             return f"{name}, written with it, is not there"
-        if seal is not None and (reason := seal.difference(file, full=full)) is not None:
+        if (reason := Seal(**entry).difference(file, full=full)) is not None:
             return f"{name}: {reason}"
     return None
 
@@ -60,14 +50,9 @@ def own_difference(path: Path, fields: dict[str, Any]) -> str | None:
     """`difference` of the JSON file alone, whatever became of the files beside it."""
     if not path.stem.endswith(str(fields.get("digest"))[:12]):
         return f"it is the result {str(fields.get('digest'))[:12]}, in the place of another"
-    own = {name: value for name, value in fields.items() if name != "checksum"}
-    if is_sealed(fields) and _checksum(own) != fields.get("checksum"):
+    if not seals.has_checksum(fields):
         return "its checksum is not that of its fields"
     return None
-
-
-def is_sealed(fields: dict[str, Any]) -> bool:
-    return bool(fields.keys() & {"checksum", "files"})
 
 
 def torn_table(file: Path) -> str | None:
@@ -88,7 +73,3 @@ def torn_table(file: Path) -> str | None:
     if first != PARQUET or last != PARQUET or footer + 12 > size:
         return f"its {size:,} bytes are no whole Parquet table"
     return None
-
-
-def _checksum(fields: dict[str, Any]) -> str:
-    return xxhash.xxh3_128_hexdigest(canonical_json(fields).encode())

@@ -44,8 +44,8 @@ def damage(table: Path, fields: Mapping[str, Any]) -> str | None:
 
 def _damage(table: Path, fields: Mapping[str, Any]) -> str | None:
     entry = (fields.get("files") or {}).get(table.name)
-    if entry is not None and (seal := Seal.of(entry)) is not None:
-        return seal.difference(table, full=True)
+    if entry is not None:
+        return Seal(**entry).difference(table, full=True)
     if (torn := torn_table(table)) is not None:
         return torn
     scores, expected = read_queries(table)[SCORE], fields["scores"].get(SCORE, {}).get("n")
