@@ -69,6 +69,7 @@ def recall(path: Path, note: Path) -> Seal:
 def with_checksum(fields: dict[str, Any]) -> dict[str, Any]:
     """JSON fields and their `checksum`: xxh3-128 of all others, as canonical JSON."""
     whole: dict[str, Any] = json.loads(json.dumps(fields))  # as they will be read back
+    whole.pop("checksum", None)
     return {**whole, "checksum": _checksum(whole)}
 
 

@@ -14,7 +14,6 @@ from pa.data import seals
 from pa.data.files import PARTIAL_SUFFIX
 from pa.data.seals import Seal
 
-TABLE, PARQUET = ".parquet", b"PAR1"
 NOT_PART = (".json", ".state", PARTIAL_SUFFIX)  # the JSON itself, and what only work needs
 
 
@@ -52,24 +51,4 @@ def own_difference(path: Path, fields: dict[str, Any]) -> str | None:
         return f"it is the result {str(fields.get('digest'))[:12]}, in the place of another"
     if not seals.has_checksum(fields):
         return "its checksum is not that of its fields"
-    return None
-
-
-def torn_table(file: Path) -> str | None:
-    """Why a file by the name of a Parquet table is none, as far as its ends show; else None.
-
-    Parquet begins and ends with four bytes of its own, and before the last ones stands the length
-    of its footer (Apache Parquet, file format).
-    """
-    if file.suffix != TABLE:
-        return None
-    size = file.stat().st_size
-    if not size:
-        return "it is empty"
-    with file.open("rb") as opened:
-        first = opened.read(len(PARQUET))
-        opened.seek(max(size - 8, 0))
-        footer, last = int.from_bytes(opened.read(4), "little"), opened.read()
-    if first != PARQUET or last != PARQUET or footer + 12 > size:
-        return f"its {size:,} bytes are no whole Parquet table"
     return None

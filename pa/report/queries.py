@@ -9,7 +9,6 @@ from typing import Any, Literal
 import polars as pl
 
 from pa.data.seals import Seal
-from pa.evaluate.sealing import torn_table
 
 State = Literal["there", "gone", "damaged", "none kept"]
 KEYS = ["row", "image", "label"]
@@ -31,25 +30,11 @@ def read_queries(table: Path) -> pl.DataFrame:
 
 
 def damage(table: Path, fields: Mapping[str, Any]) -> str | None:
-    """What is wrong with the table of a result with these fields, or None.
-
-    A sealed one must have the bytes that were written; one of an earlier version must be read, and
-    hold as many scores as the result says.
-    """
+    """What is wrong with the table of a result with these fields, or None."""
+    entry = fields["files"].get(table.name)
+    if entry is None:
+        return "it was not written with the result"
     try:
-        return _damage(table, fields)
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        return f"it cannot be read as a table of scores ({str(error).partition(chr(10))[0]})"
-
-
-def _damage(table: Path, fields: Mapping[str, Any]) -> str | None:
-    entry = (fields.get("files") or {}).get(table.name)
-    if entry is not None:
         return Seal(**entry).difference(table, full=True)
-    if (torn := torn_table(table)) is not None:
-        return torn
-    scores, expected = read_queries(table)[SCORE], fields["scores"].get(SCORE, {}).get("n")
-    n = len(scores) - int(scores.is_nan().sum())
-    if expected is not None and n != expected:
-        return f"it holds the scores of {n:,} queries, the result is of {expected:,}"
-    return None
+    except OSError as error:
+        return f"it cannot be read ({error})"
