@@ -39,6 +39,7 @@ from pa.options import (
     emit,
     encoder_choice,
     listed,
+    naming_checkpoints,
     with_config,
     with_json,
 )
@@ -210,6 +211,7 @@ plan.add_command(plan_extract(extract))
 @click.option("--figure", type=PATH, help="Draw query and neighbours to a .png, .pdf or .svg.")
 @click.option("--root", type=PATH, help="Where the images lie now, for the figure.")
 @click.option("--device", help="Device that encodes --image.")
+@naming_checkpoints
 @with_json
 @with_config
 def search(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pa import console
-from pa.options import emit, with_config, with_json
+from pa.options import emit, naming_checkpoints, with_config, with_json
 
 if TYPE_CHECKING:
     from pa.commands.explore import Address
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     "--port", type=click.IntRange(0, 65535), help="Port; default 8642, or a free one if taken."
 )
 @click.option("--open", "open_page", is_flag=True, help="Open the page in a browser.")
-@click.option("--device", help="Device that encodes images of your own.")
+@click.option("--device", help="Device that encodes uploaded images.")
+@naming_checkpoints
 @with_json
 @with_config
 def explore(config: Any, as_json: bool, open_page: bool, **given: Any) -> None:

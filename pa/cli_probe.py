@@ -10,7 +10,17 @@ import click
 
 from pa import console
 from pa.cli_segmentation import segmentation
-from pa.options import PATH, box, choosing_store, emit, listed, numbers, with_config, with_json
+from pa.options import (
+    PATH,
+    box,
+    choosing_store,
+    emit,
+    listed,
+    naming_checkpoints,
+    numbers,
+    with_config,
+    with_json,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -160,6 +170,7 @@ def probe_knn(config: Any, as_json: bool, **given: Any) -> None:
 @click.option("--box", callback=box, help="Region x0,y0,x1,y1 in its pixels; default all of it.")
 @click.option("--head", type=PATH, required=True, help="Trained head, .safetensors.")
 @click.option("--device", help="auto, cpu, cuda …")
+@naming_checkpoints
 @with_json
 @with_config
 def probe_predict(config: Any, as_json: bool, **given: Any) -> None:

@@ -64,6 +64,7 @@ def rates(context: click.Context, option: click.Parameter, value: str | None) ->
     help="With --online: crops of each training image; default 1, the plain image.",
 )
 @click.option("--limit", type=click.IntRange(1), help="With --online: the first N images.")
+@click.option("--checkpoint", type=PATH, help="With --online or --plan: weights.")
 @click.option("--plan", "only_plan", is_flag=True, help="Only say what it would cost.")
 @click.option(
     "--plan-views",

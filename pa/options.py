@@ -126,6 +126,18 @@ def choosing_encoder(command: F) -> F:
     return command
 
 
+def naming_checkpoints(command: F) -> F:
+    """Give a command the option that says where the checkpoints of stores are now."""
+    return click.option(
+        "--checkpoint",
+        "checkpoints",
+        type=PATH,
+        multiple=True,
+        help="Weights that the store was made with, where the recorded file is gone or moved. "
+        "Checked by SHA-256; repeat it for several encoders.",
+    )(command)
+
+
 def choosing_parts(command: F) -> F:
     """Give a command the options that say which parts of an image are cut out, and how."""
     for option in reversed(

@@ -421,22 +421,6 @@ def test_a_pickle_that_would_run_code_is_named_for_what_it_is(
     assert not (tmp_path / "ran").exists()
 
 
-def test_own_image_with_another_network_than_the_stores(
-    pa: Run, extracted: Path, tmp_path: Path, weights: dict[str, Path]
-) -> None:
-    from safetensors.torch import load_file, save_file
-
-    tensors = load_file(weights["test_vit"])
-    tensors["norm.bias"] += 1
-    save_file(tensors, tmp_path / "other.safetensors")
-    settings = extracted / "pa.toml"
-    old = str(weights["test_vit"])
-    settings.write_text(settings.read_text().replace(old, str(tmp_path / "other.safetensors")))
-    refused = pa("search", "--image", tmp_path / "photos" / "class0" / "0.png")
-    assert refused.code == 4
-    assert "encoder.weights_sha256" in refused.err
-
-
 # -- stopped and killed -----------------------------------------------------------------------
 
 

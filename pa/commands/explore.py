@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from pa.commands.encoders import check_given_checkpoints
 from pa.config import Config
+from pa.data import stores
 from pa.errors import MissingError
 
 
 @dataclass(frozen=True)
 class ExploreRequest:
-    """Where to serve. `port` None is the usual one, or a free one; `device` encodes own images."""
+    """Where to serve. `port` None is the usual one, or a free one; `device` and `checkpoints`
+    encode uploaded images."""
 
     host: str = "127.0.0.1"
     port: int | None = None
     device: str | None = None
+    checkpoints: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,18 @@ def explore(config: Config, request: ExploreRequest, ready: Callable[[Address], 
     from pa.explore.safety import is_loopback, names_of, new_token
     from pa.explore.server import listen, serve
 
+    check_given_checkpoints(request.checkpoints, list(stores.find(config.features)))
     public = not is_loopback(request.host)
     token = new_token() if public else None
     with listen(request.host, request.port) as listening:
         address = Address(_url(request.host, listening.getsockname()[1], token), public)
-        app = make_app(config, names=names_of(request.host), token=token, device=request.device)
+        app = make_app(
+            config,
+            names=names_of(request.host),
+            token=token,
+            device=request.device,
+            checkpoints=request.checkpoints,
+        )
         with contextlib.suppress(KeyboardInterrupt):
             serve(app, listening, lambda: ready(address))
 

@@ -74,7 +74,9 @@ def plan_segmentation(
         found, machine = _before(config, request, name, machines[here], place, progress)
     else:
         found = _from_stores(config, request, *pair)
-        machine = encode_rate(machines[here], config, name, found.work, found.train, place)[0]
+        machine, _ = encode_rate(
+            machines[here], config, name, found.work, found.train, place, request.checkpoint
+        )
     machine = disk_rates(machine, config.features, progress)
     if found.train is not None:
         machine = head_rates(
@@ -144,7 +146,7 @@ def _before(
         **vars(USUAL),
     )
     progress.note("measuring how fast the encoder is, where its checkpoint is there")
-    machine, size = encode_rate(machine, config, name, work, None, place)
+    machine, size = encode_rate(machine, config, name, work, None, place, request.checkpoint)
     if size is None:
         return _Found(work, recipe, "assumed: ViT-B/16, no store is there yet"), machine
     work = replace(work, **vars(size), vector_bytes=_vector_bytes(size.width, storage))

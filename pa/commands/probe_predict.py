@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pa.commands.encoders import EncoderChoice, load_encoder
+from pa.commands.encoders import check_given_checkpoints, load_store_encoder
 from pa.commands.search import check_box as check_box
-from pa.commands.search import check_same_encoder
 from pa.config import Config
 from pa.data import stores
 from pa.data.images import Box
@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """What `pa probe predict` was asked: an image, a `box` x0, y0, x1, y1 in its own pixels (None =
-    all of it), and the file of a trained head."""
+    """The options of `pa probe predict`: an image, a `box` x0, y0, x1, y1 in its pixels (None =
+    all of it), the file of a trained head, and checkpoint files where the recorded one moved."""
 
     image: Path
     head: Path
     box: Box | None = None
     device: str | None = None
+    checkpoints: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ def probe_predict(config: Config, request: PredictRequest) -> Prediction:
     """Encode a box with the encoder of the head's training store, and classify it.
 
     The box is cut and resized as a patch of view `parts`. Raises `MissingError` for an image, a
-    head or a store that is not there, `CheckpointError` for a file that is no head,
-    `FingerprintError` where the workspace's encoder is not the one that made the store, and
-    `UsageError` for a box outside the image.
+    head, a store or a checkpoint that is not there, `CheckpointError` for a file that is not a
+    head and for a checkpoint that did not make the store, and `UsageError` for a box outside the
+    image.
     """
     import numpy as np
 
@@ -78,9 +79,15 @@ def probe_predict(config: Config, request: PredictRequest) -> Prediction:
     picture = im.decode(request.image.read_bytes(), request.image)
     box = request.box or (0.0, 0.0, float(picture.width), float(picture.height))
     check_box(box, picture.size)
-    dtype = store.spec.precision["compute"]
-    encoder = load_encoder(config, store.encoder, EncoderChoice(device=request.device, dtype=dtype))
-    check_same_encoder(config, store, encoder)
+    check_given_checkpoints(request.checkpoints, [store])
+    files = ["--image", str(request.image), "--head", str(request.head)]
+    encoder = load_store_encoder(
+        config,
+        store,
+        shlex.join(["pa", "probe", "predict", *files]),
+        given=request.checkpoints,
+        device_name=request.device,
+    )
     features = _encode(encoder, picture, box, heads[0].representation)
     shares = np.mean([head.probabilities(features)[0] for head in heads], axis=0)
     order = np.argsort(-shares, kind="stable")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pa.commands.choose import device
+from pa.commands.encoders import EncoderChoice
 from pa.commands.segmentation_inputs import (
     InputsRequest,
     choose_stores,
@@ -53,7 +54,11 @@ def probe_segmentation(
     `UsageError` for options that do not go together, before anything is read.
     """
     check_request(request)
-    each = [replace(request, encoder=name) for name in encoder_names(config, request)]
+    names = encoder_names(config, request)
+    if request.checkpoint is not None and not request.online:
+        raise UsageError("--checkpoint is for --online: stored features need no weights.")
+    EncoderChoice(checkpoint=request.checkpoint).check_names(config, names)
+    each = [replace(request, encoder=name) for name in names]
     # All of them before the first is trained: what is missing is said at once.
     pairs = [None if one.online else _stores(config, one) for one in each]
     return [

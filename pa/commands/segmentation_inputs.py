@@ -24,7 +24,7 @@ class InputsRequest:
     `labels` names datasets whose masks fit the images, NAME or NAME=ROOT; by default the images'
     own. `masks` and `names` give a folder of index PNGs and a file of class names in their place.
     `online` encodes on the fly, `views` crops of each training image (None: one), of the first
-    `limit` images of both splits.
+    `limit` images of both splits, with the weights of `checkpoint`.
     """
 
     dataset: str | None = None
@@ -40,6 +40,7 @@ class InputsRequest:
     online: bool = False
     views: int | None = None
     limit: int | None = None
+    checkpoint: Path | None = None
     device: str | None = None
 
 
@@ -89,7 +90,8 @@ def live_stores(config: Config, request: InputsRequest, representation: str) -> 
     splits = live_splits(config, request)
     (name,) = (request.encoder,) if request.encoder else default_encoders(config)
     layers = RELEASED_LAYERS if representation == "layers" else ()
-    encoder = load_encoder(config, name, EncoderChoice(layers=layers, device=request.device))
+    choice = EncoderChoice(checkpoint=request.checkpoint, layers=layers, device=request.device)
+    encoder = load_encoder(config, name, choice)
     options = Options(
         representations=(representation,),
         storage=config.settings.storage,

@@ -42,6 +42,7 @@ def encode_rate(
     work: Workload,
     store: Store | None,
     place: str,
+    given: Path | None = None,
 ) -> tuple[Machine, EncoderSize | None]:
     """The machine with the speed of encoding, and the encoder's size.
 
@@ -52,10 +53,10 @@ def encode_rate(
     from pa.probe.segmentation.costs import Rate
 
     wanted = name or (store.encoder if store is not None else None)
-    checkpoint = find_checkpoint(config, wanted, None) if wanted else None
+    checkpoint = find_checkpoint(config, wanted, given) if wanted else None
     unit = machine.encode.unit
     if wanted is not None and checkpoint is not None and checkpoint.is_file():
-        encoder = load_encoder(config, wanted, EncoderChoice(device=place))
+        encoder = load_encoder(config, wanted, EncoderChoice(checkpoint=given, device=place))
         tokens, width = encoder.representations_at(work.crop)["patch"]
         depth = int(encoder.spec.architecture.get("depth", work.depth))
         size = EncoderSize(width, depth, work.crop // round(tokens**0.5))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -15,16 +15,19 @@ from pa.data.view import View
 from pa.data.windows import WindowsView, windows_for
 from pa.errors import PaError
 
+HEAD_WIDTH = 64  # of a ViT whose number of heads is not stated
 USUAL_PRECISION = (("dtype", "compute", "fp32"), ("storage", "storage", "fp16"))
 
 
-def command(spec: Spec) -> str:
+def command(spec: Spec, source: Mapping[str, str | None] | None = None) -> str:
     """The `pa extract` command of a spec, with every option that is not the usual one.
 
-    Where dataset and checkpoint lie is not part of a spec: the settings say it, or --root and
-    --checkpoint.
+    `source` holds the paths of dataset and checkpoint, which are not part of a spec.
     """
-    return " ".join(map(shlex.quote, _words(spec)))
+    words = list(_words(spec))
+    for name, path in (source or {}).items():
+        words += [f"--{name}", path] if path is not None else []
+    return shlex.join(words)
 
 
 def _words(spec: Spec) -> Iterator[str]:
@@ -36,6 +39,9 @@ def _words(spec: Spec) -> Iterator[str]:
         yield from ("--branch", str(branch))
     if layers := options.pop("layers", None):
         yield from ("--layers", ",".join(map(str, layers)))
+    network = spec.encoder.get("architecture", {})
+    if "heads" in network and network["heads"] * HEAD_WIDTH != network["width"]:
+        yield from ("--num-heads", str(network["heads"]))
     for name, value in options.items():
         yield from ("--option", f"{name}={_text(value)}")
     if spec.limit:

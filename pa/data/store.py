@@ -157,7 +157,7 @@ class Store:
     @property
     def command(self) -> str:
         """The command that makes, or finishes, this store."""
-        return retyping.command(self.spec)
+        return retyping.command(self.spec, self.source)
 
     @property
     def is_complete(self) -> bool:

@@ -54,12 +54,12 @@ class Answers:
     """Searches the columns of galleries. All methods are for any number of threads."""
 
     def __init__(
-        self, config: Config, galleries: Galleries, pictures: Pictures, device: str | None
+        self, config: Config, galleries: Galleries, pictures: Pictures, encoders: Encoders
     ) -> None:
         self._config = config
         self._galleries = galleries
         self._pictures = pictures
-        self._encoders = Encoders(config, device)
+        self._encoders = encoders
         self._drawing = threading.Lock()  # matplotlib's settings are global
 
     def neighbours(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -32,13 +32,14 @@ def make_app(
     names: Iterable[str] = LOOPBACK,
     token: str | None = None,
     device: str | None = None,
+    checkpoints: Sequence[Path] = (),
 ) -> ASGIApp:
     """The explorer of a workspace as an ASGI application.
 
     `names` are the hosts it may be asked for as; with a `token`, every path begins with it;
-    `device` encodes images of one's own. The schema is at /api/openapi.json.
+    `device` and `checkpoints` encode uploaded images. The schema is at /api/openapi.json.
     """
-    services = Services.of(config, device)
+    services = Services.of(config, device, checkpoints)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -32,17 +34,20 @@ class OwnImage:
 class Encoders:
     """The encoders that made the stores, the last ones used in memory; one works at a time."""
 
-    def __init__(self, config: Config, device: str | None) -> None:
+    def __init__(
+        self, config: Config, device: str | None, checkpoints: Sequence[Path] = ()
+    ) -> None:
         self._config = config
         self._device = device
+        self._checkpoints = checkpoints
         self._kept: OrderedDict[str, Encoder] = OrderedDict()
         self._lock = threading.Lock()
 
     def query(self, column: Column, own: OwnImage) -> Query:
         """Encode the box as `pa search --image` does.
 
-        Raises what `load_encoder`, `check_same_encoder` and `check_box` raise: no checkpoint,
-        another network than the store's, no such box.
+        Raises what `load_store_encoder` and `check_box` raise: no checkpoint, another network than
+        the store's, no such box.
         """
         from pa.commands.search import check_box
 
@@ -57,15 +62,18 @@ class Encoders:
         return Query(vector=vector, path=own.name, box=own.box, canvas=own.picture)
 
     def _encoder(self, column: Column) -> Encoder:
-        from pa.commands.encoders import EncoderChoice, load_encoder
-        from pa.commands.search import check_same_encoder
+        from pa.commands.encoders import load_store_encoder
 
         store = column.store
         encoder = self._kept.pop(store.fingerprint, None)
         if encoder is None:
-            choice = EncoderChoice(device=self._device, dtype=store.spec.precision["compute"])
-            encoder = load_encoder(self._config, store.encoder, choice)
-            check_same_encoder(self._config, store, encoder)
+            encoder = load_store_encoder(
+                self._config,
+                store,
+                "pa explore",
+                given=self._checkpoints,
+                device_name=self._device,
+            )
         self._kept[store.fingerprint] = encoder
         while len(self._kept) > MOST_ENCODERS:
             self._kept.popitem(last=False)

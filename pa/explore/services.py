@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from pa.config import Config
 from pa.explore.answers import Answers
 from pa.explore.galleries import Galleries, Gallery
 from pa.explore.gate import Gates
+from pa.explore.own import Encoders
 from pa.explore.pictures import Pictures
 
 T = TypeVar("T")
@@ -24,10 +26,11 @@ class Services:
     gates: Gates = field(default_factory=Gates)
 
     @classmethod
-    def of(cls, config: Config, device: str | None) -> Services:
-        """Those of a workspace; `device` encodes images of one's own."""
+    def of(cls, config: Config, device: str | None, checkpoints: Sequence[Path] = ()) -> Services:
+        """Those of a workspace; `device` and `checkpoints` encode uploaded images."""
         galleries, pictures = Galleries(config), Pictures(config)
-        return cls(config, galleries, pictures, Answers(config, galleries, pictures, device))
+        encoders = Encoders(config, device, checkpoints)
+        return cls(config, galleries, pictures, Answers(config, galleries, pictures, encoders))
 
     async def look_up(self, gallery: str, work: Callable[[Gallery], T]) -> T:
         """What the tables of a gallery say. Raises what `Galleries.get` and `work` raise."""

@@ -92,7 +92,8 @@ def open_store(
     rivals = [s for s in others if (s.spec.limit, s.spec.view) == (spec.limit, spec.view)]
     if rivals and not (options.replace or options.alongside):
         raise FingerprintError(_conflict(rivals[-1], spec))
-    source = {"root": str(images.root)}
+    checkpoint = encoder.checkpoint and str(encoder.checkpoint)
+    source = {"root": str(images.root), "checkpoint": checkpoint}
     shard_rows = options.shard_rows or choose_shard_rows(spec)
     store = Store.create(place / spec.short, spec, rows, source, shard_rows)
     report = Report(store)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,19 +110,22 @@ def test_its_command_names_image_and_box(served: TestClient, real: Config) -> No
 
 
 def test_without_the_network_that_made_the_store_it_says_so(
-    real: Config, mine: Path, monkeypatch: pytest.MonkeyPatch
+    real: Config,
+    mine: Path,
+    tmp_path: Path,
+    weights: dict[str, Path],  # noqa: F811
 ) -> None:
     """A store of other weights is not searched with these."""
-    place = real.workspace / "pa.toml"
-    monkeypatch.setattr("pa.commands.search.check_same_encoder", lambda *_: _differ(), raising=True)
-    with TestClient(make_app(settings.load(place.parent)), "http://localhost") as client:
+    place = tmp_path / "copy"
+    shutil.copytree(real.workspace, place)
+    other = weights["test_efficientnet"]
+    (place / "pa.toml").write_text(f'[encoders."timm/test_vit"]\ncheckpoint = "{other}"\n')
+    (spec,) = place.rglob("spec.json")
+    fields = json.loads(spec.read_text())
+    fields["source"]["checkpoint"] = str(other)
+    spec.write_text(json.dumps(fields))
+    with TestClient(make_app(settings.load(place)), "http://localhost") as client:
         where, query = asked(client)
         answer = client.post(f"{where}/neighbours", params=query, content=mine.read_bytes())
     assert answer.status_code == 409
     assert answer.json()["error"] == "mismatch"
-
-
-def _differ() -> None:
-    from pa.errors import FingerprintError
-
-    raise FingerprintError("made by another network")

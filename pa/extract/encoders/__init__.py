@@ -75,6 +75,8 @@ def load_encoder(
         raise CheckpointError(report.describe())
     recorded = {**encoder.spec.options, "compute": compute}
     encoder.spec = replace(encoder.spec, options=recorded)
+    if checkpoint is not None:
+        encoder.checkpoint = Path(checkpoint).expanduser().resolve()
     return encoder.to(device, compute)
 
 

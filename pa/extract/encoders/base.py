@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -62,7 +63,9 @@ class EncoderSpec:
 
 
 class Encoder(ABC):
-    """A frozen network in eval mode."""
+    """A frozen network in eval mode; `checkpoint` is the file that its weights were read from."""
+
+    checkpoint: Path | None = None
 
     def __init__(self, spec: EncoderSpec, transform: Transform) -> None:
         self.spec = spec
