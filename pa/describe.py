@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pa.console import duration, table
+from pa.console import duration, size, table
 
 if TYPE_CHECKING:
     from pa.commands.encoders import Listed
     from pa.extract.encoders import LoadReport
     from pa.extract.precision import Agreement
     from pa.extract.run import RunResult
+    from pa.extract.slots import Report
     from pa.index.search import SearchResult
 
 BAD_SHOWN = 10
@@ -29,8 +30,7 @@ def run(result: RunResult) -> str:
         lines.append(f"{store.title}")
         lines.append(f"  {store.n_rows} rows of {store.spec.rows['n_images']} images: {kept}")
         left = len(store.missing())
-        done = _done(report.rows_encoded, report.shards_adopted, left)
-        lines.append(f"  {done}; {store.path}")
+        lines.append(f"  {_done(report, left)}; {store.path}")
         if left:
             lines.append(f"  {left} of {len(store.plan)} shards are in the hands of other tasks")
     if any(report.rows_encoded for report in result.reports):
@@ -43,11 +43,19 @@ def run(result: RunResult) -> str:
     return "\n".join(lines)
 
 
-def _done(encoded: int, adopted: int, left: int) -> str:
-    if not encoded and not adopted and not left:
+def _done(report: Report, left: int) -> str:
+    adopted, copied = report.shards_adopted, report.rows_copied
+    if not report.rows_encoded and not adopted and not copied and not left:
         return "nothing to do: it was complete"
-    taken = f", {adopted} shards taken over from another store" if adopted else ""
-    return f"{encoded} rows encoded now{taken}"
+    words = [f"{report.rows_encoded} rows encoded now"]
+    if adopted:
+        words.append(f"{adopted} shards taken over from another store")
+    if copied:
+        donors = " and ".join(report.copied_from)
+        words.append(f"{copied} rows ({size(report.bytes_copied)}) copied from {donors}")
+    if report.seconds_saved is not None:
+        words.append(f"{duration(report.seconds_saved)} of encoding saved")
+    return ", ".join(words)
 
 
 def _time(result: RunResult) -> str:

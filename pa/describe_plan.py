@@ -32,6 +32,13 @@ def extraction(made: Plan) -> str:
         if entry.pace is not None:
             speed = f"{entry.pace.rows_per_second:.1f} rows/s"
             lines.append(f"  {entry.where} · {entry.encoder}: {speed}, {entry.pace.source}")
+        if reused := entry.rows_adopted + entry.rows_copied:
+            saved = entry.seconds_saved
+            saving = "" if saved is None else f", {duration(saved)} of encoding saved"
+            lines.append(
+                f"  {entry.where} · {entry.encoder}: {reused} rows are in other stores ("
+                f"{entry.rows_adopted} linked, {entry.rows_copied} copied){saving}"
+            )
     total = "unknown: no earlier run" if made.seconds is None else duration(made.seconds)
     lines.append(f"in all {size(made.bytes)}, one process: {total}")
     verdict = "enough" if made.fits else "TOO LITTLE"

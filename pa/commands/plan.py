@@ -5,21 +5,24 @@ from __future__ import annotations
 import io
 import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pa.config import Config
-from pa.errors import PaError, StorageError, VerificationError
+from pa.errors import StorageError, VerificationError
 from pa.progress import Progress
 
 if TYPE_CHECKING:
     import polars as pl
 
     from pa.commands.extract import ExtractRequest
+    from pa.data.datasets import Images
     from pa.data.pace import Pace
     from pa.data.spec import Spec
     from pa.data.store import Store
+    from pa.data.view import View
     from pa.extract.forecast import Conditions, Forecast
 
 # Measured with HDF5 1.14: headers and attributes of a shard, and its index of the chunks of a token
@@ -36,8 +39,9 @@ class StorePlan:
 
     `rows_to_do` are to be encoded and written in `shards_to_do` of `shards` shards; `files` and
     `bytes` are what is still to be written. `rows_adopted` are in shards of other stores that are
-    taken over, by link where the disk can. `pace` is that of the longest recorded run of this
-    encoder and view in this workspace, one process, or None.
+    taken over, by link where the disk can; `rows_copied` are read from other stores and written in
+    `shards_copied` shards. `pace` is that of the longest recorded run of this encoder and view in
+    this workspace, one process, or None.
     """
 
     where: str
@@ -51,26 +55,39 @@ class StorePlan:
     files: int
     bytes: int
     pace: Pace | None
+    rows_copied: int = 0
+    shards_copied: int = 0
 
     @property
     def seconds(self) -> float | None:
-        """For one process; None where no earlier run tells the pace."""
-        if not self.rows_to_do:
+        """Of encoding, for one process; None where no earlier run tells the pace."""
+        return self._seconds_of(self.rows_to_do)
+
+    @property
+    def seconds_saved(self) -> float | None:
+        """The encoding that the rows of other stores save; None as of `seconds`."""
+        return self._seconds_of(self.rows_adopted + self.rows_copied)
+
+    def _seconds_of(self, rows: int) -> float | None:
+        if not rows:
             return 0.0
-        return None if self.pace is None else self.rows_to_do / self.pace.rows_per_second
+        return None if self.pace is None else rows / self.pace.rows_per_second
 
     def to_json(self) -> dict[str, Any]:
         return {
             **{name: getattr(self, name) for name in ("where", "encoder", "rows", "rows_to_do")},
             "path": str(self.path),
             "rows_adopted": self.rows_adopted,
+            "rows_copied": self.rows_copied,
             "shards": self.shards,
             "shards_to_do": self.shards_to_do,
+            "shards_copied": self.shards_copied,
             "files": self.files,
             "bytes": self.bytes,
             "rows_per_second": self.pace and self.pace.rows_per_second,
             "rows_per_second_from": self.pace and self.pace.source,
             "seconds": self.seconds,
+            "seconds_saved": self.seconds_saved,
         }
 
 
@@ -167,11 +184,11 @@ def plan_extract(config: Config, request: ExtractRequest, progress: Progress) ->
             slot = stores.slot(
                 config.features, images.dataset, images.split, view.name, encoder.name
             )
-            others = _others(slot, spec)
             if not (options.replace or options.alongside):
-                _tell_rivals(others, spec, progress)
+                _tell_rivals(slot, spec, progress)
             shard_rows = options.shard_rows or choose_shard_rows(spec)
-            planned.append(_plan_store(config, slot / spec.short, spec, rows, shard_rows, others))
+            store = _store(slot / spec.short, spec, rows, shard_rows, images)
+            planned.append(_plan_store(config, store, view))
     return Plan(planned, config.features, free_bytes(config.features))
 
 
@@ -192,76 +209,70 @@ def free_bytes(place: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def _others(slot: Path, spec: Spec) -> list[Store]:
-    """The stores in the slot that were made by something else, or of other rows."""
+def _tell_rivals(slot: Path, spec: Spec, progress: Progress) -> None:
+    from pa.extract.slots import find_rivals
+
+    for rival in find_rivals(slot, spec):
+        progress.note(
+            f"{rival.title} was made by something else: pa extract will refuse, and show the "
+            f"difference, without --replace or --alongside."
+        )
+
+
+def _store(path: Path, spec: Spec, rows: pl.DataFrame, shard_rows: int, images: Images) -> Store:
+    """The store that is planned, which need not be there yet."""
     from pa.data.store import SPEC, Store
 
-    found = [Store.open(file.parent, incomplete=True) for file in sorted(slot.glob(f"*/{SPEC}"))]
-    return [store for store in found if store.fingerprint != spec.fingerprint]
+    if (path / SPEC).exists():
+        return Store.open(path, incomplete=True)
+    store = Store(path, spec, shard_rows, {"root": str(images.root)})
+    store.rows = rows
+    return store
 
 
-def _tell_rivals(others: list[Store], spec: Spec, progress: Progress) -> None:
-    for other in others:
-        if (other.spec.limit, other.spec.view) == (spec.limit, spec.view):
-            progress.note(
-                f"{other.title} was made by something else: pa extract will refuse, and show the "
-                f"difference, without --replace or --alongside."
-            )
+def _plan_store(config: Config, store: Store, view: View) -> StorePlan:
+    from pa.data.pace import recorded_pace
+    from pa.data.store import SPEC
+    from pa.extract.reuse import find_rows
+    from pa.extract.slots import find_donors, row_bytes, rows_in
 
-
-def _plan_store(
-    config: Config,
-    path: Path,
-    spec: Spec,
-    rows: pl.DataFrame,
-    shard_rows: int,
-    others: list[Store],
-) -> StorePlan:
-    from pa.data import shards
-    from pa.data.store import SPEC, Store
-    from pa.extract.slots import row_bytes
-
-    if begun := (path / SPEC).exists():
-        store = Store.open(path, incomplete=True)
-        shard_rows = store.shard_rows
-    else:
-        store = Store(path, spec, shard_rows, {})
-    plan = shards.plan(rows["image"].to_numpy(), shard_rows)
-    missing = [shard for shard in plan if not (path / shard.name).exists()]
-    store.rows = rows  # of a store that is not there yet
-    donated = _donated(spec, others) if missing else set()
+    spec, begun = store.spec, (store.path / SPEC).exists()
+    missing = store.missing()
+    donors = find_donors(config.features, spec) if missing else []
+    donated = _donated(donors)
     adopted = [shard for shard in missing if store.shard_key(shard) in donated]
-    to_do = [shard for shard in missing if shard not in adopted]
+    to_write = [shard for shard in missing if shard not in adopted]
+    sources = find_rows(store, donors, view) if to_write else None
+    copied = [shard for shard in to_write if sources is not None and sources.cover(shard)]
+    to_do = [shard for shard in to_write if shard not in copied]
     maps = sum(len(shape) > 1 for shape in spec.representations.values())
-    n_rows = sum(shard.n_rows for shard in to_do)
-    n_bytes = n_rows * (row_bytes(spec) + 1 + CHUNK_BYTES * maps)
-    n_bytes += len(to_do) * (SHARD_BYTES + MAP_BYTES * maps)
+    n_bytes = rows_in(to_write) * (row_bytes(spec) + 1 + CHUNK_BYTES * maps)
+    n_bytes += len(to_write) * (SHARD_BYTES + MAP_BYTES * maps)
     if not store.is_complete:
-        n_bytes += len(plan) * MANIFEST_BYTES + (0 if begun else _table_bytes(rows))
-    new_files = len(missing) + (0 if store.is_complete else OTHER_FILES - 2 * begun)
+        n_bytes += len(store.plan) * MANIFEST_BYTES + (0 if begun else _table_bytes(store.rows))
     return StorePlan(
         where=f"{spec.dataset}/{spec.split}/{spec.view['name']}",
         encoder=str(spec.encoder["name"]),
-        path=path,
-        rows=len(rows),
-        rows_to_do=n_rows,
-        rows_adopted=sum(shard.n_rows for shard in adopted),
-        shards=len(plan),
+        path=store.path,
+        rows=store.n_rows,
+        rows_to_do=rows_in(to_do),
+        rows_adopted=rows_in(adopted),
+        rows_copied=rows_in(copied),
+        shards=len(store.plan),
         shards_to_do=len(to_do),
-        files=new_files,
+        shards_copied=len(copied),
+        files=len(missing) + (0 if store.is_complete else OTHER_FILES - 2 * begun),
         bytes=n_bytes,
-        pace=recorded_pace(config, spec),
+        pace=recorded_pace(config.features, spec),
     )
 
 
-def _donated(spec: Spec, others: list[Store]) -> set[str]:
+def _donated(donors: Sequence[Store]) -> set[str]:
     """The keys of the shards that stores of the same recipe have."""
     from pa.data import shards
 
     keys = set()
-    for donor in others:
-        if donor.spec.recipe != spec.recipe:
-            continue
+    for donor in donors:
         for shard in donor.plan:
             try:
                 keys.add(shards.read_info(donor.shard_path(shard)).key)
@@ -274,29 +285,3 @@ def _table_bytes(rows: pl.DataFrame) -> int:
     table = io.BytesIO()
     rows.write_parquet(table, compression="zstd")
     return table.tell()
-
-
-def recorded_pace(config: Config, spec: Spec) -> Pace | None:
-    """The pace of the longest run of the same encoder, view and precision in this workspace.
-
-    Of the runs that its stores' logs record, the one of the most rows: a run of few rows is mostly
-    start-up. None where there was none.
-    """
-    from pa.data.pace import Pace, read_runs, speed_of_run
-    from pa.data.store import SPEC, Store
-
-    best: tuple[float, Pace] | None = None
-    slot = f"*/*/{spec.view['name']}/{str(spec.encoder['name']).replace('/', '--')}/*/{SPEC}"
-    for file in sorted(config.features.glob(slot)):
-        try:
-            store = Store.open(file.parent, incomplete=True)
-        except PaError:
-            continue
-        if store.spec.precision["compute"] != spec.precision["compute"]:
-            continue
-        for run in read_runs(store.path):
-            speed = speed_of_run(run)
-            if speed is not None and (best is None or run["rows"] > best[0]):
-                source = f"as {store.spec.dataset}/{store.spec.split} on {run.get('host')}"
-                best = float(run["rows"]), Pace(speed, source)
-    return best[1] if best else None

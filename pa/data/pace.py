@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pa.data import stores
+from pa.data.spec import Spec
 from pa.data.store import RUNS, Store
+from pa.data.stores import StoreQuery
 
 RECENT_SHARDS = 32
 PAUSE = 10  # a gap of so many times the median between shards: another run began there
@@ -94,3 +97,22 @@ def pace(store: Store, *, in_work: bool) -> Pace | None:
         if (speed := speed_of_run(run)) is not None:
             return Pace(speed, f"last run, one process on {run.get('host', 'some host')}")
     return None
+
+
+def recorded_pace(features: Path, spec: Spec) -> Pace | None:
+    """The pace of the longest recorded run of the same encoder, view and precision.
+
+    Of the runs that the logs of the workspace's stores record, the one of the most rows: a run of
+    few rows is mostly start-up. None where there was none.
+    """
+    best: tuple[float, Pace] | None = None
+    query = StoreQuery(view=spec.view["name"], encoder=spec.encoder["name"])
+    for store in stores.find(features, query):
+        if store.spec.precision["compute"] != spec.precision["compute"]:
+            continue
+        for run in read_runs(store.path):
+            speed = speed_of_run(run)
+            if speed is not None and (best is None or run["rows"] > best[0]):
+                source = f"as {store.spec.dataset}/{store.spec.split} on {run.get('host')}"
+                best = float(run["rows"]), Pace(speed, source)
+    return best[1] if best else None

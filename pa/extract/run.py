@@ -47,6 +47,7 @@ from pa.extract.encoding import (
 )
 from pa.extract.heap import freed_memory_kept
 from pa.extract.pixels import CutKey, Loader
+from pa.extract.reuse import reuse_rows
 from pa.extract.share import Share
 from pa.extract.slots import Options, Report, open_store, remove_replaced, row_bytes
 from pa.extract.stages import Stages
@@ -86,6 +87,11 @@ class RunResult:
                     "rows_encoded": report.rows_encoded,
                     "complete": report.store.is_complete,
                     "shards_adopted": report.shards_adopted,
+                    "rows_adopted": report.rows_adopted,
+                    "rows_copied": report.rows_copied,
+                    "bytes_copied": report.bytes_copied,
+                    "copied_from": report.copied_from,
+                    "seconds_saved": report.seconds_saved,
                     "replaced": report.replaced,
                 }
                 for report in self.reports
@@ -119,9 +125,15 @@ def extract(
     began = time.perf_counter()
     rows = view.rows(images.first(options.limit))
     reports = [open_store(encoder, images, view, rows, features, options) for encoder in encoders]
+    pairs = list(zip(encoders, reports, strict=True))
+    _check_space(features, _bytes_to_write(pairs))
+    copying = time.perf_counter()
+    for report in reports:
+        reuse_rows(report, view, features, share, progress)
+    began += time.perf_counter() - copying  # `wall` and the speed are those of encoding
     try:
-        for pairs in _by_shard_size(encoders, reports):
-            _fill(pairs, images.root, view, options, stages, progress, share)
+        for group in _by_shard_size(pairs):
+            _fill(group, images.root, view, options, stages, progress, share)
     finally:
         stages.wall = time.perf_counter() - began
         for report in reports:
@@ -138,11 +150,10 @@ def extract(
 
 
 def _by_shard_size(
-    encoders: Sequence[Encoder], reports: Sequence[Report]
+    pairs: Sequence[tuple[Encoder, Report]],
 ) -> Iterator[list[tuple[Encoder, Report]]]:
     """Group the stores whose shards have the same borders: those share decoded images."""
-    pairs = list(zip(encoders, reports, strict=True))
-    for size in sorted({report.store.shard_rows for report in reports}):
+    for size in sorted({report.store.shard_rows for _, report in pairs}):
         yield [(e, r) for e, r in pairs if r.store.shard_rows == size]
 
 
@@ -160,7 +171,6 @@ def _fill(
     missing = {shard.index for _, report in pairs for shard in report.store.missing()}
     done = sum(shard.n_rows for shard in store.plan if shard.index not in missing)
     n_bytes = _bytes_to_write(pairs)
-    _check_space(store.path, n_bytes)
     if missing:
         images = (
             f"{store.spec.rows['n_images']} images, {store.n_rows} rows, {n_bytes / 1e6:.1f} MB"
@@ -278,13 +288,14 @@ def _title(pairs: Sequence[tuple[Encoder, Report]]) -> str:
 
 
 def _log(report: Report, stages: Stages) -> None:
-    if not report.rows_encoded:
+    if not report.rows_encoded and not report.rows_copied:
         return
     report.store.log_run(
         {
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
             "host": platform.node(),
             "rows": report.rows_encoded,
+            "copied_from": report.copied_from,
             "seconds": stages.to_json(),
             "versions": {"pa": pa.__version__, "torch": torch.__version__, "numpy": np.__version__},
         }

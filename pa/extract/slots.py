@@ -13,9 +13,10 @@ import polars as pl
 from pa.data import stores
 from pa.data.datasets import Images
 from pa.data.regions import View
-from pa.data.shards import DISK_DTYPES, disk_shape
+from pa.data.shards import DISK_DTYPES, ShardPlan, disk_shape
 from pa.data.spec import Spec, describe, digest_rows
-from pa.data.store import DEFAULT_SHARD_ROWS, Store
+from pa.data.store import DEFAULT_SHARD_ROWS, SPEC, Store
+from pa.data.stores import StoreQuery
 from pa.errors import FingerprintError
 from pa.extract.encoders.base import Encoder
 
@@ -43,7 +44,19 @@ class Report:
     store: Store
     rows_encoded: int = 0
     shards_adopted: int = 0
+    rows_adopted: int = 0
+    copied_from: dict[str, int] = field(default_factory=dict)  # rows by the donor's title
+    seconds_saved: float | None = None  # of encoding, where an earlier run's log gives its speed
     replaced: list[str] = field(default_factory=list)
+    donors: list[Store] = field(default_factory=list)
+
+    @property
+    def rows_copied(self) -> int:
+        return sum(self.copied_from.values())
+
+    @property
+    def bytes_copied(self) -> int:
+        return self.rows_copied * row_bytes(self.store.spec)
 
 
 def make_spec(
@@ -84,12 +97,13 @@ def open_store(
     features: Path,
     options: Options,
 ) -> Report:
-    """Open or begin the store of one encoder, and take over shards that others have made."""
+    """Open or begin the store of one encoder, and take over shards that others have made.
+
+    Equal shards of stores of any split or limit are linked; `pa.extract.reuse` copies rows.
+    """
     spec = make_spec(encoder, images, view, rows, options)
     place = stores.slot(features, images.dataset, images.split, view.name, encoder.name)
-    others = [s for s in _stores_in(place) if s.fingerprint != spec.fingerprint]
-    # Another view, such as the boxes of another protocol, or another limit is no rival.
-    rivals = [s for s in others if (s.spec.limit, s.spec.view) == (spec.limit, spec.view)]
+    rivals = find_rivals(place, spec)
     if rivals and not (options.replace or options.alongside):
         raise FingerprintError(_conflict(rivals[-1], spec))
     checkpoint = encoder.checkpoint and str(encoder.checkpoint)
@@ -100,10 +114,40 @@ def open_store(
     if options.replace:
         report.replaced = [str(rival.path) for rival in rivals]
     if not store.is_complete:
-        for other in others:
-            if other.spec.recipe == spec.recipe:
-                report.shards_adopted += store.adopt(other)
+        report.donors = find_donors(features, spec)
+        missing = rows_in(store.missing())
+        for donor in report.donors:
+            report.shards_adopted += store.adopt(donor)
+        report.rows_adopted = missing - rows_in(store.missing())
     return report
+
+
+def find_donors(features: Path, spec: Spec) -> list[Store]:
+    """The other stores whose rows were encoded as a spec says: of any split and any limit."""
+    query = StoreQuery(dataset=spec.dataset, view=spec.view["name"], encoder=spec.encoder["name"])
+    return [
+        store
+        for store in stores.find(features, query)
+        if store.spec.recipe == spec.recipe and store.fingerprint != spec.fingerprint
+    ]
+
+
+def find_rivals(place: Path, spec: Spec) -> list[Store]:
+    """The stores in a slot that were made by something else than a spec, or of other rows.
+
+    Another view, such as the boxes of another protocol, or another limit is not a rival.
+    """
+    there = [Store.open(path.parent, incomplete=True) for path in sorted(place.glob(f"*/{SPEC}"))]
+    return [
+        store
+        for store in there
+        if (store.spec.limit, store.spec.view) == (spec.limit, spec.view)
+        and store.fingerprint != spec.fingerprint
+    ]
+
+
+def rows_in(shards: Sequence[ShardPlan]) -> int:
+    return sum(shard.n_rows for shard in shards)
 
 
 def choose_shard_rows(spec: Spec) -> int:
@@ -116,10 +160,6 @@ def row_bytes(spec: Spec) -> int:
     storage = spec.precision["storage"]
     sizes = (math.prod(disk_shape(shape, storage)) for shape in spec.representations.values())
     return int(DISK_DTYPES[storage].itemsize) * sum(sizes)
-
-
-def _stores_in(place: Path) -> list[Store]:
-    return [Store.open(path.parent, incomplete=True) for path in sorted(place.glob("*/spec.json"))]
 
 
 def _conflict(rival: Store, spec: Spec) -> str:

@@ -1,0 +1,165 @@
+"""Rows that other stores already hold: found by what their features depend on, and copied.
+
+A store of split `train` needs rows that the store of `all` has under other row and image numbers.
+Its shards cannot be linked, since those numbers are part of a shard's key. So the rows are read
+from the donor, with the checks of every read, and written as they are stored: nothing is encoded
+or rounded again.
+
+Shapes: N rows of the store, n rows of a shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from pa.data import reading
+from pa.data.pace import recorded_pace
+from pa.data.shards import BadImage, ShardPlan, ShardWriter
+from pa.data.store import Store
+from pa.data.view import View
+from pa.errors import VerificationError
+from pa.extract.share import Share
+from pa.extract.slots import Report, rows_in
+from pa.progress import Progress
+
+Ints = npt.NDArray[np.int64]
+
+FILE = ("path", "file_bytes")
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """Where the rows of a store are found in its donors.
+
+    `donor` (N,) is a place in `donors`, or -1 for a row that must be encoded; `row` (N,) is the row
+    there. All rows of an image have one donor.
+    """
+
+    donors: list[Store]
+    donor: Ints
+    row: Ints
+
+    def cover(self, shard: ShardPlan) -> bool:
+        """Whether every row of a shard can be copied."""
+        return bool((self.donor[shard.start : shard.stop] >= 0).all())
+
+
+def find_rows(store: Store, donors: Sequence[Store], view: View) -> Sources:
+    """Find the rows of a store in complete stores of its recipe.
+
+    Rows are the same where root, file, file size and all that `view` cuts by are equal. Image and
+    row numbers, labels and splits do not count.
+    """
+    columns = [*FILE, *view.cut_columns]
+    image = store.rows["image"].to_numpy()
+    able = [d for d in donors if d.is_complete and d.source["root"] == store.source["root"]]
+    found = Sources(able, np.full(len(image), -1), np.full(len(image), -1))
+    wanted = store.rows.select(columns)
+    for place, donor in enumerate(found.donors):
+        if (found.donor >= 0).all():
+            break
+        try:
+            rows = _rows_of(donor, wanted, columns)
+        except VerificationError:
+            continue
+        lacking = np.unique(image[rows < 0])
+        taken = (found.donor < 0) & ~np.isin(image, lacking)
+        found.donor[taken], found.row[taken] = place, rows[taken]
+    return found
+
+
+def _rows_of(donor: Store, wanted: pl.DataFrame, columns: Sequence[str]) -> Ints:
+    """The donor's row of each wanted row, (N,); -1 where it has none."""
+    there = donor.rows.select("row", *columns).join(wanted, on="path", how="semi")
+    there = there.unique(subset=list(columns), keep="first")
+    rows = wanted.join(there, on=list(columns), how="left", maintain_order="left")["row"]
+    return rows.fill_null(-1).to_numpy()
+
+
+def reuse_rows(
+    report: Report, view: View, features: Path, share: Share | None, progress: Progress
+) -> None:
+    """Fill shards of a run's store with rows of its donors, and report how many of which.
+
+    Several processes may do so at once: each shard is written under its lock.
+    """
+    store, missing = report.store, report.store.missing()
+    reused = report.rows_adopted
+    if report.donors and missing:
+        sources = find_rows(store, report.donors, view)
+        covered = [shard for shard in missing if sources.cover(shard)]
+        if share is not None:
+            covered = [covered[place] for place in share.order(range(len(covered)))]
+        if covered:
+            copied = _copy_shards(store, sources, covered, progress)
+            report.copied_from = {
+                donor.title: n
+                for donor, n in zip(sources.donors, copied.tolist(), strict=True)
+                if n
+            }
+    reused += report.rows_copied
+    if reused and (pace := recorded_pace(features, store.spec)) is not None:
+        report.seconds_saved = reused / pace.rows_per_second
+
+
+def _copy_shards(
+    store: Store, sources: Sources, covered: Sequence[ShardPlan], progress: Progress
+) -> Ints:
+    """Write shards whose rows are all found; how many rows came from each donor.
+
+    Shards that other processes have locked are left to them. A shard whose rows cannot be read
+    stays to be encoded, with a note.
+    """
+    copied = np.zeros(len(sources.donors), np.int64)
+    spec = store.spec
+    title = f"{spec.dataset}/{spec.split}/{store.view} · {store.encoder} · copying"
+    progress.start(title, rows_in(covered), "rows")
+    try:
+        for shard in covered:
+            try:
+                with store.claim(shard) as writer:
+                    if writer is not None:
+                        _copy_shard(store, sources, shard, writer)
+            except VerificationError as error:
+                progress.note(f"{shard.name} is encoded, not copied: {error}")
+                continue
+            if writer is not None:
+                of_shard = sources.donor[shard.start : shard.stop]
+                copied += np.bincount(of_shard, minlength=len(copied))
+            progress.advance(shard.n_rows)
+    finally:
+        progress.stop()
+    return copied
+
+
+def _copy_shard(store: Store, sources: Sources, shard: ShardPlan, writer: ShardWriter) -> None:
+    part = slice(shard.start, shard.stop)
+    arrays = {name: reading.empty(store, name, shard.n_rows) for name in store.spec.representations}
+    valid = np.ones(shard.n_rows, np.bool_)
+    for place in np.unique(sources.donor[part]).tolist():
+        donor, here = sources.donors[place], np.flatnonzero(sources.donor[part] == place)
+        rows = sources.row[part][here]
+        valid[here] = donor.valid[rows]
+        for name, array in arrays.items():
+            reading.read_into(donor, name, rows, array, here)
+    for bad in _bad_images(store, sources, shard, valid):
+        writer.record_bad(bad)
+    writer.append_stored(arrays, valid)
+
+
+def _bad_images(
+    store: Store, sources: Sources, shard: ShardPlan, valid: npt.NDArray[np.bool_]
+) -> Iterator[BadImage]:
+    """The donors' bad images, with the numbers they have in this store."""
+    rows = store.rows.slice(shard.start, shard.n_rows).filter(pl.Series(~valid))
+    for (image, path), group in rows.group_by("image", "path", maintain_order=True):
+        first, last = int(group["row"][0]), int(group["row"][-1])
+        donor = sources.donors[int(sources.donor[first])]
+        reason = next(bad.reason for bad in donor.bad if bad.path == path)
+        yield BadImage(int(image), str(path), first, last, reason)
