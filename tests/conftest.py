@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,17 @@ import pytest
 from PIL import Image
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+ID_LENGTH = 40  # characters of one parameter: an id stays readable in a line of the terminal
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their argument and shorten text, so that ids are short and the same in every
+    process; pytest numbers those that are equal."""
+    if isinstance(val, bytes):
+        return argname
+    if isinstance(val, str) and (len(val) > ID_LENGTH or not val.isprintable()):
+        return re.sub(r"\W+", "-", val).strip("-")[:ID_LENGTH] or argname
+    return None
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -129,10 +129,11 @@ def test_other_files_of_coco_are_named(
     ("data", "match"),
     [
         ("{}".encode("utf-16"), "in UTF-8: it is UTF-16: save it as UTF-8"),
-        (gzip.compress(b"{}"), "in UTF-8: it is compressed by gzip: unpack it"),
+        (gzip.compress(b"{}", mtime=0), "in UTF-8: it is compressed by gzip: unpack it"),
         ('{"é": 1}'.encode("latin-1"), "in UTF-8: byte 2 is 0xe9: save it as UTF-8"),
         (None, "cannot be read: Is a directory"),
     ],
+    ids=["utf-16", "gzip", "latin-1", "directory"],
 )
 def test_coco_files_that_are_no_text(tmp_path: Path, data: bytes | None, match: str) -> None:
     root = write_coco(tmp_path, coco_json(1, []))
