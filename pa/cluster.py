@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -244,19 +245,22 @@ def submit(
 ) -> str:
     """Submit one job, or an array of one task for each of several; its number.
 
-    Raises `MissingError` where there is no sbatch, `PaError` with Slurm's words where it refuses.
+    Raises `MissingError` where there is no Slurm, `PaError` with Slurm's words where it refuses.
     """
     made = executor(folder, name, resources, after)
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
+    missing = [program for program in ("sbatch", "srun") if shutil.which(program) is None]
+    if missing:
+        raise MissingError(
+            f"{' and '.join(missing)} not found on PATH: this machine does not belong to a Slurm "
+            f"cluster. Use --local to run the tasks as processes of this machine, or --dry-run to "
+            f"see the script."
+        )
+
     try:
         with _outside_any_job(), made.batch():
             submitted = [made.submit(steps) for steps in jobs]
-    except FileNotFoundError:
-        raise MissingError(
-            "there is no sbatch here: this is no machine of a Slurm cluster. Use --local to run "
-            "the tasks as processes of this machine, or --dry-run to see the script."
-        ) from None
     except (FailedJobError, FailedSubmissionError) as error:
         raise PaError(f"Slurm did not take the job: {str(error).strip()}") from None
     return str(submitted[0].job_id).partition("_")[0]

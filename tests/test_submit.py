@@ -281,8 +281,9 @@ def test_what_cannot_be_divided(place: Path) -> None:
 
 def test_without_slurm_or_submitit(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(place))
-    with pytest.raises(MissingError, match="there is no sbatch here"):
-        submit(load(), SubmitRequest((EXTRACT,)), Silent())
+    for tasks in (1, 3):
+        with pytest.raises(MissingError, match="sbatch and srun"):
+            submit(load(), SubmitRequest((EXTRACT,), tasks=tasks), Silent())
     monkeypatch.setitem(sys.modules, "submitit.slurm.slurm", None)
     with pytest.raises(MissingError, match=r"part-aware\[cluster\]"):
         submit(load(), SubmitRequest((EXTRACT,)), Silent())
@@ -301,6 +302,9 @@ env > {kept}/env-$n; cp "$1" {kept}/script-$n; echo "Submitted batch job $n"
 """
     )
     program.chmod(0o755)
+    # submitit looks for srun before it submits, and only the job would run it.
+    (kept / "srun").write_text("#!/bin/sh\nexit 1\n")
+    (kept / "srun").chmod(0o755)
     monkeypatch.setenv("PATH", f"{kept}:{os.environ['PATH']}")
     return kept
 
