@@ -44,6 +44,7 @@ Way = Callable[[int], object]
 def serving(workspace: Path) -> Iterator[tuple[http.client.HTTPConnection, float]]:
     """A running `pa explore`, a connection to it, and the seconds until its first answer."""
     words = [sys.executable, "-m", "pa", "explore", "--port", "0", "--json", "-w", str(workspace)]
+    words.append("--no-token")
     began = time.perf_counter()
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None

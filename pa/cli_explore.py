@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +22,13 @@ if TYPE_CHECKING:
     "--port", type=click.IntRange(0, 65535), help="Port; default 8642, or a free one if taken."
 )
 @click.option("--open", "open_page", is_flag=True, help="Open the page in a browser.")
+@click.option(
+    "--token",
+    envvar="PA_EXPLORE_TOKEN",
+    help="Token that requests must carry, 16 characters or more; default a random one. Other users "
+    "can read a command line: set it by the environment variable PA_EXPLORE_TOKEN.",
+)
+@click.option("--no-token", is_flag=True, help="Let everyone in who can reach the server.")
 @click.option("--device", help="Device that encodes uploaded images.")
 @naming_checkpoints
 @with_json
@@ -26,8 +36,9 @@ if TYPE_CHECKING:
 def explore(config: Any, as_json: bool, open_page: bool, **given: Any) -> None:
     """Click any region of any image, and see its neighbours for several encoders side by side.
 
-    Serves a page until Ctrl-C, to this machine alone unless --host says otherwise; then the address
-    holds a token. On another machine, through a tunnel: ssh -L 8642:localhost:8642 MACHINE.
+    Serves a page until Ctrl-C, to this machine alone unless --host says otherwise. The address that
+    it prints holds a token, which keeps other users out. On another machine, through a tunnel:
+    ssh -L 8642:localhost:8642 MACHINE.
 
     \b
     pa explore
@@ -39,13 +50,21 @@ def explore(config: Any, as_json: bool, open_page: bool, **given: Any) -> None:
 
     def ready(address: Address) -> None:
         if as_json:
-            emit({"url": address.url, "public": address.public})
+            emit({"url": address.url, "token": address.token, "public": address.public})
         else:
             console.out(f"explore {config.workspace} at {address.url}")
             console.note("Ctrl-C stops it.")
-        if address.public:
-            console.note("Other machines can reach it: whoever knows the address can look.")
+        reach = "Other machines" if address.public else "Other users of this machine"
+        if address.token is None:
+            console.note(f"{reach} can look: no token is needed.")
+        elif address.public:
+            console.note(f"{reach} can reach it: whoever knows the address can look.")
         if open_page:
-            click.launch(address.url)
+            # Other users can read the command line of a browser, but not this file.
+            page = Path(folder) / "open.html"
+            target = html.escape(address.url)
+            page.write_text(f'<meta http-equiv="refresh" content="0; url={target}">')
+            click.launch(str(page))
 
-    work(config, ExploreRequest(**given), ready)
+    with TemporaryDirectory(prefix="pa-explore-") as folder:  # for its owner alone
+        work(config, ExploreRequest(**given), ready)

@@ -10,33 +10,39 @@ from pathlib import Path
 from pa.commands.encoders import check_given_checkpoints
 from pa.config import Config
 from pa.data import stores
-from pa.errors import MissingError
+from pa.errors import MissingError, UsageError
 
 
 @dataclass(frozen=True)
 class ExploreRequest:
-    """Where to serve. `port` None is the usual one, or a free one; `device` and `checkpoints`
-    encode uploaded images."""
+    """Where to serve, and to whom.
+
+    `port` None is the usual one, or a free one; `token` None is a random one, unless `no_token`
+    lets everyone in who reaches the server; `device` and `checkpoints` encode uploaded images.
+    """
 
     host: str = "127.0.0.1"
     port: int | None = None
+    token: str | None = None
+    no_token: bool = False
     device: str | None = None
     checkpoints: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where the page is, and whether other machines can reach it."""
+    """Where the page is, the token in the address, and whether other machines can reach it."""
 
     url: str
+    token: str | None
     public: bool
 
 
 def explore(config: Config, request: ExploreRequest, ready: Callable[[Address], None]) -> None:
     """Serve the explorer until an interrupt; `ready` is told the address when it answers.
 
-    On a host that other machines can reach, the address holds a random token. Raises `MissingError`
-    without the extra `explore`, and what `pa.explore.server.listen` raises.
+    Raises `UsageError` for a token that is short or needs quoting, `MissingError` without the extra
+    `explore`, and what `pa.explore.server.listen` raises.
     """
     try:
         import fastapi  # noqa: F401
@@ -47,14 +53,20 @@ def explore(config: Config, request: ExploreRequest, ready: Callable[[Address], 
             f"pip install 'part-aware[explore]'."
         ) from None
     from pa.explore.app import make_app
-    from pa.explore.safety import is_loopback, names_of, new_token
+    from pa.explore.safety import TOKEN, is_loopback, names_of, new_token
     from pa.explore.server import listen, serve
 
     check_given_checkpoints(request.checkpoints, list(stores.find(config.features)))
     public = not is_loopback(request.host)
-    token = new_token() if public else None
+    if request.token is not None and (request.no_token or not TOKEN.fullmatch(request.token)):
+        raise UsageError(
+            "--token takes at least 16 letters, digits or characters of `._~-`, and excludes "
+            "--no-token. Leave it out for a random token."
+        )
+    token = None if request.no_token else request.token or new_token()
     with listen(request.host, request.port) as listening:
-        address = Address(_url(request.host, listening.getsockname()[1], token), public)
+        url = _url(request.host, listening.getsockname()[1], token)
+        address = Address(url, token, public)
         app = make_app(
             config,
             names=names_of(request.host),
@@ -72,4 +84,4 @@ def _url(host: str, port: int, token: str | None) -> str:
 
     name = socket.gethostname() if host in ("0.0.0.0", "::") else host
     shown = f"[{name}]" if ":" in name else name
-    return f"http://{shown}:{port}/" + (f"{token}/" if token else "")
+    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")

@@ -36,7 +36,7 @@ def make_app(
 ) -> ASGIApp:
     """The explorer of a workspace as an ASGI application.
 
-    `names` are the hosts it may be asked for as; with a `token`, every path begins with it;
+    `names` are the hosts it may be asked for as; with a `token`, every request must carry it;
     `device` and `checkpoints` encode uploaded images. The schema is at /api/openapi.json.
     """
     services = Services.of(config, device, checkpoints)

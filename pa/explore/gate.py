@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from pa.errors import BusyError
@@ -34,6 +35,23 @@ class Gate:
         Work that has begun is brought to its end, even where nobody waits for it any more, before
         the next one takes its turn.
         """
+        async with self._place():
+            done = asyncio.get_running_loop().run_in_executor(self._pool, work)
+            done.add_done_callback(lambda _: self._turns.release())
+            return await asyncio.shield(done)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Hold a turn for work of the event loop itself. Raises `BusyError` as `run` does."""
+        async with self._place():
+            try:
+                yield
+            finally:
+                self._turns.release()
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """Take a place and wait for a turn, which the caller releases."""
         if self._taken >= self._places:
             raise self._busy()
         self._taken += 1
@@ -42,9 +60,7 @@ class Gate:
                 await asyncio.wait_for(self._turns.acquire(), self._patience)
             except TimeoutError:
                 raise self._busy() from None
-            done = asyncio.get_running_loop().run_in_executor(self._pool, work)
-            done.add_done_callback(lambda _: self._turns.release())
-            return await asyncio.shield(done)
+            yield
         finally:
             self._taken -= 1
 
@@ -67,6 +83,8 @@ class Gates:
         self.searches = Gate("searches", min(cores, 4), 64)
         self.pictures = Gate("pictures", min(2 * cores, 8), 2000, patience=60.0)
         self.tables = Gate("tables", 2, 200)
+        # An image is received only with a turn: so many bodies are in memory at once.
+        self.bodies = Gate("uploads", 4, 32)
         self.uploads = Gate("uploads", 1, 8, patience=120.0)
 
     def close(self) -> None:

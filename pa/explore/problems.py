@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
-import traceback
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -12,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from pa.errors import (
     BusyError,
@@ -76,6 +75,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(PaError, _of_ours)
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(ClientDisconnect, _of_disconnect)
     app.add_exception_handler(Exception, _of_fault)
 
 
@@ -115,7 +115,12 @@ async def _of_http(request: Request, error: Exception) -> JSONResponse:
     return answer
 
 
+async def _of_disconnect(request: Request, error: Exception) -> JSONResponse:
+    """Answer a client that left in the middle of its request; nobody reads it."""
+    return _answer(400, "disconnected", "the client closed the connection.")
+
+
 async def _of_fault(request: Request, error: Exception) -> JSONResponse:
-    traceback.print_exception(error, file=sys.stderr)
+    # The server prints the traceback: starlette raises the error again after this answer.
     message = "the explorer failed; the terminal in which it runs shows how."
     return _answer(500, "failed", message)

@@ -3,7 +3,8 @@
 - The Host header must name this machine. Else a web page elsewhere could let its own name point to
   127.0.0.1 and read what is served here (DNS rebinding).
 - A request that a page of another origin sends is refused, whatever it asks.
-- Where other machines can reach the server, every address begins with a random token.
+- A request must carry the server's token: in the printed address, then in a cookie, or in a header.
+  Else every user of this machine could read what is served on 127.0.0.1.
 - Every answer carries a content security policy under which a page runs the scripts and styles of
   this server and loads from nowhere else.
 """
@@ -13,15 +14,19 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import re
 import secrets
 import socket
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+# Characters that need no quoting in an address, a cookie or a header.
+TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,}")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 POLICY = "; ".join(
@@ -76,8 +81,8 @@ def new_token() -> str:
 class Guard:
     """An ASGI application around another, with the rules above.
 
-    `names` are the hosts that may be asked for. With a `token`, addresses are asked for too (no
-    name can be rebound to a literal address), and every path begins with the token.
+    `names` are the hosts that may be asked for, next to literal addresses, to which no name can be
+    rebound. Without a `token` everyone who reaches the server may ask.
     """
 
     def __init__(self, app: ASGIApp, names: Iterable[str], token: str | None = None) -> None:
@@ -102,50 +107,74 @@ class Guard:
         if (refusal := self._refusal(headers)) is not None:
             await _tell(send, 403, "refused", refusal)
             return
-        if self._token is not None:
-            entered = self._enter(scope)
-            if entered is None:
-                text = "open the whole address that `pa explore` printed: it holds a token."
-                await _tell(send, 404, "not found", text)
-                return
-            if scope["path"] == f"/{self._token}":
-                await _redirect(send, f"/{self._token}/")
-                return
-            scope = entered
-        await self._app(scope, receive, send)
+        if self._token is None:
+            await self._app(scope, receive, send)
+            return
+        connection = HTTPConnection(scope)
+        cookie = _cookie_name(headers)
+        # A redirect would lose the body of another method.
+        if scope["method"] == "GET" and self._is_token(connection.query_params.get("token")):
+            await self._enter(connection, cookie, send)
+        elif self._is_token(connection.cookies.get(cookie)) or self._is_token(_bearer(headers)):
+            await self._app(scope, receive, send)
+        else:
+            text = (
+                "this request has no valid token. Open the whole address that `pa explore` printed "
+                "when it was started, or send its token as `Authorization: Bearer TOKEN`."
+            )
+            await _tell(send, 401, "token needed", text, (b"www-authenticate", b"Bearer"))
 
     def _refusal(self, headers: Headers) -> str | None:
         host = headers.get("host", "")
-        name = _host_name(host)
-        if name not in self._names and not (self._token is not None and _is_address(name)):
+        name, _ = _host(host)
+        if name not in self._names and not _is_address(name):
             return (
                 f"this server is not called {name[:100]!r}, but {', '.join(sorted(self._names))}. "
                 f"Open it under one of these, or start `pa explore --host` with that name."
             )
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] != host:
             return f"a page of {origin[:100]} may not ask this server."
-        if headers.get("sec-fetch-site") == "cross-site" and (
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and (
             headers.get("sec-fetch-mode") != "navigate"
         ):
             return "a page of another site may not ask this server."
         return None
 
-    def _enter(self, scope: Scope) -> Scope | None:
-        """The scope below the token; None where the path does not begin with it."""
-        first = scope["path"].split("/")[1] if scope["path"].startswith("/") else ""
+    def _is_token(self, sent: str | None) -> bool:
         assert self._token is not None
-        if not secrets.compare_digest(first.encode(), self._token.encode()):
-            return None
-        return {**scope, "root_path": f"/{self._token}"}
+        return sent is not None and secrets.compare_digest(sent.encode(), self._token.encode())
+
+    async def _enter(self, connection: HTTPConnection, cookie: str, send: Send) -> None:
+        """Move the token from the address into a cookie, which no script and no Referer shows."""
+        kept = [item for item in connection.query_params.multi_items() if item[0] != "token"]
+        # A path that begins with two slashes would name another host.
+        path = "/" + quote(connection.scope["path"].lstrip("/"))
+        location = f"{path}?{urlencode(kept)}" if kept else path
+        headers = [
+            (b"location", location.encode()),
+            (b"set-cookie", f"{cookie}={self._token}; Path=/; HttpOnly; SameSite=Lax".encode()),
+            (b"cache-control", b"no-store"),
+        ]
+        await _send(send, 303, b"", headers)
 
 
-def _host_name(host: str) -> str:
-    """The name in a Host header, without its port, in lower case."""
+def _host(host: str) -> tuple[str, str]:
+    """Return the name in a Host header in lower case, and the port."""
     name, colon, port = host.rpartition(":")
     if not colon or not port.isdecimal():
-        name = host
-    return name.strip("[]").lower()
+        name, port = host, ""
+    return name.strip("[]").lower(), port
+
+
+def _cookie_name(headers: Headers) -> str:
+    """A name of its own for each port: browsers send a host's cookies to all of its ports."""
+    return f"pa-explore-{_host(headers.get('host', ''))[1] or 80}"
+
+
+def _bearer(headers: Headers) -> str | None:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token if scheme.lower() == "bearer" else None
 
 
 class _Answer:
@@ -164,15 +193,12 @@ class _Answer:
         await self._send(message)
 
 
-async def _tell(send: Send, status: int, error: str, message: str) -> None:
+async def _tell(
+    send: Send, status: int, error: str, message: str, *headers: tuple[bytes, bytes]
+) -> None:
     problem: dict[str, Any] = {"error": error, "message": message, "commands": []}
-    await _send(
-        send, status, json.dumps(problem).encode(), [(b"content-type", b"application/json")]
-    )
-
-
-async def _redirect(send: Send, to: str) -> None:
-    await _send(send, 307, b"", [(b"location", to.encode())])
+    kind = (b"content-type", b"application/json")
+    await _send(send, status, json.dumps(problem).encode(), [kind, *headers])
 
 
 async def _send(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:

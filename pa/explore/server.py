@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import resource
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pa.errors import BusyError, UsageError
 
 DEFAULT_PORT = 8642
-_BACKLOG = 512
+IDLE_SECONDS = 15  # enough for a request header over a slow tunnel
+_MOST_DESCRIPTORS = 4096  # more are not needed: the limits below are shares of them
+_MOST_CONNECTIONS = 512  # a browser opens six
+# asyncio accepts up to one backlog of connections per turn of its loop, and needs three turns to
+# close a refused one.
+_BACKLOG = 128
+_BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
+    b"Connection: close\r\n\r\n"
+)
 
 
 def listen(host: str, port: int | None) -> socket.socket:
@@ -59,20 +72,32 @@ def _bind(host: str, port: int) -> socket.socket:
 
 def serve(app: ASGIApp, listening: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until an interrupt or SIGTERM; `ready` is called when requests are answered."""
+    descriptors = _raise_descriptor_limit()
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=_limited(min(_MOST_CONNECTIONS, descriptors // 4)),
         ws="none",
         lifespan="on",
-        log_level="warning",
+        log_level="error",  # warnings come one per request: a client could fill the disk with them
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=30,
+        backlog=min(_BACKLOG, max(1, descriptors // 8)),
+        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=3,
     )
     server = _Server(config, ready)
     server.run(sockets=[listening])
+
+
+def _raise_descriptor_limit() -> int:
+    """Raise the soft limit of file descriptors within the hard one, and return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= _MOST_DESCRIPTORS:
+        return _MOST_DESCRIPTORS
+    wanted = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
 
 
 class _Server(uvicorn.Server):
@@ -84,3 +109,78 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._ready()
+
+
+def _limited(most: int) -> type[H11Protocol]:
+    """Return uvicorn's protocol for at most `most` open connections."""
+    return type("LimitedConnection", (_Connection,), {"most": most})
+
+
+class _Connection(H11Protocol):
+    """A connection that may wait for its client only for a limited time.
+
+    uvicorn limits neither open connections nor the time until a request header is complete. A
+    connection without a request at work is closed after `IDLE_SECONDS`, however many bytes of a
+    header arrive meanwhile. Beyond `most` connections the one that has been idle longest is closed
+    for the new one, so that unfinished requests cannot keep visitors out; if all are at work, the
+    new one is answered with 503.
+    """
+
+    most: int
+    _idle_timer: asyncio.TimerHandle | None = None
+    _unread = 0  # bytes of an answer that the client had not read when the timer started
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if len(self.connections) > self.most:
+            others = (other for other in self.connections if isinstance(other, _Connection))
+            idle = [other for other in others if other.idle_since]
+            if not idle:
+                self.connections.discard(self)
+                transport.write(_BUSY)
+                transport.close()
+                return
+            oldest = min(idle, key=lambda other: other.idle_since)
+            # Now, not when it is closed: several connections may arrive before that.
+            self.connections.discard(oldest)
+            oldest.transport.abort()
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+
+    @property
+    def idle_since(self) -> float:
+        """When the connection became idle, by the loop's clock; 0 with a request at work."""
+        return 0.0 if self._idle_timer is None else self._idle_timer.when() - IDLE_SECONDS
+
+    def _watch(self) -> None:
+        """Start the timer of an idle connection, or stop that of one with a request at work."""
+        at_work = self.cycle is not None and not self.cycle.response_complete
+        if at_work and self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+        elif not at_work and self._idle_timer is None:
+            self._unread = self.transport.get_write_buffer_size()
+            self._idle_timer = self.loop.call_later(IDLE_SECONDS, self._expire)
+
+    def _expire(self) -> None:
+        """Close an idle connection, unless its client is still reading an answer."""
+        self._idle_timer = None
+        unread = self.transport.get_write_buffer_size()
+        if 0 < unread < self._unread:
+            self._watch()
+        elif unread:
+            self.transport.abort()
+        else:
+            self.timeout_keep_alive_handler()

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -133,7 +135,7 @@ def neighbours_of(config: Config, rows: list[int]) -> dict[int, list[dict[str, A
 
 @contextmanager
 def serving(workspace: Path, *words: str) -> Iterator[str]:
-    """`pa explore` in a process of its own: the address of its page."""
+    """`pa explore` in a process of its own: the address that it prints, with its token."""
     command = [sys.executable, "-m", "pa", "explore", "--port", "0", "--json", *words]
     process = subprocess.Popen(
         command,
@@ -157,3 +159,15 @@ def serving(workspace: Path, *words: str) -> Iterator[str]:
         finally:
             process.kill()
             process.stdout.close()
+
+
+def visitor(url: str) -> httpx.Client:
+    """A client of a served workspace that sends the token of the printed address."""
+    address = urlsplit(url)
+    (token,) = parse_qs(address.query)["token"]
+    return httpx.Client(
+        base_url=f"http://{address.netloc}",
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=60,
+        limits=httpx.Limits(max_connections=None),
+    )

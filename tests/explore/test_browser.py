@@ -56,12 +56,14 @@ def open_page(browser: Browser, url: str) -> Iterator[Open]:
     """Open the page: other hosts are out of reach, and no complaint of the browser is let pass."""
     complaints: list[str] = []
     strangers: list[str] = []
+    referers: list[str] = []
     contexts = []
 
     def stay(request: Request) -> None:
         place = urlsplit(request.url)
         if place.scheme not in ("blob", "data") and place.hostname != "127.0.0.1":
             strangers.append(request.url)
+        referers.append(request.headers.get("referer", ""))
 
     def open_it(query: str = "", at: str = url, **settings: Any) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **settings})
@@ -72,13 +74,15 @@ def open_page(browser: Browser, url: str) -> Iterator[Open]:
         page.on("request", stay)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
-        page.goto(at + query)
+        page.goto(at + query.replace("?", "&"))
+        assert "token" not in page.url
         return page
 
     yield open_it
     for context in contexts:
         context.close()
     assert strangers == []
+    assert not any("token" in referer for referer in referers)
     assert [text for text in complaints if "Failed to load resource" not in text] == []
 
 

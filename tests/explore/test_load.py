@@ -14,8 +14,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 from pa.config import Config
@@ -25,7 +25,7 @@ from pa.explore.pictures import ByteCache
 from pa.explore.safety import new_token
 from pa.explore.server import listen
 
-from .conftest import N, neighbours_of, serving
+from .conftest import N, neighbours_of, serving, visitor
 
 Json = dict[str, Any]
 
@@ -110,13 +110,13 @@ def test_the_cache_stays_within_its_bytes() -> None:
 
 def test_a_hundred_queries_at_once(workspace: Path, config: Config) -> None:
     """Each is right, or is told when to come again; the server lives."""
-    with serving(workspace) as url:
-        (gallery,) = _read(f"{url}api/workspace")["galleries"]
+    with serving(workspace) as url, visitor(url) as client:
+        (gallery,) = client.get("/api/workspace").json()["galleries"]
         column = gallery["columns"][0]["id"]
 
         def ask(row: int) -> tuple[int, Any]:
-            place = f"{url}api/galleries/{gallery['id']}/rows/{row}/neighbours?column={column}"
-            answer = httpx.get(place, timeout=60)
+            place = f"/api/galleries/{gallery['id']}/rows/{row}/neighbours?column={column}"
+            answer = client.get(place)
             if answer.status_code == 200:
                 return 200, answer.json()["result"]["neighbours"]
             assert int(answer.headers["Retry-After"]) >= 1
@@ -133,10 +133,6 @@ def test_a_hundred_queries_at_once(workspace: Path, config: Config) -> None:
         for row, (code, found) in zip(rows, answers, strict=True):
             assert code != 200 or found == expected[row]
         assert ask(N - 1)[0] == 200
-
-
-def _read(url: str) -> Any:
-    return httpx.get(url, timeout=60).raise_for_status().json()
 
 
 # -- starting ----------------------------------------------------------------------------------
@@ -192,8 +188,7 @@ def test_it_listens_to_this_machine_alone_and_stops_when_told(
     said = process.stdout.readline()
     url = said.split()[-1]
     assert url.startswith("http://127.0.0.1:")
-    assert url.count("/") == 3, "no token"
-    with socket.create_connection(("127.0.0.1", int(url.rstrip("/").rpartition(":")[2]))):
+    with socket.create_connection(("127.0.0.1", urlsplit(url).port)):
         process.send_signal(number)
         _, complained = process.communicate(timeout=30)
     assert process.returncode == 0
@@ -207,14 +202,15 @@ def test_it_stops_with_searches_at_work(workspace: Path) -> None:
     )
     assert process.stdout is not None
     url = process.stdout.readline().split()[-1]
-    gallery = _read(f"{url}api/workspace")["galleries"][0]
+    with visitor(url) as client:
+        gallery = client.get("/api/workspace").json()["galleries"][0]
     column = gallery["columns"][0]["id"]
-    drawn = f"{url}api/galleries/{gallery['id']}/rows/1/figure"
+    drawn = f"/api/galleries/{gallery['id']}/rows/1/figure"
 
     def ask(row: int) -> int:
-        return httpx.get(drawn, params={"column": column, "k": 20 + row}, timeout=60).status_code
+        return client.get(drawn, params={"column": column, "k": 20 + row}).status_code
 
-    with ThreadPoolExecutor(60) as pool:
+    with visitor(url) as client, ThreadPoolExecutor(60) as pool:
         asked = [pool.submit(ask, row) for row in range(60)]
         next(as_completed(asked))
         process.send_signal(signal.SIGINT)
@@ -223,14 +219,6 @@ def test_it_stops_with_searches_at_work(workspace: Path) -> None:
     assert process.returncode == 0
     assert "Traceback" not in complained
     assert told <= {200, 503}
-
-
-def test_for_other_machines_the_address_holds_a_token(workspace: Path) -> None:
-    with serving(workspace, "--host", "0.0.0.0") as url:
-        port, token = url.split(":")[2].split("/")[:2]
-        assert len(token) >= 22
-        assert _read(f"http://127.0.0.1:{port}/{token}/api/workspace")["galleries"]
-        assert httpx.get(f"http://127.0.0.1:{port}/api/workspace").status_code == 404
 
 
 def test_tokens_differ() -> None:

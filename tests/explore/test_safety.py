@@ -23,9 +23,9 @@ Json = dict[str, Any]
 TOKEN = "a-token-of-the-test"
 
 
-@pytest.fixture(scope="module")
-def public(config: Config) -> Iterator[TestClient]:
-    """The server as others reach it: with a token."""
+@pytest.fixture
+def stranger(config: Config) -> Iterator[TestClient]:
+    """A client, without the token, of a server that other machines reach."""
     app = make_app(config, names=names_of("0.0.0.0"), token=TOKEN)
     with TestClient(app, "http://192.0.2.7:8642", follow_redirects=False) as opened:
         yield opened
@@ -40,7 +40,7 @@ def test_names_of_this_machine_are_answered(client: TestClient, host: str) -> No
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "localhost.evil.example", "192.0.2.7", "127.0.0.1.evil:80", "", "::"]
+    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil:80", "", "["]
 )
 def test_another_name_for_this_machine_is_refused(client: TestClient, host: str) -> None:
     answer = client.get("/api/workspace", headers={"Host": host})
@@ -54,6 +54,11 @@ def test_another_name_for_this_machine_is_refused(client: TestClient, host: str)
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
         {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "http://["},
+        {"Origin": "http://[::1"},
+        {"Origin": "http://a b"},
+        {"Origin": ""},
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"},
         {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
     ],
 )
@@ -85,19 +90,63 @@ def test_every_answer_has_the_policy(client: TestClient, path: str) -> None:
     assert headers["cross-origin-resource-policy"] == "same-origin"
 
 
-def test_others_need_the_token(public: TestClient) -> None:
-    for path in ("/", "/api/workspace", "/page/main.js", f"/{TOKEN}x/", "/x/", "//"):
-        answer = public.get(path)
-        assert answer.status_code == 404
-        assert "token" in answer.json()["message"]
+@pytest.mark.parametrize("path", ["/", "/api/workspace", "/page/main.js", "//", "/nothing"])
+@pytest.mark.parametrize(
+    ("query", "headers"),
+    [
+        ("", {}),
+        ("?token=", {}),
+        (f"?token={TOKEN}x", {}),
+        ("?token=%ff%00", {}),
+        ("", {"Authorization": "Bearer"}),
+        ("", {"Authorization": f"Bearer {TOKEN}x"}),
+        ("", {"Authorization": f"Basic {TOKEN}"}),
+        ("", {"Cookie": f"pa-explore-8642={TOKEN[:-1]}"}),
+        ("", {"Cookie": f"pa-explore-8643={TOKEN}"}),
+        ("", {"Cookie": f"token={TOKEN}"}),
+    ],
+)
+def test_without_the_token_nothing_is_served(
+    stranger: TestClient, path: str, query: str, headers: dict[str, str]
+) -> None:
+    answer = stranger.get(path + query, headers=headers)
+    assert answer.status_code == 401
+    assert answer.json()["error"] == "token needed"
+    assert TOKEN not in answer.text
+    assert "set-cookie" not in answer.headers
+
+
+def test_the_first_visit_moves_the_token_into_a_cookie(stranger: TestClient) -> None:
+    first = stranger.get("/", params={"row": "7", "token": TOKEN, "column": ["a b", "ü"]})
+    assert first.status_code == 303
+    assert first.headers["location"] == "/?row=7&column=a+b&column=%C3%BC"
+    assert first.headers["cache-control"] == "no-store"
+    cookie = {part.strip().lower() for part in first.headers["set-cookie"].split(";")}
+    assert {"httponly", "samesite=lax", "path=/"} <= cookie
     for path in ("/", "/api/workspace", "/page/main.js"):
-        assert public.get(f"/{TOKEN}{path}").status_code == 200
-    assert public.get(f"/{TOKEN}").headers["location"] == f"/{TOKEN}/"
+        assert stranger.get(path).status_code == 200
+    stranger.cookies.clear()
+    assert stranger.get("/").status_code == 401
 
 
-def test_with_a_token_addresses_are_answered_and_foreign_names_are_not(public: TestClient) -> None:
+@pytest.mark.parametrize("path", ["//evil.example/", "/\\evil.example", "/%2F/evil.example"])
+def test_the_first_visit_leads_to_this_server(stranger: TestClient, path: str) -> None:
+    location = stranger.get(f"http://192.0.2.7:8642{path}?token={TOKEN}").headers["location"]
+    assert location.startswith("/")
+    assert not location.startswith(("//", "/\\"))
+
+
+def test_a_program_sends_the_token_in_a_header(stranger: TestClient) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    assert stranger.get("/api/workspace", headers=headers).status_code == 200
+    assert stranger.post("/api/workspace", headers=headers).status_code == 405
+    assert stranger.post(f"/api/workspace?token={TOKEN}").status_code == 401
+
+
+def test_addresses_are_answered_and_foreign_names_are_not(stranger: TestClient) -> None:
+    token = {"Authorization": f"Bearer {TOKEN}"}
     for host, status in (("10.1.2.3:8642", 200), ("[2001:db8::1]:8642", 200), ("evil.org", 403)):
-        assert public.get(f"/{TOKEN}/", headers={"Host": host}).status_code == status
+        assert stranger.get("/", headers={"Host": host, **token}).status_code == status
 
 
 @pytest.mark.parametrize(

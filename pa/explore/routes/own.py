@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
 
@@ -11,6 +12,7 @@ from pa.errors import UsageError
 from pa.explore import uploads
 from pa.explore.answers import Answer, search_command
 from pa.explore.galleries import Gallery
+from pa.explore.gate import Gates
 from pa.explore.own import OwnImage
 from pa.explore.problems import RESPONSES, UPLOAD_RESPONSES
 from pa.explore.schema import (
@@ -28,7 +30,8 @@ from pa.explore.schema import (
 )
 from pa.explore.services import Services
 
-UPLOAD_SECONDS = 120.0
+UPLOAD_SECONDS = 60.0  # 4 Mbit/s for the largest image
+T = TypeVar("T")
 
 
 def router(services: Services) -> APIRouter:
@@ -49,15 +52,13 @@ def router(services: Services) -> APIRouter:
         asked: AskedOfOwn,
     ) -> list[Answer]:
         """The nearest regions of a box in the image that is sent, as `pa search --image` does."""
-        own = await _received(request, name, box)
 
-        def find() -> list[Answer]:
+        def find(own: OwnImage) -> list[Answer]:
             found = services.galleries.get(gallery)
             chosen = columns_of(found, columns)
-            query = own()
-            return [services.answers.neighbours(found, column, query, asked) for column in chosen]
+            return [services.answers.neighbours(found, column, own, asked) for column in chosen]
 
-        return await services.gates.uploads.run(find)
+        return await _with_image(services.gates, request, name, box, find)
 
     @api.post(
         "/figure",
@@ -75,13 +76,13 @@ def router(services: Services) -> APIRouter:
         suffix: Suffix = "png",
     ) -> Response:
         """The figure that `pa search --image --figure` draws."""
-        own = await _received(request, name, box)
 
-        def draw() -> bytes:
+        def draw(own: OwnImage) -> bytes:
             chosen = columns_of(services.galleries.get(gallery), columns)
-            return services.answers.figure(chosen, own(), asked, suffix)
+            return services.answers.figure(chosen, own, asked, suffix)
 
-        return file(await services.gates.uploads.run(draw), "query-own", suffix)
+        drawn = await _with_image(services.gates, request, name, box, draw)
+        return file(drawn, "query-own", suffix)
 
     @api.get("/command", response_model=Command)
     async def own_command(
@@ -103,14 +104,21 @@ def router(services: Services) -> APIRouter:
     return api
 
 
-async def _received(request: Request, name: str, box: str) -> Callable[[], OwnImage]:
-    """The body of a request; decoding it is work for a thread."""
-    try:
-        async with asyncio.timeout(UPLOAD_SECONDS):
-            data = await uploads.receive(request.stream(), request.headers.get("content-length"))
-    except TimeoutError:
-        raise UsageError(f"the image did not arrive within {UPLOAD_SECONDS:g} s.") from None
-    return lambda: OwnImage(name, uploads.decode(data, name), _corners(box))
+async def _with_image(
+    gates: Gates, request: Request, name: str, box: str, work: Callable[[OwnImage], T]
+) -> T:
+    """Receive the image when there is room for it, then decode it and do the work in a thread."""
+    async with gates.bodies.turn():
+        try:
+            async with asyncio.timeout(UPLOAD_SECONDS):
+                data = await uploads.receive(
+                    request.stream(), request.headers.get("content-length")
+                )
+        except TimeoutError:
+            raise UsageError(f"the image did not arrive within {UPLOAD_SECONDS:g} s.") from None
+        return await gates.uploads.run(
+            lambda: work(OwnImage(name, uploads.decode(data, name), _corners(box)))
+        )
 
 
 def _corners(box: str) -> tuple[float, float, float, float]:
