@@ -20,7 +20,7 @@ from PIL import Image
 from pa import cli
 from pa.commands.extract import ExtractRequest, extract
 from pa.config import load as load_config
-from pa.data.store import Store
+from pa.data.store import IMAGES, RUNS, Store
 from pa.progress import Silent
 from tests.conftest import noise_image
 
@@ -468,7 +468,11 @@ def test_killed_three_times_and_resumed_equals_undisturbed(
     (whole / "pa.toml").write_bytes((workspace / "pa.toml").read_bytes())
     assert pa("--workspace", whole, *words).code == 0
     left, right = (
-        {p.name: p.read_bytes() for p in place.rglob("*") if p.is_file() and p.name != "runs.jsonl"}
+        {
+            p.name: p.read_bytes()
+            for p in place.rglob("*")
+            if p.is_file() and p.name not in (RUNS, IMAGES)
+        }
         for place in (workspace / "features", whole / "features")
     )
     assert left == right

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SHARD_BYTES, MAP_BYTES, CHUNK_BYTES = 6_500, 3_000, 64
 MANIFEST_BYTES = 250  # a shard's entry
 SEEDS = 5
-OTHER_FILES = 4  # spec.json, rows.parquet, manifest.json, runs.jsonl
+OTHER_FILES = 5  # spec.json, rows.parquet, manifest.json, runs.jsonl, images.jsonl
 
 
 @dataclass(frozen=True)

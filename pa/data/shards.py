@@ -36,6 +36,8 @@ SHARD_FORMAT = 2
 ROW_CHECKSUMS = ".xxh3"  # added to an array's name: its row checksums
 ROW_CHECKSUM = np.dtype("<u8")  # xxh3-64
 CHECKED_ROWS = 256  # read and checked at a time
+UNROWED = ("valid", "images")  # small arrays that are checked whole
+HASH_BYTES = 16  # xxh3-128 of an image's file; all zero for one that could not be read
 
 # HDF5 has no bfloat16: its bits are kept as uint16, and the spec says which it is. int8 keeps every
 # vector as its bytes and, behind them, the four of its scale: one piece to read, as all others.
@@ -171,6 +173,7 @@ class ShardWriter:
         shard: ShardPlan,
         shapes: Mapping[str, list[int]],
         storage: str,
+        images: Sequence[int],
     ) -> None:
         self._file = file
         self._disk = disk
@@ -180,6 +183,8 @@ class ShardWriter:
         self._bad: list[BadImage] = []
         self._valid = np.ones(shard.n_rows, dtype=np.uint8)
         self._row_checksums: dict[str, list[RowChecksums]] = {name: [] for name in shapes}
+        self._places = {image: place for place, image in enumerate(images)}
+        self._images = np.zeros((len(images), HASH_BYTES), dtype=np.uint8)
         for name, shape in shapes.items():
             self._create(name, disk_shape(shape, storage))
 
@@ -237,6 +242,10 @@ class ShardWriter:
     def record_bad(self, bad: BadImage) -> None:
         self._bad.append(bad)
 
+    def record_image(self, image: int, xxh3: bytes) -> None:
+        """Keep the hash of an image's file, by the image's number; without it, it is zero."""
+        self._images[self._places[image]] = np.frombuffer(xxh3, dtype=np.uint8)
+
     def finish(self, key: str) -> None:
         """Seal the shard: validity, checksums, and the key of what made it."""
         if self._filled != self._shard.n_rows:
@@ -249,6 +258,8 @@ class ShardWriter:
             rows = np.concatenate(parts)
             self._file.create_dataset(name + ROW_CHECKSUMS, data=rows)
             checksums[name] = array_checksum(rows)
+        self._file.create_dataset("images", data=self._images)
+        checksums["images"] = xxhash.xxh3_128_hexdigest(self._images.data)
         self._file.attrs.update(
             format=SHARD_FORMAT,
             first_row=self._shard.start,
@@ -261,14 +272,22 @@ class ShardWriter:
 
 @contextlib.contextmanager
 def writing(
-    directory: Path, shard: ShardPlan, shapes: Mapping[str, list[int]], storage: str, key: str
+    directory: Path,
+    shard: ShardPlan,
+    shapes: Mapping[str, list[int]],
+    storage: str,
+    key: str,
+    images: Sequence[int],
 ) -> Iterator[ShardWriter]:
-    """Write one shard. It gets its final name when the block ends without an error."""
+    """Write one shard. It gets its final name when the block ends without an error.
+
+    `images` are the numbers of the images that its rows are of, in their order.
+    """
     path = directory / shard.name
     with replacing(path) as partial, HoldingFile(partial) as disk:
         with uninterrupted():
             file = h5py.File(disk, "w")
-            writer = ShardWriter(file, disk, shard, shapes, storage)
+            writer = ShardWriter(file, disk, shard, shapes, storage, images)
         try:
             yield writer
             with uninterrupted():
@@ -317,6 +336,19 @@ def read_info(path: Path) -> ShardInfo:
             bad=[BadImage(**fields) for fields in json.loads(file.attrs["bad"])],
             bytes=path.stat().st_size,
         )
+
+
+def read_images(path: Path) -> npt.NDArray[np.uint8]:
+    """The hashes of the image files of a shard, (M, 16), in the order of its images.
+
+    Raises `VerificationError` where they are not what was written.
+    """
+    with open_shard(path) as file:
+        values: npt.NDArray[np.uint8] = file["images"][:]
+        expected = json.loads(file.attrs["checksums"])["images"]
+    if xxhash.xxh3_128_hexdigest(values.data) != expected:
+        raise damaged(path, "the hashes of its images have changed since they were written")
+    return values
 
 
 @contextlib.contextmanager
@@ -370,7 +402,7 @@ def changed_arrays(path: Path, info: ShardInfo) -> Iterator[str]:
     with open_shard(path) as file:
         for name, expected in info.checksums.items():
             data = file[name]
-            if name == "valid":
+            if name in UNROWED:
                 same = xxhash.xxh3_128_hexdigest(data[:]) == expected
             else:
                 kept = file[name + ROW_CHECKSUMS][:]

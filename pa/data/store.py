@@ -6,6 +6,7 @@
     manifest.json    checksums of all shards and the list of bad images; written last
     locks/           one lock file per shard in work; gone when the store is complete
     runs.jsonl       one line per extraction run: when, where, versions, time split
+    images.jsonl     which image files are known to be those of a shard; a cache
 
 Field by field: docs/formats.md.
 
@@ -19,7 +20,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from pa.data import reading, retyping, seals, shards
 from pa.data.files import (
     PARTIAL_SUFFIX,
     link_or_copy,
+    remove,
     remove_stale,
     replacing,
     storage_errors,
@@ -57,11 +59,12 @@ from pa.errors import (
 STORE_FORMAT = 2
 DEFAULT_SHARD_ROWS = 1024
 
-SPEC, ROWS, MANIFEST, RUNS, LOCKS = (
+SPEC, ROWS, MANIFEST, RUNS, IMAGES, LOCKS = (
     "spec.json",
     "rows.parquet",
     "manifest.json",
     "runs.jsonl",
+    "images.jsonl",
     "locks",
 )
 
@@ -275,6 +278,17 @@ class Store:
     def _storage(self) -> str:
         return self.spec.precision["storage"]
 
+    def image_hashes(self, shard: ShardPlan) -> npt.NDArray[np.uint8]:
+        """The xxh3-128 of the image files that a shard was made from, (M, 16) in the order of its
+        images; zero for a file that could not be read."""
+        return shards.read_images(self.shard_path(shard))
+
+    def image_checksum(self, shard: ShardPlan) -> str:
+        """The checksum of `image_hashes`."""
+        if self.is_complete:
+            return self.manifest.shards[shard.name].checksums["images"]
+        return shards.read_info(self.shard_path(shard)).checksums["images"]
+
     # -- writing -------------------------------------------------------------------------------
 
     def shard_key(self, shard: ShardPlan) -> str:
@@ -294,9 +308,14 @@ class Store:
                 return
             # Not those of other hosts: where locks do not reach them, they may be at work.
             remove_stale(self.path, shard.name)
-            shapes = self.spec.representations
+            rows = self.rows["image"].slice(shard.start, shard.n_rows)
             with shards.writing(
-                self.path, shard, shapes, self._storage, self.shard_key(shard)
+                self.path,
+                shard,
+                self.spec.representations,
+                self._storage,
+                self.shard_key(shard),
+                rows.unique(maintain_order=True).to_list(),
             ) as writer:
                 yield writer
             # Another process may have completed the store by now, and cleared the folder of locks.
@@ -334,16 +353,32 @@ class Store:
             if self.is_complete and not self.missing():
                 shutil.rmtree(path.parent, ignore_errors=True)
 
-    def adopt(self, donor: Store) -> int:
-        """Take over finished shards of another store that hold the same bytes; how many."""
+    def adopt(
+        self,
+        donor: Store,
+        changed: Callable[[Sequence[ShardPlan]], Collection[ShardPlan]] = lambda shards: (),
+    ) -> int:
+        """Take over finished shards of another store that hold the same bytes; how many.
+
+        Not those that `changed` names of the donor's shards: their images are not what they were.
+        """
         by_key = donor.shards_by_key()
-        adopted = 0
-        for shard in self.missing():
-            found = by_key.get(self.shard_key(shard))
-            if found is not None and donor.is_sound(found):
-                link_or_copy(donor.shard_path(found), self.shard_path(shard))
-                adopted += 1
-        return adopted
+        pairs = [(shard, by_key.get(self.shard_key(shard))) for shard in self.missing()]
+        sound = [(s, found) for s, found in pairs if found is not None and donor.is_sound(found)]
+        unwanted = changed([found for _, found in sound])
+        wanted = [(shard, found) for shard, found in sound if found not in unwanted]
+        for shard, found in wanted:
+            link_or_copy(donor.shard_path(found), self.shard_path(shard))
+        return len(wanted)
+
+    def discard(self, unwanted: Collection[ShardPlan]) -> None:
+        """Remove shards, to be made again; the manifest first, so that no moment shows a complete
+        store without them."""
+        remove(self.path / MANIFEST)
+        for name in ("manifest", "bad", "valid"):
+            self.__dict__.pop(name, None)
+        for shard in unwanted:
+            remove(self.shard_path(shard))
 
     def shards_by_key(self) -> dict[str, ShardPlan]:
         """The finished shards by the digest of what determines their bytes; see `shard_key`.
@@ -408,13 +443,17 @@ class Store:
         return info
 
     def log_run(self, entry: dict[str, Any]) -> None:
-        """Append one line to runs.jsonl. The log is no part of the contract: a disk that is full
-        loses the line, not the run."""
-        line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
+        """Append one line to runs.jsonl."""
+        self.append_lines(RUNS, [entry])
+
+    def append_lines(self, name: str, entries: Iterable[dict[str, Any]]) -> None:
+        """Append lines to a log. Logs are not part of the contract: a disk that is full loses the
+        lines, not the run."""
+        text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
         with contextlib.suppress(OSError):
-            handle = os.open(self.path / RUNS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            handle = os.open(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             try:
-                os.write(handle, line)
+                os.write(handle, text.encode())
             finally:
                 os.close(handle)
 
@@ -448,6 +487,6 @@ def _read_spec(path: Path) -> dict[str, Any]:
 def _command(fields: Any) -> str:
     """The command of the spec of an earlier format, where it can be read."""
     try:
-        return f" with:\n  {retyping.command(Spec(**fields['spec']))}"
+        return f" with:\n  {retyping.command(Spec(**fields['spec']), fields['source'])}"
     except (LookupError, TypeError, ValueError, AttributeError):
         return "."

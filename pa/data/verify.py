@@ -152,6 +152,8 @@ class _Shard:
         for name in spec.representations:
             expected[name + ROW_CHECKSUMS] = ((n,), ROW_CHECKSUM)
         expected["valid"] = ((n,), np.dtype("u1"))
+        n_images = self.store.rows["image"].slice(self.shard.start, n).n_unique()
+        expected["images"] = ((n_images, shards.HASH_BYTES), np.dtype("u1"))
         with shards.open_shard(self.path) as file:
             for name, (shape, kind) in expected.items():
                 found = (file[name].shape, file[name].dtype) if name in file else (None, kind)
@@ -159,7 +161,7 @@ class _Shard:
                     yield Problem(self.path, f"{name}: shape {found[0]}, expected {shape}")
                 elif found[1] != kind:
                     yield Problem(self.path, f"{name}: type {found[1].str}, expected {kind.str}")
-        if missing := {*spec.representations, "valid"} ^ self._info.checksums.keys():
+        if missing := {*spec.representations, *shards.UNROWED} ^ self._info.checksums.keys():
             yield Problem(self.path, f"{', '.join(sorted(missing))}: array without a checksum")
 
     def _content(self) -> Iterator[Problem]:

@@ -36,7 +36,7 @@ class Batch:
 
 
 def batches(loaded: Iterable[Loaded], size: int, writers: Sequence[ShardWriter]) -> Iterator[Batch]:
-    """Collect the regions of images into batches of `size` rows, and record the bad images.
+    """Collect the regions of images into batches of `size` rows; record hashes and bad images.
 
     Batches begin at the shard's first row and count bad rows too, so the same rows always meet in
     the same batch, whatever was done before: floating-point sums stay equal bit for bit.
@@ -45,6 +45,9 @@ def batches(loaded: Iterable[Loaded], size: int, writers: Sequence[ShardWriter])
     cuts: dict[CutKey, list[Cut]] = {}
     for image in loaded:
         n, first = len(image.job.boxes), image.job.first
+        if image.xxh3 is not None:
+            for writer in writers:
+                writer.record_image(image.job.image, image.xxh3)
         if image.fault is not None:
             bad = BadImage(image.job.image, image.job.path, first, first + n - 1, image.fault)
             for writer in writers:

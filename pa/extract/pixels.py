@@ -6,7 +6,6 @@ to be pickled or forked. Shapes: B regions of an image, S side of the encoder's 
 
 from __future__ import annotations
 
-import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pa.data import image_files
 from pa.data import images as im
+from pa.data.image_files import NotAFileError, Status
 from pa.data.images import Box, Transform
 from pa.data.regions import View
 from pa.errors import ImageError
@@ -60,11 +61,16 @@ class Cut:
 
 @dataclass(frozen=True)
 class Loaded:
-    """An image's regions, one `Cut` per key; or why there are none."""
+    """An image's regions, one `Cut` per key; or why there are none.
+
+    `xxh3` is the hash of the file and `status` its state; None where it could not be read.
+    """
 
     job: ImageJob
     cuts: Mapping[CutKey, Cut]
     fault: str | None = None
+    xxh3: bytes | None = None
+    status: Status | None = None
 
 
 class Loader:
@@ -105,21 +111,26 @@ class Loader:
         path = self.root / job.path
         try:
             with self.stages.timed("read"):
-                if not stat.S_ISREG(path.stat().st_mode):  # a pipe would never end
-                    return Loaded(job, {}, "not a regular file")
-                data = path.read_bytes()
+                content = image_files.read(path)
+        except NotAFileError as error:
+            return Loaded(job, {}, str(error))
+        except MemoryError:
+            return Loaded(job, {}, "not enough memory to read it")
+        except OSError as error:
+            return Loaded(job, {}, f"cannot read the file: {error.strerror or error}")
+        cuts, fault = self._regions(job, content.data)
+        return Loaded(job, cuts, fault, content.xxh3, content.status)
+
+    def _regions(self, job: ImageJob, data: bytes) -> tuple[Mapping[CutKey, Cut], str | None]:
+        try:
             with self.stages.timed("decode"):
                 image = im.decode(data, job.path)
             with self.stages.timed("cut"):
-                return Loaded(
-                    job, {k: self._cut(image, job, t) for k, t in self.transforms.items()}
-                )
+                return {k: self._cut(image, job, t) for k, t in self.transforms.items()}, None
         except ImageError as error:
-            return Loaded(job, {}, error.reason)
+            return {}, error.reason
         except MemoryError:
-            return Loaded(job, {}, "not enough memory to decode it")
-        except OSError as error:
-            return Loaded(job, {}, f"cannot read the file: {error.strerror or error}")
+            return {}, "not enough memory to decode it"
 
     def _cut(self, image: Image.Image, job: ImageJob, transform: Transform) -> Cut:
         canvas = self.view.canvas(image, transform)

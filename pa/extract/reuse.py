@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from pa.data import reading
+from pa.data import image_files, reading
+from pa.data.image_files import ImageFiles
 from pa.data.pace import recorded_pace
 from pa.data.shards import BadImage, ShardPlan, ShardWriter
 from pa.data.store import Store
@@ -50,22 +51,28 @@ class Sources:
         return bool((self.donor[shard.start : shard.stop] >= 0).all())
 
 
-def find_rows(store: Store, donors: Sequence[Store], view: View) -> Sources:
+def find_rows(
+    store: Store, donors: Sequence[Store], view: View, root: Path | None = None
+) -> Sources:
     """Find the rows of a store in complete stores of its recipe.
 
-    Rows are the same where root, file, file size and all that `view` cuts by are equal. Image and
-    row numbers, labels and splits do not count.
+    Rows are the same where root, file, file size and all that `view` cuts by are equal, and the
+    file under `root` (by default that of the store) still holds what the donor was made from. Image
+    and row numbers, labels and splits do not count.
     """
+    root = root or Path(store.source["root"])
     columns = [*FILE, *view.cut_columns]
     image = store.rows["image"].to_numpy()
-    able = [d for d in donors if d.is_complete and d.source["root"] == store.source["root"]]
+    able = [d for d in donors if d.is_complete and Path(d.source["root"]) == root]
     found = Sources(able, np.full(len(image), -1), np.full(len(image), -1))
     wanted = store.rows.select(columns)
     for place, donor in enumerate(found.donors):
         if (found.donor >= 0).all():
             break
         try:
+            changed = [image.path for image in ImageFiles(donor, root).changed()]
             rows = _rows_of(donor, wanted, columns)
+            rows[wanted["path"].is_in(changed).to_numpy()] = -1
         except VerificationError:
             continue
         lacking = np.unique(image[rows < 0])
@@ -79,7 +86,7 @@ def _rows_of(donor: Store, wanted: pl.DataFrame, columns: Sequence[str]) -> Ints
     there = donor.rows.select("row", *columns).join(wanted, on="path", how="semi")
     there = there.unique(subset=list(columns), keep="first")
     rows = wanted.join(there, on=list(columns), how="left", maintain_order="left")["row"]
-    return rows.fill_null(-1).to_numpy()
+    return rows.fill_null(-1).to_numpy().copy()
 
 
 def reuse_rows(
@@ -92,12 +99,14 @@ def reuse_rows(
     store, missing = report.store, report.store.missing()
     reused = report.rows_adopted
     if report.donors and missing:
-        sources = find_rows(store, report.donors, view)
+        # Before the donors compare the files: what changes in between is read at the next look.
+        status = report.files.status()
+        sources = find_rows(store, report.donors, view, report.files.root)
         covered = [shard for shard in missing if sources.cover(shard)]
         if share is not None:
             covered = [covered[place] for place in share.order(range(len(covered)))]
         if covered:
-            copied = _copy_shards(store, sources, covered, progress)
+            copied = _copy_shards(report, sources, covered, status, progress)
             report.copied_from = {
                 donor.title: n
                 for donor, n in zip(sources.donors, copied.tolist(), strict=True)
@@ -109,14 +118,21 @@ def reuse_rows(
 
 
 def _copy_shards(
-    store: Store, sources: Sources, covered: Sequence[ShardPlan], progress: Progress
+    report: Report,
+    sources: Sources,
+    covered: Sequence[ShardPlan],
+    status: Ints,
+    progress: Progress,
 ) -> Ints:
     """Write shards whose rows are all found; how many rows came from each donor.
+
+    `status` (M, 4) are the states of the store's image files.
 
     Shards that other processes have locked are left to them. A shard whose rows cannot be read
     stays to be encoded, with a note.
     """
     copied = np.zeros(len(sources.donors), np.int64)
+    store = report.store
     spec = store.spec
     title = f"{spec.dataset}/{spec.split}/{store.view} · {store.encoder} · copying"
     progress.start(title, rows_in(covered), "rows")
@@ -130,6 +146,7 @@ def _copy_shards(
                 progress.note(f"{shard.name} is encoded, not copied: {error}")
                 continue
             if writer is not None:
+                report.wrote(shard, status[report.files.place(shard)])
                 of_shard = sources.donor[shard.start : shard.stop]
                 copied += np.bincount(of_shard, minlength=len(copied))
             progress.advance(shard.n_rows)
@@ -150,7 +167,19 @@ def _copy_shard(store: Store, sources: Sources, shard: ShardPlan, writer: ShardW
             reading.read_into(donor, name, rows, array, here)
     for bad in _bad_images(store, sources, shard, valid):
         writer.record_bad(bad)
+    for image, xxh3 in _hashes(store, sources, shard):
+        writer.record_image(image, xxh3)
     writer.append_stored(arrays, valid)
+
+
+def _hashes(store: Store, sources: Sources, shard: ShardPlan) -> Iterator[tuple[int, bytes]]:
+    """The donors' hashes of the image files, with the numbers the images have in this store."""
+    images = store.rows["image"].slice(shard.start, shard.n_rows).to_numpy()
+    first = np.unique(images, return_index=True)[1] + shard.start
+    for place in np.unique(sources.donor[first]).tolist():
+        rows = first[sources.donor[first] == place]
+        hashes = image_files.hashes_of(sources.donors[place], sources.row[rows])
+        yield from zip(store.rows["image"][rows].to_list(), hashes, strict=True)
 
 
 def _bad_images(

@@ -117,7 +117,8 @@ def extract(
     `share` the run begins with the shards of that task, helps with what is left, and ends when
     every missing shard is in the hands of others: `RunResult.shards_left` says how many.
     Raises `FingerprintError` where a store of the same name was made by something else, unless
-    `options.replace` or `options.alongside`; `StorageError` where the disk fails.
+    `options.replace` or `options.alongside`, or from image files of other content, unless
+    `options.replace`; `StorageError` where the disk fails.
     """
     options = options or Options()
     progress = progress or Silent()
@@ -141,6 +142,8 @@ def extract(
     for report in reports:
         if report.store.missing():
             continue  # in the hands of other tasks; whoever is last finishes
+        if not report.store.is_complete:
+            report.check_others()
         report.store.finish()
         remove_replaced(report)
     return RunResult(reports, stages)
@@ -236,7 +239,8 @@ def _encode_missing(
         for first in loaded:
             claimed, n_images = claims.begun()
             images = itertools.chain([first], itertools.islice(loaded, n_images - 1))
-            for batch in batches(images, size, [target.writer for target in claimed.targets]):
+            writers = [target.writer for target in claimed.targets]
+            for batch in batches(claimed.noting(images), size, writers):
                 _encode_batch(batch, claimed, by_encoder, view, thread, stages)
                 progress.advance(len(batch.valid))
             thread.close(claimed)

@@ -8,16 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from pa.data import stores
 from pa.data.datasets import Images
+from pa.data.image_files import ImageFiles
+from pa.data.image_files import describe as describe_changed
 from pa.data.regions import View
 from pa.data.shards import DISK_DTYPES, ShardPlan, disk_shape
 from pa.data.spec import Spec, describe, digest_rows
 from pa.data.store import DEFAULT_SHARD_ROWS, SPEC, Store
 from pa.data.stores import StoreQuery
-from pa.errors import FingerprintError
+from pa.errors import FingerprintError, VerificationError
 from pa.extract.encoders.base import Encoder
 
 SHARD_BYTES = 256_000_000
@@ -39,9 +43,11 @@ class Options:
 
 @dataclass
 class Report:
-    """What a run did for one store."""
+    """What a run did for one store. `compared` are the shards whose images are known to be those
+    under the root of this run."""
 
     store: Store
+    files: ImageFiles
     rows_encoded: int = 0
     shards_adopted: int = 0
     rows_adopted: int = 0
@@ -49,6 +55,7 @@ class Report:
     seconds_saved: float | None = None  # of encoding, where an earlier run's log gives its speed
     replaced: list[str] = field(default_factory=list)
     donors: list[Store] = field(default_factory=list)
+    compared: set[str] = field(default_factory=set)
 
     @property
     def rows_copied(self) -> int:
@@ -57,6 +64,15 @@ class Report:
     @property
     def bytes_copied(self) -> int:
         return self.rows_copied * row_bytes(self.store.spec)
+
+    def wrote(self, shard: ShardPlan, status: npt.NDArray[np.int64]) -> None:
+        """Note a shard that this run has written, and the state (M, 4) of its images' files."""
+        self.compared.add(shard.name)
+        self.files.written(shard, status)
+
+    def check_others(self) -> None:
+        """Raise `FingerprintError` where other processes made shards from other image files."""
+        self.files.check([s for s in self.store.plan if s.name not in self.compared])
 
 
 def make_spec(
@@ -110,16 +126,36 @@ def open_store(
     source = {"root": str(images.root), "checkpoint": checkpoint}
     shard_rows = options.shard_rows or choose_shard_rows(spec)
     store = Store.create(place / spec.short, spec, rows, source, shard_rows)
-    report = Report(store)
+    report = Report(store, ImageFiles(store, images.root))
     if options.replace:
         report.replaced = [str(rival.path) for rival in rivals]
+    if changed := report.files.changed():
+        if not options.replace:
+            raise FingerprintError(describe_changed(store, images.root, changed))
+        store.discard({image.shard for image in changed})
     if not store.is_complete:
         report.donors = find_donors(features, spec)
         missing = rows_in(store.missing())
         for donor in report.donors:
-            report.shards_adopted += store.adopt(donor)
+            report.shards_adopted += adopt(report.files, donor)
         report.rows_adopted = missing - rows_in(store.missing())
+    report.compared = {s.name for s in set(store.plan) - set(store.missing())}
     return report
+
+
+def adopt(files: ImageFiles, donor: Store) -> int:
+    """Take over finished shards of another store that hold the same bytes; how many.
+
+    Not those whose images changed since: they are encoded.
+    """
+    try:
+        images = ImageFiles(donor, files.root)
+    except VerificationError:
+        return 0
+    adopted = files.store.adopt(donor, lambda shards: {i.shard for i in images.changed(shards)})
+    if adopted:
+        files.learn(images)
+    return adopted
 
 
 def find_donors(features: Path, spec: Spec) -> list[Store]:

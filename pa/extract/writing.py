@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from pa.data.image_files import Status, status_array
 from pa.data.shards import ShardPlan, ShardWriter
 from pa.extract.encoders.base import Encoder
 from pa.extract.encoding import Pending, spread
+from pa.extract.pixels import Loaded
 from pa.extract.slots import Report
 from pa.extract.stages import Stages
 
@@ -40,6 +42,13 @@ class Claimed:
     shard: ShardPlan
     targets: list[Target] = field(default_factory=list)
     held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    status: list[Status | None] = field(default_factory=list)
+
+    def noting(self, images: Iterable[Loaded]) -> Iterator[Loaded]:
+        """Pass the shard's images on, and note the state of each file."""
+        for image in images:
+            self.status.append(image.status)
+            yield image
 
 
 class AbandonedError(Exception):
@@ -136,6 +145,8 @@ class ShardThread:
         try:
             with self._stages.timed("write"):
                 claimed.held.close()
+                for target in claimed.targets:
+                    target.report.wrote(claimed.shard, status_array(claimed.status))
         except BaseException as error:  # noqa: BLE001 - raised in the main thread
             self._error = self._error or error
 

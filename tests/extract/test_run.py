@@ -17,7 +17,7 @@ from pa.data import datasets
 from pa.data.datasets import Images
 from pa.data.regions import VIEWS
 from pa.data.spec import Spec
-from pa.data.store import Store
+from pa.data.store import IMAGES, RUNS, Store
 from pa.data.verify import verify
 from pa.errors import FingerprintError, UsageError
 from pa.extract.run import encode_region, extract
@@ -46,8 +46,8 @@ def expected_pooled(root: Path, size: int = 32) -> npt.NDArray[np.float64]:
 
 def same_files(one: Path, two: Path) -> bool:
     """Every file of two stores is equal byte for byte, the log of runs apart."""
-    names = sorted(p.name for p in one.iterdir() if p.name != "runs.jsonl")
-    others = sorted(p.name for p in two.iterdir() if p.name != "runs.jsonl")
+    names = sorted(p.name for p in one.iterdir() if p.name not in (RUNS, IMAGES))
+    others = sorted(p.name for p in two.iterdir() if p.name not in (RUNS, IMAGES))
     return names == others and filecmp.cmpfiles(one, two, names, shallow=False)[0] == names
 
 

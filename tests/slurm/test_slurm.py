@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from pa.data import store as stores
 from pa.data.store import Store
 from pa.data.verify import verify
 from tests.conftest import noise_image
@@ -126,8 +127,13 @@ def workspace(slurm: Cluster, settings: str, tmp_path: Path) -> Workspace:
 
 def assert_equal(found: Store, wanted: Store) -> None:
     """Every file is equal byte for byte, the log of runs apart, and nothing else is there."""
-    names = sorted(p.name for p in wanted.path.iterdir() if p.name != "runs.jsonl")
-    assert sorted(p.name for p in found.path.iterdir() if p.name != "runs.jsonl") == names
+    names = sorted(
+        p.name for p in wanted.path.iterdir() if p.name not in (stores.RUNS, stores.IMAGES)
+    )
+    assert (
+        sorted(p.name for p in found.path.iterdir() if p.name not in (stores.RUNS, stores.IMAGES))
+        == names
+    )
     assert filecmp.cmpfiles(found.path, wanted.path, names, shallow=False)[0] == names
     assert not list(verify(found))
 

@@ -88,8 +88,11 @@ def found_at(features: Path) -> str:
 
 
 def differences(store: Path, undisturbed: Path) -> list[str]:
-    """Files that are not the same in two stores, the log of runs apart; what was left counts too."""
-    names = {p.name for folder in (store, undisturbed) for p in folder.iterdir()} - {"runs.jsonl"}
+    """Files that are not the same in two stores, logs apart; what was left counts too."""
+    names = {p.name for folder in (store, undisturbed) for p in folder.iterdir()} - {
+        "runs.jsonl",
+        "images.jsonl",
+    }
     same = [
         name
         for name in names
