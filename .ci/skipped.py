@@ -3,8 +3,8 @@
     skipped.py list FIRST
     skipped.py check FIRST SECOND [ALLOWED ...]
 
-`list` prints the ids of the tests that a run skipped, one per line. `check` fails if one of them was
-skipped by the second run too, unless the reason matches `NOT_PROVIDED` or an allowed expression.
+`list` prints the ids of the tests that a run skipped, one per line. `check` fails if the second run
+skipped one of them too, unless the reason matches `NOT_PROVIDED` or an allowed expression.
 """
 
 from __future__ import annotations

@@ -27,7 +27,14 @@ from pa.commands import stores as store_commands
 from pa.commands import verify as verifying
 from pa.config import load as load_config
 from pa.data import datasets
-from pa.data.files import is_held, owner, partial_path
+from pa.data.files import (
+    is_abandoned,
+    is_held,
+    locked_partial,
+    owner,
+    partial_path,
+    remove_stale,
+)
 from pa.data.pace import Pace, pace_of_work, read_runs, speed_of_run
 from pa.data.regions import VIEWS
 from pa.data.store import IMAGES, RUNS, Store
@@ -283,14 +290,44 @@ def test_lock_files_left_behind_are_not_held(tmp_path: Path, hold: Hold) -> None
 def test_owner_of_a_partial_file(tmp_path: Path) -> None:
     mine = owner(partial_path(tmp_path / "shard-00001.h5"))
     assert mine is not None
-    assert (mine.name, mine.pid) == ("shard-00001.h5", os.getpid())
+    assert mine.name == "shard-00001.h5"
     assert mine.is_here
-    assert not mine.is_gone
     far = owner(tmp_path / "index@nprobe=4.node-17-4242-0123abcd.partial")
     assert far is not None
-    assert (far.name, far.host, far.pid) == ("index@nprobe=4", "node-17", 4242)
-    assert not far.is_gone
+    assert (far.name, far.host) == ("index@nprobe=4", "node-17")
+    assert not far.is_here
     assert owner(tmp_path / "something.partial") is None
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_partial_file_is_abandoned_when_its_writer_ends(tmp_path: Path, folder: bool) -> None:
+    with locked_partial(tmp_path / "index", folder=folder) as partial:
+        assert not is_abandoned(partial)
+        remove_stale(tmp_path, "index")
+        assert partial.exists()
+        partial.rename(tmp_path / "index")
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+    left = partial_path(tmp_path / "index")
+    left.mkdir() if folder else left.touch()
+    assert is_abandoned(left)
+    remove_stale(tmp_path, "index")
+    assert not left.exists()
+
+
+def test_a_writer_of_another_pid_namespace_is_alive(
+    run: Run, store: Store, hold: Hold, workspace: Path
+) -> None:
+    """Two containers with one host name: the process id of the name means nothing here."""
+    unfinish(store, 1)
+    partial = store.path / f"shard-00001.h5.{HERE}-{DEAD}-00000000.partial"
+    writer = hold(partial)
+    remove_stale(store.path, "shard-00001.h5")
+    assert json.loads(run("gc", "--delete", "--json").stdout)["garbage"] == []
+    assert garbage.find_garbage(load_config(workspace), hosts=[HERE]) == []
+    assert partial.exists()
+    writer.kill()
+    writer.communicate()
+    assert json.loads(run("gc", "--delete", "--json").stdout)["deleted"] == [str(partial)]
 
 
 # -- verify and repair ------------------------------------------------------------------------
@@ -696,7 +733,7 @@ def test_a_store_that_is_asked_for_and_not_there(
     assert f"--store {store.fingerprint[:8]}" in str(told.value)
 
 
-def test_gc_lists_then_deletes(run: Run, store: Store, workspace: Path) -> None:
+def test_gc_lists_then_deletes(run: Run, store: Store, workspace: Path, hold: Hold) -> None:
     kept = build(store, "pooled", workspace / "indexes").path
     gone = workspace / "indexes" / ("f" * 16) / "pooled" / "Flat"
     gone.mkdir(parents=True)
@@ -704,7 +741,8 @@ def test_gc_lists_then_deletes(run: Run, store: Store, workspace: Path) -> None:
     dead = store.path / f"shard-00001.h5.{HERE}-{DEAD}-00000000.partial"
     dead.write_bytes(b"x" * 50)
     alive = store.path / f"shard-00001.h5.{HERE}-{os.getpid()}-00000000.partial"
-    alive.write_bytes(b"x")
+    alive.touch()
+    writer = hold(alive)
     building = kept.parent / f"Flat.{HERE}-{DEAD}-00000000.partial"
     (building / "deep").mkdir(parents=True)
     (building / "deep" / "f.partial").write_bytes(b"x" * 7)
@@ -742,6 +780,7 @@ def test_gc_lists_then_deletes(run: Run, store: Store, workspace: Path) -> None:
     assert kept.exists()
     assert len(list(results.iterdir())) == 4
     alive.unlink()
+    writer.communicate()
     assert run("gc").stdout == "nothing to delete.\n"
     shutil.rmtree(results)  # what stood for results there was none
     assert run("verify").exit_code == 0

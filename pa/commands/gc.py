@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pa.config import Config
-from pa.data.files import PARTIAL_SUFFIX, is_held, owner, remove
+from pa.data.files import PARTIAL_SUFFIX, is_abandoned, is_held, owner, remove
 from pa.data.store import LOCKS, MANIFEST, SPEC
 from pa.data.stores import check_workspace
 
@@ -44,8 +44,8 @@ def find_garbage(
 ) -> list[Garbage]:
     """List what nothing refers to. Reads names and sizes, and deletes nothing.
 
-    - partial files and folders of dead processes. Of a process on another host nothing is known:
-      these are deletable where the lock of the shard is free, or where `hosts` names the host;
+    - partial files and folders whose lock no process holds. Locks of other hosts may be invisible
+      here: those are deletable where the shard's lock is free, or where `hosts` names the host;
     - locks that a killed process left in a complete store;
     - indexes of stores that are not there any more;
     - tables and heads of results whose JSON file is not there; the state of a training run that was
@@ -77,7 +77,7 @@ def delete(found: Sequence[Garbage]) -> list[Garbage]:
         if entry.deletable and entry.kind == "folder":
             with contextlib.suppress(OSError):
                 entry.path.rmdir()
-        elif entry.deletable:
+        elif entry.deletable and not is_held(entry.path):  # a writer may have begun since
             remove(entry.path)
     return [entry for entry in found if entry.deletable and not entry.path.exists()]
 
@@ -100,10 +100,10 @@ def _partials(config: Config, hosts: Sequence[str]) -> Iterator[Garbage]:
                 parent.name.endswith(PARTIAL_SUFFIX) for parent in path.parents
             ):
                 continue
+            if is_held(path) or (writer.is_here and not is_abandoned(path)):
+                continue
             if writer.is_here:
-                dead, why = writer.is_gone, f"process {writer.pid} is gone"
-                if not dead:
-                    continue
+                dead, why = True, "no process holds its lock"
             elif writer.host in hosts:
                 dead, why = True, f"of host {writer.host}, named by --host"
             else:

@@ -34,23 +34,55 @@ def partial_path(path: Path) -> Path:
 
 
 @contextlib.contextmanager
+def locked_partial(path: Path, *, folder: bool = False) -> Iterator[Path]:
+    """Create a partial file or folder for `path` and hold its lock, so that no process removes it.
+
+    What is not renamed when the block ends is removed. The lock is a flock, which processes of all
+    containers on one kernel see; a process id means something in its own PID namespace only.
+    """
+    partial, handle = _create_locked(path, folder)
+    try:
+        yield partial
+    finally:
+        with contextlib.suppress(OSError, StorageError):
+            remove(partial)
+        os.close(handle)
+
+
+def _create_locked(path: Path, folder: bool) -> tuple[Path, int]:
+    while True:
+        partial = partial_path(path)
+        if folder:
+            partial.mkdir()
+        else:
+            partial.touch(exist_ok=False)
+        # Between these lines another process may take the partial file for an abandoned one.
+        try:
+            handle = os.open(partial, os.O_RDONLY if folder else os.O_RDWR)
+        except FileNotFoundError:
+            continue
+        with contextlib.suppress(OSError):  # a file system without flock: `is_abandoned` is False
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), partial.stat()):
+                return partial, handle
+        os.close(handle)
+
+
+@contextlib.contextmanager
 def replacing(path: Path, *, once: bool = False) -> Iterator[Path]:
     """Give a partial path to write to; flush it to disk and rename it to `path` on success.
 
     With `once`, a file that is already at `path` stays: of several writers the first one wins. A
     reader sees the old file or the new one, never a part of either. Raises `StorageError`.
     """
-    partial = partial_path(path)
-    try:
-        with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked_partial(path) as partial:
             yield partial
             sync(partial)
             _put(partial, path, once)
             sync(path.parent)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def _put(partial: Path, path: Path, once: bool) -> None:
@@ -68,40 +100,67 @@ def _put(partial: Path, path: Path, once: bool) -> None:
 
 @dataclass(frozen=True)
 class Owner:
-    """Who writes a partial file or folder, by its name: the final name, the host, the process."""
+    """The writer of a partial file or folder, by its name: the final name and the host."""
 
     name: str
     host: str
-    pid: int
 
     @property
     def is_here(self) -> bool:
-        """Whether it runs, or ran, on this host."""
+        """Whether it runs, or ran, on this host, whose locks this process sees."""
         return self.host == this_host()
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether it is known to be dead. Of a process on another host nothing is known."""
-        return self.is_here and not _is_alive(self.pid)
 
 
 def owner(partial: Path) -> Owner | None:
     """Who writes a partial file, or None for a name that `partial_path` did not give."""
     found = _PARTIAL.fullmatch(partial.name)
-    return Owner(found["name"], found["host"], int(found["pid"])) if found else None
+    return Owner(found["name"], found["host"]) if found else None
 
 
 def this_host() -> str:
     return socket.gethostname().split(".")[0]
 
 
+def is_abandoned(partial: Path) -> bool:
+    """Whether no process holds the lock of a partial file or folder.
+
+    False where that cannot be known. A symbolic link has no lock: it is made in one step, and
+    its writer makes it again.
+    """
+    with _exclusive(partial) as locked:
+        return locked
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path) -> Iterator[bool]:
+    """Hold the lock of a file or folder if no other process holds it; False where one does, or
+    where the file system has no locks."""
+    if path.is_symlink():
+        yield True
+        return
+    try:
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    except OSError:
+        yield False
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(handle)
+
+
 def remove_stale(folder: Path, name: str) -> None:
     """Remove what killed processes of this host left of `name`: partial files and folders."""
     for partial in folder.glob(f"{glob.escape(name)}.*{PARTIAL_SUFFIX}"):
         left_by = owner(partial)
-        if left_by is not None and left_by.name == name and left_by.is_gone:
-            with contextlib.suppress(OSError):
-                remove(partial)
+        if left_by is not None and left_by.name == name and left_by.is_here:
+            with _exclusive(partial) as locked, contextlib.suppress(OSError, StorageError):
+                if locked:
+                    remove(partial)
 
 
 def remove(path: Path) -> None:
@@ -142,16 +201,6 @@ def is_held(lock: Path) -> bool:
     finally:
         os.close(handle)
     return False
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def sync(path: Path) -> None:

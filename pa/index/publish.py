@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from pa.data.files import partial_path, remove_stale, storage_errors, sync
+from pa.data.files import locked_partial, partial_path, remove_stale, storage_errors, sync
 
 
 @contextlib.contextmanager
@@ -19,18 +19,17 @@ def publishing(directory: Path) -> Iterator[Path]:
     in the meantime, theirs stays and ours is dropped: both were made from the same store.
     """
     outdated = _identity(directory)
-    partial = partial_path(directory)
     try:
         with storage_errors(directory):
-            partial.mkdir(parents=True)
-            yield partial
-            for file in partial.iterdir():
-                sync(file)
-            sync(partial)
-            _put_in_place(partial, directory, outdated)
-            sync(directory.parent)
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            with locked_partial(directory, folder=True) as partial:
+                yield partial
+                for file in partial.iterdir():
+                    sync(file)
+                sync(partial)
+                _put_in_place(partial, directory, outdated)
+                sync(directory.parent)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
         remove_stale(directory.parent, directory.name)
 
 

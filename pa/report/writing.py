@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pa.data.files import partial_path, sync
+from pa.data.files import locked_partial, sync
 from pa.errors import StorageError
 
 _REASONS = {
@@ -26,17 +26,21 @@ def write_all(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
     leaves what was there, and no folder that was not.
     """
     made = _missing(folder)
-    waiting = {folder / name: partial_path(folder / name) for name in files}
+    paths = [folder / name for name in files]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, (path, partial) in zip(files, waiting.items(), strict=True):
-            if path.is_dir():
-                raise IsADirectoryError(0, "a folder is in the place of the file", str(path))
-            partial.write_bytes(files[name])
-            sync(partial)
-        for path, partial in waiting.items():
-            partial.replace(path)
-        sync(folder)
+        with contextlib.ExitStack() as partials:
+            waiting: list[tuple[Path, Path]] = []
+            for path, data in zip(paths, files.values(), strict=True):
+                if path.is_dir():
+                    raise IsADirectoryError(0, "a folder is in the place of the file", str(path))
+                partial = partials.enter_context(locked_partial(path))
+                partial.write_bytes(data)
+                sync(partial)
+                waiting.append((partial, path))
+            for partial, path in waiting:
+                partial.replace(path)
+            sync(folder)
     except OSError as error:
         reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
         raise StorageError(
@@ -45,15 +49,11 @@ def write_all(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
             f"write permission, or choose another folder with --out DIR."
         ) from error
     finally:
-        _tidy([*waiting.values()], made)
-    return list(waiting)
+        _remove_empty(made)
+    return paths
 
 
-def _tidy(partials: Sequence[Path], folders: Sequence[Path]) -> None:
-    """Remove what was not moved to its place, and the folders that were made if they are empty."""
-    for partial in partials:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+def _remove_empty(folders: Sequence[Path]) -> None:
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()

@@ -22,7 +22,7 @@ from pa.data import datasets, labels, masks
 from pa.data.datasets import ade20k, lip, pascal, tree
 from pa.data.datasets.ade20k_text import parse_atr, parse_json
 from pa.data.datasets.build import Plan, SplitReport, build, place_image
-from pa.data.files import partial_path, write_json
+from pa.data.files import locked_partial, partial_path, write_json
 from pa.data.labels import LabelSet
 from pa.errors import (
     AnnotationError,
@@ -661,13 +661,12 @@ def test_partial_files_of_killed_builders_are_removed(ade: Path, tmp_path: Path)
     out = tmp_path / "out"
     plan = ade20k.plan_parts(ade, "default", None)
     build(plan, out)
-    mine = partial_path(out / "ann/train/ADE_train_00000002.png")
-    host, pid, unique = mine.name.removesuffix(".partial").rsplit(".", 1)[1].rsplit("-", 2)
-    gone = mine.with_name(mine.name.replace(f"{host}-{pid}-{unique}", f"{host}-{2**22}-{unique}"))
-    gone.touch()
-    mine.touch()
-    build(plan, out)
-    assert [path.name for path in out.rglob("*.partial")] == [mine.name]
+    path = out / "ann/train/ADE_train_00000002.png"
+    partial_path(path).touch()
+    partial_path(out / "img/train/ADE_train_00000002.jpg").symlink_to("nowhere")
+    with locked_partial(path) as mine:
+        build(plan, out)
+        assert [path.name for path in out.rglob("*.partial")] == [mine.name]
 
 
 def test_two_different_builders_that_begin_at_once(

@@ -308,8 +308,11 @@ def place_image(source: Path, path: Path, copy: bool) -> None:
     try:
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(source.absolute())
-            link.replace(path)
+            while not _is_placed(source, path, copy):
+                link.symlink_to(source.absolute())
+                # Another builder may have removed the link as one that was left behind.
+                with contextlib.suppress(FileNotFoundError):
+                    link.replace(path)
     finally:
         with contextlib.suppress(OSError):
             link.unlink(missing_ok=True)
