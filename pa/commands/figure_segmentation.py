@@ -242,14 +242,18 @@ def _examples(
 
 def _image(store: Store, path: str, root: Path | None) -> Image.Image:
     from pa.data import images as im
+    from pa.data.image_files import check_content
 
     file = (root or source_of(store)) / path
     try:
-        return im.decode(file.read_bytes(), file)
+        data = file.read_bytes()
     except FileNotFoundError:
         raise MissingError(
             f"the image {file} is not there. If the images moved, give their folder with --root."
         ) from None
+    row = (store.rows["path"] == path).arg_max()
+    check_content(store, int(row or 0), data, file)
+    return im.decode(data, file)
 
 
 def _line_title(name: str, sets: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from pa.data import images as im
+from pa.data.image_files import check_content
 from pa.data.images import Box, Transform
 from pa.data.regions import BOX, view_from_json
 from pa.data.store import Store
@@ -18,6 +19,8 @@ from pa.errors import MissingError
 class Crops:
     """Cuts the regions of a store out of the images it was made from.
 
+    An image whose file changed since is refused with a `FingerprintError`.
+
     `root` is where the dataset's images lie now; by default where they lay at extraction.
     """
 
@@ -26,7 +29,7 @@ class Crops:
         self.root = Path(root or store.source["root"])
         self.transform = Transform.from_json(store.spec.transform)
         self.view = view_from_json(store.spec.view)
-        self._canvas = lru_cache(maxsize=64)(self._load_canvas)
+        self._canvas = lru_cache(maxsize=64)(self._load_canvas)  # by the first row of an image
 
     def box(self, row: int) -> Box:
         """x0, y0, x1, y1 of a row on its canvas."""
@@ -35,7 +38,8 @@ class Crops:
 
     def canvas(self, row: int) -> Image.Image:
         """The image on which the row's box lies."""
-        canvas = self._canvas(str(self.store.rows["path"][row]))
+        images = self.store.rows["image"]
+        canvas = self._canvas(int(images.search_sorted(images[row])))
         if isinstance(self.view, WindowsView):
             # Each training crop lies on a canvas of its own size.
             (window,) = windows_in(self.store.rows[row : row + 1])
@@ -58,8 +62,8 @@ class Crops:
         x0, y0, x1, y1 = (round(value) for value in self.box(row))
         return canvas.crop((x0, y0, x1, y1)).resize((size, size), Image.Resampling.LANCZOS)
 
-    def _load_canvas(self, path: str) -> Image.Image:
-        file = self.root / path
+    def _load_canvas(self, row: int) -> Image.Image:
+        file = self.root / str(self.store.rows["path"][row])
         try:
             data = file.read_bytes()
         except FileNotFoundError:
@@ -68,4 +72,5 @@ class Crops:
                 f"images under {self.store.source['root']}; if they moved, set their place with "
                 f"--root DIR."
             ) from None
+        check_content(self.store, row, data, file)
         return self.view.canvas(im.decode(data, file), self.transform)

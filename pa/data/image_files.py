@@ -217,6 +217,21 @@ def hashes_of(store: Store, rows: npt.NDArray[np.int64]) -> list[bytes]:
     return found
 
 
+def check_content(store: Store, row: int, data: bytes, file: Path) -> None:
+    """Raise `FingerprintError` where the bytes of an image are not those that a row was made from.
+
+    Images whose file could not be read have no hash and pass.
+    """
+    (expected,) = hashes_of(store, np.array([row]))
+    found = xxhash.xxh3_128_digest(data)
+    if any(expected) and found != expected:
+        raise FingerprintError(
+            f"the image {file} is not the one that {store.title} was made from: expected xxh3-128 "
+            f"{expected.hex()}, found {found.hex()}. Put the former file back, or encode the "
+            f"images that changed with:\n  {store.command} --replace"
+        )
+
+
 def hash_of(path: Path) -> bytes | None:
     """The xxh3-128 of a file; None for one that cannot be read."""
     try:
@@ -240,8 +255,9 @@ def describe(store: Store, root: Path, changed: Sequence[ChangedImage]) -> str:
         f"{len(changed)} images under {root} are not those that {store.title} was made from. Names "
         f"and sizes are equal; the xxh3-128 of the files is not:\n" + "\n".join(lines) + "\n"
         f"Put the former files back, or choose: --replace encodes {shards} of {len(store.plan)} "
-        f"shards again and keeps the others; to keep both, give these images another dataset name "
-        f"or another --workspace (with equal names and sizes --alongside cannot separate them)."
+        f"shards again and keeps the others; to keep both, give these images another name under "
+        f"[datasets] in pa.toml, or another --workspace. --alongside cannot separate them: names "
+        f"and sizes, which the fingerprint covers, are equal."
     )
 
 
