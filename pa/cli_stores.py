@@ -78,10 +78,17 @@ def status(
 @click.option("--encoder", help="Encoder of the store.")
 @click.option("--quick", is_flag=True, help="Structure and counts only: no checksums.")
 @click.option("--repair", is_flag=True, help="Remove what is bad, so that it can be made again.")
+@click.option("--images", is_flag=True, help="Also hash every image file and compare.")
 @with_json
 @with_config
 def verify(
-    config: Any, as_json: bool, quick: bool, repair: bool, store: str | None, **given: Any
+    config: Any,
+    as_json: bool,
+    quick: bool,
+    repair: bool,
+    images: bool,
+    store: str | None,
+    **given: Any,
 ) -> None:
     """Read stores, indexes and results back: structure, counts, checksums, NaN.
 
@@ -89,9 +96,14 @@ def verify(
     else: the command that made it makes it again. Exit code 6 then says that
     something was removed; without --repair, that a store is not complete. What a newer version of
     pa wrote is named and left, also by --repair: exit code 4.
+
+    With --images the files of the images are compared with those that the stores were made from:
+    exit code 5 if one changed or cannot be read. --repair leaves their stores as they are;
+    `pa extract --replace` encodes the images that changed.
     """
     from pa import describe_stores
     from pa.commands import verify as checks
+    from pa.commands.verify_images import check_images
     from pa.data.stores import StoreQuery
 
     if quick and repair:
@@ -102,6 +114,8 @@ def verify(
     results = list(checks.check_results(config, full=not quick))
     others = [*indexes, *results]
     newer = checks.newer_paths(checked, others)
+    sound = [entry.store for entry in checked if entry.store is not None and not entry.damage]
+    of_images = list(check_images(config, sound)) if images else []
     removed = list(checks.repair(checked, indexes, results)) if repair else None
     if as_json:
         emit(
@@ -109,15 +123,19 @@ def verify(
                 "stores": [entry.to_json() for entry in checked],
                 "indexes": [{"index": str(d), "problem": p and str(p)} for d, p in indexes],
                 "results": [{"result": str(f), "problem": p and str(p)} for f, p in results],
+                "images": [entry.to_json() for entry in of_images],
                 "newer": [str(path) for path in newer],
                 "removed": None if removed is None else [entry.to_json() for entry in removed],
             }
         )
     else:
         console.out(describe_stores.checks(checked, indexes, results, hint=not repair))
+        if of_images:
+            console.out(describe_stores.images(of_images))
         if removed is not None:
             console.out(describe_stores.removed(removed))
-    if not repair and checks.is_damaged(checked, others):
+    changed = any(entry.changed for entry in of_images)
+    if changed or (not repair and checks.is_damaged(checked, others)):
         sys.exit(VerificationError.exit_code)
     if newer:
         sys.exit(NewerFormatError.exit_code)

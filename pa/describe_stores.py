@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from pa.commands.gc import Garbage
     from pa.commands.stores import StoreStatus
     from pa.commands.verify import Checked, Looked, Removed
+    from pa.commands.verify_images import CheckedImages
     from pa.data.store import Store
 
 GARBAGE_SHOWN = 50
+IMAGES_SHOWN = 10
 
 
 def status(workspace: Path, found: Sequence[StoreStatus]) -> str:
@@ -138,6 +140,21 @@ def checks(
         lines += [f"  {path}" for path in left]
     if hint and is_damaged(checked, others):
         lines.append("\nremove what is bad, and only that, with: pa verify --repair")
+    return "\n".join(lines)
+
+
+def images(checked: Sequence[CheckedImages]) -> str:
+    """What `pa verify --images` found: the images that changed, and how to encode them again."""
+    lines = []
+    for entry in checked:
+        n, changed = entry.store.spec.rows["n_images"], entry.changed
+        state = f"{len(changed)} of {n} changed or not readable" if changed else f"all {n} good"
+        lines.append(f"images of {entry.store.title} under {entry.root}: {state}")
+        lines += [f"  {image}" for image in changed[:IMAGES_SHOWN]]
+        if len(changed) > IMAGES_SHOWN:
+            lines.append(f"  … and {len(changed) - IMAGES_SHOWN} more; all with --json")
+        if changed:
+            lines.append(f"  encode what changed with: {entry.store.command} --replace")
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -99,14 +99,19 @@ class ImageFiles:
         self._paths: list[str] = store.rows["path"].gather(first_rows).to_list()
 
     def changed(
-        self, shards: Sequence[ShardPlan] | None = None, *, full: bool = False
+        self,
+        shards: Sequence[ShardPlan] | None = None,
+        *,
+        full: bool = False,
+        hasher: Callable[[Path], bytes | None] | None = None,
     ) -> list[ChangedImage]:
         """Compare the files with what the shards say: those given, by default all that are there.
 
         A file in the state in which it was read is taken as unchanged; others are read. Files that
         are not there, or cannot be read, are left out. With `full` every file is read, and those
-        that cannot be read are listed.
+        that cannot be read are listed. `hasher` gives the hash of a file, by default `hash_of`.
         """
+        hasher = hasher or hash_of
         if shards is None:
             missing = set(self.store.missing())
             shards = [shard for shard in self.store.plan if shard not in missing]
@@ -119,7 +124,9 @@ class ImageFiles:
                 checksum = self.store.image_checksum(shard)
                 if not full and (state, checksum) in self._known:
                     continue
-                differing = list(self._compare(shard, place, pool, full=full))
+                paths = [self.root / path for path in self._paths[place]]
+                found = list(pool.map(hasher, paths))
+                differing = list(self._compare(shard, place, found, full=full))
                 changed += differing
                 if not differing:
                     self.record(state, checksum, status[place])
@@ -189,11 +196,10 @@ class ImageFiles:
         return [_look(f"{self.root}/{self._paths[place]}") for place in places]
 
     def _compare(
-        self, shard: ShardPlan, place: slice, pool: ThreadPoolExecutor, *, full: bool
+        self, shard: ShardPlan, place: slice, found: Sequence[bytes | None], *, full: bool
     ) -> Iterator[ChangedImage]:
         paths = self._paths[place]
         hashes = self.store.image_hashes(shard)
-        found = pool.map(lambda path: hash_of(self.root / path), paths)
         for number, path, expected, actual in zip(
             self._numbers[place].tolist(), paths, hashes, found, strict=True
         ):

@@ -129,15 +129,18 @@ class Store:
             rows.write_parquet(table, compression="zstd")
             with replacing(path / ROWS) as partial:
                 partial.write_bytes(table.getbuffer())
-            fields = {
-                "format": STORE_FORMAT,
-                "fingerprint": spec.fingerprint,
-                "spec": spec.to_json(),
-                "layout": {"shard_rows": shard_rows},
-                "source": source,
-            }
-            write_json(path / SPEC, with_checksum(fields), once=True)
+            cls(path, spec, shard_rows, source)._write_spec(once=True)
         return cls.open(path, incomplete=True)
+
+    def _write_spec(self, *, once: bool) -> None:
+        fields = {
+            "format": STORE_FORMAT,
+            "fingerprint": self.spec.fingerprint,
+            "spec": self.spec.to_json(),
+            "layout": {"shard_rows": self.shard_rows},
+            "source": self.source,
+        }
+        write_json(self.path / SPEC, with_checksum(fields), once=once)
 
     # -- what is there -------------------------------------------------------------------------
 
@@ -381,10 +384,15 @@ class Store:
             link_or_copy(donor.shard_path(found), self.shard_path(shard))
         return len(wanted)
 
-    def discard(self, unwanted: Collection[ShardPlan]) -> None:
-        """Remove shards, to be made again; the manifest first, so that no moment shows a complete
-        store without them."""
+    def discard(self, unwanted: Collection[ShardPlan], root: Path) -> None:
+        """Remove shards, to be made again from the images under `root`.
+
+        The manifest first, so that no moment shows a complete store without them.
+        """
         remove(self.path / MANIFEST)
+        if self.source["root"] != str(root):
+            self.source["root"] = str(root)
+            self._write_spec(once=False)
         for name in ("manifest", "bad", "valid"):
             self.__dict__.pop(name, None)
         for shard in unwanted:

@@ -132,7 +132,7 @@ def open_store(
     if changed := report.files.changed():
         if not options.replace:
             raise FingerprintError(describe_changed(store, images.root, changed))
-        store.discard({image.shard for image in changed})
+        store.discard({image.shard for image in changed}, images.root)
     if not store.is_complete:
         report.donors = find_donors(features, spec)
         missing = rows_in(store.missing())
