@@ -604,10 +604,10 @@ def test_a_shard_and_a_manifest_of_a_newer_version_are_left(run: Run, store: Sto
 def test_an_index_of_a_newer_version_is_not_replaced(store: Store, workspace: Path) -> None:
     indexes = workspace / "indexes"
     info = build(store, "pooled", indexes).path / "index.json"
-    info.write_text(info.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(NewerFormatError, match="index format 2, this version reads 1"):
+    info.write_text(info.read_text().replace('"format": 2', '"format": 9'))
+    with pytest.raises(NewerFormatError, match="index format 9, this version reads 2"):
         open_or_build(store, "pooled", indexes)
-    assert '"format": 2' in info.read_text()
+    assert '"format": 9' in info.read_text()
 
 
 # -- plan -------------------------------------------------------------------------------------

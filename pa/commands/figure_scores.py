@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pa.config import Config
-from pa.errors import MissingError
+from pa.errors import MissingError, VerificationError
 from pa.figures.names import listed, title_of
 from pa.figures.plate import Made, Place, Plate, finish
 from pa.progress import Progress
@@ -106,10 +106,12 @@ def figure_shares(config: Config, request: ScoresRequest, progress: Progress) ->
 def figure_sweep(config: Config, request: ScoresRequest, progress: Progress) -> Made:
     """Draw the validation accuracy of a sweep, from results of `pa probe linear --sweep`.
 
-    Raises what `pa.figures.results.choose` raises, and `MissingError` for a lost table.
+    Raises what `pa.figures.results.choose` raises, `MissingError` for a lost table, and
+    `VerificationError` for one that has changed since it was written.
     """
     import polars as pl
 
+    from pa.evaluate.sealing import file_difference
     from pa.figures.results import Wanted, choose
     from pa.figures.scores import draw_sweep, sweep_sheets
 
@@ -130,6 +132,11 @@ def figure_sweep(config: Config, request: ScoresRequest, progress: Progress) -> 
         if not file.is_file():
             raise MissingError(
                 f"{file} is not there: the table of the sweep, beside its result. Sweep again:\n"
+                f"  {command} --encoder {one.encoder} --dataset {one.store.get('dataset')}"
+            )
+        if (reason := file_difference(file, one.results[0].fields, full=True)) is not None:
+            raise VerificationError(
+                f"{file}: {reason}. Sweep again:\n"
                 f"  {command} --encoder {one.encoder} --dataset {one.store.get('dataset')}"
             )
         tables[one.encoder] = pl.read_parquet(file, glob=False)

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from pa.data.view import View
     from pa.extract.forecast import Conditions, Forecast
 
-# Measured with HDF5 1.14: headers and attributes of a shard, and its index of the chunks of a token
-# map, which grows by the row.
-SHARD_BYTES, MAP_BYTES, CHUNK_BYTES = 6_500, 3_000, 64
-MANIFEST_BYTES = 250  # a shard's entry
+# Measured with HDF5 1.14: headers and attributes of a shard, and what each representation adds.
+SHARD_BYTES, ARRAY_BYTES = 5_944, 544
+CHECKSUM_BYTES = 8  # of each row of each representation
+MANIFEST_BYTES = 450  # a shard's entry
 SEEDS = 5
 OTHER_FILES = 5  # spec.json, rows.parquet, manifest.json, runs.jsonl, images.jsonl
 
@@ -245,9 +245,9 @@ def _plan_store(config: Config, store: Store, view: View) -> StorePlan:
     sources = find_rows(store, donors, view) if to_write else None
     copied = [shard for shard in to_write if sources is not None and sources.cover(shard)]
     to_do = [shard for shard in to_write if shard not in copied]
-    maps = sum(len(shape) > 1 for shape in spec.representations.values())
-    n_bytes = rows_in(to_write) * (row_bytes(spec) + 1 + CHUNK_BYTES * maps)
-    n_bytes += len(to_write) * (SHARD_BYTES + MAP_BYTES * maps)
+    arrays = len(spec.representations)
+    n_bytes = rows_in(to_write) * (row_bytes(spec) + 1 + CHECKSUM_BYTES * arrays)
+    n_bytes += len(to_write) * (SHARD_BYTES + ARRAY_BYTES * arrays)
     if not store.is_complete:
         n_bytes += len(store.plan) * MANIFEST_BYTES + (0 if begun else _table_bytes(store.rows))
     return StorePlan(

@@ -13,7 +13,7 @@ from pa.config import Config
 from pa.data import stores
 from pa.data.images import Box
 from pa.data.stores import StoreQuery
-from pa.errors import MissingError
+from pa.errors import FingerprintError, MissingError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,13 +109,19 @@ def _load(path: Path) -> tuple[LinearHead, ...] | tuple[AttentiveHead, ...]:
 
 def _training_store(config: Config, head: LinearHead | AttentiveHead) -> Store:
     try:
-        return stores.choose(config.features, StoreQuery(fingerprint=head.fingerprint))
+        store = stores.choose(config.features, StoreQuery(fingerprint=head.fingerprint))
     except MissingError:
         raise MissingError(
             f"the store {head.fingerprint[:16]} that the head was trained on is not in "
             f"{config.features}: it says which encoder, weights and precision the head reads. Run "
             f"in the workspace that has it (--workspace DIR), or extract it again."
         ) from None
+    if head.store_checksum not in (store.checksum, None):
+        raise FingerprintError(
+            f"the head was trained on other features of {store.title} than there are now: the "
+            f"store was extracted again, or repaired. Train the head again."
+        )
+    return store
 
 
 def _encode(

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from pa.commands.stores import opened
 from pa.config import Config
+from pa.data import stores
 from pa.data.files import remove
 from pa.data.spec import FINGERPRINT_SHOWN
 from pa.data.store import MANIFEST, ROWS, SPEC, Store
 from pa.data.stores import StoreQuery, check_workspace
 from pa.data.verify import Problem, unreadable_spec, verify
-from pa.errors import FingerprintError, MismatchError, MissingError, NewerFormatError
+from pa.errors import FingerprintError, MissingError, NewerFormatError, PaError
 
 if TYPE_CHECKING:
     from pa.index.stored import IndexInfo
@@ -137,7 +138,7 @@ def _check_against_store(config: Config, directory: Path, info: IndexInfo) -> No
     Not where the store is gone, which is no damage, or where FAISS is not installed.
     """
     from pa.index.library import load_faiss
-    from pa.index.stored import open_files
+    from pa.index.stored import check_store, open_files
 
     try:
         load_faiss()
@@ -147,6 +148,8 @@ def _check_against_store(config: Config, directory: Path, info: IndexInfo) -> No
     for _, store, _ in opened(config, by_place):
         if store is None:
             continue
+        if store.is_complete:
+            check_store(info, store, directory)
         index = open_files(directory, info, store)
         n_ids = info.n if index.ids is None else len(index.ids)
         n_rows = info.n + info.n_bad + info.n_zero
@@ -164,17 +167,20 @@ def check_results(config: Config, *, full: bool = True) -> Iterator[Looked]:
     """Look at every result of the workspace: its JSON file, and what is wrong or None.
 
     Its place and its own checksum, the sizes of its tables and heads, and with `full` their
-    checksums; results of earlier versions have none. A result outlives its store: that one is gone
-    is no damage.
+    checksums. A result outlives its store: that one is gone is no damage, but that one has other
+    features than the result was made from is.
     """
-    from pa.evaluate.results import read_result
+    from pa.evaluate.results import check_stores, read_result
     from pa.evaluate.sealing import difference
 
+    checksums = stores.checksums(config.features)
     for path in sorted(config.results.glob("*/*.json")):
         try:
-            what = difference(path, read_result(path), full=full)
+            fields = read_result(path)
+            check_stores(path, fields, checksums)
+            what = difference(path, fields, full=full)
             yield path, None if what is None else Trouble(what)
-        except (MismatchError, OSError) as error:
+        except (PaError, OSError) as error:
             yield path, Trouble.of(error)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             yield path, Trouble(f"it is not what was written ({type(error).__name__}: {error})")

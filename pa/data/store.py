@@ -223,8 +223,11 @@ class Store:
         return [shard for shard in self.plan if shard.name not in there]
 
     @property
-    def checksum(self) -> str:
-        """Checksum of everything a complete store holds; what is made from it records it."""
+    def checksum(self) -> str | None:
+        """Checksum of everything a complete store holds; what is made from it records it.
+
+        None for features that are not stored.
+        """
         return self.manifest.checksum
 
     @cached_property

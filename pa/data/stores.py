@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from pa.data.parts import PROTOCOLS, PartsView, protocol_of
 from pa.data.regions import view_from_json
 from pa.data.store import SPEC, Store
-from pa.errors import AmbiguousError, FingerprintError, MissingError
+from pa.errors import AmbiguousError, FingerprintError, MissingError, VerificationError
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,19 @@ def protocol(store: Store) -> str | None:
     """The protocol by which a store's parts were cut, or the nearest one; None for other views."""
     view = view_from_json(store.spec.view)
     return protocol_of(view)[0] if isinstance(view, PartsView) else None
+
+
+def checksums(features: Path) -> dict[str, str]:
+    """The checksums of the complete stores of a workspace, by fingerprint.
+
+    Those whose spec or manifest is damaged are passed over.
+    """
+    found: dict[str, str] = {}
+    for store in find(features):
+        with contextlib.suppress(VerificationError):
+            if store.is_complete and store.checksum is not None:
+                found[store.fingerprint] = store.checksum
+    return found
 
 
 def check_workspace(root: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -19,10 +20,17 @@ import pa
 from pa.data.files import write_json
 from pa.data.spec import digest
 from pa.data.store import Store
-from pa.errors import MismatchError, MissingError, NewerFormatError, is_newer
-from pa.evaluate.sealing import sealed
+from pa.errors import (
+    FingerprintError,
+    MismatchError,
+    MissingError,
+    NewerFormatError,
+    VerificationError,
+    is_newer,
+)
+from pa.evaluate.sealing import own_difference, sealed
 
-RESULT_FORMAT = 1
+RESULT_FORMAT = 2
 DIGEST_SHOWN = 12
 VERSIONED = ("torch", "numpy")
 
@@ -93,12 +101,14 @@ class Result:
 def describe_store(store: Store) -> dict[str, Any]:
     """What a result keeps of a store: enough to find it, and to read the result without it.
 
-    `spec` says what made the features: model, view, transform, precision, and the digest of rows.
+    `checksum` is `Store.checksum`; `spec` says what made the features: model, view, transform,
+    precision, and the digest of rows.
     """
     made_by = ("encoder", "view", "transform", "precision", "rows")
     return {
         "title": store.title,
         "fingerprint": store.fingerprint,
+        "checksum": store.checksum,
         "dataset": store.spec.dataset,
         "split": store.spec.split,
         "view": store.view,
@@ -119,7 +129,11 @@ def write_result(results: Path, result: Result) -> Path:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Read a result file. Raises `MissingError`, or `MismatchError` for what is not one."""
+    """Read a result file, compared with its checksum.
+
+    Raises `MissingError`, `MismatchError` for what is not one, or `VerificationError` for one that
+    has changed since it was written.
+    """
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -134,7 +148,27 @@ def read_result(path: Path) -> dict[str, Any]:
             f"{path}: result format {found}, this version reads {RESULT_FORMAT}. "
             f"Run the same command again."
         )
+    if (reason := own_difference(path, fields)) is not None:
+        raise VerificationError(
+            f"{path}: {reason}. Run the command that made it again, or delete the file; "
+            f"`pa verify` checks all of them."
+        )
     return fields
+
+
+def check_stores(path: Path, fields: dict[str, Any], stores: Mapping[str, str]) -> None:
+    """Raise `FingerprintError` where a result was made from other features than there are now.
+
+    `stores` are the checksums by fingerprint (`pa.data.stores.checksums`). A result outlives its
+    store.
+    """
+    for store in fields.get("stores", {}).values():
+        now = stores.get(store["fingerprint"])
+        if now is not None and store["checksum"] not in (now, None):
+            raise FingerprintError(
+                f"{path} was made from other features of {store['title']} than there are now: the "
+                f"store was extracted again, or repaired. Run the command that made it again."
+            )
 
 
 def versions() -> dict[str, str]:

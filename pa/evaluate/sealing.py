@@ -36,13 +36,20 @@ def difference(path: Path, fields: dict[str, Any], *, full: bool) -> str | None:
     size and with `full` by its bytes. None where nothing is wrong."""
     if (reason := own_difference(path, fields)) is not None:
         return reason
-    for name, entry in fields["files"].items():
-        file = path.parent / name
-        if not file.exists():
-            return f"{name}, written with it, is not there"
-        if (reason := Seal(**entry).difference(file, full=full)) is not None:
+    for name in fields["files"]:
+        if (reason := file_difference(path.parent / name, fields, full=full)) is not None:
             return f"{name}: {reason}"
     return None
+
+
+def file_difference(file: Path, fields: dict[str, Any], *, full: bool) -> str | None:
+    """In what a file beside a result with these fields is not the one written with it."""
+    entry = fields["files"].get(file.name)
+    if entry is None:
+        return "it was not written with the result"
+    if not file.exists():
+        return "it is not there"
+    return Seal(**entry).difference(file, full=full)
 
 
 def own_difference(path: Path, fields: dict[str, Any]) -> str | None:

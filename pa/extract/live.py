@@ -53,6 +53,10 @@ class LiveStore(Store):
     def is_complete(self) -> bool:
         return True
 
+    @property
+    def checksum(self) -> None:
+        return None
+
     def read(
         self, representation: str, rows: Sequence[int] | Ints | None = None
     ) -> npt.NDArray[Any]:

@@ -9,18 +9,19 @@ Shapes: N rows of the store, n rows of a block, D width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pa.data import seals
 from pa.data.files import write_json
 from pa.data.store import Store
 from pa.data.vectors import unit_vectors
 from pa.errors import FingerprintError, MissingError, NewerFormatError, UsageError
-from pa.index.library import load_faiss, refusals
+from pa.index.library import load_faiss, readable_folder, refusals
 from pa.index.pieces import Pieces, check_pieces
 from pa.index.publish import publishing
 from pa.index.recall import measure_recall
@@ -33,7 +34,6 @@ from pa.index.stored import (
     Index,
     IndexInfo,
     IndexKey,
-    checksum,
     open_files,
     open_index,
 )
@@ -58,7 +58,7 @@ def open_or_build(
     indexes_root: Path | str,
     factory: str = DEFAULT_FACTORY,
     *,
-    verify: bool | None = None,
+    verify: bool = True,
     gpu: int | None = None,
     progress: Progress | None = None,
 ) -> Opened:
@@ -115,6 +115,7 @@ def build(
         filled = _fill(faiss_index, store, representation, factory, progress, parts)
         info = IndexInfo(
             fingerprint=store.fingerprint,
+            store_checksum=store.checksum,
             store=store.title,
             representation=representation,
             factory=factory,
@@ -231,13 +232,11 @@ def _fill(
 
 def _write(faiss: Any, index: Index) -> IndexInfo:
     """Write the files of an index into its directory, index.json last; what that says."""
-    faiss.write_index(index.faiss_index, str(index.path / INDEX))
+    with readable_folder(index.path) as folder:
+        faiss.write_index(index.faiss_index, str(folder / INDEX))
     if index.ids is not None:
         np.save(index.path / IDS, index.ids)
-    files = {
-        file.name: {"bytes": file.stat().st_size, "xxh3_128": checksum(file)}
-        for file in sorted(index.path.iterdir())
-    }
+    files = {file.name: asdict(seals.take(file)) for file in sorted(index.path.iterdir())}
     info = replace(index.info, files=files)
     write_json(index.path / INFO, info.to_json())
     return info

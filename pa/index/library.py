@@ -7,8 +7,10 @@ import ctypes
 import os
 import re
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pa.errors import MissingError, PaError, UsageError
@@ -40,6 +42,20 @@ def load_faiss() -> Any:
     except ImportError as error:
         raise MissingError(f"FAISS is installed but does not load ({error}). {INSTALL}") from None
     return faiss
+
+
+@contextlib.contextmanager
+def readable_folder(folder: Path) -> Iterator[Path]:
+    """Give a name of a folder that FAISS can open: it takes names in UTF-8 alone."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as place:
+            link = Path(place) / "index"
+            link.symlink_to(folder.absolute(), target_is_directory=True)
+            yield link
+    else:
+        yield folder
 
 
 @contextlib.contextmanager

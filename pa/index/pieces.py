@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pa.errors import UsageError
-from pa.index.library import load_faiss, quiet
+from pa.index.library import load_faiss, quiet, readable_folder
 
 LISTS = "index.ivfdata"
 
@@ -61,13 +61,15 @@ class Pieces:
         from faiss.contrib.ondisk import merge_ondisk
 
         self._flush()
-        with quiet():
-            merge_ondisk(self._index, list(map(str, self._files)), str(self._folder / LISTS))
+        with quiet(), readable_folder(self._folder) as folder:
+            files = [str(folder / file.name) for file in self._files]
+            merge_ondisk(self._index, files, str(folder / LISTS))
         for file in self._files:
             file.unlink()
 
     def _flush(self) -> None:
         file = self._folder / f"piece-{len(self._files):05d}.faiss"
-        load_faiss().write_index(self._index, str(file))
+        with readable_folder(self._folder) as folder:
+            load_faiss().write_index(self._index, str(folder / file.name))
         self._index.reset()
         self._files.append(file)

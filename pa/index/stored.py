@@ -21,23 +21,20 @@ from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
+from pa.data.seals import has_checksum, hash_file, with_checksum
 from pa.data.spec import FINGERPRINT_SHOWN
 from pa.data.store import Store
 from pa.errors import FingerprintError, MissingError, NewerFormatError, is_newer
-from pa.index.library import complaint, load_faiss, quiet
+from pa.index.library import complaint, load_faiss, quiet, readable_folder
 from pa.index.pieces import LISTS
 from pa.index.scan import MANY, scan
 
-INDEX_FORMAT = 1
+INDEX_FORMAT = 2
 DEFAULT_FACTORY = "SQfp16"
 EXACT_FACTORIES = ("SQfp16", "Flat")
 
 INDEX, IDS, INFO = "index.faiss", "ids.npy", "index.json"
-
-_CHECKSUM_BLOCK = 1 << 20
-VERIFIED_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -81,10 +78,11 @@ class IndexInfo:
     `n` vectors of width `dimension` are in the index; `n_bad` rows of undecodable images and
     `n_zero` rows with a zero vector (whose cosine is undefined) are not. `recall_at_24` is "exact"
     or the measured recall. `files` maps a file name to its size and xxh3-128. `training` is None
-    for an index that needs none.
+    for an index that needs none. `store_checksum` stands for the features it was built from.
     """
 
     fingerprint: str
+    store_checksum: str | None
     store: str
     representation: str
     factory: str
@@ -117,7 +115,7 @@ class IndexInfo:
 
     def to_json(self) -> dict[str, Any]:
         fields = asdict(self)
-        return {"format": fields.pop("format"), **fields}
+        return with_checksum({"format": fields.pop("format"), **fields})
 
 
 @dataclass(frozen=True)
@@ -174,7 +172,10 @@ def read_info(directory: Path) -> IndexInfo:
                 f"{path}: index format {found}, this version reads {INDEX_FORMAT}. "
                 f"{_way_out(directory)}"
             )
-        recall, training = fields.pop("recall_at_24"), fields.pop("training", None)
+        if not has_checksum(fields):
+            raise ValueError("its checksum is not that of its fields")
+        del fields["checksum"]
+        recall, training = fields.pop("recall_at_24"), fields.pop("training")
         return IndexInfo(
             **fields,
             recall_at_24=recall if recall == "exact" else Recall(**recall),
@@ -204,15 +205,14 @@ def open_index(
     indexes_root: Path | str,
     factory: str = DEFAULT_FACTORY,
     *,
-    verify: bool | None = None,
+    verify: bool = True,
 ) -> Index:
     """Open an index, memory-mapped.
 
     Sizes are always compared with index.json; `verify` also compares checksums, which reads the
-    files whole. By default that is done up to 256 MB (a tenth of a second): beyond, it would undo
-    what memory-mapping gains, and `pa verify` does it. Raises `MissingError` where there is no such
-    index, or no FAISS; `FingerprintError` where it was made from something else or is not what was
-    written.
+    files whole. Raises `MissingError` where there is no such index, or no FAISS; `FingerprintError`
+    where it was made from something else, or from features that have changed since, or is not what
+    was written.
     """
     load_faiss()  # a missing package is said before a missing index
     store.shape(representation)
@@ -220,8 +220,7 @@ def open_index(
     directory = key.directory(indexes_root)
     info = read_info(directory)
     _check_key(info, key, directory)
-    if verify is None:
-        verify = sum(file["bytes"] for file in info.files.values()) <= VERIFIED_BYTES
+    check_store(info, store, directory)
     check_files(directory, info, verify=verify)
     return open_files(directory, info, store)
 
@@ -238,14 +237,26 @@ def open_files(directory: Path, info: IndexInfo, store: Store) -> Index:
         if LISTS in info.files:
             # The file of the lists is mapped; either of the other flags is refused, or crashes.
             flag = faiss.IO_FLAG_ONDISK_SAME_DIR | faiss.IO_FLAG_READ_ONLY
-        with quiet() if LISTS in info.files else contextlib.nullcontext():
-            faiss_index = faiss.read_index(str(directory / INDEX), flag)
+        with (
+            quiet() if LISTS in info.files else contextlib.nullcontext(),
+            readable_folder(directory) as folder,
+        ):
+            faiss_index = faiss.read_index(str(folder / INDEX), flag)
         ids = np.load(directory / IDS) if IDS in info.files else None
     except (RuntimeError, ValueError) as error:
         raise FingerprintError(
             f"{directory} cannot be read: {complaint(error)}. {_way_out(directory)}"
         ) from None
     return Index(directory, info, store, faiss_index, ids)
+
+
+def check_store(info: IndexInfo, store: Store, directory: Path) -> None:
+    """Raise `FingerprintError` where the features of the store are not those of the index."""
+    if info.store_checksum != store.checksum:
+        raise FingerprintError(
+            f"{directory} was built from other features of {store.title} than there are now: the "
+            f"store was extracted again, or repaired. {_way_out(directory)}"
+        )
 
 
 def check_files(directory: Path, info: IndexInfo, *, verify: bool) -> None:
@@ -272,7 +283,7 @@ def _check_key(info: IndexInfo, key: IndexKey, directory: Path) -> None:
 
 def _check_file(directory: Path, name: str, expected: dict[str, Any], *, verify: bool) -> None:
     path = directory / name
-    if not isinstance(expected, dict) or not {"bytes", "xxh3_128"} <= expected.keys():
+    if not isinstance(expected, dict) or not {"bytes", "xxh3"} <= expected.keys():
         raise FingerprintError(
             f"{directory}: its index.json does not say size and checksum of {name}. "
             f"{_way_out(directory)}"
@@ -285,7 +296,7 @@ def _check_file(directory: Path, name: str, expected: dict[str, Any], *, verify:
             f"{path} has {size} bytes, {expected['bytes']} were written: it was cut short or "
             f"replaced. {_way_out(directory)}"
         )
-    if verify and checksum(path) != expected["xxh3_128"]:
+    if verify and hash_file(path) != expected["xxh3"]:
         raise FingerprintError(
             f"{path} does not have the checksum it was written with: it is damaged. "
             f"{_way_out(directory)}"
@@ -294,12 +305,3 @@ def _check_file(directory: Path, name: str, expected: dict[str, Any], *, verify:
 
 def _way_out(directory: Path) -> str:
     return f"Delete {directory}; it is built again on first use."
-
-
-def checksum(path: Path) -> str:
-    """xxh3-128 (hex) of a file."""
-    state = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(_CHECKSUM_BLOCK):
-            state.update(block)
-    return state.hexdigest()

@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from pa.data.files import remove_stale, replacing
-from pa.probe.tensorfile import tensor_bytes
+from pa.errors import VerificationError
+from pa.probe.tensorfile import read_tensors, tensor_bytes
 
-STATE_FORMAT = "1"
+STATE_FORMAT = "2"
 SHARE = 0.1  # of a run's time that saving may take
 
 
@@ -37,10 +38,10 @@ class Checkpoint:
         A file that is not there, is damaged, or belongs to another run is no state: 0, and the
         tensors are as they were.
         """
-        with contextlib.suppress(SafetensorError, OSError, KeyError, ValueError):
-            with safe_open(self.path, framework="pt") as file:
-                fields = file.metadata() or {}
-                found = {name: file.get_tensor(name) for name in tensors}
+        with contextlib.suppress(
+            SafetensorError, VerificationError, OSError, LookupError, ValueError
+        ):
+            found, fields = read_tensors(self.path)
             fits = all(
                 (found[name].shape, found[name].dtype) == (tensor.shape, tensor.dtype)
                 for name, tensor in tensors.items()

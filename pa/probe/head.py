@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from pa.data.files import replacing
-from pa.errors import CheckpointError, MismatchError, MissingError
-from pa.probe.tensorfile import tensor_bytes
+from pa.errors import CheckpointError, MismatchError, MissingError, PaError
+from pa.probe.tensorfile import read_tensors, tensor_bytes
 
-HEAD_FORMAT = "1"
+HEAD_FORMAT = "2"
 KIND = "linear"
 
 Floats = npt.NDArray[np.float32]
@@ -42,7 +42,8 @@ class BatchNorm:
 @dataclass(frozen=True, eq=False)
 class LinearHead:
     """`weight` (C, D) and `bias` (C,), float32, over `classes`; made for the features
-    `representation` of the store with this `fingerprint`; `norm` comes before it, if any."""
+    `representation` of the store with this `fingerprint`; `norm` comes before it, if any.
+    `store_checksum` is `Store.checksum` at the time."""
 
     weight: Floats
     bias: Floats
@@ -50,6 +51,7 @@ class LinearHead:
     representation: str
     fingerprint: str
     norm: BatchNorm | None = None
+    store_checksum: str | None = None
 
     def logits(self, features: Floats) -> Floats:
         """Class scores (n, C) of features (n, D). Raises `MismatchError` for another width."""
@@ -97,6 +99,7 @@ def save_heads(path: Path, heads: Sequence[LinearHead]) -> None:
         "classes": json.dumps(first.classes, ensure_ascii=False),
         "representation": first.representation,
         "fingerprint": first.fingerprint,
+        "store_checksum": first.store_checksum or "",
     }
     tensors = {
         "weight": _stacked([head.weight for head in heads]),
@@ -117,20 +120,18 @@ def load_heads(path: Path) -> tuple[LinearHead, ...]:
     if not path.is_file():
         raise MissingError(f"no trained head at {path}. `pa probe linear` makes one.")
     try:
-        with safe_open(path, framework="numpy") as file:
-            fields = file.metadata() or {}
-            if (kind := fields.get("kind", KIND)) != KIND:
-                raise CheckpointError(f"{path} holds {kind} heads, expected {KIND} ones.")
-            if fields.get("format") != HEAD_FORMAT:
-                raise CheckpointError(
-                    f"{path} is no head that this version reads: head format "
-                    f"{fields.get('format')}, this version reads {HEAD_FORMAT}."
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return _heads(tensors, fields)
-    except (SafetensorError, KeyError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+        tensors, fields = read_tensors(path)
+        if (kind := fields.get("kind", KIND)) != KIND:
+            raise CheckpointError(f"{path} holds {kind} heads, expected {KIND} ones.")
+        if fields.get("format") != HEAD_FORMAT:
+            raise CheckpointError(
+                f"{path} is not a head that this version reads: head format "
+                f"{fields.get('format')}, this version reads {HEAD_FORMAT}."
+            )
+        return _heads({name: tensor.numpy() for name, tensor in tensors.items()}, fields)
+    except PaError:
+        raise
+    except (SafetensorError, LookupError, ValueError) as error:
         raise CheckpointError(f"{path} is not a linear head of pa ({error}).") from None
 
 
@@ -139,9 +140,10 @@ def kind_of(path: Path) -> str:
     if not path.is_file():
         raise MissingError(f"no trained head at {path}. `pa probe linear` makes one.")
     try:
-        with safe_open(path, framework="numpy") as file:
-            return str((file.metadata() or {}).get("kind", KIND))
-    except SafetensorError as error:
+        return str(read_tensors(path)[1].get("kind", KIND))
+    except (SafetensorError, LookupError, ValueError) as error:
+        if isinstance(error, PaError):
+            raise
         raise CheckpointError(f"{path} is not a head of pa ({error}).") from None
 
 
@@ -155,7 +157,15 @@ def _heads(tensors: dict[str, Any], fields: dict[str, str]) -> tuple[LinearHead,
         norms = [BatchNorm(mean, var, eps) for mean, var in pairs]
     classes = tuple(json.loads(fields["classes"]))
     return tuple(
-        LinearHead(w, b, classes, fields["representation"], fields["fingerprint"], norm)
+        LinearHead(
+            w,
+            b,
+            classes,
+            fields["representation"],
+            fields["fingerprint"],
+            norm,
+            fields["store_checksum"] or None,
+        )
         for w, b, norm in zip(weight, bias, norms, strict=True)
     )
 

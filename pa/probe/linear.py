@@ -185,7 +185,15 @@ def run_linear(
         details={"device": device, **details(runs, split, confusion, choice, fitted)},
     )
     heads = tuple(
-        LinearHead(run.weight, run.bias, split.classes, representation, train.fingerprint, run.norm)
+        LinearHead(
+            run.weight,
+            run.bias,
+            split.classes,
+            representation,
+            train.fingerprint,
+            run.norm,
+            train.checksum,
+        )
         for run in runs
     )
     return LinearResult(

@@ -12,10 +12,9 @@ from typing import Any
 
 from pa.data.spec import FINGERPRINT_SHOWN
 from pa.data.store import SPEC, Store
-from pa.data.stores import check_workspace
+from pa.data.stores import check_workspace, checksums
 from pa.errors import MismatchError, PaError
-from pa.evaluate import sealing
-from pa.evaluate.results import read_result
+from pa.evaluate.results import check_stores, read_result
 from pa.report import queries
 
 # Results that hold a number of the paper's tables; others are counted, and not read further.
@@ -101,19 +100,19 @@ def read_workspace(root: Path, results: Path, features: Path) -> Workspace:
     Raises `MissingError` where there is no workspace. What cannot be read is listed in `damaged`.
     """
     check_workspace(root)
-    found, damaged = _read_results(results)
+    found, damaged = _read_results(results, checksums(features))
     specs, broken = _read_specs(features)
     return Workspace(root, tuple(found), specs, (*damaged, *broken))
 
 
-def _read_results(results: Path) -> tuple[list[Found], list[Damaged]]:
+def _read_results(results: Path, stores: Mapping[str, str]) -> tuple[list[Found], list[Damaged]]:
     found, damaged = [], []
     for path in sorted(results.glob("*/*.json")):
         try:
             fields = read_result(path)
             if fields.get("task") in TASKS:
                 check(fields)
-                _check_seal(path, fields)
+            check_stores(path, fields, stores)
             written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         except (PaError, OSError, UnicodeDecodeError, RecursionError) as error:
             text = str(error).removeprefix(f"{path}: ").removeprefix(f"{path} ")
@@ -147,20 +146,6 @@ def _read_specs(features: Path) -> tuple[dict[str, dict[str, Any]], list[Damaged
             continue
         specs[store.fingerprint] = store.spec.to_json()
     return specs, damaged
-
-
-def _check_seal(path: Path, fields: dict[str, Any]) -> None:
-    """Raise `MismatchError` where the numbers are not those that were written. A table or head
-    that is missing beside them does not change them."""
-    files = fields.get("files", {})
-    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
-        raise MismatchError(_wrong("files", "the seals of the files beside it", files))
-    reason = sealing.own_difference(path, fields)
-    if reason is not None:
-        raise MismatchError(
-            f"{reason}. Run the command that made it again, or delete the file; `pa verify` checks "
-            f"all of them."
-        )
 
 
 _OBJECTS = ("protocol", "stores", "selection", "counts", "scores", "versions")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from pa.data.seals import Seal
+from pa.evaluate.sealing import file_difference
 
 State = Literal["there", "gone", "damaged", "none kept"]
 KEYS = ["row", "image", "label"]
@@ -31,10 +31,7 @@ def read_queries(table: Path) -> pl.DataFrame:
 
 def damage(table: Path, fields: Mapping[str, Any]) -> str | None:
     """What is wrong with the table of a result with these fields, or None."""
-    entry = fields["files"].get(table.name)
-    if entry is None:
-        return "it was not written with the result"
     try:
-        return Seal(**entry).difference(table, full=True)
+        return file_difference(table, dict(fields), full=True)
     except OSError as error:
         return f"it cannot be read ({error})"

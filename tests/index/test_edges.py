@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from pa.data import reading, shards
 from pa.data.crops import Crops
 from pa.data.store import Store
 from pa.data.vectors import unit_vectors
-from pa.errors import FingerprintError, MissingError, OutOfRangeError, UsageError
+from pa.errors import FingerprintError, MissingError, OutOfRangeError, UsageError, VerificationError
 from pa.index.build import build, open_index
 from pa.index.figure import draw
 from pa.index.ranking import nearest
@@ -138,10 +139,19 @@ def test_k_beyond_what_is_left_of_other_images(store: Store, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("factory", ["SQfp16", "IVF8,Flat"])
-def test_vectors_that_are_not_finite(store: Store, tmp_path: Path, factory: str) -> None:
-    with h5py.File(store.shard_path(store.plan[1]), "r+") as file:
-        file["pooled"][3, 0] = np.nan
+def test_vectors_that_are_not_finite(
+    store: Store, tmp_path: Path, factory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     row = store.plan[1].start + 3
+
+    target = store.read("pooled", [row])[0]
+
+    def with_nan(store: Store, values: Floats) -> Floats:
+        found = shards.from_disk(values, "fp16").astype(np.float32)
+        found[(found == target).all(axis=1)] = np.nan
+        return found
+
+    monkeypatch.setattr(reading, "from_disk", with_nan)
     with pytest.raises(UsageError, match=rf"holds NaN or infinity in 1 rows: {row}\. `pa verify`"):
         build(store, "pooled", tmp_path / "i", factory)
     assert not list((tmp_path / "i").rglob("*.partial"))
@@ -149,8 +159,8 @@ def test_vectors_that_are_not_finite(store: Store, tmp_path: Path, factory: str)
 
 def test_an_index_of_another_format(store: Store, tmp_path: Path) -> None:
     info = build(store, "pooled", tmp_path).path / "index.json"
-    info.write_text(info.read_text().replace('"format": 1', '"format": 9'))
-    with pytest.raises(FingerprintError, match="index format 9, this version reads 1"):
+    info.write_text(info.read_text().replace('"format": 2', '"format": 9'))
+    with pytest.raises(FingerprintError, match="index format 9, this version reads 2"):
         open_index(store, "pooled", tmp_path)
 
 
@@ -202,6 +212,6 @@ def test_progress_ends_also_where_the_build_fails(store: Store, tmp_path: Path) 
     assert whole.seen == [490, *(shard.n_rows for shard in store.plan), "stop"]
     with h5py.File(store.shard_path(store.plan[1]), "r+") as file:
         file["pooled"][3, 0] = np.nan
-    with pytest.raises(UsageError):
+    with pytest.raises(VerificationError):
         build(store, "pooled", tmp_path, progress=broken)
     assert broken.seen == [490, store.plan[0].n_rows, "stop"]

@@ -13,16 +13,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from pa.data.files import replacing
-from pa.errors import CheckpointError, MismatchError, MissingError
+from pa.data.store import Store
+from pa.errors import CheckpointError, MismatchError, MissingError, PaError
 from pa.probe.attentive.heads import BN_MEAN, BN_VAR, Geometry, Heads
 from pa.probe.attentive.tokens import REPRESENTATION
-from pa.probe.tensorfile import tensor_bytes
+from pa.probe.tensorfile import read_tensors, tensor_bytes
 
-HEAD_FORMAT = "1"
+HEAD_FORMAT = "2"
 KIND = "attentive"
 ROWS_AT_ONCE = 256
 
@@ -42,6 +43,7 @@ class AttentiveHead:
     fingerprint: str
     geometry: Geometry
     representation: str = REPRESENTATION
+    store_checksum: str | None = None
 
     @property
     def width(self) -> int:
@@ -88,7 +90,7 @@ class AttentiveHead:
         return load_attentive_heads(path)[0]
 
 
-def split_heads(heads: Heads, classes: tuple[str, ...], fingerprint: str) -> list[AttentiveHead]:
+def split_heads(heads: Heads, classes: tuple[str, ...], store: Store) -> list[AttentiveHead]:
     """Heads that were trained side by side as heads of their own, on the CPU."""
     stacked = {name: tensor.detach().cpu() for name, tensor in heads.tensors().items()}
     n = len(stacked["bias"])
@@ -96,10 +98,11 @@ def split_heads(heads: Heads, classes: tuple[str, ...], fingerprint: str) -> lis
         AttentiveHead(
             {name: tensor[index].clone() for name, tensor in stacked.items()},
             classes,
-            fingerprint,
+            store.fingerprint,
             Geometry(
                 heads.geometry.attention_heads, heads.geometry.norm_eps, heads.geometry.bn_eps
             ),
+            store_checksum=store.checksum,
         )
         for index in range(n)
     ]
@@ -117,6 +120,7 @@ def save_attentive_heads(path: Path, heads: Sequence[AttentiveHead]) -> None:
         "classes": json.dumps(first.classes, ensure_ascii=False),
         "representation": first.representation,
         "fingerprint": first.fingerprint,
+        "store_checksum": first.store_checksum or "",
         "attention_heads": str(first.geometry.attention_heads),
         "norm_eps": repr(first.geometry.norm_eps),
         "bn_eps": repr(first.geometry.bn_eps),
@@ -134,15 +138,13 @@ def load_attentive_heads(path: Path) -> tuple[AttentiveHead, ...]:
     if not path.is_file():
         raise MissingError(f"no trained head at {path}. `pa probe attentive` makes one.")
     try:
-        with safe_open(path, framework="pt") as file:
-            fields = file.metadata() or {}
-            found = fields.get("kind"), fields.get("format")
-            if found != (KIND, HEAD_FORMAT):
-                raise CheckpointError(
-                    f"{path}: a head of kind {found[0]}, format {found[1]}; expected kind {KIND}, "
-                    f"format {HEAD_FORMAT}, as `pa probe attentive` writes it."
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors, fields = read_tensors(path)
+        found = fields.get("kind"), fields.get("format")
+        if found != (KIND, HEAD_FORMAT):
+            raise CheckpointError(
+                f"{path}: a head of kind {found[0]}, format {found[1]}; expected kind {KIND}, "
+                f"format {HEAD_FORMAT}, as `pa probe attentive` writes it."
+            )
         geometry = Geometry(
             int(fields["attention_heads"]), float(fields["norm_eps"]), float(fields["bn_eps"])
         )
@@ -153,10 +155,11 @@ def load_attentive_heads(path: Path) -> tuple[AttentiveHead, ...]:
                 fields["fingerprint"],
                 geometry,
                 fields["representation"],
+                fields["store_checksum"] or None,
             )
             for index in range(len(tensors["bias"]))
         )
-    except (SafetensorError, KeyError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+    except PaError:
+        raise
+    except (SafetensorError, LookupError, ValueError) as error:
         raise CheckpointError(f"{path} is not an attentive head of pa ({error}).") from None

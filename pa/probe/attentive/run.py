@@ -173,7 +173,7 @@ def run_attentive(
             **_details(trained, split, confusion),
         },
     )
-    heads = tuple(split_heads(trained.heads, split.classes, train.fingerprint))
+    heads = tuple(split_heads(trained.heads, split.classes, train))
     curves = _curves(trained, recipe.lr, _seeds(recipe, extras))
     return AttentiveResult(
         scores=scores,
@@ -224,7 +224,8 @@ class _Work:
     def checkpoint(self, stage: str) -> Checkpoint:
         """The state of one stage of this run on this kind of device, by this version of torch."""
         path = self.planned.path(self.results).with_suffix(f".{stage}.state")
-        key = digest([self.planned.digest, stage, self.device.type, versions()["torch"]])
+        features = [store["checksum"] for store in self.planned.stores.values()]
+        key = digest([self.planned.digest, features, stage, self.device.type, versions()["torch"]])
         return Checkpoint(path, key)
 
     def begin(self, stage: str) -> Checkpoint:

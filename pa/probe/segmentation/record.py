@@ -104,6 +104,7 @@ def write(
             maps[of].classes,
             recipe.representation,
             work.train.store.fingerprint,
+            store_checksum=work.train.store.checksum,
         )
         made = SegmentationResult(
             maps=maps[of],

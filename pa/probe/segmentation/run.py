@@ -168,4 +168,5 @@ def _key(
     """Digest of all that determines the training of the heads."""
     labels = [[one.to_json(), list(one.classes), str(one.root)] for one in maps]
     heads = [[spec.maps, spec.lr, spec.init_seed] for spec in specs]
-    return digest([TASK, train.fingerprint, recipe.to_json(), selection, labels, heads])
+    features = [train.fingerprint, train.checksum]
+    return digest([TASK, features, recipe.to_json(), selection, labels, heads])
