@@ -527,7 +527,7 @@ def test_results_that_are_incomplete_or_misplaced(run: Run, store: Store, worksp
     head.write_bytes(head.read_bytes()[:-1])
     assert "it has 20 bytes, 21 were written" in problem("--quick")
     head.unlink()
-    assert f"{head.name}, written with it, is not there" in problem("--quick")
+    assert f"{head.name}: it is not there" in problem("--quick")
     path.rename(path.with_name("a-0123456789ab.json"))
     assert "in the place of another" in problem()
     path.with_name("a-0123456789ab.json").write_text('{"format": 1, ')

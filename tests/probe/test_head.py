@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
-from pa.errors import CheckpointError, MismatchError, MissingError
+from pa.errors import CheckpointError, MismatchError, MissingError, VerificationError
 from pa.probe.head import BatchNorm, LinearHead, kind_of, load_heads, save_heads
+from pa.probe.tensorfile import tensor_bytes
 
 HEAD = LinearHead(
     weight=np.array([[1, 0], [0, 1], [-1, -1]], dtype=np.float32),
@@ -18,6 +19,13 @@ HEAD = LinearHead(
     representation="cls",
     fingerprint="ab" * 32,
 )
+
+
+def save_file(
+    arrays: dict[str, np.ndarray], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    path.write_bytes(tensor_bytes(tensors, metadata or {"by": "another"}))
 
 
 def test_logits_by_hand() -> None:
@@ -53,9 +61,9 @@ def test_files_that_are_no_heads(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not a linear head of pa"):
         LinearHead.load(path)
     save_file({"weight": HEAD.weight}, path)
-    with pytest.raises(CheckpointError, match="head format None, this version reads 1"):
+    with pytest.raises(CheckpointError, match="head format None, this version reads 2"):
         LinearHead.load(path)
-    save_file({"weight": HEAD.weight}, path, {"format": "1", "classes": "[]"})
+    save_file({"weight": HEAD.weight}, path, {"format": "2", "classes": "[]"})
     with pytest.raises(CheckpointError, match="is not a linear head of pa"):
         LinearHead.load(path)
 
@@ -95,7 +103,13 @@ def test_probabilities_are_a_softmax() -> None:
 
 def test_tensors_of_another_shape(tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
-    fields = {"format": "1", "classes": "[]", "representation": "cls", "fingerprint": "ab"}
+    fields = {
+        "format": "2",
+        "classes": "[]",
+        "representation": "cls",
+        "fingerprint": "ab",
+        "store_checksum": "",
+    }
     save_file({"weight": np.zeros(3, np.float32), "bias": np.zeros(3, np.float32)}, path, fields)
     with pytest.raises(CheckpointError, match=r"is not a linear head of pa \(a tensor of shape"):
         LinearHead.load(path)
@@ -114,3 +128,15 @@ def test_heads_of_another_kind(tmp_path: Path) -> None:
     path.write_bytes(b"no tensors")
     with pytest.raises(CheckpointError, match="is not a head of pa"):
         kind_of(path)
+
+
+def test_a_flipped_bit_of_a_head_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "head.safetensors"
+    HEAD.save(path)
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        data = bytearray(whole)
+        data[place] ^= 1 << place % 8
+        path.write_bytes(data)
+        with pytest.raises((VerificationError, CheckpointError)):
+            LinearHead.load(path)

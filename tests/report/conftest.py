@@ -80,6 +80,7 @@ class Runs:
         described = {
             "title": f"{dataset}/{split}",
             "fingerprint": spec.fingerprint,
+            "checksum": "ab" * 16,
             "dataset": dataset,
             "split": split,
             "view": fields["name"],
@@ -123,12 +124,13 @@ class Runs:
             scores={"ap": {**mean.to_json(), "chance": 0.26}},
             seconds={"score": 0.1},
         )
-        path = self.write(result)
         if per_query:
             labels = ["tail", "left wing"] * len(values)
             table = {"row": number, "image": number, "label": labels[: len(values)], "ap": values}
-            pl.DataFrame(table).write_parquet(path.with_suffix(".parquet"))
-        return path
+            file = result.path(self.root / "results").with_suffix(".parquet")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            pl.DataFrame(table).write_parquet(file)
+        return self.write(result)
 
     def probe(
         self,
