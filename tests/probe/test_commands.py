@@ -319,7 +319,7 @@ def test_what_predict_refuses(pa: Run) -> None:
     for words, code, text in [
         (("--image", "none.png", "--head", head), 3, "none.png is not there"),
         ((*image, "--head", "none.safetensors"), 3, "no trained head at none.safetensors"),
-        ((*image, "--head", "weights.safetensors"), 4, "head format None"),
+        ((*image, "--head", "weights.safetensors"), 4, "is not a head of pa"),
         ((*image, "--head", head, "--box", "0,0,500,20"), 2, "0,0,500,20"),
     ]:
         done = pa("probe", "predict", *words)
