@@ -74,17 +74,20 @@ def fewshot(result: FewShotResult) -> str:
         [
             str(n),
             f"{100 * scores.mean.value:.2f}",
+            f"{100 * scores.mean.interval.low:.2f} to {100 * scores.mean.interval.high:.2f}",
             "" if scores.std is None else f"{100 * scores.std:.2f}",
             f"{100 * min(one.value for one in scores.each):.2f}",
             f"{100 * max(one.value for one in scores.each):.2f}",
         ]
         for n, scores in result.scores.items()
     ]
+    first = next(iter(result.scores.values())).mean
+    heads = ["shots", "accuracy %", "95 % interval", "std", "least", "most"]
     lines = [
         *_heading("few-shot linear probe", record, result.split.rule),
-        *_indented(table(["shots", "accuracy %", "std", "least", "most"], rows, "rrrrr")),
-        f"  {record.protocol['draws']} draws of regions for each number; chance "
-        f"{_chance(next(iter(result.scores.values())).mean)}; protocol "
+        *_indented(table(heads, rows, "rrrrrr")),
+        f"  {record.protocol['draws']} draws of regions for each number; intervals by "
+        f"{first.interval.method}; chance {_chance(first)}; protocol "
         f"{_protocol(record.protocol)}",
         f"  {result.result_path}",
     ]

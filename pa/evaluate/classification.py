@@ -7,7 +7,7 @@ Shapes: n rows scored, C classes, G groups (images), R resamples. Accuracies are
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -15,16 +15,23 @@ import numpy as np
 import numpy.typing as npt
 
 from pa.errors import UsageError
+from pa.evaluate.intervals import (
+    BOOTSTRAP,
+    CONFIDENCE,
+    SMALL_SAMPLE,
+    T_IMAGES,
+    half_width,
+    t_quantile,
+)
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-CONFIDENCE = 0.95
 RESAMPLES = 2000
 
-BOOTSTRAP = "bootstrap over images"
 WILSON_ROWS = "wilson over rows"
 WILSON_IMAGES = "wilson over images"
+ONE_DRAW = "one draw: without the spread of draws"
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,9 @@ class Scores:
     """Accuracy of several heads (seeds, draws of shots) on the same rows.
 
     `mean` is the mean of `each`; its interval resamples the images with all heads' answers on
-    them, so it says how the mean would move with other images. `std` is the sample standard
+    them, so it says how the mean would move with other images. Where the heads are of random draws
+    of training rows it includes their spread too, so it says how the mean would move with other
+    images and other draws. `std` is the sample standard
     deviation over the heads, None for one.
     """
 
@@ -108,19 +117,35 @@ class Scores:
 
 
 def accuracies(
-    predicted: Ints, target: Ints, groups: Ints, chance: Chance, *, seed: int = 0
+    predicted: Ints,
+    target: Ints,
+    groups: Ints,
+    chance: Chance,
+    *,
+    of_draws: bool = False,
+    seed: int = 0,
 ) -> Scores:
-    """Score the predictions (S, n) of S heads; the rest as for `accuracy`."""
+    """Score the predictions (S, n) of S heads; the rest as for `accuracy`.
+
+    `of_draws`: the heads differ by a random draw of training rows, whose variance belongs into the
+    interval of the mean. One draw does not show it; the method of the interval says so.
+    """
     each = tuple(accuracy(one, target, groups, chance, seed=seed) for one in predicted)
     if len(each) == 1:
-        return Scores(each, each[0], None)
+        interval = each[0].interval
+        if of_draws:
+            interval = replace(interval, method=f"{interval.method}, {ONE_DRAW}")
+        return Scores(each, replace(each[0], interval=interval), None)
     values = np.array([one.value for one in each])
     correct, sizes = _per_group((predicted == target).sum(axis=0), groups)
+    interval = _interval(correct, len(each) * sizes, seed)
+    if of_draws:
+        interval = _with_draws(interval, values)
     mean = Score(
         value=float(values.mean()),
         n=len(target),
         n_groups=len(sizes),
-        interval=_interval(correct, len(each) * sizes, seed),
+        interval=interval,
         chance=chance,
     )
     return Scores(each, mean, float(values.std(ddof=1)))
@@ -196,7 +221,24 @@ def _interval(correct: Ints, sizes: Ints, seed: int) -> Interval:
     # interval of width zero would claim certainty. Counting images as trials does not.
     if n_groups == 1 or value in (0.0, 1.0):
         return Interval(*wilson(value, n_groups), method=WILSON_IMAGES)
+    if n_groups < SMALL_SAMPLE:
+        half = half_width((correct - value * sizes) / sizes.sum())
+        return Interval(max(0.0, value - half), min(1.0, value + half), method=T_IMAGES)
     return Interval(*_bootstrap(correct, sizes, seed), method=BOOTSTRAP)
+
+
+def _with_draws(interval: Interval, values: Floats) -> Interval:
+    """Widen the interval of the mean of S accuracies (S,) by what the draws add.
+
+    Half widths of independent sources add in quadrature (Zou and Donner, Statistics in Medicine
+    2008); that of the draws is Student's t with S - 1 degrees of freedom.
+    """
+    value = float(values.mean())
+    half = t_quantile(len(values)) * float(values.std(ddof=1)) / math.sqrt(len(values))
+    low = value - math.hypot(value - interval.low, half)
+    high = value + math.hypot(interval.high - value, half)
+    method = f"{interval.method}, t over {len(values)} draws"
+    return Interval(max(0.0, low), min(1.0, high), method)
 
 
 def _bootstrap(correct: Ints, sizes: Ints, seed: int) -> tuple[float, float]:

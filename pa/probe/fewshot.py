@@ -86,7 +86,7 @@ def run_fewshot(
                 ),
                 recipe,
             )
-        scores[n] = exam.score([head.predicted for head in heads])
+        scores[n] = exam.score([head.predicted for head in heads], of_draws=True)
     clock.lap("train")
     result = Result(
         task=TASK,

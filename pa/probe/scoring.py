@@ -24,9 +24,14 @@ class Exam:
         self.n_classes = len(split.classes)
         self.chance = chance_level(split.train.targets, self.targets, self.n_classes)
 
-    def score(self, predicted: Sequence[Ints]) -> Scores:
-        """Accuracy of S predictions of the class indices (n,): their mean, and each."""
-        return accuracies(np.stack(predicted), self.targets, self.images, self.chance)
+    def score(self, predicted: Sequence[Ints], *, of_draws: bool = False) -> Scores:
+        """Accuracy of S predictions of the class indices (n,): their mean, and each.
+
+        `of_draws`: the S classifiers were trained on random draws of the training rows.
+        """
+        return accuracies(
+            np.stack(predicted), self.targets, self.images, self.chance, of_draws=of_draws
+        )
 
     def confusion(self, predicted: Sequence[Ints]) -> Ints:
         """True class by predicted class, (C, C), summed over the S predictions."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy import stats
 from sklearn import metrics
 
 from pa.errors import UsageError
@@ -195,3 +196,33 @@ def test_one_head_is_its_own_mean() -> None:
     assert scores.mean == score(predicted, target, np.arange(50))
     assert scores.std is None
     assert str(scores) == str(scores.mean)
+
+
+def test_few_images_take_students_t() -> None:
+    """Images of ten rows each: the textbook interval of the mean of their accuracies."""
+    predicted, target = predictions(80, right=0.6)
+    groups = np.repeat(np.arange(8), 10)
+    found = score(predicted, target, groups).interval
+    each = (predicted == target).reshape(8, 10).mean(axis=1)
+    reference = stats.ttest_1samp(each, 0).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((reference.low, reference.high))
+    assert found.method == "t over images"
+
+
+def test_draws_widen_the_interval_of_their_mean() -> None:
+    """Images of many rows, so that only the draws differ: their t interval remains."""
+    rng = np.random.default_rng(0)
+    groups, target = np.repeat(np.arange(400), 5), np.zeros(2000, dtype=np.int64)
+    rates = np.array([0.5, 0.6, 0.7, 0.8])
+    predicted = (rng.random((4, 2000)) > rates[:, None]).astype(np.int64)
+    fixed = accuracies(predicted, target, groups, CHANCE)
+    found = accuracies(predicted, target, groups, CHANCE, of_draws=True)
+    assert found.mean.value == fixed.mean.value
+    values = [one.value for one in found.each]
+    reference = stats.ttest_1samp(values, 0).confidence_interval()
+    low, high = found.mean.interval.low, found.mean.interval.high
+    assert (low, high) == pytest.approx((reference.low, reference.high), abs=0.01)
+    assert high - low > 5 * (fixed.mean.interval.high - fixed.mean.interval.low)
+    assert "4 draws" in found.mean.interval.method
+    single = accuracies(predicted[:1], target, groups, CHANCE, of_draws=True)
+    assert "one draw" in single.mean.interval.method
