@@ -39,7 +39,8 @@ def evaluate_retrieval(config: Any, as_json: bool, **given: Any) -> None:
     """Part retrieval: the average precision of every patch as a query against all others.
 
     The encoded part (cls, pooled) and the projected part of the paper's Table 3. Each score has
-    its chance level, and an interval by bootstrap over images.
+    its chance level (the expected AP of a random ranking), an interval over images as queries and
+    gallery, and the narrower one that holds the gallery fixed.
 
     \b
     pa evaluate retrieval --encoder mocov3,dino --dataset cub

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pa.console import table
+from pa.evaluate.intervals import SMALL_SAMPLE, T_IMAGES
 
 if TYPE_CHECKING:
     from pa.commands.evaluate import NeighbourTable, RetrievalTable
-    from pa.evaluate.bootstrap import Mean
+    from pa.evaluate.bootstrap import Interval, Mean
     from pa.evaluate.neighbours_table import Shares
 
 PARTS_SHOWN = 6
@@ -28,40 +28,38 @@ def retrieval(found: RetrievalTable, figure: Path | None) -> str:
             entry.encoder,
             entry.representation + (" *" if id(entry) in better else ""),
             *_score(entry.means.overall),
+            _ends(entry.means.overall.fixed_gallery),
             f"{100 * (entry.means.overall.value - entry.means.overall.chance):+.2f}",
             f"{100 * entry.means.over_parts.value:.2f}",
             *(f"{100 * entry.means.parts[part].value:.2f}" for part in parts),
         ]
         for entry in found.scored
     ]
-    chance = first.means
-    rows.append(
-        [
-            "chance",
-            "",
-            f"{100 * chance.overall.chance:.2f}",
-            "",
-            "",
-            f"{100 * chance.over_parts.chance:.2f}",
-            *(f"{100 * chance.parts[part].chance:.2f}" for part in parts),
+    for name in ("chance", "prior"):
+        levels = [first.means.overall, first.means.over_parts]
+        overall, over_parts, *of_parts = [
+            f"{100 * getattr(mean, name):.2f}"
+            for mean in (*levels, *(first.means.parts[part] for part in parts))
         ]
-    )
+        rows.append([name, "", overall, "", "", "", over_parts, *of_parts])
     heads = [
         "encoder",
         "representation",
         "AP",
         "95 % interval",
+        "gallery fixed",
         "above chance",
         "over parts",
         *parts,
     ]
-    lines = [_gallery(found), "", table(heads, rows, "  r rr" + "r" * len(parts))]
+    lines = [_gallery(found), "", table(heads, rows, "  r  rr" + "r" * len(parts))]
     if len(first.means.parts) > len(parts):
         lines.append(f"{len(first.means.parts) - len(parts)} more classes: --json")
-    lines.append(
-        "AP in percent, mean over queries; over parts: mean over their means; intervals by "
-        "bootstrap over images"
-    )
+    lines += [
+        "AP in percent, mean over queries; over parts: mean over their means",
+        "chance: expected AP of a random ranking; prior: share of relevant patches",
+        *_methods(first.means.overall),
+    ]
     if found.better:
         lines.append(
             "* the better of cls and pooled, as the paper reports; chosen on this very score, "
@@ -109,6 +107,8 @@ def neighbours(found: NeighbourTable, figures: Sequence[Path | None]) -> str:
             f"{100 * hubs.never:.1f} % of the patches are nobody's neighbour; the most frequent, "
             f"row {entry.hub_rows[0]}, is that of {hubs.occurrences.max()}"
         )
+    if (interval := next(iter(first.means.values())).interval) is not None:
+        lines += ["", f"intervals: for new queries of this gallery, by {interval.method}"]
     for shift in found.shifts:
         title = f"{shift.store.encoder}: {shift.first} − {shift.second}"
         shown = found.shares[0].shown.items()
@@ -133,10 +133,22 @@ def _differences(pairs: Sequence[tuple[str, Mean]], title: str = "difference, pa
     return table([title, "points", "95 % interval", ""], rows, " r")
 
 
+def _methods(mean: Mean) -> list[str]:
+    """The methods of the two intervals, and what each is an interval for."""
+    wide, narrow = mean.interval, mean.fixed_gallery
+    if wide is None or narrow is None:
+        return []
+    few = f", since there are fewer than {SMALL_SAMPLE} images" if narrow.method == T_IMAGES else ""
+    return [
+        f"95 % interval: for new images, by {wide.method}",
+        f"gallery fixed: for new queries of this gallery, by {narrow.method}{few}",
+    ]
+
+
 def _verdict(mean: Mean) -> str:
-    if math.isnan(mean.low):
+    if mean.interval is None:
         return ""
-    return "" if mean.low > 0 or mean.high < 0 else "not told apart from 0"
+    return "" if mean.low > 0 or mean.high < 0 else "not distinguishable from 0"
 
 
 def _score(mean: Mean) -> list[str]:
@@ -144,9 +156,13 @@ def _score(mean: Mean) -> list[str]:
 
 
 def _interval(mean: Mean, form: str) -> str:
-    if math.isnan(mean.low):
-        return "one image only"
-    return f"{100 * mean.low:{form}} to {100 * mean.high:{form}}"
+    return "one image only" if mean.interval is None else _ends(mean.interval, form)
+
+
+def _ends(interval: Interval | None, form: str = ".2f") -> str:
+    if interval is None:
+        return ""
+    return f"{100 * interval.low:{form}} to {100 * interval.high:{form}}"
 
 
 def _files(results: Sequence[Path], figures: Sequence[Path | None]) -> list[str]:

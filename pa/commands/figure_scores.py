@@ -50,12 +50,13 @@ def figure_depth(config: Config, request: ScoresRequest, progress: Progress) -> 
         _require_blocks([one for one in there if one not in chosen])
     panels = depth_panels(chosen)
     any_result = chosen[0].results[0]
-    chance = mean_of(any_result, "ap").chance
+    mean = mean_of(any_result, "ap")
+    chance, method = mean.chance, "" if mean.interval is None else f" by {mean.interval.method}"
     encoders = listed(curve.label for curve in next(iter(panels.values())))
     told = (
         f"Average precision of part retrieval after each block, without any norm, and after the "
-        f"final norm, of {encoders} on {_gallery(any_result)}; bands and bars are 95 % intervals "
-        f"by bootstrap over images, the dotted line is chance ({100 * chance:.1f} %)."
+        f"final norm, of {encoders} on {_gallery(any_result)}; bands and bars are 95 % intervals"
+        f"{method}, the dotted line is chance ({100 * chance:.1f} %)."
     )
     return _finish(
         config,

@@ -68,6 +68,31 @@ def average_precision(scores: npt.NDArray[Any], relevant: npt.NDArray[Any]) -> F
     return out
 
 
+def expected_average_precision(
+    n_relevant: npt.NDArray[Any], n_items: int, *, self_first: bool = False
+) -> Floats:
+    """Mean average precision of a random ranking without ties, for each number of relevant items.
+
+    A relevant item is at each rank k with equal probability, and (r - 1) / (n - 1) of the k - 1
+    items before it are expected to be relevant too, so with H_n = 1 + 1/2 + … + 1/n
+
+        E[AP] = (1/n) · [(r - 1) / (n - 1) · (n - H_n) + H_n].
+
+    This exceeds the share r / n of relevant items, the more the fewer items there are. With
+    `self_first` the first rank is that of the query itself, which counts among the n items and the
+    r relevant ones; the others are in random order. NaN where r is 0.
+    """
+    r, n = np.asarray(n_relevant, dtype=np.float64), n_items
+    harmonic = float((1 / np.arange(1, n + 1)).sum())
+    if self_first:  # ranks 2 to n are random: the mean precision of the other relevant items there
+        before = (r - 2) * ((n - 1) - 2 * (harmonic - 1)) / max(n - 2, 1)
+        others = (2 * (harmonic - 1) + before) / max(n - 1, 1)
+        expected = (1 + (r - 1) * others) / np.where(r > 0, r, np.nan)
+    else:
+        expected = ((r - 1) / max(n - 1, 1) * (n - harmonic) + harmonic) / n
+    return np.where(r > 0, expected, np.nan)
+
+
 def keys_in_place(negated: npt.NDArray[np.float32]) -> Keys:
     """Turn scores with their sign changed, |x| < 2, into even keys, in the same memory.
 

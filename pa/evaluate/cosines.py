@@ -52,14 +52,14 @@ class Gallery:
         return len(self.units)
 
     def cosines(
-        self, start: int, stop: int, out: npt.NDArray[np.float32], *, sign: int = 1
+        self, rows: slice | Ints, out: npt.NDArray[np.float32], *, sign: int = 1
     ) -> npt.NDArray[np.float32]:
-        """Cosines of the queries `start` to `stop` to all vectors, into `out` (B, N).
+        """Cosines of the queries at `rows` to all vectors, into `out` (B, N).
 
         float32 throughout; they may pass 1 by rounding. Equal vectors have equal cosines, which a
         matrix product alone does not promise. With `sign` -1 they are negated.
         """
-        queries = self.units[start:stop]
+        queries = self.units[rows]
         np.matmul(queries if sign > 0 else -queries, self.units.T, out=out)
         if len(self.copies):
             out[:, self.copies] = out[:, self.originals]
@@ -75,7 +75,7 @@ class Gallery:
         buffer = np.empty((step, n), dtype=np.float32)
         for start in range(0, n, step):
             stop = min(start + step, n)
-            yield start, self.cosines(start, stop, buffer[: stop - start])
+            yield start, self.cosines(slice(start, stop), buffer[: stop - start])
 
 
 def threads() -> int:

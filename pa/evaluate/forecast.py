@@ -21,7 +21,7 @@ from pa.evaluate.rows import Rows, read_vectors, require_vector
 SAMPLE_ROWS = 4096
 # Measured: a result, each of its scores (all, over the parts, of every part), and a query's line in
 # the table beside it.
-RESULT_BYTES, SCORE_BYTES, QUERY_BYTES, TABLE_BYTES = 2_500, 210, 15, 3_000
+RESULT_BYTES, SCORE_BYTES, QUERY_BYTES, TABLE_BYTES = 2_600, 480, 22, 3_000
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ def forecast_scoring(
     """Reckon the scores of one store and representation.
 
     Timed are reading and ranking m rows, at most 4,096 and evenly spread, and the bootstrap of all
-    N: what ranks N rows grows with N². Raises what `require_vector` and `evaluate_all_pairs` do.
+    N. What ranks N rows grows with N², the effect of the gallery with N. Raises
+    what `require_vector` and `evaluate_all_pairs` do.
     """
     require_vector(store, representation)
     n = len(rows.ids)
@@ -56,14 +57,20 @@ def forecast_scoring(
         )
     began = time.perf_counter()
     evaluate_all_pairs(features, targets, include_self=include_self, device=device)
-    rank = (time.perf_counter() - began) / len(places) ** 2
+    ranked = time.perf_counter() - began
+    rank = ranked / len(places) ** 2
+    began = time.perf_counter()
+    evaluate_all_pairs(
+        features, targets, include_self=include_self, device=device, with_effects=True
+    )
+    effects = max(0.0, time.perf_counter() - began - ranked) / len(places)
     width = features.shape[1]
     return ScoringForecast(
         files=2,
         bytes=_json_bytes(rows) + TABLE_BYTES + QUERY_BYTES * n,
         # As stored and in the order of the classes, unit vectors, and the cosines of a block.
         memory=n * width * (2 * features.itemsize + 4) + min(BLOCK_BYTES, 4 * n * n),
-        seconds=n * read + n * n * rank + _bootstrap(rows),
+        seconds=n * (read + effects) + n * n * rank + _bootstrap(rows),
     )
 
 

@@ -20,8 +20,15 @@ from threadpoolctl import threadpool_limits
 
 from pa.errors import UsageError
 from pa.evaluate import cosines
-from pa.evaluate.average_precision import LAST, ap_of_keys, average_precision, keys_in_place
+from pa.evaluate.average_precision import (
+    LAST,
+    ap_of_keys,
+    average_precision,
+    expected_average_precision,
+    keys_in_place,
+)
 from pa.evaluate.cosines import Gallery, Ints, threads
+from pa.evaluate.gallery_effects import GalleryEffects, gallery_effects
 from pa.progress import Progress, Silent
 
 __all__ = ["AllPairs", "average_precision", "evaluate_all_pairs"]
@@ -34,20 +41,31 @@ _RUN_ENTRIES = 1 << 17  # keys sorted at a time: 512 KB, within a core's cache
 
 @dataclass(frozen=True, eq=False)
 class AllPairs:
-    """What each of N queries scored.
+    """The scores of N queries.
 
     `ap` (N,) float64, NaN without a relevant item; `relevant` (N,) int64, the items that share
-    the query's label; `candidates`, how many items each query ranks.
+    the query's label; `candidates`, the number of items that each query ranks, which includes the
+    query where `include_self`; `effects`, how the gallery moves the scores, where it was asked for.
     """
 
     ap: Floats
     relevant: Ints
     candidates: int
+    include_self: bool = False
+    effects: GalleryEffects | None = None
+
+    @property
+    def prior(self) -> Floats:
+        """(N,) share of relevant items: the precision of any set of items drawn at random."""
+        return self.relevant / self.candidates
 
     @property
     def chance(self) -> Floats:
-        """(N,) share of relevant items: the precision of a ranking that looks at no feature."""
-        return self.relevant / self.candidates
+        """(N,) expected average precision of a random ranking; NaN without a relevant item."""
+        counts, place = np.unique(self.relevant, return_inverse=True)
+        return expected_average_precision(counts, self.candidates, self_first=self.include_self)[
+            place
+        ]
 
 
 def evaluate_all_pairs(
@@ -57,6 +75,7 @@ def evaluate_all_pairs(
     include_self: bool = False,
     device: str = "cpu",
     rows: Ints | None = None,
+    with_effects: bool = False,
     progress: Progress | None = None,
 ) -> AllPairs:
     """Average precision of every vector as a query against all others, by cosine.
@@ -64,9 +83,9 @@ def evaluate_all_pairs(
     `features` (N, D), any float dtype; `labels` (N,), of any kind that can be compared. A query
     is not among its own candidates unless `include_self`. Cosines are computed in float32 (TF32
     off), and the sort is exact (see `pa.evaluate.average_precision`). Memory: 4·N·D bytes for unit
-    vectors and a constant 64 MB for blocks of cosines, with small working copies of
-    them. `rows`
-    (N,) are the names of the vectors in messages.
+    vectors and a constant 64 MB for blocks of cosines, with small working copies of them. `rows`
+    (N,) are the names of the vectors in messages. `with_effects` adds `AllPairs.effects`, which an
+    interval over new images needs.
 
     Raises `UsageError` for features and labels of different length, labels that are all equal,
     and vectors that have no cosine.
@@ -101,7 +120,13 @@ def evaluate_all_pairs(
     ap = np.empty(len(ordered))
     ap[order] = ordered
     others = 0 if include_self else 1
-    return AllPairs(ap, np.diff(bounds)[classes] - others, len(gallery) - others)
+    effects = None
+    if with_effects:
+        place = np.argsort(order)
+        effects = gallery_effects(gallery, bounds, include_self, progress).at(place)
+    return AllPairs(
+        ap, np.diff(bounds)[classes] - others, len(gallery) - others, include_self, effects
+    )
 
 
 def _on_cpu(gallery: Gallery, bounds: Ints, include_self: bool, progress: Progress) -> Floats:
@@ -121,7 +146,7 @@ def _on_cpu(gallery: Gallery, bounds: Ints, include_self: bool, progress: Progre
         if high - low > (0 if include_self else 1):
             if not hasattr(local, "buffer"):
                 local.buffer = np.empty((step, n), dtype=np.float32)
-            negated = gallery.cosines(start, stop, local.buffer[: stop - start], sign=-1)
+            negated = gallery.cosines(slice(start, stop), local.buffer[: stop - start], sign=-1)
             run = max(1, _RUN_ENTRIES // n)
             for first in range(start, stop, run):
                 last = min(first + run, stop)

@@ -21,7 +21,8 @@ import polars as pl
 from pa.data.store import Store
 from pa.data.tables import write_parquet
 from pa.errors import UsageError
-from pa.evaluate.bootstrap import Means, bootstrap_means
+from pa.evaluate.bootstrap import Means, bootstrap_means, influence
+from pa.evaluate.gallery_effects import GalleryEffects
 from pa.evaluate.results import Result, describe_store, write_result
 from pa.evaluate.retrieval import AllPairs, evaluate_all_pairs
 from pa.evaluate.rows import (
@@ -176,6 +177,7 @@ def _score(
         include_self=protocol.include_self,
         device=device,
         rows=rows.ids,
+        with_effects=True,
         progress=progress,
     )
     clock.lap("score")
@@ -185,7 +187,7 @@ def _score(
             f"no two rows of {store.title} have the same {rows.target}: nothing can be retrieved. "
             f"Choose another column with --target."
         )
-    means = _means(pairs.ap, rows, pairs.chance)
+    means = _means(pairs.ap, pairs.effects, rows, pairs)
     clock.lap("bootstrap")
     result = Result(
         task=TASK,
@@ -209,6 +211,7 @@ def _score(
 
 
 def _per_query(rows: Rows, pairs: AllPairs) -> pl.DataFrame:
+    assert pairs.effects is not None  # asked for in `_score`
     return pl.DataFrame(
         {
             "row": rows.ids,
@@ -216,19 +219,27 @@ def _per_query(rows: Rows, pairs: AllPairs) -> pl.DataFrame:
             "label": rows.labels,
             "ap": pl.Series(pairs.ap).fill_nan(None),
             "relevant": pairs.relevant,
-            "chance": pairs.chance,
+            "prior": pairs.prior,
+            "chance": pl.Series(pairs.chance).fill_nan(None),
+            "influence": influence(pairs.ap, pairs.effects),
         }
     )
 
 
-def _means(values: npt.NDArray[np.float64], rows: Rows, chance: Any = None) -> Means:
-    there = ~np.isnan(values)
+def _means(
+    values: npt.NDArray[np.float64],
+    effects: GalleryEffects | None,
+    rows: Rows,
+    pairs: AllPairs | None = None,
+) -> Means:
     return bootstrap_means(
-        values[there],
-        rows.images[there],
-        rows.targets[there],
+        values,
+        rows.images,
+        rows.targets,
         rows.names,
-        chance=None if chance is None else chance[there],
+        chance=None if pairs is None else pairs.chance,
+        prior=None if pairs is None else pairs.prior,
+        effects=effects,
     )
 
 
@@ -258,7 +269,10 @@ def _to_compare(scored: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
 def _compare(
     first: Scored, second: Scored, rows: Rows, results: Path, protocol: RetrievalProtocol
 ) -> Paired:
-    means = _means(first.pairs.ap - second.pairs.ap, rows)
+    ours, theirs = first.pairs, second.pairs
+    assert ours.effects is not None  # asked for in `_score`
+    assert theirs.effects is not None
+    means = _means(ours.ap - theirs.ap, ours.effects - theirs.effects, rows)
     same = first.representation == second.representation
     result = Result(
         task=DIFFERENCE_TASK,

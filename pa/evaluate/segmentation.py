@@ -22,7 +22,8 @@ from scipy import sparse
 
 from pa.data.labels import IGNORED
 from pa.errors import UsageError
-from pa.evaluate.classification import BOOTSTRAP, CONFIDENCE, RESAMPLES
+from pa.evaluate.classification import RESAMPLES
+from pa.evaluate.intervals import BOOTSTRAP, CONFIDENCE, SMALL_SAMPLE, T_IMAGES, t_quantile
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -74,6 +75,13 @@ class SegmentationScore:
         """Classes that are in the mean of IoU: labelled or predicted somewhere."""
         return int((union(self.areas) > 0).sum())
 
+    @property
+    def interval_method(self) -> str:
+        """How the intervals were found, or why there is none."""
+        if self.n_images < SMALL_SAMPLE:
+            return ONE_IMAGE if self.n_images == 1 else T_IMAGES
+        return BOOTSTRAP
+
     def to_json(self) -> dict[str, dict[str, Any]]:
         """Name of each score → value, n (pixels), images, interval, chance level."""
         named = {"mIoU": self.miou, "mAcc": self.macc, "aAcc": self.aacc}
@@ -83,7 +91,7 @@ class SegmentationScore:
                 "n": self.n_pixels,
                 "n_groups": self.n_images,
                 "interval": None if measure.interval is None else list(measure.interval),
-                "interval_method": ONE_IMAGE if measure.interval is None else BOOTSTRAP,
+                "interval_method": self.interval_method,
                 "confidence": CONFIDENCE,
                 "chance": {"majority": measure.majority},
             }
@@ -148,8 +156,8 @@ class SegmentationAreas:
     def score(self, majority: int, *, seed: int = 0) -> SegmentationScore:
         """Score the set; `majority` is the commonest class of the training pixels.
 
-        Intervals are percentiles over resampled images. Raises `UsageError` where no image has a
-        labelled pixel.
+        Intervals are percentiles over resampled images, and below 20 images Student's t with the
+        jackknife's standard error. Raises `UsageError` where no image has a labelled pixel.
         """
         if not self.n_images:
             raise UsageError(
@@ -159,7 +167,9 @@ class SegmentationAreas:
         areas: Ints = matrix.sum(axis=0).reshape(3, self.n_classes)
         values, always = scores(areas), scores(always_class(areas[LABELLED], majority))
         intervals: list[tuple[float, float] | None] = [None] * 3
-        if self.n_images > 1:
+        if 1 < self.n_images < SMALL_SAMPLE:
+            intervals = _jackknife(matrix, values)
+        elif self.n_images > 1:
             intervals = [_interval(of) for of in _bootstrap(matrix, self.n_classes, seed).T]
         miou, macc, aacc = (
             Measure(float(values[i]), intervals[i], float(always[i])) for i in range(3)
@@ -247,6 +257,18 @@ def _bootstrap(matrix: sparse.csr_array, n_classes: int, seed: int) -> Floats:
         areas = (transposed @ times.T).T.reshape(n, 3, n_classes)
         blocks.append(scores(areas).T)
     return np.concatenate(blocks)
+
+
+def _jackknife(matrix: sparse.csr_array, values: Floats) -> list[tuple[float, float] | None]:
+    """t intervals of mIoU, mAcc and aAcc (3,), from the scores without each of the images."""
+    each = matrix.toarray()  # (N, 3·C)
+    n_images = len(each)
+    without = scores((each.sum(axis=0) - each).reshape(n_images, 3, -1))  # (3, N)
+    spread = without - without.mean(axis=1, keepdims=True)
+    error = np.sqrt((n_images - 1) / n_images * (spread**2).sum(axis=1))
+    half = t_quantile(n_images) * error
+    ends = zip(np.maximum(0, values - half), np.minimum(1, values + half), strict=True)
+    return [(float(low), float(high)) for low, high in ends]
 
 
 def _interval(values: Floats) -> tuple[float, float]:

@@ -8,11 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from pa.evaluate.bootstrap import bootstrap_means
+from pa.evaluate.intervals import half_width
 from pa.report.measured import Measured
-from pa.report.queries import KEYS, SCORE, read_queries
+from pa.report.queries import INFLUENCE, KEYS, SCORE, read_queries
 
 Basis = Literal[
     "paired",
@@ -41,8 +39,9 @@ def difference(first: Measured, second: Measured) -> Difference:
     """The difference of two results of one dataset and protocol.
 
     Results of other rows are not compared: a subset may be easier. Paired: the queries' scores are
-    subtracted, and their images resampled. Unpaired: the two intervals are joined as if the scores
-    were independent, which for the same test rows is the wider one.
+    subtracted, and the interval is over their images as queries and gallery. Unpaired: the two
+    intervals are joined as if the scores were independent, which for the same test rows is the
+    wider one.
     """
     value = first.value - second.value
     if first.question.dataset == second.question.dataset and not _same_rows(first, second):
@@ -85,15 +84,16 @@ def _same_rows(first: Measured, second: Measured) -> bool:
 
 @lru_cache(maxsize=512)
 def _paired(first: Path, second: Path) -> tuple[float, float] | None:
-    """Percentile interval, in points, of the mean difference; None where the queries differ."""
+    """t interval of the mean difference in points, over images as queries and gallery; None where
+    the queries differ or are of one image."""
     one, two = (read_queries(path) for path in (first, second))
     if not one.select(KEYS).equals(two.select(KEYS)):
         return None
-    gap = (one[SCORE] - two[SCORE]).to_numpy()
-    there = ~np.isnan(gap)
-    if not there.any():
+    scored = ~(one[SCORE] - two[SCORE]).is_nan().to_numpy()
+    n_images = one.filter(scored)["image"].n_unique()
+    if n_images < 2:
         return None
-    everything = np.zeros(int(there.sum()), dtype=np.int64)
-    found = bootstrap_means(gap[there], one["image"].to_numpy()[there], everything, ("all",))
-    mean = found.overall
-    return None if np.isnan(mean.low) else (100 * mean.low, 100 * mean.high)
+    gap = one.select("image", gap=one[INFLUENCE] - two[INFLUENCE])
+    half = half_width(gap.group_by("image").sum()["gap"].to_numpy(), n_images)
+    value = float((one[SCORE] - two[SCORE]).to_numpy()[scored].mean())
+    return 100 * (value - half), 100 * (value + half)

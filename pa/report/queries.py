@@ -12,7 +12,7 @@ from pa.evaluate.sealing import file_difference
 
 State = Literal["there", "gone", "damaged", "none kept"]
 KEYS = ["row", "image", "label"]
-SCORE = "ap"
+SCORE, INFLUENCE = "ap", "influence"
 
 
 def table_of(path: Path) -> Path:
@@ -21,11 +21,11 @@ def table_of(path: Path) -> Path:
 
 
 def read_queries(table: Path) -> pl.DataFrame:
-    """Columns `row`, `image`, `label` and `ap`, a fraction; a query without a score is NaN.
+    """Columns `row`, `image`, `label`, `ap`, a fraction (NaN without a score), and `influence`.
 
     Raises `OSError` or polars' errors for what is no such table.
     """
-    found = pl.read_parquet(table, columns=[*KEYS, SCORE], glob=False)
+    found = pl.read_parquet(table, columns=[*KEYS, SCORE, INFLUENCE], glob=False)
     return found.with_columns(pl.col(SCORE).fill_null(float("nan")))
 
 

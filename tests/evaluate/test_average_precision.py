@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -9,7 +11,11 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score
 
 from pa.errors import UsageError
-from pa.evaluate.average_precision import average_precision, keys_in_place
+from pa.evaluate.average_precision import (
+    average_precision,
+    expected_average_precision,
+    keys_in_place,
+)
 
 
 def oracle(scores: npt.NDArray[np.generic], relevant: npt.NDArray[np.bool_]) -> list[float]:
@@ -94,3 +100,28 @@ def test_nan_is_named() -> None:
 def test_unequal_shapes_are_refused() -> None:
     with pytest.raises(UsageError, match=r"\(2, 3\) and \(3, 2\)"):
         average_precision(np.zeros((2, 3)), np.zeros((3, 2), dtype=bool))
+
+
+@pytest.mark.parametrize("self_first", [False, True])
+def test_chance_is_the_mean_over_all_rankings(self_first: bool) -> None:
+    """Every placement of r relevant items among n ranks, scored by scikit-learn."""
+    for n in range(2, 9):
+        scores = -np.arange(n, dtype=np.float64)
+        for r in range(1, n + 1):
+            fixed, free = ((0,), range(1, n)) if self_first else ((), range(n))
+            placed = [fixed + rest for rest in combinations(free, r - len(fixed))]
+            each = [average_precision_score(np.isin(np.arange(n), one), scores) for one in placed]
+            found = expected_average_precision(np.array([r]), n, self_first=self_first)
+            assert found[0] == pytest.approx(np.mean(each), abs=1e-12), (n, r)
+
+
+def test_chance_is_that_of_shuffled_scores_and_above_the_prior() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.random((4000, 200), dtype=np.float32)
+    relevant = np.zeros((4000, 200), dtype=bool)
+    relevant[:, :50] = True
+    found = expected_average_precision(np.array([50, 0]), 200)
+    each = average_precision(scores, relevant)
+    assert found[0] == pytest.approx(each.mean(), abs=4 * each.std() / np.sqrt(4000))
+    assert found[0] > 50 / 200 + 0.005
+    assert np.isnan(found[1])

@@ -78,3 +78,25 @@ def test_chance_is_averaged_as_the_values_are() -> None:
     assert found.over_parts.chance == pytest.approx(1 / 3)
     assert found.parts["tail"].chance == pytest.approx(0.5)
     assert found.overall.to_json()["above_chance"] == pytest.approx(values.mean() - chance.mean())
+
+
+def test_few_images_take_students_t() -> None:
+    """One value of each of 6 images: the textbook interval of a mean."""
+    values = np.random.default_rng(3).random(6)
+    found = bootstrap_means(values, np.arange(6), np.zeros(6, dtype=np.int64), ("all",)).overall
+    reference = stats.ttest_1samp(values, 0).confidence_interval()
+    assert found.to_json()["interval"] == pytest.approx([reference.low, reference.high])
+    assert found.to_json()["interval_method"] == "t over images"
+    assert type(found).from_json(found.to_json()).to_json() == found.to_json()
+
+
+def test_coverage_of_five_images() -> None:
+    """Percentiles of resamples of five images hold the mean in some 80 of 100 sets."""
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(200):
+        values = 0.5 + 0.1 * np.repeat(rng.standard_normal(5), 3) + 0.05 * rng.standard_normal(15)
+        parts = np.zeros(15, dtype=np.int64)
+        mean = bootstrap_means(values, np.repeat(np.arange(5), 3), parts, ("all",)).overall
+        inside += mean.low <= 0.5 <= mean.high
+    assert 182 <= inside <= 198

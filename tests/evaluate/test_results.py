@@ -9,7 +9,7 @@ import pytest
 
 import pa
 from pa.errors import MismatchError, MissingError
-from pa.evaluate.results import Result, read_result, versions, write_result
+from pa.evaluate.results import RESULT_FORMAT, Result, read_result, versions, write_result
 
 STORE = {
     "title": "cub/test/parts/timm/vit/0123",
@@ -39,7 +39,7 @@ def test_written_below_the_task_and_read_back(tmp_path: Path) -> None:
         == tmp_path / "results" / "retrieval" / f"cub-parts-timm-vit-cls-{RESULT.digest[:12]}.json"
     )
     fields = read_result(path)
-    assert fields["format"] == 1
+    assert fields["format"] == RESULT_FORMAT
     assert fields["stores"] == {"gallery": STORE}
     assert fields["scores"] == {"map": {"value": 0.25}}
     assert fields["seconds"] == {"score": 1.235}

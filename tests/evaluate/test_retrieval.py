@@ -60,8 +60,8 @@ def test_copies_of_a_vector_are_ties(device: str) -> None:
 def test_constant_vectors_give_the_prior() -> None:
     labels = np.array(["a"] * 30 + ["b"] * 70)
     found = evaluate_all_pairs(np.ones((100, 8), dtype=np.float16), labels)
-    np.testing.assert_allclose(found.ap, found.chance, atol=1e-12)
-    np.testing.assert_allclose(found.chance, [29 / 99] * 30 + [69 / 99] * 70)
+    np.testing.assert_allclose(found.ap, found.prior, atol=1e-12)
+    np.testing.assert_allclose(found.prior, [29 / 99] * 30 + [69 / 99] * 70)
 
 
 def test_opposite_classes_are_retrieved_perfectly() -> None:

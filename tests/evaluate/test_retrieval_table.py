@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 from pa.errors import MismatchError, UnknownNameError, UsageError
 from pa.evaluate.results import read_result
@@ -43,7 +44,16 @@ def test_a_result_holds_the_scores_of_its_queries(make_parts: MakeParts) -> None
         fields = read_result(entry.path)
         by_part = queries.group_by("label").agg(pl.col("ap").mean(), pl.col("chance").mean())
         assert fields["scores"]["ap"]["value"] == pytest.approx(queries["ap"].mean())
-        assert fields["scores"]["ap"]["chance"] == pytest.approx(queries["chance"].mean())
+        for level in ("chance", "prior"):
+            assert fields["scores"]["ap"][level] == pytest.approx(queries[level].mean())
+        wide, fixed = (fields["scores"]["ap"][f"interval{of}"] for of in ("", "_fixed_gallery"))
+        assert wide[1] - wide[0] > fixed[1] - fixed[0]
+        by_image = queries.group_by("image").agg(pl.col("influence").sum())["influence"].to_numpy()
+        half = stats.t.ppf(0.975, len(by_image) - 1) * np.sqrt(
+            np.square(by_image).sum() * len(by_image) / (len(by_image) - 1)
+        )
+        ends = [fields["scores"]["ap"]["value"] + sign * half for sign in (-1, 1)]
+        assert wide == pytest.approx(ends)
         assert fields["scores"]["ap_over_parts"]["value"] == pytest.approx(by_part["ap"].mean())
         for label, ap, chance in by_part.iter_rows():
             assert fields["scores"][f"ap/{label}"]["value"] == pytest.approx(ap)

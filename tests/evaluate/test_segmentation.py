@@ -7,6 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy import stats
 from sklearn.metrics import confusion_matrix
 
 from pa.errors import UsageError
@@ -127,6 +128,16 @@ def test_the_interval_is_the_spread_over_resampled_images() -> None:
         assert measure.interval == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.006)
         assert measure.interval is not None
         assert measure.interval[0] < measure.value < measure.interval[1]
+
+
+def test_few_images_take_students_t_with_the_jackknife() -> None:
+    maps = random_maps(8, n_images=6)
+    score = collect(maps).score(majority=0)
+    left = [scores(collect(maps[:i] + maps[i + 1 :]).score(0).areas)[0] for i in range(6)]
+    error = math.sqrt(5 / 6 * np.square(left - np.mean(left)).sum())
+    half = stats.t.ppf(0.975, 5) * error
+    assert score.miou.interval == pytest.approx((score.miou.value - half, score.miou.value + half))
+    assert score.to_json()["mIoU"]["interval_method"] == "t over images"
 
 
 def test_one_image_has_no_interval() -> None:

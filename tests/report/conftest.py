@@ -101,6 +101,7 @@ class Runs:
         *,
         images: int = 11_788,
         per_query: bool = True,
+        first_image: int = 0,
         changed: dict[str, Any] | None = None,
         **store: Any,
     ) -> Path:
@@ -124,12 +125,14 @@ class Runs:
             scores={"ap": {**mean.to_json(), "chance": 0.26}},
             seconds={"score": 0.1},
         )
-        if per_query:
+        if per_query:  # before the result, which has the checksum of it
             labels = ["tail", "left wing"] * len(values)
-            table = {"row": number, "image": number, "label": labels[: len(values)], "ap": values}
-            file = result.path(self.root / "results").with_suffix(".parquet")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            pl.DataFrame(table).write_parquet(file)
+            table = {"row": number, "image": number + first_image, "ap": values}
+            table["label"] = labels[: len(values)]
+            table["influence"] = (values - values.mean()) / len(values)
+            path = result.path(self.root / "results")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pl.DataFrame(table).write_parquet(path.with_suffix(".parquet"))
         return self.write(result)
 
     def probe(
