@@ -3,8 +3,8 @@
     python benchmarks/coverage.py [--sets 300]
 
 Each set has images of one to four parts; the rows of an image share a random direction. The truth
-is the mean over all sets. Printed for each number of images: the share of the sets whose 95 % interval
-holds the truth, and the mean half width in points, of
+is the mean over all sets. Printed for each number of images: the share of the sets whose 95 %
+interval holds the truth, and the mean half width in points, of
 
 - part retrieval for new images (queries and gallery), the default interval;
 - part retrieval with the gallery fixed, images resampled as queries only;
