@@ -92,8 +92,9 @@ def verify(
 ) -> None:
     """Read stores, indexes and results back: structure, counts, checksums, NaN.
 
-    Exit code 5 says that something is damaged. With --repair what is bad is removed, and nothing
-    else: the command that made it makes it again. Exit code 6 then says that
+    Exit code 5 says that something is damaged. With --repair what is bad is removed, and what was
+    made from features that are bad: indexes, results and figures. The commands that made them make
+    them again. Exit code 6 then says that
     something was removed; without --repair, that a store is not complete. What a newer version of
     pa wrote is named and left, also by --repair: exit code 4.
 
@@ -116,7 +117,10 @@ def verify(
     newer = checks.newer_paths(checked, others)
     sound = [entry.store for entry in checked if entry.store is not None and not entry.damage]
     of_images = list(check_images(config, sound)) if images else []
-    removed = list(checks.repair(checked, indexes, results)) if repair else None
+    removed = None
+    if repair:
+        removed = [*checks.repair(checked, indexes, results)]
+        removed += checks.remove_derived(config, checked)
     if as_json:
         emit(
             {

@@ -27,6 +27,7 @@ from pa.commands import stores as store_commands
 from pa.commands import verify as verifying
 from pa.config import load as load_config
 from pa.data import datasets
+from pa.data.crops import Crops
 from pa.data.files import (
     is_abandoned,
     is_held,
@@ -37,10 +38,11 @@ from pa.data.files import (
 )
 from pa.data.pace import Pace, pace_of_work, read_runs, speed_of_run
 from pa.data.regions import VIEWS
+from pa.data.seals import with_checksum
 from pa.data.store import IMAGES, RUNS, Store
-from pa.data.stores import StoreQuery
+from pa.data.stores import StoreQuery, find
 from pa.data.tables import write_parquet
-from pa.errors import MissingError, NewerFormatError, StorageError
+from pa.errors import MissingError, NewerFormatError, StorageError, VerificationError
 from pa.evaluate.results import Result as TaskResult
 from pa.evaluate.results import describe_store, write_result
 from pa.extract.run import extract
@@ -486,6 +488,68 @@ def test_good_results(run: Run, store: Store, workspace: Path) -> None:
     ]
 
 
+def test_what_was_made_from_a_damaged_shard_is_removed(
+    run: Run, store: Store, workspace: Path
+) -> None:
+    """Index, result and figure of the store; not those of another one."""
+    result = make_result(workspace, store)
+    index = build(store, "pooled", workspace / "indexes").path
+    figures = workspace / "figures" / "search"
+    figures.mkdir(parents=True)
+    about = {"stores": [{"fingerprint": store.fingerprint}], "command": "pa figure search"}
+    for name, fields in (("of-it", about), ("of-another", {**about, "stores": []})):
+        (figures / f"{name}.json").write_text(json.dumps(fields))
+        (figures / f"{name}.png").write_bytes(b"picture")
+    path = store.shard_path(store.plan[1])
+    data = bytearray(path.read_bytes())
+    data[store.manifest.shards[path.name].offsets["pooled"]] ^= 1
+    path.write_bytes(data)
+    assert run("verify").exit_code == 5
+    assert result.exists()
+    told = json.loads(run("verify", "--repair", "--json").stdout)["removed"]
+    gone = {entry["path"]: entry["command"] for entry in told}
+    for file in (path, index, result, result.with_suffix(".safetensors"), figures / "of-it.png"):
+        assert not file.exists()
+        assert gone[str(file)].startswith("pa ")
+    assert (figures / "of-another.png").exists()
+    assert gone[str(figures / "of-it.json")] == "pa figure search"
+
+
+@pytest.mark.parametrize("path", ["../../secret.png", "/etc/secret.png", "a/../../secret.png"])
+def test_a_path_that_leaves_the_root_is_refused(store: Store, path: str) -> None:
+    """Of a table that was made to look whole: with every checksum."""
+    rows = store.rows.with_columns(pl.lit(path).alias("path"))
+    rows.write_parquet(store.path / "rows.parquet")
+    manifest = store.path / "manifest.json"
+    fields = json.loads(manifest.read_text())
+    fields["rows"] = xxhash.xxh3_128_hexdigest((store.path / "rows.parquet").read_bytes())
+    manifest.write_text(json.dumps(with_checksum(fields)))
+    opened = Store.open(store.path)
+    with pytest.raises(VerificationError, match="leaves the root"):
+        _ = opened.rows
+    with pytest.raises(VerificationError, match="leaves the root"):
+        Crops(opened).region(0)
+
+
+def test_a_workspace_whose_name_is_not_text(run: Run, store: Store, workspace: Path) -> None:
+    """Bytes that are no UTF-8: everything is good there, also after a repair."""
+    place = workspace.parent / os.fsdecode(b"caf\xe9")
+    workspace.rename(place)
+    config = load_config(place)
+    (found,) = find(config.features)
+    built = [build(found, "pooled", config.indexes, name) for name in ("SQfp16", "IVF2,Flat")]
+    result = make_result(place, found)
+    checked = list(verifying.check(config, StoreQuery(), full=True))
+    indexes = list(verifying.check_indexes(config))
+    results = list(verifying.check_results(config))
+    assert [problem for _, problem in [*indexes, *results]] == [None] * 3
+    assert list(verifying.repair(checked, indexes, results)) == []
+    for index in built:
+        opened = open_or_build(found, "pooled", config.indexes, index.info.factory)
+        assert not opened.built
+    assert result.exists()
+
+
 @pytest.mark.parametrize(
     ("suffix", "problem"),
     [
@@ -509,7 +573,9 @@ def test_repair_of_a_result(
     repaired = run("verify", "--repair", "--json")
     assert repaired.exit_code == 6
     removed = json.loads(repaired.stdout)["removed"]
-    assert {entry["command"] for entry in removed} == {"pa probe linear"}
+    assert {entry["command"] for entry in removed} == {
+        "pa probe linear --encoder mean-colour --dataset photos"
+    }
     state = f"{path.stem}.training.state"
     assert {Path(entry["path"]).name for entry in removed} == names - {state}
     assert {file.name for file in path.parent.iterdir()} == {state}

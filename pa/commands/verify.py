@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import glob
+import json
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -238,11 +241,76 @@ def _repair_result(path: Path, problem: str) -> Iterator[Removed]:
     """A result goes with all its files, the JSON first: none is of use without the others."""
     from pa.evaluate.sealing import beside
 
-    group, _, rest = path.parent.name.partition("-")
-    words = (group, rest) if group == "probe" else ("evaluate", group)
+    command = _result_command(path)
     for file in (path, *beside(path)):
         remove(file)
-        yield Removed(file, problem, " ".join(("pa", *words)))
+        yield Removed(file, problem, command)
+
+
+def remove_derived(config: Config, checked: Iterable[Checked]) -> Iterator[Removed]:
+    """Remove what was made from features that are to be made again: indexes, results, figures.
+
+    These may differ in the last bits; and what was made from them is not to outlive them.
+    """
+    stores = {entry.path.name: entry for entry in checked if _lost_features(entry)}
+    if not stores:
+        return
+    why = "made from {}, whose features are to be made again".format
+    for directory in sorted(config.indexes.glob("*/*/*")):
+        if directory.parts[-3] in stores and directory.is_dir():
+            command = _index_command(directory)
+            remove(directory)
+            yield Removed(directory, why(stores[directory.parts[-3]].path), command)
+    for path in sorted(config.results.glob("*/*.json")):
+        if (entry := _made_from(path, stores)) is not None:
+            yield from _repair_result(path, why(entry.path))
+    for path in sorted(config.figures.rglob("*.json")):
+        if (entry := _made_from(path, stores)) is not None:
+            command = str(_fields(path).get("command", "pa figure"))
+            for file in sorted(path.parent.glob(f"{glob.escape(path.stem)}.*")):
+                remove(file)
+                yield Removed(file, why(entry.path), command)
+
+
+def _lost_features(entry: Checked) -> bool:
+    """Whether features of a store are to be made again, by what `_repair_store` removes."""
+    return not entry.newer and any(problem.part != "manifest" for problem in entry.damage)
+
+
+def _made_from(path: Path, stores: Mapping[str, Checked]) -> Checked | None:
+    """Of some stores, by the beginning of their fingerprint, one that a JSON file names."""
+    named = _fields(path).get("stores")
+    listed = named.values() if isinstance(named, dict) else named or ()
+    for store in listed:
+        if isinstance(store, dict):
+            entry = stores.get(str(store.get("fingerprint"))[:FINGERPRINT_SHOWN])
+            if entry is not None:
+                return entry
+    return None
+
+
+def _fields(path: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _result_command(path: Path) -> str:
+    """The command that makes a result again, as far as the result says it."""
+    group, _, rest = path.parent.name.removesuffix("-difference").partition("-")
+    few = rest == "fewshot"
+    words = (
+        ["pa", "probe", "linear" if few else rest]
+        if group == "probe"
+        else ["pa", "evaluate", group]
+    )
+    stores = _fields(path).get("stores")
+    first = next(iter(stores.values()), None) if isinstance(stores, dict) else None
+    if isinstance(first, dict):
+        words += ["--encoder", str(first.get("encoder")), "--dataset", str(first.get("dataset"))]
+    return shlex.join([*words, *(["--shots", "1,5,10"] if few else [])])
 
 
 def _repair_store(entry: Checked) -> Iterator[Removed]:

@@ -48,6 +48,7 @@ from pa.data.regions import PIXEL_COLUMNS, ROW_SCHEMA
 from pa.data.seals import has_checksum, with_checksum
 from pa.data.shards import BadImage, ShardInfo, ShardPlan, ShardWriter
 from pa.data.spec import Spec, digest, digest_rows
+from pa.data.view import path_outside
 from pa.errors import (
     FingerprintError,
     MissingError,
@@ -182,6 +183,9 @@ class Store:
         rows = self._read_rows(None)
         if len(rows) != self.n_rows or not set(ROW_SCHEMA) <= set(rows.columns):
             raise self._damaged(ROWS, f"{len(rows)} rows of the columns {', '.join(rows.columns)}")
+        for column in ("path", "mask"):
+            if column in rows.columns and (path := path_outside(rows[column])) is not None:
+                raise self._damaged(ROWS, f"{column} {path!r} leaves the root of the images")
         return rows
 
     @cached_property

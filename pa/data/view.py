@@ -102,3 +102,14 @@ class FixedView(View):
     def rows(self, images: Images) -> pl.DataFrame:
         boxes = pl.DataFrame(self.boxes(), schema=list(BOX), orient="row")
         return in_schema(images.table.join(boxes, how="cross", maintain_order="left_right"))
+
+
+def path_outside(paths: pl.Series) -> str | None:
+    """The first path of a table that leaves the root: absolute, or with a component "..".
+
+    Links below the root are followed: a dataset may be a link to another disk.
+    """
+    # Two searches for fixed text leave nothing to the slow one in nearly every table.
+    likely = paths.filter(paths.str.starts_with("/") | paths.str.contains("..", literal=True))
+    outside = likely.filter(likely.str.contains(r"^/|(^|/)\.\.(/|$)"))
+    return None if outside.is_empty() else str(outside[0])
