@@ -10,6 +10,7 @@ from typing import Any
 from pa.commands.choose import store_query
 from pa.config import Config
 from pa.data import stores
+from pa.data.same_rows import without_parts
 from pa.data.store import Store
 from pa.errors import AmbiguousError, MissingError, UsageError
 from pa.figures.names import in_order
@@ -93,7 +94,7 @@ def _all_of_one_place(config: Config, query: stores.StoreQuery, needs: str | Non
     ]
     if query.view is None and any(store.view == "grid" for store in found):
         found = [store for store in found if store.view == "grid"]
-    found = [store for store in found if needs is None or needs in _vectors(store)]
+    found = without_parts([s for s in found if needs is None or needs in _vectors(s)])
     if not found:
         what = f" with {needs} vectors" if needs else ""
         given = " ".join(f"--{n} {v}" for n, v in vars(query).items() if v is not None)

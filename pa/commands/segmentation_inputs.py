@@ -9,6 +9,7 @@ from pathlib import Path
 from pa.commands.choose import dataset_kind, store_query
 from pa.config import Config
 from pa.data import stores
+from pa.data.same_rows import have_same_images, without_parts
 from pa.data.store import Store
 from pa.errors import AmbiguousError, MissingError, UsageError
 
@@ -129,10 +130,10 @@ def choose_stores(
 ) -> tuple[Store, Store]:
     """The store to train on and the one of sliding windows to score.
 
-    Of one split, training crops go before sliding windows, and more crops before fewer; stores
-    that hold `representation` before those that do not. Without splits: those of the settings,
-    else train and val where both are there, else the only one. Raises `MissingError` with the
-    command that makes a store, `AmbiguousError` with the choices.
+    Of one split and the same images, training crops go before sliding windows, and more crops
+    before fewer; stores that hold `representation` go before those that do not. Without splits:
+    those of the settings, else train and val where both are there, else the only one. Raises
+    `MissingError` with the command that makes a store, `AmbiguousError` with the choices.
     """
     splits = named_splits(config, request)
     if splits == (None, None) and not (request.train_store and request.test_store):
@@ -181,15 +182,17 @@ def _choose(
         found = [store for store in found if not is_test or not store.spec.view["views"]]
         holding = [store for store in found if representation in store.spec.representations]
         found = holding or found
+        found = without_parts([store for store in found if store.is_complete] or found)
         most = max((store.spec.view["views"] for store in found), default=0)
-        found = [store for store in found if store.spec.view["views"] == most]
-        found = [store for store in found if store.is_complete] or found
+        crops = [store for store in found if store.spec.view["views"] == most]
+        if all(have_same_images(crops[0], store) for store in found):
+            found = crops
     flag = "--test-store" if is_test else "--train-store"
     if not found:
         query = _query(config, request, split, fingerprint)
         raise MissingError(_nothing(config, query, flag, is_test))
     if len(found) > 1:
-        lines = "\n".join(f"  {flag} {s.spec.short[:12]}    # {_told(s)}" for s in found)
+        lines = "\n".join(f"  {flag} {s.spec.short[:12]}    # {_told(s, found)}" for s in found)
         raise AmbiguousError(f"{len(found)} stores fit. Choose one by its fingerprint:\n{lines}")
     return Store.open(found[0].path)
 
@@ -213,11 +216,12 @@ def _nothing(config: Config, query: stores.StoreQuery, flag: str, is_test: bool)
     )
 
 
-def _told(store: Store) -> str:
+def _told(store: Store, others: Sequence[Store]) -> str:
     kept = ", ".join(store.spec.representations)
     views, storage = store.spec.view["views"], store.spec.precision.get("storage")
     crops = f"{views} crops" if views else "sliding"
-    return f"{store.title}: {store.n_rows} rows, {crops}, {kept}, {storage}"
+    words = [f"{store.title}: {store.n_rows} rows, {crops}, {kept}, {storage}"]
+    return ", ".join([*words, *stores.told_rows_apart(store, others)])
 
 
 def source_of(store: Store) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pa.data.parts import PROTOCOLS, PartsView, protocol_of
 from pa.data.regions import view_from_json
+from pa.data.same_rows import differences, without_parts
 from pa.data.store import SPEC, Store
 from pa.errors import AmbiguousError, FingerprintError, MissingError, VerificationError
 
@@ -110,15 +111,15 @@ def damaged(features: Path) -> Iterator[Path]:
 def choose(features: Path, query: StoreQuery) -> Store:
     """The one store that fits.
 
-    Complete stores go before unfinished ones; of stores that differ only by `--limit`, the one of
-    the most images is meant. Raises
-    `MissingError` with the command that makes a store where none fits, `AmbiguousError` with the
-    choices where several do.
+    Complete stores go before unfinished ones. A store whose rows are a part of another's, by
+    `--limit` or by its split and by nothing else, gives way to that one. Raises `MissingError` with
+    the command that makes a store where none fits, `AmbiguousError` with the choices where several
+    do.
     """
     if query.protocol is not None:
         PROTOCOLS[query.protocol]  # an unknown name raises with the nearest ones
     found = list(find(features, query)) or _without_protocol(features, query)
-    fitting = _largest_of_each([store for store in found if store.is_complete] or found)
+    fitting = without_parts([store for store in found if store.is_complete] or found)
     if not fitting:
         raise MissingError(nothing_fits(features, query))
     if len(fitting) > 1:
@@ -138,13 +139,6 @@ def _without_protocol(features: Path, query: StoreQuery) -> list[Store]:
     return [store for store in others if protocol(store) is None]
 
 
-def _largest_of_each(stores: list[Store]) -> list[Store]:
-    largest: dict[str, Store] = {}
-    for store in sorted(stores, key=lambda s: (s.is_complete, s.n_rows)):
-        largest[store.path.parent.as_posix() + store.spec.recipe] = store
-    return sorted(largest.values(), key=lambda s: s.path)
-
-
 def _told_apart(store: Store, others: list[Store]) -> str:
     """What a store has that others do not: rows, state, and fields which differ in the slot."""
     state = f"{store.n_rows} rows" + ("" if store.is_complete else ", not complete")
@@ -162,7 +156,19 @@ def _told_apart(store: Store, others: list[Store]) -> str:
         if not name.startswith(("rows.", "representations."))
     )
     fields = store.spec.fields()
-    return ", ".join([state, *(f"{name} {str(fields.get(name))[:16]}" for name in names)])
+    words = [state, *(f"{name} {str(fields.get(name))[:16]}" for name in names)]
+    return ", ".join([*words, *told_rows_apart(store, others)])
+
+
+def told_rows_apart(store: Store, others: Sequence[Store]) -> list[str]:
+    """In what the rows of a store differ from those of the first store of its recipe and split."""
+    alike = [
+        other
+        for other in others
+        if (other.spec.recipe, other.spec.split) == (store.spec.recipe, store.spec.split)
+    ]
+    rows = differences(store, alike[0]) if alike[0] is not store else []
+    return [f"differs from {alike[0].spec.short[:8]} in {' and '.join(rows)}"] if rows else []
 
 
 def _flags(store: Store) -> str:

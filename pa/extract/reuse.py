@@ -56,15 +56,18 @@ def find_rows(
 ) -> Sources:
     """Find the rows of a store in complete stores of its recipe.
 
-    Rows are the same where root, file, file size and all that `view` cuts by are equal, and the
-    file under `root` (by default that of the store) still holds what the donor was made from. Image
-    and row numbers, labels and splits do not count.
+    Rows are the same where file, file size and all that `view` cuts by are equal, and the file
+    under `root` (by default that of the store) holds what the donor was made from. Image and row
+    numbers, labels and splits do not count.
     """
     root = root or Path(store.source["root"])
     columns = [*FILE, *view.cut_columns]
     image = store.rows["image"].to_numpy()
-    able = [d for d in donors if d.is_complete and Path(d.source["root"]) == root]
-    found = Sources(able, np.full(len(image), -1), np.full(len(image), -1))
+    found = Sources(
+        [donor for donor in donors if donor.is_complete],
+        np.full(len(image), -1),
+        np.full(len(image), -1),
+    )
     wanted = store.rows.select(columns)
     for place, donor in enumerate(found.donors):
         if (found.donor >= 0).all():

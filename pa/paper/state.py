@@ -14,7 +14,7 @@ from pa.data import stores
 from pa.data.files import write_json
 from pa.data.store import Store
 from pa.data.stores import StoreQuery
-from pa.errors import PaError
+from pa.errors import AmbiguousError, PaError
 from pa.paper.steps import Step
 
 FOLDER = "study"
@@ -32,7 +32,11 @@ def options(step: Step) -> dict[str, str]:
 
 
 def extracted(config: Config, step: Step) -> Store | None:
-    """The complete store that an extraction would make, or one that holds as much."""
+    """The complete store that an extraction would make, or one that holds as much.
+
+    Raises `AmbiguousError` where several of one recipe do, such as stores of changed images or
+    labels: the commands of later steps could not choose either.
+    """
     given = options(step)
     query = StoreQuery(
         dataset=given["dataset"],
@@ -42,6 +46,7 @@ def extracted(config: Config, step: Step) -> Store | None:
         encoder=given["encoder"],
     )
     wanted = set(filter(None, given.get("features", "").split(",")))
+    fitting = []
     for store in stores.find(config.features, query):
         spec = store.spec
         views = str(spec.view.get("views", ""))
@@ -53,8 +58,19 @@ def extracted(config: Config, step: Step) -> Store | None:
             and given.get("layers", layers) == layers
             and given.get("views", views) == views
         ):
-            return store
-    return None
+            fitting.append(store)
+    first = fitting[0] if fitting else None
+    alike = [store for store in fitting if first and store.spec.recipe == first.spec.recipe]
+    if len(alike) > 1:
+        listed = "\n".join(
+            f"  {', '.join([str(store.path), *stores.told_rows_apart(store, alike)])}"
+            for store in alike
+        )
+        raise AmbiguousError(
+            f"{len(alike)} stores fit {step.name}, and the study uses one. Keep one in this "
+            f"workspace:\n{listed}"
+        )
+    return first
 
 
 def is_done(config: Config, step: Step, by_name: Mapping[str, Step]) -> bool:
