@@ -44,6 +44,8 @@ from pa.options import (
     with_json,
 )
 
+RETRY_SECONDS = 1.0  # after which a signal that stopped nothing is delivered again
+
 
 def main() -> None:
     """Run the command line, and turn errors into one paragraph and an exit code."""
@@ -51,7 +53,10 @@ def main() -> None:
     # other programs could use. Read when torch is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        signal.signal(signal.SIGTERM, _interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+            # A shell starts a background job with SIGINT ignored: that stays so.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _interrupt)
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows ?
@@ -69,11 +74,29 @@ def main() -> None:
     except OSError as error:
         console.note(f"error: {error}")
         code = 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    """Raise KeyboardInterrupt; again after a while, in case the first one was swallowed.
+
+    Python drops an exception that is raised in a destructor, in a callback of a weak reference (as
+    the import system has) or in a callback of a C library. A command that is already on its way
+    out is left to clean up; only Ctrl-C, typed again, cuts that short.
+    """
+    signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
+    if number == signal.SIGINT or not _is_unwinding():
+        raise KeyboardInterrupt
+
+
+def _is_unwinding() -> bool:
+    """Whether the main thread handles a KeyboardInterrupt, or another error met while doing so."""
+    error = sys.exception()
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _interrupted() -> int:

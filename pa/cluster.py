@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pa.data.files import write_json
+from pa.data.files import uninterrupted, write_json
 from pa.errors import EXIT_PARTLY_DONE, MissingError, PaError, UsageError
 
 Words = tuple[str, ...]
@@ -135,14 +135,16 @@ def run_command(words: Sequence[str]) -> int:
 
     Whatever ends the waiting, a requeue or an interrupt, ends the command too.
     """
-    child = start_command(words)
+    children: list[subprocess.Popen[bytes]] = []
     try:
-        return child.wait()
+        with uninterrupted():  # a signal must not come between the start and the list
+            children.append(start_command(words))
+        return children[0].wait()
     finally:
-        stop([child])
+        stop(children)
 
 
-def stop(children: Sequence[subprocess.Popen[bytes]]) -> None:
+def stop(children: Sequence[subprocess.Popen[Any]]) -> None:
     """Ask processes to stop, which keeps what is finished, and kill those that do not."""
     for child in children:
         if child.poll() is None:

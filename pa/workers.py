@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pa.cluster import ENDED_WELL, Steps, Words, command_line, start_command, stop, write_mark
+from pa.data.files import uninterrupted
 from pa.progress import Progress
 
 POLL_SECONDS = 0.1
@@ -101,7 +102,8 @@ class _Running:
         with self.log.open("ab") as output:
             output.write(f"$ {command_line(words)}\n".encode())
             output.flush()
-            self.child = start_command(words, places[self.slot], output)
+            with uninterrupted():  # a signal must not come before the child is known
+                self.child = start_command(words, places[self.slot], output)
 
     def finish(self) -> Ended:
         assert self.child is not None

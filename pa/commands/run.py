@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pa.cluster import run_command, stop
 from pa.commands.study import Study, StudyRequest, read_study
 from pa.config import Config
+from pa.data.files import uninterrupted
 from pa.errors import EXIT_PARTLY_DONE, PaError
 from pa.paper.state import log_path, record
 from pa.paper.steps import REPORT, Step
@@ -98,14 +100,16 @@ def _run(config: Config, step: Step, by_name: dict[str, Step]) -> tuple[int, str
     with log.open("w", encoding="utf-8") as errors:
         errors.write(f"$ {step.command}\n")
         errors.flush()
-        process = subprocess.Popen(
-            [*words, "--json"], stdout=subprocess.PIPE, stderr=errors, text=True
-        )
+        children: list[subprocess.Popen[str]] = []
         try:
+            with uninterrupted():  # a signal must not come between the start and the list
+                process = subprocess.Popen(
+                    [*words, "--json"], stdout=subprocess.PIPE, stderr=errors, text=True
+                )
+                children.append(process)
             printed, _ = process.communicate()
-        except KeyboardInterrupt:
-            process.wait()  # the interrupt reached it too, and it cleans up
-            raise
+        finally:
+            stop(children)
     if process.returncode in WELL:
         record(config, step, by_name, printed)
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
@@ -153,8 +157,7 @@ def submit_study(config: Config, study: Study, tasks: int, progress: Progress) -
     for line in submissions(study, tasks):
         progress.note(line)
         words = shlex.split(line)[1:]
-        command = [sys.executable, "-m", "pa", "--workspace", str(config.workspace), *words]
-        if code := subprocess.run(command, check=False).returncode:
+        if code := run_command(["--workspace", str(config.workspace), *words]):
             raise StepError(
                 f"{line}\nended with exit code {code}. What was submitted before stays; the same "
                 f"command submits what is left.",

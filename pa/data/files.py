@@ -262,17 +262,19 @@ def uninterrupted() -> Iterator[None]:
         yield  # signals are handled in the main thread only
         return
     came: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, frame: came.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = {number: signal.getsignal(number) for number in numbers}
     try:
+        for number in numbers:
+            signal.signal(number, lambda number, frame: came.append(number))
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+        try:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        finally:
+            if came:
+                signal.raise_signal(came[0])
 
 
 class HoldingFile(io.FileIO):
