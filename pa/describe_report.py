@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from pa.console import table
@@ -18,7 +19,8 @@ def written(made: Written) -> str:
     """One paragraph each: cells, claims, those of them that are measured, what could not be read,
     files."""
     report = made.report
-    parts = [_cells(report), _claims(report), _measured_claims(report), _damaged(report)]
+    parts = [_cells(report), _results(report), _claims(report), _measured_claims(report)]
+    parts.append(_damaged(report))
     parts.append("\n".join(visible(path) for path in made.files))
     return "\n\n".join(part for part in parts if part)
 
@@ -47,6 +49,17 @@ def _cells(report: Report) -> str:
             f"model, a part of the images or a changed recipe; the report says which."
         )
     return text
+
+
+def _results(report: Report) -> str:
+    """How many scores are listed, and how many of them the paper's tables show."""
+    shown = sum(one.is_taken for one in report.listed)
+    tasks = Counter(found.task for found in report.workspace.results)
+    return (
+        f"all results: {len(report.listed)} scores of {len(report.workspace.results)} results "
+        f"({', '.join(f'{n} {task}' for task, n in sorted(tasks.items()))}); {shown} of the "
+        f"scores are shown in tables of the paper"
+    )
 
 
 def _claims(report: Report) -> str:

@@ -183,9 +183,13 @@ def _parquet(report: Report, _: Path) -> dict[str, bytes]:
 
 
 def _tables(report: Report) -> dict[str, DataFrame]:
-    from pa.report.numbers import cells_table, claims_table
+    from pa.report.numbers import cells_table, claims_table, results_table
 
-    return {"cells": cells_table(report), "claims": claims_table(report)}
+    return {
+        "cells": cells_table(report),
+        "claims": claims_table(report),
+        "results": results_table(report),
+    }
 
 
 def _utf8(text: str) -> bytes:

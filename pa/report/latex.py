@@ -12,11 +12,12 @@ from pa.report.footnotes import Marks
 from pa.report.judging import Judgement
 from pa.report.protocol import Protocol
 from pa.report.report import Judged, Report, all_protocols
+from pa.report.results import ListedResult
 from pa.report.visible import identifier, one_line
 
 HEADING = """\
 % Tables of the paper, ours beside theirs; made by pa {version}.
-% Needs \\usepackage{{booktabs}}. Lines of claims need \\usepackage{{longtable}} too.
+% Needs \\usepackage{{booktabs}}. Claims and results need \\usepackage{{longtable}} too.
 """
 
 WIDE = 3  # columns of numbers that fit a page in small print, ours with theirs
@@ -81,12 +82,12 @@ def _letter(sign: str) -> str:
 
 
 def latex(report: Report) -> str:
-    """Tables 1 to 6 and the claims."""
+    """Tables 1 to 6, the claims, and the scores of every result."""
     parts = [HEADING.format(version=report.version)]
     for table in tables():
         protocols: Sequence[Protocol | None] = report.protocols(table) or (None,)
         parts += [_table(report, table, protocol) for protocol in protocols]
-    parts.append(_claims(report))
+    parts += [_claims(report), _results(report)]
     return "\n".join(parts)
 
 
@@ -196,3 +197,43 @@ def _claim(one: Judged, sources: Sequence[Protocol | None]) -> str:
 def _counted(judgement: Judgement) -> str:
     """How the comparisons came out, in small print below the verdict."""
     return rf"\newline{{\tiny {escape(judgement.said)}}}" if judgement.measured else ""
+
+
+_RESULT_COLUMNS = (0.15, 0.12, 0.09, 0.1, 0.055, 0.115, 0.055, 0.055, 0.12)  # of the line's width
+
+
+def _results(report: Report) -> str:
+    heads = ["Score", "Data", "Encoder", "Representation", "Ours", r"95\,\% interval"]
+    heads += ["Chance", "$n$", "Protocol"]
+    columns = "".join(f"p{{{width}\\linewidth}}" for width in _RESULT_COLUMNS)
+    lines = [
+        r"\begingroup" + _NARROW,
+        rf"\begin{{longtable}}{{{columns}}}",
+        r"\caption{The scores of every result, in percent; points for differences. Bold: shown in "
+        r"a table of the paper.}\\",
+        r"\toprule",
+        " & ".join(heads) + r" \\",
+        r"\midrule\endhead",
+        *(_result(one) for one in report.listed),
+        r"\bottomrule",
+        r"\end{longtable}",
+        r"\endgroup",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _result(one: ListedResult) -> str:
+    value = f"{one.value:.2f}"
+    cells = [
+        f"{escape(one.task)}: {escape(one.score)}",
+        escape(one.data),
+        escape(one.encoder),
+        escape(one.representation),
+        rf"\textbf{{{value}}}" if one.is_taken else value,
+        "--" if one.interval is None else " to ".join(f"{end:.2f}" for end in one.interval),
+        "--" if one.chance is None else f"{one.chance:.2f}",
+        "--" if one.n is None else f"{one.n:,}",
+        escape(one.protocol),
+    ]
+    return " & ".join(cells) + r" \\"

@@ -30,7 +30,9 @@ def markdown(report: Report) -> str:
         *(part for table in tables() for part in _table(report, table)),
         "## Claims",
         *_claims(report),
-        "## Results",
+        "## All results",
+        *_all_results(report),
+        "## Sources of the tables",
         *_results(report),
     ]
     return "\n\n".join(parts) + "\n"
@@ -183,6 +185,29 @@ def _comparisons(report: Report) -> Iterator[str]:
         "Differences of two of our numbers are in points and taken before either is rounded.\n\n"
         "</details>"
     )
+
+
+def _all_results(report: Report) -> Iterator[str]:
+    """The scores of every result; bold where a table of the paper shows the number."""
+    heads = ["Score", "Data", "Encoder", "Representation", "Ours", "95 % interval", "Chance", "n"]
+    rows = [
+        [
+            f"{escape(one.task)}: {escape(one.score)}",
+            escape(one.data),
+            escape(one.encoder),
+            escape(one.representation),
+            f"**{one.value:.2f}**" if one.is_taken else f"{one.value:.2f}",
+            "–" if one.interval is None else " to ".join(f"{end:.2f}" for end in one.interval),
+            "–" if one.chance is None else f"{one.chance:.2f}",
+            "–" if one.n is None else f"{one.n:,} {one.unit}",
+            escape(one.protocol),
+            escape(one.in_the_paper) or "–",
+            code(one.file),
+        ]
+        for one in report.listed
+    ]
+    yield grid([*heads, "Protocol", "In the paper", "File"], rows)
+    yield "Percent; points for differences. Bold: shown in a table above."
 
 
 def _results(report: Report) -> Iterator[str]:

@@ -22,6 +22,7 @@ from pa.report.visible import one_line
 
 CLASS_TOKEN, MEAN_PATCH, PROJECTED = "cls", "pooled", "projected"
 REPRESENTATION_TITLES = {CLASS_TOKEN: "class token", MEAN_PATCH: "mean patch token"}
+UNITS = {RETRIEVAL: "queries", "neighbours": "queries", SEGMENTATION: "pixels"}
 OBJECT_DATASETS = ("ade20k", "ade20k-object", "pascal-object")
 
 
@@ -114,13 +115,12 @@ def _of_result(found: Found, workspace: Workspace) -> Iterator[Measured]:
         score = found.fields["scores"].get(name)
         if score is None:
             continue
-        interval = score.get("interval")
         yield Measured(
             question=question,
             value=100 * score["value"],
-            interval=None if interval is None else (100 * interval[0], 100 * interval[1]),
+            interval=percent_interval(score.get("interval")),
             interval_method=str(score.get("interval_method", "")),
-            chance=_chance(score.get("chance")),
+            chance=chance_of(score.get("chance")),
             n=score.get("n"),
             n_images=score.get("n_images", score.get("n_groups")),
             **{**shared, "departures": (*shared["departures"], *extra)},
@@ -177,10 +177,9 @@ def _shared(found: Found, workspace: Workspace) -> dict[str, Any]:
         departures += (Departure("recipe", f"patches cut with {changed}"),)
     if found.queries == "damaged":
         departures += (Departure("note", "the scores of its queries are damaged"),)
-    units = {RETRIEVAL: "queries", SEGMENTATION: "pixels"}
     return {
         "protocol": protocol,
-        "unit": units.get(found.task, "test rows"),
+        "unit": UNITS.get(found.task, "test rows"),
         "stored_as": found.fields["representation"],
         "model": model_name(spec),
         "weights": str((spec or {}).get("encoder", {}).get("weights_sha256", "")),
@@ -209,7 +208,12 @@ def _shared(found: Found, workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def _chance(chance: Any) -> float | None:
+def percent_interval(ends: Any) -> tuple[float, float] | None:
+    """An interval of a result, in percent."""
+    return None if ends is None else (100 * ends[0], 100 * ends[1])
+
+
+def chance_of(chance: Any) -> float | None:
     """Percent: what knowing nothing gives; for a probe, the share of the commonest class."""
     known = chance.get("majority") if isinstance(chance, dict) else chance
     return 100 * known if isinstance(known, int | float) else None

@@ -50,6 +50,28 @@ CELLS = {
     "written": pl.String,
     "command": pl.String,
 }
+RESULTS = {
+    "task": pl.String,
+    "score": pl.String,
+    "data": pl.String,
+    "encoder": pl.String,
+    "representation": pl.String,
+    "value": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "interval_method": pl.String,
+    "low_fixed_gallery": pl.Float64,
+    "high_fixed_gallery": pl.Float64,
+    "chance": pl.Float64,
+    "prior": pl.Float64,
+    "n": pl.Int64,
+    "unit": pl.String,
+    "n_images": pl.Int64,
+    "protocol": pl.String,
+    "cells": pl.String,
+    "shown_in_table": pl.Boolean,
+    "file": pl.String,
+}
 CLAIMS = {
     "claim": pl.String,
     "says": pl.String,
@@ -85,6 +107,26 @@ def claims_table(report: Report) -> pl.DataFrame:
     """One line per comparison of each claim: by the paper's numbers ("paper's numbers"), and by
     ours of each protocol."""
     return pl.DataFrame(list(_claim_lines(report)), schema=CLAIMS, orient="row")
+
+
+def results_table(report: Report) -> pl.DataFrame:
+    """One line per score of every result, in percent; `cells` are those of the paper."""
+    return pl.DataFrame(list(_result_lines(report)), schema=RESULTS, orient="row")
+
+
+def _result_lines(report: Report) -> Iterator[dict[str, Any]]:
+    for one in report.listed:
+        low, high = one.interval or (None, None)
+        low_fixed, high_fixed = one.fixed_gallery or (None, None)
+        yield {
+            **{name: getattr(one, name) for name in RESULTS if hasattr(one, name)},
+            "low": low,
+            "high": high,
+            "low_fixed_gallery": low_fixed,
+            "high_fixed_gallery": high_fixed,
+            "cells": ", ".join(cell.key for cell in one.cells),
+            "shown_in_table": one.is_taken,
+        }
 
 
 def _cell_lines(report: Report) -> Iterator[dict[str, Any]]:

@@ -17,10 +17,11 @@ from pa.progress import Progress, Silent
 from pa.report.cells import Cell, Table, published, tables
 from pa.report.claims import Claim, Oddity, claims, oddities
 from pa.report.figures import Figure, figures_in
-from pa.report.found import TASKS, Damaged, Workspace
+from pa.report.found import Damaged, Workspace
 from pa.report.judging import VERDICTS, Judgement, Verdict, judge_ours, judge_published
 from pa.report.measured import Measured, measured_in
 from pa.report.protocol import Protocol
+from pa.report.results import ListedResult, all_results
 from pa.report.taking import Taken, take_all
 
 
@@ -72,8 +73,11 @@ class Judged:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a workspace holds of the paper. `taken` is by cell key and protocol; `measured` all of
-    our numbers, taken or not; `unused` counts results of tasks that no table prints."""
+    """The contents of a workspace, beside the paper.
+
+    `taken` is by cell key and protocol; `measured` all of our numbers for its cells, taken or not;
+    `listed` the scores of every result, whether a cell asks for them or not.
+    """
 
     workspace: Workspace
     made: datetime
@@ -81,7 +85,7 @@ class Report:
     measured: tuple[Measured, ...]
     judged: tuple[Judged, ...]
     figures: tuple[Figure, ...]
-    unused: Mapping[str, int]
+    listed: tuple[ListedResult, ...]
 
     @property
     def version(self) -> str:
@@ -135,7 +139,7 @@ class Report:
             "numbers": [_number_json(taken) for taken in self.taken.values()],
             "claims": [one.to_json() for one in self.judged],
             "results": len(self.workspace.results),
-            "unused_results": dict(self.unused),
+            "all_results": [one.to_json() for one in self.listed],
             "damaged": [one.to_json() for one in self.damaged],
             "missing": [cell.key for cell in self.missing],
         }
@@ -155,7 +159,6 @@ def build(
     progress = progress or Silent()
     measured = measured_in(workspace)
     taken = take_all(published(), measured)
-    tasks = Counter(found.task for found in workspace.results if found.task not in TASKS)
     judged = []
     progress.start("judging the claims", len(claims()), "claims")
     try:
@@ -171,7 +174,7 @@ def build(
         measured=tuple(measured),
         judged=tuple(judged),
         figures=figures_in(figures),
-        unused=dict(sorted(tasks.items())),
+        listed=all_results(workspace, taken.values()),
     )
 
 

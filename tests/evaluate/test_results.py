@@ -81,7 +81,9 @@ def test_files_that_are_no_results(tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="is not readable JSON"):
         read_result(path)
     path.write_text('{"format": 9}')
-    with pytest.raises(MismatchError, match=f"result format 9, this version reads {RESULT_FORMAT}") as caught:
+    with pytest.raises(
+        MismatchError, match=f"result format 9, this version reads {RESULT_FORMAT}"
+    ) as caught:
         read_result(path)
     assert caught.value.exit_code == 4
     path.write_text("[]")

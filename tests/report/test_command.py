@@ -19,7 +19,8 @@ from tests.test_cli import Run, pa
 __all__ = ["pa"]
 
 FILES = ["cells.csv", "cells.parquet", "claims.csv", "claims.parquet"]
-FILES += ["figures.tex", "report.html", "report.md", "tables.tex"]
+FILES += ["figures.tex", "report.html", "report.md"]
+FILES += ["results.csv", "results.parquet", "tables.tex"]
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,7 @@ def test_all_formats_by_default(pa: Run, runs: Runs) -> None:
     assert sorted(path.name for path in (runs.root / "reports").iterdir()) == FILES
     assert "Table 3     48         1" in done.out
     assert "34 claims by" in done.out
-    assert done.out.splitlines()[-1].endswith("claims.parquet")
+    assert done.out.splitlines()[-1].endswith("results.parquet")
 
 
 def test_some_formats_in_a_folder_of_ones_own(pa: Run, runs: Runs, tmp_path: Path) -> None:
@@ -53,7 +54,11 @@ def test_json_is_one_object(pa: Run, runs: Runs) -> None:
     assert found["numbers"][0]["value"] == pytest.approx(90)
     assert len(found["claims"]) == 34
     assert len(found["missing"]) == 229
-    assert [Path(path).name for path in found["files"]] == ["cells.csv", "claims.csv"]
+    assert [Path(path).name for path in found["files"]] == [
+        "cells.csv",
+        "claims.csv",
+        "results.csv",
+    ]
 
 
 def test_no_workspace(pa: Run, tmp_path: Path) -> None:

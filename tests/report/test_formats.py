@@ -85,7 +85,7 @@ def rows_of(text: str) -> list[list[list[str]]]:
 
 def test_markdown_tables_are_whole(some: Runs) -> None:
     made = rows_of(markdown(some.report()))
-    assert len(made) == 6 + 1 + 2  # Table 3 twice, the claims, the results
+    assert len(made) == 6 + 1 + 3  # Table 3 twice, the claims, all results, the sources
     for table in made:
         assert len({len(row) for row in table}) == 1
     deit = next(row for table in made for row in table if row[1].startswith("**40.0**"))

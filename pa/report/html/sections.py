@@ -11,8 +11,9 @@ from pa.report.figures import Figure
 from pa.report.html import claims
 from pa.report.html.graphics import Bar, stacked
 from pa.report.html.markup import Child, Markup, prose, tag
-from pa.report.html.words import count
+from pa.report.html.words import MINUS, count, ends
 from pa.report.report import Report
+from pa.report.results import ListedResult
 
 
 def summary(report: Report) -> Markup:
@@ -178,6 +179,75 @@ def missing(report: Report) -> Markup:
     )
 
 
+RESULT_HEADS = (
+    "Score",
+    "Data",
+    "Encoder",
+    "Representation",
+    "Ours",
+    "95 % interval",
+    "Chance",
+    "n",
+    "Protocol",
+    "In the paper",
+    "File",
+)
+
+
+def results(report: Report) -> Markup:
+    """The scores of every result of the workspace, those of the paper's cells marked."""
+    shown = sum(one.is_taken for one in report.listed)
+    return tag(
+        "section",
+        tag("h2", "All results"),
+        tag(
+            "p",
+            f"{count(len(report.listed), 'score')} of "
+            f"{count(len(report.workspace.results), 'result')}, {shown} of them shown in a table "
+            f"of the paper (shaded). Percent; points for differences.",
+            class_="lead",
+        ),
+        _scrolled(
+            "All results",
+            tag(
+                "table",
+                tag("thead", tag("tr", (tag("th", head, scope="col") for head in RESULT_HEADS))),
+                tag("tbody", (_result(one) for one in report.listed)),
+                class_="full",
+            ),
+        ),
+        id="results",
+    )
+
+
+def _result(one: ListedResult) -> Markup:
+    counted: list[Child] = [] if one.n is None else [f"{one.n:,} {one.unit}"]
+    if one.n_images is not None:
+        counted.append(tag("small", f"of {count(one.n_images, 'image')}"))
+    fixed = one.fixed_gallery
+    return tag(
+        "tr",
+        tag("th", one.score, tag("small", one.task), scope="row"),
+        tag("td", one.data),
+        tag("td", one.encoder),
+        tag("td", one.representation),
+        tag("td", f"{one.value:.2f}".replace("-", MINUS), class_="number"),
+        tag(
+            "td",
+            ends(one.interval),
+            tag("small", one.interval_method),
+            tag("small", f"gallery fixed: {ends(fixed)}") if fixed else None,
+            class_="number",
+        ),
+        tag("td", "–" if one.chance is None else f"{one.chance:.2f}", class_="number"),
+        tag("td", counted, class_="number"),
+        tag("td", one.protocol),
+        tag("td", one.in_the_paper or "–"),
+        tag("td", tag("code", one.file)),
+        class_="in-table" if one.is_taken else None,
+    )
+
+
 def provenance(report: Report) -> Markup:
     """Versions, stores, result files, and what could not be read."""
     return tag(
@@ -195,9 +265,6 @@ def provenance(report: Report) -> Markup:
         _scrolled("Stores", _stores(report)),
         tag("h3", "Results that stand in a table"),
         _scrolled("Results", _results(report)),
-        tag("p", f"Other results: {said}. No table prints them.", class_="hint")
-        if (said := ", ".join(f"{n:,} {task}" for task, n in report.unused.items()))
-        else None,
         id="provenance",
     )
 

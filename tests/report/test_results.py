@@ -1,0 +1,97 @@
+"""Every result of a workspace is listed, whatever the paper's tables ask for."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+from pa.commands.report import Written
+from pa.describe_report import written
+from pa.evaluate.results import Result
+from pa.report.html.page import page
+from pa.report.latex import latex
+from pa.report.markdown import markdown
+from pa.report.numbers import results_table
+from tests.report.conftest import Runs
+
+SCORE = {
+    "value": 0.625,
+    "n": 80,
+    "n_images": 40,
+    "interval": [0.5, 0.75],
+    "interval_method": "t over images",
+    "chance": 0.25,
+}
+
+
+def result(runs: Runs, task: str, **changed: object) -> Result:
+    """A result that no table of the paper asks for."""
+    made = Result(
+        task=task,
+        protocol={"protocol": "dino", "k": [10, 20]},
+        stores={"test": runs.store("timm/convnext_tiny", "holidays", "summer")},
+        representation="pooled",
+        selection={},
+        counts={"rows": 80},
+        scores={"k=10": SCORE, "k=20": {**SCORE, "value": 0.5}},
+        seconds={},
+    )
+    return replace(made, **changed)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def several(runs: Runs) -> Runs:
+    """Two results for one cell, one of another encoder and dataset, and two of other tasks."""
+    runs.retrieval("deit", ap=(0.4, 0.5))
+    runs.retrieval("deit", ap=(0.3, 0.45), representation="pooled")
+    runs.retrieval("timm/convnext_tiny", "holidays", ap=(0.2, 0.4), split="summer")
+    runs.write(result(runs, "probe-knn"))
+    stores = {"first": runs.store("dino", "cub", "all"), "second": runs.store("deit", "cub", "all")}
+    scores = {"ap": {**SCORE, "value": -0.015, "interval": [-0.02, -0.01]}, "ap/tail": SCORE}
+    runs.write(result(runs, "retrieval-difference", stores=stores, scores=scores))
+    return runs
+
+
+def test_every_result_is_listed_once_with_what_it_says(several: Runs) -> None:
+    listed = several.report().listed
+    assert {one.file for one in listed} == {
+        str(path.relative_to(several.root)) for path in several.written
+    }
+    assert [one.score for one in listed] == ["k=10", "k=20", "AP", "AP", "AP", "AP"]
+    knn = listed[0]
+    assert (knn.encoder, knn.data) == ("timm/convnext_tiny", "holidays, summer, parts")
+    assert (knn.value, knn.interval, knn.chance) == (62.5, (50, 75), 25)
+    assert (knn.n, knn.unit, knn.n_images) == (80, "test rows", 40)
+    assert knn.protocol.startswith("dino")
+    difference = next(one for one in listed if one.task == "retrieval-difference")
+    assert (difference.encoder, difference.value) == ("dino − deit", -1.5)
+
+
+def test_the_papers_cells_are_marked(several: Runs) -> None:
+    listed = several.report().listed
+    marked = {(one.encoder, one.representation): one for one in listed if one.cells}
+    assert set(marked) == {("deit", "cls"), ("deit", "pooled")}
+    better, other = marked["deit", "cls"], marked["deit", "pooled"]
+    assert [cell.key for cell in better.cells] == ["t3/deit/cub/encoded"]
+    assert (better.is_taken, other.is_taken) == (True, False)
+    assert "Table 3" in better.in_the_paper
+
+
+def test_all_formats_list_them(several: Runs) -> None:
+    report = several.report()
+    table = results_table(report)
+    assert table["value"].to_list() == [one.value for one in report.listed]
+    assert table["cells"].to_list().count("t3/deit/cub/encoded") == 2
+    rows = re.findall(r"<tr[^>]*>.*?</tr>", page(report), flags=re.S)
+    for one in report.listed:
+        in_page = [row for row in rows if one.file in row and one.protocol in row]
+        assert any(f"{one.value:.2f}".lstrip("-") in row for row in in_page)
+    assert f"**{report.listed[2].value:.2f}**" in markdown(report)
+    for text in (markdown(report), latex(report)):
+        for value in ("62.50", "50.00", "-1.50"):
+            assert value in text
+    assert len(json.loads(json.dumps(report.to_json()))["all_results"]) == 6
+    assert "6 scores of 5 results" in written(Written(report, ()))
