@@ -23,7 +23,7 @@ from pa.data.store import Store
 from pa.data.stores import StoreQuery, choose
 from pa.data.view import View
 from pa.data.windows import WindowsView
-from pa.errors import AmbiguousError
+from pa.errors import AmbiguousError, MissingError
 from pa.extract.run import extract
 from pa.extract.slots import Options
 from tests.conftest import noise_image
@@ -227,3 +227,12 @@ def test_more_crops_go_before_fewer_of_the_same_images_only(tmp_path: Path, root
         encode(tmp_path / name, images, replace(WINDOWS, views=1))
         error = call(tmp_path / name, words).exception
         assert isinstance(error, AmbiguousError) == (name == "changed")
+
+
+def test_a_split_that_is_not_there_is_copied_by_the_command(tmp_path: Path, root: Path) -> None:
+    whole = encode(tmp_path, replace(photos(root), split="all"), PARTS)
+    words = "probe linear --dataset photos --encoder mean-colour --train-split train"
+    error = call(tmp_path, f"{words} --test-split test").exception
+    assert isinstance(error, MissingError)
+    assert "pa extract --encoder mean-colour --dataset photos --split train" in str(error)
+    assert f"{whole.title} holds are copied" in str(error)

@@ -189,6 +189,10 @@ def nothing_fits(features: Path, query: StoreQuery) -> str:
     wanted = f" for {query}" if str(query) else ""
     text = f"there is no store{wanted} in {features}. Make it with:\n  {command}"
     there = list(find(features))
+    other_split = replace(query, split=None)
+    donors = [s.title for s in there if s.is_complete and other_split.matches(s)]
+    if donors and query.dataset is not None:
+        text += f"\nRows that {' or '.join(donors[:3])} holds are copied, not encoded again."
     if near := _nearest(query, there):
         text += f"\nThere is {near}, if that was meant."
     if there:

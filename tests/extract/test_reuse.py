@@ -224,3 +224,35 @@ def test_several_runs_copy_at_once(image_tree: Tree, tmp_path: Path) -> None:
         thread.join()
     assert sum(one.rows_copied + one.rows_encoded for one in found) == 6 * GRID
     same_rows(Store.open(found[0].store.path), whole)
+
+
+def test_the_plan_says_what_is_copied(
+    image_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pa.commands import extract as commands
+    from pa.commands import plan as planning
+    from pa.config import load as load_config
+
+    root = image_tree()
+    config = load_config(tmp_path)
+    request = commands.ExtractRequest(
+        encoders=("mean-colour",), representations=("pooled", "patch"), shard_rows=100
+    )
+
+    def prepared(name: str) -> None:
+        parts = [MeanColour()], split(root, name), [VIEWS["grid"]]
+        monkeypatch.setattr(commands, "prepare", lambda *_: parts)
+
+    prepared("train")
+    commands.extract(config, request, Silent())
+    for name in ("all", "test"):
+        prepared(name)
+        (foreseen,) = planning.plan_extract(config, request, Silent()).stores
+        ((found,),) = [made.reports for made in commands.extract(config, request, Silent())]
+        assert (foreseen.rows_to_do, foreseen.rows_copied, foreseen.rows_adopted) == (
+            found.rows_encoded,
+            found.rows_copied,
+            found.rows_adopted,
+        )
+        assert (found.rows_copied > 0) == (name == "test")
+        assert foreseen.seconds_saved == pytest.approx(found.seconds_saved or 0.0)
