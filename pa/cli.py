@@ -65,18 +65,23 @@ def main() -> None:
         code = _interrupted()
     except KeyboardInterrupt:
         code = _interrupted()
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except PaError as error:
-        console.note(f"error: {error}")
-        code = error.exit_code
-    except OSError as error:
-        console.note(f"error: {error}")
-        code = 1
+    except Exception as error:  # noqa: BLE001 - raised again unless it was expected
+        # A C library may have made another error of an interrupt.
+        code = _interrupted() if signal.getitimer(signal.ITIMER_REAL)[0] else _failed(error)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _failed(error: Exception) -> int:
+    """Print an expected error and return its exit code; raise any other."""
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if not isinstance(error, (PaError, OSError)):
+        raise error
+    console.note(f"error: {error}")
+    return error.exit_code if isinstance(error, PaError) else 1
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

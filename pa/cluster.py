@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -34,6 +35,9 @@ GRACE_SECONDS = 20.0  # below Slurm's usual KillWait of 30
 # Slurm sends the signal that announces a time-out to every process of the step. It is for the job;
 # the default action would kill the command.
 ANNOUNCEMENTS = {signal.SIGUSR1, signal.SIGUSR2}
+SBATCH_OPTIONS = ("partition", "account", "qos", "constraint")
+# Those that end a line or that a terminal obeys; a tab may stand in a shell line.
+CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,20 @@ class Resources:
     parameters: Mapping[str, str | int] = field(default_factory=dict)
     requeues: int = 20
     signal_seconds: int = 90
+
+    def __post_init__(self) -> None:
+        """Refuse text that would be more than one line of the sbatch script: `UsageError`."""
+        texts = {name: getattr(self, name) for name in (*SBATCH_OPTIONS, "mem", "python")}
+        texts |= {f"setup, line {number}": line for number, line in enumerate(self.setup, 1)}
+        texts |= {f"parameters.{name!r}": f"{name}{text}" for name, text in self.parameters.items()}
+        for name, text in texts.items():
+            if text is not None and (found := CONTROL_CHARACTER.search(text)):
+                raise UsageError(
+                    f"[cluster] {name}: {text!r} has the control character {found[0]!r} at "
+                    f"position {found.start()}. Expected: printable characters, as each value "
+                    f"becomes one line of the sbatch script. Correct it in pa.toml, or in the option or "
+                    f"variable that sets it."
+                )
 
 
 @dataclass(frozen=True)
@@ -212,10 +230,7 @@ def executor(folder: Path, name: str, resources: Resources, after: str | None = 
     if resources.mem:
         extra["mem"] = resources.mem
     given = {
-        "partition": resources.partition,
-        "account": resources.account,
-        "qos": resources.qos,
-        "constraint": resources.constraint,
+        **{name: getattr(resources, name) for name in SBATCH_OPTIONS},
         "gpus_per_node": resources.gpus or None,
         "cpus_per_task": resources.cpus,
         "setup": list(resources.setup) or None,

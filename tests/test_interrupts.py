@@ -74,6 +74,16 @@ def test_a_signal_whose_exception_is_dropped_arrives_all_the_same(
     assert "the same command goes on from there" in done.stderr
 
 
+def test_an_interrupt_that_a_library_makes_another_error_of(tmp_path: Path) -> None:
+    body = (
+        "exec('try: signal.raise_signal(signal.SIGTERM)\\n"
+        'except BaseException: raise ValueError("no shape") from None\')'
+    )
+    done = run(body, "SIGTERM", tmp_path)
+    assert (done.returncode, done.stdout) == (EXIT_INTERRUPTED, "")
+    assert "Traceback" not in done.stderr
+
+
 def test_a_command_that_cleans_up_is_left_to_it(tmp_path: Path) -> None:
     """Neither a second SIGTERM nor the repetition of the first one cuts the clean-up short."""
     again = "[signal.raise_signal(n) for n in (signal.SIGTERM, signal.SIGALRM)]"

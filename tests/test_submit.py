@@ -194,6 +194,29 @@ parameters = {mail-type = "FAIL"}
     assert " apptainer exec pa.sif python -u -m submitit" in text
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'partition = "gpu\\n#SBATCH --account=other"',
+        'account = "vision\\r"',
+        'mem = "4G\\u2028"',
+        'python = "python\\nrm -r x"',
+        'setup = ["module load cuda", "cd x\\n#SBATCH --nice=0"]',
+        'parameters = {comment = "a\\u001b[31mb"}',
+        'parameters = {"nice=0\\n#SBATCH --qos" = "high"}',
+    ],
+)
+def test_a_setting_that_would_be_another_line_of_the_script(
+    in_empty_folder: Path, line: str
+) -> None:
+    (in_empty_folder / "pa.toml").write_text(f"[cluster]\n{line}\n")
+    with pytest.raises(UsageError, match="control character") as caught:
+        choose_resources(load())
+    assert line.split(" ")[0] in str(caught.value)
+    with pytest.raises(UsageError, match="control character"):
+        Resources(qos="high\nlow")
+
+
 @pytest.fixture
 def place(workspace: Path) -> Path:
     """A workspace whose extraction has 12 shards."""
