@@ -269,7 +269,8 @@ def link_images(root: Path, source: Path | None, wanted: int) -> Path:
         package = importlib.util.find_spec("skimage")
         if package is None or package.origin is None:
             raise SystemExit("give --images DIR, or: pip install scikit-image")
-        files = [Path(package.origin).parent / "data" / name for name in demo.PHOTOGRAPHS]
+        folder, names = demo.PHOTOGRAPHS["skimage"]
+        files = [Path(package.origin).parent / folder / name for name in names]
     else:
         files = sorted(p for p in source.rglob("*") if p.suffix.lower() in im.IMAGE_SUFFIXES)
     if not files:

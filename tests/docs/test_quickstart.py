@@ -17,7 +17,7 @@ PAGE = ROOT / "docs" / "quickstart.md"
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Callable[[str, Path], None]:
+def shell(tmp_path: Path) -> Callable[[str, Path], str]:
     """Run lines as they stand, with the `pa` of the environment that runs the tests."""
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -28,7 +28,7 @@ def shell(tmp_path: Path) -> Callable[[str, Path], None]:
         "PYTHONPATH": str(ROOT),
     }
 
-    def run(lines: str, folder: Path) -> None:
+    def run(lines: str, folder: Path) -> str:
         done = subprocess.run(
             ["sh", "-e", "-x", "-c", lines],
             cwd=folder,
@@ -38,14 +38,15 @@ def shell(tmp_path: Path) -> Callable[[str, Path], None]:
             timeout=280,
         )
         assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
 
     return run
 
 
 def test_quick_start(
-    tmp_path: Path, image_tree: Callable[..., Path], shell: Callable[[str, Path], None]
+    tmp_path: Path, image_tree: Callable[..., Path], shell: Callable[[str, Path], str]
 ) -> None:
-    """The demo on three photographs in place of nineteen, then every other line of the page."""
+    """The demo on three photographs in place of all, then every other line of the page."""
     skimage = pytest.importorskip("skimage")
     few = tmp_path / "few"
     few.mkdir()
@@ -54,7 +55,14 @@ def test_quick_start(
     home = tmp_path / "home"
     home.mkdir()
     image_tree(labels=2, per_label=5, name="home/photos")
-    shell(f"pa demo --images {few}", home)
+    printed = shell(f"pa demo --images {few}", home)
+    assert len(list((home / "pa-demo" / "figures").iterdir())) == 3
+    # Every command that it prints works in the folder in which it was printed.
+    commands = [line.strip() for line in printed.splitlines() if line.startswith("  pa ")]
+    assert {"extract", "index", "search", "probe", "status", "demo"} == {
+        command.split()[1] for command in commands
+    }
+    shell("\n".join(commands), home)
 
     marked = {block.mark: block.text for block in blocks(PAGE) if block.mark}
     assert set(marked) == {"run in pa-demo", "run with photos"}
