@@ -45,13 +45,14 @@ class DatasetSettings(BaseModel):
 
 
 class EncoderSettings(BaseModel):
-    """[encoders.NAME]: the checkpoint file and what it does not tell."""
+    """[encoders.NAME]: the checkpoint file and what is not in it."""
 
     model_config = ConfigDict(extra="forbid")
 
     checkpoint: Path | None = None
     num_heads: int | None = None
     branch: str | None = None
+    accept: bool = False
     options: dict[str, Any] = {}
 
 

@@ -127,16 +127,14 @@ def load_report(report: LoadReport) -> str:
     lines.append(f"  renamed {len(renamed)} of these{_example(report.renamed)}")
     lines.append(f"  ignored by rule {len(report.ignored)}")
     lines += [f"    {count} × {reason}" for reason, count in reasons.items()]
-    for title, keys in (
-        ("missing", report.missing),
-        ("unexpected", report.unexpected),
-        ("wrong shape", report.wrong_shape),
-    ):
+    for title, keys in report.misfits():
         lines.append(f"  {title} {len(keys)}")
         lines += [f"    {key}" for key in keys[:KEYS_SHOWN]]
         if len(keys) > KEYS_SHOWN:
             lines.append(f"    … and {len(keys) - KEYS_SHOWN} more; --json lists all")
-    if report.looks_like and not report.ok:
+    if report.accepted:
+        lines.append("  accepted with --accept: it shows no sign of this encoder")
+    if report.looks_like and (report.accepted or not report.ok):
         lines.append(f"  {report.looks_like}")
     if report.norms:
         norms = ", ".join(f"{name} {value:.4f}" for name, value in report.norms.items())

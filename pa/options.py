@@ -100,7 +100,16 @@ def choosing_store(command: F) -> F:
     return command
 
 
-ENCODER_OPTIONS = ("checkpoint", "num_heads", "branch", "layers", "options", "device", "dtype")
+ENCODER_OPTIONS = (
+    "checkpoint",
+    "num_heads",
+    "branch",
+    "layers",
+    "accept",
+    "options",
+    "device",
+    "dtype",
+)
 
 
 def choosing_encoder(command: F) -> F:
@@ -108,9 +117,16 @@ def choosing_encoder(command: F) -> F:
     for option in reversed(
         [
             click.option("--checkpoint", type=PATH, help="Weights (safetensors or pth)."),
-            click.option("--num-heads", type=click.IntRange(1), help="Heads; default width / 64."),
+            click.option(
+                "--num-heads",
+                type=click.IntRange(1),
+                help="Attention heads; default those of the official size.",
+            ),
             click.option("--branch", help="Network of the file, such as teacher or student."),
             click.option("--layers", callback=numbers, help="Raw block outputs: 3,5,7,11."),
+            click.option(
+                "--accept", is_flag=True, help="Load a file that shows no sign of the encoder."
+            ),
             click.option(
                 "--option",
                 "options",

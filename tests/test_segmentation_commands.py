@@ -242,6 +242,8 @@ def test_extract_takes_the_recipe_of_the_dataset(run: Run, tmp_path: Path) -> No
         "deit",
         "--checkpoint",
         checkpoint,
+        "--num-heads",
+        1,
         "--dataset",
         "lip",
         "--root",

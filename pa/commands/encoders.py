@@ -34,6 +34,7 @@ class EncoderChoice:
     num_heads: int | None = None
     branch: str | None = None
     layers: tuple[int, ...] = ()
+    accept: bool = False
     options: tuple[tuple[str, Any], ...] = ()
     device: str | None = None
     dtype: str | None = None
@@ -202,6 +203,7 @@ def _network(config: Config, name: str, choice: EncoderChoice) -> dict[str, Any]
     return {
         "num_heads": choice.num_heads or entry.num_heads,
         "branch": choice.branch or entry.branch,
+        "accept": choice.accept or entry.accept,
         **entry.options,
         **dict(choice.options),
     }

@@ -39,6 +39,8 @@ def _words(spec: Spec) -> Iterator[str]:
         yield from ("--branch", str(branch))
     if layers := options.pop("layers", None):
         yield from ("--layers", ",".join(map(str, layers)))
+    if options.pop("accept", False):
+        yield "--accept"
     network = spec.encoder.get("architecture", {})
     if "heads" in network and network["heads"] * HEAD_WIDTH != network["width"]:
         yield from ("--num-heads", str(network["heads"]))

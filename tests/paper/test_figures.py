@@ -99,7 +99,7 @@ def workspace(tmp_path: Path) -> Path:
         noise_image(number, (260, 256)).save(folder / f"{number}.JPEG")
     torch.save(official("deit"), tmp_path / "deit.pth")
     (tmp_path / "pa.toml").write_text(
-        '[datasets.imagenet]\nroot = "imagenet"\n[encoders.deit]\ncheckpoint = "deit.pth"\n'
+        '[datasets.imagenet]\nroot = "imagenet"\n[encoders.deit]\ncheckpoint = "deit.pth"\nnum_heads = 1\n'
     )
     return tmp_path
 

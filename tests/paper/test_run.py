@@ -39,7 +39,7 @@ def workspace(tmp_path: Path) -> Path:
     write_cub(tmp_path / "cub", birds, train=range(1, 7), size=(400, 300))
     torch.save(official("deit"), tmp_path / "deit.pth")
     (tmp_path / "pa.toml").write_text(
-        '[datasets.cub]\nroot = "cub"\n[encoders.deit]\ncheckpoint = "deit.pth"\n'
+        '[datasets.cub]\nroot = "cub"\n[encoders.deit]\ncheckpoint = "deit.pth"\nnum_heads = 1\n'
     )
     return tmp_path
 

@@ -52,6 +52,7 @@ def load_encoder(
     num_heads: int | None = None,
     branch: str | None = None,
     layers: Sequence[int] | None = None,
+    accept: bool = False,
     device: str | torch.device = "cpu",
     compute: str = "fp32",
     **options: Any,
@@ -59,17 +60,18 @@ def load_encoder(
     """Load an encoder strictly: every tensor of the file is used, ignored by a rule, or an error.
 
     `name` is a key of `ENCODERS` or `timm/<model>`; without a `checkpoint`, only the latter has
-    weights to fetch. `num_heads` is width/64 unless given. `branch` chooses a network inside the
-    file (DINO, iBOT: teacher, student; MoCo v3: base, momentum). `layers` are the 0-based blocks
-    whose raw outputs are wanted. `compute` is fp32, bf16 or fp16. `options` are the protocol
-    switches of the encoder's card. All of them are recorded in `encoder.spec`.
+    weights to fetch. `num_heads` is that of the family's official size unless given. `branch`
+    chooses a network inside the file (DINO, iBOT: teacher, student; MoCo v3: base, momentum).
+    `layers` are the 0-based blocks whose raw outputs are wanted. `accept` loads a file that shows
+    no sign of the named encoder, if every tensor fits. `compute` is fp32, bf16 or fp16. `options`
+    are the protocol switches of the encoder's card. All of them are recorded in `encoder.spec`.
 
     Raises `UnknownNameError`, `UsageError`, `MissingError` (no file; no weights offline) and
     `CheckpointError` (anything in the file that does not fit, and what the file seems to be).
     """
     if compute not in DTYPES:
         raise UsageError(f"unknown compute format {compute!r}. Known: {', '.join(DTYPES)}.")
-    request = Request(num_heads, branch, tuple(layers or ()), options)
+    request = Request(num_heads, branch, tuple(layers or ()), options, accept)
     report, encoder = _load(name, checkpoint, request)
     if encoder is None:
         raise CheckpointError(report.describe())
@@ -87,13 +89,14 @@ def load_report(
     num_heads: int | None = None,
     branch: str | None = None,
     layers: Sequence[int] | None = None,
+    accept: bool = False,
     **options: Any,
 ) -> LoadReport:
     """Load as `load_encoder` does, and report key by key instead of raising on a bad file.
 
     Raises `MissingError` and `UsageError` as `load_encoder` does: there is nothing to report.
     """
-    request = Request(num_heads, branch, tuple(layers or ()), options)
+    request = Request(num_heads, branch, tuple(layers or ()), options, accept)
     try:
         report, encoder = _load(name, checkpoint, request)
     except CheckpointError as error:  # the file cannot be read at all
@@ -105,8 +108,8 @@ def _load(
     name: str, checkpoint: Path | str | None, request: Request
 ) -> tuple[LoadReport, FrozenEncoder | None]:
     if name.startswith(timm_models.PREFIX):
-        if request.num_heads or request.branch or request.options:
-            raise UsageError(f"{name} takes neither num_heads nor branch nor options.")
+        if request.num_heads or request.branch or request.accept or request.options:
+            raise UsageError(f"{name} takes no num_heads, branch, accept or options.")
         file = None if checkpoint is None else checkpoints.read(checkpoint)
         return timm_models.load(name, file, request.layers)
     family = ENCODERS[name]

@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from pa.data.images import Transform
-from pa.errors import CheckpointError, UsageError
+from pa.errors import UsageError
 from pa.extract.encoders.card import CheckpointSource, EncoderCard
 from pa.extract.encoders.checkpoint import CheckpointFile
-from pa.extract.encoders.family import ENCODER_KEYS, Family, Request, Selection, flat_or
+from pa.extract.encoders.family import ENCODER_KEYS, Family, Request, Selection, select_network
 from pa.extract.encoders.positions import (
     AbsolutePositions,
     Positions,
@@ -69,22 +69,11 @@ RULES = (
 
 
 def select(file: CheckpointFile, branch: str | None) -> Selection:
-    container, tensors = flat_or(file, "model", "module")
-    if "blocks.0.attn.q_bias" not in tensors:
-        raise CheckpointError("no 'blocks.0.attn.q_bias', which BEiT has in place of qkv.bias")
-    tuned = [
-        key
-        for key in tensors
-        if key.startswith(("fc_norm.", "head."))
-        or key.endswith("attn.relative_position_bias_table")
-    ]
-    if tuned:
-        raise CheckpointError(f"it is fine-tuned: it has {tuned[0]!r}")
-    return Selection(container, tensors, RULES)
+    return select_network(file, RULES)
 
 
 def build(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
-    shape = read_shape(tensors, request.num_heads)
+    shape = read_shape(CARD.name, tensors, request.num_heads)
     shared = RELATIVE_TABLE in tensors
     positions: Positions = (
         SharedRelativePositions() if shared else AbsolutePositions(bicubic_to_size)

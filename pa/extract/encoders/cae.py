@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from pa.data.images import Transform
-from pa.errors import CheckpointError, UsageError
+from pa.errors import UsageError
 from pa.extract.encoders.card import CheckpointSource, EncoderCard
 from pa.extract.encoders.checkpoint import CheckpointFile
-from pa.extract.encoders.family import ENCODER_KEYS, Family, Request, Selection, flat_or
+from pa.extract.encoders.family import ENCODER_KEYS, Family, Request, Selection, select_network
 from pa.extract.encoders.positions import AbsolutePositions, bicubic_to_size
 from pa.extract.encoders.report import Rule
 from pa.extract.encoders.vit import OFFICIAL_EPS, VitTrunk, beit_vit, read_shape
@@ -40,7 +40,7 @@ CARD = EncoderCard(
 )
 
 RULES = (
-    Rule(r"encoder\." + ENCODER_KEYS, "encoder"),
+    Rule(r"(?:encoder\.)?" + ENCODER_KEYS, "encoder"),
     Rule(r"pretext_neck\..*", reason="the regressor and decoder"),
     Rule(r"mask_token", reason="the mask token of the regressor"),
     Rule(r"teacher\..*", reason="the averaged copy of the encoder"),
@@ -49,17 +49,14 @@ RULES = (
 
 
 def select(file: CheckpointFile, branch: str | None) -> Selection:
-    container, tensors = flat_or(file, "model")
-    if not any(key.startswith("encoder.") for key in tensors):
-        raise CheckpointError("no tensors of `encoder`")
-    return Selection(container, tensors, RULES)
+    return select_network(file, RULES)
 
 
 def build(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
     eps = request.options["layer_norm_eps"]
     if not isinstance(eps, float) or not 0 < eps < 1:
         raise UsageError(f"layer_norm_eps must be a number between 0 and 1; found {eps!r}.")
-    shape = read_shape(tensors, request.num_heads, eps)
+    shape = read_shape(CARD.name, tensors, request.num_heads, eps)
     positions = AbsolutePositions(bicubic_to_size)
     return VitTrunk(CARD.name, beit_vit(shape, tensors), shape, positions, request.layers)
 

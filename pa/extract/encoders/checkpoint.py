@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import pickle
-from collections.abc import Mapping
+import textwrap
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +61,33 @@ def read(path: Path | str, hint: str = "") -> CheckpointFile:
             f"{path} holds {type(content).__name__!r} where a non-empty dict of tensors was "
             "expected. Save the state_dict of the network and pass that file."
         )
+    _require_dense(path, content)
     return CheckpointFile(path, file_sha256(path), content)
+
+
+def _require_dense(path: Path, content: Mapping[str, Any]) -> None:
+    """Raise `CheckpointError` for a tensor without plain numbers, and name its key."""
+    for container, value in [("", content), *content.items()]:
+        for key, tensor in tensors_in(value).items():
+            kind = _unusual_kind(tensor)
+            if kind:
+                name = f"{container}/{key}" if container else key
+                raise CheckpointError(
+                    f"{path}: the tensor {name!r} is {kind}. Expected dense floating-point "
+                    "weights. Convert the tensor (to_dense, dequantize) and save the file again."
+                )
+
+
+def _unusual_kind(tensor: Tensor) -> str:
+    if tensor.is_meta:
+        return "a meta tensor, which has a shape but no numbers"
+    if tensor.is_quantized:
+        return f"quantized ({tensor.dtype})"
+    if tensor.is_nested:
+        return "a nested tensor"
+    if tensor.layout is not torch.strided:
+        return f"sparse ({str(tensor.layout).removeprefix('torch.')})"
+    return ""
 
 
 def file_sha256(path: Path) -> str:
@@ -84,6 +112,19 @@ def tensors_in(container: object) -> dict[str, Tensor]:
     return {k: v for k, v in container.items() if isinstance(k, str) and isinstance(v, Tensor)}
 
 
+def first_container(
+    content: Mapping[str, Any], containers: Sequence[str]
+) -> tuple[str, dict[str, Tensor]]:
+    """Return the name and tensors of the first container that has some, else the flat tensors.
+
+    The name is "" for flat tensors, and the dict is empty where there are none.
+    """
+    for container in containers:
+        if tensors := tensors_in(content.get(container)):
+            return container, tensors
+    return "", tensors_in(content)
+
+
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(64)
@@ -95,7 +136,8 @@ def _describe(head: bytes) -> str:
     if head.lstrip()[:1] == b"<":
         return "HTML (a download page or an error page saved under this name?)"
     if head.isascii():
-        return f"text that begins with {head[:24].decode('ascii')!r}"
+        start = textwrap.shorten(head.decode("ascii"), 48, placeholder=" …")
+        return f"text that begins with {start!r}"
     return f"the bytes {head[:8].hex(' ')}"
 
 
@@ -112,7 +154,8 @@ def _read_safetensors(path: Path) -> Any:
 def _read_pickle(path: Path, mmap: bool) -> Any:
     # mmap leaves optimizer states and other branches on disk: only what is used is read.
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of kinds of tensors that are refused here
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         if not any(words in str(error).lower() for words in REFUSALS):
@@ -140,4 +183,4 @@ def _first_line(error: Exception) -> str:
     lines = [line for line in stripped if line and "weights_only" not in line]
     marks = ("weightsunpickler error", "unsupported", "trying to load unsupported")
     named = [line for line in lines if line.lower().startswith(marks)]
-    return (named or lines or ["no message"])[0][:240]
+    return textwrap.shorten((named or lines or ["no message"])[0], 240, placeholder=" …")

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from pa.data.images import Transform
-from pa.errors import CheckpointError
 from pa.extract.encoders.card import CheckpointSource, EncoderCard
 from pa.extract.encoders.checkpoint import CheckpointFile
-from pa.extract.encoders.family import ENCODER_KEYS, Family, Request, Selection, flat_or
-from pa.extract.encoders.positions import AbsolutePositions, bicubic_to_size, sincos_order
+from pa.extract.encoders.family import ENCODER_KEYS, Family, Request, Selection, select_network
+from pa.extract.encoders.positions import AbsolutePositions, bicubic_to_size
 from pa.extract.encoders.report import Rule
 from pa.extract.encoders.vit import VitTrunk, plain_vit, read_shape
 
@@ -45,21 +44,11 @@ RULES = (
 
 
 def select(file: CheckpointFile, branch: str | None) -> Selection:
-    container, tensors = flat_or(file, "model")
-    if "dist_token" in tensors:
-        raise CheckpointError(f"pos_embed has {tensors['pos_embed'].shape[1]} positions, not 197")
-    if "head.weight" not in tensors:
-        raise CheckpointError("no 'head.weight': a network trained with labels has a classifier")
-    if sincos_order(tensors.get("pos_embed")):
-        raise CheckpointError(
-            "its positions are a fixed sin-cos table, where DeiT learns them: it is a probe or a "
-            "fine-tuned network of MAE, MoCo v3 or CAE"
-        )
-    return Selection(container, tensors, RULES)
+    return select_network(file, RULES)
 
 
 def build(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
-    shape = read_shape(tensors, request.num_heads)
+    shape = read_shape(CARD.name, tensors, request.num_heads)
     positions = AbsolutePositions(bicubic_to_size)
     return VitTrunk(CARD.name, plain_vit(shape), shape, positions, request.layers)
 

@@ -16,12 +16,17 @@ from pa.data.images import Transform
 from pa.errors import CheckpointError, PaError, UsageError
 from pa.extract.encoders.base import EncoderSpec
 from pa.extract.encoders.card import EncoderCard
-from pa.extract.encoders.checkpoint import CheckpointFile, tensors_in
+from pa.extract.encoders.checkpoint import CheckpointFile, first_container, tensors_in
 from pa.extract.encoders.frozen import FrozenEncoder, Projector
-from pa.extract.encoders.positions import sincos_order
-from pa.extract.encoders.recognise import recognise
+from pa.extract.encoders.recognise import (
+    CONTAINERS,
+    DISTILLED,
+    RECOGNISED,
+    distilled_branch,
+    recognise,
+)
 from pa.extract.encoders.report import Comparison, LoadReport, Rule, fill, sort_keys
-from pa.extract.encoders.vit import PATCH_WEIGHT, VitTrunk
+from pa.extract.encoders.vit import VitTrunk
 
 Tensors = Mapping[str, Tensor]
 
@@ -31,12 +36,16 @@ ENCODER_KEYS = r"((?:cls_token|pos_embed|patch_embed|rel_pos_bias|blocks|norm)\b
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller asks for besides the file; `branch` and `options` are complete."""
+    """What the caller asks for besides the file; `branch` and `options` are complete.
+
+    `accept` takes a file that shows no sign of the family.
+    """
 
     num_heads: int | None = None
     branch: str | None = None
     layers: tuple[int, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    accept: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,18 +91,25 @@ class Family:
         self, file: CheckpointFile, request: Request
     ) -> tuple[LoadReport, FrozenEncoder | None]:
         """Load a file for a completed request; the encoder is None where the report is not ok."""
+        name = self.card.name
         known = [s.file for s in self.card.sources if s.matches(file.sha256)]
+        identity = recognise(file.content)
+        # A plug-in family is unknown to `recognise`: its `select` checks the file.
+        evident = name not in RECOGNISED or identity.family == name
         report = LoadReport(
-            self.card.name,
+            name,
             str(file.path),
             file.sha256,
             known="".join(known),
-            looks_like=recognise(file.content, self.card.name),
+            looks_like=identity.sentence(name),
+            accepted=request.accept and not evident,
         )
         try:
+            if not (evident or request.accept):
+                raise CheckpointError(f"nothing in it shows that it is {self.card.title}")
             return self._load(file, request, report)
         except CheckpointError as error:
-            problem = f"{file.path} given as {self.card.name}: {error}. {report.looks_like}"
+            problem = f"{file.path} given as {name}: {error}. {report.looks_like}"
             return replace(report, problem=problem), None
 
     def _load(
@@ -118,7 +134,7 @@ class Family:
             ignored=found.ignored,
             **comparison.lists(),
         )
-        if not comparison.ok:
+        if not report.ok:
             return report, None
         return report, self._finish(file, request, report, trunk, projector)
 
@@ -133,7 +149,8 @@ class Family:
         trunk.finish()
         if projector is not None:
             projector.finish()
-        spec = EncoderSpec(self.card.name, file.sha256, report.architecture, _options(request))
+        options = _options(request) | ({"accept": True} if report.accepted else {})
+        spec = EncoderSpec(self.card.name, file.sha256, report.architecture, options)
         published = self.card.transform if self.transform is None else self.transform(request)
         # At another native size, the published ratio of resize to crop.
         resize = trunk.size * published.resize // published.size
@@ -177,51 +194,39 @@ def _options(request: Request) -> dict[str, Any]:
     return options | dict(request.options)
 
 
-def flat_or(
-    file: CheckpointFile, *containers: str, expected: str = ""
-) -> tuple[str, dict[str, Tensor]]:
-    """Return the tensors of the first of these containers, or those that lie flat in the file.
+def flat_or(file: CheckpointFile, *containers: str) -> tuple[str, dict[str, Tensor]]:
+    """Return the tensors of the first of these containers, or the flat tensors of the file.
 
     Raises `CheckpointError` where there are neither.
     """
-    for container in containers:
-        if tensors := tensors_in(file.content.get(container)):
-            return f"`{container}`", tensors
-    if tensors := tensors_in(file.content):
-        return "the file", tensors
-    named = expected + "".join(f"`{container}` or " for container in containers)
+    container, tensors = first_container(file.content, containers)
+    if tensors:
+        return (f"`{container}`" if container else "the file"), tensors
+    named = " or ".join(f"`{container}`" for container in containers)
     entries = ", ".join(f"`{entry}`" for entry in file.content)
-    raise CheckpointError(f"expected tensors under {named}no container; found {entries}")
+    raise CheckpointError(f"expected tensors under {named} or no container; found {entries}")
 
 
-def select_distilled(
-    file: CheckpointFile, branch: str, backbone_container: str | None
-) -> Selection:
-    """Select teacher or student of a DINO or iBOT file, or the teacher's backbone alone.
+def select_network(file: CheckpointFile, rules: Sequence[Rule]) -> Selection:
+    """Select the one network of a file, in whichever container it is."""
+    return Selection(*flat_or(file, *CONTAINERS, *DISTILLED), rules)
+
+
+def select_distilled(file: CheckpointFile, branch: str | None) -> Selection:
+    """Select teacher or student of a DINO or iBOT file.
 
     A full file holds `teacher` (keys backbone.*, head.*) and `student` (the same under module.).
-    A backbone-only file holds plain ViT keys, flat or under `backbone_container`.
+    Other files hold one of them, in any container, with or without head and prefix.
     """
-    networks = {name: tensors_in(file.content.get(name)) for name in ("teacher", "student")}
-    if networks[branch]:
-        rules = (
-            Rule(r"(?:module\.)?head\.last_layer2\..*", reason="the prototypes of patches"),
-            Rule(r"(?:module\.)?head\.(.*)", "projector"),
-            Rule(r"(?:module\.)?backbone\.masked_embed", reason="the mask token, training only"),
-            Rule(r"(?:module\.)?backbone\." + ENCODER_KEYS, "encoder"),
-        )
-        return Selection(f"`{branch}`", networks[branch], rules)
-    if other := next((name for name, tensors in networks.items() if tensors), None):
-        raise CheckpointError(f"it has no `{branch}`, only the `{other}`: pass branch {other!r}")
-    containers = () if backbone_container is None else (backbone_container,)
-    container, tensors = flat_or(file, *containers, expected="`teacher` or ")
-    if PATCH_WEIGHT not in tensors:
-        raise CheckpointError(f"no tensor {PATCH_WEIGHT!r} in {container}")
-    if branch != "teacher":
-        raise CheckpointError("it has no student: a backbone-only file is the teacher's backbone")
-    if order := sincos_order(tensors.get("pos_embed")):
-        raise CheckpointError(
-            "its positions are a fixed sin-cos table, where this method learns them: it is "
-            + ("MAE's" if order == "column" else "MoCo v3's or CAE's")
-        )
-    return Selection(container, tensors, (Rule(ENCODER_KEYS, "encoder"),))
+    rules = (
+        Rule(r"head\.last_layer2\..*", reason="the prototypes of patches"),
+        Rule(r"head\.(.*)", "projector"),
+        Rule(r"(?:backbone\.)?masked_embed", reason="the mask token, training only"),
+        Rule(r"(?:backbone\.)?" + ENCODER_KEYS, "encoder"),
+    )
+    held = distilled_branch(file.content)
+    if held not in (branch, "both"):
+        raise CheckpointError(f"it holds the {held} alone: pass --branch {held}")
+    if tensors := tensors_in(file.content.get(str(branch))):
+        return Selection(f"`{branch}`", tensors, rules)
+    return select_network(file, rules)

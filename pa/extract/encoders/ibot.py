@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from pa.data.images import Transform
-from pa.errors import CheckpointError
 from pa.extract.encoders.card import CheckpointSource, EncoderCard
 from pa.extract.encoders.checkpoint import CheckpointFile
 from pa.extract.encoders.family import Family, Request, Selection, select_distilled
@@ -49,15 +48,11 @@ CARD = EncoderCard(
 
 
 def select(file: CheckpointFile, branch: str | None) -> Selection:
-    selection = select_distilled(file, branch or "teacher", backbone_container="state_dict")
-    heads = [key for key in selection.tensors if "head.last_layer" in key]
-    if heads and not any("last_layer2" in key for key in heads):
-        raise CheckpointError("its head has one prototype layer; iBOT has a second, last_layer2")
-    return selection
+    return select_distilled(file, branch)
 
 
 def build(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
-    shape = read_shape(tensors, request.num_heads)
+    shape = read_shape(CARD.name, tensors, request.num_heads)
     positions = AbsolutePositions(bicubic_by_factor)
     return VitTrunk(CARD.name, plain_vit(shape), shape, positions, request.layers)
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from pa.data.images import Transform
-from pa.errors import CheckpointError, UsageError
+from pa.errors import UsageError
 from pa.extract.encoders.card import CheckpointSource, EncoderCard
 from pa.extract.encoders.checkpoint import CheckpointFile
-from pa.extract.encoders.family import ENCODER_KEYS, Family, Request, Selection, flat_or
+from pa.extract.encoders.family import ENCODER_KEYS, Family, Request, Selection, select_network
 from pa.extract.encoders.frozen import Tokens
-from pa.extract.encoders.positions import AbsolutePositions, bicubic_to_size, sincos_order
+from pa.extract.encoders.positions import AbsolutePositions, bicubic_to_size
 from pa.extract.encoders.report import Rule
 from pa.extract.encoders.vit import VitTrunk, plain_vit, read_shape
 
@@ -63,12 +63,7 @@ RULES = (
 
 
 def select(file: CheckpointFile, branch: str | None) -> Selection:
-    container, tensors = flat_or(file, "model")
-    if "head.weight" in tensors:
-        raise CheckpointError("it has a classifier (head.weight): it is trained with labels")
-    if sincos_order(tensors.get("pos_embed")) == "row":
-        raise CheckpointError("its fixed positions begin with the row, as those of MoCo v3 and CAE")
-    return Selection(container, tensors, RULES)
+    return select_network(file, RULES)
 
 
 class ShuffledTrunk(VitTrunk):
@@ -115,7 +110,7 @@ def build(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
         raise UsageError(f"unknown token_order {order!r}. Known: {', '.join(TOKEN_ORDERS)}.")
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise UsageError(f"seed must be an integer in 0..2^32-1; found {seed!r}.")
-    shape = read_shape(tensors, request.num_heads)
+    shape = read_shape(CARD.name, tensors, request.num_heads)
     positions = AbsolutePositions(bicubic_to_size)
     parts = (CARD.name, plain_vit(shape), shape, positions, request.layers)
     return VitTrunk(*parts) if order == "natural" else ShuffledTrunk(*parts, seed=seed)

@@ -11,13 +11,11 @@ from pa.data.images import Transform
 from pa.errors import CheckpointError
 from pa.extract.encoders.card import CheckpointSource, EncoderCard
 from pa.extract.encoders.checkpoint import CheckpointFile
-from pa.extract.encoders.family import ENCODER_KEYS, Family, Request, Selection, flat_or
+from pa.extract.encoders.family import ENCODER_KEYS, Family, Request, Selection, select_network
 from pa.extract.encoders.positions import AbsolutePositions, bicubic_to_size
 from pa.extract.encoders.projectors import moco_projector
 from pa.extract.encoders.report import Rule
 from pa.extract.encoders.vit import VitTrunk, plain_vit, read_shape
-
-UNUSUAL_HEADS = {"vit_small": 12, "vit_huge": 16}  # moco-v3/vits.py: not width/64
 
 CARD = EncoderCard(
     name="mocov3",
@@ -47,31 +45,29 @@ CARD = EncoderCard(
 
 
 def select(file: CheckpointFile, branch: str | None) -> Selection:
-    container, tensors = flat_or(file, "state_dict")
-    prefix = rf"(?:module\.)?{branch}_encoder\."
+    """Select a branch of a training file, or the base encoder that convert_to_deit.py wrote."""
     other = "momentum" if branch == "base" else "base"
-    if not any(f"{branch}_encoder." in key for key in tensors):
-        raise CheckpointError(f"no tensors of `module.{branch}_encoder`")
     rules = (
-        Rule(prefix + r"head\.(.*)", "projector"),
-        Rule(prefix + ENCODER_KEYS, "encoder"),
-        Rule(rf"(?:module\.)?{other}_encoder\..*", reason=f"the {other} branch"),
-        Rule(r"(?:module\.)?predictor\..*", reason="the predictor, used in training only"),
+        Rule(rf"{branch}_encoder\.head\.(.*)", "projector"),
+        Rule(rf"{branch}_encoder\." + ENCODER_KEYS, "encoder"),
+        Rule(rf"{other}_encoder\..*", reason=f"the {other} branch"),
+        Rule(r"predictor\..*", reason="the predictor, used in training only"),
     )
-    return Selection(container, tensors, rules)
-
-
-def settle(file: CheckpointFile, tensors: Mapping[str, Tensor], request: Request) -> Request:
-    """Take the number of heads from the architecture's name in the file, where it is unusual."""
-    heads = UNUSUAL_HEADS.get(str(file.content.get("arch")))
-    return request if request.num_heads or not heads else replace(request, num_heads=heads)
+    selection = select_network(file, rules)
+    if any("_encoder." in key for key in selection.tensors):
+        if not any(f"{branch}_encoder." in key for key in selection.tensors):
+            raise CheckpointError(f"it holds the {other} encoder alone: pass --branch {other}")
+        return selection
+    if branch != "base":
+        raise CheckpointError("it holds one encoder, without the momentum encoder")
+    return replace(selection, rules=(Rule(ENCODER_KEYS, "encoder"),))
 
 
 def build(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
-    shape = read_shape(tensors, request.num_heads)
+    shape = read_shape(CARD.name, tensors, request.num_heads)
     # The pretraining code has no rule; it fine-tunes through the DeiT repository.
     positions = AbsolutePositions(bicubic_to_size)
     return VitTrunk(CARD.name, plain_vit(shape), shape, positions, request.layers)
 
 
-FAMILY = Family(CARD, select, build, moco_projector, settle)
+FAMILY = Family(CARD, select, build, moco_projector)

@@ -1,82 +1,320 @@
-"""Name a checkpoint for what it is, from its containers and keys: for error messages."""
+"""Identify a checkpoint from its containers, keys and position table.
+
+One function decides both what a family accepts and what a refusal advises, so the advice of a
+refusal always leads to a family that accepts the file.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from pa.extract.encoders.checkpoint import tensors_in
+from torch import Tensor
 
-# (pattern, what the file is); the first pattern that some key matches decides. Keys are written
-# container/key, with nothing before the slash where a file has no container.
-SIGNS: tuple[tuple[str, str], ...] = (
-    (
-        r".*(dist_token|head_dist\..*)",
-        "a distilled DeiT, with a class and a distillation token (198 positions at 224 pixels): "
-        "load it as `timm/deit_base_distilled_patch16_224`",
-    ),
-    (
-        r".*\.ls1\.gamma",
-        "a ViT with timm's layer scale, as DeiT III and DINOv2 have: load it as `timm/<model>`",
-    ),
-    (r".*pretext_neck\..*", "a CAE checkpoint: load it as `cae`"),
-    (r".*decoder_(embed|blocks|pred)\..*", "a MAE checkpoint with its decoder: load it as `mae`"),
-    (r".*base_encoder\..*", "a MoCo v3 checkpoint: load it as `mocov3`"),
-    (
-        r".*momentum_encoder\..*",
-        "a MoCo v3 file with the momentum encoder only: load it as `mocov3`, branch `momentum`",
-    ),
-    (
-        r"state_dict/module\.head\.weight",
-        "a linear-probe file of MoCo v3, whose head is a classifier: use the file of the "
-        "pretraining, vit-b-300ep.pth.tar",
-    ),
-    (
-        r"ibot_loss/.*|.*(last_layer2\.|masked_embed).*",
-        "an iBOT checkpoint: load it as `ibot`",
-    ),
-    (r"(teacher|student|dino_loss)/.*", "a DINO checkpoint: load it as `dino`"),
-    (
-        r".*blocks\.\d+\.attn\.relative_position_bias_table|.*fc_norm\..*",
-        "a fine-tuned BEiT or CAE (relative positions in every block, or fc_norm): use the file "
-        "of the pretraining",
-    ),
-    (r".*lm_head\..*|.*rel_pos_bias\..*", "a BEiT checkpoint: load it as `beit`"),
-    (r".*layer1\.0\.conv1\.weight", "a ResNet: load it as `timm/resnet50` or its like"),
-    (r".*(token_embedding|transformer\.resblocks)\..*", "a CLIP model: `pa` has no loader for it"),
-    (
-        r".*(patch_embeddings\.|embeddings\.cls_token).*",
-        "a Hugging Face transformers model: convert it to timm's keys",
-    ),
-    (r".*attn\.q_bias", "the encoder of a BEiT or CAE alone"),
-    (r"(model)?/head\.weight", "a ViT with a classifier, as DeiT's: load it as `deit`"),
-    (r"model/pos_embed", "a ViT under `model` without head, as MAE's: load it as `mae`"),
-    (
-        r"state_dict/pos_embed",
-        "a ViT under `state_dict` without head, as iBOT's backbone-only file: load it as `ibot`",
-    ),
-    (
-        r".*blocks\.0\.attn\.qkv\.weight",
-        "the backbone of a ViT alone, as DINO's backbone-only file: which method trained it does "
-        "not show in the keys",
-    ),
-)
+from pa.extract.encoders.checkpoint import first_container, tensors_in
+from pa.extract.encoders.positions import Order, sincos_order
+
+# Containers of official training code and of timm, in the order in which they are tried.
+CONTAINERS = ("model", "state_dict", "module")
+DISTILLED = ("teacher", "student")
+PLAIN, SPLIT = ("deit", "mocov3", "dino", "mae", "ibot"), ("beit", "cae")
+RECOGNISED = (*PLAIN, *SPLIT)  # the families that need evidence; a plug-in checks its own file
+MODULE = "module."  # the prefix of a network saved inside DistributedDataParallel
+
+MAE_FILES = "use the file of the pretraining, mae_pretrain_vit_base.pth"
+MOCO_FILES = "use the file of the pretraining, vit-b-300ep.pth.tar"
+NO_LOADER = "`pa` has no loader for it"
+# Width of a ViT -> the size in timm's names.
+TIMM_SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large"}
+# (width, blocks of the third stage) of a Swin, and (bottleneck, such blocks) of a ResNet.
+SWINS = {(96, 6): "tiny", (96, 18): "small", (128, 18): "base", (192, 18): "large"}
+SWIN_WINDOWS = {169: "window7_224", 529: "window12_384"}  # rows of a table of relative positions
+RESNETS = {(False, 2): 18, (False, 6): 34, (True, 6): 50, (True, 23): 101, (True, 36): 152}
 
 
-def recognise(content: Mapping[str, Any], given: str = "") -> str:
-    """Return one sentence on what a checkpoint looks like; `given` is the name it was loaded as."""
-    keys = list(_keys(content))
-    for pattern, words in SIGNS:
-        if any(re.fullmatch(pattern, key) for key in keys):
-            # "load it as mae" helps nobody who has just done so
-            return f"It looks like {words.removesuffix(f': load it as `{given}`')}."
-    shown = ", ".join(key.removeprefix("/") for key in keys[:4])
-    return f"It is nothing known to `pa`; it begins with the keys {shown or '(no tensors)'}."
+@dataclass(frozen=True)
+class Identity:
+    """What a checkpoint is.
+
+    `family` is the encoder that accepts the file, `branch` the branch to ask for where it is not
+    the default, `candidates` the encoders that can load the file although nothing in it shows
+    which of them trained it, and `advice` what else to do.
+    """
+
+    title: str
+    family: str = ""
+    branch: str = ""
+    advice: str = ""
+    candidates: tuple[str, ...] = ()
+
+    def sentence(self, given: str = "") -> str:
+        """Return what the file looks like and what to do; `given` is the name it was loaded as."""
+        advice = self.advice
+        if self.family:
+            branch = f" with --branch {self.branch}" if self.branch else ""
+            # "load it as mae" does not help a user who has just done so
+            advice = f"load it as `{self.family}`{branch}" if branch or self.family != given else ""
+        elif self.candidates:
+            names = [given] if given in self.candidates else self.candidates
+            known = " or ".join(f"`{name}`" for name in names)
+            advice = f"if you know that it is {known}, load it as that with --accept"
+        elif f"`{given}`" in advice:
+            advice = ""
+        return f"It looks like {self.title}{': ' if advice else ''}{advice}."
 
 
-def _keys(content: Mapping[str, Any]) -> list[str]:
-    nested = [
-        f"{container}/{key}" for container, value in content.items() for key in tensors_in(value)
-    ]
-    return nested + [f"/{key}" for key in tensors_in(content)]
+@dataclass(frozen=True)
+class Network:
+    """The tensors of one container, their keys without `module.`; "" is the file itself."""
+
+    container: str
+    tensors: Mapping[str, Tensor]
+    content: Mapping[str, Any] = field(default_factory=dict)
+
+    def any(self, pattern: str) -> bool:
+        """Return whether some key begins with the pattern."""
+        return any(re.match(pattern, key) for key in self.tensors)
+
+    @cached_property
+    def order(self) -> Order | None:
+        """The axis that a fixed sin-cos table of positions begins with."""
+        return sincos_order(self.positions)
+
+    @property
+    def positions(self) -> Tensor | None:
+        return self.tensors.get("pos_embed", self.tensors.get("encoder.pos_embed"))
+
+    @property
+    def width(self) -> int:
+        return self.rows("norm.weight") or self.rows("cls_token", -1)
+
+    def rows(self, key: str, axis: int = 0) -> int:
+        """Return the length of one axis of a tensor; 0 where it is not there."""
+        tensor = self.tensors.get(key)
+        return 0 if tensor is None or not tensor.ndim else int(tensor.shape[axis])
+
+    def count(self, pattern: str) -> int:
+        """Return the number of different values of the pattern's group among the keys."""
+        return len({match[1] for key in self.tensors if (match := re.match(pattern, key))})
+
+
+def without_module(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(MODULE): tensor for key, tensor in tensors.items()}
+
+
+def recognise(content: Mapping[str, Any]) -> Identity:
+    """Identify a checkpoint."""
+    container, raw = first_container(content, (*CONTAINERS, *DISTILLED))
+    net = Network(container, without_module(raw), content)
+    if not net.tensors:
+        entries = ", ".join(f"`{entry}`" for entry in list(content)[:6])
+        return Identity(f"a file without tensors (its entries: {entries})")
+    for identify in (
+        _other_network,
+        _self_distilled,
+        _moco,
+        _prefixed_encoder,
+        _vit_of_timm,
+        _beit_like,
+        _plain_vit,
+    ):
+        if identity := identify(net):
+            return identity
+    shown = ", ".join(list(raw)[:4])
+    return Identity(f"nothing known to `pa` (its first keys: {shown})")
+
+
+# -- networks that are not a ViT of the seven --------------------------------------------------
+
+
+def _other_network(net: Network) -> Identity | None:
+    if net.any(r"layers\.0\.blocks\.0\."):
+        return _swin(net)
+    if net.any(r"(.*\.)?layer1\.0\.conv1\.weight"):
+        return _resnet(net)
+    if net.any(r"(.*\.)?(token_embedding|transformer\.resblocks)\."):
+        return Identity("a CLIP model", advice=NO_LOADER)
+    if net.any(r"(.*\.)?(patch_embeddings\.|embeddings\.cls_token)"):
+        return Identity("a Hugging Face transformers model", advice="convert it to timm's keys")
+    if net.any(r"(.*encoder\.|backbone\.)?patch_embed\.proj\.\d+\."):
+        whose = "MoCo v3" if net.any(r"(base|momentum)_encoder\.") else "ViT"
+        return Identity(f"a {whose} with a convolutional stem (vit_conv_*)", advice=NO_LOADER)
+    return None
+
+
+def _swin(net: Network) -> Identity:
+    width = net.rows("patch_embed.proj.weight")
+    size = SWINS.get((width, net.count(r"layers\.2\.blocks\.(\d+)\.")))
+    table = net.rows("layers.0.blocks.0.attn.relative_position_bias_table")
+    window = SWIN_WINDOWS.get(table)
+    named = f"load it as `timm/swin_{size}_patch4_{window}`" if size and window else NO_LOADER
+    return Identity("a Swin Transformer", advice=named)
+
+
+def _resnet(net: Network) -> Identity:
+    bottleneck = net.any(r"(.*\.)?layer1\.0\.conv3\.")
+    depth = RESNETS.get((bottleneck, net.count(r"(?:.*\.)?layer3\.(\d+)\.")))
+    title = f"a ResNet-{depth}" if depth else "a ResNet"
+    if net.any(r"(base|momentum)_encoder\."):
+        title = f"the MoCo v3 training of {title}"
+    elif net.any(r"encoder_[qk]\."):
+        title = f"the MoCo training of {title}"
+    elif net.container in DISTILLED or net.any(r"backbone\."):
+        title = f"the self-distillation (DINO) of {title}"
+    elif depth:
+        return Identity(title, advice=f"load it as `timm/resnet{depth}`")
+    return Identity(title, advice=NO_LOADER)
+
+
+# -- training files of DINO, iBOT and MoCo v3 ----------------------------------------------------
+
+
+def _self_distilled(net: Network) -> Identity | None:
+    """DINO and iBOT: teacher and student, or one of them, with or without prefix and head."""
+    headed = net.any(r"head\.(mlp|last_layer)")
+    if not (net.container in DISTILLED or headed or net.any(r"backbone\.|masked_embed")):
+        return None
+    networks = [net.tensors, *(tensors_in(net.content.get(name)) for name in DISTILLED)]
+    keys = [key for tensors in networks for key in tensors]
+    branch = "student" if distilled_branch(net.content) == "student" else ""
+    only = " with the student only" if branch else ""
+    if "ibot_loss" in net.content or any(re.search("last_layer2|masked_embed", k) for k in keys):
+        return Identity(f"an iBOT checkpoint{only}", "ibot", branch)
+    if "dino_loss" in net.content or headed:
+        return Identity(f"a DINO checkpoint{only}", "dino", branch)
+    return Identity(
+        "a self-distilled backbone of DINO or iBOT, without its head",
+        candidates=("dino", "ibot"),
+    )
+
+
+def distilled_branch(content: Mapping[str, Any]) -> str:
+    """Return the branch that a file of DINO or iBOT holds: "both", "teacher" or "student".
+
+    In a file of one network, only the student has a mask token or was saved with `module.`.
+    """
+    held = [name for name in DISTILLED if tensors_in(content.get(name))]
+    if held:
+        return held[0] if len(held) == 1 else "both"
+    _, tensors = first_container(content, CONTAINERS)
+    student = r"module\.(backbone|head)\.|(module\.)?(backbone\.)?masked_embed"
+    return "student" if any(re.match(student, key) for key in tensors) else "teacher"
+
+
+def _moco(net: Network) -> Identity | None:
+    if net.any(r"base_encoder\."):
+        return Identity("a MoCo v3 checkpoint", "mocov3")
+    if net.any(r"momentum_encoder\."):
+        return Identity("a MoCo v3 file with the momentum encoder only", "mocov3", "momentum")
+    return None
+
+
+# -- ViTs ----------------------------------------------------------------------------------------
+
+
+def _prefixed_encoder(net: Network) -> Identity | None:
+    if net.any(r"pretext_neck\."):
+        return Identity("a CAE checkpoint", "cae")
+    if not net.any(r"encoder\.blocks\."):
+        return None
+    if net.any(r"decoder\.0\."):
+        return Identity("a SimMIM checkpoint", advice=NO_LOADER)
+    if net.any(r"encoder\.blocks\.\d+\.attn\.q_bias"):
+        if net.order == "row":
+            return Identity("a CAE encoder without its decoder", "cae")
+        return Identity("a BEiT-like network under the prefix `encoder.`", candidates=("cae",))
+    return Identity("a network under the prefix `encoder.`", advice=NO_LOADER)
+
+
+def _vit_of_timm(net: Network) -> Identity | None:
+    """ViTs that timm has and no family of `pa` is: distilled DeiT, DINOv2, DeiT III."""
+    size = TIMM_SIZES.get(net.width)
+    if net.any("dist_token|head_dist"):
+        title = "a distilled DeiT, with a class and a distillation token (198 positions at 224)"
+        return _named(title, size and f"deit_{size}_distilled_patch16_224")
+    patch = net.rows("patch_embed.proj.weight", -1)
+    rows = net.rows("pos_embed", 1)
+    if net.any(r"blocks\.\d+\.ls1\.gamma"):
+        if patch == 14 and rows in (1370, 1369):
+            registers = net.any("register_tokens|reg_token")
+            kind = "reg4_dinov2" if registers else "dinov2"
+            size = "giant" if net.width == 1536 else size
+            return _named("a DINOv2 network", size and f"vit_{size}_patch14_{kind}")
+        if rows == 196:
+            return _named("a DeiT III network", size and f"deit3_{size}_patch16_224")
+        return Identity(
+            "a ViT with timm's layer scale",
+            advice="load it under the timm name that it was saved from",
+        )
+    if net.any(r"blocks\.\d+\.gamma_1") and net.any(r"blocks\.\d+\.attn\.qkv\.bias"):
+        return _named("a DeiT III network", size and rows == 196 and f"deit3_{size}_patch16_224")
+    return None
+
+
+def _named(title: str, model: str | bool | int | None) -> Identity:
+    return Identity(title, advice=f"load it as `timm/{model}`" if model else NO_LOADER)
+
+
+def _beit_like(net: Network) -> Identity | None:
+    """BEiT and CAE: q and v have a bias each."""
+    if not net.any(r"blocks\.\d+\.attn\.q_bias"):
+        return None
+    per_block = net.any(r"blocks\.\d+\.attn\.relative_position_bias_table")
+    if per_block or net.any(r"fc_norm\.|head\."):
+        if net.positions is not None or not per_block:
+            files = "use the file of the pretraining"
+            return Identity("a fine-tuned BEiT or CAE", advice=files)
+        size = TIMM_SIZES.get(net.width)
+        patch16 = net.rows("patch_embed.proj.weight", -1) == 16
+        table = net.rows("blocks.0.attn.relative_position_bias_table")
+        at = {732: 224, 2212: 384}.get(table)  # (2n-1)^2 + 3 rows, n the side of the grid
+        known = size in ("base", "large") and patch16 and at
+        return _named("a fine-tuned BEiT", known and f"beit_{size}_patch16_{at}")
+    if net.any(r"lm_head\.|rel_pos_bias\."):
+        return Identity("a BEiT checkpoint", "beit")
+    if net.order == "row":
+        return Identity("a CAE encoder without its decoder", "cae")
+    return Identity("an encoder of BEiT or CAE without its decoder", candidates=SPLIT)
+
+
+def _plain_vit(net: Network) -> Identity | None:
+    """DeiT, MoCo v3, DINO, MAE, iBOT: one bias for q, k and v."""
+    if not net.any(r"blocks\.\d+\.(attn\.qkv|mlp\.fc1)\.weight"):
+        return None
+    if net.any(r"decoder_(embed|blocks|pred)\."):
+        return Identity("a MAE checkpoint with its decoder", "mae")
+    if net.any("lm_head"):
+        return Identity("a ViT with a classifier of visual tokens", advice=NO_LOADER)
+    if net.any(r"fc_norm\."):
+        title = "a fine-tuned MAE (a ViT trained with labels on the mean of its tokens: fc_norm)"
+        return Identity(title, advice=MAE_FILES)
+    if net.any(r"head\.\d+\."):
+        return Identity("a linear probe of MAE", advice=MAE_FILES)
+    if net.any(r"head\.weight"):
+        return _with_classifier(net)
+    if net.order == "column":
+        return Identity("a MAE encoder (its fixed positions begin with the column)", "mae")
+    if net.order == "row":
+        return Identity("a MoCo v3 encoder (its fixed positions begin with the row)", "mocov3")
+    if not net.container:
+        return Identity("a DINO backbone (a ViT without container or head)", "dino")
+    if net.container == "state_dict" and len(net.content) == 1:
+        return Identity("an iBOT backbone (a ViT under `state_dict` without head)", "ibot")
+    return Identity(
+        f"a ViT without head under `{net.container}` (nothing in it shows which method trained it)",
+        candidates=PLAIN[1:],
+    )
+
+
+def _with_classifier(net: Network) -> Identity:
+    if net.order == "column":
+        return Identity("a probe or a fine-tuned network of MAE", advice=MAE_FILES)
+    if net.order == "row" or (net.container == "state_dict" and "arch" in net.content):
+        title = "a linear-probe file of MoCo v3, whose head is a classifier"
+        return Identity(title, advice=MOCO_FILES)
+    if net.container in ("", "model"):
+        return Identity("a ViT with a classifier, as DeiT's", "deit")
+    return Identity(f"a ViT with a classifier under `{net.container}`", candidates=("deit",))

@@ -18,9 +18,8 @@ from pa.errors import CheckpointError, UsageError
 from pa.extract import torchvision_ops
 from pa.extract.encoders.frozen import Tokens, Trunk, check_layers, stack_layers
 from pa.extract.encoders.positions import EXTRA_ROWS, Network, Positions, native_grid
+from pa.extract.encoders.sizes import choose_heads
 
-HEAD_WIDTH = 64  # of every published ViT-S, ViT-B and ViT-L, but MoCo v3's ViT-S
-VIT_HUGE = (1280, 16)  # width and heads of every published ViT-H: its heads are 80 wide
 PATCH_WEIGHT = "patch_embed.proj.weight"  # (D, 3, P, P)
 RELATIVE_TABLE = "rel_pos_bias.relative_position_bias_table"  # ((2n-1)^2 + 3, heads)
 OFFICIAL_EPS = 1e-6  # LayerNorm of all seven; torch's default is 1e-5
@@ -52,25 +51,30 @@ class VitShape:
 
 
 def read_shape(
-    tensors: Mapping[str, Tensor], num_heads: int | None, eps: float = OFFICIAL_EPS
+    family: str, tensors: Mapping[str, Tensor], num_heads: int | None, eps: float = OFFICIAL_EPS
 ) -> VitShape:
-    """Read the architecture from the tensors of an encoder, its keys without prefix."""
-    needed = (PATCH_WEIGHT, "blocks.0.mlp.fc1.weight")
-    for key in needed:
-        if key not in tensors:
-            raise CheckpointError(f"no tensor {key!r}: this is no vision transformer")
+    """Read the architecture from the tensors of an encoder, its keys without prefix.
+
+    The number of heads is the one given, that of a table of relative positions, or that of the
+    family's official size.
+    """
+    mlp = next((key for key in tensors if re.match(r"blocks\.\d+\.mlp\.fc1\.weight", key)), "")
+    for key, found in ((PATCH_WEIGHT, PATCH_WEIGHT in tensors), ("blocks.0.mlp.fc1.weight", mlp)):
+        if not found:
+            raise CheckpointError(f"it has no tensor {key!r}, which every ViT of this kind has")
     width, _, patch, _ = _shape(tensors, PATCH_WEIGHT, 4)
     blocks = {int(m[1]) for key in tensors if (m := re.match(r"blocks\.(\d+)\.", key))}
     heads = num_heads
     if heads is None and RELATIVE_TABLE in tensors:
         heads = _shape(tensors, RELATIVE_TABLE, 2)[1]
+    depth = max(blocks) + 1
     return VitShape(
         width=width,
-        depth=max(blocks) + 1,
-        heads=_check_heads(width, heads),
+        depth=depth,
+        heads=choose_heads(family, width, depth, heads),
         patch=patch,
         grid=_read_grid(tensors),
-        mlp_width=_shape(tensors, "blocks.0.mlp.fc1.weight", 2)[0],
+        mlp_width=_shape(tensors, mlp, 2)[0],
         layer_norm_eps=eps,
     )
 
@@ -80,19 +84,6 @@ def _shape(tensors: Mapping[str, Tensor], key: str, ndim: int) -> tuple[int, ...
     if len(shape) != ndim:
         raise CheckpointError(f"{key} should have {ndim} axes; found shape {shape}")
     return shape
-
-
-def _check_heads(width: int, heads: int | None) -> int:
-    if heads is None:
-        if width % HEAD_WIDTH:
-            raise UsageError(
-                f"the number of attention heads is not in the file, and the width {width} is no "
-                f"multiple of {HEAD_WIDTH}: pass num_heads (--num-heads)."
-            )
-        return VIT_HUGE[1] if width == VIT_HUGE[0] else width // HEAD_WIDTH
-    if heads < 1 or width % heads:
-        raise UsageError(f"num_heads={heads} does not divide the width {width}.")
-    return heads
 
 
 def _read_grid(tensors: Mapping[str, Tensor]) -> int:
@@ -127,7 +118,7 @@ def beit_vit(shape: VitShape, tensors: Mapping[str, Tensor]) -> Network:
 
     shared = RELATIVE_TABLE in tensors
     parts: dict[str, Any] = {
-        "init_values": 0.1 if "blocks.0.gamma_1" in tensors else None,
+        "init_values": 0.1 if any(".gamma_" in key for key in tensors) else None,
         "use_abs_pos_emb": "pos_embed" in tensors,
         "use_rel_pos_bias": False,
         "use_shared_rel_pos_bias": shared,

@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pa.extract import encoders
+from pa.extract.encoders import Encoder, LoadReport
+
 WIDTH, DEPTH, PATCH, GRID, MLP = 64, 2, 8, 4, 96
 HIDDEN, BOTTLENECK, PROTOTYPES = 40, 16, 48
 SIZE = PATCH * GRID
@@ -19,7 +22,13 @@ def filled(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> Tensors:
     return {key: 0.2 * torch.randn(shape, generator=generator) for key, shape in shapes.items()}
 
 
-def vit(prefix: str = "", seed: int = 0, width: int = WIDTH, split_bias: bool = False) -> Tensors:
+def vit(
+    prefix: str = "",
+    seed: int = 0,
+    width: int = WIDTH,
+    depth: int = DEPTH,
+    split_bias: bool = False,
+) -> Tensors:
     """A plain ViT; with `split_bias`, q_bias and v_bias as BEiT and CAE have them."""
     shapes: dict[str, tuple[int, ...]] = {
         "cls_token": (1, 1, width),
@@ -29,7 +38,7 @@ def vit(prefix: str = "", seed: int = 0, width: int = WIDTH, split_bias: bool = 
         "norm.weight": (width,),
         "norm.bias": (width,),
     }
-    for index in range(DEPTH):
+    for index in range(depth):
         block = {
             "norm1.weight": (width,),
             "norm1.bias": (width,),
@@ -119,3 +128,17 @@ def official(name: str) -> dict[str, Any]:
         return {"model": vit() | filled(decoder)}
     encoder = vit("encoder.", split_bias=True)
     return {"model": encoder | filled({"pretext_neck.norm.weight": (WIDTH,)})}
+
+
+def load_encoder(name: str, checkpoint: Any = None, **arguments: Any) -> Encoder:
+    """Load a small network: its size is not official, so the heads are given."""
+    return encoders.load_encoder(name, checkpoint, **_with_heads(name, arguments))
+
+
+def load_report(name: str, checkpoint: Any = None, **arguments: Any) -> LoadReport:
+    """Report on a small network, as `load_encoder` loads it."""
+    return encoders.load_report(name, checkpoint, **_with_heads(name, arguments))
+
+
+def _with_heads(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    return arguments if name.startswith("timm/") else {"num_heads": 1, **arguments}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pa.errors import CheckpointError, MissingError
-from pa.extract.encoders import load_encoder, load_report
 from tests.extract.encoders.checkpoints import (
+    load_encoder,
+    load_report,
     official,
     vit,
 )
@@ -33,8 +35,8 @@ def test_training_arguments_are_allowed(name: str, save: Save) -> None:
     [
         ("deit", official("deit")["model"]),
         ("dino", vit()),
-        ("ibot", vit()),
-        ("mae", vit()),
+        ("ibot", official("ibot")["teacher"]),
+        ("mae", official("mae")["model"]),
         ("beit", official("beit")["model"]),
         ("cae", official("cae")["model"]),
     ],
@@ -77,9 +79,9 @@ def test_a_pickle_with_other_objects_is_refused(save: Save) -> None:
 def test_truncated_files(kept: float, kind: str, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     if kind == "safetensors":
-        save_file(vit(), path)
+        save_file(official("mae")["model"], path)
     else:
-        torch.save(vit(), path, _use_new_zipfile_serialization=kind == "zip")
+        torch.save(official("mae"), path, _use_new_zipfile_serialization=kind == "zip")
     size = int(path.stat().st_size * kept)
     path.write_bytes(path.read_bytes()[:size])
     report = load_report("mae", path)
@@ -122,6 +124,31 @@ def test_a_plain_pickle_is_refused(tmp_path: Path) -> None:
     path.write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_encoder("mae", path)
+
+
+def unusual(kind: str) -> Tensor:
+    """A tensor whose numbers are not stored as a dense array."""
+    dense = torch.ones(64, 64)
+    make = {
+        "sparse": dense.to_sparse,
+        "sparse_csr": dense.to_sparse_csr,
+        "quantized": lambda: torch.quantize_per_tensor(dense, 0.1, 0, torch.qint8),
+        "meta": lambda: dense.to("meta"),
+    }[kind]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns that some kinds are in beta or deprecated
+        return make()
+
+
+@pytest.mark.parametrize("kind", ["sparse", "sparse_csr", "quantized", "meta"])
+@pytest.mark.parametrize("name", ["mae", "timm/test_vit"])
+def test_tensors_that_are_not_dense_are_named(kind: str, name: str, save: Save) -> None:
+    content = official("mae")
+    content["model"]["blocks.1.attn.proj.weight"] = unusual(kind)
+    with pytest.raises(CheckpointError) as caught:
+        load_encoder(name, save(content))
+    assert "'model/blocks.1.attn.proj.weight'" in str(caught.value)
+    assert kind in str(caught.value)
 
 
 def test_missing_files_say_what_to_get_from_where(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pa.extract.encoders import load_encoder
 from tests.extract.encoders.checkpoints import (
     BOTTLENECK,
+    load_encoder,
     official,
     prototype_head,
 )

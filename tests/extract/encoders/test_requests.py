@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 from pa.errors import UnknownNameError, UsageError
-from pa.extract.encoders import load_encoder
+from pa.extract.encoders import ENCODERS
+from pa.extract.encoders.sizes import choose_heads
 from tests.extract.encoders.checkpoints import (
+    WIDTH,
+    load_encoder,
     official,
     vit,
 )
@@ -51,19 +54,43 @@ def test_unknown_branches_options_and_formats(save: Save) -> None:
         load_encoder("cae", save(official("cae")), layer_norm_eps=0)
 
 
-def test_heads_that_no_rule_gives_are_asked_for(save: Save) -> None:
-    path = save({"model": vit(width=96)})
-    with pytest.raises(UsageError, match="the width 96 is no multiple of 64: pass num_heads"):
-        load_encoder("mae", path)
-    assert load_encoder("mae", path, num_heads=3).spec.architecture["heads"] == 3
+@pytest.mark.parametrize("name", [name for name in ENCODERS if name != "beit"])
+def test_heads_of_sizes_that_are_not_official_are_asked_for(name: str, save: Save) -> None:
+    path = save(official(name))
+    with pytest.raises(UsageError, match=r"width 64 × depth 2 is not an official size .*--num-hea"):
+        load_encoder(name, path, num_heads=None)
+    assert load_encoder(name, path, num_heads=2).spec.architecture["heads"] == 2
 
 
-def test_moco_vit_small_has_twelve_heads(save: Save) -> None:
-    content = official("mocov3") | {"arch": "vit_small"}
-    # A width of 64 cannot have twelve heads; that it is tried shows that the name counts.
-    with pytest.raises(UsageError, match="num_heads=12 does not divide the width 64"):
-        load_encoder("mocov3", save(content))
-    assert load_encoder("mocov3", save(content), num_heads=2).spec.architecture["heads"] == 2
+def test_heads_of_beit_are_in_its_file(save: Save) -> None:
+    assert load_encoder("beit", save(official("beit")), num_heads=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "depth", "heads"),
+    [
+        ("cae", 384, 12, 12),  # CAE/models/modeling_cae.py: cae_small_patch16_224_8k_vocab
+        ("mocov3", 384, 12, 12),  # moco-v3/vits.py: vit_small
+        ("dino", 384, 12, 6),  # dino/vision_transformer.py: vit_small
+        ("dino", 192, 12, 3),
+        ("deit", 384, 12, 6),
+        ("ibot", 384, 12, 6),
+        ("mae", 1280, 32, 16),  # mae/models_mae.py: mae_vit_huge_patch14
+    ],
+)
+def test_heads_of_official_sizes(name: str, width: int, depth: int, heads: int) -> None:
+    assert choose_heads(name, width, depth, None) == heads
+
+
+@pytest.mark.parametrize("name", ["mocov3", "cae"])
+def test_a_small_network_with_narrow_heads(name: str, save: Save) -> None:
+    """Without `arch`, the table alone says that ViT-S of MoCo v3 and CAE has twelve heads."""
+    prefix = {"mocov3": "module.base_encoder.", "cae": "encoder."}[name]
+    tensors = vit(prefix, width=384, depth=12, split_bias=name == "cae")
+    container = {"mocov3": "state_dict", "cae": "model"}[name]
+    tensors |= {"pretext_neck.norm.weight": torch.ones(384)} if name == "cae" else {}
+    encoder = load_encoder(name, save({container: tensors}), num_heads=None)
+    assert encoder.spec.architecture["heads"] == 12
 
 
 def test_images_of_impossible_sizes(save: Save) -> None:
@@ -135,7 +162,7 @@ def test_beit_normalises_as_it_was_trained(
 
 
 def test_beit_from_imagenet_1k_has_positions_instead_of_a_table(save: Save) -> None:
-    tensors = vit(split_bias=True)
+    tensors = vit(split_bias=True) | {"lm_head.weight": torch.ones(20, WIDTH)}
     tensors = {key: tensor for key, tensor in tensors.items() if "gamma" not in key}
     encoder = load_encoder("beit", save({"model": tensors}))
     assert encoder.spec.architecture["positions"] == "bicubic_to_size"

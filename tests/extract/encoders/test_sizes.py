@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from pa.errors import UsageError
-from pa.extract.encoders import load_encoder
 from pa.extract.encoders.timm_models import TimmTrunk, create
-from tests.extract.encoders.checkpoints import official
+from tests.extract.encoders.checkpoints import (
+    load_encoder,
+    official,
+)
 from tests.mean_colour import MeanColour
 
 
