@@ -22,10 +22,11 @@ from pa.errors import UsageError
 class Features:
     """What an encoder computed for B regions. What was not asked for, or is not there, is None.
 
-    cls (B, D) and patch (B, L, D) are taken after the final norm; pooled (B, D) is the mean of
-    `patch`; projected (B, P) is the output of the pretraining projector, bottleneck (B, Z) the
-    unit vector in front of its prototypes; layers (B, K, L, D) are raw outputs of K chosen
-    blocks, layers_cls (B, K, D) their class tokens, layers_pooled (B, K, D) their mean patch token.
+    cls (B, D) and patch (B, L, D) are taken after the final norm; pooled is the mean of `patch`
+    (B, D), or timm's own pooled vector (B, P); projected (B, P) is the output of the pretraining
+    projector, bottleneck (B, Z) the unit vector in front of its prototypes; layers (B, K, L, D)
+    are raw outputs of K chosen blocks, layers_cls (B, K, D) their class tokens, layers_pooled
+    (B, K, D) their mean patch token.
     """
 
     cls: Tensor | None = None

@@ -24,12 +24,14 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 class Tokens(NamedTuple):
     """cls (B, D) or None and patch (B, L, D) after the final norm; of the chosen blocks the raw
-    patch tokens `layers` (B, K, L, D) and class tokens `layers_cls` (B, K, D)."""
+    patch tokens `layers` (B, K, L, D) and class tokens `layers_cls` (B, K, D). `pooled` (B, P) is
+    the network's own pooled vector; None = the mean of `patch`."""
 
     cls: Tensor | None
     patch: Tensor
     layers: Tensor | None
     layers_cls: Tensor | None = None
+    pooled: Tensor | None = None
 
 
 def stack_layers(
@@ -47,10 +49,14 @@ def stack_layers(
 
 
 class Trunk(nn.Module):
-    """A network without its head. `size` is the native side in pixels."""
+    """A network without its head. `size` is the native side in pixels.
+
+    `pooled_width` is the width of `pooled`; 0 = that of the tokens.
+    """
 
     size: int
     width: int
+    pooled_width: int = 0
     n_patches: int
     has_cls: bool
     layers: tuple[int, ...]
@@ -140,7 +146,8 @@ class FrozenEncoder(Encoder):
     def _shapes(self, n_patches: int) -> dict[str, tuple[int, ...]]:
         trunk, projector = self._network.trunk, self._network.projector
         shapes: dict[str, tuple[int, ...]] = {"cls": (trunk.width,)} if trunk.has_cls else {}
-        shapes |= {"pooled": (trunk.width,), "patch": (n_patches, trunk.width)}
+        pooled_width = trunk.pooled_width or trunk.width
+        shapes |= {"pooled": (pooled_width,), "patch": (n_patches, trunk.width)}
         if projector is not None:
             shapes["projected"] = (projector.out_width,)
             if projector.bottleneck_width:
@@ -170,6 +177,9 @@ class FrozenEncoder(Encoder):
         tokens = self._network.trunk(pixels, with_layers=bool(want & LAYERS))
         # Averaged in float32, whatever the trunk computes in.
         patch = tokens.patch.float() if want & {"patch", "pooled"} else tokens.patch
+        pooled = None
+        if "pooled" in want:
+            pooled = patch.mean(dim=1) if tokens.pooled is None else tokens.pooled.float()
         # A copy: as a view, every class token that is kept would keep all tokens in memory.
         cls = None if tokens.cls is None else tokens.cls.float().clone()
         projected = bottleneck = None
@@ -178,7 +188,7 @@ class FrozenEncoder(Encoder):
         layers = None if tokens.layers is None else tokens.layers.float()
         values = {
             "cls": cls,
-            "pooled": patch.mean(dim=1) if "pooled" in want else None,
+            "pooled": pooled,
             "patch": patch,
             "projected": projected,
             "bottleneck": bottleneck,

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import inspect
 import os
 import re
 import socket
+import sys
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,10 +26,18 @@ from pa.data.images import RESAMPLING, Transform
 from pa.errors import CheckpointError, MissingError, UnknownNameError, UsageError
 from pa.extract import torchvision_ops
 from pa.extract.encoders.base import EncoderSpec
-from pa.extract.encoders.checkpoint import CheckpointFile, state_sha256, tensors_in
+from pa.extract.encoders.checkpoint import CheckpointFile, first_container, state_sha256
 from pa.extract.encoders.frozen import FrozenEncoder, Tokens, Trunk, check_layers, stack_layers
 from pa.extract.encoders.positions import Network
-from pa.extract.encoders.report import Comparison, LoadReport, Rule, fill, sort_keys
+from pa.extract.encoders.recognise import recognise
+from pa.extract.encoders.report import (
+    Comparison,
+    LoadReport,
+    Rule,
+    fill,
+    is_finite,
+    sort_keys,
+)
 
 PREFIX = "timm/"
 CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # timm's own order of choice
@@ -37,18 +49,22 @@ def load(
     """Load `timm/<model>` from a file, or from the hub where `file` is None."""
     model = create(name.removeprefix(PREFIX), pretrained=file is None)
     if file is None:
-        sha256, container = state_sha256(model.state_dict()), "the timm hub"
-        lists: dict[str, Any] = {"matched": tuple(model.state_dict())}
+        state = model.state_dict()
+        bad = tuple(key for key, tensor in state.items() if not is_finite(tensor))
+        source = container = "the timm hub"
+        report = LoadReport(name, source, state_sha256(state), container, not_finite=bad)
+        report = replace(report, matched=tuple(key for key in state if key not in bad))
     else:
-        sha256 = file.sha256
-        container, lists = _load_file(model, file)
-    trunk = TimmTrunk(name, model, layers)
-    architecture = {"model": name.removeprefix(PREFIX), **trunk.describe()}
-    source = str(file.path) if file else container
-    report = LoadReport(name, source, sha256, container, architecture, **lists)
+        container, lists = _load_file(model, name, file)
+        report = LoadReport(name, str(file.path), file.sha256, container, **lists)
+        report = replace(report, looks_like=recognise(file.content).sentence(name))
     if not report.ok:
         return report, None
-    spec = EncoderSpec(name, sha256, architecture, {"layers": list(layers)} if layers else {})
+    trunk = TimmTrunk(name, model, layers)
+    architecture = {"model": name.removeprefix(PREFIX), **trunk.describe()}
+    options = {"layers": list(layers)} if layers else {}
+    spec = EncoderSpec(name, report.sha256, architecture, options)
+    report = replace(report, architecture=architecture)
     return report, FrozenEncoder(spec, transform_of(name, model), trunk)
 
 
@@ -118,32 +134,88 @@ def _no_weights(model_name: str, reason: str) -> MissingError:
     )
 
 
-def _load_file(model: Network, file: CheckpointFile) -> tuple[str, dict[str, Any]]:
-    container, tensors = flat_or_container(file, CONTAINERS)
-    own = "|".join(map(re.escape, model.state_dict()))
+def _load_file(model: Network, name: str, file: CheckpointFile) -> tuple[str, dict[str, Any]]:
+    """Load a file in timm's layout, or in the official layout that timm's own filter converts."""
+    container, raw = first_container(file.content, CONTAINERS)
+    if not raw:
+        raise CheckpointError(
+            f"{file.path} holds no tensors: expected a state_dict, alone or under "
+            f"{', '.join(CONTAINERS)}; found the entries {', '.join(map(str, file.content))}. "
+            f"{recognise(file.content).sentence(name)}"
+        )
     # The classifier and what belongs to it (head.fc, head.bn): the first part of its name.
     heads = "|".join(re.escape(head.partition(".")[0]) for head in classifiers(model))
-    rules = [Rule(rf"(?:module\.)?({own})", "encoder")]
-    rules += [Rule(rf"(?:module\.)?(?:{heads})\..*", reason="the classifier")] if heads else []
-    found = sort_keys(tensors, rules)
+    own = "|".join(map(re.escape, model.state_dict()))
+    rules = [Rule(rf"({own})", "encoder")]
+    rules += [Rule(rf"(?:{heads})\..*", reason="the classifier")] if heads else []
+    chosen, ignored = _compare(model, raw, rules)
+    if chosen.misfits and (converted := _convert(model, name, raw)) is not None:
+        tensors, resized, left_out = converted
+        comparison, also = _compare(model, tensors, rules, resized)
+        if comparison.misfits < chosen.misfits:
+            chosen, ignored = comparison, (*also, *left_out)
+    return (f"`{container}`" if container else "the file"), {**chosen.lists(), "ignored": ignored}
+
+
+def _compare(
+    model: Network,
+    tensors: Mapping[str, Tensor],
+    rules: Sequence[Rule],
+    resized: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[Comparison, tuple[tuple[str, str], ...]]:
+    """Fill the model where every tensor fits; `resized` names tensors of another size."""
+    found = sort_keys({k: v for k, v in tensors.items() if k not in resized}, rules)
     comparison = Comparison(unexpected=list(found.unexpected))
     fill(model, "encoder", found, comparison)
-    return container, comparison.lists() | {"ignored": found.ignored}
+    comparison.wrong_shape += resized.values()
+    comparison.missing = [key for key in comparison.missing if key not in resized]
+    return comparison, found.ignored
 
 
-def flat_or_container(
-    file: CheckpointFile, containers: tuple[str, ...]
-) -> tuple[str, dict[str, Tensor]]:
-    """Return the tensors of the first container there is, or of the file itself."""
-    for container in containers:
-        if tensors := tensors_in(file.content.get(container)):
-            return f"`{container}`", tensors
-    if tensors := tensors_in(file.content):
-        return "the file", tensors
-    raise CheckpointError(
-        f"{file.path} holds no tensors: expected a state_dict, alone or under "
-        f"{', '.join(containers)}; found the entries {', '.join(map(str, file.content))}."
-    )
+def _convert(
+    model: Network, name: str, raw: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, str], tuple[tuple[str, str], ...]] | None:
+    """Convert an official layout with the filter that timm has for its own downloads.
+
+    Returns the tensors, a message for each tensor that the filter resized, and the keys that it
+    renamed away or left out; None where timm has no filter or the filter does not know the file.
+    """
+    import timm
+
+    architecture = name.removeprefix(PREFIX).partition(".")[0]
+    module = sys.modules[timm.model_entrypoint(architecture).__module__]
+    convert = getattr(module, "checkpoint_filter_fn", None)
+    if convert is None:
+        return None
+    # timm's DeiT III asks for this argument; without such keys it changes nothing.
+    extra = {"adapt_layer_scale"} & inspect.signature(convert).parameters.keys()
+    before = {key.removeprefix("module."): tensor for key, tensor in raw.items()}
+    try:
+        after = convert(dict(before), model, **dict.fromkeys(extra, True))
+    except Exception:  # noqa: BLE001 - a filter fails in its own way on a file it does not know
+        return None
+    n_prefix = int(getattr(model, "num_prefix_tokens", 1))
+    same, kept = {id(t) for t in before.values()}, {id(t) for t in after.values()}
+    resized = {}
+    for key, tensor in after.items():
+        source = next((k for k in before if k == key or k.endswith(f".{key}")), "")
+        if id(tensor) not in same and source and _is_resized(key, before[source], tensor, n_prefix):
+            found = tuple(before[source].shape)
+            resized[key] = f"{source}: expected {tuple(tensor.shape)}, found {found}"
+    reason = "converted or left out by timm's checkpoint filter"
+    gone = tuple((k, reason) for k, v in before.items() if k not in after and id(v) not in kept)
+    return after, resized, gone
+
+
+def _is_resized(key: str, before: Tensor, after: Tensor, n_prefix: int) -> bool:
+    """Return whether a filter interpolated a tensor, which would change the network unasked.
+
+    Dropping the rows of prefix tokens from a table of positions is a conversion.
+    """
+    if before.numel() == after.numel():
+        return False
+    rows = before.shape[1] - after.shape[1] if before.ndim == after.ndim == 3 else -1
+    return not (key == "pos_embed" and 0 < rows <= n_prefix)
 
 
 def classifiers(model: Network) -> tuple[str, ...]:
@@ -181,7 +253,9 @@ def transform_of(name: str, model: Network) -> Transform:
 class TimmTrunk(Trunk):
     """A timm network whose output is turned into a class token and row-major patch tokens.
 
-    The layout is found by one forward pass of a black image at the native size.
+    The layout is found by one forward pass of noise at the native size. The final norm is applied
+    to every patch token. `pooled` is timm's own (`forward_head` up to the classifier) where the
+    network pools its patch tokens by their mean, else the mean of the patch tokens.
     """
 
     def __init__(self, name: str, model: Network, layers: tuple[int, ...]) -> None:
@@ -193,8 +267,10 @@ class TimmTrunk(Trunk):
         self.has_cls = False
         self.n_prefix = 0
         self.channel_axis: int | None = None
-        self.token_norm = _postponed_norm(model)
-        self._find_layout()
+        self.only_cls = False
+        shape = self._find_layout()
+        self.pooled_width = self.width
+        self.pools_by_mean, self.token_norm, self._norm_input = self._find_head(shape)
         self._patches = {self.size: self.n_patches}  # side of the input → patch tokens
         if layers:
             self._check_layers()
@@ -206,11 +282,14 @@ class TimmTrunk(Trunk):
             "patch_tokens": self.n_patches,
             "prefix_tokens": self.n_prefix,
             "class_token": self.has_cls,
+            "pooled": "forward_head" if self.pools_by_mean else "mean of patch",
+            "token_norm": self.token_norm is not None,
         }
 
     @torch.no_grad()
-    def _find_layout(self) -> None:
-        output = self.model.forward_features(torch.zeros(1, 3, self.size, self.size))
+    def _find_layout(self) -> torch.Size:
+        """Set the layout and return the shape of the output for one image."""
+        output: Any = self._features(_noise(1, 3, self.size, self.size))
         if not isinstance(output, Tensor) or output.ndim not in (3, 4):
             raise UsageError(
                 f"{self.name} gives neither tokens nor a feature map: it cannot be an encoder."
@@ -220,22 +299,122 @@ class TimmTrunk(Trunk):
             self.channels_last = self.channel_axis == 1
             self.width = output.shape[self.channel_axis]
             self.n_patches = output[0].numel() // self.width
-            return
+            return torch.Size(output.shape)
+        cls_token = getattr(self.model, "cls_token", None)
         self.n_prefix = int(getattr(self.model, "num_prefix_tokens", 0))
-        self.has_cls = self.n_prefix > 0 and getattr(self.model, "cls_token", None) is not None
+        if isinstance(cls_token, Tensor) and cls_token.shape[1] == output.shape[1]:
+            # PiT: the patch tokens leave the network apart from its class tokens.
+            self.only_cls, self.n_prefix = True, output.shape[1]
+            output = self._features(_noise(1, 3, self.size, self.size))
+        self.has_cls = self.n_prefix > 0 and cls_token is not None
         self.n_patches, self.width = output.shape[1] - self.n_prefix, output.shape[2]
         if round(self.n_patches**0.5) ** 2 != self.n_patches:
             raise UsageError(
                 f"{self.name} gives {output.shape[1]} tokens, {self.n_prefix} of them before the "
                 "patches: the rest is no square grid, so which are patch tokens is undecidable."
             )
+        return torch.Size(output.shape)
+
+    def _features(self, pixels: Tensor) -> Any:
+        """Run the network up to its head; tokens (B, N, C) or a feature map."""
+        if not self.only_cls:
+            return self.model.forward_features(pixels)
+        cls, maps = self.model.forward_intermediates(pixels, indices=1)
+        cells: Tensor = self.model.norm(maps[-1].flatten(2).mT)
+        return torch.cat([cls, cells], dim=1)  # (B, N, C)
+
+    @torch.no_grad()
+    def _find_head(self, shape: torch.Size) -> tuple[bool, nn.Module | None, tuple[int, ...]]:
+        """Find out whether the head pools by the mean, and the final norm that comes after it.
+
+        Returns also the shape of one input of that norm. The head is tried on noise: it pools by
+        the mean if its result depends on nothing but the mean of the patch tokens, and a norm is
+        the final norm if it is applied to a pooled vector itself.
+        """
+        noise = _noise(*shape)
+        cells = self._cells(noise)  # (1, N, C)
+        mean = cells[:, self.n_prefix :].mean(dim=1)  # (1, C)
+        same = mean[:, None].expand_as(cells).clone()
+        same[:, : self.n_prefix] = -cells[:, : self.n_prefix]
+        inputs: dict[nn.Module, Tensor] = {}
+
+        def record(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            inputs.setdefault(module, arguments[0])
+
+        hooks = [
+            module.register_forward_pre_hook(record)
+            for module in self.model.modules()
+            if "Norm" in type(module).__name__ and not list(module.children())
+        ]
+        try:
+            pooled = self._pool(noise)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if pooled is None:
+            return False, None, ()
+        other = self._pool(self._as_output(same, noise))
+        by_mean = other is not None and _close(pooled, other)
+        if by_mean:
+            self.pooled_width = pooled.shape[1]
+        vectors = [mean, *([cells[:, 0]] if self.n_prefix else [])]
+        for module, given in inputs.items():
+            if any(given.numel() == v.numel() and _close(given.flatten(1), v) for v in vectors):
+                return by_mean, module, tuple(given.shape[1:])
+        return by_mean, None, ()
+
+    def _pool(self, output: Tensor) -> Tensor | None:
+        """Return the input of the classifier (B, P), or None where there is no such vector."""
+        try:
+            pooled = self.model.forward_head(output, pre_logits=True)
+        except (AttributeError, TypeError, RuntimeError, AssertionError, IndexError):
+            return None
+        fits = isinstance(pooled, Tensor) and pooled.ndim == 2 and len(pooled) == len(output)
+        return pooled if fits else None
+
+    def _cells(self, output: Tensor) -> Tensor:
+        """Turn the output into tokens (B, N, C), rows of a feature map first."""
+        if self.channel_axis is None:
+            return output
+        return output.flatten(2).mT if self.channel_axis == 1 else output.flatten(1, 2)
+
+    def _as_output(self, cells: Tensor, like: Tensor) -> Tensor:
+        return (cells.mT if self.channel_axis == 1 else cells).reshape(like.shape)
 
     def _check_layers(self) -> None:
+        """Raise unless `forward_intermediates` gives the raw outputs of the chosen blocks."""
         blocks = getattr(self.model, "blocks", None)
-        tokens = self.channel_axis is None and hasattr(self.model, "forward_intermediates")
+        tokens = self.channel_axis is None and not self.only_cls
         if not tokens or not isinstance(blocks, nn.ModuleList | nn.Sequential):
-            raise UsageError(f"{self.name} has no blocks of equal tokens: leave `layers` out.")
+            raise self._no_blocks()
         check_layers(self.name, self.layers, len(blocks))
+        outputs: dict[int, Any] = {}
+        hooks = [
+            blocks[i].register_forward_hook(lambda m, args, out, i=i: outputs.update({i: out}))
+            for i in self.layers
+        ]
+        try:
+            with torch.no_grad():
+                given = self.tokens(_noise(1, 3, self.size, self.size), with_layers=True).layers
+        except (AttributeError, TypeError, RuntimeError, AssertionError, ValueError):
+            raise self._no_blocks() from None
+        finally:
+            for hook in hooks:
+                hook.remove()
+        shape = (1, len(self.layers), self.n_patches, self.width)
+        if given is None or given.shape != shape:
+            raise self._no_blocks()
+        for position, index in enumerate(self.layers):
+            output = outputs.get(index)
+            patches = output[:, -self.n_patches :] if isinstance(output, Tensor) else None
+            if patches is None or not torch.equal(patches, given[:, position]):
+                raise self._no_blocks()
+
+    def _no_blocks(self) -> UsageError:
+        return UsageError(
+            f"{self.name} has no blocks whose outputs are all {self.n_patches} patch tokens of "
+            f"width {self.width}: leave `layers` (--layers) out."
+        )
 
     @torch.no_grad()
     def n_patches_at(self, size: int) -> int:
@@ -254,25 +433,30 @@ class TimmTrunk(Trunk):
         self._check_size(pixels)
         layers: tuple[Tensor | None, Tensor | None] = (None, None)
         if with_layers:
-            # (B, N, D) after the norm, and K times (B, L, D) and (B, P, D) before it
-            output, blocks = self.model.forward_intermediates(
-                pixels,
-                indices=list(self.layers),
-                norm=False,
-                output_fmt="NLC",
-                return_prefix_tokens=True,
-            )
+            output, blocks = self._intermediates(pixels)
             layers = stack_layers(blocks)
         else:
-            output = self.model.forward_features(pixels)
-        if self.channel_axis is not None:
-            cells = output.flatten(2).mT if self.channel_axis == 1 else output.flatten(1, 2)
-            return Tokens(None, cells, None)  # (B, h*w, C)
+            output = self._features(pixels)
+        pooled = self._pool(output) if self.pools_by_mean else None
+        cells = self._cells(output)
         if self.token_norm is not None:
-            output = self.token_norm(output)
-        cls = output[:, 0] if self.has_cls else None
+            rows = self.token_norm(cells.reshape(-1, *self._norm_input))  # (B*N, C) or (…, 1, 1)
+            cells = rows.reshape(cells.shape)
+        cls = cells[:, 0] if self.has_cls else None
         patches, of_cls = layers
-        return Tokens(cls, output[:, self.n_prefix :], patches, of_cls if self.has_cls else None)
+        of_cls = of_cls if self.has_cls else None
+        return Tokens(cls, cells[:, self.n_prefix :], patches, of_cls, pooled)
+
+    def _intermediates(self, pixels: Tensor) -> tuple[Any, Sequence[Any]]:
+        """Return the output, and (B, L, D) with (B, P, D) or alone of each chosen block."""
+        run = self.model.forward_intermediates
+        prefix = {"return_prefix_tokens": True} if self.n_prefix else {}
+        known = inspect.signature(run).parameters
+        extra = {key: value for key, value in prefix.items() if key in known}
+        output, blocks = run(
+            pixels, indices=list(self.layers), norm=False, output_fmt="NLC", **extra
+        )
+        return output, blocks
 
     def _check_size(self, pixels: Tensor) -> None:
         fixed = _config(self.model).get("fixed_input_size", False)
@@ -283,16 +467,14 @@ class TimmTrunk(Trunk):
             )
 
 
-def _postponed_norm(model: Network) -> nn.Module | None:
-    """Return the norm that a model with average pooling applies after the mean (timm's fc_norm).
+def _noise(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
-    Such a model leaves its tokens un-normalised. Here it is applied to every token before the
-    mean, so that `patch` and `pooled` are taken after the final norm for all encoders alike.
-    """
-    norm, postponed = getattr(model, "norm", None), getattr(model, "fc_norm", None)
-    if isinstance(norm, nn.Identity) and isinstance(postponed, nn.Module):
-        return None if isinstance(postponed, nn.Identity) else postponed
-    return None
+
+def _close(first: Tensor, second: Tensor) -> bool:
+    """Return whether two vectors are equal but for rounding."""
+    scale = float(first.abs().max())
+    return first.shape == second.shape and torch.allclose(first, second, atol=1e-4 * scale)
 
 
 def channel_axis(name: str, model: Network, shape: torch.Size) -> int:

@@ -58,7 +58,11 @@ def test_prefix_tokens_are_never_patches(
     patches = tokens[:, 1:]
     assert torch.allclose(features["patch"], patches, atol=1e-5)
     assert features["patch"].shape[1:] == encoder.representations["patch"]
-    assert torch.allclose(features["pooled"], patches.mean(1), atol=1e-5)
+    with torch.no_grad():
+        own = model.forward_head(model.forward_features(images), pre_logits=True)
+    by_mean = name in ("test_vit2", "test_vit4")  # the others pool by a class token or attention
+    expected = own if by_mean else patches.mean(1)
+    assert torch.allclose(features["pooled"], expected, atol=1e-5)
     if has_cls:
         assert torch.allclose(features["cls"], tokens[:, 0], atol=1e-5)
     else:
@@ -133,7 +137,7 @@ def test_blocks_without_prefix_tokens_have_no_class_token() -> None:
     assert tokens.layers_cls is None
 
 
-@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext"])
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet"])
 def test_cells_of_a_feature_map_are_patches(name: str, save: Save, images: Tensor) -> None:
     encoder, model = load(name, save)
     with torch.no_grad():
@@ -144,7 +148,7 @@ def test_cells_of_a_feature_map_are_patches(name: str, save: Save, images: Tenso
     assert torch.allclose(features["pooled"], cells.mean((2, 3)), atol=1e-5 * scale)
     weights = [p for p in encoder.module.parameters() if p.ndim == 4 and p.shape[1] > 1]
     assert weights[0].is_contiguous(memory_format=torch.channels_last)
-    with pytest.raises(UsageError, match="has no blocks of equal tokens: leave `layers` out"):
+    with pytest.raises(UsageError, match="leave `layers` \\(--layers\\) out"):
         load(name, save, layers=[0])
 
 
@@ -204,8 +208,8 @@ def test_official_and_timm_layout_give_the_same(name: str, save: Save, images: T
     backbone = {key: tensor for key, tensor in state.items() if not key.startswith("head.")}
     layouts = {
         "deit": {"model": state},
-        "dino": {"teacher": {f"backbone.{key}": tensor for key, tensor in backbone.items()}},
-        "mae": {"model": backbone},
+        "dino": backbone,
+        "mae": {"model": backbone | {"decoder_embed.weight": torch.ones(8, 64)}},
         "ibot": {"state_dict": backbone},
     }
     heads = model.blocks[0].attn.num_heads
@@ -259,8 +263,8 @@ def test_unknown_models_and_tags() -> None:
 
 
 def test_family_arguments_are_refused(save: Save) -> None:
-    for arguments in ({"num_heads": 3}, {"branch": "teacher"}, {"seed": 1}):
-        with pytest.raises(UsageError, match="takes neither num_heads nor branch nor options"):
+    for arguments in ({"num_heads": 3}, {"branch": "teacher"}, {"accept": True}, {"seed": 1}):
+        with pytest.raises(UsageError, match="takes no num_heads, branch, accept or options"):
             load_encoder("timm/test_vit", **arguments)
 
 
