@@ -644,6 +644,30 @@ def test_what_a_newer_version_wrote_is_named_and_left(
     assert [contents(folder) for folder in (other.path, index, result.parent)] == before
 
 
+def test_verify_compares_every_image_when_asked(run: Run, store: Store, workspace: Path) -> None:
+    good = run("verify", "--images", "--json")
+    assert good.exit_code == 0
+    (entry,) = json.loads(good.stdout)["images"]
+    assert (entry["images"], entry["changed"]) == (12, [])
+    photos = workspace.parent / "photos"
+    (photos / "07.png").write_bytes((photos / "06.png").read_bytes())
+    (photos / "09.png").unlink()
+    assert run("verify").exit_code == 0
+    before = contents(store.path)
+    for words in (("--images",), ("--images", "--repair")):
+        found = run("verify", *words)
+        assert found.exit_code == 5
+        for word in ("07.png", "09.png", f"{store.command} --replace"):
+            assert word in found.stdout
+    found = run("verify", "--images", "--json")
+    (entry,) = json.loads(found.stdout)["images"]
+    assert [image["path"] for image in entry["changed"]] == ["07.png", "09.png"]
+    assert entry["changed"][1]["found"] is None
+    after = contents(store.path)
+    assert after.pop(IMAGES).startswith(before.pop(IMAGES))
+    assert after == before
+
+
 def test_a_shard_and_a_manifest_of_a_newer_version_are_left(run: Run, store: Store) -> None:
     import h5py
 

@@ -66,7 +66,7 @@ export class QueryPane {
     if (info.bad || !info.size) {
       const why = info.bad
         ? `This image could not be decoded when it was encoded (${info.bad}), so its regions have no features. Choose another image.`
-        : "The file of this image is not where it was, so its regions cannot be drawn. Set the dataset's root in pa.toml; neighbours are found all the same.";
+        : "The file of this image is missing or has changed since the store was made, so its regions cannot be drawn. Set the dataset's root in pa.toml, or encode the image again with pa extract --replace; neighbours are those of the stored features.";
       this.picker = null;
       this.shownImage = null;
       this.body.replaceChildren(problemBox(new Problem({ error: "", message: why, commands: [] })));

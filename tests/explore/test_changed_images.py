@@ -1,0 +1,34 @@
+"""An image whose file changed since the store was made is refused, and its neighbours are shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from starlette.testclient import TestClient
+
+from pa import config as settings
+from pa.data.regions import VIEWS
+from pa.explore.app import make_app
+from pa.extract.run import extract
+from pa.extract.slots import Options
+from tests.conftest import noise_image
+from tests.explore.conftest import photographs
+from tests.mean_colour import MeanColour
+
+
+def test_a_changed_image_is_refused(tmp_path: Path) -> None:
+    images = photographs(tmp_path / "photos", 4)
+    extract([MeanColour()], images, VIEWS["grid"], tmp_path / "features", Options())
+    noise_image(99, (260, 256)).save(tmp_path / "photos" / images.table["path"][1])
+    app = make_app(settings.load(tmp_path))
+    with TestClient(app, "http://127.0.0.1", raise_server_exceptions=False) as client:
+        (gallery,) = client.get("/api/workspace").json()["galleries"]
+        place = f"/api/galleries/{gallery['id']}"
+        for path in ("images/1/thumbnail", "images/1/canvas", "rows/60/region"):
+            answer = client.get(f"{place}/{path}")
+            assert (answer.status_code, answer.json()["error"]) == (409, "mismatch"), path
+            assert images.table["path"][1] in answer.json()["message"]
+            (command,) = answer.json()["commands"]
+            assert command.endswith("--replace")
+        assert client.get(f"{place}/rows/60").json()["size"] is None
+        assert client.get(f"{place}/rows/10/region").status_code == 200
