@@ -54,12 +54,16 @@ class FileContent:
 
 def read(path: Path) -> FileContent:
     """Read a file whole. Raises `OSError`; `NotAFileError` for a pipe, which would never end."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise NotAFileError("not a regular file")
-    with path.open("rb", buffering=0) as file:
-        status = _status(os.fstat(file.fileno()))
+    with open(path, "rb", buffering=0, opener=_open) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise NotAFileError("not a regular file")
         data = file.readall()
-    return FileContent(data, xxhash.xxh3_128_digest(data), status)
+    return FileContent(data, xxhash.xxh3_128_digest(data), _status(found))
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer would block
 
 
 @dataclass(frozen=True)
@@ -258,8 +262,9 @@ def describe(store: Store, root: Path, changed: Sequence[ChangedImage]) -> str:
         lines.append(f"  … and {len(changed) - SHOWN} more")
     shards = len({image.shard for image in changed})
     return (
-        f"{len(changed)} images under {root} are not those that {store.title} was made from. Names "
-        f"and sizes are equal; the xxh3-128 of the files is not:\n" + "\n".join(lines) + "\n"
+        f"{len(changed)} of {store.spec.rows['n_images']} images under {root} are not those that "
+        f"{store.title} was made from. Names and sizes are equal; the xxh3-128 of the files is "
+        f"not:\n" + "\n".join(lines) + "\n"
         f"Put the former files back, or choose: --replace encodes {shards} of {len(store.plan)} "
         f"shards again and keeps the others; to keep both, give these images another name under "
         f"[datasets] in pa.toml, or another --workspace. --alongside cannot separate them: names "
