@@ -179,7 +179,7 @@ cli.add_command(submit)
     type=click.IntRange(1),
     help="Rows per shard; default 1024, or 256 MB.",
 )
-@click.option("--replace", is_flag=True, help="Replace a store that was made by something else.")
+@click.option("--replace", is_flag=True, help="Replace what something else, or other images, made.")
 @click.option("--alongside", is_flag=True, help="Keep such a store, and make the new one beside.")
 @click.option(
     "--task-id",

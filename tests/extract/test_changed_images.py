@@ -313,3 +313,21 @@ def test_hashes_of_images_are_part_of_a_shard(root: Path, features: Path) -> Non
     expected = [xxhash.xxh3_128_digest(path.read_bytes()) for path in paths]
     assert [h.tobytes() for shard in store.plan for h in store.image_hashes(shard)] == expected
     assert image_files.hashes_of(store, np.array([5, 0, 5])) == [expected[n] for n in (5, 0, 5)]
+
+
+def test_an_index_of_the_former_images_is_not_used(
+    root: Path, features: Path, tmp_path: Path
+) -> None:
+    from pa.index.build import build, open_or_build
+    from pa.index.search import search
+
+    store = run(root, features).store
+    build(store, "pooled", tmp_path / "indexes")
+    other_bytes(root)
+    run(root, features, replace=True)
+    fresh = run(root, tmp_path / "fresh").store
+    found, expected = (
+        search(open_or_build(Store.open(one.path), "pooled", indexes).index, [0], 3)[0].neighbours
+        for one, indexes in ((store, tmp_path / "indexes"), (fresh, tmp_path / "others"))
+    )
+    assert found == expected
