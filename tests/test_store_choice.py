@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pa.cli import cli
+from pa.config import load as load_config
 from pa.data import datasets
 from pa.data.annotations import BOX_SCHEMA, Boxes
 from pa.data.datasets import Images
@@ -26,6 +27,8 @@ from pa.data.windows import WindowsView
 from pa.errors import AmbiguousError, MissingError
 from pa.extract.run import extract
 from pa.extract.slots import Options
+from pa.paper.state import extracted
+from pa.paper.steps import Step
 from tests.conftest import noise_image
 from tests.mean_colour import MeanColour
 
@@ -236,3 +239,13 @@ def test_a_split_that_is_not_there_is_copied_by_the_command(tmp_path: Path, root
     assert isinstance(error, MissingError)
     assert "pa extract --encoder mean-colour --dataset photos --split train" in str(error)
     assert f"{whole.title} holds are copied" in str(error)
+
+
+def test_the_study_does_not_choose_between_changed_stores(
+    changed: tuple[Path, list[Store]],
+) -> None:
+    words = "extract --dataset photos --split train --view parts --encoder mean-colour"
+    step = Step("extract photos", tuple(words.split()))
+    with pytest.raises(AmbiguousError) as caught:
+        extracted(load_config(changed[0]), step)
+    assert all(str(store.path) in str(caught.value) for store in changed[1])
