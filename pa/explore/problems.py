@@ -55,6 +55,7 @@ Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
 # What FastAPI says of each route besides its answer.
 RESPONSES: Responses = {
+    401: {"model": Problem, "description": "The request has no valid token."},
     404: {"model": Problem, "description": "No such gallery, image, row, column, or so many."},
     409: {"model": Problem, "description": "Something is missing or damaged here; what to do."},
     422: {"model": Problem, "description": "The request is not what it should be."},

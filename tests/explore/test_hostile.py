@@ -19,7 +19,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from pa.cli import cli
+from pa.commands.explore import Address
 from pa.config import Config
 from pa.explore.app import make_app
 
@@ -222,3 +225,25 @@ def test_a_token_that_is_short_or_needs_quoting_is_refused(
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert "--token" in done.stderr
+
+
+def test_the_command_that_opens_a_browser_has_no_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other users can read the command line of a browser, but not the file that it opens."""
+    address = Address("http://127.0.0.1:8642/?token=a&b", "a&b", public=False)
+    opened: list[tuple[str, str, int]] = []
+
+    def launch(target: str) -> None:
+        file = Path(target)
+        opened.append((target, file.read_text(), file.parent.stat().st_mode & 0o777))
+
+    monkeypatch.setattr("click.launch", launch)
+    monkeypatch.setattr("pa.commands.explore.explore", lambda _, __, ready: ready(address))
+    done = CliRunner().invoke(cli, ["explore", "--open", "--workspace", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    ((target, page, mode),) = opened
+    assert "token" not in target
+    assert "url=http://127.0.0.1:8642/?token=a&amp;b" in page
+    assert mode == 0o700
+    assert not Path(target).exists()
