@@ -105,6 +105,9 @@ def _is_unwinding() -> bool:
 
 
 def _interrupted() -> int:
+    # Python notes an interrupt of code that exec() runs (an import does), and `python -m pa` would
+    # then end by SIGINT whatever the exit code; the next exec() clears the note.
+    exec("")
     console.note("interrupted. What is finished is kept; the same command goes on from there.")
     return EXIT_INTERRUPTED
 

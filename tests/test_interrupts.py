@@ -53,8 +53,9 @@ SWALLOWED = {
 
 def run(body: str, name: str, folder: Path) -> subprocess.CompletedProcess[str]:
     program = PROGRAM.replace("{body}", body).replace("{name}", name)
+    (folder / "stuck.py").write_text(program)
     return subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-m", "stuck"],
         cwd=folder,
         capture_output=True,
         text=True,
