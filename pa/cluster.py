@@ -74,8 +74,8 @@ class Resources:
                 raise UsageError(
                     f"[cluster] {name}: {text!r} has the control character {found[0]!r} at "
                     f"position {found.start()}. Expected: printable characters, as each value "
-                    f"becomes one line of the sbatch script. Correct it in pa.toml, or in the option or "
-                    f"variable that sets it."
+                    f"becomes one line of the sbatch script. Correct it in pa.toml, or in the "
+                    f"option or variable that sets it."
                 )
 
 

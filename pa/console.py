@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
+    from rich.progress import Progress, ProgressColumn, TaskID
 
 Seen = TypeVar("Seen")
 
+GAP = "  "  # between the columns of a table
+INDENT = 2  # columns that commands put before some of their tables
+WRAPPED = 12  # fewest letters of a line to which text in a table is wrapped
+# Letters of the columns of a progress line: "100%", "0:00:00", "12345.6/s"; the longest bar, the
+# shortest one worth showing, and as much of the title as is worth leaving out the speed for.
+PERCENT, ETA, SPEED, BAR, SHORTEST_BAR, TITLE = 4, 7, 9, 40, 5, 24
 PLAIN_INTERVAL = 10.0  # seconds between lines where stderr is no terminal
 
 
@@ -63,16 +71,68 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: str = ""
     a     10
     bb     9
     """
-    widths = [max(len(line[i]) for line in (headers, *rows)) for i in range(len(headers))]
     right = right.ljust(len(headers))
+    widths = [max(len(line[i]) for line in (headers, *rows)) for i in range(len(headers))]
+    room = _terminal_width()
+    if room is not None and sum(widths) + len(GAP) * (len(widths) - 1) > room:
+        return _narrow_table(headers, rows, right, widths, room)
     lines = []
     for line in (headers, *rows):
         cells = [
             cell.rjust(width) if side == "r" else cell.ljust(width)
             for cell, width, side in zip(line, widths, right, strict=True)
         ]
-        lines.append("  ".join(cells).rstrip())
+        lines.append(GAP.join(cells).rstrip())
     return "\n".join(lines)
+
+
+def _terminal_width() -> int | None:
+    """Columns that a table may fill; None where stdout is not a terminal."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return None
+    return max(shutil.get_terminal_size().columns - INDENT, 20)
+
+
+def _narrow_table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: str,
+    widths: Sequence[int],
+    room: int,
+) -> str:
+    """A table whose text is wrapped to fit, or a line for each cell where that is too narrow."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    least = [n if side == "r" else min(n, WRAPPED) for n, side in zip(widths, right, strict=True)]
+    padding = (0, len(GAP), 0, 0)
+    if sum(least) + len(GAP) * (len(widths) - 1) <= room:
+        made = Table(box=None, padding=padding, pad_edge=False, header_style="")
+        for header, side, n in zip(headers, right, least, strict=True):
+            is_number = side == "r"
+            made.add_column(
+                Text(header),
+                justify="right" if is_number else "left",
+                no_wrap=is_number,
+                min_width=n,
+                overflow="fold",
+            )
+        for row in rows:
+            made.add_row(*map(Text, row))
+    else:
+        made = Table(box=None, padding=padding, pad_edge=False, show_header=False)
+        made.add_column(no_wrap=True)
+        made.add_column(overflow="fold")
+        for row in rows:
+            if made.row_count:
+                made.add_row("", "")
+            for header, cell in zip(headers, row, strict=True):
+                made.add_row(Text(header), Text(cell))
+    console = Console(width=room, color_system=None, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(made)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 class LiveProgress:
@@ -80,41 +140,67 @@ class LiveProgress:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            Progress,
-            TaskProgressColumn,
-            TextColumn,
-            TimeRemainingColumn,
-        )
 
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
-            TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(compact=True),
-            console=Console(stderr=True),
-        )
+        self._console = Console(stderr=True)
+        self._bar: Progress | None = None
         self._rate = Rate()
         self._task: TaskID | None = None
 
     def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
+        from rich.progress import Progress
+
+        self.stop()
         self._rate = Rate()
+        # One display for each piece of work: those that ended stay above it, and are drawn once.
+        self._bar = Progress(*self._columns(title, total, unit), console=self._console)
         self._task = self._bar.add_task(title, total=total, completed=done, unit=unit, speed="")
         self._bar.start()
 
+    def _columns(self, title: str, total: int, unit: str) -> list[ProgressColumn]:
+        """The columns that the terminal has room for: first the bar goes, then the speed."""
+        from rich.progress import (
+            BarColumn,
+            TaskProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+        from rich.table import Column
+
+        count = 2 * len(str(total)) + 1 + 1 + len(unit)
+        room = self._console.width - (count + 1) - (PERCENT + 1) - (ETA + 1)
+        shows_speed = room - (SPEED + 1) >= TITLE
+        room -= (SPEED + 1) * shows_speed
+        bar = min(room - len(title) - 1, BAR)
+        title_width = len(title) if bar >= SHORTEST_BAR else max(1, min(len(title), room))
+        columns: list[ProgressColumn] = [
+            TextColumn(
+                "{task.description}",
+                markup=False,
+                table_column=Column(width=title_width, no_wrap=True, overflow="ellipsis"),
+            )
+        ]
+        if bar >= SHORTEST_BAR:
+            columns.append(BarColumn(bar_width=bar))
+        columns += [
+            TaskProgressColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
+        ]
+        if shows_speed:
+            columns.append(TextColumn("{task.fields[speed]}"))
+        return [*columns, TimeRemainingColumn(compact=True)]
+
     def advance(self, n: int) -> None:
-        if self._task is not None:
+        if self._bar is not None and self._task is not None:
             self._rate.add(n)
             self._bar.update(self._task, advance=n, speed=f"{self._rate.per_second:.1f}/s")
 
     def note(self, text: str) -> None:
-        self._bar.console.print(text, highlight=False, markup=False)
+        self._console.print(text, highlight=False, markup=False)
 
     def stop(self) -> None:
-        self._bar.stop()
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = self._task = None
 
 
 class PlainProgress:

@@ -35,3 +35,17 @@ class Silent:
 
     def stop(self) -> None:
         pass
+
+
+class Named:
+    """Reports to another progress, with what is worked on before each title: `deit · cub/test`."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress = progress
+        self._name = name
+        self.advance = progress.advance
+        self.note = progress.note
+        self.stop = progress.stop
+
+    def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
+        self._progress.start(f"{self._name} · {title}", total, unit, done)

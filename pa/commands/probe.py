@@ -21,7 +21,7 @@ from pa.commands.probe_rows import (
 from pa.config import Config
 from pa.data.store import Store
 from pa.errors import UsageError
-from pa.progress import Progress
+from pa.progress import Named, Progress
 
 if TYPE_CHECKING:
     from pa.probe.fewshot import FewShotResult
@@ -74,7 +74,7 @@ def probe_linear(
         "options": run.options,
         "recipe": run.recipe,
         "device": run.device,
-        "progress": progress,
+        "progress": Named(progress, run.train.label),
     }
     if request.shots:
         permitted = permitted_differences(run.recipe.protocol)

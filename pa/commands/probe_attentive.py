@@ -19,7 +19,7 @@ from pa.commands.probe_rows import (
 from pa.config import Config
 from pa.data.store import Store
 from pa.errors import UsageError
-from pa.progress import Progress
+from pa.progress import Named, Progress
 
 if TYPE_CHECKING:
     from pa.probe.attentive.recipes import AttentiveRecipe
@@ -71,7 +71,7 @@ def probe_attentive(
         recipe=run.recipe,
         extras=run.extras,
         device=run.device,
-        progress=progress,
+        progress=Named(progress, run.train.label),
     )
     if request.figure is not None:
         draw_attentive(made, request.figure)

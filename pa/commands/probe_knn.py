@@ -14,7 +14,7 @@ from pa.commands.probe_rows import (
     with_settings,
 )
 from pa.config import Config
-from pa.progress import Progress
+from pa.progress import Named, Progress
 
 if TYPE_CHECKING:
     from pa.probe.knn import KnnResult
@@ -54,5 +54,5 @@ def probe_knn(config: Config, request: KnnRequest, progress: Progress) -> KnnRes
         ks=request.k or None,
         temperature=request.temperature,
         device=device(request.device or config.settings.device),
-        progress=progress,
+        progress=Named(progress, train.label),
     )

@@ -18,7 +18,7 @@ from pa.commands.segmentation_labels import label_maps
 from pa.config import Config
 from pa.data.store import Store
 from pa.errors import UnknownNameError, UsageError
-from pa.progress import Progress
+from pa.progress import Named, Progress
 
 if TYPE_CHECKING:
     from pa.probe.segmentation.recipes import SegmentationRecipe
@@ -110,7 +110,7 @@ def _probe(
         recipe=make_recipe(request, train.encoder),
         options=options,
         device=device(request.device or config.settings.device),
-        progress=progress,
+        progress=Named(progress, train.label),
     )
 
 

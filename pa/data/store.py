@@ -162,6 +162,11 @@ class Store:
         return f"{self.spec.dataset}/{self.spec.split}/{self.view}/{self.encoder}/{self.spec.short}"
 
     @property
+    def label(self) -> str:
+        """Dataset, split, view and encoder, as progress bars name the store."""
+        return f"{self.spec.dataset}/{self.spec.split}/{self.view} · {self.encoder}"
+
+    @property
     def command(self) -> str:
         """The command that makes, or finishes, this store."""
         return retyping.command(self.spec, self.source)

@@ -45,7 +45,7 @@ from pa.evaluate.rows import (
     rows_to_score,
 )
 from pa.evaluate.stopwatch import Stopwatch
-from pa.progress import Progress
+from pa.progress import Named, Progress
 
 TASK, DIFFERENCE_TASK = "neighbours", "neighbours-difference"
 HUBS_KEPT = 100
@@ -172,7 +172,7 @@ def _measure(
 ) -> Shares:
     clock = Stopwatch()
     features = read_vectors(store, representation, rows.ids)
-    neighbours = all_neighbours(features, k, rows=rows.ids, progress=progress)
+    neighbours = all_neighbours(features, k, rows=rows.ids, progress=Named(progress, store.label))
     clock.lap("search")
     shares = kinship.shares(neighbours)
     means = _means(shares, rows, kinship.expected())

@@ -35,7 +35,7 @@ from pa.evaluate.rows import (
     rows_to_score,
 )
 from pa.evaluate.stopwatch import Stopwatch
-from pa.progress import Progress
+from pa.progress import Named, Progress
 from pa.registry import Registry
 
 TASK, DIFFERENCE_TASK = "retrieval", "retrieval-difference"
@@ -178,7 +178,7 @@ def _score(
         device=device,
         rows=rows.ids,
         with_effects=True,
-        progress=progress,
+        progress=Named(progress, store.label),
     )
     clock.lap("score")
     there = ~np.isnan(pairs.ap)

@@ -56,7 +56,7 @@ def kth_cosines(
     vectors = unit_vectors(store.read(representation, queries))
     # One more than k: the query itself is among them, with the cosine 1.
     best = np.full((len(queries), k + 1), -np.inf, dtype=np.float32)
-    progress.start(f"recall of {index.info.factory}", store.n_rows, "rows")
+    progress.start(f"{store.label} · recall of {index.info.factory}", store.n_rows, "rows")
     try:
         for first, block in store.blocks(representation):
             rows = np.arange(first, first + len(block))

@@ -1,0 +1,92 @@
+"""Tables and progress bars in terminals of several widths."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from fcntl import ioctl
+
+import pytest
+
+from pa.console import table
+
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+SHOW_TABLE = """
+from pa import console
+heads = ["store", "encoder", "rows", "state", "size"]
+rows = [
+    ["cub/all/parts (paper, first 100)", "mocov3", "1234/1234", "complete", "12.3 MB"],
+    ["photos/all/image", "deit", "3/10", "1/2 shards, no active writer", "1.3 MB"],
+]
+console.out(console.table(heads, rows, "  r r"))
+"""
+SHOW_BARS = """
+from pa import console
+progress = console.progress()
+for title in ("cub/test/parts · deit · average precision", "training", "{deit}[red]"):
+    progress.start(title, 1200, "queries")
+    for _ in range(4):
+        progress.advance(300)
+    progress.stop()
+"""
+
+
+def in_terminal(program: str, columns: int) -> list[str]:
+    """The lines that a program writes to a terminal of this width; a redrawn line is several."""
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**environment, "TERM": "xterm"},
+    ) as process:
+        os.close(theirs)
+        data = b""
+        while True:
+            try:
+                block = os.read(ours, 65536)
+            except OSError:  # the other side is closed
+                break
+            if not block:
+                break
+            data += block
+    os.close(ours)
+    assert process.returncode == 0, data
+    text = ESCAPE.sub("", data.decode())
+    return [line for line in re.split(r"[\r\n]+", text) if line.strip()]
+
+
+@pytest.mark.parametrize("columns", [100, 80, 50, 30])
+def test_a_table_fits_the_terminal_and_loses_nothing(columns: int) -> None:
+    lines = in_terminal(SHOW_TABLE, columns)
+    assert max(map(len, lines)) <= columns
+    shown = re.sub(r"\s", "", "".join(lines))
+    for cell in ("mocov3", "deit", "1234/1234", "3/10", "complete", "12.3MB", "1.3MB"):
+        assert cell in shown
+    if columns >= 80:
+        assert [line.split()[:2] for line in lines[:1]] == [["store", "encoder"]]
+
+
+def test_a_table_in_a_pipe_is_as_wide_as_its_cells() -> None:
+    assert table(["a", "b"], [["x" * 300, "1"]], " r").splitlines()[1] == "x" * 300 + "  1"
+
+
+@pytest.mark.parametrize("columns", [100, 80, 50, 40])
+def test_a_bar_fits_the_terminal_and_ends_once(columns: int) -> None:
+    lines = in_terminal(SHOW_BARS, columns)
+    assert max(map(len, lines)) <= columns
+    # Redrawn in place, each one until it is at its end, and never again after the next began.
+    order = [line.split()[0][:3] for line in lines]
+    assert list(dict.fromkeys(order)) == ["cub", "tra", "{de"]
+    assert order == sorted(order, key=["cub", "tra", "{de"].index)
+    assert sum("100%" in line for line in lines) >= 3
+    if columns >= 80:
+        assert all("/s" in line for line in lines if "100%" in line)
