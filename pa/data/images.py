@@ -32,6 +32,10 @@ IMAGE_SUFFIXES = frozenset(
 )
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
+# The ends of reasons that hold for this machine and its settings, not for the file.
+RAISE_LIMIT = "set max_pixels in pa.toml, or PA_MAX_PIXELS, if the file can be trusted"
+INSTALL_HEIF = "`pip install pillow-heif` adds one"
+
 # `open_image` has the only limit: Pillow's own warns on stderr, and cannot be raised by a setting.
 Image.MAX_IMAGE_PIXELS = None
 # What Pillow warns about (EXIF tags, animations that are not valid) does not change the pixels of
@@ -130,10 +134,20 @@ def open_image(
         image.close()
         raise ImageError(
             name,
-            f"{width}×{height} pixels are more than the limit of {limit:,}; set max_pixels in "
-            f"pa.toml, or PA_MAX_PIXELS, if the file can be trusted",
+            f"{width}×{height} pixels are more than the limit of {limit:,}; {RAISE_LIMIT}",
         )
     return image
+
+
+def can_be_opened_now(path: Path, reason: str) -> bool:
+    """Whether an image that was bad for a limit or a missing decoder passes both now."""
+    if not reason.endswith((RAISE_LIMIT, INSTALL_HEIF)):
+        return False
+    try:
+        open_image(path, path).close()
+    except ImageError:
+        return False
+    return True
 
 
 def decode(
@@ -170,7 +184,7 @@ def _why_unidentified(source: bytes | Path, accepted: Sequence[str]) -> str:
     if not head:
         return "the file is empty (0 bytes)"
     if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS and "HEIF" not in accepted:
-        return "HEIC, for which no decoder is installed; `pip install pillow-heif` adds one"
+        return f"HEIC, for which no decoder is installed; {INSTALL_HEIF}"
     if head.isascii():
         kind = f"text, it begins with {head.decode('ascii')!r}"
     else:

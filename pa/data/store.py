@@ -259,6 +259,10 @@ class Store:
         """The images that could not be decoded."""
         return self.manifest.bad
 
+    def bad_of(self, shard: ShardPlan) -> list[BadImage]:
+        """The bad images of a finished shard, also of a store that is not complete."""
+        return shards.read_info(self.shard_path(shard)).bad
+
     @cached_property
     def valid(self) -> npt.NDArray[np.bool_]:
         """(N,) bool: False for rows of images that could not be decoded."""

@@ -16,8 +16,9 @@ from pa.data import stores
 from pa.data.datasets import Images
 from pa.data.image_files import ImageFiles
 from pa.data.image_files import describe as describe_changed
+from pa.data.images import can_be_opened_now
 from pa.data.regions import View
-from pa.data.shards import DISK_DTYPES, ShardPlan, disk_shape
+from pa.data.shards import DISK_DTYPES, BadImage, ShardPlan, disk_shape
 from pa.data.spec import Spec, describe, digest_rows
 from pa.data.store import DEFAULT_SHARD_ROWS, SPEC, Store
 from pa.data.stores import StoreQuery
@@ -129,10 +130,18 @@ def open_store(
     report = Report(store, ImageFiles(store, images.root))
     if options.replace:
         report.replaced = [str(rival.path) for rival in rivals]
-    if changed := report.files.changed():
-        if not options.replace:
-            raise FingerprintError(describe_changed(store, images.root, changed))
-        store.discard({image.shard for image in changed}, images.root)
+    changed, readable = report.files.changed(), _readable_now(store, images.root)
+    if changed and not options.replace:
+        raise FingerprintError(describe_changed(store, images.root, changed))
+    if readable and not options.replace:
+        raise FingerprintError(
+            f"{store.title} lists {len(readable)} bad images that can be read now, such as "
+            f"{readable[0][1].path}. --replace encodes their shards again and keeps the others; "
+            f"with the former setting of max_pixels and the former decoders they stay bad."
+        )
+    if changed or readable:
+        unwanted = {image.shard for image in changed} | {shard for shard, _ in readable}
+        store.discard(unwanted, images.root)
     if not store.is_complete:
         report.donors = find_donors(features, spec)
         missing = rows_in(store.missing())
@@ -141,6 +150,16 @@ def open_store(
         report.rows_adopted = missing - rows_in(store.missing())
     report.compared = {s.name for s in set(store.plan) - set(store.missing())}
     return report
+
+
+def _readable_now(store: Store, root: Path) -> list[tuple[ShardPlan, BadImage]]:
+    """The bad images that a limit or a missing decoder kept from being read, and does no more."""
+    there = set(store.plan) - set(store.missing())
+    bad = store.bad if store.is_complete else [b for s in there for b in store.bad_of(s)]
+    now = [one for one in bad if can_be_opened_now(root / one.path, one.reason)]
+    shards = np.searchsorted(store.starts, [one.first_row for one in now], side="right") - 1
+    found = [(store.plan[shard], one) for shard, one in zip(shards.tolist(), now, strict=True)]
+    return [(shard, one) for shard, one in found if shard in there]
 
 
 def adopt(files: ImageFiles, donor: Store) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pa.data import datasets, image_files
+from pa.data import datasets, image_files, limits
 from pa.data.crops import Crops
 from pa.data.image_files import ImageFiles
 from pa.data.regions import VIEWS
@@ -331,3 +331,22 @@ def test_an_index_of_the_former_images_is_not_used(
         for one, indexes in ((store, tmp_path / "indexes"), (fresh, tmp_path / "others"))
     )
     assert found == expected
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_an_image_above_a_limit_that_was_raised(
+    root: Path, features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complete: bool
+) -> None:
+    noise_image(99, (200, 100)).save(root / "a/3.bmp", "BMP")
+    monkeypatch.setattr(limits, "max_pixels", lambda: 19_999)
+    store = run(root, features).store
+    assert [bad.path for bad in store.bad] == ["a/3.bmp"]
+    assert run(root, features).rows_encoded == 0
+    if not complete:
+        (store.path / "manifest.json").unlink()
+    monkeypatch.setattr(limits, "max_pixels", lambda: 20_000)
+    with pytest.raises(FingerprintError, match=r"a/3\.bmp\. --replace"):
+        run(root, features)
+    found = run(root, features, replace=True)
+    assert (found.rows_encoded, found.store.bad) == (PER_SHARD, [])
+    assert_fresh(found.store, root, tmp_path)
