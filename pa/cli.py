@@ -45,6 +45,7 @@ from pa.options import (
 )
 
 RETRY_SECONDS = 1.0  # after which a signal that stopped nothing is delivered again
+received: list[int] = []  # signals that asked this command to stop
 
 
 def main() -> None:
@@ -53,7 +54,8 @@ def main() -> None:
     # other programs could use. Read when torch is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        received.clear()
+        for number in (signal.SIGINT, signal.SIGTERM):
             # A shell starts a background job with SIGINT ignored: that stays so.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _interrupt)
@@ -67,9 +69,10 @@ def main() -> None:
         code = _interrupted()
     except Exception as error:  # noqa: BLE001 - raised again unless it was expected
         # A C library may have made another error of an interrupt.
-        code = _interrupted() if signal.getitimer(signal.ITIMER_REAL)[0] else _failed(error)
+        code = _interrupted() if received else _failed(error)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        if received:
+            signal.setitimer(signal.ITIMER_REAL, 0)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -91,6 +94,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     the import system has) or in a callback of a C library. A command that is already on its way
     out is left to clean up; only Ctrl-C, typed again, cuts that short.
     """
+    received.append(number)
+    signal.signal(signal.SIGALRM, _interrupt)
     signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
     if number == signal.SIGINT or not _is_unwinding():
         raise KeyboardInterrupt
