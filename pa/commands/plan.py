@@ -188,6 +188,7 @@ def plan_extract(config: Config, request: ExtractRequest, progress: Progress) ->
                 _tell_rivals(slot, spec, progress)
             shard_rows = options.shard_rows or choose_shard_rows(spec)
             store = _store(slot / spec.short, spec, rows, shard_rows, images)
+            _tell_changed(store, images, progress)
             planned.append(_plan_store(config, store, view))
     return Plan(planned, config.features, free_bytes(config.features))
 
@@ -216,6 +217,20 @@ def _tell_rivals(slot: Path, spec: Spec, progress: Progress) -> None:
         progress.note(
             f"{rival.title} was made by something else: pa extract will refuse, and show the "
             f"difference, without --replace or --alongside."
+        )
+
+
+def _tell_changed(store: Store, images: Images, progress: Progress) -> None:
+    from pa.data.image_files import ImageFiles
+    from pa.data.store import SPEC
+
+    if not (store.path / SPEC).exists():
+        return
+    if changed := ImageFiles(store, images.root, keep=False).changed():
+        shards = len({image.shard for image in changed})
+        progress.note(
+            f"{len(changed)} of {len(images.table)} images are not those that {store.title} was made "
+            f"from: pa extract will refuse without --replace, which encodes {shards} shards again."
         )
 
 

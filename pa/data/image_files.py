@@ -91,10 +91,11 @@ class ChangedImage:
 
 
 class ImageFiles:
-    """The image files of a store under a root."""
+    """The image files of a store under a root; without `keep` the cache is read, not written."""
 
-    def __init__(self, store: Store, root: Path) -> None:
+    def __init__(self, store: Store, root: Path, *, keep: bool = True) -> None:
         self.store = store
+        self._keep = keep
         self.root = root.absolute()
         images = store.rows["image"].to_numpy()
         first_rows = np.append(0, np.flatnonzero(np.diff(images)) + 1) if len(images) else images
@@ -173,6 +174,8 @@ class ImageFiles:
 
     def _add(self, lines: Sequence[tuple[str, str]]) -> None:
         self._known.update(lines)
+        if not self._keep:
+            return
         self.store.append_lines(IMAGES, [{"files": f, "images": i} for f, i in lines])
 
     @cached_property

@@ -60,6 +60,7 @@ def find_rows(
     under `root` (by default that of the store) holds what the donor was made from. Image and row
     numbers, labels and splits do not count.
     """
+    keep = root is not None  # comparisons of a run are recorded, those of a plan are not
     root = root or Path(store.source["root"])
     columns = [*FILE, *view.cut_columns]
     image = store.rows["image"].to_numpy()
@@ -73,7 +74,7 @@ def find_rows(
         if (found.donor >= 0).all():
             break
         try:
-            changed = [image.path for image in ImageFiles(donor, root).changed()]
+            changed = [image.path for image in ImageFiles(donor, root, keep=keep).changed()]
             rows = _rows_of(donor, wanted, columns)
             rows[wanted["path"].is_in(changed).to_numpy()] = -1
         except VerificationError:
