@@ -229,8 +229,8 @@ def _tell_changed(store: Store, images: Images, progress: Progress) -> None:
     if changed := ImageFiles(store, images.root, keep=False).changed():
         shards = len({image.shard for image in changed})
         progress.note(
-            f"{len(changed)} of {len(images.table)} images are not those that {store.title} was made "
-            f"from: pa extract will refuse without --replace, which encodes {shards} shards again."
+            f"{len(changed)} of {len(images.table)} images are not those that {store.title} was "
+            f"made from: pa extract will refuse without --replace, which encodes {shards} shards again."
         )
 
 
