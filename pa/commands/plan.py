@@ -230,7 +230,7 @@ def _tell_changed(store: Store, images: Images, progress: Progress) -> None:
         shards = len({image.shard for image in changed})
         progress.note(
             f"{len(changed)} of {len(images.table)} images are not those that {store.title} was "
-            f"made from: pa extract will refuse without --replace, which encodes {shards} shards again."
+            f"made from: pa extract will refuse without --replace, which encodes {shards} shards."
         )
 
 
