@@ -137,6 +137,8 @@ def compare(n: int, width: int, n_queries: int, rounds: int) -> None:
     features, labels = data(n, width)
     everything = np.arange(n)
     some = np.sort(np.random.default_rng(1).choice(n, min(n_queries, n), replace=False))
+    gap = on_equal_cosines(features, labels, some)
+    print(f"largest difference to scikit-learn on equal cosines: {gap:.1e}", flush=True)
     reference = ours(features, labels, everything)
     ratios: dict[str, list[float]] = {name: [] for name in WAYS}
     gaps: dict[str, float] = {}
@@ -153,7 +155,6 @@ def compare(n: int, width: int, n_queries: int, rounds: int) -> None:
             ratios[name].append(seconds * n / len(queries) / mine)
             if len(scores):
                 gaps[name] = float(np.abs(scores - reference[queries]).max())
-    print(f"on equal cosines, against scikit-learn: {on_equal_cosines(features, labels, some):.1e}")
     print(
         f"\nN = {n}, D = {width}, {threads()} threads, load {os.getloadavg()[0]:.1f}; time / ours"
     )
