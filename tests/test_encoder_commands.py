@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import pa as package
 from pa.data import images as im
 from pa.data.store import Store
+from pa.extract import torchvision_ops
+from tests.conftest import noise_image
+from tests.extract.encoders.checkpoints import official, vit
 from tests.test_cli import Run, pa, weights, workspace
 
 __all__ = ["pa", "weights", "workspace"]
@@ -165,3 +169,65 @@ def test_the_python_interface(shared_dir: Path) -> None:
     assert json.loads(json.dumps(encoder.spec.to_json()))["name"] == "mocov3"
     with pytest.raises(AttributeError, match="module 'pa' has no attribute 'nonsense'"):
         _ = package.nonsense  # type: ignore[attr-defined]
+
+
+def photographs(folder: Path) -> Path:
+    (folder / "photographs" / "class").mkdir(parents=True)
+    for number in range(2):
+        noise_image(number, (64, 64)).save(folder / "photographs" / "class" / f"{number}.jpg")
+    return folder / "photographs"
+
+
+def test_impossible_layers_leave_nothing_behind(pa: Run, tmp_path: Path) -> None:
+    torchvision_ops.ensure()
+    import timm
+
+    torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "resnet.pth")
+    extract = (
+        *("-w", tmp_path, "extract", "--encoder", "timm/test_resnet", "--dataset", "folder"),
+        *("--checkpoint", tmp_path / "resnet.pth", "--root", photographs(tmp_path)),
+        *("--view", "image"),
+    )
+    refused = pa(*extract, "--layers", "0")
+    assert refused.code == 2
+    assert "--layers" in refused.err
+    assert not list(tmp_path.rglob("spec.json"))
+    assert pa(*extract).code == 0
+
+
+def test_check_of_weights_that_are_not_finite(pa: Run, tmp_path: Path) -> None:
+    content = official("mae")
+    content["model"]["norm.weight"][0] = float("nan")
+    torch.save(content, tmp_path / "nan.pth")
+    check = ("encoders", "check", "mae", "--num-heads", 1, "--checkpoint", tmp_path / "nan.pth")
+    refused = pa(*check)
+    assert refused.code == 4
+    assert "norm.weight" in refused.out
+    assert pa(*check, "--json").json["not_finite"] == ["norm.weight"]
+
+
+@pytest.mark.parametrize("place", ["option", "setting"])
+def test_accept_and_heads_from_options_and_settings(pa: Run, tmp_path: Path, place: str) -> None:
+    """A file without evidence is taken when asked to, and the store's command asks again."""
+    torch.save({"model": vit()}, tmp_path / "vit.pth")
+    (tmp_path / "pa.toml").write_text(
+        '[encoders.mae]\ncheckpoint = "vit.pth"\n'
+        + ("accept = true\nnum_heads = 2\n" if place == "setting" else "")
+    )
+    options = ("--accept", "--num-heads", 2) if place == "option" else ()
+    extract = (
+        *("-w", tmp_path, "extract", "--encoder", "mae", "--dataset", "folder"),
+        *("--root", photographs(tmp_path), "--view", "image"),
+    )
+    if place == "option":
+        assert pa(*extract).code == 4
+    made = pa(*extract, *options)
+    assert made.code == 0, made.err
+    store = Store.open(next(tmp_path.rglob("manifest.json")).parent)
+    assert store.spec.encoder["options"]["accept"] is True
+    assert store.spec.encoder["architecture"]["heads"] == 2
+    assert "--accept --num-heads 2" in store.command
+    # Searching loads the same network again, from what the store records.
+    image = tmp_path / "photographs" / "class" / "0.jpg"
+    found = pa("-w", tmp_path, "search", "--image", image, "-k", 1)
+    assert found.code == 0, found.err

@@ -96,13 +96,14 @@ class Family:
         identity = recognise(file.content)
         # A plug-in family is unknown to `recognise`: its `select` checks the file.
         evident = name not in RECOGNISED or identity.family == name
+        accepted = request.accept and not evident
         report = LoadReport(
             name,
             str(file.path),
             file.sha256,
             known="".join(known),
-            looks_like=identity.sentence(name),
-            accepted=request.accept and not evident,
+            looks_like=f"It looks like {identity.title}." if accepted else identity.sentence(name),
+            accepted=accepted,
         )
         try:
             if not (evident or request.accept):

@@ -79,10 +79,14 @@ class LoadReport:
         if self.problem:
             return self.problem
         parts = [f"{len(keys)} {kind} ({_shorten(keys)})" for kind, keys in self.misfits() if keys]
+        advice = (
+            "Its weights are damaged: download or save the file again."
+            if self.not_finite
+            else "Pass an official file of this encoder, or the encoder that this file belongs to."
+        )
         return (
             f"{self.checkpoint} does not fit {self.name}: of the tensors in {self.container}, "
-            f"{len(self.matched)} match, {'; '.join(parts)}. {self.looks_like} Pass "
-            "an official file of this encoder, or the encoder that this file belongs to."
+            f"{len(self.matched)} match, {'; '.join(parts)}. {self.looks_like} {advice}"
         )
 
 
