@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pa.data.files import uninterrupted, write_json
+from pa.data.files import WRITTEN, uninterrupted, write_json
 from pa.errors import EXIT_PARTLY_DONE, MissingError, PaError, UsageError
 
 Words = tuple[str, ...]
@@ -93,10 +93,10 @@ class Steps:
         """Run the commands and return their exit codes. The first that fails ends it: `PaError`."""
         codes = []
         for number, words in enumerate(self.commands):
-            code = run_command(words)
+            mark = self.marks[number] if number < len(self.marks) else None
+            code = run_command(words, listing(mark))
             if code not in ENDED_WELL:
                 raise PaError(f"{command_line(words)}: exit code {code}, see the lines above.")
-            mark = self.marks[number] if number < len(self.marks) else None
             if mark is not None:
                 write_mark(mark, words, code)
             codes.append(code)
@@ -114,17 +114,33 @@ def command_line(words: Sequence[str]) -> str:
     return shlex.join(["pa", *words])
 
 
+def listing(mark: Path | None) -> dict[str, str]:
+    """The variable that has a command list the files it writes, for `write_mark`."""
+    if mark is None:
+        return {}
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    return {WRITTEN: str(mark.with_suffix(".files"))}
+
+
 def write_mark(path: Path, words: Sequence[str], code: int) -> None:
-    """Leave word that a command ended well."""
+    """Record that a command ended well, and the files and folders that it left."""
     ended = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(path, {"command": command_line(words), "code": code, "ended": ended})
+    listed = path.with_suffix(".files")
+    files: set[str] = set()
+    with contextlib.suppress(OSError, ValueError):
+        files = {json.loads(line) for line in listed.read_text(encoding="utf-8").splitlines()}
+    # Relative, as a workspace may be moved.
+    left = sorted(os.path.relpath(file, path.parent) for file in files if Path(file).exists())
+    write_json(path, {"command": command_line(words), "code": code, "ended": ended, "files": left})
+    listed.unlink(missing_ok=True)
 
 
 def read_mark(path: Path) -> dict[str, Any] | None:
-    """What `write_mark` left; None where there is none that can be read."""
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else None
+    """Read what `write_mark` left; None if it cannot be read, or a file of the command is gone."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if all((path.parent / file).exists() for file in found["files"]):
+            return found
     return None
 
 
@@ -148,7 +164,7 @@ def start_command(
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def run_command(words: Sequence[str]) -> int:
+def run_command(words: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
     """Run `pa words…`; its exit code, negative where a signal killed it.
 
     Whatever ends the waiting, a requeue or an interrupt, ends the command too.
@@ -156,7 +172,7 @@ def run_command(words: Sequence[str]) -> int:
     children: list[subprocess.Popen[bytes]] = []
     try:
         with uninterrupted():  # a signal must not come between the start and the list
-            children.append(start_command(words))
+            children.append(start_command(words, environment))
         return children[0].wait()
     finally:
         stop(children)

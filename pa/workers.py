@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import time
@@ -10,7 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pa.cluster import ENDED_WELL, Steps, Words, command_line, start_command, stop, write_mark
+from pa.cluster import (
+    ENDED_WELL,
+    Steps,
+    Words,
+    command_line,
+    listing,
+    start_command,
+    stop,
+    write_mark,
+)
 from pa.data.files import uninterrupted
 from pa.progress import Progress
 
@@ -97,21 +105,25 @@ class _Running:
     position: int = 0
     child: subprocess.Popen[bytes] | None = None
 
+    @property
+    def _mark(self) -> Path | None:
+        marks = self.job.marks
+        return marks[self.position] if self.position < len(marks) else None
+
     def start(self, places: Sequence[dict[str, str]]) -> None:
         words = self.job.commands[self.position]
         with self.log.open("ab") as output:
             output.write(f"$ {command_line(words)}\n".encode())
             output.flush()
             with uninterrupted():  # a signal must not come before the child is known
-                self.child = start_command(words, places[self.slot], output)
+                environment = {**places[self.slot], **listing(self._mark)}
+                self.child = start_command(words, environment, output)
 
     def finish(self) -> Ended:
         assert self.child is not None
         words = self.job.commands[self.position]
         end = Ended(words, self.child.wait(), self.log)
-        with contextlib.suppress(IndexError):
-            mark = self.job.marks[self.position]
-            if end.well and mark is not None:
-                write_mark(mark, words, end.code)
+        if end.well and self._mark is not None:
+            write_mark(self._mark, words, end.code)
         self.position += 1
         return end

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -406,6 +407,19 @@ def test_what_failed_is_tried_again_and_the_rest_is_not(extracted: Path) -> None
     assert [plan.tasks for plan in submit(load(), request, Silent()).commands] == [1, 1]
 
 
+def test_a_command_whose_output_is_gone_is_to_be_done_again(extracted: Path) -> None:
+    words = ("evaluate", "retrieval", "--target", "label")
+    commands = (Command(("index", "build")), Command(words))
+    submit(load(), SubmitRequest(commands, local=True), Silent())
+    request = SubmitRequest(commands, local=True, dry_run=True)
+    assert submit(load(), request, Silent()).nothing_to_do
+    result, *_ = (extracted / "results" / "retrieval").glob("*.json")
+    result.unlink()  # as a repair does that finds it damaged
+    assert [plan.tasks for plan in submit(load(), request, Silent()).commands] == [0, 1]
+    shutil.rmtree(extracted / "indexes")
+    assert [plan.tasks for plan in submit(load(), request, Silent()).commands] == [1, 1]
+
+
 def test_places_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus = workers.environments(["2", "GPU-f00"], 3)
     assert [place["CUDA_VISIBLE_DEVICES"] for place in gpus] == ["2", "GPU-f00", "2"]
@@ -471,7 +485,7 @@ def test_steps_stop_at_the_first_failure(monkeypatch: pytest.MonkeyPatch, tmp_pa
     codes = {"one": 0, "two": 6, "three": -9, "four": 0}
     run: list[str] = []
     monkeypatch.setattr(
-        cluster, "run_command", lambda words: run.append(words[0]) or codes[words[0]]
+        cluster, "run_command", lambda words, _: run.append(words[0]) or codes[words[0]]
     )
     marks = tuple(tmp_path / name for name in codes)
     with pytest.raises(PaError, match="pa three: exit code -9"):

@@ -23,6 +23,7 @@ from typing import Any
 from pa.errors import StorageError
 
 PARTIAL_SUFFIX = ".partial"
+WRITTEN = "PART_AWARE_WRITTEN"  # environment variable: the file that lists what a command wrote
 # A host's name may hold hyphens, but no dot: only its first label is used.
 _PARTIAL = re.compile(r"(?P<name>.+)\.(?P<host>[^.]+)-(?P<pid>\d+)-[0-9a-f]{8}\.partial")
 
@@ -83,6 +84,14 @@ def replacing(path: Path, *, once: bool = False) -> Iterator[Path]:
             sync(partial)
             _put(partial, path, once)
             sync(path.parent)
+    note_written(path)
+
+
+def note_written(path: Path) -> None:
+    """Append the path to the list that the environment names, for the job that runs the command."""
+    if listing := os.environ.get(WRITTEN):
+        with contextlib.suppress(OSError), open(listing, "a", encoding="utf-8") as file:  # noqa: PTH123
+            file.write(json.dumps(os.fspath(path.absolute())) + "\n")
 
 
 def _put(partial: Path, path: Path, once: bool) -> None:

@@ -8,7 +8,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from pa.data.files import locked_partial, partial_path, remove_stale, storage_errors, sync
+from pa.data.files import (
+    locked_partial,
+    note_written,
+    partial_path,
+    remove_stale,
+    storage_errors,
+    sync,
+)
 
 
 @contextlib.contextmanager
@@ -29,6 +36,7 @@ def publishing(directory: Path) -> Iterator[Path]:
                 sync(partial)
                 _put_in_place(partial, directory, outdated)
                 sync(directory.parent)
+        note_written(directory)
     finally:
         remove_stale(directory.parent, directory.name)
 
