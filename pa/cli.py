@@ -83,7 +83,7 @@ def _failed(error: Exception) -> int:
         return error.exit_code
     if not isinstance(error, (PaError, OSError)):
         raise error
-    console.note(f"error: {error}")
+    console.note("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]))
     return error.exit_code if isinstance(error, PaError) else 1
 
 
