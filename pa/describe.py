@@ -72,7 +72,7 @@ def search(result: SearchResult) -> str:
     """The query and its neighbours as a table."""
     query = result.query
     what = f"row {query.row}" if query.row is not None else "own image"
-    label = f" {query.label}" if query.label else ""
+    label = f" {_label(query.label)}" if query.label else ""
     cut_by = f", protocol {result.protocol}" if result.protocol else ""
     head = (
         f"{result.encoder} · {result.representation} · cosine, {result.quality} · {result.store}"
@@ -80,10 +80,18 @@ def search(result: SearchResult) -> str:
         f"query: {what}, {query.path} {_box(query.box)}{label}"
     )
     rows = [
-        [str(n.rank), str(n.row), f"{n.cosine:.4f}", n.path, _box(n.box), n.label or ""]
+        [str(n.rank), str(n.row), f"{n.cosine:.4f}", n.path, _box(n.box), _label(n.label)]
         for n in result.neighbours
     ]
     return f"{head}\n" + table(["rank", "id", "cosine", "image", "box", "label"], rows, "rrr")
+
+
+def _label(label: str | None) -> str:
+    """A label, with the name of the class where it is a wnid: "tench (n01440764)"."""
+    from pa.data.datasets.imagenet import readable_label
+
+    name = readable_label(label or "")
+    return name if name == (label or "") else f"{name} ({label})"
 
 
 def _box(box: Sequence[float] | None) -> str:

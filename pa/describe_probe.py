@@ -118,7 +118,12 @@ def knn(result: KnnResult) -> str:
 
 def prediction(found: Prediction) -> str:
     """The likeliest classes of one box."""
-    rows = [[name, f"{100 * share:.2f}"] for name, share in found.classes[:CLASSES_SHOWN]]
+    from pa.data.datasets.imagenet import readable_label
+
+    rows = [
+        [readable_label(name), f"{100 * share:.2f}"]
+        for name, share in found.classes[:CLASSES_SHOWN]
+    ]
     heads = f"mean of {found.n_heads} heads" if found.n_heads > 1 else "one head"
     shown = ",".join(f"{value:g}" for value in found.box)
     return "\n".join(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +18,11 @@ from pa.commands.figure_stores import PatchesRequest, choose_stores
 from pa.commands.search import SearchRequest, search
 from pa.config import Config
 from pa.data import stores
+from pa.data.datasets.imagenet import readable_label
 from pa.data.store import Store
 from pa.errors import UsageError
 from pa.evaluate.results import describe_store
-from pa.figures.names import listed, representation_title, title_of
+from pa.figures.names import listed, representation_title, title_of, title_of_store
 from pa.figures.plate import Made, Plate, finish
 from pa.progress import Progress
 
@@ -46,14 +47,15 @@ def figure_neighbours(config: Config, request: PatchesRequest, progress: Progres
     request = completed(config, request, chosen[0], representations, progress)
     answers = _answers(config, request, chosen, representations, progress)
     one = len(set(representations)) == 1
-    encoders = listed(title_of(store.encoder) for store in chosen)
+    titles = _titles(chosen)
+    encoders = listed(titles.values())
     vectors = listed(representation_title(name) for name in representations)
     return _draw(
         config,
         request,
         "neighbours",
         answers,
-        lambda result: title_of(result.encoder) if one else _both(result),
+        lambda result: titles[result.encoder] if one else _both(titles, result),
         title=f"Top-{request.k} neighbours of the same patch by {encoders}",
         told=f"Top-{request.k} patch retrieval with {encoders} ({vectors}).",
         across=request.across or 1,
@@ -76,14 +78,15 @@ def figure_projected(config: Config, request: PatchesRequest, progress: Progress
     chosen = choose_stores(config, request, needs="projected")
     request = completed(config, request, chosen[0], encoded, progress)
     answers = _answers(config, request, chosen, (*encoded, "projected"), progress)
-    encoders = listed(title_of(store.encoder) for store in chosen)
+    titles = _titles(chosen)
+    encoders = listed(titles.values())
     vector = representation_title(encoded[0])
     return _draw(
         config,
         request,
         "projected",
         answers,
-        _both,
+        lambda result: _both(titles, result),
         title=f"Encoded against projected: top-{request.k} neighbours by {encoders}",
         told=f"Patch retrieval with encoded (left: {vector}) and projected vectors of {encoders}.",
         across=request.across or 2,
@@ -91,8 +94,12 @@ def figure_projected(config: Config, request: PatchesRequest, progress: Progress
     )
 
 
-def _both(result: SearchResult) -> str:
-    return f"{title_of(result.encoder)}, {representation_title(result.representation)}"
+def _titles(chosen: Sequence[Store]) -> dict[str, str]:
+    return {store.encoder: title_of_store(store.spec.to_json()) for store in chosen}
+
+
+def _both(titles: Mapping[str, str], result: SearchResult) -> str:
+    return f"{titles[result.encoder]}, {representation_title(result.representation)}"
 
 
 def _answers(
@@ -190,7 +197,7 @@ def _said(
     for number, of_query in enumerate(answers):
         query = of_query[0][1].query
         letter = f"({chr(ord('a') + number % 26)}) " if len(answers) > 1 else ""
-        label = f", {query.label}" if query.label else ""
+        label = f", {readable_label(query.label)}" if query.label else ""
         yield f"{letter}{Path(query.path or '').name}{label}, row {query.row}."
     if has_default_queries(config, chosen[0]):
         released = {released_row(chosen[0], query) for query in RELEASED_QUERIES}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pa.config import Config
 from pa.errors import MissingError, VerificationError
-from pa.figures.names import listed, title_of
+from pa.figures.names import listed
 from pa.figures.plate import Made, Place, Plate, finish
 from pa.progress import Progress
 
@@ -86,7 +86,7 @@ def figure_shares(config: Config, request: ScoresRequest, progress: Progress) ->
     workspace = _workspace(config)
     chosen = choose(workspace, wanted, progress)
     bars = share_bars(chosen)
-    encoders = listed(title_of(one.encoder) for one in chosen)
+    encoders = listed(one.title for one in chosen)
     told = (
         f"What the {k} nearest neighbours of a part patch are, by cosine, mean over "
         f"{_gallery(chosen[0].results[0])}, for {encoders}; the last bar is a neighbour at random. "
@@ -143,7 +143,7 @@ def figure_sweep(config: Config, request: ScoresRequest, progress: Progress) -> 
         tables[one.encoder] = pl.read_parquet(file, glob=False)
     sheets = sweep_sheets(chosen, tables)
     sweep = chosen[0].results[0].protocol["sweep"]
-    encoders = listed(title_of(one.encoder) for one in chosen)
+    encoders = listed(one.title for one in chosen)
     seeds = chosen[0].results[0].protocol.get("seeds", 1)
     mean = f"mean of {seeds} seeds, " if seeds != 1 else ""
     told = (
@@ -204,7 +204,7 @@ def _require_blocks(without: Sequence[OfEncoder]) -> None:
     """Raise `MissingError` where there are encoders without a score of single blocks."""
     if without:
         raise MissingError(
-            f"the results of {listed(title_of(one.encoder) for one in without)} are of no single "
+            f"the results of {listed(one.title for one in without)} are of no single "
             f"block. Score the blocks, of a store that keeps them:\n  {_blocks_command(without[0])}"
         )
 

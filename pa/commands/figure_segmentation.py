@@ -15,7 +15,7 @@ from pa.config import Config
 from pa.data import stores
 from pa.data.stores import StoreQuery
 from pa.errors import AmbiguousError, MissingError, PaError, UsageError
-from pa.figures.names import PAIRS, in_order, listed, title_of
+from pa.figures.names import PAIRS, in_order, listed, title_of, title_of_store
 from pa.figures.plate import Made, Place, Plate, finish
 from pa.progress import Progress
 
@@ -75,7 +75,7 @@ def figure_segmentation(
     draw(
         examples,
         [Labels(_line_title(name, sets), heads[name][0].maps.classes) for name in sets],
-        [title_of(name) for name in encoders],
+        [title_of_store(head.store.spec.to_json()) for head in heads[sets[0]]],
         paths,
         width=request.place.width,
         about=plate.about,
@@ -277,7 +277,7 @@ def _plate(
     scores = "; ".join(
         f"{name}: "
         + ", ".join(
-            f"{title_of(one.encoder)} {100 * one.results[0].fields['scores']['mIoU']['value']:.1f}"
+            f"{one.title} {100 * one.results[0].fields['scores']['mIoU']['value']:.1f}"
             for one in each
         )
         for name, each in chosen.items()

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 
 from pa.data import images as im
 from pa.data.datasets import Images
+from pa.data.datasets.imagenet import readable_label
 from pa.data.images import Transform
 from pa.data.sheet import (
     CAPTION,
@@ -97,7 +98,7 @@ def _cells(
             strip.paste(missing((CELL, CELL)), (left, 0))
         else:
             strip.paste(view.canvas(image, transform).resize((CELL, CELL)), (left, 0))
-        name = row["label"] or row["path"].rpartition("/")[2]
+        name = readable_label(row["label"] or "") or row["path"].rpartition("/")[2]
         write(pen, (left, CELL + 3), fit(name, 13, CELL), 13, SOFT)
     return strip
 
@@ -108,7 +109,7 @@ def _line(
     """The canvas of an image with the borders of the windows, and windows spread over it."""
     strip = Image.new("RGB", (width, CANVAS_SIDE + 3 * CAPTION), PAPER)
     pen = ImageDraw.Draw(strip)
-    label = f"{row['label']} · " if row["label"] else ""
+    label = f"{readable_label(row['label'])} · " if row["label"] else ""
     name = fit(f"{label}{row['path']}", 14, width - 2 * MARGIN)
     write(pen, (MARGIN, 2), name, 14, INK)
     image = _load(images, row)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pa.commands.choose import store_query
 from pa.config import Config
 from pa.data import stores
+from pa.data.datasets.imagenet import readable_label
 from pa.data.images import Box
 from pa.errors import PaError
 from pa.explore.galleries import Column, Galleries, Gallery
@@ -39,8 +40,9 @@ class Asked:
 class Answer:
     """One column's answer.
 
-    `result` is an object of the `results` of `pa search --json`. `images` are number and label of
-    the image of each neighbour; `seconds` is what the search took.
+    `result` is an object of the `results` of `pa search --json`, with names of classes in place of
+    wnids. `images` are number and label of the image of each neighbour; `seconds` is what the
+    search took.
     """
 
     column: str
@@ -76,7 +78,7 @@ class Answers:
         usual = not asked.include_self and not asked.exclude_same_image
         return Answer(
             column=column.id,
-            result=result.to_json(),
+            result=_with_readable_labels(result.to_json()),
             images=gallery.browser.images_of(rows),
             shares=gallery.shares.of(result.query.row, rows, all_others=usual),
             seconds=seconds,
@@ -185,3 +187,10 @@ def _command(
             *("--workspace", str(config.workspace)),
         ]
     )
+
+
+def _with_readable_labels(result: dict[str, Any]) -> dict[str, Any]:
+    """The result with names of classes in place of wnids."""
+    for region in (result["query"], *result["neighbours"]):
+        region["label"] = region["label"] and readable_label(region["label"])
+    return result

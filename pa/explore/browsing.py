@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from pa.data.datasets.imagenet import readable_label
 from pa.data.regions import BOX
 from pa.data.store import Store
 from pa.errors import OutOfRangeError
@@ -66,12 +67,14 @@ class Browser:
                 pl.len().cast(pl.Int64).alias("n_rows"),
                 parts.alias("parts"),
             )
+            .with_columns(name=pl.col("label").map_elements(readable_label, pl.String))
             .with_columns(
-                pl.concat_str(["path", "label", "parts"], separator="\n", ignore_nulls=True)
+                pl.concat_str(["path", "label", "name", "parts"], separator="\n", ignore_nulls=True)
                 .str.to_lowercase()
                 .alias("text")
             )
-            .drop("parts")
+            .with_columns(label="name")
+            .drop("parts", "name")
             .collect()
         )
 
@@ -134,7 +137,7 @@ class Browser:
         """The regions of an image, by row."""
         table = self._store.rows.slice(image.first_row, image.n_rows)
         return [
-            Region(row, (x0, y0, x1, y1), label)
+            Region(row, (x0, y0, x1, y1), label and readable_label(label))
             for row, x0, y0, x1, y1, label in table.select("row", *BOX, "label").iter_rows()
         ]
 

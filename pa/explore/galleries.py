@@ -194,11 +194,12 @@ class Galleries:
 
     def _rank(self, gallery: Gallery) -> tuple[object, ...]:
         settings, spec = self.config.settings, gallery.any.spec
+        entry = settings.datasets.get(spec.dataset)
         fits = [
             asked in (None, found)
             for asked, found in (
                 (settings.dataset, spec.dataset),
-                (settings.split, spec.split),
+                (entry and entry.split, spec.split),
                 (settings.view, gallery.any.view),
             )
         ]

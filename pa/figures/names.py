@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pa.evaluate.plots import COLOURS
 from pa.report.cells import encoders
+from pa.report.departures import size_name
 
 REPRESENTATIONS = {
     "cls": "class token",
@@ -14,13 +16,25 @@ REPRESENTATIONS = {
 }
 # Objects and parts of the same images, as Figure 6 compares them.
 PAIRS = (("ade20k-object", "ade20k-part"), ("pascal-object", "pascal-part"))
+PAPER_SIZE = "ViT-B/16"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
-def title_of(encoder: str) -> str:
-    """The paper's name of an encoder; others by the last word of their own."""
+def title_of(encoder: str, architecture: Mapping[str, Any] | None = None) -> str:
+    """The paper's name of an encoder, with its size unless it is the paper's: "DeiT (ViT-Ti/16)".
+
+    Other encoders are named by the last word of their name, which states the network.
+    """
     known = encoders().get(encoder)
-    return known.title if known else encoder.rpartition("/")[2]
+    if known is None:
+        return encoder.rpartition("/")[2]
+    size = size_name(architecture or {})
+    return known.title if size in (None, PAPER_SIZE) else f"{known.title} ({size})"
+
+
+def title_of_store(spec: Mapping[str, Any]) -> str:
+    """The title of the encoder in the JSON of a store's spec."""
+    return title_of(str(spec["encoder"]["name"]), spec["encoder"].get("architecture"))
 
 
 def representation_title(name: str) -> str:

@@ -70,6 +70,12 @@ class OfEncoder:
         return list(self.by_representation.values())
 
     @property
+    def title(self) -> str:
+        """The encoder's name in a figure, with its size unless it is the paper's."""
+        encoder = (self.store.get("spec") or {}).get("encoder", {})
+        return title_of(self.encoder, encoder.get("architecture"))
+
+    @property
     def store(self) -> dict[str, Any]:
         """What the results say of the store that was scored."""
         return self.results[0].tested
@@ -166,7 +172,7 @@ def remarks(chosen: Sequence[OfEncoder], workspace: Workspace) -> str:
             found = replace(found, fields={**found.fields, "task": RETRIEVAL})
         for departure in departures_of(found, workspace):
             if departure.kind != "note":
-                told.setdefault(departure.text, []).append(title_of(one.encoder))
+                told.setdefault(departure.text, []).append(one.title)
     if not told:
         return ""
     everyone = len(chosen)

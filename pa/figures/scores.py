@@ -15,7 +15,7 @@ from pa.evaluate.neighbours import RELATIONS
 from pa.evaluate.neighbours_table import shown_measures
 from pa.evaluate.plots import About, page
 from pa.evaluate.rows import BLOCK_VECTORS
-from pa.figures.names import look_of, representation_title, title_of
+from pa.figures.names import look_of, representation_title
 from pa.figures.plate import DPI
 from pa.figures.results import OfEncoder
 from pa.report.found import Found
@@ -46,7 +46,7 @@ def depth_panels(chosen: Sequence[OfEncoder]) -> dict[str, list[Curve]]:
                 colour, marker = look_of(one.encoder, names)
                 final = one.by_representation.get(kind.removeprefix("layers_"))
                 curve = Curve(
-                    title_of(one.encoder),
+                    one.title,
                     colour,
                     f"-{marker}",
                     dict(sorted(blocks.items())),
@@ -98,7 +98,7 @@ def share_bars(chosen: Sequence[OfEncoder]) -> Bars:
     for one in chosen:
         for name in sorted(one.by_representation, key=lambda n: (*order, n).index(n)):
             found = one.by_representation[name]
-            labels.append(f"{title_of(one.encoder)}, {representation_title(name)}")
+            labels.append(f"{one.title}, {representation_title(name)}")
             means.append({score: mean_of(found, score) for score in found.fields["scores"]})
     shown = {n: label for n, label in shown_measures(means[0]).items() if n in RELATIONS}
     return Bars(labels, means, shown)
@@ -136,7 +136,7 @@ def sweep_sheets(chosen: Sequence[OfEncoder], tables: Mapping[str, pl.DataFrame]
     """The sheets of every encoder's table (by encoder), in the order of its representations."""
     return [
         Sheet(
-            f"{title_of(one.encoder)}, {representation_title(name)}",
+            f"{one.title}, {representation_title(name)}",
             tables[one.encoder].filter(pl.col("representation") == name),
         )
         for one in chosen

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageChops, ImageDraw
 
 from pa.data.crops import Crops
+from pa.data.datasets.imagenet import readable_label
 from pa.data.files import replacing
 from pa.data.images import Box
 from pa.errors import UsageError
@@ -162,7 +163,7 @@ def _title(result: SearchResult) -> str:
 
 def _query_title(query: Query) -> str:
     number = "query" if query.row is None else f"query {query.row}"
-    name = query.label or (Path(query.path).stem if query.path else "")
+    name = readable_label(query.label or "") or (Path(query.path).stem if query.path else "")
     title = f"{number} · {name}" if name else number
     fits = len(title) <= _QUERY_TITLE_CHARACTERS
     return title if fits else f"{title[: _QUERY_TITLE_CHARACTERS - 1]}…"

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from pa.data.datasets.imagenet import readable_label
 from pa.evaluate.plots import COLOURS, GREY, drawing
 from pa.probe.attentive.run import AttentiveResult
 from pa.probe.fewshot import FewShotResult
@@ -99,8 +100,9 @@ def draw_confusion(
         figure.colorbar(image, ax=axes, shrink=0.8)
         return
     places = range(len(classes))
-    axes.set_xticks(places, [name.replace("_", " ") for name in classes], rotation=35, ha="right")
-    axes.set_yticks(places, [name.replace("_", " ") for name in classes])
+    names = [readable_label(name).replace("_", " ") for name in classes]
+    axes.set_xticks(places, names, rotation=35, ha="right")
+    axes.set_yticks(places, names)
     axes.tick_params(length=0)
     for (row, column), share in np.ndenumerate(shares):
         if not np.isnan(share):

@@ -67,6 +67,16 @@ def model_name(spec: Mapping[str, Any] | None) -> str:
     return f"a ViT of {depth} blocks, {width} wide"
 
 
+def size_name(architecture: Mapping[str, Any]) -> str | None:
+    """The size of a ViT, short: "ViT-Ti/16", else blocks and width; None where it is not known."""
+    width, depth = architecture.get("width"), architecture.get("depth")
+    if not isinstance(width, int) or not isinstance(depth, int):
+        return None
+    if name := SIZES.get((width, depth)):
+        return f"{name}/{architecture.get('patch', '?')}"
+    return f"{depth} blocks, {width} wide"
+
+
 def _of_model(
     store: Mapping[str, Any], spec: dict[str, Any] | None, protocol: str
 ) -> Iterator[Departure]:

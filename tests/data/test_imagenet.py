@@ -9,7 +9,7 @@ import pytest
 
 from pa.data import datasets
 from pa.data.datasets import imagenet
-from pa.errors import UnknownNameError
+from pa.errors import MissingError, UnknownNameError
 
 
 @pytest.fixture
@@ -49,10 +49,11 @@ def test_class_names_are_those_of_timm() -> None:
 
 def test_without_timm_there_are_no_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for spec in (None, ModuleSpec("timm", None, origin=str(tmp_path / "__init__.py"))):
-        imagenet.class_names.cache_clear()
+        imagenet.synset_names.cache_clear()
         monkeypatch.setattr(imagenet, "find_spec", lambda name, spec=spec: spec)
         assert imagenet.class_names() == {}
-    imagenet.class_names.cache_clear()
+        assert imagenet.readable_label("n01440764") == "n01440764"
+    imagenet.synset_names.cache_clear()
 
 
 def test_folders_that_are_no_class_are_remarked(root: Path) -> None:
@@ -63,3 +64,26 @@ def test_folders_that_are_no_class_are_remarked(root: Path) -> None:
         "1 of the 1000 classes of ImageNet-1k: n01440764 tench … n01440764 tench",
         "1 folders are none of them, such as cats",
     ]
+
+
+def test_labels_are_shown_by_name() -> None:
+    assert imagenet.readable_label("n01440764") == "tench"
+    assert imagenet.readable_label("n00004475") == "organism"  # of ImageNet-22k
+    assert imagenet.readable_label("n99999999") == "n99999999"
+    assert imagenet.readable_label("left wing") == "left wing"
+
+
+def test_a_root_too_high_or_too_low(tmp_path: Path) -> None:
+    for name in ("imagenet/val/n01440764/a.JPEG", "photos/2024/spring/b.jpg", "docs/a/b/c.txt"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    right = tmp_path / "imagenet"
+    assert datasets.load("imagenet", "imagenet", right).split == "val"
+    for wrong in (tmp_path, right / "val"):
+        with pytest.raises(MissingError) as refused:
+            datasets.load("imagenet", "imagenet", wrong, "val")
+        assert f"--root {right}" in str(refused.value)
+        assert imagenet.LAYOUT in str(refused.value)
+    with pytest.raises(MissingError) as refused:
+        datasets.load("imagenet", "imagenet", tmp_path / "docs")
+    assert "--root" not in str(refused.value)

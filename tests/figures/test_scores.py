@@ -48,6 +48,14 @@ def test_encoders_have_one_name_one_place_one_look() -> None:
     names = ["timm/vit_tiny", "ibot", "dino", "deit", "another"]
     assert in_order(names) == ["deit", "dino", "ibot", "another", "timm/vit_tiny"]
     assert [title_of(name) for name in names] == ["vit_tiny", "iBOT", "DINO", "DeiT", "another"]
+    base, tiny = (
+        {"width": width, "depth": 12, "heads": width // 64, "patch": 16} for width in (768, 192)
+    )
+    assert title_of("deit", base) == "DeiT"
+    assert title_of("deit", tiny) == "DeiT (ViT-Ti/16)"
+    assert title_of("deit", {**base, "patch": 32}) == "DeiT (ViT-B/32)"
+    assert title_of("deit", {**base, "width": 96}) == "DeiT (12 blocks, 96 wide)"
+    assert title_of("timm/vit_tiny", tiny) == "vit_tiny"
     assert look_of("dino", ["dino"]) == look_of("dino", names)
     assert len({look_of(name, names) for name in names}) == 5
     assert listed(["a"]) == "a"

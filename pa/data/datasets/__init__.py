@@ -16,7 +16,8 @@ from pa.data import boxes as box_tables
 from pa.data import labels
 from pa.data.annotations import Boxes, Keypoints
 from pa.data.datasets import coco, cub, folder, imagenet, tree
-from pa.errors import AmbiguousError, MissingError, UnknownNameError, UsageError
+from pa.data.datasets.listing import subfolders
+from pa.errors import AmbiguousError, MissingError, PaError, UnknownNameError, UsageError
 from pa.registry import Registry
 
 
@@ -147,6 +148,7 @@ def load(
     if not splits:
         raise MissingError(
             f"dataset {name}: no split found in {root}. Expected there:\n{entry.layout}"
+            f"{_nearby_root(entry, root)}"
         )
     if split is None:
         if len(splits) > 1:
@@ -163,6 +165,25 @@ def load(
         )
     numbered = table.sort("path").with_row_index("image")
     return Images(name, split, root, numbered, _annotations(entry, root, split, table, boxes))
+
+
+def _nearby_root(entry: Kind, root: Path) -> str:
+    """A sentence that names the folder which looks like the root: one level below or above."""
+    below = [root / name for name in subfolders(root)]
+    found = [folder for folder in below if _splits_of(entry, folder)]
+    if root.name in _splits_of(entry, root.parent):
+        found.append(root.parent)
+    if not found:
+        return ""
+    looks = ", ".join(str(folder) for folder in found[:3])
+    return f"\nThis looks like the root: {looks}. Try --root {found[0]}"
+
+
+def _splits_of(entry: Kind, folder: Path) -> list[str]:
+    try:
+        return entry.splits(folder)
+    except (OSError, PaError):
+        return []
 
 
 def _annotations(

@@ -20,11 +20,13 @@ split val-25003, where asked for: the validation images of the paper's authors)"
 SUBSET = "val-25003"
 SUBSET_BELOW = 25_000
 SUBSET_MORE = frozenset({25793, 39553, 41979, 44160})
+WNID = re.compile(r"n\d+")
 NUMBERED = re.compile(r"ILSVRC2012_val_(\d{8})\.")
 
 
 def list_splits(root: Path) -> list[str]:
-    return [name for name in subfolders(root) if subfolders(root / name)]
+    """The folders that hold a folder named by a wnid."""
+    return [name for name in subfolders(root) if any(map(WNID.fullmatch, subfolders(root / name)))]
 
 
 def list_subsets(root: Path) -> list[str]:
@@ -57,23 +59,37 @@ def _in_subset(path: str) -> bool:
     return 0 < number < SUBSET_BELOW or number in SUBSET_MORE
 
 
-@cache
 def class_names() -> dict[str, str]:
-    """wnid → name of the 1000 classes, in the order of their ids, from the files timm ships.
+    """wnid → name of the 1000 classes, in the order of their ids.
 
     Empty where timm is not installed: then a wnid has no other name.
     """
+    names = synset_names()
+    return {wnid: names.get(wnid, wnid) for wnid in _timm_lines("imagenet_synsets.txt")}
+
+
+def readable_label(label: str) -> str:
+    """The name of the class that a label denotes by its wnid; other labels as they are."""
+    return synset_names().get(label, label) if WNID.fullmatch(label) else label
+
+
+@cache
+def synset_names() -> dict[str, str]:
+    """wnid → first name of every synset of ImageNet, from the file that timm ships."""
+    lines = _timm_lines("imagenet_synset_to_lemma.txt")
+    named = dict(line.split("\t", 1) for line in lines if "\t" in line)
+    return {wnid: names.split(",")[0] for wnid, names in named.items()}
+
+
+def _timm_lines(file: str) -> list[str]:
     timm = find_spec("timm")  # found without being imported
     if timm is None or timm.origin is None:
-        return {}
-    folder = Path(timm.origin).parent / "data" / "_info"
+        return []
     try:
-        wnids = (folder / "imagenet_synsets.txt").read_text(encoding="utf-8").split()
-        lines = (folder / "imagenet_synset_to_lemma.txt").read_text(encoding="utf-8").splitlines()
+        text = (Path(timm.origin).parent / "data" / "_info" / file).read_text(encoding="utf-8")
     except OSError:
-        return {}
-    named = dict(line.split("\t", 1) for line in lines if "\t" in line)
-    return {wnid: named.get(wnid, wnid).split(",")[0] for wnid in wnids}
+        return []
+    return text.splitlines()
 
 
 def remarks(table: pl.DataFrame) -> list[str]:
