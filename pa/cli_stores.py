@@ -56,16 +56,21 @@ def status(
             "stores": [entry.to_json() for entry in found],
         }
 
+    def shown(found: list[stores.StoreStatus]) -> str:
+        return describe_stores.status(
+            config.workspace, found, "" if found else stores.first_step(config)
+        )
+
     if watch is None:
         if as_json:
             emit(told(look()))
         else:
-            console.out(describe_stores.status(config.workspace, look()))
+            console.out(shown(look()))
         return
     console.watch(
         look,
         seconds=watch,
-        live=None if as_json else lambda found: describe_stores.status(config.workspace, found),
+        live=None if as_json else shown,
         line=(lambda found: json.dumps(told(found), ensure_ascii=False))
         if as_json
         else describe_stores.status_lines,

@@ -26,6 +26,7 @@ from pa.data import limits
 from pa.errors import UsageError
 
 FILE = "pa.toml"
+HERE = "this folder"  # source of a workspace that nothing names
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Storage = Literal["fp32", "bf16", "fp16", "int8"]
@@ -40,6 +41,7 @@ class DatasetSettings(BaseModel):
 
     root: Path
     kind: str | None = None
+    split: str | None = None
     boxes: Path | None = None
     protocol: str | None = None
 
@@ -89,13 +91,12 @@ class ClusterSettings(BaseModel):
 
 
 class Settings(BaseSettings):
-    """Everything that can be set. `dataset`, `split`, `view`, `encoder` are used where a command
-    names none."""
+    """Everything that can be set. `dataset`, `view`, `encoder` are used where a command names
+    none."""
 
     model_config = SettingsConfigDict(env_prefix="PA_", env_nested_delimiter="__", extra="forbid")
 
     dataset: str | None = None
-    split: str | None = None
     view: str | None = None
     encoder: str | None = None
     representation: str = "pooled"
@@ -170,6 +171,18 @@ class Config:
     def figures(self) -> Path:
         return self.workspace / "figures"
 
+    @property
+    def without_file(self) -> str | None:
+        """What to know where no pa.toml was found: the folders that were searched; else None."""
+        if self.file.is_file() or not self.workspace.is_dir():
+            return None
+        parents = " or its parents" if self.workspace_source == HERE else ""
+        return (
+            f"no {FILE} found in {self.workspace}{parents}: datasets, encoders and defaults are "
+            f"unknown. Name the folder that has one with --workspace DIR, or write one "
+            f"(docs/configuration.md)."
+        )
+
     def path(self, value: Path) -> Path:
         """A path from pa.toml: relative ones start at the workspace."""
         value = value.expanduser()
@@ -199,6 +212,7 @@ def load(workspace: Path | None = None) -> Config:
     """
     place, source = _find(workspace)
     fields = _read(place / FILE)
+    _refuse_one_split_for_all(place / FILE, fields)
     try:
         settings = Settings(**fields)
     except ValidationError as error:
@@ -218,7 +232,7 @@ def _find(workspace: Path | None) -> tuple[Path, str]:
     for folder in (here, *here.parents):
         if (folder / FILE).is_file():
             return folder, f"nearest {FILE}"
-    return here, "this folder"
+    return here, HERE
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -232,6 +246,22 @@ def _read(file: Path) -> dict[str, Any]:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is not valid TOML: {error}.") from None
+
+
+def _refuse_one_split_for_all(file: Path, fields: Mapping[str, Any]) -> None:
+    """Raise `UsageError` for a split that is set for every dataset at once."""
+    split = fields.get("split", os.environ.get("PA_SPLIT"))
+    if split is None:
+        return
+    where = file if "split" in fields else "the environment (PA_SPLIT)"
+    tables = fields.get("datasets")
+    names = [fields["dataset"]] if "dataset" in fields else tables or ["NAME"]
+    lines = "\n".join(f'  [datasets.{name}]\n  split = "{split}"' for name in names)
+    raise UsageError(
+        f"split is set for all datasets in {where}: {split!r}. Datasets have different splits. "
+        f"Remove it, and set the split of a dataset in {file}:\n{lines}\n"
+        f"or as PA_DATASETS__NAME__SPLIT={split}, or per command with --split {split}."
+    )
 
 
 def _explain_faults(file: Path, error: ValidationError) -> str:

@@ -21,10 +21,10 @@ GARBAGE_SHOWN = 50
 IMAGES_SHOWN = 10
 
 
-def status(workspace: Path, found: Sequence[StoreStatus]) -> str:
-    """Every store of the workspace as a table."""
+def status(workspace: Path, found: Sequence[StoreStatus], first_step: str = "") -> str:
+    """Every store of the workspace as a table; `first_step` is what to do where there is none."""
     if not found:
-        return f"no store in {workspace} yet. Make one with: pa extract --encoder NAME …"
+        return f"no store in {workspace} yet. {first_step}".rstrip()
     rows = []
     for entry in found:
         store = entry.store

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from pa import console
+from pa.errors import AmbiguousError, MissingError, PaError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -190,8 +191,14 @@ def with_config(command: F) -> F:
     def wrapped(own_workspace: Path | None, *args: Any, **kwargs: Any) -> Any:
         from pa import config
 
-        workspace = own_workspace or click.get_current_context().obj
-        return command(config.load(workspace), *args, **kwargs)
+        loaded = config.load(own_workspace or click.get_current_context().obj)
+        try:
+            return command(loaded, *args, **kwargs)
+        except PaError as error:
+            settings_missing = isinstance(error, MissingError | AmbiguousError)
+            if (settings_missing or config.FILE in str(error)) and loaded.without_file:
+                error.add_note(loaded.without_file)
+            raise
 
     return wrapped  # type: ignore[return-value]
 

@@ -20,6 +20,7 @@ from PIL import Image
 from pa import cli
 from pa.commands.extract import ExtractRequest, extract
 from pa.config import load as load_config
+from pa.data.seals import with_checksum
 from pa.data.store import IMAGES, RUNS, Store
 from pa.progress import Silent
 from tests.conftest import noise_image
@@ -124,7 +125,7 @@ def extracted_once(
         for spec in (place / "features").rglob("spec.json"):
             fields = json.loads(spec.read_text())
             fields["source"]["root"] = str(place.parent / "photos")
-            spec.write_text(json.dumps(fields))
+            spec.write_text(json.dumps(with_checksum(fields)))
 
     return copy_into
 

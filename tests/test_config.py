@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pa import config
+from pa.commands.choose import store_query
 from pa.errors import UsageError
 
 
@@ -39,6 +40,31 @@ def test_nested_environment(in_empty_folder: Path, monkeypatch: pytest.MonkeyPat
     assert found.settings.datasets["cub"].root == Path("/data/cub")
     assert sources(found)["probe.train_split"] == ("train", "environment PA_PROBE__TRAIN_SPLIT")
     assert sources(found)["datasets.cub.root"][1] == "environment PA_DATASETS__CUB__ROOT"
+
+
+@pytest.mark.parametrize("text", ['split = "val"\n', ""])
+def test_a_split_for_all_datasets_is_refused(
+    text: str, in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = '[datasets.cub]\nroot = "cub"\n[datasets.coco]\nroot = "coco"\n'
+    (in_empty_folder / "pa.toml").write_text(text + tables)
+    if not text:
+        monkeypatch.setenv("PA_SPLIT", "val")
+    with pytest.raises(UsageError) as refused:
+        config.load()
+    assert '[datasets.cub]\n  split = "val"' in str(refused.value)
+    assert '[datasets.coco]\n  split = "val"' in str(refused.value)
+
+
+def test_a_split_per_dataset(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (in_empty_folder / "pa.toml").write_text('[datasets.cub]\nroot = "cub"\nsplit = "test"\n')
+    assert config.load().settings.datasets["cub"].split == "test"
+    monkeypatch.setenv("PA_DATASETS__CUB__SPLIT", "all")
+    found = config.load()
+    assert sources(found)["datasets.cub.split"] == ("all", "environment PA_DATASETS__CUB__SPLIT")
+    assert store_query(found, dataset="cub").split == "all"
+    assert store_query(found, dataset="cub", split="train").split == "train"
+    assert store_query(found, dataset="coco").split is None
 
 
 def test_workspace_is_the_nearest_folder_with_settings(

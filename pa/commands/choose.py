@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pa.config import Config
-from pa.data import datasets
+from pa.data import datasets, stores
 from pa.data.datasets import Images
 from pa.data.stores import StoreQuery
 from pa.errors import AmbiguousError, UsageError
 
 if TYPE_CHECKING:
+    from pa.data.store import Store
     from pa.data.view import View
 
 
@@ -31,14 +33,63 @@ def store_query(config: Config, **given: str | None) -> StoreQuery:
             f"this command takes one encoder, and the settings name several ({encoder}): say which "
             f"with --encoder, such as --encoder {first}."
         )
-    defaults = {name: getattr(config.settings, name) for name in ("dataset", "split", "view")}
-    chosen = {name: given.get(name) or default for name, default in defaults.items()}
-    entry = config.settings.datasets.get(chosen["dataset"] or "")
+    dataset = given.get("dataset") or config.settings.dataset
+    entry = config.settings.datasets.get(dataset or _only_stored(config) or "")
     return StoreQuery(
-        **chosen,
+        dataset=dataset,
+        split=given.get("split") or (entry.split if entry else None),
+        view=given.get("view") or config.settings.view,
         protocol=given.get("protocol") or (entry.protocol if entry else None),
         encoder=encoder,
     )
+
+
+def choose_store(config: Config, query: StoreQuery) -> Store:
+    """The one store that fits; see `pa.data.stores.choose`.
+
+    Where none fits, the error names a command that makes it in this workspace.
+    """
+    return stores.choose(config.features, query, lambda: extract_command(config, query))
+
+
+def extract_command(config: Config, query: StoreQuery, *more: str) -> str:
+    """A `pa extract` command for what a query asks, with what the settings leave open.
+
+    A word in capitals is to be replaced: an encoder, a dataset, its folder, a split, a checkpoint.
+    """
+    from pa.data.datasets.folder import WHOLE
+
+    settings = config.settings
+    encoder = query.encoder or settings.encoder or _only(settings.encoders) or "ENCODER"
+    dataset = query.dataset or settings.dataset or _only(settings.datasets) or "DATASET"
+    entry = settings.datasets.get(dataset)
+    words = ["--encoder", encoder, "--dataset", dataset]
+    words += [] if entry else ["--root", "DIR"]
+    kind = dataset_kind(config, dataset)
+    splits = [WHOLE] if kind == "folder" else []
+    if entry and kind in datasets.DATASETS and config.path(entry.root).is_dir():
+        splits = datasets.DATASETS[kind].splits(config.path(entry.root))
+    split = query.split or (entry.split if entry else None)
+    if split is not None or len(splits) != 1:
+        words += ["--split", split or "SPLIT"]
+    for name in ("view", "protocol"):
+        if (value := getattr(query, name)) is not None:
+            words += [f"--{name}", value]
+    loaded = settings.encoders.get(encoder)
+    known = encoder.startswith("timm/") or (config.checkpoints / encoder).is_dir()
+    if not known and not (loaded and loaded.checkpoint) and "," not in encoder:
+        words += ["--checkpoint", "FILE"]
+    return shlex.join(["pa", "extract", *words, *more])
+
+
+def _only(configured: Mapping[str, object]) -> str | None:
+    return next(iter(configured)) if len(configured) == 1 else None
+
+
+def _only_stored(config: Config) -> str | None:
+    """The dataset of all stores of the workspace, where there is only one."""
+    folders = [path.name for path in config.features.glob("*/") if path.is_dir()]
+    return folders[0] if len(folders) == 1 else None
 
 
 def asked_encoders(
@@ -81,7 +132,8 @@ def load_images(
     if boxes is None and entry is not None and entry.boxes is not None:
         boxes = config.path(entry.boxes)
     kind = dataset_kind(config, name)
-    return datasets.load(name, kind, place, split or config.settings.split, boxes)
+    split = split or (entry.split if entry else None)
+    return datasets.load(name, kind, place, split, boxes)
 
 
 def dataset_kind(config: Config, name: str) -> str:
@@ -115,8 +167,8 @@ def default_dataset(config: Config) -> str:
     if config.settings.dataset:
         return config.settings.dataset
     configured = list(config.settings.datasets)
-    if len(configured) == 1:
-        return configured[0]
+    if only := _only(config.settings.datasets):
+        return only
     raise AmbiguousError(
         "which dataset? Give --dataset NAME"
         + (f" (configured: {', '.join(configured)})" if configured else " and --root DIR")

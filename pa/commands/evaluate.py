@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pa.commands.choose import asked_encoders, dataset_kind, device, store_query
+from pa.commands.choose import asked_encoders, choose_store, dataset_kind, device, store_query
 from pa.config import Config
 from pa.data import stores
+from pa.data.datasets import DATASETS
 from pa.data.store import Store
 from pa.errors import UsageError
 from pa.progress import Progress
@@ -215,21 +216,32 @@ def choose_stores(config: Config, request: EvaluateRequest) -> list[Store]:
             fingerprint=request.store,
         )
         if query.fingerprint is None:
-            query = _usual(config, query)
-        chosen.append(stores.choose(config.features, query))
+            query = _usual(config, query, request.view)
+        chosen.append(choose_store(config, query))
     return list({store.path: store for store in chosen}.values())
 
 
-def _usual(config: Config, query: stores.StoreQuery) -> stores.StoreQuery:
-    """Fill up with what part retrieval is about, where such stores are there."""
-    usual = [replace(query, view=query.view or "parts")]
+def _usual(config: Config, query: stores.StoreQuery, view: str | None) -> stores.StoreQuery:
+    """Fill up with what part retrieval is about: view parts, whatever view the settings name for
+    other commands, and the dataset's retrieval split; else with what there is."""
+    usual = [replace(query, view=view or "parts")]
     if query.split is None and query.dataset is not None:
         split = RETRIEVAL_SPLITS.get(dataset_kind(config, query.dataset))
         usual.insert(0, replace(usual[0], split=split))
-    for candidate in usual:
+    for candidate in [*usual, query]:
         if any(stores.find(config.features, candidate)):
             return candidate
-    return query
+    return usual[0] if view is not None or _has_parts(config, query.dataset) else query
+
+
+def _has_parts(config: Config, dataset: str | None) -> bool:
+    """Whether a dataset can be cut into parts; of one that is not named, True."""
+    if dataset is None:
+        return True
+    entry = config.settings.datasets.get(dataset)
+    kind = dataset_kind(config, dataset)
+    official = kind not in DATASETS or DATASETS[kind].annotations is not None
+    return official or bool(entry and entry.boxes)
 
 
 def _blocks(text: str) -> list[int] | None:

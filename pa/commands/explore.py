@@ -44,6 +44,7 @@ def explore(config: Config, request: ExploreRequest, ready: Callable[[Address], 
     Raises `UsageError` for a token that is short or needs quoting, `MissingError` without the extra
     `explore`, and what `pa.explore.server.listen` raises.
     """
+    stores.check_workspace(config.workspace)
     try:
         import fastapi  # noqa: F401
         import uvicorn  # noqa: F401

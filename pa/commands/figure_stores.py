@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pa.commands.choose import store_query
+from pa.commands.choose import choose_store, extract_command, store_query
 from pa.config import Config
 from pa.data import stores
 from pa.data.same_rows import without_parts
@@ -65,10 +65,10 @@ def choose_stores(config: Config, request: PatchesRequest, needs: str | None = N
     given = ("dataset", "split", "view", "protocol")
     query = store_query(config, **{name: getattr(request, name) for name in given}, encoder=None)
     if by_fingerprint:
-        chosen = [stores.choose(config.features, one) for one in by_fingerprint]
+        chosen = [choose_store(config, one) for one in by_fingerprint]
     elif request.encoders:
         named = [replace(query, encoder=name) for name in request.encoders]
-        chosen = [stores.choose(config.features, one) for one in named]
+        chosen = [choose_store(config, one) for one in named]
     else:
         chosen = _all_of_one_place(config, replace(query, encoder=None), needs)
     if needs is not None and (without := [s for s in chosen if needs not in _vectors(s)]):
@@ -98,11 +98,11 @@ def _all_of_one_place(config: Config, query: stores.StoreQuery, needs: str | Non
     if not found:
         what = f" with {needs} vectors" if needs else ""
         given = " ".join(f"--{n} {v}" for n, v in vars(query).items() if v is not None)
-        features = f" --features pooled,{needs}" if needs else ""
+        features = ["--features", f"pooled,{needs}"] if needs else []
         raise MissingError(
             f"there is no complete store{what}{f' for {given}' if given else ''} in "
-            f"{config.features}. Make one for each encoder:\n  pa extract --encoder NAME "
-            f"{given or '--dataset imagenet --split val --view grid'}{features}"
+            f"{config.features}. Make one for each encoder:\n  "
+            f"{extract_command(config, query, *features)}"
         )
     places = {_place(store) for store in found}
     if len(places) > 1:
@@ -110,8 +110,7 @@ def _all_of_one_place(config: Config, query: stores.StoreQuery, needs: str | Non
         raise AmbiguousError(f"stores of {len(places)} kinds fit. Choose one:\n{lines}")
     of_each = in_order(store.encoder for store in found)
     return [
-        stores.choose(config.features, replace(query, encoder=name, **_chosen(found[0])))
-        for name in of_each
+        choose_store(config, replace(query, encoder=name, **_chosen(found[0]))) for name in of_each
     ]
 
 

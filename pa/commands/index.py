@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pa.commands.choose import asked_encoders, store_query
+from pa.commands.choose import asked_encoders, choose_store, store_query
 from pa.config import Config
 from pa.data import stores
 from pa.data.store import Store
@@ -112,8 +112,8 @@ def _stores(config: Config, request: IndexRequest) -> list[Store]:
         asked_encoders(config, request.encoders, request.store),
     )
     found = (
-        stores.choose(
-            config.features,
+        choose_store(
+            config,
             store_query(
                 config,
                 dataset=dataset,
@@ -133,6 +133,7 @@ def list_indexes(config: Config) -> list[dict[str, Any]]:
     """What index.json says, and the path, for every index of the workspace."""
     from pa.index.stored import find_indexes
 
+    stores.check_workspace(config.workspace)
     return [
         {**info.to_json(), "path": str(directory)}
         for directory, info in find_indexes(config.indexes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from pa.commands.choose import store_query
+from pa.commands.choose import choose_store, store_query
 from pa.config import Config
 from pa.data import stores
 from pa.data.store import Store
@@ -104,7 +104,7 @@ def _choose(config: Config, request: RowsRequest, split: str | None, protocol: s
         encoder=request.encoder,
         fingerprint=request.store,
     )
-    return stores.choose(config.features, query)
+    return choose_store(config, query)
 
 
 def refuse_fraction_of_split(select_split: str | None, select_fraction: float) -> None:

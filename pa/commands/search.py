@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pa.commands.choose import asked_encoders, store_query
+from pa.commands.choose import asked_encoders, choose_store, store_query
 from pa.commands.encoders import check_given_checkpoints, load_store_encoder
 from pa.commands.index import open_index
 from pa.config import Config
-from pa.data import stores
 from pa.data.images import Box
+from pa.data.regions import VIEWS
 from pa.data.store import Store
 from pa.errors import MissingError, UsageError
 from pa.progress import Progress
@@ -90,15 +90,14 @@ def _require_regions(store: Store, representation: str) -> None:
         raise UsageError(
             f"{store.title} holds the tokens of large windows, for segmentation; a search compares "
             f"one vector per region. Make a store of regions, then search it:\n"
-            f"  pa extract --encoder {store.encoder} --dataset {store.spec.dataset} "
-            f"--split {store.spec.split} --view grid"
+            f"  {store.command_for(view=VIEWS['grid'])}"
         )
 
 
 def _stores_to_search(config: Config, request: SearchRequest) -> list[Store]:
     chosen = [
-        stores.choose(
-            config.features,
+        choose_store(
+            config,
             store_query(
                 config,
                 dataset=request.dataset,

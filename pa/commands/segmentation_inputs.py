@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pa.commands.choose import dataset_kind, store_query
+from pa.commands.choose import dataset_kind, extract_command, store_query
 from pa.config import Config
 from pa.data import stores
 from pa.data.same_rows import have_same_images, without_parts
@@ -164,7 +164,7 @@ def _query(
     query = store_query(
         config, dataset=request.dataset, split=split, view=VIEW, encoder=request.encoder
     )
-    # The setting `split` is for commands that work on one split.
+    # The split set for a dataset is for commands that work on one split.
     return replace(query, split=split)
 
 
@@ -211,7 +211,7 @@ def _nothing(config: Config, query: stores.StoreQuery, flag: str, is_test: bool)
     what = "sliding windows (--views 0)" if is_test else "training windows (--views 1, 10 …)"
     return (
         f"there is no store of {what} for {words} in {config.features}. Make it with:\n"
-        f"  pa extract {words} --views {0 if is_test else 1}\n"
+        f"  {extract_command(config, query, '--views', '0' if is_test else '1')}\n"
         f"or add --online, which encodes as it trains and keeps nothing."
     )
 

@@ -9,12 +9,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pa.commands.choose import extract_command
 from pa.config import Config
 from pa.data import shards
 from pa.data.files import is_held
 from pa.data.pace import Pace, pace
 from pa.data.store import LOCKS, SPEC, Store
-from pa.data.stores import StoreQuery, nothing_fits
+from pa.data.stores import StoreQuery, check_workspace, nothing_fits
 from pa.errors import FingerprintError, MissingError, NewerFormatError, VerificationError
 
 
@@ -81,8 +82,9 @@ def status(
 ) -> list[StoreStatus]:
     """The state of every store of the workspace that fits; reads files and writes none.
 
-    `named` as of `opened`.
+    `named` as of `opened`. Raises `MissingError` where there is no such workspace.
     """
+    check_workspace(config.workspace)
     found = []
     for path, store, error in opened(config, query or StoreQuery(), named=named):
         if store is None:
@@ -93,6 +95,12 @@ def status(
         except VerificationError as damage:
             found.append(StoreStatus(path, None, problem=str(damage)))
     return found
+
+
+def first_step(config: Config) -> str:
+    """What to do in a workspace without stores."""
+    command = f"Make one with:\n  {extract_command(config, StoreQuery())}"
+    return "\n".join(filter(None, [command, config.without_file]))
 
 
 def _status(store: Store) -> StoreStatus:
@@ -166,7 +174,8 @@ def opened(
                 found = True
                 yield store.path, store, None
     if named and not found and str(query):
-        raise MissingError(nothing_fits(config.features, query))
+        command = extract_command(config, query)
+        raise MissingError(nothing_fits(config.features, query, command))
 
 
 def _fits_by_place(query: StoreQuery, folder: Path) -> bool:

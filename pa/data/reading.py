@@ -10,6 +10,7 @@ Shapes: N rows of the store, n rows asked for.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import math
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from pa.data import scatter, shards
 from pa.data.layouts import Layout
 from pa.data.shards import ROW_CHECKSUM, ROW_CHECKSUMS, ShardPlan
+from pa.data.spec import REPRESENTATIONS
 from pa.errors import OutOfRangeError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -37,10 +39,19 @@ def shape(store: Store, representation: str) -> tuple[int, ...]:
             "representation",
             representation,
             known,
-            f"If encoder {store.encoder} gives it, extract again with --features "
-            f"{','.join([*known, representation])} --replace.",
+            _how_to_get(store, representation),
         )
     return tuple(known[representation])
+
+
+def _how_to_get(store: Store, representation: str) -> str:
+    """What to do for a representation that is not stored; nothing for a misspelt one."""
+    if representation not in REPRESENTATIONS:
+        near = difflib.get_close_matches(representation, REPRESENTATIONS, n=1)
+        missing = [name for name in near if name not in store.spec.representations]
+        return f"If {missing[0]} was meant: it is not stored." if missing else ""
+    command = store.command_for(features=(*store.spec.representations, representation))
+    return f"If encoder {store.encoder} gives it, extract again with:\n  {command} --replace"
 
 
 def empty(store: Store, representation: str, n: int) -> npt.NDArray[Any]:

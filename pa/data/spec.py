@@ -18,6 +18,18 @@ import polars as pl
 
 FINGERPRINT_SHOWN = 16  # hex digits of the fingerprint in names of directories and in output
 
+# What an encoder may give: the fields of `pa.extract.encoders.base.Features`.
+REPRESENTATIONS = (
+    "cls",
+    "pooled",
+    "patch",
+    "projected",
+    "bottleneck",
+    "layers",
+    "layers_cls",
+    "layers_pooled",
+)
+
 Difference = tuple[str, Any, Any]
 
 

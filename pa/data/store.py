@@ -21,6 +21,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ from pa.data.regions import PIXEL_COLUMNS, ROW_SCHEMA
 from pa.data.seals import has_checksum, with_checksum
 from pa.data.shards import BadImage, ShardInfo, ShardPlan, ShardWriter
 from pa.data.spec import Spec, digest, digest_rows
-from pa.data.view import path_outside
+from pa.data.view import View, path_outside
 from pa.errors import (
     FingerprintError,
     MissingError,
@@ -170,6 +171,14 @@ class Store:
     def command(self) -> str:
         """The command that makes, or finishes, this store."""
         return retyping.command(self.spec, self.source)
+
+    def command_for(self, view: View | None = None, features: Sequence[str] = ()) -> str:
+        """The command that makes a store of the same images with another view or other features."""
+        spec = self.spec if view is None else replace(self.spec, view=view.to_json())
+        kept = self.spec.representations if view is None else {}
+        return retyping.command(
+            replace(spec, representations={name: [] for name in features} or kept), self.source
+        )
 
     @property
     def is_complete(self) -> bool:

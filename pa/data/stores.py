@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -108,7 +108,7 @@ def damaged(features: Path) -> Iterator[Path]:
             continue
 
 
-def choose(features: Path, query: StoreQuery) -> Store:
+def choose(features: Path, query: StoreQuery, command: Callable[[], str] | None = None) -> Store:
     """The one store that fits.
 
     Complete stores go before unfinished ones. A store whose rows are a part of another's, by
@@ -121,7 +121,7 @@ def choose(features: Path, query: StoreQuery) -> Store:
     found = list(find(features, query)) or _without_protocol(features, query)
     fitting = without_parts([store for store in found if store.is_complete] or found)
     if not fitting:
-        raise MissingError(nothing_fits(features, query))
+        raise MissingError(nothing_fits(features, query, command and command()))
     if len(fitting) > 1:
         lines = "\n".join(
             f"  {_flags(store)}    # {_told_apart(store, fitting)}" for store in fitting
@@ -180,14 +180,12 @@ def _flags(store: Store) -> str:
     )
 
 
-def nothing_fits(features: Path, query: StoreQuery) -> str:
+def nothing_fits(features: Path, query: StoreQuery, command: str | None = None) -> str:
     """The message where no store fits: the command that makes one, and what there is."""
-    command = f"pa extract --encoder {query.encoder or 'NAME'}"
-    for name in ("dataset", "split", "view", "protocol"):
-        if (value := getattr(query, name)) is not None:
-            command += f" --{name} {value}"
     wanted = f" for {query}" if str(query) else ""
-    text = f"there is no store{wanted} in {features}. Make it with:\n  {command}"
+    text = f"there is no store{wanted} in {features}."
+    if command is not None and query.fingerprint is None:
+        text += f" Make it with:\n  {command}"
     there = list(find(features))
     other_split = replace(query, split=None)
     donors = [s.title for s in there if s.is_complete and other_split.matches(s)]

@@ -31,7 +31,7 @@ FEW_IMAGES = 12
 # The defaults that each page takes from its pa.toml.
 SETTINGS = {
     "README.md": 'dataset = "imagenet"\nencoder = "mocov3"',
-    "docs/search.md": 'dataset = "imagenet"\nsplit = "val"\nencoder = "mocov3"',
+    "docs/search.md": 'dataset = "imagenet"\nencoder = "mocov3"',
     "docs/retrieval.md": "",
     "docs/attentive.md": 'encoder = "deit"',
     "docs/probes.md": 'encoder = "deit"',
@@ -103,7 +103,7 @@ def workspace(tmp_path: Path, shared_dir: Path, monkeypatch: pytest.MonkeyPatch)
             target = tmp_path / "imagenet" / split / label / image.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(image, target)
-    lines = ['[datasets.imagenet]\nroot = "imagenet"']
+    lines = ['[datasets.imagenet]\nroot = "imagenet"\nsplit = "val"']
     lines.append(f'[datasets.cub]\nroot = "{shared_dir}/data/CUB_200_2011_320px"')
     for name, folder in CHECKPOINTS.items():
         file = shared_dir / "fixtures" / "encoders" / folder / "checkpoint.pth"

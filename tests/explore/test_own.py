@@ -16,6 +16,7 @@ from pa.commands.extract import ExtractRequest, extract
 from pa.commands.index import IndexRequest, build_indexes
 from pa.commands.search import SearchRequest, draw, search
 from pa.config import Config
+from pa.data.seals import with_checksum
 from pa.explore.app import make_app
 from pa.progress import Silent
 from tests.conftest import noise_image
@@ -123,7 +124,7 @@ def test_without_the_network_that_made_the_store_it_says_so(
     (spec,) = place.rglob("spec.json")
     fields = json.loads(spec.read_text())
     fields["source"]["checkpoint"] = str(other)
-    spec.write_text(json.dumps(fields))
+    spec.write_text(json.dumps(with_checksum(fields)))
     with TestClient(make_app(settings.load(place)), "http://localhost") as client:
         where, query = asked(client)
         answer = client.post(f"{where}/neighbours", params=query, content=mine.read_bytes())

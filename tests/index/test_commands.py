@@ -84,7 +84,9 @@ def test_every_combination_gets_its_index(pa: Run, workspace: Path) -> None:
 
 
 def test_encoders_of_the_settings(pa: Run, workspace: Path) -> None:
-    (workspace / "pa.toml").write_text('encoder = "dino, mocov3"\nsplit = "val"\n')
+    (workspace / "pa.toml").write_text(
+        'encoder = "dino, mocov3"\n[datasets.toy]\nroot = "."\nsplit = "val"\n'
+    )
     built = json.loads(pa("index", "build", "--json")[1])["indexes"]
     assert [b["store"].split("/")[3] for b in built] == ["dino", "mocov3"]
     code, out, _ = pa("search", "--query-id", 3, "-k", 2, "--json")

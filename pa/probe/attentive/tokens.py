@@ -44,14 +44,13 @@ def check_tokens(store: Store) -> int:
     known = store.spec.representations
     for name in (CLS, PATCH):
         if name not in known:
-            features = ",".join(dict.fromkeys([*known, CLS, PATCH]))
+            command = store.command_for(features=tuple(dict.fromkeys([*known, CLS, PATCH])))
             raise UnknownNameError(
                 "representation",
                 name,
                 known,
                 f"The attentive probe reads class and patch tokens of {store.title}. Extract them "
-                f"with:\n  pa extract --encoder {store.encoder} --dataset {store.spec.dataset} "
-                f"--split {store.spec.split} --view {store.view} --features {features} --replace",
+                f"with:\n  {command} --replace",
             )
     cls, patch = store.shape(CLS), store.shape(PATCH)
     if len(cls) != 1 or len(patch) != 2 or cls[0] != patch[1]:

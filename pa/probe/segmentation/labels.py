@@ -20,7 +20,7 @@ from pa.data import masks
 from pa.data.labels import IGNORED
 from pa.data.masks import Map
 from pa.data.store import Store
-from pa.data.windows import Window, cut_mask, windows_in
+from pa.data.windows import Window, cut_mask, windows_for, windows_in
 from pa.errors import MismatchError, MissingError, UsageError
 from pa.progress import Progress
 
@@ -115,9 +115,8 @@ class WindowRows:
         """
         if store.view != "windows":
             raise UsageError(
-                f"{store.title} is of view {store.view}. Segmentation reads view windows: "
-                f"pa extract --encoder {store.encoder} --dataset {store.spec.dataset} --split "
-                f"{store.spec.split} --view windows."
+                f"{store.title} is of view {store.view}. Segmentation reads view windows:\n"
+                f"  {store.command_for(view=windows_for(store.spec.dataset))}"
             )
         table = store.rows.filter(pl.Series(store.valid))
         if paths is not None:
@@ -226,8 +225,7 @@ def check_pair(train: Store, test: Store, representation: str) -> None:
     if test.spec.view.get("views"):
         raise UsageError(
             f"{test.title} holds training crops, which do not cover the images. Score sliding "
-            f"windows: pa extract --encoder {test.encoder} --dataset {test.spec.dataset} --split "
-            f"{test.spec.split} --view windows --views 0."
+            f"windows:\n  {test.command_for(view=windows_for(test.spec.dataset))}"
         )
 
 

@@ -1,0 +1,158 @@
+"""What a message recommends is typed as it stands, and helps."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from pa.data.spec import REPRESENTATIONS
+from pa.extract.encoders import Features
+from tests.test_cli import Outcome, Run, extracted, extracted_once, pa, weights, workspace
+
+__all__ = ["extracted", "extracted_once", "pa", "weights", "workspace"]
+
+COMMAND = re.compile(r"(?:^ *|with: )pa (.+)$", re.MULTILINE)
+SEARCH = ("search", "--query-id", 0, "-k", 3)
+
+
+def advice(outcome: Outcome, **fillers: object) -> list[list[str]]:
+    """The commands of a message, with the words in capitals filled in."""
+    found = [shlex.split(line) for line in COMMAND.findall(outcome.out + outcome.err)]
+    assert found, outcome.err
+    return [[str(fillers.get(word, word)) for word in words] for words in found]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        SEARCH,
+        (*SEARCH, "--view", "image"),
+        ("index", "build"),
+        ("probe", "linear", "--epochs", 1),
+        ("probe", "knn", "--view", "image"),
+        ("evaluate", "retrieval", "--dataset", "photos", "--view", "image"),
+        ("figure", "neighbours", "--query", 0, "-k", 3),
+        ("status", "--view", "image"),
+    ],
+    ids=lambda words: " ".join(map(str, words)),
+)
+def test_a_store_that_is_missing(asked: tuple[object, ...], pa: Run, workspace: Path) -> None:
+    missing = pa(*asked)
+    assert missing.code == 3
+    (words,) = advice(missing)
+    assert pa(*words).code == 0
+    assert pa(*asked).code == 0
+
+
+@pytest.mark.parametrize("asked", [SEARCH, ("status",)], ids=["search", "status"])
+def test_without_settings(
+    asked: tuple[object, ...],
+    pa: Run,
+    weights: dict[str, Path],
+    image_tree: Callable[..., Path],
+    in_empty_folder: Path,
+) -> None:
+    missing = pa(*asked)
+    assert "no pa.toml found" in missing.out + missing.err
+    (words,) = advice(
+        missing,
+        ENCODER="timm/test_vit",
+        DATASET="folder",
+        DIR=image_tree(),
+        SPLIT="all",
+        FILE=weights["test_vit"],
+    )
+    assert pa(*words).code == 0
+    assert pa(*asked).code == 0
+
+
+@pytest.mark.parametrize("asked", ["status", "verify", "index info", "report", "explore"])
+def test_a_workspace_that_is_missing(asked: str, pa: Run, tmp_path: Path) -> None:
+    missing = pa("-w", tmp_path / "nope", *asked.split())
+    assert missing.code == 3
+    assert str(tmp_path / "nope") in missing.err
+    assert not (tmp_path / "nope").exists()
+
+
+def test_a_split_of_several(pa: Run, workspace: Path, tmp_path: Path) -> None:
+    """The command names the split that the dataset's settings name, or leaves it to be chosen."""
+    root = tmp_path / "imagenet"
+    for split, folder in (("train", "class0"), ("val", "class1")):
+        (root / split).mkdir(parents=True)
+        (tmp_path / "photos" / folder).rename(root / split / "n01440764")
+    settings = workspace / "pa.toml"
+    table = f'[datasets.imagenet]\nroot = "{root}"\n'
+    settings.write_text(settings.read_text() + table)
+    asked = (*SEARCH, "--dataset", "imagenet", "--view", "image")
+    (words,) = advice(pa(*asked), SPLIT="val")
+    assert words[words.index("--split") + 1] == "val"
+    settings.write_text(settings.read_text().replace(table, f'{table}split = "train"\n'))
+    (words,) = advice(pa(*asked))
+    assert words[words.index("--split") + 1] == "train"
+    assert pa(*words).code == 0
+    assert pa(*asked).code == 0
+
+
+def test_a_probe_that_needs_tokens(pa: Run, extracted: Path) -> None:
+    asked = ("probe", "attentive", "--epochs", 1, "--attention-heads", 1)
+    (words,) = advice(pa(*asked))
+    assert pa(*words).code == 0
+    assert pa(*asked).code == 0
+
+
+def test_a_representation_that_is_not_stored(pa: Run, extracted: Path) -> None:
+    asked = (*SEARCH, "--representation", "layers_pooled")
+    (words,) = advice(pa(*asked))
+    assert pa(*words, "--layers", 0).code == 0
+
+
+def test_a_misspelt_representation(pa: Run, extracted: Path) -> None:
+    refused = pa(*SEARCH, "--representation", "clss")
+    assert refused.code == 2
+    assert "Did you mean cls" in refused.err
+    assert refused.err.count("clss") == 1
+
+
+def test_the_names_of_representations() -> None:
+    assert [field.name for field in fields(Features)] == [*REPRESENTATIONS]
+
+
+def test_an_unfinished_store(pa: Run, extracted: Path) -> None:
+    (store,) = (path.parent for path in extracted.rglob("manifest.json"))
+    (store / "manifest.json").unlink()
+    (store / "shard-00000.h5").unlink()
+    for asked, code in ((SEARCH, 3), (("verify",), 6)):
+        outcome = pa(*asked)
+        assert outcome.code == code
+        words = advice(outcome)[-1]
+    assert pa(*words).code == 0
+    assert pa(*SEARCH).code == 0
+
+
+def test_tokens_of_windows_are_not_searched(pa: Run, workspace: Path) -> None:
+    asked = (*SEARCH, "--encoder", "timm/test_efficientnet", "--view")
+    made = pa("extract", *asked[5:], "windows", "--features", "patch", "--limit", 1)
+    assert made.code == 0, made.err
+    (words,) = advice(pa(*asked, "windows"))
+    assert pa(*words).code == 0
+    assert pa(*asked, "grid").code == 0
+
+
+def test_damage_is_repaired(pa: Run, extracted: Path) -> None:
+    assert pa(*SEARCH).code == 0
+    index = next(extracted.rglob("index.faiss"))
+    index.write_bytes(b"damaged")
+    next(extracted.rglob("shard-00000.h5")).write_bytes(b"damaged")
+    damaged = pa("verify")
+    assert damaged.code == 5
+    (repair,) = (words for words in advice(damaged) if words[0] == "verify")
+    repaired = pa(*repair)
+    for words in advice(repaired):
+        assert pa(*words).code == 0
+    assert pa("verify").code == 0
+    assert pa(*SEARCH).code == 0
