@@ -11,7 +11,7 @@ import pytest
 
 from pa.commands.figure_scores import ScoresRequest, figure_depth
 from pa.config import load
-from pa.evaluate.bootstrap import Mean
+from pa.evaluate.bootstrap import Interval, Mean
 from pa.figures.names import in_order, listed, look_of, title_of
 from pa.figures.results import OfEncoder
 from pa.figures.scores import depth_panels, share_bars, sweep_sheets
@@ -39,9 +39,11 @@ def results_of(workspace: Path, task: str, encoder: str) -> OfEncoder:
 
 
 def test_a_mean_is_read_as_it_was_written() -> None:
-    for mean in (Mean(0.5, 0.4, 0.6, 10, 5, 0.25), Mean(0.5, float("nan"), float("nan"), 3, 1)):
+    wide, narrow = Interval(0.4, 0.6, "wide"), Interval(0.45, 0.55, "narrow")
+    for mean in (Mean(0.5, 10, 5, wide, narrow, 0.25, 0.2), Mean(0.5, 3, 1, None)):
         again = Mean.from_json(json.loads(json.dumps(mean.to_json())))
-        assert np.array_equal([*vars(again).values()], [*vars(mean).values()], equal_nan=True)
+        assert (again.interval, again.fixed_gallery) == (mean.interval, mean.fixed_gallery)
+        assert again.to_json() == mean.to_json()
 
 
 def test_encoders_have_one_name_one_place_one_look() -> None:
