@@ -56,14 +56,14 @@ def make_store(path: Path, n: int) -> Store:
 class Step:
     """One training step of all heads, as `pa.probe.attentive.train` does it."""
 
-    def __init__(self, seeds: int) -> None:
-        self.heads = Heads.new(range(seeds), D, CLASSES, PAPER, CPU)
+    def __init__(self, seeds: int, device: torch.device = CPU) -> None:
+        self.heads = Heads.new(range(seeds), D, CLASSES, PAPER, device)
         for parameter in self.heads.parameters.values():
             parameter.requires_grad_(True)
 
     def __call__(self, batch: Batch, targets: torch.Tensor) -> None:
         logits = self.heads.train_logits(batch.cls, batch.patch, 0.1)
-        y = targets[torch.from_numpy(batch.places)]
+        y = targets[torch.from_numpy(batch.places).to(targets.device)]
         loss = sum(F.cross_entropy(one, y) for one in logits)
         parameters = list(self.heads.parameters.values())
         with torch.no_grad():

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from sklearn.metrics import average_precision_score
 
 from pa.errors import UsageError
@@ -114,15 +113,6 @@ def test_unequal_lengths_are_refused() -> None:
     features, labels = clustered(20)
     with pytest.raises(UsageError, match="equally long"):
         evaluate_all_pairs(features, labels[:19])
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_the_gpu_gives_the_same_numbers() -> None:
-    features, labels = clustered(1000, 64)
-    expected = evaluate_all_pairs(features, labels).ap
-    np.testing.assert_allclose(
-        evaluate_all_pairs(features, labels, device="cuda").ap, expected, atol=1e-5
-    )
 
 
 def _evaluate(

@@ -14,7 +14,7 @@ from pa.probe import sweep
 from pa.probe.recipes import BEST_ON_TEST, LINEAR_PROTOCOLS, PAPER, LinearRecipe
 from pa.probe.selection import LabelledRows
 from pa.probe.sgd import epoch_order, initial_weight
-from pa.probe.sweep import Candidate, Grid, TrainedHead, fixed, surviving, train_stack
+from pa.probe.sweep import Candidate, Grid, fixed, surviving, train_stack
 
 from .conftest import Floats, blobs
 
@@ -207,12 +207,3 @@ def test_the_order_of_candidates_keeps_groups_together() -> None:
     changes = sum(a != b for a, b in pairwise(groups))
     assert changes == len(set(groups)) - 1
     assert GRID.n_settings == 8
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_gpu_agrees_with_the_cpu() -> None:
-    def at(device: str) -> list[TrainedHead]:
-        return train_stack(sides, GRID.candidates(), QUICK, device=device)
-
-    for one, other in zip(at("cpu"), at("cuda"), strict=True):
-        np.testing.assert_allclose(one.weight, other.weight, atol=1e-4)
