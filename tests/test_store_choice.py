@@ -24,7 +24,7 @@ from pa.data.store import Store
 from pa.data.stores import StoreQuery, choose
 from pa.data.view import View
 from pa.data.windows import WindowsView
-from pa.errors import AmbiguousError, MissingError
+from pa.errors import AmbiguousError, MissingError, PaError
 from pa.extract.run import extract
 from pa.extract.slots import Options
 from pa.paper.state import extracted
@@ -249,3 +249,35 @@ def test_the_study_does_not_choose_between_changed_stores(
     with pytest.raises(AmbiguousError) as caught:
         extracted(load_config(changed[0]), step)
     assert all(str(store.path) in str(caught.value) for store in changed[1])
+
+
+@pytest.fixture
+def splits(tmp_path: Path, root: Path) -> tuple[Path, Store, Store]:
+    """A workspace with the stores of a whole dataset and of a split, which is a part of it."""
+    whole = encode(tmp_path, replace(photos(root), split="all"), PARTS)
+    part = encode(tmp_path, photos(root, 1, 4), PARTS)
+    return tmp_path, whole, part
+
+
+@pytest.mark.parametrize("file", ["spec.json", "manifest.json"])
+@pytest.mark.parametrize("is_there", [True, False], ids=["damaged", "removed"])
+@pytest.mark.parametrize("words", ["search", "retrieval", "figure", "figure-encoder", "linear"])
+def test_a_split_does_not_replace_a_damaged_store_of_all(
+    splits: tuple[Path, Store, Store], words: str, file: str, is_there: bool
+) -> None:
+    workspace, whole, part = splits
+    chosen = choose(workspace / "features", StoreQuery())
+    assert chosen.path == whole.path
+    (whole.path / file).write_text("{}") if is_there else (whole.path / file).unlink()
+    result = call(workspace, COMMANDS[words])
+    assert isinstance(result.exception, PaError), result.output
+    assert call(workspace, "index build --split train").exit_code == 0
+    assert call(workspace, f"index build --store {part.spec.short}").exit_code == 0
+
+
+def test_an_unfinished_part_of_a_store_is_not_a_choice(
+    splits: tuple[Path, Store, Store],
+) -> None:
+    workspace, whole, part = splits
+    (part.path / "manifest.json").unlink()
+    assert choose(workspace / "features", StoreQuery()).path == whole.path

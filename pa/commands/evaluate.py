@@ -231,6 +231,7 @@ def _usual(config: Config, query: stores.StoreQuery, view: str | None) -> stores
     for candidate in [*usual, query]:
         if any(stores.find(config.features, candidate)):
             return candidate
+        stores.check_readable(config.features, candidate)
     return usual[0] if view is not None or _has_parts(config, query.dataset) else query
 
 

@@ -87,6 +87,7 @@ def _vectors(store: Store) -> list[str]:
 
 def _all_of_one_place(config: Config, query: stores.StoreQuery, needs: str | None) -> list[Store]:
     """The complete stores of every encoder; view grid goes before others."""
+    stores.check_readable(config.features, query)
     found = [
         store
         for store in stores.find(config.features, query)

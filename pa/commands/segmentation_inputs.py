@@ -147,7 +147,9 @@ def choose_stores(
 def _fitting(
     config: Config, request: InputsRequest, split: str | None, fingerprint: str | None
 ) -> list[Store]:
-    return list(stores.find(config.features, _query(config, request, split, fingerprint)))
+    query = _query(config, request, split, fingerprint)
+    stores.check_readable(config.features, query)
+    return list(stores.find(config.features, query))
 
 
 def _query(

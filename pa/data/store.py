@@ -511,7 +511,11 @@ def _read_spec(path: Path) -> dict[str, Any]:
     try:
         fields: dict[str, Any] = json.loads((path / SPEC).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MissingError(f"no feature store at {path} (it has no {SPEC}).") from None
+        shards_left = " Shards are there: the `pa extract` command that made them begins it again."
+        raise MissingError(
+            f"no feature store at {path} (it has no {SPEC})."
+            + (shards_left if any(path.glob("shard-*.h5")) else "")
+        ) from None
     except ValueError as error:
         raise FingerprintError(
             f"{path / SPEC} is not readable JSON ({error}). Delete the store and extract again."

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pa.data.parts import PROTOCOLS, PartsView, protocol_of
 from pa.data.regions import view_from_json
-from pa.data.same_rows import differences, without_parts
+from pa.data.same_rows import contains, differences, without_parts
 from pa.data.store import SPEC, Store
 from pa.errors import AmbiguousError, FingerprintError, MissingError, VerificationError
 
@@ -34,6 +34,18 @@ class StoreQuery:
             and self._of_protocol(store)
             and self.encoder in (None, store.encoder)
             and store.fingerprint.startswith(self.fingerprint or "")
+        )
+
+    def matches_folder(self, folder: Path) -> bool:
+        """Whether a store in this directory may match, as far as the names of folders show."""
+        dataset, split, view, encoder, short = folder.parts[-5:]
+        return (
+            self.dataset in (None, dataset)
+            and self.split in (None, split)
+            and self.view in (None, view)
+            and (self.protocol is None or view == PartsView.name)
+            and (self.encoder is None or self.encoder.replace("/", "--") == encoder)
+            and short.startswith((self.fingerprint or "")[: len(short)])
         )
 
     def _of_protocol(self, store: Store) -> bool:
@@ -108,18 +120,40 @@ def damaged(features: Path) -> Iterator[Path]:
             continue
 
 
+def check_readable(features: Path, query: StoreQuery) -> None:
+    """Raise the error of a store that fits the query by its folder, but whose spec is damaged or,
+    next to its shards, missing.
+
+    Without this check another store would silently be used in its place.
+    """
+    for folder in sorted(features.glob("*/*/*/*/*/")):
+        if not query.matches_folder(folder):
+            continue
+        if not (folder / SPEC).exists() and not any(folder.glob("shard-*.h5")):
+            continue
+        try:
+            Store.open(folder, incomplete=True)
+        except (FingerprintError, MissingError) as error:
+            error.add_note("It may be the store to use. To use another one, name it with --store.")
+            raise
+
+
 def choose(features: Path, query: StoreQuery, command: Callable[[], str] | None = None) -> Store:
     """The one store that fits.
 
-    Complete stores go before unfinished ones. A store whose rows are a part of another's, by
-    `--limit` or by its split and by nothing else, gives way to that one. Raises `MissingError` with
-    the command that makes a store where none fits, `AmbiguousError` with the choices where several
-    do.
+    Complete stores go before unfinished ones, except for unfinished ones of another split, whose
+    rows the complete ones do not have. A store whose rows are a part of another's, by `--limit` or
+    by its split and by nothing else, gives way to that one. Raises `MissingError` with the command
+    that makes a store where none fits, `AmbiguousError` with the choices where several do, and
+    `FingerprintError` or `MissingError` where the spec of one that may fit is damaged or gone.
     """
     if query.protocol is not None:
         PROTOCOLS[query.protocol]  # an unknown name raises with the nearest ones
+    check_readable(features, query)
     found = list(find(features, query)) or _without_protocol(features, query)
-    fitting = without_parts([store for store in found if store.is_complete] or found)
+    complete = [store for store in found if store.is_complete]
+    fitting = without_parts(complete or found)
+    fitting += _unfinished_splits(found, fitting) if complete else []
     if not fitting:
         raise MissingError(nothing_fits(features, query, command and command()))
     if len(fitting) > 1:
@@ -131,6 +165,18 @@ def choose(features: Path, query: StoreQuery, command: Callable[[], str] | None 
             f"encoder may also be set in pa.toml):\n{lines}"
         )
     return Store.open(fitting[0].path)
+
+
+def _unfinished_splits(found: Sequence[Store], complete: Sequence[Store]) -> list[Store]:
+    """The unfinished stores of splits, and with rows, that no complete store has."""
+    splits = {store.spec.split for store in complete}
+    return [
+        store
+        for store in found
+        if not store.is_complete
+        and store.spec.split not in splits
+        and not any(contains(large, store) for large in complete)
+    ]
 
 
 def _without_protocol(features: Path, query: StoreQuery) -> list[Store]:
