@@ -67,7 +67,7 @@ def evaluate_retrieval(config: Any, as_json: bool, **given: Any) -> None:
     help="cls, pooled, projected, with commas. Default: all that are there.",
 )
 @choosing_store
-@click.option("-k", "k", type=int, default=24, show_default=True, help="How many neighbours.")
+@click.option("-k", "k", type=int, help="How many neighbours; default 24, or all others if fewer.")
 @click.option("--figure", type=PATH, help="Draw the shares as stacked bars.")
 @click.option("--hubs", type=PATH, help="Draw the patches that are most often a neighbour.")
 @click.option("--root", type=PATH, help="Where the images lie now, for --hubs.")

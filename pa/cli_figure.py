@@ -161,7 +161,7 @@ def depth(config: Any, as_json: bool, **given: Any) -> None:
 
 
 @figure.command()
-@click.option("-k", "k", type=int, default=24, show_default=True, help="Of so many neighbours.")
+@click.option("-k", "k", type=int, help="Of how many neighbours; default 24, or all if fewer.")
 @scored
 def shares(config: Any, as_json: bool, **given: Any) -> None:
     """Part against whole: what the nearest neighbours of part patches are.

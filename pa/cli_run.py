@@ -48,8 +48,9 @@ def run_paper(config: Any, as_json: bool, **given: Any) -> None:
     """Run the paper's study: extractions, indexes, scores, probes, figures, report; resumes.
 
     Every step is a command that you could type; what is in the cache is skipped. Encoders without
-    a checkpoint, datasets without a root and figures of what is not there are left out, and named.
-    Steps write their logs to study/ in the workspace.
+    a checkpoint, datasets without a root, figures of what is not there and steps that --limit
+    leaves too few images for are left out, and named, by --plan too. Steps write their logs to
+    study/ in the workspace.
 
     \b
     pa run paper --plan

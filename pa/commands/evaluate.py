@@ -37,7 +37,7 @@ class EvaluateRequest:
     target: str = "label"
     include_self: bool | None = None
     layers: str | None = None
-    k: int = 24
+    k: int | None = None
     device: str | None = None
     figure: Path | None = None
     hubs: Path | None = None

@@ -72,14 +72,19 @@ def prepare(
     """What a request means: the encoders, loaded, the images, and the views of them."""
     names = request.encoders or default_encoders(config)
     request.encoder.check_names(config, names)
+    images, views = choose_regions(config, request)
+    _tell_parts(views, images.first(request.limit), progress)
+    return [load_encoder(config, name, request.encoder) for name in names], images, views
+
+
+def choose_regions(config: Config, request: ExtractRequest) -> tuple[Images, list[View]]:
+    """The images of a request, all of the split, and the views of them."""
     images = load_images(config, request.dataset, request.root, request.split, request.boxes)
     names_of_views = request.views or default_views(config, images)
     changed = request.view_options
     if request.n_views is not None:
         changed = (*changed, ("views", request.n_views))
-    views = choose_views(config, images, names_of_views, request.protocol, changed)
-    _tell_parts(views, images.first(request.limit), progress)
-    return [load_encoder(config, name, request.encoder) for name in names], images, views
+    return images, choose_views(config, images, names_of_views, request.protocol, changed)
 
 
 def run_options(config: Config, request: ExtractRequest) -> Options:

@@ -29,7 +29,7 @@ class ScoresRequest:
     encoders: tuple[str, ...] = ()
     dataset: str | None = None
     protocol: str | None = None
-    k: int = 24
+    k: int | None = None
     place: Place = field(default_factory=Place)
 
 
@@ -75,16 +75,20 @@ def figure_shares(config: Config, request: ScoresRequest, progress: Progress) ->
 
     Raises what `pa.figures.results.choose` raises.
     """
+    from pa.evaluate.neighbours import default_k
     from pa.figures.results import Wanted, choose
     from pa.figures.scores import draw_shares, share_bars
 
-    k = request.k
-    command = f"pa evaluate neighbours -k {k}"
-    wanted = _wanted(
-        config, request, Wanted, "neighbours", command, lambda found: found.protocol.get("k") == k
-    )
+    command = "pa evaluate neighbours" + ("" if request.k is None else f" -k {request.k}")
+
+    def is_of_k(found: Found) -> bool:
+        k = default_k(found.fields["counts"]["rows"]) if request.k is None else request.k
+        return bool(found.protocol.get("k") == k)
+
+    wanted = _wanted(config, request, Wanted, "neighbours", command, is_of_k)
     workspace = _workspace(config)
     chosen = choose(workspace, wanted, progress)
+    k = chosen[0].results[0].protocol["k"]
     bars = share_bars(chosen)
     encoders = listed(one.title for one in chosen)
     told = (
@@ -233,7 +237,7 @@ def _finish(
     first = chosen[0].results[0]
     recipe, dataset = recipe_of(first, workspace), str(chosen[0].store["dataset"])
     words = ["--encoder", ",".join(one.encoder for one in chosen), "--dataset", dataset]
-    words += ["--protocol", recipe, *(["-k", str(request.k)] if kind == "shares" else [])]
+    words += ["--protocol", recipe, *(["-k", str(first.protocol["k"])] if kind == "shares" else [])]
     plate = Plate(
         kind=kind,
         name=f"{dataset}-{recipe}",

@@ -74,6 +74,12 @@ def read_study(config: Config, request: StudyRequest) -> Study:
     splits = dict(_datasets(config, request, left_out))
     steps = study(encoders, list(splits), request.protocol, request.scale)
     lacking = _lacking(steps, splits, left_out)
+    if request.scale.limit is not None:
+        there = [step for step in steps if step.name not in lacking]
+        lacking |= _too_small(config, there, request.scale.limit, left_out)
+    for step in steps:  # each stands after those it reads from
+        if not lacking.isdisjoint(step.after):
+            lacking.add(step.name)
     possible = [step for step in steps if step.name not in lacking]
     read = {name for step in possible for name in step.after}
     kept = [step for step in possible if step.name in read or not step.is_extraction]
@@ -175,7 +181,7 @@ def _datasets(
 def _lacking(
     steps: Sequence[Step], splits: dict[str, list[str]], left_out: list[LeftOut]
 ) -> set[str]:
-    """The steps of splits that are not there, and those that would read what they make."""
+    """The extractions of splits that are not there."""
     lacking: set[str] = set()
     told: set[tuple[str, str]] = set()
     for step in steps:
@@ -187,6 +193,25 @@ def _lacking(
                 there = ", ".join(splits[step.dataset])
                 what = f"dataset {step.dataset}, split {split}"
                 left_out.append(LeftOut(what, f"it is not there, only {there}"))
-        elif any(name in lacking for name in step.after):
-            lacking.add(step.name)
     return lacking
+
+
+def _too_small(
+    config: Config, steps: Sequence[Step], limit: int, left_out: list[LeftOut]
+) -> set[str]:
+    """The steps that the first `limit` images of a split are too few for."""
+    from pa.commands.study_rows import too_small
+
+    reasons = too_small(config, steps)
+    for step in steps:
+        if step.name in reasons:
+            given = options(step)
+            what = (
+                f"dataset {step.dataset}, split {given['split']}, view {given['view']}"
+                if step.is_extraction
+                else f"{' '.join(step.words[:2])} of {step.dataset}"
+            )
+            item = LeftOut(what, f"--limit {limit} is too small: {reasons[step.name]}")
+            if item not in left_out:  # of another encoder, for the same reason
+                left_out.append(item)
+    return set(reasons)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pa.commands.study import Study, StudyRequest, read_study
+from pa.commands.study_rows import extract_request
 from pa.config import Config
 from pa.errors import StorageError
-from pa.paper.state import options
-from pa.paper.steps import Step
 from pa.progress import Progress
 
 if TYPE_CHECKING:
@@ -52,7 +51,6 @@ def plan_paper(config: Config, request: StudyRequest, progress: Progress) -> Stu
 
     Raises what `read_study` raises.
     """
-    from pa.commands.extract import ExtractRequest
     from pa.commands.plan import plan_extract
 
     found = read_study(config, request)
@@ -61,7 +59,7 @@ def plan_paper(config: Config, request: StudyRequest, progress: Progress) -> Stu
     plans = {}
     try:
         for step in extractions:
-            plans[step.name] = plan_extract(config, _request(ExtractRequest, step), progress)
+            plans[step.name] = plan_extract(config, extract_request(step), progress)
             progress.advance(1)
     finally:
         progress.stop()
@@ -76,24 +74,3 @@ def check_room(plan: StudyPlan) -> None:
             f"{plan.free / 1e9:.2f} GB free. Choose fewer with --encoders or --datasets, or set "
             f'storage = "int8" in pa.toml: half the bytes.'
         )
-
-
-def _request(kind: type[Any], step: Step) -> Any:
-    """The request of an extraction's command line."""
-    from pa.commands.encoders import EncoderChoice
-
-    given = options(step)
-    layers = tuple(int(layer) for layer in given.get("layers", "").split(",") if layer)
-    limit, views = given.get("limit"), given.get("views")
-    return kind(
-        encoders=(given["encoder"],),
-        encoder=EncoderChoice(layers=layers),
-        dataset=given["dataset"],
-        split=given["split"],
-        views=(given["view"],),
-        protocol=given.get("protocol"),
-        n_views=None if views is None else int(views),
-        representations=tuple(filter(None, given.get("features", "").split(","))),
-        limit=None if limit is None else int(limit),
-        alongside="alongside" in given,
-    )

@@ -40,6 +40,19 @@ WHOLE = "another part of the same object or class"
 SAME_IMAGE = "same image"
 MEASURES = (*RELATIONS, PART, WHOLE, SAME_IMAGE)
 
+USUAL_K = 24  # the neighbours that the paper's Figures 2 and 4 show
+
+
+def default_k(n_rows: int) -> int:
+    """Return the number of neighbours of each of `n_rows` rows: 24, or all others if fewer."""
+    return min(USUAL_K, n_rows - 1)
+
+
+def check_k(k: int, n_rows: int) -> None:
+    """Raise `OutOfRangeError` unless each of `n_rows` rows has k others."""
+    if not 1 <= k < n_rows:
+        raise OutOfRangeError(f"k must be from 1 to {n_rows - 1}, the other rows; found {k}.")
+
 
 def all_neighbours(
     features: npt.NDArray[Any],
@@ -55,8 +68,7 @@ def all_neighbours(
     `UsageError` for vectors without a cosine.
     """
     n = len(features)
-    if not 1 <= k < n:
-        raise OutOfRangeError(f"k must be from 1 to {n - 1}, the other rows; found {k}.")
+    check_k(k, n)
     gallery = Gallery.of(features, rows)
     out = np.empty((n, k), dtype=np.int64)
     progress = progress or Silent()

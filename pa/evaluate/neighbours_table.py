@@ -32,6 +32,7 @@ from pa.evaluate.neighbours import (
     Hubness,
     Kinship,
     all_neighbours,
+    default_k,
     hubness,
 )
 from pa.evaluate.results import Result, describe_store, write_result
@@ -103,20 +104,21 @@ def shown_measures(means: Mapping[str, Mean]) -> dict[str, str]:
 def measure_stores(
     stores: Sequence[Store],
     representations: Sequence[str],
-    k: int,
+    k: int | None,
     *,
     results: Path,
     progress: Progress,
 ) -> tuple[list[Shares], list[Shift]]:
     """Measure every store with every representation (of those it has, where none is named).
 
-    Writes a result for each, with the shares of every query as Parquet beside it, and one for each
-    paired difference projected − encoded. Raises `UsageError` for stores without parts, and what
-    `check_same_rows`, `rows_to_score` and `all_neighbours` raise.
+    `k` None is `default_k`. Writes a result for each, with the shares of every query as Parquet
+    beside it, and one for each paired difference projected − encoded. Raises `UsageError` for
+    stores without parts, and what `check_same_rows`, `rows_to_score` and `all_neighbours` raise.
     """
     check_same_rows(stores)
     rows = rows_to_score(stores[0])
     kin = kinship(stores[0], rows)
+    k = default_k(len(rows.ids)) if k is None else k
     work = [
         (store, name)
         for store in stores

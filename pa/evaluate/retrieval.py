@@ -68,6 +68,27 @@ class AllPairs:
         ]
 
 
+def check_labels(
+    labels: npt.NDArray[Any], *, include_self: bool = False, of: str = "the features"
+) -> None:
+    """Raise `UsageError` unless some query has both relevant and other items.
+
+    `labels` (N,) are those of the rows `of` a store, which the message names.
+    """
+    names, counts = np.unique(labels, return_counts=True)
+    if len(names) < 2:
+        raise UsageError(
+            f"all {len(labels)} rows of {of} have the same label"
+            + (f", {str(names[0])!r}" if len(names) else "")
+            + ": whatever is retrieved is right. Retrieval needs two classes or more."
+        )
+    if not include_self and counts.max() < 2:
+        raise UsageError(
+            f"no two rows of {of} have the same label: nothing can be retrieved. Choose another "
+            f"column with --target."
+        )
+
+
 def evaluate_all_pairs(
     features: npt.NDArray[Any],
     labels: npt.NDArray[Any],
@@ -87,21 +108,16 @@ def evaluate_all_pairs(
     (N,) are the names of the vectors in messages. `with_effects` adds `AllPairs.effects`, which an
     interval over new images needs.
 
-    Raises `UsageError` for features and labels of different length, labels that are all equal,
-    and vectors that have no cosine.
+    Raises `UsageError` for features and labels of different length, for vectors that have no
+    cosine, and what `check_labels` raises.
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or len(labels) != len(features):
         raise UsageError(
             f"features and labels must be equally long, not {features.shape} and {labels.shape}."
         )
+    check_labels(labels, include_self=include_self)
     names, classes = np.unique(labels, return_inverse=True)
-    if len(names) < 2:
-        raise UsageError(
-            f"all {len(labels)} vectors have the same label"
-            + (f", {str(names[0])!r}" if len(names) else "")
-            + ": whatever is retrieved is right. Retrieval needs two classes or more."
-        )
     # Sorted by class: the relevant items of a query are then a range of columns.
     order = np.argsort(classes, kind="stable")
     gallery = Gallery.of(features[order], rows if rows is None else rows[order])

@@ -20,11 +20,10 @@ import polars as pl
 
 from pa.data.store import Store
 from pa.data.tables import write_parquet
-from pa.errors import UsageError
 from pa.evaluate.bootstrap import Means, bootstrap_means, influence
 from pa.evaluate.gallery_effects import GalleryEffects
 from pa.evaluate.results import Result, describe_store, write_result
-from pa.evaluate.retrieval import AllPairs, evaluate_all_pairs
+from pa.evaluate.retrieval import AllPairs, check_labels, evaluate_all_pairs
 from pa.evaluate.rows import (
     ENCODED,
     Rows,
@@ -129,6 +128,7 @@ def score_stores(
     """
     check_same_rows(stores)
     rows = rows_to_score(stores[0], target)
+    check_labels(rows.labels, include_self=protocol.include_self, of=stores[0].title)
     work = [
         (store, name)
         for store in stores
@@ -182,11 +182,6 @@ def _score(
     )
     clock.lap("score")
     there = ~np.isnan(pairs.ap)
-    if not there.any():
-        raise UsageError(
-            f"no two rows of {store.title} have the same {rows.target}: nothing can be retrieved. "
-            f"Choose another column with --target."
-        )
     means = _means(pairs.ap, pairs.effects, rows, pairs)
     clock.lap("bootstrap")
     result = Result(

@@ -26,13 +26,18 @@ def is_usable(target: str) -> pl.Expr:
     return pl.col(VALID) & pl.col(target).is_not_null()
 
 
+def with_readable(rows: pl.DataFrame, valid: npt.NDArray[np.bool_] | bool) -> pl.DataFrame:
+    """Add the column that `is_usable` reads: which rows are of images that could be read."""
+    return rows.with_columns(pl.lit(valid).alias(VALID))
+
+
 def select_rows(store: Store, target: str, conditions: Sequence[str | None]) -> pl.DataFrame:
     """The rows that fulfil all conditions, with a column that tells readable images."""
     rows = store.rows
     if target not in rows.columns:
         raise UnknownNameError("target column", target, rows.columns)
     given = [condition for condition in conditions if condition is not None]
-    chosen = rows.with_columns(pl.Series(VALID, store.valid))
+    chosen = with_readable(rows, store.valid)
     for condition in given:
         chosen = _filter(chosen, condition, rows.columns)
     if chosen.is_empty():

@@ -148,6 +148,17 @@ def test_hubs_are_cut_out_of_their_images(pa: Run, make_parts: MakeParts, worksp
     assert "/birds" in missing.err
 
 
+def test_a_small_store_has_fewer_neighbours(pa: Run, make_parts: MakeParts) -> None:
+    rows = birds()[:10]
+    make_parts("dino", rows=rows, features={"cls": features_of(rows, 12, 1.0)})
+    found = pa("evaluate", "neighbours", "--json").json
+    assert found["results"][0]["protocol"]["k"] == 9
+    done = pa("figure", "shares", "--json")
+    assert done.code == 0, done.err
+    again = pa("figure", "shares", "-k", 9)
+    assert again.code == 0, again.err
+
+
 def test_k_beyond_the_rows_is_refused(pa: Run, make_parts: MakeParts) -> None:
     store = make_parts()
     refused = pa("evaluate", "neighbours", "-k", store.n_rows)

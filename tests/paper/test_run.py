@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from pa.progress import Silent
 from tests.conftest import noise_image
 from tests.data.trees import write_cub
 from tests.extract.encoders.checkpoints import official
+from tests.segmentation_trees import index_tree
 
 PARTS = ("right eye", "right leg", "left wing", "tail")
 REQUEST = StudyRequest(scale=Scale(epochs=1))
@@ -127,6 +129,47 @@ def test_steps_of_a_split_that_is_not_there_are_left_out(workspace: Path) -> Non
     assert ("dataset imagenet, split train", "it is not there, only val") in [
         (one.what, one.why) for one in found.left_out
     ]
+
+
+def test_steps_that_a_limit_is_too_small_for_are_left_out(workspace: Path) -> None:
+    for split in ("train", "val"):
+        folder = workspace / "imagenet" / split / "n01440764"
+        folder.mkdir(parents=True)
+        for number in range(2):
+            noise_image(number).save(folder / f"{number}.JPEG")
+        index_tree(workspace / "lip", split, {"a": np.zeros((9, 9)), "b": np.ones((9, 9))})
+    settings = workspace / "pa.toml"
+    settings.write_text(
+        f'{settings.read_text()}[datasets.imagenet]\nroot = "imagenet"\n'
+        f'[datasets.lip]\nroot = "lip"\n'
+    )
+    request = StudyRequest(datasets=("imagenet", "cub", "lip"), scale=Scale(limit=1))
+    found = read_study(load(workspace), request)
+    reasons = {one.what: one.why for one in found.left_out}
+    assert "two classes" in reasons["probe linear of imagenet"]
+    assert "two classes" in reasons["probe attentive of imagenet"]
+    assert "nothing can be retrieved" in reasons["evaluate retrieval of cub"]
+    assert "nothing to train on" in reasons["probe segmentation of lip"]
+    # What only these read is not extracted; what is possible stays.
+    names = [step.name for step in found.steps]
+    assert not [name for name in names if "lip" in name or "train image" in name]
+    assert {"index imagenet deit", "neighbours paper cub deit"} <= set(names)
+    more = read_study(load(workspace), replace(request, scale=Scale(limit=2)))
+    assert {"retrieval paper cub deit", "segmentation paper lip deit"} <= {
+        step.name for step in more.steps
+    }
+
+
+def test_every_step_that_a_limit_leaves_runs(workspace: Path) -> None:
+    request = StudyRequest(scale=Scale(limit=1, epochs=1))
+    ran = []
+    for step in read_study(load(workspace), request).steps:
+        result = CliRunner().invoke(cli, ["-w", str(workspace), *step.words])
+        # The tiny network's width is no multiple of 64, which attention heads need.
+        if "attentive" not in step.words:
+            assert result.exit_code == 0, (step.command, result.output, result.exception)
+            ran += step.words[:2]
+    assert {"neighbours", "linear", "shares", "report"} <= set(ran)
 
 
 def test_plan_says_bytes_and_refuses_a_small_disk(
