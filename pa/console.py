@@ -17,9 +17,9 @@ Seen = TypeVar("Seen")
 GAP = "  "  # between the columns of a table
 INDENT = 2  # columns that commands put before some of their tables
 WRAPPED = 12  # fewest letters of a line to which text in a table is wrapped
-# Letters of the columns of a progress line: "100%", "0:00:00", "12345.6/s"; the longest bar, the
-# shortest one worth showing, and as much of the title as is worth leaving out the speed for.
-PERCENT, ETA, SPEED, BAR, SHORTEST_BAR, TITLE = 4, 7, 9, 40, 5, 24
+# Letters of the columns of a progress line: "100%", "0:00:00", "12345.6/s"; the longest bar and
+# the shortest one worth showing.
+PERCENT, ETA, SPEED, BAR, SHORTEST_BAR = 4, 7, 9, 40, 5
 PLAIN_INTERVAL = 10.0  # seconds between lines where stderr is no terminal
 
 
@@ -128,7 +128,9 @@ def _narrow_table(
             if made.row_count:
                 made.add_row("", "")
             for header, cell in zip(headers, row, strict=True):
-                made.add_row(Text(header), Text(cell))
+                if cell:
+                    made.add_row(Text(header), Text(cell))
+        made.add_row("", "")  # sets the last row apart from what follows, as the others
     console = Console(width=room, color_system=None, file=io.StringIO())
     with console.capture() as captured:
         console.print(made)
@@ -157,7 +159,8 @@ class LiveProgress:
         self._bar.start()
 
     def _columns(self, title: str, total: int, unit: str) -> list[ProgressColumn]:
-        """The columns that the terminal has room for: first the bar goes, then the speed."""
+        """The columns that the terminal has room for: first the bar goes, then the speed, then the
+        end of the title."""
         from rich.progress import (
             BarColumn,
             TaskProgressColumn,
@@ -168,7 +171,7 @@ class LiveProgress:
 
         count = 2 * len(str(total)) + 1 + 1 + len(unit)
         room = self._console.width - (count + 1) - (PERCENT + 1) - (ETA + 1)
-        shows_speed = room - (SPEED + 1) >= TITLE
+        shows_speed = room - (SPEED + 1) >= len(title)
         room -= (SPEED + 1) * shows_speed
         bar = min(room - len(title) - 1, BAR)
         title_width = len(title) if bar >= SHORTEST_BAR else max(1, min(len(title), room))

@@ -38,7 +38,7 @@ class Silent:
 
 
 class Named:
-    """Reports to another progress, with what is worked on before each title: `deit · cub/test`."""
+    """Reports to another progress, with what is worked on after each title: `cub/test · deit`."""
 
     def __init__(self, progress: Progress, name: str) -> None:
         self._progress = progress
@@ -48,4 +48,4 @@ class Named:
         self.stop = progress.stop
 
     def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
-        self._progress.start(f"{self._name} · {title}", total, unit, done)
+        self._progress.start(f"{title} · {self._name}", total, unit, done)

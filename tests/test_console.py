@@ -28,7 +28,7 @@ console.out(console.table(heads, rows, "  r r"))
 SHOW_BARS = """
 from pa import console
 progress = console.progress()
-for title in ("cub/test/parts · deit · average precision", "training", "{deit}[red]"):
+for title in ("average precision · cub/test/parts · deit", "training", "{deit}[red]"):
     progress.start(title, 1200, "queries")
     for _ in range(4):
         progress.advance(300)
@@ -36,7 +36,7 @@ for title in ("cub/test/parts · deit · average precision", "training", "{deit}
 """
 
 
-def in_terminal(program: str, columns: int) -> list[str]:
+def in_terminal(program: str, columns: int, *, keep_blank: bool = False) -> list[str]:
     """The lines that a program writes to a terminal of this width; a redrawn line is several."""
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
@@ -61,7 +61,8 @@ def in_terminal(program: str, columns: int) -> list[str]:
     os.close(ours)
     assert process.returncode == 0, data
     text = ESCAPE.sub("", data.decode())
-    return [line for line in re.split(r"[\r\n]+", text) if line.strip()]
+    lines = text.replace("\r\n", "\n").splitlines()
+    return [line for line in lines if keep_blank or line.strip()]
 
 
 @pytest.mark.parametrize("columns", [100, 80, 50, 30])
@@ -75,6 +76,18 @@ def test_a_table_fits_the_terminal_and_loses_nothing(columns: int) -> None:
         assert [line.split()[:2] for line in lines[:1]] == [["store", "encoder"]]
 
 
+def test_a_record_in_a_narrow_terminal_omits_empty_cells_and_ends_with_a_blank_line() -> None:
+    program = (
+        "from pa import console\n"
+        "console.out(console.table(['encoder', 'score', 'interval'] + ['part'] * 9,\n"
+        "    [['chance', '38.04', ''] + ['12.34'] * 9]))\n"
+        "console.out('after')\n"
+    )
+    lines = in_terminal(program, 40, keep_blank=True)
+    assert "interval" not in " ".join(lines)
+    assert [line.strip() for line in lines[lines.index("after") - 1 :][:2]] == ["", "after"]
+
+
 def test_a_table_in_a_pipe_is_as_wide_as_its_cells() -> None:
     assert table(["a", "b"], [["x" * 300, "1"]], " r").splitlines()[1] == "x" * 300 + "  1"
 
@@ -85,8 +98,10 @@ def test_a_bar_fits_the_terminal_and_ends_once(columns: int) -> None:
     assert max(map(len, lines)) <= columns
     # Redrawn in place, each one until it is at its end, and never again after the next began.
     order = [line.split()[0][:3] for line in lines]
-    assert list(dict.fromkeys(order)) == ["cub", "tra", "{de"]
-    assert order == sorted(order, key=["cub", "tra", "{de"].index)
+    assert list(dict.fromkeys(order)) == ["ave", "tra", "{de"]
+    assert order == sorted(order, key=["ave", "tra", "{de"].index)
     assert sum("100%" in line for line in lines) >= 3
     if columns >= 80:
+        assert any("average precision · cub/test/parts · deit" in line for line in lines)
+    if columns >= 100:
         assert all("/s" in line for line in lines if "100%" in line)
