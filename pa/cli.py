@@ -91,8 +91,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt; again after a while, in case the first one was swallowed.
 
     Python drops an exception that is raised in a destructor, in a callback of a weak reference (as
-    the import system has) or in a callback of a C library. A command that is already on its way
-    out is left to clean up; only Ctrl-C, typed again, cuts that short.
+    the import system has) or in a callback of a C library. A command that is already cleaning up is
+    not interrupted, except by another Ctrl-C.
     """
     received.append(number)
     signal.signal(signal.SIGALRM, _interrupt)

@@ -97,10 +97,10 @@ def verify(
 ) -> None:
     """Read stores, indexes and results back: structure, counts, checksums, NaN.
 
-    Exit code 5 says that something is damaged. With --repair what is bad is removed, and what was
-    made from features that are bad: indexes, results and figures. The commands that made them make
-    them again. Exit code 6 then says that
-    something was removed; without --repair, that a store is not complete. What a newer version of
+    Exit code 5 says that something is damaged. --repair removes damaged files, and the indexes,
+    results and figures that were made from damaged features; the commands that made them make them
+    again. Exit code 6 then says that something was removed; without --repair, that a store is not
+    complete. What a newer version of
     pa wrote is named and left, also by --repair: exit code 4.
 
     With --images the files of the images are compared with those that the stores were made from:

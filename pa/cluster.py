@@ -36,7 +36,7 @@ GRACE_SECONDS = 20.0  # below Slurm's usual KillWait of 30
 # the default action would kill the command.
 ANNOUNCEMENTS = {signal.SIGUSR1, signal.SIGUSR2}
 SBATCH_OPTIONS = ("partition", "account", "qos", "constraint")
-# Those that end a line or that a terminal obeys; a tab may stand in a shell line.
+# Characters that end a line or control a terminal; a tab is allowed in a shell line.
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 

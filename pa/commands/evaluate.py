@@ -222,8 +222,8 @@ def choose_stores(config: Config, request: EvaluateRequest) -> list[Store]:
 
 
 def _usual(config: Config, query: stores.StoreQuery, view: str | None) -> stores.StoreQuery:
-    """Fill up with what part retrieval is about: view parts, whatever view the settings name for
-    other commands, and the dataset's retrieval split; else with what there is."""
+    """Complete a query for part retrieval: view parts, whatever view the settings name for other
+    commands, and the dataset's retrieval split; else whatever is stored."""
     usual = [replace(query, view=view or "parts")]
     if query.split is None and query.dataset is not None:
         split = RETRIEVAL_SPLITS.get(dataset_kind(config, query.dataset))

@@ -60,7 +60,7 @@ class StorePlan:
 
     @property
     def seconds(self) -> float | None:
-        """Of encoding, for one process; None where no earlier run tells the pace."""
+        """Of encoding, for one process; None without an earlier run to estimate from."""
         return self._seconds_of(self.rows_to_do)
 
     @property

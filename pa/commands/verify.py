@@ -170,8 +170,8 @@ def check_results(config: Config, *, full: bool = True) -> Iterator[Looked]:
     """Look at every result of the workspace: its JSON file, and what is wrong or None.
 
     Its place and its own checksum, the sizes of its tables and heads, and with `full` their
-    checksums. A result outlives its store: that one is gone is no damage, but that one has other
-    features than the result was made from is.
+    checksums. A result whose store was deleted is good; one whose store has other features now is
+    damaged.
     """
     from pa.evaluate.results import check_stores, read_result
     from pa.evaluate.sealing import difference
@@ -248,14 +248,14 @@ def _repair_result(path: Path, problem: str) -> Iterator[Removed]:
 
 
 def remove_derived(config: Config, checked: Iterable[Checked]) -> Iterator[Removed]:
-    """Remove what was made from features that are to be made again: indexes, results, figures.
+    """Remove indexes, results and figures made from features that will be encoded again.
 
-    These may differ in the last bits; and what was made from them is not to outlive them.
+    The new features may differ in the last bits.
     """
     stores = {entry.path.name: entry for entry in checked if _lost_features(entry)}
     if not stores:
         return
-    why = "made from {}, whose features are to be made again".format
+    why = "made from {}, whose features will be encoded again".format
     for directory in sorted(config.indexes.glob("*/*/*")):
         if directory.parts[-3] in stores and directory.is_dir():
             command = _index_command(directory)
@@ -273,12 +273,12 @@ def remove_derived(config: Config, checked: Iterable[Checked]) -> Iterator[Remov
 
 
 def _lost_features(entry: Checked) -> bool:
-    """Whether features of a store are to be made again, by what `_repair_store` removes."""
+    """Whether features of a store will be encoded again, by what `_repair_store` removes."""
     return not entry.newer and any(problem.part != "manifest" for problem in entry.damage)
 
 
 def _made_from(path: Path, stores: Mapping[str, Checked]) -> Checked | None:
-    """Of some stores, by the beginning of their fingerprint, one that a JSON file names."""
+    """Return the entry of `stores`, by start of fingerprint, that a JSON file names."""
     named = _fields(path).get("stores")
     listed = named.values() if isinstance(named, dict) else named or ()
     for store in listed:

@@ -27,12 +27,12 @@ from pa.data.shards import ShardPlan
 from pa.data.store import IMAGES, Store
 from pa.errors import FingerprintError
 
-THREADS = 16  # a network disk answers late
-PIECE = 512  # files that a thread looks at in one go
+THREADS = 16  # hides the latency of a network disk
+PIECE = 512  # files per task of a thread
 STATUS = 4  # size, time of the content, time of the entry, inode
 GONE = (-1, 0, 0, 0)
 # A file that changes twice within a tick of its file system's clock has one time for both: what
-# changed less than this long ago is read again at the next look.
+# changed less than this long ago is read again at the next comparison.
 YOUNG_NS = 2_000_000_000
 SHOWN = 5  # changed images that a message names
 
@@ -164,7 +164,7 @@ class ImageFiles:
         return digest.hexdigest()
 
     def record(self, state: str, checksum: str, status: npt.NDArray[np.int64]) -> None:
-        """Add a line to the cache, unless a file is so young that its times say nothing."""
+        """Add a line to the cache, unless a file changed too recently to rely on its times."""
         young = len(status) and int(status[:, 1:3].max()) > time.time_ns() - YOUNG_NS
         self._add([] if young else [(state, checksum)])
 
@@ -259,7 +259,7 @@ def status_array(status: Sequence[Status | None]) -> npt.NDArray[np.int64]:
 
 
 def describe(store: Store, root: Path, changed: Sequence[ChangedImage]) -> str:
-    """The message about images that changed: the first of them, and the ways out."""
+    """The message about images that changed: the first of them, and what to do."""
     lines = [f"  {image}" for image in changed[:SHOWN]]
     if len(changed) > SHOWN:
         lines.append(f"  … and {len(changed) - SHOWN} more")

@@ -1,4 +1,4 @@
-"""Where a shard's file stores its rows, and their checksums, kept from the first look on.
+"""Where a shard's file stores its rows, and their checksums, kept after the first read.
 
 Finding an array and reading its row checksums takes most of a small read. So it is done once for
 each shard of an open store, as long as the file is the same one. No handle stays open: stores may
@@ -55,7 +55,7 @@ class Layouts:
         if known is not None and known[0] == file:
             return known[1]
         layout = look()
-        # Threads may meet here: a layout that is lost is looked up again.
+        # Threads may write at the same time: a layout that is lost is read again.
         if self._bytes + layout.bytes > KEPT_BYTES:
             self._known.clear()
             self._bytes = 0

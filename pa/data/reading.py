@@ -1,9 +1,9 @@
 """Reading a store's features: by row number, block after block, or into memory that is there.
 
 What `pa.data.store.Store` does when it is asked for features. The manifest says where the arrays of
-a shard begin and what their checksums are, so HDF5 opens no file of a complete store: damaged
-structures of its own can keep that library busy for ever. Every row that is read is compared with
-its checksum, and the row checksums with the manifest's (`pa.data.layouts` keeps them).
+a shard begin and what their checksums are, so HDF5 opens no file of a complete store: damaged HDF5
+structures can make that library loop forever. Every row that is read is compared with its checksum,
+and the row checksums with the manifest's (`pa.data.layouts` keeps them).
 
 Shapes: N rows of the store, n rows asked for.
 """
@@ -49,7 +49,7 @@ def _how_to_get(store: Store, representation: str) -> str:
     if representation not in REPRESENTATIONS:
         near = difflib.get_close_matches(representation, REPRESENTATIONS, n=1)
         missing = [name for name in near if name not in store.spec.representations]
-        return f"If {missing[0]} was meant: it is not stored." if missing else ""
+        return f"Did you mean {missing[0]}? It is not stored." if missing else ""
     command = store.command_for(features=(*store.spec.representations, representation))
     return f"If encoder {store.encoder} gives it, extract again with:\n  {command} --replace"
 
@@ -134,12 +134,12 @@ def blocks(
 def _look(store: Store, shard: ShardPlan, name: str) -> Layout:
     """Find an array of a shard and its row checksums, compared with the manifest's.
 
-    Of a store that is not complete, the shard speaks for itself.
+    For an incomplete store, the attributes of the shard take the place of the manifest.
     """
     path = store.shard_path(shard)
     if store.is_complete:
         entry = store.manifest.shards[shard.name]
-        # The size is free to ask for; the bytes are compared when they are read.
+        # Comparing the size reads no data; the bytes are compared when they are read.
         if (reason := entry.seal.difference(path, full=False)) is not None:
             raise shards.damaged(path, reason)
         offsets, checksums = entry.offsets, entry.checksums

@@ -97,7 +97,7 @@ def _places(large: pl.DataFrame, small: pl.DataFrame) -> npt.NDArray[np.int64] |
     columns = [name for name in small.columns if name not in NUMBERS]
     if large.columns != small.columns:
         return None
-    # Equal rows, such as two objects with one box, are told apart by their count.
+    # Equal rows, such as two objects with one box, are distinguished by their count.
     count = pl.int_range(pl.len()).over(columns).alias("count")
     there = large.join(small, on="path", how="semi", maintain_order="left")
     found = small.select(*columns, count).join(

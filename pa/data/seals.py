@@ -1,7 +1,7 @@
 """Checksums of JSON fields, and the seal of a file: size and hash of all its bytes.
 
-The seal of a shard is taken when it was written. Until the manifest holds them, seals lie beside
-the locks; one that is not there is taken anew.
+The seal of a shard is taken when it was written. Until the manifest holds them, seals are stored
+next to the locks; one that is missing is computed again.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
     manifest.json    checksums of all shards and the list of bad images; written last
     locks/           one lock file per shard in work; gone when the store is complete
     runs.jsonl       one line per extraction run: when, where, versions, time split
-    images.jsonl     which image files are known to be those of a shard; a cache
+    images.jsonl     which image files have been compared with a shard; a cache
 
 Field by field: docs/formats.md.
 

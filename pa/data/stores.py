@@ -70,7 +70,7 @@ def protocol(store: Store) -> str | None:
 def checksums(features: Path) -> dict[str, str]:
     """The checksums of the complete stores of a workspace, by fingerprint.
 
-    Those whose spec or manifest is damaged are passed over.
+    Those whose spec or manifest is damaged are skipped.
     """
     found: dict[str, str] = {}
     for store in find(features):

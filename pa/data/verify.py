@@ -74,7 +74,7 @@ def verify(store: Store, *, full: bool = True) -> Iterator[Problem]:
         if not path.exists():
             yield Problem(path, "missing")
             continue
-        # Before HDF5 opens it: structures of its own that are damaged can keep it busy for ever.
+        # Before HDF5 opens it: damaged HDF5 structures can make it loop forever.
         entry = sealed.get(shard.name)
         changed = entry.seal.difference(path, full=full) if entry is not None else None
         if changed is not None:

@@ -1,6 +1,6 @@
 """The seal of a result: checksums of its JSON file and of the tables and heads beside it.
 
-A result comes last of its files, so its JSON can speak of the others.
+The JSON file of a result is written last, so it can list the other files.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def difference(path: Path, fields: dict[str, Any], *, full: bool) -> str | None:
 
 
 def file_difference(file: Path, fields: dict[str, Any], *, full: bool) -> str | None:
-    """In what a file beside a result with these fields is not the one written with it."""
+    """Return how a file of a result with these fields differs from the one written with it."""
     entry = fields["files"].get(file.name)
     if entry is None:
         return "it was not written with the result"

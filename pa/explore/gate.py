@@ -83,7 +83,7 @@ class Gates:
         self.searches = Gate("searches", min(cores, 4), 64)
         self.pictures = Gate("pictures", min(2 * cores, 8), 2000, patience=60.0)
         self.tables = Gate("tables", 2, 200)
-        # An image is received only with a turn: so many bodies are in memory at once.
+        # An image is received only with a turn, which bounds the number of bodies in memory.
         self.bodies = Gate("uploads", 4, 32)
         self.uploads = Gate("uploads", 1, 8, patience=120.0)
 

@@ -117,7 +117,7 @@ async def _of_http(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _of_disconnect(request: Request, error: Exception) -> JSONResponse:
-    """Answer a client that left in the middle of its request; nobody reads it."""
+    """Answer a client that left in the middle of its request; it is not read."""
     return _answer(400, "disconnected", "the client closed the connection.")
 
 

@@ -168,7 +168,7 @@ def _host(host: str) -> tuple[str, str]:
 
 
 def _cookie_name(headers: Headers) -> str:
-    """A name of its own for each port: browsers send a host's cookies to all of its ports."""
+    """Return a separate name for each port: browsers send a host's cookies to all of its ports."""
     return f"pa-explore-{_host(headers.get('host', ''))[1] or 80}"
 
 

@@ -153,7 +153,7 @@ def open_store(
 
 
 def _readable_now(store: Store, root: Path) -> list[tuple[ShardPlan, BadImage]]:
-    """The bad images that a limit or a missing decoder kept from being read, and does no more."""
+    """The bad images that a limit or a missing decoder excluded, and that can be read now."""
     there = set(store.plan) - set(store.missing())
     bad = store.bad if store.is_complete else [b for s in there for b in store.bad_of(s)]
     now = [one for one in bad if can_be_opened_now(root / one.path, one.reason)]
@@ -190,7 +190,7 @@ def find_donors(features: Path, spec: Spec) -> list[Store]:
 def find_rivals(place: Path, spec: Spec) -> list[Store]:
     """The stores in a slot that were made by something else than a spec, or of other rows.
 
-    Another view, such as the boxes of another protocol, or another limit is not a rival.
+    Another view, such as the boxes of another protocol, or another limit does not conflict.
     """
     there = [Store.open(path.parent, incomplete=True) for path in sorted(place.glob(f"*/{SPEC}"))]
     return [

@@ -73,7 +73,7 @@ class Judged:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """The contents of a workspace, beside the paper.
+    """The contents of a workspace, compared with the paper.
 
     `taken` is by cell key and protocol; `measured` all of our numbers for its cells, taken or not;
     `listed` the scores of every result, whether a cell asks for them or not.

@@ -115,7 +115,7 @@ class Sorted:
 def sort_keys(tensors: Mapping[str, Tensor], rules: Sequence[Rule]) -> Sorted:
     """Send every tensor where the first matching rule says; what no rule matches is unexpected.
 
-    The prefix `module.`, which DistributedDataParallel adds, is left out of account.
+    The prefix `module.`, which DistributedDataParallel adds, is ignored.
     """
     targets: dict[str, dict[str, Tensor]] = {}
     origin: dict[tuple[str, str], str] = {}
