@@ -13,7 +13,7 @@ from pa.config import Config
 from pa.data import stores
 from pa.data.images import Box
 from pa.data.stores import StoreQuery
-from pa.errors import FingerprintError, MissingError
+from pa.errors import FingerprintError, MissingError, VerificationError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,6 +74,7 @@ def probe_predict(config: Config, request: PredictRequest) -> Prediction:
 
     if not request.image.is_file():
         raise MissingError(f"the image {request.image} is not there.")
+    _check_result(request.head)
     heads = _load(request.head)
     store = _training_store(config, heads[0])
     picture = im.decode(request.image.read_bytes(), request.image)
@@ -98,6 +99,24 @@ def probe_predict(config: Config, request: PredictRequest) -> Prediction:
         representation=heads[0].representation,
         store=store.title,
     )
+
+
+def _check_result(head: Path) -> None:
+    """Raise `VerificationError` where a head is not the one of the result next to it.
+
+    A head that was copied without its result is checked by its own checksum alone.
+    """
+    from pa.evaluate.results import read_result
+    from pa.evaluate.sealing import file_difference
+
+    result = head.with_suffix(".json")
+    if not head.is_file() or not result.is_file():
+        return
+    if (reason := file_difference(head, read_result(result), full=True)) is not None:
+        raise VerificationError(
+            f"{head} is not the head of the result {result} ({reason}). Run the command that made "
+            f"the result again; `pa verify` checks all of them."
+        )
 
 
 def _load(path: Path) -> tuple[LinearHead, ...] | tuple[AttentiveHead, ...]:

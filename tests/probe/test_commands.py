@@ -21,6 +21,7 @@ from pa.config import load as load_config
 from pa.data import stores
 from pa.data.parts import PROTOCOLS
 from pa.data.store import Store
+from pa.errors import VerificationError
 from pa.probe.attentive.head import AttentiveHead
 from pa.probe.head import load_heads
 from pa.progress import Silent
@@ -357,3 +358,19 @@ def test_predict_reads_attentive_heads_too(pa: Run, in_empty_folder: Path) -> No
     expected = dict(zip(head.classes, head.probabilities(tokens)[0].tolist(), strict=True))
     found = {entry["class"]: entry["probability"] for entry in shares}
     assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_predict_refuses_the_head_of_another_result(
+    pa: Run, both_protocols: dict[str, Store], tmp_path: Path
+) -> None:
+    first, second = (
+        Path(pa("probe", "linear", *TWO, "--protocol", name, *QUICK, "--json").json["file"])
+        for name in ("paper", "released")
+    )
+    noise_image(0).save(tmp_path / "query.png")
+    words = ("probe", "predict", "--image", tmp_path / "query.png", "--head")
+    head = first.with_suffix(".safetensors")
+    shutil.copy(second.with_suffix(".safetensors"), head)
+    refused = pa(*words, head)
+    assert refused.code == VerificationError.exit_code
+    assert str(first) in refused.err
