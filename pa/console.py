@@ -106,6 +106,8 @@ def _narrow_table(
     from rich.text import Text
 
     least = [n if side == "r" else min(n, WRAPPED) for n, side in zip(widths, right, strict=True)]
+    names = " ".join([headers[0], *(row[0] for row in rows)])
+    least[0] = max(least[0], *map(len, names.split()))  # a name is looked up, so never cut
     padding = (0, len(GAP), 0, 0)
     if sum(least) + len(GAP) * (len(widths) - 1) <= room:
         made = Table(box=None, padding=padding, pad_edge=False, header_style="")

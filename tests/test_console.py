@@ -88,6 +88,15 @@ def test_a_record_in_a_narrow_terminal_omits_empty_cells_and_ends_with_a_blank_l
     assert [line.strip() for line in lines[lines.index("after") - 1 :][:2]] == ["", "after"]
 
 
+@pytest.mark.parametrize("columns", [80, 50])
+def test_the_names_of_a_table_are_not_cut(columns: int) -> None:
+    names = ["datasets.pascal-object.protocol", "datasets.cub.root"]
+    rows = [[name, "/a/long/path" * 4, "built in"] for name in names]
+    program = f"from pa import console; console.out(console.table(list('abc'), {rows}))"
+    shown = " ".join(in_terminal(program, columns)).split()
+    assert set(names) <= set(shown)
+
+
 def test_a_table_in_a_pipe_is_as_wide_as_its_cells() -> None:
     assert table(["a", "b"], [["x" * 300, "1"]], " r").splitlines()[1] == "x" * 300 + "  1"
 
