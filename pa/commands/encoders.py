@@ -149,9 +149,10 @@ def find_store_checkpoint(
         lines.append(f"  {path} ({origin}): SHA-256 {sha256}")
     if recorded is None and store.encoder.startswith(PREFIX):
         return None
+    looked = "\n".join(lines) or "  no file is recorded with the store"
     raise status(
         f"{store.title} was made with a checkpoint of SHA-256 {expected}. That file is needed "
-        f"again, and was not found:\n" + "\n".join(lines) + f"\nName it, wherever it is now:\n"
+        f"again, and was not found:\n{looked}\nName it, wherever it is now:\n"
         f"  {command} --checkpoint FILE\n"
         f'or set it in {config.file}:\n  [encoders."{store.encoder}"]\n  checkpoint = "FILE"'
     )
