@@ -2,7 +2,8 @@
 
 A mean average precision has two intervals. With the gallery fixed, images are resampled as queries
 only: it states what other queries of this gallery would score. The one over images as queries and
-gallery states what new images would score, and is about twice as wide.
+gallery states what new images would score, and is about twice as wide; where an estimate from few
+images is narrower, it takes the ends of the other one.
 
 Shapes: n values, G images, C parts, R resamples.
 """
@@ -170,6 +171,9 @@ def bootstrap_means(
             return Mean(value, n, of_images, narrow, None, *levels)
         both = influences + np.bincount(image, by_gallery, n_images)
         wide = _t_interval(value, both, of_images, GALLERY, least)
+        if wide.high - wide.low < narrow.high - narrow.low:
+            # The effects of few images as queries and in the gallery can cancel out by chance.
+            wide = Interval(narrow.low, narrow.high, GALLERY)
         return Mean(value, n, of_images, wide, narrow, *levels)
 
     with np.errstate(invalid="ignore"):  # a resample without a part has no mean of it
