@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
 
 Floats = npt.NDArray[np.float64]
 
@@ -26,6 +25,8 @@ GALLERY = "t over images as queries and gallery"
 
 def t_quantile(n_images: int) -> float:
     """Two-sided quantile of Student's t at `CONFIDENCE` with n_images - 1 degrees of freedom."""
+    from scipy.special import stdtrit  # loaded only where an interval is computed
+
     return float(stdtrit(n_images - 1, (1 + CONFIDENCE) / 2))
 
 
