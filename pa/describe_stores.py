@@ -110,6 +110,7 @@ def checks(
 ) -> str:
     """What `pa verify` found; with `hint`, how to repair it. Good results are only counted."""
     from pa.commands.verify import is_damaged, newer_paths
+    from pa.data.store import SPEC_AGAIN
 
     if not checked and not indexes and not results:
         return "nothing to verify."
@@ -125,7 +126,9 @@ def checks(
             state = "complete" if store.is_complete else f"{missing} shards to do"
             lines.append(f"{store.title}: {wrong} ({state}, {store.n_rows} rows)")
         lines += [f"  {problem}" for problem in (*damage, *entry.newer)]
-        if entry.problems and not damage and not entry.newer:
+        if entry.lacks_spec:
+            lines.append(f"  {SPEC_AGAIN}\n  Without its further options: {entry.command}")
+        elif entry.problems and not damage and not entry.newer:
             lines.append(f"  make what is missing with: {entry.command}")
     lines += [f"index {directory}: {problem or 'good'}" for directory, problem in indexes]
     if results:
@@ -138,7 +141,7 @@ def checks(
     if left := newer_paths(checked, others):
         lines += ["\nwritten by a newer version of pa, and left as it is:"]
         lines += [f"  {path}" for path in left]
-    if hint and is_damaged(checked, others):
+    if hint and is_damaged([entry for entry in checked if not entry.lacks_spec], others):
         lines.append("\nremove what is bad, and only that, with: pa verify --repair")
     return "\n".join(lines)
 
@@ -161,7 +164,7 @@ def images(checked: Sequence[CheckedImages]) -> str:
 def removed(found: Sequence[Removed]) -> str:
     """What `pa verify --repair` removed, and how to make it again."""
     if not found:
-        return "nothing was removed: all that is there is good."
+        return "nothing was removed: no file was found to be bad."
     lines = [f"removed {entry.path}: {entry.why}" for entry in found]
     lines.append("\nmake it again with the commands that made it, such as:")
     lines += [f"  {command}" for command in dict.fromkeys(entry.command for entry in found)]

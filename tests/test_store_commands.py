@@ -410,6 +410,40 @@ def test_repair_leaves_an_unfinished_store_alone(run: Run, store: Store) -> None
     assert contents(store.path) == before
 
 
+def test_a_missing_spec_is_reported_and_its_shards_are_kept(
+    run: Run, store: Store, workspace: Path
+) -> None:
+    build(store, "pooled", workspace / "indexes")
+    before = contents(store.path)
+    (store.path / "spec.json").unlink()
+    left = contents(store.path)
+    found = run("verify")
+    assert found.exit_code == 5
+    assert str(store.path) in found.stdout
+    assert "pa extract --encoder mean-colour --dataset photos" in found.stdout
+    assert run("verify", "--store", store.fingerprint[:8]).exit_code == 5
+    status = run("status")
+    assert "spec.json" in status.stdout
+    assert "pa extract" in status.stdout
+    repaired = run("verify", "--repair")
+    assert repaired.exit_code == 6
+    assert contents(store.path) == left
+    assert list((workspace / "indexes").glob("*/*/*"))
+    encode(workspace)
+    after = contents(store.path)
+    assert {name: after[name] for name in left if name not in (RUNS, IMAGES)} == {
+        name: left[name] for name in left if name not in (RUNS, IMAGES)
+    }
+    assert after["spec.json"] == before["spec.json"]
+    assert run("verify").exit_code == 0
+
+
+def test_shards_alone_are_an_unfinished_store(run: Run, store: Store) -> None:
+    unfinish(store, 1)
+    (store.path / "spec.json").unlink()
+    assert run("verify").exit_code == 6
+
+
 def test_repair_of_a_manifest_that_tells_other_bad_images(run: Run, store: Store) -> None:
     path = store.path / "manifest.json"
     path.write_text(path.read_text().replace("05.png", "06.png"))

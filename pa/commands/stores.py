@@ -14,8 +14,8 @@ from pa.config import Config
 from pa.data import shards
 from pa.data.files import is_held
 from pa.data.pace import Pace, pace
-from pa.data.store import LOCKS, SPEC, Store
-from pa.data.stores import StoreQuery, check_workspace, nothing_fits
+from pa.data.store import LOCKS, Store
+from pa.data.stores import StoreQuery, check_workspace, folders, nothing_fits
 from pa.errors import FingerprintError, MissingError, NewerFormatError, VerificationError
 
 
@@ -153,22 +153,20 @@ def _size(folder: Path) -> int:
 
 def opened(
     config: Config, query: StoreQuery, *, named: bool = False
-) -> Iterator[tuple[Path, Store | None, FingerprintError | None]]:
+) -> Iterator[tuple[Path, Store | None, FingerprintError | MissingError | None]]:
     """Every store that fits: its folder, and the store or the error that keeps it closed.
 
     One that cannot be opened is known by its place: dataset, split, view, encoder, fingerprint.
     With `named`, a query that asks for something and finds nothing is a `MissingError`.
     """
     found = False
-    for spec in sorted(config.features.glob(f"*/*/*/*/*/{SPEC}")):
+    for folder in folders(config.features):
         try:
-            store = Store.open(spec.parent, incomplete=True)
-        except FingerprintError as error:
-            if _fits_by_place(query, spec.parent):
+            store = Store.open(folder, incomplete=True)
+        except (FingerprintError, MissingError) as error:
+            if _fits_by_place(query, folder) and folder.exists():  # else deleted in this moment
                 found = True
-                yield spec.parent, None, error
-        except MissingError:
-            continue  # deleted in this moment
+                yield folder, None, error
         else:
             if query.matches(store):
                 found = True

@@ -38,9 +38,18 @@ class Checked:
 
     @property
     def damage(self) -> list[Problem]:
-        """What is wrong: in an unfinished store a shard that is not there yet is not."""
+        """What is wrong: a missing file is damage only where a manifest says it was there."""
         found = [p for p in self.problems if not p.newer]
-        return [p for p in found if self.is_complete or p.what != "missing"]
+        was_complete = (self.path / MANIFEST).exists()
+        return [p for p in found if was_complete or p.what != "missing"]
+
+    @property
+    def lacks_spec(self) -> bool:
+        """Whether spec.json is missing: `command` writes it and takes up the shards that are good.
+
+        Nothing has to be removed for that.
+        """
+        return any(p.part == "spec" and p.what == "missing" for p in self.problems)
 
     @property
     def newer(self) -> list[Problem]:
@@ -222,8 +231,8 @@ def repair(
 
     A manifest goes with the first shard that does: what is made again may differ in the last bits
     on another machine, and the manifest is then written anew. A spec or a table of rows goes with
-    the other; shards that are good stay, and the same command takes them up. What a newer version
-    wrote stays, with all that lies in its store.
+    the other; shards that are good stay, and the same command takes them up. A store
+    without its spec stays as it is. What a newer version wrote stays, with all of its store.
     """
     for entry in checked:
         yield from _repair_store(entry)
@@ -274,7 +283,9 @@ def remove_derived(config: Config, checked: Iterable[Checked]) -> Iterator[Remov
 
 def _lost_features(entry: Checked) -> bool:
     """Whether features of a store will be encoded again, by what `_repair_store` removes."""
-    return not entry.newer and any(problem.part != "manifest" for problem in entry.damage)
+    if entry.newer or entry.lacks_spec:
+        return False
+    return any(problem.part != "manifest" for problem in entry.damage)
 
 
 def _made_from(path: Path, stores: Mapping[str, Checked]) -> Checked | None:
@@ -316,7 +327,7 @@ def _result_command(path: Path) -> str:
 def _repair_store(entry: Checked) -> Iterator[Removed]:
     """Manifest first, then spec and rows: a kill in between leaves an unfinished store."""
     damage = entry.damage
-    if not damage or entry.newer:
+    if not damage or entry.newer or entry.lacks_spec:
         return
     why: dict[Path, str] = {entry.path / MANIFEST: "it speaks of what is no longer there"}
     if any(problem.part in ("spec", "rows") for problem in damage):

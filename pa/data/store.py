@@ -69,6 +69,11 @@ SPEC, ROWS, MANIFEST, RUNS, IMAGES, LOCKS = (
     "images.jsonl",
     "locks",
 )
+# The way out where the spec of a store is missing next to its other files.
+SPEC_AGAIN = (
+    "the `pa extract` command that made the store, with all of its options, writes "
+    "spec.json again and keeps the shards that are good."
+)
 
 
 class Store:
@@ -511,10 +516,10 @@ def _read_spec(path: Path) -> dict[str, Any]:
     try:
         fields: dict[str, Any] = json.loads((path / SPEC).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        shards_left = " Shards are there: the `pa extract` command that made them begins it again."
+        left = any(path.glob("shard-*.h5")) or (path / MANIFEST).exists()
         raise MissingError(
             f"no feature store at {path} (it has no {SPEC})."
-            + (shards_left if any(path.glob("shard-*.h5")) else "")
+            + (f" Other files of a store are there: {SPEC_AGAIN}" if left else "")
         ) from None
     except ValueError as error:
         raise FingerprintError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from pa.data.parts import PROTOCOLS, PartsView, protocol_of
 from pa.data.regions import view_from_json
 from pa.data.same_rows import contains, differences, without_parts
-from pa.data.store import SPEC, Store
+from pa.data.store import MANIFEST, SPEC, Store
 from pa.errors import AmbiguousError, FingerprintError, MissingError, VerificationError
 
 
@@ -109,27 +109,34 @@ def find(features: Path, query: StoreQuery | None = None) -> Iterator[Store]:
             yield store
 
 
+def folders(features: Path) -> Iterator[Path]:
+    """Every store directory, sorted by path; also where the spec is gone and other files remain."""
+    for folder in sorted(features.glob("*/*/*/*/*/")):
+        if (folder / SPEC).exists() or (folder / MANIFEST).exists() or _has_shards(folder):
+            yield folder
+
+
+def _has_shards(folder: Path) -> bool:
+    return any(folder.glob("shard-*.h5"))
+
+
 def damaged(features: Path) -> Iterator[Path]:
-    """The folders of stores whose spec cannot be read."""
-    for spec in sorted(features.glob(f"*/*/*/*/*/{SPEC}")):
+    """The folders of stores whose spec cannot be read, or is missing next to their files."""
+    for folder in folders(features):
         try:
-            Store.open(spec.parent, incomplete=True)
-        except FingerprintError:
-            yield spec.parent
-        except MissingError:
-            continue
+            Store.open(folder, incomplete=True)
+        except (FingerprintError, MissingError):
+            yield folder
 
 
 def check_readable(features: Path, query: StoreQuery) -> None:
     """Raise the error of a store that fits the query by its folder, but whose spec is damaged or,
-    next to its shards, missing.
+    next to its other files, missing.
 
     Without this check another store would silently be used in its place.
     """
-    for folder in sorted(features.glob("*/*/*/*/*/")):
+    for folder in folders(features):
         if not query.matches_folder(folder):
-            continue
-        if not (folder / SPEC).exists() and not any(folder.glob("shard-*.h5")):
             continue
         try:
             Store.open(folder, incomplete=True)

@@ -17,7 +17,7 @@ from pa.data.manifest import ShardEntry
 from pa.data.shards import ROW_CHECKSUM, ROW_CHECKSUMS, UNREADABLE, ShardInfo, ShardPlan
 from pa.data.spec import digest_rows
 from pa.data.store import MANIFEST, ROWS, SPEC, STORE_FORMAT, Store
-from pa.errors import NewerFormatError, VerificationError, is_newer
+from pa.errors import MissingError, NewerFormatError, VerificationError, is_newer
 
 Part = Literal["spec", "rows", "manifest", "shard"]
 
@@ -229,4 +229,5 @@ def _format_of(path: Path) -> object:
 def unreadable_spec(folder: Path, error: Exception) -> Problem:
     """The problem of a store that cannot even be opened."""
     newer = isinstance(error, NewerFormatError)
-    return Problem(folder / SPEC, str(error), "spec", newer=newer)
+    what = "missing" if isinstance(error, MissingError) else str(error)
+    return Problem(folder / SPEC, what, "spec", newer=newer)
