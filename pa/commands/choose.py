@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,12 +44,14 @@ def store_query(config: Config, **given: str | None) -> StoreQuery:
     )
 
 
-def choose_store(config: Config, query: StoreQuery) -> Store:
+def choose_store(
+    config: Config, query: StoreQuery, preferred: Callable[[Store], bool] | None = None
+) -> Store:
     """The one store that fits; see `pa.data.stores.choose`.
 
     Where none fits, the error names a command that makes it in this workspace.
     """
-    return stores.choose(config.features, query, lambda: extract_command(config, query))
+    return stores.choose(config.features, query, lambda: extract_command(config, query), preferred)
 
 
 def extract_command(config: Config, query: StoreQuery, *more: str) -> str:

@@ -203,7 +203,12 @@ def evaluate_neighbours(
 
 
 def choose_stores(config: Config, request: EvaluateRequest) -> list[Store]:
-    """One store per encoder: by default of view parts, and of the dataset's retrieval split."""
+    """One store per encoder: by default of view parts, and of the dataset's retrieval split.
+
+    With `layers`, stores that keep vectors of single blocks go before others.
+    """
+    from pa.evaluate.rows import keeps_blocks
+
     chosen = []
     for encoder in asked_encoders(config, request.encoders, request.store):
         query = store_query(
@@ -217,7 +222,8 @@ def choose_stores(config: Config, request: EvaluateRequest) -> list[Store]:
         )
         if query.fingerprint is None:
             query = _usual(config, query, request.view)
-        chosen.append(choose_store(config, query))
+        blocks = None if request.layers is None else keeps_blocks
+        chosen.append(choose_store(config, query, blocks))
     return list({store.path: store for store in chosen}.values())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,12 @@ from pa.figures.plate import Made, Place, Plate, finish
 from pa.progress import Progress
 
 if TYPE_CHECKING:
+    from pa.data.spec import Spec
     from pa.evaluate.plots import About
     from pa.figures.results import OfEncoder, Wanted
     from pa.report.found import Found, Workspace
 
+BLOCKS = "encoder.options.layers"  # the field of a spec that names the stored blocks
 Draw = Callable[[Sequence[Path], float, "About"], None]
 
 
@@ -47,7 +49,7 @@ def figure_depth(config: Config, request: ScoresRequest, progress: Progress) -> 
     there = choose(workspace, wanted, progress)
     chosen = [one for one in there if depth_panels([one])]
     if request.encoders or not chosen:
-        _require_blocks([one for one in there if one not in chosen])
+        _require_blocks(config, [one for one in there if one not in chosen])
     panels = depth_panels(chosen)
     any_result = chosen[0].results[0]
     mean = mean_of(any_result, "ap")
@@ -204,22 +206,54 @@ def _is_of_labels(found: Found) -> bool:
     return bool(found.fields["selection"].get("target") == "label")
 
 
-def _require_blocks(without: Sequence[OfEncoder]) -> None:
+def _require_blocks(config: Config, without: Sequence[OfEncoder]) -> None:
     """Raise `MissingError` where there are encoders without a score of single blocks."""
     if without:
         raise MissingError(
             f"the results of {listed(one.title for one in without)} are of no single "
-            f"block. Score the blocks, of a store that keeps them:\n  {_blocks_command(without[0])}"
+            f"block. Score the blocks, of a store that keeps them:\n"
+            f"{_blocks_commands(config, without[0])}"
         )
 
 
-def _blocks_command(one: OfEncoder) -> str:
-    store = one.store
-    words = ["--encoder", one.encoder, "--dataset", store["dataset"], "--split", store["split"]]
-    blocks = "0,1,2,3,4,5,6,7,8,9,10,11"
-    features = "cls,pooled,layers_cls,layers_pooled"
-    extract = f"pa extract {' '.join(words)} --view parts --layers {blocks} --features {features}"
-    return f"{extract} --alongside\n  pa evaluate retrieval --layers all {' '.join(words)}"
+def _blocks_commands(config: Config, one: OfEncoder) -> str:
+    """The commands that score the blocks of an encoder on the rows of its results."""
+    from pa.data import retyping, stores
+    from pa.data.spec import Spec
+    from pa.evaluate.rows import keeps_blocks
+
+    scored = one.store
+    own = Spec(
+        **scored["spec"],
+        **{name: scored[name] for name in ("dataset", "split", "limit")},
+        representations={},
+    )
+    score, source = ["pa", "evaluate", "retrieval", "--layers", "all"], None
+    for store in stores.find(config.features, stores.StoreQuery(own.dataset, own.split)):
+        if keeps_blocks(store) and store.is_complete and _is_same_but_for_blocks(store.spec, own):
+            return f"  {shlex.join([*score, '--store', store.spec.short[:8]])}"
+        if store.fingerprint == scored["fingerprint"]:
+            own, source = store.spec, store.source
+    depth = own.encoder.get("architecture", {}).get("depth")
+    blocks = ",".join(map(str, range(depth))) if depth else "BLOCKS"
+    vectors = [name for name, shape in own.representations.items() if len(shape) == 1]
+    kinds = [f"layers_{name}" for name in ("cls", "pooled") if name in vectors or not vectors]
+    features = ",".join([*(vectors or ("cls", "pooled")), *kinds])
+    options = {**own.encoder.get("options", {}), "layers": [blocks]}
+    wanted = replace(
+        own,
+        encoder={**own.encoder, "options": options},
+        representations={name: [] for name in features.split(",")},
+    )
+    extract = retyping.command(wanted, source)
+    score += ["--encoder", one.encoder, "--dataset", own.dataset, "--split", own.split]
+    return f"  {extract} --alongside\n  {shlex.join(score)}"
+
+
+def _is_same_but_for_blocks(spec: Spec, other: Spec) -> bool:
+    """Whether two specs are of the same rows, encoder and precision."""
+    names = {name.split(".")[0] for name, _, _ in spec.differences(other) if name != BLOCKS}
+    return names <= {"representations"}
 
 
 def _finish(

@@ -145,8 +145,13 @@ def check_readable(features: Path, query: StoreQuery) -> None:
             raise
 
 
-def choose(features: Path, query: StoreQuery, command: Callable[[], str] | None = None) -> Store:
-    """The one store that fits.
+def choose(
+    features: Path,
+    query: StoreQuery,
+    command: Callable[[], str] | None = None,
+    preferred: Callable[[Store], bool] | None = None,
+) -> Store:
+    """The one store that fits; where some that fit are `preferred`, one of those.
 
     Complete stores go before unfinished ones, except for unfinished ones of another split, whose
     rows the complete ones do not have. A store whose rows are a part of another's, by `--limit` or
@@ -158,6 +163,8 @@ def choose(features: Path, query: StoreQuery, command: Callable[[], str] | None 
         PROTOCOLS[query.protocol]  # an unknown name raises with the nearest ones
     check_readable(features, query)
     found = list(find(features, query)) or _without_protocol(features, query)
+    if preferred is not None:
+        found = [store for store in found if preferred(store)] or found
     complete = [store for store in found if store.is_complete]
     fitting = without_parts(complete or found)
     fitting += _unfinished_splits(found, fitting) if complete else []

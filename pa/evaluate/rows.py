@@ -111,6 +111,11 @@ def default_representations(store: Store) -> list[str]:
     return [name for name in (*ENCODED, "projected") if name in store.spec.representations]
 
 
+def keeps_blocks(store: Store) -> bool:
+    """Whether a store keeps vectors of single blocks."""
+    return any(name in store.spec.representations for name in BLOCK_VECTORS)
+
+
 def block_representations(store: Store, blocks: Sequence[int] | None) -> list[str]:
     """Names of the vectors of chosen blocks (None: of all that are stored), by ascending block.
 

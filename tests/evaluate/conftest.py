@@ -75,6 +75,7 @@ def make_parts(workspace: Path) -> MakeParts:
         rows: pl.DataFrame | None = None,
         bad_images: tuple[int, ...] = (),
         layers: tuple[int, ...] = (),
+        depth: int | None = None,
         **spec: Any,
     ) -> Store:
         rows = birds() if rows is None else rows
@@ -85,11 +86,17 @@ def make_parts(workspace: Path) -> MakeParts:
             "projected": features_of(rows, 10 + seed, 0.8, by="object"),
         }
         options = {"layers": list(layers)} if layers else {}
+        architecture = {} if depth is None else {"architecture": {"depth": depth}}
         fields: dict[str, Any] = {
             "dataset": "cub",
             "split": "all",
             "view": PROTOCOLS[protocol].to_json(),
-            "encoder": {"name": encoder, "weights_sha256": "ab" * 32, "options": options},
+            "encoder": {
+                "name": encoder,
+                "weights_sha256": "ab" * 32,
+                "options": options,
+                **architecture,
+            },
             "transform": {"size": 224},
             "precision": {"compute": "fp32", "storage": "fp32"},
             "representations": {name: list(v.shape[1:]) for name, v in given.items()},

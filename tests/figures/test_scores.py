@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,28 @@ def test_depth_leaves_out_encoders_without_blocks_unless_they_are_named(
     assert refused.code == 3
     assert "the results of DeiT are of no single block" in refused.err
     assert "pa extract --encoder deit --dataset cub --split all" in refused.err
+
+
+def test_the_recommended_commands_score_the_blocks(pa: Run, make_parts: MakeParts) -> None:
+    """On the same images, whichever stores there are."""
+    make_parts("deit", limit=10, depth=4)
+    assert pa("evaluate", "retrieval").code == 0
+    extract, score = commands_of(pa("figure", "depth").err)
+    assert extract[extract.index("--limit") + 1] == "10"
+    assert extract[extract.index("--layers") + 1] == "0,1,2,3"
+    assert extract[extract.index("--root") + 1] == "/birds"
+    layers = np.stack([features_of(birds(), 12, noise) for noise in (4, 2, 1, 0.5)], axis=1)
+    features = {"cls": layers[:, 3], "layers_cls": layers, "layers_pooled": layers[:, ::-1]}
+    make_parts("deit", features=features, limit=10, depth=4, layers=(0, 1, 2, 3))
+    (again,) = commands_of(pa("figure", "depth").err)
+    for words in (score, again):
+        done = pa(*words)
+        assert done.code == 0, done.err
+    assert pa("figure", "depth").code == 0
+
+
+def commands_of(message: str) -> list[list[str]]:
+    return [shlex.split(line)[1:] for line in message.splitlines() if line.startswith("  pa ")]
 
 
 def test_a_narrow_figure_has_its_panels_below_each_other(pa: Run, make_parts: MakeParts) -> None:
