@@ -16,7 +16,17 @@ LONGEST = 200  # characters of an id: the file, the function and a few parameter
 def collect(hash_seed: int) -> list[str]:
     """The ids of all tests, as a new process collects them."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-qn0", "-p", "no:cacheprovider"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "--collect-only",
+            "-q",
+            "-n",
+            "0",
+            "-p",
+            "no:cacheprovider",
+        ],
         cwd=REPOSITORY,
         env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
         capture_output=True,

@@ -145,7 +145,7 @@ def test_a_wrong_command_is_noticed(words: str, what: str) -> None:
     assert what in refused.value.format_message()
 
 
-@pytest.mark.parametrize("command", FOUND, ids=str)
+@pytest.mark.parametrize("command", FOUND, ids=lambda command: command.place)
 def test_every_command_in_a_message_parses(command: Command) -> None:
     check(command.words)
 

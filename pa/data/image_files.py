@@ -276,7 +276,10 @@ def describe(store: Store, root: Path, changed: Sequence[ChangedImage]) -> str:
 
 
 def _status(found: os.stat_result) -> Status:
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+    # Times beyond the year 2262 and some inode numbers need all 64 bits, unsigned.
+    size, *others = found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+    modified, changed, inode = ((value + 2**63) % 2**64 - 2**63 for value in others)
+    return size, modified, changed, inode
 
 
 def _look(path: str) -> Status:

@@ -141,6 +141,9 @@ class ShardThread:
     def _close(self, claimed: Claimed) -> None:
         if claimed not in self._open:
             return
+        if self._error is not None:
+            self._give_up(claimed, AbandonedError())
+            return
         self._open.remove(claimed)
         try:
             with self._stages.timed("write"):

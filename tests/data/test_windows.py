@@ -206,7 +206,16 @@ def test_figures_show_what_was_encoded(tmp_path: Path, views: int) -> None:
     rows = view.rows(load("photos", "folder", tmp_path))
     transform = Transform(mean=(0.0, 0.0, 1.0))
     spec = replace(make_spec(rows), view=view.to_json(), transform=transform.to_json())
-    crops = Crops(Store.create(tmp_path / "store", spec, rows, {"root": str(tmp_path)}, 16))
+    store = Store.create(tmp_path / "store", spec, rows, {"root": str(tmp_path)}, 16)
+    for shard in store.missing():
+        with store.claim(shard) as writer:
+            assert writer is not None
+            features = {
+                name: np.zeros((shard.n_rows, *shape), np.float32)
+                for name, shape in spec.representations.items()
+            }
+            writer.append(features, np.ones(shard.n_rows, np.bool_))
+    crops = Crops(store)
     boxes = [tuple(row) for row in rows.select(view.cut_columns).iter_rows()]
     encoded = view.cut(view.canvas(image, transform), boxes, transform)
     for row, window in enumerate(windows_in(rows)):

@@ -91,7 +91,7 @@ def test_encoder(tmp_path: Path, run: Callable[..., subprocess.CompletedProcess[
     torch.save(checkpoint_without, tmp_path / "other.pth")
     refused = run("-m", "pa", "encoders", "check", "mymethod", "--checkpoint", "other.pth")
     assert refused.returncode == 4
-    assert "no pretraining checkpoint of MyMethod" in refused.stdout + refused.stderr
+    assert "not a pretraining checkpoint of MyMethod" in refused.stdout + refused.stderr
 
 
 def test_dataset_and_probe(

@@ -274,7 +274,8 @@ def test_stores_without_the_tokens(
     assert f"unknown representation '{missing}'" in message
     assert "reads class and patch tokens" in message
     wanted = ",".join(dict.fromkeys([kept, "cls", "patch"]))
-    assert f"--features {wanted} --replace" in message
+    assert f"--features {wanted}" in message
+    assert "--replace" in message
 
 
 def test_tokens_of_two_widths(make_store: MakeStore, tmp_path: Path) -> None:

@@ -335,7 +335,8 @@ def test_what_predict_refuses(pa: Run) -> None:
     save_file(timm.create_model("test_vit").state_dict(), "weights.safetensors")
     other = pa("probe", "predict", *image, "--head", head)
     assert other.code == 4
-    assert "weights_sha256" in other.err
+    assert "weights.safetensors" in other.err
+    assert "SHA-256" in other.err
     shutil.rmtree("features")
     gone = pa("probe", "predict", *image, "--head", head)
     assert gone.code == 3

@@ -46,7 +46,7 @@ def test_a_folder_and_foreign_weights_are_no_heads(tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
     save_file({"a": np.zeros(3, np.float32)}, tmp_path / "weights.safetensors")
-    with pytest.raises(CheckpointError, match="is no head"):
+    with pytest.raises(CheckpointError, match="is not a linear head"):
         load_heads(tmp_path / "weights.safetensors")
 
 

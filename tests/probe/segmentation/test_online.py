@@ -98,6 +98,7 @@ device = "cpu"
 root = "{tree}"
 [encoders.deit]
 checkpoint = "tiny.safetensors"
+num_heads = 1
 """
     )
     words = ("probe", "segmentation", "--online", "--iterations", 3, "--batch", 2, "--limit", 3)
