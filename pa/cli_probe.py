@@ -168,7 +168,9 @@ def probe_knn(config: Any, as_json: bool, **given: Any) -> None:
 @probe.command("predict")
 @click.option("--image", type=PATH, required=True, help="An image of your own.")
 @click.option("--box", callback=box, help="Region x0,y0,x1,y1 in its pixels; default all of it.")
-@click.option("--head", type=PATH, required=True, help="Trained head, .safetensors.")
+@click.option(
+    "--head", type=PATH, required=True, help="Trained head, .safetensors, or its result, .json."
+)
 @click.option("--device", help="auto, cpu, cuda …")
 @naming_checkpoints
 @with_json

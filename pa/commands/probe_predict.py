@@ -13,7 +13,7 @@ from pa.config import Config
 from pa.data import stores
 from pa.data.images import Box
 from pa.data.stores import StoreQuery
-from pa.errors import FingerprintError, MissingError, VerificationError
+from pa.errors import FingerprintError, MissingError, UsageError, VerificationError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class PredictRequest:
     """The options of `pa probe predict`: an image, a `box` x0, y0, x1, y1 in its pixels (None =
-    all of it), the file of a trained head, and checkpoint files where the recorded one moved."""
+    all of it), the file of a trained head or the result it belongs to, and checkpoint files where
+    the recorded one moved."""
 
     image: Path
     head: Path
@@ -66,7 +67,7 @@ def probe_predict(config: Config, request: PredictRequest) -> Prediction:
     The box is cut and resized as a patch of view `parts`. Raises `MissingError` for an image, a
     head, a store or a checkpoint that is not there, `CheckpointError` for a file that is not a
     head and for a checkpoint that did not make the store, and `UsageError` for a box outside the
-    image.
+    image or a result without a head.
     """
     import numpy as np
 
@@ -74,8 +75,9 @@ def probe_predict(config: Config, request: PredictRequest) -> Prediction:
 
     if not request.image.is_file():
         raise MissingError(f"the image {request.image} is not there.")
-    _check_result(request.head)
-    heads = _load(request.head)
+    head = _head_file(request.head)
+    _check_result(head)
+    heads = _load(head)
     store = _training_store(config, heads[0])
     picture = im.decode(request.image.read_bytes(), request.image)
     box = request.box or (0.0, 0.0, float(picture.width), float(picture.height))
@@ -99,6 +101,21 @@ def probe_predict(config: Config, request: PredictRequest) -> Prediction:
         representation=heads[0].representation,
         store=store.title,
     )
+
+
+def _head_file(path: Path) -> Path:
+    """Return the file of a head; of a result, `X.json`, the head that was written with it."""
+    from pa.evaluate.results import read_result
+
+    if path.suffix != ".json":
+        return path
+    head = path.with_suffix(".safetensors")
+    if head.name not in read_result(path)["files"]:
+        raise UsageError(
+            f"the result {path} has no trained head. `pa probe linear` and `pa probe attentive` "
+            f"train heads; give the result of one of them, or its .safetensors file, to --head."
+        )
+    return head
 
 
 def _check_result(head: Path) -> None:

@@ -310,6 +310,17 @@ def test_predict_gives_what_the_stored_features_give(pa: Run, extracted: Store) 
     assert (done.json["heads"], done.json["store"]) == (2, extracted.title)
     text = pa("probe", "predict", "--image", "photos/7.png", "--head", head).out
     assert "box 0,0,80,60; cls+pooled, mean of 2 heads trained on photos/" in text
+    of_result = pa("probe", "predict", "--image", "photos/7.png", "--head", probed.json["file"])
+    assert of_result.out == text
+
+
+@pytest.mark.usefixtures("extracted")
+def test_predict_refuses_a_result_without_a_head(pa: Run) -> None:
+    probed = pa("probe", "knn", "-k", 1, "--json")
+    assert probed.code == 0, probed.err
+    done = pa("probe", "predict", "--image", "photos/7.png", "--head", probed.json["file"])
+    assert done.code == 2
+    assert "pa probe linear" in done.err
 
 
 @pytest.mark.usefixtures("extracted")
