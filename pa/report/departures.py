@@ -146,9 +146,9 @@ def _of_data(found: Found) -> Iterator[Departure]:
         yield from _of_split("train", expected.get("train"), train)
     yield from _of_size("", expected.get("test"), tested)
     yield from _of_size("trained on a ", expected.get("train"), counts.get("train_images"))
-    for role, store in (("test", test), ("train", train)):
-        if (limit := store.get("limit")) is not None:
-            yield Departure("data", f"--limit {limit}: the first images of the {role} split only")
+    limited = [(s["split"], s["limit"]) for s in (test, train) if s.get("limit") is not None]
+    for split, limit in dict.fromkeys(limited):
+        yield Departure("data", f"--limit {limit}: the first images of split {split} only")
     selection = found.fields["selection"]
     for name in ("where", "train_where", "test_where"):
         if selection.get(name):

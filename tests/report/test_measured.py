@@ -124,9 +124,15 @@ def test_a_subset_is_marked(runs: Runs) -> None:
     runs.probe("deit", "cub", test_images=470, limit=500)
     assert marks(only(runs)) == [
         ("data", "subset: 470 images of 5,794"),
-        ("data", "--limit 500: the first images of the test split only"),
-        ("data", "--limit 500: the first images of the train split only"),
+        ("data", "--limit 500: the first images of split test only"),
+        ("data", "--limit 500: the first images of split train only"),
     ]
+
+
+def test_a_limit_names_the_split_of_the_store(runs: Runs) -> None:
+    runs.retrieval("deit", split="all", limit=120)
+    limits = [text for kind, text in marks(only(runs)) if kind == "data" and "--limit" in text]
+    assert limits == ["--limit 120: the first images of split all only"]
 
 
 def test_images_without_parts_do_not_make_a_subset(runs: Runs) -> None:
