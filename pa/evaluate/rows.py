@@ -52,6 +52,21 @@ class Rows:
         }
 
 
+def nothing_to_score(store: Store, rows: pl.DataFrame, target: str) -> UsageError:
+    """The error where none of some rows of a store is of a readable image with a `target`."""
+    columns = f"Choose another column with --target: {', '.join(store.rows.columns)}."
+    none_of = f"none of the {len(rows)} chosen rows of {store.title}"
+    if rows[target].is_not_null().any():
+        return UsageError(f"{none_of} has both a readable image and a {target!r}. {columns}")
+    cause = ""
+    if target == "label":
+        cause = (
+            " The labels of a folder of images are the names of its first sub-folders; images that "
+            "are in no sub-folder have none."
+        )
+    return UsageError(f"{none_of} has a {target!r}.{cause} {columns}")
+
+
 def rows_to_score(store: Store, target: str = "label") -> Rows:
     """The rows of a store that are of readable images and have a `target`.
 
@@ -63,10 +78,7 @@ def rows_to_score(store: Store, target: str = "label") -> Rows:
     labelled = table[target].is_not_null().to_numpy()
     kept = np.flatnonzero(store.valid & labelled)
     if not len(kept):
-        raise UsageError(
-            f"no row of {store.title} has a readable image and a {target!r}. Choose another column "
-            f"with --target: {', '.join(table.columns)}."
-        )
+        raise nothing_to_score(store, table, target)
     values = table[target].cast(pl.String)
     order = ["label_id", "label"] if target == "label" else [target]
     listed = table[kept].select(order).unique().sort(order)[target].cast(pl.String)

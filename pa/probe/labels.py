@@ -13,6 +13,7 @@ import polars as pl
 
 from pa.data.store import Store
 from pa.errors import UnknownNameError, UsageError
+from pa.evaluate.rows import nothing_to_score
 from pa.probe.heldout import some_names
 
 Ints = npt.NDArray[np.int64]
@@ -46,10 +47,7 @@ def select_rows(store: Store, target: str, conditions: Sequence[str | None]) -> 
             f"({len(rows)} rows)."
         )
     if chosen.filter(is_usable(target)).is_empty():
-        raise UsageError(
-            f"none of the {len(chosen)} chosen rows of {store.title} has a readable image and a "
-            f"{target!r}. Choose another split, or another column with --target."
-        )
+        raise nothing_to_score(store, chosen, target)
     return chosen
 
 

@@ -254,7 +254,15 @@ def test_bad_images_and_missing_labels_are_left_out_and_counted(make_store: Make
 
 def test_no_labels_at_all(make_store: MakeStore) -> None:
     store = make_store({"cls": blobs(4)[0]}, [None] * 4)
-    with pytest.raises(UsageError, match=r"none of the 4 chosen rows of .* has a readable image"):
+    with pytest.raises(UsageError, match=r"none of the 4 chosen rows .* sub-folder") as caught:
+        split_rows(store, None, SplitOptions())
+    assert "readable" not in str(caught.value)
+
+
+def test_no_readable_image_with_a_label(make_store: MakeStore) -> None:
+    labels = ["a", "b", None, None]
+    store = make_store({"cls": blobs(4)[0]}, labels, [0, 0, 1, 1], bad_images=(0,))
+    with pytest.raises(UsageError, match=r"none of the 4 chosen rows .* readable image"):
         split_rows(store, None, SplitOptions())
 
 
