@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pa.data.spec import REPRESENTATIONS
-from pa.extract.encoders import Features
+from pa.data.spec import PROJECTORS, REPRESENTATIONS, WITHOUT_PROJECTOR
+from pa.extract.encoders import ENCODERS, Features
 from tests.test_cli import Outcome, Run, extracted, extracted_once, pa, weights, workspace
 
 __all__ = ["extracted", "extracted_once", "pa", "weights", "workspace"]
@@ -80,7 +80,7 @@ def test_a_workspace_that_is_missing(asked: str, pa: Run, tmp_path: Path) -> Non
 
 
 def test_a_split_of_several(pa: Run, workspace: Path, tmp_path: Path) -> None:
-    """The command names the split that the dataset's settings name, or leaves it to be chosen."""
+    """The command names the split of the dataset's settings, or a small one that is there."""
     root = tmp_path / "imagenet"
     for split, folder in (("train", "class0"), ("val", "class1")):
         (root / split).mkdir(parents=True)
@@ -89,7 +89,7 @@ def test_a_split_of_several(pa: Run, workspace: Path, tmp_path: Path) -> None:
     table = f'[datasets.imagenet]\nroot = "{root}"\n'
     settings.write_text(settings.read_text() + table)
     asked = (*SEARCH, "--dataset", "imagenet", "--view", "image")
-    (words,) = advice(pa(*asked), SPLIT="val")
+    (words,) = advice(pa(*asked))
     assert words[words.index("--split") + 1] == "val"
     settings.write_text(settings.read_text().replace(table, f'{table}split = "train"\n'))
     (words,) = advice(pa(*asked))
@@ -109,6 +109,29 @@ def test_a_representation_that_is_not_stored(pa: Run, extracted: Path) -> None:
     asked = (*SEARCH, "--representation", "layers_pooled")
     (words,) = advice(pa(*asked))
     assert pa(*words, "--layers", 0).code == 0
+
+
+def test_a_representation_that_the_encoder_does_not_give(pa: Run, extracted: Path) -> None:
+    """No command is recommended that cannot store it."""
+    refused = pa(*SEARCH, "--representation", "projected")
+    assert refused.code == 2
+    assert "timm/test_vit has no projector" in refused.err
+    assert "mocov3" in refused.err
+    assert "pa extract" not in refused.err
+    assert "Did you mean" not in refused.err
+    drawn = pa("figure", "projected")
+    assert drawn.code == 3
+    (words,) = advice(drawn)
+    assert words[words.index("--encoder") + 1] == "ENCODER"
+
+
+def test_what_projectors_give_is_what_the_encoders_say() -> None:
+    for name, family in ((name, ENCODERS[name]) for name in ENCODERS):
+        assert (name in PROJECTORS) == (family.project is not None)
+        assert (name in WITHOUT_PROJECTOR) == (family.project is None)
+        assert ("`bottleneck`" in family.card.projector) == (
+            "bottleneck" in PROJECTORS.get(name, ())
+        )
 
 
 def test_a_misspelt_representation(pa: Run, extracted: Path) -> None:

@@ -14,6 +14,8 @@ from pa.data.datasets import Images
 from pa.data.stores import StoreQuery
 from pa.errors import AmbiguousError, UsageError
 
+FIRST_SPLITS = ("all", "val", "test")  # whole datasets first, then small splits
+
 if TYPE_CHECKING:
     from pa.data.store import Store
     from pa.data.view import View
@@ -69,11 +71,13 @@ def extract_command(config: Config, query: StoreQuery, *more: str) -> str:
     words += [] if entry else ["--root", "DIR"]
     kind = dataset_kind(config, dataset)
     splits = [WHOLE] if kind == "folder" else []
+    if kind in datasets.DATASETS and kind != "folder":
+        splits = list(datasets.DATASETS[kind].expected)
     if entry and kind in datasets.DATASETS and config.path(entry.root).is_dir():
         splits = datasets.DATASETS[kind].splits(config.path(entry.root))
     split = query.split or (entry.split if entry else None)
     if split is not None or len(splits) != 1:
-        words += ["--split", split or "SPLIT"]
+        words += ["--split", split or _usual_split(splits) or "SPLIT"]
     for name in ("view", "protocol"):
         if (value := getattr(query, name)) is not None:
             words += [f"--{name}", value]
@@ -82,6 +86,15 @@ def extract_command(config: Config, query: StoreQuery, *more: str) -> str:
     if not known and not (loaded and loaded.checkpoint) and "," not in encoder:
         words += ["--checkpoint", "FILE"]
     return shlex.join(["pa", "extract", *words, *more])
+
+
+def _usual_split(splits: Sequence[str]) -> str | None:
+    """The split for a first look: all images, else those of validation or test."""
+    for beginning in (*FIRST_SPLITS, ""):
+        for split in splits:
+            if split.startswith(beginning):
+                return split
+    return None
 
 
 def _only(configured: Mapping[str, object]) -> str | None:

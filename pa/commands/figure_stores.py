@@ -11,6 +11,7 @@ from pa.commands.choose import choose_store, extract_command, store_query
 from pa.config import Config
 from pa.data import stores
 from pa.data.same_rows import without_parts
+from pa.data.spec import reason_absent
 from pa.data.store import Store
 from pa.errors import AmbiguousError, MissingError, UsageError
 from pa.figures.names import in_order
@@ -74,8 +75,11 @@ def choose_stores(config: Config, request: PatchesRequest, needs: str | None = N
     if needs is not None and (without := [s for s in chosen if needs not in _vectors(s)]):
         raise UsageError(
             f"{without[0].title} keeps no {needs} vectors, only {', '.join(_vectors(without[0]))}. "
-            f"Extract them, where the encoder has a projector: --features cls,pooled,{needs} "
-            f"--alongside."
+            + (
+                reason_absent(without[0].encoder, needs)
+                or f"Extract them, where the encoder has a projector: --features "
+                f"cls,pooled,{needs} --alongside."
+            )
         )
     _check_same_regions(chosen)
     return chosen
@@ -100,9 +104,12 @@ def _all_of_one_place(config: Config, query: stores.StoreQuery, needs: str | Non
         what = f" with {needs} vectors" if needs else ""
         given = " ".join(f"--{n} {v}" for n, v in vars(query).items() if v is not None)
         features = ["--features", f"pooled,{needs}"] if needs else []
+        reason = ""
+        if needs:
+            query, reason = _of_encoder_that_gives(config, query, needs)
         raise MissingError(
             f"there is no complete store{what}{f' for {given}' if given else ''} in "
-            f"{config.features}. Make one for each encoder:\n  "
+            f"{config.features}. {reason}Make one for each encoder:\n  "
             f"{extract_command(config, query, *features)}"
         )
     places = {_place(store) for store in found}
@@ -113,6 +120,19 @@ def _all_of_one_place(config: Config, query: stores.StoreQuery, needs: str | Non
     return [
         choose_store(config, replace(query, encoder=name, **_chosen(found[0]))) for name in of_each
     ]
+
+
+def _of_encoder_that_gives(
+    config: Config, query: stores.StoreQuery, needs: str
+) -> tuple[stores.StoreQuery, str]:
+    """The query of an encoder of the settings that may give a representation, and why not of
+    the usual one. Where no configured encoder gives it, ENCODER stands for one."""
+    usual = (config.settings.encoder or "").split(",")
+    names = [name.strip() for name in (*usual, *config.settings.encoders) if name.strip()]
+    reasons = [reason_absent(name, needs) for name in names]
+    chosen = names[reasons.index(None)] if None in reasons else "ENCODER"
+    reason = f"{reasons[0]} " if reasons and reasons[0] else ""
+    return replace(query, encoder=chosen), reason
 
 
 def _chosen(store: Store) -> dict[str, Any]:

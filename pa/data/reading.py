@@ -22,8 +22,8 @@ import numpy.typing as npt
 from pa.data import scatter, shards
 from pa.data.layouts import Layout
 from pa.data.shards import ROW_CHECKSUM, ROW_CHECKSUMS, ShardPlan
-from pa.data.spec import REPRESENTATIONS
-from pa.errors import OutOfRangeError, UnknownNameError
+from pa.data.spec import OF_PROJECTORS, PROJECTORS, REPRESENTATIONS, reason_absent
+from pa.errors import OutOfRangeError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from pa.data.store import Store
@@ -32,24 +32,39 @@ Ints = npt.NDArray[np.int64]
 
 
 def shape(store: Store, representation: str) -> tuple[int, ...]:
-    """Shape per row. Raises `UnknownNameError` for a representation that is not stored."""
+    """Shape per row.
+
+    Raises `UnknownNameError` for a representation that does not exist, `UsageError` for one that is
+    not stored.
+    """
     known = store.spec.representations
     if representation not in known:
+        if representation in REPRESENTATIONS:
+            raise UsageError(
+                f"{store.title} holds no {representation}; it holds {', '.join(known)}. "
+                f"{_how_to_get(store, representation)}".rstrip()
+            )
         raise UnknownNameError(
             "representation",
             representation,
             known,
-            _how_to_get(store, representation),
+            _near_but_not_stored(store, representation),
         )
     return tuple(known[representation])
 
 
+def _near_but_not_stored(store: Store, misspelt: str) -> str:
+    near = difflib.get_close_matches(misspelt, REPRESENTATIONS, n=1)
+    missing = [name for name in near if name not in store.spec.representations]
+    return f"Did you mean {missing[0]}? It is not stored." if missing else ""
+
+
 def _how_to_get(store: Store, representation: str) -> str:
-    """What to do for a representation that is not stored; nothing for a misspelt one."""
-    if representation not in REPRESENTATIONS:
-        near = difflib.get_close_matches(representation, REPRESENTATIONS, n=1)
-        missing = [name for name in near if name not in store.spec.representations]
-        return f"Did you mean {missing[0]}? It is not stored." if missing else ""
+    """What to do for a representation that is not stored; nothing where that is not known."""
+    if (reason := reason_absent(store.encoder, representation)) is not None:
+        return reason
+    if representation in OF_PROJECTORS and store.encoder not in PROJECTORS:
+        return ""
     command = store.command_for(features=(*store.spec.representations, representation))
     return f"If encoder {store.encoder} gives it, extract again with:\n  {command} --replace"
 

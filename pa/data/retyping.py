@@ -19,18 +19,22 @@ HEAD_WIDTH = 64  # of a ViT whose number of heads is not stated
 USUAL_PRECISION = (("dtype", "compute", "fp32"), ("storage", "storage", "fp16"))
 
 
-def command(spec: Spec, source: Mapping[str, str | None] | None = None) -> str:
+def command(
+    spec: Spec, source: Mapping[str, str | None] | None = None, *, with_features: bool = False
+) -> str:
     """The `pa extract` command of a spec, with every option that is not the usual one.
 
-    `source` holds the paths of dataset and checkpoint, which are not part of a spec.
+    `source` holds the paths of dataset and checkpoint, which are not part of a spec. With
+    `with_features` the representations are named even where they are the usual ones: an encoder
+    leaves out usual ones that it does not give, and refuses named ones.
     """
-    words = list(_words(spec))
+    words = list(_words(spec, with_features))
     for name, path in (source or {}).items():
         words += [f"--{name}", path] if path is not None else []
     return shlex.join(words)
 
 
-def _words(spec: Spec) -> Iterator[str]:
+def _words(spec: Spec, with_features: bool) -> Iterator[str]:
     yield from ("pa", "extract", "--encoder", str(spec.encoder["name"]))
     yield from ("--dataset", spec.dataset, "--split", spec.split, "--view", spec.view["name"])
     yield from _of_view(spec)
@@ -54,7 +58,7 @@ def _words(spec: Spec) -> Iterator[str]:
     usual: set[str] = set()
     if spec.view["name"] in VIEWS:
         usual = {*VIEWS[spec.view["name"]].default_representations}
-    if not set(spec.representations) <= usual:
+    if with_features or not set(spec.representations) <= usual:
         yield from ("--features", ",".join(spec.representations))
 
 

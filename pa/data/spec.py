@@ -30,7 +30,28 @@ REPRESENTATIONS = (
     "layers_pooled",
 )
 
+# The encoders that have a pretraining projector, and what it gives: see their cards.
+PROJECTORS = {
+    "dino": ("projected", "bottleneck"),
+    "ibot": ("projected", "bottleneck"),
+    "mocov3": ("projected",),
+}
+WITHOUT_PROJECTOR = ("beit", "cae", "deit", "mae")  # and every timm network
+OF_PROJECTORS = ("projected", "bottleneck")
+
 Difference = tuple[str, Any, Any]
+
+
+def reason_absent(encoder: str, representation: str) -> str | None:
+    """Why no file of an encoder gives a representation; None where one may."""
+    if representation not in OF_PROJECTORS or representation in PROJECTORS.get(encoder, ()):
+        return None
+    givers = ", ".join(name for name, gives in PROJECTORS.items() if representation in gives)
+    if encoder in WITHOUT_PROJECTOR or encoder.startswith("timm/"):
+        return f"{encoder} has no projector. Encoders that give {representation}: {givers}."
+    if encoder in PROJECTORS:
+        return f"the projector of {encoder} gives no {representation}. Encoders that do: {givers}."
+    return None
 
 
 def canonical_json(value: Any) -> str:

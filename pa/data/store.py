@@ -182,7 +182,9 @@ class Store:
         spec = self.spec if view is None else replace(self.spec, view=view.to_json())
         kept = self.spec.representations if view is None else {}
         return retyping.command(
-            replace(spec, representations={name: [] for name in features} or kept), self.source
+            replace(spec, representations={name: [] for name in features} or kept),
+            self.source,
+            with_features=bool(features),
         )
 
     @property

@@ -359,5 +359,5 @@ def test_a_map_of_tokens_is_refused(make_store: MakeStore) -> None:
     train = split_rows(store, None, SplitOptions(test_fraction=0.5)).train
     with pytest.raises(UsageError, match=r"'patch' is 2×5. One vector: cls"):
         train.read("patch")
-    with pytest.raises(UnknownNameError, match="unknown representation 'pooled'"):
+    with pytest.raises(UsageError, match="holds no pooled; it holds cls, patch"):
         train.read("pooled")
