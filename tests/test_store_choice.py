@@ -275,6 +275,20 @@ def test_a_split_does_not_replace_a_damaged_store_of_all(
     assert call(workspace, f"index build --store {part.spec.short}").exit_code == 0
 
 
+@pytest.mark.parametrize("file", ["rows.parquet", "manifest.json"])
+def test_choices_name_the_damage_that_makes_them(
+    splits: tuple[Path, Store, Store], file: str
+) -> None:
+    workspace, whole, part = splits
+    data = bytearray((whole.path / file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (whole.path / file).write_bytes(data)
+    error = call(workspace, "search --query-id 0").exception
+    assert isinstance(error, AmbiguousError)
+    assert str(whole.path / file) in str(error)
+    assert str(part.path) not in str(error)
+
+
 def test_an_unfinished_part_of_a_store_is_not_a_choice(
     splits: tuple[Path, Store, Store],
 ) -> None:

@@ -176,9 +176,20 @@ def choose(
         )
         raise AmbiguousError(
             f"{len(fitting)} stores fit. Choose one by adding flags (dataset, split, view and "
-            f"encoder may also be set in pa.toml):\n{lines}"
+            f"encoder may also be set in pa.toml):\n{lines}{_damage(fitting)}"
         )
     return Store.open(fitting[0].path)
+
+
+def _damage(found: Sequence[Store]) -> str:
+    """The damage for which a store cannot be compared with others; empty where there is none."""
+    text = ""
+    for store in found:
+        try:
+            _ = store.rows, store.is_complete and store.manifest
+        except VerificationError as error:
+            text += f"\nDamaged, so that it cannot be compared with the others: {error}"
+    return text
 
 
 def _unfinished_splits(found: Sequence[Store], complete: Sequence[Store]) -> list[Store]:
