@@ -100,7 +100,7 @@ def verify(
     Exit code 5 says that something is damaged. --repair removes damaged files, and the indexes,
     results and figures that were made from damaged features; the commands that made them make them
     again. Exit code 6 then says that something was removed; without --repair, that a store is not
-    complete. What a newer version of
+    complete. A store whose spec.json is missing stays as it is. What a newer version of
     pa wrote is named and left, also by --repair: exit code 4.
 
     With --images the files of the images are compared with those that the stores were made from:

@@ -127,7 +127,7 @@ def checks(
             lines.append(f"{store.title}: {wrong} ({state}, {store.n_rows} rows)")
         lines += [f"  {problem}" for problem in (*damage, *entry.newer)]
         if entry.lacks_spec:
-            lines.append(f"  {SPEC_AGAIN}\n  Without its further options: {entry.command}")
+            lines.append(f"  {SPEC_AGAIN}\n  As far as the folders say it: {entry.command}")
         elif entry.problems and not damage and not entry.newer:
             lines.append(f"  make what is missing with: {entry.command}")
     lines += [f"index {directory}: {problem or 'good'}" for directory, problem in indexes]

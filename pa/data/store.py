@@ -71,8 +71,8 @@ SPEC, ROWS, MANIFEST, RUNS, IMAGES, LOCKS = (
 )
 # The way out where the spec of a store is missing next to its other files.
 SPEC_AGAIN = (
-    "the `pa extract` command that made the store, with all of its options, writes "
-    "spec.json again and keeps the shards that are good."
+    "The `pa extract` command that made the store, with all of its options, writes "
+    "spec.json again and keeps the shards that are good. To discard the store, delete its folder."
 )
 
 
@@ -521,7 +521,7 @@ def _read_spec(path: Path) -> dict[str, Any]:
         left = any(path.glob("shard-*.h5")) or (path / MANIFEST).exists()
         raise MissingError(
             f"no feature store at {path} (it has no {SPEC})."
-            + (f" Other files of a store are there: {SPEC_AGAIN}" if left else "")
+            + (f" Other files of a store are there. {SPEC_AGAIN}" if left else "")
         ) from None
     except ValueError as error:
         raise FingerprintError(
