@@ -427,6 +427,7 @@ def test_a_missing_spec_is_reported_and_its_shards_are_kept(
     assert "pa extract" in status.stdout
     repaired = run("verify", "--repair")
     assert repaired.exit_code == 6
+    assert run("gc", "--delete").exit_code == 0
     assert contents(store.path) == left
     assert list((workspace / "indexes").glob("*/*/*"))
     encode(workspace)

@@ -11,8 +11,8 @@ from typing import Any
 
 from pa.config import Config
 from pa.data.files import PARTIAL_SUFFIX, is_abandoned, is_held, owner, remove
-from pa.data.store import LOCKS, MANIFEST, SPEC
-from pa.data.stores import check_workspace
+from pa.data.store import LOCKS, MANIFEST
+from pa.data.stores import check_workspace, folders
 
 # Beside <name>.json of a result: the heads, tables and figures of the same run.
 RESULT_FILES = (".safetensors", ".parquet")
@@ -128,7 +128,7 @@ def _locks(config: Config) -> Iterator[Garbage]:
 
 
 def _indexes(config: Config) -> Iterator[Garbage]:
-    there = {spec.parent.name for spec in config.features.glob(f"*/*/*/*/*/{SPEC}")}
+    there = {folder.name for folder in folders(config.features)}
     for folder in sorted(config.indexes.glob("*")):
         if folder.is_dir() and folder.name not in there:
             yield Garbage(folder, "index", "its store is gone", _size(folder))
