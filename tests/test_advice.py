@@ -71,12 +71,28 @@ def test_without_settings(
     assert pa(*asked).code == 0
 
 
-@pytest.mark.parametrize("asked", ["status", "verify", "index info", "report", "explore"])
+@pytest.mark.parametrize(
+    "asked",
+    ["status", "verify", "index info", "report", "explore", "search --query-id 3", "probe knn"],
+)
 def test_a_workspace_that_is_missing(asked: str, pa: Run, tmp_path: Path) -> None:
     missing = pa("-w", tmp_path / "nope", *asked.split())
     assert missing.code == 3
     assert str(tmp_path / "nope") in missing.err
     assert not (tmp_path / "nope").exists()
+
+
+def test_a_new_workspace_is_announced(
+    pa: Run, weights: dict[str, Path], image_tree: Callable[..., Path], tmp_path: Path
+) -> None:
+    words = ("extract", "--dataset", "folder", "--root", image_tree(), "--limit", 1)
+    words += ("--encoder", "timm/test_vit", "--checkpoint", weights["test_vit"], "--view", "image")
+    refused = pa(*words, "-w", tmp_path / "nope" / "deeper")
+    assert refused.code == 3
+    assert not (tmp_path / "nope").exists()
+    made = pa(*words, "-w", tmp_path / "new")
+    assert made.code == 0, made.err
+    assert f"workspace {tmp_path / 'new'} is not there" in made.err
 
 
 def test_a_split_of_several(pa: Run, workspace: Path, tmp_path: Path) -> None:
@@ -139,6 +155,22 @@ def test_a_misspelt_representation(pa: Run, extracted: Path) -> None:
     assert refused.code == 2
     assert "Did you mean cls" in refused.err
     assert refused.err.count("clss") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "misspelt", "meant"),
+    [
+        ("split", "al", "all"),
+        ("split", "trian", "train"),
+        ("dataset", "photso", "photos"),
+    ],
+)
+def test_a_misspelt_name(option: str, misspelt: str, meant: str, pa: Run, extracted: Path) -> None:
+    refused = pa(*SEARCH, f"--{option}", misspelt)
+    assert refused.code == 3
+    assert f"Did you mean --{option} " in refused.err
+    assert meant in refused.err
+    assert "pa extract" not in refused.err
 
 
 def test_the_names_of_representations() -> None:

@@ -241,6 +241,13 @@ def test_a_split_that_is_not_there_is_copied_by_the_command(tmp_path: Path, root
     assert f"{whole.title} holds are copied" in str(error)
 
 
+def test_copies_are_not_promised_of_a_store_that_may_lack_rows(tmp_path: Path, root: Path) -> None:
+    part = encode(tmp_path, replace(photos(root), split="val"), PARTS)
+    words = "probe linear --dataset photos --encoder mean-colour --train-split train"
+    error = call(tmp_path, f"{words} --test-split test").exception
+    assert f"{part.title} holds may be copied" in str(error)
+
+
 def test_the_study_does_not_choose_between_changed_stores(
     changed: tuple[Path, list[Store]],
 ) -> None:

@@ -51,9 +51,14 @@ def choose_store(
 ) -> Store:
     """The one store that fits; see `pa.data.stores.choose`.
 
-    Where none fits, the error names a command that makes it in this workspace.
+    Where none fits, the error names a command that makes it in this workspace. Raises
+    `MissingError` where there is no such workspace.
     """
-    return stores.choose(config.features, query, lambda: extract_command(config, query), preferred)
+    stores.check_workspace(config.workspace)
+    configured = {*config.settings.datasets, *config.settings.encoders}
+    return stores.choose(
+        config.features, query, lambda: extract_command(config, query), preferred, configured
+    )
 
 
 def extract_command(config: Config, query: StoreQuery, *more: str) -> str:

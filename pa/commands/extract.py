@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pa.commands.choose import choose_views, default_views, load_images
 from pa.commands.encoders import EncoderChoice, default_encoders, load_encoder
 from pa.config import Config
+from pa.errors import MissingError
 from pa.progress import Progress
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def extract(config: Config, request: ExtractRequest, progress: Progress) -> list
     from pa.extract.run import extract as run
     from pa.extract.share import choose_share
 
+    _check_folder(config, progress)
     share = choose_share(request.task_id, request.task_count)
     if share is not None:
         progress.note(str(share))
@@ -64,6 +66,19 @@ def extract(config: Config, request: ExtractRequest, progress: Progress) -> list
     return [
         run(encoders, images, view, config.features, options, progress, share) for view in views
     ]
+
+
+def _check_folder(config: Config, progress: Progress) -> None:
+    """Say that a workspace is new. Raises `MissingError` where its parent folder is missing."""
+    place = config.workspace
+    if place.is_dir():
+        return
+    if not place.parent.is_dir():
+        raise MissingError(
+            f"there is no workspace at {place}, and no folder {place.parent} to create it in. "
+            f"Name another with --workspace DIR, or create the folder."
+        )
+    progress.note(f"workspace {place} is not there: it is created, without settings")
 
 
 def prepare(

@@ -173,7 +173,8 @@ def opened(
                 yield store.path, store, None
     if named and not found and str(query):
         command = extract_command(config, query)
-        raise MissingError(nothing_fits(config.features, query, command))
+        configured = {*config.settings.datasets, *config.settings.encoders}
+        raise MissingError(nothing_fits(config.features, query, command, configured))
 
 
 def _fits_by_place(query: StoreQuery, folder: Path) -> bool:

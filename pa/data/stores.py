@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pa.data.parts import PROTOCOLS, PartsView, protocol_of
 from pa.data.regions import view_from_json
 from pa.data.same_rows import contains, differences, without_parts
+from pa.data.spec import PROJECTORS, WITHOUT_PROJECTOR
 from pa.data.store import MANIFEST, SPEC, Store
 from pa.errors import AmbiguousError, FingerprintError, MissingError, VerificationError
+
+WHOLE = "all"  # the split that has the rows of every other one
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,7 @@ def choose(
     query: StoreQuery,
     command: Callable[[], str] | None = None,
     preferred: Callable[[Store], bool] | None = None,
+    configured: Collection[str] = (),
 ) -> Store:
     """The one store that fits; where some that fit are `preferred`, one of those.
 
@@ -169,7 +173,7 @@ def choose(
     fitting = without_parts(complete or found)
     fitting += _unfinished_splits(found, fitting) if complete else []
     if not fitting:
-        raise MissingError(nothing_fits(features, query, command and command()))
+        raise MissingError(nothing_fits(features, query, command and command(), configured))
     if len(fitting) > 1:
         lines = "\n".join(
             f"  {_flags(store)}    # {_told_apart(store, fitting)}" for store in fitting
@@ -251,19 +255,31 @@ def _flags(store: Store) -> str:
     )
 
 
-def nothing_fits(features: Path, query: StoreQuery, command: str | None = None) -> str:
-    """The message where no store fits: the command that makes one, and what there is."""
+def nothing_fits(
+    features: Path,
+    query: StoreQuery,
+    command: str | None = None,
+    configured: Collection[str] = (),
+) -> str:
+    """The message where no store fits: the command that makes one, and what there is.
+
+    A name that is neither known nor `configured` and resembles that of a store is misspelt: the
+    nearest one is shown in place of a command.
+    """
     wanted = f" for {query}" if str(query) else ""
     text = f"there is no store{wanted} in {features}."
-    if command is not None and query.fingerprint is None:
-        text += f" Make it with:\n  {command}"
     there = list(find(features))
-    other_split = replace(query, split=None)
-    donors = [s.title for s in there if s.is_complete and other_split.matches(s)]
-    if donors and query.dataset is not None:
-        text += f"\nRows that {' or '.join(donors[:3])} holds are copied, not encoded again."
-    if near := _nearest(query, there):
-        text += f"\nThere is {near}, if that was meant."
+    if near := _nearest(query, there, configured):
+        text += f" Did you mean {near}?"
+    elif command is not None and query.fingerprint is None:
+        text += f" Make it with:\n  {command}"
+        other_split = replace(query, split=None)
+        donors = [s for s in there if s.is_complete and other_split.matches(s)]
+        if donors and query.dataset is not None:
+            whole = [s for s in donors if s.spec.split == WHOLE and s.spec.limit is None]
+            names = " or ".join(store.title for store in (whole or donors)[:3])
+            are = "are" if whole else "may be"
+            text += f"\nRows that {names} holds {are} copied, not encoded again."
     if there:
         text += "\nThere are:\n" + "\n".join(f"  {_flags(store)}" for store in there[:12])
     if broken := list(damaged(features)):
@@ -271,13 +287,20 @@ def nothing_fits(features: Path, query: StoreQuery, command: str | None = None) 
     return text
 
 
-def _nearest(query: StoreQuery, there: Sequence[Store]) -> str:
-    """The flags of a query whose value no store has, with the nearest one that some store has."""
+def _nearest(query: StoreQuery, there: Sequence[Store], configured: Collection[str]) -> str:
+    """The misspelt flags of a query, with the nearest value of a store, or else of all known."""
+    from pa.data.datasets import DATASETS
+
+    splits = {split for kind in DATASETS for split in DATASETS[kind].expected}
+    encoders = [*PROJECTORS, *WITHOUT_PROJECTOR]
+    official = {"dataset": list(DATASETS), "split": [*splits, WHOLE], "encoder": encoders}
+    known = {*configured, *(one for names in official.values() for one in names)}
     flags = []
     for name in ("dataset", "split", "encoder"):
         wanted = getattr(query, name)
         values = {getattr(store.spec if name != "encoder" else store, name) for store in there}
-        if wanted is not None and wanted not in values:
-            near = difflib.get_close_matches(wanted, values, n=1, cutoff=0.7)
+        if wanted is not None and wanted not in values | known and not wanted.startswith("timm/"):
+            near = difflib.get_close_matches(wanted, values, n=1, cutoff=0.6)
+            near = near or difflib.get_close_matches(wanted, official[name], n=1, cutoff=0.7)
             flags += [f"--{name} {value}" for value in near]
     return " ".join(flags)

@@ -85,8 +85,8 @@ def test_an_unknown_protocol_is_named(make: Make, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        ({"encoder": "diet"}, "There is --encoder deit, if that was meant."),
-        ({"dataset": "cubb", "split": "al"}, "There is --dataset cub --split all, if"),
+        ({"encoder": "diet"}, "Did you mean --encoder deit?"),
+        ({"dataset": "cubb", "split": "al"}, "Did you mean --dataset cub --split all?"),
     ],
 )
 def test_a_name_typed_wrong_is_answered_with_one_that_is_there(
@@ -98,7 +98,7 @@ def test_a_name_typed_wrong_is_answered_with_one_that_is_there(
     assert said in str(found.value)
     with pytest.raises(MissingError) as found:
         choose(tmp_path, StoreQuery(encoder="mocov3"))
-    assert "if that was meant" not in str(found.value)
+    assert "Did you mean" not in str(found.value)
 
 
 def test_choices_name_what_a_person_tells_apart(make: Make, tmp_path: Path) -> None:
