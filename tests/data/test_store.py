@@ -30,7 +30,6 @@ from pa.errors import (
     MissingError,
     OutOfRangeError,
     StorageError,
-    UnknownNameError,
     UsageError,
     VerificationError,
 )
@@ -145,10 +144,10 @@ def test_row_outside_the_store(make_store: MakeStore) -> None:
         make_store().read("pooled", [-1])
 
 
-def test_unknown_representation_says_how_to_get_it(make_store: MakeStore) -> None:
-    with pytest.raises(UnknownNameError) as caught:
+def test_a_representation_that_is_not_stored_says_how_to_get_it(make_store: MakeStore) -> None:
+    with pytest.raises(UsageError) as caught:
         make_store().read("cls")
-    assert "unknown representation 'cls'" in str(caught.value)
+    assert "it holds pooled, patch" in str(caught.value)
     assert "--features pooled,patch,cls" in str(caught.value)
     assert "--replace" in str(caught.value)
 

@@ -10,7 +10,7 @@ import pytest
 
 from pa.data import datasets
 from pa.data.regions import VIEWS
-from pa.errors import ImageError, OutOfRangeError, UnknownNameError
+from pa.errors import ImageError, OutOfRangeError, UsageError
 from pa.extract.live import LiveStore
 from pa.extract.run import extract
 from pa.extract.slots import Options
@@ -57,5 +57,5 @@ def test_wrong_rows_and_representations_are_refused(image_tree: Tree) -> None:
     assert live.n_rows == 5
     with pytest.raises(OutOfRangeError, match="row id 5"):
         live.read("pooled", [5])
-    with pytest.raises(UnknownNameError, match="cls"):
+    with pytest.raises(UsageError, match="cls"):
         live.read("cls", [0])

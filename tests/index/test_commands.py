@@ -14,7 +14,7 @@ from pa.commands.index import IndexRequest, build_indexes
 from pa.config import load as load_config
 from pa.data.datasets import Images
 from pa.data.regions import VIEWS
-from pa.errors import MissingError, UnknownNameError
+from pa.errors import MissingError, UsageError
 from pa.progress import Silent
 from tests.conftest import noise_image
 
@@ -122,7 +122,7 @@ def test_nothing_is_built_where_one_is_not_there(workspace: Path) -> None:
             IndexRequest(
                 encoders=("dino",), splits=("val",), representations=("pooled", "bottleneck")
             ),
-            UnknownNameError,
+            UsageError,
         ),
     ):
         with pytest.raises(error):
