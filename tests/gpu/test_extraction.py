@@ -45,6 +45,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     return write
 
 
+def load(name: str, path: Path, device: str, compute: str = "fp32") -> Encoder:
+    return load_encoder(name, path, num_heads=1, device=device, compute=compute)
+
+
 def features_of(
     encoder: Encoder, root: Path, view: str, folder: Path, storage: str = "fp32"
 ) -> dict[str, np.ndarray]:
@@ -71,7 +75,7 @@ def test_features_equal_the_cpus(
 ) -> None:
     root = image_tree(2, 2)
     on_cpu, on_device = (
-        features_of(load_encoder(name, checkpoint(name), device=at), root, view, tmp_path / at)
+        features_of(load(name, checkpoint(name), at), root, view, tmp_path / at)
         for at in ("cpu", device)
     )
     assert set(on_cpu) == set(on_device)
@@ -92,9 +96,7 @@ def test_half_precision_keeps_directions(
 ) -> None:
     root, path = image_tree(2, 2), checkpoint("dino")
     full, half = (
-        features_of(
-            load_encoder("dino", path, device=device, compute=c), root, "image", tmp_path / c
-        )
+        features_of(load("dino", path, device, c), root, "image", tmp_path / c)
         for c in ("fp32", compute)
     )
     for representation in ("cls", "pooled"):
@@ -124,7 +126,7 @@ def test_a_batch_beyond_the_memory_is_halved(
 ) -> None:
     if not device.startswith("cuda"):
         pytest.skip("only a GPU has memory of its own to fill")
-    encoder = load_encoder("dino", checkpoint("dino"), device=device)
+    encoder = load("dino", checkpoint("dino"), device)
     pixels = np.random.default_rng(0).integers(0, 256, (4096, SIZE, SIZE, 3), dtype=np.uint8)
     expected = np.concatenate(
         [encode_pixels(encoder, part, ["cls"])["cls"] for part in np.split(pixels, 64)]
@@ -157,6 +159,7 @@ def test_a_killed_extraction_resumes_to_the_same_bytes(
         return [
             *(sys.executable, "-m", "pa", "--workspace", str(tmp_path / workspace), "extract"),
             *("--encoder", "dino", "--checkpoint", str(checkpoint("dino")), "--device", device),
+            *("--num-heads", "1"),
             *("--dataset", "folder", "--root", str(root), "--view", "grid", "--shard-rows", "49"),
         ]
 
