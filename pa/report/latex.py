@@ -167,15 +167,25 @@ def _claims(report: Report) -> str:
     names = ["The paper", *(f"Ours, {escape(s.title)}" for s in sources if s is not None)]
     width = 0.94 - 0.12 * (1 + len(sources))
     columns = rf"p{{{width:.2f}\linewidth}}" + r"p{0.11\linewidth}" * (1 + len(sources))
+    return _long_table(
+        columns,
+        "The paper's claims, judged from its own numbers and from ours. A star: from numbers that "
+        "are not of the paper's setting.",
+        ["Claim", "Where", *names],
+        [_claim(one, sources) for one in report.judged],
+    )
+
+
+def _long_table(columns: str, caption: str, heads: Sequence[str], rows: Sequence[str]) -> str:
+    """A table over several pages, in small print."""
     lines = [
         r"\begingroup" + _NARROW,
         rf"\begin{{longtable}}{{{columns}}}",
-        r"\caption{The paper's claims, judged from its own numbers and from ours. A star: from "
-        r"numbers that are not of the paper's setting.}\\",
+        rf"\caption{{{caption}}}\\",
         r"\toprule",
-        " & ".join(["Claim", "Where", *names]) + r" \\",
+        " & ".join(heads) + r" \\",
         r"\midrule\endhead",
-        *(_claim(one, sources) for one in report.judged),
+        *rows,
         r"\bottomrule",
         r"\end{longtable}",
         r"\endgroup",
@@ -206,21 +216,13 @@ def _results(report: Report) -> str:
     heads = ["Score", "Data", "Encoder", "Representation", "Ours", r"95\,\% interval"]
     heads += ["Chance", "$n$", "Protocol"]
     columns = "".join(f"p{{{width}\\linewidth}}" for width in _RESULT_COLUMNS)
-    lines = [
-        r"\begingroup" + _NARROW,
-        rf"\begin{{longtable}}{{{columns}}}",
-        r"\caption{The scores of every result, in percent; points for differences. Bold: shown in "
-        r"a table of the paper.}\\",
-        r"\toprule",
-        " & ".join(heads) + r" \\",
-        r"\midrule\endhead",
-        *(_result(one) for one in report.listed),
-        r"\bottomrule",
-        r"\end{longtable}",
-        r"\endgroup",
-        "",
-    ]
-    return "\n".join(lines)
+    return _long_table(
+        columns,
+        "The scores of every result, in percent; points for differences. Bold: shown in a table of "
+        "the paper.",
+        heads,
+        [_result(one) for one in report.listed],
+    )
 
 
 def _result(one: ListedResult) -> str:
