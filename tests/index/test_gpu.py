@@ -174,7 +174,7 @@ def test_the_device_of_the_encoder_may_be_none_of_faiss(
     noise_image(1).save(workspace / "mine.png")
     request = SearchRequest(image=workspace / "mine.png", device="cuda")
     # The index is built, on the CPU; what fails is the encoder, of which there is none.
-    with pytest.raises((MissingError, UsageError)):
+    with pytest.raises((MissingError, UsageError), match=r"checkpoint|sees no CUDA"):
         search_command(load_config(workspace), request, Silent())
     assert list(workspace.rglob("index.faiss"))
     with pytest.raises(UsageError, match=r"FAISS .* sees no GPU here"):
