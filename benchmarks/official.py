@@ -14,17 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pa.extract.encoders import load_encoder
+from pa.extract.encoders import ENCODERS, load_encoder
 
-FOLDERS = {
-    "deit": "deit",
-    "mocov3": "moco_v3",
-    "dino": "dino",
-    "beit": "beit",
-    "mae": "mae",
-    "cae": "cae",
-    "ibot": "ibot",
-}
+FOLDERS = {"mocov3": "moco_v3"}  # where the folder is not named as the encoder
 HEADS = 3  # of the fixtures, which their files do not say
 
 
@@ -45,7 +37,7 @@ def main() -> None:
     parser.add_argument("--fixtures", type=Path, default=default, help="Folder of the fixtures.")
     folder = parser.parse_args().fixtures
     print(f"{'encoder':8} {'class token':>12} {'patch tokens':>13}")
-    found = {name: differences(name, folder / place) for name, place in FOLDERS.items()}
+    found = {name: differences(name, folder / FOLDERS.get(name, name)) for name in ENCODERS}
     for name, (cls, patch) in found.items():
         print(f"{name:8} {cls:12.1e} {patch:13.1e}")
     print(f"largest difference in tokens: {max(map(max, found.values())):.1e}")

@@ -14,20 +14,10 @@ from pa.data import images as im
 from pa.data.store import Store
 from pa.extract import torchvision_ops
 from tests.conftest import noise_image
-from tests.extract.encoders.checkpoints import official, vit
+from tests.extract.encoders.checkpoints import FIXTURES, official, vit
 from tests.test_cli import Run, pa, weights, workspace
 
 __all__ = ["pa", "weights", "workspace"]
-
-FIXTURES = {
-    "deit": "deit",
-    "mocov3": "moco_v3",
-    "dino": "dino",
-    "beit": "beit",
-    "mae": "mae",
-    "cae": "cae",
-    "ibot": "ibot",
-}
 
 
 @pytest.fixture

@@ -14,18 +14,10 @@ from click.testing import CliRunner
 
 from pa.cli import cli
 from tests.docs.pages import ROOT, blocks, commands
+from tests.extract.encoders.checkpoints import FIXTURES
 
 pytestmark = pytest.mark.shared
 
-CHECKPOINTS = {
-    "deit": "deit",
-    "mocov3": "moco_v3",
-    "dino": "dino",
-    "beit": "beit",
-    "mae": "mae",
-    "cae": "cae",
-    "ibot": "ibot",
-}
 FEW_IMAGES = 12
 
 # The defaults that each page takes from its pa.toml.
@@ -105,7 +97,7 @@ def workspace(tmp_path: Path, shared_dir: Path, monkeypatch: pytest.MonkeyPatch)
             shutil.copy(image, target)
     lines = ['[datasets.imagenet]\nroot = "imagenet"\nsplit = "val"']
     lines.append(f'[datasets.cub]\nroot = "{shared_dir}/data/CUB_200_2011_320px"')
-    for name, folder in CHECKPOINTS.items():
+    for name, folder in FIXTURES.items():
         file = shared_dir / "fixtures" / "encoders" / folder / "checkpoint.pth"
         lines.append(f'[encoders.{name}]\ncheckpoint = "{file}"\nnum_heads = 3')
     deit = shared_dir / "fixtures" / "encoders" / "deit" / "checkpoint.pth"

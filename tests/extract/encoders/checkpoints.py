@@ -16,6 +16,17 @@ SIZE = PATCH * GRID
 
 Tensors = dict[str, Tensor]
 
+# Folder of each encoder's official outputs below shared/fixtures/encoders.
+FIXTURES = {
+    "deit": "deit",
+    "mocov3": "moco_v3",
+    "dino": "dino",
+    "beit": "beit",
+    "mae": "mae",
+    "cae": "cae",
+    "ibot": "ibot",
+}
+
 
 def filled(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> Tensors:
     generator = torch.Generator().manual_seed(seed)

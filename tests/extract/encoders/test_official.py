@@ -16,22 +16,14 @@ from torch import Tensor
 from pa.extract.encoders import load_encoder
 from pa.extract.encoders.checkpoint import file_sha256
 from pa.extract.encoders.positions import sincos_order
+from tests.extract.encoders.checkpoints import FIXTURES
 
 pytestmark = pytest.mark.shared
 
-FOLDERS = {
-    "deit": "deit",
-    "mocov3": "moco_v3",
-    "dino": "dino",
-    "beit": "beit",
-    "mae": "mae",
-    "cae": "cae",
-    "ibot": "ibot",
-}
 TOLERANCE = 1e-5
 Arrays = dict[str, npt.NDArray[np.float32]]
 
-everyone = pytest.mark.parametrize("name", FOLDERS)
+everyone = pytest.mark.parametrize("name", FIXTURES)
 prototypes = pytest.mark.parametrize("name", ["dino", "ibot"])
 
 
@@ -39,7 +31,7 @@ class Case:
     """One fixture: the loaded encoder, its inputs and what the official code computed."""
 
     def __init__(self, name: str, shared: Path) -> None:
-        self.folder = shared / "fixtures" / "encoders" / FOLDERS[name]
+        self.folder = shared / "fixtures" / "encoders" / FIXTURES[name]
         self.checkpoint = self.folder / "checkpoint.pth"
         self.expected: Arrays = dict(np.load(self.folder / "expected.npz"))
         self.meta: dict[str, Any] = json.loads((self.folder / "meta.json").read_text())
@@ -105,7 +97,7 @@ def test_vectors_of_blocks(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [*((name, "hi") for name in FOLDERS), ("dino", "rect"), ("ibot", "rect")]
+    ("name", "size"), [*((name, "hi") for name in FIXTURES), ("dino", "rect"), ("ibot", "rect")]
 )
 def test_sizes_other_than_the_native_one(case: Case, size: str) -> None:
     features = case.encoder.encode(case.inputs(size), {"cls", "patch", "pooled"})
