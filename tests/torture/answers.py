@@ -15,13 +15,13 @@ import os
 import random
 import re
 import shutil
-import signal
 import sys
-import time
 import traceback
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from tests.torture.flipping import outcome
 
 PATIENCE = 120.0  # seconds for one command
 # What differs from run to run: times, versions and rates.
@@ -96,16 +96,8 @@ def run(workspace: Path, words: tuple[str, ...]) -> tuple[int | str, str]:
                 stream.flush()
         finally:
             os._exit(code)
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            code = os.waitstatus_to_exitcode(status)
-            return (code if code >= 0 else "crashed"), out.read_text(errors="replace")
-        time.sleep(0.005)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return "hung", ""
+    code = outcome(pid, PATIENCE)
+    return code, "" if code == "hung" else out.read_text(errors="replace")
 
 
 def answer(workspace: Path, printed: str, flipped: Path | None) -> Any:

@@ -47,12 +47,20 @@ def verdict_of_child(folder: Path, expected: Features) -> str:
             code = VERDICTS.index(verdict(folder, expected))
         finally:
             os._exit(code)
-    end = time.monotonic() + PATIENCE
+    code = outcome(pid, PATIENCE)
+    if isinstance(code, str):
+        return code
+    return VERDICTS[code] if code < len(VERDICTS) else "crashed"
+
+
+def outcome(pid: int, seconds: float) -> int | str:
+    """Wait for a child: its exit code, "crashed" for a signal, "hung" after `seconds`, and killed."""
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             code = os.waitstatus_to_exitcode(status)
-            return VERDICTS[code] if 0 <= code < len(VERDICTS) else "crashed"
+            return code if code >= 0 else "crashed"
         time.sleep(0.002)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
