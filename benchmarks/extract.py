@@ -11,7 +11,7 @@ Timed in every round, one after the other, the order turning from round to round
   the device, in batches of the same size and the same precision;
 - decode: the images read, decoded and cut by as many threads as `pa extract` uses, and dropped;
   with `--processes` by as many worker processes too, which hand the pixels over in shared memory;
-- pa: `pa.commands.extract`, the function behind the command, into a fresh workspace;
+- pa: `pa.tasks.extract`, the function behind the command, into a fresh workspace;
 - script: what one writes in an afternoon: a DataLoader with worker processes, torchvision's
   transforms, the same network, `numpy.save` at the end.
 
@@ -57,19 +57,15 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils.data import DataLoader, Dataset
 
-from pa import config, demo
-from pa.commands.encoders import EncoderChoice
-from pa.commands.extract import ExtractRequest, extract, prepare
+from pa import config
+from pa.commands import demo
 from pa.data import datasets
 from pa.data import images as im
 from pa.data.images import Transform
-from pa.data.regions import VIEWS
+from pa.data.views import VIEWS
 from pa.extract import torchvision_ops
 from pa.extract.encoders import load_encoder
 from pa.extract.encoders.frozen import Trunk
@@ -77,6 +73,8 @@ from pa.extract.encoding import default_batch
 from pa.extract.pixels import ImageJob, Loader
 from pa.extract.stages import Stages
 from pa.progress import Silent
+from pa.tasks.encoders import EncoderChoice
+from pa.tasks.extract import ExtractRequest, extract, prepare
 
 MODELS = {"tiny": "deit_tiny_patch16_224", "base": "deit_base_patch16_224"}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

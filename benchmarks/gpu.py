@@ -254,7 +254,7 @@ def bare_forward(run: Run, network: Any, dtype: str, batch: int) -> float:
 
 def extract_rows(run: Run, encoder: Any, images: Any, view: str, batch: int) -> tuple[float, Any]:
     """Rows per second of `pa extract`, from the first image to the last shard on disk."""
-    from pa.data.regions import VIEWS
+    from pa.data.views import VIEWS
     from pa.extract.run import extract
     from pa.extract.slots import Options
 
@@ -268,7 +268,7 @@ def extract_rows(run: Run, encoder: Any, images: Any, view: str, batch: int) -> 
 
 
 def extraction(run: Run) -> None:
-    from pa.data.regions import VIEWS
+    from pa.data.views import VIEWS
     from pa.extract.encoding import default_batch
 
     dtype, network = run.part, new_network(run.size.model)
@@ -391,7 +391,7 @@ def processes(run: Run) -> None:
 def work(root: str, features: str, weights: str, model: str, device: str) -> None:
     """One of several processes: says "ready", waits for a line, extracts, prints its peak."""
     from pa.data import datasets
-    from pa.data.regions import VIEWS
+    from pa.data.views import VIEWS
     from pa.extract.encoders import load_encoder
     from pa.extract.run import extract
 

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from pa.data.datasets import Images
-from pa.data.regions import VIEWS
-from pa.data.shards import ShardPlan
-from pa.data.spec import Spec, digest_rows
-from pa.data.store import Store
+from pa.data.schema import Images
+from pa.data.store.shards import ShardPlan
+from pa.data.store.spec import Spec, digest_rows
+from pa.data.store.store import Store
+from pa.data.views import VIEWS
 
 Parts = Mapping[str, npt.NDArray[np.float32]]
 

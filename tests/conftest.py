@@ -8,9 +8,11 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+
+from tests.support.images import noise_image
+
+pytest_plugins = ["tests.support.commands", "tests.support.stores", "tests.support.study"]
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 ID_LENGTH = 40  # characters of one parameter: an id stays readable in a line of the terminal
@@ -53,13 +55,6 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def noise_image(seed: int, size: tuple[int, int] = (80, 60)) -> Image.Image:
-    """A smooth random photograph stand-in: its own colours, so features differ."""
-    generator = np.random.default_rng(seed)
-    coarse = generator.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
 
 
 @pytest.fixture

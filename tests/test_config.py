@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pa import config
-from pa.commands.choose import store_query
 from pa.errors import UsageError
+from pa.tasks.choose import store_query
 
 
 def sources(found: config.Config) -> dict[str, tuple[object, str]]:

@@ -1,176 +1,164 @@
-"""`pa datasets`: what is there of a dataset, and what its regions look like."""
+"""`pa datasets`: parse, call one function of `pa.tasks.datasets`, print."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import Any
 
-from pa.commands.choose import (
-    choose_views,
-    dataset_kind,
-    dataset_root,
-    default_views,
-    load_images,
-)
-from pa.config import Config
-from pa.errors import UsageError
-from pa.progress import Progress, Silent
+import click
 
-if TYPE_CHECKING:
-    from pa.data.datasets import Images
-    from pa.data.datasets.check import SplitCheck
-    from pa.data.part_rows import PartCounts
-    from pa.data.view import FixedView
+from pa.commands import console
+from pa.commands.options import PATH, choosing_parts, emit, with_config, with_json
+from pa.errors import EXIT_PARTLY_DONE, UsageError
 
 
-@dataclass(frozen=True)
-class DatasetCheck:
-    """What `pa datasets check` found: one entry per split, and the layout that was expected."""
-
-    dataset: str
-    kind: str
-    root: Path
-    splits: list[SplitCheck]
-
-    @property
-    def is_whole(self) -> bool:
-        return all(split.is_whole for split in self.splits)
-
-    def to_json(self) -> dict[str, Any]:
-        splits = [split.to_json() for split in self.splits]
-        return {"dataset": self.dataset, "kind": self.kind, "root": str(self.root)} | {
-            "splits": splits
-        }
+@click.group()
+def datasets() -> None:
+    """The datasets that can be read."""
 
 
-def check_dataset(
-    config: Config,
-    name: str,
-    root: Path | None,
-    split: str | None,
-    boxes: Path | None,
-    quick: bool,
-    progress: Progress,
-) -> DatasetCheck:
-    """Count every split of a dataset and read the headers of its images.
-
-    Raises `MissingError` with the expected layout where the dataset is not there.
-    """
+@datasets.command("list")
+@with_json
+@with_config
+def datasets_list(config: Any, as_json: bool) -> None:
+    """List the kinds of dataset with their layout, and the datasets that are configured."""
     from pa.data.datasets import DATASETS
-    from pa.data.datasets.check import check_split
 
-    kind = dataset_kind(config, name)
-    entry = DATASETS[kind]
-    place = dataset_root(config, name, root)
-    splits: list[str | None] = [split]
-    if split is None and place.is_dir():
-        # Where there is none, loading it says what was expected.
-        splits = [*entry.splits(place)] or [None]
-    found = [load_images(config, name, place, each, boxes) for each in splits]
-    checked = [check_split(images, entry, not quick, progress) for images in found]
-    return DatasetCheck(name, kind, found[0].root, checked)
+    configured = {name: str(config.path(d.root)) for name, d in config.settings.datasets.items()}
+    if as_json:
+        kinds = {name: DATASETS[name].layout for name in DATASETS}
+        emit({"kinds": kinds, "configured": configured})
+        return
+    for name in DATASETS:
+        console.out(f"{name}\n{DATASETS[name].layout}\n")
+    lines = "\n".join(f"  {name}  {root}" for name, root in configured.items())
+    console.out(f"configured in {config.file}:\n{lines or '  none'}")
 
 
-@dataclass(frozen=True)
-class ShowRequest:
-    """What `pa datasets show` was asked; None or empty = take it from the settings."""
+@datasets.command("check")
+@click.argument("name")
+@click.option("--root", type=PATH, help="Where the dataset lies.")
+@click.option("--split", help="Only this split.")
+@click.option("--boxes", type=PATH, help="Table of boxes for view parts: CSV or Parquet.")
+@click.option("--images", type=PATH, help="Pascal: where VOC2010 lies, if not under --root.")
+@click.option("--quick", is_flag=True, help="Counts only: do not open the images.")
+@with_json
+@with_config
+def datasets_check(config: Any, as_json: bool, **given: Any) -> None:
+    """Compare a dataset with its official release: counts, missing and unreadable files.
 
-    dataset: str
-    root: Path | None = None
-    split: str | None = None
-    boxes: Path | None = None
-    view: str | None = None
-    protocol: str | None = None
-    view_options: tuple[tuple[str, Any], ...] = ()
-    parts: tuple[str, ...] = ()
-    examples: int = 12
-    out: Path | None = None
+    Exit code 3 = it is not there, and the layout that was expected; 6 = some files cannot be read.
 
-
-@dataclass(frozen=True)
-class Shown:
-    """What became of the annotated parts under a protocol, and the sheet that was drawn.
-
-    `odd_sizes` are images with a patch that are not of the size that the annotations say: their
-    boxes lie wrong.
+    \b
+    pa datasets check cub --root CUB_200_2011
+    pa datasets check ade20k-part --root ADE20K_2021_17_01
     """
+    from pa.commands import text_datasets as describe_datasets
+    from pa.commands import text_masks as describe_masks
+    from pa.tasks.datasets import DatasetCheck, check_dataset
+    from pa.tasks.segmentation import MaskCheck, check_masks, has_masks
 
-    title: str
-    view: dict[str, Any]
-    counts: PartCounts
-    sheet: Path | None
-    odd_sizes: list[tuple[str, str]]
-
-    def to_json(self) -> dict[str, Any]:
-        sheet = None if self.sheet is None else str(self.sheet)
-        return {
-            "title": self.title,
-            "view": self.view,
-            "counts": self.counts.to_json(),
-            "sheet": sheet,
-            "odd_sizes": self.odd_sizes,
-        }
-
-
-@dataclass(frozen=True)
-class ShownRegions:
-    """The regions of a view whose boxes are the same for every image, and the sheet of them."""
-
-    title: str
-    view: dict[str, Any]
-    images: int
-    rows: int
-    sheet: Path | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "sheet": None if self.sheet is None else str(self.sheet)}
+    found: DatasetCheck | MaskCheck
+    if has_masks(config, given["name"]):
+        given.pop("boxes")
+        found = check_masks(config, **given, progress=console.progress())
+        text = describe_masks.check(found)
+    else:
+        if given.pop("images") is not None:
+            raise UsageError("--images says where VOC2010 lies: it goes with Pascal alone.")
+        found = check_dataset(config, **given, progress=console.progress())
+        text = describe_datasets.check(found)
+    if as_json:
+        emit(found.to_json())
+    else:
+        console.out(text)
+    if not found.is_whole:
+        sys.exit(EXIT_PARTLY_DONE)
 
 
-def show_dataset(
-    config: Config, request: ShowRequest, progress: Progress | None = None
-) -> Shown | ShownRegions:
-    """Count the parts of a split under a protocol, and draw a contact sheet of them; or the regions
-    of views `image` and `grid`. Without a view named, that of the dataset.
+@datasets.command("show")
+@click.argument("dataset")
+@click.option("--root", type=PATH, help="Where the dataset lies.")
+@click.option("--split", help="Split of the dataset; may be left out where there is one.")
+@click.option("--view", help="image, grid or parts; default: the usual view of the dataset.")
+@choosing_parts
+@click.option("--part", "parts", multiple=True, help="Only this part; may be repeated.")
+@click.option("--examples", type=click.IntRange(1, 40), default=12, help="Per part, or images.")
+@click.option("--out", type=PATH, help="Draw a contact sheet to a .png, .jpg or .pdf.")
+@with_json
+@with_config
+def datasets_show(config: Any, as_json: bool, **given: Any) -> None:
+    """Count the regions of a split, and draw a contact sheet of them; or masks over their images.
 
-    Where the annotations give the sizes of the images, the headers of those with a patch are read
-    and compared.
+    \b
+    pa datasets show cub --split all --view parts --out sheet.png
+    pa datasets show pascal-part --root pascal-part/ --split val --out overlay.png
+    pa datasets show imagenet --root /data/imagenet --split val --out grid.png
+    pa datasets show coco --split val2017 --protocol released --view-option min_d=20
     """
-    from pa.data import sheet
-    from pa.data.datasets.check import check_sizes
-    from pa.data.parts import PartsView, protocol_of
-    from pa.data.view import FixedView
+    from pa.commands import text_datasets as describe_datasets
+    from pa.commands import text_masks as describe_masks
+    from pa.tasks.datasets import Shown, ShownRegions, ShowRequest, show_dataset
+    from pa.tasks.segmentation import ShownMasks, has_masks, show_masks
 
-    images = load_images(config, request.dataset, request.root, request.split, request.boxes)
-    named = (request.view,) if request.view else default_views(config, images)
-    (view,) = choose_views(config, images, named, request.protocol, request.view_options)
-    if isinstance(view, FixedView):
-        return _show_regions(images, view, request)
-    if not isinstance(view, PartsView):
-        raise UsageError(
-            f"pa datasets show draws image, grid and parts; view {view.name} has no sheet."
-        )
-    selection = view.select(images)
-    name, changed = protocol_of(view)
-    fields = "".join(f", {key}={value}" for key, value in changed.items())
-    title = f"{images.dataset} · {images.split} · view parts · protocol {name}{fields}"
-    drawn = None
-    if request.out is not None:
-        options = sheet.SheetOptions(request.parts, request.examples, view.resize)
-        drawn = sheet.draw(request.out, images, selection, title, options)
-    paths = selection.rows["path"].unique(maintain_order=True).to_list()
-    odd = check_sizes(images, paths, progress or Silent())
-    return Shown(title, view.to_json(), selection.counts, drawn, odd)
+    shown: Shown | ShownRegions | ShownMasks
+    request = ShowRequest(**given)
+    if has_masks(config, request.dataset):
+        shown = show_masks(config, request)
+        text = describe_masks.show(shown)
+    else:
+        shown = show_dataset(config, request, console.progress())
+        if isinstance(shown, ShownRegions):
+            text = describe_datasets.regions(shown)
+        else:
+            text = describe_datasets.show(shown)
+    if as_json:
+        emit(shown.to_json())
+    else:
+        console.out(text)
 
 
-def _show_regions(images: Images, view: FixedView, request: ShowRequest) -> ShownRegions:
-    from pa.data import region_sheet
+@datasets.command("build")
+@click.argument("name")
+@click.option("--root", type=PATH, required=True, help="Where the official release lies.")
+@click.option("--out", type=PATH, required=True, help="Where images and index PNGs go.")
+@click.option(
+    "--list",
+    "list_name",
+    default="default",
+    show_default=True,
+    help="Label list; ade20k-part has level1 and pairs50 too.",
+)
+@click.option(
+    "--rule",
+    help="pascal-part: file (default) or area, the order of painting; ade20k-object: challenge "
+    "(default) or seg, the masks it is made from.",
+)
+@click.option("--images", type=PATH, help="Where VOC2010 lies, if not under --root.")
+@click.option("--split", help="Only this split.")
+@click.option("--copy", is_flag=True, help="Copy the images; by default they are linked.")
+@click.option("--workers", type=click.IntRange(1), default=None, help="Threads.")
+@with_json
+@with_config
+def datasets_build(config: Any, as_json: bool, workers: int | None, **given: Any) -> None:
+    """Write images and index PNGs (0 = ignored, k = class k) from an official release.
 
-    if request.parts:
-        raise UsageError(f"--part chooses among parts; view {view.name} has none.")
-    title = f"{images.dataset} · {images.split} · view {view.name}"
-    drawn = None
-    if request.out is not None:
-        drawn = region_sheet.draw(request.out, images, view, title, request.examples)
-    n = len(images.table)
-    return ShownRegions(title, view.to_json(), n, n * len(view.boxes()), drawn)
+    NAME is ade20k, ade20k-object, ade20k-part, pascal-object, pascal-part or lip. The same command
+    goes on where it was interrupted. Exit code 6 = some annotations are faulty: they are listed,
+    and all others are done.
+
+    \b
+    pa datasets build ade20k-part --root ADE20K_2021_17_01 --out ade20k-part
+    pa datasets build pascal-part --root pascal_part --images VOCdevkit --out pascal-part
+    """
+    from pa.commands import text_masks as describe_masks
+    from pa.tasks.segmentation import BuildRequest, build_dataset
+
+    request = BuildRequest(**given, workers=workers or 0)
+    reports = build_dataset(config, request, console.progress())
+    if as_json:
+        emit({"out": str(request.out), "splits": [report.to_json() for report in reports]})
+    else:
+        console.out(describe_masks.built(reports, request.out))
+    if any(report.faults for report in reports):
+        sys.exit(EXIT_PARTLY_DONE)

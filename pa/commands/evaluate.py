@@ -1,263 +1,95 @@
-"""`pa evaluate`: which stores belong in one table, then `pa.evaluate`."""
+"""`pa evaluate`: parse, call one function of `pa.tasks.evaluate`, print."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pa.commands.choose import asked_encoders, choose_store, dataset_kind, device, store_query
-from pa.config import Config
-from pa.data import stores
-from pa.data.datasets import DATASETS
-from pa.data.store import Store
-from pa.errors import UsageError
-from pa.progress import Progress
+import click
 
-if TYPE_CHECKING:
-    from pa.evaluate.neighbours_table import Shares, Shift
-    from pa.evaluate.retrieval_table import Paired, RetrievalProtocol, Scored
-
-# The retrieval database of the paper's datasets (protocols of the released code): all of CUB, and
-# the training images of COCO.
-RETRIEVAL_SPLITS = {"cub": "all", "coco": "train2017"}
+from pa.commands import console
+from pa.commands.options import PATH, choosing_store, emit, listed, with_config, with_json
 
 
-@dataclass(frozen=True)
-class EvaluateRequest:
-    """What `pa evaluate` was asked; None = take it from the settings."""
-
-    encoders: tuple[str, ...] = ()
-    representations: tuple[str, ...] = ()
-    dataset: str | None = None
-    split: str | None = None
-    view: str | None = None
-    protocol: str | None = None
-    store: str | None = None
-    target: str = "label"
-    include_self: bool | None = None
-    layers: str | None = None
-    k: int | None = None
-    device: str | None = None
-    figure: Path | None = None
-    hubs: Path | None = None
-    root: Path | None = None
+@click.group()
+def evaluate() -> None:
+    """Score stored features: nothing is trained."""
 
 
-@dataclass(frozen=True, eq=False)
-class RetrievalTable:
-    """Scores, paired differences, and the better of cls and pooled of each encoder."""
+@evaluate.command("retrieval")
+@click.option("--encoder", "encoders", callback=listed, help="Encoder, or several with commas.")
+@click.option(
+    "--representation",
+    "representations",
+    callback=listed,
+    help="cls, pooled, projected, with commas. Default: all that are there.",
+)
+@choosing_store
+@click.option("--target", default="label", show_default=True, help="Column of what is alike.")
+@click.option(
+    "--include-self/--exclude-self",
+    default=None,
+    help="Whether a query is its own candidate. Default: paper excludes, released includes.",
+)
+@click.option("--layers", help="Scores of single blocks too: all, or 2,5,8,11.")
+@click.option("--device", help="auto, cpu, cuda …")
+@click.option("--figure", type=PATH, help="Draw the scores, or with --layers the curve by depth.")
+@with_json
+@with_config
+def evaluate_retrieval(config: Any, as_json: bool, **given: Any) -> None:
+    """Part retrieval: the average precision of every patch as a query against all others.
 
-    scored: list[Scored]
-    paired: list[Paired]
-    better: list[Scored]
+    The encoded part (cls, pooled) and the projected part of the paper's Table 3. Each score has
+    its chance level (the expected AP of a random ranking), an interval over images as queries and
+    gallery, and the narrower one that holds the gallery fixed.
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "results": [
-                {**entry.result.to_json(), "file": str(entry.path)} for entry in self.scored
-            ],
-            "differences": [
-                {**entry.result.to_json(), "name": entry.name, "file": str(entry.path)}
-                for entry in self.paired
-            ],
-            "better_encoded": [
-                {
-                    "encoder": entry.encoder,
-                    "representation": entry.representation,
-                    "chosen_on": "the score that is reported",
-                }
-                for entry in self.better
-            ],
-        }
-
-
-def evaluate_retrieval(
-    config: Config, request: EvaluateRequest, progress: Progress
-) -> RetrievalTable:
-    """Average precision of all pairs; see `pa.evaluate.retrieval_table`.
-
-    The protocol is the one given, else `released` where the parts were cut by it, else `paper`.
+    \b
+    pa evaluate retrieval --encoder mocov3,dino --dataset cub
+    pa evaluate retrieval --encoder dino --dataset coco --protocol released
+    pa evaluate retrieval --encoder dino --layers all --figure depth.pdf
     """
-    from pa.evaluate.plots import check_suffix
-    from pa.evaluate.retrieval_table import better_encoded, score_stores
+    from pa.commands import text_evaluate as describe_evaluate
+    from pa.tasks.evaluate import EvaluateRequest
+    from pa.tasks.evaluate import evaluate_retrieval as work
 
-    if request.figure is not None:
-        check_suffix(request.figure)
-    work = retrieval_work(config, request)
-    scored, paired = score_stores(
-        work.stores,
-        work.representations,
-        results=config.results,
-        protocol=work.protocol,
-        target=request.target,
-        device=work.device,
-        progress=progress,
-    )
-    if request.figure is not None:
-        from pa.evaluate.figures import draw_depth, draw_scores
-
-        (draw_scores if request.layers is None else draw_depth)(scored, request.figure)
-    return RetrievalTable(scored, paired, better_encoded(scored))
+    table = work(config, EvaluateRequest(**given), console.progress())
+    if as_json:
+        emit({**table.to_json(), "figure": str(given["figure"]) if given["figure"] else None})
+    else:
+        console.out(describe_evaluate.retrieval(table, given["figure"]))
 
 
-@dataclass(frozen=True, eq=False)
-class RetrievalWork:
-    """What a request comes to. No `representations` = those that each store has."""
+@evaluate.command("neighbours")
+@click.option("--encoder", "encoders", callback=listed, help="Encoder, or several with commas.")
+@click.option(
+    "--representation",
+    "representations",
+    callback=listed,
+    help="cls, pooled, projected, with commas. Default: all that are there.",
+)
+@choosing_store
+@click.option("-k", "k", type=int, help="How many neighbours; default 24, or all others if fewer.")
+@click.option("--figure", type=PATH, help="Draw the shares as stacked bars.")
+@click.option("--hubs", type=PATH, help="Draw the patches that are most often a neighbour.")
+@click.option("--root", type=PATH, help="Where the images lie now, for --hubs.")
+@with_json
+@with_config
+def evaluate_neighbours(config: Any, as_json: bool, **given: Any) -> None:
+    """Part against whole: what the nearest neighbours of every part patch are.
 
-    stores: list[Store]
-    representations: list[str]
-    protocol: RetrievalProtocol
-    device: str
+    Shares of the same part of other objects, of other parts of the same object or class, and what
+    chance gives; with a projector, how projection moves them (the paper's Figure 4, as numbers).
 
-    @property
-    def pairs(self) -> list[tuple[Store, str]]:
-        """Every store with every representation that is scored."""
-        from pa.evaluate.rows import default_representations
-
-        return [
-            (store, name)
-            for store in self.stores
-            for name in self.representations or default_representations(store)
-        ]
-
-
-def retrieval_work(config: Config, request: EvaluateRequest) -> RetrievalWork:
-    """Look up all that a request names. Raises what `evaluate_retrieval` raises before its work."""
-    from pa.evaluate.retrieval_table import RETRIEVAL_PROTOCOLS
-    from pa.evaluate.rows import (
-        block_representations,
-        check_same_rows,
-        default_representations,
-    )
-
-    chosen = choose_stores(config, request)
-    cut_by = stores.protocol(chosen[0])
-    name = request.protocol or (cut_by if cut_by in RETRIEVAL_PROTOCOLS else None) or "paper"
-    protocol = RETRIEVAL_PROTOCOLS[name if name in RETRIEVAL_PROTOCOLS or not cut_by else "paper"]
-    if request.include_self is not None:
-        protocol = replace(protocol, include_self=request.include_self)
-    representations = list(dict.fromkeys(request.representations))
-    if request.layers is not None:
-        blocks = _blocks(request.layers)
-        usual = representations or default_representations(chosen[0])
-        representations = [*usual, *block_representations(chosen[0], blocks)]
-    check_same_rows(chosen)
-    place = device(request.device or config.settings.device)
-    return RetrievalWork(chosen, representations, protocol, place)
-
-
-@dataclass(frozen=True, eq=False)
-class NeighbourTable:
-    """What neighbours are, and how projection moves them."""
-
-    shares: list[Shares]
-    shifts: list[Shift]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "results": [
-                {**entry.result.to_json(), "file": str(entry.path)} for entry in self.shares
-            ],
-            "differences": [
-                {
-                    "encoder": shift.store.encoder,
-                    "name": f"{shift.first} − {shift.second}",
-                    "scores": {name: mean.to_json() for name, mean in shift.means.items()},
-                    "file": str(shift.path),
-                }
-                for shift in self.shifts
-            ],
-        }
-
-
-def evaluate_neighbours(
-    config: Config, request: EvaluateRequest, progress: Progress
-) -> NeighbourTable:
-    """Part against whole among the nearest neighbours; see `pa.evaluate.neighbours_table`."""
-    from pa.evaluate.neighbours_table import measure_stores
-    from pa.evaluate.plots import check_suffix
-
-    for path in (request.figure, request.hubs):
-        if path is not None:
-            check_suffix(path)
-    chosen = choose_stores(config, request)
-    shares, shifts = measure_stores(
-        chosen,
-        list(dict.fromkeys(request.representations)),
-        request.k,
-        results=config.results,
-        progress=progress,
-    )
-    if request.figure is not None:
-        from pa.evaluate.figures import draw_shares
-
-        draw_shares(shares, request.figure)
-    if request.hubs is not None:
-        from pa.data.crops import Crops
-        from pa.evaluate.figures import draw_hubs
-
-        crops = [Crops(entry.store, request.root) for entry in shares]
-        draw_hubs(shares, crops, request.hubs)
-    return NeighbourTable(shares, shifts)
-
-
-def choose_stores(config: Config, request: EvaluateRequest) -> list[Store]:
-    """One store per encoder: by default of view parts, and of the dataset's retrieval split.
-
-    With `layers`, stores that keep vectors of single blocks go before others.
+    \b
+    pa evaluate neighbours --encoder mocov3,dino --dataset cub --figure shares.pdf
+    pa evaluate neighbours -k 24 --hubs hubs.png
     """
-    from pa.evaluate.rows import keeps_blocks
+    from pa.commands import text_evaluate as describe_evaluate
+    from pa.tasks.evaluate import EvaluateRequest
+    from pa.tasks.evaluate import evaluate_neighbours as work
 
-    chosen = []
-    for encoder in asked_encoders(config, request.encoders, request.store):
-        query = store_query(
-            config,
-            dataset=request.dataset,
-            split=request.split,
-            view=request.view,
-            protocol=request.protocol,
-            encoder=encoder,
-            fingerprint=request.store,
-        )
-        if query.fingerprint is None:
-            query = _usual(config, query, request.view)
-        blocks = None if request.layers is None else keeps_blocks
-        chosen.append(choose_store(config, query, blocks))
-    return list({store.path: store for store in chosen}.values())
-
-
-def _usual(config: Config, query: stores.StoreQuery, view: str | None) -> stores.StoreQuery:
-    """Complete a query for part retrieval: view parts, whatever view the settings name for other
-    commands, and the dataset's retrieval split; else whatever is stored."""
-    usual = [replace(query, view=view or "parts")]
-    if query.split is None and query.dataset is not None:
-        split = RETRIEVAL_SPLITS.get(dataset_kind(config, query.dataset))
-        usual.insert(0, replace(usual[0], split=split))
-    for candidate in [*usual, query]:
-        if any(stores.find(config.features, candidate)):
-            return candidate
-        stores.check_readable(config.features, candidate)
-    return usual[0] if view is not None or _has_parts(config, query.dataset) else query
-
-
-def _has_parts(config: Config, dataset: str | None) -> bool:
-    """Whether a dataset can be cut into parts; of one that is not named, True."""
-    if dataset is None:
-        return True
-    entry = config.settings.datasets.get(dataset)
-    kind = dataset_kind(config, dataset)
-    official = kind not in DATASETS or DATASETS[kind].annotations is not None
-    return official or bool(entry and entry.boxes)
-
-
-def _blocks(text: str) -> list[int] | None:
-    """Block numbers with commas; None for `all`."""
-    if text.strip() == "all":
-        return None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(
-            f"--layers takes all, or block numbers: 2,5,8,11; found {text!r}."
-        ) from None
+    table = work(config, EvaluateRequest(**given), console.progress())
+    figures = [given["figure"], given["hubs"]]
+    if as_json:
+        emit({**table.to_json(), "figures": [str(path) for path in figures if path]})
+    else:
+        console.out(describe_evaluate.neighbours(table, figures))

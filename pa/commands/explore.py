@@ -1,88 +1,70 @@
-"""`pa explore`: serve the page on which neighbours are looked at."""
+"""`pa explore`: parse, call one function of `pa.tasks.explore`, print."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
+import html
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
-from pa.commands.encoders import check_given_checkpoints
-from pa.config import Config
-from pa.data import stores
-from pa.errors import MissingError, UsageError
+import click
+
+from pa.commands import console
+from pa.commands.options import emit, naming_checkpoints, with_config, with_json
+
+if TYPE_CHECKING:
+    from pa.tasks.explore import Address
 
 
-@dataclass(frozen=True)
-class ExploreRequest:
-    """Where to serve, and to whom.
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port; default 8642, or a free one if taken."
+)
+@click.option("--open", "open_page", is_flag=True, help="Open the page in a browser.")
+@click.option(
+    "--token",
+    envvar="PA_EXPLORE_TOKEN",
+    help="Token that requests must carry, 16 characters or more; default a random one. Other users "
+    "can read a command line: set it by the environment variable PA_EXPLORE_TOKEN.",
+)
+@click.option("--no-token", is_flag=True, help="Let everyone in who can reach the server.")
+@click.option("--device", help="Device that encodes uploaded images.")
+@naming_checkpoints
+@with_json
+@with_config
+def explore(config: Any, as_json: bool, open_page: bool, **given: Any) -> None:
+    """Click any region of any image, and see its neighbours for several encoders side by side.
 
-    `port` None is the usual one, or a free one; `token` None is a random one, unless `no_token`
-    lets everyone in who reaches the server; `device` and `checkpoints` encode uploaded images.
+    Serves a page until Ctrl-C, to this machine alone unless --host says otherwise. The address that
+    it prints holds a token, which keeps other users out. On another machine, through a tunnel:
+    ssh -L 8642:localhost:8642 MACHINE.
+
+    \b
+    pa explore
+    pa explore --port 9000 --open
+    pa explore --host 0.0.0.0
     """
+    from pa.tasks.explore import ExploreRequest
+    from pa.tasks.explore import explore as work
 
-    host: str = "127.0.0.1"
-    port: int | None = None
-    token: str | None = None
-    no_token: bool = False
-    device: str | None = None
-    checkpoints: tuple[Path, ...] = ()
+    def ready(address: Address) -> None:
+        if as_json:
+            emit({"url": address.url, "token": address.token, "public": address.public})
+        else:
+            console.out(f"explore {config.workspace} at {address.url}")
+            console.note("Ctrl-C stops it.")
+        reach = "Other machines" if address.public else "Other users of this machine"
+        if address.token is None:
+            console.note(f"{reach} can look: no token is needed.")
+        elif address.public:
+            console.note(f"{reach} can reach it: whoever knows the address can look.")
+        if open_page:
+            # Other users can read the command line of a browser, but not this file.
+            page = Path(folder) / "open.html"
+            target = html.escape(address.url)
+            page.write_text(f'<meta http-equiv="refresh" content="0; url={target}">')
+            click.launch(str(page))
 
-
-@dataclass(frozen=True)
-class Address:
-    """Where the page is, the token in the address, and whether other machines can reach it."""
-
-    url: str
-    token: str | None
-    public: bool
-
-
-def explore(config: Config, request: ExploreRequest, ready: Callable[[Address], None]) -> None:
-    """Serve the explorer until an interrupt; `ready` is told the address when it answers.
-
-    Raises `UsageError` for a token that is short or needs quoting, `MissingError` without the extra
-    `explore`, and what `pa.explore.server.listen` raises.
-    """
-    stores.check_workspace(config.workspace)
-    try:
-        import fastapi  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MissingError(
-            f"the explorer needs {error.name}, which is not installed: "
-            f"pip install 'part-aware[explore]'."
-        ) from None
-    from pa.explore.app import make_app
-    from pa.explore.safety import TOKEN, is_loopback, names_of, new_token
-    from pa.explore.server import listen, serve
-
-    check_given_checkpoints(request.checkpoints, list(stores.find(config.features)))
-    public = not is_loopback(request.host)
-    if request.token is not None and (request.no_token or not TOKEN.fullmatch(request.token)):
-        raise UsageError(
-            "--token takes at least 16 letters, digits or characters of `._~-`, and excludes "
-            "--no-token. Leave it out for a random token."
-        )
-    token = None if request.no_token else request.token or new_token()
-    with listen(request.host, request.port) as listening:
-        url = _url(request.host, listening.getsockname()[1], token)
-        address = Address(url, token, public)
-        app = make_app(
-            config,
-            names=names_of(request.host),
-            token=token,
-            device=request.device,
-            checkpoints=request.checkpoints,
-        )
-        with contextlib.suppress(KeyboardInterrupt):
-            serve(app, listening, lambda: ready(address))
-
-
-def _url(host: str, port: int, token: str | None) -> str:
-    """The address to open; a host that means all addresses is called by this machine's name."""
-    import socket
-
-    name = socket.gethostname() if host in ("0.0.0.0", "::") else host
-    shown = f"[{name}]" if ":" in name else name
-    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+    with TemporaryDirectory(prefix="pa-explore-") as folder:  # for its owner alone
+        work(config, ExploreRequest(**given), ready)

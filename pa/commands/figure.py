@@ -1,218 +1,238 @@
-"""`pa figure neighbours` and `projected`: one query, several answers; see `pa.figures`."""
+"""`pa figure`: parse, call one function of its module in `pa.tasks`, print."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from pa.commands.figure_queries import (
-    RELEASED_QUERIES,
-    completed,
-    has_default_queries,
-    query_row,
-    released_row,
-)
-from pa.commands.figure_stores import PatchesRequest, choose_stores
-from pa.commands.search import SearchRequest, search
-from pa.config import Config
-from pa.data import stores
-from pa.data.datasets.imagenet import readable_label
-from pa.data.store import Store
-from pa.errors import UsageError
-from pa.evaluate.results import describe_store
-from pa.figures.names import listed, representation_title, title_of, title_of_store
-from pa.figures.plate import Made, Plate, finish
-from pa.progress import Progress
+import click
+
+from pa.commands import console
+from pa.commands.options import PATH, F, emit, listed, numbers, with_config, with_json
 
 if TYPE_CHECKING:
-    from pa.figures.patches import Panel
-    from pa.index.search import SearchResult
-
-PAPER_MODEL = "ViT-B/16, 768 wide"
-TALLEST = 9.5  # inches of a page without its margins
-
-Answers = list[tuple[Store, "SearchResult"]]
+    from pa.figures.record import Made
 
 
-def figure_neighbours(config: Config, request: PatchesRequest, progress: Progress) -> Made:
-    """Draw the nearest regions of the same query by several encoders (Figures 2, 7 and 8).
-
-    Indexes that are missing are built. Raises `MissingError` with the command that makes a store
-    where one is missing, and what `pa.commands.search.search` raises.
-    """
-    chosen = choose_stores(config, request)
-    representations = request.representations or (config.settings.representation,)
-    request = completed(config, request, chosen[0], representations, progress)
-    answers = _answers(config, request, chosen, representations, progress)
-    one = len(set(representations)) == 1
-    titles = _titles(chosen)
-    encoders = listed(titles.values())
-    vectors = listed(representation_title(name) for name in representations)
-    return _draw(
-        config,
-        request,
-        "neighbours",
-        answers,
-        lambda result: titles[result.encoder] if one else _both(titles, result),
-        title=f"Top-{request.k} neighbours of the same patch by {encoders}",
-        told=f"Top-{request.k} patch retrieval with {encoders} ({vectors}).",
-        across=request.across or 1,
-        progress=progress,
-    )
-
-
-def figure_projected(config: Config, request: PatchesRequest, progress: Progress) -> Made:
-    """Draw the nearest regions of a query by encoded and by projected vectors (Figure 4).
-
-    `request.representations` is the encoded one. Raises what `figure_neighbours` raises, and
-    `UsageError` for an encoder whose store has no projected vectors.
-    """
-    encoded = request.representations or (config.settings.representation,)
-    if len(encoded) != 1 or encoded[0] == "projected":
-        raise UsageError(
-            f"--representation is the encoded vector that stands beside the projected one: cls or "
-            f"pooled, not {', '.join(encoded)}."
-        )
-    chosen = choose_stores(config, request, needs="projected")
-    request = completed(config, request, chosen[0], encoded, progress)
-    answers = _answers(config, request, chosen, (*encoded, "projected"), progress)
-    titles = _titles(chosen)
-    encoders = listed(titles.values())
-    vector = representation_title(encoded[0])
-    return _draw(
-        config,
-        request,
-        "projected",
-        answers,
-        lambda result: _both(titles, result),
-        title=f"Encoded against projected: top-{request.k} neighbours by {encoders}",
-        told=f"Patch retrieval with encoded (left: {vector}) and projected vectors of {encoders}.",
-        across=request.across or 2,
-        progress=progress,
-    )
-
-
-def _titles(chosen: Sequence[Store]) -> dict[str, str]:
-    return {store.encoder: title_of_store(store.spec.to_json()) for store in chosen}
-
-
-def _both(titles: Mapping[str, str], result: SearchResult) -> str:
-    return f"{titles[result.encoder]}, {representation_title(result.representation)}"
-
-
-def _answers(
-    config: Config,
-    request: PatchesRequest,
-    chosen: Sequence[Store],
-    representations: Sequence[str],
-    progress: Progress,
-) -> list[Answers]:
-    """For each query, the answers of every encoder and representation."""
-    rows = [query_row(chosen[0], query) for query in request.queries]
-    return [
+def placed(command: F) -> F:
+    """Give a command --out, --name and --width."""
+    for option in reversed(
         [
-            answer
-            for store in chosen
-            for answer in search(
-                config,
-                SearchRequest(
-                    query_id=row,
-                    k=request.k,
-                    encoders=(store.encoder,),
-                    representations=tuple(representations),
-                    store=store.fingerprint,
-                    exclude_same_image=request.exclude_same_image,
-                ),
-                progress,
-            )
+            click.option(
+                "--out",
+                type=PATH,
+                help="A .pdf, .png or .svg file; without a suffix PDF and PNG. Default: figures/.",
+            ),
+            click.option("--name", help="What the files below figures/ are called."),
+            click.option(
+                "--width",
+                type=float,
+                default=6.5,
+                show_default=True,
+                help="Inches; a column is 3.25.",
+            ),
         ]
-        for row in rows
+    ):
+        command = option(command)
+    return command
+
+
+ENCODERS = click.option(
+    "--encoder", "encoders", callback=listed, help="Encoders, with commas. Default: all there are."
+)
+
+
+@click.group()
+def figure() -> None:
+    """Draw the figures of the paper, each alone, ready for print.
+
+    Each is a PDF and a PNG, with its caption in NAME.txt and all that it was made from in
+    NAME.json and in the files' metadata.
+    """
+
+
+def searching(command: F) -> F:
+    """Give a command the options of a figure of neighbours."""
+    options: list[Callable[[F], F]] = [
+        click.option(
+            "--query",
+            "queries",
+            callback=listed,
+            help="Row id, or NAME:REGION of an image; with commas. Default for imagenet: "
+            "those of the released code.",
+        ),
+        click.option(
+            "--example",
+            "examples",
+            callback=numbers,
+            help="Of the default queries these, from 1, with commas.",
+        ),
+        ENCODERS,
+        click.option(
+            "--representation",
+            "representations",
+            callback=listed,
+            help="cls or pooled. Default: pooled.",
+        ),
+        click.option("--dataset", help="Dataset of the stores."),
+        click.option("--split", help="Split of the stores."),
+        click.option("--view", help="View of the stores; default: grid, where it is there."),
+        click.option("--protocol", help="Rules of view parts."),
+        click.option(
+            "--store", "stores", callback=listed, help="Their fingerprints, in place of these."
+        ),
+        click.option(
+            "-k", "k", type=click.IntRange(1), default=24, show_default=True, help="Neighbours."
+        ),
+        click.option(
+            "--across", type=click.IntRange(1, 6), help="Panels side by side; default 1 or 2."
+        ),
+        click.option("--exclude-same-image", is_flag=True, help="Not the query's own image."),
+        click.option("--root", type=PATH, help="Where the images lie now."),
+        placed,
+        with_json,
+        with_config,
     ]
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
-def _draw(
-    config: Config,
-    request: PatchesRequest,
-    kind: str,
-    answers: Sequence[Answers],
-    titled: Callable[[SearchResult], str],
-    *,
-    title: str,
-    told: str,
-    across: int,
-    progress: Progress,
-) -> Made:
-    from pa.data.crops import Crops
-    from pa.figures.patches import Panel, draw
+@figure.command()
+@searching
+def neighbours(config: Any, as_json: bool, **given: Any) -> None:
+    """The nearest regions of the same query by several encoders (Figures 2, 7 and 8).
 
-    chosen = list({store.path: store for store, _ in answers[0]}.values())
-    crops = Crops(chosen[0], request.root)
-    sections: list[list[Panel]] = [
-        [Panel(titled(result), result, crops) for _, result in of_query] for of_query in answers
+    \b
+    pa figure neighbours --encoder deit,mocov3,cae --query val_00013660:19
+    pa figure neighbours --dataset cub --view parts --query 123,456 --out figure2
+    """
+    from pa.tasks.figure import figure_neighbours
+    from pa.tasks.figure_stores import PatchesRequest
+
+    request = PatchesRequest(place=_place(given), **given)
+    _show(figure_neighbours(config, request, console.progress()), as_json)
+
+
+@figure.command()
+@searching
+def projected(config: Any, as_json: bool, **given: Any) -> None:
+    """The nearest regions of a query by encoded and by projected vectors (Figure 4).
+
+    \b
+    pa figure projected --encoder mocov3
+    pa figure projected --encoder mocov3,dino,ibot --representation cls --out figure4.pdf
+    """
+    from pa.tasks.figure import figure_projected
+    from pa.tasks.figure_stores import PatchesRequest
+
+    request = PatchesRequest(place=_place(given), **given)
+    _show(figure_projected(config, request, console.progress()), as_json)
+
+
+def scored(command: F) -> F:
+    """Give a command the options of a figure of results."""
+    options: list[Callable[[F], F]] = [
+        ENCODERS,
+        click.option("--dataset", help="Dataset of the results."),
+        click.option("--protocol", help="Protocol of the results; default paper, if it is there."),
+        placed,
+        with_json,
+        with_config,
     ]
-    plate = Plate(
-        kind=kind,
-        name=f"{chosen[0].spec.dataset}-{chosen[0].view}",
-        title=title,
-        caption=" ".join([told, *_said(config, request, answers, chosen)]),
-        command=shlex.join(["pa", "figure", kind, *request.words(chosen)]),
-        stores=[describe_store(store) for store in chosen],
-        protocol={
-            "similarity": "cosine",
-            "query": "its whole image left out" if request.exclude_same_image else "left out",
-            "k": request.k,
-        },
-        details={
-            "models": {store.encoder: _model(store) for store in chosen},
-            "answers": [[result.to_json() for _, result in of_query] for of_query in answers],
-        },
-    )
-    paths = plate.paths(request.place, config.figures)
-    width = request.place.width
-    height = draw(sections, paths, width=width, across=across, about=plate.about)
-    if height > TALLEST:
-        progress.note(
-            f"the figure is {height:.1f} inches tall, more than a page: name fewer queries or "
-            f"encoders, or stand panels side by side with --across."
-        )
-    return finish(plate, paths)
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
-def _said(
-    config: Config, request: PatchesRequest, answers: Sequence[Answers], chosen: Sequence[Store]
-) -> Iterator[str]:
-    """The rest of the caption: the query, where its neighbours are from, and by which models."""
-    spec = chosen[0].spec
-    images = spec.rows.get("n_images", chosen[0].rows["image"].n_unique())
-    where = f"{spec.rows['n']:,} regions of {images:,} images of {spec.dataset}/{spec.split}"
-    rules = stores.protocol(chosen[0])
-    cut = f"view {chosen[0].view}" + (f", protocol {rules}" if rules else "")
-    without = "the regions of its own image" if request.exclude_same_image else "the query itself"
-    yield (
-        f"The patch in the red box is the query; beside it stand the nearest of {where} ({cut}) by "
-        f"cosine, in the order of their rank, row by row, without {without}."
-    )
-    for number, of_query in enumerate(answers):
-        query = of_query[0][1].query
-        letter = f"({chr(ord('a') + number % 26)}) " if len(answers) > 1 else ""
-        label = f", {readable_label(query.label)}" if query.label else ""
-        yield f"{letter}{Path(query.path or '').name}{label}, row {query.row}."
-    if has_default_queries(config, chosen[0]):
-        released = {released_row(chosen[0], query) for query in RELEASED_QUERIES}
-        if others := sum(of_query[0][1].query.row not in released for of_query in answers):
-            which = "The query is" if len(answers) == 1 else f"{others} of these queries are"
-            yield f"{which} not of the released code."
-    approximate = {result.quality for _, result in answers[0]} - {"exact"}
-    if approximate:
-        yield f"Approximate search: {listed(sorted(approximate))}."
-    if any(_model(store) != PAPER_MODEL for store in chosen):
-        models = "; ".join(f"{title_of(store.encoder)}: {_model(store)}" for store in chosen)
-        yield f"Models other than the paper's: {models}."
+@figure.command()
+@scored
+def depth(config: Any, as_json: bool, **given: Any) -> None:
+    """Average precision of part retrieval after every block, a line for each encoder.
+
+    \b
+    pa figure depth --dataset cub
+    pa figure depth --dataset cub --encoder deit,dino --width 3.25 --out depth.pdf
+    """
+    from pa.tasks.figure_scores import ScoresRequest, figure_depth
+
+    request = ScoresRequest(place=_place(given), **given)
+    _show(figure_depth(config, request, console.progress()), as_json)
 
 
-def _model(store: Store) -> str:
-    from pa.report.departures import model_name
+@figure.command()
+@click.option("-k", "k", type=int, help="Of how many neighbours; default 24, or all if fewer.")
+@scored
+def shares(config: Any, as_json: bool, **given: Any) -> None:
+    """Part against whole: what the nearest neighbours of part patches are.
 
-    return model_name(store.spec.to_json())
+    \b
+    pa figure shares --dataset cub
+    pa figure shares --dataset coco --encoder mocov3,dino,ibot --protocol released
+    """
+    from pa.tasks.figure_scores import ScoresRequest, figure_shares
+
+    request = ScoresRequest(place=_place(given), **given)
+    _show(figure_shares(config, request, console.progress()), as_json)
+
+
+@figure.command()
+@scored
+def sweep(config: Any, as_json: bool, **given: Any) -> None:
+    """Validation accuracy of the linear probe by learning rate and weight decay.
+
+    \b
+    pa figure sweep --dataset cub
+    pa figure sweep --dataset cub --encoder dino,mae --width 3.25
+    """
+    from pa.tasks.figure_scores import ScoresRequest, figure_sweep
+
+    request = ScoresRequest(place=_place(given), **given)
+    _show(figure_sweep(config, request, console.progress()), as_json)
+
+
+@figure.command()
+@ENCODERS
+@click.option(
+    "--labels",
+    callback=listed,
+    help="Label sets, such as pascal-object,pascal-part. Default: the objects and parts there are.",
+)
+@click.option("--protocol", help="Protocol of the heads; default paper, if it is there.")
+@click.option("--image", "images", callback=listed, help="Names of images, with commas.")
+@click.option(
+    "--examples", type=click.IntRange(1, 50), default=4, show_default=True, help="Or how many."
+)
+@click.option("--root", type=PATH, help="Where the images lie now.")
+@click.option("--device", help="auto, cpu, cuda …")
+@placed
+@with_json
+@with_config
+def segmentation(config: Any, as_json: bool, **given: Any) -> None:
+    """Objects against parts: image, labels, and the prediction of every encoder (Figure 6).
+
+    The heads are those of `pa probe segmentation`; nothing is trained.
+
+    \b
+    pa figure segmentation --labels pascal-object,pascal-part
+    pa figure segmentation --encoder deit,cae,ibot --image 2008_000009 --out figure6
+    """
+    from pa.tasks.figure_segmentation import SegmentationFigureRequest, figure_segmentation
+
+    request = SegmentationFigureRequest(place=_place(given), **given)
+    _show(figure_segmentation(config, request, console.progress()), as_json)
+
+
+def _place(given: dict[str, Any]) -> Any:
+    """Take --out, --name and --width out of a command's options."""
+    from pa.figures.record import Place
+
+    return Place(given.pop("out"), given.pop("width"), given.pop("name"))
+
+
+def _show(made: Made, as_json: bool) -> None:
+    if as_json:
+        emit(made.to_json())
+        return
+    console.out(made.plate.caption)
+    console.out("\n" + "\n".join(str(path) for path in made.pictures + made.beside))

@@ -1,140 +1,80 @@
-"""`pa index build` and `info`; and opening an index for the commands that search."""
+"""`pa index`: parse, call one function of `pa.tasks.index`, print."""
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pa.commands.choose import asked_encoders, choose_store, store_query
-from pa.config import Config
-from pa.data import stores
-from pa.data.store import Store
-from pa.progress import Progress
+import click
 
-if TYPE_CHECKING:
-    from pa.index.stored import Index
+from pa.commands import console
+from pa.commands.options import emit, listed, with_config, with_json
 
 
-def open_index(
-    config: Config,
-    store: Store,
-    representation: str,
-    factory: str | None,
-    progress: Progress,
-    device: str = "cpu",
-) -> Index:
-    """Open a store's index, building it where it is missing, with a line that says so.
+@click.group()
+def index() -> None:
+    """Build and inspect the vector indexes of stores."""
 
-    On a GPU it is copied there, and searched there.
+
+@index.command("build")
+@click.option("--encoder", "encoders", callback=listed, help="Encoder, or several with commas.")
+@click.option(
+    "--representation",
+    "representations",
+    callback=listed,
+    help="cls, pooled, projected, or several with commas; default pooled.",
+)
+@click.option("--dataset", "datasets", callback=listed, help="Dataset, or several with commas.")
+@click.option("--split", "splits", callback=listed, help="Split, or several with commas.")
+@click.option("--view", "views", callback=listed, help="View, or several with commas.")
+@click.option(
+    "--protocol", "protocols", callback=listed, help="Rules of view parts, or several with commas."
+)
+@click.option("--store", help="Fingerprint of one store, or its beginning.")
+@click.option("--index", "factory", help="FAISS factory string; default SQfp16, exact.")
+@click.option(
+    "--pieces",
+    type=click.IntRange(1),
+    default=1,
+    help="Fill an IVF index in so many pieces and merge them on disk: memory holds one.",
+)
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="cuda, cuda:1 …: find the lists of an IVF index on a GPU (with faiss-gpu).",
+)
+@with_json
+@with_config
+def index_build(config: Any, as_json: bool, **given: Any) -> None:
+    """Build the index of one store or of several, replacing what is there.
+
+    Each is built from blocks of its store; memory holds one index, or one piece of it. The recall
+    of an approximate index is measured, and kept in its index.json.
+
+    \b
+    pa index build
+    pa index build --representation cls --index IVF256,Flat@nprobe=16
+    pa index build --encoder mocov3,dino --representation pooled,projected --split train,val
     """
-    from pa.index.build import open_or_build
-    from pa.index.gpu import gpu_number, to_gpu
-    from pa.index.stored import DEFAULT_FACTORY
+    from pa.tasks.index import IndexRequest, build_indexes
 
-    gpu = gpu_number(device)
-    opened = open_or_build(
-        store,
-        representation,
-        config.indexes,
-        factory or DEFAULT_FACTORY,
-        gpu=gpu,
-        progress=progress,
-    )
-    if opened.built:
-        progress.note(f"built the index of {store.title} · {representation}: {opened.reason}")
-    return opened.index if gpu is None else to_gpu(opened.index, gpu)
+    _show(build_indexes(config, IndexRequest(**given), console.progress()), as_json)
 
 
-@dataclass(frozen=True)
-class IndexRequest:
-    """What `pa index build` was asked; every combination of what is listed is one store."""
+@index.command("info")
+@with_json
+@with_config
+def index_info(config: Any, as_json: bool) -> None:
+    """List the indexes of the workspace and what each was built from."""
+    from pa.tasks.index import list_indexes
 
-    encoders: tuple[str, ...] = ()
-    representations: tuple[str, ...] = ()
-    datasets: tuple[str, ...] = ()
-    splits: tuple[str, ...] = ()
-    views: tuple[str, ...] = ()
-    protocols: tuple[str, ...] = ()
-    store: str | None = None
-    factory: str | None = None
-    pieces: int = 1
-    device: str = "cpu"
+    _show(list_indexes(config), as_json)
 
 
-def build_indexes(
-    config: Config, request: IndexRequest, progress: Progress
-) -> list[dict[str, Any]]:
-    """Build the index of every store and representation asked for, one after the other.
+def _show(indexes: list[dict[str, Any]], as_json: bool) -> None:
+    from pa.commands import text_index as describe_index
 
-    Memory holds one index at a time. Returns what each index.json says, and its path. All stores
-    and representations are looked up before the first index is built.
-    """
-    from pa.index.build import build
-    from pa.index.gpu import gpu_number
-
-    gpu = gpu_number(request.device)
-    work, factory = indexes_to_build(config, request)
-    built = []
-    for store, representation in work:
-        index = build(
-            store,
-            representation,
-            config.indexes,
-            factory,
-            pieces=request.pieces,
-            gpu=gpu,
-            progress=progress,
-        )
-        built.append({**index.info.to_json(), "path": str(index.path)})
-    return built
-
-
-def indexes_to_build(config: Config, request: IndexRequest) -> tuple[list[tuple[Store, str]], str]:
-    """The stores and representations asked for, and the factory string of their indexes."""
-    from pa.index.build import check_representation
-    from pa.index.stored import DEFAULT_FACTORY
-
-    representations = request.representations or (config.settings.representation,)
-    work = list(itertools.product(_stores(config, request), dict.fromkeys(representations)))
-    for store, representation in work:
-        check_representation(store, representation)
-    return work, request.factory or DEFAULT_FACTORY
-
-
-def _stores(config: Config, request: IndexRequest) -> list[Store]:
-    """The one store of every combination, without repetitions."""
-    combinations = itertools.product(
-        request.datasets or (None,),
-        request.splits or (None,),
-        request.views or (None,),
-        request.protocols or (None,),
-        asked_encoders(config, request.encoders, request.store),
-    )
-    found = (
-        choose_store(
-            config,
-            store_query(
-                config,
-                dataset=dataset,
-                split=split,
-                view=view,
-                protocol=protocol,
-                encoder=encoder,
-                fingerprint=request.store,
-            ),
-        )
-        for dataset, split, view, protocol, encoder in combinations
-    )
-    return list({store.path: store for store in found}.values())
-
-
-def list_indexes(config: Config) -> list[dict[str, Any]]:
-    """What index.json says, and the path, for every index of the workspace."""
-    from pa.index.stored import find_indexes
-
-    stores.check_workspace(config.workspace)
-    return [
-        {**info.to_json(), "path": str(directory)}
-        for directory, info in find_indexes(config.indexes)
-    ]
+    if as_json:
+        emit({"indexes": indexes})
+    else:
+        console.out("\n\n".join(map(describe_index.index, indexes)) or "no index yet.")

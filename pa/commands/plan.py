@@ -1,302 +1,204 @@
-"""`pa plan extract`: what an extraction will write and how long it takes, before it begins."""
+"""`pa plan`: the options of a command, and what it would cost in place of doing it."""
 
 from __future__ import annotations
 
-import io
-import math
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from pa.config import Config
-from pa.errors import StorageError, VerificationError
-from pa.progress import Progress
+import click
 
-if TYPE_CHECKING:
-    import polars as pl
+from pa.commands import console
+from pa.commands.evaluate import evaluate_retrieval
+from pa.commands.index import index_build
+from pa.commands.options import Finite, emit, encoder_choice, with_config
+from pa.commands.probe import ATTENTIVE_RECIPE, RECIPE, changed, probe_attentive, probe_linear
+from pa.commands.probe_segmentation import segmentation
+from pa.errors import UsageError
 
-    from pa.commands.extract import ExtractRequest
-    from pa.data.datasets import Images
-    from pa.data.pace import Pace
-    from pa.data.spec import Spec
-    from pa.data.store import Store
-    from pa.data.view import View
-    from pa.extract.forecast import Conditions, Forecast
+MEASURED = """
 
-# Measured with HDF5 1.14: headers and attributes of a shard, and what each representation adds.
-SHARD_BYTES, ARRAY_BYTES = 5_944, 544
-CHECKSUM_BYTES = 8  # of each row of each representation
-MANIFEST_BYTES = 450  # a shard's entry
-SEEDS = 5
-OTHER_FILES = 5  # spec.json, rows.parquet, manifest.json, runs.jsonl, images.jsonl
+Bytes, files, memory and time; the time from a short run of the command's own code on this machine.
+Exit code 1 says that the disk or the memory is too small."""
 
 
-@dataclass(frozen=True)
-class StorePlan:
-    """What is to be done for one store.
+@click.group()
+def plan() -> None:
+    """Say what a long command will cost before it begins.
 
-    `rows_to_do` are to be encoded and written in `shards_to_do` of `shards` shards; `files` and
-    `bytes` are what is still to be written. `rows_adopted` are in shards of other stores that are
-    taken over, by link where the disk can; `rows_copied` are read from other stores and written in
-    `shards_copied` shards. `pace` is that of the longest recorded run of this encoder and view in
-    this workspace, one process, or None.
+    Each takes the very options of the command, and writes nothing. Exit code 1 says that the disk
+    or the memory is too small.
     """
 
-    where: str
-    encoder: str
-    path: Path
-    rows: int
-    rows_to_do: int
-    rows_adopted: int
-    shards: int
-    shards_to_do: int
-    files: int
-    bytes: int
-    pace: Pace | None
-    rows_copied: int = 0
-    shards_copied: int = 0
 
-    @property
-    def seconds(self) -> float | None:
-        """Of encoding, for one process; None without an earlier run to estimate from."""
-        return self._seconds_of(self.rows_to_do)
-
-    @property
-    def seconds_saved(self) -> float | None:
-        """The encoding that the rows of other stores save; None as of `seconds`."""
-        return self._seconds_of(self.rows_adopted + self.rows_copied)
-
-    def _seconds_of(self, rows: int) -> float | None:
-        if not rows:
-            return 0.0
-        return None if self.pace is None else rows / self.pace.rows_per_second
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            **{name: getattr(self, name) for name in ("where", "encoder", "rows", "rows_to_do")},
-            "path": str(self.path),
-            "rows_adopted": self.rows_adopted,
-            "rows_copied": self.rows_copied,
-            "shards": self.shards,
-            "shards_to_do": self.shards_to_do,
-            "shards_copied": self.shards_copied,
-            "files": self.files,
-            "bytes": self.bytes,
-            "rows_per_second": self.pace and self.pace.rows_per_second,
-            "rows_per_second_from": self.pace and self.pace.source,
-            "seconds": self.seconds,
-            "seconds_saved": self.seconds_saved,
-        }
+ARRAY = [
+    click.Option(
+        ["--tasks"], type=click.IntRange(1), help="Simulate a job array of so many tasks …"
+    ),
+    click.Option(["--array-parallelism"], type=click.IntRange(1), help="… of which so many run …"),
+    click.Option(["--time"], help="… and are requeued after this time, HH:MM:SS."),
+    click.Option(
+        ["--failures"],
+        type=Finite(0),
+        default=0.0,
+        metavar="RATE",
+        help="Failures per hour of a running task, such as 0.001.",
+    ),
+    click.Option(
+        ["--preemptions"],
+        type=Finite(0),
+        default=0.0,
+        metavar="RATE",
+        help="Preemptions per hour of a running task: it is requeued.",
+    ),
+]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What an extraction will do, store by store, and the room there is."""
+def plan_extract(extract: click.Command) -> click.Command:
+    """`pa plan extract`: the very options of `pa extract`, and those of a job array."""
+    return click.Command(
+        "extract",
+        callback=_plan_extract,
+        params=[*extract.params, *ARRAY],
+        help="""Bytes, files, rows and time of an extraction, and the room on the disk.
 
-    stores: list[StorePlan]
-    place: Path
-    free: int
-
-    @property
-    def bytes(self) -> int:
-        return sum(entry.bytes for entry in self.stores)
-
-    @property
-    def seconds(self) -> float | None:
-        """For one process that does everything; None where a store's time is unknown."""
-        each = [entry.seconds for entry in self.stores]
-        return None if None in each else math.fsum(value for value in each if value is not None)
-
-    @property
-    def fits(self) -> bool:
-        return self.bytes <= self.free
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "stores": [entry.to_json() for entry in self.stores],
-            "bytes": self.bytes,
-            "seconds": self.seconds,
-            "place": str(self.place),
-            "free": self.free,
-            "fits": self.fits,
-        }
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """How a job array would do a plan: simulated several times where chance has a part in it."""
-
-    conditions: Conditions
-    runs: tuple[Forecast, ...]
-
-    @property
-    def typical(self) -> Forecast:
-        """The run of the median finish."""
-        return sorted(self.runs, key=lambda run: run.finish)[len(self.runs) // 2]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "tasks": self.conditions.tasks,
-            "at_once": self.conditions.at_once,
-            **self.typical.to_json(),
-            "finish_of_runs": sorted(run.finish for run in self.runs),
-        }
-
-
-def look_ahead(plan: Plan, conditions: Conditions) -> Outlook | None:
-    """Simulate an array that does what a plan says; None where its time is unknown.
-
-    Five times where tasks fail, are preempted or differ in speed: seeds 0 to 4.
-    """
-    from pa.extract.forecast import forecast
-
-    if plan.seconds is None:
-        return None
-    shards = [
-        (entry.seconds or 0.0) / entry.shards_to_do
-        for entry in plan.stores
-        for _ in range(entry.shards_to_do)
-    ]
-    by_chance = conditions.failures or conditions.preemptions or conditions.spread
-    seeds = range(SEEDS if by_chance else 1)
-    return Outlook(conditions, tuple(forecast(shards, conditions, seed) for seed in seeds))
-
-
-def plan_extract(config: Config, request: ExtractRequest, progress: Progress) -> Plan:
-    """Plan what `pa extract` would do with the same request; writes nothing.
-
-    Encoders are loaded, since their files decide what is stored; no image is decoded. Where `pa
-    extract` would refuse because of a store that was made by something else, a note says so.
-    """
-    from pa.commands.extract import prepare, run_options
-    from pa.data import stores
-    from pa.extract.slots import choose_shard_rows, make_spec
-
-    encoders, images, views = prepare(config, request, progress)
-    options = run_options(config, request)
-    planned = []
-    for view in views:
-        rows = view.rows(images.first(options.limit))
-        for encoder in encoders:
-            spec = make_spec(encoder, images, view, rows, options)
-            slot = stores.slot(
-                config.features, images.dataset, images.split, view.name, encoder.name
-            )
-            if not (options.replace or options.alongside):
-                _tell_rivals(slot, spec, progress)
-            shard_rows = options.shard_rows or choose_shard_rows(spec)
-            store = _store(slot / spec.short, spec, rows, shard_rows, images)
-            _tell_changed(store, images, progress)
-            planned.append(_plan_store(config, store, view))
-    return Plan(planned, config.features, free_bytes(config.features))
-
-
-def check_space(*plans: Plan) -> None:
-    """Raise `StorageError` where the disk is too small for plans of one workspace together."""
-    n_bytes = sum(plan.bytes for plan in plans)
-    if plans and n_bytes > plans[0].free:
-        raise StorageError(
-            f"the features need {n_bytes / 1e9:.2f} GB, and {plans[0].place} has "
-            f"{plans[0].free / 1e9:.2f} GB free. Free some space (`pa gc` lists what nothing "
-            f"needs), choose another --workspace, or keep less with --features."
-        )
-
-
-def free_bytes(place: Path) -> int:
-    """Bytes free on the disk of a folder, which need not be there yet."""
-    there = next(folder for folder in (place, *place.parents) if folder.exists())
-    return shutil.disk_usage(there).free
-
-
-def _tell_rivals(slot: Path, spec: Spec, progress: Progress) -> None:
-    from pa.extract.slots import find_rivals
-
-    for rival in find_rivals(slot, spec):
-        progress.note(
-            f"{rival.title} was made by something else: pa extract will refuse, and show the "
-            f"difference, without --replace or --alongside."
-        )
-
-
-def _tell_changed(store: Store, images: Images, progress: Progress) -> None:
-    from pa.data.image_files import ImageFiles
-    from pa.data.store import SPEC
-
-    if not (store.path / SPEC).exists():
-        return
-    if changed := ImageFiles(store, images.root, keep=False).changed():
-        shards = len({image.shard for image in changed})
-        progress.note(
-            f"{len(changed)} of {len(images.table)} images are not those that {store.title} was "
-            f"made from: pa extract will refuse without --replace, which encodes {shards} shards."
-        )
-
-
-def _store(path: Path, spec: Spec, rows: pl.DataFrame, shard_rows: int, images: Images) -> Store:
-    """The store that is planned, which need not be there yet."""
-    from pa.data.store import SPEC, Store
-
-    if (path / SPEC).exists():
-        return Store.open(path, incomplete=True)
-    store = Store(path, spec, shard_rows, {"root": str(images.root)})
-    store.rows = rows
-    return store
-
-
-def _plan_store(config: Config, store: Store, view: View) -> StorePlan:
-    from pa.data.pace import recorded_pace
-    from pa.data.store import SPEC
-    from pa.extract.reuse import find_rows
-    from pa.extract.slots import find_donors, row_bytes, rows_in
-
-    spec, begun = store.spec, (store.path / SPEC).exists()
-    missing = store.missing()
-    donors = find_donors(config.features, spec) if missing else []
-    donated = _donated(donors)
-    adopted = [shard for shard in missing if store.shard_key(shard) in donated]
-    to_write = [shard for shard in missing if shard not in adopted]
-    sources = find_rows(store, donors, view) if to_write else None
-    copied = [shard for shard in to_write if sources is not None and sources.cover(shard)]
-    to_do = [shard for shard in to_write if shard not in copied]
-    arrays = len(spec.representations)
-    n_bytes = rows_in(to_write) * (row_bytes(spec) + 1 + CHECKSUM_BYTES * arrays)
-    n_bytes += len(to_write) * (SHARD_BYTES + ARRAY_BYTES * arrays)
-    if not store.is_complete:
-        n_bytes += len(store.plan) * MANIFEST_BYTES + (0 if begun else _table_bytes(store.rows))
-    return StorePlan(
-        where=f"{spec.dataset}/{spec.split}/{spec.view['name']}",
-        encoder=str(spec.encoder["name"]),
-        path=store.path,
-        rows=store.n_rows,
-        rows_to_do=rows_in(to_do),
-        rows_adopted=rows_in(adopted),
-        rows_copied=rows_in(copied),
-        shards=len(store.plan),
-        shards_to_do=len(to_do),
-        shards_copied=len(copied),
-        files=len(missing) + (0 if store.is_complete else OTHER_FILES - 2 * begun),
-        bytes=n_bytes,
-        pace=recorded_pace(config.features, spec),
+        Takes every option of `pa extract`. Encoders are loaded, no image is decoded, nothing is
+        written. The time is that of one process at the pace of the longest run of the same encoder
+        and view in this workspace; where there was none it is unknown. With --tasks it is also that
+        of a job array, simulated by the rules of its tasks, with the failures and preemptions
+        given. Exit code 1 says that the disk is too small.
+        """,
     )
 
 
-def _donated(donors: Sequence[Store]) -> set[str]:
-    """The keys of the shards that stores of the same recipe have."""
-    from pa.data import shards
+@with_config
+def _plan_extract(config: Any, as_json: bool, **given: Any) -> None:
+    from pa.cluster.slurm import minutes
+    from pa.commands import text_plan as describe_plan
+    from pa.commands import text_submit as describe_submit
+    from pa.extract.forecast import Conditions
+    from pa.tasks.extract import ExtractRequest
+    from pa.tasks.plan import check_space, look_ahead
+    from pa.tasks.plan import plan_extract as work
 
-    keys = set()
-    for donor in donors:
-        for shard in donor.plan:
-            try:
-                keys.add(shards.read_info(donor.shard_path(shard)).key)
-            except (OSError, VerificationError):
-                continue  # not there, or not to be taken over
-    return keys
+    tasks, limit = given.pop("tasks"), given.pop("time")
+    array = {name: given.pop(name) for name in ("array_parallelism", "failures", "preemptions")}
+    if tasks is None and (limit or any(array.values())):
+        raise UsageError("--array-parallelism, --time, --failures, --preemptions go with --tasks.")
+    made = work(config, ExtractRequest(encoder=encoder_choice(given), **given), console.progress())
+    outlook = None
+    if tasks is not None:
+        conditions = Conditions(
+            tasks,
+            parallel=array.pop("array_parallelism"),
+            limit=60.0 * minutes(limit) if limit else None,
+            **array,
+        )
+        outlook = look_ahead(made, conditions)
+    if as_json:
+        emit({**made.to_json(), "array": outlook and outlook.to_json()})
+    else:
+        console.out(describe_plan.extraction(made))
+        if outlook is not None:
+            console.out(describe_submit.outlook(outlook))
+    check_space(made)
 
 
-def _table_bytes(rows: pl.DataFrame) -> int:
-    table = io.BytesIO()
-    rows.write_parquet(table, compression="zstd")
-    return table.tell()
+def _planning(
+    command: click.Command, name: str, title: str, work: Callable[..., Any]
+) -> click.Command:
+    """A command with the options of another, that prints `work(config, given)`, a `WorkPlan`."""
+
+    @with_config
+    def run(config: Any, as_json: bool, **given: Any) -> None:
+        from pa.commands import text_plan as describe_plan
+        from pa.tasks.plan_work import check_room
+
+        made = work(config, given)
+        if as_json:
+            emit(made.to_json())
+        else:
+            console.out(describe_plan.work(made))
+        check_room(made)
+
+    params = list(command.params)
+    return click.Command(name, callback=run, params=params, help=f"{title}{MEASURED}")
+
+
+def _index_build(config: Any, given: dict[str, Any]) -> Any:
+    from pa.tasks.index import IndexRequest
+    from pa.tasks.plan_work import plan_indexes
+
+    return plan_indexes(config, IndexRequest(**given), console.progress())
+
+
+def _probe_linear(config: Any, given: dict[str, Any]) -> Any:
+    from pa.tasks.plan_work import plan_linear
+    from pa.tasks.probe import ProbeRequest
+
+    request = ProbeRequest(changes=changed(given, RECIPE), **given)
+    return plan_linear(config, request, console.progress())
+
+
+def _probe_attentive(config: Any, given: dict[str, Any]) -> Any:
+    from pa.tasks.plan_work import plan_attentive
+    from pa.tasks.probe_attentive import AttentiveRequest
+
+    request = AttentiveRequest(changes=changed(given, ATTENTIVE_RECIPE), **given)
+    return plan_attentive(config, request, console.progress())
+
+
+def _evaluate_retrieval(config: Any, given: dict[str, Any]) -> Any:
+    from pa.tasks.evaluate import EvaluateRequest
+    from pa.tasks.plan_work import plan_retrieval
+
+    return plan_retrieval(config, EvaluateRequest(**given), console.progress())
+
+
+def _segmentation() -> click.Command:
+    """`pa probe segmentation --plan` by the name that the other plans have."""
+    callback = segmentation.callback
+    assert callback is not None
+
+    def run(**given: Any) -> None:
+        callback(only_plan=True, **given)
+
+    return click.Command(
+        "segmentation",
+        callback=run,
+        params=[option for option in segmentation.params if option.name != "only_plan"],
+        help="""Cost of a segmentation head, cached and on the fly, on a CPU and on a GPU.
+
+        The same as `pa probe segmentation --plan`.""",
+    )
+
+
+@plan.group("index")
+def plan_index() -> None:
+    """Cost of building indexes."""
+
+
+@plan.group("probe")
+def plan_probe() -> None:
+    """Cost of training a probe."""
+
+
+@plan.group("evaluate")
+def plan_evaluate() -> None:
+    """Cost of scoring stored features."""
+
+
+plan_index.add_command(
+    _planning(index_build, "build", "Cost of the indexes of one store or of several.", _index_build)
+)
+plan_probe.add_command(
+    _planning(probe_linear, "linear", "Cost of linear classifiers.", _probe_linear)
+)
+plan_probe.add_command(
+    _planning(probe_attentive, "attentive", "Cost of attentive classifiers.", _probe_attentive)
+)
+plan_probe.add_command(_segmentation())
+plan_evaluate.add_command(
+    _planning(
+        evaluate_retrieval, "retrieval", "Cost of part retrieval scores.", _evaluate_retrieval
+    )
+)

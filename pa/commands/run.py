@@ -1,165 +1,107 @@
-"""`pa run paper`: the whole study as its own commands, one after the other."""
+"""`pa run`: parse, call one function of `pa.tasks.run`, print."""
 
 from __future__ import annotations
 
-import shlex
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-from pa.cluster import run_command, stop
-from pa.commands.study import Study, StudyRequest, read_study
-from pa.config import Config
-from pa.data.files import uninterrupted
-from pa.errors import EXIT_PARTLY_DONE, PaError
-from pa.paper.state import log_path, record
-from pa.paper.steps import REPORT, Step
-from pa.progress import Progress
+import click
 
-WELL = (0, EXIT_PARTLY_DONE)
-SHOWN_LINES = 12
+from pa.commands import console
+from pa.commands.options import emit, listed, with_config, with_json
+
+MODES = ("plan", "dry_run", "script", "slurm")
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a step ended: `state` is done, ran, failed or skipped (a step before it failed)."""
-
-    step: Step
-    state: str
-    seconds: float = 0.0
-    why: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.step.name,
-            "command": self.step.command,
-            "state": self.state,
-            "seconds": round(self.seconds, 3),
-            "why": self.why,
-        }
+@click.group()
+def run() -> None:
+    """Run a whole study, one command after the other."""
 
 
-class StepError(PaError):
-    """A step of the study failed; its exit code is the step's own."""
+@run.command("paper")
+@click.option("--encoders", callback=listed, help="Encoders, with commas; default: all set up.")
+@click.option("--datasets", callback=listed, help="Datasets, with commas; default: all set up.")
+@click.option(
+    "--protocol",
+    type=click.Choice(["paper", "released"]),
+    default="paper",
+    show_default=True,
+    help="The paper's text, or the released code.",
+)
+@click.option("--limit", type=int, help="Scaled down: the first N images of every split.")
+@click.option("--epochs", type=int, help="Scaled down: epochs of the probes.")
+@click.option("--iterations", type=int, help="Scaled down: iterations of segmentation.")
+@click.option(
+    "--crops", type=int, default=10, show_default=True, help="Cached training crops of each image."
+)
+@click.option("--seeds", type=int, default=1, show_default=True, help="Of every classifier.")
+@click.option("--keep-going", is_flag=True, help="After a failure, run what does not need it.")
+@click.option("--no-figures", is_flag=True, help="Leave the figures out.")
+@click.option("--plan", is_flag=True, help="Order, bytes and time; run nothing.")
+@click.option("--dry-run", is_flag=True, help="The steps and which are done; load nothing.")
+@click.option("--script", is_flag=True, help="Print the steps that are left as a shell script.")
+@click.option("--slurm", is_flag=True, help="Submit the steps as job arrays: pa submit.")
+@click.option("--tasks", type=click.IntRange(1), default=16, help="Tasks of each array.")
+@with_json
+@with_config
+def run_paper(config: Any, as_json: bool, **given: Any) -> None:
+    """Run the paper's study: extractions, indexes, scores, probes, figures, report; resumes.
 
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+    Every step is a command that you could type; what is in the cache is skipped. Encoders without
+    a checkpoint, datasets without a root, figures of what is not there and steps that --limit
+    leaves too few images for are left out, and named, by --plan too. Steps write their logs to
+    study/ in the workspace.
 
-
-def run_paper(config: Config, request: StudyRequest, progress: Progress) -> Iterator[Ended]:
-    """Run the steps that are not done, each as a process of its own, and tell of each.
-
-    As processes: every step begins with the memory of an empty program, can be killed and typed by
-    hand, and is exactly what the script shows. A step that failed stops the study with `StepError`,
-    or with `keep_going` only the steps that read from it; nothing reads from a figure, so one that
-    failed stops nothing. Raises what `read_study` raises.
+    \b
+    pa run paper --plan
+    pa run paper --encoders dino,mae --datasets cub,coco
+    pa run paper --protocol released --script > study.sh
+    pa run paper --slurm --tasks 64
     """
-    found = read_study(config, request)
-    by_name = {step.name: step for step in found.steps}
-    failed: set[str] = set()
-    for one in found.left_out:
-        progress.note(one.said)
-    number = 0
-    for step in found.steps:
-        if step.name in found.done:
-            yield Ended(step, "done")
-            continue
-        number += 1
-        if broken := [name for name in step.after if name in failed]:
-            failed.add(step.name)
-            yield Ended(step, "skipped", why=f"{broken[0]} failed")
-            continue
-        progress.note(f"[{number}/{len(found.to_do)}] {step.command}")
-        began = time.perf_counter()
-        code, tail = _run(config, step, by_name)
-        seconds = time.perf_counter() - began
-        if code in WELL:
-            yield Ended(step, "ran", seconds)
-            continue
-        failed.add(step.name)
-        last = tail.splitlines()[-1] if tail else ""
-        yield Ended(step, "failed", seconds, f"exit code {code}, {log_path(config, step)}: {last}")
-        if not request.keep_going and not step.is_figure:
-            raise StepError(
-                f"{step.command}\nended with exit code {code}:\n{tail}\nIts output: "
-                f"{log_path(config, step)}. The same command goes on from here; --keep-going runs "
-                f"the steps that do not need this one.",
-                code if code > 0 else 1,
-            )
+    from pa.commands import text_run as describe_run
+    from pa.study.steps import Scale
+    from pa.tasks import run as work
+    from pa.tasks.study import StudyRequest, read_study
 
-
-def _run(config: Config, step: Step, by_name: dict[str, Step]) -> tuple[int, str]:
-    """Run one step; its exit code and its last lines. stdout is its JSON, stderr its log."""
-    log = log_path(config, step)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    words = [sys.executable, "-m", "pa", "--workspace", str(config.workspace), *step.words]
-    with log.open("w", encoding="utf-8") as errors:
-        errors.write(f"$ {step.command}\n")
-        errors.flush()
-        children: list[subprocess.Popen[str]] = []
-        try:
-            with uninterrupted():  # a signal must not come between the start and the list
-                process = subprocess.Popen(
-                    [*words, "--json"], stdout=subprocess.PIPE, stderr=errors, text=True
-                )
-                children.append(process)
-            printed, _ = process.communicate()
-        finally:
-            stop(children)
-    if process.returncode in WELL:
-        record(config, step, by_name, printed)
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
-    return process.returncode, "\n".join(lines[-SHOWN_LINES:])
-
-
-def script(config: Config, study: Study) -> str:
-    """The steps that are left as a plain shell script, a block for each encoder and dataset."""
-    from pa.paper.script import Line, shell_script
-    from pa.report.cells import cell
-
-    lines = [
-        Line(step.command, step.encoder, step.dataset, tuple(cell(key) for key in step.fills))
-        for step in study.to_do
-    ]
-    return shell_script(
-        ["The steps of the study that are left, in order."], config.workspace, lines
+    modes = [name for name in MODES if given[name]]
+    if len(modes) > 1:
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in modes)
+        raise click.UsageError(f"{names} do not go together.")
+    scaled = ("limit", "epochs", "iterations", "crops", "seeds")
+    request = StudyRequest(
+        encoders=given["encoders"],
+        datasets=given["datasets"],
+        protocol=given["protocol"],
+        scale=Scale(**{name: given[name] for name in scaled}),
+        keep_going=given["keep_going"],
+        figures=not given["no_figures"],
     )
+    if given["plan"]:
+        from pa.tasks.study_plan import check_room, plan_paper
 
-
-def submissions(study: Study, tasks: int) -> list[str]:
-    """The steps that are left as `pa submit` lines that depend on nothing outside themselves.
-
-    One line per encoder and dataset: its first extraction is the job array, and the job after the
-    array does all that follows, in order. Figures and the report are of many such lines together:
-    they are left to `pa run paper` once those have ended.
-    """
-    groups: dict[tuple[str | None, str | None], list[Step]] = {}
-    for step in (one for one in study.to_do if one is not REPORT and not one.is_figure):
-        groups.setdefault((step.encoder, step.dataset), []).append(step)
-    lines = []
-    for steps in groups.values():
-        first, *rest = sorted(steps, key=lambda step: not step.is_extraction)
-        words = ["pa", "submit", *first.words]
-        if first.is_extraction:
-            words += ["--tasks", str(tasks)]
-        for step in rest:
-            words += ["--then", shlex.join(step.words)]
-        lines.append(shlex.join(words))
-    return lines
-
-
-def submit_study(config: Config, study: Study, tasks: int, progress: Progress) -> None:
-    """Submit what is left, line by line; see `submissions`. Raises `StepError` for a refusal."""
-    for line in submissions(study, tasks):
-        progress.note(line)
-        words = shlex.split(line)[1:]
-        if code := run_command(["--workspace", str(config.workspace), *words]):
-            raise StepError(
-                f"{line}\nended with exit code {code}. What was submitted before stays; the same "
-                f"command submits what is left.",
-                code,
-            )
+        plan = plan_paper(config, request, console.progress())
+        emit(plan.to_json()) if as_json else console.out(describe_run.plan(plan))
+        check_room(plan)
+        return
+    if modes:
+        study = read_study(config, request)
+        for line in describe_run.left_out(study):
+            console.note(line)
+        if given["script"]:
+            console.out(work.script(config, study).rstrip())
+        elif given["slurm"]:
+            work.submit_study(config, study, given["tasks"], console.progress())
+        elif as_json:
+            emit(study.to_json())
+        else:
+            console.out(describe_run.steps(study))
+        return
+    ended = []
+    for one in work.run_paper(config, request, console.progress()):
+        ended.append(one)
+        if not as_json:
+            console.out(describe_run.ended(one))
+    if as_json:
+        emit({"steps": [one.to_json() for one in ended]})
+    if any(one.state in ("failed", "skipped") for one in ended):
+        sys.exit(1)

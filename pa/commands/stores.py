@@ -1,188 +1,191 @@
-"""`pa status`: what the stores of the workspace say of themselves."""
+"""`pa status`, `verify` and `gc`: parse, call one function of `pa.tasks`, print."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+import json
+import sys
 from typing import Any
 
-from pa.commands.choose import extract_command
-from pa.config import Config
-from pa.data import shards
-from pa.data.files import is_held
-from pa.data.pace import Pace, pace
-from pa.data.store import LOCKS, Store
-from pa.data.stores import StoreQuery, check_workspace, folders, nothing_fits
-from pa.errors import FingerprintError, MissingError, NewerFormatError, VerificationError
+import click
+
+from pa.commands import console
+from pa.commands.options import Finite, choosing_store, emit, listed, with_config, with_json
+from pa.errors import EXIT_PARTLY_DONE, NewerFormatError, UsageError, VerificationError
+
+WATCH_SECONDS = 5.0
 
 
-@dataclass(frozen=True)
-class StoreStatus:
-    """How far a store is, from its files alone.
+@click.command()
+@choosing_store
+@click.option("--encoder", help="Encoder of the store.")
+@click.option(
+    "--watch",
+    is_flag=False,
+    flag_value=WATCH_SECONDS,
+    type=Finite(0.1),
+    metavar="[SECONDS]",
+    help="Show it again and again, every 5 seconds or so many, until all stores are complete.",
+)
+@with_json
+@with_config
+def status(
+    config: Any, as_json: bool, store: str | None, watch: float | None, **given: Any
+) -> None:
+    """Show every store: how far it is, how fast, how large, how many bad images.
 
-    `bad_images` counts those of the shards that are done. `pace` is None where nothing tells it.
-    `problem` says why a store cannot be read; all else is then zero or None.
+    It is all read from the files, those of other machines' work too. What they do not tell is
+    unknown: where nobody is at work there is no expected end.
+
+    \b
+    pa status
+    pa status --watch                     live in a terminal, lines elsewhere
+    pa status --watch 60 --json           one JSON object per line and minute
     """
+    from pa.commands import text_stores as describe_stores
+    from pa.data.store.find import StoreQuery
+    from pa.tasks import stores
 
-    path: Path
-    store: Store | None
-    shards: int = 0
-    shards_done: int = 0
-    shards_in_work: int = 0
-    rows_done: int = 0
-    bad_images: int | None = None
-    bytes: int = 0
-    pace: Pace | None = None
-    problem: str | None = None
+    query = StoreQuery(fingerprint=store, **given)
 
-    @property
-    def is_complete(self) -> bool:
-        return self.store is not None and self.store.is_complete
+    def look() -> list[stores.StoreStatus]:
+        return stores.status(config, query, named=watch is None)
 
-    @property
-    def seconds_left(self) -> float | None:
-        """Until it is done at this pace; None where nobody is at work or the pace is unknown."""
-        if self.store is None or self.is_complete or not self.shards_in_work or self.pace is None:
-            return None
-        return (self.store.n_rows - self.rows_done) / self.pace.rows_per_second
-
-    def to_json(self) -> dict[str, Any]:
-        if self.store is None:
-            return {"path": str(self.path), "problem": self.problem}
-        store, left = self.store, self.seconds_left
+    def told(found: list[stores.StoreStatus]) -> dict[str, Any]:
         return {
-            "store": store.title,
-            "path": str(store.path),
-            "fingerprint": store.fingerprint,
-            "rows": store.n_rows,
-            "rows_done": self.rows_done,
-            "shards": self.shards,
-            "shards_done": self.shards_done,
-            "shards_in_work": self.shards_in_work,
-            "shards_missing": self.shards - self.shards_done - self.shards_in_work,
-            "complete": self.is_complete,
-            "bad_images": self.bad_images,
-            "bytes": self.bytes,
-            "rows_per_second": self.pace and self.pace.rows_per_second,
-            "rows_per_second_from": self.pace and self.pace.source,
-            "seconds_left": left,
-            "expected_end": None if left is None else time.time() + left,
-            "representations": store.spec.representations,
-            "limit": store.spec.limit,
-            "views": store.spec.view.get("views"),
-            "storage": store.spec.precision["storage"],
+            "workspace": str(config.workspace),
+            "stores": [entry.to_json() for entry in found],
         }
 
+    def shown(found: list[stores.StoreStatus]) -> str:
+        return describe_stores.status(
+            config.workspace, found, "" if found else stores.first_step(config)
+        )
 
-def status(
-    config: Config, query: StoreQuery | None = None, *, named: bool = False
-) -> list[StoreStatus]:
-    """The state of every store of the workspace that fits; reads files and writes none.
-
-    `named` as of `opened`. Raises `MissingError` where there is no such workspace.
-    """
-    check_workspace(config.workspace)
-    found = []
-    for path, store, error in opened(config, query or StoreQuery(), named=named):
-        if store is None:
-            found.append(StoreStatus(path, None, problem=str(error)))
-            continue
-        try:
-            found.append(_status(store))
-        except VerificationError as damage:
-            found.append(StoreStatus(path, None, problem=str(damage)))
-    return found
-
-
-def first_step(config: Config) -> str:
-    """What to do in a workspace without stores."""
-    command = f"Make one with:\n  {extract_command(config, StoreQuery())}"
-    return "\n".join(filter(None, [command, config.without_file]))
-
-
-def _status(store: Store) -> StoreStatus:
-    missing = store.missing()
-    at_work = [s for s in missing if is_held(store.path / LOCKS / f"{s.name}.lock")]
-    not_there = {shard.index for shard in missing}
-    done = [shard for shard in store.plan if shard.index not in not_there]
-    if store.is_complete:
-        bad = len(store.bad)
-    else:
-        bad = sum(_bad_images(store.shard_path(shard)) for shard in done)
-    return StoreStatus(
-        path=store.path,
-        store=store,
-        shards=len(store.plan),
-        shards_done=len(done),
-        shards_in_work=len(at_work),
-        rows_done=sum(shard.n_rows for shard in done),
-        bad_images=bad,
-        bytes=_size(store.path),
-        pace=pace(store, in_work=bool(at_work)),
-    )
-
-
-def _bad_images(path: Path) -> int:
-    """Bad images of a shard; one that cannot be read counts as none here: `pa verify` tells."""
-    try:
-        found = path.stat()
-        return _read_bad_images(path, found.st_ino, found.st_size)
-    except (OSError, VerificationError, NewerFormatError):
-        return 0
-
-
-@lru_cache(maxsize=100_000)
-def _read_bad_images(path: Path, inode: int, size: int) -> int:
-    """Kept for `pa status --watch`: a shard never changes under its name."""
-    return len(shards.read_info(path).bad)
-
-
-def _size(folder: Path) -> int:
-    """Bytes below a folder in which others may be at work."""
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue
-    return total
-
-
-def opened(
-    config: Config, query: StoreQuery, *, named: bool = False
-) -> Iterator[tuple[Path, Store | None, FingerprintError | MissingError | None]]:
-    """Every store that fits: its folder, and the store or the error that keeps it closed.
-
-    One that cannot be opened is known by its place: dataset, split, view, encoder, fingerprint.
-    With `named`, a query that asks for something and finds nothing is a `MissingError`.
-    """
-    found = False
-    for folder in folders(config.features):
-        try:
-            store = Store.open(folder, incomplete=True)
-        except (FingerprintError, MissingError) as error:
-            if _fits_by_place(query, folder) and folder.exists():  # else deleted in this moment
-                found = True
-                yield folder, None, error
+    if watch is None:
+        if as_json:
+            emit(told(look()))
         else:
-            if query.matches(store):
-                found = True
-                yield store.path, store, None
-    if named and not found and str(query):
-        command = extract_command(config, query)
-        configured = {*config.settings.datasets, *config.settings.encoders}
-        raise MissingError(nothing_fits(config.features, query, command, configured))
-
-
-def _fits_by_place(query: StoreQuery, folder: Path) -> bool:
-    dataset, split, view, encoder, fingerprint = folder.parts[-5:]
-    return (
-        query.dataset in (None, dataset)
-        and query.split in (None, split)
-        and query.view in (None, view)
-        and query.encoder in (None, encoder.replace("--", "/"))
-        and fingerprint.startswith((query.fingerprint or "")[: len(fingerprint)])
+            console.out(shown(look()))
+        return
+    console.watch(
+        look,
+        seconds=watch,
+        live=None if as_json else shown,
+        line=(lambda found: json.dumps(told(found), ensure_ascii=False))
+        if as_json
+        else describe_stores.status_lines,
+        until=lambda found: bool(found) and all(entry.is_complete for entry in found),
     )
+
+
+@click.command()
+@choosing_store
+@click.option("--encoder", help="Encoder of the store.")
+@click.option("--quick", is_flag=True, help="Structure and counts only: no checksums.")
+@click.option("--repair", is_flag=True, help="Remove what is bad, so that it can be made again.")
+@click.option("--images", is_flag=True, help="Also hash every image file and compare.")
+@with_json
+@with_config
+def verify(
+    config: Any,
+    as_json: bool,
+    quick: bool,
+    repair: bool,
+    images: bool,
+    store: str | None,
+    **given: Any,
+) -> None:
+    """Read stores, indexes and results back: structure, counts, checksums, NaN.
+
+    Exit code 5 says that something is damaged. --repair removes damaged files, and the indexes,
+    results and figures that were made from damaged features; the commands that made them make them
+    again. Exit code 6 then says that something was removed; without --repair, that a store is not
+    complete. A store whose spec.json is missing stays as it is. What a newer version of
+    pa wrote is named and left, also by --repair: exit code 4.
+
+    With --images the files of the images are compared with those that the stores were made from:
+    exit code 5 if one changed or cannot be read. --repair leaves their stores as they are;
+    `pa extract --replace` encodes the images that changed.
+    """
+    from pa.commands import text_stores as describe_stores
+    from pa.data.store.find import StoreQuery
+    from pa.tasks import verify as checks
+    from pa.tasks.verify_images import check_images
+
+    if quick and repair:
+        raise UsageError("--repair reads everything, to remove only what is bad: leave out --quick")
+    query = StoreQuery(fingerprint=store, **given)
+    checked = list(checks.check(config, query, full=not quick))
+    indexes = list(checks.check_indexes(config, full=not quick))
+    results = list(checks.check_results(config, full=not quick))
+    others = [*indexes, *results]
+    newer = checks.newer_paths(checked, others)
+    sound = [entry.store for entry in checked if entry.store is not None and not entry.damage]
+    of_images = list(check_images(config, sound)) if images else []
+    removed = None
+    if repair:
+        removed = [*checks.repair(checked, indexes, results)]
+        removed += checks.remove_derived(config, checked)
+    if as_json:
+        emit(
+            {
+                "stores": [entry.to_json() for entry in checked],
+                "indexes": [{"index": str(d), "problem": p and str(p)} for d, p in indexes],
+                "results": [{"result": str(f), "problem": p and str(p)} for f, p in results],
+                "images": [entry.to_json() for entry in of_images],
+                "newer": [str(path) for path in newer],
+                "removed": None if removed is None else [entry.to_json() for entry in removed],
+            }
+        )
+    else:
+        console.out(describe_stores.checks(checked, indexes, results, hint=not repair))
+        if of_images:
+            console.out(describe_stores.images(of_images))
+        if removed is not None:
+            console.out(describe_stores.removed(removed))
+    changed = any(entry.changed for entry in of_images)
+    if changed or (not repair and checks.is_damaged(checked, others)):
+        sys.exit(VerificationError.exit_code)
+    if newer:
+        sys.exit(NewerFormatError.exit_code)
+    if removed or any(not entry.is_complete for entry in checked):
+        sys.exit(EXIT_PARTLY_DONE)
+
+
+@click.command()
+@click.option("--delete", is_flag=True, help="Delete what is listed.")
+@click.option(
+    "--unfinished",
+    callback=listed,
+    metavar="FINGERPRINT",
+    help="Also these stores that are not complete: beginnings of fingerprints, with commas.",
+)
+@click.option(
+    "--host",
+    "hosts",
+    callback=listed,
+    help="Also partial files of these hosts, with commas: say it when nothing runs there.",
+)
+@with_json
+@with_config
+def gc(config: Any, as_json: bool, delete: bool, **given: Any) -> None:
+    """List, and with --delete remove, what nothing refers to any more.
+
+    Partial files of dead processes, indexes of stores that are gone, tables and heads of results
+    that are gone, locks of complete stores, empty folders.
+    """
+    from pa.commands import text_stores as describe_stores
+    from pa.tasks import gc as garbage
+
+    found = garbage.find_garbage(config, **given)
+    gone = garbage.delete(found) if delete else []
+    if as_json:
+        emit(
+            {
+                "garbage": [entry.to_json() for entry in found],
+                "bytes": sum(entry.bytes for entry in found if entry.deletable),
+                "deleted": [str(entry.path) for entry in gone],
+            }
+        )
+    else:
+        console.out(describe_stores.garbage(found, gone if delete else None))

@@ -1,218 +1,104 @@
-"""`pa submit`: commands as a job array on a Slurm cluster, or as processes of this machine.
-
-What is left to do is read from the files (`submit_plan`), so the same `pa submit` again submits
-what failed, and nothing else.
-"""
+"""`pa submit`: parse, call one function of `pa.tasks.submit`, print."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pa import cluster
-from pa.cluster import Resources, Steps, Words
-from pa.commands.plan import check_space
-from pa.commands.submit_plan import Command, CommandPlan, are_complete, mark_of, plan_command
-from pa.config import Config
-from pa.data.files import write_json
-from pa.errors import PaError, UsageError
-from pa.progress import Progress
+import click
 
-if TYPE_CHECKING:
-    from pa.workers import Ended
+from pa.commands import console
+from pa.commands.options import emit, encoder_choice, with_config, with_json
+
+HERE = ("submit", "demo")  # commands that are not for a cluster
 
 
-@dataclass(frozen=True)
-class SubmitRequest:
-    """What `pa submit` was asked. Only extractions can be divided into several `tasks`.
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("words", nargs=-1, required=True, metavar="COMMAND…", type=click.UNPROCESSED)
+@click.option("--tasks", type=click.IntRange(1), help="Tasks that share an extraction; default 1.")
+@click.option("--each", multiple=True, metavar="OPTION", help="A task per value of that option.")
+@click.option("--then", multiple=True, metavar="LINE", help="Command to run when all is done.")
+@click.option("--partition", help="Partition of the cluster.")
+@click.option("--account", help="Account that pays.")
+@click.option("--qos", help="Quality of service.")
+@click.option("--constraint", help="Features that nodes must have.")
+@click.option("--gpus", type=click.IntRange(0), help="GPUs of a task; `extract` uses one.")
+@click.option("--cpus", type=click.IntRange(1), help="CPUs of a task.")
+@click.option("--mem", help="Memory of a task, such as 32G.")
+@click.option("--time", help="Time limit of a task, HH:MM:SS; it is requeued when that is over.")
+@click.option("--array-parallelism", type=click.IntRange(1), help="Tasks that run at once.")
+@click.option("--local", is_flag=True, help="Processes of this machine instead, one per GPU.")
+@click.option("--again", is_flag=True, help="Also commands that have ended well before.")
+@click.option("--dry-run", is_flag=True, help="Say what would be submitted; write nothing.")
+@with_json
+@with_config
+@click.pass_context
+def submit(
+    context: click.Context, /, config: Any, words: tuple[str, ...], as_json: bool, **given: Any
+) -> None:
+    """Run a command as a job array on a Slurm cluster, or as processes of this machine.
 
-    `then` are commands that follow when all tasks have ended. `tasks` None means one, or with
-    `local` one per GPU. `again` repeats commands that ended well before.
+    COMMAND is any command of pa, as you would type it, before or after the options of submit.
+    An extraction is divided among --tasks; --each makes one task of every value of an option. A
+    job after the array makes what failed tasks left, and then what --then says. The same command
+    again submits only what is still to do. Site settings: [cluster] in pa.toml, docs/cluster.md.
+
+    \b
+    pa submit extract --encoder mocov3 --split val --tasks 64 --gpus 1 --time 4:00:00
+    pa submit probe linear --encoder dino,mae,cae --each encoder --gpus 1
+    pa submit extract --encoder dino --tasks 8 --then "index build --encoder dino" --dry-run
+    pa submit extract --encoder dino --local
     """
+    from pa.commands import text_submit as describe_submit
+    from pa.tasks.submit import SubmitRequest
+    from pa.tasks.submit import submit as work
+    from pa.tasks.submit_plan import choose_resources, parse_then, spread
 
-    commands: tuple[Command, ...]
-    then: tuple[Words, ...] = ()
-    tasks: int | None = None
-    resources: Resources = field(default_factory=Resources)
-    local: bool = False
-    again: bool = False
-    dry_run: bool = False
-
-
-@dataclass(frozen=True)
-class Submission:
-    """The plan, and what was made of it: `job` the array, `last` the job after it."""
-
-    commands: tuple[CommandPlan, ...]
-    then: tuple[Words, ...]
-    folder: Path
-    parallel: int
-    script: str | None = None
-    job: str | None = None
-    last: str | None = None
-    ended: tuple[Ended, ...] = ()
-
-    @property
-    def tasks(self) -> int:
-        return sum(plan.tasks for plan in self.commands)
-
-    @property
-    def nothing_to_do(self) -> bool:
-        return all(plan.done for plan in self.commands) and not self.then
-
-    @property
-    def seconds(self) -> float | None:
-        """Expected time until the last task ends, once all run; None where it is unknown.
-
-        Of several commands no less than their work divided among the tasks that run at once, and
-        no less than the longest takes alone.
-        """
-        to_do = [plan for plan in self.commands if not plan.done]
-        works = [plan.seconds for plan in to_do]
-        ends = [plan.finish(self.parallel) for plan in to_do]
-        if not to_do or None in works or None in ends:
-            return None
-        evenly = sum(filter(None, works)) / max(1, min(self.parallel, self.tasks))
-        return max([evenly, *filter(None, ends)])
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "tasks": self.tasks,
-            "commands": [
-                {
-                    "command": cluster.command_line(plan.command.words),
-                    "tasks": plan.tasks,
-                    "done": plan.done,
-                    "stores": [store.to_json() for store in plan.stores],
-                }
-                for plan in self.commands
-            ],
-            "then": [cluster.command_line(words) for words in self.then],
-            "folder": str(self.folder),
-            "expected_seconds": self.seconds,
-            "script": self.script,
-            "job": self.job,
-            "last_job": self.last,
-        }
+    tasks, each, then = given.pop("tasks"), given.pop("each"), given.pop("then")
+    modes = {name: given.pop(name) for name in ("local", "again", "dry_run")}
+    following = parse_then(then)
+    for line in following:
+        _parse(context, line)
+    request = SubmitRequest(
+        commands=tuple(_parse(context, line) for line in spread(words, each)),
+        then=following,
+        tasks=tasks,
+        resources=choose_resources(config, **given),
+        **modes,
+    )
+    result = work(config, request, console.progress())
+    if as_json:
+        emit(result.to_json())
+    else:
+        console.out(describe_submit.submission(result, request))
 
 
-def submit(config: Config, request: SubmitRequest, progress: Progress) -> Submission:
-    """Plan, and unless it is a dry run, submit: an array of tasks, then a job that finishes.
+def _parse(context: click.Context, words: tuple[str, ...]) -> Any:
+    """Read a command line as the command line itself would, so that mistakes show before the job.
 
-    The last job runs every extraction once more, which makes what failed tasks left, writes the
-    manifests, and then the commands of `then`. With `local`, all of it runs here, until it is done.
-    Raises `PaError` where a command of a local run failed.
+    Nothing is run. Returns a `Command`.
     """
-    if any(plan.extract is None for plan in request.commands) and (request.tasks or 1) > 1:
-        raise UsageError(
-            "only `extract` can be divided into --tasks. Give --each OPTION for one task per value "
-            "of an option with commas, such as --each encoder."
-        )
-    devices = _devices() if request.local else []
-    tasks = request.tasks or max(1, len(devices))
-    plans = tuple(
-        plan_command(config, c, tasks, progress, again=request.again, begin=not request.dry_run)
-        for c in request.commands
-    )
-    check_space(*(plan.plan for plan in plans if plan.plan))
-    parallel = (
-        max(1, len(devices) or tasks) if request.local else request.resources.array_parallelism
-    )
-    name = "-".join(request.commands[0].name.split())
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folder = config.jobs / f"{stamp}-{name}-{os.urandom(2).hex()}"
-    result = Submission(plans, request.then, folder, parallel)
-    jobs = _jobs(config, result)
-    if request.dry_run:
-        if request.local or not jobs:
-            return result
-        return replace(result, script=cluster.script(folder, name, request.resources, len(jobs)))
-    if result.nothing_to_do:
-        return result
-    if request.local:
-        return _run_here(config, result, jobs, devices, parallel, name, progress)
-    return _send(config, result, jobs, request.resources, name)
+    from pa.tasks.extract import ExtractRequest
+    from pa.tasks.submit_plan import Command
 
-
-def _jobs(config: Config, result: Submission) -> list[Steps]:
-    """One task after the other, all of one command together."""
-    where = ("--workspace", str(config.workspace))
-    jobs = []
-    for plan in result.commands:
-        words = (*where, *plan.command.words)
-        for task in range(plan.tasks):
-            if plan.command.extract is None:
-                jobs.append(Steps((words,), (mark_of(config, plan.command.words),)))
-            else:
-                share = ("--task-id", str(task), "--task-count", str(plan.tasks))
-                jobs.append(Steps(((*words, *share),)))
-    return jobs
-
-
-def _last(config: Config, result: Submission) -> Steps | None:
-    """What follows all tasks: every unfinished extraction once more, then what was asked for."""
-    again = [p.command.words for p in result.commands if p.command.extract and not p.done]
-    commands = [("--workspace", str(config.workspace), *words) for words in [*again, *result.then]]
-    return Steps(tuple(commands)) if commands else None
-
-
-def _send(
-    config: Config, result: Submission, jobs: Sequence[Steps], resources: Resources, name: str
-) -> Submission:
-    last = _last(config, result)
-    number = cluster.submit(result.folder, name, resources, jobs) if jobs else None
-    if last is not None:
-        after = cluster.submit(result.folder, f"{name}-last", resources, [last], after=number)
-        result = replace(result, last=after)
-    result = replace(result, job=number)
-    write_json(result.folder / "submission.json", result.to_json())
-    return result
-
-
-def _run_here(
-    config: Config,
-    result: Submission,
-    jobs: Sequence[Steps],
-    devices: Sequence[str],
-    parallel: int,
-    name: str,
-    progress: Progress,
-) -> Submission:
-    from pa.workers import environments, run_all
-
-    places = environments(devices, min(parallel, max(1, len(jobs))))
-    ended = run_all(jobs, places, result.folder, name, progress) if jobs else []
-    failed = [end for end in ended if not end.well]
-    last = _last(config, _after(result))
-    if last is not None:
-        after = run_all([last], places[:1], result.folder, f"{name}-last", progress)
-        # The last one makes what failed tasks of an extraction left.
-        failed = [end for end in failed if "--task-id" not in end.words]
-        failed += [end for end in after if not end.well]
-        ended += after
-    if failed:
-        lines = "\n".join(f"  {cluster.command_line(e.words)}    # {e.log}" for e in failed)
-        raise PaError(
-            f"{len(failed)} commands failed; the others' results are kept, and the same "
-            f"`pa submit` again runs these only:\n{lines}"
-        )
-    return replace(result, ended=tuple(ended))
-
-
-def _after(result: Submission) -> Submission:
-    """The same, with the commands done whose stores the tasks have completed."""
-    plans = [
-        replace(plan, done="complete") if plan.stores and are_complete(plan.stores) else plan
-        for plan in result.commands
-    ]
-    return replace(result, commands=tuple(plans))
-
-
-def _devices() -> list[str]:
-    from pa.extract.devices import visible_gpus
-
-    return visible_gpus()
+    if not words or words[0] in HERE:
+        raise click.UsageError(f"`pa {' '.join(words[:1])}` is not for a cluster: name a command.")
+    inner: click.Context = context.find_root()
+    command: click.Command = inner.command
+    rest = list(words)
+    while isinstance(command, click.Group):
+        if not rest:
+            raise click.UsageError(f"`pa {' '.join(words)}` is not complete.", inner)
+        name, found, rest = command.resolve_command(inner, rest)
+        if name is None or found is None:
+            raise click.UsageError(f"no such command: pa {' '.join(words)}", inner)
+        command = found
+        if isinstance(command, click.Group):  # groups have no options of their own
+            inner = click.Context(command, parent=inner, info_name=name)
+        else:
+            inner = command.make_context(name, rest, parent=inner)
+    if words[0] != "extract":
+        return Command(words)
+    given = {k: v for k, v in inner.params.items() if k not in ("as_json", "own_workspace")}
+    if given["task_id"] is not None or given["task_count"] is not None:
+        raise click.UsageError("--task-id and --task-count are set by submit: give --tasks.")
+    return Command(words, ExtractRequest(encoder=encoder_choice(given), **given))

@@ -8,11 +8,12 @@ from pathlib import Path
 from PIL import Image
 
 from pa.data import images as im
-from pa.data.image_files import check_content
-from pa.data.images import Box, Transform
-from pa.data.regions import BOX, view_from_json
-from pa.data.store import Store
-from pa.data.windows import WindowsView, windows_in
+from pa.data.images import Transform
+from pa.data.schema import BOX, Box
+from pa.data.store.image_files import check_content
+from pa.data.store.store import Store
+from pa.data.views import view_from_json
+from pa.data.views.windows import WindowsView, windows_in
 from pa.errors import MissingError
 
 

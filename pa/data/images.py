@@ -21,6 +21,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pa.data import limits
+from pa.data.schema import Box
 from pa.errors import ImageError
 
 # Pillow knows formats that start programs (EPS starts Ghostscript) or open other files. It chooses
@@ -48,8 +49,6 @@ RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling
 
 # An image of 30,000×1 pixels would grow to 2 billion before it is cropped.
 MAX_SIDE = 50_000
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pa.evaluate.gallery_effects import GalleryEffects
-from pa.evaluate.intervals import (
-    BOOTSTRAP,
-    CONFIDENCE,
-    GALLERY,
-    SMALL_SAMPLE,
-    T_IMAGES,
-    half_width,
-)
+from pa.evaluate.intervals import BOOTSTRAP, CONFIDENCE, GALLERY, SMALL_SAMPLE, T_IMAGES, half_width
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

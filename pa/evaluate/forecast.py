@@ -11,7 +11,7 @@ from itertools import combinations
 
 import numpy as np
 
-from pa.data.store import Store
+from pa.data.store.store import Store
 from pa.errors import UsageError
 from pa.evaluate.bootstrap import bootstrap_means
 from pa.evaluate.cosines import BLOCK_BYTES

@@ -18,8 +18,8 @@ from typing import Any
 
 import pa
 from pa.data.files import write_json
-from pa.data.spec import digest
-from pa.data.store import Store
+from pa.data.store.spec import digest
+from pa.data.store.store import Store
 from pa.errors import (
     FingerprintError,
     MismatchError,
@@ -159,8 +159,8 @@ def read_result(path: Path) -> dict[str, Any]:
 def check_stores(path: Path, fields: dict[str, Any], stores: Mapping[str, str]) -> None:
     """Raise `FingerprintError` where a result was made from other features than there are now.
 
-    `stores` are the checksums by fingerprint (`pa.data.stores.checksums`). A result outlives its
-    store.
+    `stores` maps fingerprints to checksums (`pa.data.store.find.checksums`). A result outlives
+    its store.
     """
     for store in fields.get("stores", {}).values():
         now = stores.get(store["fingerprint"])

@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pa.data import seals
 from pa.data.files import PARTIAL_SUFFIX
-from pa.data.seals import Seal
+from pa.data.store import checksums as seals
+from pa.data.store.checksums import Seal
 
 NOT_PART = (".json", ".state", PARTIAL_SUFFIX)  # the JSON itself, and what only work needs
 

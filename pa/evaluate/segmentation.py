@@ -20,7 +20,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
-from pa.data.labels import IGNORED
+from pa.data.datasets.segmentation.labels import IGNORED
 from pa.errors import UsageError
 from pa.evaluate.classification import RESAMPLES
 from pa.evaluate.intervals import BOOTSTRAP, CONFIDENCE, SMALL_SAMPLE, T_IMAGES, t_quantile

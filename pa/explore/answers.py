@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pa.commands.choose import store_query
 from pa.config import Config
-from pa.data import stores
 from pa.data.datasets.imagenet import readable_label
-from pa.data.images import Box
+from pa.data.schema import Box
+from pa.data.store import find as stores
 from pa.errors import PaError
 from pa.explore.galleries import Column, Galleries, Gallery
 from pa.explore.own import Encoders, OwnImage
 from pa.explore.pictures import Pictures
 from pa.explore.shares import Share
+from pa.tasks.choose import store_query
 
 if TYPE_CHECKING:
-    from pa.data.store import Store
+    from pa.data.store.store import Store
     from pa.index.search import SearchResult
 
 
@@ -88,7 +88,7 @@ class Answers:
         self, columns: Sequence[Column], query: int | OwnImage, asked: Asked, suffix: str
     ) -> bytes:
         """The figure that `pa search --figure` draws of these columns: a png, pdf or svg."""
-        from pa.commands.search import draw
+        from pa.tasks.search import draw
 
         answers: list[tuple[Store, SearchResult]] = [
             (column.store, self._search(column, query, asked)) for column in columns

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from pa.data.datasets.imagenet import readable_label
-from pa.data.regions import BOX
-from pa.data.store import Store
+from pa.data.schema import BOX
+from pa.data.store.store import Store
 from pa.errors import OutOfRangeError
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from pa.config import Config
-from pa.data.spec import digest
-from pa.data.store import SPEC, Store
-from pa.data.stores import protocol
+from pa.data.store.find import protocol
+from pa.data.store.spec import digest
+from pa.data.store.store import SPEC, Store
 from pa.errors import MissingError, PaError, UnknownNameError
 from pa.explore.browsing import Browser
 from pa.explore.served import ServedStore

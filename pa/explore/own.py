@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from pa.config import Config
-from pa.data.images import Box
+from pa.data.schema import Box
 from pa.explore.galleries import Column
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Encoders:
         Raises what `load_store_encoder` and `check_box` raise: no checkpoint, another network than
         the store's, no such box.
         """
-        from pa.commands.search import check_box
+        from pa.tasks.search import check_box
 
         check_box(own.box, own.picture.size)
         # Only now: with it comes torch.
@@ -62,7 +62,7 @@ class Encoders:
         return Query(vector=vector, path=own.name, box=own.box, canvas=own.picture)
 
     def _encoder(self, column: Column) -> Encoder:
-        from pa.commands.encoders import load_store_encoder
+        from pa.tasks.encoders import load_store_encoder
 
         store = column.store
         encoder = self._kept.pop(store.fingerprint, None)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Path, Query, Response
 
-from pa.data.stores import protocol
+from pa.data.store.find import protocol
 from pa.explore.answers import Asked
 from pa.explore.browsing import Region
 from pa.explore.galleries import Column, Galleries, Gallery

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import polars as pl
 
-from pa.data.store import Store
+from pa.data.store.store import Store
 
 
 class ServedStore(Store):

@@ -10,8 +10,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from pa.data.shards import ShardPlan
-from pa.data.view import View
+from pa.data.store.shards import ShardPlan
+from pa.data.views.base import View
 from pa.extract.batches import image_jobs
 from pa.extract.encoders.base import Encoder
 from pa.extract.pixels import ImageJob

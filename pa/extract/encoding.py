@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pa.data.images import Transform
-from pa.data.regions import GridView, View
+from pa.data.views import GridView, View
 from pa.errors import UsageError
 from pa.evaluate.precision import full_precision
 from pa.extract.encoders.base import Encoder

@@ -5,8 +5,8 @@ The tasks follow the rules of the real ones. A task begins with its share of wha
 done nor in other hands; it holds one shard ahead; when it has been around it looks again, and ends
 when all the rest is in other hands (`pa.extract.claims`). A task that is preempted or whose time is
 over loses what it had in hand and is put back into the queue; one that fails loses it and is gone
-(`pa.cluster`). One job after the array makes what is left. Time passes by events, so ten thousand
-tasks are some seconds of computing.
+(`pa.cluster.slurm`). One job after the array makes what is left. Time passes by events, so ten
+thousand tasks are some seconds of computing.
 
 Not simulated: disks and networks that slow down where many use them, and faults of the last job.
 

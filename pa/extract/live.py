@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from pa.data import reading, shards
-from pa.data.datasets import Images
-from pa.data.store import Store
-from pa.data.view import View
+from pa.data.schema import Images
+from pa.data.store import reading, shards
+from pa.data.store.store import Store
+from pa.data.views.base import View
 from pa.errors import ImageError
 from pa.extract.encoders.base import Encoder
 from pa.extract.encoding import default_batch, encode_pixels

@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pa.data import image_files
 from pa.data import images as im
-from pa.data.image_files import NotAFileError, Status
-from pa.data.images import Box, Transform
-from pa.data.regions import View
+from pa.data.images import Transform
+from pa.data.schema import Box
+from pa.data.store import image_files
+from pa.data.store.image_files import NotAFileError, Status
+from pa.data.views import View
 from pa.errors import ImageError
 from pa.extract.stages import Stages
 

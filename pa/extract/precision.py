@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from pa.data import images as im
-from pa.data.regions import VIEWS
+from pa.data.views import VIEWS
 from pa.errors import UsageError
 from pa.extract.encoders.base import Encoder
 

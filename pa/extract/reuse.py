@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from pa.data import image_files, reading
-from pa.data.image_files import ImageFiles
-from pa.data.pace import recorded_pace
-from pa.data.shards import BadImage, ShardPlan, ShardWriter
-from pa.data.store import Store
-from pa.data.view import View
+from pa.data.store import image_files, reading
+from pa.data.store.image_files import ImageFiles
+from pa.data.store.shards import BadImage, ShardPlan, ShardWriter
+from pa.data.store.store import Store
+from pa.data.store.throughput import recorded_pace
+from pa.data.views.base import View
 from pa.errors import VerificationError
 from pa.extract.share import Share
 from pa.extract.slots import Report, rows_in

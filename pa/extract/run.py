@@ -29,10 +29,9 @@ from torch import Tensor
 
 import pa
 from pa.data import images as im
-from pa.data.datasets import Images
-from pa.data.images import Box
-from pa.data.regions import View
-from pa.data.shards import BadImage
+from pa.data.schema import Box, Images
+from pa.data.store.shards import BadImage
+from pa.data.views import View
 from pa.errors import StorageError
 from pa.extract.batches import Batch, batches
 from pa.extract.claims import Claims

@@ -12,16 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from pa.data import stores
-from pa.data.datasets import Images
-from pa.data.image_files import ImageFiles
-from pa.data.image_files import describe as describe_changed
 from pa.data.images import can_be_opened_now
-from pa.data.regions import View
-from pa.data.shards import DISK_DTYPES, BadImage, ShardPlan, disk_shape
-from pa.data.spec import Spec, describe, digest_rows
-from pa.data.store import DEFAULT_SHARD_ROWS, SPEC, Store
-from pa.data.stores import StoreQuery
+from pa.data.schema import Images
+from pa.data.store import find as stores
+from pa.data.store.find import StoreQuery
+from pa.data.store.image_files import ImageFiles
+from pa.data.store.image_files import describe as describe_changed
+from pa.data.store.shards import DISK_DTYPES, BadImage, ShardPlan, disk_shape
+from pa.data.store.spec import Spec, describe, digest_rows
+from pa.data.store.store import DEFAULT_SHARD_ROWS, SPEC, Store
+from pa.data.views import View
 from pa.errors import FingerprintError, VerificationError
 from pa.extract.encoders.base import Encoder
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from pa.data.image_files import Status, status_array
-from pa.data.shards import ShardPlan, ShardWriter
+from pa.data.store.image_files import Status, status_array
+from pa.data.store.shards import ShardPlan, ShardWriter
 from pa.extract.encoders.base import Encoder
 from pa.extract.encoding import Pending, spread
 from pa.extract.pixels import Loaded

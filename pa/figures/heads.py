@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pa.data.labels import IGNORED
-from pa.data.masks import Map
-from pa.data.store import Store
+from pa.data.datasets.segmentation.labels import IGNORED
+from pa.data.datasets.segmentation.masks import Map
+from pa.data.store.store import Store
 from pa.errors import MismatchError, MissingError
 from pa.figures.names import title_of
 from pa.probe.head import LinearHead

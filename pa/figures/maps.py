@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from pa.data import masks
-from pa.data.labels import IGNORED
-from pa.data.masks import Map
-from pa.data.overlay import Colour, over
-from pa.evaluate.plots import About, page
-from pa.figures.plate import DPI
+from pa.data.datasets.segmentation import masks
+from pa.data.datasets.segmentation.labels import IGNORED
+from pa.data.datasets.segmentation.masks import Map
+from pa.figures.overlay import Colour, over
+from pa.figures.record import DPI
+from pa.figures.style import About, page
 from pa.probe.segmentation.colours import MOST, OTHER
 from pa.probe.segmentation.figure import colours_of, pale
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pa.evaluate.plots import COLOURS
+from pa.figures.style import COLOURS
 from pa.report.cells import encoders
 from pa.report.departures import size_name
 

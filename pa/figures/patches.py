@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from pa.data.crops import Crops
-from pa.evaluate.plots import About, page
-from pa.figures.plate import DPI
-from pa.index.figure import edged, query_picture
+from pa.figures.neighbours import edged, query_picture
+from pa.figures.record import DPI
+from pa.figures.style import About, page
 from pa.index.search import SearchResult
 
 PER_LINE = 12  # squares side by side, of all panels of a line together

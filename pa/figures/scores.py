@@ -10,14 +10,14 @@ from pathlib import Path
 import polars as pl
 
 from pa.evaluate.bootstrap import Mean
-from pa.evaluate.figures import Curve, plot_depth, plot_shares
 from pa.evaluate.neighbours import RELATIONS
 from pa.evaluate.neighbours_table import shown_measures
-from pa.evaluate.plots import About, page
 from pa.evaluate.rows import BLOCK_VECTORS
 from pa.figures.names import look_of, representation_title
-from pa.figures.plate import DPI
+from pa.figures.record import DPI
 from pa.figures.results import OfEncoder
+from pa.figures.retrieval import Curve, plot_depth, plot_shares
+from pa.figures.style import About, page
 from pa.report.found import Found
 
 NARROW = 5.0  # inches: below, panels stand under each other
@@ -148,7 +148,7 @@ def draw_sweep(
     sheets: Sequence[Sheet], paths: Sequence[Path], *, width: float, about: About | None = None
 ) -> None:
     """Mean validation accuracy, learning rate by weight decay; all sheets share the colours."""
-    from pa.probe.figures import draw_surface
+    from pa.figures.curves import draw_surface
 
     rates = max(sheet.table["lr"].n_unique() for sheet in sheets)
     across = max(1, min(len(sheets), int(width / max(2.0, 0.42 * rates + 0.5))))

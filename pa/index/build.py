@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pa.data import seals
 from pa.data.files import write_json
-from pa.data.store import Store
+from pa.data.store import checksums as seals
+from pa.data.store.store import Store
 from pa.data.vectors import unit_vectors
 from pa.errors import FingerprintError, MissingError, NewerFormatError, UsageError
 from pa.index.library import load_faiss, readable_folder, refusals

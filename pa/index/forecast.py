@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pa.data.store import Store
+from pa.data.store.store import Store
 from pa.data.vectors import unit_vectors
 from pa.index.build import check_representation, make
 from pa.index.library import load_faiss

@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pa.data.images import Box
-from pa.data.regions import BOX
-from pa.data.store import Store
-from pa.data.stores import protocol
+from pa.data.schema import BOX, Box
+from pa.data.store.find import protocol
+from pa.data.store.store import Store
 from pa.errors import OutOfRangeError, UsageError
 from pa.index.ranking import Ranked, nearest
 from pa.index.stored import Index

@@ -22,9 +22,9 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from pa.data.seals import has_checksum, hash_file, with_checksum
-from pa.data.spec import FINGERPRINT_SHOWN
-from pa.data.store import Store
+from pa.data.store.checksums import has_checksum, hash_file, with_checksum
+from pa.data.store.spec import FINGERPRINT_SHOWN
+from pa.data.store.store import Store
 from pa.errors import FingerprintError, MissingError, NewerFormatError, is_newer
 from pa.index.library import complaint, load_faiss, quiet, readable_folder
 from pa.index.pieces import LISTS

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pa.data.regions import BOX
-from pa.data.store import Store
+from pa.data.schema import BOX
+from pa.data.store.store import Store
 from pa.errors import UsageError
 from pa.probe.heldout import hold_out
 from pa.probe.recipes import LinearRecipe

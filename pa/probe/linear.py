@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pa.data.spec import Difference
-from pa.data.store import Store
+from pa.data.store.spec import Difference
+from pa.data.store.store import Store
 from pa.errors import UsageError
 from pa.evaluate.classification import Scores
 from pa.evaluate.results import Result, describe_store, write_result
@@ -32,15 +32,7 @@ from pa.probe.record import details, protocol_json
 from pa.probe.references import AUTO_SIZE, METHODS, Reference, fit_reference
 from pa.probe.scoring import Exam
 from pa.probe.selection import LabelledRows, Split, SplitOptions, split_rows
-from pa.probe.sweep import (
-    Candidate,
-    Grid,
-    TrainedHead,
-    find_device,
-    fixed,
-    surviving,
-    train_stack,
-)
+from pa.probe.sweep import Candidate, Grid, TrainedHead, find_device, fixed, surviving, train_stack
 from pa.probe.tables import learning_curves, write_table
 from pa.progress import Progress, Silent
 

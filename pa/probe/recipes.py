@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from pa.data.parts import PROTOCOLS
-from pa.data.spec import Difference
+from pa.data.store.spec import Difference
+from pa.data.views.parts import PROTOCOLS
 from pa.errors import UnknownNameError, UsageError
 from pa.probe.sgd import Schedule
 from pa.registry import Registry

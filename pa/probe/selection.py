@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from pa.data.regions import BOX
-from pa.data.spec import Difference, describe
-from pa.data.store import Store
+from pa.data.schema import BOX
+from pa.data.store.spec import Difference, describe
+from pa.data.store.store import Store
 from pa.errors import FingerprintError, UsageError
 from pa.probe.heldout import hold_out
 from pa.probe.labels import (

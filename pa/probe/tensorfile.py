@@ -11,7 +11,7 @@ import xxhash
 from safetensors.torch import load, save
 from torch import Tensor
 
-from pa.data.spec import canonical_json
+from pa.data.store.spec import canonical_json
 from pa.errors import VerificationError
 
 CHECKSUM = "checksum"  # the name of its field in the metadata

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pa.data.parts import PartsView, protocol_of
-from pa.data.regions import view_from_json
+from pa.data.views import view_from_json
+from pa.data.views.parts import PartsView, protocol_of
 from pa.errors import PaError
 from pa.report.found import Found, Workspace
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from pa.cli import cli
 from tests.docs.pages import ROOT, blocks, commands
-from tests.extract.encoders.checkpoints import FIXTURES
+from tests.support.checkpoints import FIXTURES
 
 pytestmark = pytest.mark.shared
 

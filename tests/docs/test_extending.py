@@ -15,7 +15,7 @@ import torch
 
 import pa
 from pa import config
-from pa.data import stores
+from pa.data.store import find as stores
 from pa.errors import UnknownNameError
 from pa.extract.encoders import ENCODERS
 from pa.extract.encoders.vit import VitShape, plain_vit

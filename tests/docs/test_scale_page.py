@@ -8,10 +8,9 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from pa.cli import cli
-from pa.data.shards import DISK_DTYPES, disk_shape
+from pa.data.store.shards import DISK_DTYPES, disk_shape
 from pa.index.training import ADVISED, sample_rows
 from tests.docs.pages import ROOT, blocks, commands
-from tests.test_cli import weights, workspace  # noqa: F401
 
 PAGE = ROOT / "docs" / "scale.md"
 # A small network in the place of MoCo v3, few rows in the place of many.
@@ -25,7 +24,7 @@ INSTEAD = {
 }
 
 
-def test_the_commands_run(workspace: Path) -> None:  # noqa: F811
+def test_the_commands_run(workspace: Path) -> None:
     typed = [words for block in blocks(PAGE) if block.language == "sh" for words in commands(block)]
     assert len(typed) == 5
     for words in typed:

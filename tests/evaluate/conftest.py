@@ -11,11 +11,11 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 
-from pa.data.parts import PROTOCOLS
-from pa.data.spec import Spec, digest_rows
-from pa.data.store import Store
-from pa.data.stores import slot
-from pa.data.view import in_schema
+from pa.data.schema import in_schema
+from pa.data.store.find import slot
+from pa.data.store.spec import Spec, digest_rows
+from pa.data.store.store import Store
+from pa.data.views.parts import PROTOCOLS
 from tests.probe.conftest import fill
 
 PARTS = ("right eye", "right leg", "left wing", "tail")

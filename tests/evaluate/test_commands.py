@@ -9,9 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.evaluate.conftest import MakeParts, birds, features_of
-from tests.test_cli import Run, pa
-
-__all__ = ["pa"]
+from tests.support.commands import Run
 
 
 def width(path: Path) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pa.data.regions import VIEWS
+from pa.data.views import VIEWS
 from pa.errors import UsageError
 from pa.evaluate.neighbours import (
     MEASURES,

@@ -9,11 +9,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pa.commands.verify import check_results
 from pa.config import load
 from pa.errors import VerificationError
 from pa.evaluate.results import Result, read_result, write_result
 from pa.evaluate.sealing import difference, own_difference
+from pa.tasks.verify import check_results
 
 
 def result() -> Result:

@@ -21,16 +21,16 @@ import pytest
 from starlette.testclient import TestClient
 
 from pa import config as settings
-from pa.commands.index import IndexRequest, build_indexes
-from pa.commands.search import SearchRequest, search
 from pa.config import Config
-from pa.data import stores
-from pa.data.datasets import Images
-from pa.data.regions import VIEWS
+from pa.data.schema import Images
+from pa.data.store import find as stores
+from pa.data.views import VIEWS
 from pa.explore.app import make_app
 from pa.progress import Silent
-from tests.conftest import noise_image
+from pa.tasks.index import IndexRequest, build_indexes
+from pa.tasks.search import SearchRequest, search
 from tests.index.conftest import write_store
+from tests.support.images import noise_image
 
 N_IMAGES = 12
 PER_IMAGE = 49

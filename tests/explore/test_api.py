@@ -13,14 +13,13 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from pa.commands.search import SearchRequest, draw, search
 from pa.config import Config
-from pa.data import stores
 from pa.data.crops import Crops
+from pa.data.store import find as stores
 from pa.explore.galleries import Galleries, vector_names
 from pa.progress import Silent
-
-from .conftest import N_IMAGES, PER_IMAGE, N, column, searched
+from pa.tasks.search import SearchRequest, draw, search
+from tests.explore.conftest import N_IMAGES, PER_IMAGE, N, column, searched
 
 Json = dict[str, Any]
 

@@ -17,11 +17,10 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 from pa.config import Config
-from pa.data.regions import VIEWS
-from tests.conftest import noise_image
+from pa.data.views import VIEWS
+from tests.explore.conftest import PER_IMAGE, clustered, photographs, serving
 from tests.index.conftest import write_store
-
-from .conftest import PER_IMAGE, clustered, photographs, serving
+from tests.support.images import noise_image
 
 pytestmark = pytest.mark.browser
 

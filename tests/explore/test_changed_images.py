@@ -7,13 +7,13 @@ from pathlib import Path
 from starlette.testclient import TestClient
 
 from pa import config as settings
-from pa.data.regions import VIEWS
+from pa.data.views import VIEWS
 from pa.explore.app import make_app
 from pa.extract.run import extract
 from pa.extract.slots import Options
-from tests.conftest import noise_image
 from tests.explore.conftest import photographs
-from tests.mean_colour import MeanColour
+from tests.support.images import noise_image
+from tests.support.mean_colour import MeanColour
 
 
 def test_a_changed_image_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 from starlette.testclient import TestClient
 
-from .conftest import N, column
+from tests.explore.conftest import N, column
 
 EXAMPLES = 20
 CHECKS = [

@@ -22,11 +22,10 @@ import pytest
 from click.testing import CliRunner
 
 from pa.cli import cli
-from pa.commands.explore import Address
 from pa.config import Config
 from pa.explore.app import make_app
-
-from .conftest import column, visitor
+from pa.tasks.explore import Address
+from tests.explore.conftest import column, visitor
 
 DESCRIPTORS = 128
 HALF_A_HEADER = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -239,7 +238,7 @@ def test_the_command_that_opens_a_browser_has_no_token(
         opened.append((target, file.read_text(), file.parent.stat().st_mode & 0o777))
 
     monkeypatch.setattr("click.launch", launch)
-    monkeypatch.setattr("pa.commands.explore.explore", lambda _, __, ready: ready(address))
+    monkeypatch.setattr("pa.tasks.explore.explore", lambda _, __, ready: ready(address))
     done = CliRunner().invoke(cli, ["explore", "--open", "--workspace", str(tmp_path)])
     assert done.exit_code == 0, done.output
     ((target, page, mode),) = opened

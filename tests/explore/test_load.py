@@ -24,8 +24,7 @@ from pa.explore.gate import Gate
 from pa.explore.pictures import ByteCache
 from pa.explore.safety import new_token
 from pa.explore.server import listen
-
-from .conftest import N, neighbours_of, serving, visitor
+from tests.explore.conftest import N, neighbours_of, serving, visitor
 
 Json = dict[str, Any]
 
@@ -145,7 +144,7 @@ from pathlib import Path
 from starlette.testclient import TestClient
 from pa import config
 from pa.explore.app import make_app
-import pa.commands.explore, pa.explore.server
+import pa.tasks.explore, pa.explore.server
 with TestClient(make_app(config.load(Path({str(workspace)!r}))), "http://localhost") as client:
     first = client.get("/api/workspace").json()["galleries"][0]
     place = f"/api/galleries/{{first['id']}}/rows/3"

@@ -12,15 +12,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from pa import config as settings
-from pa.commands.extract import ExtractRequest, extract
-from pa.commands.index import IndexRequest, build_indexes
-from pa.commands.search import SearchRequest, draw, search
 from pa.config import Config
-from pa.data.seals import with_checksum
+from pa.data.store.checksums import with_checksum
 from pa.explore.app import make_app
 from pa.progress import Silent
-from tests.conftest import noise_image
-from tests.test_cli import weights  # noqa: F401
+from pa.tasks.extract import ExtractRequest, extract
+from pa.tasks.index import IndexRequest, build_indexes
+from pa.tasks.search import SearchRequest, draw, search
+from tests.support.images import noise_image
 
 BOX = (20.0, 30.0, 120.0, 110.0)
 
@@ -28,7 +27,7 @@ BOX = (20.0, 30.0, 120.0, 110.0)
 @pytest.fixture(scope="module")
 def real(
     tmp_path_factory: pytest.TempPathFactory,
-    weights: dict[str, Path],  # noqa: F811
+    weights: dict[str, Path],
 ) -> Config:
     """Six photographs encoded by a real network, with an index."""
     place = tmp_path_factory.mktemp("own")
@@ -114,7 +113,7 @@ def test_without_the_network_that_made_the_store_it_says_so(
     real: Config,
     mine: Path,
     tmp_path: Path,
-    weights: dict[str, Path],  # noqa: F811
+    weights: dict[str, Path],
 ) -> None:
     """A store of other weights is not searched with these."""
     place = tmp_path / "copy"

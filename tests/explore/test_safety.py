@@ -16,8 +16,7 @@ from pa.config import Config
 from pa.explore import uploads
 from pa.explore.app import make_app
 from pa.explore.safety import POLICY, is_loopback, names_of
-
-from .conftest import column
+from tests.explore.conftest import column
 
 Json = dict[str, Any]
 TOKEN = "a-token-of-the-test"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from pa.explore.served import ServedStore
+from tests.explore.conftest import clustered
 from tests.index.conftest import MakeStore, make_store  # noqa: F401
-
-from .conftest import clustered
 
 
 def test_stores_of_the_same_rows_share_one_table(make_store: MakeStore) -> None:  # noqa: F811

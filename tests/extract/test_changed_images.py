@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pa.data import datasets, image_files, limits
+from pa.data import datasets, limits
 from pa.data.crops import Crops
-from pa.data.image_files import ImageFiles
-from pa.data.regions import VIEWS
-from pa.data.store import IMAGES, RUNS, SPEC, Store
-from pa.data.verify import verify
+from pa.data.store import image_files
+from pa.data.store.image_files import ImageFiles
+from pa.data.store.store import IMAGES, RUNS, SPEC, Store
+from pa.data.store.verify import verify
+from pa.data.views import VIEWS
 from pa.errors import FingerprintError
 from pa.extract.run import extract
 from pa.extract.share import Share
 from pa.extract.slots import Options, Report
-from tests.conftest import noise_image
-from tests.mean_colour import MeanColour
+from tests.support.images import noise_image
+from tests.support.mean_colour import MeanColour
 
 Change = Callable[[Path], Path | None]
 N_IMAGES, PER_SHARD = 8, 2

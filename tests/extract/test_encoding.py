@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pa.data.regions import VIEWS
+from pa.data.views import VIEWS
 from pa.errors import UsageError
 from pa.extract.encoders.base import Features
 from pa.extract.encoding import CPU_BATCH, Forward, default_batch, encode_pixels, spread
-from tests.mean_colour import MeanColour
+from tests.support.mean_colour import MeanColour
 
 
 class Small(MeanColour):

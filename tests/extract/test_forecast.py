@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 
 from pa.data import datasets
-from pa.data.datasets import Images
-from pa.data.regions import VIEWS
-from pa.data.store import Store
+from pa.data.schema import Images
+from pa.data.store.store import Store
+from pa.data.views import VIEWS
 from pa.errors import UsageError
 from pa.extract.forecast import Conditions, Forecast, forecast
 from pa.extract.run import extract
 from pa.extract.share import Share
 from pa.extract.slots import Options
-from tests.conftest import noise_image
-from tests.mean_colour import MeanColour
+from tests.support.images import noise_image
+from tests.support.mean_colour import MeanColour
 
 
 def of(shards: int, tasks: int, seconds: float = 10.0, seed: int = 0, **given: Any) -> Forecast:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from pa.data import datasets
-from pa.data.regions import VIEWS
+from pa.data.views import VIEWS
 from pa.errors import ImageError, OutOfRangeError, UsageError
 from pa.extract.live import LiveStore
 from pa.extract.run import extract
 from pa.extract.slots import Options
-from tests.mean_colour import MeanColour
+from tests.support.mean_colour import MeanColour
 
 Tree = Callable[..., Path]
 

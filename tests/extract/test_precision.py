@@ -12,7 +12,7 @@ from torch import Tensor
 from pa.errors import UsageError
 from pa.extract.encoders.base import Features
 from pa.extract.precision import compare
-from tests.mean_colour import MeanColour
+from tests.support.mean_colour import MeanColour
 
 
 class Coarse(MeanColour):

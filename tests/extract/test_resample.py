@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 
 from pa.data import datasets
-from pa.data.regions import VIEWS
+from pa.data.views import VIEWS
 from pa.extract import run
 from pa.extract.encoding import upload
 from pa.extract.pixels import ImageJob, Loader
 from pa.extract.resample import windows
 from pa.extract.slots import Options
 from pa.extract.stages import Stages
-from tests.extract.test_run import same_files
-from tests.mean_colour import MeanColour
+from tests.support.mean_colour import MeanColour
+from tests.support.stores import same_files
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 

@@ -13,15 +13,15 @@ import polars as pl
 import pytest
 
 from pa.data import datasets
-from pa.data.datasets import Images
-from pa.data.regions import VIEWS
-from pa.data.store import Store
-from pa.data.verify import verify
+from pa.data.schema import Images
+from pa.data.store.store import Store
+from pa.data.store.verify import verify
+from pa.data.views import VIEWS
 from pa.extract.reuse import find_rows
 from pa.extract.run import RunResult, extract
 from pa.extract.slots import Options, Report
 from pa.progress import Silent
-from tests.mean_colour import MeanColour
+from tests.support.mean_colour import MeanColour
 
 Tree = Callable[..., Path]
 SMALL = Options(("pooled", "patch"), shard_rows=100, batch_size=32)
@@ -229,9 +229,9 @@ def test_several_runs_copy_at_once(image_tree: Tree, tmp_path: Path) -> None:
 def test_the_plan_says_what_is_copied(
     image_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pa.commands import extract as commands
-    from pa.commands import plan as planning
     from pa.config import load as load_config
+    from pa.tasks import extract as commands
+    from pa.tasks import plan as planning
 
     root = image_tree()
     config = load_config(tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 import os
 import threading
 from collections.abc import Callable
@@ -14,15 +13,16 @@ import pytest
 from PIL import Image
 
 from pa.data import datasets
-from pa.data.datasets import Images
-from pa.data.regions import VIEWS
-from pa.data.spec import Spec
-from pa.data.store import IMAGES, RUNS, Store
-from pa.data.verify import verify
+from pa.data.schema import Images
+from pa.data.store.spec import Spec
+from pa.data.store.store import Store
+from pa.data.store.verify import verify
+from pa.data.views import VIEWS
 from pa.errors import FingerprintError, UsageError
 from pa.extract.run import encode_region, extract
 from pa.extract.slots import Options, choose_shard_rows
-from tests.mean_colour import Exploding, MeanColour
+from tests.support.mean_colour import Exploding, MeanColour
+from tests.support.stores import same_files
 
 Tree = Callable[..., Path]
 SMALL = Options(shard_rows=100, batch_size=32)
@@ -42,13 +42,6 @@ def expected_pooled(root: Path, size: int = 32) -> npt.NDArray[np.float64]:
                 window = canvas.crop((x, y, x + 56, y + 56)).resize((size, size), Image.BICUBIC)
                 found.append(np.asarray(window, float).mean((0, 1)) / 255)
     return np.array(found)
-
-
-def same_files(one: Path, two: Path) -> bool:
-    """Every file of two stores is equal byte for byte, the log of runs apart."""
-    names = sorted(p.name for p in one.iterdir() if p.name not in (RUNS, IMAGES))
-    others = sorted(p.name for p in two.iterdir() if p.name not in (RUNS, IMAGES))
-    return names == others and filecmp.cmpfiles(one, two, names, shallow=False)[0] == names
 
 
 def test_features_are_those_of_the_pixels(image_tree: Tree, tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ import pytest
 from torch import Tensor
 
 from pa.data import datasets
-from pa.data.regions import VIEWS
-from pa.data.shards import ShardWriter
-from pa.data.store import Store
+from pa.data.store.shards import ShardWriter
+from pa.data.store.store import Store
+from pa.data.views import VIEWS
 from pa.errors import StorageError
 from pa.extract.encoders.base import Features
 from pa.extract.run import extract
 from pa.extract.slots import Options
-from tests.mean_colour import MeanColour
+from tests.support.mean_colour import MeanColour
 
 Tree = Callable[..., Path]
 OPTIONS = Options(shard_rows=4, batch_size=2, workers=1)

@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from pa.data.datasets import Images
-from pa.data.regions import VIEWS
-from pa.data.store import Store
-from tests.conftest import noise_image
+from pa.data.schema import Images
+from pa.data.store.store import Store
+from pa.data.views import VIEWS
 from tests.index.conftest import PER_IMAGE, write_store
+from tests.support.images import noise_image
 
 N_IMAGES = 4
 

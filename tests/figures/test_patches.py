@@ -9,15 +9,13 @@ import numpy as np
 import pytest
 
 from pa.data.crops import Crops
-from pa.data.regions import VIEWS
-from pa.data.store import Store
+from pa.data.store.store import Store
+from pa.data.views import VIEWS
 from pa.figures.patches import Layout
-from pa.figures.plate import DPI
+from pa.figures.record import DPI
 from tests.figures.conftest import cloud, metadata_of, photographs, pixels_of
 from tests.index.conftest import is_red, write_store
-from tests.test_cli import Run, pa
-
-__all__ = ["pa"]
+from tests.support.commands import Run
 
 QUERY = 60  # window 11 of image 1: row 1, column 4
 

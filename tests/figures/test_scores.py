@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pa.commands.figure_scores import ScoresRequest, figure_depth
 from pa.config import load
 from pa.evaluate.bootstrap import Interval, Mean
 from pa.figures.names import in_order, listed, look_of, title_of
@@ -18,13 +17,14 @@ from pa.figures.results import OfEncoder
 from pa.figures.scores import depth_panels, share_bars, sweep_sheets
 from pa.progress import Silent
 from pa.report.found import read_workspace
+from pa.tasks.figure_scores import ScoresRequest, figure_depth
 from tests.evaluate.conftest import MakeParts, birds, features_of, make_parts, workspace
 from tests.figures.conftest import size_of
 from tests.probe.conftest import make_store
 from tests.probe.test_commands import Place, place
-from tests.test_cli import Run, pa
+from tests.support.commands import Run
 
-__all__ = ["make_parts", "make_store", "pa", "place", "workspace"]
+__all__ = ["make_parts", "make_store", "place", "workspace"]
 
 
 def in_layers(make_parts: MakeParts, encoder: str, seed: int = 12) -> None:

@@ -13,9 +13,8 @@ import pytest
 from PIL import Image
 
 from pa import config as settings
-from pa.commands import figure_segmentation as work
-from pa.data.labels import IGNORED
-from pa.data.store import Store
+from pa.data.datasets.segmentation.labels import IGNORED
+from pa.data.store.store import Store
 from pa.errors import AmbiguousError, MissingError
 from pa.figures.heads import ScoredHead, labelled_images, truth
 from pa.figures.maps import Example, Labels, Layout, Line, draw
@@ -23,11 +22,12 @@ from pa.figures.names import PAIRS
 from pa.probe.segmentation.labels import LabelMaps
 from pa.progress import Silent
 from pa.report.found import Found, read_workspace
+from pa.tasks import figure_segmentation as work
 from tests.figures.conftest import metadata_of, pixels_of
 from tests.probe.segmentation.conftest import load, make_store, maps, tree
-from tests.test_cli import Run, pa
+from tests.support.commands import Run
 
-__all__ = ["load", "make_store", "maps", "pa", "tree"]
+__all__ = ["load", "make_store", "maps", "tree"]
 
 MakeStore = Callable[..., Store]
 

@@ -15,14 +15,14 @@ import torch
 from PIL import Image
 
 from pa.data import datasets
-from pa.data.regions import VIEWS
-from pa.data.store import Store
+from pa.data.store.store import Store
+from pa.data.views import VIEWS
 from pa.extract.encoders import ENCODERS, Encoder, load_encoder
 from pa.extract.encoding import Forward, encode_pixels
 from pa.extract.resample import windows
 from pa.extract.run import extract
 from pa.extract.slots import Options
-from tests.extract.encoders.checkpoints import SIZE, official
+from tests.support.checkpoints import SIZE, official
 
 pytestmark = pytest.mark.gpu
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from pa.data.store import Store
-from pa.data.stream import BlockShuffle
+from pa.data.store.store import Store
+from pa.data.store.stream import BlockShuffle
 from pa.evaluate.retrieval import evaluate_all_pairs
 from pa.probe.attentive.recipes import PAPER as ATTENTIVE
 from pa.probe.attentive.tokens import Tokens
@@ -28,7 +28,7 @@ from pa.probe.selection import LabelledRows, Side
 from pa.probe.sweep import Candidate, fixed, train_stack
 from tests.probe.conftest import MakeStore, make_store
 from tests.probe.segmentation import conftest as segmentation
-from tests.probe.tokens import token_maps
+from tests.support.tokens import token_maps
 
 pytestmark = pytest.mark.gpu
 

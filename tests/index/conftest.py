@@ -15,15 +15,15 @@ import pytest
 from PIL import Image
 
 from pa import cli
-from pa.data.datasets import Images
 from pa.data.images import Transform
-from pa.data.regions import VIEWS
-from pa.data.shards import BadImage
-from pa.data.spec import Spec, digest_rows
-from pa.data.store import Store
-from pa.data.stores import slot
-from pa.data.view import View
-from tests.conftest import noise_image
+from pa.data.schema import Images
+from pa.data.store.find import slot
+from pa.data.store.shards import BadImage
+from pa.data.store.spec import Spec, digest_rows
+from pa.data.store.store import Store
+from pa.data.views import VIEWS
+from pa.data.views.base import View
+from tests.support.images import noise_image
 
 PER_IMAGE = 49
 MakeStore = Callable[..., Store]

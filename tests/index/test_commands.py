@@ -10,15 +10,14 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 
-from pa.commands.index import IndexRequest, build_indexes
 from pa.config import load as load_config
-from pa.data.datasets import Images
-from pa.data.regions import VIEWS
+from pa.data.schema import Images
+from pa.data.views import VIEWS
 from pa.errors import MissingError, UsageError
 from pa.progress import Silent
-from tests.conftest import noise_image
-
-from .conftest import Run, write_store
+from pa.tasks.index import IndexRequest, build_indexes
+from tests.index.conftest import Run, write_store
+from tests.support.images import noise_image
 
 N = 98
 

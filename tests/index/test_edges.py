@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pa.data import reading, shards
 from pa.data.crops import Crops
-from pa.data.store import Store
+from pa.data.store import reading, shards
+from pa.data.store.store import Store
 from pa.data.vectors import unit_vectors
 from pa.errors import FingerprintError, MissingError, OutOfRangeError, UsageError, VerificationError
+from pa.figures.neighbours import draw
 from pa.index.build import build, open_index
-from pa.index.figure import draw
 from pa.index.ranking import nearest
 from pa.index.search import Query, search
 from pa.index.stored import IndexKey, find_indexes

@@ -9,13 +9,12 @@ import pytest
 from PIL import Image
 
 from pa.data.crops import Crops
-from pa.data.store import Store
+from pa.data.store.store import Store
 from pa.errors import MissingError, UsageError
+from pa.figures.neighbours import draw
 from pa.index.build import build
-from pa.index.figure import draw
 from pa.index.search import Query, search
-
-from .conftest import is_red
+from tests.index.conftest import is_red
 
 
 @pytest.fixture

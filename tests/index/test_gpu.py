@@ -11,21 +11,20 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 
-from pa.commands.search import SearchRequest
-from pa.commands.search import search as search_command
 from pa.config import load as load_config
-from pa.data.datasets import Images
-from pa.data.regions import VIEWS
-from pa.data.store import Store
+from pa.data.schema import Images
+from pa.data.store.store import Store
+from pa.data.views import VIEWS
 from pa.errors import MissingError, UsageError
 from pa.index.build import build
 from pa.index.gpu import OnGpu, gpu_number, to_gpu
 from pa.index.search import search
 from pa.index.vectors import cosines, error_bound
 from pa.progress import Silent
-from tests.conftest import noise_image
-
-from .conftest import write_store
+from pa.tasks.search import SearchRequest
+from pa.tasks.search import search as search_command
+from tests.index.conftest import write_store
+from tests.support.images import noise_image
 
 Floats = npt.NDArray[np.float32]
 

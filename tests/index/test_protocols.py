@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from pa.data import datasets
-from pa.data.parts import PROTOCOLS
-from pa.data.store import Store
-from tests.data.trees import write_cub
-
-from .conftest import Run, write_store
+from pa.data.store.store import Store
+from pa.data.views.parts import PROTOCOLS
+from tests.index.conftest import Run, write_store
+from tests.support.trees import write_cub
 
 PARTS = ("right eye", "right leg", "left wing", "tail", "beak")
 

@@ -11,10 +11,11 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 
-from pa.data.regions import VIEWS, in_schema
-from pa.data.shards import BadImage
-from pa.data.spec import Spec, digest_rows
-from pa.data.store import Store
+from pa.data.schema import in_schema
+from pa.data.store.shards import BadImage
+from pa.data.store.spec import Spec, digest_rows
+from pa.data.store.store import Store
+from pa.data.views import VIEWS
 
 Floats = npt.NDArray[np.float32]
 MakeStore = Callable[..., Store]

@@ -15,15 +15,14 @@ import pytest
 from PIL import Image
 
 from pa import cli
-from pa.commands.probe_attentive import AttentiveRequest, probe_attentive
 from pa.config import load as load_config
-from pa.data.parts import PROTOCOLS
-from pa.data.store import Store
+from pa.data.store.store import Store
+from pa.data.views.parts import PROTOCOLS
 from pa.probe.attentive import load_attentive_heads
 from pa.progress import Silent
-
-from .conftest import MakeStore
-from .tokens import token_maps
+from pa.tasks.probe_attentive import AttentiveRequest, probe_attentive
+from tests.probe.conftest import MakeStore
+from tests.support.tokens import token_maps
 
 Run = Callable[..., tuple[int, str, str]]
 TWO = ("--train-split", "train", "--test-split", "test")

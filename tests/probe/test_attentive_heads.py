@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from pa.probe.attentive import pooling
 from pa.probe.attentive.heads import Heads
 from pa.probe.attentive.recipes import PAPER, AttentiveRecipe
-
-from .plain_attentive import PlainHead
+from tests.support.plain_attentive import PlainHead
 
 CPU = torch.device("cpu")
 

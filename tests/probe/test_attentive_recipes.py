@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pa.data.stream import BlockShuffle
+from pa.data.store.stream import BlockShuffle
 from pa.errors import UnknownNameError, UsageError
 from pa.probe.attentive.recipes import ATTENTIVE_PROTOCOLS, PAPER, AttentiveRecipe
 

@@ -16,8 +16,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from pa.data.store import Store
-from pa.data.stream import BlockShuffle
+from pa.data.store.store import Store
+from pa.data.store.stream import BlockShuffle
 from pa.errors import CheckpointError, MismatchError, MissingError, UnknownNameError, UsageError
 from pa.evaluate.results import read_result
 from pa.probe.attentive import AttentiveHead, choosing, load_attentive_heads
@@ -28,9 +28,8 @@ from pa.probe.attentive.train import Candidate
 from pa.probe.head import LinearHead
 from pa.probe.selection import SplitOptions, split_rows
 from pa.progress import Silent
-
-from .conftest import MakeStore
-from .tokens import WIDTH, token_maps
+from tests.probe.conftest import MakeStore
+from tests.support.tokens import WIDTH, token_maps
 
 QUICK = replace(PAPER, epochs=12, batch=16, lr=0.4, order=BlockShuffle(0, 8, 32))
 
@@ -316,8 +315,8 @@ KILLED = """
 import os, signal, sys
 from dataclasses import replace
 from pathlib import Path
-from pa.data.store import Store
-from pa.data.stream import BlockShuffle
+from pa.data.store.store import Store
+from pa.data.store.stream import BlockShuffle
 from pa.probe.attentive.recipes import PAPER
 from pa.probe.attentive.run import AttentiveOptions, run_attentive
 from pa.progress import Silent

@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pa.data.store import Store
-from pa.data.stream import BlockShuffle
+from pa.data.store.store import Store
+from pa.data.store.stream import BlockShuffle
 from pa.errors import UsageError, VerificationError
 from pa.probe.attentive.heads import Heads
 from pa.probe.attentive.recipes import PAPER, AttentiveRecipe
@@ -18,10 +18,9 @@ from pa.probe.attentive.tokens import Tokens
 from pa.probe.attentive.train import Candidate, Trained, train_heads
 from pa.probe.checkpoints import Checkpoint
 from pa.probe.selection import Side
-
-from .conftest import MakeStore
-from .plain_attentive import PlainHead
-from .tokens import WIDTH, token_maps
+from tests.probe.conftest import MakeStore
+from tests.support.plain_attentive import PlainHead
+from tests.support.tokens import WIDTH, token_maps
 
 CPU = torch.device("cpu")
 ORDER = BlockShuffle(seed=1, block_rows=8, buffer_rows=32)
@@ -227,7 +226,7 @@ def test_damaged_tokens_are_named_by_their_rows(
     store: Store, monkeypatch: pytest.MonkeyPatch, row: int, place: str, memory: float
 ) -> None:
     """A training row makes all heads' losses NaN; a test row shows when it is predicted."""
-    from pa.data import reading
+    from pa.data.store import reading
 
     read = reading.read_into
 

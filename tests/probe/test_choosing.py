@@ -6,15 +6,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pa.data.store import Store
+from pa.data.store.store import Store
 from pa.errors import UsageError
 from pa.probe.choosing import Choosers, choose, held_out_part, other_split
 from pa.probe.recipes import PAPER
 from pa.probe.selection import Split, SplitOptions, split_rows
 from pa.probe.sweep import Candidate, Grid, train_stack
 from pa.progress import Silent
-
-from .conftest import MakeStore, blobs
+from tests.probe.conftest import MakeStore, blobs
 
 QUICK = replace(PAPER, epochs=6, batch=64)
 

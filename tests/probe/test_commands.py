@@ -16,18 +16,17 @@ import polars as pl
 import pytest
 
 from pa import cli
-from pa.commands.probe import ProbeRequest, probe_linear
 from pa.config import load as load_config
-from pa.data import stores
-from pa.data.parts import PROTOCOLS
-from pa.data.store import Store
+from pa.data.store import find as stores
+from pa.data.store.store import Store
+from pa.data.views.parts import PROTOCOLS
 from pa.errors import VerificationError
 from pa.probe.attentive.head import AttentiveHead
 from pa.probe.head import load_heads
 from pa.progress import Silent
-from tests.conftest import noise_image
-
-from .conftest import MakeStore, blobs
+from pa.tasks.probe import ProbeRequest, probe_linear
+from tests.probe.conftest import MakeStore, blobs
+from tests.support.images import noise_image
 
 
 @dataclass

@@ -12,8 +12,7 @@ from pa.probe.fewshot import draw_shots, run_fewshot
 from pa.probe.linear import train_linear
 from pa.probe.recipes import PAPER
 from pa.probe.selection import LabelledRows
-
-from .conftest import MakeStore, blobs
+from tests.probe.conftest import MakeStore, blobs
 
 QUICK = replace(PAPER, epochs=5)
 

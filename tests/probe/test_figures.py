@@ -9,13 +9,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pa.errors import UsageError
+from pa.figures.curves import draw_confusion, draw_curves, draw_fewshot, draw_linear, draw_surface
 from pa.probe.fewshot import run_fewshot
-from pa.probe.figures import draw_confusion, draw_curves, draw_fewshot, draw_linear, draw_surface
 from pa.probe.linear import Extras, run_linear
 from pa.probe.recipes import BEST_ON_TEST, PAPER
 from pa.probe.sweep import Grid
-
-from .conftest import MakeStore, blobs
+from tests.probe.conftest import MakeStore, blobs
 
 QUICK = replace(PAPER, epochs=5, batch=64)
 

@@ -11,8 +11,8 @@ import torch
 from safetensors import safe_open
 from sklearn.linear_model import LogisticRegression
 
-from pa.data.parts import PROTOCOLS
-from pa.data.store import Store
+from pa.data.store.store import Store
+from pa.data.views.parts import PROTOCOLS
 from pa.errors import (
     FingerprintError,
     MismatchError,
@@ -27,8 +27,7 @@ from pa.probe.recipes import LINEAR_PROTOCOLS, PAPER, LinearRecipe
 from pa.probe.references import LOGISTIC_STRENGTHS, logistic
 from pa.probe.selection import LabelledRows, SplitOptions
 from pa.probe.sweep import Grid
-
-from .conftest import Floats, MakeStore, blobs
+from tests.probe.conftest import Floats, MakeStore, blobs
 
 QUICK = replace(PAPER, epochs=10, batch=64)
 

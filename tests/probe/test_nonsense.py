@@ -11,9 +11,7 @@ from pa.errors import CheckpointError, MissingError, UsageError
 from pa.probe.head import load_heads
 from pa.probe.recipes import LinearRecipe
 from pa.probe.references import ridge
-from tests.test_cli import Run, pa
-
-__all__ = ["pa"]
+from tests.support.commands import Run
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,7 @@ from pa.probe.references import (
     logistic,
     ridge,
 )
-
-from .conftest import Floats, blobs
+from tests.probe.conftest import Floats, blobs
 
 
 def data(n: int, width: int = 5, n_classes: int = 3, seed: int = 0) -> tuple[Floats, np.ndarray]:

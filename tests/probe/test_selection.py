@@ -5,14 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pa.data.parts import PROTOCOLS
-from pa.data.store import Store
+from pa.data.store.store import Store
+from pa.data.views.parts import PROTOCOLS
 from pa.errors import FingerprintError, UnknownNameError, UsageError
 from pa.probe.heldout import hold_out
 from pa.probe.recipes import PART_STORES
 from pa.probe.selection import SplitOptions, split_rows
-
-from .conftest import MakeStore, blobs
+from tests.probe.conftest import MakeStore, blobs
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from pa.probe.sgd import Heads, Norm, Schedule, epoch_order, fit, initial_weight
 from pa.progress import Silent
-
-from .conftest import blobs
+from tests.probe.conftest import blobs
 
 SCHEDULE = Schedule(epochs=12, batch=32, momentum=0.9, seed=5)
 

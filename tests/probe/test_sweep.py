@@ -15,8 +15,7 @@ from pa.probe.recipes import BEST_ON_TEST, LINEAR_PROTOCOLS, PAPER, LinearRecipe
 from pa.probe.selection import LabelledRows
 from pa.probe.sgd import epoch_order, initial_weight
 from pa.probe.sweep import Candidate, Grid, fixed, surviving, train_stack
-
-from .conftest import Floats, blobs
+from tests.probe.conftest import Floats, blobs
 
 QUICK = replace(PAPER, epochs=8, batch=64)
 

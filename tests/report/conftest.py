@@ -13,9 +13,9 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 
-from pa.data.parts import PROTOCOLS
-from pa.data.spec import Spec
-from pa.data.windows import WindowsView
+from pa.data.store.spec import Spec
+from pa.data.views.parts import PROTOCOLS
+from pa.data.views.windows import WindowsView
 from pa.evaluate.bootstrap import bootstrap_means
 from pa.evaluate.results import Result, write_result
 from pa.report.found import Workspace, read_workspace

@@ -9,12 +9,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pa.commands.report import Written
-from pa.describe_report import written
+from pa.commands.text_report import written
 from pa.report.html.page import page
 from pa.report.latex import latex
 from pa.report.markdown import markdown
 from pa.report.numbers import claims_table
+from pa.tasks.report import Written
 from tests.report.conftest import Runs
 
 

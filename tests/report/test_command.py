@@ -14,9 +14,7 @@ import pytest
 from pa.errors import StorageError
 from pa.report.cells import published
 from tests.report.conftest import Runs
-from tests.test_cli import Run, pa
-
-__all__ = ["pa"]
+from tests.support.commands import Run
 
 FILES = ["cells.csv", "cells.parquet", "claims.csv", "claims.parquet"]
 FILES += ["figures.tex", "report.html", "report.md"]

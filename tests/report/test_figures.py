@@ -10,8 +10,8 @@ from PIL import Image
 from pa.report.beside import beside, latex_figures, markdown_figures, others, paper_figures
 from pa.report.figures import Figure, figures_in
 from pa.report.html.page import page
-from tests.paper.test_steps import parse_words
 from tests.report.conftest import Runs
+from tests.support.commands import parse_words
 
 ABOUT = {
     "title": "Top-24 neighbours",

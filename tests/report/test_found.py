@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from pa.data.seals import with_checksum
+from pa.data.store.checksums import with_checksum
 from pa.errors import MissingError
 from pa.report.found import read_workspace
 from pa.report.measured import measured_in
 from tests.evaluate.conftest import MakeParts, make_parts, workspace
 from tests.report.conftest import Runs
-from tests.test_cli import Run, pa
+from tests.support.commands import Run
 
-__all__ = ["make_parts", "pa", "workspace"]
+__all__ = ["make_parts", "workspace"]
 
 
 def test_no_workspace(tmp_path: Path) -> None:

@@ -17,10 +17,8 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from pa.commands.report import ReportRequest as Request
-from pa.commands.report import Written, write_report
+from pa.commands.text_report import written
 from pa.config import load
-from pa.describe_report import written
 from pa.progress import Silent
 from pa.report.found import read_workspace
 from pa.report.html.page import page
@@ -31,6 +29,8 @@ from pa.report.markdown import escape as markdown_escape
 from pa.report.numbers import cells_table, claims_table
 from pa.report.report import Report, build
 from pa.report.visible import identifier, one_line, visible
+from pa.tasks.report import ReportRequest as Request
+from pa.tasks.report import Written, write_report
 from tests.report.conftest import Runs
 
 HOSTILE = {

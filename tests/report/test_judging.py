@@ -20,9 +20,9 @@ from pa.report.measured import measured_in
 from pa.report.protocol import Protocol
 from tests.evaluate.conftest import MakeParts, make_parts, workspace
 from tests.report.conftest import VIT_TI, Runs
-from tests.test_cli import Run, pa
+from tests.support.commands import Run
 
-__all__ = ["make_parts", "pa", "workspace"]
+__all__ = ["make_parts", "workspace"]
 
 PAPER = Protocol("paper")
 

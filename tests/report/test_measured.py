@@ -179,7 +179,7 @@ def test_protocols_are_told_apart_by_recipe_and_patches(runs: Runs) -> None:
 
 
 def test_rules_that_leave_the_protocol_are_marked(runs: Runs) -> None:
-    from pa.data.parts import PROTOCOLS
+    from pa.data.views.parts import PROTOCOLS
 
     runs.retrieval("deit", view={**PROTOCOLS["paper"].to_json(), "neighbours": "all"})
     assert ("recipe", "patches cut with neighbours all") in marks(only(runs))

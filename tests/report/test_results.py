@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from pa.commands.report import Written
-from pa.describe_report import written
+from pa.commands.text_report import written
 from pa.evaluate.results import Result
 from pa.report.html.page import page
 from pa.report.latex import latex
 from pa.report.markdown import markdown
 from pa.report.numbers import results_table
+from pa.tasks.report import Written
 from tests.report.conftest import Runs
 
 SCORE = {

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from pa.data import store as stores
-from pa.data.store import Store
-from pa.data.verify import verify
-from tests.conftest import noise_image
+from pa.data.store import store as stores
+from pa.data.store.store import Store
+from pa.data.store.verify import verify
 from tests.slurm.daemons import NODES, Cluster, running, why_not
+from tests.support.images import noise_image
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 

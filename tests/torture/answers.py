@@ -158,10 +158,10 @@ def main() -> None:
     import torch
 
     import pa.cli
-    import pa.commands.report
-    import pa.commands.search
     import pa.probe.attentive.run
-    import pa.probe.linear  # noqa: F401
+    import pa.probe.linear
+    import pa.tasks.report
+    import pa.tasks.search  # noqa: F401
 
     torch.set_num_threads(1)
     copy = pristine.parent / "copy"

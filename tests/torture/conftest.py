@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import noise_image
+from tests.support.images import noise_image
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 USUAL = {"KILLS": 8, "EVERY": 12, "FLIPS": 40, "CUTS": 25, "SEED": 0}

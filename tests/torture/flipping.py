@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pa.data.store import Store
-from pa.data.verify import verify
+from pa.data.store.store import Store
+from pa.data.store.verify import verify
 
 PATIENCE = 4.0  # seconds; a look takes a tenth of one at most
 VERDICTS = ("found", "harmless", "silent")

@@ -27,11 +27,11 @@ from typing import Any
 import torch
 
 from pa.data import datasets
-from pa.data.regions import VIEWS
-from pa.data.store import MANIFEST, SPEC
+from pa.data.store.store import MANIFEST, SPEC
+from pa.data.views import VIEWS
 from pa.extract.run import extract
 from pa.extract.slots import Options
-from tests.mean_colour import MeanColour
+from tests.support.mean_colour import MeanColour
 
 OPTIONS = Options(representations=("pooled", "patch"), shard_rows=4, batch_size=3, workers=1)
 WORKERS = 2

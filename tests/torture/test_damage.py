@@ -17,19 +17,19 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pa.commands import stores as store_commands
-from pa.commands import verify as verifying
 from pa.config import Config
 from pa.config import load as load_config
-from pa.data.shards import is_sound
-from pa.data.store import Store
-from pa.data.stores import StoreQuery
+from pa.data.store.find import StoreQuery
+from pa.data.store.shards import is_sound
+from pa.data.store.store import Store
+from pa.data.store.verify import verify
 from pa.data.tables import write_parquet
-from pa.data.verify import verify
 from pa.errors import FingerprintError, VerificationError
 from pa.evaluate.results import Result, describe_store, write_result
 from pa.index.build import build
 from pa.index.stored import open_index
+from pa.tasks import stores as store_commands
+from pa.tasks import verify as verifying
 from tests.torture.conftest import rounds, run_script
 from tests.torture.killing import differences, work
 

@@ -15,21 +15,21 @@ import pytest
 from click.testing import CliRunner
 
 from pa.cli import cli
-from pa.commands import gc as garbage
-from pa.commands import stores as store_commands
-from pa.commands import verify as verifying
 from pa.config import load as load_config
 from pa.data.files import write_json
-from pa.data.store import Store
-from pa.data.stores import StoreQuery
+from pa.data.store.find import StoreQuery
+from pa.data.store.store import Store
+from pa.data.store.verify import verify
 from pa.data.tables import write_parquet
-from pa.data.verify import verify
 from pa.errors import StorageError
 from pa.evaluate.results import Result, write_result
 from pa.extract import run as extraction
 from pa.index.build import build
 from pa.index.search import search
 from pa.index.stored import open_index
+from pa.tasks import gc as garbage
+from pa.tasks import stores as store_commands
+from pa.tasks import verify as verifying
 from tests.torture.killing import differences, work
 
 Photographs = Callable[..., Path]

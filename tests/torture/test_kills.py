@@ -28,7 +28,7 @@ def test_killed_at_random_moments_two_workers(photographs: Photographs, tmp_path
 @pytest.fixture(scope="module")
 def stepped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """An extraction of three shards, killed before steps that it takes in the file system."""
-    from tests.conftest import noise_image
+    from tests.support.images import noise_image
 
     root = tmp_path_factory.mktemp("stepped")
     (root / "photos").mkdir()

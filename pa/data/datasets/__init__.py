@@ -6,18 +6,18 @@ A dataset kind is one module with a `list_splits` and a `read` function, and one
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import polars as pl
 
-from pa.data import boxes as box_tables
-from pa.data import labels
-from pa.data.annotations import Boxes, Keypoints
-from pa.data.datasets import coco, cub, folder, imagenet, tree
+from pa.data.datasets import boxes as box_tables
+from pa.data.datasets import coco, cub, folder, imagenet
 from pa.data.datasets.listing import subfolders
-from pa.errors import AmbiguousError, MissingError, PaError, UnknownNameError, UsageError
+from pa.data.datasets.segmentation import labels, tree
+from pa.data.schema import Boxes, Images, Keypoints
+from pa.errors import AmbiguousError, MissingError, PaError, UnknownNameError
 from pa.registry import Registry
 
 
@@ -101,30 +101,6 @@ DATASETS: Registry[Kind] = Registry(
     group="pa.datasets",
     of=Kind,
 )
-
-
-@dataclass(frozen=True)
-class Images:
-    """The images of one split: name, root folder and table; and how to read what is annotated."""
-
-    dataset: str
-    split: str
-    root: Path
-    table: pl.DataFrame
-    read_annotations: Callable[[], Keypoints | Boxes] | None = None
-
-    def first(self, n: int | None) -> Images:
-        """The first n images; all of them for None."""
-        return self if n is None else replace(self, table=self.table.head(n))
-
-    def annotations(self) -> Keypoints | Boxes:
-        """The parts annotated in the split. Raises `UsageError` where the dataset has none."""
-        if self.read_annotations is None:
-            raise UsageError(
-                f"dataset {self.dataset} has no parts for view parts. Give a table of boxes: "
-                f'--boxes FILE, or in pa.toml: [datasets.{self.dataset}] boxes = "…".'
-            )
-        return self.read_annotations()
 
 
 def load(

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pa.data.annotations import Boxes
-from pa.data.datasets import Expected, Images, Kind
+from pa.data.datasets import Expected, Kind
 from pa.data.headers import Header, read_headers
-from pa.data.part_rows import PartCounts
-from pa.data.parts import PROTOCOLS
+from pa.data.schema import Boxes, Images
+from pa.data.views.part_rows import PartCounts
+from pa.data.views.parts import PROTOCOLS
 from pa.errors import MissingError
 from pa.progress import Progress
 

@@ -16,16 +16,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pa.data.annotations import (
-    FARTHEST,
-    KEYPOINT_SCHEMA,
-    VISIBLE,
-    Keypoints,
-    require_plain_paths,
-    require_unique,
-)
+from pa.data.datasets.annotations import FARTHEST, VISIBLE, require_plain_paths, require_unique
 from pa.data.datasets.listing import list_images
 from pa.data.datasets.text import parse_json, read_text
+from pa.data.schema import KEYPOINT_SCHEMA, Keypoints
 from pa.errors import AnnotationError, MissingError
 
 LAYOUT = """  <root>/images/<split>/*.jpg   or   <root>/<split>/*.jpg     split: train2017, val2017

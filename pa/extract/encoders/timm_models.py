@@ -30,14 +30,7 @@ from pa.extract.encoders.checkpoint import CheckpointFile, first_container, stat
 from pa.extract.encoders.frozen import FrozenEncoder, Tokens, Trunk, check_layers, stack_layers
 from pa.extract.encoders.positions import Network
 from pa.extract.encoders.recognise import recognise
-from pa.extract.encoders.report import (
-    Comparison,
-    LoadReport,
-    Rule,
-    fill,
-    is_finite,
-    sort_keys,
-)
+from pa.extract.encoders.report import Comparison, LoadReport, Rule, fill, is_finite, sort_keys
 
 PREFIX = "timm/"
 CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # timm's own order of choice

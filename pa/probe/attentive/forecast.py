@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from pa.data.stream import Stream
+from pa.data.store.stream import Stream
 from pa.probe.attentive.recipes import AttentiveRecipe
 from pa.probe.attentive.run import AttentiveOptions
 from pa.probe.attentive.tokens import PATCH, Tokens, check_tokens

@@ -13,7 +13,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from pa.data.stream import BlockShuffle
+from pa.data.store.stream import BlockShuffle
 from pa.errors import UnknownNameError, UsageError
 from pa.probe.recipes import BEST_ON_TEST, LAST, MOST_SEED
 from pa.registry import Registry

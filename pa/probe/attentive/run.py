@@ -15,9 +15,9 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
-from pa.data.spec import digest
-from pa.data.store import Store
-from pa.data.stream import Stream
+from pa.data.store.spec import digest
+from pa.data.store.store import Store
+from pa.data.store.stream import Stream
 from pa.errors import UsageError
 from pa.evaluate.classification import Scores, per_class_accuracy
 from pa.evaluate.results import Result, describe_store, versions, write_result

@@ -21,9 +21,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pa.data.masks import Map
-from pa.data.store import Store
-from pa.data.windows import cut_mask
+from pa.data.datasets.segmentation.masks import Map
+from pa.data.store.store import Store
+from pa.data.views.windows import cut_mask
 from pa.errors import UsageError, VerificationError
 from pa.probe.segmentation.labels import LabelMaps, WindowRows
 from pa.probe.segmentation.loss import LabelTiles

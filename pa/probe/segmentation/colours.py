@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from pa.data.overlay import Colour, oklab
+from pa.figures.overlay import Colour, oklab
 
 Floats = npt.NDArray[np.float64]
 

@@ -16,12 +16,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from pa.data import images as im
-from pa.data import masks
+from pa.data.datasets.segmentation import masks
+from pa.data.datasets.segmentation.labels import IGNORED
+from pa.data.datasets.segmentation.masks import Map
 from pa.data.files import replacing
-from pa.data.labels import IGNORED
-from pa.data.masks import Map
-from pa.data.overlay import OPACITY, Colour, over
 from pa.errors import MissingError
+from pa.figures.overlay import OPACITY, Colour, over
 from pa.probe.segmentation.colours import MOST, OTHER, palette
 from pa.probe.segmentation.labels import LabelMaps
 from pa.probe.segmentation.score import Shown

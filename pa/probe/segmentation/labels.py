@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from pa.data import masks
-from pa.data.labels import IGNORED
-from pa.data.masks import Map
-from pa.data.store import Store
-from pa.data.windows import Window, cut_mask, windows_for, windows_in
+from pa.data.datasets.segmentation import masks
+from pa.data.datasets.segmentation.labels import IGNORED
+from pa.data.datasets.segmentation.masks import Map
+from pa.data.store.store import Store
+from pa.data.views.windows import Window, cut_mask, windows_for, windows_in
 from pa.errors import MismatchError, MissingError, UsageError
 from pa.progress import Progress
 

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pa.data.labels import IGNORED
+from pa.data.datasets.segmentation.labels import IGNORED
 from pa.errors import UsageError
 
 NEIGHBOURS = 9

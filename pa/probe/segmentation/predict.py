@@ -21,9 +21,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pa.data.labels import IGNORED
-from pa.data.masks import Map
-from pa.data.windows import Window, cut_mask
+from pa.data.datasets.segmentation.labels import IGNORED
+from pa.data.datasets.segmentation.masks import Map
+from pa.data.views.windows import Window, cut_mask
 from pa.errors import UsageError
 from pa.probe.segmentation.loss import cut_tiles, side_weights
 

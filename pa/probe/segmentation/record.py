@@ -16,7 +16,7 @@ import polars as pl
 import torch
 
 from pa.data.files import replacing
-from pa.data.store import Store
+from pa.data.store.store import Store
 from pa.errors import StorageError
 from pa.evaluate.results import Result, describe_store, write_result
 from pa.evaluate.segmentation import SegmentationScore

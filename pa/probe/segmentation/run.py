@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pa.data.spec import digest
-from pa.data.store import Store
+from pa.data.store.spec import digest
+from pa.data.store.store import Store
 from pa.errors import UsageError
 from pa.evaluate.stopwatch import Stopwatch
 from pa.probe.segmentation import figure

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pa.data.labels import IGNORED
-from pa.data.masks import Map
+from pa.data.datasets.segmentation.labels import IGNORED
+from pa.data.datasets.segmentation.masks import Map
 from pa.evaluate.precision import full_precision
 from pa.evaluate.segmentation import SegmentationAreas
 from pa.probe.segmentation.batches import ahead, check_finite, grid_of, token_features

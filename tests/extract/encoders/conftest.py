@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pa.extract import torchvision_ops
-from tests.extract.encoders.checkpoints import SIZE
+from tests.support.checkpoints import SIZE
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,12 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pa.errors import CheckpointError, MissingError
-from tests.extract.encoders.checkpoints import (
-    load_encoder,
-    load_report,
-    official,
-    vit,
-)
+from tests.support.checkpoints import load_encoder, load_report, official, vit
 
 Save = Callable[..., Path]
 

@@ -15,7 +15,7 @@ from pa.errors import CheckpointError
 from pa.extract import encoders
 from pa.extract.encoders import ENCODERS
 from pa.extract.encoders.positions import sincos_table
-from tests.extract.encoders.checkpoints import (
+from tests.support.checkpoints import (
     GRID,
     WIDTH,
     load_encoder,

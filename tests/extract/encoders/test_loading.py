@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pa.errors import CheckpointError, UsageError
 from pa.extract.encoders import ENCODERS
-from tests.extract.encoders.checkpoints import (
+from tests.support.checkpoints import (
     DEPTH,
     GRID,
     PATCH,

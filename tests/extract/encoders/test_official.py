@@ -16,7 +16,7 @@ from torch import Tensor
 from pa.extract.encoders import load_encoder
 from pa.extract.encoders.checkpoint import file_sha256
 from pa.extract.encoders.positions import sincos_order
-from tests.extract.encoders.checkpoints import FIXTURES
+from tests.support.checkpoints import FIXTURES
 
 pytestmark = pytest.mark.shared
 

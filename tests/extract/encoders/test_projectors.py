@@ -9,12 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.extract.encoders.checkpoints import (
-    BOTTLENECK,
-    load_encoder,
-    official,
-    prototype_head,
-)
+from tests.support.checkpoints import BOTTLENECK, load_encoder, official, prototype_head
 
 Save = Callable[..., Path]
 

@@ -13,12 +13,7 @@ from torch import Tensor
 from pa.errors import UnknownNameError, UsageError
 from pa.extract.encoders import ENCODERS
 from pa.extract.encoders.sizes import choose_heads
-from tests.extract.encoders.checkpoints import (
-    WIDTH,
-    load_encoder,
-    official,
-    vit,
-)
+from tests.support.checkpoints import WIDTH, load_encoder, official, vit
 
 Save = Callable[..., Path]
 

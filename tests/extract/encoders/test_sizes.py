@@ -10,11 +10,8 @@ import torch
 
 from pa.errors import UsageError
 from pa.extract.encoders.timm_models import TimmTrunk, create
-from tests.extract.encoders.checkpoints import (
-    load_encoder,
-    official,
-)
-from tests.mean_colour import MeanColour
+from tests.support.checkpoints import load_encoder, official
+from tests.support.mean_colour import MeanColour
 
 
 @pytest.mark.parametrize("name", ["deit", "mocov3", "dino", "ibot", "beit", "mae", "cae"])

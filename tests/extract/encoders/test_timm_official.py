@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pa.errors import CheckpointError
 from pa.extract.encoders import ENCODERS, load_encoder, load_report
-from tests.extract.encoders.checkpoints import official
+from tests.support.checkpoints import official
 
 Save = Callable[..., Path]
 Tensors = dict[str, Tensor]

@@ -12,13 +12,14 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from pa.data import datasets, stores
-from pa.data.datasets import Images
-from pa.data.masks import read
-from pa.data.shards import BadImage
-from pa.data.spec import Spec, digest_rows
-from pa.data.store import Store
-from pa.data.windows import WindowsView, windows_in
+from pa.data import datasets
+from pa.data.datasets.segmentation.masks import read
+from pa.data.schema import Images
+from pa.data.store import find as stores
+from pa.data.store.shards import BadImage
+from pa.data.store.spec import Spec, digest_rows
+from pa.data.store.store import Store
+from pa.data.views.windows import WindowsView, windows_in
 from pa.probe.segmentation.labels import LabelMaps
 from pa.probe.segmentation.predict import label_shares
 

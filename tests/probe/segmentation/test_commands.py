@@ -10,17 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pa import config as settings
-from pa.cli_segmentation import segmentation
-from pa.commands.plan_segmentation import plan_segmentation
-from pa.commands.probe_segmentation import (
-    SegmentationRequest,
-    encoder_names,
-    make_recipe,
-    probe_segmentation,
-)
-from pa.commands.segmentation_inputs import choose_stores, source_of
-from pa.commands.segmentation_labels import label_maps, read_names
-from pa.data.store import Store
+from pa.commands.probe_segmentation import segmentation
+from pa.data.store.store import Store
 from pa.errors import (
     AmbiguousError,
     MismatchError,
@@ -30,6 +21,15 @@ from pa.errors import (
     UsageError,
 )
 from pa.progress import Silent
+from pa.tasks.plan_segmentation import plan_segmentation
+from pa.tasks.probe_segmentation import (
+    SegmentationRequest,
+    encoder_names,
+    make_recipe,
+    probe_segmentation,
+)
+from pa.tasks.segmentation_inputs import choose_stores, source_of
+from pa.tasks.segmentation_labels import label_maps, read_names
 
 MakeStore = Callable[..., Store]
 SHORT = ["--iterations", "3", "--batch", "4", "--device", "cpu"]

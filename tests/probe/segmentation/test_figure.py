@@ -8,19 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pa.data.labels import IGNORED
+from pa.data.datasets.segmentation.labels import IGNORED
 from pa.probe.segmentation import figure
-from pa.probe.segmentation.colours import (
-    MOST,
-    OKABE_ITO,
-    OTHER,
-    as_seen,
-    distances,
-    palette,
-)
+from pa.probe.segmentation.colours import MOST, OKABE_ITO, OTHER, as_seen, distances, palette
 from pa.probe.segmentation.labels import LabelMaps
 from pa.probe.segmentation.score import Shown
-from tests.conftest import noise_image
+from tests.support.images import noise_image
 
 SAME = 0.02  # about what a person just tells apart in OKLab
 

@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
-from pa.commands.probe_segmentation import SegmentationRequest, check_request
-from pa.commands.segmentation_inputs import live_splits
 from pa.config import load as load_config
-from pa.data.datasets import Images
+from pa.data.schema import Images
 from pa.errors import AmbiguousError, UsageError
 from pa.extract.live import LiveStore
 from pa.extract.run import extract
@@ -22,11 +20,11 @@ from pa.extract.torchvision_ops import ensure
 from pa.probe.segmentation.labels import LabelMaps
 from pa.probe.segmentation.recipes import PAPER
 from pa.probe.segmentation.run import SegmentationOptions, run_segmentation
-from tests.mean_colour import MeanColour
+from pa.tasks.probe_segmentation import SegmentationRequest, check_request
+from pa.tasks.segmentation_inputs import live_splits
 from tests.probe.segmentation.conftest import VIEW
-from tests.test_cli import Run, pa
-
-__all__ = ["pa"]
+from tests.support.commands import Run
+from tests.support.mean_colour import MeanColour
 
 KEPT = Options(representations=("patch",))
 SHORT = replace(PAPER, iterations=40, warmup=2, batch=4, lr=0.05)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pa.data.windows import Window, sliding
+from pa.data.views.windows import Window, sliding
 from pa.errors import UsageError
 from pa.probe.segmentation import predict as module
 from pa.probe.segmentation.loss import enlarge

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from pa import config as settings
-from pa.commands.encoders import EncoderChoice
-from pa.commands.extract import ExtractRequest, extract
-from pa.commands.probe_segmentation import SegmentationRequest, probe_segmentation
-from pa.commands.segmentation import BuildRequest, build_dataset
 from pa.progress import Silent
+from pa.tasks.encoders import EncoderChoice
+from pa.tasks.extract import ExtractRequest, extract
+from pa.tasks.probe_segmentation import SegmentationRequest, probe_segmentation
+from pa.tasks.segmentation import BuildRequest, build_dataset
 
 WEIGHTS = "weights/deit_tiny_patch16_224_fp16.safetensors"
 SMALLER = (("crop", 256), ("stride", 171), ("test_short", 256))

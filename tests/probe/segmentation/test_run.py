@@ -13,15 +13,9 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from pa.data.store import Store
-from pa.data.windows import WindowsView
-from pa.errors import (
-    AnnotationError,
-    MismatchError,
-    MissingError,
-    StorageError,
-    UsageError,
-)
+from pa.data.store.store import Store
+from pa.data.views.windows import WindowsView
+from pa.errors import AnnotationError, MismatchError, MissingError, StorageError, UsageError
 from pa.probe.head import LinearHead
 from pa.probe.segmentation.labels import LabelMaps, WindowRows, held_out, survey
 from pa.probe.segmentation.recipes import PAPER, RELEASED

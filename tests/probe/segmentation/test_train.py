@@ -11,8 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pa.data.store import Store
-from pa.data.windows import cut_mask
+from pa.data.store.store import Store
+from pa.data.views.windows import cut_mask
 from pa.errors import UsageError, VerificationError
 from pa.probe.segmentation import train as module
 from pa.probe.segmentation.batches import TrainingWindows, grid_of

@@ -1,0 +1,1 @@
+"""Jobs on a Slurm cluster, and processes on this machine."""

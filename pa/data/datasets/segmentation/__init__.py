@@ -1,0 +1,1 @@
+"""Datasets with label maps, and the builders that convert official releases."""

@@ -1,0 +1,123 @@
+"""The tables that pass between datasets, views and stores: images, annotations, regions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+
+from pa.errors import UsageError
+
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
+BOX = ("x0", "y0", "x1", "y1")
+
+# The columns of rows.parquet, in order. Datasets may add columns of their own behind these.
+ROW_SCHEMA: dict[str, pl.DataType] = {
+    "row": pl.Int64(),
+    "image": pl.Int64(),
+    "path": pl.String(),
+    "x0": pl.Float64(),
+    "y0": pl.Float64(),
+    "x1": pl.Float64(),
+    "y1": pl.Float64(),
+    "label": pl.String(),
+    "label_id": pl.Int64(),
+    "file_bytes": pl.Int64(),
+}
+
+# What the pixels of a row depend on, besides the view and the transform: shards are reused by it.
+PIXEL_COLUMNS = ("image", "path", "file_bytes", *BOX)
+
+# `visible`: 0 not annotated, 1 annotated but hidden, 2 visible (the v of COCO; CUB's 1 is our 2).
+# `object` tells the bird or person apart; `width` and `height` where the annotations give them.
+KEYPOINT_SCHEMA: dict[str, pl.DataType] = {
+    "path": pl.String(),
+    "object": pl.Int64(),
+    "part": pl.String(),
+    "x": pl.Float64(),
+    "y": pl.Float64(),
+    "visible": pl.Int64(),
+    "width": pl.Int64(),
+    "height": pl.Int64(),
+}
+
+BOX_SCHEMA: dict[str, pl.DataType] = {
+    "path": pl.String(),
+    "x0": pl.Float64(),
+    "y0": pl.Float64(),
+    "x1": pl.Float64(),
+    "y1": pl.Float64(),
+    "label": pl.String(),
+    "part": pl.String(),
+    "object": pl.String(),
+    "class": pl.String(),
+}
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """Keypoints of a split, one row each in `KEYPOINT_SCHEMA`; pixels of the upright image.
+
+    `names` are all parts of the dataset, `considered` those of the paper in the order of their
+    label ids (paper, A.2).
+    """
+
+    table: pl.DataFrame
+    names: tuple[str, ...]
+    considered: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Boxes of a split, one row each in `BOX_SCHEMA`; pixels of the upright image."""
+
+    table: pl.DataFrame
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels, sorted: a label's place is its id."""
+        return tuple(self.table["label"].unique().sort())
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of one split: name, root folder and table; and how to read what is annotated."""
+
+    dataset: str
+    split: str
+    root: Path
+    table: pl.DataFrame
+    read_annotations: Callable[[], Keypoints | Boxes] | None = None
+
+    def first(self, n: int | None) -> Images:
+        """The first n images; all of them for None."""
+        return self if n is None else replace(self, table=self.table.head(n))
+
+    def annotations(self) -> Keypoints | Boxes:
+        """The parts annotated in the split. Raises `UsageError` where the dataset has none."""
+        if self.read_annotations is None:
+            raise UsageError(
+                f"dataset {self.dataset} has no parts for view parts. Give a table of boxes: "
+                f'--boxes FILE, or in pa.toml: [datasets.{self.dataset}] boxes = "…".'
+            )
+        return self.read_annotations()
+
+
+def in_schema(rows: pl.DataFrame) -> pl.DataFrame:
+    """Number the rows and bring the columns into the order and types of `ROW_SCHEMA`."""
+    rows = rows.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("row"))
+    extra = [name for name in rows.columns if name not in ROW_SCHEMA]
+    return rows.select([*ROW_SCHEMA, *extra]).cast(ROW_SCHEMA)  # type: ignore[arg-type]
+
+
+def path_outside(paths: pl.Series) -> str | None:
+    """The first path of a table that leaves the root: absolute, or with a component "..".
+
+    Links below the root are followed: a dataset may be a link to another disk.
+    """
+    # Two searches for fixed text leave nothing to the slow one in nearly every table.
+    likely = paths.filter(paths.str.starts_with("/") | paths.str.contains("..", literal=True))
+    outside = likely.filter(likely.str.contains(r"^/|(^|/)\.\.(/|$)"))
+    return None if outside.is_empty() else str(outside[0])

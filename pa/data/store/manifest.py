@@ -1,0 +1,95 @@
+"""The manifest of a store: what its files were when the last shard was done.
+
+It is written last, read first, and has a checksum of its own. Field by field: docs/formats.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pa.data.store.checksums import Seal, has_checksum, with_checksum
+from pa.data.store.shards import BadImage, ShardInfo
+
+Identity = tuple[int, str, int]  # format, fingerprint, number of rows
+
+
+class ManifestError(ValueError):
+    """Why a text is not the manifest of a store."""
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """What a manifest says of a shard: rows, key, the seal of its file, checksums of its arrays and
+    the byte in the file where each begins."""
+
+    rows: int
+    key: str
+    seal: Seal
+    checksums: dict[str, str]
+    offsets: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The manifest of a store: hash of the table of rows, bad images, shards by file name, and its
+    own checksum, which stands for everything that the store holds."""
+
+    rows: str
+    bad: list[BadImage]
+    shards: dict[str, ShardEntry]
+    checksum: str
+
+
+def compose(identity: Identity, rows: str, shards: Sequence[tuple[str, ShardInfo, Seal]]) -> Any:
+    """The fields of a manifest: `rows` is the hash of the table, `shards` are name, what the shard
+    says of itself, and the seal of its file."""
+    store_format, fingerprint, n_rows = identity
+    fields = {
+        "format": store_format,
+        "fingerprint": fingerprint,
+        "n_rows": n_rows,
+        "rows": rows,
+        "bad": [asdict(bad) for _, info, _ in shards for bad in info.bad],
+        "shards": [
+            {
+                "file": name,
+                "rows": info.n_rows,
+                "key": info.key,
+                **asdict(seal),
+                "checksums": info.checksums,
+                "offsets": info.offsets,
+            }
+            for name, info, seal in shards
+        ],
+    }
+    return with_checksum(fields)
+
+
+def parse(text: str, identity: Identity) -> Manifest:
+    """Read a manifest. Raises `ManifestError` for a text that is damaged, or of another store."""
+    try:
+        fields: dict[str, Any] = json.loads(text)
+        found = (fields["format"], fields["fingerprint"], fields["n_rows"])
+        if found != identity:
+            raise ManifestError(f"it is of another store: {found}")
+        if not has_checksum(fields):
+            raise ManifestError("its checksum is not that of its fields")
+        shards = {
+            str(entry["file"]): ShardEntry(
+                int(entry["rows"]),
+                str(entry["key"]),
+                Seal(int(entry["bytes"]), str(entry["xxh3"])),
+                dict(entry["checksums"]),
+                dict(entry["offsets"]),
+            )
+            for entry in fields["shards"]
+        }
+        bad = [BadImage(**entry) for entry in fields["bad"]]
+        return Manifest(str(fields["rows"]), bad, shards, str(fields["checksum"]))
+    except ManifestError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ManifestError(f"{type(error).__name__}: {error}") from None

@@ -1,0 +1,145 @@
+"""The views by name, and those whose boxes are the same for every image: `image` and `grid`.
+
+A view turns the table of images into the table of rows (one row = one encoder input), and cuts
+those regions out of a decoded image. Boxes are given on the view's canvas: for `image` and `grid`
+the 224×224 centre crop that the paper works on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from pa.data import images as im
+from pa.data.images import Transform
+from pa.data.schema import BOX, PIXEL_COLUMNS, ROW_SCHEMA, Box, in_schema
+from pa.data.views.base import FixedView, View
+from pa.data.views.parts import PartsView
+from pa.data.views.windows import WindowsView
+from pa.errors import UnknownNameError, UsageError
+from pa.registry import Registry
+
+__all__ = [
+    "BOX",
+    "CANVAS",
+    "PIXEL_COLUMNS",
+    "ROW_SCHEMA",
+    "VIEWS",
+    "FixedView",
+    "GridView",
+    "ImageView",
+    "View",
+    "in_schema",
+    "view_from_json",
+]
+
+CANVAS = 224
+LARGEST = 16_384  # pixels of a side of the grid's canvas
+MOST_WINDOWS = 10_000  # of one image
+
+
+@dataclass(frozen=True)
+class ImageView(FixedView):
+    """The whole image through the encoder's own evaluation transform (resize, centre crop)."""
+
+    name = "image"
+    default_representations = ("cls", "pooled", "projected")
+
+    def boxes(self) -> npt.NDArray[np.float64]:
+        return np.array([[0, 0, CANVAS, CANVAS]], dtype=np.float64)
+
+    def canvas(self, image: Image.Image, transform: Transform) -> Image.Image:
+        resized = im.resize_short_side(image, transform.resize, transform.interpolation)
+        return im.centre_crop(resized, transform.size)
+
+    def cut(
+        self, canvas: Image.Image, boxes: Sequence[Box], transform: Transform
+    ) -> npt.NDArray[np.uint8]:
+        return im.stack([canvas] * len(boxes))
+
+    def cut_key(self, transform: Transform) -> tuple[Any, ...]:
+        return (transform.size, transform.resize, transform.interpolation)
+
+
+@dataclass(frozen=True)
+class GridView(FixedView):
+    """49 windows of 56×56, stride 28, of the 224×224 centre crop (paper, section 4.2 and A.4).
+
+    The interpolation is the paper's, bicubic, for every encoder: all of them see the same windows.
+    """
+
+    name = "grid"
+    default_representations = ("cls", "pooled", "projected")
+    resize: int = 256
+    crop: int = CANVAS
+    window: int = 56
+    stride: int = 28
+    interpolation: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        sizes = (self.stride, self.window, self.crop, self.resize)
+        whole = all(type(size) is int and 1 <= size <= LARGEST for size in sizes)
+        if not whole or not self.window <= self.crop <= self.resize:
+            raise UsageError(
+                f"view grid: stride={self.stride}, window={self.window}, crop={self.crop}, "
+                f"resize={self.resize}. Expected whole numbers with 1 ≤ window ≤ crop ≤ resize ≤ "
+                f"{LARGEST}, and 1 ≤ stride ≤ {LARGEST}."
+            )
+        if (per_side := (self.crop - self.window) // self.stride + 1) ** 2 > MOST_WINDOWS:
+            raise UsageError(
+                f"view grid: {per_side}×{per_side} windows of each image are more than "
+                f"{MOST_WINDOWS:,}. Make stride larger, or crop smaller."
+            )
+        if not isinstance(self.interpolation, str) or self.interpolation not in im.RESAMPLING:
+            raise UnknownNameError(
+                "interpolation of view grid", str(self.interpolation), im.RESAMPLING
+            )
+
+    def boxes(self) -> npt.NDArray[np.float64]:
+        starts = range(0, self.crop - self.window + 1, self.stride)
+        return np.array(
+            [[x, y, x + self.window, y + self.window] for y in starts for x in starts],
+            dtype=np.float64,
+        )
+
+    def canvas(self, image: Image.Image, transform: Transform) -> Image.Image:
+        resized = im.resize_short_side(image, self.resize, self.interpolation)
+        return im.centre_crop(resized, self.crop)
+
+    def cut(
+        self, canvas: Image.Image, boxes: Sequence[Box], transform: Transform
+    ) -> npt.NDArray[np.uint8]:
+        return im.stack(
+            [im.crop_resize(canvas, box, transform.size, self.interpolation) for box in boxes]
+        )
+
+    def cut_key(self, transform: Transform) -> tuple[Any, ...]:
+        return (transform.size,)
+
+
+VIEWS: Registry[View] = Registry(
+    "view",
+    {"image": ImageView(), "grid": GridView(), "parts": PartsView(), "windows": WindowsView()},
+)
+
+
+def configure(view: View, options: Sequence[tuple[str, Any]]) -> View:
+    """A view with some of its fields changed. Raises `UsageError` for fields it does not have."""
+    known = [field.name for field in fields(view)]  # type: ignore[arg-type]
+    for name, value in options:
+        if name not in known:
+            raise UnknownNameError(f"option of view {view.name}", name, known)
+        if type(getattr(view, name)) is int and type(value) is not int:
+            raise UsageError(f"view {view.name}: {name}={value}. Expected a whole number.")
+    return replace(view, **dict(options))  # type: ignore[type-var]
+
+
+def view_from_json(fields: dict[str, Any]) -> View:
+    """Rebuild a view from the fields that `View.to_json` gave."""
+    view = VIEWS[fields["name"]]
+    return type(view)(**{name: value for name, value in fields.items() if name != "name"})

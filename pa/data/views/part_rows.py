@@ -1,0 +1,293 @@
+"""From annotated parts to the rows of view `parts`, with an account of what was left out and why.
+
+N is the number of candidates: the annotated parts that a view considers (and, while distances are
+measured, their neighbours).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from pa.data.datasets.annotations import HIDDEN, VISIBLE
+from pa.data.datasets.boxes import MAX_SIDE
+from pa.data.headers import read_headers
+from pa.data.schema import BOX, ROW_SCHEMA, Boxes, Keypoints, in_schema
+from pa.data.views.distances import COINCIDENT, FEW, KEPT, LONE, DistanceRule, nearest
+from pa.errors import MissingError, UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from pa.data.schema import Images
+    from pa.data.views.parts import PartsView
+
+Floats = npt.NDArray[np.float64]
+Texts = npt.NDArray[np.str_]
+
+# Behind the columns of ROW_SCHEMA. `label` is the part, which is what part retrieval and part
+# classification are about; `class` is what the image as a whole is labelled with.
+PART_COLUMNS = ("part", "object", "class", "x", "y", "d")
+
+NOT_VISIBLE, OUTSIDE = "not visible", "outside the image"
+GATED, EMPTY, TOO_LARGE = "d outside the gate", "box of no pixel", "box too large"
+# Each part that is left out has the first of these reasons that applies.
+REASONS = (NOT_VISIBLE, OUTSIDE, LONE, FEW, COINCIDENT, GATED, EMPTY, TOO_LARGE)
+
+
+@dataclass(frozen=True)
+class PartCounts:
+    """What became of the annotated parts of a split.
+
+    `images` are all of the split, `images_kept` those with at least one row. `kept[part]` and
+    `skipped[reason][part]` together are all annotated parts that were considered.
+    """
+
+    images: int
+    images_kept: int
+    kept: dict[str, int]
+    skipped: dict[str, dict[str, int]]
+
+    @property
+    def rows(self) -> int:
+        return sum(self.kept.values())
+
+    def left_out(self) -> list[str]:
+        """How many parts were left out for each reason."""
+        return [f"{sum(n.values()):,} {reason}" for reason, n in self.skipped.items()]
+
+    def __str__(self) -> str:
+        kept = ", ".join(f"{part} {n:,}" for part, n in self.kept.items())
+        return (
+            f"{self.rows:,} patches from {self.images_kept:,} of {self.images:,} images ({kept}); "
+            f"left out: {', '.join(self.left_out()) or 'nothing'}"
+        )
+
+    @property
+    def annotated(self) -> int:
+        return self.rows + sum(sum(counts.values()) for counts in self.skipped.values())
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "rows": self.rows, "annotated": self.annotated}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows of a view `parts`, and the account of what was left out."""
+
+    rows: pl.DataFrame
+    counts: PartCounts
+
+
+def select(view: PartsView, images: Images) -> Selection:
+    """Choose and cut out the parts of a split by the rules of a view.
+
+    Raises `UsageError` where the dataset has no parts, or boxes where the view wants keypoints;
+    `UnknownNameError` for a part that is not in the dataset; `MissingError` where no row is left.
+    """
+    found = images.annotations()
+    if isinstance(found, Boxes) != (view.side == "given"):
+        has, fitting = ("boxes", "boxes") if isinstance(found, Boxes) else ("keypoints", "paper")
+        raise UsageError(
+            f"dataset {images.dataset} gives {has}: side={view.side} of view parts does not go "
+            f"with them. Choose --protocol {fitting}."
+        )
+    for part in view.parts:
+        if part not in found.names:
+            raise _unknown(images, part, found.names)
+    if isinstance(found, Boxes):
+        names = view.parts or found.names
+        candidates = _from_boxes(view, images, found, names)
+    else:
+        names = view.parts or found.considered
+        candidates = _from_keypoints(view, images, found, names)
+    return _divide(candidates, names, images)
+
+
+def _unknown(images: Images, part: str, names: Sequence[str]) -> UnknownNameError:
+    """Names with a comma in quotes, and how such a one is chosen."""
+    quoted = [json.dumps(name, ensure_ascii=False) if "," in name else name for name in names]
+    hint = (
+        "A name with a comma is chosen in a list: --view-option 'parts=[\"a, b\"]'."
+        if quoted != list(names)
+        else ""
+    )
+    return UnknownNameError(f"part of dataset {images.dataset}", part, quoted, hint)
+
+
+def _divide(candidates: pl.DataFrame, names: tuple[str, ...], images: Images) -> Selection:
+    """Divide candidates with a `reason` into rows and counts."""
+    kept = candidates.filter(pl.col("reason") == KEPT)
+    left = candidates.filter(pl.col("reason") != KEPT)
+    counts = PartCounts(
+        images=len(images.table),
+        images_kept=kept["image"].n_unique(),
+        kept=_per_part(kept, names),
+        skipped={
+            reason: _per_part(group, names)
+            for reason in REASONS
+            if len(group := left.filter(pl.col("reason") == reason))
+        },
+    )
+    if kept.is_empty():
+        why = ", ".join(counts.left_out()) or "none is considered"
+        raise MissingError(
+            f"view parts of dataset {images.dataset}, split {images.split}: no row. Of "
+            f"{counts.annotated} annotated parts in {counts.images} images: {why}."
+        )
+    columns = [name for name in ROW_SCHEMA if name != "row"]
+    return Selection(in_schema(kept.select(*columns, *PART_COLUMNS)), counts)
+
+
+def _per_part(frame: pl.DataFrame, names: tuple[str, ...]) -> dict[str, int]:
+    counted = dict(frame["label"].value_counts().iter_rows())
+    return {name: counted.get(name, 0) for name in names}
+
+
+def _joined(table: pl.DataFrame, images: Images) -> pl.DataFrame:
+    """Annotations with the number, size and label of their image; those of other images go."""
+    columns = images.table.select("path", "image", "file_bytes", image_class="label")
+    return table.join(columns, on="path", how="inner", maintain_order="left")
+
+
+def _ids(names: tuple[str, ...]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"label": names, "label_id": range(len(names))},
+        schema={"label": pl.String, "label_id": pl.Int64},
+    )
+
+
+# -- keypoints --------------------------------------------------------------------------------
+
+
+def _from_keypoints(
+    view: PartsView, images: Images, found: Keypoints, names: tuple[str, ...]
+) -> pl.DataFrame:
+    """Candidates (N rows) with d, box and reason; images in order, then objects, then parts."""
+    table = found.table
+    if view.neighbours == "considered":
+        table = table.filter(pl.col("part").is_in(names))
+    frame = _joined(table.with_columns(label="part"), images)
+    frame = frame.join(_ids(names), on="label", how="left", maintain_order="left")
+    frame = frame.sort("image", "object", "label_id", maintain_order=True)
+    least = VISIBLE if view.visibility == "visible" else HIDDEN
+    reasons = np.where(frame["visible"].to_numpy() < least, NOT_VISIBLE, KEPT)
+    if view.outside == "skip":
+        widths, heights = _sizes(images, frame, reasons == KEPT)
+        x, y = frame["x"].to_numpy(), frame["y"].to_numpy()
+        # The far border counts as inside: annotators' coordinates reach the width and the height.
+        beyond = (x < 0) | (y < 0) | (x > widths) | (y > heights)
+        reasons = np.where((reasons == KEPT) & beyond, OUTSIDE, reasons)
+    d, reasons = _measure(view, frame, reasons)
+    boxes, reasons = _boxes(view, frame, d, reasons)
+    return frame.with_columns(
+        *(pl.Series(name, boxes[:, i]) for i, name in enumerate(BOX)),
+        pl.col("object").cast(pl.String),
+        pl.col("image_class").alias("class"),
+        pl.Series("d", d),
+        pl.Series("reason", reasons.tolist(), dtype=pl.String),
+    ).filter(pl.col("label_id").is_not_null())
+
+
+def _measure(view: PartsView, frame: pl.DataFrame, reasons: Texts) -> tuple[Floats, Texts]:
+    """d of every candidate (N,), NaN where it is not measured, and the reasons with the gate's."""
+    rule = DistanceRule(view.distance, view.coincident, view.min_per_object)
+    live = np.flatnonzero(reasons == KEPT)
+    image = frame["image"].to_numpy()[live]
+    points = frame.select("x", "y").to_numpy()[live]
+    objects = frame["object"].to_numpy()[live]
+    considered = frame["label_id"].is_not_null().to_numpy()[live]
+    d = np.full(len(frame), np.nan)
+    reasons = reasons.astype("<U24")
+    borders = np.flatnonzero(np.diff(image)) + 1
+    for group in np.split(np.arange(len(live)), borders) if len(live) else []:
+        at = live[group]
+        d[at], reasons[at] = nearest(points[group], objects[group], considered[group], rule)
+    low = -np.inf if view.min_d is None else view.min_d
+    high = np.inf if view.max_d is None else view.max_d
+    gated = (reasons == KEPT) & ~((d > low) & (d < high))
+    return d, np.where(gated, GATED, reasons)
+
+
+def _boxes(view: PartsView, frame: pl.DataFrame, d: Floats, reasons: Texts) -> tuple[Floats, Texts]:
+    """The boxes to cut (N, 4), in whole pixels; NaN for candidates that are left out."""
+    centre = frame.select("x", "y").to_numpy()
+    half = np.rint(d / 4) if view.side == "d/2" else d / 2
+    half = np.where(reasons == KEPT, half, np.nan)[:, None]
+    return _rounded(view, centre - half, centre + half, np.repeat(2 * half, 2, axis=1), reasons)
+
+
+def _rounded(
+    view: PartsView, low: Floats, high: Floats, sides: Floats, reasons: Texts
+) -> tuple[Floats, Texts]:
+    """Boxes (N, 4) from corners and sides (N, 2) each: whole pixels, halves to even."""
+    first = np.rint(low)
+    last = np.rint(high) if view.rounding == "corners" else first + np.rint(sides)
+    boxes: Floats = np.concatenate([first, last], axis=1)
+    empty = (reasons == KEPT) & (last <= first).any(axis=1)
+    # Those that a dataset gives are as long at most, and may come out a pixel longer.
+    too_large = (reasons == KEPT) & (last - first > MAX_SIDE + 1).any(axis=1)
+    return boxes, np.select([empty, too_large], [EMPTY, TOO_LARGE], reasons)
+
+
+def _sizes(
+    images: Images, frame: pl.DataFrame, asked: npt.NDArray[np.bool_]
+) -> tuple[Floats, Floats]:
+    """Widths and heights of the candidates' images (N,), read where the annotations lack them.
+
+    Infinite for images that cannot be read: those are reported by the extraction, not here.
+    """
+    known = frame.select("path", "width", "height")
+    lacking = known.filter(pl.Series(asked), pl.col("width").is_null())["path"].unique(
+        maintain_order=True
+    )
+    sizes = [header.size for header in read_headers(images.root, lacking.to_list())]
+    read = pl.DataFrame(
+        {
+            "path": lacking,
+            "read_width": [size and size[0] for size in sizes],
+            "read_height": [size and size[1] for size in sizes],
+        },
+        schema={"path": pl.String, "read_width": pl.Int64, "read_height": pl.Int64},
+    )
+    both = known.join(read, on="path", how="left", maintain_order="left").select(
+        width=pl.coalesce("width", "read_width").cast(pl.Float64).fill_null(float("inf")),
+        height=pl.coalesce("height", "read_height").cast(pl.Float64).fill_null(float("inf")),
+    )
+    return both["width"].to_numpy(), both["height"].to_numpy()
+
+
+# -- boxes ------------------------------------------------------------------------------------
+
+
+def _from_boxes(
+    view: PartsView, images: Images, found: Boxes, names: tuple[str, ...]
+) -> pl.DataFrame:
+    """Candidates (N rows) with their boxes in whole pixels; images in order, boxes as listed."""
+    frame = _joined(found.table, images).join(
+        _ids(names), on="label", how="inner", maintain_order="left"
+    )
+    frame = frame.sort("image", maintain_order=True)
+    reasons = np.full(len(frame), KEPT, dtype="<U24")
+    corners = frame.select(BOX).to_numpy()
+    if view.outside == "skip":
+        sized = frame.with_columns(width=pl.lit(None, pl.Int64), height=pl.lit(None, pl.Int64))
+        widths, heights = _sizes(images, sized, reasons == KEPT)
+        x0, y0, x1, y1 = corners.T
+        beyond = (x1 <= 0) | (y1 <= 0) | (x0 >= widths) | (y0 >= heights)
+        reasons = np.where(beyond, OUTSIDE, reasons)
+    low, high = corners[:, :2], corners[:, 2:]
+    boxes, reasons = _rounded(view, low, high, high - low, reasons)
+    nothing = pl.lit(None, pl.Float64)
+    return frame.with_columns(
+        *(pl.Series(name, boxes[:, i]) for i, name in enumerate(BOX)),
+        pl.coalesce("class", "image_class").alias("class"),
+        nothing.alias("x"),
+        nothing.alias("y"),
+        nothing.alias("d"),
+        pl.Series("reason", reasons.tolist(), dtype=pl.String),
+    )

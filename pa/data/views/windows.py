@@ -1,0 +1,341 @@
+"""View `windows`: pieces of a resized image at the resolution of a segmentation recipe.
+
+Sliding windows that cover the whole image, for evaluation; or K training crops of each image. A
+box lies on the *resized* image, whose size the row carries, so that the same piece can be cut from
+the mask. Shapes: B windows, S side of a window, H and W of the image's mask.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from PIL import Image
+
+from pa.data import images as im
+from pa.data.datasets.segmentation import masks
+from pa.data.datasets.segmentation.labels import IGNORED
+from pa.data.datasets.segmentation.masks import Map
+from pa.data.headers import read_headers
+from pa.data.images import Transform
+from pa.data.schema import BOX, in_schema
+from pa.data.views import augment
+from pa.data.views.augment import Colours, Size
+from pa.data.views.base import View
+from pa.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from pa.data.schema import Images
+
+
+class Window(NamedTuple):
+    """One piece: its box on the resized image, the size of that, and what was done to the piece.
+
+    The box is a square of S pixels and may reach beyond the image on the right and below: there the
+    piece is padded. It is cut, then flipped, then distorted, then padded.
+    """
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    canvas_width: int
+    canvas_height: int
+    flip: bool = False
+    brightness: float = 0.0
+    contrast: float = 1.0
+    saturation: float = 1.0
+    hue: int = 0
+    contrast_last: bool = False
+
+    @property
+    def size(self) -> int:
+        """The side of the piece."""
+        return round(self.x1 - self.x0)
+
+    @property
+    def canvas(self) -> Size:
+        """Width and height of the resized image."""
+        return self.canvas_width, self.canvas_height
+
+    @property
+    def inside(self) -> tuple[int, int, int, int]:
+        """The box, cut off where the image ends."""
+        x1, y1 = min(round(self.x1), self.canvas_width), min(round(self.y1), self.canvas_height)
+        return round(self.x0), round(self.y0), x1, y1
+
+    @property
+    def colours(self) -> Colours:
+        return Colours(*self[7:])
+
+
+# What a row of the view holds behind the box: of every piece, and of augmented ones.
+CANVAS_COLUMNS = ("canvas_width", "canvas_height")
+AUGMENTED_COLUMNS = Window._fields[6:]
+COLUMN_TYPES = {
+    "canvas_width": pl.Int64(),
+    "canvas_height": pl.Int64(),
+    "flip": pl.Boolean(),
+    "brightness": pl.Float64(),
+    "contrast": pl.Float64(),
+    "saturation": pl.Float64(),
+    "hue": pl.Int64(),
+    "contrast_last": pl.Boolean(),
+}
+
+
+# What each number of the view may be. Of a length above the pictures would not fit in memory; a
+# scale below would leave no pixel; distortions beyond would make contrast or chance negative.
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("crop", "stride"), (1, 10_000)),
+    **dict.fromkeys(("test_long", "test_short", "train_long", "train_short"), (1, 50_000)),
+    **dict.fromkeys(("ratio_low", "ratio_high"), (0.01, 100)),
+    **dict.fromkeys(("category_share", "flip", "contrast", "saturation"), (0, 1)),
+    "brightness": (0, 255),
+    "hue": (0, 180),
+    "views": (0, 10_000),
+    "tries": (0, 10_000),
+    "seed": (0, 2**63 - 1),
+}
+
+
+@dataclass(frozen=True)
+class WindowsView(View):
+    """Windows of `crop` pixels; the defaults are the released recipe for ADE20K.
+
+    `views` = 0 gives sliding windows of the image resized to the test lengths, K >= 1 K crops for
+    training: 1 the plain image, resized to the training lengths and cropped in its centre; K > 1
+    random ones, drawn by `seed`, for which `rows` reads every mask each time it is called. Lengths:
+    the image is scaled until its long or its short side reaches the given one. Sources: protocols
+    of the released code, _base_/datasets/*.py; bilinear is Pillow's, which averages where it makes
+    smaller (OpenCV's skips pixels).
+    """
+
+    name = "windows"
+    default_representations = ("patch",)
+    crop: int = 512
+    stride: int = 341
+    test_long: int = 2048
+    test_short: int = 512
+    train_long: int = 2048
+    train_short: int = 512
+    interpolation: str = "bilinear"
+    views: int = 0
+    seed: int = 0
+    ratio_low: float = 0.5
+    ratio_high: float = 2.0
+    category_share: float = 0.75
+    tries: int = 10
+    flip: float = 0.5
+    brightness: float = 32.0
+    contrast: float = 0.5
+    saturation: float = 0.5
+    hue: int = 18
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            # Whole numbers go for fractions, and true and false for neither.
+            kinds = (int,) if type(getattr(type(self), name)) is int else (int, float)
+            if type(value) not in kinds or not low <= value <= high:
+                what = "a whole number" if kinds == (int,) else "a number"
+                raise UsageError(
+                    f"view windows: {name}={value}. Expected: {what} from {low} to {high}."
+                )
+        if not 1 <= self.stride <= self.crop:
+            raise UsageError(
+                f"windows of {self.crop} pixels every {self.stride}: pixels between them would be "
+                "in none. Choose a stride from 1 to the window's side."
+            )
+        if str(self.interpolation) not in im.RESAMPLING:
+            raise UnknownNameError(
+                "interpolation of view windows", str(self.interpolation), im.RESAMPLING
+            )
+        if self.ratio_low > self.ratio_high:
+            raise UsageError(
+                f"view windows: ratio_low={self.ratio_low} and ratio_high={self.ratio_high}. "
+                f"Expected: ratio_low ≤ ratio_high."
+            )
+
+    @property
+    def cut_columns(self) -> tuple[str, ...]:  # type: ignore[override]
+        extra = AUGMENTED_COLUMNS if self.views > 1 else ()
+        return (*BOX, *CANVAS_COLUMNS, *extra)
+
+    def input_size(self, transform: Transform) -> int:
+        return self.crop
+
+    def kept(self, there: Collection[str]) -> tuple[str, ...]:
+        return ("layers",) if "layers" in there else self.default_representations
+
+    def rows(self, images: Images) -> pl.DataFrame:
+        table = with_sizes(images)
+        with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="pa-windows") as pool:
+            per_image = pool.map(lambda row: self._windows(images, row), table.to_dicts())
+            windows = [(row, w) for row, ws in enumerate(per_image) for w in ws]
+        names = self.cut_columns
+        columns = {
+            name: pl.Series(name, [getattr(w, name) for _, w in windows], COLUMN_TYPES.get(name))
+            for name in names
+        }
+        places = [place for place, _ in windows]
+        return in_schema(table[places].with_columns(**columns))
+
+    def _windows(self, images: Images, row: dict[str, Any]) -> list[Window]:
+        size = (row["width"], row["height"])
+        if None in size:  # not an image: its rows let the extraction meet and record the fault
+            side = self.crop
+            return [Window(0, 0, side, side, side, side)] * max(self.views, 1)
+        if self.views == 0:
+            canvas = rescaled(size, self.test_long, self.test_short)
+            return list(sliding(canvas, self.crop, self.stride))
+        if self.views == 1:
+            return [self._plain(size)]
+        mask = None
+        if row.get("mask") is not None:
+            mask = masks.read_index(images.root / row["mask"])
+            masks.check_size(mask, size, images.root / row["mask"])
+        return [self._random(size, row["path"], k, mask) for k in range(self.views)]
+
+    def _plain(self, size: Size) -> Window:
+        canvas = rescaled(size, self.train_long, self.train_short)
+        x, y = (max(length - self.crop, 0) // 2 for length in canvas)
+        return Window(x, y, x + self.crop, y + self.crop, *canvas)
+
+    def _random(self, size: Size, path: str, number: int, mask: Map | None) -> Window:
+        draw = augment.generator(self.seed, path, number)
+        ratio = draw.uniform(self.ratio_low, self.ratio_high)
+        canvas = rescaled(size, int(self.train_long * ratio), int(self.train_short * ratio))
+        flip = bool(draw.random() < self.flip)
+        colours = augment.draw_colours(
+            draw, self.brightness, self.contrast, self.saturation, self.hue
+        )
+        # Last, because the mask decides how often it draws: all else depends on seed and path.
+        x, y = augment.draw_corner(draw, canvas, self.crop, mask, self.category_share, self.tries)
+        return Window(x, y, x + self.crop, y + self.crop, *canvas, flip, *colours)  # type: ignore[arg-type]
+
+    def canvas(self, image: Image.Image, transform: Transform) -> Image.Image:
+        """The resized image; the image itself where every crop has a scale of its own."""
+        if self.views > 1:
+            return image
+        train, test = (self.train_long, self.train_short), (self.test_long, self.test_short)
+        return self.resized(image, rescaled(image.size, *(train if self.views else test)))
+
+    def resized(self, image: Image.Image, size: Size) -> Image.Image:
+        """The image at the size of a window's canvas, by the view's interpolation."""
+        return (
+            image if image.size == size else image.resize(size, im.RESAMPLING[self.interpolation])
+        )
+
+    def cut(
+        self, canvas: Image.Image, boxes: Sequence[tuple[Any, ...]], transform: Transform
+    ) -> npt.NDArray[np.uint8]:
+        """Cut the windows: (B, S, S, 3), uint8, with S = `crop`; padded with the mean colour."""
+        pieces = []
+        for window in (Window(*box) for box in boxes):
+            piece = self.resized(canvas, window.canvas).crop(window.inside)
+            if window.flip:
+                piece = piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            padded = Image.new("RGB", (window.size, window.size), mean_colour(transform))
+            padded.paste(augment.distort(piece, window.colours))
+            pieces.append(padded)
+        return im.stack(pieces)
+
+    def cut_key(self, transform: Transform) -> tuple[Any, ...]:
+        return mean_colour(transform)
+
+
+def mean_colour(transform: Transform) -> tuple[int, int, int]:
+    """The colour that the encoder's normalisation turns into zeros, to a rounding error."""
+    red, green, blue = (round(255 * value) for value in transform.mean)
+    return red, green, blue
+
+
+def with_sizes(images: Images) -> pl.DataFrame:
+    """The table of images with width and height, read from the files where it lacks them."""
+    table = images.table
+    if {"width", "height"} <= set(table.columns):
+        return table
+    headers = read_headers(images.root, table["path"].to_list())
+    sizes = [header.size or (None, None) for header in headers]
+    return table.with_columns(
+        pl.Series("width", [width for width, _ in sizes], pl.Int64),
+        pl.Series("height", [height for _, height in sizes], pl.Int64),
+    )
+
+
+def rescaled(size: Size, long: int, short: int) -> Size:
+    """Scale (width, height) until the long side is `long` or the short side `short` (mmcv's rule).
+
+    Both sides are rounded half up.
+    """
+    scale = min(long / max(size), short / min(size))
+    width, height = (max(1, int(length * scale + 0.5)) for length in size)
+    return width, height
+
+
+def sliding(canvas: Size, crop: int, stride: int) -> Iterator[Window]:
+    """The windows that cover a canvas (width, height), row-major, as mmsegmentation lays them.
+
+    The last ones are shifted inside the border; a canvas smaller than a window gets one that
+    reaches beyond it, and is padded.
+    """
+    for y in starts(canvas[1], crop, stride):
+        for x in starts(canvas[0], crop, stride):
+            yield Window(x, y, x + crop, y + crop, *canvas)
+
+
+def starts(length: int, crop: int, stride: int) -> list[int]:
+    """The first pixels of the windows along one side."""
+    n = max(length - crop + stride - 1, 0) // stride + 1
+    return [max(min(i * stride + crop, length) - crop, 0) for i in range(n)]
+
+
+def windows_in(rows: pl.DataFrame) -> list[Window]:
+    """The windows of a table of rows, such as `Store.rows`."""
+    names = [name for name in Window._fields if name in rows.columns]
+    missing = [name for name in (*BOX, *CANVAS_COLUMNS) if name not in names]
+    if missing:
+        raise UsageError(f"these rows are not of view windows: no columns {', '.join(missing)}.")
+    return [Window(**row) for row in rows.select(names).iter_rows(named=True)]
+
+
+def cut_mask(classes: Map, window: Window) -> Map:
+    """Cut a window out of the image's class map (H, W): (S, S), uint8, padded with 255.
+
+    The map is resized to the window's canvas by nearest neighbour, flipped as the window is, and is
+    otherwise untouched.
+    """
+    height, width = classes.shape
+    x0, y0, x1, y1 = window.inside
+    ys = masks.nearest(window.canvas_height, height)[y0:y1]
+    xs = masks.nearest(window.canvas_width, width)[x0:x1]
+    piece = classes[np.ix_(ys, xs)]
+    if window.flip:
+        piece = piece[:, ::-1]
+    cut = np.full((window.size, window.size), IGNORED, np.uint8)
+    cut[: piece.shape[0], : piece.shape[1]] = piece
+    return cut
+
+
+ADE = WindowsView()
+PASCAL = WindowsView(
+    crop=480, stride=161, test_long=3840, test_short=480, train_long=520, train_short=520
+)
+LIP = WindowsView(
+    crop=320, stride=161, test_long=4096, test_short=320, train_long=1024, train_short=320
+)
+
+# The released recipe of each kind of dataset; any other gets ADE20K's.
+RECIPES = {"pascal-object": PASCAL, "pascal-part": PASCAL, "lip": LIP}
+
+
+def windows_for(kind: str, views: int = 0) -> WindowsView:
+    """The view for a kind of dataset: sliding windows, or `views` crops of every image."""
+    return replace(RECIPES.get(kind, ADE), views=views)

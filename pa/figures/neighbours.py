@@ -1,0 +1,243 @@
+"""The query-and-neighbours figure (paper, Figures 2 and 4).
+
+One block per search result: at the left the query's image with a red box around the query patch,
+at the right its neighbours as a tight grid of equal squares, row-major by rank. Blocks of several
+encoders, representations or queries are stacked.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageChops, ImageDraw
+
+from pa.data.crops import Crops
+from pa.data.datasets.imagenet import readable_label
+from pa.data.files import replacing
+from pa.data.schema import Box
+from pa.errors import UsageError
+from pa.index.search import Query, SearchResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".pdf", ".svg")
+DPI = 200
+
+# All lengths in pixels at 200 dpi; the 24 neighbours of the paper make a figure 6.5 inches wide.
+_CELL = 112
+_GAP = 4
+_GUTTER = 20
+_TITLE = 40
+_BETWEEN = 28
+_MARGIN = 12
+_RED = "#ff0000"
+_LINE = 6
+_OUTLINE = 2
+# No border pixel of a picture is lighter: a white patch would melt into the page.
+_EDGE = "#d8d8d8"
+
+# Upper estimates of a character's width in the two titles, and what fits above the query's image.
+_TITLE_CHARACTER = 14
+_QUERY_TITLE_CHARACTERS = 30
+
+
+def draw(results: Sequence[SearchResult], crops: Crops | Sequence[Crops], path: Path | str) -> Path:
+    """Draw search results, one block each, to a PNG (200 dpi), PDF or SVG file.
+
+    `crops` gives the pictures: one for all results, or one per result where they come from several
+    stores. Raises `UsageError` for another suffix or a query without a picture, `MissingError`
+    where an image of the dataset is not there.
+    """
+    from matplotlib import rc_context
+
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(
+            f"{path}: a figure is written as {', '.join(SUFFIXES)}; found "
+            f"{path.suffix or 'no suffix'}."
+        )
+    of_result = [crops] * len(results) if isinstance(crops, Crops) else list(crops)
+    if not results or len(of_result) != len(results):
+        raise UsageError(
+            f"a figure needs at least one result, and crops for each: found {len(results)} results "
+            f"and {len(of_result)} crops."
+        )
+    figure = _figure(results, of_result)
+    suffix = path.suffix.lower()[1:]
+    # No date and no random ids inside: equal results give equal files.
+    metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix)
+    # Through memory: on a full disk matplotlib's PDF writer hides the cause.
+    drawn = io.BytesIO()
+    with rc_context({"svg.hashsalt": "pa"}):
+        figure.savefig(drawn, format=suffix, dpi=DPI, metadata=metadata)
+    with replacing(path) as partial:
+        partial.write_bytes(drawn.getbuffer())
+    return path
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the parts of one block lie, in pixels from its top left corner."""
+
+    columns: int
+    rows: int
+    title_width: int
+
+    @classmethod
+    def of(cls, result: SearchResult) -> _Layout:
+        # 24 in 3 rows of 8 as in the paper, fewer beside the query's image in as many rows; more
+        # keep the proportions.
+        k = len(result.neighbours)
+        columns = math.ceil(k / 3) if k <= 24 else math.ceil(math.sqrt(k * 8 / 3))
+        return cls(columns, math.ceil(k / columns), len(_title(result)) * _TITLE_CHARACTER)
+
+    @property
+    def query_side(self) -> int:
+        """Side of the query's image: three cells, or as high as a larger grid."""
+        return _span(max(3, min(self.rows, 5)))
+
+    @property
+    def width(self) -> int:
+        return self.query_side + _GUTTER + max(_span(self.columns), self.title_width)
+
+    @property
+    def height(self) -> int:
+        return _TITLE + max(self.query_side, _span(self.rows))
+
+    def cell(self, place: int) -> tuple[int, int]:
+        """The left and top edge of the neighbour at a place, counted from 0."""
+        row, column = divmod(place, self.columns)
+        left = self.query_side + _GUTTER + column * (_CELL + _GAP)
+        return left, _TITLE + row * (_CELL + _GAP)
+
+
+def _span(cells: int) -> int:
+    return cells * _CELL + (cells - 1) * _GAP
+
+
+def _figure(results: Sequence[SearchResult], crops: Sequence[Crops]) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    layouts = [_Layout.of(result) for result in results]
+    width = max(layout.width for layout in layouts) + 2 * _MARGIN
+    height = sum(layout.height + _BETWEEN for layout in layouts) - _BETWEEN + 2 * _MARGIN
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    # One axes over the whole page, in pixels from the top left corner.
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    top = _MARGIN
+    for result, layout, of_result in zip(results, layouts, crops, strict=True):
+        _draw_block(axes, result, of_result, layout, _MARGIN, top)
+        top += layout.height + _BETWEEN
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    return figure
+
+
+def _draw_block(
+    axes: Axes, result: SearchResult, crops: Crops, layout: _Layout, left: int, top: int
+) -> None:
+    _draw_query(axes, result.query, crops, left, top + _TITLE, layout.query_side)
+    baseline = top + _TITLE - 12
+    axes.text(left, baseline, _query_title(result.query), fontsize=7, color="#444444")
+    grid_left = left + layout.cell(0)[0]
+    axes.text(grid_left, baseline, _title(result), fontsize=8, weight="bold")
+    for place, neighbour in enumerate(result.neighbours):
+        x, y = layout.cell(place)
+        _place(axes, crops.region(neighbour.row, _CELL), left + x, top + y)
+        _write_cosine(axes, neighbour.cosine, left + x, top + y)
+
+
+def _title(result: SearchResult) -> str:
+    cut_by = f" · protocol {result.protocol}" if result.protocol else ""
+    return f"{result.encoder} · {result.representation}{cut_by}"
+
+
+def _query_title(query: Query) -> str:
+    number = "query" if query.row is None else f"query {query.row}"
+    name = readable_label(query.label or "") or (Path(query.path).stem if query.path else "")
+    title = f"{number} · {name}" if name else number
+    fits = len(title) <= _QUERY_TITLE_CHARACTERS
+    return title if fits else f"{title[: _QUERY_TITLE_CHARACTERS - 1]}…"
+
+
+def _draw_query(axes: Axes, query: Query, crops: Crops, left: int, top: int, side: int) -> None:
+    canvas, box = query_picture(query, crops)
+    scale = side / max(canvas.size)
+    size = (round(canvas.width * scale), round(canvas.height * scale))
+    _place(axes, canvas.convert("RGB").resize(size, Image.Resampling.LANCZOS), left, top)
+    _draw_box(axes, box, scale, left, top, size)
+
+
+def query_picture(query: Query, crops: Crops) -> tuple[Image.Image, Box]:
+    """The query's image, and its box there. Raises `UsageError` for a query without a picture."""
+    if query.row is not None:
+        return crops.canvas(query.row), crops.box(query.row)
+    if query.canvas is None or query.box is None:
+        raise UsageError(
+            "the query has no picture: give its image (canvas) and box with the vector."
+        )
+    return query.canvas, query.box
+
+
+def _draw_box(
+    axes: Axes, box: Box, scale: float, left: int, top: int, size: tuple[int, int]
+) -> None:
+    """A red frame inside the box, so that it is whole at the border of the image.
+
+    It has a white outline, without which it would be lost on a red object.
+    """
+    from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
+
+    x0, x1 = (min(max(x * scale, 0), size[0]) for x in (box[0], box[2]))
+    y0, y1 = (min(max(y * scale, 0), size[1]) for y in (box[1], box[3]))
+    axes.add_patch(
+        Rectangle(
+            (left + x0 + _LINE / 2, top + y0 + _LINE / 2),
+            max(x1 - x0 - _LINE, 1),
+            max(y1 - y0 - _LINE, 1),
+            fill=False,
+            edgecolor=_RED,
+            linewidth=_LINE * 72 / DPI,
+            path_effects=[withStroke(linewidth=(_LINE + 2 * _OUTLINE) * 72 / DPI, foreground="w")],
+            joinstyle="miter",
+            zorder=3,
+        )
+    )
+
+
+def _place(axes: Axes, picture: Image.Image, left: int, top: int) -> None:
+    right, bottom = left + picture.width, top + picture.height
+    extent = (left, right, bottom, top)
+    axes.imshow(edged(picture), extent=extent, interpolation="nearest", aspect="auto", zorder=1)
+
+
+def edged(picture: Image.Image) -> Image.Image:
+    """A picture whose border is not lighter than the edge of the page."""
+    hairline = Image.new("RGB", picture.size, "white")
+    ImageDraw.Draw(hairline).rectangle((0, 0, picture.width - 1, picture.height - 1), outline=_EDGE)
+    return ImageChops.darker(picture, hairline)
+
+
+def _write_cosine(axes: Axes, cosine: float, left: int, top: int) -> None:
+    backing = {"boxstyle": "square,pad=0.15", "facecolor": "#000000a0", "edgecolor": "none"}
+    axes.text(
+        left + _CELL - 4,
+        top + _CELL - 5,
+        f"{cosine:.2f}",
+        fontsize=4.8,
+        color="white",
+        ha="right",
+        va="bottom",
+        bbox=backing,
+        zorder=4,
+    )

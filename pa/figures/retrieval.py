@@ -1,0 +1,254 @@
+"""The figures of retrieval: AP by encoder, AP by depth, part against whole, the hubs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pa.data.crops import Crops
+from pa.evaluate.neighbours import RELATIONS
+from pa.evaluate.rows import BLOCK_VECTORS
+from pa.figures.style import COLOURS, GREY, WIDTH, drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from pa.evaluate.bootstrap import Mean
+    from pa.evaluate.neighbours_table import Shares
+    from pa.evaluate.retrieval_table import Scored
+
+# Parts in blues, wholes in oranges, neither in grey.
+_RELATION_COLOURS = ("#08519c", "#6baed6", "#d94801", "#fdae6b", "#d9d9d9", "#000000")
+_CELL, _GAP, _TITLE, _MARGIN = 120, 6, 46, 12  # pixels
+_HUB_COLUMNS, _HUB_ROWS = 10, 2
+_FINAL = 1.5  # blocks from the last one to the output after the final norm
+
+
+def draw_scores(scored: Sequence[Scored], path: Path) -> Path:
+    """AP with its interval for every encoder and representation, and the level of chance."""
+    encoders = list(dict.fromkeys(entry.encoder for entry in scored))
+    names = list(dict.fromkeys(entry.representation for entry in scored))
+    with drawing(path, 2.4) as (_, (axes,)):
+        for place, name in enumerate(names):
+            of_name = [entry for entry in scored if entry.representation == name]
+            offset = (place - (len(names) - 1) / 2) * 0.8 / len(names)
+            _points(
+                axes,
+                [encoders.index(entry.encoder) + offset for entry in of_name],
+                [entry.means.overall for entry in of_name],
+                COLOURS[place % len(COLOURS)],
+                name,
+            )
+        _chance(axes, scored[0].means.overall.chance)
+        axes.set(
+            xticks=range(len(encoders)),
+            xticklabels=encoders,
+            xlim=(-0.6, len(encoders) - 0.4),
+            ylabel="average precision (%)",
+        )
+        axes.set_title(_gallery(scored[0]), loc="left")
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return path
+
+
+def draw_depth(scored: Sequence[Scored], path: Path) -> Path:
+    """AP after each block; the last point of a curve is the output after the final norm."""
+    stores = list(dict.fromkeys(entry.store.path for entry in scored))
+    curves = [
+        Curve(
+            f"{entries[0].encoder}, {kind.removeprefix('layers_')}",
+            COLOURS[stores.index(store) % len(COLOURS)],
+            style,
+            {block: entry.means.overall for block, entry in curve.items()},
+            None if (final := _final(scored, store, kind)) is None else final.means.overall,
+        )
+        for store in stores
+        for kind, style in zip(BLOCK_VECTORS, ("-o", "--s"), strict=True)
+        if (curve := _curve(scored, store, kind)) and (entries := list(curve.values()))
+    ]
+    with drawing(path, 2.8) as (_, (axes,)):
+        plot_depth(axes, curves, scored[0].means.overall.chance)
+        axes.set_title(_gallery(scored[0]), loc="left")
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return path
+
+
+@dataclass(frozen=True)
+class Curve:
+    """AP after each block; `final` is that after the final norm, `style` a line and a marker."""
+
+    label: str
+    colour: str
+    style: str
+    means: Mapping[int, Mean]
+    final: Mean | None
+
+
+def plot_depth(axes: Axes, curves: Sequence[Curve], chance: float) -> None:
+    """Curves of AP by depth with their intervals, and the level of chance."""
+    blocks = sorted({block for curve in curves for block in curve.means})
+    for curve in curves:
+        means = list(curve.means.values())
+        _line(axes, list(curve.means), means, curve.colour, curve.style, curve.label)
+        if curve.final is not None:
+            end = blocks[-1] + _FINAL
+            _points(axes, [end], [curve.final], curve.colour, None, curve.style[-1])
+    _chance(axes, chance)
+    axes.set(
+        xticks=[*blocks, blocks[-1] + _FINAL],
+        xticklabels=[*map(str, blocks), "final\nnorm"],
+        xlabel="block, from 0",
+        ylabel="average precision (%)",
+    )
+
+
+def draw_shares(found: Sequence[Shares], path: Path) -> Path:
+    """One bar per encoder and representation: what the neighbours are; at the end, chance."""
+    shown = {name: label for name, label in found[0].shown.items() if name in RELATIONS}
+    labels = [f"{entry.store.encoder}\n{entry.representation}" for entry in found]
+    k = found[0].result.protocol["k"]
+    with drawing(path, 0.42 * (len(found) + 1) + 1.5) as (figure, (axes,)):
+        plot_shares(axes, labels, [entry.means for entry in found], shown)
+        axes.set_xlabel(f"share of the {k} nearest neighbours (%)")
+        axes.set_title(_title(found[0].store.spec.dataset, found[0].store.spec.split), loc="left")
+        figure.legend(loc="outside lower center", ncols=2, fontsize=7)
+    return path
+
+
+def plot_shares(
+    axes: Axes,
+    labels: Sequence[str],
+    means: Sequence[Mapping[str, Mean]],
+    shown: Mapping[str, str],
+) -> None:
+    """A bar of shares for each label, and one of chance; `shown` is relation → how to call it."""
+    start = [0.0] * (len(means) + 1)
+    for name, label in shown.items():
+        each = [one[name] for one in means]
+        widths = [100 * value for value in (*(m.value for m in each), each[0].chance)]
+        colour = _RELATION_COLOURS[RELATIONS.index(name)]
+        axes.barh(range(len(widths)), widths, left=start, color=colour, height=0.72, label=label)
+        for place, (left, width) in enumerate(zip(start, widths, strict=True)):
+            if width >= 5:
+                dark = colour in ("#08519c", "#d94801", "#000000")
+                axes.text(
+                    left + width / 2,
+                    place,
+                    f"{width:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    color="white" if dark else "black",
+                )
+        start = [left + width for left, width in zip(start, widths, strict=True)]
+    axes.set(yticks=range(len(start)), yticklabels=[*labels, "at random"], xlim=(0, 100))
+    axes.invert_yaxis()
+
+
+def draw_hubs(found: Sequence[Shares], crops: Sequence[Crops], path: Path) -> Path:
+    """The twenty patches of each encoder and representation that most others have as neighbours."""
+    per_block = _TITLE + _HUB_ROWS * (_CELL + _GAP)
+    width = _HUB_COLUMNS * (_CELL + _GAP) - _GAP + 2 * _MARGIN
+    height = per_block * len(found) + 2 * _MARGIN
+    with drawing(path, WIDTH * height / width) as (figure, (axes,)):
+        figure.set_layout_engine("none")
+        axes.set_position((0, 0, 1, 1))
+        axes.set_axis_off()
+        for block, (entry, of_store) in enumerate(zip(found, crops, strict=True)):
+            top = _MARGIN + block * per_block
+            hubs = entry.hubness
+            title = (
+                f"{entry.store.encoder} · {entry.representation}: skewness {hubs.skewness:.2f} (at "
+                f"random {hubs.chance_skewness:.2f}), {100 * hubs.never:.0f} % nobody's neighbour"
+            )
+            axes.text(_MARGIN, top + _TITLE - 12, title, fontsize=8)
+            counts = hubs.occurrences[hubs.top]
+            for place in range(min(_HUB_ROWS * _HUB_COLUMNS, len(entry.hub_rows))):
+                row, column = divmod(place, _HUB_COLUMNS)
+                left = _MARGIN + column * (_CELL + _GAP)
+                upper = top + _TITLE + row * (_CELL + _GAP)
+                picture = of_store.region(int(entry.hub_rows[place]), _CELL)
+                extent = (left, left + _CELL, upper + _CELL, upper)
+                axes.imshow(picture, extent=extent, interpolation="nearest", aspect="auto")
+                axes.text(
+                    left + _CELL - 4,
+                    upper + _CELL - 4,
+                    f"×{counts[place]}",
+                    fontsize=5.5,
+                    color="white",
+                    ha="right",
+                    va="bottom",
+                    bbox={"boxstyle": "square,pad=0.15", "fc": "#000000a0", "ec": "none"},
+                )
+        axes.set(xlim=(0, width), ylim=(height, 0))
+    return path
+
+
+def _curve(scored: Sequence[Scored], store: Path, kind: str) -> dict[int, Scored]:
+    """The scores of a store's blocks, by block."""
+    found = {}
+    for entry in scored:
+        name, _, block = entry.representation.partition(":")
+        if entry.store.path == store and name == kind:
+            found[int(block)] = entry
+    return dict(sorted(found.items()))
+
+
+def _final(scored: Sequence[Scored], store: Path, kind: str) -> Scored | None:
+    name = kind.removeprefix("layers_")
+    same = (e for e in scored if e.store.path == store and e.representation == name)
+    return next(same, None)
+
+
+def _line(
+    axes: Axes, places: Sequence[float], means: Sequence[Mean], colour: str, style: str, label: str
+) -> None:
+    values = [100 * mean.value for mean in means]
+    axes.plot(places, values, style, color=colour, markersize=3.5, linewidth=1, label=label)
+    low, high = [100 * mean.low for mean in means], [100 * mean.high for mean in means]
+    axes.fill_between(places, low, high, color=colour, alpha=0.12, linewidth=0)
+
+
+def _points(
+    axes: Axes,
+    places: Sequence[float],
+    means: Sequence[Mean],
+    colour: str,
+    label: str | None,
+    marker: str = "o",
+) -> None:
+    values = [100 * mean.value for mean in means]
+    spread = [
+        [100 * (mean.value - mean.low) for mean in means],
+        [100 * (mean.high - mean.value) for mean in means],
+    ]
+    axes.errorbar(
+        places,
+        values,
+        yerr=spread,
+        fmt=marker,
+        color=colour,
+        markersize=4,
+        elinewidth=1,
+        capsize=2,
+        label=label,
+    )
+
+
+def _chance(axes: Axes, level: float) -> None:
+    axes.axhline(100 * level, color=GREY, linewidth=0.8, linestyle=":", label="chance")
+
+
+def _gallery(entry: Scored) -> str:
+    counts, spec = entry.result.counts, entry.store.spec
+    protocol = entry.result.protocol["protocol"]
+    return (
+        f"{_title(spec.dataset, spec.split)}, protocol {protocol}: {counts['queries']} patches of "
+        f"{counts['images']} images"
+    )
+
+
+def _title(dataset: str, split: str) -> str:
+    return f"{dataset}/{split}"

@@ -1,0 +1,192 @@
+"""The figures of the study as steps: each after the steps whose stores and results it shows.
+
+Those of the paper by its numbers (2, 4, 6, 7, 8), and three of ours: part against whole, and depth
+and sweep where the workspace holds such results, which no number of the paper needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pa.figures.names import PAIRS, in_order, listed, title_of
+from pa.figures.results import recipe_of
+from pa.report.departures import dataset_of
+from pa.report.found import Found, Workspace
+from pa.study.steps import PARTS, PROJECTED, Step
+
+# Figure 2 prints three encoders; the released code has three queries, and which figure prints which
+# is not said, so that 7 and 8 take the second and the third.
+FIGURE_2 = ("deit", "mocov3", "cae")
+QUERIES = {"2": "1,2", "4": "1", "7": "2", "8": "3"}
+
+
+@dataclass(frozen=True)
+class NotDrawn:
+    """A figure that cannot be drawn here, and what it would need."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures that can be drawn once the study's steps ran, and those that cannot."""
+
+    steps: list[Step]
+    not_drawn: list[NotDrawn]
+
+
+def figures(steps: Sequence[Step], protocol: str, workspace: Workspace | None) -> Figures:
+    """The figures of a study of these steps by a protocol.
+
+    `workspace` holds the results that depth and sweep are drawn from; None = none yet.
+    """
+    made = Figures([], [])
+    for one in (
+        *_retrieval(steps),
+        *_segmentation(steps, protocol),
+        *_shares(steps, protocol),
+        *_of_results(steps, protocol, workspace),
+    ):
+        if isinstance(one, Step):
+            made.steps.append(one)
+        else:
+            made.not_drawn.append(one)
+    return made
+
+
+# -- of the paper ---------------------------------------------------------------------------------
+
+
+def _retrieval(steps: Sequence[Step]) -> Iterator[Step | NotDrawn]:
+    """Figures 2, 4, 7 and 8: neighbours among the windows of ImageNet."""
+    built = _by_encoder(steps, "index", "build", "imagenet")
+    if not built:
+        why = "they show windows of dataset imagenet, split val, which the study does not have here"
+        yield NotDrawn("figures 2, 4, 7, 8", why)
+        return
+    among = {"2": FIGURE_2, "4": PROJECTED, "7": tuple(built), "8": tuple(built)}
+    for number, encoders in among.items():
+        shown = [name for name in built if name in encoders]
+        if not shown:
+            has = " with a projector" if number == "4" else ""
+            why = f"it shows encoders{has}, {listed(map(title_of, encoders))}; none is here"
+            yield NotDrawn(f"figure {number}", why)
+            continue
+        kind = "projected" if number == "4" else "neighbours"
+        words = ["--dataset", "imagenet", "--split", "val", "--view", "grid"]
+        words += ["--representation", "pooled", "--example", QUERIES[number]]
+        needed = [built[name] for name in shown]
+        yield _figure(f"figure {number}", kind, f"figure-{number}", needed, words)
+
+
+def _segmentation(steps: Sequence[Step], protocol: str) -> Iterator[Step | NotDrawn]:
+    """Figure 6: objects against parts, a figure for each dataset that has both."""
+    for pair in PAIRS:
+        source = pair[0].partition("-")[0]
+        objects, parts = (_by_encoder(steps, "probe", "segmentation", name) for name in pair)
+        both = [name for name in objects if name in parts]
+        if not both:
+            lacking = [n for n, of in zip(pair, (objects, parts), strict=True) if not of]
+            why = f"it shows segmentation of {listed(pair)}; there is none of {listed(lacking)}"
+            yield NotDrawn(f"figure 6 of {source}", why)
+            continue
+        needed = [of[name] for of in (objects, parts) for name in both]
+        words = ["--labels", ",".join(pair), "--protocol", protocol]
+        name = f"figure-6-{source}-{protocol}"
+        yield _figure(f"figure 6 {source} {protocol}", "segmentation", name, needed, words)
+
+
+# -- ours -----------------------------------------------------------------------------------------
+
+
+def _shares(steps: Sequence[Step], protocol: str) -> Iterator[Step | NotDrawn]:
+    for dataset in PARTS:
+        scored = _by_encoder(steps, "evaluate", "neighbours", dataset)
+        if scored:
+            yield _of_scores("shares", dataset, protocol, list(scored.values()))
+        else:
+            yield NotDrawn(f"figure shares of {dataset}", "there are no part patches of it here")
+
+
+def _of_results(
+    steps: Sequence[Step], protocol: str, workspace: Workspace | None
+) -> Iterator[Step | NotDrawn]:
+    """Depth and sweep of the encoders that have such results, of the datasets of the study."""
+    kinds: dict[str, tuple[str, Callable[[Found], bool], str]] = {
+        "depth": (
+            "scores of single blocks: extract with --layers, then pa evaluate retrieval --layers "
+            "all",
+            lambda found: (
+                found.task == "retrieval"
+                and str(found.fields["representation"]).startswith("layers_")
+                and found.fields["selection"].get("target") == "label"
+            ),
+            "retrieval",
+        ),
+        "sweep": (
+            "results of a sweep: pa probe linear --sweep",
+            lambda found: found.task == "probe-linear" and bool(found.protocol.get("sweep")),
+            "linear",
+        ),
+    }
+    for kind, (needs, accepts, before) in kinds.items():
+        for dataset in PARTS:
+            group = "evaluate" if before == "retrieval" else "probe"
+            there = _by_encoder(steps, group, before, dataset)
+            if not there:
+                continue
+            fitting = [
+                found
+                for found in (workspace.results if workspace else ())
+                if accepts(found)
+                and workspace is not None
+                and dataset_of(found) == dataset
+                and found.tested.get("encoder") in there
+                and recipe_of(found, workspace) == protocol
+            ]
+            if fitting:
+                encoders = {str(found.tested["encoder"]) for found in fitting}
+                read = sorted(str(found.fields["digest"]) for found in fitting)
+                needed = [there[name] for name in in_order(encoders)]
+                yield _of_scores(kind, dataset, protocol, needed, read)
+            else:
+                yield NotDrawn(f"figure {kind} of {dataset}", f"it shows {needs}")
+
+
+# -- steps ----------------------------------------------------------------------------------------
+
+
+def _of_scores(
+    kind: str, dataset: str, protocol: str, needed: Sequence[Step], read: Iterable[str] = ()
+) -> Step:
+    words = ["--dataset", dataset, "--protocol", protocol]
+    name = f"figure {kind} {dataset} {protocol}"
+    return _figure(name, kind, f"{dataset}-{protocol}", needed, words, dataset, read)
+
+
+def _figure(
+    name: str,
+    kind: str,
+    file: str,
+    needed: Sequence[Step],
+    words: Sequence[str],
+    dataset: str | None = None,
+    read: Iterable[str] = (),
+) -> Step:
+    """A step of the encoders of those it needs; what those need is drawn from too."""
+    encoders = dict.fromkeys(str(step.encoder) for step in needed)
+    after = dict.fromkeys(one for step in needed for one in (*step.after, step.name))
+    chosen = ["figure", kind, "--encoder", ",".join(encoders), *words, "--name", file]
+    return Step(name, tuple(chosen), None, dataset, tuple(after), read=tuple(read))
+
+
+def _by_encoder(steps: Sequence[Step], group: str, kind: str, dataset: str) -> dict[str, Step]:
+    """The steps of a command on a dataset, encoders in the paper's order."""
+    found = {
+        str(step.encoder): step
+        for step in steps
+        if step.words[:2] == (group, kind) and step.dataset == dataset
+    }
+    return {name: found[name] for name in in_order(found)}

@@ -1,0 +1,288 @@
+"""`pa figure depth`, `shares` and `sweep`: figures of results that are there already."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pa.config import Config
+from pa.errors import MissingError, VerificationError
+from pa.figures.names import listed
+from pa.figures.record import Made, Place, Plate, finish
+from pa.progress import Progress
+
+if TYPE_CHECKING:
+    from pa.data.store.spec import Spec
+    from pa.figures.results import OfEncoder, Wanted
+    from pa.figures.style import About
+    from pa.report.found import Found, Workspace
+
+BLOCKS = "encoder.options.layers"  # the field of a spec that names the stored blocks
+Draw = Callable[[Sequence[Path], float, "About"], None]
+
+
+@dataclass(frozen=True)
+class ScoresRequest:
+    """What `pa figure depth`, `shares` or `sweep` was asked; empty or None = what is there."""
+
+    encoders: tuple[str, ...] = ()
+    dataset: str | None = None
+    protocol: str | None = None
+    k: int | None = None
+    place: Place = field(default_factory=Place)
+
+
+def figure_depth(config: Config, request: ScoresRequest, progress: Progress) -> Made:
+    """Draw the average precision after every block, from results of `pa evaluate retrieval`.
+
+    Raises what `pa.figures.results.choose` raises.
+    """
+    from pa.figures.results import Wanted, choose
+    from pa.figures.scores import depth_panels, draw_depth, mean_of
+
+    command = "pa evaluate retrieval --layers all"
+    wanted = _wanted(config, request, Wanted, "retrieval", command, _is_of_labels)
+    workspace = _workspace(config)
+    there = choose(workspace, wanted, progress)
+    chosen = [one for one in there if depth_panels([one])]
+    if request.encoders or not chosen:
+        _require_blocks(config, [one for one in there if one not in chosen])
+    panels = depth_panels(chosen)
+    any_result = chosen[0].results[0]
+    mean = mean_of(any_result, "ap")
+    chance, method = mean.chance, "" if mean.interval is None else f" by {mean.interval.method}"
+    encoders = listed(curve.label for curve in next(iter(panels.values())))
+    told = (
+        f"Average precision of part retrieval after each block, without any norm, and after the "
+        f"final norm, of {encoders} on {_gallery(any_result)}; bands and bars are 95 % intervals"
+        f"{method}, the dotted line is chance ({100 * chance:.1f} %)."
+    )
+    return _finish(
+        config,
+        request,
+        workspace,
+        chosen,
+        "depth",
+        f"Part retrieval by depth: {encoders}",
+        told,
+        lambda paths, width, about: draw_depth(panels, chance, paths, width=width, about=about),
+    )
+
+
+def figure_shares(config: Config, request: ScoresRequest, progress: Progress) -> Made:
+    """Draw what the neighbours of part patches are, from results of `pa evaluate neighbours`.
+
+    Raises what `pa.figures.results.choose` raises.
+    """
+    from pa.evaluate.neighbours import default_k
+    from pa.figures.results import Wanted, choose
+    from pa.figures.scores import draw_shares, share_bars
+
+    command = "pa evaluate neighbours" + ("" if request.k is None else f" -k {request.k}")
+
+    def is_of_k(found: Found) -> bool:
+        k = default_k(found.fields["counts"]["rows"]) if request.k is None else request.k
+        return bool(found.protocol.get("k") == k)
+
+    wanted = _wanted(config, request, Wanted, "neighbours", command, is_of_k)
+    workspace = _workspace(config)
+    chosen = choose(workspace, wanted, progress)
+    k = chosen[0].results[0].protocol["k"]
+    bars = share_bars(chosen)
+    encoders = listed(one.title for one in chosen)
+    told = (
+        f"What the {k} nearest neighbours of a part patch are, by cosine, mean over "
+        f"{_gallery(chosen[0].results[0])}, for {encoders}; the last bar is a neighbour at random. "
+        f"Blue is the same part, orange another part of the same object or class."
+    )
+    return _finish(
+        config,
+        request,
+        workspace,
+        chosen,
+        "shares",
+        f"Part against whole among the {k} nearest neighbours: {encoders}",
+        told,
+        lambda paths, width, about: draw_shares(bars, k, paths, width=width, about=about),
+    )
+
+
+def figure_sweep(config: Config, request: ScoresRequest, progress: Progress) -> Made:
+    """Draw the validation accuracy of a sweep, from results of `pa probe linear --sweep`.
+
+    Raises what `pa.figures.results.choose` raises, `MissingError` for a lost table, and
+    `VerificationError` for one that has changed since it was written.
+    """
+    import polars as pl
+
+    from pa.evaluate.sealing import file_difference
+    from pa.figures.results import Wanted, choose
+    from pa.figures.scores import draw_sweep, sweep_sheets
+
+    command = "pa probe linear --sweep --lr 0.1,0.4,1 --weight-decay 0,0.0001"
+    wanted = _wanted(
+        config,
+        request,
+        Wanted,
+        "probe-linear",
+        command,
+        lambda found: bool(found.protocol.get("sweep")),
+    )
+    workspace = _workspace(config)
+    chosen = choose(workspace, wanted, progress)
+    tables = {}
+    for one in chosen:
+        file = one.results[0].path.with_suffix(".sweep.parquet")
+        if not file.is_file():
+            raise MissingError(
+                f"{file} is not there: the table of the sweep, beside its result. Sweep again:\n"
+                f"  {command} --encoder {one.encoder} --dataset {one.store.get('dataset')}"
+            )
+        if (reason := file_difference(file, one.results[0].fields, full=True)) is not None:
+            raise VerificationError(
+                f"{file}: {reason}. Sweep again:\n"
+                f"  {command} --encoder {one.encoder} --dataset {one.store.get('dataset')}"
+            )
+        tables[one.encoder] = pl.read_parquet(file, glob=False)
+    sheets = sweep_sheets(chosen, tables)
+    sweep = chosen[0].results[0].protocol["sweep"]
+    encoders = listed(one.title for one in chosen)
+    seeds = chosen[0].results[0].protocol.get("seeds", 1)
+    mean = f"mean of {seeds} seeds, " if seeds != 1 else ""
+    told = (
+        f"Validation accuracy (%) of a linear probe of {encoders} on {chosen[0].store['dataset']} "
+        f"by learning rate and weight decay ({mean}on a {sweep['by']}); the framed setting was "
+        f"chosen, a cross is one that diverged. No test row took part."
+    )
+    return _finish(
+        config,
+        request,
+        workspace,
+        chosen,
+        "sweep",
+        f"Sweep of the linear probe: {encoders}",
+        told,
+        lambda paths, width, about: draw_sweep(sheets, paths, width=width, about=about),
+    )
+
+
+def _wanted(
+    config: Config,
+    request: ScoresRequest,
+    kind: type[Wanted],
+    task: str,
+    command: str,
+    accepts: Callable[[Found], bool] = lambda found: True,
+) -> Wanted:
+    dataset = request.dataset or config.settings.dataset
+    return kind(
+        task,
+        command,
+        request.encoders,
+        (dataset,) if dataset else (),
+        request.protocol,
+        accepts,
+    )
+
+
+def _workspace(config: Config) -> Workspace:
+    from pa.report.found import read_workspace
+
+    return read_workspace(config.workspace, config.results, config.features)
+
+
+def _gallery(found: Found) -> str:
+    counts, store = found.fields["counts"], found.tested
+    return (
+        f"{counts['rows']:,} part patches of {counts['images']:,} images of "
+        f"{store['dataset']}/{store['split']}"
+    )
+
+
+def _is_of_labels(found: Found) -> bool:
+    return bool(found.fields["selection"].get("target") == "label")
+
+
+def _require_blocks(config: Config, without: Sequence[OfEncoder]) -> None:
+    """Raise `MissingError` where there are encoders without a score of single blocks."""
+    if without:
+        raise MissingError(
+            f"the results of {listed(one.title for one in without)} are of no single "
+            f"block. Score the blocks, of a store that keeps them:\n"
+            f"{_blocks_commands(config, without[0])}"
+        )
+
+
+def _blocks_commands(config: Config, one: OfEncoder) -> str:
+    """The commands that score the blocks of an encoder on the rows of its results."""
+    from pa.data.store import extract_command as retyping
+    from pa.data.store import find as stores
+    from pa.data.store.spec import Spec
+    from pa.evaluate.rows import keeps_blocks
+
+    scored = one.store
+    own = Spec(
+        **scored["spec"],
+        **{name: scored[name] for name in ("dataset", "split", "limit")},
+        representations={},
+    )
+    score, source = ["pa", "evaluate", "retrieval", "--layers", "all"], None
+    for store in stores.find(config.features, stores.StoreQuery(own.dataset, own.split)):
+        if keeps_blocks(store) and store.is_complete and _is_same_but_for_blocks(store.spec, own):
+            return f"  {shlex.join([*score, '--store', store.spec.short[:8]])}"
+        if store.fingerprint == scored["fingerprint"]:
+            own, source = store.spec, store.source
+    depth = own.encoder.get("architecture", {}).get("depth")
+    blocks = ",".join(map(str, range(depth))) if depth else "BLOCKS"
+    vectors = [name for name, shape in own.representations.items() if len(shape) == 1]
+    kinds = [f"layers_{name}" for name in ("cls", "pooled") if name in vectors or not vectors]
+    features = ",".join([*(vectors or ("cls", "pooled")), *kinds])
+    options = {**own.encoder.get("options", {}), "layers": [blocks]}
+    wanted = replace(
+        own,
+        encoder={**own.encoder, "options": options},
+        representations={name: [] for name in features.split(",")},
+    )
+    extract = retyping.command(wanted, source)
+    score += ["--encoder", one.encoder, "--dataset", own.dataset, "--split", own.split]
+    return f"  {extract} --alongside\n  {shlex.join(score)}"
+
+
+def _is_same_but_for_blocks(spec: Spec, other: Spec) -> bool:
+    """Whether two specs are of the same rows, encoder and precision."""
+    names = {name.split(".")[0] for name, _, _ in spec.differences(other) if name != BLOCKS}
+    return names <= {"representations"}
+
+
+def _finish(
+    config: Config,
+    request: ScoresRequest,
+    workspace: Workspace,
+    chosen: Sequence[OfEncoder],
+    kind: str,
+    title: str,
+    told: str,
+    draw: Draw,
+) -> Made:
+    from pa.figures.results import recipe_of, remarks, shown_result
+
+    first = chosen[0].results[0]
+    recipe, dataset = recipe_of(first, workspace), str(chosen[0].store["dataset"])
+    words = ["--encoder", ",".join(one.encoder for one in chosen), "--dataset", dataset]
+    words += ["--protocol", recipe, *(["-k", str(first.protocol["k"])] if kind == "shares" else [])]
+    plate = Plate(
+        kind=kind,
+        name=f"{dataset}-{recipe}",
+        title=title,
+        caption=" ".join(filter(None, [told, f"Protocol {recipe}.", remarks(chosen, workspace)])),
+        command=shlex.join(["pa", "figure", kind, *words]),
+        stores=[store for one in chosen for store in one.results[0].fields["stores"].values()],
+        protocol=dict(first.protocol),
+        results=[shown_result(found, workspace) for one in chosen for found in one.results],
+    )
+    paths = plate.paths(request.place, config.figures)
+    draw(paths, request.place.width, plate.about)
+    return finish(plate, paths)

@@ -1,0 +1,182 @@
+"""`pa plan` of commands on stored features: what it says beside what the command then does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from torch import Tensor
+
+from pa.cli import cli
+from pa.data import datasets
+from pa.data.views import VIEWS
+from pa.errors import StorageError, UsageError
+from pa.evaluate.forecast import forecast_differences
+from pa.evaluate.rows import rows_to_score
+from pa.extract.encoders import Features
+from pa.extract.run import extract
+from pa.extract.slots import Options
+from pa.tasks import plan_work
+from pa.tasks.plan_work import WorkItem, WorkPlan, check_room
+from tests.support.images import noise_image
+from tests.support.mean_colour import MeanColour
+
+Run = Callable[..., Result]
+PLANNED = {
+    "index build": [],
+    "index build --index IVF4,Flat@nprobe=2": [],
+    "probe linear --representation pooled --epochs 3 --seeds 2": ["--test-fraction", "0.3"],
+    "probe linear --representation pooled --epochs 2 --lr 0.1,0.4 --sweep --no-references": [],
+    "evaluate retrieval": [],
+    "evaluate retrieval --representation cls,pooled": [],
+    "probe attentive --epochs 2 --attention-heads 1 --seeds 2": [],
+}
+FOLDERS = {"index": "indexes", "probe": "results", "evaluate": "results"}
+
+
+class WithClass(MeanColour):
+    """cls (B, 3) = the mean RGB of the first quarter, besides."""
+
+    @property
+    def representations(self) -> dict[str, tuple[int, ...]]:
+        return {"cls": (3,), **super().representations}
+
+    def encode(self, pixels: Tensor, want: Collection[str] | None = None) -> Features:
+        found = super().encode(pixels, want)
+        return Features(cls=found["patch"][:, 0], pooled=found.pooled, patch=found.patch)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 photographs of three classes, encoded as class token, mean and patches."""
+    place = tmp_path_factory.mktemp("plan")
+    for number in range(48):
+        folder = place / "photos" / f"class{number % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        noise_image(number).save(folder / f"{number:02d}.png")
+    images = datasets.load("photos", "folder", place / "photos")
+    options = Options(representations=("cls", "pooled", "patch"), shard_rows=16, batch_size=8)
+    extract([WithClass()], images, VIEWS["image"], place / "ws" / "features", options)
+    return place / "ws"
+
+
+@pytest.fixture
+def run(workspace: Path) -> Run:
+    def call(*words: object) -> Result:
+        return CliRunner().invoke(cli, ["-w", str(workspace), *map(str, words)])
+
+    return call
+
+
+def files(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("line", PLANNED)
+def test_a_plan_says_what_the_command_then_writes(line: str, run: Run, workspace: Path) -> None:
+    words = [*line.split(), *PLANNED[line], "--view", "image"]
+    before = files(workspace)
+    planned = run("plan", *words, "--json")
+    assert planned.exit_code == 0, planned.output
+    assert files(workspace) == before, "a plan writes nothing"
+    plan = json.loads(planned.stdout)
+    assert plan["fits"]
+    assert plan["seconds"] == pytest.approx(sum(item["seconds"] for item in plan["items"]))
+    assert plan["seconds"] > 0
+    folder = workspace / FOLDERS[words[0]]
+    assert run(*words).exit_code == 0
+    written = {path: size for path, size in files(folder).items() if path not in before}
+    assert sum(item["files"] for item in plan["items"]) == len(written)
+    assert 0.6 < plan["bytes"] / sum(written.values()) < 1.7
+    for path in written:
+        path.unlink()
+    text = run("plan", *words).stdout
+    assert "measured here and now" in text
+    assert "enough" in text
+
+
+def test_a_plan_refuses_what_its_command_refuses(run: Run) -> None:
+    for words, error in (
+        ("probe linear --lr 0.1,0.4", "--sweep trains all of them"),
+        ("evaluate retrieval --representation patch", "one vector per row"),
+        ("index build --representation patch", "one vector per row"),
+        ("probe linear --shots 1", "which no plan is made of"),
+    ):
+        found = run("plan", *words.split(), "--view", "image")
+        assert isinstance(found.exception, UsageError), words
+        assert error in str(found.exception)
+
+
+def test_paired_differences_are_counted(workspace: Path) -> None:
+    from pa.data.store.store import Store
+
+    store = Store.open(next(workspace.rglob("spec.json")).parent)
+    rows = rows_to_score(store)
+    # cls and pooled of two stores: one pair in each store, one pair of each representation.
+    scored = [(name, kind) for name in "ab" for kind in ("cls", "pooled")]
+    assert forecast_differences(rows, scored).files == 4
+    assert forecast_differences(rows, scored[:1]).files == 0
+
+
+ITEM = WorkItem("x", 10, 2, 300, 5_000, 1.5)
+PLAN = WorkPlan((ITEM, replace(ITEM, memory=7_000)), Path("p"), 600, 1_000, 7_000, "measured")
+
+
+def test_items_follow_each_other() -> None:
+    assert (PLAN.bytes, PLAN.seconds, PLAN.memory) == (600, 3.0, 8_000)
+    assert PLAN.fits
+    check_room(PLAN)
+    check_room(replace(PLAN, available=None))
+    with pytest.raises(StorageError, match=r"0\.00 GB free.*pa gc"):
+        check_room(replace(PLAN, free=599))
+    with pytest.raises(StorageError, match=r"of memory.*--pieces"):
+        check_room(replace(PLAN, available=6_999))
+    assert not replace(PLAN, available=6_999).fits
+
+
+def test_what_does_not_fit_is_exit_code_1(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_work, "free_bytes", lambda place: 10)
+    found = run("plan", "index", "build", "--view", "image")
+    assert isinstance(found.exception, StorageError)
+    assert found.exception.exit_code == 1
+    assert "TOO LITTLE" in found.stdout
+
+
+def test_memory_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = tmp_path / "meminfo"
+    told.write_text("MemTotal: 9 kB\nMemAvailable:    12 kB\n")
+    monkeypatch.setattr(plan_work, "MEMINFO", told)
+    assert plan_work._available() == 12 * 1024
+    monkeypatch.setattr(plan_work, "MEMINFO", tmp_path / "none")
+    assert plan_work._available() is None
+    monkeypatch.setattr(plan_work, "STATM", tmp_path / "none")
+    assert plan_work._resident() == 0
+
+
+def test_plans_take_every_option_of_their_commands() -> None:
+    for words in ("index build", "probe linear", "probe attentive", "evaluate retrieval"):
+        assert options(cli, f"plan {words}") == options(cli, words)
+    segmentation = options(cli, "probe segmentation")
+    assert options(cli, "plan probe segmentation") == segmentation - {"only_plan"}
+
+
+def options(command: Any, words: str) -> set[str | None]:
+    for word in words.split():
+        assert isinstance(command, click.Group)
+        command = command.commands[word]
+    return {option.name for option in command.params}
+
+
+def test_a_plan_of_segmentation_is_the_one_of_its_command(run: Run) -> None:
+    words = ["--view-less"]
+    assert run("plan", "probe", "segmentation", *words).exit_code == 2
+    one = run("plan", "probe", "segmentation")
+    other = run("probe", "segmentation", "--plan")
+    assert type(one.exception) is type(other.exception)
+    assert str(one.exception) == str(other.exception)

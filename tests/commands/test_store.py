@@ -1,0 +1,985 @@
+"""`pa status`, `verify --repair`, `plan` and `gc` on a workspace of known stores."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import xxhash
+from click.testing import CliRunner, Result
+
+from pa.cli import cli
+from pa.commands import text_stores as describe_stores
+from pa.config import load as load_config
+from pa.data import datasets
+from pa.data.crops import Crops
+from pa.data.files import is_abandoned, is_held, locked_partial, owner, partial_path, remove_stale
+from pa.data.store.checksums import with_checksum
+from pa.data.store.find import StoreQuery, find
+from pa.data.store.store import IMAGES, RUNS, Store
+from pa.data.store.throughput import Pace, pace_of_work, read_runs, speed_of_run
+from pa.data.tables import write_parquet
+from pa.data.views import VIEWS
+from pa.errors import (
+    FingerprintError,
+    MissingError,
+    NewerFormatError,
+    StorageError,
+    VerificationError,
+)
+from pa.evaluate.results import Result as TaskResult
+from pa.evaluate.results import describe_store, write_result
+from pa.extract.run import extract
+from pa.extract.slots import Options
+from pa.index.build import build, open_or_build
+from pa.tasks import gc as garbage
+from pa.tasks import plan as planning
+from pa.tasks import stores as store_commands
+from pa.tasks import verify as verifying
+from tests.support.images import noise_image
+from tests.support.mean_colour import MeanColour
+
+Run = Callable[..., Result]
+SMALL = Options(representations=("pooled", "patch"), shard_rows=3, batch_size=4)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A folder with 12 photographs, one of them torn; `features` of their store of 4 shards."""
+    root = tmp_path / "photos"
+    root.mkdir()
+    for number in range(12):
+        noise_image(number).save(root / f"{number:02d}.png")
+    (root / "05.png").write_bytes(b"not a picture")
+    return tmp_path / "ws"
+
+
+def encode(workspace: Path, **changes: object) -> Store:
+    """Extract the photographs into the workspace."""
+    options = replace(SMALL, **changes)  # type: ignore[arg-type]
+    images = datasets.load("photos", "folder", workspace.parent / "photos")
+    made = extract([MeanColour()], images, VIEWS["image"], workspace / "features", options)
+    return made.reports[0].store
+
+
+@pytest.fixture
+def store(workspace: Path) -> Store:
+    return encode(workspace)
+
+
+@pytest.fixture
+def run(workspace: Path) -> Run:
+    def call(*words: object) -> Result:
+        result = CliRunner().invoke(cli, ["-w", str(workspace), *map(str, words)])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return call
+
+
+def unfinish(store: Store, *shards: int) -> None:
+    """Take shards and the manifest away."""
+    (store.path / "manifest.json").unlink()
+    for index in shards:
+        store.shard_path(store.plan[index]).unlink()
+
+
+def flip(path: Path, place: int, mask: int = 1) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= mask
+    path.write_bytes(data)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+
+
+HOLD = """
+import fcntl, sys
+file = open(sys.argv[1], "a")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def hold() -> Callable[[Path], subprocess.Popen[str]]:
+    """Hold the lock of a file in another process until its stdin closes."""
+
+    def start(path: Path) -> subprocess.Popen[str]:
+        path.parent.mkdir(exist_ok=True)
+        command = [sys.executable, "-c", HOLD, str(path)]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    return start
+
+
+Hold = Callable[[Path], "subprocess.Popen[str]"]
+
+
+# -- status -----------------------------------------------------------------------------------
+
+
+def test_status_of_a_complete_store(run: Run, store: Store) -> None:
+    told = json.loads(run("status", "--json").stdout)["stores"]
+    assert len(told) == 1
+    expected = {
+        "rows": 12,
+        "rows_done": 12,
+        "shards": 4,
+        "shards_done": 4,
+        "shards_in_work": 0,
+        "shards_missing": 0,
+        "complete": True,
+        "bad_images": 1,
+        "seconds_left": None,
+        "expected_end": None,
+        "bytes": sum(p.stat().st_size for p in store.path.rglob("*") if p.is_file()),
+    }
+    assert {name: told[0][name] for name in expected} == expected
+    wall = store.runs()[0]["seconds"]["wall"]
+    assert told[0]["rows_per_second"] == pytest.approx(12 / wall)
+    assert told[0]["rows_per_second_from"].startswith("last run, one process on ")
+    assert "complete" in run("status").stdout
+
+
+def test_status_of_work_in_progress(run: Run, store: Store, hold: Hold) -> None:
+    unfinish(store, 3)
+    now = time.time()
+    for index, ago in enumerate((30, 20, 10)):
+        os.utime(store.shard_path(store.plan[index]), (now - ago, now - ago))
+    other = hold(store.path / "locks" / "shard-00003.h5.lock")
+    told = json.loads(run("status", "--json").stdout)["stores"][0]
+    assert (told["shards_done"], told["shards_in_work"], told["shards_missing"]) == (3, 1, 0)
+    assert told["bad_images"] == 1
+    assert told["rows_per_second"] == pytest.approx(6 / 20)  # two shards of 3 rows in 20 s
+    assert told["seconds_left"] == pytest.approx(3 / 0.3)
+    assert told["expected_end"] == pytest.approx(now + 10, abs=30)
+    text = run("status").stdout
+    assert "3/4 shards, 1 in work" in text
+    assert "in 10.0 s" in text
+    other.communicate()
+    told = json.loads(run("status", "--json").stdout)["stores"][0]
+    assert (told["shards_in_work"], told["shards_missing"]) == (0, 1)
+    assert told["seconds_left"] is None
+    assert "nobody at work" in run("status").stdout
+
+
+def test_status_counts_bad_images_of_what_is_done(run: Run, store: Store) -> None:
+    unfinish(store, 1)  # rows 3 to 5: the torn one
+    assert json.loads(run("status", "--json").stdout)["stores"][0]["bad_images"] == 0
+
+
+def test_status_tells_what_it_cannot_read(run: Run, store: Store) -> None:
+    (store.path / "spec.json").write_text("{")
+    told = run("status")
+    assert told.exit_code == 0
+    assert "is not readable JSON" in told.stdout
+    assert "problem" in json.loads(run("status", "--json").stdout)["stores"][0]
+
+
+def test_watch_ends_when_all_is_complete(run: Run, store: Store) -> None:
+    lines = run("status", "--watch").stdout.splitlines()
+    assert len(lines) == 1
+    assert lines[0].endswith("12/12 rows, complete, 1 bad images")
+    watched = run("status", "--watch", "0.5", "--json").stdout
+    assert json.loads(watched)["stores"][0]["complete"] is True
+
+
+def test_watch_looks_again(
+    run: Run, store: Store, monkeypatch: pytest.MonkeyPatch, workspace: Path
+) -> None:
+    unfinish(store, 2)
+    naps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 2:
+            encode(workspace)
+
+    monkeypatch.setattr("pa.commands.console.time.sleep", sleep)
+    lines = run("status", "--watch", "3").stdout.splitlines()
+    assert naps[:2] == [3.0, 3.0]
+    assert ["3/4 shards" in line for line in lines] == [True, True, False]
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0"])
+def test_watch_takes_seconds_that_can_be_waited(run: Run, seconds: str) -> None:
+    refused = run("status", "--watch", seconds)
+    assert refused.exit_code == 2
+    assert seconds in refused.stderr
+
+
+def test_watch_in_a_terminal_draws_in_place(
+    store: Store,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from pa.commands import console
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    found = store_commands.status(load_config(workspace))
+    seen = iter([0, 1, 2])
+    console.watch(
+        lambda: next(seen),
+        seconds=0.01,
+        live=lambda n: f"{n} {describe_stores.status(workspace, found)}",
+        line=str,
+        until=lambda n: n == 2,
+    )
+    shown = capsys.readouterr().out
+    assert "photos/all/image" in shown
+    assert next(seen, None) is None
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ([(10, 5), (20, 5), (30, 5)], 0.5),
+        ([(0, 5), (1, 5), (1000, 5), (1001, 7), (1002, 7)], 7.0),  # since the pause
+        ([(30, 5), (10, 100), (20, 5)], 0.5),  # in the order of time
+        ([(10, 5), (20, 5)], None),
+        ([(10, 5), (10, 5), (10, 5)], None),  # a clock that stands
+        ([(10, 5), (20, 5), (2000, 5)], None),  # of the future: the clock went back
+        ([], None),
+    ],
+)
+def test_pace_of_work(times: list[tuple[float, int]], expected: float | None) -> None:
+    found = pace_of_work(times, now=1500)
+    assert (found and found.rows_per_second) == expected
+
+
+def test_torn_and_odd_lines_of_the_log(store: Store) -> None:
+    log = store.path / "runs.jsonl"
+    good = log.read_text()
+    log.write_text(good + '{"rows": 3\n' + "[1]\n" + '{"rows": 0, "seconds": {"wall": 1}}')
+    assert [speed_of_run(run) is None for run in read_runs(store.path)] == [False, True]
+    log.unlink()
+    assert read_runs(store.path) == []
+
+
+def test_lock_files_left_behind_are_not_held(tmp_path: Path, hold: Hold) -> None:
+    lock = tmp_path / "locks" / "x.lock"
+    assert not is_held(lock)
+    other = hold(lock)
+    assert is_held(lock)
+    other.kill()
+    other.communicate()
+    assert not is_held(lock)
+    assert lock.exists()
+
+
+def test_owner_of_a_partial_file(tmp_path: Path) -> None:
+    mine = owner(partial_path(tmp_path / "shard-00001.h5"))
+    assert mine is not None
+    assert mine.name == "shard-00001.h5"
+    assert mine.is_here
+    far = owner(tmp_path / "index@nprobe=4.node-17-4242-0123abcd.partial")
+    assert far is not None
+    assert (far.name, far.host) == ("index@nprobe=4", "node-17")
+    assert not far.is_here
+    assert owner(tmp_path / "something.partial") is None
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_partial_file_is_abandoned_when_its_writer_ends(tmp_path: Path, folder: bool) -> None:
+    with locked_partial(tmp_path / "index", folder=folder) as partial:
+        assert not is_abandoned(partial)
+        remove_stale(tmp_path, "index")
+        assert partial.exists()
+        partial.rename(tmp_path / "index")
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+    left = partial_path(tmp_path / "index")
+    left.mkdir() if folder else left.touch()
+    assert is_abandoned(left)
+    remove_stale(tmp_path, "index")
+    assert not left.exists()
+
+
+def test_a_writer_of_another_pid_namespace_is_alive(
+    run: Run, store: Store, hold: Hold, workspace: Path
+) -> None:
+    """Two containers with one host name: the process id of the name means nothing here."""
+    unfinish(store, 1)
+    partial = store.path / f"shard-00001.h5.{HERE}-{DEAD}-00000000.partial"
+    writer = hold(partial)
+    remove_stale(store.path, "shard-00001.h5")
+    assert json.loads(run("gc", "--delete", "--json").stdout)["garbage"] == []
+    assert garbage.find_garbage(load_config(workspace), hosts=[HERE]) == []
+    assert partial.exists()
+    writer.kill()
+    writer.communicate()
+    assert json.loads(run("gc", "--delete", "--json").stdout)["deleted"] == [str(partial)]
+
+
+# -- verify and repair ------------------------------------------------------------------------
+
+
+def test_nothing_to_repair(run: Run, store: Store, workspace: Path) -> None:
+    build(store, "pooled", workspace / "indexes")
+    before = contents(store.path)
+    repaired = run("verify", "--repair")
+    assert repaired.exit_code == 0
+    assert "nothing was removed" in repaired.stdout
+    assert contents(store.path) == before
+
+
+def array_place(path: Path, name: str = "pooled") -> int:
+    import h5py
+
+    with h5py.File(path) as file:
+        return int(file[name].id.get_offset())
+
+
+@pytest.mark.parametrize(
+    ("file", "removed"),
+    [
+        ("shard-00001.h5", {"manifest.json", "shard-00001.h5"}),
+        ("manifest.json", {"manifest.json"}),
+        ("rows.parquet", {"manifest.json", "spec.json", "rows.parquet"}),
+        ("spec.json", {"manifest.json", "spec.json", "rows.parquet"}),
+    ],
+)
+def test_repair_removes_what_is_bad_and_the_same_command_makes_it_again(
+    run: Run, store: Store, workspace: Path, file: str, removed: set[str]
+) -> None:
+    before = contents(store.path)
+    path = store.path / file
+    flip(path, array_place(path) if path.suffix == ".h5" else path.stat().st_size // 2)
+    found = run("verify")
+    assert found.exit_code == 5
+    assert "pa verify --repair" in found.stdout
+    assert contents(store.path).keys() == before.keys()
+    repaired = run("verify", "--repair", "--json")
+    assert repaired.exit_code == 6
+    told = json.loads(repaired.stdout)["removed"]
+    assert {Path(entry["path"]).name for entry in told} == removed
+    assert contents(store.path).keys() == before.keys() - removed
+    command = told[0]["command"]
+    expected = "pa extract --encoder mean-colour --dataset photos --split all --view image"
+    assert command.startswith(expected)
+    again = encode(workspace)
+    assert again.path == store.path
+    after = contents(store.path)
+    for log in (RUNS, IMAGES):
+        del before[log], after[log]
+    assert after == before
+    assert run("verify").exit_code == 0
+
+
+def test_repair_of_a_missing_shard_takes_the_manifest(run: Run, store: Store) -> None:
+    store.shard_path(store.plan[0]).unlink()
+    assert run("verify").exit_code == 5
+    assert run("verify", "--repair").exit_code == 6
+    assert not (store.path / "manifest.json").exists()
+    assert len(store.missing()) == 1
+
+
+def test_repair_leaves_an_unfinished_store_alone(run: Run, store: Store) -> None:
+    unfinish(store, 1)
+    before = contents(store.path)
+    repaired = run("verify", "--repair")
+    assert repaired.exit_code == 6  # not complete
+    assert "nothing was removed" in repaired.stdout
+    assert contents(store.path) == before
+
+
+def test_a_missing_spec_is_reported_and_its_shards_are_kept(
+    run: Run, store: Store, workspace: Path
+) -> None:
+    build(store, "pooled", workspace / "indexes")
+    before = contents(store.path)
+    (store.path / "spec.json").unlink()
+    left = contents(store.path)
+    found = run("verify")
+    assert found.exit_code == 5
+    assert str(store.path) in found.stdout
+    assert "pa extract --encoder mean-colour --dataset photos" in found.stdout
+    assert run("verify", "--store", store.fingerprint[:8]).exit_code == 5
+    status = run("status")
+    assert "spec.json" in status.stdout
+    assert "pa extract" in status.stdout
+    repaired = run("verify", "--repair")
+    assert repaired.exit_code == 6
+    assert run("gc", "--delete").exit_code == 0
+    assert contents(store.path) == left
+    assert list((workspace / "indexes").glob("*/*/*"))
+    encode(workspace)
+    after = contents(store.path)
+    assert {name: after[name] for name in left if name not in (RUNS, IMAGES)} == {
+        name: left[name] for name in left if name not in (RUNS, IMAGES)
+    }
+    assert after["spec.json"] == before["spec.json"]
+    assert run("verify").exit_code == 0
+
+
+def test_shards_alone_are_an_unfinished_store(run: Run, store: Store) -> None:
+    unfinish(store, 1)
+    (store.path / "spec.json").unlink()
+    assert run("verify").exit_code == 6
+
+
+def test_repair_of_a_manifest_that_tells_other_bad_images(run: Run, store: Store) -> None:
+    path = store.path / "manifest.json"
+    path.write_text(path.read_text().replace("05.png", "06.png"))
+    told = run("verify", "--quick")
+    assert told.exit_code == 5
+    assert "its checksum is not that of its fields" in told.stdout
+    run("verify", "--repair")
+    assert len(store.missing()) == 0
+
+
+@pytest.mark.parametrize("name", ["index.faiss", "ids.npy", "index.json"])
+def test_repair_of_an_index(run: Run, store: Store, workspace: Path, name: str) -> None:
+    directory = build(store, "pooled", workspace / "indexes").path
+    good = build(store, "pooled", workspace / "indexes", "Flat").path
+    if name == "index.json":
+        path = directory / name
+        path.write_text(path.read_text().replace('"n_bad": 1', '"n_bad": 2'))
+    else:
+        flip(directory / name, (directory / name).stat().st_size - 3)
+    assert run("verify").exit_code == 5
+    repaired = run("verify", "--repair")
+    assert repaired.exit_code == 6
+    assert not directory.exists()
+    assert good.exists()
+    made = store.spec.short[:8]
+    assert (
+        f"pa index build --store {made} --representation pooled --index SQfp16" in repaired.stdout
+    )
+    assert run(*repaired.stdout.splitlines()[-1].split()[1:]).exit_code == 0
+    assert run("verify").exit_code == 0
+
+
+def test_an_index_without_its_json_is_a_problem(run: Run, store: Store, workspace: Path) -> None:
+    directory = build(store, "pooled", workspace / "indexes").path
+    (directory / "index.json").unlink()
+    assert run("verify", "--quick").exit_code == 5
+
+
+def test_an_index_in_the_place_of_another_is_a_problem(
+    run: Run, store: Store, workspace: Path
+) -> None:
+    directory = build(store, "pooled", workspace / "indexes").path
+    directory.rename(directory.with_name("Flat"))
+    told = run("verify")
+    assert told.exit_code == 5
+    assert "is the index of something else" in told.stdout
+
+
+def make_result(workspace: Path, store: Store) -> Path:
+    """A result with a table and a head beside it, written in the order of every command."""
+    result = TaskResult(
+        task="probe-linear",
+        protocol={"epochs": 90},
+        stores={"train": describe_store(store)},
+        representation="pooled",
+        selection={"test_fraction": 0.2},
+        counts={"train": 10},
+        scores={"top1": {"value": 0.125, "by_k": {1: 0.5}}},
+        seconds={"train": 1.0},
+    )
+    path = result.path(workspace / "results")
+    write_parquet(path.with_suffix(".curves.parquet"), pl.DataFrame({"epoch": [1, 2]}))
+    path.with_suffix(".safetensors").write_bytes(b"a head of 21 bytes...")
+    path.with_suffix(".training.state").write_bytes(b"of a run at work")
+    return write_result(workspace / "results", result)
+
+
+def test_good_results(run: Run, store: Store, workspace: Path) -> None:
+    path = make_result(workspace, store)
+    fields = json.loads(path.read_text())
+    head = path.with_suffix(".safetensors")
+    sealed = fields["files"][head.name]
+    assert sealed == {"bytes": 21, "xxh3": xxhash.xxh3_128_hexdigest(head.read_bytes())}
+    assert {*fields["files"]} == {f"{path.stem}.curves.parquet", head.name}
+    told = run("verify")
+    assert told.exit_code == 0
+    assert "results: 1 good, 0 damaged" in told.stdout
+    # A store that is gone is no damage to its results.
+    shutil.rmtree(store.path)
+    assert json.loads(run("verify", "--json").stdout)["results"] == [
+        {"result": str(path), "problem": None}
+    ]
+
+
+def test_what_was_made_from_a_damaged_shard_is_removed(
+    run: Run, store: Store, workspace: Path
+) -> None:
+    """Index, result and figure of the store; not those of another one."""
+    result = make_result(workspace, store)
+    index = build(store, "pooled", workspace / "indexes").path
+    figures = workspace / "figures" / "search"
+    figures.mkdir(parents=True)
+    about = {"stores": [{"fingerprint": store.fingerprint}], "command": "pa figure search"}
+    for name, fields in (("of-it", about), ("of-another", {**about, "stores": []})):
+        (figures / f"{name}.json").write_text(json.dumps(fields))
+        (figures / f"{name}.png").write_bytes(b"picture")
+    path = store.shard_path(store.plan[1])
+    data = bytearray(path.read_bytes())
+    data[store.manifest.shards[path.name].offsets["pooled"]] ^= 1
+    path.write_bytes(data)
+    assert run("verify").exit_code == 5
+    assert result.exists()
+    told = json.loads(run("verify", "--repair", "--json").stdout)["removed"]
+    gone = {entry["path"]: entry["command"] for entry in told}
+    for file in (path, index, result, result.with_suffix(".safetensors"), figures / "of-it.png"):
+        assert not file.exists()
+        assert gone[str(file)].startswith("pa ")
+    assert (figures / "of-another.png").exists()
+    assert gone[str(figures / "of-it.json")] == "pa figure search"
+
+
+@pytest.mark.parametrize("path", ["../../secret.png", "/etc/secret.png", "a/../../secret.png"])
+def test_a_path_that_leaves_the_root_is_refused(store: Store, path: str) -> None:
+    """Of a table that was made to look whole: with every checksum."""
+    rows = store.rows.with_columns(pl.lit(path).alias("path"))
+    rows.write_parquet(store.path / "rows.parquet")
+    manifest = store.path / "manifest.json"
+    fields = json.loads(manifest.read_text())
+    fields["rows"] = xxhash.xxh3_128_hexdigest((store.path / "rows.parquet").read_bytes())
+    manifest.write_text(json.dumps(with_checksum(fields)))
+    opened = Store.open(store.path)
+    with pytest.raises(VerificationError, match="leaves the root"):
+        _ = opened.rows
+    with pytest.raises(VerificationError, match="leaves the root"):
+        Crops(opened).region(0)
+
+
+def test_a_workspace_whose_name_is_not_text(run: Run, store: Store, workspace: Path) -> None:
+    """Bytes that are no UTF-8: everything is good there, also after a repair."""
+    place = workspace.parent / os.fsdecode(b"caf\xe9")
+    workspace.rename(place)
+    config = load_config(place)
+    (found,) = find(config.features)
+    built = [build(found, "pooled", config.indexes, name) for name in ("SQfp16", "IVF2,Flat")]
+    result = make_result(place, found)
+    checked = list(verifying.check(config, StoreQuery(), full=True))
+    indexes = list(verifying.check_indexes(config))
+    results = list(verifying.check_results(config))
+    assert [problem for _, problem in [*indexes, *results]] == [None] * 3
+    assert list(verifying.repair(checked, indexes, results)) == []
+    for index in built:
+        opened = open_or_build(found, "pooled", config.indexes, index.info.factory)
+        assert not opened.built
+    assert result.exists()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "problem"),
+    [
+        (".json", "checksum is not that of its fields"),
+        (".safetensors", "its bytes have changed"),
+        (".curves.parquet", "its bytes have changed"),
+    ],
+)
+def test_repair_of_a_result(
+    run: Run, store: Store, workspace: Path, suffix: str, problem: str
+) -> None:
+    path = make_result(workspace, store)
+    names = {file.name for file in path.parent.iterdir()}
+    bad = path.with_suffix(suffix)
+    data = bad.read_bytes()
+    flip(bad, data.index(b"0.125") + 2 if suffix == ".json" else len(data) // 2)
+    told = run("verify")
+    assert told.exit_code == 5
+    assert "results: 0 good, 1 damaged" in told.stdout
+    assert problem in told.stdout
+    repaired = run("verify", "--repair", "--json")
+    assert repaired.exit_code == 6
+    removed = json.loads(repaired.stdout)["removed"]
+    assert {entry["command"] for entry in removed} == {
+        "pa probe linear --encoder mean-colour --dataset photos"
+    }
+    state = f"{path.stem}.training.state"
+    assert {Path(entry["path"]).name for entry in removed} == names - {state}
+    assert {file.name for file in path.parent.iterdir()} == {state}
+    assert run("verify").exit_code == 0
+
+
+def test_results_that_are_incomplete_or_misplaced(run: Run, store: Store, workspace: Path) -> None:
+    path = make_result(workspace, store)
+    head = path.with_suffix(".safetensors")
+
+    def problem(*words: str) -> str:
+        (told,) = json.loads(run("verify", "--json", *words).stdout)["results"]
+        return str(told["problem"])
+
+    head.write_bytes(head.read_bytes()[:-1])
+    assert "it has 20 bytes, 21 were written" in problem("--quick")
+    head.unlink()
+    assert f"{head.name}: it is not there" in problem("--quick")
+    path.rename(path.with_name("a-0123456789ab.json"))
+    assert "in the place of another" in problem()
+    path.with_name("a-0123456789ab.json").write_text('{"format": 1, ')
+    assert "is not readable JSON" in problem()
+
+
+def test_repair_reads_everything(run: Run, store: Store) -> None:
+    with pytest.raises(ValueError, match="leave out --quick"):
+        run("verify", "--quick", "--repair")
+
+
+def test_one_damaged_spec_does_not_hide_the_other_stores(
+    run: Run, store: Store, workspace: Path
+) -> None:
+    other = encode(workspace, limit=5)
+    (other.path / "spec.json").write_text("[]")
+    told = json.loads(run("verify", "--json").stdout)["stores"]
+    assert sorted(len(entry["problems"]) for entry in told) == [0, 1]
+    only = json.loads(run("verify", "--store", store.fingerprint[:10], "--json").stdout)["stores"]
+    assert [entry["store"] for entry in only] == [store.title]
+
+
+def test_what_a_newer_version_wrote_is_named_and_left(
+    run: Run, store: Store, workspace: Path
+) -> None:
+    other = encode(workspace, limit=5)
+    result = make_result(workspace, store)
+    index = build(store, "pooled", workspace / "indexes").path
+    (other.path / "shard-00000.h5").unlink()  # a link to that of the other store
+    (other.path / "shard-00000.h5").write_bytes(b"of a form this version does not know")
+    for file in (other.path / "spec.json", result, index / "index.json"):
+        fields = json.loads(file.read_text())
+        file.write_text(json.dumps({**fields, "format": fields["format"] + 1}))
+    places = [other.path, index, result]
+    before = [contents(folder) for folder in (other.path, index, result.parent)]
+    told = run("verify")
+    assert told.exit_code == 4
+    for path in places:
+        assert f"\n  {path}\n" in f"{told.stdout}\n"
+    assert "--repair" not in told.stdout
+    flip(store.path / "manifest.json", 40)
+    assert run("verify").exit_code == 5
+    repaired = run("verify", "--repair", "--json")
+    assert repaired.exit_code == 4
+    fields = json.loads(repaired.stdout)
+    assert fields["newer"] == [str(path) for path in places]
+    assert [Path(entry["path"]).name for entry in fields["removed"]] == ["manifest.json"]
+    assert [contents(folder) for folder in (other.path, index, result.parent)] == before
+
+
+def test_verify_compares_every_image_when_asked(run: Run, store: Store, workspace: Path) -> None:
+    good = run("verify", "--images", "--json")
+    assert good.exit_code == 0
+    (entry,) = json.loads(good.stdout)["images"]
+    assert (entry["images"], entry["changed"]) == (12, [])
+    photos = workspace.parent / "photos"
+    (photos / "07.png").write_bytes((photos / "06.png").read_bytes())
+    (photos / "09.png").unlink()
+    assert run("verify").exit_code == 0
+    before = contents(store.path)
+    for words in (("--images",), ("--images", "--repair")):
+        found = run("verify", *words)
+        assert found.exit_code == 5
+        for word in ("07.png", "09.png", f"{store.command} --replace"):
+            assert word in found.stdout
+    found = run("verify", "--images", "--json")
+    (entry,) = json.loads(found.stdout)["images"]
+    assert [image["path"] for image in entry["changed"]] == ["07.png", "09.png"]
+    assert entry["changed"][1]["found"] is None
+    assert contents(store.path) == before
+
+
+def test_a_shard_and_a_manifest_of_a_newer_version_are_left(run: Run, store: Store) -> None:
+    import h5py
+
+    for name in ("shard-00001.h5", "manifest.json"):
+        file = store.path / name
+        whole = file.read_bytes()
+        if file.suffix == ".h5":
+            with h5py.File(file, "r+") as opened:
+                opened.attrs["format"] = 99
+            (store.path / "manifest.json").rename(store.path.parent / "kept")
+        else:
+            file.write_text(file.read_text().replace('"format": 2', '"format": 99', 1))
+        before = contents(store.path)
+        repaired = run("verify", "--repair")
+        assert repaired.exit_code == 4, repaired.stdout
+        assert "newer version of pa" in repaired.stdout
+        assert contents(store.path) == before
+        file.write_bytes(whole)
+        if file.suffix == ".h5":
+            (store.path.parent / "kept").rename(store.path / "manifest.json")
+    assert run("verify").exit_code == 0
+
+
+def test_an_index_of_a_newer_version_is_not_replaced(store: Store, workspace: Path) -> None:
+    indexes = workspace / "indexes"
+    info = build(store, "pooled", indexes).path / "index.json"
+    info.write_text(info.read_text().replace('"format": 2', '"format": 9'))
+    with pytest.raises(NewerFormatError, match="index format 9, this version reads 2"):
+        open_or_build(store, "pooled", indexes)
+    assert '"format": 9' in info.read_text()
+
+
+# -- plan -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+    from safetensors.torch import save_file
+
+    from pa.extract.torchvision_ops import ensure
+
+    ensure()
+    import timm
+
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "test_vit.safetensors"
+    save_file(timm.create_model("test_vit").state_dict(), file)
+    return file
+
+
+def test_plan_says_what_extract_then_does(run: Run, workspace: Path, weights: Path) -> None:
+    words = ["--encoder", "timm/test_vit", "--checkpoint", weights, "--dataset", "folder"]
+    words += ["--root", workspace.parent / "photos", "--view", "image,grid"]
+    words += ["--features", "pooled,patch", "--shard-rows", "100", "--device", "cpu"]
+    plan = json.loads(run("plan", "extract", *words, "--json").stdout)
+    assert not (workspace / "features").exists()
+    assert plan["seconds"] is None
+    assert [entry["rows_to_do"] for entry in plan["stores"]] == [12, 588]
+    text = run("plan", "extract", *words).stdout
+    assert "unknown: no earlier run" in text
+    assert "enough" in text
+
+    assert run("extract", *words).exit_code == 6  # the torn one
+    for entry in plan["stores"]:
+        files = [path for path in Path(entry["path"]).iterdir() if path.is_file()]
+        assert len(files) == entry["files"]
+        written = sum(path.stat().st_size for path in files if path.name not in (RUNS, IMAGES))
+        assert 0.9 * written <= entry["bytes"] <= 1.25 * written
+    done = json.loads(run("plan", "extract", *words, "--json").stdout)
+    assert [(e["rows_to_do"], e["files"], e["bytes"]) for e in done["stores"]] == [(0, 0, 0)] * 2
+    assert done["seconds"] == 0
+
+    # More images at the recorded pace, with the shards that another store has.
+    fewer = json.loads(run("plan", "extract", *words, "--limit", "4", "--json").stdout)
+    grid = fewer["stores"][1]
+    assert (grid["rows"], grid["rows_adopted"], grid["rows_to_do"]) == (196, 196, 0)
+    noise_image(99).save(workspace.parent / "photos" / "99.png")
+    more = json.loads(run("plan", "extract", *words, "--replace", "--json").stdout)["stores"][1]
+    assert (more["rows"], more["rows_adopted"], more["rows_to_do"]) == (637, 588, 49)
+    log = json.loads((Path(grid["path"]).parent / _only_store(grid) / "runs.jsonl").read_text())
+    pace = log["rows"] / log["seconds"]["wall"]
+    assert more["rows_per_second"] == pytest.approx(pace)
+    assert more["seconds"] == pytest.approx(49 / pace)
+
+
+def _only_store(entry: dict[str, str]) -> str:
+    (there,) = Path(entry["path"]).parent.iterdir()
+    return there.name
+
+
+def test_plan_says_that_images_changed(run: Run, workspace: Path, weights: Path) -> None:
+    words = ["--encoder", "timm/test_vit", "--checkpoint", weights, "--dataset", "folder"]
+    words += ["--root", workspace.parent / "photos", "--view", "image", "--device", "cpu"]
+    assert run("extract", *words).exit_code == 6  # the torn one
+    (workspace.parent / "photos/05.png").write_bytes(b"not a PICTURE")
+    (folder,) = workspace.glob("features/folder/all/image/*/*")
+    before = contents(folder)
+    planned = run("plan", "extract", *words)
+    assert planned.exit_code == 0
+    assert "1 of 12 images are not those" in planned.stderr
+    assert contents(folder) == before
+    with pytest.raises(FingerprintError, match=r"05\.png"):
+        run("extract", *words)
+
+
+def test_plan_refuses_a_disk_that_is_too_small(
+    run: Run, workspace: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--encoder", "timm/test_vit", "--checkpoint", weights, "--dataset", "folder"]
+    words += ["--root", workspace.parent / "photos"]
+    monkeypatch.setattr(planning, "free_bytes", lambda place: 10_000)
+    with pytest.raises(StorageError, match=r"has 0\.00 GB free.*pa gc"):
+        run("plan", "extract", *words)
+
+
+def test_plan_time_needs_every_part() -> None:
+    one = planning.StorePlan("a/b/c", "e", Path("p"), 10, 10, 0, 1, 1, 4, 100, Pace(2.0, "x"))
+    unknown = replace(one, pace=None)
+    assert planning.Plan([one, one], Path(), 200).seconds == 10
+    assert planning.Plan([one, one], Path(), 200).fits
+    assert planning.Plan([one, unknown], Path(), 199).seconds is None
+    assert not planning.Plan([one, unknown], Path(), 199).fits
+
+
+def test_plan_takes_every_option_of_extract() -> None:
+    group = cli.commands["plan"]
+    planned = {option.name for option in group.commands["extract"].params}  # type: ignore[attr-defined]
+    assert planned >= {option.name for option in cli.commands["extract"].params}
+
+
+# -- gc ---------------------------------------------------------------------------------------
+
+DEAD = 2**22 + 1  # above the largest process id of Linux
+HERE = socket.gethostname().split(".")[0]
+
+
+def test_gc_of_a_clean_workspace(run: Run, store: Store, workspace: Path) -> None:
+    build(store, "pooled", workspace / "indexes")
+    assert run("gc").stdout == "nothing to delete.\n"
+
+
+@pytest.mark.parametrize("command", ["gc", "verify"])
+def test_a_workspace_that_is_not_there(run: Run, workspace: Path, command: str) -> None:
+    with pytest.raises(MissingError, match=f"no workspace at {workspace}"):
+        run(command)
+
+
+def test_an_empty_workspace(run: Run, workspace: Path) -> None:
+    workspace.mkdir()
+    assert run("gc").stdout == "nothing to delete.\n"
+    assert run("verify").stdout == "nothing to verify.\n"
+    assert "no store in" in run("status").stdout
+
+
+@pytest.mark.parametrize("command", ["status", "verify"])
+@pytest.mark.parametrize(
+    "words",
+    [("--encoder", "mean-color"), ("--dataset", "fotos"), ("--store", "0123")],
+    ids=lambda words: words[0],
+)
+def test_a_store_that_is_asked_for_and_not_there(
+    run: Run, store: Store, command: str, words: tuple[str, str]
+) -> None:
+    with pytest.raises(MissingError) as told:
+        run(command, *words)
+    assert f"no store for {' '.join(words)}" in str(told.value)
+    assert f"--store {store.fingerprint[:8]}" in str(told.value)
+
+
+def test_gc_lists_then_deletes(run: Run, store: Store, workspace: Path, hold: Hold) -> None:
+    kept = build(store, "pooled", workspace / "indexes").path
+    gone = workspace / "indexes" / ("f" * 16) / "pooled" / "Flat"
+    gone.mkdir(parents=True)
+    (gone / "index.faiss").write_bytes(b"x" * 1000)
+    dead = store.path / f"shard-00001.h5.{HERE}-{DEAD}-00000000.partial"
+    dead.write_bytes(b"x" * 50)
+    alive = store.path / f"shard-00001.h5.{HERE}-{os.getpid()}-00000000.partial"
+    alive.touch()
+    writer = hold(alive)
+    building = kept.parent / f"Flat.{HERE}-{DEAD}-00000000.partial"
+    (building / "deep").mkdir(parents=True)
+    (building / "deep" / "f.partial").write_bytes(b"x" * 7)
+    locks = store.path / "locks"
+    locks.mkdir()
+    (locks / "manifest.lock").touch()
+    results = workspace / "results" / "probe-linear"
+    results.mkdir(parents=True)
+    (results / "a-b.1.json").write_text("{}")
+    (results / "a-b.1.safetensors").write_text("kept")
+    (results / "a-b.1.classes.parquet").write_text("kept")
+    (results / "running-12.safetensors").write_text("kept")
+    (results / "orphan.classes.parquet").write_text("four")
+    (workspace / "figures" / "old" / "older").mkdir(parents=True)
+
+    listed = json.loads(run("gc", "--json").stdout)
+    expected = {
+        dead: ("partial", 50),
+        building: ("partial", 7),
+        locks: ("locks", 0),
+        gone.parent.parent: ("index", 1000),
+        results / "orphan.classes.parquet": ("result", 4),
+        workspace / "figures" / "old": ("folder", 0),
+        workspace / "figures" / "old" / "older": ("folder", 0),
+    }
+    found = {Path(entry["path"]): (entry["kind"], entry["bytes"]) for entry in listed["garbage"]}
+    assert found == expected
+    assert listed["deleted"] == []
+    assert listed["bytes"] == 1061
+    assert all(path.exists() for path in expected)
+    text = run("gc", "--delete").stdout
+    assert "deleted 7 of 7, 1.1 kB" in text
+    assert not any(path.exists() for path in expected)
+    assert alive.exists()
+    assert kept.exists()
+    assert len(list(results.iterdir())) == 4
+    alive.unlink()
+    writer.communicate()
+    assert run("gc").stdout == "nothing to delete.\n"
+    shutil.rmtree(results)  # what stood for results there was none
+    assert run("verify").exit_code == 0
+
+
+def test_gc_and_the_files_of_other_hosts(
+    run: Run, store: Store, workspace: Path, hold: Hold
+) -> None:
+    unfinish(store, 1)
+    shard = store.path / "shard-00001.h5.node7-123-00000000.partial"
+    shard.touch()
+    manifest = store.path / "manifest.json.node7-123-00000000.partial"
+    manifest.touch()
+    config = load_config(workspace)
+
+    def deletable(**more: object) -> set[Path]:
+        return {g.path for g in garbage.find_garbage(config, **more) if g.deletable}  # type: ignore[arg-type]
+
+    assert deletable() == set()  # nobody says that the writer is dead
+    assert {g.path for g in garbage.find_garbage(config)} == {shard, manifest}
+    other = hold(store.path / "locks" / "shard-00001.h5.lock")
+    assert deletable() == set()
+    other.communicate()
+    assert deletable() == {shard}  # its lock is free: nobody writes it
+    assert deletable(hosts=["node7"]) == {shard, manifest}
+
+
+def test_gc_of_unfinished_stores_only_when_named(
+    run: Run, store: Store, workspace: Path, hold: Hold
+) -> None:
+    unfinish(store, 1)
+    assert run("gc").stdout == "nothing to delete.\n"
+    name = store.spec.short
+    other = hold(store.path / "locks" / "shard-00001.h5.lock")
+    busy = json.loads(run("gc", "--unfinished", name, "--delete", "--json").stdout)
+    assert busy["deleted"] == []
+    assert store.path.exists()
+    other.communicate()
+    assert run("gc", "--unfinished", "0" * 16).stdout == "nothing to delete.\n"
+    run("gc", "--unfinished", name[:6], "--delete")
+    assert not store.path.exists()
+    assert not list((workspace / "features").iterdir())
+
+
+def test_gc_never_names_a_complete_store(run: Run, store: Store) -> None:
+    run("gc", "--unfinished", store.spec.short, "--delete")
+    assert np.isfinite(store.read("pooled")).all()
+
+
+def test_a_folder_that_is_in_use_again_is_not_deleted(workspace: Path, store: Store) -> None:
+    folder = workspace / "figures" / "x"
+    folder.mkdir(parents=True)
+    found = garbage.find_garbage(load_config(workspace))
+    (folder / "new.png").touch()
+    assert garbage.delete(found) == []
+    assert (folder / "new.png").exists()
+
+
+def test_store_query_reaches_a_store_with_a_damaged_spec(store: Store, workspace: Path) -> None:
+    (store.path / "spec.json").write_text("{}")
+    config = load_config(workspace)
+    for query in (StoreQuery(encoder="mean-colour"), StoreQuery(fingerprint=store.fingerprint)):
+        assert [one.path for one in verifying.check(config, query, full=True)] == [store.path]
+    with pytest.raises(MissingError, match="Damaged"):
+        list(verifying.check(config, StoreQuery(encoder="other"), full=True))

@@ -1,0 +1,546 @@
+"""`pa submit` and shares of an extraction, without Slurm: plans, local runs, what is sent."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from filelock import FileLock
+from hypothesis import given
+from hypothesis import strategies as st
+from submitit.core.utils import DelayedSubmission
+
+from pa.cluster import local as workers
+from pa.cluster import slurm as cluster
+from pa.cluster.slurm import Resources, Steps
+from pa.commands import text as describe
+from pa.commands import text_submit as describe_submit
+from pa.config import load
+from pa.data import datasets
+from pa.data.store.store import Store
+from pa.data.views import VIEWS
+from pa.errors import MissingError, PaError, StorageError, UsageError
+from pa.extract.devices import visible_gpus
+from pa.extract.run import RunResult, extract
+from pa.extract.share import Share, choose_share
+from pa.extract.slots import Options
+from pa.progress import Silent
+from pa.tasks.extract import ExtractRequest
+from pa.tasks.extract import extract as run_extract
+from pa.tasks.submit import SubmitRequest, submit
+from pa.tasks.submit_plan import Command, choose_resources, parse_then, spread
+from tests.support.commands import Run
+from tests.support.mean_colour import MeanColour
+from tests.support.stores import same_files
+
+Tree = Callable[..., Path]
+SMALL = Options(shard_rows=50, batch_size=32)
+
+
+# -- shares -----------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 200), st.integers(1, 40))
+def test_shares_are_contiguous_even_and_together_everything(n: int, count: int) -> None:
+    missing = [10 + 3 * i for i in range(n)]
+    starts = [Share(index, count).order(missing) for index in range(count)]
+    assert all(sorted(order) == missing for order in starts)
+    firsts = [missing.index(order[0]) for order in starts] if n else []
+    lengths = [b - a for a, b in zip(firsts, [*firsts[1:], n], strict=True)] if n else []
+    assert sum(lengths) == n
+    assert not lengths or max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, None),
+        ({"ID": "3", "COUNT": "8", "MIN": "0", "MAX": "7", "STEP": "1"}, Share(3, 8)),
+        ({"ID": "3", "COUNT": "3", "MIN": "1", "MAX": "3", "STEP": "1"}, Share(2, 3)),
+        ({"ID": "9", "COUNT": "3", "MIN": "1", "MAX": "9", "STEP": "4"}, Share(2, 3)),
+        ({"ID": "5", "MIN": "2", "MAX": "6"}, Share(3, 5)),
+        ({"ID": "7", "COUNT": "3", "MIN": "3", "MAX": "8", "STEP": "1"}, Share(1, 3)),
+        ({"ID": "none"}, None),
+    ],
+)
+def test_the_place_in_a_slurm_array(variables: dict[str, str], expected: Share | None) -> None:
+    environment = {f"SLURM_ARRAY_TASK_{name}": value for name, value in variables.items()}
+    assert choose_share(None, None, environment) == expected
+    assert choose_share(0, 1, environment) == Share(0, 1)
+
+
+def test_a_share_that_cannot_be() -> None:
+    with pytest.raises(UsageError, match="task 4 of 4"):
+        Share(4, 4)
+    with pytest.raises(UsageError, match="belong together"):
+        choose_share(1, None, {})
+
+
+def test_a_task_begins_with_its_share_and_helps_with_the_rest(
+    image_tree: Tree, tmp_path: Path
+) -> None:
+    images = datasets.load("photos", "folder", image_tree())
+    written: list[str] = []
+    original = Store.shard_key
+
+    def spy(self: Store, shard) -> str:  # type: ignore[no-untyped-def]
+        written.append(shard.name)
+        return original(self, shard)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "shard_key", spy)
+        result = extract([MeanColour()], images, VIEWS["grid"], tmp_path, SMALL, share=Share(1, 3))
+    # The manifest asks for the keys of all shards once more.
+    assert [int(name[6:11]) for name in written[:12]] == [*range(4, 12), *range(4)]
+    assert result.shards_left == 0
+    assert result.reports[0].store.is_complete
+
+
+def test_a_task_leaves_to_others_what_they_have_in_hand(image_tree: Tree, tmp_path: Path) -> None:
+    images = datasets.load("photos", "folder", image_tree())
+    whole = extract([MeanColour()], images, VIEWS["grid"], tmp_path / "whole", SMALL)
+    done = extract([MeanColour()], images, VIEWS["grid"], tmp_path / "f", SMALL)
+    store = done.reports[0].store
+    (store.path / "manifest.json").unlink()
+    for shard in store.plan[3:6]:
+        store.shard_path(shard).unlink()
+    (store.path / "locks").mkdir()
+    ended: list[RunResult] = []
+
+    def task() -> None:
+        features = tmp_path / "f"
+        run = extract([MeanColour()], images, VIEWS["grid"], features, SMALL, share=Share(0, 2))
+        ended.append(run)
+
+    with FileLock(store.path / "locks" / f"{store.plan[4].name}.lock"):  # another task's
+        thread = threading.Thread(target=task)
+        thread.start()
+        thread.join(60)
+    assert [(run.shards_left, run.reports[0].rows_encoded, run.bad) for run in ended] == [
+        (1, 98, [])
+    ]
+    assert ended[0].to_json()["stores"][0]["complete"] is False
+    assert not store.is_complete
+    assert "1 of 12 shards are in the hands of other tasks" in describe.run(ended[0])
+    task()  # the job after the array
+    assert ended[1].shards_left == 0
+    assert same_files(whole.reports[0].store.path, ended[1].reports[0].store.path)
+
+
+# -- what is planned --------------------------------------------------------------------------
+
+
+def test_spread_over_values() -> None:
+    words = ("probe", "linear", "--encoder", "dino, mae", "--representation=cls,pooled")
+    assert spread(words, ["encoder", "--representation"]) == [
+        ("probe", "linear", "--encoder", encoder, f"--representation={name}")
+        for encoder in ("dino", "mae")
+        for name in ("cls", "pooled")
+    ]
+    assert spread(words, []) == [words]
+    with pytest.raises(UsageError, match="has no --dataset"):
+        spread(words, ["dataset"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("90", 90), ("4:00:00", 240), ("10:30", 11), ("0:00:30", 1), ("2-0", 2880), ("1-2:30", 1590)],
+)
+def test_time_limits_as_sbatch_reads_them(text: str, expected: int) -> None:
+    assert cluster.minutes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "four", "0", "-5", "1:2:3:4", "1.5", "3-"])
+def test_time_limits_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match="time limit"):
+        cluster.minutes(text)
+
+
+def test_settings_of_the_site_and_flags(in_empty_folder: Path) -> None:
+    (in_empty_folder / "pa.toml").write_text(
+        """
+[cluster]
+partition = "gpu"
+account = "vision"
+gpus = 1
+time = "1:00:00"
+setup = ["module load cuda"]
+python = "apptainer exec pa.sif python"
+parameters = {mail-type = "FAIL"}
+"""
+    )
+    found = choose_resources(load(), partition="debug", gpus=0, mem="4G", array_parallelism=16)
+    assert (found.partition, found.account, found.gpus, found.minutes) == ("debug", "vision", 0, 60)
+    assert choose_resources(load(), time="5").minutes == 5
+    text = cluster.script(in_empty_folder / "jobs", "extract", found, 64)
+    for line in (
+        "#SBATCH --array=0-63%16",
+        "#SBATCH --partition=debug",
+        "#SBATCH --account=vision",
+        "#SBATCH --mem=4G",
+        "#SBATCH --mail-type=FAIL",
+        "#SBATCH --time=60",
+        "#SBATCH --signal=USR2@90",
+        "module load cuda",
+    ):
+        assert line in text.splitlines()
+    assert "--gpus-per-node" not in text
+    assert " apptainer exec pa.sif python -u -m submitit" in text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'partition = "gpu\\n#SBATCH --account=other"',
+        'account = "vision\\r"',
+        'mem = "4G\\u2028"',
+        'python = "python\\nrm -r x"',
+        'setup = ["module load cuda", "cd x\\n#SBATCH --nice=0"]',
+        'parameters = {comment = "a\\u001b[31mb"}',
+        'parameters = {"nice=0\\n#SBATCH --qos" = "high"}',
+    ],
+)
+def test_a_setting_that_would_be_another_line_of_the_script(
+    in_empty_folder: Path, line: str
+) -> None:
+    (in_empty_folder / "pa.toml").write_text(f"[cluster]\n{line}\n")
+    with pytest.raises(UsageError, match="control character") as caught:
+        choose_resources(load())
+    assert line.split(" ")[0] in str(caught.value)
+    with pytest.raises(UsageError, match="control character"):
+        Resources(qos="high\nlow")
+
+
+@pytest.fixture
+def place(workspace: Path) -> Path:
+    """A workspace whose extraction has 12 shards."""
+    return workspace
+
+
+EXTRACT = Command(("extract", "--shard-rows", "49"), ExtractRequest(shard_rows=49))
+
+
+def test_a_dry_run_writes_nothing_and_says_all(place: Path) -> None:
+    before = sorted(place.rglob("*"))
+    request = SubmitRequest((EXTRACT,), tasks=64, dry_run=True)
+    found = submit(load(), request, Silent())
+    [store] = found.commands[0].stores
+    assert (store.shards, store.shards_to_do, store.rows_to_do, found.tasks) == (12, 12, 588, 12)
+    assert store.bytes > 588 * (64 + 64) * 2  # two fp16 vectors of width 64, and headers
+    assert (store.pace, found.seconds, found.job) == (None, None, None)
+    assert found.script is not None
+    assert "--array=0-11%12" in found.script
+    assert sorted(place.rglob("*")) == before
+
+
+def test_only_what_is_missing_and_time_from_earlier_runs(place: Path) -> None:
+    run_extract(load(), ExtractRequest(shard_rows=49), Silent())
+    store = Store.open(next(place.rglob("manifest.json")).parent)
+    wall = store.runs()[0]["seconds"]["wall"]
+    assert submit(load(), SubmitRequest((EXTRACT,), tasks=4), Silent()).nothing_to_do
+    for shard in store.plan[:5]:
+        store.shard_path(shard).unlink()
+    (store.path / "manifest.json").unlink()
+    request = SubmitRequest(
+        (EXTRACT,), tasks=4, resources=Resources(array_parallelism=2), dry_run=True
+    )
+    found = submit(load(), request, Silent())
+    assert found.commands[0].stores[0].shards_to_do == 5
+    assert found.seconds == pytest.approx(3 * 49 * wall / 588)  # shards are not divided
+    assert "5/12" in describe_submit.submission(found, request)
+
+
+def test_a_plan_of_an_array(pa: Run, place: Path) -> None:
+    words = ("plan", "extract", "--shard-rows", 49)
+    assert pa(*words, "--tasks", 4, "--json").json["array"] is None  # no earlier run
+    run_extract(load(), ExtractRequest(shard_rows=49), Silent())
+    store = Store.open(next(place.rglob("manifest.json")).parent)
+    a_shard = store.runs()[0]["seconds"]["wall"] / 12
+    for shard in store.plan[:7]:
+        store.shard_path(shard).unlink()
+    (store.path / "manifest.json").unlink()
+    found = pa(*words, "--tasks", 4, "--json").json["array"]
+    assert found["work"] == pytest.approx(7 * a_shard)
+    assert found["finish"] == pytest.approx(2 * a_shard)  # 7 shards on 4 tasks
+    assert found["finish_of_runs"] == [found["finish"]]
+    often = 3600 / a_shard
+    many = pa(*words, "--tasks", 4, "--preemptions", often, "--json").json["array"]
+    assert len(many["finish_of_runs"]) == 5
+    assert many["lost"] > 0
+    text = pa(*words, "--tasks", 8, "--array-parallelism", 2, "--time", "1:00:00").out
+    assert "8 tasks, 2 at once: done" in text
+    assert "6 tasks find nothing to do" in text
+    assert "no task fails; 0.0 % of the encoding is lost" in text
+    assert pa(*words, "--preemptions", 1).code == 2
+
+
+def test_the_disk_must_hold_all_commands_together(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Command(("extract",), ExtractRequest(limit=6))
+    needed = [
+        submit(load(), SubmitRequest((one,), dry_run=True), Silent()).commands[0].plan
+        for one in (EXTRACT, other)
+    ]
+    assert all(needed)
+    enough = max(plan.bytes for plan in needed if plan) + 1
+    monkeypatch.setattr("pa.tasks.plan.free_bytes", lambda place: enough)
+    for one in (EXTRACT, other):
+        assert submit(load(), SubmitRequest((one,), dry_run=True), Silent()).tasks == 1
+    with pytest.raises(StorageError, match="the features need"):
+        submit(load(), SubmitRequest((EXTRACT, other), dry_run=True), Silent())
+
+
+def test_what_cannot_be_divided(place: Path) -> None:
+    with pytest.raises(UsageError, match="only `extract` can be divided"):
+        submit(load(), SubmitRequest((Command(("index", "build")),), tasks=2), Silent())
+
+
+def test_without_slurm_or_submitit(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(place))
+    for tasks in (1, 3):
+        with pytest.raises(MissingError, match="sbatch and srun"):
+            submit(load(), SubmitRequest((EXTRACT,), tasks=tasks), Silent())
+    monkeypatch.setitem(sys.modules, "submitit.slurm.slurm", None)
+    with pytest.raises(MissingError, match=r"part-aware\[cluster\]"):
+        submit(load(), SubmitRequest((EXTRACT,)), Silent())
+
+
+@pytest.fixture
+def fake_sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An sbatch that keeps what it is given and numbers jobs 100, 101 …; where it keeps it."""
+    kept = tmp_path / "sbatch"
+    kept.mkdir()
+    program = kept / "sbatch"
+    program.write_text(
+        f"""#!/bin/sh
+n=$((100 + $(ls {kept} | grep -c script)))
+env > {kept}/env-$n; cp "$1" {kept}/script-$n; echo "Submitted batch job $n"
+"""
+    )
+    program.chmod(0o755)
+    # submitit looks for srun before it submits, and only the job would run it.
+    (kept / "srun").write_text("#!/bin/sh\nexit 1\n")
+    (kept / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{kept}:{os.environ['PATH']}")
+    return kept
+
+
+def test_an_array_then_the_job_after_it(
+    place: Path, fake_sbatch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    then = parse_then(["pa index build --encoder 'timm/test_vit'", "status"])
+    found = submit(load(), SubmitRequest((EXTRACT,), then, tasks=3), Silent())
+    assert (found.job, found.last) == ("100", "101")
+    assert "--array=0-2%3" in (fake_sbatch / "script-100").read_text()
+    assert "--dependency=afterany:100" in (fake_sbatch / "script-101").read_text()
+    passed = (fake_sbatch / "env-100").read_text().splitlines()
+    assert "SLURM_CONF=/etc/slurm.conf" in passed
+    assert not any(line.startswith(("SLURM_JOB_ID", "SLURM_ARRAY")) for line in passed)
+    assert os.environ["SLURM_ARRAY_TASK_ID"] == "3"
+    where = ("--workspace", str(place))
+    for task in range(3):
+        steps = pickled(found.folder / f"100_{task}_submitted.pkl")
+        share = ("--task-id", str(task), "--task-count", "3")
+        assert steps.commands == ((*where, *EXTRACT.words, *share),)
+        assert steps.checkpoint().function == steps
+    assert pickled(found.folder / "101_submitted.pkl").commands == (
+        (*where, *EXTRACT.words),
+        (*where, "index", "build", "--encoder", "timm/test_vit"),
+        (*where, "status"),
+    )
+    assert json.loads((found.folder / "submission.json").read_text())["job"] == "100"
+
+
+def pickled(path: Path) -> Steps:
+    steps: Steps = DelayedSubmission.load(path).function
+    return steps
+
+
+def test_slurm_refuses(place: Path, fake_sbatch: Path) -> None:
+    (fake_sbatch / "sbatch").write_text("#!/bin/sh\necho 'invalid partition: gpu' >&2; exit 1\n")
+    with pytest.raises(PaError, match="did not take the job: invalid partition: gpu"):
+        submit(load(), SubmitRequest((EXTRACT,)), Silent())
+
+
+# -- running ----------------------------------------------------------------------------------
+
+
+def test_local_processes_share_the_work(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # equal numbers of threads, equal bits
+    assert cluster.run_command(EXTRACT.words) == 0
+    alone = next((place / "features").rglob("manifest.json")).parent
+    kept = tmp_path / "alone"
+    alone.rename(kept)
+    request = SubmitRequest((EXTRACT,), parse_then(["index build"]), tasks=2, local=True)
+    found = submit(load(), request, Silent())
+    assert [end.code for end in found.ended] == [0, 0, 0]
+    assert found.ended[-1].words[2:] == ("index", "build")
+    assert same_files(kept, alone)
+    logs = "".join(path.read_text() for path in found.folder.glob("*.log"))
+    assert "task 0 of 2" in logs
+    assert "task 1 of 2" in logs
+    assert "done; logs" in describe_submit.submission(found, request)
+
+
+def test_what_failed_is_tried_again_and_the_rest_is_not(extracted: Path) -> None:
+    words = ("index", "build", "--representation", "cls,nonsense")
+    commands = tuple(Command(line) for line in spread(words, ["representation"]))
+    with pytest.raises(PaError, match="1 commands failed") as failed:
+        submit(load(), SubmitRequest(commands, local=True), Silent())
+    assert "--representation nonsense" in str(failed.value)
+    found = submit(load(), SubmitRequest(commands, local=True, dry_run=True), Silent())
+    assert [plan.tasks for plan in found.commands] == [0, 1]
+    request = SubmitRequest(commands, local=True, dry_run=True, again=True)
+    assert [plan.tasks for plan in submit(load(), request, Silent()).commands] == [1, 1]
+
+
+def test_a_command_whose_output_is_gone_is_to_be_done_again(extracted: Path) -> None:
+    words = ("evaluate", "retrieval", "--target", "label")
+    commands = (Command(("index", "build")), Command(words))
+    submit(load(), SubmitRequest(commands, local=True), Silent())
+    request = SubmitRequest(commands, local=True, dry_run=True)
+    assert submit(load(), request, Silent()).nothing_to_do
+    result, *_ = (extracted / "results" / "retrieval").glob("*.json")
+    result.unlink()  # as a repair does that finds it damaged
+    assert [plan.tasks for plan in submit(load(), request, Silent()).commands] == [0, 1]
+    shutil.rmtree(extracted / "indexes")
+    assert [plan.tasks for plan in submit(load(), request, Silent()).commands] == [1, 1]
+
+
+def test_places_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = workers.environments(["2", "GPU-f00"], 3)
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in gpus] == ["2", "GPU-f00", "2"]
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert workers.environments([], 3) == [{"OMP_NUM_THREADS": "2"}] * 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert workers.environments([], 2) == [{}, {}]
+
+
+def test_gpus_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-f00")
+    assert visible_gpus() == ["3", "GPU-f00"]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert visible_gpus() == []
+
+
+def test_commands_do_not_hear_the_announcement_of_a_time_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """SIGUSR2 kills by default; a process started for a task has it blocked, and only there."""
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGUSR2); print(os.environ['OMP_NUM_THREADS'])"
+    monkeypatch.setattr(cluster, "sys", SimpleNamespace(executable=fake_python(tmp_path, code)))
+    with (tmp_path / "out").open("wb") as output:
+        assert cluster.start_command(("status",), output=output).wait(30) == 0
+    assert (tmp_path / "out").read_text() == "3\n"
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) & cluster.ANNOUNCEMENTS == set()
+
+
+def test_ending_a_task_ends_its_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    code = f"import os, time; open('{tmp_path}/pid', 'w').write(str(os.getpid())); time.sleep(60)"
+    monkeypatch.setattr(cluster, "sys", SimpleNamespace(executable=fake_python(tmp_path, code)))
+
+    def requeued(number: int, frame: object) -> None:
+        raise SystemExit(-1)  # what submitit's handler does
+
+    before = signal.signal(signal.SIGALRM, requeued)
+    signal.setitimer(signal.ITIMER_REAL, 1.5)
+    try:
+        with pytest.raises(SystemExit):
+            cluster.run_command(("status",))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def fake_python(folder: Path, code: str) -> str:
+    """A program that runs some code, whatever it is asked."""
+    script = folder / "python"
+    script.write_text(f"#!{sys.executable}\n{code}\n")
+    script.chmod(0o755)
+    return str(script)
+
+
+def test_steps_stop_at_the_first_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    codes = {"one": 0, "two": 6, "three": -9, "four": 0}
+    run: list[str] = []
+    monkeypatch.setattr(
+        cluster, "run_command", lambda words, _: run.append(words[0]) or codes[words[0]]
+    )
+    marks = tuple(tmp_path / name for name in codes)
+    with pytest.raises(PaError, match="pa three: exit code -9"):
+        Steps(tuple((name,) for name in codes), marks)()
+    assert run == ["one", "two", "three"]
+    assert [mark.exists() for mark in marks] == [True, True, False, False]
+    mark = cluster.read_mark(marks[1])
+    assert mark is not None
+    assert (mark["command"], mark["code"]) == ("pa two", 6)
+    assert cluster.read_mark(marks[2]) is None
+
+
+# -- the command line -------------------------------------------------------------------------
+
+
+def test_options_stand_before_or_after_the_command(pa: Run, place: Path) -> None:
+    plans = [
+        pa("submit", "--json", *words).json
+        for words in (
+            ("extract", "--shard-rows", 49, "--tasks", 4, "--dry-run", "--time", "10"),
+            ("--tasks", 4, "--time", "10", "--dry-run", "--", "extract", "--shard-rows", 49),
+        )
+    ]
+    assert plans[0]["commands"] == plans[1]["commands"]
+    assert plans[0]["tasks"] == 4
+    assert "#SBATCH --time=10" in plans[0]["script"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("extract", "--encodr", "dino"), 2, "No such option"),
+        (("extract", "--limit", "none"), 2, "not a valid integer"),
+        (("index",), 2, "not complete"),
+        (("nothing",), 2, "No such command 'nothing'"),
+        (("submit", "extract"), 2, "not for a cluster"),
+        (("extract", "--task-id", "1", "--task-count", "2"), 2, "give --tasks"),
+        (("extract", "--then", "index buld"), 2, "No such command 'buld'"),
+        (("extract", "--then", "index 'build"), 2, "No closing quotation"),
+        (("extract", "--time", "soon"), 2, "time limit 'soon'"),
+        (("index", "build", "--each", "encoder"), 2, "has no --encoder"),
+    ],
+)
+def test_mistakes_show_before_anything_is_submitted(
+    pa: Run, place: Path, words: tuple[str, ...], code: int, message: str
+) -> None:
+    found = pa("submit", *words, "--dry-run")
+    assert found.code == code
+    assert message in found.err
+
+
+def test_extract_as_one_of_several(pa: Run, place: Path) -> None:
+    found = pa("extract", "--shard-rows", 49, "--task-id", 1, "--task-count", 3)
+    assert found.code == 0
+    assert "task 1 of 3" in found.err
+    assert pa("extract", "--task-id", 1).code == 2
+    assert pa("extract", "--task-id", 3, "--task-count", 3).code == 2

@@ -1,0 +1,158 @@
+"""The contact sheet of view `parts`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pa.data import datasets
+from pa.data.images import Transform
+from pa.data.schema import Images
+from pa.data.views import VIEWS
+from pa.data.views.base import FixedView
+from pa.data.views.parts import PAPER
+from pa.errors import UnknownNameError, UsageError
+from pa.figures import part_sheet as sheet
+from pa.figures import region_sheet
+from pa.figures.part_sheet import SheetOptions
+from tests.support.trees import write_cub
+
+BIRDS = [{"right eye": (20.0, 10.0), "tail": (50.0, 50.0)}] * 3
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Images:
+    return datasets.load("cub", "cub", write_cub(tmp_path / "cub", BIRDS), "all")
+
+
+def draw(images: Images, path: Path, options: SheetOptions | None = None) -> Image.Image:
+    drawn = sheet.draw(path, images, PAPER.select(images), "a title", options or SheetOptions())
+    with Image.open(drawn) as image:
+        return image.convert("RGB")
+
+
+def test_a_sheet_shows_each_part(images: Images, tmp_path: Path) -> None:
+    whole = draw(images, tmp_path / "sheet.png")
+    one = draw(images, tmp_path / "one.png", SheetOptions(parts=("tail",)))
+    line = sheet.CELL + sheet.CAPTION + sheet.GAP
+    assert (whole.width, whole.height - one.height) == (one.width, line)
+    shown = {colour for _, colour in whole.getcolors(maxcolors=1 << 24)}
+    for colour in sheet.COLOURS[:2]:
+        assert tuple(bytes.fromhex(colour[1:])) in shown
+
+
+def test_equal_selections_give_equal_files(images: Images, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        draw(images, tmp_path / name, SheetOptions(examples=2))
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_the_patch_is_what_is_cut(images: Images, tmp_path: Path) -> None:
+    # d = 50, so the eye's box is (-5, -15) to (45, 35): black left of and above the image.
+    options = SheetOptions(parts=("right eye",), examples=1)
+    pixels = np.asarray(draw(images, tmp_path / "sheet.png", options))
+    left = sheet.MARGIN + sheet.NAMES
+    black = (pixels[:300, left + 1 : left + 9] == 0).all(axis=(1, 2))  # 300: above the images
+    assert sheet.CELL - 10 <= black.sum() <= sheet.CELL
+
+
+@pytest.mark.parametrize("far", [(5_000.0, 50.0), (50.0, 5_000.0), (6_000.0, 6_000.0)])
+def test_boxes_far_beyond_the_image(tmp_path: Path, far: tuple[float, float]) -> None:
+    """The picture of the whole image is made small before it is laid on black."""
+    birds = [{"tail": far, "left wing": (20.0, 10.0)}]
+    images = datasets.load("cub", "cub", write_cub(tmp_path / "cub", birds), "all")
+    selection = replace(PAPER, outside="keep").select(images)
+    drawn = sheet.draw(tmp_path / "far.png", images, selection, "far", SheetOptions())
+    with Image.open(drawn) as image:
+        assert image.height < 1500
+
+
+def test_unreadable_images_leave_a_grey_cell(images: Images, tmp_path: Path) -> None:
+    for path in images.table["path"]:
+        (images.root / path).write_bytes(b"torn")
+    assert draw(images, tmp_path / "sheet.jpg").size[0] > 1000
+
+
+def test_many_parts_are_cut_short(
+    images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sheet, "MAX_PARTS", 1)
+    two = draw(images, tmp_path / "a.png")
+    monkeypatch.undo()
+    assert two.height < draw(images, tmp_path / "b.png").height
+
+
+def test_wrong_calls(images: Images, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"a sheet is written as \.png, \.jpg, \.pdf; found \.svg"):
+        draw(images, tmp_path / "sheet.svg")
+    with pytest.raises(UnknownNameError, match=r"unknown part with rows 'tale'. Did you mean tail"):
+        draw(images, tmp_path / "sheet.png", SheetOptions(parts=("tale",)))
+
+
+@pytest.mark.shared
+def test_sheets_of_the_real_samples(shared_dir: Path, tmp_path: Path) -> None:
+    root = shared_dir / "data" / "coco_mini"
+    drawn = draw(datasets.load("coco", "coco", root, "val2017"), tmp_path / "sheet.png")
+    assert drawn.width > 1500
+
+
+def test_a_smaller_crop_is_shown_as_the_encoder_sees_it(images: Images, tmp_path: Path) -> None:
+    """Resized to 448 and cut to the middle 224, a patch is its own middle half."""
+    whole = draw(images, tmp_path / "a.png", SheetOptions(examples=1))
+    half = draw(images, tmp_path / "b.png", SheetOptions(examples=1, resize=448))
+    extra = half.height - whole.height  # the line that says so
+    assert extra > 0
+    left, cell = sheet.MARGIN + sheet.NAMES, sheet.CELL
+    top = next(y for y in range(100, whole.height) if whole.getpixel((left, y)) == EDGE)
+    quarter = cell // 4
+    middle = whole.crop(
+        (left + quarter, top + quarter, left + 3 * quarter, top + 3 * quarter)
+    ).resize((cell, cell), Image.Resampling.BICUBIC)
+    shown = half.crop((left, top + extra, left + cell, top + extra + cell))
+    inner = (10, 10, cell // 2 - 20, cell - 10)  # left of the ring and inside the frame
+    apart = np.abs(
+        np.asarray(middle.crop(inner), np.int16) - np.asarray(shown.crop(inner), np.int16)
+    )
+    assert np.median(apart) <= 4
+
+
+EDGE = tuple(bytes.fromhex(sheet.EDGE[1:]))
+
+
+@pytest.mark.parametrize("name", ["grid", "image"])
+def test_regions_are_those_that_are_cut(images: Images, tmp_path: Path, name: str) -> None:
+    view = VIEWS[name]
+    assert isinstance(view, FixedView)
+    drawn = region_sheet.draw(tmp_path / "sheet.png", images, view, "a title", 2)
+    found = np.asarray(Image.open(drawn).convert("RGB"))
+    image = Image.open(images.root / images.table["path"][0]).convert("RGB")
+    transform = Transform()
+    canvas = view.canvas(image, transform)
+    if name == "grid":
+        first = view.cut(canvas, [tuple(view.boxes()[0])], transform)[0]  # type: ignore[list-item]
+        tile = Image.fromarray(first).resize((sheet.CELL, sheet.CELL), Image.Resampling.LANCZOS)
+    else:
+        tile = canvas.resize((sheet.CELL, sheet.CELL))
+    wanted = np.asarray(tile)
+    windows = np.lib.stride_tricks.sliding_window_view(found, wanted.shape[:2], axis=(0, 1))
+    corner = wanted[0, 0]
+    places = np.argwhere((found == corner).all(axis=2))
+    assert any(
+        np.array_equal(windows[y, x].transpose(1, 2, 0), wanted)
+        for y, x in places
+        if y < windows.shape[0] and x < windows.shape[1]
+    )
+
+
+def test_regions_of_unreadable_images_are_marked(images: Images, tmp_path: Path) -> None:
+    (images.root / images.table["path"][0]).write_text("torn")
+    for name in ("grid", "image"):
+        view = VIEWS[name]
+        assert isinstance(view, FixedView)
+        assert region_sheet.draw(tmp_path / f"{name}.jpg", images, view, "t", 3).is_file()
+    with pytest.raises(UsageError, match="a sheet is written as"):
+        region_sheet.draw(tmp_path / "sheet.gif", images, view, "t", 3)

@@ -1,0 +1,214 @@
+"""`pa run paper` on a small tree of birds and a small network."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from pa.cli import cli
+from pa.config import load
+from pa.errors import MissingError, StorageError, UnknownNameError, UsageError
+from pa.progress import Silent
+from pa.study.steps import Scale
+from pa.tasks.run import StepError, run_paper, submissions
+from pa.tasks.study import StudyRequest, read_study
+from tests.support.images import noise_image
+from tests.support.segmentation_trees import index_tree
+
+REQUEST = StudyRequest(scale=Scale(epochs=1))
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def workspace(study_workspace: Path) -> Path:
+    return study_workspace
+
+
+@pytest.fixture
+def run(workspace: Path) -> Run:
+    def call(*words: str) -> Result:
+        result = CliRunner().invoke(cli, ["-w", str(workspace), "run", "paper", *words])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return call
+
+
+def test_the_study_runs_and_runs_again_in_no_time(workspace: Path, run: Run) -> None:
+    first = run("--epochs", "1", "--json", "--keep-going")
+    states = {one["name"]: one["state"] for one in json.loads(first.stdout)["steps"]}
+    failed = {name for name, state in states.items() if state != "ran"}
+    # The tiny network's width is no multiple of 64: the attentive probe says what to do about it.
+    assert failed <= {"probe attentive paper cub deit"}
+    assert (workspace / "results" / "retrieval").is_dir()
+    assert list((workspace / "study").glob("*.log"))
+
+    config = load(workspace)
+    again = read_study(config, REQUEST)
+    assert {step.name for step in again.to_do} == failed | {"report"}
+    assert read_study(config, StudyRequest(scale=Scale(epochs=2))).done < again.done
+
+    # What a step wrote is gone: it runs again. Its store is another: so does all that read it.
+    (result,) = (workspace / "results" / "probe-linear").glob("*.json")
+    result.unlink()
+    assert "probe linear paper cub deit" in {s.name for s in read_study(config, REQUEST).to_do}
+    for manifest in workspace.glob("features/cub/all/*/*/*/manifest.json"):
+        manifest.unlink()
+    assert {"extract cub all parts paper deit", "retrieval paper cub deit"} <= {
+        step.name for step in read_study(config, REQUEST).to_do
+    }
+
+
+def test_a_scaled_down_study_needs_a_workspace_of_its_own(workspace: Path, run: Run) -> None:
+    words = ["-w", str(workspace), "extract", "--encoder", "deit", "--dataset", "cub"]
+    assert CliRunner().invoke(cli, [*words, "--split", "all", "--limit", "4"]).exit_code == 0
+    assert run("--limit", "4", "--dry-run").exit_code == 0
+    with pytest.raises(UsageError, match="of 4 images, and scores would be of that one"):
+        run("--limit", "3", "--dry-run")
+
+
+def test_a_failing_step_stops_with_its_own_words(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workspace / "deit.pth").write_bytes(b"no checkpoint")
+    ended = []
+    with pytest.raises(StepError, match="is not a checkpoint") as caught:
+        for one in run_paper(load(workspace), REQUEST, Silent()):
+            ended.append(one)
+    assert caught.value.exit_code == 4
+    assert [one.state for one in ended] == ["failed"]
+
+
+def test_what_is_not_set_up_is_named(workspace: Path, run: Run) -> None:
+    told = run("--dry-run")
+    assert told.exit_code == 0
+    assert "left out: encoder mae: no checkpoint. Set [encoders.mae]" in told.output
+    assert "left out: dataset lip: set [datasets.lip]" in told.output
+    (workspace / "pa.toml").write_text("")
+    with pytest.raises(MissingError, match="nothing of the study can be run"):
+        read_study(load(workspace), REQUEST)
+
+
+def test_steps_of_a_split_that_is_not_there_are_left_out(workspace: Path) -> None:
+    folder = workspace / "imagenet" / "val" / "n01440764"
+    folder.mkdir(parents=True)
+    noise_image(1).save(folder / "a.JPEG")
+    settings = workspace / "pa.toml"
+    settings.write_text(settings.read_text() + '[datasets.imagenet]\nroot = "imagenet"\n')
+    found = read_study(load(workspace), StudyRequest(datasets=("imagenet",)))
+    # The windows of the gallery need no training split; the probes do, and what only they read.
+    assert [step.name for step in found.steps] == [
+        "extract imagenet val grid deit",
+        "index imagenet deit",
+        *(f"figure {number}" for number in (2, 7, 8)),
+        "report",
+    ]
+    assert ("dataset imagenet, split train", "it is not there, only val") in [
+        (one.what, one.why) for one in found.left_out
+    ]
+
+
+def test_steps_that_a_limit_is_too_small_for_are_left_out(workspace: Path) -> None:
+    for split in ("train", "val"):
+        folder = workspace / "imagenet" / split / "n01440764"
+        folder.mkdir(parents=True)
+        for number in range(2):
+            noise_image(number).save(folder / f"{number}.JPEG")
+        index_tree(workspace / "lip", split, {"a": np.zeros((9, 9)), "b": np.ones((9, 9))})
+    settings = workspace / "pa.toml"
+    settings.write_text(
+        f'{settings.read_text()}[datasets.imagenet]\nroot = "imagenet"\n'
+        f'[datasets.lip]\nroot = "lip"\n'
+    )
+    request = StudyRequest(datasets=("imagenet", "cub", "lip"), scale=Scale(limit=1))
+    found = read_study(load(workspace), request)
+    reasons = {one.what: one.why for one in found.left_out}
+    assert "two classes" in reasons["probe linear of imagenet"]
+    assert "two classes" in reasons["probe attentive of imagenet"]
+    assert "nothing can be retrieved" in reasons["evaluate retrieval of cub"]
+    assert "nothing to train on" in reasons["probe segmentation of lip"]
+    # What only these read is not extracted; what is possible stays.
+    names = [step.name for step in found.steps]
+    assert not [name for name in names if "lip" in name or "train image" in name]
+    assert {"index imagenet deit", "neighbours paper cub deit"} <= set(names)
+    more = read_study(load(workspace), replace(request, scale=Scale(limit=2)))
+    assert {"retrieval paper cub deit", "segmentation paper lip deit"} <= {
+        step.name for step in more.steps
+    }
+
+
+def test_every_step_that_a_limit_leaves_runs(workspace: Path) -> None:
+    request = StudyRequest(scale=Scale(limit=1, epochs=1))
+    ran = []
+    for step in read_study(load(workspace), request).steps:
+        result = CliRunner().invoke(cli, ["-w", str(workspace), *step.words])
+        # The tiny network's width is no multiple of 64, which attention heads need.
+        if "attentive" not in step.words:
+            assert result.exit_code == 0, (step.command, result.output, result.exception)
+            ran += step.words[:2]
+    assert {"neighbours", "linear", "shares", "report"} <= set(ran)
+
+
+def test_plan_says_bytes_and_refuses_a_small_disk(
+    workspace: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = json.loads(run("--plan", "--json").stdout)
+    assert planned["bytes"] == sum(p["bytes"] for p in planned["extractions"].values()) > 0
+    assert set(planned["extractions"]) == {
+        step["name"] for step in planned["steps"] if step["command"].startswith("pa extract")
+    }
+    assert "steps, 0 done" in run("--plan").stdout
+    monkeypatch.setattr("pa.tasks.plan.free_bytes", lambda _: 1000)
+    with pytest.raises(StorageError, match="the study needs"):
+        run("--plan")
+
+
+def test_the_script_is_what_would_run(workspace: Path, run: Run) -> None:
+    script = run("--script").stdout
+    commands = [line for line in script.splitlines() if line.startswith("pa ")]
+    assert commands == [step.command for step in read_study(load(workspace), StudyRequest()).to_do]
+    assert "# Table 3, CUB-200-2011, DeiT, encoded, AP\n" in script
+    assert script.count("# -- DeiT on CUB-200-2011 --\n") == 1
+    assert f"\ncd {workspace}\n" in script
+    assert subprocess.run(["sh", "-n"], input=script, text=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--encoders", "diet"), "unknown encoder 'diet'. Did you mean deit"),
+        (("--encoders", "deit,moco3"), "unknown encoder 'moco3'. Did you mean mocov3"),
+        (("--datasets", "cubb"), "unknown dataset of the study 'cubb'. Did you mean cub"),
+    ],
+)
+def test_a_name_typed_wrong_is_answered_with_the_nearest(
+    run: Run, words: tuple[str, str], said: str
+) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        run("--dry-run", *words)
+    assert str(caught.value).startswith(said)
+
+
+def test_submissions_hold_every_step_once(workspace: Path) -> None:
+    study = read_study(load(workspace), StudyRequest())
+    (line,) = submissions(study, 8)
+    assert line.startswith("pa submit extract --encoder deit")
+    assert "--tasks 8" in line
+    drawn = sum(step.is_figure for step in study.to_do)
+    assert drawn == 1
+    # All but the array, the figures and the report.
+    assert line.count("--then") == len(study.to_do) - drawn - 2
+
+
+def test_modes_do_not_go_together(run: Run) -> None:
+    wrong = run("--plan", "--script")
+    assert wrong.exit_code == 2
+    assert "--plan and --script do not go together" in wrong.output

@@ -1,0 +1,86 @@
+"""The study as steps: every cell is filled, every step comes after what it reads, all parse."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from pa.errors import UsageError
+from pa.report.cells import cell, encoders, published
+from pa.study.steps import DATASETS, REPORT, Scale, commands_for, study
+from tests.support.commands import parse_words
+
+
+@pytest.mark.parametrize("protocol", ["paper", "released"])
+def test_every_cell_is_filled_once_by_a_command_that_exists(protocol: str) -> None:
+    steps = study(protocol=protocol)
+    filled = [key for step in steps for key in step.fills]
+    assert sorted(filled) == sorted(one.key for one in published())
+    for step in [*steps, REPORT]:
+        parse_words(step.words)
+
+
+@pytest.mark.parametrize("protocol", ["paper", "released"])
+def test_a_step_comes_after_what_it_reads(protocol: str) -> None:
+    steps = study(protocol=protocol)
+    place = {step.name: i for i, step in enumerate(steps)}
+    assert len(place) == len(steps)
+    for i, step in enumerate(steps):
+        assert all(place[name] < i for name in step.after)
+        assert step.is_extraction or step.after
+        assert step.is_extraction != bool(step.fills) or not step.fills
+
+
+def test_the_commands_of_a_cell_are_those_of_the_study() -> None:
+    typed = {step.command for step in study()}
+    for one in published():
+        commands = commands_for(one)
+        assert set(commands) <= typed
+        (last,) = (step for step in study() if one.key in step.fills)
+        assert commands[-1] == last.command
+
+
+def test_the_released_code_trains_on_other_patches() -> None:
+    commands = commands_for(cell("t3/dino/cub/linear"), "released")
+    assert [shlex.split(c)[shlex.split(c).index("--protocol") + 1] for c in commands] == [
+        "released-train",
+        "released",
+        "released",
+    ]
+
+
+def test_a_store_that_serves_two_tasks_is_extracted_once() -> None:
+    """COCO's training images are the retrieval database and what classifiers train on."""
+    steps = study(["mae"], ["coco"])
+    train = [s for s in steps if s.is_extraction and "train2017" in s.words]
+    assert len(train) == 1
+    assert "patch" in train[0].words[train[0].words.index("--features") + 1]
+
+
+def test_scaling_down_is_in_the_commands() -> None:
+    scale = Scale(limit=7, epochs=2, iterations=9, crops=3, seeds=4)
+    assert not scale.is_whole
+    for step in study(["mae"], scale=scale):
+        parse_words(step.words)
+        if step.is_extraction:
+            assert step.words[-2:] == ("--limit", "7") or "--limit 7" in step.command
+        if step.words[:2] == ("probe", "segmentation"):
+            assert "--iterations 9" in step.command
+        elif step.words[0] == "probe":
+            assert "--epochs 2 --seeds 4" in step.command
+    assert Scale().is_whole
+    with pytest.raises(UsageError, match="--crops 0"):
+        Scale(crops=0)
+
+
+def test_other_encoders_may_be_named_and_other_datasets_not() -> None:
+    steps = study(["timm/vit"], ["lip", "lip"])
+    assert [step.encoder for step in steps] == ["timm/vit"] * 3
+    assert not any(step.fills for step in steps)
+    with pytest.raises(UsageError, match="unknown dataset of the study 'cars'"):
+        study(datasets=["cars"])
+    with pytest.raises(UsageError, match="protocol 'papr'"):
+        study(protocol="papr")
+    assert {step.dataset for step in study()} == set(DATASETS)
+    assert {step.encoder for step in study()} == set(encoders())
