@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pa
-from pa.data.files import write_json
+from pa.data.files import PARTIAL_SUFFIX, write_json
+from pa.data.store import checksums
 from pa.data.store.spec import digest
 from pa.data.store.store import Store
 from pa.errors import (
@@ -28,11 +29,12 @@ from pa.errors import (
     VerificationError,
     is_newer,
 )
-from pa.evaluate.sealing import own_difference, sealed
 
 RESULT_FORMAT = 2
 DIGEST_SHOWN = 12
 VERSIONED = ("torch", "numpy")
+# What a result's name matches and is not a file of it: the JSON itself, and files of work.
+NOT_COMPANIONS = (".json", ".state", PARTIAL_SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -121,11 +123,44 @@ def describe_store(store: Store) -> dict[str, Any]:
 def write_result(results: Path, result: Result) -> Path:
     """Write a result below `results`, whole or not at all; returns the file. `StorageError`.
 
-    It comes last of its files: its seal is taken of those that lie beside it.
+    It comes last of its files, so that it can list the others with their checksums.
     """
     path = result.path(results)
-    write_json(path, sealed(path, result.to_json()))
+    fields = {**result.to_json(), "files": checksums.of_files(companion_files(path))}
+    write_json(path, checksums.with_checksum(fields))
     return path
+
+
+def companion_files(path: Path) -> Iterator[Path]:
+    """Yield the tables and heads of the result at `path`, in order of their names."""
+    for file in sorted(path.parent.glob(f"{path.stem}.*")):
+        if not file.name.endswith(NOT_COMPANIONS):
+            yield file
+
+
+def difference(path: Path, fields: dict[str, Any], *, full: bool) -> str | None:
+    """Describe how a result differs from what was written: its JSON, or one of its other files.
+
+    Other files are compared by size, and with `full` by content.
+    """
+    if (reason := json_difference(path, fields)) is not None:
+        return reason
+    files = fields["files"]
+    for name in files:
+        reason = checksums.file_difference(path.parent / name, files, full=full)
+        if reason is not None:
+            return f"{name}: {reason}"
+    return None
+
+
+def json_difference(path: Path, fields: dict[str, Any]) -> str | None:
+    """Describe how the JSON of a result differs from what was written."""
+    digest = str(fields.get("digest"))[:DIGEST_SHOWN]
+    if not path.stem.endswith(digest):
+        return f"it is the result {digest}, whose file has another name"
+    if not checksums.has_checksum(fields):
+        return "its checksum is not that of its fields"
+    return None
 
 
 def read_result(path: Path) -> dict[str, Any]:
@@ -148,7 +183,7 @@ def read_result(path: Path) -> dict[str, Any]:
             f"{path}: result format {found}, this version reads {RESULT_FORMAT}. "
             f"Run the same command again."
         )
-    if (reason := own_difference(path, fields)) is not None:
+    if (reason := json_difference(path, fields)) is not None:
         raise VerificationError(
             f"{path}: {reason}. Run the command that made it again, or delete the file; "
             f"`pa verify` checks all of them."

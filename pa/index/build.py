@@ -9,7 +9,7 @@ Shapes: N rows of the store, n rows of a block, D width.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pa.data.files import write_json
-from pa.data.store import checksums as seals
+from pa.data.store import checksums
 from pa.data.store.store import Store
 from pa.data.vectors import unit_vectors
 from pa.errors import FingerprintError, MissingError, NewerFormatError, UsageError
@@ -236,7 +236,6 @@ def _write(faiss: Any, index: Index) -> IndexInfo:
         faiss.write_index(index.faiss_index, str(folder / INDEX))
     if index.ids is not None:
         np.save(index.path / IDS, index.ids)
-    files = {file.name: asdict(seals.take(file)) for file in sorted(index.path.iterdir())}
-    info = replace(index.info, files=files)
+    info = replace(index.info, files=checksums.of_files(sorted(index.path.iterdir())))
     write_json(index.path / INFO, info.to_json())
     return info

@@ -22,7 +22,7 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from pa.data.store.checksums import has_checksum, hash_file, with_checksum
+from pa.data.store.checksums import FileChecksum, has_checksum, with_checksum
 from pa.data.store.spec import FINGERPRINT_SHOWN
 from pa.data.store.store import Store
 from pa.errors import FingerprintError, MissingError, NewerFormatError, is_newer
@@ -260,9 +260,17 @@ def check_store(info: IndexInfo, store: Store, directory: Path) -> None:
 
 
 def check_files(directory: Path, info: IndexInfo, *, verify: bool) -> None:
-    """Raise `FingerprintError` where a file of an index is not what was written."""
-    for name, expected in info.files.items():
-        _check_file(directory, name, expected, verify=verify)
+    """Raise `FingerprintError` if a file of an index differs from the one that was written."""
+    for name, entry in info.files.items():
+        path = directory / name
+        try:
+            difference = FileChecksum(**entry).difference(path, full=verify)
+        except FileNotFoundError:
+            difference = "it is missing"
+        except TypeError:
+            difference = f"{INFO} does not state its size and checksum"
+        if difference is not None:
+            raise FingerprintError(f"{path}: {difference}. {_way_out(directory)}")
 
 
 def _check_key(info: IndexInfo, key: IndexKey, directory: Path) -> None:
@@ -278,28 +286,6 @@ def _check_key(info: IndexInfo, key: IndexKey, directory: Path) -> None:
         )
         raise FingerprintError(
             f"{directory} is the index of something else: {', '.join(named)}. {_way_out(directory)}"
-        )
-
-
-def _check_file(directory: Path, name: str, expected: dict[str, Any], *, verify: bool) -> None:
-    path = directory / name
-    if not isinstance(expected, dict) or not {"bytes", "xxh3"} <= expected.keys():
-        raise FingerprintError(
-            f"{directory}: its index.json does not say size and checksum of {name}. "
-            f"{_way_out(directory)}"
-        )
-    if not path.exists():
-        raise FingerprintError(f"{path} is not there. {_way_out(directory)}")
-    size = path.stat().st_size
-    if size != expected["bytes"]:
-        raise FingerprintError(
-            f"{path} has {size} bytes, {expected['bytes']} were written: it was cut short or "
-            f"replaced. {_way_out(directory)}"
-        )
-    if verify and hash_file(path) != expected["xxh3"]:
-        raise FingerprintError(
-            f"{path} does not have the checksum it was written with: it is damaged. "
-            f"{_way_out(directory)}"
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from pa.evaluate.sealing import file_difference
+from pa.data.store.checksums import file_difference
 
 State = Literal["there", "gone", "damaged", "none kept"]
 KEYS = ["row", "image", "label"]
@@ -32,6 +32,6 @@ def read_queries(table: Path) -> pl.DataFrame:
 def damage(table: Path, fields: Mapping[str, Any]) -> str | None:
     """What is wrong with the table of a result with these fields, or None."""
     try:
-        return file_difference(table, dict(fields), full=True)
+        return file_difference(table, fields["files"], full=True)
     except OSError as error:
         return f"it cannot be read ({error})"

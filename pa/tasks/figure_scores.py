@@ -118,7 +118,7 @@ def figure_sweep(config: Config, request: ScoresRequest, progress: Progress) -> 
     """
     import polars as pl
 
-    from pa.evaluate.sealing import file_difference
+    from pa.data.store.checksums import file_difference
     from pa.figures.results import Wanted, choose
     from pa.figures.scores import draw_sweep, sweep_sheets
 
@@ -141,7 +141,7 @@ def figure_sweep(config: Config, request: ScoresRequest, progress: Progress) -> 
                 f"{file} is not there: the table of the sweep, beside its result. Sweep again:\n"
                 f"  {command} --encoder {one.encoder} --dataset {one.store.get('dataset')}"
             )
-        if (reason := file_difference(file, one.results[0].fields, full=True)) is not None:
+        if (reason := file_difference(file, one.results[0].fields["files"], full=True)) is not None:
             raise VerificationError(
                 f"{file}: {reason}. Sweep again:\n"
                 f"  {command} --encoder {one.encoder} --dataset {one.store.get('dataset')}"

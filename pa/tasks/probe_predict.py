@@ -123,13 +123,13 @@ def _check_result(head: Path) -> None:
 
     A head that was copied without its result is checked by its own checksum alone.
     """
+    from pa.data.store.checksums import file_difference
     from pa.evaluate.results import read_result
-    from pa.evaluate.sealing import file_difference
 
     result = head.with_suffix(".json")
     if not head.is_file() or not result.is_file():
         return
-    if (reason := file_difference(head, read_result(result), full=True)) is not None:
+    if (reason := file_difference(head, read_result(result)["files"], full=True)) is not None:
         raise VerificationError(
             f"{head} is not the head of the result {result} ({reason}). Run the command that made "
             f"the result again; `pa verify` checks all of them."

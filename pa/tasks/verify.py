@@ -182,8 +182,7 @@ def check_results(config: Config, *, full: bool = True) -> Iterator[Looked]:
     checksums. A result whose store was deleted is good; one whose store has other features now is
     damaged.
     """
-    from pa.evaluate.results import check_stores, read_result
-    from pa.evaluate.sealing import difference
+    from pa.evaluate.results import check_stores, difference, read_result
 
     checksums = stores.checksums(config.features)
     for path in sorted(config.results.glob("*/*.json")):
@@ -248,10 +247,10 @@ def repair(
 
 def _repair_result(path: Path, problem: str) -> Iterator[Removed]:
     """A result goes with all its files, the JSON first: none is of use without the others."""
-    from pa.evaluate.sealing import beside
+    from pa.evaluate.results import companion_files
 
     command = _result_command(path)
-    for file in (path, *beside(path)):
+    for file in (path, *companion_files(path)):
         remove(file)
         yield Removed(file, problem, command)
 

@@ -627,9 +627,9 @@ def test_results_that_are_incomplete_or_misplaced(run: Run, store: Store, worksp
     head.write_bytes(head.read_bytes()[:-1])
     assert "it has 20 bytes, 21 were written" in problem("--quick")
     head.unlink()
-    assert f"{head.name}: it is not there" in problem("--quick")
+    assert f"{head.name}: it is missing" in problem("--quick")
     path.rename(path.with_name("a-0123456789ab.json"))
-    assert "in the place of another" in problem()
+    assert "whose file has another name" in problem()
     path.with_name("a-0123456789ab.json").write_text('{"format": 1, ')
     assert "is not readable JSON" in problem()
 

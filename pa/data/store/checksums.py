@@ -1,12 +1,13 @@
-"""Checksums of JSON fields, and the seal of a file: size and hash of all its bytes.
+"""Checksums of files and of JSON fields, as stores, indexes and results record them.
 
-The seal of a shard is taken when it was written. Until the manifest holds them, seals are stored
-next to the locks; one that is missing is computed again.
+The checksum of a shard is computed right after it was written. Until the manifest holds them,
+checksums are stored next to the locks; a missing one is computed again.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,68 +16,77 @@ import xxhash
 
 from pa.data.store.spec import canonical_json
 
-PIECE = 1 << 22  # bytes that are read at a time
+READ_BYTES = 1 << 22  # 4 MB per read: large enough for sequential speed, small in memory
 
 
 @dataclass(frozen=True)
-class Seal:
-    """Bytes of a file, and the xxh3-128 of them in hexadecimal."""
+class FileChecksum:
+    """Size of a file in bytes, and the xxh3-128 of its content in hexadecimal."""
 
     bytes: int
     xxh3: str
 
+    @classmethod
+    def of(cls, path: Path) -> FileChecksum:
+        state = xxhash.xxh3_128()
+        with path.open("rb", buffering=0) as file:
+            while block := file.read(READ_BYTES):
+                state.update(block)
+        return cls(path.stat().st_size, state.hexdigest())
+
     def difference(self, path: Path, *, full: bool) -> str | None:
-        """In what a file is not the sealed one: by its size, and with `full` by its bytes."""
+        """Describe how a file differs: by its size, and with `full` by its content."""
         size = path.stat().st_size
         if size != self.bytes:
             return f"it has {size:,} bytes, {self.bytes:,} were written"
-        if full and hash_file(path) != self.xxh3:
+        if full and FileChecksum.of(path) != self:
             return "its bytes have changed since they were written"
         return None
 
 
-def hash_file(path: Path) -> str:
-    """The xxh3-128 of a file."""
-    state = xxhash.xxh3_128()
-    with path.open("rb", buffering=0) as file:
-        while piece := file.read(PIECE):
-            state.update(piece)
-    return state.hexdigest()
+def of_files(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Return the checksum of each file by its name, as JSON."""
+    return {path.name: asdict(FileChecksum.of(path)) for path in paths}
 
 
-def take(path: Path) -> Seal:
-    return Seal(path.stat().st_size, hash_file(path))
+def file_difference(path: Path, files: dict[str, dict[str, Any]], *, full: bool) -> str | None:
+    """Describe how a file differs from its entry in `files` (see `of_files`)."""
+    if path.name not in files:
+        return "it was not written with the result"
+    if not path.exists():
+        return "it is missing"
+    return FileChecksum(**files[path.name]).difference(path, full=full)
 
 
-def keep(path: Path, note: Path) -> None:
-    """Take the seal of a file that was just written, from the page cache, and note it."""
-    fields = {**asdict(take(path)), "mtime": path.stat().st_mtime_ns}
+def save(path: Path, note: Path) -> None:
+    """Compute the checksum of a file just written, while it is cached, and store it in `note`."""
+    fields = {**asdict(FileChecksum.of(path)), "mtime": path.stat().st_mtime_ns}
     note.write_text(json.dumps(fields))
 
 
-def recall(path: Path, note: Path) -> Seal:
-    """The noted seal of a file, or one taken now where the note is of another file, or torn."""
+def load(path: Path, note: Path) -> FileChecksum:
+    """Return the checksum in `note`, or compute it if the note is damaged or of another file."""
     try:
         fields = json.loads(note.read_text())
-        seal, found = Seal(int(fields["bytes"]), str(fields["xxh3"])), path.stat()
-        if (found.st_size, found.st_mtime_ns) == (seal.bytes, fields["mtime"]):
-            return seal
+        checksum, status = FileChecksum(int(fields["bytes"]), str(fields["xxh3"])), path.stat()
+        if (status.st_size, status.st_mtime_ns) == (checksum.bytes, fields["mtime"]):
+            return checksum
     except (OSError, ValueError, LookupError, TypeError):
         pass
-    return take(path)
+    return FileChecksum.of(path)
 
 
 def with_checksum(fields: dict[str, Any]) -> dict[str, Any]:
-    """JSON fields and their `checksum`: xxh3-128 of all others, as canonical JSON."""
+    """Add `checksum` to JSON fields: the xxh3-128 of all others as canonical JSON."""
     whole: dict[str, Any] = json.loads(json.dumps(fields))  # as they will be read back
     whole.pop("checksum", None)
     return {**whole, "checksum": _checksum(whole)}
 
 
 def has_checksum(fields: dict[str, Any]) -> bool:
-    """Whether JSON fields are those that were given their checksum."""
-    own = {name: value for name, value in fields.items() if name != "checksum"}
-    return fields.get("checksum") == _checksum(own)
+    """Return whether the `checksum` of JSON fields is that of all others."""
+    others = {name: value for name, value in fields.items() if name != "checksum"}
+    return fields.get("checksum") == _checksum(others)
 
 
 def _checksum(fields: dict[str, Any]) -> str:

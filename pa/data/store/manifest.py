@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pa.data.store.checksums import Seal, has_checksum, with_checksum
+from pa.data.store.checksums import FileChecksum, has_checksum, with_checksum
 from pa.data.store.shards import BadImage, ShardInfo
 
 Identity = tuple[int, str, int]  # format, fingerprint, number of rows
@@ -22,12 +22,12 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """What a manifest says of a shard: rows, key, the seal of its file, checksums of its arrays and
+    """What a manifest says of a shard: rows, key, checksums of its file and of its arrays, and
     the byte in the file where each begins."""
 
     rows: int
     key: str
-    seal: Seal
+    file: FileChecksum
     checksums: dict[str, str]
     offsets: dict[str, int]
 
@@ -43,9 +43,11 @@ class Manifest:
     checksum: str
 
 
-def compose(identity: Identity, rows: str, shards: Sequence[tuple[str, ShardInfo, Seal]]) -> Any:
+def compose(
+    identity: Identity, rows: str, shards: Sequence[tuple[str, ShardInfo, FileChecksum]]
+) -> Any:
     """The fields of a manifest: `rows` is the hash of the table, `shards` are name, what the shard
-    says of itself, and the seal of its file."""
+    says of itself, and the checksum of its file."""
     store_format, fingerprint, n_rows = identity
     fields = {
         "format": store_format,
@@ -58,11 +60,11 @@ def compose(identity: Identity, rows: str, shards: Sequence[tuple[str, ShardInfo
                 "file": name,
                 "rows": info.n_rows,
                 "key": info.key,
-                **asdict(seal),
+                **asdict(file),
                 "checksums": info.checksums,
                 "offsets": info.offsets,
             }
-            for name, info, seal in shards
+            for name, info, file in shards
         ],
     }
     return with_checksum(fields)
@@ -81,7 +83,7 @@ def parse(text: str, identity: Identity) -> Manifest:
             str(entry["file"]): ShardEntry(
                 int(entry["rows"]),
                 str(entry["key"]),
-                Seal(int(entry["bytes"]), str(entry["xxh3"])),
+                FileChecksum(int(entry["bytes"]), str(entry["xxh3"])),
                 dict(entry["checksums"]),
                 dict(entry["offsets"]),
             )

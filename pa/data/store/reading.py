@@ -156,7 +156,7 @@ def _look(store: Store, shard: ShardPlan, name: str) -> Layout:
     if store.is_complete:
         entry = store.manifest.shards[shard.name]
         # Comparing the size reads no data; the bytes are compared when they are read.
-        if (reason := entry.seal.difference(path, full=False)) is not None:
+        if (reason := entry.file.difference(path, full=False)) is not None:
             raise shards.damaged(path, reason)
         offsets, checksums = entry.offsets, entry.checksums
     else:

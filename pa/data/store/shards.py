@@ -247,7 +247,7 @@ class ShardWriter:
         self._images[self._places[image]] = np.frombuffer(xxh3, dtype=np.uint8)
 
     def finish(self, key: str) -> None:
-        """Seal the shard: validity, checksums, and the key of what made it."""
+        """Complete the shard: validity, checksums, and the key of what made it."""
         if self._filled != self._shard.n_rows:
             raise StorageError(
                 f"{self._shard.name}: {self._filled} of {self._shard.n_rows} rows were written"

@@ -42,10 +42,9 @@ from pa.data.files import (
     write_json,
 )
 from pa.data.schema import PIXEL_COLUMNS, ROW_SCHEMA, path_outside
-from pa.data.store import checksums as seals
+from pa.data.store import checksums, reading, shards
 from pa.data.store import extract_command as retyping
 from pa.data.store import manifest as manifests
-from pa.data.store import reading, shards
 from pa.data.store.checksums import has_checksum, with_checksum
 from pa.data.store.manifest import Manifest
 from pa.data.store.offsets import Layouts
@@ -361,11 +360,11 @@ class Store:
                 yield writer
             # Another process may have completed the store by now, and cleared the folder of locks.
             with storage_errors(self._note(shard)), contextlib.suppress(FileNotFoundError):
-                seals.keep(self.shard_path(shard), self._note(shard))
+                checksums.save(self.shard_path(shard), self._note(shard))
 
     def _note(self, shard: ShardPlan) -> Path:
-        """Where a shard's seal lies until the manifest has it."""
-        return self.path / LOCKS / f"{shard.name}.seal"
+        """Where a shard's checksum is stored until the manifest has it."""
+        return self.path / LOCKS / f"{shard.name}.checksum"
 
     @contextlib.contextmanager
     def _locked(self, name: str, timeout: float = -1) -> Iterator[bool]:
@@ -442,13 +441,12 @@ class Store:
         return found
 
     def is_sound(self, shard: ShardPlan) -> bool:
-        """Whether a shard's file is the one that was written: by its seal, and every array by its
-        checksum."""
+        """Whether a shard's file is the one that was written: by its checksum and its arrays'."""
         path = self.shard_path(shard)
         try:
             if self.is_complete:
-                seal = self.manifest.shards[shard.name].seal
-                if seal.difference(path, full=True) is not None:
+                written = self.manifest.shards[shard.name].file
+                if written.difference(path, full=True) is not None:
                     return False
         except (OSError, VerificationError):
             return False
@@ -472,11 +470,11 @@ class Store:
             raise self._damaged(ROWS, "the table is not the one the spec was made from")
         rows = xxhash.xxh3_128_hexdigest((self.path / ROWS).read_bytes())
         made = [(shard, self._info(shard)) for shard in self.plan]
-        sealed = [
-            (shard.name, info, seals.recall(self.shard_path(shard), self._note(shard)))
+        entries = [
+            (shard.name, info, checksums.load(self.shard_path(shard), self._note(shard)))
             for shard, info in made
         ]
-        fields: dict[str, Any] = manifests.compose(self._identity, rows, sealed)
+        fields: dict[str, Any] = manifests.compose(self._identity, rows, entries)
         return fields
 
     def _info(self, shard: ShardPlan) -> ShardInfo:

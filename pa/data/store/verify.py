@@ -68,15 +68,15 @@ def verify(store: Store, *, full: bool = True) -> Iterator[Problem]:
         yield Problem(store.path / ROWS, what, "rows")
         return
     infos: dict[str, ShardInfo] = {}
-    sealed = _sealed(store)
+    entries = _entries(store)
     for shard in alone.plan:
         path = store.shard_path(shard)
         if not path.exists():
             yield Problem(path, "missing")
             continue
         # Before HDF5 opens it: damaged HDF5 structures can make it loop forever.
-        entry = sealed.get(shard.name)
-        changed = entry.seal.difference(path, full=full) if entry is not None else None
+        entry = entries.get(shard.name)
+        changed = entry.file.difference(path, full=full) if entry is not None else None
         if changed is not None:
             yield Problem(path, changed)
             continue
@@ -88,7 +88,7 @@ def verify(store: Store, *, full: bool = True) -> Iterator[Problem]:
         yield from _verify_manifest(store, infos, len(alone.plan))
 
 
-def _sealed(store: Store) -> Mapping[str, ShardEntry]:
+def _entries(store: Store) -> Mapping[str, ShardEntry]:
     """The manifest's shards; none where it does not exist, or is damaged, which is reported."""
     try:
         return store.manifest.shards if store.is_complete else {}

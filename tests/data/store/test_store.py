@@ -20,8 +20,8 @@ import pytest
 import xxhash
 
 from pa.data.files import HoldingFile, replacing, storage_errors
-from pa.data.store import checksums as seals
 from pa.data.store import shards
+from pa.data.store.checksums import FileChecksum
 from pa.data.store.shards import from_disk, plan, to_disk
 from pa.data.store.store import Store
 from pa.data.store.stream import Stream
@@ -438,27 +438,27 @@ def test_the_table_of_rows_is_read_once(
     assert looked == [None, ["image"]]
 
 
-def test_the_manifest_seals_every_file(make_store: MakeStore) -> None:
+def test_manifest_records_checksum_of_every_file(make_store: MakeStore) -> None:
     store = make_store()
     for shard in store.plan:
         data = store.shard_path(shard).read_bytes()
-        assert store.manifest.shards[shard.name].seal == seals.Seal(
+        assert store.manifest.shards[shard.name].file == FileChecksum(
             len(data), xxhash.xxh3_128_hexdigest(data)
         )
     assert not (store.path / "locks").exists()
 
 
 @pytest.mark.parametrize("note", [None, "", "{}", '{"bytes": 1, "xxh3": "0", "mtime": 0}'])
-def test_a_seal_that_was_not_noted_is_taken_anew(make_store: MakeStore, note: str | None) -> None:
+def test_manifest_recomputes_lost_checksum(make_store: MakeStore, note: str | None) -> None:
     store = make_store(filled=False)
     fill(store, finish=False)
-    for path in (store.path / "locks").glob("*.seal"):
+    for path in (store.path / "locks").glob("*.checksum"):
         path.unlink() if note is None else path.write_text(note)
     store.finish()
     store = Store.open(store.path)
     assert list(verify(store)) == []
-    taken = seals.take(store.shard_path(store.plan[0]))
-    assert store.manifest.shards[store.plan[0].name].seal == taken
+    expected = FileChecksum.of(store.shard_path(store.plan[0]))
+    assert store.manifest.shards[store.plan[0].name].file == expected
 
 
 def test_a_shard_that_grew_is_not_opened(

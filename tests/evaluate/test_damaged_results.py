@@ -11,8 +11,13 @@ import pytest
 
 from pa.config import load
 from pa.errors import VerificationError
-from pa.evaluate.results import Result, read_result, write_result
-from pa.evaluate.sealing import difference, own_difference
+from pa.evaluate.results import (
+    Result,
+    difference,
+    json_difference,
+    read_result,
+    write_result,
+)
 from pa.tasks.verify import check_results
 
 
@@ -59,7 +64,7 @@ def test_an_empty_or_torn_table_is_named_by_verify(
     assert found == path
     assert problem is not None
     assert str(problem).startswith(f"{table.name}: it")
-    assert own_difference(path, read_result(path)) is None  # the result itself is whole
+    assert json_difference(path, read_result(path)) is None  # the result itself is whole
 
 
 def test_a_result_without_a_checksum_is_not_good(path: Path) -> None:
