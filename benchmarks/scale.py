@@ -9,7 +9,7 @@ and merged on disk, and what a search reads and takes. Vectors are seeded cluste
 The cost of finding a row's list grows with their number: the rate of arithmetic that is printed
 (2 · lists · width operations a row) is what a larger index is reckoned from.
 
-`simulate` runs arrays of up to 10,000 tasks by the rules of `pa.extract.forecast`.
+`simulate` runs arrays of up to 10,000 tasks by the rules of `simulate_array.py`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from noise import make_noise_store
+from simulate_array import HOUR, Conditions, simulate_array
 
 from pa.data.store.store import Store
-from pa.extract.forecast import HOUR, Conditions, forecast
 
 WIDTH, QUERIES, K = 768, 64, 24
 ROWS_OF_ALL, SHARD_ROWS = 1_000_000_000, 8_192
@@ -217,9 +217,9 @@ def simulate(figure: Path | None) -> None:
     found: dict[tuple[str, str], float] = {}
     for case, (tasks, parallel, shards, seconds) in CASES.items():
         for weather, change in WEATHER.items():
-            given = dataclasses.replace(CALM, tasks=tasks, parallel=parallel, **change)
+            conditions = dataclasses.replace(CALM, tasks=tasks, parallel=parallel, **change)
             began = time.perf_counter()
-            run = forecast(np.full(shards, seconds), given)
+            run = simulate_array(np.full(shards, seconds), conditions)
             took = time.perf_counter() - began
             found[case, weather] = run.complete / run.ideal
             print(

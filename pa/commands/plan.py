@@ -10,10 +10,9 @@ import click
 from pa.commands import console
 from pa.commands.evaluate import evaluate_retrieval
 from pa.commands.index import index_build
-from pa.commands.options import Finite, emit, encoder_choice, with_config
+from pa.commands.options import emit, encoder_choice, with_config
 from pa.commands.probe import ATTENTIVE_RECIPE, RECIPE, changed, probe_attentive, probe_linear
 from pa.commands.probe_segmentation import segmentation
-from pa.errors import UsageError
 
 MEASURED = """
 
@@ -30,76 +29,34 @@ def plan() -> None:
     """
 
 
-ARRAY = [
-    click.Option(
-        ["--tasks"], type=click.IntRange(1), help="Simulate a job array of so many tasks …"
-    ),
-    click.Option(["--array-parallelism"], type=click.IntRange(1), help="… of which so many run …"),
-    click.Option(["--time"], help="… and are requeued after this time, HH:MM:SS."),
-    click.Option(
-        ["--failures"],
-        type=Finite(0),
-        default=0.0,
-        metavar="RATE",
-        help="Failures per hour of a running task, such as 0.001.",
-    ),
-    click.Option(
-        ["--preemptions"],
-        type=Finite(0),
-        default=0.0,
-        metavar="RATE",
-        help="Preemptions per hour of a running task: it is requeued.",
-    ),
-]
-
-
 def plan_extract(extract: click.Command) -> click.Command:
-    """`pa plan extract`: the very options of `pa extract`, and those of a job array."""
+    """`pa plan extract` takes the same options as `pa extract`."""
     return click.Command(
         "extract",
         callback=_plan_extract,
-        params=[*extract.params, *ARRAY],
+        params=list(extract.params),
         help="""Bytes, files, rows and time of an extraction, and the room on the disk.
 
         Takes every option of `pa extract`. Encoders are loaded, no image is decoded, nothing is
-        written. The time is that of one process at the pace of the longest run of the same encoder
-        and view in this workspace; where there was none it is unknown. With --tasks it is also that
-        of a job array, simulated by the rules of its tasks, with the failures and preemptions
-        given. Exit code 1 says that the disk is too small.
+        written. The time is that of one process at the throughput of the longest recorded run of
+        the same encoder and view in this workspace; without such a run it is unknown. Exit code 1
+        means that the disk is too small.
         """,
     )
 
 
 @with_config
 def _plan_extract(config: Any, as_json: bool, **given: Any) -> None:
-    from pa.cluster.slurm import minutes
     from pa.commands import text_plan as describe_plan
-    from pa.commands import text_submit as describe_submit
-    from pa.extract.forecast import Conditions
     from pa.tasks.extract import ExtractRequest
-    from pa.tasks.plan import check_space, look_ahead
+    from pa.tasks.plan import check_space
     from pa.tasks.plan import plan_extract as work
 
-    tasks, limit = given.pop("tasks"), given.pop("time")
-    array = {name: given.pop(name) for name in ("array_parallelism", "failures", "preemptions")}
-    if tasks is None and (limit or any(array.values())):
-        raise UsageError("--array-parallelism, --time, --failures, --preemptions go with --tasks.")
     made = work(config, ExtractRequest(encoder=encoder_choice(given), **given), console.progress())
-    outlook = None
-    if tasks is not None:
-        conditions = Conditions(
-            tasks,
-            parallel=array.pop("array_parallelism"),
-            limit=60.0 * minutes(limit) if limit else None,
-            **array,
-        )
-        outlook = look_ahead(made, conditions)
     if as_json:
-        emit({**made.to_json(), "array": outlook and outlook.to_json()})
+        emit(made.to_json())
     else:
         console.out(describe_plan.extraction(made))
-        if outlook is not None:
-            console.out(describe_submit.outlook(outlook))
     check_space(made)
 
 

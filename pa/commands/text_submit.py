@@ -8,7 +8,6 @@ from pa.cluster.slurm import command_line
 from pa.commands.console import duration, size, table
 
 if TYPE_CHECKING:
-    from pa.tasks.plan import Outlook
     from pa.tasks.submit import Submission, SubmitRequest
     from pa.tasks.submit_plan import CommandPlan
 
@@ -32,31 +31,6 @@ def submission(result: Submission, request: SubmitRequest) -> str:
         lines.append(f"logs: {result.folder}; queue: squeue -j {jobs}; progress: pa status")
     if result.ended:
         lines.append(f"done; logs: {result.folder}")
-    return "\n".join(lines)
-
-
-def outlook(found: Outlook) -> str:
-    """How a simulated job array does: when it ends, and what it loses on the way."""
-    given, run = found.conditions, found.typical
-    at_once = f", {given.at_once} at once" if given.at_once < given.tasks else ""
-    finishes = sorted(one.finish for one in found.runs)
-    between = (
-        f" ({duration(finishes[0])} to {duration(finishes[-1])} in {len(finishes)} simulations)"
-        if len(finishes) > 1
-        else ""
-    )
-    lost = run.lost / run.work if run.work else 0.0
-    faults = {"fail": run.failed, "are preempted": run.preempted, "run out of time": run.timed_out}
-    told = ", ".join(f"{n} {what}" for what, n in faults.items() if n)
-    lines = [
-        f"{_tasks(given.tasks)}{at_once}: done {duration(run.finish)} after they begin{between}; "
-        f"evenly divided it were {duration(run.ideal)}",
-        f"  {told or 'no task fails'}; {100 * lost:.1f} % of the encoding is lost and done again",
-    ]
-    if run.by_last_job:
-        lines.append(f"  {run.by_last_job} shards are left to the job after the array")
-    if run.idle:
-        lines.append(f"  {_tasks(run.idle)} find nothing to do: fewer would do as well")
     return "\n".join(lines)
 
 

@@ -22,14 +22,12 @@ if TYPE_CHECKING:
     from pa.data.store.store import Store
     from pa.data.store.throughput import Pace
     from pa.data.views.base import View
-    from pa.extract.forecast import Conditions, Forecast
     from pa.tasks.extract import ExtractRequest
 
 # Measured with HDF5 1.14: headers and attributes of a shard, and what each representation adds.
 SHARD_BYTES, ARRAY_BYTES = 5_944, 544
 CHECKSUM_BYTES = 8  # of each row of each representation
 MANIFEST_BYTES = 450  # a shard's entry
-SEEDS = 5
 OTHER_FILES = 5  # spec.json, rows.parquet, manifest.json, runs.jsonl, images.jsonl
 
 
@@ -122,46 +120,6 @@ class Plan:
             "free": self.free,
             "fits": self.fits,
         }
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """How a job array would do a plan: simulated several times where chance has a part in it."""
-
-    conditions: Conditions
-    runs: tuple[Forecast, ...]
-
-    @property
-    def typical(self) -> Forecast:
-        """The run of the median finish."""
-        return sorted(self.runs, key=lambda run: run.finish)[len(self.runs) // 2]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "tasks": self.conditions.tasks,
-            "at_once": self.conditions.at_once,
-            **self.typical.to_json(),
-            "finish_of_runs": sorted(run.finish for run in self.runs),
-        }
-
-
-def look_ahead(plan: Plan, conditions: Conditions) -> Outlook | None:
-    """Simulate an array that does what a plan says; None where its time is unknown.
-
-    Five times where tasks fail, are preempted or differ in speed: seeds 0 to 4.
-    """
-    from pa.extract.forecast import forecast
-
-    if plan.seconds is None:
-        return None
-    shards = [
-        (entry.seconds or 0.0) / entry.shards_to_do
-        for entry in plan.stores
-        for _ in range(entry.shards_to_do)
-    ]
-    by_chance = conditions.failures or conditions.preemptions or conditions.spread
-    seeds = range(SEEDS if by_chance else 1)
-    return Outlook(conditions, tuple(forecast(shards, conditions, seed) for seed in seeds))
 
 
 def plan_extract(config: Config, request: ExtractRequest, progress: Progress) -> Plan:

@@ -7,6 +7,7 @@ from the mark that one leaves when it has ended well.
 from __future__ import annotations
 
 import hashlib
+import heapq
 import itertools
 import json
 import shlex
@@ -21,7 +22,7 @@ from pa.config import Config
 from pa.errors import UsageError
 from pa.progress import Progress, Silent
 from pa.tasks.extract import ExtractRequest
-from pa.tasks.plan import Plan, StorePlan, look_ahead, plan_extract
+from pa.tasks.plan import Plan, StorePlan, plan_extract
 
 
 @dataclass(frozen=True)
@@ -56,18 +57,18 @@ class CommandPlan:
         return self.plan.seconds if self.plan else None
 
     def finish(self, parallel: int) -> float | None:
-        """Expected time until the last of the tasks ends, so many at once; None where unknown.
+        """Return the expected seconds until the last task ends; None if unknown.
 
-        A shard is not divided: 5 shards on 2 tasks take the time of 3.
+        At most `parallel` tasks run at the same time. A shard is not divided: 5 shards on 2 tasks
+        take the time of 3.
         """
-        from pa.extract.forecast import Conditions
-
-        if self.plan is None:
+        if self.plan is None or self.plan.seconds is None:
             return None
-        if not self.tasks:
-            return 0.0
-        outlook = look_ahead(self.plan, Conditions(self.tasks, parallel))
-        return outlook.typical.array if outlook else None
+        ends = [0.0] * max(1, min(self.tasks, parallel))  # of each task that runs
+        for store in self.stores:
+            for _ in range(store.shards_to_do):
+                heapq.heapreplace(ends, ends[0] + (store.seconds or 0.0) / store.shards_to_do)
+        return max(ends)
 
 
 def spread(words: Words, options: Sequence[str]) -> list[Words]:

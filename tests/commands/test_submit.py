@@ -258,30 +258,6 @@ def test_only_what_is_missing_and_time_from_earlier_runs(place: Path) -> None:
     assert "5/12" in describe_submit.submission(found, request)
 
 
-def test_a_plan_of_an_array(pa: Run, place: Path) -> None:
-    words = ("plan", "extract", "--shard-rows", 49)
-    assert pa(*words, "--tasks", 4, "--json").json["array"] is None  # no earlier run
-    run_extract(load(), ExtractRequest(shard_rows=49), Silent())
-    store = Store.open(next(place.rglob("manifest.json")).parent)
-    a_shard = store.runs()[0]["seconds"]["wall"] / 12
-    for shard in store.plan[:7]:
-        store.shard_path(shard).unlink()
-    (store.path / "manifest.json").unlink()
-    found = pa(*words, "--tasks", 4, "--json").json["array"]
-    assert found["work"] == pytest.approx(7 * a_shard)
-    assert found["finish"] == pytest.approx(2 * a_shard)  # 7 shards on 4 tasks
-    assert found["finish_of_runs"] == [found["finish"]]
-    often = 3600 / a_shard
-    many = pa(*words, "--tasks", 4, "--preemptions", often, "--json").json["array"]
-    assert len(many["finish_of_runs"]) == 5
-    assert many["lost"] > 0
-    text = pa(*words, "--tasks", 8, "--array-parallelism", 2, "--time", "1:00:00").out
-    assert "8 tasks, 2 at once: done" in text
-    assert "6 tasks find nothing to do" in text
-    assert "no task fails; 0.0 % of the encoding is lost" in text
-    assert pa(*words, "--preemptions", 1).code == 2
-
-
 def test_the_disk_must_hold_all_commands_together(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
