@@ -11,7 +11,7 @@ from pa.commands import console
 from pa.commands.options import PATH, F, emit, listed, numbers, with_config, with_json
 
 if TYPE_CHECKING:
-    from pa.figures.record import Made
+    from pa.figures.record import WrittenFigure
 
 
 def placed(command: F) -> F:
@@ -110,7 +110,7 @@ def neighbours(config: Any, as_json: bool, **given: Any) -> None:
     from pa.tasks.figure import figure_neighbours
     from pa.tasks.figure_stores import PatchesRequest
 
-    request = PatchesRequest(place=_place(given), **given)
+    request = PatchesRequest(output=_output(given), **given)
     _show(figure_neighbours(config, request, console.progress()), as_json)
 
 
@@ -126,7 +126,7 @@ def projected(config: Any, as_json: bool, **given: Any) -> None:
     from pa.tasks.figure import figure_projected
     from pa.tasks.figure_stores import PatchesRequest
 
-    request = PatchesRequest(place=_place(given), **given)
+    request = PatchesRequest(output=_output(given), **given)
     _show(figure_projected(config, request, console.progress()), as_json)
 
 
@@ -156,7 +156,7 @@ def depth(config: Any, as_json: bool, **given: Any) -> None:
     """
     from pa.tasks.figure_scores import ScoresRequest, figure_depth
 
-    request = ScoresRequest(place=_place(given), **given)
+    request = ScoresRequest(output=_output(given), **given)
     _show(figure_depth(config, request, console.progress()), as_json)
 
 
@@ -172,7 +172,7 @@ def shares(config: Any, as_json: bool, **given: Any) -> None:
     """
     from pa.tasks.figure_scores import ScoresRequest, figure_shares
 
-    request = ScoresRequest(place=_place(given), **given)
+    request = ScoresRequest(output=_output(given), **given)
     _show(figure_shares(config, request, console.progress()), as_json)
 
 
@@ -187,7 +187,7 @@ def sweep(config: Any, as_json: bool, **given: Any) -> None:
     """
     from pa.tasks.figure_scores import ScoresRequest, figure_sweep
 
-    request = ScoresRequest(place=_place(given), **given)
+    request = ScoresRequest(output=_output(given), **given)
     _show(figure_sweep(config, request, console.progress()), as_json)
 
 
@@ -219,20 +219,20 @@ def segmentation(config: Any, as_json: bool, **given: Any) -> None:
     """
     from pa.tasks.figure_segmentation import SegmentationFigureRequest, figure_segmentation
 
-    request = SegmentationFigureRequest(place=_place(given), **given)
+    request = SegmentationFigureRequest(output=_output(given), **given)
     _show(figure_segmentation(config, request, console.progress()), as_json)
 
 
-def _place(given: dict[str, Any]) -> Any:
+def _output(given: dict[str, Any]) -> Any:
     """Take --out, --name and --width out of a command's options."""
-    from pa.figures.record import Place
+    from pa.figures.record import FigureOutput
 
-    return Place(given.pop("out"), given.pop("width"), given.pop("name"))
+    return FigureOutput(given.pop("out"), given.pop("width"), given.pop("name"))
 
 
-def _show(made: Made, as_json: bool) -> None:
+def _show(figure: WrittenFigure, as_json: bool) -> None:
     if as_json:
-        emit(made.to_json())
+        emit(figure.to_json())
         return
-    console.out(made.plate.caption)
-    console.out("\n" + "\n".join(str(path) for path in made.pictures + made.beside))
+    console.out(figure.record.caption)
+    console.out("\n" + "\n".join(str(path) for path in figure.files))

@@ -19,8 +19,7 @@ from pa.data.datasets.segmentation import masks
 from pa.data.datasets.segmentation.labels import IGNORED
 from pa.data.datasets.segmentation.masks import Map
 from pa.figures.overlay import Colour, over
-from pa.figures.record import DPI
-from pa.figures.style import About, page
+from pa.figures.style import PRINT_DPI, Metadata, page
 from pa.probe.segmentation.colours import MOST, OTHER
 from pa.probe.segmentation.figure import colours_of, pale
 
@@ -97,7 +96,7 @@ def draw(
     paths: Sequence[Path],
     *,
     width: float,
-    about: About | None = None,
+    metadata: Metadata | None = None,
 ) -> float:
     """Draw examples and write them to every path; returns the height in inches."""
     layout = Layout.of(width, len(encoders), len(sets), len(examples))
@@ -110,14 +109,14 @@ def draw(
         for place in range(len(sets))
     ]
     rows = [shown[i : i + layout.across] for i in range(0, len(shown), layout.across)]
-    heights = [max(one.image.height for one in row) / DPI for row in rows]
+    heights = [max(one.image.height for one in row) / PRINT_DPI for row in rows]
     per_line = max(1, int((width - _SIDE) / _ENTRY))
     legends = [
         _LINE * (1 + -(-len(_entries(of, labels)) // per_line)) + _BETWEEN
         for of, labels in zip(colours, sets, strict=True)
     ]
     height = _HEAD + sum(layout.block(high) for high in heights) + sum(legends)
-    with page(paths, (width, height), about, dpi=DPI) as figure:
+    with page(paths, (width, height), metadata) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
         for place in range(min(layout.across, len(shown))):
@@ -153,8 +152,8 @@ def _example(
     """One example whose corner and height of a picture are `place`; the image is beside the middle
     of its lines."""
     side, top, high = place
-    left = side + _SIDE + (layout.column - one.image.width / DPI) / 2
-    tall = one.image.height / DPI
+    left = side + _SIDE + (layout.column - one.image.width / PRINT_DPI) / 2
+    tall = one.image.height / PRINT_DPI
     _show(axes, one.image, left, top + (layout.block(high) - _BETWEEN - _GAP - tall) / 2)
     below = pale(one.image)
     for line, labels, of in zip(one.lines, sets, colours, strict=True):
@@ -169,13 +168,13 @@ def _example(
 
 
 def _show(axes: Axes, picture: Image.Image, left: float, top: float) -> None:
-    extent = (left, left + picture.width / DPI, top + picture.height / DPI, top)
+    extent = (left, left + picture.width / PRINT_DPI, top + picture.height / PRINT_DPI, top)
     axes.imshow(np.asarray(picture), extent=extent, interpolation="none", aspect="auto")
 
 
 def _reduced(one: Example, column: float) -> Example:
     """At the pixels that are printed: as wide as its column, or not much taller."""
-    scale = min(column / one.image.width, _TALLEST * column / one.image.height) * DPI
+    scale = min(column / one.image.width, _TALLEST * column / one.image.height) * PRINT_DPI
     width, height = (max(1, round(length * scale)) for length in one.image.size)
     at = np.ix_(masks.nearest(height, one.image.height), masks.nearest(width, one.image.width))
     lines = [

@@ -16,8 +16,7 @@ from PIL import Image
 
 from pa.data.crops import Crops
 from pa.figures.neighbours import edged, query_picture
-from pa.figures.record import DPI
-from pa.figures.style import About, page
+from pa.figures.style import PRINT_DPI, Metadata, page
 from pa.index.search import SearchResult
 
 PER_LINE = 12  # squares side by side, of all panels of a line together
@@ -108,7 +107,7 @@ def draw(
     *,
     width: float,
     across: int = 1,
-    about: About | None = None,
+    metadata: Metadata | None = None,
 ) -> float:
     """Draw the panels of each query, and write them to every path. Returns the height in inches.
 
@@ -124,7 +123,7 @@ def draw(
         letter = f"({chr(ord('a') + number % 26)})" if len(sections) > 1 else ""
         _section(paper, section, layout, top, letter)
         top += layout.height + _BETWEEN
-    paper.write(paths, about)
+    paper.write(paths, metadata)
     return height
 
 
@@ -171,7 +170,7 @@ class _Paper:
 
     @staticmethod
     def pixels(length: float) -> int:
-        return round(length * DPI)
+        return round(length * PRINT_DPI)
 
     def paste(self, picture: Image.Image, left: float, top: float) -> None:
         self.photographs.paste(edged(picture), (self.pixels(left), self.pixels(top)))
@@ -185,11 +184,11 @@ class _Paper:
         half = _LINE / 72 / 2
         self._frames.append((left + half, top + half, width - 2 * half, height - 2 * half))
 
-    def write(self, paths: Sequence[Path], about: About | None) -> None:
+    def write(self, paths: Sequence[Path], metadata: Metadata | None) -> None:
         from matplotlib.patches import Rectangle
 
         width, height = self.size
-        with page(paths, self.size, about, dpi=DPI) as figure:
+        with page(paths, self.size, metadata) as figure:
             axes = figure.add_axes((0, 0, 1, 1))
             axes.set_axis_off()
             axes.imshow(

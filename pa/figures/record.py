@@ -1,7 +1,7 @@
-"""A figure as files: the pictures, and beside them its caption and where it is from.
+"""Write a figure with its caption and provenance.
 
-Nothing of where a figure is from stands in the picture. It is in the metadata of every file (PDF:
-Title, Subject, Keywords; PNG and SVG: Title, Description, Source), `NAME.txt` and `NAME.json`.
+The picture itself shows no provenance. It is stored in the metadata of every file (PDF: Title,
+Subject, Keywords; PNG and SVG: Title, Description, Source), in `NAME.txt` and in `NAME.json`.
 """
 
 from __future__ import annotations
@@ -17,47 +17,55 @@ import pa
 from pa.data.files import write_json, write_text
 from pa.data.store.spec import canonical_json, digest
 from pa.errors import UsageError
-from pa.figures.style import WIDTH, About, check_suffix
+from pa.figures.style import PAGE_WIDTH, Metadata, check_suffix
 
-SUFFIXES = (".pdf", ".png")  # of a figure whose file has no suffix
-NARROWEST, WIDEST = 2.0, 20.0  # inches
-DPI = 300
+SUFFIXES = (".pdf", ".png")  # written for an output path without a suffix
+NARROWEST, WIDEST = 2.0, 20.0  # inches: narrower text overlaps, wider is a mistyped unit
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a figure goes: `out` is a file of one kind, or a name that every kind is written for;
-    None = below figures/ of the workspace, as `name` or else by what is shown. `width` in inches.
+class FigureOutput:
+    """Where to write a figure, and how wide.
+
+    Parameters
+    ----------
+    out : Path, optional
+        File with a suffix, or path without one, for which every suffix of `SUFFIXES` is written.
+        None writes below `figures/` of the workspace.
+    width : float
+        Width in inches.
+    name : str, optional
+        File name below `figures/`. None derives one from the content.
     """
 
     out: Path | None = None
-    width: float = WIDTH
+    width: float = PAGE_WIDTH
     name: str | None = None
 
     def __post_init__(self) -> None:
         if not NARROWEST <= self.width <= WIDEST:
             raise UsageError(
                 f"a figure is {NARROWEST:g} to {WIDEST:g} inches wide, not {self.width:g}: a "
-                f"column is 3.25, a page {WIDTH:g}."
+                f"column is 3.25, a page {PAGE_WIDTH:g}."
             )
         if self.out is not None and self.out.suffix:
             check_suffix(self.out)
         if self.name is not None and self.out is not None:
-            raise UsageError("--out and --name both say what the files are called: give one.")
+            raise UsageError("--out and --name both name the files: give one.")
         if self.name is not None and re.fullmatch(r"\w[\w-]*", self.name, re.ASCII) is None:
             raise UsageError(
                 f"--name {self.name!r}: expected letters, digits, - and _, such as figure-2; the "
-                f"files lie below figures/. Give any other place with --out."
+                f"files are written below figures/. Use --out for any other path."
             )
 
 
 @dataclass(frozen=True, eq=False)
-class Plate:
-    """A figure with all it says of itself.
+class FigureRecord:
+    """Caption and provenance of a figure.
 
-    `kind` is the word of its command, `name` what its file is called unless `place` says so;
-    `command` makes it again; `stores` and `results` (each as JSON) are what it was drawn from;
-    `protocol` and `details` are whatever a reader needs to judge it.
+    `kind` is the subcommand that draws it, `name` the default file name, `command` the command
+    that draws it again. `stores` and `results` (each as JSON) are its sources; `protocol` and
+    `details` are what a reader needs to judge it.
     """
 
     kind: str
@@ -70,34 +78,32 @@ class Plate:
     results: Sequence[dict[str, Any]] = ()
     details: dict[str, Any] = field(default_factory=dict)
 
-    def paths(self, place: Place, figures: Path) -> tuple[Path, ...]:
-        """The pictures: those asked for, or PDF and PNG."""
-        if place.out is not None and place.out.suffix:
-            return (place.out,)
-        name = place.name or f"{self.name}-{self.digest[:12]}"
-        stem = place.out or figures / self.kind / name
+    def paths(self, output: FigureOutput, figures: Path) -> tuple[Path, ...]:
+        """Return the paths of the pictures."""
+        if output.out is not None and output.out.suffix:
+            return (output.out,)
+        name = output.name or f"{self.name}-{self.digest[:12]}"
+        stem = output.out or figures / self.kind / name
         return tuple(stem.with_name(stem.name + suffix) for suffix in SUFFIXES)
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of what determines the figure, the numbers behind it left out."""
+        """SHA-256 (hex) of what determines the figure, without the numbers it shows."""
         fingerprints = [store["fingerprint"] for store in self.stores]
         results = [result["digest"] for result in self.results]
         return digest([self.kind, self.title, self.command, fingerprints, results])
 
     @property
-    def about(self) -> About:
-        """What goes into the metadata of the pictures."""
-        return About(self.title, self.caption, canonical_json(self._origin()))
-
-    def _origin(self) -> dict[str, Any]:
-        return {
+    def metadata(self) -> Metadata:
+        """Metadata of the picture files."""
+        source = {
             "command": self.command,
             "protocol": self.protocol,
             "stores": {store["title"]: store["fingerprint"] for store in self.stores},
             "results": [result["digest"] for result in self.results],
             "pa": pa.__version__,
         }
+        return Metadata(self.title, self.caption, canonical_json(source))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -112,32 +118,23 @@ class Plate:
             "pa": pa.__version__,
         }
 
-    def text(self) -> str:
-        """The caption, then where the figure is from."""
+    def write(self, pictures: Sequence[Path]) -> WrittenFigure:
+        """Write caption and provenance next to the pictures, as text and as JSON."""
+        text, fields = (pictures[0].with_suffix(suffix) for suffix in (".txt", ".json"))
         lines = [self.caption, "", self.command]
         lines += [f"store {store['title']}" for store in self.stores]
         lines += [f"result {result['digest'][:12]}: {result['title']}" for result in self.results]
-        return "\n".join([*lines, f"pa {pa.__version__}", ""])
+        write_text(text, "\n".join([*lines, f"pa {pa.__version__}", ""]))
+        write_json(fields, json.loads(json.dumps(self.to_json())))
+        return WrittenFigure(self, (*pictures, text, fields))
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
-    """A figure that was written: its pictures, and caption and origin beside them."""
+class WrittenFigure:
+    """A record and its files: the pictures, then caption and provenance."""
 
-    plate: Plate
-    pictures: tuple[Path, ...]
-    beside: tuple[Path, ...]
+    record: FigureRecord
+    files: tuple[Path, ...]
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            **self.plate.to_json(),
-            "files": [str(path) for path in self.pictures + self.beside],
-        }
-
-
-def finish(plate: Plate, pictures: Sequence[Path]) -> Made:
-    """Write caption and origin beside the pictures."""
-    text, fields = (pictures[0].with_suffix(suffix) for suffix in (".txt", ".json"))
-    write_text(text, plate.text())
-    write_json(fields, json.loads(json.dumps(plate.to_json())))
-    return Made(plate, tuple(pictures), (text, fields))
+        return {**self.record.to_json(), "files": [str(path) for path in self.files]}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pa.data.crops import Crops
 from pa.evaluate.neighbours import RELATIONS
 from pa.evaluate.rows import BLOCK_VECTORS
-from pa.figures.style import COLOURS, GREY, WIDTH, drawing
+from pa.figures.style import COLOURS, GREY, PAGE_WIDTH, drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -152,7 +152,7 @@ def draw_hubs(found: Sequence[Shares], crops: Sequence[Crops], path: Path) -> Pa
     per_block = _TITLE + _HUB_ROWS * (_CELL + _GAP)
     width = _HUB_COLUMNS * (_CELL + _GAP) - _GAP + 2 * _MARGIN
     height = per_block * len(found) + 2 * _MARGIN
-    with drawing(path, WIDTH * height / width) as (figure, (axes,)):
+    with drawing(path, PAGE_WIDTH * height / width) as (figure, (axes,)):
         figure.set_layout_engine("none")
         axes.set_position((0, 0, 1, 1))
         axes.set_axis_off()

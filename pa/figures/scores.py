@@ -14,10 +14,9 @@ from pa.evaluate.neighbours import RELATIONS
 from pa.evaluate.neighbours_table import shown_measures
 from pa.evaluate.rows import BLOCK_VECTORS
 from pa.figures.names import look_of, representation_title
-from pa.figures.record import DPI
 from pa.figures.results import OfEncoder
 from pa.figures.retrieval import Curve, plot_depth, plot_shares
-from pa.figures.style import About, page
+from pa.figures.style import Metadata, page
 from pa.report.found import Found
 
 NARROW = 5.0  # inches: below, panels stand under each other
@@ -62,12 +61,12 @@ def draw_depth(
     paths: Sequence[Path],
     *,
     width: float,
-    about: About | None = None,
+    metadata: Metadata | None = None,
 ) -> None:
     """A panel for each kind of vector, with a line for each encoder."""
     across = len(panels) if width >= NARROW else 1
     down = math.ceil(len(panels) / across)
-    with page(paths, (width, _PANEL * down + 0.3), about, dpi=DPI) as figure:
+    with page(paths, (width, _PANEL * down + 0.3), metadata) as figure:
         figure.set_layout_engine("constrained")
         grid = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
         for axes, (name, curves) in zip(grid, panels.items(), strict=True):
@@ -105,13 +104,13 @@ def share_bars(chosen: Sequence[OfEncoder]) -> Bars:
 
 
 def draw_shares(
-    bars: Bars, k: int, paths: Sequence[Path], *, width: float, about: About | None = None
+    bars: Bars, k: int, paths: Sequence[Path], *, width: float, metadata: Metadata | None = None
 ) -> None:
     """Stacked shares of the k nearest neighbours; the last bar is what chance gives."""
     columns = 2 if width >= NARROW else 1
     legend = 0.17 * math.ceil(len(bars.shown) / columns)
     height = 0.24 * (len(bars.labels) + 1) + legend + 0.55
-    with page(paths, (width, height), about, dpi=DPI) as figure:
+    with page(paths, (width, height), metadata) as figure:
         figure.set_layout_engine("constrained")
         axes = figure.add_subplot()
         plot_shares(axes, bars.labels, bars.means, bars.shown)
@@ -145,7 +144,11 @@ def sweep_sheets(chosen: Sequence[OfEncoder], tables: Mapping[str, pl.DataFrame]
 
 
 def draw_sweep(
-    sheets: Sequence[Sheet], paths: Sequence[Path], *, width: float, about: About | None = None
+    sheets: Sequence[Sheet],
+    paths: Sequence[Path],
+    *,
+    width: float,
+    metadata: Metadata | None = None,
 ) -> None:
     """Mean validation accuracy, learning rate by weight decay; all sheets share the colours."""
     from pa.figures.curves import draw_surface
@@ -156,7 +159,7 @@ def draw_sweep(
     decays = max(sheet.table["weight_decay"].n_unique() for sheet in sheets)
     values = 100 * pl.concat([sheet.table["accuracy"] for sheet in sheets]).drop_nulls().to_numpy()
     height = down * max(0.9, 0.24 * decays + 0.62)
-    with page(paths, (width, height), about, dpi=DPI) as figure:
+    with page(paths, (width, height), metadata) as figure:
         figure.set_layout_engine("constrained")
         for place, sheet in enumerate(sheets):
             axes = figure.add_subplot(down, across, place + 1)

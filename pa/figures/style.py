@@ -1,4 +1,4 @@
-"""What the figures of scores share: size, fonts, colours, and how they are written."""
+"""Size, fonts and colours shared by all figures, and how figures are written."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".pdf", ".svg")
-DPI = 200
-WIDTH = 6.5  # inches: a page without its margins
+DPI, PRINT_DPI = 200, 300  # for a first look; for figures of a paper
+PAGE_WIDTH = 6.5  # inches: width of the text on a page
 
-# Okabe and Ito: told apart by colour-blind readers.
+# Okabe and Ito (2008): distinguishable with colour-blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 GREY = "#8a8a8a"
 
-_STYLE = {
+_STYLE: Any = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.spines.top": False,
@@ -34,34 +34,34 @@ _STYLE = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "legend.frameon": False,
-    "pdf.fonttype": 42,
-    "svg.hashsalt": "pa",
+    "pdf.fonttype": 42,  # TrueType: publishers reject Type 3 fonts
+    "svg.hashsalt": "pa",  # fixed ids, so that equal figures give equal files
 }
 
 
 @dataclass(frozen=True)
-class About:
-    """What a figure's file says of itself: a title, a caption, and where it is from as one text."""
+class Metadata:
+    """Title, caption and provenance stored in a picture file."""
 
     title: str
     description: str
     source: str
 
-    def metadata(self, suffix: str) -> dict[str, Any]:
-        """By the names that a format has for them."""
-        made_with = f"pa {pa.__version__}"
+    def fields(self, suffix: str) -> dict[str, Any]:
+        """Return the metadata by the field names of a file format."""
+        software = f"pa {pa.__version__}"
         names = {"pdf": ("Subject", "Keywords", "Creator")}.get(
             suffix, ("Description", "Source", "Software" if suffix == "png" else "Creator")
         )
-        values = (self.description, self.source, made_with)
+        values = (self.description, self.source, software)
         return {"Title": self.title, **dict(zip(names, values, strict=True))}
 
 
-def check_suffix(path: Path) -> Path:
-    """Raise `UsageError` for a file that is no PNG, PDF or SVG: before the work, not after it."""
-    if path.suffix.lower() not in SUFFIXES:
+def check_suffix(path: Path, suffixes: Sequence[str] = SUFFIXES) -> Path:
+    """Raise `UsageError` early unless the path ends in one of the suffixes."""
+    if path.suffix.lower() not in suffixes:
         raise UsageError(
-            f"{path}: a figure is written as {', '.join(SUFFIXES)}; found "
+            f"{path}: expected a file ending in {', '.join(suffixes)}; found "
             f"{path.suffix or 'no suffix'}."
         )
     return path
@@ -69,40 +69,42 @@ def check_suffix(path: Path) -> Path:
 
 @contextlib.contextmanager
 def drawing(path: Path, height: float, columns: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure of `columns` panels and this height in inches, written when the block ends."""
-    with page([path], (WIDTH, height)) as figure:
+    """Yield a figure of page width with `columns` panels, and write it when the block ends."""
+    with page([path], (PAGE_WIDTH, height), dpi=DPI) as figure:
         figure.set_layout_engine("constrained")
-        yield figure, [figure.add_subplot(1, columns, place + 1) for place in range(columns)]
+        yield figure, [figure.add_subplot(1, columns, column + 1) for column in range(columns)]
 
 
 @contextlib.contextmanager
 def page(
-    paths: Sequence[Path], size: tuple[float, float], about: About | None = None, dpi: int = DPI
+    paths: Sequence[Path],
+    size: tuple[float, float],
+    metadata: Metadata | None = None,
+    dpi: int = PRINT_DPI,
 ) -> Iterator[Figure]:
-    """An empty figure of this width and height in inches, written to every path at the end.
+    """Yield an empty figure of a size in inches, and write it to every path when the block ends.
 
-    Equal figures give equal files: no date and no random ids inside.
+    Equal figures give equal files: they contain no date and no random ids.
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     suffixes = [check_suffix(path).suffix.lower()[1:] for path in paths]
-    settings: Any = _STYLE
-    with rc_context(settings):
+    with rc_context(_STYLE):
         figure = Figure(figsize=size, dpi=dpi, facecolor="white")
         FigureCanvasAgg(figure)
         yield figure
-        written = [_written(figure, suffix, about, dpi) for suffix in suffixes]
-    for path, drawn in zip(paths, written, strict=True):
+        encoded = [_encode(figure, suffix, metadata, dpi) for suffix in suffixes]
+    for path, buffer in zip(paths, encoded, strict=True):
         with replacing(path) as partial:
-            partial.write_bytes(drawn.getbuffer())
+            partial.write_bytes(buffer.getbuffer())
 
 
-def _written(figure: Figure, suffix: str, about: About | None, dpi: int) -> io.BytesIO:
-    # Through memory: on a full disk matplotlib's PDF writer hides the cause.
-    drawn = io.BytesIO()
-    undated: dict[str, Any] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix, {})
-    told = {} if about is None else about.metadata(suffix)
-    figure.savefig(drawn, format=suffix, dpi=dpi, metadata={**undated, **told} or None)
-    return drawn
+def _encode(figure: Figure, suffix: str, metadata: Metadata | None, dpi: int) -> io.BytesIO:
+    buffer = io.BytesIO()  # matplotlib's PDF writer hides the cause of an error on a full disk
+    fields: dict[str, Any] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix, {})
+    if metadata is not None:
+        fields = {**fields, **metadata.fields(suffix)}
+    figure.savefig(buffer, format=suffix, dpi=dpi, metadata=fields or None)
+    return buffer

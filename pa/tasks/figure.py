@@ -14,7 +14,7 @@ from pa.data.store.store import Store
 from pa.errors import UsageError
 from pa.evaluate.results import describe_store
 from pa.figures.names import listed, representation_title, title_of, title_of_store
-from pa.figures.record import Made, Plate, finish
+from pa.figures.record import FigureRecord, WrittenFigure
 from pa.progress import Progress
 from pa.tasks.figure_queries import (
     RELEASED_QUERIES,
@@ -36,7 +36,7 @@ TALLEST = 9.5  # inches of a page without its margins
 Answers = list[tuple[Store, "SearchResult"]]
 
 
-def figure_neighbours(config: Config, request: PatchesRequest, progress: Progress) -> Made:
+def figure_neighbours(config: Config, request: PatchesRequest, progress: Progress) -> WrittenFigure:
     """Draw the nearest regions of the same query by several encoders (Figures 2, 7 and 8).
 
     Indexes that are missing are built. Raises `MissingError` with the command that makes a store
@@ -63,7 +63,7 @@ def figure_neighbours(config: Config, request: PatchesRequest, progress: Progres
     )
 
 
-def figure_projected(config: Config, request: PatchesRequest, progress: Progress) -> Made:
+def figure_projected(config: Config, request: PatchesRequest, progress: Progress) -> WrittenFigure:
     """Draw the nearest regions of a query by encoded and by projected vectors (Figure 4).
 
     `request.representations` is the encoded one. Raises what `figure_neighbours` raises, and
@@ -143,7 +143,7 @@ def _draw(
     told: str,
     across: int,
     progress: Progress,
-) -> Made:
+) -> WrittenFigure:
     from pa.data.crops import Crops
     from pa.figures.patches import Panel, draw
 
@@ -152,7 +152,7 @@ def _draw(
     sections: list[list[Panel]] = [
         [Panel(titled(result), result, crops) for _, result in of_query] for of_query in answers
     ]
-    plate = Plate(
+    record = FigureRecord(
         kind=kind,
         name=f"{chosen[0].spec.dataset}-{chosen[0].view}",
         title=title,
@@ -169,15 +169,15 @@ def _draw(
             "answers": [[result.to_json() for _, result in of_query] for of_query in answers],
         },
     )
-    paths = plate.paths(request.place, config.figures)
-    width = request.place.width
-    height = draw(sections, paths, width=width, across=across, about=plate.about)
+    paths = record.paths(request.output, config.figures)
+    width = request.output.width
+    height = draw(sections, paths, width=width, across=across, metadata=record.metadata)
     if height > TALLEST:
         progress.note(
             f"the figure is {height:.1f} inches tall, more than a page: name fewer queries or "
             f"encoders, or stand panels side by side with --across."
         )
-    return finish(plate, paths)
+    return record.write(paths)
 
 
 def _said(

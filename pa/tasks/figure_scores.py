@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 from pa.config import Config
 from pa.errors import MissingError, VerificationError
 from pa.figures.names import listed
-from pa.figures.record import Made, Place, Plate, finish
+from pa.figures.record import FigureOutput, FigureRecord, WrittenFigure
 from pa.progress import Progress
 
 if TYPE_CHECKING:
     from pa.data.store.spec import Spec
     from pa.figures.results import OfEncoder, Wanted
-    from pa.figures.style import About
+    from pa.figures.style import Metadata
     from pa.report.found import Found, Workspace
 
 BLOCKS = "encoder.options.layers"  # the field of a spec that names the stored blocks
-Draw = Callable[[Sequence[Path], float, "About"], None]
+Draw = Callable[[Sequence[Path], float, "Metadata"], None]
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class ScoresRequest:
     dataset: str | None = None
     protocol: str | None = None
     k: int | None = None
-    place: Place = field(default_factory=Place)
+    output: FigureOutput = field(default_factory=FigureOutput)
 
 
-def figure_depth(config: Config, request: ScoresRequest, progress: Progress) -> Made:
+def figure_depth(config: Config, request: ScoresRequest, progress: Progress) -> WrittenFigure:
     """Draw the average precision after every block, from results of `pa evaluate retrieval`.
 
     Raises what `pa.figures.results.choose` raises.
@@ -68,11 +68,13 @@ def figure_depth(config: Config, request: ScoresRequest, progress: Progress) -> 
         "depth",
         f"Part retrieval by depth: {encoders}",
         told,
-        lambda paths, width, about: draw_depth(panels, chance, paths, width=width, about=about),
+        lambda paths, width, metadata: draw_depth(
+            panels, chance, paths, width=width, metadata=metadata
+        ),
     )
 
 
-def figure_shares(config: Config, request: ScoresRequest, progress: Progress) -> Made:
+def figure_shares(config: Config, request: ScoresRequest, progress: Progress) -> WrittenFigure:
     """Draw what the neighbours of part patches are, from results of `pa evaluate neighbours`.
 
     Raises what `pa.figures.results.choose` raises.
@@ -106,11 +108,11 @@ def figure_shares(config: Config, request: ScoresRequest, progress: Progress) ->
         "shares",
         f"Part against whole among the {k} nearest neighbours: {encoders}",
         told,
-        lambda paths, width, about: draw_shares(bars, k, paths, width=width, about=about),
+        lambda paths, width, metadata: draw_shares(bars, k, paths, width=width, metadata=metadata),
     )
 
 
-def figure_sweep(config: Config, request: ScoresRequest, progress: Progress) -> Made:
+def figure_sweep(config: Config, request: ScoresRequest, progress: Progress) -> WrittenFigure:
     """Draw the validation accuracy of a sweep, from results of `pa probe linear --sweep`.
 
     Raises what `pa.figures.results.choose` raises, `MissingError` for a lost table, and
@@ -165,7 +167,7 @@ def figure_sweep(config: Config, request: ScoresRequest, progress: Progress) -> 
         "sweep",
         f"Sweep of the linear probe: {encoders}",
         told,
-        lambda paths, width, about: draw_sweep(sheets, paths, width=width, about=about),
+        lambda paths, width, metadata: draw_sweep(sheets, paths, width=width, metadata=metadata),
     )
 
 
@@ -266,14 +268,14 @@ def _finish(
     title: str,
     told: str,
     draw: Draw,
-) -> Made:
+) -> WrittenFigure:
     from pa.figures.results import recipe_of, remarks, shown_result
 
     first = chosen[0].results[0]
     recipe, dataset = recipe_of(first, workspace), str(chosen[0].store["dataset"])
     words = ["--encoder", ",".join(one.encoder for one in chosen), "--dataset", dataset]
     words += ["--protocol", recipe, *(["-k", str(first.protocol["k"])] if kind == "shares" else [])]
-    plate = Plate(
+    record = FigureRecord(
         kind=kind,
         name=f"{dataset}-{recipe}",
         title=title,
@@ -283,6 +285,6 @@ def _finish(
         protocol=dict(first.protocol),
         results=[shown_result(found, workspace) for one in chosen for found in one.results],
     )
-    paths = plate.paths(request.place, config.figures)
-    draw(paths, request.place.width, plate.about)
-    return finish(plate, paths)
+    paths = record.paths(request.output, config.figures)
+    draw(paths, request.output.width, record.metadata)
+    return record.write(paths)

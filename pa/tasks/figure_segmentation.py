@@ -13,7 +13,7 @@ from pa.data.store import find as stores
 from pa.data.store.find import StoreQuery
 from pa.errors import AmbiguousError, MissingError, PaError, UsageError
 from pa.figures.names import PAIRS, in_order, listed, title_of, title_of_store
-from pa.figures.record import Made, Place, Plate, finish
+from pa.figures.record import FigureOutput, FigureRecord, WrittenFigure
 from pa.progress import Progress
 from pa.tasks.choose import device
 from pa.tasks.segmentation_inputs import InputsRequest, source_of
@@ -49,12 +49,12 @@ class SegmentationFigureRequest:
     examples: int = 4
     root: Path | None = None
     device: str | None = None
-    place: Place = field(default_factory=Place)
+    output: FigureOutput = field(default_factory=FigureOutput)
 
 
 def figure_segmentation(
     config: Config, request: SegmentationFigureRequest, progress: Progress
-) -> Made:
+) -> WrittenFigure:
     """Draw images, their labels and what the head of each encoder predicts (Figure 6).
 
     Nothing is trained: the heads are those beside results, applied to the cached windows they were
@@ -70,17 +70,17 @@ def figure_segmentation(
     place = device(request.device or config.settings.device)
     examples = _examples(heads, names, request.root, place, progress)
     encoders = [head.encoder for head in heads[sets[0]]]
-    plate = _plate(request, workspace, chosen, encoders, names)
-    paths = plate.paths(request.place, config.figures)
+    record = _plate(request, workspace, chosen, encoders, names)
+    paths = record.paths(request.output, config.figures)
     draw(
         examples,
         [Labels(_line_title(name, sets), heads[name][0].maps.classes) for name in sets],
         [title_of_store(head.store.spec.to_json()) for head in heads[sets[0]]],
         paths,
-        width=request.place.width,
-        about=plate.about,
+        width=request.output.width,
+        metadata=record.metadata,
     )
-    return finish(plate, paths)
+    return record.write(paths)
 
 
 # -- which heads -----------------------------------------------------------------------------------
@@ -267,7 +267,7 @@ def _plate(
     chosen: Rows,
     encoders: Sequence[str],
     names: Sequence[str],
-) -> Plate:
+) -> FigureRecord:
     from pa.figures.results import recipe_of, remarks, shown_result
 
     sets = list(chosen)
@@ -292,7 +292,7 @@ def _plate(
     unlike = list(
         dict.fromkeys(filter(None, (remarks(each, workspace) for each in chosen.values())))
     )
-    return Plate(
+    return FigureRecord(
         kind="segmentation",
         name=f"{'-'.join(sets)}-{recipe}",
         title=f"Linear segmentation of {listed(sets)}: {titles}",

@@ -14,7 +14,7 @@ from pa.data.store.spec import reason_absent
 from pa.data.store.store import Store
 from pa.errors import AmbiguousError, MissingError, UsageError
 from pa.figures.names import in_order
-from pa.figures.record import Place
+from pa.figures.record import FigureOutput
 from pa.tasks.choose import choose_store, extract_command, store_query
 
 
@@ -41,7 +41,7 @@ class PatchesRequest:
     across: int | None = None
     exclude_same_image: bool = False
     root: Path | None = None
-    place: Place = field(default_factory=Place)
+    output: FigureOutput = field(default_factory=FigureOutput)
 
     def words(self, chosen: Sequence[Store]) -> list[str]:
         """The options, as they are typed, that choose these stores again."""

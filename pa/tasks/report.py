@@ -157,16 +157,16 @@ def _html(report: Report, _: Path) -> dict[str, bytes]:
 
 
 def _markdown(report: Report, out: Path) -> dict[str, bytes]:
-    from pa.report.beside import markdown_figures
     from pa.report.markdown import markdown
+    from pa.report.paper_figures import markdown_figures
 
     figures = ["## Figures", *markdown_figures(report.figures, out)]
     return {"report.md": _utf8(markdown(report) + "\n" + "\n\n".join(figures) + "\n")}
 
 
 def _latex(report: Report, out: Path) -> dict[str, bytes]:
-    from pa.report.beside import latex_figures
     from pa.report.latex import latex
+    from pa.report.paper_figures import latex_figures
 
     figures = latex_figures(report.figures, out, report.version)
     return {"tables.tex": _utf8(latex(report)), "figures.tex": _utf8(figures)}

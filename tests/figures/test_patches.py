@@ -12,7 +12,7 @@ from pa.data.crops import Crops
 from pa.data.store.store import Store
 from pa.data.views import VIEWS
 from pa.figures.patches import Layout
-from pa.figures.record import DPI
+from pa.figures.style import PRINT_DPI
 from tests.figures.conftest import cloud, metadata_of, photographs, pixels_of
 from tests.index.conftest import is_red, write_store
 from tests.support.commands import Run
@@ -57,7 +57,7 @@ def test_neighbours_of_each_encoder_in_the_order_of_rank(
     assert list(answers) == ["deit", "dino"]  # the paper's order
     picture = pixels_of("f.png")
     layout = Layout(6.5, n_panels=2, across=1, k=12)
-    side = round(layout.cell * DPI)
+    side = round(layout.cell * PRINT_DPI)
     for panel, name in enumerate(answers):
         store = two_encoders[name]
         rows = neighbours_of(store, "pooled", QUERY, 12)
@@ -66,7 +66,7 @@ def test_neighbours_of_each_encoder_in_the_order_of_rank(
         left, top = layout.corner(panel)
         for place, row in enumerate(rows):
             x, y = layout.square(place)
-            at = round((top + y) * DPI), round((left + x) * DPI)
+            at = round((top + y) * PRINT_DPI), round((left + x) * PRINT_DPI)
             expected = np.asarray(crops.region(row, side), int)[2:-2, 2:-2]
             found = picture[at[0] + 2 : at[0] + side - 2, at[1] + 2 : at[1] + side - 2]
             assert np.abs(found - expected).mean() < 2
@@ -78,7 +78,7 @@ def test_the_red_box_is_where_the_window_is(pa: Run, two_encoders: dict[str, Sto
     rows, columns = np.flatnonzero(red.any(1)), np.flatnonzero(red.any(0))
     box = Crops(two_encoders["dino"]).box(QUERY)
     layout = Layout(6.5, n_panels=2, across=1, k=24)
-    scale = layout.query * DPI / 224
+    scale = layout.query * PRINT_DPI / 224
     assert columns[0] == pytest.approx(box[0] * scale, abs=2)
     assert columns[-1] == pytest.approx(box[2] * scale, abs=2)
     assert rows[-1] - rows[0] == pytest.approx((box[3] - box[1]) * scale, abs=3)

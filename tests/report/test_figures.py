@@ -7,9 +7,15 @@ import json
 import pytest
 from PIL import Image
 
-from pa.report.beside import beside, latex_figures, markdown_figures, others, paper_figures
 from pa.report.figures import Figure, figures_in
 from pa.report.html.page import page
+from pa.report.paper_figures import (
+    by_paper_figure,
+    latex_figures,
+    markdown_figures,
+    others,
+    paper_figures,
+)
 from tests.report.conftest import Runs
 from tests.support.commands import parse_words
 
@@ -37,7 +43,9 @@ def figures(runs: Runs) -> tuple[Figure, ...]:
 
 
 def test_each_stands_beside_the_papers(figures: tuple[Figure, ...]) -> None:
-    ours = {theirs.number: [one.name for one in found] for theirs, found in beside(figures)}
+    ours = {
+        theirs.number: [one.name for one in found] for theirs, found in by_paper_figure(figures)
+    }
     assert ours == {2: ["figure-2"], 4: [], 6: ["figure-6-pascal-paper"], 7: [], 8: []}
     assert [one.name for one in others(figures)] == ["cub-paper"]
 

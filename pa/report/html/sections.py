@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 
-from pa.report.beside import beside, others
 from pa.report.cells import dataset_titles, paper, published, tables
 from pa.report.figures import Figure
 from pa.report.html import claims
 from pa.report.html.graphics import Bar, stacked
 from pa.report.html.markup import Child, Markup, prose, tag
 from pa.report.html.words import MINUS, count, ends
+from pa.report.paper_figures import by_paper_figure, others
 from pa.report.report import Report
 from pa.report.results import ListedResult
 
@@ -104,7 +104,7 @@ def _unread(report: Report) -> Markup | None:
 def figures(report: Report) -> Markup:
     """The paper's figures in words with ours of each, then every other one of the workspace."""
     parts: list[Child] = []
-    for theirs, ours in beside(report.figures):
+    for theirs, ours in by_paper_figure(report.figures):
         parts.append(tag("h3", theirs.heading))
         parts.append(tag("p", f"The paper ({theirs.where}): {theirs.shows}."))
         if ours:

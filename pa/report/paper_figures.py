@@ -50,8 +50,8 @@ def number_of(figure: Figure) -> int | None:
     return int(found[1]) if found else None
 
 
-def beside(figures: Sequence[Figure]) -> list[tuple[PaperFigure, list[Figure]]]:
-    """Each of the paper's figures and ours of it."""
+def by_paper_figure(figures: Sequence[Figure]) -> list[tuple[PaperFigure, list[Figure]]]:
+    """Pair each figure of the paper with the figures of the workspace named after it."""
     return [
         (theirs, [one for one in figures if number_of(one) == theirs.number])
         for theirs in paper_figures()
@@ -59,14 +59,14 @@ def beside(figures: Sequence[Figure]) -> list[tuple[PaperFigure, list[Figure]]]:
 
 
 def others(figures: Sequence[Figure]) -> list[Figure]:
-    """Figures that stand beside none of the paper's."""
+    """Return figures that are named after none of the paper."""
     known = {theirs.number for theirs in paper_figures()}
     return [one for one in figures if number_of(one) not in known]
 
 
 def markdown_figures(figures: Sequence[Figure], folder: Path) -> Iterator[str]:
     """Paragraphs of a Markdown page that lies in `folder`: pictures are linked."""
-    for theirs, ours in beside(figures):
+    for theirs, ours in by_paper_figure(figures):
         yield f"### {escape(theirs.heading)}"
         yield f"The paper ({escape(theirs.where)}): {escape(theirs.shows)}."
         if not ours:
@@ -97,7 +97,7 @@ def latex_figures(figures: Sequence[Figure], folder: Path, version: str) -> str:
         "% Needs \\usepackage{graphicx}; paths are relative to the folder of this file.",
         "",
     ]
-    ours = [(theirs, one) for theirs, found in beside(figures) for one in found]
+    ours = [(theirs, one) for theirs, found in by_paper_figure(figures) for one in found]
     for theirs, one in (*ours, *((None, one) for one in others(figures))):
         files = {path.suffix.lower(): path for path in one.files}
         printed = next((files[suffix] for suffix in PRINTED if suffix in files), None)
