@@ -526,9 +526,9 @@ def heads(run: Run) -> None:
     import sweep
 
     from pa.probe.attentive.tokens import Batch
-    from pa.probe.recipes import PAPER
+    from pa.probe.linear.recipes import PAPER
+    from pa.probe.linear.sweep import fixed, train_stack
     from pa.probe.segmentation.loss import LabelTiles, UpsampledLoss
-    from pa.probe.sweep import fixed, train_stack
 
     B, L, D, device = run.size.attentive_batch, streaming.L, streaming.D, run.device
     tokens = torch.randn(B, 1 + L, D, device=device)

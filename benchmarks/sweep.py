@@ -21,10 +21,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from pa.probe.recipes import PAPER, LinearRecipe
+from pa.probe.linear.recipes import PAPER, LinearRecipe
+from pa.probe.linear.sgd import epoch_order, initial_weight
+from pa.probe.linear.sweep import Candidate, fixed, train_stack
 from pa.probe.selection import LabelledRows
-from pa.probe.sgd import epoch_order, initial_weight
-from pa.probe.sweep import Candidate, fixed, train_stack
 
 SEEDS = 5
 

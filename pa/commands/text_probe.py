@@ -10,10 +10,10 @@ from pa.commands.console import table
 if TYPE_CHECKING:
     from pa.evaluate.classification import Score, Scores
     from pa.evaluate.results import Result
-    from pa.probe.choosing import Choice
-    from pa.probe.fewshot import FewShotResult
     from pa.probe.knn import KnnResult
-    from pa.probe.linear import LinearResult
+    from pa.probe.linear.choice import Choice
+    from pa.probe.linear.fewshot import FewShotResult
+    from pa.probe.linear.run import LinearResult
     from pa.tasks.probe_predict import Prediction
 
 CANDIDATES_SHOWN = 8
@@ -23,7 +23,7 @@ SIDES = {"training": "train", "test": "test"}
 
 def trained(result: LinearResult | FewShotResult) -> str:
     """What `pa probe linear` made, with or without --shots."""
-    from pa.probe.fewshot import FewShotResult
+    from pa.probe.linear.fewshot import FewShotResult
 
     return fewshot(result) if isinstance(result, FewShotResult) else linear(result)
 
@@ -154,7 +154,7 @@ def _heading(title: str, record: Result, rule: str) -> list[str]:
 
 
 def _choice(choice: Choice) -> list[str]:
-    by = choice.choosers
+    by = choice.validation
     settings = choice.settings()
     rows = [
         [

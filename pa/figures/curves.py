@@ -15,10 +15,10 @@ import polars as pl
 from pa.data.datasets.imagenet import readable_label
 from pa.figures.style import COLOURS, GREY, drawing
 from pa.probe.attentive.run import AttentiveResult
-from pa.probe.fewshot import FewShotResult
-from pa.probe.linear import LinearResult
+from pa.probe.linear.fewshot import FewShotResult
+from pa.probe.linear.run import LinearResult
+from pa.probe.linear.sweep import TrainedHead
 from pa.probe.recipes import BEST_ON_TEST
-from pa.probe.sweep import TrainedHead
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,7 +15,7 @@ from pa.data.datasets.segmentation.masks import Map
 from pa.data.store.store import Store
 from pa.errors import MismatchError, MissingError
 from pa.figures.names import title_of
-from pa.probe.head import LinearHead
+from pa.probe.linear.head import LinearHead
 from pa.probe.segmentation.labels import LabelMaps, WindowRows, held_out
 from pa.probe.segmentation.recipes import named_recipe
 from pa.probe.segmentation.score import score_heads

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pa.probe.linear import Extras, wants_references
-from pa.probe.recipes import LinearRecipe
-from pa.probe.references import fit_reference
+from pa.probe.linear.recipes import LinearRecipe
+from pa.probe.linear.references import fit_reference
+from pa.probe.linear.run import LinearOptions, wants_references
+from pa.probe.linear.sweep import Candidate, fixed, train_stack
 from pa.probe.selection import LabelledRows, Side, Split
-from pa.probe.sweep import Candidate, fixed, train_stack
 
 SAMPLE_ROWS, SAMPLE_EPOCHS = 8192, 3
 # Measured: a result with its versions and counts, of every class and of every cell of the
@@ -33,7 +33,7 @@ class ProbeForecast:
 
 
 def forecast_linear(
-    split: Split, representation: str, recipe: LinearRecipe, extras: Extras, device: str
+    split: Split, representation: str, recipe: LinearRecipe, extras: LinearOptions, device: str
 ) -> ProbeForecast:
     """Reckon one run: its sweep, its heads, and the references where they are fitted.
 

@@ -26,8 +26,8 @@ from pa.data.store.store import Store
 from pa.errors import MismatchError, OutOfRangeError, UsageError
 from pa.evaluate.classification import Scores, accuracies, chance_level
 from pa.evaluate.results import Result, describe_store, write_result
+from pa.probe.linear.sweep import check_finite, find_device
 from pa.probe.selection import LabelledRows, Split, SplitOptions, split_rows
-from pa.probe.sweep import check_finite, find_device
 from pa.progress import Progress, Silent
 
 TASK = "probe-knn"

@@ -14,7 +14,7 @@ import polars as pl
 from pa.data.store.store import Store
 from pa.errors import UnknownNameError, UsageError
 from pa.evaluate.rows import nothing_to_score
-from pa.probe.heldout import some_names
+from pa.probe.holdout import some_names
 
 Ints = npt.NDArray[np.int64]
 

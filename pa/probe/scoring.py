@@ -16,7 +16,7 @@ from pa.probe.selection import Split
 Ints = npt.NDArray[np.int64]
 
 
-class Exam:
+class ClassificationScorer:
     """What predictions are held against: the test rows' classes and images, and chance."""
 
     def __init__(self, split: Split) -> None:

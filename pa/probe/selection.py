@@ -24,7 +24,7 @@ from pa.data.schema import BOX
 from pa.data.store.spec import Difference, describe
 from pa.data.store.store import Store
 from pa.errors import FingerprintError, UsageError
-from pa.probe.heldout import hold_out
+from pa.probe.holdout import hold_out
 from pa.probe.labels import (
     FILE,
     VALID,

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from pa.data.files import replacing
-from pa.probe.sweep import TrainedHead
+from pa.probe.linear.sweep import TrainedHead
 
 
 def learning_curves(heads: Sequence[TrainedHead]) -> pl.DataFrame:

@@ -24,9 +24,9 @@ from pa.tasks.probe_rows import (
 )
 
 if TYPE_CHECKING:
-    from pa.probe.fewshot import FewShotResult
-    from pa.probe.linear import Extras, LinearResult
-    from pa.probe.recipes import LinearRecipe
+    from pa.probe.linear.fewshot import FewShotResult
+    from pa.probe.linear.recipes import LinearRecipe
+    from pa.probe.linear.run import LinearOptions, LinearResult
     from pa.probe.selection import SplitOptions
 
 
@@ -55,15 +55,16 @@ class ProbeRequest(RowsRequest):
 def probe_linear(
     config: Config, request: ProbeRequest, progress: Progress
 ) -> LinearResult | FewShotResult:
-    """Train and score linear heads on stored features; see `pa.probe.linear`, `pa.probe.fewshot`.
+    """Train and score linear heads on stored features; see `pa.probe.linear`.
 
     Two splits where train and test splits are named, else one store, divided by conditions or by
     holding out images. Raises `UsageError` for options that do not go together.
     """
     from pa.figures.curves import draw_fewshot, draw_linear
     from pa.figures.style import check_suffix
-    from pa.probe.fewshot import run_fewshot
-    from pa.probe.linear import permitted_differences, run_linear
+    from pa.probe.linear.fewshot import run_fewshot
+    from pa.probe.linear.run import run_linear
+    from pa.probe.recipes import permitted_differences
 
     if request.figure is not None:
         check_suffix(request.figure)
@@ -104,7 +105,7 @@ class LinearRun:
     representation: str
     options: SplitOptions
     recipe: LinearRecipe
-    extras: Extras
+    extras: LinearOptions
     device: str
 
 
@@ -120,7 +121,7 @@ def linear_run(config: Config, request: ProbeRequest) -> LinearRun:
         representation=(request.representation or (usual_representation(train),))[0],
         options=split_options(config, request, recipe.seed),
         recipe=recipe,
-        extras=_extras(config, request, recipe, train),
+        extras=_options(config, request, recipe, train),
         device=device(request.device or config.settings.device),
     )
 
@@ -147,7 +148,7 @@ def _check(request: ProbeRequest) -> None:
 
 
 def _recipe(request: ProbeRequest) -> LinearRecipe:
-    from pa.probe.recipes import LINEAR_PROTOCOLS, PAPER
+    from pa.probe.linear.recipes import LINEAR_PROTOCOLS, PAPER
 
     named = LINEAR_PROTOCOLS[request.protocol] if request.protocol else PAPER
     single: dict[str, Any] = {}
@@ -165,9 +166,11 @@ def _recipe(request: ProbeRequest) -> LinearRecipe:
     return recipe
 
 
-def _extras(config: Config, request: ProbeRequest, recipe: LinearRecipe, train: Store) -> Extras:
-    from pa.probe.linear import Extras
-    from pa.probe.sweep import Grid
+def _extras(
+    config: Config, request: ProbeRequest, recipe: LinearRecipe, train: Store
+) -> LinearOptions:
+    from pa.probe.linear.run import LinearOptions
+    from pa.probe.linear.sweep import Grid
 
     grid, select = None, None
     if request.sweep:
@@ -179,7 +182,7 @@ def _extras(config: Config, request: ProbeRequest, recipe: LinearRecipe, train: 
         )
     if request.select_split is not None:
         select = probe_store(config, request, request.select_split, "test")
-    return Extras(
+    return LinearOptions(
         seeds=request.seeds,
         grid=grid,
         select_split=select,

@@ -37,8 +37,8 @@ def probe_knn(config: Config, request: KnnRequest, progress: Progress) -> KnnRes
     `probe_stores` does.
     """
     from pa.probe.knn import run_knn
-    from pa.probe.linear import permitted_differences
-    from pa.probe.recipes import LINEAR_PROTOCOLS
+    from pa.probe.linear.recipes import LINEAR_PROTOCOLS
+    from pa.probe.recipes import permitted_differences
 
     request = with_settings(config, request)
     if request.protocol is not None:

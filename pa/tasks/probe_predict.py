@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pa.data.store.store import Store
     from pa.extract.encoders import Encoder
     from pa.probe.attentive.head import AttentiveHead
-    from pa.probe.head import LinearHead
+    from pa.probe.linear.head import LinearHead
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _check_result(head: Path) -> None:
 
 def _load(path: Path) -> tuple[LinearHead, ...] | tuple[AttentiveHead, ...]:
     from pa.probe.attentive.head import KIND, load_attentive_heads
-    from pa.probe.head import kind_of, load_heads
+    from pa.probe.linear.head import kind_of, load_heads
 
     return load_attentive_heads(path) if kind_of(path) == KIND else load_heads(path)
 

@@ -16,7 +16,7 @@ from pa.data.store.find import slot
 from pa.data.store.spec import Spec, digest_rows
 from pa.data.store.store import Store
 from pa.data.views.parts import PROTOCOLS
-from tests.probe.conftest import fill
+from tests.support.arrays import fill
 
 PARTS = ("right eye", "right leg", "left wing", "tail")
 N_BIRDS, N_SPECIES = 40, 5

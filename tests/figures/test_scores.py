@@ -20,8 +20,8 @@ from pa.report.found import read_workspace
 from pa.tasks.figure_scores import ScoresRequest, figure_depth
 from tests.evaluate.conftest import MakeParts, birds, features_of, make_parts, workspace
 from tests.figures.conftest import size_of
-from tests.probe.conftest import make_store
 from tests.probe.test_commands import Place, place
+from tests.support.arrays import make_store
 from tests.support.commands import Run
 
 __all__ = ["make_parts", "make_store", "place", "workspace"]

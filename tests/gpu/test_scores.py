@@ -17,17 +17,17 @@ from pa.probe.attentive.recipes import PAPER as ATTENTIVE
 from pa.probe.attentive.tokens import Tokens
 from pa.probe.attentive.train import Candidate as AttentiveCandidate
 from pa.probe.attentive.train import train_heads as train_attentive
-from pa.probe.linear import train_linear
-from pa.probe.recipes import PAPER
+from pa.probe.linear.recipes import PAPER
+from pa.probe.linear.run import train_linear
+from pa.probe.linear.sweep import Candidate, fixed, train_stack
 from pa.probe.segmentation.batches import TrainingWindows
 from pa.probe.segmentation.labels import LabelMaps, WindowRows
 from pa.probe.segmentation.recipes import PAPER as SEGMENTATION
 from pa.probe.segmentation.train import HeadSpec
 from pa.probe.segmentation.train import train_heads as train_segmentation
 from pa.probe.selection import LabelledRows, Side
-from pa.probe.sweep import Candidate, fixed, train_stack
-from tests.probe.conftest import MakeStore, make_store
 from tests.probe.segmentation import conftest as segmentation
+from tests.support.arrays import MakeStore, make_store
 from tests.support.tokens import token_maps
 
 pytestmark = pytest.mark.gpu

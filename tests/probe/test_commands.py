@@ -22,10 +22,10 @@ from pa.data.store.store import Store
 from pa.data.views.parts import PROTOCOLS
 from pa.errors import VerificationError
 from pa.probe.attentive.head import AttentiveHead
-from pa.probe.head import load_heads
+from pa.probe.linear.head import load_heads
 from pa.progress import Silent
 from pa.tasks.probe import ProbeRequest, probe_linear
-from tests.probe.conftest import MakeStore, blobs
+from tests.support.arrays import MakeStore, blobs
 from tests.support.images import noise_image
 
 

@@ -12,7 +12,7 @@ from pa.evaluate.results import read_result
 from pa.probe import knn
 from pa.probe.knn import nearest_votes, run_knn
 from pa.probe.selection import LabelledRows
-from tests.probe.conftest import MakeStore, blobs
+from tests.support.arrays import MakeStore, blobs
 
 
 def rows(n: int, seed: int, dtype: type = np.float32) -> LabelledRows:

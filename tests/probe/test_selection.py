@@ -8,10 +8,10 @@ import pytest
 from pa.data.store.store import Store
 from pa.data.views.parts import PROTOCOLS
 from pa.errors import FingerprintError, UnknownNameError, UsageError
-from pa.probe.heldout import hold_out
+from pa.probe.holdout import hold_out
 from pa.probe.recipes import PART_STORES
 from pa.probe.selection import SplitOptions, split_rows
-from tests.probe.conftest import MakeStore, blobs
+from tests.support.arrays import MakeStore, blobs
 
 
 @pytest.fixture

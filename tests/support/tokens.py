@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.probe.conftest import Floats
+from tests.support.arrays import Floats
 
 WIDTH, N_PATCHES, N_CLASSES = 64, 9, 3
 

@@ -159,7 +159,7 @@ def main() -> None:
 
     import pa.cli
     import pa.probe.attentive.run
-    import pa.probe.linear
+    import pa.probe.linear.run
     import pa.tasks.report
     import pa.tasks.search  # noqa: F401
 

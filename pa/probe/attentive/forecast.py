@@ -24,9 +24,9 @@ from pa.probe.forecast import (
     ProbeForecast,
     spread,
 )
+from pa.probe.linear.sweep import find_device
 from pa.probe.recipes import BEST_ON_TEST
 from pa.probe.selection import Side, Split
-from pa.probe.sweep import find_device
 
 SAMPLE_ROWS, SAMPLE_EPOCHS = 256, 2
 MATRICES = 4  # (D, D): query, key, value, out

@@ -15,7 +15,7 @@ from typing import Any
 
 from pa.data.store.stream import BlockShuffle
 from pa.errors import UnknownNameError, UsageError
-from pa.probe.recipes import BEST_ON_TEST, LAST, MOST_SEED
+from pa.probe.recipes import BEST_ON_TEST, LAST, MAX_SEED
 from pa.registry import Registry
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -107,8 +107,8 @@ class AttentiveRecipe:
             )
         if self.seed < 0:
             raise UsageError(f"the seed must not be negative, not {self.seed}.")
-        if self.seed > MOST_SEED:
-            raise UsageError(f"the seed must be {MOST_SEED} or less, not {self.seed}.")
+        if self.seed > MAX_SEED:
+            raise UsageError(f"the seed must be {MAX_SEED} or less, not {self.seed}.")
         if self.attention_heads is not None and self.attention_heads < 1:
             raise UsageError(f"attention heads must be 1 or more, not {self.attention_heads}.")
 

@@ -22,19 +22,18 @@ from pa.errors import UsageError
 from pa.evaluate.classification import Scores, per_class_accuracy
 from pa.evaluate.results import Result, describe_store, versions, write_result
 from pa.evaluate.stopwatch import Stopwatch
-from pa.probe.attentive.choosing import choice_json, choose_rate, choosing_rows
+from pa.probe.attentive.choice import choice_json, choose_rate, choosing_rows
 from pa.probe.attentive.head import AttentiveHead, save_attentive_heads, split_heads
 from pa.probe.attentive.recipes import PAPER, AttentiveRecipe
 from pa.probe.attentive.tokens import PATCH, REPRESENTATION, Tokens, check_tokens
 from pa.probe.attentive.train import Candidate, Trained, train_heads
 from pa.probe.checkpoints import Checkpoint
-from pa.probe.choosing import Choosers
-from pa.probe.linear import permitted_differences
-from pa.probe.recipes import BEST_ON_TEST
-from pa.probe.scoring import Exam
+from pa.probe.linear.sweep import find_device
+from pa.probe.recipes import BEST_ON_TEST, permitted_differences
+from pa.probe.scoring import ClassificationScorer
 from pa.probe.selection import Split, SplitOptions, split_rows
-from pa.probe.sweep import find_device
 from pa.probe.tables import write_table
+from pa.probe.validation import ValidationSplit
 from pa.progress import Progress, Silent
 
 TASK = "probe-attentive"
@@ -138,29 +137,29 @@ def run_attentive(
     split = split_rows(train, test, options, permitted)
     for store in (train, split.test.store):
         recipe.heads_of(check_tokens(store))
-    choosers = None
+    validation = None
     if len(extras.lr) > 1:
-        choosers = choosing_rows(
+        validation = choosing_rows(
             split, extras.select_split, extras.select_fraction, recipe.seed, permitted
         )
     clock.lap("rows")
     # Where the result will lie, and whose state a killed run left, is settled before the training.
-    planned = _planned(train, split, recipe, extras, choosers)
+    planned = _planned(train, split, recipe, extras, validation)
     work = _Work(results, planned, extras, find_device(device), progress)
     surface = None
-    if choosers is not None:
-        surface = _choose(work, choosers, len(split.classes), recipe)
+    if validation is not None:
+        surface = _choose(work, validation, len(split.classes), recipe)
         recipe = replace(recipe, lr=surface.filter("chosen")["lr"][0])
         clock.lap("choose")
     trained = _train(work, split, recipe)
     clock.lap("train")
-    exam = Exam(split)
+    scorer = ClassificationScorer(split)
     predicted = list(trained.predicted.numpy())
-    scores, confusion = exam.score(predicted), exam.confusion(predicted)
+    scores, confusion = scorer.score(predicted), scorer.confusion(predicted)
     reported = {"accuracy": scores.to_json()}
     if recipe.reported == BEST_ON_TEST:
         last = list(trained.last_predicted.numpy())
-        reported["accuracy_last_epoch"] = exam.score(last).to_json()
+        reported["accuracy_last_epoch"] = scorer.score(last).to_json()
     result = replace(
         planned,
         scores=reported,
@@ -168,7 +167,7 @@ def run_attentive(
         details={
             "device": device,
             "lr": recipe.lr,
-            "chosen": choice_json(choosers, surface),
+            "chosen": choice_json(validation, surface),
             "memory": _memory(split, recipe, extras),
             **_details(trained, split, confusion),
         },
@@ -193,13 +192,13 @@ def _planned(
     split: Split,
     recipe: AttentiveRecipe,
     extras: AttentiveOptions,
-    choosers: Choosers | None,
+    validation: ValidationSplit | None,
 ) -> Result:
     """The result as far as it is known before the work."""
     chosen = {
         "seeds": extras.seeds,
-        "lr_choices": list(extras.lr) if choosers else None,
-        "choosing": choosers.to_json() if choosers else None,
+        "lr_choices": list(extras.lr) if validation else None,
+        "choosing": validation.to_json() if validation else None,
     }
     return Result(
         task=TASK,
@@ -237,11 +236,11 @@ class _Work:
 
 
 def _choose(
-    work: _Work, choosers: Choosers, n_classes: int, recipe: AttentiveRecipe
+    work: _Work, validation: ValidationSplit, n_classes: int, recipe: AttentiveRecipe
 ) -> pl.DataFrame:
     extras = work.extras
     return choose_rate(
-        choosers,
+        validation,
         n_classes,
         [Candidate(seed, lr) for lr in extras.lr for seed in _seeds(recipe, extras)],
         recipe,

@@ -20,7 +20,7 @@ from pa.data.store.store import Store
 from pa.errors import StorageError
 from pa.evaluate.results import Result, describe_store, write_result
 from pa.evaluate.segmentation import SegmentationScore
-from pa.probe.head import LinearHead
+from pa.probe.linear.head import LinearHead
 from pa.probe.segmentation import figure
 from pa.probe.segmentation.labels import LabelMaps, Survey, WindowRows
 from pa.probe.segmentation.recipes import RELEASED_LAYERS, SegmentationRecipe, named_recipe

@@ -16,7 +16,7 @@ from PIL import Image
 from pa.data.store.store import Store
 from pa.data.views.windows import WindowsView
 from pa.errors import AnnotationError, MismatchError, MissingError, StorageError, UsageError
-from pa.probe.head import LinearHead
+from pa.probe.linear.head import LinearHead
 from pa.probe.segmentation.labels import LabelMaps, WindowRows, held_out, survey
 from pa.probe.segmentation.recipes import PAPER, RELEASED
 from pa.probe.segmentation.run import SegmentationOptions, run_segmentation

@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from pa.errors import CheckpointError, MismatchError, MissingError, VerificationError
-from pa.probe.head import BatchNorm, LinearHead, kind_of, load_heads, save_heads
+from pa.probe.linear.head import BatchNorm, LinearHead, kind_of, load_heads, save_heads
 from pa.probe.tensorfile import tensor_bytes
 
 HEAD = LinearHead(

@@ -18,11 +18,11 @@ from pa.errors import UsageError
 from pa.evaluate.classification import Scores
 from pa.evaluate.results import Result, describe_store, write_result
 from pa.evaluate.stopwatch import Stopwatch
-from pa.probe.heldout import some_names
-from pa.probe.recipes import PAPER, LinearRecipe
-from pa.probe.scoring import Exam
+from pa.probe.holdout import some_names
+from pa.probe.linear.recipes import PAPER, LinearRecipe
+from pa.probe.linear.sweep import Candidate, TrainedHead, fixed, surviving, train_stack
+from pa.probe.scoring import ClassificationScorer
 from pa.probe.selection import LabelledRows, Split, SplitOptions, split_rows
-from pa.probe.sweep import Candidate, TrainedHead, fixed, surviving, train_stack
 from pa.progress import Progress, Silent
 
 TASK = "probe-fewshot"
@@ -67,7 +67,7 @@ def run_fewshot(
     split = split_rows(train, test, options or SplitOptions(), permitted)
     _check(split, shots, draws)
     rows, held = split.train.read(representation), split.test.read(representation)
-    exam = Exam(split)
+    scorer = ClassificationScorer(split)
     clock.lap("read")
     scores = {}
     for n in shots:
@@ -86,7 +86,7 @@ def run_fewshot(
                 ),
                 recipe,
             )
-        scores[n] = exam.score([head.predicted for head in heads], of_draws=True)
+        scores[n] = scorer.score([head.predicted for head in heads], of_draws=True)
     clock.lap("train")
     result = Result(
         task=TASK,

@@ -18,7 +18,7 @@ from pa.probe.attentive.tokens import Tokens
 from pa.probe.attentive.train import Candidate, Trained, train_heads
 from pa.probe.checkpoints import Checkpoint
 from pa.probe.selection import Side
-from tests.probe.conftest import MakeStore
+from tests.support.arrays import MakeStore
 from tests.support.plain_attentive import PlainHead
 from tests.support.tokens import WIDTH, token_maps
 

@@ -2,8 +2,8 @@
 
 Ridge regression on one-hot targets: one eigendecomposition gives the solutions of every strength.
 Multinomial logistic regression: the same loss as the head's, with a penalty, at its optimum. The
-strengths are chosen by the rows that may choose (`pa.probe.choosing`), never by the test rows; the
-model is then fitted to all training rows.
+strengths are chosen on validation rows, never on the test rows; the model is then fitted to all
+training rows.
 
 Shapes: N training rows, n test rows, D width, C classes, K strengths.
 """
@@ -146,17 +146,17 @@ def fit_reference(
     name: str,
     train: Rows,
     test: npt.NDArray[Any],
-    choosers: tuple[Rows, Rows],
+    selection: tuple[Rows, Rows],
     n_classes: int,
 ) -> Reference:
     """Choose the strength of the method `name` and fit it to all training rows.
 
-    `choosers` are the rows that fit and the rows that score the strengths; of equal scores the
+    `selection` are the rows that fit and the rows that score the strengths; of equal scores the
     stronger penalty wins.
     """
     began = time.perf_counter()
     fit, strengths = METHODS[name]
-    (x, y), (held_x, held_y) = choosers
+    (x, y), (held_x, held_y) = selection
     validation = {
         model.strength: float((model.predict(held_x) == held_y).mean())
         for model in fit(x, y, n_classes, strengths)

@@ -19,27 +19,31 @@ from pa.errors import UsageError
 from pa.evaluate.classification import Scores
 from pa.evaluate.results import Result, describe_store, write_result
 from pa.evaluate.stopwatch import Stopwatch
-from pa.probe.choosing import Choice, Choosers, choose, held_out_part, other_split
-from pa.probe.head import LinearHead, save_heads
-from pa.probe.recipes import (
-    BEST_ON_TEST,
-    LINEAR_PROTOCOLS,
-    PAPER,
-    LinearRecipe,
-    permitted_differences,
+from pa.probe.linear.choice import Choice, choose
+from pa.probe.linear.head import LinearHead, save_heads
+from pa.probe.linear.recipes import LINEAR_PROTOCOLS, PAPER, LinearRecipe
+from pa.probe.linear.record import details, protocol_json
+from pa.probe.linear.references import AUTO_SIZE, METHODS, Reference, fit_reference
+from pa.probe.linear.sweep import (
+    Candidate,
+    Grid,
+    TrainedHead,
+    find_device,
+    fixed,
+    surviving,
+    train_stack,
 )
-from pa.probe.record import details, protocol_json
-from pa.probe.references import AUTO_SIZE, METHODS, Reference, fit_reference
-from pa.probe.scoring import Exam
+from pa.probe.recipes import BEST_ON_TEST, permitted_differences
+from pa.probe.scoring import ClassificationScorer
 from pa.probe.selection import LabelledRows, Split, SplitOptions, split_rows
-from pa.probe.sweep import Candidate, Grid, TrainedHead, find_device, fixed, surviving, train_stack
 from pa.probe.tables import learning_curves, write_table
+from pa.probe.validation import ValidationSplit, hold_out_validation, validation_from_store
 from pa.progress import Progress, Silent
 
 __all__ = [
     "LINEAR_PROTOCOLS",
     "PAPER",
-    "Extras",
+    "LinearOptions",
     "LinearRecipe",
     "LinearResult",
     "permitted_differences",
@@ -53,7 +57,7 @@ ANY_ROWS = SplitOptions()
 
 
 @dataclass(frozen=True)
-class Extras:
+class LinearOptions:
     """What goes beyond one head of one recipe.
 
     seeds: how many heads, of the recipe's seed and the following ones; their mean is reported.
@@ -122,7 +126,7 @@ def run_linear(
     representation: str = "cls",
     options: SplitOptions = ANY_ROWS,
     recipe: LinearRecipe = PAPER,
-    extras: Extras | None = None,
+    extras: LinearOptions | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> LinearResult:
@@ -136,14 +140,14 @@ def run_linear(
     """
     recipe.to_json()  # an unknown protocol fails before the work, not after it
     find_device(device)
-    extras, progress = extras or Extras(), progress or Silent()
+    extras, progress = extras or LinearOptions(), progress or Silent()
     clock = Stopwatch()
     permitted = permitted_differences(recipe.protocol)
     split = split_rows(train, test, options, permitted)
-    choosers = _choosers(split, extras, recipe, permitted)
+    validation = _choosers(split, extras, recipe, permitted)
     choice = None
-    if extras.grid is not None and choosers is not None:
-        choice = choose(choosers, extras.grid, recipe, device=device, progress=progress)
+    if extras.grid is not None and validation is not None:
+        choice = choose(validation, extras.grid, recipe, device=device, progress=progress)
         representation = choice.representation
         recipe = replace(recipe, lr=choice.lr, weight_decay=choice.weight_decay)
         clock.lap("sweep")
@@ -152,17 +156,17 @@ def run_linear(
     seeds = range(recipe.seed, recipe.seed + extras.seeds)
     runs = _train(rows, representation, recipe, seeds, device, progress)
     clock.lap("train")
-    exam = Exam(split)
-    scores = exam.score([run.predicted for run in runs])
+    scorer = ClassificationScorer(split)
+    scores = scorer.score([run.predicted for run in runs])
     references: dict[str, tuple[Reference, Scores]] = {}
     if wants_references(extras, rows[0].features.shape, split):
-        fitted = _references(rows, representation, choosers, len(split.classes), progress)
-        references = {name: (one, exam.score([one.predicted])) for name, one in fitted.items()}
+        fitted = _references(rows, representation, validation, len(split.classes), progress)
+        references = {name: (one, scorer.score([one.predicted])) for name, one in fitted.items()}
         clock.lap("references")
-    confusion = exam.confusion([run.predicted for run in runs])
+    confusion = scorer.confusion([run.predicted for run in runs])
     reported = {"accuracy": scores.to_json()}
     if recipe.reported == BEST_ON_TEST:
-        reported["accuracy_last_epoch"] = exam.score([r.last_predicted for r in runs]).to_json()
+        reported["accuracy_last_epoch"] = scorer.score([r.last_predicted for r in runs]).to_json()
     reported |= {name: of_reference.to_json() for name, (_, of_reference) in references.items()}
     fitted = {name: reference for name, (reference, _) in references.items()}
     result = Result(
@@ -210,7 +214,7 @@ def train_linear(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> TrainedHead:
-    """Train one head on rows in memory and predict the test rows; see `pa.probe.sweep`.
+    """Train one head on rows in memory and predict the test rows; see `pa.probe.linear.sweep`.
 
     The classes are those of the training targets, 0 to their largest. Raises what `train_stack`
     raises, and `UsageError`, with the learning rate, for divergence.
@@ -242,20 +246,20 @@ def _train(
 
 
 def _choosers(
-    split: Split, extras: Extras, recipe: LinearRecipe, permitted: Sequence[Difference]
-) -> Choosers | None:
+    split: Split, extras: LinearOptions, recipe: LinearRecipe, permitted: Sequence[Difference]
+) -> ValidationSplit | None:
     """The rows that choose, None where nothing does and none could be held out for references."""
     if extras.select_split is not None:
-        return other_split(split, extras.select_split, permitted)
+        return validation_from_store(split, extras.select_split, permitted)
     try:
-        return held_out_part(split, extras.select_fraction, recipe.seed)
+        return hold_out_validation(split, extras.select_fraction, recipe.seed)
     except UsageError:
         if extras.grid is not None or extras.references:
             raise
         return None
 
 
-def wants_references(extras: Extras, shape: tuple[int, ...], split: Split) -> bool:
+def wants_references(extras: LinearOptions, shape: tuple[int, ...], split: Split) -> bool:
     """Whether references are fitted to training features of this shape (N, D)."""
     size = math.prod(shape) * len(split.classes)
     return extras.references or (extras.references is None and size <= AUTO_SIZE)
@@ -264,17 +268,17 @@ def wants_references(extras: Extras, shape: tuple[int, ...], split: Split) -> bo
 def _references(
     rows: tuple[LabelledRows, LabelledRows],
     representation: str,
-    choosers: Choosers | None,
+    validation: ValidationSplit | None,
     n_classes: int,
     progress: Progress,
 ) -> dict[str, Reference]:
-    if choosers is None:
+    if validation is None:
         progress.note(
             "no references: a class has too few training images to hold some out for the choice "
             "of the penalty."
         )
         return {}
-    fit, held = choosers.read(representation)
+    fit, held = validation.read(representation)
     pairs = (fit.features, fit.targets), (held.features, held.targets)
     train, test = rows
     return {

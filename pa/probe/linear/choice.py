@@ -8,80 +8,20 @@ are then trained anew on all training rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import polars as pl
 
-from pa.data.schema import BOX
-from pa.data.store.store import Store
 from pa.errors import UsageError
-from pa.probe.heldout import hold_out
-from pa.probe.recipes import LinearRecipe
-from pa.probe.selection import LabelledRows, Side, Split, split_rows
-from pa.probe.sweep import Grid, TrainedHead, surviving, train_stack
+from pa.probe.linear.recipes import LinearRecipe
+from pa.probe.linear.sweep import Grid, TrainedHead, surviving, train_stack
+from pa.probe.selection import Side
+from pa.probe.validation import ValidationSplit
 from pa.progress import Progress
 
 CURE = "Choose by a split of its own: --select-split NAME."
 SETTING = ("representation", "lr", "weight_decay")
-
-
-@dataclass(frozen=True, eq=False)
-class Choosers:
-    """The rows that choose: `fit` trains the candidates, `score` ranks them; `rule` says how."""
-
-    fit: Side
-    score: Side
-    rule: str
-    fraction: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """What determines the choice, with the store and the counts for the reader."""
-        return {
-            "rule": self.rule,
-            "fraction": self.fraction,
-            "store": self.score.store.title,
-            "rows": len(self.score.rows),
-            "images": self.score.n_images,
-            "fit_rows": len(self.fit.rows),
-        }
-
-    def read(self, representation: str) -> tuple[LabelledRows, LabelledRows]:
-        return self.fit.read(representation), self.score.read(representation)
-
-
-def held_out_part(split: Split, fraction: float, seed: int) -> Choosers:
-    """Hold a part of the training images out. Raises `UsageError` where a class has too few."""
-    if not 0 < fraction < 1:
-        raise UsageError(f"the select fraction must lie between 0 and 1, not {fraction}.")
-    side = split.train
-    images = hold_out(
-        side.images, side.targets, split.classes, fraction, seed, "to choose by", CURE
-    )
-    chosen = np.isin(side.images, images)
-    return Choosers(side.part(~chosen), side.part(chosen), "held-out part of train", fraction)
-
-
-def other_split(split: Split, store: Store, permitted: Sequence[Any]) -> Choosers:
-    """Choose by the rows of another store, which shares none with the test rows.
-
-    Raises what `split_rows` raises, and `UsageError` for shared rows.
-    """
-    score = split_rows(split.train.store, store, split.options, permitted).test
-    shared = _regions(score).join(_regions(split.test), on=_regions(score).columns, how="semi")
-    if len(shared):
-        raise UsageError(
-            f"{len(shared)} rows of {store.title}, which --select-split chooses by, are test rows "
-            f"too: what is chosen by the reporting rows cannot be reported on them. Name another "
-            f"split, or leave --select-split out to hold a part of the training images out."
-        )
-    return Choosers(split.train, score, f"split {store.spec.split}", None)
-
-
-def _regions(side: Side) -> pl.DataFrame:
-    return side.store.rows[side.rows].select("path", "file_bytes", *BOX)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +36,7 @@ class Choice:
     representation: str
     lr: float
     weight_decay: float
-    choosers: Choosers
+    validation: ValidationSplit
     surface: pl.DataFrame
 
     def settings(self) -> pl.DataFrame:
@@ -105,7 +45,7 @@ class Choice:
 
 
 def choose(
-    choosers: Choosers,
+    validation: ValidationSplit,
     grid: Grid,
     recipe: LinearRecipe,
     *,
@@ -117,7 +57,7 @@ def choose(
     Raises `UsageError` where every setting diverges.
     """
     heads = train_stack(
-        choosers.read,
+        validation.read,
         grid.candidates(),
         recipe,
         watch=False,
@@ -126,7 +66,7 @@ def choose(
         title=f"sweeping {grid.n_settings * len(grid.seeds)} linear heads",
     )
     surviving(heads, recipe)
-    table = pl.DataFrame([_row(head, choosers.score, recipe) for head in heads], _SCHEMA)
+    table = pl.DataFrame([_row(head, validation.score, recipe) for head in heads], _SCHEMA)
     best = _means(table).filter(pl.col("n_diverged") == 0)
     if best.is_empty():
         raise UsageError(
@@ -139,7 +79,7 @@ def choose(
         representation=chosen["representation"],
         lr=chosen["lr"],
         weight_decay=chosen["weight_decay"],
-        choosers=choosers,
+        validation=validation,
         surface=table.with_columns(is_chosen.alias("chosen")),
     )
 

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pa.evaluate.classification import per_class_accuracy
-from pa.probe.choosing import Choice
-from pa.probe.recipes import LinearRecipe
-from pa.probe.references import Reference
+from pa.probe.linear.choice import Choice
+from pa.probe.linear.recipes import LinearRecipe
+from pa.probe.linear.references import Reference
+from pa.probe.linear.sweep import Grid, TrainedHead
 from pa.probe.selection import Split
-from pa.probe.sweep import Grid, TrainedHead
 
 CONFUSION_CLASSES = 50  # a larger matrix is not written into the JSON
 
@@ -25,9 +25,9 @@ def protocol_json(
     sweep = None
     if grid is not None and choice is not None:
         sweep = {
-            "by": choice.choosers.rule,
-            "store": choice.choosers.score.store.fingerprint,
-            "fraction": choice.choosers.fraction,
+            "by": choice.validation.rule,
+            "store": choice.validation.score.store.fingerprint,
+            "fraction": choice.validation.fraction,
             "representation": grid.representation,
             "lr": grid.lr,
             "weight_decay": grid.weight_decay,
@@ -79,6 +79,6 @@ def _chosen(choice: Choice | None) -> dict[str, Any] | None:
         "representation": choice.representation,
         "lr": choice.lr,
         "weight_decay": choice.weight_decay,
-        "by": choice.choosers.to_json(),
+        "by": choice.validation.to_json(),
         "candidates": choice.settings().to_dicts(),
     }

@@ -21,13 +21,13 @@ from pa.errors import (
     VerificationError,
 )
 from pa.evaluate.results import read_result
-from pa.probe.head import LinearHead, load_heads
-from pa.probe.linear import Extras, run_linear, train_linear
-from pa.probe.recipes import LINEAR_PROTOCOLS, PAPER, LinearRecipe
-from pa.probe.references import LOGISTIC_STRENGTHS, logistic
+from pa.probe.linear.head import LinearHead, load_heads
+from pa.probe.linear.recipes import LINEAR_PROTOCOLS, PAPER, LinearRecipe
+from pa.probe.linear.references import LOGISTIC_STRENGTHS, logistic
+from pa.probe.linear.run import LinearOptions, run_linear, train_linear
+from pa.probe.linear.sweep import Grid
 from pa.probe.selection import LabelledRows, SplitOptions
-from pa.probe.sweep import Grid
-from tests.probe.conftest import Floats, MakeStore, blobs
+from tests.support.arrays import Floats, MakeStore, blobs
 
 QUICK = replace(PAPER, epochs=10, batch=64)
 
@@ -267,7 +267,7 @@ def stores(make_store: MakeStore) -> tuple[Store, Store]:
 
 def test_seeds_have_a_mean_and_a_spread(stores: tuple[Store, Store], tmp_path: Path) -> None:
     recipe = replace(QUICK, seed=3)
-    done = run_linear(*stores, results=tmp_path, recipe=recipe, extras=Extras(seeds=3))
+    done = run_linear(*stores, results=tmp_path, recipe=recipe, extras=LinearOptions(seeds=3))
     targets = done.split.test.targets
     alone = [
         train_linear(
@@ -296,7 +296,9 @@ def test_seeds_have_a_mean_and_a_spread(stores: tuple[Store, Store], tmp_path: P
 
 def test_a_sweep_chooses_on_train_and_is_kept(stores: tuple[Store, Store], tmp_path: Path) -> None:
     grid = Grid(("cls", "pooled"), (1e-4, 0.4), (0.0, 1e-3), (0, 1))
-    done = run_linear(*stores, results=tmp_path, recipe=QUICK, extras=Extras(seeds=2, grid=grid))
+    done = run_linear(
+        *stores, results=tmp_path, recipe=QUICK, extras=LinearOptions(seeds=2, grid=grid)
+    )
     assert done.choice is not None
     fields = read_result(done.result_path)
     chosen = fields["details"]["chosen"]
@@ -326,7 +328,7 @@ def test_another_split_chooses(
     features, labels = blobs(60, spread=0.5, seed=7)
     dev = make_store({"cls": features, "pooled": features}, labels, split="dev")
     grid = Grid(("cls",), (0.01, 0.4), (0.0,))
-    extras = Extras(grid=grid, select_split=dev)
+    extras = LinearOptions(grid=grid, select_split=dev)
     done = run_linear(*stores, results=tmp_path, recipe=QUICK, extras=extras)
     by = read_result(done.result_path)["details"]["chosen"]["by"]
     assert (by["rule"], by["store"], by["rows"]) == ("split dev", dev.title, 60)
@@ -346,7 +348,7 @@ def test_released_reports_the_best_epoch_and_keeps_the_last(
         made["released"],
         results=tmp_path,
         recipe=recipe,
-        extras=Extras(seeds=2, references=False),
+        extras=LinearOptions(seeds=2, references=False),
     )
     fields = read_result(done.result_path)
     curves = [run.test_accuracy for run in done.runs]
@@ -372,7 +374,9 @@ def test_references_stand_beside_it(stores: tuple[Store, Store], tmp_path: Path)
     expected = (model.predict(test.features) == test.targets).mean()
     assert scores.mean.value == fields["scores"]["logistic"]["value"] == expected
     assert fields["details"]["references"]["ridge"]["converged"] is True
-    without = run_linear(*stores, results=tmp_path, recipe=QUICK, extras=Extras(references=False))
+    without = run_linear(
+        *stores, results=tmp_path, recipe=QUICK, extras=LinearOptions(references=False)
+    )
     assert "ridge" not in read_result(without.result_path)["scores"]
 
 
@@ -388,15 +392,15 @@ def test_references_need_rows_to_choose_by(make_store: MakeStore, tmp_path: Path
         "no references: a class has too few training images" in line for line in counter.said
     )
     with pytest.raises(UsageError, match="cannot hold images back to choose by"):
-        run_linear(train, test, results=tmp_path, extras=Extras(references=True))
+        run_linear(train, test, results=tmp_path, extras=LinearOptions(references=True))
 
 
 def test_large_products_have_no_references_unless_asked(
     stores: tuple[Store, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pa.probe.linear.AUTO_SIZE", 120 * 5 * 3 - 1)
+    monkeypatch.setattr("pa.probe.linear.run.AUTO_SIZE", 120 * 5 * 3 - 1)
     assert run_linear(*stores, results=tmp_path, recipe=QUICK).references == {}
-    extras = Extras(references=True)
+    extras = LinearOptions(references=True)
     assert run_linear(*stores, results=tmp_path, recipe=QUICK, extras=extras).references
 
 
@@ -417,4 +421,4 @@ def test_the_imagenet_recipe_saves_its_batch_norm(
 
 def test_no_seeds() -> None:
     with pytest.raises(UsageError, match="number of seeds must be 1 or more, not 0"):
-        Extras(seeds=0)
+        LinearOptions(seeds=0)

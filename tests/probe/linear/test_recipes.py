@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from pa.errors import UnknownNameError, UsageError
-from pa.probe.recipes import BEST_ON_TEST, LINEAR_PROTOCOLS, PAPER, PART_STORES, LinearRecipe
+from pa.probe.linear.recipes import LINEAR_PROTOCOLS, PAPER, LinearRecipe
+from pa.probe.recipes import BEST_ON_TEST, PART_STORES
 
 
 def differences(name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Choose a learning rate, and never by the rows that are reported; see `pa.probe.choosing`."""
+"""Choose a learning rate, and never by the rows that are reported; see `pa.probe.linear.choice`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pa.probe.attentive.recipes import AttentiveRecipe
 from pa.probe.attentive.tokens import Tokens, check_tokens
 from pa.probe.attentive.train import Candidate, Trained, train_heads
 from pa.probe.checkpoints import Checkpoint
-from pa.probe.choosing import Choosers, held_out_part, other_split
 from pa.probe.selection import Split
+from pa.probe.validation import ValidationSplit, hold_out_validation, validation_from_store
 from pa.progress import Progress
 
 
@@ -26,19 +26,19 @@ def choosing_rows(
     fraction: float,
     seed: int,
     permitted: Sequence[Difference],
-) -> Choosers:
+) -> ValidationSplit:
     """The rows that choose: those of `store`, or a part of the training images held out.
 
-    Raises what `pa.probe.choosing.other_split` and `held_out_part` raise.
+    Raises what `pa.probe.linear.choice.validation_from_store` and `hold_out_validation` raise.
     """
     if store is None:
-        return held_out_part(split, fraction, seed)
+        return hold_out_validation(split, fraction, seed)
     check_tokens(store)
-    return other_split(split, store, permitted)
+    return validation_from_store(split, store, permitted)
 
 
 def choose_rate(
-    choosers: Choosers,
+    validation: ValidationSplit,
     n_classes: int,
     candidates: Sequence[Candidate],
     recipe: AttentiveRecipe,
@@ -55,8 +55,8 @@ def choose_rate(
     """
     rates = list(dict.fromkeys(one.lr for one in candidates))
     trained = train_heads(
-        Tokens(choosers.fit, device, memory=memory),
-        Tokens(choosers.score, device),
+        Tokens(validation.fit, device, memory=memory),
+        Tokens(validation.score, device),
         n_classes,
         candidates,
         recipe,
@@ -66,7 +66,7 @@ def choose_rate(
         progress=progress,
         title=f"choosing between {len(rates)} learning rates, {len(candidates)} heads",
     )
-    surface = _surface(trained, candidates, choosers)
+    surface = _surface(trained, candidates, validation)
     best = (
         surface.group_by("lr", maintain_order=True)
         .agg(pl.col("accuracy").mean(), pl.col("loss").mean(), pl.col("diverged").count())
@@ -81,8 +81,10 @@ def choose_rate(
     return surface.with_columns(chosen=pl.col("lr") == best["lr"][0])
 
 
-def _surface(trained: Trained, candidates: Sequence[Candidate], choosers: Choosers) -> pl.DataFrame:
-    right = (trained.predicted.numpy() == choosers.score.targets).mean(1).tolist()
+def _surface(
+    trained: Trained, candidates: Sequence[Candidate], validation: ValidationSplit
+) -> pl.DataFrame:
+    right = (trained.predicted.numpy() == validation.score.targets).mean(1).tolist()
     epochs, losses = trained.diverged.tolist(), trained.test_loss.tolist()
     return pl.DataFrame(
         {
@@ -96,8 +98,10 @@ def _surface(trained: Trained, candidates: Sequence[Candidate], choosers: Choose
     )
 
 
-def choice_json(choosers: Choosers | None, surface: pl.DataFrame | None) -> dict[str, Any] | None:
+def choice_json(
+    validation: ValidationSplit | None, surface: pl.DataFrame | None
+) -> dict[str, Any] | None:
     """What a result says of a choice; None where nothing was chosen."""
-    if choosers is None or surface is None:
+    if validation is None or surface is None:
         return None
-    return {**choosers.to_json(), "candidates": surface.to_dicts()}
+    return {**validation.to_json(), "candidates": surface.to_dicts()}

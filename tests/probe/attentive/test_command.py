@@ -21,7 +21,7 @@ from pa.data.views.parts import PROTOCOLS
 from pa.probe.attentive import load_attentive_heads
 from pa.progress import Silent
 from pa.tasks.probe_attentive import AttentiveRequest, probe_attentive
-from tests.probe.conftest import MakeStore
+from tests.support.arrays import MakeStore
 from tests.support.tokens import token_maps
 
 Run = Callable[..., tuple[int, str, str]]

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pa.probe.head import BatchNorm
-from pa.probe.recipes import BEST_ON_TEST, LinearRecipe
-from pa.probe.sgd import Heads, Norm
+from pa.probe.linear.head import BatchNorm
+from pa.probe.linear.recipes import LinearRecipe
+from pa.probe.linear.sgd import Heads, Norm
+from pa.probe.recipes import BEST_ON_TEST
 
 LOGITS = 1 << 26  # logits in memory at a time, in all heads of a stack: 268 MB
 EVAL_ROWS = 8192

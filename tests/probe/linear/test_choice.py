@@ -8,12 +8,13 @@ import pytest
 
 from pa.data.store.store import Store
 from pa.errors import UsageError
-from pa.probe.choosing import Choosers, choose, held_out_part, other_split
-from pa.probe.recipes import PAPER
+from pa.probe.linear.choice import choose
+from pa.probe.linear.recipes import PAPER
+from pa.probe.linear.sweep import Candidate, Grid, train_stack
 from pa.probe.selection import Split, SplitOptions, split_rows
-from pa.probe.sweep import Candidate, Grid, train_stack
+from pa.probe.validation import ValidationSplit, hold_out_validation, validation_from_store
 from pa.progress import Silent
-from tests.probe.conftest import MakeStore, blobs
+from tests.support.arrays import MakeStore, blobs
 
 QUICK = replace(PAPER, epochs=6, batch=64)
 
@@ -33,25 +34,25 @@ def split(make_store: MakeStore) -> Split:
     )
 
 
-def chosen(choosers: Choosers, grid: Grid, lr: float = 0.4) -> pl.DataFrame:
-    return choose(choosers, grid, replace(QUICK, lr=lr), device="cpu", progress=Silent()).surface
+def chosen(validation: ValidationSplit, grid: Grid, lr: float = 0.4) -> pl.DataFrame:
+    return choose(validation, grid, replace(QUICK, lr=lr), device="cpu", progress=Silent()).surface
 
 
 def test_the_held_out_part_is_of_train_alone_and_cuts_no_image(split: Split) -> None:
-    choosers = held_out_part(split, 0.25, seed=0)
-    assert choosers.fit.store is choosers.score.store is split.train.store
-    assert not set(choosers.fit.images) & set(choosers.score.images)
-    assert sorted([*choosers.fit.rows, *choosers.score.rows]) == split.train.rows.tolist()
-    assert np.bincount(choosers.score.targets).min() > 0
-    assert choosers.to_json()["rule"] == "held-out part of train"
-    other = held_out_part(split, 0.25, seed=1)
-    assert other.score.rows.tolist() != choosers.score.rows.tolist()
+    validation = hold_out_validation(split, 0.25, seed=0)
+    assert validation.fit.store is validation.score.store is split.train.store
+    assert not set(validation.fit.images) & set(validation.score.images)
+    assert sorted([*validation.fit.rows, *validation.score.rows]) == split.train.rows.tolist()
+    assert np.bincount(validation.score.targets).min() > 0
+    assert validation.to_json()["rule"] == "held-out part of train"
+    other = hold_out_validation(split, 0.25, seed=1)
+    assert other.score.rows.tolist() != validation.score.rows.tolist()
 
 
 def test_the_best_mean_over_the_seeds_is_chosen(split: Split) -> None:
-    choosers = held_out_part(split, 0.25, seed=0)
+    validation = hold_out_validation(split, 0.25, seed=0)
     grid = Grid(("cls", "pooled"), (0.001, 0.4), (0.0, 0.1), (0, 1, 2))
-    done = choose(choosers, grid, QUICK, device="cpu", progress=Silent())
+    done = choose(validation, grid, QUICK, device="cpu", progress=Silent())
     assert len(done.surface) == 24
     # Each cell again, alone, by hand.
     means = {}
@@ -60,14 +61,14 @@ def test_the_best_mean_over_the_seeds_is_chosen(split: Split) -> None:
             for decay in grid.weight_decay:
                 heads = [
                     train_stack(
-                        choosers.read,
+                        validation.read,
                         [Candidate(representation, lr, decay, seed)],
                         QUICK,
                         watch=False,
                     )[0]
                     for seed in grid.seeds
                 ]
-                right = [(head.predicted == choosers.score.targets).mean() for head in heads]
+                right = [(head.predicted == validation.score.targets).mean() for head in heads]
                 loss = np.mean([head.test_loss for head in heads])
                 means[representation, lr, decay] = (np.mean(right), -loss)
     best = max(means, key=means.__getitem__)
@@ -83,30 +84,30 @@ def test_the_best_mean_over_the_seeds_is_chosen(split: Split) -> None:
 def test_the_test_rows_play_no_part(make_store: MakeStore, split: Split) -> None:
     grid = Grid(("cls",), (0.01, 0.4), (0.0,))
     other = split_rows(split.train.store, store_of(make_store, "other", 9, 60), SplitOptions())
-    surfaces = [chosen(held_out_part(of, 0.25, 0), grid) for of in (split, other)]
+    surfaces = [chosen(hold_out_validation(of, 0.25, 0), grid) for of in (split, other)]
     assert surfaces[0].equals(surfaces[1])
 
 
 def test_a_split_of_its_own_chooses(make_store: MakeStore, split: Split) -> None:
     dev = store_of(make_store, "dev", 2, 60)
-    choosers = other_split(split, dev, ())
-    assert choosers.rule == "split dev"
-    assert choosers.fit is split.train
-    assert choosers.score.store is dev
-    assert choosers.to_json()["store"] == dev.title
-    assert len(chosen(choosers, Grid(("cls",), (0.4,), (0.0,)))) == 1
+    validation = validation_from_store(split, dev, ())
+    assert validation.rule == "split dev"
+    assert validation.fit is split.train
+    assert validation.score.store is dev
+    assert validation.to_json()["store"] == dev.title
+    assert len(chosen(validation, Grid(("cls",), (0.4,), (0.0,)))) == 1
 
 
 def test_the_reporting_split_cannot_choose(split: Split) -> None:
     with pytest.raises(UsageError, match=r"120 rows of toy/val/.* are test rows too") as caught:
-        other_split(split, split.test.store, ())
+        validation_from_store(split, split.test.store, ())
     assert "leave --select-split out" in str(caught.value)
 
 
 def test_a_setting_that_diverges_is_recorded_and_not_chosen(split: Split) -> None:
-    choosers = held_out_part(split, 0.25, seed=0)
+    validation = hold_out_validation(split, 0.25, seed=0)
     done = choose(
-        choosers,
+        validation,
         Grid(("cls",), (1e39, 0.4), (0.0,), (0, 1)),
         QUICK,
         device="cpu",
@@ -118,7 +119,7 @@ def test_a_setting_that_diverges_is_recorded_and_not_chosen(split: Split) -> Non
     assert lost["accuracy"].null_count() == 2
     assert done.settings()["lr"].to_list() == [0.4, 1e39]
     with pytest.raises(UsageError, match=r"training diverged: with learning rate 1e\+39"):
-        chosen(choosers, Grid(("cls",), (1e39,), (0.0,)))
+        chosen(validation, Grid(("cls",), (1e39,), (0.0,)))
 
 
 def test_too_few_images_to_choose_by(make_store: MakeStore) -> None:
@@ -127,7 +128,7 @@ def test_too_few_images_to_choose_by(make_store: MakeStore) -> None:
     test = make_store({"cls": features}, ["a"] * 11 + ["b"], split="val")
     split = split_rows(train, test, SplitOptions())
     with pytest.raises(UsageError, match="cannot hold images back to choose by: classes") as e:
-        held_out_part(split, 0.2, 0)
+        hold_out_validation(split, 0.2, 0)
     assert "--select-split NAME" in str(e.value)
     with pytest.raises(UsageError, match=r"fraction must lie between 0 and 1, not 1\.5"):
-        held_out_part(split, 1.5, 0)
+        hold_out_validation(split, 1.5, 0)

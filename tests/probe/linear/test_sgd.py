@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pa.probe.sgd import Heads, Norm, Schedule, epoch_order, fit, initial_weight
+from pa.probe.linear.sgd import Heads, Norm, Schedule, epoch_order, fit, initial_weight
 from pa.progress import Silent
-from tests.probe.conftest import blobs
+from tests.support.arrays import blobs
 
 SCHEDULE = Schedule(epochs=12, batch=32, momentum=0.9, seed=5)
 

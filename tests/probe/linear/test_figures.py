@@ -10,11 +10,12 @@ from PIL import Image
 
 from pa.errors import UsageError
 from pa.figures.curves import draw_confusion, draw_curves, draw_fewshot, draw_linear, draw_surface
-from pa.probe.fewshot import run_fewshot
-from pa.probe.linear import Extras, run_linear
-from pa.probe.recipes import BEST_ON_TEST, PAPER
-from pa.probe.sweep import Grid
-from tests.probe.conftest import MakeStore, blobs
+from pa.probe.linear.fewshot import run_fewshot
+from pa.probe.linear.recipes import PAPER
+from pa.probe.linear.run import LinearOptions, run_linear
+from pa.probe.linear.sweep import Grid
+from pa.probe.recipes import BEST_ON_TEST
+from tests.support.arrays import MakeStore, blobs
 
 QUICK = replace(PAPER, epochs=5, batch=64)
 
@@ -53,7 +54,10 @@ def test_a_run_and_its_sweep(make_store: MakeStore, tmp_path: Path, suffix: str)
     grid = Grid(("cls", "pooled"), (0.1, 0.4, 1e39), (0.0, 0.01), (0, 1))
     recipe = replace(QUICK, reported=BEST_ON_TEST)
     done = run_linear(
-        store, results=tmp_path, recipe=recipe, extras=Extras(seeds=2, grid=grid, references=False)
+        store,
+        results=tmp_path,
+        recipe=recipe,
+        extras=LinearOptions(seeds=2, grid=grid, references=False),
     )
     path = draw_linear(done, tmp_path / f"probe.{suffix}")
     assert path.stat().st_size > 5000

@@ -1,8 +1,8 @@
 """Many linear heads in one pass: learning rates × weight decays × representations × seeds.
 
 Heads of one representation and one seed see the same features in the same order, and are one matrix
-(`pa.probe.sgd`); other representations are other features, and other seeds another order, so each
-pair of them is a group of its own. Every head ends where it would alone.
+(`pa.probe.linear.sgd`). Each pair of representation and seed is a group of its own, because the
+features or the order of rows differ. Every head ends where it would alone.
 
 Shapes: N training rows, n test rows, D width, C classes, H heads of a stack.
 """
@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from pa.errors import MismatchError, UsageError, VerificationError
-from pa.probe.head import BatchNorm
-from pa.probe.recipes import BEST_ON_TEST, LinearRecipe
+from pa.probe.linear.head import BatchNorm
+from pa.probe.linear.monitor import LOGITS, Data, Watch
+from pa.probe.linear.recipes import LinearRecipe
+from pa.probe.linear.sgd import Heads, Norm, fit, initial_weight
+from pa.probe.recipes import BEST_ON_TEST
 from pa.probe.selection import LabelledRows
-from pa.probe.sgd import Heads, Norm, fit, initial_weight
-from pa.probe.watch import LOGITS, Data, Watch
 from pa.progress import Progress, Silent
 
 Ints = npt.NDArray[np.int64]

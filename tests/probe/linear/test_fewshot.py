@@ -8,11 +8,11 @@ import pytest
 
 from pa.errors import UsageError
 from pa.evaluate.results import read_result
-from pa.probe.fewshot import draw_shots, run_fewshot
-from pa.probe.linear import train_linear
-from pa.probe.recipes import PAPER
+from pa.probe.linear.fewshot import draw_shots, run_fewshot
+from pa.probe.linear.recipes import PAPER
+from pa.probe.linear.run import train_linear
 from pa.probe.selection import LabelledRows
-from tests.probe.conftest import MakeStore, blobs
+from tests.support.arrays import MakeStore, blobs
 
 QUICK = replace(PAPER, epochs=5)
 

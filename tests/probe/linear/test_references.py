@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from pa.probe.references import (
+from pa.probe.linear.references import (
     LOGISTIC_STRENGTHS,
     METHODS,
     RIDGE_STRENGTHS,
@@ -15,7 +15,7 @@ from pa.probe.references import (
     logistic,
     ridge,
 )
-from tests.probe.conftest import Floats, blobs
+from tests.support.arrays import Floats, blobs
 
 
 def data(n: int, width: int = 5, n_classes: int = 3, seed: int = 0) -> tuple[Floats, np.ndarray]:
@@ -83,7 +83,7 @@ def test_logistic_regression_is_scikit_learns_from_scratch() -> None:
 
 
 def test_a_descent_that_does_not_end_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pa.probe.references.MAX_ITERATIONS", 2)
+    monkeypatch.setattr("pa.probe.linear.references.MAX_ITERATIONS", 2)
     x, y = data(150)
     assert not logistic(x, y, 3, [1e-5])[0].converged
 

@@ -20,15 +20,15 @@ from pa.data.store.store import Store
 from pa.data.store.stream import BlockShuffle
 from pa.errors import CheckpointError, MismatchError, MissingError, UnknownNameError, UsageError
 from pa.evaluate.results import read_result
-from pa.probe.attentive import AttentiveHead, choosing, load_attentive_heads
+from pa.probe.attentive import AttentiveHead, choice, load_attentive_heads
 from pa.probe.attentive.head import save_attentive_heads
 from pa.probe.attentive.recipes import ATTENTIVE_PROTOCOLS, PAPER
 from pa.probe.attentive.run import AttentiveOptions, AttentiveResult, run_attentive
 from pa.probe.attentive.train import Candidate
-from pa.probe.head import LinearHead
+from pa.probe.linear.head import LinearHead
 from pa.probe.selection import SplitOptions, split_rows
 from pa.progress import Silent
-from tests.probe.conftest import MakeStore
+from tests.support.arrays import MakeStore
 from tests.support.tokens import WIDTH, token_maps
 
 QUICK = replace(PAPER, epochs=12, batch=16, lr=0.4, order=BlockShuffle(0, 8, 32))
@@ -195,17 +195,17 @@ def test_which_rate_wins(
     chosen: float | None,
 ) -> None:
     split = split_rows(stores[0], stores[1], SplitOptions())
-    choosers = choosing.choosing_rows(split, None, 0.2, 0, ())
-    targets = torch.from_numpy(choosers.score.targets)
+    validation = choice.choosing_rows(split, None, 0.2, 0, ())
+    targets = torch.from_numpy(validation.score.targets)
     predicted = torch.stack([torch.where(torch.arange(len(targets)) < n, targets, -1) for n in right])  # fmt: skip
     trained = SimpleNamespace(
         predicted=predicted, diverged=torch.tensor(diverged), test_loss=torch.tensor(loss).float()
     )
-    monkeypatch.setattr(choosing, "train_heads", lambda *_, **__: trained)
+    monkeypatch.setattr(choice, "train_heads", lambda *_, **__: trained)
 
     def choose() -> pl.DataFrame:
         candidates = [Candidate(seed, lr) for lr in (0.1, 0.2) for seed in (0, 1)]
-        return choosing.choose_rate(choosers, 3, candidates, QUICK, device=torch.device("cpu"),
+        return choice.choose_rate(validation, 3, candidates, QUICK, device=torch.device("cpu"),
                                     memory=0, checkpoint=None, progress=Silent())  # fmt: skip
 
     if chosen is None:

@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from pa.errors import UsageError
-from pa.probe import sweep
-from pa.probe.recipes import BEST_ON_TEST, LINEAR_PROTOCOLS, PAPER, LinearRecipe
+from pa.probe.linear import sweep
+from pa.probe.linear.recipes import LINEAR_PROTOCOLS, PAPER, LinearRecipe
+from pa.probe.linear.sgd import epoch_order, initial_weight
+from pa.probe.linear.sweep import Candidate, Grid, fixed, surviving, train_stack
+from pa.probe.recipes import BEST_ON_TEST
 from pa.probe.selection import LabelledRows
-from pa.probe.sgd import epoch_order, initial_weight
-from pa.probe.sweep import Candidate, Grid, fixed, surviving, train_stack
-from tests.probe.conftest import Floats, blobs
+from tests.support.arrays import Floats, blobs
 
 QUICK = replace(PAPER, epochs=8, batch=64)
 

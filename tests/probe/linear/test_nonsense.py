@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pa.errors import CheckpointError, MissingError, UsageError
-from pa.probe.head import load_heads
-from pa.probe.recipes import LinearRecipe
-from pa.probe.references import ridge
+from pa.probe.linear.head import load_heads
+from pa.probe.linear.recipes import LinearRecipe
+from pa.probe.linear.references import ridge
 from tests.support.commands import Run
 
 

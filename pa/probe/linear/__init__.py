@@ -1,0 +1,1 @@
+"""The linear probe: a linear classifier on one stored vector per region."""
