@@ -166,7 +166,7 @@ def _recipe(request: ProbeRequest) -> LinearRecipe:
     return recipe
 
 
-def _extras(
+def _options(
     config: Config, request: ProbeRequest, recipe: LinearRecipe, train: Store
 ) -> LinearOptions:
     from pa.probe.linear.run import LinearOptions
