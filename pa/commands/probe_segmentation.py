@@ -108,6 +108,11 @@ def segmentation(
         raise UsageError("--plan-views is for --plan: say --plan too, or leave it out.")
     found = work(config, request, console.progress())
     if as_json:
-        emit({"heads": [one.to_json() for one in found]})
+        heads = [
+            {**result.to_json(), "figure": figure and str(figure)}
+            for run, figure in found
+            for result in run.results
+        ]
+        emit({"heads": heads})
     else:
         console.out(describe_segmentation.results(found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pa.commands.console import duration, size, table
@@ -10,17 +11,18 @@ from pa.commands.console import duration, size, table
 if TYPE_CHECKING:
     from pa.probe.segmentation.plan import Plan
     from pa.probe.segmentation.record import SegmentationResult
+    from pa.probe.segmentation.run import SegmentationRun
 
 CLASSES_SHOWN = 5
 HOUR = 3600
 
 
-def results(found: Sequence[SegmentationResult]) -> str:
-    """The scores of every head, with what is needed to judge them."""
-    return "\n\n".join(_result(one) for one in found)
+def results(found: Sequence[tuple[SegmentationRun, Path | None]]) -> str:
+    """Return the scores of every head, with what is needed to judge them."""
+    return "\n\n".join(_result(one, figure) for run, figure in found for one in run.results)
 
 
-def _result(found: SegmentationResult) -> str:
+def _result(found: SegmentationResult, figure: Path | None) -> str:
     record, score = found.result, found.score
     counts, changed = record.counts, record.protocol["changed"]
     train, test = record.stores["train"], record.stores["test"]
@@ -60,8 +62,8 @@ def _result(found: SegmentationResult) -> str:
         f"  {found.result_path}",
         f"  {found.table_path}",
     ]
-    if found.figure_path is not None:
-        lines.append(f"  {found.figure_path}")
+    if figure is not None:
+        lines.append(f"  {figure}")
     return "\n".join(lines)
 
 

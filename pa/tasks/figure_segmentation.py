@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from pa.data.store.store import Store
     from pa.figures.heads import ScoredHead
-    from pa.figures.maps import Example
     from pa.figures.results import OfEncoder
+    from pa.figures.segmentation import Example
     from pa.report.found import Found, Workspace
 
 TASK = "probe-segmentation"
@@ -61,7 +61,7 @@ def figure_segmentation(
     scored on. Raises `MissingError` with the command that makes what is missing, and what
     `pa.figures.results.choose` raises.
     """
-    from pa.figures.maps import Labels, draw
+    from pa.figures.segmentation import Labels, draw
     from pa.report.found import read_workspace
 
     workspace = read_workspace(config.workspace, config.results, config.features)
@@ -215,7 +215,7 @@ def _examples(
     progress: Progress,
 ) -> list[Example]:
     from pa.figures.heads import truth
-    from pa.figures.maps import Example, Line
+    from pa.figures.segmentation import Example, Line
 
     said = {
         (head.maps.name, head.encoder): head.predict(

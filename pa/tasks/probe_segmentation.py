@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pa.config import Config
@@ -17,7 +18,7 @@ from pa.tasks.segmentation_labels import label_maps
 
 if TYPE_CHECKING:
     from pa.probe.segmentation.recipes import SegmentationRecipe
-    from pa.probe.segmentation.record import SegmentationResult
+    from pa.probe.segmentation.run import SegmentationRun
 
 TEST_FRACTION = 0.2
 
@@ -42,8 +43,8 @@ class SegmentationRequest(InputsRequest):
 
 def probe_segmentation(
     config: Config, request: SegmentationRequest, progress: Progress
-) -> list[SegmentationResult]:
-    """Train and score segmentation heads on windows; see `pa.probe.segmentation.run`.
+) -> list[tuple[SegmentationRun, Path | None]]:
+    """Train and score segmentation heads on windows; return each run and its figure.
 
     Of several encoders each is trained on its own store, in the order they are named. Raises
     `UsageError` for options that do not go together, before anything is read.
@@ -56,11 +57,7 @@ def probe_segmentation(
     each = [replace(request, encoder=name) for name in names]
     # All of them before the first is trained: what is missing is said at once.
     pairs = [None if one.online else _stores(config, one) for one in each]
-    return [
-        result
-        for one, pair in zip(each, pairs, strict=True)
-        for result in _probe(config, one, pair, progress)
-    ]
+    return [_probe(config, one, pair, progress) for one, pair in zip(each, pairs, strict=True)]
 
 
 def _stores(config: Config, request: SegmentationRequest) -> tuple[Store, Store]:
@@ -73,7 +70,8 @@ def _probe(
     request: SegmentationRequest,
     pair: tuple[Store, Store] | None,
     progress: Progress,
-) -> list[SegmentationResult]:
+) -> tuple[SegmentationRun, Path | None]:
+    from pa.probe.segmentation.record import TASK, check_folder
     from pa.probe.segmentation.run import SegmentationOptions, run_segmentation
 
     if pair is None:
@@ -93,11 +91,12 @@ def _probe(
         test_fraction=fraction,
         ceiling=request.ceiling,
         figures=request.figures or 0,
-        figure_folder=config.figures,
         image_root=request.root or source_of(test),
         online=request.online,
     )
-    return run_segmentation(
+    if request.figures:
+        check_folder(config.figures / TASK)
+    run = run_segmentation(
         train,
         test,
         label_maps(config, request, train.spec.dataset, source_of(train)),
@@ -107,6 +106,13 @@ def _probe(
         device=device(request.device or config.settings.device),
         progress=Named(progress, train.label),
     )
+    if not run.shown:
+        return run, None
+    from pa.figures.segmentation import draw_run
+
+    path = config.figures / TASK / f"{run.results[0].result.name}.png"
+    draw_run(path, run)
+    return run, path
 
 
 def encoder_names(config: Config, request: SegmentationRequest) -> tuple[str | None, ...]:

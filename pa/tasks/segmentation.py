@@ -297,12 +297,12 @@ class ShownMasks:
 def show_masks(config: Config, request: ShowRequest) -> ShownMasks:
     """Draw masks over their images, spread evenly over a split."""
     from pa.data.datasets.segmentation import tree
-    from pa.figures import overlay
+    from pa.figures import mask_sheet
 
     images = load_images(config, request.dataset, request.root, request.split)
     label_set = tree.label_set(dataset_kind(config, images.dataset), images.root)
     drawn = []
     if request.out is not None:
-        drawn = overlay.draw(request.out, images, label_set, request.examples)
+        drawn = mask_sheet.draw(request.out, images, label_set, request.examples)
     title = f"{images.dataset} · {images.split} · {label_set.title}, {len(images.table):,} images"
     return ShownMasks(title, label_set.certainty, drawn, request.out)

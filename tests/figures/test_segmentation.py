@@ -17,8 +17,8 @@ from pa.data.datasets.segmentation.labels import IGNORED
 from pa.data.store.store import Store
 from pa.errors import AmbiguousError, MissingError
 from pa.figures.heads import ScoredHead, labelled_images, truth
-from pa.figures.maps import Example, Labels, Layout, Line, draw
 from pa.figures.names import PAIRS
+from pa.figures.segmentation import Example, Labels, Layout, Line, draw
 from pa.probe.segmentation.labels import LabelMaps
 from pa.progress import Silent
 from pa.report.found import Found, read_workspace
@@ -188,3 +188,16 @@ def test_only_pairs_that_can_be_drawn_are_offered(
     drawable.add("ade20k-object")
     with pytest.raises(AmbiguousError, match="--labels ade20k-object,ade20k-part or pascal-object"):
         work._drawable_pair(config, workspace, request)
+
+
+def test_run_figure_records_its_result(
+    pa: Run, make_store: MakeStore, config: settings.Config
+) -> None:
+    make_store("train", views=0)
+    make_store("val")
+    words = ("--iterations", 2, "--device", "cpu", "--figures", 2, "--json")
+    (head,) = pa("probe", "segmentation", *words).json["heads"]
+    assert Path(head["figure"]).parent == config.figures / "probe-segmentation"
+    metadata = metadata_of(head["figure"])
+    assert "2 iterations" in metadata["Title"]
+    assert metadata["Source"] == f"result {Path(head['file']).name}"

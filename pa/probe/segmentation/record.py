@@ -1,4 +1,4 @@
-"""What a segmentation run leaves behind: results, heads, tables of classes, the picture.
+"""Write the results of a segmentation run: scores, heads and tables of classes.
 
 Shapes: C classes.
 """
@@ -21,7 +21,6 @@ from pa.errors import StorageError
 from pa.evaluate.results import Result, describe_store, write_result
 from pa.evaluate.segmentation import SegmentationScore
 from pa.probe.linear.head import LinearHead
-from pa.probe.segmentation import figure
 from pa.probe.segmentation.labels import LabelMaps, Survey, WindowRows
 from pa.probe.segmentation.recipes import RELEASED_LAYERS, SegmentationRecipe, named_recipe
 from pa.probe.segmentation.score import Scored
@@ -46,19 +45,16 @@ class SegmentationResult:
     result_path: Path
     head_path: Path
     table_path: Path
-    figure_path: Path | None
 
     def to_json(self) -> dict[str, Any]:
         """The result and the files that were written."""
         files = {"file": self.result_path, "head": self.head_path, "table": self.table_path}
-        named: dict[str, str | None] = {name: str(path) for name, path in files.items()}
-        named["figure"] = None if self.figure_path is None else str(self.figure_path)
-        return {**self.result.to_json(), **named}
+        return {**self.result.to_json(), **{name: str(path) for name, path in files.items()}}
 
 
 @dataclass(frozen=True)
 class Work:
-    """What all results of a run share; `figure_folder` where a picture is wanted."""
+    """What all results of a run share."""
 
     train: WindowRows
     test: WindowRows
@@ -66,8 +62,6 @@ class Work:
     seconds: dict[str, float]
     device: str
     results: Path
-    image_root: Path
-    figure_folder: Path | None
 
 
 def check_folder(folder: Path) -> None:
@@ -89,7 +83,7 @@ def write(
     heads: Sequence[TrainedHead],
     scored: Scored,
 ) -> list[SegmentationResult]:
-    """Score every head's areas and write its files; the figure, last, shows the first heads."""
+    """Score the areas of every head and write its files."""
     written: list[SegmentationResult] = []
     for index, (head, areas) in enumerate(zip(heads, scored.heads, strict=True)):
         of, recipe = index // len(recipes), recipes[index % len(recipes)]
@@ -117,26 +111,12 @@ def write(
             result_path=path,
             head_path=path.with_suffix(".safetensors"),
             table_path=path.with_suffix(".classes.parquet"),
-            figure_path=written[0].figure_path if written else _figure_path(work, result),
         )
         made.head.save(made.head_path)  # first: where the result is, its other files are too
         _write_table(made.table_path, score.table(maps[of].classes))
         write_result(work.results, result)
         written.append(made)
-    if (path_of_figure := written[0].figure_path) is not None:
-        first, test = recipes[0], work.test.store
-        title = (
-            f"{test.spec.dataset}, split {test.spec.split}: a linear head on {test.encoder}, "
-            f"protocol {first.protocol}, {first.iterations:,} iterations at {first.lr:g}"
-        )
-        about = f"images of {test.title}; result {written[0].result_path.name}"
-        figure.draw(path_of_figure, scored.shown, maps, len(recipes), work.image_root, title, about)
     return written
-
-
-def _figure_path(work: Work, result: Result) -> Path | None:
-    folder = work.figure_folder
-    return None if folder is None else folder / TASK / f"{result.name}.png"
 
 
 def _result(

@@ -12,15 +12,14 @@ from typing import Any
 
 from pa.data.store.spec import digest
 from pa.data.store.store import Store
-from pa.errors import UsageError
+from pa.errors import MissingError, UsageError
 from pa.evaluate.stopwatch import Stopwatch
-from pa.probe.segmentation import figure
 from pa.probe.segmentation.batches import TrainingWindows, grid_of
 from pa.probe.segmentation.labels import LabelMaps, WindowRows, check_pair, held_out, survey
 from pa.probe.segmentation.loss import pixels_per_token
 from pa.probe.segmentation.recipes import PAPER, SegmentationRecipe
 from pa.probe.segmentation.record import TASK, SegmentationResult, Work, check_folder, write
-from pa.probe.segmentation.score import score_heads
+from pa.probe.segmentation.score import Shown, score_heads
 from pa.probe.segmentation.train import SAVE_SECONDS, HeadSpec, train_heads
 from pa.progress import Progress, Silent
 
@@ -31,9 +30,9 @@ class SegmentationOptions:
 
     Every label set is trained with every learning rate of `lrs` and every seed of `init_seeds`
     (empty: the recipe's). Where both stores are of one split, `test_fraction` of the images is held
-    out; 0 scores the images that were trained on, and the result says so. `figures` images are
-    drawn below `figure_folder`; they are read from `image_root`, by default where the first label
-    set lies. `online` is only told: that the stores encode on the fly.
+    out; 0 scores the images that were trained on, and the result says so. The class maps of
+    `figures` images are returned for a picture; the images must then be in `image_root` (default:
+    the root of the first label set). `online` is recorded: the stores encode on the fly.
     """
 
     lrs: tuple[float, ...] = ()
@@ -41,13 +40,26 @@ class SegmentationOptions:
     test_fraction: float = 0.2
     ceiling: bool = False
     figures: int = 0
-    figure_folder: Path = Path("figures")
     image_root: Path | None = None
     save_seconds: float = SAVE_SECONDS
     online: bool = False
 
 
 PLAIN = SegmentationOptions()
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationRun:
+    """The results of a run, one per head, and what a picture of it shows.
+
+    `shown` holds the class maps of the images to draw, `heads_per_set` predictions for each label
+    set; `image_root` holds the images.
+    """
+
+    results: list[SegmentationResult]
+    shown: list[Shown]
+    heads_per_set: int
+    image_root: Path
 
 
 def run_segmentation(
@@ -60,7 +72,7 @@ def run_segmentation(
     options: SegmentationOptions = PLAIN,
     device: str = "cpu",
     progress: Progress | None = None,
-) -> list[SegmentationResult]:
+) -> SegmentationRun:
     """Train heads for one or more label sets of the same images, score them, write the results.
 
     One result per label set, learning rate and seed, in this order, each with its head and its
@@ -78,15 +90,18 @@ def run_segmentation(
     check_pair(train, test, recipe.representation)
     grid, _ = grid_of(train, recipe.representation)
     pixels_per_token(int(train.spec.view["crop"]), grid)
-    for place in (results, *([options.figure_folder] if options.figures else [])):
-        check_folder(place / TASK)
+    check_folder(results / TASK)
     selection, train_paths, test_paths = _select(train, test, recipe, options)
     if options.online:
         selection["features"] = "encoded on the fly"
     train_rows, test_rows = WindowRows.of(train, train_paths), WindowRows.of(test, test_paths)
     root = options.image_root or maps[0].root
-    if options.figures:
-        figure.check(root, test_rows.images)
+    missing = [image["path"] for image in test_rows.images if not (root / image["path"]).is_file()]
+    if options.figures and missing:
+        raise MissingError(
+            f"figures need the images: {len(missing)} of {len(test_rows.images)} are not in "
+            f"{root}, such as {missing[0]}. Give their folder with --root, or omit --figures."
+        )
     surveys = [survey(one, train_rows, progress) for one in maps]
     specs = [HeadSpec(i, r.lr, r.init_seed) for i in range(len(maps)) for r in recipes]
     clock.lap("labels")
@@ -116,11 +131,10 @@ def run_segmentation(
         progress=progress,
     )
     clock.lap("score")
-    folder = options.figure_folder if options.figures else None
-    work = Work(train_rows, test_rows, selection, clock.laps, device, results, root, folder)
+    work = Work(train_rows, test_rows, selection, clock.laps, device, results)
     written = write(work, maps, surveys, recipes, heads, scored)
     state.unlink(missing_ok=True)
-    return written
+    return SegmentationRun(written, scored.shown, len(recipes), root)
 
 
 def _recipes(recipe: SegmentationRecipe, options: SegmentationOptions) -> list[SegmentationRecipe]:

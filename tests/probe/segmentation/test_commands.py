@@ -55,7 +55,8 @@ def test_the_command_says_what_the_api_says(make_store: MakeStore, config: setti
     make_store("train", views=2)
     make_store("val")
     request = SegmentationRequest(iterations=3, changes=(("batch", 4),), device="cpu")
-    (expected,) = probe_segmentation(config, request, Silent())
+    ((run, _),) = probe_segmentation(config, request, Silent())
+    (expected,) = run.results
     (said,) = json.loads(invoke(config, *SHORT, "--json").stdout)["heads"]
     assert said["scores"] == expected.result.to_json()["scores"]
     assert said["digest"] == expected.result.digest

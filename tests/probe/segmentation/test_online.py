@@ -45,7 +45,7 @@ def test_scores_are_those_of_cached_features(
         options = SegmentationOptions(online=online)
         (found,) = run_segmentation(
             *pair, [maps], results=tmp_path / "r", recipe=SHORT, options=options
-        )
+        ).results
         assert ("features" in found.result.selection) is online
         scores[online] = found
     np.testing.assert_array_equal(scores[True].losses, scores[False].losses)

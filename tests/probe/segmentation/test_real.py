@@ -53,7 +53,8 @@ def test_heads_overfit_real_images(
             ceiling=True,
             device="cpu",
         )
-        (found,) = probe_segmentation(config, asked, Silent())
+        ((run, _),) = probe_segmentation(config, asked, Silent())
+        (found,) = run.results
         assert found.ceiling is not None
         assert found.score.miou.value > found.ceiling.miou.value - 0.05, protocol
         assert found.losses[-10:].mean() < 0.1 * found.losses[0]

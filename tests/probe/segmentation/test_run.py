@@ -39,7 +39,7 @@ def test_known_parts_are_found_on_held_out_images(
         results=tmp_path / "results",
         recipe=LEARNS,
         options=SegmentationOptions(ceiling=True),
-    )
+    ).results
     assert found.ceiling is not None
     assert found.score.miou.value > found.ceiling.miou.value - 0.05
     assert found.score.aacc.value > 0.9
@@ -53,7 +53,7 @@ def test_released_heads_learn_too(make_store: MakeStore, maps: LabelMaps, tmp_pa
     options = SegmentationOptions(ceiling=True)
     (found,) = run_segmentation(
         train, test, [maps], results=tmp_path, recipe=recipe, options=options
-    )
+    ).results
     assert found.ceiling is not None
     assert found.score.miou.value > found.ceiling.miou.value - 0.05
     assert found.score.aacc.value > 0.9
@@ -64,13 +64,12 @@ def test_released_heads_learn_too(make_store: MakeStore, maps: LabelMaps, tmp_pa
 def test_what_is_written(make_store: MakeStore, maps: LabelMaps, tmp_path: Path) -> None:
     store = make_store("train")
     recipe = replace(LEARNS, iterations=4)
-    options = SegmentationOptions(
-        lrs=(0.05, 0.01), test_fraction=0, figures=2, figure_folder=tmp_path / "figures"
-    )
+    options = SegmentationOptions(lrs=(0.05, 0.01), test_fraction=0, figures=2)
     more = LabelMaps("again", maps.classes, maps.root)
-    found = run_segmentation(
+    run = run_segmentation(
         store, store, [maps, more], results=tmp_path, recipe=recipe, options=options
     )
+    found = run.results
     assert [(one.maps.name, one.recipe.lr) for one in found] == [
         ("lip", 0.05),
         ("lip", 0.01),
@@ -90,9 +89,9 @@ def test_what_is_written(make_store: MakeStore, maps: LabelMaps, tmp_path: Path)
     table = pl.read_parquet(first.table_path)
     assert table["class"].to_list() == list(maps.classes)
     assert table["labelled"].sum() == record["scores"]["mIoU"]["n"]
-    assert first.figure_path is not None
-    with Image.open(first.figure_path) as drawn:
-        assert drawn.width > 1000
+    assert len(run.shown) == 2
+    assert run.heads_per_set == 2
+    assert [len(shown.predicted) for shown in run.shown] == [4, 4]
     assert not list((tmp_path / "probe-segmentation").glob("running-*"))
 
 
@@ -100,7 +99,7 @@ def test_the_same_run_says_the_same(make_store: MakeStore, maps: LabelMaps, tmp_
     store, recipe = make_store("train"), replace(LEARNS, iterations=3)
     paths, scores = set(), set()
     for _ in range(2):
-        (found,) = run_segmentation(store, store, [maps], results=tmp_path, recipe=recipe)
+        (found,) = run_segmentation(store, store, [maps], results=tmp_path, recipe=recipe).results
         paths.add(found.result_path)
         scores.add(found.score.miou.value)
     assert len(paths) == len(scores) == 1
@@ -117,7 +116,7 @@ def test_images_are_held_out_of_one_split(
         results=tmp_path,
         recipe=replace(LEARNS, iterations=2),
         options=options,
-    )
+    ).results
     assert found.result.counts["train_images"] == 4
     assert found.result.counts["test_images"] == 2
     assert found.result.selection["rule"] == "2 of 6 images of split train held out"
@@ -147,7 +146,7 @@ def test_bad_images_and_empty_ones_are_counted(
         results=tmp_path,
         recipe=replace(LEARNS, iterations=2),
         options=options,
-    )
+    ).results
     counts = found.result.counts
     assert (counts["train_images"], counts["train_images_bad"]) == (5, 1)
     assert (counts["train_images_unlabelled"], counts["train_windows_unlabelled"]) == (1, 1)
@@ -282,7 +281,7 @@ def test_what_is_wrong_is_found_before_the_labels_are_read(
         )
 
 
-@pytest.mark.parametrize("what", ["results", "results/probe-segmentation", "figures"])
+@pytest.mark.parametrize("what", ["results", "results/probe-segmentation"])
 def test_folders_that_cannot_be_written_are_found_first(
     make_store: MakeStore, maps: LabelMaps, tree: Path, tmp_path: Path, what: str
 ) -> None:
@@ -291,11 +290,8 @@ def test_folders_that_cannot_be_written_are_found_first(
     place = tmp_path / what
     place.parent.mkdir(exist_ok=True)
     place.write_text("a file")
-    options = SegmentationOptions(figures=1, figure_folder=tmp_path / "figures")
     with pytest.raises(StorageError, match=f"{what} is a file, not a folder"):
-        run_segmentation(
-            store, store, [maps], results=tmp_path / "results", recipe=LEARNS, options=options
-        )
+        run_segmentation(store, store, [maps], results=tmp_path / "results", recipe=LEARNS)
 
 
 def test_a_read_only_folder_is_found_first(
