@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 from pa.commands.console import duration, size, table
 
 if TYPE_CHECKING:
-    from pa.tasks.plan import Plan, StorePlan
-    from pa.tasks.plan_work import WorkPlan
+    from pa.extract.plan import ExtractPlan, StorePlan
 
 
-def extraction(made: Plan) -> str:
+def extraction(made: ExtractPlan) -> str:
     """What an extraction will write, how long it takes, and whether there is room."""
     heads = ["store", "encoder", "rows", "to do", "shards", "files", "to write", "time"]
     rows = [
@@ -48,27 +47,3 @@ def extraction(made: Plan) -> str:
 
 def _time(entry: StorePlan) -> str:
     return "unknown" if entry.seconds is None else duration(entry.seconds)
-
-
-def work(made: WorkPlan) -> str:
-    """What a command on stored features writes, holds and takes, and whether there is room."""
-    rows = [
-        [
-            item.what,
-            f"{item.rows:,}",
-            str(item.files),
-            size(item.bytes),
-            size(item.memory),
-            duration(item.seconds),
-        ]
-        for item in made.items
-    ]
-    lines = [table(["work", "rows", "files", "to write", "arrays", "time"], rows, " rrrrr")]
-    lines.append(f"in all {size(made.bytes)}, {duration(made.seconds)}; {made.measured}")
-    verdict = "enough" if made.bytes <= made.free else "TOO LITTLE"
-    lines.append(f"free on the disk of {made.place}: {size(made.free)}, {verdict}")
-    memory = f"memory at its most, with the libraries: {size(made.memory)}"
-    if made.available is not None:
-        verdict = "enough" if made.fits_memory else "TOO LITTLE"
-        memory += f"; this machine has {size(made.available)} to give, {verdict}"
-    return "\n".join([*lines, memory])

@@ -212,6 +212,12 @@ def is_held(lock: Path) -> bool:
     return False
 
 
+def free_bytes(path: Path) -> int:
+    """Return the free bytes on the disk of a folder, which need not exist yet."""
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    return shutil.disk_usage(existing).free
+
+
 def sync(path: Path) -> None:
     """Force a file or a directory to disk."""
     descriptor = os.open(path, os.O_RDONLY)

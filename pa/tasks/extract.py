@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pa.data.schema import Images
     from pa.data.views.base import View
     from pa.extract.encoders.base import Encoder
+    from pa.extract.plan import ExtractPlan
     from pa.extract.run import RunResult
     from pa.extract.slots import Options
 
@@ -66,6 +67,15 @@ def extract(config: Config, request: ExtractRequest, progress: Progress) -> list
     return [
         run(encoders, images, view, config.features, options, progress, share) for view in views
     ]
+
+
+def plan(config: Config, request: ExtractRequest, progress: Progress) -> ExtractPlan:
+    """Plan what `extract` would do with the same request."""
+    from pa.extract.plan import plan_extract
+
+    encoders, images, views = prepare(config, request, progress)
+    options = run_options(config, request)
+    return plan_extract(encoders, images, views, config.features, options, progress)
 
 
 def _check_folder(config: Config, progress: Progress) -> None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pa.config import Config
+from pa.data.files import free_bytes
 from pa.data.store.store import Store
 from pa.errors import MissingError, UsageError
 from pa.progress import Progress, Silent
 from pa.tasks.choose import dataset_kind, device, load_images
-from pa.tasks.plan import free_bytes
 from pa.tasks.probe_segmentation import (
     SegmentationRequest,
     check_request,

@@ -12,7 +12,7 @@ from pa.tasks.study import Study, StudyRequest, read_study
 from pa.tasks.study_rows import extract_request
 
 if TYPE_CHECKING:
-    from pa.tasks.plan import Plan
+    from pa.extract.plan import ExtractPlan
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class StudyPlan:
     """What the extractions that are left will write; the study around it."""
 
     study: Study
-    plans: dict[str, Plan]
+    plans: dict[str, ExtractPlan]
 
     @property
     def bytes(self) -> int:
@@ -51,7 +51,7 @@ def plan_paper(config: Config, request: StudyRequest, progress: Progress) -> Stu
 
     Raises what `read_study` raises.
     """
-    from pa.tasks.plan import plan_extract
+    from pa.tasks.extract import plan as plan_extract
 
     found = read_study(config, request)
     extractions = [step for step in found.to_do if step.is_extraction]

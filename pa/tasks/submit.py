@@ -19,7 +19,6 @@ from pa.config import Config
 from pa.data.files import write_json
 from pa.errors import PaError, UsageError
 from pa.progress import Progress
-from pa.tasks.plan import check_space
 from pa.tasks.submit_plan import Command, CommandPlan, are_complete, mark_of, plan_command
 
 if TYPE_CHECKING:
@@ -118,6 +117,8 @@ def submit(config: Config, request: SubmitRequest, progress: Progress) -> Submis
         plan_command(config, c, tasks, progress, again=request.again, begin=not request.dry_run)
         for c in request.commands
     )
+    from pa.extract.plan import check_space
+
     check_space(*(plan.plan for plan in plans if plan.plan))
     parallel = (
         max(1, len(devices) or tasks) if request.local else request.resources.array_parallelism

@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pa.cluster import slurm as cluster
 from pa.cluster.slurm import Resources, Words
@@ -22,7 +22,10 @@ from pa.config import Config
 from pa.errors import UsageError
 from pa.progress import Progress, Silent
 from pa.tasks.extract import ExtractRequest
-from pa.tasks.plan import Plan, StorePlan, plan_extract
+from pa.tasks.extract import plan as plan_extract
+
+if TYPE_CHECKING:
+    from pa.extract.plan import ExtractPlan, StorePlan
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class CommandPlan:
 
     command: Command
     tasks: int
-    plan: Plan | None = None
+    plan: ExtractPlan | None = None
     done: str | None = None
 
     @property

@@ -40,11 +40,11 @@ from pa.errors import (
 )
 from pa.evaluate.results import Result as TaskResult
 from pa.evaluate.results import describe_store, write_result
+from pa.extract.plan import ExtractPlan, StorePlan
 from pa.extract.run import extract
 from pa.extract.slots import Options
 from pa.index.build import build, open_or_build
 from pa.tasks import gc as garbage
-from pa.tasks import plan as planning
 from pa.tasks import stores as store_commands
 from pa.tasks import verify as verifying
 from tests.support.images import noise_image
@@ -811,18 +811,18 @@ def test_plan_refuses_a_disk_that_is_too_small(
 ) -> None:
     words = ["--encoder", "timm/test_vit", "--checkpoint", weights, "--dataset", "folder"]
     words += ["--root", workspace.parent / "photos"]
-    monkeypatch.setattr(planning, "free_bytes", lambda place: 10_000)
+    monkeypatch.setattr("pa.data.files.free_bytes", lambda place: 10_000)
     with pytest.raises(StorageError, match=r"has 0\.00 GB free.*pa gc"):
         run("plan", "extract", *words)
 
 
 def test_plan_time_needs_every_part() -> None:
-    one = planning.StorePlan("a/b/c", "e", Path("p"), 10, 10, 0, 1, 1, 4, 100, Pace(2.0, "x"))
+    one = StorePlan("a/b/c", "e", Path("p"), 10, 10, 0, 1, 1, 4, 100, Pace(2.0, "x"))
     unknown = replace(one, pace=None)
-    assert planning.Plan([one, one], Path(), 200).seconds == 10
-    assert planning.Plan([one, one], Path(), 200).fits
-    assert planning.Plan([one, unknown], Path(), 199).seconds is None
-    assert not planning.Plan([one, unknown], Path(), 199).fits
+    assert ExtractPlan([one, one], Path(), 200).seconds == 10
+    assert ExtractPlan([one, one], Path(), 200).fits
+    assert ExtractPlan([one, unknown], Path(), 199).seconds is None
+    assert not ExtractPlan([one, unknown], Path(), 199).fits
 
 
 def test_plan_takes_every_option_of_extract() -> None:

@@ -268,7 +268,7 @@ def test_the_disk_must_hold_all_commands_together(
     ]
     assert all(needed)
     enough = max(plan.bytes for plan in needed if plan) + 1
-    monkeypatch.setattr("pa.tasks.plan.free_bytes", lambda place: enough)
+    monkeypatch.setattr("pa.data.files.free_bytes", lambda place: enough)
     for one in (EXTRACT, other):
         assert submit(load(), SubmitRequest((one,), dry_run=True), Silent()).tasks == 1
     with pytest.raises(StorageError, match="the features need"):

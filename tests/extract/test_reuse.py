@@ -231,7 +231,6 @@ def test_the_plan_says_what_is_copied(
 ) -> None:
     from pa.config import load as load_config
     from pa.tasks import extract as commands
-    from pa.tasks import plan as planning
 
     root = image_tree()
     config = load_config(tmp_path)
@@ -247,7 +246,7 @@ def test_the_plan_says_what_is_copied(
     commands.extract(config, request, Silent())
     for name in ("all", "test"):
         prepared(name)
-        (foreseen,) = planning.plan_extract(config, request, Silent()).stores
+        (foreseen,) = commands.plan(config, request, Silent()).stores
         ((found,),) = [made.reports for made in commands.extract(config, request, Silent())]
         assert (foreseen.rows_to_do, foreseen.rows_copied, foreseen.rows_adopted) == (
             found.rows_encoded,

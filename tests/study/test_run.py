@@ -166,7 +166,7 @@ def test_plan_says_bytes_and_refuses_a_small_disk(
         step["name"] for step in planned["steps"] if step["command"].startswith("pa extract")
     }
     assert "steps, 0 done" in run("--plan").stdout
-    monkeypatch.setattr("pa.tasks.plan.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("pa.data.files.free_bytes", lambda _: 1000)
     with pytest.raises(StorageError, match="the study needs"):
         run("--plan")
 

@@ -13,18 +13,20 @@ from pa.commands.index import index_build
 from pa.commands.options import emit, encoder_choice, with_config
 from pa.commands.probe import ATTENTIVE_RECIPE, RECIPE, changed, probe_attentive, probe_linear
 from pa.commands.probe_segmentation import segmentation
+from pa.errors import UsageError
 
-MEASURED = """
+SOURCES = """
 
-Bytes, files, memory and time; the time from a short run of the command's own code on this machine.
-Exit code 1 says that the disk or the memory is too small."""
+Bytes, files and memory are computed from shapes. The time is that of the newest recorded run of the
+same command in the workspace, scaled to this one; without such a run it is unknown. Exit code 1
+means that the disk or the memory is too small."""
 
 
 @click.group()
 def plan() -> None:
-    """Say what a long command will cost before it begins.
+    """Report what a long command would write and how long it would take.
 
-    Each takes the very options of the command, and writes nothing. Exit code 1 says that the disk
+    Each takes the same options as the command and writes nothing. Exit code 1 means that the disk
     or the memory is too small.
     """
 
@@ -48,9 +50,9 @@ def plan_extract(extract: click.Command) -> click.Command:
 @with_config
 def _plan_extract(config: Any, as_json: bool, **given: Any) -> None:
     from pa.commands import text_plan as describe_plan
+    from pa.extract.plan import check_space
     from pa.tasks.extract import ExtractRequest
-    from pa.tasks.plan import check_space
-    from pa.tasks.plan import plan_extract as work
+    from pa.tasks.extract import plan as work
 
     made = work(config, ExtractRequest(encoder=encoder_choice(given), **given), console.progress())
     if as_json:
@@ -63,52 +65,68 @@ def _plan_extract(config: Any, as_json: bool, **given: Any) -> None:
 def _planning(
     command: click.Command, name: str, title: str, work: Callable[..., Any]
 ) -> click.Command:
-    """A command with the options of another, that prints `work(config, given)`, a `WorkPlan`."""
+    """A command with the options of another, that prints the items of `work(config, given)`."""
 
     @with_config
     def run(config: Any, as_json: bool, **given: Any) -> None:
-        from pa.commands import text_plan as describe_plan
-        from pa.tasks.plan_work import check_room
+        from pa.commands.plan.work import report
 
-        made = work(config, given)
-        if as_json:
-            emit(made.to_json())
-        else:
-            console.out(describe_plan.work(made))
-        check_room(made)
+        items, place = work(config, given)
+        report(items, place, as_json)
 
     params = list(command.params)
-    return click.Command(name, callback=run, params=params, help=f"{title}{MEASURED}")
+    return click.Command(name, callback=run, params=params, help=f"{title}{SOURCES}")
 
 
 def _index_build(config: Any, given: dict[str, Any]) -> Any:
-    from pa.tasks.index import IndexRequest
-    from pa.tasks.plan_work import plan_indexes
+    from pa.commands.plan.index_build import plan_index
+    from pa.tasks.index import IndexRequest, indexes_to_build
 
-    return plan_indexes(config, IndexRequest(**given), console.progress())
+    request = IndexRequest(**given)
+    pairs, factory = indexes_to_build(config, request)
+    items = [plan_index(store, name, factory, request.pieces) for store, name in pairs]
+    return items, config.indexes
 
 
 def _probe_linear(config: Any, given: dict[str, Any]) -> Any:
-    from pa.tasks.plan_work import plan_linear
-    from pa.tasks.probe import ProbeRequest
+    from pa.commands.plan.probe_linear import plan_linear
+    from pa.probe.recipes import permitted_differences
+    from pa.probe.selection import split_rows
+    from pa.tasks.probe import ProbeRequest, linear_run
 
     request = ProbeRequest(changes=changed(given, RECIPE), **given)
-    return plan_linear(config, request, console.progress())
+    if request.shots:
+        raise UsageError(
+            "--shots trains on a few rows of each class and cannot be planned: omit it here, or "
+            "run it."
+        )
+    run = linear_run(config, request)
+    split = split_rows(run.train, run.test, run.options, permitted_differences(run.recipe.protocol))
+    item = plan_linear(split, run.representation, run.recipe, run.extras, config.results)
+    return [item], config.results
 
 
 def _probe_attentive(config: Any, given: dict[str, Any]) -> Any:
-    from pa.tasks.plan_work import plan_attentive
-    from pa.tasks.probe_attentive import AttentiveRequest
+    from pa.commands.plan.probe_attentive import plan_attentive
+    from pa.probe.recipes import permitted_differences
+    from pa.probe.selection import split_rows
+    from pa.tasks.probe_attentive import AttentiveRequest, attentive_run
 
     request = AttentiveRequest(changes=changed(given, ATTENTIVE_RECIPE), **given)
-    return plan_attentive(config, request, console.progress())
+    run = attentive_run(config, request)
+    split = split_rows(run.train, run.test, run.options, permitted_differences(run.recipe.protocol))
+    return [plan_attentive(split, run.recipe, run.extras, config.results)], config.results
 
 
 def _evaluate_retrieval(config: Any, given: dict[str, Any]) -> Any:
-    from pa.tasks.evaluate import EvaluateRequest
-    from pa.tasks.plan_work import plan_retrieval
+    from pa.commands.plan.evaluate_retrieval import plan_retrieval
+    from pa.evaluate.rows import rows_to_score
+    from pa.tasks.evaluate import EvaluateRequest, retrieval_work
 
-    return plan_retrieval(config, EvaluateRequest(**given), console.progress())
+    request = EvaluateRequest(**given)
+    work = retrieval_work(config, request)
+    rows = rows_to_score(work.stores[0], request.target)
+    return plan_retrieval(work.pairs, rows, config.results), config.results
 
 
 def _segmentation() -> click.Command:

@@ -1,0 +1,75 @@
+"""`pa plan evaluate retrieval`: sizes of the scores of part retrieval.
+
+N: rows that are scored, D: width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pa.commands.plan.work import WorkItem, recorded_seconds
+from pa.data.store import reading
+from pa.data.store.store import Store
+
+if TYPE_CHECKING:
+    from pa.evaluate.rows import Rows
+
+# Measured sizes in bytes: a result, each of its scores (overall, over the parts, of each part), the
+# line of a query in its table, and the table's header.
+RESULT_BYTES, SCORE_BYTES, QUERY_BYTES, TABLE_BYTES = 2_600, 480, 22, 3_000
+
+
+def plan_retrieval(pairs: Sequence[tuple[Store, str]], rows: Rows, results: Path) -> list[WorkItem]:
+    """Plan the scores of stores and representations, and their paired differences.
+
+    The recorded time of a score is scaled by N². Raises what `require_vector` does.
+    """
+    from pa.evaluate.cosines import BLOCK_BYTES
+    from pa.evaluate.retrieval_table import TASK
+    from pa.evaluate.rows import require_vector
+
+    n = len(rows.ids)
+    result_bytes = RESULT_BYTES + SCORE_BYTES * (len(rows.names) + 2)
+    items = []
+    for store, name in pairs:
+        require_vector(store, name)
+        width = store.shape(name.partition(":")[0])[-1]
+        itemsize = reading.empty(store, name.partition(":")[0], 0).itemsize
+
+        def work_of(fields: Mapping[str, Any], name: str = name) -> float | None:
+            same = fields["representation"] == name
+            return float(fields["counts"]["rows"] ** 2) if same else None
+
+        items.append(
+            WorkItem(
+                what=f"retrieval · {store.title} · {name}",
+                rows=n,
+                files=2,
+                bytes=result_bytes + TABLE_BYTES + QUERY_BYTES * n,
+                # Vectors in the order of the store and of the classes, unit vectors in float32, and
+                # a block of cosines.
+                memory=n * width * (2 * itemsize + 4) + min(BLOCK_BYTES, 4 * n * n),
+                seconds=recorded_seconds(results, TASK, n * n, work_of),
+            )
+        )
+    whole = [(str(store.path), name) for store, name in pairs if ":" not in name]
+    n_pairs = count_differences(whole)
+    if n_pairs:
+        # A difference takes the time of one bootstrap, which grows with N.
+        seconds = recorded_seconds(
+            results, TASK, n_pairs * n, lambda fields: fields["counts"]["rows"], "bootstrap"
+        )
+        n_bytes = n_pairs * result_bytes
+        items.append(WorkItem("paired differences", n, n_pairs, n_bytes, 0, seconds))
+    return items
+
+
+def count_differences(scored: Sequence[tuple[str, str]]) -> int:
+    """Count the paired differences of scored (store, representation) pairs.
+
+    Compared are two representations of one store, and two stores with the same representation.
+    """
+    return sum((a[0] == b[0]) != (a[1] == b[1]) for a, b in combinations(scored, 2))

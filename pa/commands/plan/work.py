@@ -1,0 +1,176 @@
+"""The plan of a command on stored features: bytes, files and memory from shapes, recorded time.
+
+Shared by `pa plan index build`, `probe linear`, `probe attentive` and `evaluate retrieval`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pa.commands import console
+from pa.commands.console import duration, size, table
+from pa.commands.options import emit
+from pa.data import files
+from pa.errors import StorageError
+
+MEMINFO = Path("/proc/meminfo")
+
+# Measured sizes in bytes: a result with its versions and counts, what each class and each cell of
+# the confusion matrix adds to it, and a Parquet table with what each epoch adds to it.
+RESULT_BYTES, CLASS_BYTES, CELL_BYTES, TABLE_BYTES, EPOCH_BYTES = 3_500, 180, 7, 3_500, 30
+
+
+@dataclass(frozen=True)
+class WorkItem:
+    """One index, probe or score.
+
+    `rows` are read, `files` of `bytes` in all are written, `memory` is the peak size of the arrays
+    in bytes; `seconds` is None if no earlier run was recorded.
+    """
+
+    what: str
+    rows: int
+    files: int
+    bytes: int
+    memory: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class WorkPlan:
+    """Items that are done one after the other, and the free disk and memory in bytes.
+
+    `available` is None where the system does not report its memory.
+    """
+
+    items: tuple[WorkItem, ...]
+    place: Path
+    free: int
+    available: int | None
+
+    @property
+    def bytes(self) -> int:
+        return sum(item.bytes for item in self.items)
+
+    @property
+    def seconds(self) -> float | None:
+        known = [item.seconds for item in self.items if item.seconds is not None]
+        return sum(known) if len(known) == len(self.items) else None
+
+    @property
+    def memory(self) -> int:
+        """Peak size of the arrays of an item: items follow each other."""
+        return max((item.memory for item in self.items), default=0)
+
+    @property
+    def fits_memory(self) -> bool:
+        return self.available is None or self.memory <= self.available
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "items": [asdict(item) for item in self.items],
+            "bytes": self.bytes,
+            "memory": self.memory,
+            "seconds": self.seconds,
+            "place": str(self.place),
+            "free": self.free,
+            "memory_available": self.available,
+            "fits": self.fits_memory and self.bytes <= self.free,
+        }
+
+
+def recorded_seconds(
+    results: Path,
+    task: str,
+    work: float,
+    work_of: Callable[[Mapping[str, Any]], float | None],
+    stage: str | None = None,
+) -> float | None:
+    """Return the time of the newest comparable result of a task, scaled to `work` units.
+
+    `work_of` returns the units of work of a result's fields, None where it is not comparable.
+    With `stage`, the time is that of one stage.
+    """
+    paths = (results / task).glob("*.json")
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            units = work_of(fields)
+        except (ValueError, KeyError, TypeError):  # not a result of this version
+            continue
+        if units:
+            laps = fields["seconds"]
+            return float((sum(laps.values()) if stage is None else laps[stage]) * work / units)
+    return None
+
+
+def report(items: Sequence[WorkItem], place: Path, as_json: bool) -> None:
+    """Print a plan. Raises `StorageError` if the disk or the memory is too small for it."""
+    plan = WorkPlan(tuple(items), place, files.free_bytes(place), available_memory())
+    if as_json:
+        emit(plan.to_json())
+    else:
+        console.out(_text(plan))
+    check_room(plan)
+
+
+def check_room(plan: WorkPlan) -> None:
+    """Raise `StorageError` if the disk or the memory is too small for a plan."""
+    if plan.bytes > plan.free:
+        raise StorageError(
+            f"the plan needs {plan.bytes / 1e9:.2f} GB of disk, and {plan.place} has "
+            f"{plan.free / 1e9:.2f} GB free. Free some space (`pa gc` lists unused files), or "
+            f"choose another --workspace."
+        )
+    if not plan.fits_memory:
+        assert plan.available is not None
+        raise StorageError(
+            f"the plan needs {plan.memory / 1e9:.2f} GB of memory, and this machine has "
+            f"{plan.available / 1e9:.2f} GB available. Use fewer rows or a smaller index (--index, "
+            f"--pieces), keep fewer tokens in memory (--memory), or run it on a larger machine."
+        )
+
+
+def available_memory() -> int | None:
+    """Return the bytes of memory that the system can provide; None if it does not report it."""
+    try:
+        lines = MEMINFO.read_text().splitlines()
+        line = next(line for line in lines if line.startswith("MemAvailable:"))
+        return 1024 * int(line.split()[1])
+    except (OSError, ValueError, StopIteration):
+        return None
+
+
+def _text(plan: WorkPlan) -> str:
+    rows = [
+        [
+            item.what,
+            f"{item.rows:,}",
+            str(item.files),
+            size(item.bytes),
+            size(item.memory),
+            _time(item.seconds),
+        ]
+        for item in plan.items
+    ]
+    disk = "enough" if plan.bytes <= plan.free else "TOO LITTLE"
+    memory = f"peak memory of the arrays: {size(plan.memory)}"
+    if plan.available is not None:
+        verdict = "enough" if plan.fits_memory else "TOO LITTLE"
+        memory += f"; available on this machine: {size(plan.available)}, {verdict}"
+    return "\n".join(
+        [
+            table(["work", "rows", "files", "to write", "arrays", "time"], rows, " rrrrr"),
+            f"total {size(plan.bytes)}, time {_time(plan.seconds)}",
+            f"free on the disk of {plan.place}: {size(plan.free)}, {disk}",
+            memory,
+        ]
+    )
+
+
+def _time(seconds: float | None) -> str:
+    return "unknown (no earlier run)" if seconds is None else duration(seconds)

@@ -1,0 +1,244 @@
+"""Plan an extraction: rows, shards, files, bytes and time before it begins; writes nothing."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pa.data import files
+from pa.data.schema import Images
+from pa.data.store import find as stores
+from pa.data.store import shards
+from pa.data.store.image_files import ImageFiles
+from pa.data.store.store import SPEC, Store
+from pa.data.store.throughput import Pace, recorded_pace
+from pa.data.views.base import View
+from pa.errors import StorageError, VerificationError
+from pa.extract.encoders.base import Encoder
+from pa.extract.reuse import find_rows
+from pa.extract.slots import (
+    Options,
+    choose_shard_rows,
+    find_donors,
+    find_rivals,
+    make_spec,
+    row_bytes,
+    rows_in,
+)
+from pa.progress import Progress, Silent
+
+# Measured with HDF5 1.14: headers and attributes of a shard, and what each representation adds.
+SHARD_BYTES, ARRAY_BYTES = 5_944, 544
+CHECKSUM_BYTES = 8  # of each row of each representation
+MANIFEST_BYTES = 450  # entry of a shard
+OTHER_FILES = 5  # spec.json, rows.parquet, manifest.json, runs.jsonl, images.jsonl
+
+
+@dataclass(frozen=True)
+class StorePlan:
+    """The work that remains for one store.
+
+    `rows_to_do` are to be encoded and written in `shards_to_do` of `shards` shards; `files` and
+    `bytes` are still to be written. `rows_adopted` are in shards of other stores that are linked
+    (copied where the disk cannot link); `rows_copied` are read from other stores and written in
+    `shards_copied` shards. `pace` is the throughput of the longest recorded run of this encoder and
+    view in the workspace, with one process, or None.
+    """
+
+    where: str
+    encoder: str
+    path: Path
+    rows: int
+    rows_to_do: int
+    rows_adopted: int
+    shards: int
+    shards_to_do: int
+    files: int
+    bytes: int
+    pace: Pace | None
+    rows_copied: int = 0
+    shards_copied: int = 0
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds of encoding with one process; None without an earlier run to estimate from."""
+        return self._seconds_of(self.rows_to_do)
+
+    @property
+    def seconds_saved(self) -> float | None:
+        """Seconds of encoding that rows of other stores save; None as of `seconds`."""
+        return self._seconds_of(self.rows_adopted + self.rows_copied)
+
+    def _seconds_of(self, rows: int) -> float | None:
+        if not rows:
+            return 0.0
+        return None if self.pace is None else rows / self.pace.rows_per_second
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "where": self.where,
+            "encoder": self.encoder,
+            "rows": self.rows,
+            "rows_to_do": self.rows_to_do,
+            "path": str(self.path),
+            "rows_adopted": self.rows_adopted,
+            "rows_copied": self.rows_copied,
+            "shards": self.shards,
+            "shards_to_do": self.shards_to_do,
+            "shards_copied": self.shards_copied,
+            "files": self.files,
+            "bytes": self.bytes,
+            "rows_per_second": self.pace and self.pace.rows_per_second,
+            "rows_per_second_from": self.pace and self.pace.source,
+            "seconds": self.seconds,
+            "seconds_saved": self.seconds_saved,
+        }
+
+
+@dataclass(frozen=True)
+class ExtractPlan:
+    """The stores of an extraction, and the `free` bytes on the disk of the folder `place`."""
+
+    stores: list[StorePlan]
+    place: Path
+    free: int
+
+    @property
+    def bytes(self) -> int:
+        return sum(entry.bytes for entry in self.stores)
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds of one process for all stores; None if the time of a store is unknown."""
+        known = [entry.seconds for entry in self.stores if entry.seconds is not None]
+        return math.fsum(known) if len(known) == len(self.stores) else None
+
+    @property
+    def fits(self) -> bool:
+        return self.bytes <= self.free
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "stores": [entry.to_json() for entry in self.stores],
+            "bytes": self.bytes,
+            "seconds": self.seconds,
+            "place": str(self.place),
+            "free": self.free,
+            "fits": self.fits,
+        }
+
+
+def plan_extract(
+    encoders: Sequence[Encoder],
+    images: Images,
+    views: Sequence[View],
+    features: Path,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> ExtractPlan:
+    """Plan what `pa.extract.run.extract` would do for each view with the same arguments.
+
+    No image is decoded. A note reports each store that `extract` would refuse to replace, and
+    images that have changed since they were encoded.
+    """
+    options, progress = options or Options(), progress or Silent()
+    plans = []
+    for view in views:
+        rows = view.rows(images.first(options.limit))
+        for encoder in encoders:
+            spec = make_spec(encoder, images, view, rows, options)
+            slot = stores.slot(features, images.dataset, images.split, view.name, encoder.name)
+            if not (options.replace or options.alongside):
+                for conflicting in find_rivals(slot, spec):
+                    progress.note(
+                        f"{conflicting.title} has another fingerprint: without --replace or "
+                        f"--alongside, pa extract will refuse and list the differences."
+                    )
+            path = slot / spec.short
+            if (path / SPEC).exists():
+                store = Store.open(path, incomplete=True)
+                _note_changed(store, images, progress)
+            else:
+                shard_rows = options.shard_rows or choose_shard_rows(spec)
+                store = Store(path, spec, shard_rows, {"root": str(images.root)})
+                store.rows = rows
+            plans.append(_plan_store(features, store, view))
+    return ExtractPlan(plans, features, files.free_bytes(features))
+
+
+def check_space(*plans: ExtractPlan) -> None:
+    """Raise `StorageError` if the disk is too small for all plans of a workspace together."""
+    n_bytes = sum(plan.bytes for plan in plans)
+    if plans and n_bytes > plans[0].free:
+        raise StorageError(
+            f"the features need {n_bytes / 1e9:.2f} GB, and {plans[0].place} has "
+            f"{plans[0].free / 1e9:.2f} GB free. Free some space (`pa gc` lists unused files), "
+            f"choose another --workspace, or store less with --features."
+        )
+
+
+def _note_changed(store: Store, images: Images, progress: Progress) -> None:
+    changed = ImageFiles(store, images.root, keep=False).changed()
+    if changed:
+        n_shards = len({image.shard for image in changed})
+        progress.note(
+            f"{len(changed)} of {len(images.table)} images have changed since {store.title} was "
+            f"extracted: without --replace, which encodes {n_shards} shards again, pa extract will "
+            f"refuse."
+        )
+
+
+def _plan_store(features: Path, store: Store, view: View) -> StorePlan:
+    spec, begun = store.spec, (store.path / SPEC).exists()
+    missing = store.missing()
+    donors = find_donors(features, spec) if missing else []
+    donated = _shard_keys(donors)
+    adopted = [shard for shard in missing if store.shard_key(shard) in donated]
+    to_write = [shard for shard in missing if shard not in adopted]
+    sources = find_rows(store, donors, view) if to_write else None
+    copied = [shard for shard in to_write if sources is not None and sources.cover(shard)]
+    to_do = [shard for shard in to_write if shard not in copied]
+    arrays = len(spec.representations)
+    n_bytes = rows_in(to_write) * (row_bytes(spec) + 1 + CHECKSUM_BYTES * arrays)
+    n_bytes += len(to_write) * (SHARD_BYTES + ARRAY_BYTES * arrays)
+    if not store.is_complete:
+        n_bytes += len(store.plan) * MANIFEST_BYTES + (0 if begun else _table_bytes(store.rows))
+    return StorePlan(
+        where=f"{spec.dataset}/{spec.split}/{spec.view['name']}",
+        encoder=str(spec.encoder["name"]),
+        path=store.path,
+        rows=store.n_rows,
+        rows_to_do=rows_in(to_do),
+        rows_adopted=rows_in(adopted),
+        rows_copied=rows_in(copied),
+        shards=len(store.plan),
+        shards_to_do=len(to_do),
+        shards_copied=len(copied),
+        files=len(missing) + (0 if store.is_complete else OTHER_FILES - 2 * begun),
+        bytes=n_bytes,
+        pace=recorded_pace(features, spec),
+    )
+
+
+def _shard_keys(donors: Sequence[Store]) -> set[str]:
+    """Return the keys of the finished shards of stores."""
+    keys = set()
+    for donor in donors:
+        for shard in donor.plan:
+            try:
+                keys.add(shards.read_info(donor.shard_path(shard)).key)
+            except (OSError, VerificationError):
+                continue  # missing, or damaged and not to be linked
+    return keys
+
+
+def _table_bytes(rows: pl.DataFrame) -> int:
+    table = io.BytesIO()
+    rows.write_parquet(table, compression="zstd")
+    return table.tell()
