@@ -18,8 +18,8 @@ from pa.commands.plan.work import (
 from pa.data.store import reading
 
 if TYPE_CHECKING:
-    from pa.probe.linear import Extras
-    from pa.probe.recipes import LinearRecipe
+    from pa.probe.linear.recipes import LinearRecipe
+    from pa.probe.linear.run import LinearOptions
     from pa.probe.selection import Split
 
 
@@ -27,11 +27,11 @@ def plan_linear(
     split: Split,
     representation: str,
     recipe: LinearRecipe,
-    extras: Extras,
+    extras: LinearOptions,
     results: Path,
 ) -> WorkItem:
     """Plan one run. The recorded time is scaled by training rows and epochs."""
-    from pa.probe.linear import TASK, wants_references
+    from pa.probe.linear.run import TASK, wants_references
 
     n_train, n_rows = len(split.train.rows), len(split.train.rows) + len(split.test.rows)
     n_classes = len(split.classes)
