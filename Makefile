@@ -5,6 +5,7 @@ fmt:
 
 docs:
 	python docs/help_pages.py
+	python docs/encoder_cards.py
 
 lint:
 	ruff check . && ruff format --check .
