@@ -1,8 +1,8 @@
 """Build the FAISS index of one representation of a store.
 
-The vectors are L2-normalised, so the inner product that FAISS ranks by is the cosine. The default
-is the fp16 scalar quantiser: half the size of a flat index and about four times as fast on a CPU;
-`pa.index.search` makes its answers exact.
+The vectors are L2-normalised, so that FAISS's inner product is the cosine. The default is the fp16
+scalar quantiser: half the size of a flat index and about four times as fast on a CPU;
+`pa.index.ranking` makes its answers exact.
 
 Shapes: N rows of the store, n rows of a block, D width.
 """
@@ -45,7 +45,7 @@ __all__ = ["Opened", "build", "open_index", "open_or_build"]
 
 @dataclass(frozen=True)
 class Opened:
-    """An index, whether it was built just now, and why ("" where it was not)."""
+    """An index, whether it was just built, and why ("" if it was not)."""
 
     index: Index
     built: bool
@@ -62,8 +62,8 @@ def open_or_build(
     gpu: int | None = None,
     progress: Progress | None = None,
 ) -> Opened:
-    """Open the index, or build it where there is none or where it is not what it should be."""
-    load_faiss()  # a missing package is not a missing index
+    """Open an index, or build it if it is missing or outdated."""
+    load_faiss()  # report a missing package, not a missing index
     check_representation(store, representation)
     try:
         index = open_index(store, representation, indexes_root, factory, verify=verify)
@@ -71,7 +71,7 @@ def open_or_build(
     except MissingError:
         reason = "first use"
     except NewerFormatError:
-        raise  # not ours to replace
+        raise  # belongs to a newer version of pa, which may still be in use
     except FingerprintError as error:
         reason = str(error)
     index = build(store, representation, indexes_root, factory, gpu=gpu, progress=progress)
@@ -88,16 +88,26 @@ def build(
     gpu: int | None = None,
     progress: Progress | None = None,
 ) -> Index:
-    """Build an index, replacing the one that is there.
+    """Build the index of one representation of a store, replacing an existing one.
 
-    `factory` is a FAISS factory string; search parameters may follow an @, for instance
-    "IVF256,Flat@nprobe=16". `gpu` is the number of the GPU that finds the lists of an IVF index.
-    The store is read a block at a time: memory holds the index, its training sample (2 GiB at most;
-    gone before the index fills), and one block. With `pieces` it holds one piece in place of the
-    index (`pa.index.pieces`); the answers are the same.
+    The store is read a block at a time: memory holds the index and one block; before that, the
+    training sample (at most 2 GiB).
 
-    Raises `UsageError` for a representation that is not one vector per row, a factory string that
-    FAISS refuses, vectors that are not finite, or a store without a single usable row.
+    Parameters
+    ----------
+    factory : str
+        FAISS factory string; search parameters may follow an @: "IVF256,Flat@nprobe=16".
+    pieces : int
+        Build in this number of pieces, so that memory holds one piece instead of the index
+        (`pa.index.pieces`). The answers are the same.
+    gpu : int, optional
+        Number of the GPU that finds the lists of an IVF index.
+
+    Raises
+    ------
+    UsageError
+        For a representation that is not one vector per row, a factory string that FAISS refuses,
+        vectors that are not finite, or a store without a usable row.
     """
     faiss = load_faiss()
     dimension = check_representation(store, representation)
@@ -133,15 +143,15 @@ def build(
             with refusals(factory):
                 recall = measure_recall(index, progress)
             index = replace(index, info=replace(info, recall_at_24=recall))
-        # Opened before it is in place: another builder may replace it the moment it is.
+        # Open it before it is published: another builder may replace it right after.
         opened = open_files(partial, _write(faiss, index), store)
     return replace(opened, path=directory)
 
 
 def check_representation(store: Store, representation: str) -> int:
-    """The width of a representation that is one vector per row.
+    """Return the width of a representation that is one vector per row.
 
-    Raises `UnknownNameError` where it is not stored, `UsageError` where it is not a vector.
+    Raises `UnknownNameError` if it is not stored, `UsageError` if it is not a vector.
     """
     shape = store.shape(representation)
     if len(shape) == 1:
@@ -154,7 +164,7 @@ def check_representation(store: Store, representation: str) -> int:
 
 
 def make(faiss: Any, dimension: int, factory: str) -> Any:
-    """An empty index, with the search parameters set that follow an @."""
+    """Create an empty index, with the search parameters that follow an @."""
     description, _, parameters = factory.partition("@")
     with refusals(factory):
         faiss_index = faiss.index_factory(dimension, description, faiss.METRIC_INNER_PRODUCT)
@@ -164,7 +174,7 @@ def make(faiss: Any, dimension: int, factory: str) -> Any:
 
 
 def _reserve(faiss: Any, faiss_index: Any, n: int) -> None:
-    """Make room for n rows at once: a vector that grows holds its old half while it doubles."""
+    """Allocate memory for n rows at once: a growing vector briefly holds its rows twice."""
     if isinstance(faiss_index, faiss.IndexFlatCodes):
         faiss_index.codes.resize(n * faiss_index.code_size)
         faiss_index.codes.resize(0)
@@ -172,28 +182,29 @@ def _reserve(faiss: Any, faiss_index: Any, n: int) -> None:
 
 @dataclass
 class _Filled:
-    """What went into an index: n rows, their ids (None where all rows did), what was left out."""
+    """Counts of indexed, bad and zero rows, and the ids of the indexed ones."""
 
     n: int = 0
     n_bad: int = 0
     n_zero: int = 0
-    kept: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    rows: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
-    def take(
+    def select(
         self, rows: npt.NDArray[np.int64], block: npt.NDArray[Any], valid: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.bool_]:
-        """Count a block; which of its rows (n,) have a cosine: those of an image, and not zero."""
+        """Count a block; return which of its rows (n,) are of a valid image and not zero."""
         nonzero = block.any(axis=1)
         usable: npt.NDArray[np.bool_] = valid & nonzero
         self.n += int(usable.sum())
         self.n_bad += int((~valid).sum())
         self.n_zero += int((valid & ~nonzero).sum())
-        self.kept.append(rows[usable])
+        self.rows.append(rows[usable])
         return usable
 
     @property
     def ids(self) -> npt.NDArray[np.int64] | None:
-        return np.concatenate(self.kept) if self.n_bad or self.n_zero else None
+        """Row ids by position in the index; None if all rows are indexed."""
+        return np.concatenate(self.rows) if self.n_bad or self.n_zero else None
 
 
 def _fill(
@@ -211,12 +222,12 @@ def _fill(
             rows = np.arange(first, first + len(block))
             check_finite(store, representation, block, rows)
             position = filled.n
-            usable = unit_vectors(block[filled.take(rows, block, store.valid[rows])])
+            vectors = unit_vectors(block[filled.select(rows, block, store.valid[rows])])  # (n, D)
             with refusals(factory):
                 if parts is None:
-                    faiss_index.add(usable)
+                    faiss_index.add(vectors)
                 else:
-                    parts.add(usable, position, first + len(block))
+                    parts.add(vectors, position, first + len(block))
             progress.advance(len(block))
     finally:
         progress.stop()
@@ -231,7 +242,7 @@ def _fill(
 
 
 def _write(faiss: Any, index: Index) -> IndexInfo:
-    """Write the files of an index into its directory, index.json last; what that says."""
+    """Write the files of an index into its directory, index.json last, and return its content."""
     with readable_folder(index.path) as folder:
         faiss.write_index(index.faiss_index, str(folder / INDEX))
     if index.ids is not None:

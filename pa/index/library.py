@@ -1,4 +1,4 @@
-"""The one door to FAISS: imported when first needed, with a clear message where it is missing."""
+"""Import FAISS when it is first needed, and translate what it prints and raises."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ EXAMPLES = (
 
 
 def load_faiss() -> Any:
-    """Import FAISS. Raises `MissingError` that names both extras where it is not installed."""
+    """Import FAISS. Raises `MissingError` with the command that installs it."""
     try:
         with warnings.catch_warnings():
-            # SWIG's own types lack __module__, which Python 3.12 and later warn about on import.
+            # SWIG's types lack __module__, which Python 3.12 and later warn about on import.
             warnings.simplefilter("ignore", DeprecationWarning)
             import faiss
     except ModuleNotFoundError as error:
@@ -46,12 +46,12 @@ def load_faiss() -> Any:
 
 @contextlib.contextmanager
 def readable_folder(folder: Path) -> Iterator[Path]:
-    """Give a name of a folder that FAISS can open: it takes names in UTF-8 alone."""
+    """Yield a path of a folder that FAISS can open: it accepts UTF-8 names only."""
     try:
         str(folder).encode()
     except UnicodeEncodeError:
-        with tempfile.TemporaryDirectory() as place:
-            link = Path(place) / "index"
+        with tempfile.TemporaryDirectory() as temporary:
+            link = Path(temporary) / "index"
             link.symlink_to(folder.absolute(), target_is_directory=True)
             yield link
     else:
@@ -62,29 +62,29 @@ def readable_folder(folder: Path) -> Iterator[Path]:
 def quiet() -> Iterator[None]:
     """Keep what FAISS's C++ prints off stdout, which is for results.
 
-    It is the process's stdout: to be held for a moment, and where no other thread prints.
+    This redirects stdout of the whole process: use it briefly, while no other thread prints.
     """
     sys.stdout.flush()
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
+    stdout, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
     try:
         yield
     finally:
-        ctypes.CDLL(None).fflush(None)  # C keeps a buffer of its own
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
+        ctypes.CDLL(None).fflush(None)  # C buffers stdout separately
+        os.dup2(stdout, 1)
+        os.close(stdout)
+        os.close(null)
 
 
 def complaint(error: Exception) -> str:
-    """What FAISS has to say, in one line and without its C++ signature and source path."""
+    """Return FAISS's message in one line, without its C++ signature and source path."""
     text = " ".join(str(error).split())
     return re.sub(r"^Error in .*? at \S+:\d+: ", "", text)
 
 
 @contextlib.contextmanager
 def refusals(factory: str) -> Iterator[None]:
-    """Turn what FAISS refuses to do with a factory string into a `UsageError`."""
+    """Turn an error of FAISS about a factory string into a `UsageError`."""
     try:
         yield
     except RuntimeError as error:

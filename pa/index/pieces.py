@@ -1,10 +1,8 @@
-"""An index larger than memory: filled in pieces, whose lists are then merged on disk.
+"""Build an index larger than memory: fill it in pieces and merge their lists on disk.
 
-All pieces have the same trained lists and codebooks, so the merge copies lists behind one another
-and computes nothing: FAISS's own `faiss.contrib.ondisk.merge_ondisk`. The merged lists lie in a
-file of their own, from which a search reads the lists that it visits.
-
-Only an inverted file (IVF…) has lists to merge.
+All pieces have the same trained lists and codebooks, so the merge concatenates lists and computes
+nothing (`faiss.contrib.ondisk.merge_ondisk`). The merged lists are a separate file, from which a
+search reads the lists that it visits. Only an inverted file (IVF…) has lists to merge.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ LISTS = "index.ivfdata"
 
 
 def check_pieces(faiss_index: Any, factory: str) -> None:
-    """Raise `UsageError` where an index of this factory string cannot be merged from pieces."""
+    """Raise `UsageError` if an index of this factory string cannot be merged from pieces."""
     faiss = load_faiss()
     if faiss.try_extract_index_ivf(faiss_index) is None or "PQR" in factory:
         raise UsageError(
@@ -32,10 +30,10 @@ def check_pieces(faiss_index: Any, factory: str) -> None:
 
 
 class Pieces:
-    """Fills a trained, empty index of `n_rows` rows in `count` pieces, in the order of the rows.
+    """Fill a trained, empty index of `n_rows` rows in `count` pieces, in the order of the rows.
 
-    `folder` takes the pieces, which the merge removes, and the merged lists: for a moment it holds
-    the index twice. Memory holds one piece.
+    `folder` holds the pieces, which the merge removes, and the merged lists: during the merge it
+    holds the index twice. Memory holds one piece.
     """
 
     def __init__(self, faiss_index: Any, folder: Path, n_rows: int, count: int) -> None:
@@ -46,18 +44,18 @@ class Pieces:
         self._files: list[Path] = []
 
     def add(self, vectors: npt.NDArray[np.float32], first: int, rows: int) -> None:
-        """Add vectors (n, D), of which `first` is the first's position in the whole index.
+        """Add vectors (n, D) at position `first` of the whole index; write a full piece.
 
-        With them `rows` rows of the store are done; a piece that is full is written.
+        `rows` is the number of rows of the store that have been read so far.
         """
-        # FAISS can number the vectors while it merges, but with pieces of unequal length it gives
+        # FAISS can number the vectors while it merges, but for pieces of unequal length it gives
         # some rows the numbers of others (seen with 1.15).
         self._index.add_with_ids(vectors, np.arange(first, first + len(vectors)))
         if rows * self._count >= (len(self._files) + 1) * self._n_rows and rows < self._n_rows:
             self._flush()
 
     def merge(self) -> None:
-        """Put all pieces into the lists on disk, which become those of the index."""
+        """Merge all pieces into lists on disk, which become those of the index."""
         from faiss.contrib.ondisk import merge_ondisk
 
         self._flush()

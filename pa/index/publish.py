@@ -1,4 +1,4 @@
-"""Putting a finished index in its place: whole or not at all, with several builders at once."""
+"""Move a finished index into place atomically, also with several builders at once."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from pa.data.files import (
 
 @contextlib.contextmanager
 def publishing(directory: Path) -> Iterator[Path]:
-    """Give a partial directory to fill; it becomes `directory` when the block ends without error.
+    """Yield a partial directory; it becomes `directory` when the block ends without error.
 
-    What `directory` held at the start is replaced. Where another process has put a new one there
-    in the meantime, theirs stays and ours is dropped: both were made from the same store.
+    The directory replaces the one that existed at the start. If another process has published a
+    newer one in the meantime, that one stays: both were built from the same store.
     """
     outdated = _identity(directory)
     try:
@@ -34,14 +34,14 @@ def publishing(directory: Path) -> Iterator[Path]:
                 for file in partial.iterdir():
                     sync(file)
                 sync(partial)
-                _put_in_place(partial, directory, outdated)
+                _rename(partial, directory, outdated)
                 sync(directory.parent)
         note_written(directory)
     finally:
         remove_stale(directory.parent, directory.name)
 
 
-def _put_in_place(partial: Path, directory: Path, outdated: tuple[int, int] | None) -> None:
+def _rename(partial: Path, directory: Path, outdated: tuple[int, int] | None) -> None:
     retired = partial_path(directory)
     if outdated is not None and _identity(directory) == outdated:
         with contextlib.suppress(FileNotFoundError):

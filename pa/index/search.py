@@ -1,4 +1,4 @@
-"""Top-k cosine search: from a query, a row or a vector, to its neighbours.
+"""Find the nearest rows of a query, which is a row of the store or a vector.
 
 Shapes: B queries, D width.
 """
@@ -23,11 +23,10 @@ from pa.index.stored import Index
 
 @dataclass(frozen=True)
 class Query:
-    """What to search for: a row of the store, or a vector of the user's own.
+    """What to search for: a row of the store, or a vector.
 
-    `row` alone is enough for a row: path, box and label are looked up. A `vector` (D,) comes from
-    the store's own encoder; `path`, `box` (on `canvas`) and `canvas` are for the output and the
-    figure.
+    For a row, `row` is enough: path, box and label are looked up. A `vector` (D,) comes from the
+    encoder of the store; `path`, `canvas` and the `box` on it are for output and figures.
     """
 
     row: int | None = None
@@ -43,7 +42,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """One answer. `rank` counts from 1; `cosine` is a float32's value; `box` lies on the canvas."""
+    """A row found by a search. `rank` counts from 1; `box` is in pixels of the canvas."""
 
     rank: int
     row: int
@@ -53,16 +52,16 @@ class Neighbour:
     label: str | None
 
     def to_json(self) -> dict[str, Any]:
-        # The shortest decimal that gives the same float32.
+        # The shortest decimal that reads back as the same float32.
         return {**vars(self), "cosine": float(str(np.float32(self.cosine)))}
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The neighbours of one query, and what they were found with.
+    """The neighbours of one query, and the index that found them.
 
-    `quality` is "exact" or says the recall of an approximate index; `store` is the store's title;
-    `protocol` the rules by which the regions of view `parts` were cut, None for other views.
+    `quality` is "exact" or the recall of an approximate index; `store` the title of the store;
+    `protocol` that of view `parts`, None for other views.
     """
 
     store: str
@@ -96,37 +95,54 @@ def search(
     include_self: bool = False,
     exclude_same_image: bool = False,
 ) -> list[SearchResult]:
-    """Find the k rows with the largest cosine for each query (an int is a row id).
+    """Find the k rows with the largest cosine to each query.
 
-    A query that is a row is left out of its own answer unless `include_self`; with
-    `exclude_same_image` all rows of its image are (for a vector: of the image with its `path`).
-    Raises `OutOfRangeError` for a row id or a k beyond what is there, `UsageError` for a query
-    without a usable vector.
+    Parameters
+    ----------
+    queries : sequence of Query or int
+        An int is a row id.
+    include_self : bool
+        Whether a query that is a row may be among its own neighbours.
+    exclude_same_image : bool
+        Exclude all rows of the query's image (for a vector: of the image with its `path`).
+
+    Raises
+    ------
+    OutOfRangeError
+        For a row id or a k beyond the rows of the index.
+    UsageError
+        For a query without a usable vector.
     """
     if include_self and exclude_same_image:
         raise UsageError(
             "include_self and exclude_same_image contradict each other: the query is part of its "
             "own image. Give one of them."
         )
-    asked = [_resolve(index.store, q if isinstance(q, Query) else Query(row=q)) for q in queries]
-    if not asked:
+    resolved = [_resolve(index.store, q if isinstance(q, Query) else Query(row=q)) for q in queries]
+    if not resolved:
         return []
-    vectors = _vectors(index, asked)
+    vectors = _vectors(index, resolved)  # (B, D)
     excluded = [
         _excluded(index, query, include_self=include_self, same_image=exclude_same_image)
-        for query in asked
+        for query in resolved
     ]
-    _check_k(index, k, asked, excluded)
+    _check_k(index, k, resolved, excluded)
     ranked = nearest(index, vectors, excluded, k)
-    _check_found(index, k, asked, ranked)
-    return _results(index, asked, ranked)
+    for query, (rows, _) in zip(resolved, ranked, strict=True):
+        if len(rows) < k:
+            raise OutOfRangeError(
+                f"the approximate index {index.info.factory} finds only {len(rows)} neighbours of "
+                f"{_name(query)}, k is {k}. Let it search more lists (for IVF: "
+                f"{index.info.factory.partition('@')[0]}@nprobe=…), or use the exact index, SQfp16."
+            )
+    return _results(index, resolved, ranked)
 
 
-# -- the question ----------------------------------------------------------------------------------
+# -- queries ---------------------------------------------------------------------------------------
 
 
 def _resolve(store: Store, query: Query) -> Query:
-    """Complete a query by row with what the store knows of the row."""
+    """Add path, box and label of a query that is a row."""
     if (query.row is None) == (query.vector is None):
         raise UsageError("a query is either a row of the store or a vector: give one of them.")
     if query.row is None:
@@ -150,16 +166,16 @@ def _box(fields: dict[str, Any]) -> Box:
     return (fields[BOX[0]], fields[BOX[1]], fields[BOX[2]], fields[BOX[3]])
 
 
-def _vectors(index: Index, asked: list[Query]) -> npt.NDArray[np.float32]:
-    """The vectors of the queries, (B, D), float32 as stored or given."""
-    out = np.empty((len(asked), index.info.dimension), dtype=np.float32)
-    for place, query in enumerate(asked):
+def _vectors(index: Index, queries: list[Query]) -> npt.NDArray[np.float32]:
+    """Return the vectors (B, D) of the queries, float32."""
+    out = np.empty((len(queries), index.info.dimension), dtype=np.float32)
+    for i, query in enumerate(queries):
         if query.vector is not None:
-            out[place] = _own_vector(index, query.vector)
-    places = [place for place, query in enumerate(asked) if query.row is not None]
-    rows = np.array([asked[place].row for place in places], dtype=np.int64)
-    out[places] = index.store.read(index.info.representation, rows)
-    for query, vector in zip(asked, out, strict=True):
+            out[i] = _checked(index, query.vector)
+    stored = [i for i, query in enumerate(queries) if query.row is not None]
+    rows = np.array([queries[i].row for i in stored], dtype=np.int64)
+    out[stored] = index.store.read(index.info.representation, rows)
+    for query, vector in zip(queries, out, strict=True):
         if not vector.any():
             raise UsageError(
                 f"the {index.info.representation} vector of {_name(query)} is zero: its cosine to "
@@ -168,17 +184,17 @@ def _vectors(index: Index, asked: list[Query]) -> npt.NDArray[np.float32]:
     return out
 
 
-def _own_vector(index: Index, vector: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _checked(index: Index, vector: npt.NDArray[Any]) -> npt.NDArray[Any]:
     values = np.asarray(vector)
     if values.shape != (index.info.dimension,):
-        found = "×".join(map(str, values.shape)) or "a single number"
+        shape = "×".join(map(str, values.shape)) or "a single number"
         raise UsageError(
-            f"the query vector has the shape {found}, {index.info.representation} of "
+            f"the query vector has the shape {shape}, {index.info.representation} of "
             f"{index.info.store} has {index.info.dimension}. Encode the query with the encoder of "
             f"the store, {index.store.encoder}."
         )
     if not np.isfinite(values).all():
-        raise UsageError("the query vector holds NaN or infinity.")
+        raise UsageError("the query vector contains NaN or infinity.")
     return values
 
 
@@ -189,7 +205,7 @@ def _name(query: Query) -> str:
 def _excluded(
     index: Index, query: Query, *, include_self: bool, same_image: bool
 ) -> npt.NDArray[np.int64]:
-    """The row ids of the index that must not be among the answers."""
+    """Return the row ids of the index that must not be among the answers."""
     if same_image:
         rows = _rows_of_image(index.store, query)
         return rows[index.holds(rows)]
@@ -201,21 +217,21 @@ def _excluded(
 def _rows_of_image(store: Store, query: Query) -> npt.NDArray[np.int64]:
     image, row = store.rows["image"], query.row
     if row is None:
-        of_path = (store.rows["path"] == query.path).arg_true()
-        if of_path.is_empty():
+        same_path = (store.rows["path"] == query.path).arg_true()
+        if same_path.is_empty():
             return np.empty(0, dtype=np.int64)
-        row = int(of_path[0])
-    # Rows are ordered by image, so those of one image are a range.
+        row = int(same_path[0])
+    # Rows are ordered by image, so that those of one image are a range.
     first = image.search_sorted(image[row], side="left")
     return np.arange(first, image.search_sorted(image[row], side="right"), dtype=np.int64)
 
 
 def _check_k(
-    index: Index, k: int, asked: list[Query], excluded: list[npt.NDArray[np.int64]]
+    index: Index, k: int, queries: list[Query], excluded: list[npt.NDArray[np.int64]]
 ) -> None:
     if k < 1:
         raise OutOfRangeError(f"k is {k}; it must be at least 1.")
-    for query, rows in zip(asked, excluded, strict=True):
+    for query, rows in zip(queries, excluded, strict=True):
         available = index.n - len(rows)
         if k > available:
             without = f" without the {len(rows)} excluded for {_name(query)}" if len(rows) else ""
@@ -225,28 +241,14 @@ def _check_k(
             )
 
 
-# -- the answer ------------------------------------------------------------------------------------
+# -- answers ---------------------------------------------------------------------------------------
 
 
-def _check_found(index: Index, k: int, asked: list[Query], ranked: list[Ranked]) -> None:
-    for query, (rows, _) in zip(asked, ranked, strict=True):
-        if len(rows) < k:
-            raise OutOfRangeError(
-                f"the approximate index {index.info.factory} finds only {len(rows)} neighbours of "
-                f"{_name(query)}, k is {k}. Let it look further (for IVF: {_wider(index)}), or use "
-                f"the exact index, SQfp16."
-            )
-
-
-def _wider(index: Index) -> str:
-    return f"{index.info.factory.partition('@')[0]}@nprobe=…"
-
-
-def _results(index: Index, asked: list[Query], ranked: list[Ranked]) -> list[SearchResult]:
-    needed = np.unique(np.concatenate([rows for rows, _ in ranked]))
-    table = index.store.rows[needed].select("row", "path", *BOX, "label")
+def _results(index: Index, queries: list[Query], ranked: list[Ranked]) -> list[SearchResult]:
+    union = np.unique(np.concatenate([rows for rows, _ in ranked]))
+    table = index.store.rows[union].select("row", "path", *BOX, "label")
     by_row = {fields["row"]: fields for fields in table.iter_rows(named=True)}
-    cut_by = protocol(index.store)
+    parts_protocol = protocol(index.store)
     return [
         SearchResult(
             store=index.info.store,
@@ -257,14 +259,17 @@ def _results(index: Index, asked: list[Query], ranked: list[Ranked]) -> list[Sea
             quality=index.info.quality,
             query=query,
             neighbours=[
-                _neighbour(rank, float(cosine), by_row[row])
+                Neighbour(
+                    rank,
+                    row,
+                    float(cosine),
+                    by_row[row]["path"],
+                    _box(by_row[row]),
+                    by_row[row]["label"],
+                )
                 for rank, (row, cosine) in enumerate(zip(rows.tolist(), values, strict=True), 1)
             ],
-            protocol=cut_by,
+            protocol=parts_protocol,
         )
-        for query, (rows, values) in zip(asked, ranked, strict=True)
+        for query, (rows, values) in zip(queries, ranked, strict=True)
     ]
-
-
-def _neighbour(rank: int, cosine: float, fields: dict[str, Any]) -> Neighbour:
-    return Neighbour(rank, fields["row"], cosine, fields["path"], _box(fields), fields["label"])

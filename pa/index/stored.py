@@ -1,12 +1,12 @@
-"""An index on disk: where it lies, what it says of itself, and opening it.
+"""An index on disk: its files, its metadata, and opening it.
 
     <indexes>/<fingerprint[:16]>/<representation>/<factory>/
         index.faiss    the FAISS index of L2-normalised vectors, inner product
-        index.ivfdata  its inverted lists; only of an index that was built in pieces
-        ids.npy        (n,) int64, index position → row id; only where rows were left out
-        index.json     what it was made from, its recall, sizes and checksums; written last
+        index.ivfdata  its inverted lists; only of an index built in pieces
+        ids.npy        (n,) int64, index position → row id; only if rows were skipped
+        index.json     its source, recall, file sizes and checksums; written last
 
-The directory is built under a partial name and renamed, so its existence means completeness.
+The directory is built under a partial name and renamed, so that it exists only when complete.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ INDEX, IDS, INFO = "index.faiss", "ids.npy", "index.json"
 
 @dataclass(frozen=True)
 class IndexKey:
-    """Which index of which store: full fingerprint, representation, FAISS factory string."""
+    """Identity of an index: fingerprint of its store, representation, FAISS factory string."""
 
     fingerprint: str
     representation: str
     factory: str = DEFAULT_FACTORY
 
     def directory(self, indexes_root: Path | str) -> Path:
-        """The directory of this index; the factory is percent-quoted where a file name needs it."""
-        factory = quote(self.factory, safe=",=@+")
+        """Return the directory of this index."""
+        factory = quote(self.factory, safe=",=@+")  # percent-encoded where a file name needs it
         short = self.fingerprint[:FINGERPRINT_SHOWN]
         return Path(indexes_root) / short / self.representation / factory
 
@@ -64,7 +64,7 @@ class Recall:
 
 @dataclass(frozen=True)
 class Training:
-    """What an index was trained on: `rows` drawn by `seed`; FAISS advises `advised` or more."""
+    """Training of an index: number of `rows`, their `seed`, and the number that FAISS advises."""
 
     rows: int
     seed: int
@@ -75,10 +75,10 @@ class Training:
 class IndexInfo:
     """The fields of index.json.
 
-    `n` vectors of width `dimension` are in the index; `n_bad` rows of undecodable images and
-    `n_zero` rows with a zero vector (whose cosine is undefined) are not. `recall_at_24` is "exact"
-    or the measured recall. `files` maps a file name to its size and xxh3-128. `training` is None
-    for an index that needs none. `store_checksum` stands for the features it was built from.
+    The index holds `n` vectors of width `dimension`. It skips `n_bad` rows of undecodable images
+    and `n_zero` rows with a zero vector, whose cosine is undefined. `recall_at_24` is "exact" or
+    the measured recall. `files` maps a file name to its size and xxh3-128. `training` is None for
+    an index that needs none. `store_checksum` identifies the features it was built from.
     """
 
     fingerprint: str
@@ -107,11 +107,11 @@ class IndexInfo:
 
     @property
     def quality(self) -> str:
-        """How good the answers are, in words: "exact", or the measured recall."""
-        if isinstance(self.recall_at_24, Recall):
-            recall = self.recall_at_24
-            return f"recall@{recall.k} {recall.value:.3f} on {recall.queries} queries"
-        return "exact"
+        """Describe the accuracy of the answers: "exact", or the measured recall."""
+        recall = self.recall_at_24
+        if recall == "exact":
+            return recall
+        return f"recall@{recall.k} {recall.value:.3f} on {recall.queries} queries"
 
     def to_json(self) -> dict[str, Any]:
         fields = asdict(self)
@@ -120,10 +120,10 @@ class IndexInfo:
 
 @dataclass(frozen=True)
 class Index:
-    """An open index and the store it was made from.
+    """An open index and the store it was built from.
 
-    `faiss_index` is memory-mapped where it was opened from disk, or a copy `on_gpu`; `ids` is None
-    where position and row id are the same.
+    `faiss_index` is memory-mapped if it was opened from disk, or a copy on a GPU (`on_gpu`). `ids`
+    is None if positions in the index equal row ids.
     """
 
     path: Path
@@ -138,7 +138,7 @@ class Index:
         return self.info.n
 
     def holds(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Which of the row ids (n,) are in the index."""
+        """Return which of the row ids (n,) are in the index."""
         if self.ids is None:
             return (rows >= 0) & (rows < self.n)
         return np.isin(rows, self.ids)
@@ -146,9 +146,9 @@ class Index:
     def candidates(
         self, vectors: npt.NDArray[np.float32], k: int
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """The index's own top k for unit vectors (n, D): inner products and row ids, both (n, k).
+        """Return FAISS's top k for unit vectors (n, D): inner products and row ids, (n, k) each.
 
-        Where an approximate index finds fewer than k, the row id is -1.
+        The row id is -1 where an approximate index finds fewer than k.
         """
         if self.info.factory == "SQfp16" and not self.on_gpu and len(vectors) >= MANY:
             scores, positions = scan(self.faiss_index, vectors, k)
@@ -160,17 +160,17 @@ class Index:
 
 
 def read_info(directory: Path) -> IndexInfo:
-    """Read index.json. Raises `MissingError` or `FingerprintError` with the way out."""
+    """Read index.json. Raises `MissingError` or `FingerprintError` with advice."""
     path = directory / INFO
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-        found = fields.get("format")
-        if is_newer(found, INDEX_FORMAT):
-            raise NewerFormatError(path, "index", found, INDEX_FORMAT)
-        if found != INDEX_FORMAT:
+        version = fields.get("format")
+        if is_newer(version, INDEX_FORMAT):
+            raise NewerFormatError(path, "index", version, INDEX_FORMAT)
+        if version != INDEX_FORMAT:
             raise FingerprintError(
-                f"{path}: index format {found}, this version reads {INDEX_FORMAT}. "
-                f"{_way_out(directory)}"
+                f"{path}: index format {version}, this version reads {INDEX_FORMAT}. "
+                f"{_advice(directory)}"
             )
         if not has_checksum(fields):
             raise ValueError("its checksum is not that of its fields")
@@ -187,12 +187,12 @@ def read_info(directory: Path) -> IndexInfo:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise FingerprintError(
-            f"{path} is not readable ({type(error).__name__}: {error}). {_way_out(directory)}"
+            f"{path} is not readable ({type(error).__name__}: {error}). {_advice(directory)}"
         ) from None
 
 
 def find_indexes(indexes_root: Path | str) -> Iterator[tuple[Path, IndexInfo]]:
-    """All readable indexes below a root: directory and info, in order of their paths."""
+    """Yield directory and info of all readable indexes below a root, in order of their paths."""
     for path in sorted(Path(indexes_root).glob(f"*/*/*/{INFO}")):
         if not path.parent.name.endswith(".partial"):
             with contextlib.suppress(MissingError, FingerprintError):
@@ -209,33 +209,45 @@ def open_index(
 ) -> Index:
     """Open an index, memory-mapped.
 
-    Sizes are always compared with index.json; `verify` also compares checksums, which reads the
-    files whole. Raises `MissingError` where there is no such index, or no FAISS; `FingerprintError`
-    where it was made from something else, or from features that have changed since, or is not what
-    was written.
+    File sizes are compared with index.json; with `verify`, checksums too, which reads all bytes.
+
+    Raises
+    ------
+    MissingError
+        If the index does not exist or FAISS is not installed.
+    FingerprintError
+        If the index was built from other features, or its files have changed.
     """
-    load_faiss()  # a missing package is said before a missing index
+    load_faiss()  # report a missing package before a missing index
     store.shape(representation)
     key = IndexKey(store.fingerprint, representation, factory)
     directory = key.directory(indexes_root)
     info = read_info(directory)
-    _check_key(info, key, directory)
+    if info.key != key:
+        differing = ", ".join(
+            f"{name} {getattr(info, name)} where {expected} was expected"
+            for name, expected in vars(key).items()
+            if getattr(info, name) != expected
+        )
+        raise FingerprintError(
+            f"{directory} is the index of something else: {differing}. {_advice(directory)}"
+        )
     check_store(info, store, directory)
     check_files(directory, info, verify=verify)
     return open_files(directory, info, store)
 
 
 def open_files(directory: Path, info: IndexInfo, store: Store) -> Index:
-    """Open the files of an index, memory-mapped, as they are.
+    """Open the files of an index without checking them, memory-mapped.
 
-    Raises `FingerprintError` where FAISS cannot read them.
+    Raises `FingerprintError` if FAISS cannot read them.
     """
     faiss = load_faiss()
-    # Plain IO_FLAG_MMAP reads a flat index whole; the newer flag maps it in place.
+    # Plain IO_FLAG_MMAP reads a flat index into memory; the newer flag maps it in place.
     flag = getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP)
     try:
         if LISTS in info.files:
-            # The file of the lists is mapped; either of the other flags is refused, or crashes.
+            # The file of the lists is mapped; FAISS refuses the other flags, or crashes.
             flag = faiss.IO_FLAG_ONDISK_SAME_DIR | faiss.IO_FLAG_READ_ONLY
         with (
             quiet() if LISTS in info.files else contextlib.nullcontext(),
@@ -245,17 +257,17 @@ def open_files(directory: Path, info: IndexInfo, store: Store) -> Index:
         ids = np.load(directory / IDS) if IDS in info.files else None
     except (RuntimeError, ValueError) as error:
         raise FingerprintError(
-            f"{directory} cannot be read: {complaint(error)}. {_way_out(directory)}"
+            f"{directory} cannot be read: {complaint(error)}. {_advice(directory)}"
         ) from None
     return Index(directory, info, store, faiss_index, ids)
 
 
 def check_store(info: IndexInfo, store: Store, directory: Path) -> None:
-    """Raise `FingerprintError` where the features of the store are not those of the index."""
+    """Raise `FingerprintError` unless the index was built from the features of the store."""
     if info.store_checksum != store.checksum:
         raise FingerprintError(
-            f"{directory} was built from other features of {store.title} than there are now: the "
-            f"store was extracted again, or repaired. {_way_out(directory)}"
+            f"{directory} was built from other features of {store.title}: the store was extracted "
+            f"again or repaired since. {_advice(directory)}"
         )
 
 
@@ -270,24 +282,8 @@ def check_files(directory: Path, info: IndexInfo, *, verify: bool) -> None:
         except TypeError:
             difference = f"{INFO} does not state its size and checksum"
         if difference is not None:
-            raise FingerprintError(f"{path}: {difference}. {_way_out(directory)}")
+            raise FingerprintError(f"{path}: {difference}. {_advice(directory)}")
 
 
-def _check_key(info: IndexInfo, key: IndexKey, directory: Path) -> None:
-    if info.key != key:
-        named = (
-            f"{name} {found} where {expected} was expected"
-            for name, found, expected in (
-                ("fingerprint", info.fingerprint, key.fingerprint),
-                ("representation", info.representation, key.representation),
-                ("factory", info.factory, key.factory),
-            )
-            if found != expected
-        )
-        raise FingerprintError(
-            f"{directory} is the index of something else: {', '.join(named)}. {_way_out(directory)}"
-        )
-
-
-def _way_out(directory: Path) -> str:
+def _advice(directory: Path) -> str:
     return f"Delete {directory}; it is built again on first use."

@@ -156,7 +156,7 @@ def test_too_many_lists_is_a_usage_error(pa: Run, workspace: Path) -> None:
     code, out, err = pa("index", "build", *words)
     assert (code, out) == (2, "")
     assert err.startswith("error: IVF99,Flat divides the rows into 99 lists")
-    assert "IVF2 has the 39 rows a list" in err
+    assert "IVF2 has the 39 rows per list" in err
 
 
 # -- numbers and boxes that cannot be -----------------------------------------------------------
@@ -172,7 +172,7 @@ def test_too_many_lists_is_a_usage_error(pa: Run, workspace: Path) -> None:
         (("--query-id", 1, "-k", 10**20, "--include-self"), "Ask for k ≤ 98."),
         (("--query-id", "1e3"), "'1e3' is not a valid integer"),
         (("--query-id", 1, "--device", "cuda:7"), "device cuda:7: FAISS"),
-        (("--query-id", 1, "--device", "tpu"), "an index knows no device 'tpu'"),
+        (("--query-id", 1, "--device", "tpu"), "unknown device 'tpu' of an index"),
     ],
 )
 def test_numbers_out_of_range(

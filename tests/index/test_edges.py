@@ -18,10 +18,9 @@ from pa.data.vectors import unit_vectors
 from pa.errors import FingerprintError, MissingError, OutOfRangeError, UsageError, VerificationError
 from pa.figures.neighbours import draw
 from pa.index.build import build, open_index
-from pa.index.ranking import nearest
+from pa.index.ranking import cosines, error_bound, nearest
 from pa.index.search import Query, search
 from pa.index.stored import IndexKey, find_indexes
-from pa.index.vectors import cosines, error_bound
 from pa.progress import Silent
 
 Floats = npt.NDArray[np.float32]
@@ -152,7 +151,7 @@ def test_vectors_that_are_not_finite(
         return found
 
     monkeypatch.setattr(reading, "from_disk", with_nan)
-    with pytest.raises(UsageError, match=rf"holds NaN or infinity in 1 rows: {row}\. `pa verify`"):
+    with pytest.raises(UsageError, match=rf"contains NaN or infinity in 1 rows: {row}\. `pa verify`"):
         build(store, "pooled", tmp_path / "i", factory)
     assert not list((tmp_path / "i").rglob("*.partial"))
 

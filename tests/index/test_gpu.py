@@ -18,8 +18,8 @@ from pa.data.views import VIEWS
 from pa.errors import MissingError, UsageError
 from pa.index.build import build
 from pa.index.gpu import OnGpu, gpu_number, to_gpu
+from pa.index.ranking import cosines, error_bound
 from pa.index.search import search
-from pa.index.vectors import cosines, error_bound
 from pa.progress import Silent
 from pa.tasks.search import SearchRequest
 from pa.tasks.search import search as search_command
@@ -74,7 +74,7 @@ def test_devices(gpus: list[int], device: str, number: int | None) -> None:
 def test_devices_that_are_not_there(gpus: list[int]) -> None:
     with pytest.raises(UsageError, match="FAISS sees 2 GPUs, cuda:0 to cuda:1"):
         gpu_number("cuda:2")
-    with pytest.raises(UsageError, match="an index knows no device 'mps'"):
+    with pytest.raises(UsageError, match="unknown device 'mps' of an index"):
         gpu_number("mps")
 
 

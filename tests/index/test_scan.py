@@ -121,7 +121,7 @@ def test_of_rough_scores_no_bound_is_known(
     store: Store, tmp_path: Path, factory: str, known: bool
 ) -> None:
     index = build(store, "pooled", tmp_path, factory)
-    assert (ranking._bound(index) is not None) is known
+    assert (ranking.score_error_bound(index) is not None) is known
 
 
 @pytest.mark.parametrize("factory", ["SQfp16", "Flat", "IVF16,Flat@nprobe=16", "IVF16,SQfp16@nprobe=16"])  # fmt: skip
@@ -129,7 +129,7 @@ def test_scores_stay_within_the_bound(
     store: Store, vectors: Floats, tmp_path: Path, factory: str
 ) -> None:
     index = build(store, "pooled", tmp_path, factory)
-    bound = ranking._bound(index)
+    bound = ranking.score_error_bound(index)
     assert bound is not None
     scores, rows = index.candidates(unit_vectors(vectors[:40]), 490)
     for query, score, found in zip(vectors, scores, rows, strict=False):

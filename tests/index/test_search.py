@@ -120,7 +120,7 @@ def test_bad_images_and_zero_vectors_are_never_found(
         (3, 0, OutOfRangeError, "k is 0; it must be at least 1"),
         (3, 490, OutOfRangeError, r"has 489 rows without the 1 excluded .* Ask for k ≤ 489"),
         (Query(vector=np.ones(5)), 1, UsageError, "has the shape 5, pooled of .* has 24"),
-        (Query(vector=np.full(24, np.nan)), 1, UsageError, "the query vector holds NaN"),
+        (Query(vector=np.full(24, np.nan)), 1, UsageError, "the query vector contains NaN"),
         (Query(vector=np.zeros(24)), 1, UsageError, "is zero: its cosine to anything is undefined"),
         (Query(), 1, UsageError, "either a row of the store or a vector"),
     ],

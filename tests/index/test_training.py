@@ -169,9 +169,9 @@ def test_a_scalar_quantiser_has_no_centroids(store: Store, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
-        ("IVF50,Flat", r"IVF50,Flat divides the rows into 50 lists, but toy/.* has 49 usable pooled rows: at most 49 .* IVF1 has the 39 rows a list"),
+        ("IVF50,Flat", r"IVF50,Flat divides the rows into 50 lists, but toy/.* has 49 usable pooled rows: at most 49 .* IVF1 has the 39 rows per list"),
         ("IVF64,PQ4x4", r"into 64 lists"),
-        ("PQ4", r"PQ4 trains codebooks of 256 entries, but .* has 49 .* at most 5 bits a code fit \(such as PQ8x5\)"),
+        ("PQ4", r"PQ4 trains codebooks of 256 entries, but .* has 49 .* at most 5 bits per code fit \(such as PQ8x5\)"),
         ("OPQ4,PQ4x4", r"codebooks of 256 entries"),
     ],
 )  # fmt: skip
