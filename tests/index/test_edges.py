@@ -151,7 +151,9 @@ def test_vectors_that_are_not_finite(
         return found
 
     monkeypatch.setattr(reading, "from_disk", with_nan)
-    with pytest.raises(UsageError, match=rf"contains NaN or infinity in 1 rows: {row}\. `pa verify`"):
+    with pytest.raises(
+        UsageError, match=rf"contains NaN or infinity in 1 rows: {row}\. `pa verify`"
+    ):
         build(store, "pooled", tmp_path / "i", factory)
     assert not list((tmp_path / "i").rglob("*.partial"))
 
