@@ -10,9 +10,10 @@ import numpy.typing as npt
 import polars as pl
 
 from pa.data.schema import Images
+from pa.data.store.reader import Store
 from pa.data.store.shards import ShardPlan
 from pa.data.store.spec import Spec, digest_rows
-from pa.data.store.store import Store
+from pa.data.store.writer import claim, create, finish
 from pa.data.views import VIEWS
 
 Parts = Mapping[str, npt.NDArray[np.float32]]
@@ -41,11 +42,11 @@ def make_noise_store(
         representations={name: list(shape) for name, shape in shapes.items()},
         rows={"n": n, "n_images": n, "sha256": digest_rows(rows)},
     )
-    store = Store.create(path, spec, rows, {"root": "."}, shard_rows)
+    store = create(path, spec, rows, {"root": "."}, shard_rows)
     for shard in store.missing():
-        with store.claim(shard) as writer:
+        with claim(store, shard) as writer:
             assert writer is not None
             for part in parts_of(shard):
                 writer.append(part, np.ones(len(next(iter(part.values()))), dtype=np.bool_))
-    store.finish()
+    finish(store)
     return Store.open(path)

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from noise import make_noise_store
 from simulate_array import HOUR, Conditions, simulate_array
 
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 
 WIDTH, QUERIES, K = 768, 64, 24
 ROWS_OF_ALL, SHARD_ROWS = 1_000_000_000, 8_192

@@ -40,8 +40,9 @@ import torch
 from pa.data.images import Transform
 from pa.data.schema import Images
 from pa.data.store import find as stores
+from pa.data.store.reader import DEFAULT_SHARD_ROWS, Store
 from pa.data.store.spec import Spec, digest_rows
-from pa.data.store.store import DEFAULT_SHARD_ROWS, Store
+from pa.data.store.writer import claim, create, finish
 from pa.data.vectors import unit_vectors
 from pa.data.views import VIEWS
 from pa.index.build import open_or_build
@@ -99,18 +100,18 @@ def make_store(workspace: Path, n: int, width: int) -> Store:
         rows={"n": len(rows), "n_images": n_images, "sha256": digest_rows(rows)},
     )
     path = stores.slot(features, "clustered", "all", "grid", "made-up") / spec.short
-    store = Store.create(path, spec, rows, {"root": "."}, DEFAULT_SHARD_ROWS)
+    store = create(path, spec, rows, {"root": "."}, DEFAULT_SHARD_ROWS)
     generator = np.random.default_rng(0)
     centres = generator.standard_normal((2000, 64), dtype=np.float32)
     spread = generator.standard_normal((64, width), dtype=np.float32) / 8
     for shard in store.missing():
-        with store.claim(shard) as writer:
+        with claim(store, shard) as writer:
             n_shard = shard.n_rows
             latent = centres[generator.integers(0, 2000, n_shard)]
             latent = latent + generator.standard_normal((n_shard, 64), dtype=np.float32) / 2
             noise = generator.standard_normal((n_shard, width), dtype=np.float32) / 10
             writer.append({"pooled": latent @ spread + noise}, np.ones(n_shard, np.bool_))
-    store.finish()
+    finish(store)
     return Store.open(path)
 
 

@@ -25,8 +25,9 @@ from PIL import Image
 from torch import Tensor
 
 from pa.data import datasets
+from pa.data.store.reader import Store
 from pa.data.store.spec import Spec, digest_rows
-from pa.data.store.store import Store
+from pa.data.store.writer import claim, create, finish
 from pa.data.views.windows import ADE, sliding
 from pa.probe.segmentation.batches import TrainingWindows, token_features
 from pa.probe.segmentation.labels import LabelMaps, WindowRows
@@ -62,12 +63,12 @@ def make(folder: Path, n: int, width: int, crop: int, classes: int) -> tuple[Sto
         representations={"patch": [tokens, width]},
         rows={"n": len(rows), "n_images": n, "sha256": digest_rows(rows)},
     )
-    store = Store.create(folder / "store", spec, rows, {"root": str(folder)}, 64)
+    store = create(folder / "store", spec, rows, {"root": str(folder)}, 64)
     for shard in store.missing():
-        with store.claim(shard) as writer:
+        with claim(store, shard) as writer:
             block = draw.normal(size=(shard.n_rows, tokens, width)).astype(np.float32)
             writer.append({"patch": block}, np.ones(shard.n_rows, bool))
-    store.finish()
+    finish(store)
     maps = LabelMaps("noise", tuple(f"class {i}" for i in range(classes)), folder)
     return Store.open(store.path), maps
 

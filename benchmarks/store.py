@@ -20,8 +20,9 @@ import numpy as np
 import polars as pl
 
 from pa.data.schema import Images
+from pa.data.store.reader import Store
 from pa.data.store.spec import Spec, digest_rows
-from pa.data.store.store import Store
+from pa.data.store.writer import claim, create, finish
 from pa.data.views import VIEWS
 
 SHAPE = (197, 768)
@@ -39,17 +40,17 @@ def new_store(path: Path, rows: pl.DataFrame) -> Store:
         representations={"patch": list(SHAPE)},
         rows={"n": len(rows), "n_images": len(rows), "sha256": digest_rows(rows)},
     )
-    return Store.create(path, spec, rows, {"root": "."}, shard_rows=500)
+    return create(path, spec, rows, {"root": "."}, shard_rows=500)
 
 
 def write_store(path: Path, rows: pl.DataFrame, batch: np.ndarray) -> None:
     store = new_store(path, rows)
     for shard in store.missing():
-        with store.claim(shard) as writer:
+        with claim(store, shard) as writer:
             for start in range(0, shard.n_rows, BATCH):
                 n = min(BATCH, shard.n_rows - start)
                 writer.append({"patch": batch[:n]}, np.ones(n, bool))
-    store.finish()
+    finish(store)
 
 
 def write_raw(path: Path, n_rows: int, batch: np.ndarray) -> None:

@@ -29,8 +29,8 @@ import torch.nn.functional as F
 from noise import Parts, make_noise_store
 from torch import nn
 
+from pa.data.store.reader import Store
 from pa.data.store.shards import ShardPlan
-from pa.data.store.store import Store
 from pa.data.store.stream import BlockShuffle
 from pa.probe.attentive.heads import Heads
 from pa.probe.attentive.recipes import PAPER

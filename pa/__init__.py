@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pa.data.store.store import Store
+    from pa.data.store.reader import Store
     from pa.extract.encoders import Encoder, Features, load_encoder, load_report
 
 __version__ = "0.1.0"
@@ -25,7 +25,7 @@ __all__ = ["Encoder", "Features", "Store", "__version__", "load_encoder", "load_
 _HOMES = {
     "Encoder": "pa.extract.encoders",
     "Features": "pa.extract.encoders",
-    "Store": "pa.data.store.store",
+    "Store": "pa.data.store.reader",
     "load_encoder": "pa.extract.encoders",
     "load_report": "pa.extract.encoders",
 }

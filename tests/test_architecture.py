@@ -154,7 +154,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["pa", "pa.data.store.store", "pa.data.crops", "pa.data.store.verify"]
+    "module", ["pa", "pa.data.store.reader", "pa.data.crops", "pa.data.store.verify"]
 )
 def test_reading_a_store_loads_no_torch_timm_or_faiss(module: str) -> None:
     assert not loaded_by(f"import {module}") & HEAVY

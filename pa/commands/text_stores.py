@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pa.commands.console import duration, size, table
 
 if TYPE_CHECKING:
-    from pa.data.store.store import Store
+    from pa.data.store.reader import Store
     from pa.tasks.gc import Garbage
     from pa.tasks.stores import StoreStatus
     from pa.tasks.verify import Checked, Looked, Removed
@@ -109,7 +109,7 @@ def checks(
     hint: bool,
 ) -> str:
     """What `pa verify` found; with `hint`, how to repair it. Good results are only counted."""
-    from pa.data.store.store import SPEC_AGAIN
+    from pa.data.store.reader import SPEC_AGAIN
     from pa.tasks.verify import is_damaged, newer_paths
 
     if not checked and not indexes and not results:

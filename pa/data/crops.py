@@ -11,7 +11,7 @@ from pa.data import images as im
 from pa.data.images import Transform
 from pa.data.schema import BOX, Box
 from pa.data.store.image_files import check_content
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.views import view_from_json
 from pa.data.views.windows import WindowsView, windows_in
 from pa.errors import MissingError

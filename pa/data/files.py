@@ -15,7 +15,7 @@ import signal
 import socket
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -237,6 +237,20 @@ def write_json(path: Path, value: Any, *, once: bool = False) -> None:
     text = json.dumps(value, indent=1, sort_keys=False, ensure_ascii=False) + "\n"
     with replacing(path, once=once) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def append_lines(path: Path, entries: Iterable[dict[str, Any]]) -> None:
+    """Append JSON lines to a log.
+
+    A log may lack lines: where the disk is full, they are dropped and the run goes on.
+    """
+    text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.write(handle, text.encode())  # one call, so that lines of processes do not mix
+        finally:
+            os.close(handle)
 
 
 @contextlib.contextmanager

@@ -19,8 +19,8 @@ from typing import Any
 import pa
 from pa.data.files import PARTIAL_SUFFIX, write_json
 from pa.data.store import checksums
+from pa.data.store.source import FeatureSource
 from pa.data.store.spec import digest
-from pa.data.store.store import Store
 from pa.errors import (
     FingerprintError,
     MismatchError,
@@ -100,11 +100,11 @@ class Result:
         }
 
 
-def describe_store(store: Store) -> dict[str, Any]:
+def describe_store(store: FeatureSource) -> dict[str, Any]:
     """What a result keeps of a store: enough to find it, and to read the result without it.
 
-    `checksum` is `Store.checksum`; `spec` says what made the features: model, view, transform,
-    precision, and the digest of rows.
+    `checksum` is that of the source; `spec` holds what determined the features: model, view,
+    transform, precision, and the digest of rows.
     """
     made_by = ("encoder", "view", "transform", "precision", "rows")
     return {

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.tables import write_parquet
 from pa.evaluate.bootstrap import Means, bootstrap_means, influence
 from pa.evaluate.gallery_effects import GalleryEffects

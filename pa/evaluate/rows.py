@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import MismatchError, UnknownNameError, UsageError
 
 Ints = npt.NDArray[np.int64]

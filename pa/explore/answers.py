@@ -23,7 +23,7 @@ from pa.explore.shares import Share
 from pa.tasks.choose import store_query
 
 if TYPE_CHECKING:
-    from pa.data.store.store import Store
+    from pa.data.store.reader import Store
     from pa.index.search import SearchResult
 
 

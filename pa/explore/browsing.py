@@ -11,7 +11,7 @@ import polars as pl
 
 from pa.data.datasets.imagenet import readable_label
 from pa.data.schema import BOX
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import OutOfRangeError
 
 

@@ -14,15 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from pa.config import Config
 from pa.data.store.find import protocol
+from pa.data.store.reader import SPEC, Store
 from pa.data.store.spec import digest
-from pa.data.store.store import SPEC, Store
 from pa.errors import MissingError, PaError, UnknownNameError
 from pa.explore.browsing import Browser
-from pa.explore.served import ServedStore
 from pa.explore.shares import Shares
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 class Column:
     """One representation of one store, and so one index."""
 
-    store: ServedStore
+    store: Store
     representation: str
 
     @property
@@ -44,15 +43,15 @@ class Column:
 class Gallery:
     """Stores of the same regions. `stores` are complete, `unfinished` are not yet."""
 
-    def __init__(self, id: str, stores: list[ServedStore], unfinished: list[ServedStore]) -> None:
+    def __init__(self, id: str, stores: list[Store], unfinished: list[Store]) -> None:
         self.id = id
         self.stores = stores
         self.unfinished = unfinished
         for store in stores[1:]:
-            store.twin = stores[0]
+            store.share_rows(stores[0])
 
     @property
-    def any(self) -> ServedStore:
+    def any(self) -> Store:
         """A store for what is the same in all: rows, boxes, pictures."""
         return (self.stores or self.unfinished)[0]
 
@@ -91,7 +90,7 @@ class Galleries:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._lock = threading.Lock()
-        self._stores: dict[Path, tuple[tuple[int, int], ServedStore]] = {}
+        self._stores: dict[Path, tuple[tuple[int, int], Store]] = {}
         self._galleries: dict[str, Gallery] = {}
         self._indexes: dict[str, tuple[tuple[int, int], Index]] = {}
 
@@ -161,15 +160,15 @@ class Galleries:
 
     # -- finding -------------------------------------------------------------------------------
 
-    def _find_stores(self) -> tuple[list[ServedStore], list[str]]:
+    def _find_stores(self) -> tuple[list[Store], list[str]]:
         found, faults, seen = [], [], set()
         for spec in sorted(self.config.features.glob(f"*/*/*/*/*/{SPEC}")):
             try:
                 identity = _identity(spec)
                 known = self._stores.get(spec)
                 if known is None or known[0] != identity:
-                    opened = ServedStore.open(spec.parent, incomplete=True)
-                    known = self._stores[spec] = (identity, cast(ServedStore, opened))
+                    opened = Store.open(spec.parent, incomplete=True)
+                    known = self._stores[spec] = (identity, opened)
                 store = known[1]
                 if vector_names(store):
                     _key(store)
@@ -181,8 +180,8 @@ class Galleries:
             del self._stores[gone]
         return found, faults
 
-    def _group(self, stores: list[ServedStore]) -> Iterator[tuple[str, Gallery]]:
-        groups: dict[str, list[ServedStore]] = {}
+    def _group(self, stores: list[Store]) -> Iterator[tuple[str, Gallery]]:
+        groups: dict[str, list[Store]] = {}
         for store in stores:
             groups.setdefault(_key(store), []).append(store)
         for id, members in groups.items():

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pa.config import Config
 from pa.data.crops import Crops
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import PaError
 
 THUMBNAIL = 128  # longest side in pixels

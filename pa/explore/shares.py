@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.evaluate.neighbours import MEASURES, RELATIONS
 
 if TYPE_CHECKING:

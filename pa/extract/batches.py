@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pa.data.store.reader import Store
 from pa.data.store.shards import BadImage, ShardPlan, ShardWriter
-from pa.data.store.store import Store
 from pa.data.views import View
 from pa.extract.pixels import Cut, CutKey, ImageJob, Loaded
 

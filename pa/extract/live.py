@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,36 +17,41 @@ import numpy.typing as npt
 import polars as pl
 
 from pa.data.schema import Images
-from pa.data.store import reading, shards
-from pa.data.store.store import Store
+from pa.data.store import shards
+from pa.data.store.shards import BadImage
+from pa.data.store.source import FeatureSource, Ints
 from pa.data.views.base import View
 from pa.errors import ImageError
 from pa.extract.encoders.base import Encoder
 from pa.extract.encoding import default_batch, encode_pixels
 from pa.extract.pixels import ImageJob, Loader
-from pa.extract.slots import Options, choose_shard_rows, make_spec
+from pa.extract.slots import Options, make_spec
 from pa.extract.stages import Stages
 
-Ints = npt.NDArray[np.int64]
 
-
-class LiveStore(Store):
+class LiveStore(FeatureSource):
     """Encodes on the fly. Cheap to make: nothing is decoded before it is read."""
 
     def __init__(
         self, encoder: Encoder, images: Images, view: View, options: Options | None = None
     ) -> None:
         options = options or Options()
-        rows = view.rows(images.first(options.limit))
-        spec = make_spec(encoder, images, view, rows, options)
-        super().__init__(Path("live"), spec, choose_shard_rows(spec), {"root": str(images.root)})
+        self._rows = view.rows(images.first(options.limit))
+        self.spec = make_spec(encoder, images, view, self._rows, options)
+        self.source = {"root": str(images.root)}
         self._encoder = encoder
-        self._cut_columns = rows.select("image", "path", *view.cut_columns)
+        self._cut_columns = self._rows.select("image", "path", *view.cut_columns)
         workers = options.workers or min(8, os.cpu_count() or 1)
         self._loader = Loader(images.root, view, [encoder.transform], Stages(), workers)
         self._batch = options.batch_size or default_batch(encoder, view)
-        # What a store on disk reads when it is asked.
-        self.__dict__ |= {"rows": rows, "valid": np.ones(len(rows), np.bool_), "bad": []}
+
+    @property
+    def rows(self) -> pl.DataFrame:
+        return self._rows
+
+    @property
+    def bad(self) -> list[BadImage]:
+        return []
 
     @property
     def is_complete(self) -> bool:
@@ -60,13 +64,13 @@ class LiveStore(Store):
     def read(
         self, representation: str, rows: Sequence[int] | Ints | None = None
     ) -> npt.NDArray[Any]:
-        """Encode rows, in the order asked for; see `Store.read`.
+        """Encode rows, in the order asked for; see `FeatureSource.read`.
 
         Raises `ImageError` for an image that cannot be decoded: only a stored split can leave it
         out, because only there it is known beforehand.
         """
         wanted = np.arange(self.n_rows) if rows is None else np.asarray(rows, dtype=np.int64)
-        reading.check_rows(self, wanted)
+        self.check_rows(wanted)
         shape = self.shape(representation)
         unique, place = np.unique(wanted, return_inverse=True)
         encoded = [
@@ -80,7 +84,7 @@ class LiveStore(Store):
     def blocks(
         self, representation: str, block_rows: int = 1024
     ) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-        """Go through all rows in order; see `Store.blocks`."""
+        """Go through all rows in order; see `FeatureSource.blocks`."""
         for start in range(0, self.n_rows, block_rows):
             stop = min(start + block_rows, self.n_rows)
             yield start, self.read(representation, np.arange(start, stop))

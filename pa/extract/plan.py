@@ -16,7 +16,7 @@ from pa.data.schema import Images
 from pa.data.store import find as stores
 from pa.data.store import shards
 from pa.data.store.image_files import ImageFiles
-from pa.data.store.store import SPEC, Store
+from pa.data.store.reader import SPEC, Store
 from pa.data.store.throughput import Pace, recorded_pace
 from pa.data.views.base import View
 from pa.errors import StorageError, VerificationError

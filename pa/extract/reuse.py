@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from pa.data.store import image_files, reading
+from pa.data.store import image_files, writer
 from pa.data.store.image_files import ImageFiles
+from pa.data.store.reader import Store
 from pa.data.store.shards import BadImage, ShardPlan, ShardWriter
-from pa.data.store.store import Store
 from pa.data.store.throughput import recorded_pace
 from pa.data.views.base import View
 from pa.errors import VerificationError
@@ -143,13 +143,13 @@ def _copy_shards(
     try:
         for shard in covered:
             try:
-                with store.claim(shard) as writer:
-                    if writer is not None:
-                        _copy_shard(store, sources, shard, writer)
+                with writer.claim(store, shard) as shard_writer:
+                    if shard_writer is not None:
+                        _copy_shard(store, sources, shard, shard_writer)
             except VerificationError as error:
                 progress.note(f"{shard.name} is encoded, not copied: {error}")
                 continue
-            if writer is not None:
+            if shard_writer is not None:
                 report.wrote(shard, status[report.files.place(shard)])
                 of_shard = sources.donor[shard.start : shard.stop]
                 copied += np.bincount(of_shard, minlength=len(copied))
@@ -161,14 +161,14 @@ def _copy_shards(
 
 def _copy_shard(store: Store, sources: Sources, shard: ShardPlan, writer: ShardWriter) -> None:
     part = slice(shard.start, shard.stop)
-    arrays = {name: reading.empty(store, name, shard.n_rows) for name in store.spec.representations}
+    arrays = {name: store.empty(name, shard.n_rows) for name in store.spec.representations}
     valid = np.ones(shard.n_rows, np.bool_)
     for place in np.unique(sources.donor[part]).tolist():
         donor, here = sources.donors[place], np.flatnonzero(sources.donor[part] == place)
         rows = sources.row[part][here]
         valid[here] = donor.valid[rows]
         for name, array in arrays.items():
-            reading.read_into(donor, name, rows, array, here)
+            donor.read_into(name, rows, array, here)
     for bad in _bad_images(store, sources, shard, valid):
         writer.record_bad(bad)
     for image, xxh3 in _hashes(store, sources, shard):

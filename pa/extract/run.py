@@ -30,6 +30,7 @@ from torch import Tensor
 import pa
 from pa.data import images as im
 from pa.data.schema import Box, Images
+from pa.data.store import writer
 from pa.data.store.shards import BadImage
 from pa.data.views import View
 from pa.errors import StorageError
@@ -143,7 +144,7 @@ def extract(
             continue  # in the hands of other tasks; whoever is last finishes
         if not report.store.is_complete:
             report.check_others()
-        report.store.finish()
+        writer.finish(report.store)
         remove_replaced(report)
     return RunResult(reports, stages)
 
@@ -293,7 +294,8 @@ def _title(pairs: Sequence[tuple[Encoder, Report]]) -> str:
 def _log(report: Report, stages: Stages) -> None:
     if not report.rows_encoded and not report.rows_copied:
         return
-    report.store.log_run(
+    writer.log_run(
+        report.store,
         {
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
             "host": platform.node(),
@@ -301,5 +303,5 @@ def _log(report: Report, stages: Stages) -> None:
             "copied_from": report.copied_from,
             "seconds": stages.to_json(),
             "versions": {"pa": pa.__version__, "torch": torch.__version__, "numpy": np.__version__},
-        }
+        },
     )

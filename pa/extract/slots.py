@@ -15,12 +15,14 @@ import polars as pl
 from pa.data.images import can_be_opened_now
 from pa.data.schema import Images
 from pa.data.store import find as stores
+from pa.data.store import writer
 from pa.data.store.find import StoreQuery
 from pa.data.store.image_files import ImageFiles
 from pa.data.store.image_files import describe as describe_changed
+from pa.data.store.reader import SPEC, Store
 from pa.data.store.shards import DISK_DTYPES, BadImage, ShardPlan, disk_shape
 from pa.data.store.spec import Spec, describe, digest_rows
-from pa.data.store.store import DEFAULT_SHARD_ROWS, SPEC, Store
+from pa.data.store.writer import DEFAULT_SHARD_ROWS
 from pa.data.views import View
 from pa.errors import FingerprintError, VerificationError
 from pa.extract.encoders.base import Encoder
@@ -126,7 +128,7 @@ def open_store(
     checkpoint = encoder.checkpoint and str(encoder.checkpoint)
     source = {"root": str(images.root), "checkpoint": checkpoint}
     shard_rows = options.shard_rows or choose_shard_rows(spec)
-    store = Store.create(place / spec.short, spec, rows, source, shard_rows)
+    store = writer.create(place / spec.short, spec, rows, source, shard_rows)
     report = Report(store, ImageFiles(store, images.root))
     if options.replace:
         report.replaced = [str(rival.path) for rival in rivals]
@@ -141,7 +143,7 @@ def open_store(
         )
     if changed or readable:
         unwanted = {image.shard for image in changed} | {shard for shard, _ in readable}
-        store.discard(unwanted, images.root)
+        writer.discard(store, unwanted, images.root)
     if not store.is_complete:
         report.donors = find_donors(features, spec)
         missing = rows_in(store.missing())
@@ -171,7 +173,9 @@ def adopt(files: ImageFiles, donor: Store) -> int:
         images = ImageFiles(donor, files.root)
     except VerificationError:
         return 0
-    adopted = files.store.adopt(donor, lambda shards: {i.shard for i in images.changed(shards)})
+    adopted = writer.adopt(
+        files.store, donor, lambda shards: {i.shard for i in images.changed(shards)}
+    )
     if adopted:
         files.learn(images)
     return adopted

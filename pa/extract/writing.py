@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from pa.data.store.image_files import Status, status_array
 from pa.data.store.shards import ShardPlan, ShardWriter
+from pa.data.store.writer import claim
 from pa.extract.encoders.base import Encoder
 from pa.extract.encoding import Pending, spread
 from pa.extract.pixels import Loaded
@@ -113,7 +114,7 @@ class ShardThread:
         claimed = Claimed(shard)
         with contextlib.ExitStack() as held:
             for encoder, report in pairs:
-                writer = held.enter_context(report.store.claim(shard))
+                writer = held.enter_context(claim(report.store, shard))
                 if writer is not None:
                     claimed.targets.append(Target(encoder, report, writer))
             if not claimed.targets:

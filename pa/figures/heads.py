@@ -12,7 +12,7 @@ import torch
 
 from pa.data.datasets.segmentation.labels import IGNORED
 from pa.data.datasets.segmentation.masks import Map
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import MismatchError, MissingError
 from pa.figures.names import title_of
 from pa.probe.linear.head import LinearHead

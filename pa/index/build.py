@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from pa.data.files import write_json
 from pa.data.store import checksums
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.vectors import unit_vectors
 from pa.errors import FingerprintError, MissingError, NewerFormatError, UsageError
 from pa.index.library import load_faiss, readable_folder, refusals

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pa.data.schema import BOX, Box
 from pa.data.store.find import protocol
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import OutOfRangeError, UsageError
 from pa.index.ranking import Ranked, nearest
 from pa.index.stored import Index

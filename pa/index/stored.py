@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pa.data.store.checksums import FileChecksum, has_checksum, with_checksum
+from pa.data.store.reader import Store
 from pa.data.store.spec import FINGERPRINT_SHOWN
-from pa.data.store.store import Store
 from pa.errors import FingerprintError, MissingError, NewerFormatError, is_newer
 from pa.index.library import complaint, load_faiss, quiet, readable_folder
 from pa.index.pieces import LISTS

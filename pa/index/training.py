@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.vectors import unit_vectors
 from pa.errors import UsageError
 from pa.index.gpu import clustering_on

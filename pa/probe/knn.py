@@ -21,8 +21,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pa.data.store.reader import Store
 from pa.data.store.spec import Difference
-from pa.data.store.store import Store
 from pa.errors import MismatchError, OutOfRangeError, UsageError
 from pa.evaluate.classification import Scores, accuracies, chance_level
 from pa.evaluate.results import Result, describe_store, write_result

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import UnknownNameError, UsageError
 from pa.evaluate.rows import nothing_to_score
 from pa.probe.holdout import some_names

@@ -21,8 +21,8 @@ import numpy.typing as npt
 import polars as pl
 
 from pa.data.schema import BOX
+from pa.data.store.reader import Store
 from pa.data.store.spec import Difference, describe
-from pa.data.store.store import Store
 from pa.errors import FingerprintError, UsageError
 from pa.probe.holdout import hold_out
 from pa.probe.labels import (

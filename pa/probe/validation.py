@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from pa.data.schema import BOX
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import UsageError
 from pa.probe.holdout import hold_out
 from pa.probe.selection import LabelledRows, Side, Split, split_rows

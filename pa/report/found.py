@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pa.data.store.find import check_workspace, checksums
+from pa.data.store.reader import SPEC, Store
 from pa.data.store.spec import FINGERPRINT_SHOWN
-from pa.data.store.store import SPEC, Store
 from pa.errors import MismatchError, PaError
 from pa.evaluate.results import check_stores, read_result
 from pa.report import queries

@@ -13,7 +13,7 @@ from pa.config import Config
 from pa.data.files import write_json
 from pa.data.store import find as stores
 from pa.data.store.find import StoreQuery
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import AmbiguousError, PaError
 from pa.study.steps import Step
 

@@ -18,7 +18,7 @@ from pa.errors import AmbiguousError, UsageError
 FIRST_SPLITS = ("all", "val", "test")  # whole datasets first, then small splits
 
 if TYPE_CHECKING:
-    from pa.data.store.store import Store
+    from pa.data.store.reader import Store
     from pa.data.views.base import View
 
 

@@ -21,7 +21,7 @@ from pa.progress import Progress
 from pa.tasks.choose import device
 
 if TYPE_CHECKING:
-    from pa.data.store.store import Store
+    from pa.data.store.reader import Store
     from pa.extract.encoders import Encoder, EncoderCard, LoadReport
     from pa.extract.precision import Agreement
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pa.config import Config
 from pa.data.datasets import DATASETS
 from pa.data.store import find as stores
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import UsageError
 from pa.progress import Progress
 from pa.tasks.choose import asked_encoders, choose_store, dataset_kind, device, store_query

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pa.config import Config
 from pa.data.datasets.imagenet import readable_label
 from pa.data.store import find as stores
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import UsageError
 from pa.evaluate.results import describe_store
 from pa.figures.names import listed, representation_title, title_of, title_of_store

@@ -9,7 +9,7 @@ from dataclasses import replace
 import polars as pl
 
 from pa.config import Config
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import AmbiguousError, MissingError, OutOfRangeError, UsageError
 from pa.progress import Progress
 from pa.tasks.choose import dataset_kind

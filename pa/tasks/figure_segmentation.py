@@ -22,7 +22,7 @@ from pa.tasks.segmentation_labels import label_maps
 if TYPE_CHECKING:
     from PIL import Image
 
-    from pa.data.store.store import Store
+    from pa.data.store.reader import Store
     from pa.figures.heads import ScoredHead
     from pa.figures.results import OfEncoder
     from pa.figures.segmentation import Example

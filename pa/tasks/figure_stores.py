@@ -9,9 +9,9 @@ from typing import Any
 
 from pa.config import Config
 from pa.data.store import find as stores
+from pa.data.store.reader import Store
 from pa.data.store.same_rows import without_parts
 from pa.data.store.spec import reason_absent
-from pa.data.store.store import Store
 from pa.errors import AmbiguousError, MissingError, UsageError
 from pa.figures.names import in_order
 from pa.figures.record import FigureOutput

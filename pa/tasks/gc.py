@@ -12,7 +12,7 @@ from typing import Any
 from pa.config import Config
 from pa.data.files import PARTIAL_SUFFIX, is_abandoned, is_held, owner, remove
 from pa.data.store.find import check_workspace, folders
-from pa.data.store.store import LOCKS, MANIFEST
+from pa.data.store.reader import LOCKS, MANIFEST
 
 # Beside <name>.json of a result: the heads, tables and figures of the same run.
 RESULT_FILES = (".safetensors", ".parquet")

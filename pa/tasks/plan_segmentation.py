@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pa.config import Config
 from pa.data.files import free_bytes
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import MissingError, UsageError
 from pa.progress import Progress, Silent
 from pa.tasks.choose import dataset_kind, device, load_images

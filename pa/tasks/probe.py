@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pa.config import Config
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import UsageError
 from pa.progress import Named, Progress
 from pa.tasks.choose import device

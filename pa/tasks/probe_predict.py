@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from pa.data.store.store import Store
+    from pa.data.store.reader import Store
     from pa.extract.encoders import Encoder
     from pa.probe.attentive.head import AttentiveHead
     from pa.probe.linear.head import LinearHead

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pa.config import Config
 from pa.data.store import find as stores
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import MissingError, UsageError
 from pa.probe.recipes import PART_STORES
 from pa.probe.selection import SplitOptions

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pa.config import Config
-from pa.data.store.store import Store
+from pa.data.store.source import FeatureSource
 from pa.errors import UnknownNameError, UsageError
 from pa.progress import Named, Progress
 from pa.tasks.choose import device
@@ -60,7 +60,7 @@ def probe_segmentation(
     return [_probe(config, one, pair, progress) for one, pair in zip(each, pairs, strict=True)]
 
 
-def _stores(config: Config, request: SegmentationRequest) -> tuple[Store, Store]:
+def _stores(config: Config, request: SegmentationRequest) -> tuple[FeatureSource, FeatureSource]:
     name = request.encoder or config.settings.encoder or ""
     return choose_stores(config, request, make_recipe(request, name).representation)
 
@@ -68,7 +68,7 @@ def _stores(config: Config, request: SegmentationRequest) -> tuple[Store, Store]
 def _probe(
     config: Config,
     request: SegmentationRequest,
-    pair: tuple[Store, Store] | None,
+    pair: tuple[FeatureSource, FeatureSource] | None,
     progress: Progress,
 ) -> tuple[SegmentationRun, Path | None]:
     from pa.probe.segmentation.record import TASK, check_folder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pa.config import Config
 from pa.data.schema import Box
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.views import VIEWS
 from pa.errors import MissingError, UsageError
 from pa.progress import Progress

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pa.config import Config
 from pa.data.store import find as stores
+from pa.data.store.reader import Store
 from pa.data.store.same_rows import have_same_images, without_parts
-from pa.data.store.store import Store
+from pa.data.store.source import FeatureSource
 from pa.errors import AmbiguousError, MissingError, UsageError
 from pa.tasks.choose import dataset_kind, extract_command, store_query
 
@@ -76,7 +77,9 @@ def usual_splits(there: Sequence[str], what: str) -> Splits:
 # -- encoding on the fly -----------------------------------------------------------------------
 
 
-def live_stores(config: Config, request: InputsRequest, representation: str) -> tuple[Store, Store]:
+def live_stores(
+    config: Config, request: InputsRequest, representation: str
+) -> tuple[FeatureSource, FeatureSource]:
     """Stores of both splits that encode on the fly: nothing is kept on disk.
 
     Encoder, splits, batches and precision are those of flags and settings, as for stores that were
@@ -226,6 +229,6 @@ def _told(store: Store, others: Sequence[Store]) -> str:
     return ", ".join([*words, *stores.told_rows_apart(store, others)])
 
 
-def source_of(store: Store) -> Path:
+def source_of(store: FeatureSource) -> Path:
     """Where the images lay when they were encoded."""
     return Path(str(store.source["root"]))

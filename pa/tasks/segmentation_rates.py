@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pa.config import Config
-from pa.data.store.store import Store
-from pa.data.store.throughput import read_runs
+from pa.data.store.reader import Store
 from pa.progress import Progress
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def encode_rate(
         told = f"measured here on {n} windows, {wanted}"
         rate = n * replace(work, **vars(size)).encode_flops / seconds
         return replace(machine, encode=Rate(rate, unit, told)), size
-    runs = read_runs(store.path) if store is not None else []
+    runs = store.runs() if store is not None else []
     runs = [run for run in runs if run.get("rows") and run["seconds"].get("encode")]
     if store is None or not runs:
         return machine, None

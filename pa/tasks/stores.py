@@ -13,7 +13,7 @@ from pa.config import Config
 from pa.data.files import is_held
 from pa.data.store import shards
 from pa.data.store.find import StoreQuery, check_workspace, folders, nothing_fits
-from pa.data.store.store import LOCKS, Store
+from pa.data.store.reader import LOCKS, Store
 from pa.data.store.throughput import Pace, pace
 from pa.errors import FingerprintError, MissingError, NewerFormatError, VerificationError
 from pa.tasks.choose import extract_command

@@ -165,7 +165,7 @@ def plan_command(
 
 def are_complete(stores: Sequence[StorePlan]) -> bool:
     """Whether stores are whole, by their files."""
-    from pa.data.store.store import Store
+    from pa.data.store.reader import Store
 
     for planned in stores:
         if not (planned.path / "spec.json").exists():

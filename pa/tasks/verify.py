@@ -14,8 +14,8 @@ from pa.config import Config
 from pa.data.files import remove
 from pa.data.store import find as stores
 from pa.data.store.find import StoreQuery, check_workspace
+from pa.data.store.reader import MANIFEST, ROWS, SPEC, Store
 from pa.data.store.spec import FINGERPRINT_SHOWN
-from pa.data.store.store import MANIFEST, ROWS, SPEC, Store
 from pa.data.store.verify import Problem, unreadable_spec, verify
 from pa.errors import FingerprintError, MissingError, NewerFormatError, PaError
 from pa.tasks.stores import opened

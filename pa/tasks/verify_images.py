@@ -10,7 +10,7 @@ from typing import Any
 
 from pa.config import Config
 from pa.data.store.image_files import ChangedImage, ImageFiles, hash_of
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 
 
 @dataclass(frozen=True)

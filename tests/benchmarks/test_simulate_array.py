@@ -15,7 +15,7 @@ import pytest
 from benchmarks.simulate_array import ArrayEstimate, Conditions, simulate_array
 from pa.data import datasets
 from pa.data.schema import Images
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.views import VIEWS
 from pa.errors import UsageError
 from pa.extract.run import extract

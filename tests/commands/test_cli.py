@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pa import cli
-from pa.data.store.store import IMAGES, RUNS, Store
+from pa.data.store.reader import IMAGES, RUNS, Store
 from tests.support.commands import Run
 from tests.support.images import noise_image
 

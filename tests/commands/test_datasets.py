@@ -14,7 +14,7 @@ from PIL import Image
 
 from pa import cli
 from pa.data.crops import Crops
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from tests.support.images import noise_image
 from tests.support.trees import coco_json, person, write_coco, write_cub
 

@@ -11,7 +11,7 @@ import torch
 
 import pa as package
 from pa.data import images as im
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.extract import torchvision_ops
 from tests.support.checkpoints import FIXTURES, official, vit
 from tests.support.commands import Run

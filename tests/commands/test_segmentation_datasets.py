@@ -14,7 +14,7 @@ from PIL import Image
 
 from pa.cli import cli
 from pa.config import load as load_config
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import MissingError, PaError, StorageError, UnknownNameError, UsageError
 from pa.progress import Silent
 from pa.tasks.segmentation import BuildRequest, build_dataset

@@ -27,8 +27,8 @@ from pa.data.crops import Crops
 from pa.data.files import is_abandoned, is_held, locked_partial, owner, partial_path, remove_stale
 from pa.data.store.checksums import with_checksum
 from pa.data.store.find import StoreQuery, find
-from pa.data.store.store import IMAGES, RUNS, Store
-from pa.data.store.throughput import Pace, pace_of_work, read_runs, speed_of_run
+from pa.data.store.reader import IMAGES, RUNS, Store
+from pa.data.store.throughput import Pace, pace_of_work, speed_of_run
 from pa.data.tables import write_parquet
 from pa.data.views import VIEWS
 from pa.errors import (
@@ -272,9 +272,9 @@ def test_torn_and_odd_lines_of_the_log(store: Store) -> None:
     log = store.path / "runs.jsonl"
     good = log.read_text()
     log.write_text(good + '{"rows": 3\n' + "[1]\n" + '{"rows": 0, "seconds": {"wall": 1}}')
-    assert [speed_of_run(run) is None for run in read_runs(store.path)] == [False, True]
+    assert [speed_of_run(run) is None for run in store.runs()] == [False, True]
     log.unlink()
-    assert read_runs(store.path) == []
+    assert store.runs() == []
 
 
 def test_lock_files_left_behind_are_not_held(tmp_path: Path, hold: Hold) -> None:

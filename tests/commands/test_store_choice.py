@@ -19,7 +19,7 @@ from pa.config import load as load_config
 from pa.data import datasets
 from pa.data.schema import BOX_SCHEMA, Boxes, Images
 from pa.data.store.find import StoreQuery, choose
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.views.base import View
 from pa.data.views.parts import PROTOCOLS
 from pa.data.views.windows import WindowsView

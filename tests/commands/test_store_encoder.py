@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from pa import config as settings
 from pa.data import datasets
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.views import VIEWS
 from pa.explore.app import make_app
 from pa.extract.encoders import load_encoder

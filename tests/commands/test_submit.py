@@ -25,7 +25,7 @@ from pa.commands import text as describe
 from pa.commands import text_submit as describe_submit
 from pa.config import load
 from pa.data import datasets
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.views import VIEWS
 from pa.errors import MissingError, PaError, StorageError, UsageError
 from pa.extract.devices import visible_gpus

@@ -13,8 +13,9 @@ import pytest
 
 from pa.data.schema import in_schema
 from pa.data.store.find import slot
+from pa.data.store.reader import Store
 from pa.data.store.spec import Spec, digest_rows
-from pa.data.store.store import Store
+from pa.data.store.writer import create
 from pa.data.views.parts import PROTOCOLS
 from tests.support.arrays import fill
 
@@ -109,7 +110,7 @@ def make_parts(workspace: Path) -> MakeParts:
         }
         made = Spec(**fields)
         place = slot(workspace / "features", made.dataset, made.split, "parts", encoder)
-        store = Store.create(place / made.short, made, rows, {"root": "/birds"}, 64)
+        store = create(place / made.short, made, rows, {"root": "/birds"}, 64)
         fill(store, given, bad_images)
         return Store.open(store.path)
 

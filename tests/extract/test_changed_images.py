@@ -16,7 +16,7 @@ from pa.data import datasets, limits
 from pa.data.crops import Crops
 from pa.data.store import image_files
 from pa.data.store.image_files import ImageFiles
-from pa.data.store.store import IMAGES, RUNS, SPEC, Store
+from pa.data.store.reader import IMAGES, RUNS, SPEC, Store
 from pa.data.store.verify import verify
 from pa.data.views import VIEWS
 from pa.errors import FingerprintError

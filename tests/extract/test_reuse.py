@@ -14,7 +14,7 @@ import pytest
 
 from pa.data import datasets
 from pa.data.schema import Images
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.store.verify import verify
 from pa.data.views import VIEWS
 from pa.extract.reuse import find_rows

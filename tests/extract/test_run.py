@@ -14,8 +14,8 @@ from PIL import Image
 
 from pa.data import datasets
 from pa.data.schema import Images
+from pa.data.store.reader import Store
 from pa.data.store.spec import Spec
-from pa.data.store.store import Store
 from pa.data.store.verify import verify
 from pa.data.views import VIEWS
 from pa.errors import FingerprintError, UsageError

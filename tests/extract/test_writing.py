@@ -10,8 +10,8 @@ import pytest
 from torch import Tensor
 
 from pa.data import datasets
+from pa.data.store.reader import Store
 from pa.data.store.shards import ShardWriter
-from pa.data.store.store import Store
 from pa.data.views import VIEWS
 from pa.errors import StorageError
 from pa.extract.encoders.base import Features

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pa.data.crops import Crops
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.views import VIEWS
 from pa.figures.patches import Layout
 from pa.figures.style import PRINT_DPI

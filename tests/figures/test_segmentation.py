@@ -14,7 +14,7 @@ from PIL import Image
 
 from pa import config as settings
 from pa.data.datasets.segmentation.labels import IGNORED
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import AmbiguousError, MissingError
 from pa.figures.heads import ScoredHead, labelled_images, truth
 from pa.figures.names import PAIRS

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from pa.data import datasets
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.views import VIEWS
 from pa.extract.encoders import ENCODERS, Encoder, load_encoder
 from pa.extract.encoding import Forward, encode_pixels

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.store.stream import BlockShuffle
 from pa.evaluate.retrieval import evaluate_all_pairs
 from pa.probe.attentive.recipes import PAPER as ATTENTIVE

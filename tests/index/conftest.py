@@ -18,9 +18,10 @@ from pa import cli
 from pa.data.images import Transform
 from pa.data.schema import Images
 from pa.data.store.find import slot
+from pa.data.store.reader import Store
 from pa.data.store.shards import BadImage
 from pa.data.store.spec import Spec, digest_rows
-from pa.data.store.store import Store
+from pa.data.store.writer import claim, create, finish
 from pa.data.views import VIEWS
 from pa.data.views.base import View
 from tests.support.images import noise_image
@@ -67,15 +68,15 @@ def write_store(
         rows={"n": len(rows), "n_images": len(images.table), "sha256": digest_rows(rows)},
     )
     place = slot(features, images.dataset, images.split, view.name, encoder) / spec.short
-    store = Store.create(place, spec, rows, {"root": str(images.root)}, 100)
+    store = create(place, spec, rows, {"root": str(images.root)}, 100)
     for shard in store.missing():
-        with store.claim(shard) as writer:
+        with claim(store, shard) as writer:
             assert writer is not None
             part: dict[str, Any] = {
                 name: values[shard.start : shard.stop] for name, values in vectors.items()
             }
             writer.append(part, np.ones(shard.n_rows, np.bool_))
-    store.finish()
+    finish(store)
     return Store.open(place)
 
 
@@ -117,9 +118,9 @@ def make_store(tmp_path: Path) -> MakeStore:
             representations={"pooled": [vectors.shape[1]], "patch": [2, 2]},
             rows={"n": len(rows), "n_images": n_images, "sha256": digest_rows(rows)},
         )
-        store = Store.create(tmp_path / name, spec, rows, {"root": str(root)}, 200)
+        store = create(tmp_path / name, spec, rows, {"root": str(root)}, 200)
         for shard in store.missing():
-            with store.claim(shard) as writer:
+            with claim(store, shard) as writer:
                 assert writer is not None
                 part = rows.slice(shard.start, shard.n_rows)
                 valid = ~np.isin(part["image"].to_numpy(), bad_images)
@@ -129,7 +130,7 @@ def make_store(tmp_path: Path) -> MakeStore:
                     first = image * PER_IMAGE
                     bad = BadImage(image, paths[image], first, first + PER_IMAGE - 1, "is torn")
                     writer.record_bad(bad)
-        store.finish()
+        finish(store)
         return Store.open(store.path)
 
     return make

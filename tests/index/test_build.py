@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import FingerprintError, MissingError, UnknownNameError, UsageError
 from pa.index import library
 from pa.index.build import build, open_index, open_or_build
@@ -126,7 +126,7 @@ def test_nothing_is_left_of_a_build_that_fails(
 
 BUILD = """
 import sys
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.index.build import build
 for _ in range(5):
     build(Store.open(sys.argv[1]), "pooled", sys.argv[2])

@@ -13,7 +13,7 @@ import pytest
 
 from pa.data.crops import Crops
 from pa.data.store import reading, shards
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.vectors import unit_vectors
 from pa.errors import FingerprintError, MissingError, OutOfRangeError, UsageError, VerificationError
 from pa.figures.neighbours import draw

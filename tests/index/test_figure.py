@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pa.data.crops import Crops
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import MissingError, UsageError
 from pa.figures.neighbours import draw
 from pa.index.build import build

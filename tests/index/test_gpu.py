@@ -13,7 +13,7 @@ import pytest
 
 from pa.config import load as load_config
 from pa.data.schema import Images
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.views import VIEWS
 from pa.errors import MissingError, UsageError
 from pa.index.build import build

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pa.data import datasets
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.views.parts import PROTOCOLS
 from tests.index.conftest import Run, write_store
 from tests.support.trees import write_cub

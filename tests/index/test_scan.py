@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.vectors import unit_vectors
 from pa.index import ranking, scan, stored
 from pa.index.build import build

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import OutOfRangeError, UsageError
 from pa.index.build import build, open_or_build
 from pa.index.search import Query, search

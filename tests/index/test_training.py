@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import UsageError, VerificationError
 from pa.index import training
 from pa.index.build import build, open_index

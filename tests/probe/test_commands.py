@@ -18,7 +18,7 @@ import pytest
 from pa import cli
 from pa.config import load as load_config
 from pa.data.store import find as stores
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.views.parts import PROTOCOLS
 from pa.errors import VerificationError
 from pa.probe.attentive.head import AttentiveHead

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.views.parts import PROTOCOLS
 from pa.errors import FingerprintError, UnknownNameError, UsageError
 from pa.probe.holdout import hold_out

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from pa.data.store import store as stores
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.store.verify import verify
 from tests.slurm.daemons import NODES, Cluster, running, why_not
 from tests.support.images import noise_image

@@ -12,9 +12,10 @@ import polars as pl
 import pytest
 
 from pa.data.schema import in_schema
+from pa.data.store.reader import Store
 from pa.data.store.shards import BadImage
 from pa.data.store.spec import Spec, digest_rows
-from pa.data.store.store import Store
+from pa.data.store.writer import claim, create, finish
 from pa.data.views import VIEWS
 
 Floats = npt.NDArray[np.float32]
@@ -48,7 +49,7 @@ def table(
 
 def fill(store: Store, features: dict[str, Floats], bad_images: Sequence[int]) -> None:
     for shard in store.missing():
-        with store.claim(shard) as writer:
+        with claim(store, shard) as writer:
             assert writer is not None
             rows = store.rows.slice(shard.start, shard.n_rows)
             valid = ~np.isin(rows["image"].to_numpy(), bad_images)
@@ -58,7 +59,7 @@ def fill(store: Store, features: dict[str, Floats], bad_images: Sequence[int]) -
                 if image in bad_images:
                     first, last = group["row"][0], group["row"][-1]
                     writer.record_bad(BadImage(int(image), group["path"][0], first, last, "torn"))
-    store.finish()
+    finish(store)
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def make_store(tmp_path: Path) -> MakeStore:
         }
         made = Spec(**fields)
         shard_rows = max(16, len(rows) // 4)
-        store = Store.create(tmp_path / made.short, made, rows, {"root": "/photos"}, shard_rows)
+        store = create(tmp_path / made.short, made, rows, {"root": "/photos"}, shard_rows)
         fill(store, features, bad_images)
         return store
 

@@ -12,9 +12,11 @@ import polars as pl
 import pytest
 
 from pa.data.schema import Images
+from pa.data.store import writer as store_writer
+from pa.data.store.reader import IMAGES, RUNS, Store
 from pa.data.store.shards import BadImage
 from pa.data.store.spec import Spec, digest_rows
-from pa.data.store.store import IMAGES, RUNS, Store
+from pa.data.store.writer import claim, create
 from pa.data.views import VIEWS
 
 WIDTH, TOKENS = 8, 4
@@ -59,7 +61,7 @@ def make_spec(rows: pl.DataFrame, *, storage: str = "fp16", weights: str = "ab")
 def fill(store: Store, bad_images: tuple[int, ...] = (), *, finish: bool = True) -> None:
     """Write every missing shard of a store, and the manifest."""
     for shard in store.missing():
-        with store.claim(shard) as writer:
+        with claim(store, shard) as writer:
             assert writer is not None
             rows = store.rows.slice(shard.start, shard.n_rows)
             valid = ~np.isin(rows["image"].to_numpy(), bad_images)
@@ -75,7 +77,7 @@ def fill(store: Store, bad_images: tuple[int, ...] = (), *, finish: bool = True)
                     first, last = group["row"][0], group["row"][-1]
                     writer.record_bad(BadImage(image, group["path"][0], first, last, "is torn"))
     if finish:
-        store.finish()
+        store_writer.finish(store)
 
 
 @pytest.fixture
@@ -91,7 +93,7 @@ def make_store(tmp_path: Path) -> Callable[..., Store]:
     ) -> Store:
         rows = make_rows(n_images, per_image)
         spec = make_spec(rows, storage=storage)
-        store = Store.create(tmp_path / name, spec, rows, {"root": "/photos"}, shard_rows)
+        store = create(tmp_path / name, spec, rows, {"root": "/photos"}, shard_rows)
         if filled:
             fill(store, bad_images)
         return store

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.store.verify import verify
 
 PATIENCE = 4.0  # seconds; a look takes a tenth of one at most

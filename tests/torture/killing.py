@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 from pa.data import datasets
-from pa.data.store.store import MANIFEST, SPEC
+from pa.data.store.reader import MANIFEST, SPEC
 from pa.data.views import VIEWS
 from pa.extract.run import extract
 from pa.extract.slots import Options

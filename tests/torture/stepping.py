@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pa.data.store.store import SPEC
+from pa.data.store.reader import SPEC
 from tests.torture.killing import differences, ended, fork_worker, work
 
 STEPS = ("open", "os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree")

@@ -20,9 +20,10 @@ import pytest
 from pa.config import Config
 from pa.config import load as load_config
 from pa.data.store.find import StoreQuery
+from pa.data.store.reader import Store
 from pa.data.store.shards import is_sound
-from pa.data.store.store import Store
 from pa.data.store.verify import verify
+from pa.data.store.writer import claim
 from pa.data.tables import write_parquet
 from pa.errors import FingerprintError, VerificationError
 from pa.evaluate.results import Result, describe_store, write_result
@@ -265,9 +266,9 @@ def test_a_living_holder_is_waited_for(photographs: Photographs, tmp_path: Path)
     lock.parent.mkdir()
     with lock.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with store.claim(store.plan[1]) as writer:
+        with claim(store, store.plan[1]) as writer:
             assert writer is None
-    with store.claim(store.plan[1]) as writer:
+    with claim(store, store.plan[1]) as writer:
         assert writer is not None
         writer.append(
             {n: np.zeros((4, *s), np.float32) for n, s in store.spec.representations.items()},

@@ -18,8 +18,9 @@ from pa.cli import cli
 from pa.config import load as load_config
 from pa.data.files import write_json
 from pa.data.store.find import StoreQuery
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.store.verify import verify
+from pa.data.store.writer import finish
 from pa.data.tables import write_parquet
 from pa.errors import StorageError
 from pa.evaluate.results import Result, write_result
@@ -101,11 +102,11 @@ def test_disk_full_while_the_manifest_is_written(
     ballast = fill_up(disk)
     unfinished = Store.open(store.path, incomplete=True)
     with pytest.raises(StorageError, match=r"no space left while writing .*manifest\.json"):
-        unfinished.finish()
+        finish(unfinished)
     assert left_behind(disk) == []
     assert not unfinished.is_complete
     ballast.unlink()
-    unfinished.finish()
+    finish(unfinished)
     assert not list(verify(Store.open(store.path)))
 
 

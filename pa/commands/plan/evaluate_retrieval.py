@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pa.commands.plan.work import WorkItem, recorded_seconds
-from pa.data.store import reading
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 
 if TYPE_CHECKING:
     from pa.evaluate.rows import Rows
@@ -37,7 +36,7 @@ def plan_retrieval(pairs: Sequence[tuple[Store, str]], rows: Rows, results: Path
     for store, name in pairs:
         require_vector(store, name)
         width = store.shape(name.partition(":")[0])[-1]
-        itemsize = reading.empty(store, name.partition(":")[0], 0).itemsize
+        itemsize = store.empty(name.partition(":")[0], 0).itemsize
 
         def work_of(fields: Mapping[str, Any], name: str = name) -> float | None:
             same = fields["representation"] == name

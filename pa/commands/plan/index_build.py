@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pa.commands.plan.work import WorkItem
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 
 ID_BYTES, LINK_BYTES = 8, 4  # int64 row ids and int32 graph links of FAISS
 INFO_BYTES = 600  # index.json and headers, measured

@@ -15,7 +15,6 @@ from pa.commands.plan.work import (
     WorkItem,
     recorded_seconds,
 )
-from pa.data.store import reading
 
 if TYPE_CHECKING:
     from pa.probe.linear.recipes import LinearRecipe
@@ -37,7 +36,7 @@ def plan_linear(
     n_classes = len(split.classes)
     store = split.train.store
     (width,) = store.shape(representation)
-    memory = n_rows * width * reading.empty(store, representation, 0).itemsize
+    memory = n_rows * width * store.empty(representation, 0).itemsize
     if wants_references(extras, (n_train, width), split):
         memory += 8 * n_rows * width  # the references are fitted in float64
     is_sweep = extras.grid is not None

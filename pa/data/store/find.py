@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from pa.data.store.reader import MANIFEST, SPEC, Store
 from pa.data.store.same_rows import contains, differences, without_parts
 from pa.data.store.spec import PROJECTORS, WITHOUT_PROJECTOR
-from pa.data.store.store import MANIFEST, SPEC, Store
 from pa.data.views import view_from_json
 from pa.data.views.parts import PROTOCOLS, PartsView, protocol_of
 from pa.errors import AmbiguousError, FingerprintError, MissingError, VerificationError

@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from pa.data.files import append_lines
+from pa.data.store.reader import IMAGES, Store
 from pa.data.store.shards import ShardPlan
-from pa.data.store.store import IMAGES, Store
 from pa.errors import FingerprintError
 
 THREADS = 16  # hides the latency of a network disk
@@ -176,7 +177,7 @@ class ImageFiles:
         self._known.update(lines)
         if not self._keep:
             return
-        self.store.append_lines(IMAGES, [{"files": f, "images": i} for f, i in lines])
+        append_lines(self.store.path / IMAGES, [{"files": f, "images": i} for f, i in lines])
 
     @cached_property
     def _known(self) -> set[tuple[str, str]]:

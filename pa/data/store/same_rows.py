@@ -7,7 +7,6 @@ what the dataset adds; and where the image files had the same content.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +14,8 @@ import polars as pl
 
 from pa.data.schema import BOX, ROW_SCHEMA
 from pa.data.store import image_files
+from pa.data.store.reader import Store
 from pa.errors import VerificationError
-
-if TYPE_CHECKING:
-    from pa.data.store.store import Store
 
 NUMBERS = ("row", "image")  # which a row has in one store only
 

@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pa.data.store import reading
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import UsageError
 
 Ints = npt.NDArray[np.int64]
@@ -85,7 +84,7 @@ class Stream:
         self.store = store
         self.representation = representation
         self.rows = rows
-        one = reading.empty(store, representation, 1)
+        one = store.empty(representation, 1)
         self.row_bytes = one.nbytes
         self.is_kept = self.row_bytes * len(rows) <= memory
         self._kept: npt.NDArray[Any] | None = None
@@ -135,7 +134,7 @@ class Stream:
         else:
             places = np.concatenate([piece[0] for piece in pieces])
             features = np.concatenate([piece[1] for piece in pieces])
-        return places, reading.from_disk(self.store, features)
+        return places, self.store.from_disk(features)
 
     def _from_memory(
         self, buffers: Sequence[Ints], batch: int
@@ -145,7 +144,7 @@ class Stream:
         order = np.concatenate(buffers) if len(buffers) else np.empty(0, np.int64)
         for start in range(0, len(order), batch):
             places = order[start : start + batch]
-            yield places, reading.from_disk(self.store, self._kept[places])
+            yield places, self.store.from_disk(self._kept[places])
 
     def _filled(self, buffers: Sequence[Ints]) -> Iterator[tuple[Ints, npt.NDArray[Any]]]:
         """Each buffer with its features, valid until the next one."""
@@ -170,11 +169,11 @@ class Stream:
         while self._spare:
             if len(spare := self._spare.pop()) >= n:
                 return spare
-        return reading.empty(self.store, self.representation, n)
+        return self.store.empty(self.representation, n)
 
     def _read(self, places: Ints, memory: npt.NDArray[Any]) -> npt.NDArray[Any]:
         # Read in the order of the file, put in the order of the buffer.
         order = np.argsort(self.rows[places], kind="stable")
         rows = self.rows[places][order]
-        reading.read_into(self.store, self.representation, rows, memory, order)
+        self.store.read_into(self.representation, rows, memory, order)
         return memory[: len(places)]

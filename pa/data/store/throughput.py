@@ -7,7 +7,6 @@ cannot be believed the pace is unknown.
 from __future__ import annotations
 
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Sequence
@@ -17,8 +16,8 @@ from typing import Any
 
 from pa.data.store import find as stores
 from pa.data.store.find import StoreQuery
+from pa.data.store.reader import Store
 from pa.data.store.spec import Spec
-from pa.data.store.store import RUNS, Store
 
 RECENT_SHARDS = 32
 PAUSE = 10  # a gap of so many times the median between shards: another run began there
@@ -31,26 +30,6 @@ class Pace:
 
     rows_per_second: float
     source: str
-
-
-def read_runs(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a store's runs.jsonl that can be read, oldest first.
-
-    A line that was cut off by a full disk is passed over: the log is not part of the contract.
-    """
-    try:
-        text = (folder / RUNS).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    found = []
-    for line in text.splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict):
-            found.append(entry)
-    return found
 
 
 def speed_of_run(run: dict[str, Any]) -> float | None:
@@ -93,7 +72,7 @@ def pace(store: Store, *, in_work: bool) -> Pace | None:
                 continue
         if found := pace_of_work(done, time.time()):
             return found
-    for run in reversed(read_runs(store.path)):
+    for run in reversed(store.runs()):
         if (speed := speed_of_run(run)) is not None:
             return Pace(speed, f"last run, one process on {run.get('host', 'some host')}")
     return None
@@ -110,7 +89,7 @@ def recorded_pace(features: Path, spec: Spec) -> Pace | None:
     for store in stores.find(features, query):
         if store.spec.precision["compute"] != spec.precision["compute"]:
             continue
-        for run in read_runs(store.path):
+        for run in store.runs():
             speed = speed_of_run(run)
             if speed is not None and (best is None or run["rows"] > best[0]):
                 source = f"as {store.spec.dataset}/{store.spec.split} on {run.get('host')}"

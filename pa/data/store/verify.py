@@ -14,9 +14,9 @@ import xxhash
 
 from pa.data.store import shards
 from pa.data.store.manifest import ShardEntry
+from pa.data.store.reader import MANIFEST, ROWS, SPEC, STORE_FORMAT, Store
 from pa.data.store.shards import ROW_CHECKSUM, ROW_CHECKSUMS, UNREADABLE, ShardInfo, ShardPlan
 from pa.data.store.spec import digest_rows
-from pa.data.store.store import MANIFEST, ROWS, SPEC, STORE_FORMAT, Store
 from pa.errors import MissingError, NewerFormatError, VerificationError, is_newer
 
 Part = Literal["spec", "rows", "manifest", "shard"]

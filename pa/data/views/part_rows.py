@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +18,10 @@ import polars as pl
 from pa.data.datasets.annotations import HIDDEN, VISIBLE
 from pa.data.datasets.boxes import MAX_SIDE
 from pa.data.headers import read_headers
-from pa.data.schema import BOX, ROW_SCHEMA, Boxes, Keypoints, in_schema
+from pa.data.schema import BOX, ROW_SCHEMA, Boxes, Images, Keypoints, in_schema
 from pa.data.views.distances import COINCIDENT, FEW, KEPT, LONE, DistanceRule, nearest
+from pa.data.views.part_rules import PartRules
 from pa.errors import MissingError, UnknownNameError, UsageError
-
-if TYPE_CHECKING:
-    from pa.data.schema import Images
-    from pa.data.views.parts import PartsView
 
 Floats = npt.NDArray[np.float64]
 Texts = npt.NDArray[np.str_]
@@ -83,28 +80,28 @@ class Selection:
     counts: PartCounts
 
 
-def select(view: PartsView, images: Images) -> Selection:
-    """Choose and cut out the parts of a split by the rules of a view.
+def select(rules: PartRules, images: Images) -> Selection:
+    """Choose and cut out the parts of a split by the rules of a protocol.
 
     Raises `UsageError` where the dataset has no parts, or boxes where the view wants keypoints;
     `UnknownNameError` for a part that is not in the dataset; `MissingError` where no row is left.
     """
     found = images.annotations()
-    if isinstance(found, Boxes) != (view.side == "given"):
+    if isinstance(found, Boxes) != (rules.side == "given"):
         has, fitting = ("boxes", "boxes") if isinstance(found, Boxes) else ("keypoints", "paper")
         raise UsageError(
-            f"dataset {images.dataset} gives {has}: side={view.side} of view parts does not go "
+            f"dataset {images.dataset} gives {has}: side={rules.side} of view parts does not go "
             f"with them. Choose --protocol {fitting}."
         )
-    for part in view.parts:
+    for part in rules.parts:
         if part not in found.names:
             raise _unknown(images, part, found.names)
     if isinstance(found, Boxes):
-        names = view.parts or found.names
-        candidates = _from_boxes(view, images, found, names)
+        names = rules.parts or found.names
+        candidates = _from_boxes(rules, images, found, names)
     else:
-        names = view.parts or found.considered
-        candidates = _from_keypoints(view, images, found, names)
+        names = rules.parts or found.considered
+        candidates = _from_keypoints(rules, images, found, names)
     return _divide(candidates, names, images)
 
 
@@ -165,25 +162,25 @@ def _ids(names: tuple[str, ...]) -> pl.DataFrame:
 
 
 def _from_keypoints(
-    view: PartsView, images: Images, found: Keypoints, names: tuple[str, ...]
+    rules: PartRules, images: Images, found: Keypoints, names: tuple[str, ...]
 ) -> pl.DataFrame:
     """Candidates (N rows) with d, box and reason; images in order, then objects, then parts."""
     table = found.table
-    if view.neighbours == "considered":
+    if rules.neighbours == "considered":
         table = table.filter(pl.col("part").is_in(names))
     frame = _joined(table.with_columns(label="part"), images)
     frame = frame.join(_ids(names), on="label", how="left", maintain_order="left")
     frame = frame.sort("image", "object", "label_id", maintain_order=True)
-    least = VISIBLE if view.visibility == "visible" else HIDDEN
+    least = VISIBLE if rules.visibility == "visible" else HIDDEN
     reasons = np.where(frame["visible"].to_numpy() < least, NOT_VISIBLE, KEPT)
-    if view.outside == "skip":
+    if rules.outside == "skip":
         widths, heights = _sizes(images, frame, reasons == KEPT)
         x, y = frame["x"].to_numpy(), frame["y"].to_numpy()
         # The far border counts as inside: annotators' coordinates reach the width and the height.
         beyond = (x < 0) | (y < 0) | (x > widths) | (y > heights)
         reasons = np.where((reasons == KEPT) & beyond, OUTSIDE, reasons)
-    d, reasons = _measure(view, frame, reasons)
-    boxes, reasons = _boxes(view, frame, d, reasons)
+    d, reasons = _measure(rules, frame, reasons)
+    boxes, reasons = _boxes(rules, frame, d, reasons)
     return frame.with_columns(
         *(pl.Series(name, boxes[:, i]) for i, name in enumerate(BOX)),
         pl.col("object").cast(pl.String),
@@ -193,9 +190,9 @@ def _from_keypoints(
     ).filter(pl.col("label_id").is_not_null())
 
 
-def _measure(view: PartsView, frame: pl.DataFrame, reasons: Texts) -> tuple[Floats, Texts]:
+def _measure(rules: PartRules, frame: pl.DataFrame, reasons: Texts) -> tuple[Floats, Texts]:
     """d of every candidate (N,), NaN where it is not measured, and the reasons with the gate's."""
-    rule = DistanceRule(view.distance, view.coincident, view.min_per_object)
+    rule = DistanceRule(rules.distance, rules.coincident, rules.min_per_object)
     live = np.flatnonzero(reasons == KEPT)
     image = frame["image"].to_numpy()[live]
     points = frame.select("x", "y").to_numpy()[live]
@@ -207,26 +204,28 @@ def _measure(view: PartsView, frame: pl.DataFrame, reasons: Texts) -> tuple[Floa
     for group in np.split(np.arange(len(live)), borders) if len(live) else []:
         at = live[group]
         d[at], reasons[at] = nearest(points[group], objects[group], considered[group], rule)
-    low = -np.inf if view.min_d is None else view.min_d
-    high = np.inf if view.max_d is None else view.max_d
+    low = -np.inf if rules.min_d is None else rules.min_d
+    high = np.inf if rules.max_d is None else rules.max_d
     gated = (reasons == KEPT) & ~((d > low) & (d < high))
     return d, np.where(gated, GATED, reasons)
 
 
-def _boxes(view: PartsView, frame: pl.DataFrame, d: Floats, reasons: Texts) -> tuple[Floats, Texts]:
+def _boxes(
+    rules: PartRules, frame: pl.DataFrame, d: Floats, reasons: Texts
+) -> tuple[Floats, Texts]:
     """The boxes to cut (N, 4), in whole pixels; NaN for candidates that are left out."""
     centre = frame.select("x", "y").to_numpy()
-    half = np.rint(d / 4) if view.side == "d/2" else d / 2
+    half = np.rint(d / 4) if rules.side == "d/2" else d / 2
     half = np.where(reasons == KEPT, half, np.nan)[:, None]
-    return _rounded(view, centre - half, centre + half, np.repeat(2 * half, 2, axis=1), reasons)
+    return _rounded(rules, centre - half, centre + half, np.repeat(2 * half, 2, axis=1), reasons)
 
 
 def _rounded(
-    view: PartsView, low: Floats, high: Floats, sides: Floats, reasons: Texts
+    rules: PartRules, low: Floats, high: Floats, sides: Floats, reasons: Texts
 ) -> tuple[Floats, Texts]:
     """Boxes (N, 4) from corners and sides (N, 2) each: whole pixels, halves to even."""
     first = np.rint(low)
-    last = np.rint(high) if view.rounding == "corners" else first + np.rint(sides)
+    last = np.rint(high) if rules.rounding == "corners" else first + np.rint(sides)
     boxes: Floats = np.concatenate([first, last], axis=1)
     empty = (reasons == KEPT) & (last <= first).any(axis=1)
     # Those that a dataset gives are as long at most, and may come out a pixel longer.
@@ -265,7 +264,7 @@ def _sizes(
 
 
 def _from_boxes(
-    view: PartsView, images: Images, found: Boxes, names: tuple[str, ...]
+    rules: PartRules, images: Images, found: Boxes, names: tuple[str, ...]
 ) -> pl.DataFrame:
     """Candidates (N rows) with their boxes in whole pixels; images in order, boxes as listed."""
     frame = _joined(found.table, images).join(
@@ -274,14 +273,14 @@ def _from_boxes(
     frame = frame.sort("image", maintain_order=True)
     reasons = np.full(len(frame), KEPT, dtype="<U24")
     corners = frame.select(BOX).to_numpy()
-    if view.outside == "skip":
+    if rules.outside == "skip":
         sized = frame.with_columns(width=pl.lit(None, pl.Int64), height=pl.lit(None, pl.Int64))
         widths, heights = _sizes(images, sized, reasons == KEPT)
         x0, y0, x1, y1 = corners.T
         beyond = (x1 <= 0) | (y1 <= 0) | (x0 >= widths) | (y0 >= heights)
         reasons = np.where(beyond, OUTSIDE, reasons)
     low, high = corners[:, :2], corners[:, 2:]
-    boxes, reasons = _rounded(view, low, high, high - low, reasons)
+    boxes, reasons = _rounded(rules, low, high, high - low, reasons)
     nothing = pl.lit(None, pl.Float64)
     return frame.with_columns(
         *(pl.Series(name, boxes[:, i]) for i, name in enumerate(BOX)),

@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 import torch
 
+from pa.data.store.reader import Store
 from pa.data.store.spec import Difference
-from pa.data.store.store import Store
 from pa.errors import UsageError
 from pa.probe.attentive.recipes import AttentiveRecipe
 from pa.probe.attentive.tokens import Tokens, check_tokens

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from pa.data.files import replacing
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import CheckpointError, MismatchError, MissingError, PaError
 from pa.probe.attentive.heads import BN_MEAN, BN_VAR, Geometry, Heads
 from pa.probe.attentive.tokens import REPRESENTATION

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
+from pa.data.store.reader import Store
 from pa.data.store.spec import digest
-from pa.data.store.store import Store
 from pa.data.store.stream import Stream
 from pa.errors import UsageError
 from pa.evaluate.classification import Scores, per_class_accuracy

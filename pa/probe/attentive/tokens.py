@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.store.stream import Stream, in_order
 from pa.errors import UnknownNameError, UsageError, VerificationError
 from pa.probe.selection import Side

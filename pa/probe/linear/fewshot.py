@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pa.data.store.reader import Store
 from pa.data.store.spec import Difference
-from pa.data.store.store import Store
 from pa.errors import UsageError
 from pa.evaluate.classification import Scores
 from pa.evaluate.results import Result, describe_store, write_result

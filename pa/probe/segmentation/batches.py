@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from pa.data.datasets.segmentation.masks import Map
-from pa.data.store.store import Store
+from pa.data.store.source import FeatureSource
 from pa.data.views.windows import cut_mask
 from pa.errors import UsageError, VerificationError
 from pa.probe.segmentation.labels import LabelMaps, WindowRows
@@ -34,7 +34,7 @@ LABELS_KEPT = 256 * 1024**2  # bytes of cut label maps that are held for the nex
 ROWS_SHOWN = 5
 
 
-def grid_of(store: Store, representation: str) -> tuple[int, int]:
+def grid_of(store: FeatureSource, representation: str) -> tuple[int, int]:
     """Tokens along a side, and width of the features per token, of a stored token map.
 
     `patch` (L, D) gives D, `layers` (K, L, D) gives K·D. Raises `UsageError` for a representation
@@ -59,7 +59,7 @@ def token_features(raw: npt.NDArray[Any], device: torch.device) -> Tensor:
     return moved.flatten(0, 1).float()
 
 
-def check_finite(features: Tensor, rows: npt.NDArray[np.int64], store: Store) -> None:
+def check_finite(features: Tensor, rows: npt.NDArray[np.int64], store: FeatureSource) -> None:
     """Raise `VerificationError` where the features (B·L, D) of some rows (B,) are not finite."""
     if features.sum().isfinite():  # NaN and infinity pass through; large sums are looked at again
         return
@@ -116,7 +116,7 @@ class TrainingWindows:
         return int(self._order[1][within])
 
     def batch(self, iteration: int) -> Batch:
-        """Read the batch of an iteration. Raises what `Store.read` and `LabelMaps.read` raise."""
+        """Read the batch of an iteration. Raises what reading features and label maps raises."""
         places = self.places(iteration)
         rows = self.windows.rows[places]
         raw = self.windows.store.read(self.representation, rows)

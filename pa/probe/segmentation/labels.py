@@ -19,7 +19,7 @@ import polars as pl
 from pa.data.datasets.segmentation import masks
 from pa.data.datasets.segmentation.labels import IGNORED
 from pa.data.datasets.segmentation.masks import Map
-from pa.data.store.store import Store
+from pa.data.store.source import FeatureSource
 from pa.data.views.windows import Window, cut_mask, windows_for, windows_in
 from pa.errors import MismatchError, MissingError, UsageError
 from pa.progress import Progress
@@ -101,14 +101,14 @@ class WindowRows:
     in `images` of each. Rows of images that could not be decoded are left out.
     """
 
-    store: Store
+    store: FeatureSource
     rows: npt.NDArray[np.int64]
     windows: list[Window]
     image_of: npt.NDArray[np.int64]
     images: list[dict[str, Any]]
 
     @classmethod
-    def of(cls, store: Store, paths: set[str] | None = None) -> WindowRows:
+    def of(cls, store: FeatureSource, paths: set[str] | None = None) -> WindowRows:
         """The rows of a store; only those of the images `paths`, where given.
 
         Raises `UsageError` for a store of another view, and where no row is left.
@@ -206,7 +206,7 @@ def survey(maps: LabelMaps, windows: WindowRows, progress: Progress) -> Survey:
     return found
 
 
-def check_pair(train: Store, test: Store, representation: str) -> None:
+def check_pair(train: FeatureSource, test: FeatureSource, representation: str) -> None:
     """Raise `MismatchError` where two stores were not made by the same encoder at one resolution,
     `UsageError` where the second one's windows do not cover its images."""
     names = ("encoder", "transform")

@@ -16,7 +16,7 @@ import polars as pl
 import torch
 
 from pa.data.files import replacing
-from pa.data.store.store import Store
+from pa.data.store.source import FeatureSource
 from pa.errors import StorageError
 from pa.evaluate.results import Result, describe_store, write_result
 from pa.evaluate.segmentation import SegmentationScore
@@ -177,7 +177,7 @@ def _details(
     return details
 
 
-def _departures(train: Store, recipe: SegmentationRecipe) -> dict[str, Any]:
+def _departures(train: FeatureSource, recipe: SegmentationRecipe) -> dict[str, Any]:
     """Where the features are not what the named protocol trains on."""
     views = train.spec.view["views"]
     kinds = {0: "sliding windows", 1: "one plain crop per image"}

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pa.data.store.source import FeatureSource
 from pa.data.store.spec import digest
-from pa.data.store.store import Store
 from pa.errors import MissingError, UsageError
 from pa.evaluate.stopwatch import Stopwatch
 from pa.probe.segmentation.batches import TrainingWindows, grid_of
@@ -63,8 +63,8 @@ class SegmentationRun:
 
 
 def run_segmentation(
-    train: Store,
-    test: Store,
+    train: FeatureSource,
+    test: FeatureSource,
     maps: Sequence[LabelMaps],
     *,
     results: Path,
@@ -154,7 +154,10 @@ def _recipes(recipe: SegmentationRecipe, options: SegmentationOptions) -> list[S
 
 
 def _select(
-    train: Store, test: Store, recipe: SegmentationRecipe, options: SegmentationOptions
+    train: FeatureSource,
+    test: FeatureSource,
+    recipe: SegmentationRecipe,
+    options: SegmentationOptions,
 ) -> tuple[dict[str, Any], set[str] | None, set[str] | None]:
     """The rule that divides the images, and the paths on both sides (None: all of them)."""
     splits = [store.spec.split for store in (train, test)]
@@ -173,7 +176,7 @@ def _select(
 
 
 def _key(
-    train: Store,
+    train: FeatureSource,
     recipe: SegmentationRecipe,
     selection: dict[str, Any],
     maps: Sequence[LabelMaps],

@@ -582,7 +582,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import pa.data.files
-from pa.data.datasets import ade20k, build
+from pa.data.datasets.segmentation import ade20k, build
 
 root, out, where, name, calls = sys.argv[1:]
 module = {"files": pa.data.files, "build": build}[where]

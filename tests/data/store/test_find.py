@@ -12,8 +12,9 @@ import pytest
 
 from pa.data.schema import in_schema
 from pa.data.store.find import StoreQuery, choose, find, protocol, slot
+from pa.data.store.reader import Store
 from pa.data.store.spec import Spec, digest_rows
-from pa.data.store.store import Store
+from pa.data.store.writer import create
 from pa.data.views import VIEWS
 from pa.data.views.base import View
 from pa.data.views.parts import PROTOCOLS
@@ -43,7 +44,7 @@ def make(tmp_path: Path) -> Make:
         }
         made = Spec(**fields)
         place = slot(tmp_path, made.dataset, made.split, view.name, encoder)
-        return Store.create(place / made.short, made, rows, {"root": "/"}, 64)
+        return create(place / made.short, made, rows, {"root": "/"}, 64)
 
     return begin
 

@@ -22,10 +22,11 @@ import xxhash
 from pa.data.files import HoldingFile, replacing, storage_errors
 from pa.data.store import shards
 from pa.data.store.checksums import FileChecksum
+from pa.data.store.reader import Store
 from pa.data.store.shards import from_disk, plan, to_disk
-from pa.data.store.store import Store
 from pa.data.store.stream import Stream
 from pa.data.store.verify import verify
+from pa.data.store.writer import adopt, claim, create, finish
 from pa.errors import (
     FingerprintError,
     MissingError,
@@ -220,7 +221,7 @@ def test_torn_or_future_spec_is_refused(make_store: MakeStore) -> None:
 def test_two_stores_of_the_same_spec_are_equal_byte_for_byte(make_store: MakeStore) -> None:
     one, two = make_store(name="one"), make_store(name="two", filled=False)
     for shard in reversed(two.missing()):  # in another order
-        with two.claim(shard) as writer:
+        with claim(two, shard) as writer:
             assert writer is not None
             numbers = np.arange(shard.start, shard.stop)
             for part in np.array_split(numbers, 3):  # in other portions
@@ -228,7 +229,7 @@ def test_two_stores_of_the_same_spec_are_equal_byte_for_byte(make_store: MakeSto
                     n: features_of(part, tuple(s)) for n, s in two.spec.representations.items()
                 }
                 writer.append(arrays, np.ones(len(part), bool))
-    two.finish()
+    finish(two)
     names = sorted(path.name for path in one.path.iterdir())
     assert names == sorted(path.name for path in two.path.iterdir())
     assert filecmp.cmpfiles(one.path, two.path, names, shallow=False) == (names, [], [])
@@ -236,7 +237,7 @@ def test_two_stores_of_the_same_spec_are_equal_byte_for_byte(make_store: MakeSto
 
 def test_a_failed_shard_leaves_nothing(make_store: MakeStore) -> None:
     store = make_store(filled=False)
-    with pytest.raises(KeyboardInterrupt), store.claim(store.plan[0]) as writer:
+    with pytest.raises(KeyboardInterrupt), claim(store, store.plan[0]) as writer:
         assert writer is not None
         raise KeyboardInterrupt
     assert len(store.missing()) == 5
@@ -247,7 +248,7 @@ def test_a_half_filled_shard_does_not_count(make_store: MakeStore) -> None:
     store = make_store(filled=False)
     with (
         pytest.raises(StorageError, match=r"shard-00000.h5: 3 of 10 rows were written"),
-        store.claim(store.plan[0]) as writer,
+        claim(store, store.plan[0]) as writer,
     ):
         assert writer is not None
         arrays = arrays_of(store, 3)
@@ -257,9 +258,9 @@ def test_a_half_filled_shard_does_not_count(make_store: MakeStore) -> None:
 
 def test_a_claimed_shard_is_not_given_twice(make_store: MakeStore) -> None:
     store = make_store(filled=False)
-    with pytest.raises(StorageError), store.claim(store.plan[0]) as first:
+    with pytest.raises(StorageError), claim(store, store.plan[0]) as first:
         assert first is not None
-        with Store.open(store.path, incomplete=True).claim(store.plan[0]) as second:
+        with claim(Store.open(store.path, incomplete=True), store.plan[0]) as second:
             assert second is None
 
 
@@ -271,7 +272,7 @@ def test_not_finite_features_are_refused_with_the_row(make_store: MakeStore) -> 
     arrays["pooled"][4, 2] = np.nan
     with (
         pytest.raises(UsageError, match="pooled of row 4 holds NaN or infinity"),
-        store.claim(store.plan[0]) as writer,
+        claim(store, store.plan[0]) as writer,
     ):
         assert writer is not None
         writer.append(arrays, np.ones(10, bool))
@@ -285,7 +286,7 @@ def test_features_too_large_for_half_precision(make_store: MakeStore) -> None:
     arrays["patch"][6, 1, 1] = -7e4
     with (
         pytest.raises(UsageError, match=r"patch of row 6 reaches 7e\+04, more than fp16 can hold"),
-        store.claim(store.plan[0]) as writer,
+        claim(store, store.plan[0]) as writer,
     ):
         assert writer is not None
         writer.append(arrays, np.ones(10, bool))
@@ -294,9 +295,10 @@ def test_features_too_large_for_half_precision(make_store: MakeStore) -> None:
 KILLED = """
 import os, signal, sys
 import numpy as np
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
+from pa.data.store.writer import claim
 store = Store.open(sys.argv[1], incomplete=True)
-with store.claim(store.plan[0]) as writer:
+with claim(store, store.plan[0]) as writer:
     arrays = {n: np.ones((4, *s), np.float32) for n, s in store.spec.representations.items()}
     writer.append(arrays, np.ones(4, bool))
     os.kill(os.getpid(), signal.SIGKILL)
@@ -318,13 +320,14 @@ def test_a_killed_writer_loses_only_its_shard(make_store: MakeStore) -> None:
 FULL = """
 import resource, signal, sys
 import numpy as np
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
+from pa.data.store.writer import claim
 from pa.errors import StorageError
 store = Store.open(sys.argv[1], incomplete=True)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 try:
-    with store.claim(store.plan[0]) as writer:
+    with claim(store, store.plan[0]) as writer:
         n = store.plan[0].n_rows
         arrays = {k: np.ones((n, *s), np.float32) for k, s in store.spec.representations.items()}
         writer.append(arrays, np.ones(n, bool))
@@ -378,7 +381,7 @@ def test_replacing_keeps_the_old_file_on_failure(tmp_path: Path) -> None:
 
 def test_shards_of_the_first_images_are_adopted(make_store: MakeStore, tmp_path: Path) -> None:
     some, whole = make_store(n_images=7, name="some"), make_store(name="whole", filled=False)
-    assert whole.adopt(some) == 3  # 7 images = 3 full shards of two images, and a rest
+    assert adopt(whole, some) == 3  # 7 images = 3 full shards of two images, and a rest
     assert len(whole.missing()) == 2
     fill(whole)
     assert not list(verify(whole))
@@ -387,8 +390,8 @@ def test_shards_of_the_first_images_are_adopted(make_store: MakeStore, tmp_path:
 def test_shards_of_other_weights_are_not_adopted(make_store: MakeStore, tmp_path: Path) -> None:
     rows = make_rows(10, 5)
     spec = make_spec(rows, weights="cd")
-    other = Store.create(tmp_path / "other", spec, rows, {"root": "/photos"}, 12)
-    assert other.adopt(make_store()) == 0
+    other = create(tmp_path / "other", spec, rows, {"root": "/photos"}, 12)
+    assert adopt(other, make_store()) == 0
 
 
 # -- verify -----------------------------------------------------------------------------------
@@ -454,7 +457,7 @@ def test_manifest_recomputes_lost_checksum(make_store: MakeStore, note: str | No
     fill(store, finish=False)
     for path in (store.path / "locks").glob("*.checksum"):
         path.unlink() if note is None else path.write_text(note)
-    store.finish()
+    finish(store)
     store = Store.open(store.path)
     assert list(verify(store)) == []
     expected = FileChecksum.of(store.shard_path(store.plan[0]))
@@ -481,11 +484,11 @@ def test_a_foreign_shard_stops_the_manifest(make_store: MakeStore) -> None:
     store = make_store(filled=False)
     fill(store, finish=False)
     store.shard_path(store.plan[3]).replace(store.shard_path(store.plan[1]))
-    with store.claim(store.plan[3]) as writer:
+    with claim(store, store.plan[3]) as writer:
         assert writer is not None
         writer.append(arrays_of(store, 10), np.ones(10, bool))
     with pytest.raises(VerificationError, match="made from other images"):
-        store.finish()
+        finish(store)
 
 
 def test_verify_finds_every_flipped_byte_of_the_features(make_store: MakeStore) -> None:
@@ -546,7 +549,7 @@ def test_verify_finds_changed_rows(make_store: MakeStore) -> None:
 def test_verify_finds_infinity(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(shards.LARGEST, "fp16", np.inf)
     store = make_store(filled=False)
-    with store.claim(store.plan[0]) as writer:
+    with claim(store, store.plan[0]) as writer:
         assert writer is not None
         arrays = arrays_of(store, 10)
         arrays["pooled"][1, 1] = np.inf
@@ -574,7 +577,7 @@ def test_an_interrupt_while_hdf5_writes_is_not_lost(
         return original(self, data)
 
     monkeypatch.setattr(HoldingFile, "write", write_and_interrupt)
-    with pytest.raises(KeyboardInterrupt), store.claim(store.plan[0]) as writer:
+    with pytest.raises(KeyboardInterrupt), claim(store, store.plan[0]) as writer:
         assert writer is not None
         writer.append(arrays_of(store, 10), np.ones(10, bool))
     assert len(store.missing()) == 5
@@ -644,7 +647,7 @@ def test_a_damaged_shard_is_not_adopted(make_store: MakeStore) -> None:
     data = bytearray(path.read_bytes())
     data[offset] ^= 1
     path.write_bytes(data)
-    assert whole.adopt(some) == 2
+    assert adopt(whole, some) == 2
 
 
 def test_an_empty_shard_is_named_when_the_store_is_finished(make_store: MakeStore) -> None:
@@ -652,17 +655,18 @@ def test_an_empty_shard_is_named_when_the_store_is_finished(make_store: MakeStor
     (store.path / "manifest.json").unlink()
     store.shard_path(store.plan[1]).write_bytes(b"")
     with pytest.raises(VerificationError, match=r"shard-00001.h5 is not a readable shard"):
-        store.finish()
+        finish(store)
 
 
 REPAIR = """
 import sys
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
+from pa.data.store.writer import claim, finish
 from tests.support.stores import fill
 store = Store.open(sys.argv[1], incomplete=True)
 while store.missing():
     for shard in store.missing():
-        with store.claim(shard) as writer:
+        with claim(store, shard) as writer:
             if writer is not None:
                 import numpy as np
                 from tests.support.stores import features_of
@@ -670,7 +674,7 @@ while store.missing():
                 numbers = np.arange(shard.start, shard.stop)
                 arrays = {n: features_of(numbers, tuple(s)) for n, s in shapes.items()}
                 writer.append(arrays, np.ones(shard.n_rows, bool))
-store.finish()
+finish(store)
 """
 
 
@@ -694,5 +698,12 @@ def test_the_first_of_two_creators_wins(make_store: MakeStore, tmp_path: Path) -
     rows = make_rows(4, 5)
     spec = make_spec(rows)
     path = tmp_path / "s"
-    first = Store.create(path, spec, rows, {"root": "/a"}, 12)
-    assert Store.create(path, spec, rows, {"root": "/b"}, 5).shard_rows == first.shard_rows == 12
+    first = create(path, spec, rows, {"root": "/a"}, 12)
+    assert create(path, spec, rows, {"root": "/b"}, 5).shard_rows == first.shard_rows == 12
+
+
+def test_share_rows_keeps_one_table(make_store: MakeStore) -> None:
+    first, second = (Store.open(make_store(name=name).path) for name in ("first", "second"))
+    second.share_rows(first)
+    assert second.rows is first.rows
+    assert np.array_equal(second.read("pooled", [3, 0]), first.read("pooled", [3, 0]))

@@ -12,7 +12,7 @@ import pytest
 from pa.data.store import offsets as layouts
 from pa.data.store import random_reads as scatter
 from pa.data.store import shards
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.store.stream import BlockShuffle, Stream, in_order
 from pa.errors import UsageError, VerificationError
 from tests.support.stores import features_of

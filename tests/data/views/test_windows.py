@@ -16,7 +16,7 @@ from pa.data.datasets import load
 from pa.data.datasets.segmentation import masks
 from pa.data.images import Transform
 from pa.data.schema import Images
-from pa.data.store.store import Store
+from pa.data.store.writer import claim, create
 from pa.data.views import VIEWS, augment, view_from_json, windows
 from pa.data.views.augment import Colours
 from pa.data.views.windows import ADE, LIP, PASCAL, Window, cut_mask, rescaled, sliding, windows_in
@@ -207,9 +207,9 @@ def test_figures_show_what_was_encoded(tmp_path: Path, views: int) -> None:
     rows = view.rows(load("photos", "folder", tmp_path))
     transform = Transform(mean=(0.0, 0.0, 1.0))
     spec = replace(make_spec(rows), view=view.to_json(), transform=transform.to_json())
-    store = Store.create(tmp_path / "store", spec, rows, {"root": str(tmp_path)}, 16)
+    store = create(tmp_path / "store", spec, rows, {"root": str(tmp_path)}, 16)
     for shard in store.missing():
-        with store.claim(shard) as writer:
+        with claim(store, shard) as writer:
             assert writer is not None
             features = {
                 name: np.zeros((shard.n_rows, *shape), np.float32)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pa import cli
 from pa.config import load as load_config
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.views.parts import PROTOCOLS
 from pa.probe.attentive import load_attentive_heads
 from pa.progress import Silent

@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.store.stream import BlockShuffle
 from pa.errors import CheckpointError, MismatchError, MissingError, UnknownNameError, UsageError
 from pa.evaluate.results import read_result
@@ -315,7 +315,7 @@ KILLED = """
 import os, signal, sys
 from dataclasses import replace
 from pathlib import Path
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.store.stream import BlockShuffle
 from pa.probe.attentive.recipes import PAPER
 from pa.probe.attentive.run import AttentiveOptions, run_attentive

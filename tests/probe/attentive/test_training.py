@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.store.stream import BlockShuffle
 from pa.errors import UsageError, VerificationError
 from pa.probe.attentive.heads import Heads

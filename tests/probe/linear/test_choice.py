@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import UsageError
 from pa.probe.linear.choice import choose
 from pa.probe.linear.recipes import PAPER

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from sklearn.linear_model import LogisticRegression
 
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.views.parts import PROTOCOLS
 from pa.errors import (
     FingerprintError,

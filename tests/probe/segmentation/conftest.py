@@ -16,9 +16,10 @@ from pa.data import datasets
 from pa.data.datasets.segmentation.masks import read
 from pa.data.schema import Images
 from pa.data.store import find as stores
+from pa.data.store.reader import Store
 from pa.data.store.shards import BadImage
 from pa.data.store.spec import Spec, digest_rows
-from pa.data.store.store import Store
+from pa.data.store.writer import claim, create, finish
 from pa.data.views.windows import WindowsView, windows_in
 from pa.probe.segmentation.labels import LabelMaps
 from pa.probe.segmentation.predict import label_shares
@@ -129,9 +130,9 @@ def make_store(tmp_path: Path, load: Callable[[str], Images]) -> Callable[..., S
         }
         made = Spec(**fields)
         slot = stores.slot(tmp_path / "features", "lip", split, "windows", "knowing")
-        store = Store.create(slot / made.short, made, rows, {"root": str(images.root)}, 8)
+        store = create(slot / made.short, made, rows, {"root": str(images.root)}, 8)
         for shard in store.missing():
-            with store.claim(shard) as writer:
+            with claim(store, shard) as writer:
                 assert writer is not None
                 part = slice(shard.start, shard.stop)
                 of_shard = store.rows.slice(shard.start, shard.n_rows)
@@ -141,7 +142,7 @@ def make_store(tmp_path: Path, load: Callable[[str], Images]) -> Callable[..., S
                     group = of_shard.filter(of_shard["image"] == number)
                     at = (group["row"][0], group["row"][-1])
                     writer.record_bad(BadImage(number, group["path"][0], *at, "torn"))
-        store.finish()
+        finish(store)
         return Store.open(store.path)
 
     return make

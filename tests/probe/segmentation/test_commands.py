@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from pa import config as settings
 from pa.commands.probe_segmentation import segmentation
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.errors import (
     AmbiguousError,
     MismatchError,

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.views.windows import WindowsView
 from pa.errors import AnnotationError, MismatchError, MissingError, StorageError, UsageError
 from pa.probe.linear.head import LinearHead

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pa.data.store.store import Store
+from pa.data.store.reader import Store
 from pa.data.views.windows import cut_mask
 from pa.errors import UsageError, VerificationError
 from pa.probe.segmentation import train as module

@@ -1,0 +1,373 @@
+"""The feature store: one directory with the features of one (dataset, split, view, encoder, spec).
+
+    spec.json        what made the features; written once, its presence means "a store begins here"
+    rows.parquet     the table of regions; a row's number is its id
+    shard-00000.h5   features of consecutive rows; the final name means complete
+    manifest.json    checksums of all shards and the list of bad images; written last
+    locks/           one lock file per shard in work; gone when the store is complete
+    runs.jsonl       one line per extraction run: when, where, versions, time split
+    images.jsonl     which image files have been compared with a shard; a cache
+
+Field by field: docs/formats.md.
+
+`Store` reads it, `pa.data.store.writer` writes it.
+
+Shapes: N rows of the store, n requested rows, M images of a shard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import xxhash
+
+from pa.data.schema import PIXEL_COLUMNS, ROW_SCHEMA, path_outside
+from pa.data.store import extract_command, reading, shards
+from pa.data.store import manifest as manifests
+from pa.data.store.checksums import has_checksum
+from pa.data.store.manifest import Manifest, ShardEntry
+from pa.data.store.offsets import Layouts
+from pa.data.store.shards import BadImage, ShardPlan
+from pa.data.store.source import FeatureSource, Ints
+from pa.data.store.spec import Spec, digest, digest_rows
+from pa.errors import FingerprintError, MissingError, NewerFormatError, VerificationError, is_newer
+
+STORE_FORMAT = 2
+
+SPEC, ROWS, MANIFEST, RUNS, IMAGES, LOCKS = (
+    "spec.json",
+    "rows.parquet",
+    "manifest.json",
+    "runs.jsonl",
+    "images.jsonl",
+    "locks",
+)
+# What to do if the spec of a store is missing next to its other files.
+SPEC_AGAIN = (
+    "The `pa extract` command that made the store, with all of its options, writes "
+    "spec.json again and keeps the shards that are good. To discard the store, delete its folder."
+)
+
+
+class Store(FeatureSource):
+    """A store on disk. Cheap to open; rows and features are read when asked for.
+
+    Safe to use from many threads and processes, also across a fork: no handle outlives a call.
+    """
+
+    def __init__(self, path: Path, spec: Spec, shard_rows: int, source: dict[str, Any]) -> None:
+        self.path = path
+        self.spec = spec
+        self.shard_rows = shard_rows
+        self.source = source
+        self._layouts = Layouts()
+        self._twin: Store | None = None
+
+    @classmethod
+    def open(cls, path: Path | str, *, incomplete: bool = False) -> Store:
+        """Open a store directory.
+
+        Raises `MissingError` where there is none, or (unless `incomplete`) where shards are
+        missing; `FingerprintError` where spec.json does not give its own fingerprint.
+        """
+        path = Path(path)
+        fields = _read_spec(path)
+        try:
+            spec = Spec(**fields["spec"])
+            shard_rows = int(fields["layout"]["shard_rows"])
+            store = cls(path, spec, shard_rows, dict(fields["source"]))
+            claimed = str(fields["fingerprint"])
+            if not has_checksum(fields):
+                raise ValueError("its checksum is not that of its fields")
+            if shard_rows < 1 or not isinstance(spec.rows["n"], int):
+                raise ValueError("a number is out of range")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FingerprintError(
+                f"{path / SPEC} is not what was written ({type(error).__name__}: {error}). "
+                f"Delete the folder {path} and extract again."
+            ) from None
+        if spec.fingerprint != claimed:
+            raise FingerprintError(
+                f"{path / SPEC}: its fields give fingerprint {spec.short}, but it claims "
+                f"{claimed[:16]}. The file was edited; delete the store and extract again."
+            )
+        if not incomplete and not store.is_complete:
+            done = len(store.plan) - len(store.missing())
+            raise MissingError(
+                f"the store {path} is not complete: {done} of {len(store.plan)} shards are there. "
+                f"Finish it with:\n  {store.command}"
+            )
+        return store
+
+    @property
+    def is_complete(self) -> bool:
+        return (self.path / MANIFEST).exists()
+
+    @cached_property
+    def rows(self) -> pl.DataFrame:
+        """The table of rows; see `pa.data.schema.ROW_SCHEMA`.
+
+        Raises `VerificationError` if the file is not the one that was written.
+        """
+        if self._twin is not None:
+            return self._twin.rows
+        rows = self._read_rows(None)
+        if len(rows) != self.n_rows or not set(ROW_SCHEMA) <= set(rows.columns):
+            raise self.damaged(ROWS, f"{len(rows)} rows of the columns {', '.join(rows.columns)}")
+        for column in ("path", "mask"):
+            if column in rows.columns and (path := path_outside(rows[column])) is not None:
+                raise self.damaged(ROWS, f"{column} {path!r} leaves the root of the images")
+        return rows
+
+    def share_rows(self, other: Store) -> None:
+        """Use the table of rows of a store with equal rows, so that memory holds one of them."""
+        self._twin = other
+
+    @cached_property
+    def plan(self) -> list[ShardPlan]:
+        """The shards there are: by the manifest of a complete store, else by the table of rows."""
+        if self.is_complete:
+            return shards.plan_of_sizes([entry.rows for entry in self.manifest.shards.values()])
+        known = self.__dict__.get("rows")  # read once, where the whole table was asked for before
+        image = (self._read_rows(["image"]) if known is None else known)["image"].to_numpy()
+        return shards.plan(image, self.shard_rows)
+
+    @cached_property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """The first row of every shard."""
+        return np.array([shard.start for shard in self.plan], dtype=np.int64)
+
+    def _read_rows(self, columns: list[str] | None) -> pl.DataFrame:
+        try:
+            data = (self.path / ROWS).read_bytes()
+            if self.is_complete and xxhash.xxh3_128_hexdigest(data) != self.manifest.rows:
+                raise self.damaged(ROWS, "its checksum is not the manifest's")
+            return pl.read_parquet(io.BytesIO(data), columns=columns)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise self.damaged(ROWS, str(error).splitlines()[0]) from None
+
+    def damaged(self, file: str, reason: str) -> VerificationError:
+        return VerificationError(
+            f"{self.path / file} is not what was written ({reason}). Delete the folder "
+            f"{self.path} and make the store again with:\n  {self.command}"
+        )
+
+    def shard_path(self, shard: ShardPlan) -> Path:
+        return self.path / shard.name
+
+    def missing(self) -> list[ShardPlan]:
+        """The shards that are not written yet."""
+        # One listing: asking a file server for each of a hundred thousand shards takes minutes.
+        there = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        return [shard for shard in self.plan if shard.name not in there]
+
+    @property
+    def checksum(self) -> str | None:
+        """Checksum of everything a complete store holds; what is made from it records it.
+
+        None for features that are not stored.
+        """
+        return self.manifest.checksum
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What manifest.json says. Raises `VerificationError` where it is damaged."""
+        try:
+            text = (self.path / MANIFEST).read_text(encoding="utf-8")
+            return manifests.parse(text, self.identity)
+        except manifests.ManifestError as error:
+            raise self.damaged(MANIFEST, str(error)) from None
+        except (OSError, ValueError) as error:
+            raise self.damaged(MANIFEST, f"{type(error).__name__}: {error}") from None
+
+    @property
+    def identity(self) -> manifests.Identity:
+        return STORE_FORMAT, self.fingerprint, self.n_rows
+
+    @cached_property
+    def bad(self) -> list[BadImage]:
+        """The images that could not be decoded."""
+        return self.manifest.bad
+
+    def bad_of(self, shard: ShardPlan) -> list[BadImage]:
+        """The bad images of a finished shard, also of a store that is not complete."""
+        return shards.read_info(self.shard_path(shard)).bad
+
+    def forget_manifest(self) -> None:
+        """Drop what was read of the manifest, after it was removed."""
+        for name in ("manifest", "bad", "valid"):
+            self.__dict__.pop(name, None)
+
+    # -- features ------------------------------------------------------------------------------
+
+    def read(
+        self, representation: str, rows: Sequence[int] | Ints | None = None
+    ) -> npt.NDArray[Any]:
+        """Return the features of rows in the requested order; see `FeatureSource.read`."""
+        wanted = np.arange(self.n_rows) if rows is None else np.asarray(rows, dtype=np.int64)
+        out = self.empty(representation, len(wanted))
+        self.read_into(representation, wanted, out, np.arange(len(wanted)))
+        return self.from_disk(out)
+
+    def blocks(
+        self, representation: str, block_rows: int = 8192
+    ) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+        """Yield all rows in order; see `FeatureSource.blocks`."""
+        self.shape(representation)
+        for shard in self.plan:
+            for start in range(0, shard.n_rows, block_rows):
+                local = np.arange(start, min(start + block_rows, shard.n_rows))
+                out = self.empty(representation, len(local))
+                self._read_shard(shard, representation, local, out, local - start)
+                yield shard.start + start, self.from_disk(out)
+
+    def empty(self, representation: str, n: int) -> npt.NDArray[Any]:
+        """Return memory for n rows in the shape and type that they have on disk."""
+        on_disk = shards.disk_shape(self.shape(representation), self._storage)
+        return np.empty((n, *on_disk), shards.DISK_DTYPES[self._storage])
+
+    def read_into(
+        self, representation: str, rows: Ints, out: npt.NDArray[Any], places: Ints
+    ) -> None:
+        """Read `rows` (n,) to `places` (n,) of `out`, an array made by `empty`.
+
+        The rest of `out` is left alone. `from_disk` gives its values.
+        """
+        self.check_rows(rows)
+        shard_of = np.searchsorted(self.starts, rows, side="right") - 1  # (n,)
+        for index in np.unique(shard_of).tolist():
+            chosen = np.flatnonzero(shard_of == index)
+            shard = self.plan[index]
+            self._read_shard(shard, representation, rows[chosen] - shard.start, out, places[chosen])
+
+    def _read_shard(
+        self,
+        shard: ShardPlan,
+        representation: str,
+        local: Ints,
+        out: npt.NDArray[Any],
+        places: Ints,
+    ) -> None:
+        """Read rows of one shard, by their numbers in it, to `places` of `out`."""
+        path = self.shard_path(shard)
+        layout = self._layouts.of(
+            path,
+            representation,
+            lambda: reading.find_layout(path, shard, representation, self._entry(shard)),
+        )
+        reading.read_rows(path, shard, representation, layout, local, out, places)
+
+    def from_disk(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return fp16 and fp32 as they are, bf16 and int8 as float32."""
+        return shards.from_disk(values, self._storage)
+
+    def _entry(self, shard: ShardPlan) -> ShardEntry | None:
+        """Return what the manifest says of a shard; None for a store that is not complete."""
+        return self.manifest.shards[shard.name] if self.is_complete else None
+
+    @property
+    def _storage(self) -> str:
+        return self.spec.precision["storage"]
+
+    def image_hashes(self, shard: ShardPlan) -> npt.NDArray[np.uint8]:
+        """The xxh3-128 of the image files that a shard was made from, (M, 16) in the order of its
+        images; zero for a file that could not be read.
+
+        Raises `VerificationError` where they are not what was written.
+        """
+        path = self.shard_path(shard)
+        if (entry := self._entry(shard)) is None:
+            return shards.read_images(path)
+        n_images = self.rows["image"].slice(shard.start, shard.n_rows).n_unique()
+        return shards.read_images_at(
+            path, entry.offsets["images"], n_images, entry.checksums["images"]
+        )
+
+    def image_checksum(self, shard: ShardPlan) -> str:
+        """The checksum of `image_hashes`."""
+        entry = self._entry(shard) or shards.read_info(self.shard_path(shard))
+        return entry.checksums["images"]
+
+    def shard_key(self, shard: ShardPlan) -> str:
+        """Digest of all that determines a shard's bytes: equal keys, interchangeable shards."""
+        rows = self.rows.slice(shard.start, shard.n_rows).select(PIXEL_COLUMNS)
+        return digest([self.spec.recipe, digest_rows(rows), shard.start])
+
+    def shards_by_key(self) -> dict[str, ShardPlan]:
+        """The finished shards by the digest of what determines their bytes; see `shard_key`.
+
+        By the manifest where it says them, else by the shards. What cannot be read is left out.
+        """
+        if self.is_complete:
+            with contextlib.suppress(VerificationError):
+                entries = self.manifest.shards
+                return {entries[shard.name].key: shard for shard in self.plan}
+        found = {}
+        for shard in self.plan:
+            with contextlib.suppress(OSError, VerificationError):
+                found[shards.read_info(self.shard_path(shard)).key] = shard
+        return found
+
+    def is_sound(self, shard: ShardPlan) -> bool:
+        """Return whether a shard's file and each of its arrays match their checksums."""
+        path = self.shard_path(shard)
+        try:
+            entry = self._entry(shard)
+            if entry is not None and entry.file.difference(path, full=True) is not None:
+                return False
+        except (OSError, VerificationError):
+            return False
+        return shards.is_sound(path)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The lines of runs.jsonl, oldest first; lines that a crash tore are left out."""
+        try:
+            text = (self.path / RUNS).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return []
+        entries = []
+        for line in text.splitlines():
+            with contextlib.suppress(ValueError):
+                entries.append(json.loads(line))
+        return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def _read_spec(path: Path) -> dict[str, Any]:
+    try:
+        fields: dict[str, Any] = json.loads((path / SPEC).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        left = any(path.glob("shard-*.h5")) or (path / MANIFEST).exists()
+        raise MissingError(
+            f"no feature store at {path} (it has no {SPEC})."
+            + (f" Other files of a store are there. {SPEC_AGAIN}" if left else "")
+        ) from None
+    except ValueError as error:
+        raise FingerprintError(
+            f"{path / SPEC} is not readable JSON ({error}). Delete the store and extract again."
+        ) from None
+    found = fields.get("format") if isinstance(fields, dict) else None
+    if is_newer(found, STORE_FORMAT):
+        raise NewerFormatError(path / SPEC, "store", found, STORE_FORMAT)
+    if found != STORE_FORMAT:
+        raise FingerprintError(
+            f"{path / SPEC}: store format {found}, this version reads format {STORE_FORMAT}. "
+            f"Delete the folder {path} and extract again{_command(fields)}"
+        )
+    return fields
+
+
+def _command(fields: Any) -> str:
+    """The command of the spec of an earlier format, where it can be read."""
+    try:
+        return f" with:\n  {extract_command.command(Spec(**fields['spec']), fields['source'])}"
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return "."

@@ -1,0 +1,193 @@
+"""Writing a store: begin it, claim and fill its shards, take over those of others, finish it.
+
+Several processes may write one store: a lock protects each shard in work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import xxhash
+from filelock import FileLock, Timeout
+
+from pa.data.files import (
+    PARTIAL_SUFFIX,
+    append_lines,
+    link_or_copy,
+    remove,
+    remove_stale,
+    replacing,
+    storage_errors,
+    write_json,
+)
+from pa.data.store import checksums, shards
+from pa.data.store import manifest as manifests
+from pa.data.store.checksums import with_checksum
+from pa.data.store.reader import LOCKS, MANIFEST, ROWS, RUNS, SPEC, STORE_FORMAT, Store
+from pa.data.store.shards import ShardPlan, ShardWriter
+from pa.data.store.spec import Spec, digest_rows
+
+DEFAULT_SHARD_ROWS = 1024
+
+
+def create(
+    path: Path, spec: Spec, rows: pl.DataFrame, source: dict[str, Any], shard_rows: int
+) -> Store:
+    """Begin a store, or open the existing one; several processes may do so at once."""
+    if not (path / SPEC).exists():
+        # Through memory: the errors of polars on a full disk are not `OSError`.
+        table = io.BytesIO()
+        rows.write_parquet(table, compression="zstd")
+        with replacing(path / ROWS) as partial:
+            partial.write_bytes(table.getbuffer())
+        _write_spec(Store(path, spec, shard_rows, source), once=True)
+    return Store.open(path, incomplete=True)
+
+
+def _write_spec(store: Store, *, once: bool) -> None:
+    fields = {
+        "format": STORE_FORMAT,
+        "fingerprint": store.fingerprint,
+        "spec": store.spec.to_json(),
+        "layout": {"shard_rows": store.shard_rows},
+        "source": store.source,
+    }
+    write_json(store.path / SPEC, with_checksum(fields), once=once)
+
+
+@contextlib.contextmanager
+def claim(store: Store, shard: ShardPlan) -> Iterator[ShardWriter | None]:
+    """Lock a shard and yield its writer; None if it exists or another process holds the lock.
+
+    The shard gets its final name when the block ends without an error.
+    """
+    with _locked(store, shard.name, timeout=0) as locked:
+        if not locked or store.shard_path(shard).exists():
+            yield None
+            return
+        # Not those of other hosts: where locks do not reach them, they may be at work.
+        remove_stale(store.path, shard.name)
+        images = store.rows["image"].slice(shard.start, shard.n_rows)
+        with shards.writing(
+            store.path,
+            shard,
+            store.spec.representations,
+            store.spec.precision["storage"],
+            store.shard_key(shard),
+            images.unique(maintain_order=True).to_list(),
+        ) as writer:
+            yield writer
+        note = _note(store, shard)
+        # Another process may have completed the store by now, and removed the folder of locks.
+        with storage_errors(note), contextlib.suppress(FileNotFoundError):
+            checksums.save(store.shard_path(shard), note)
+
+
+def _note(store: Store, shard: ShardPlan) -> Path:
+    """Return where the checksum of a shard's file is kept until the manifest has it."""
+    return store.path / LOCKS / f"{shard.name}.checksum"
+
+
+@contextlib.contextmanager
+def _locked(store: Store, name: str, timeout: float = -1) -> Iterator[bool]:
+    """Hold a lock of the store; yield False if it is not acquired within `timeout` seconds.
+
+    The process that completes the store removes the folder of locks, perhaps after it was made
+    here and before the lock is opened: then the store is complete, or the next attempt succeeds.
+    """
+    path = store.path / LOCKS / f"{name}.lock"
+    lock = FileLock(path)
+    with storage_errors(path):
+        while not lock.is_locked:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock.acquire(timeout=timeout)
+            except FileNotFoundError:
+                if store.is_complete:
+                    break
+            except Timeout:
+                break
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
+        # Not while shards are being repaired: without the locks, writers would not see another.
+        if store.is_complete and not store.missing():
+            shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def adopt(
+    store: Store,
+    donor: Store,
+    changed: Callable[[Sequence[ShardPlan]], Collection[ShardPlan]] = lambda shards: (),
+) -> int:
+    """Link finished shards of another store that hold the same bytes, and return their number.
+
+    `changed` returns those of the donor's shards whose images changed; they are left out.
+    """
+    by_key = donor.shards_by_key()
+    pairs = [(shard, by_key.get(store.shard_key(shard))) for shard in store.missing()]
+    sound = [(s, twin) for s, twin in pairs if twin is not None and donor.is_sound(twin)]
+    unwanted = changed([twin for _, twin in sound])
+    wanted = [(shard, twin) for shard, twin in sound if twin not in unwanted]
+    for shard, twin in wanted:
+        link_or_copy(donor.shard_path(twin), store.shard_path(shard))
+    return len(wanted)
+
+
+def discard(store: Store, unwanted: Collection[ShardPlan], root: Path) -> None:
+    """Remove shards, to be made again from the images under `root`.
+
+    The manifest first, so that at no moment a store without them looks complete.
+    """
+    remove(store.path / MANIFEST)
+    if store.source["root"] != str(root):
+        store.source["root"] = str(root)
+        _write_spec(store, once=False)
+    store.forget_manifest()
+    for shard in unwanted:
+        remove(store.shard_path(shard))
+
+
+def finish(store: Store) -> None:
+    """Write the manifest once every shard exists, and remove what only writers needed.
+
+    Of a complete store the locks are removed that a run left which was killed at this point.
+    """
+    if store.is_complete and not (store.path / LOCKS).exists():
+        return
+    with _locked(store, "manifest") as locked:
+        if locked and not store.is_complete:
+            for partial in store.path.glob(f"*{PARTIAL_SUFFIX}"):  # all shards exist
+                partial.unlink(missing_ok=True)
+            write_json(store.path / MANIFEST, _make_manifest(store))
+
+
+def _make_manifest(store: Store) -> dict[str, Any]:
+    if digest_rows(store.rows) != store.spec.rows["sha256"]:
+        raise store.damaged(ROWS, "the table is not the one the spec was made from")
+    table = xxhash.xxh3_128_hexdigest((store.path / ROWS).read_bytes())
+    infos = []
+    for shard in store.plan:
+        path = store.shard_path(shard)
+        info = shards.read_info(path)
+        if info.key != store.shard_key(shard):
+            raise shards.damaged(path, "it was made from other images, boxes, weights or options")
+        infos.append((shard, info))
+    entries = [
+        (shard.name, info, checksums.load(store.shard_path(shard), _note(store, shard)))
+        for shard, info in infos
+    ]
+    fields: dict[str, Any] = manifests.compose(store.identity, table, entries)
+    return fields
+
+
+def log_run(store: Store, entry: dict[str, Any]) -> None:
+    """Append one line to runs.jsonl."""
+    append_lines(store.path / RUNS, [entry])

@@ -1,0 +1,94 @@
+"""The rules by which annotated parts become boxes, and the checks of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from pa.data.datasets.annotations import FARTHEST
+from pa.errors import UnknownNameError, UsageError
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "side": ("d", "d/2", "given"),
+    "neighbours": ("considered", "all"),
+    "distance": ("image", "object", "image+id"),
+    "visibility": ("visible", "labelled"),
+    "coincident": ("skip", "ignore"),
+    "outside": ("skip", "keep"),
+    "rounding": ("corners", "sides"),
+}
+
+
+@dataclass(frozen=True)
+class PartRules:
+    """Which parts become boxes, and how large; the defaults are the protocol `paper`.
+
+    d is the distance from a keypoint to its nearest neighbour, in pixels.
+
+    parts: the parts considered, in the order of their label ids; empty = the dataset's own list.
+    side: of the box: "d"; "d/2", which is 2·round(d/4) with halves to even; "given" by the dataset.
+    neighbours: d is measured to the "considered" parts only, or to "all" parts of the dataset.
+    distance: to parts of all objects of the "image"; to those of the same "object"; or "image+id",
+        which takes the object's id as a third coordinate.
+    visibility: "visible" parts only, or also those "labelled" but hidden.
+    min_per_object: objects with fewer considered parts are skipped.
+    coincident: "skip" a part that lies on its neighbour, or "ignore" that neighbour.
+    outside: "skip" or "keep" keypoints outside the image (boxes: those that do not touch it).
+    min_d, max_d: d must lie strictly between them; None = no bound.
+    rounding: to pixels, halves to even: each of the "corners" on its own, as Pillow rounds a box of
+        floats (one side may come out a pixel longer), or the first corner and the "sides".
+    """
+
+    parts: tuple[str, ...] = ()
+    side: str = "d"
+    neighbours: str = "considered"
+    distance: str = "image"
+    visibility: str = "visible"
+    min_per_object: int = 1
+    coincident: str = "skip"
+    outside: str = "skip"
+    min_d: float | None = None
+    max_d: float | None = None
+    rounding: str = "corners"
+
+    def __post_init__(self) -> None:
+        # Flags give the parts as text with commas, JSON as a list.
+        parts = self.parts.split(",") if isinstance(self.parts, str) else self.parts
+        if not isinstance(parts, list | tuple) or not all(isinstance(p, str) for p in parts):
+            raise UsageError(
+                f'view parts: parts={self.parts!r}. Expected names with commas, or ["a", "b"].'
+            )
+        object.__setattr__(self, "parts", tuple(part.strip() for part in parts if part.strip()))
+        if len(set(self.parts)) < len(self.parts):
+            raise UsageError(f"view parts: parts={','.join(self.parts)} names a part twice.")
+        for name, choices in CHOICES.items():
+            self.require_choice(name, choices)
+        self.require_whole("min_per_object", 1, 1000)
+        for name in ("min_d", "max_d"):
+            self._require_bound(name)
+
+    def require_choice(self, name: str, choices: Collection[str]) -> None:
+        if getattr(self, name) not in choices:
+            raise UnknownNameError(f"{name} of view parts", str(getattr(self, name)), choices)
+
+    def require_whole(self, name: str, least: int, most: int) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise UsageError(
+                f"view parts: {name}={value}. Expected a whole number from {least} to {most}."
+            )
+
+    def _require_bound(self, name: str) -> None:
+        value = getattr(self, name)
+        if value is None:
+            return
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not 0 <= value <= FARTHEST
+        ):
+            raise UsageError(
+                f"view parts: {name}={str(value)[:40]}. Expected pixels from 0 to {FARTHEST:,}, or "
+                f"null."
+            )
+        object.__setattr__(self, name, float(value))
