@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pa.extract.encoders import ENCODERS
 from pa.extract.encoders.card import CheckpointSource, EncoderCard
-from pa.extract.encoders.sizes import SIZES
+from pa.extract.encoders.vit import SIZES
 
 PAGE = Path(__file__).parent / "encoders.md"
 MARKER = "<!-- The cards below are generated from the registry by docs/encoder_cards.py. -->"
@@ -49,7 +49,7 @@ def _source(source: CheckpointSource) -> str:
 
 
 def _sizes(name: str) -> str:
-    """List the official sizes; the source files are named in `pa.extract.encoders.sizes`."""
+    """List the official sizes; the source files are named in `pa.extract.encoders.vit`."""
     sizes = [f"{size.width} × {size.depth}, {size.heads} heads" for size in SIZES.get(name, ())]
     return "; ".join(sizes) or "any, with `--num-heads`"
 

@@ -12,7 +12,7 @@ from pa.data.images import Transform
 from pa.errors import UsageError
 from pa.extract.encoders.card import CheckpointSource, EncoderCard
 from pa.extract.encoders.checkpoint import CheckpointFile
-from pa.extract.encoders.family import ENCODER_KEYS, Family, Request, Selection, select_network
+from pa.extract.encoders.family import ENCODER_KEYS, Family, Request, one_network
 from pa.extract.encoders.positions import (
     AbsolutePositions,
     Positions,
@@ -68,10 +68,6 @@ RULES = (
 )
 
 
-def select(file: CheckpointFile, branch: str | None) -> Selection:
-    return select_network(file, RULES)
-
-
 def build(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
     shape = read_shape(CARD.name, tensors, request.num_heads)
     shared = RELATIVE_TABLE in tensors
@@ -100,4 +96,4 @@ def transform(request: Request) -> Transform:
     return CARD.transform
 
 
-FAMILY = Family(CARD, select, build, settle=settle, transform=transform)
+FAMILY = Family(CARD, one_network(RULES), build, settle=settle, transform=transform)

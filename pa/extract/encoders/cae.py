@@ -9,8 +9,7 @@ from torch import Tensor
 from pa.data.images import Transform
 from pa.errors import UsageError
 from pa.extract.encoders.card import CheckpointSource, EncoderCard
-from pa.extract.encoders.checkpoint import CheckpointFile
-from pa.extract.encoders.family import ENCODER_KEYS, Family, Request, Selection, select_network
+from pa.extract.encoders.family import ENCODER_KEYS, Family, Request, one_network
 from pa.extract.encoders.positions import AbsolutePositions, bicubic_to_size
 from pa.extract.encoders.report import Rule
 from pa.extract.encoders.vit import OFFICIAL_EPS, VitTrunk, beit_vit, read_shape
@@ -48,10 +47,6 @@ RULES = (
 )
 
 
-def select(file: CheckpointFile, branch: str | None) -> Selection:
-    return select_network(file, RULES)
-
-
 def build(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
     eps = request.options["layer_norm_eps"]
     if not isinstance(eps, float) or not 0 < eps < 1:
@@ -61,4 +56,4 @@ def build(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
     return VitTrunk(CARD.name, beit_vit(shape, tensors), shape, positions, request.layers)
 
 
-FAMILY = Family(CARD, select, build)
+FAMILY = Family(CARD, one_network(RULES), build)

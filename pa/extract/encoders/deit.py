@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
 from pa.data.images import Transform
 from pa.extract.encoders.card import CheckpointSource, EncoderCard
-from pa.extract.encoders.checkpoint import CheckpointFile
-from pa.extract.encoders.family import ENCODER_KEYS, Family, Request, Selection, select_network
-from pa.extract.encoders.positions import AbsolutePositions, bicubic_to_size
+from pa.extract.encoders.family import ENCODER_KEYS, Family, one_network, plain_trunk
+from pa.extract.encoders.positions import bicubic_to_size
 from pa.extract.encoders.report import Rule
-from pa.extract.encoders.vit import VitTrunk, plain_vit, read_shape
 
 CARD = EncoderCard(
     name="deit",
@@ -43,14 +37,4 @@ RULES = (
 )
 
 
-def select(file: CheckpointFile, branch: str | None) -> Selection:
-    return select_network(file, RULES)
-
-
-def build(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
-    shape = read_shape(CARD.name, tensors, request.num_heads)
-    positions = AbsolutePositions(bicubic_to_size)
-    return VitTrunk(CARD.name, plain_vit(shape), shape, positions, request.layers)
-
-
-FAMILY = Family(CARD, select, build)
+FAMILY = Family(CARD, one_network(RULES), plain_trunk(CARD.name, bicubic_to_size))

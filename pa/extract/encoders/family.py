@@ -18,6 +18,7 @@ from pa.extract.encoders.base import EncoderSpec
 from pa.extract.encoders.card import EncoderCard
 from pa.extract.encoders.checkpoint import CheckpointFile, first_container, tensors_in
 from pa.extract.encoders.frozen import FrozenEncoder, Projector
+from pa.extract.encoders.positions import AbsolutePositions, Resize
 from pa.extract.encoders.recognise import (
     CONTAINERS,
     DISTILLED,
@@ -26,7 +27,7 @@ from pa.extract.encoders.recognise import (
     recognise,
 )
 from pa.extract.encoders.report import Comparison, LoadReport, Rule, fill, sort_keys
-from pa.extract.encoders.vit import VitTrunk
+from pa.extract.encoders.vit import VitTrunk, plain_vit, read_shape
 
 Tensors = Mapping[str, Tensor]
 
@@ -209,8 +210,23 @@ def flat_or(file: CheckpointFile, *containers: str) -> tuple[str, dict[str, Tens
 
 
 def select_network(file: CheckpointFile, rules: Sequence[Rule]) -> Selection:
-    """Select the one network of a file, in whichever container it is."""
+    """Select the only network of a file, in any known container."""
     return Selection(*flat_or(file, *CONTAINERS, *DISTILLED), rules)
+
+
+def one_network(rules: Sequence[Rule]) -> Callable[[CheckpointFile, str | None], Selection]:
+    """Return the `select` of a family whose files hold one network."""
+    return lambda file, branch: select_network(file, rules)
+
+
+def plain_trunk(name: str, resize: Resize) -> Callable[[Tensors, Request], VitTrunk]:
+    """Return the `build` of a family of plain ViTs whose position table `resize` interpolates."""
+
+    def build(tensors: Tensors, request: Request) -> VitTrunk:
+        shape = read_shape(name, tensors, request.num_heads)
+        return VitTrunk(name, plain_vit(shape), shape, AbsolutePositions(resize), request.layers)
+
+    return build
 
 
 def select_distilled(file: CheckpointFile, branch: str | None) -> Selection:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
 from pa.data.images import Transform
 from pa.extract.encoders.card import CheckpointSource, EncoderCard
-from pa.extract.encoders.checkpoint import CheckpointFile
-from pa.extract.encoders.family import Family, Request, Selection, select_distilled
-from pa.extract.encoders.positions import AbsolutePositions, bicubic_by_factor
+from pa.extract.encoders.family import Family, plain_trunk, select_distilled
+from pa.extract.encoders.positions import bicubic_by_factor
 from pa.extract.encoders.projectors import prototype_projector
-from pa.extract.encoders.vit import VitTrunk, plain_vit, read_shape
 
 URL = "https://lf3-nlp-opensource.bytetos.com/obj/nlp-opensource/archive/2022/ibot/"
 
@@ -47,14 +41,6 @@ CARD = EncoderCard(
 )
 
 
-def select(file: CheckpointFile, branch: str | None) -> Selection:
-    return select_distilled(file, branch)
-
-
-def build(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
-    shape = read_shape(CARD.name, tensors, request.num_heads)
-    positions = AbsolutePositions(bicubic_by_factor)
-    return VitTrunk(CARD.name, plain_vit(shape), shape, positions, request.layers)
-
-
-FAMILY = Family(CARD, select, build, prototype_projector)
+FAMILY = Family(
+    CARD, select_distilled, plain_trunk(CARD.name, bicubic_by_factor), prototype_projector
+)

@@ -15,8 +15,7 @@ from torch import Tensor
 from pa.data.images import Transform
 from pa.errors import UsageError
 from pa.extract.encoders.card import CheckpointSource, EncoderCard
-from pa.extract.encoders.checkpoint import CheckpointFile
-from pa.extract.encoders.family import ENCODER_KEYS, Family, Request, Selection, select_network
+from pa.extract.encoders.family import ENCODER_KEYS, Family, Request, one_network
 from pa.extract.encoders.frozen import Tokens
 from pa.extract.encoders.positions import AbsolutePositions, bicubic_to_size
 from pa.extract.encoders.report import Rule
@@ -60,10 +59,6 @@ RULES = (
     Rule(r"mask_token", reason="the mask token of the decoder"),
     Rule(ENCODER_KEYS, "encoder"),
 )
-
-
-def select(file: CheckpointFile, branch: str | None) -> Selection:
-    return select_network(file, RULES)
 
 
 class ShuffledTrunk(VitTrunk):
@@ -116,4 +111,4 @@ def build(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
     return VitTrunk(*parts) if order == "natural" else ShuffledTrunk(*parts, seed=seed)
 
 
-FAMILY = Family(CARD, select, build)
+FAMILY = Family(CARD, one_network(RULES), build)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-
-from torch import Tensor
 
 from pa.data.images import Transform
 from pa.errors import CheckpointError
 from pa.extract.encoders.card import CheckpointSource, EncoderCard
 from pa.extract.encoders.checkpoint import CheckpointFile
-from pa.extract.encoders.family import ENCODER_KEYS, Family, Request, Selection, select_network
-from pa.extract.encoders.positions import AbsolutePositions, bicubic_to_size
+from pa.extract.encoders.family import ENCODER_KEYS, Family, Selection, plain_trunk, select_network
+from pa.extract.encoders.positions import bicubic_to_size
 from pa.extract.encoders.projectors import moco_projector
 from pa.extract.encoders.report import Rule
-from pa.extract.encoders.vit import VitTrunk, plain_vit, read_shape
 
 CARD = EncoderCard(
     name="mocov3",
@@ -63,11 +59,5 @@ def select(file: CheckpointFile, branch: str | None) -> Selection:
     return replace(selection, rules=(Rule(ENCODER_KEYS, "encoder"),))
 
 
-def build(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
-    shape = read_shape(CARD.name, tensors, request.num_heads)
-    # The pretraining code has no rule; it fine-tunes through the DeiT repository.
-    positions = AbsolutePositions(bicubic_to_size)
-    return VitTrunk(CARD.name, plain_vit(shape), shape, positions, request.layers)
-
-
-FAMILY = Family(CARD, select, build, moco_projector)
+# The pretraining code has no rule for positions; it fine-tunes through the DeiT repository.
+FAMILY = Family(CARD, select, plain_trunk(CARD.name, bicubic_to_size), moco_projector)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pa.errors import UnknownNameError, UsageError
 from pa.extract.encoders import ENCODERS
-from pa.extract.encoders.sizes import choose_heads
+from pa.extract.encoders.vit import choose_heads
 from tests.support.checkpoints import WIDTH, load_encoder, official, vit
 
 Save = Callable[..., Path]
