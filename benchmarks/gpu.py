@@ -256,10 +256,10 @@ def extract_rows(run: Run, encoder: Any, images: Any, view: str, batch: int) -> 
     """Rows per second of `pa extract`, from the first image to the last shard on disk."""
     from pa.data.views import VIEWS
     from pa.extract.run import extract
-    from pa.extract.slots import Options
+    from pa.extract.slots import ExtractOptions
 
     with tempfile.TemporaryDirectory(dir=run.folder) as features:
-        options = Options(batch_size=batch)
+        options = ExtractOptions(batch_size=batch)
         result = extract([encoder], images, VIEWS[view], Path(features), options)
     report = result.reports[0]
     if report.rows_encoded != report.store.n_rows:

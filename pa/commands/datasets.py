@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pa.commands import console
-from pa.commands.options import PATH, choosing_parts, emit, with_config, with_json
+from pa.commands.old_options import PATH, choosing_parts, emit, with_config, with_json
 from pa.errors import EXIT_PARTLY_DONE, UsageError
 
 

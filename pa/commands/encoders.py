@@ -9,7 +9,14 @@ from typing import Any
 import click
 
 from pa.commands import console
-from pa.commands.options import PATH, choosing_encoder, emit, encoder_choice, with_config, with_json
+from pa.commands.old_options import (
+    PATH,
+    choosing_encoder,
+    emit,
+    encoder_choice,
+    with_config,
+    with_json,
+)
 
 
 @click.group()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pa.commands import console
-from pa.commands.options import emit, naming_checkpoints, with_config, with_json
+from pa.commands.old_options import emit, naming_checkpoints, with_config, with_json
 
 if TYPE_CHECKING:
     from pa.tasks.explore import Address

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pa.commands import console
-from pa.commands.options import PATH, F, emit, listed, numbers, with_config, with_json
+from pa.commands.old_options import PATH, F, emit, listed, numbers, with_config, with_json
 
 if TYPE_CHECKING:
     from pa.figures.record import WrittenFigure

@@ -1,4 +1,8 @@
-"""Options that several commands share, and how their values are read."""
+"""ExtractOptions that several commands share, and the objects that they become.
+
+A group of options is stated once, here or in the file of its command, and reaches the command as
+one typed object: `@options.stores` passes `selector: StoreSelector`.
+"""
 
 from __future__ import annotations
 
@@ -21,54 +25,69 @@ DTYPES = ["fp32", "bf16", "fp16"]
 STORAGES = [*DTYPES, "int8"]
 
 
+# -- values ----------------------------------------------------------------------------------------
+
+
 class Finite(click.FloatRange):
-    """A range of numbers; NaN, which is in every range, and infinity are in none."""
+    """A range of numbers without NaN, which passes every comparison, and infinity."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
-            self.fail(f"{value} is not a number to count with.", param, ctx)
+            self.fail(f"{value} is not a finite number.", param, ctx)
         return number
 
 
 def listed(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
-    """A comma-separated option."""
+    """Read comma-separated names."""
     if value is None:
         return ()
     parts = tuple(part.strip() for part in value.split(","))
     if not all(parts):
-        raise click.BadParameter(f"{value!r} has an empty part: names with commas between them")
+        raise click.BadParameter(f"{value!r} has an empty part: give names separated by commas")
     return parts
+
+
+def numbers(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """Read comma-separated whole numbers."""
+    try:
+        return tuple(int(part) for part in listed(context, option, value))
+    except ValueError:
+        raise click.BadParameter("give whole numbers with commas, such as 3,5,7,11") from None
+
+
+def reals(context: click.Context, option: click.Parameter, value: str | None) -> tuple[float, ...]:
+    """Read comma-separated finite numbers."""
+    try:
+        values = tuple(float(part) for part in listed(context, option, value))
+    except ValueError:
+        values = (math.nan,)
+    if not all(math.isfinite(number) for number in values):
+        raise click.BadParameter("give numbers with commas, such as 0.1,0.4,1")
+    return values
 
 
 def box(
     context: click.Context, option: click.Parameter, value: str | None
 ) -> tuple[float, ...] | None:
+    """Read x0,y0,x1,y1."""
     if value is None:
         return None
     try:
-        numbers = tuple(float(part) for part in value.split(","))
+        corners = tuple(float(part) for part in value.split(","))
     except ValueError:
-        numbers = ()
-    if len(numbers) != 4:
-        raise click.BadParameter("four numbers x0,y0,x1,y1 in pixels, such as 40,60,96,116")
-    return numbers
-
-
-def numbers(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...]:
-    """Comma-separated whole numbers."""
-    try:
-        return tuple(int(part) for part in listed(context, option, value))
-    except ValueError:
-        raise click.BadParameter("whole numbers with commas, such as 3,5,7,11") from None
+        corners = ()
+    if len(corners) != 4:
+        raise click.BadParameter("give four numbers x0,y0,x1,y1 in pixels, such as 40,60,96,116")
+    return corners
 
 
 def key_values(
     context: click.Context, option: click.Parameter, values: tuple[str, ...]
 ) -> tuple[tuple[str, Any], ...]:
-    """Repeated NAME=VALUE; a value that reads as a JSON number or truth value is one."""
+    """Read repeated NAME=VALUE; a value that is valid JSON is read as JSON."""
     parsed = []
     for value in values:
         name, equals, text = value.partition("=")
@@ -81,126 +100,142 @@ def key_values(
     return tuple(parsed)
 
 
-def with_json(command: F) -> F:
-    """Give a command --json: one object on stdout instead of text."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
+# -- groups ----------------------------------------------------------------------------------------
 
 
-def choosing_store(command: F) -> F:
-    """Give a command the options that choose a store of the workspace."""
-    for option in reversed(
-        [
-            click.option("--dataset", help="Dataset of the store."),
-            click.option("--split", help="Split of the store."),
-            click.option("--view", help="View of the store: image, grid, parts or windows."),
-            click.option("--protocol", help="Rules of view parts; for a probe, its recipe too."),
-            click.option("--store", help="Fingerprint of the store, or its beginning."),
-        ]
-    ):
-        command = option(command)
-    return command
+def group(name: str, make: Callable[[], Any], *options: click.Option) -> Callable[[F], F]:
+    """Give a command options that reach it as one object: `name` = make()(**values).
+
+    `make` returns the class, so that the module of the class is imported when the command runs.
+    The name of each option is that of a field.
+    """
+    fields = [option.name for option in options if option.name is not None]
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def gathered(*args: Any, **values: Any) -> Any:
+            built = make()(**{field: values.pop(field) for field in fields})
+            return command(*args, **{name: built}, **values)
+
+        own = getattr(command, "__click_params__", [])
+        gathered.__click_params__ = [*own, *reversed(options)]  # type: ignore[attr-defined]
+        return gathered  # type: ignore[return-value]
+
+    return decorate
 
 
-ENCODER_OPTIONS = (
-    "checkpoint",
-    "num_heads",
-    "branch",
-    "layers",
-    "accept",
-    "options",
-    "device",
-    "dtype",
+def _store_selector() -> Any:
+    from pa.data.store.find import StoreSelector
+
+    return StoreSelector
+
+
+def _encoder_options() -> Any:
+    from pa.workspace import EncoderOptions
+
+    return EncoderOptions
+
+
+def _region_selector() -> Any:
+    from pa.workspace import RegionSelector
+
+    return RegionSelector
+
+
+STORE_OPTIONS = (
+    click.Option(["--dataset"], help="Dataset of the store."),
+    click.Option(["--split"], help="Split of the store."),
+    click.Option(["--view"], help="View of the store: image, grid, parts or windows."),
+    click.Option(["--protocol"], help="Protocol that cut the parts of view parts."),
+    click.Option(["--store", "fingerprint"], help="Fingerprint of the store, or its beginning."),
 )
 
+# The store of a command, without its encoder: for commands that take several encoders.
+stores_of_encoders = group("selector", _store_selector, *STORE_OPTIONS)
+stores = group(
+    "selector",
+    _store_selector,
+    click.Option(["--encoder"], help="Encoder of the store."),
+    *STORE_OPTIONS,
+)
 
-def choosing_encoder(command: F) -> F:
-    """Give a command the options that say how an encoder is loaded."""
-    for option in reversed(
-        [
-            click.option("--checkpoint", type=PATH, help="Weights (safetensors or pth)."),
-            click.option(
-                "--num-heads",
-                type=click.IntRange(1),
-                help="Attention heads; default those of the official size.",
-            ),
-            click.option("--branch", help="Network of the file, such as teacher or student."),
-            click.option("--layers", callback=numbers, help="Raw block outputs: 3,5,7,11."),
-            click.option(
-                "--accept", is_flag=True, help="Load a file that shows no sign of the encoder."
-            ),
-            click.option(
-                "--option",
-                "options",
-                multiple=True,
-                callback=key_values,
-                help="Switch of the encoder, NAME=VALUE; see `pa encoders list`.",
-            ),
-            click.option("--device", help="auto, cpu, cuda, cuda:1 …"),
-            click.option("--dtype", type=click.Choice(DTYPES), help="Precision of compute."),
-        ]
-    ):
-        command = option(command)
-    return command
+encoders = click.option(
+    "--encoder", "encoders", callback=listed, help="Encoder, or several with commas."
+)
 
-
-def naming_checkpoints(command: F) -> F:
-    """Give a command the option that says where the checkpoints of stores are now."""
-    return click.option(
-        "--checkpoint",
-        "checkpoints",
-        type=PATH,
+encoder_options = group(
+    "encoder_options",
+    _encoder_options,
+    click.Option(["--checkpoint"], type=PATH, help="Weights file, .safetensors or .pth."),
+    click.Option(
+        ["--num-heads"],
+        type=click.IntRange(1),
+        help="Number of attention heads. Default: that of the official size.",
+    ),
+    click.Option(["--branch"], help="Network of the file, such as teacher or student."),
+    click.Option(["--layers"], callback=numbers, help="Blocks whose raw output is kept: 3,5,7,11."),
+    click.Option(["--accept"], is_flag=True, help="Load a file that is not recognised."),
+    click.Option(
+        ["--option", "options"],
         multiple=True,
-        help="Weights that the store was made with, where the recorded file is gone or moved. "
-        "Checked by SHA-256; repeat it for several encoders.",
-    )(command)
+        callback=key_values,
+        help="Switch of the encoder, NAME=VALUE; see `pa encoders list`.",
+    ),
+    click.Option(["--device"], help="Torch device: auto, cpu, cuda, cuda:1 …"),
+    click.Option(["--dtype"], type=click.Choice(DTYPES), help="Precision of the forward pass."),
+)
+
+regions = group(
+    "regions",
+    _region_selector,
+    click.Option(["--dataset"], help="Dataset: a name of pa.toml, or a kind with --root."),
+    click.Option(["--root"], type=PATH, help="Root folder of the dataset."),
+    click.Option(["--split"], help="Split of the dataset; needed if it has several."),
+    click.Option(["--boxes"], type=PATH, help="Table of boxes for view parts, CSV or Parquet."),
+    click.Option(["--protocol"], help="Protocol of view parts: paper, released … Default: paper."),
+    click.Option(
+        ["--view-option", "view_options"],
+        multiple=True,
+        callback=key_values,
+        help="One field of a view, NAME=VALUE; see docs/datasets.md.",
+    ),
+    click.Option(
+        ["--view", "views"], callback=listed, help="View: image, grid, parts, windows, or several."
+    ),
+)
+
+checkpoints = click.option(
+    "--checkpoint",
+    "checkpoints",
+    type=PATH,
+    multiple=True,
+    help="Weights that produced the store, if the recorded file was moved. Checked by SHA-256; "
+    "repeat the option for several encoders.",
+)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
-def choosing_parts(command: F) -> F:
-    """Give a command the options that say which parts of an image are cut out, and how."""
-    for option in reversed(
-        [
-            click.option("--boxes", type=PATH, help="Table of boxes for view parts: CSV, Parquet."),
-            click.option(
-                "--protocol", help="Rules of view parts: paper, released … Default paper."
-            ),
-            click.option(
-                "--view-option",
-                "view_options",
-                multiple=True,
-                callback=key_values,
-                help="One rule of a view, NAME=VALUE: docs/datasets.md.",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
+def workspace(command: F) -> F:
+    """Open the workspace of `--workspace` and pass it as the first argument."""
 
-
-def encoder_choice(given: dict[str, Any]) -> Any:
-    """Take the options of `choosing_encoder` out of a command's options."""
-    from pa.tasks.encoders import EncoderChoice
-
-    return EncoderChoice(**{name: given.pop(name) for name in ENCODER_OPTIONS})
-
-
-def with_config(command: F) -> F:
-    """Load the workspace's settings and pass them as the first argument."""
-
-    @click.option("--workspace", "-w", "own_workspace", type=PATH, help="As `pa --workspace`.")
+    @click.option("--workspace", "-w", "own_workspace", type=PATH, help="Same as `pa --workspace`.")
     @functools.wraps(command)
-    def wrapped(own_workspace: Path | None, *args: Any, **kwargs: Any) -> Any:
-        from pa import config
+    def opened(own_workspace: Path | None, *args: Any, **values: Any) -> Any:
+        from pa.config import FILE
+        from pa.workspace import Workspace
 
-        loaded = config.load(own_workspace or click.get_current_context().obj)
+        path = own_workspace or click.get_current_context().obj
+        place = Workspace(path, progress=console.progress())
         try:
-            return command(loaded, *args, **kwargs)
+            return command(place, *args, **values)
         except PaError as error:
-            settings_missing = isinstance(error, MissingError | AmbiguousError)
-            if (settings_missing or config.FILE in str(error)) and loaded.without_file:
-                error.add_note(loaded.without_file)
+            names_settings = isinstance(error, MissingError | AmbiguousError)
+            if (names_settings or FILE in str(error)) and place.config.without_file:
+                error.add_note(place.config.without_file)
             raise
 
-    return wrapped  # type: ignore[return-value]
+    return opened  # type: ignore[return-value]
 
 
 def emit(value: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from pa.commands import console
-from pa.commands.options import (
+from pa.commands.old_options import (
     PATH,
     box,
     choosing_store,

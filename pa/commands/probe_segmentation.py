@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pa.commands import console
-from pa.commands.options import PATH, emit, key_values, listed, numbers, with_config, with_json
+from pa.commands.old_options import PATH, emit, key_values, listed, numbers, with_config, with_json
 from pa.errors import UsageError
 
 

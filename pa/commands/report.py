@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pa.commands import console
-from pa.commands.options import PATH, emit, listed, with_config, with_json
+from pa.commands.old_options import PATH, emit, listed, with_config, with_json
 from pa.errors import EXIT_PARTLY_DONE
 
 

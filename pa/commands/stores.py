@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pa.commands import console
-from pa.commands.options import Finite, choosing_store, emit, listed, with_config, with_json
+from pa.commands.old_options import Finite, choosing_store, emit, listed, with_config, with_json
 from pa.errors import EXIT_PARTLY_DONE, NewerFormatError, UsageError, VerificationError
 
 WATCH_SECONDS = 5.0
@@ -42,10 +42,10 @@ def status(
     pa status --watch 60 --json           one JSON object per line and minute
     """
     from pa.commands import text_stores as describe_stores
-    from pa.data.store.find import StoreQuery
+    from pa.data.store.find import StoreSelector
     from pa.tasks import stores
 
-    query = StoreQuery(fingerprint=store, **given)
+    query = StoreSelector(fingerprint=store, **given)
 
     def look() -> list[stores.StoreStatus]:
         return stores.status(config, query, named=watch is None)
@@ -108,13 +108,13 @@ def verify(
     `pa extract --replace` encodes the images that changed.
     """
     from pa.commands import text_stores as describe_stores
-    from pa.data.store.find import StoreQuery
+    from pa.data.store.find import StoreSelector
     from pa.tasks import verify as checks
     from pa.tasks.verify_images import check_images
 
     if quick and repair:
         raise UsageError("--repair reads everything, to remove only what is bad: leave out --quick")
-    query = StoreQuery(fingerprint=store, **given)
+    query = StoreSelector(fingerprint=store, **given)
     checked = list(checks.check(config, query, full=not quick))
     indexes = list(checks.check_indexes(config, full=not quick))
     results = list(checks.check_results(config, full=not quick))

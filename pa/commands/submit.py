@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pa.commands import console
-from pa.commands.options import emit, encoder_choice, with_config, with_json
+from pa.commands.old_options import emit, encoder_choice, with_config, with_json
 
 HERE = ("submit", "demo")  # commands that are not for a cluster
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 
 import torch
+
+from pa.errors import UsageError
 
 
 def visible_gpus() -> list[str]:
@@ -15,3 +18,17 @@ def visible_gpus() -> list[str]:
     count = torch.cuda.device_count()
     allowed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return allowed[:count] if allowed else [str(number) for number in range(count)]
+
+
+def torch_device(name: str) -> str:
+    """Return a torch device; "auto" selects CUDA if torch finds a device.
+
+    Raise `UsageError` for an unknown name, and for CUDA if torch finds no device.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if re.fullmatch(r"cpu|cuda(:\d+)?|mps", name) is None:
+        raise UsageError(f"unknown device {name!r}. Known: auto, cpu, cuda, cuda:0 …, mps.")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"device {name}: torch {torch.__version__} finds no CUDA device.")
+    return name

@@ -25,7 +25,7 @@ from pa.errors import ImageError
 from pa.extract.encoders.base import Encoder
 from pa.extract.encoding import default_batch, encode_pixels
 from pa.extract.pixels import ImageJob, Loader
-from pa.extract.slots import Options, make_spec
+from pa.extract.slots import ExtractOptions, make_spec
 from pa.extract.stages import Stages
 
 
@@ -33,9 +33,9 @@ class LiveStore(FeatureSource):
     """Encodes on the fly. Cheap to make: nothing is decoded before it is read."""
 
     def __init__(
-        self, encoder: Encoder, images: Images, view: View, options: Options | None = None
+        self, encoder: Encoder, images: Images, view: View, options: ExtractOptions | None = None
     ) -> None:
-        options = options or Options()
+        options = options or ExtractOptions()
         self._rows = view.rows(images.first(options.limit))
         self.spec = make_spec(encoder, images, view, self._rows, options)
         self.source = {"root": str(images.root)}

@@ -23,7 +23,7 @@ from pa.errors import StorageError, VerificationError
 from pa.extract.encoders.base import Encoder
 from pa.extract.reuse import find_rows
 from pa.extract.slots import (
-    Options,
+    ExtractOptions,
     choose_shard_rows,
     find_donors,
     find_rivals,
@@ -139,7 +139,7 @@ def plan_extract(
     images: Images,
     views: Sequence[View],
     features: Path,
-    options: Options | None = None,
+    options: ExtractOptions | None = None,
     progress: Progress | None = None,
 ) -> ExtractPlan:
     """Plan what `pa.extract.run.extract` would do for each view with the same arguments.
@@ -147,7 +147,7 @@ def plan_extract(
     No image is decoded. A note reports each store that `extract` would refuse to replace, and
     images that have changed since they were encoded.
     """
-    options, progress = options or Options(), progress or Silent()
+    options, progress = options or ExtractOptions(), progress or Silent()
     plans = []
     for view in views:
         rows = view.rows(images.first(options.limit))

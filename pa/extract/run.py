@@ -49,7 +49,7 @@ from pa.extract.heap import freed_memory_kept
 from pa.extract.pixels import CutKey, Loader
 from pa.extract.reuse import reuse_rows
 from pa.extract.share import Share
-from pa.extract.slots import Options, Report, open_store, remove_replaced, row_bytes
+from pa.extract.slots import ExtractOptions, Report, open_store, remove_replaced, row_bytes
 from pa.extract.stages import Stages
 from pa.extract.writing import Claimed, ShardThread
 from pa.progress import Progress, Silent
@@ -107,7 +107,7 @@ def extract(
     images: Images,
     view: View,
     features: Path,
-    options: Options | None = None,
+    options: ExtractOptions | None = None,
     progress: Progress | None = None,
     share: Share | None = None,
 ) -> RunResult:
@@ -120,7 +120,7 @@ def extract(
     `options.replace` or `options.alongside`, or from image files of other content, unless
     `options.replace`; `StorageError` where the disk fails.
     """
-    options = options or Options()
+    options = options or ExtractOptions()
     progress = progress or Silent()
     stages = Stages()
     began = time.perf_counter()
@@ -164,7 +164,7 @@ def _fill(
     pairs: Sequence[tuple[Encoder, Report]],
     root: Path,
     view: View,
-    options: Options,
+    options: ExtractOptions,
     stages: Stages,
     progress: Progress,
     share: Share | None,
@@ -211,7 +211,7 @@ def _encode_missing(
     pairs: Sequence[tuple[Encoder, Report]],
     root: Path,
     view: View,
-    options: Options,
+    options: ExtractOptions,
     stages: Stages,
     progress: Progress,
     share: Share | None,

@@ -12,7 +12,7 @@ from typing import Any
 from pa.config import Config
 from pa.data.files import write_json
 from pa.data.store import find as stores
-from pa.data.store.find import StoreQuery
+from pa.data.store.find import StoreSelector
 from pa.data.store.reader import Store
 from pa.errors import AmbiguousError, PaError
 from pa.study.steps import Step
@@ -38,7 +38,7 @@ def extracted(config: Config, step: Step) -> Store | None:
     labels: the commands of later steps could not choose either.
     """
     given = options(step)
-    query = StoreQuery(
+    query = StoreSelector(
         dataset=given["dataset"],
         split=given["split"],
         view=given["view"],

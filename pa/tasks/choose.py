@@ -12,7 +12,7 @@ from pa.config import Config
 from pa.data import datasets
 from pa.data.schema import Images
 from pa.data.store import find as stores
-from pa.data.store.find import StoreQuery
+from pa.data.store.find import StoreSelector
 from pa.errors import AmbiguousError, UsageError
 
 FIRST_SPLITS = ("all", "val", "test")  # whole datasets first, then small splits
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from pa.data.views.base import View
 
 
-def store_query(config: Config, **given: str | None) -> StoreQuery:
+def store_query(config: Config, **given: str | None) -> StoreSelector:
     """A query of the flags, filled up from the settings; a fingerprint needs no filling.
 
     Raises `UsageError` where only the settings name encoders, and several.
     """
     if given.get("fingerprint") is not None:
-        return StoreQuery(**given)
+        return StoreSelector(**given)
     encoder = given.get("encoder") or config.settings.encoder
     if not given.get("encoder") and encoder is not None and "," in encoder:
         first = encoder.split(",")[0].strip()
@@ -38,7 +38,7 @@ def store_query(config: Config, **given: str | None) -> StoreQuery:
         )
     dataset = given.get("dataset") or config.settings.dataset
     entry = config.settings.datasets.get(dataset or _only_stored(config) or "")
-    return StoreQuery(
+    return StoreSelector(
         dataset=dataset,
         split=given.get("split") or (entry.split if entry else None),
         view=given.get("view") or config.settings.view,
@@ -48,7 +48,7 @@ def store_query(config: Config, **given: str | None) -> StoreQuery:
 
 
 def choose_store(
-    config: Config, query: StoreQuery, preferred: Callable[[Store], bool] | None = None
+    config: Config, query: StoreSelector, preferred: Callable[[Store], bool] | None = None
 ) -> Store:
     """The one store that fits; see `pa.data.store.find.choose`.
 
@@ -62,7 +62,7 @@ def choose_store(
     )
 
 
-def extract_command(config: Config, query: StoreQuery, *more: str) -> str:
+def extract_command(config: Config, query: StoreSelector, *more: str) -> str:
     """A `pa extract` command for what a query asks, with what the settings leave open.
 
     A word in capitals is to be replaced: an encoder, a dataset, its folder, a split, a checkpoint.

@@ -223,7 +223,7 @@ def choose_stores(config: Config, request: EvaluateRequest) -> list[Store]:
     return list({store.path: store for store in chosen}.values())
 
 
-def _usual(config: Config, query: stores.StoreQuery, view: str | None) -> stores.StoreQuery:
+def _usual(config: Config, query: stores.StoreSelector, view: str | None) -> stores.StoreSelector:
     """Complete a query for part retrieval: view parts, whatever view the settings name for other
     commands, and the dataset's retrieval split; else whatever is stored."""
     usual = [replace(query, view=view or "parts")]

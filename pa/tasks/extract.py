@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pa.extract.encoders.base import Encoder
     from pa.extract.plan import ExtractPlan
     from pa.extract.run import RunResult
-    from pa.extract.slots import Options
+    from pa.extract.slots import ExtractOptions
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,13 @@ def choose_regions(config: Config, request: ExtractRequest) -> tuple[Images, lis
     return images, choose_views(config, images, names_of_views, request.protocol, changed)
 
 
-def run_options(config: Config, request: ExtractRequest) -> Options:
+def run_options(config: Config, request: ExtractRequest) -> ExtractOptions:
     """How to extract, from flags and settings."""
-    from pa.extract.slots import Options
+    from pa.extract.slots import ExtractOptions
 
     settings = config.settings
-    return Options(
-        representations=request.representations or None,
+    return ExtractOptions(
+        representations=request.representations,
         storage=request.storage or settings.storage,
         limit=request.limit,
         batch_size=request.batch_size or settings.batch_size,

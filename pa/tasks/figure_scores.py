@@ -232,7 +232,7 @@ def _blocks_commands(config: Config, one: OfEncoder) -> str:
         representations={},
     )
     score, source = ["pa", "evaluate", "retrieval", "--layers", "all"], None
-    for store in stores.find(config.features, stores.StoreQuery(own.dataset, own.split)):
+    for store in stores.find(config.features, stores.StoreSelector(own.dataset, own.split)):
         if keeps_blocks(store) and store.is_complete and _is_same_but_for_blocks(store.spec, own):
             return f"  {shlex.join([*score, '--store', store.spec.short[:8]])}"
         if store.fingerprint == scored["fingerprint"]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pa.config import Config
 from pa.data.store import find as stores
-from pa.data.store.find import StoreQuery
+from pa.data.store.find import StoreSelector
 from pa.errors import AmbiguousError, MissingError, PaError, UsageError
 from pa.figures.names import PAIRS, in_order, listed, title_of, title_of_store
 from pa.figures.record import FigureOutput, FigureRecord, WrittenFigure
@@ -154,7 +154,7 @@ def _chosen(
     if len(set(sets)) < len(sets):
         raise UsageError(f"--labels names a set twice: {', '.join(sets)}.")
     protocol = request.protocol
-    fingerprints = {store.fingerprint for store in stores.find(config.features, StoreQuery())}
+    fingerprints = {store.fingerprint for store in stores.find(config.features, StoreSelector())}
     rows: Rows = {}
     for name in sets:
         wanted = Wanted(
@@ -190,7 +190,7 @@ def _head(config: Config, name: str, one: OfEncoder) -> ScoredHead:
 
     found = one.results[0]
     try:
-        query = StoreQuery(fingerprint=found.tested["fingerprint"])
+        query = StoreSelector(fingerprint=found.tested["fingerprint"])
         store = stores.choose(config.features, query)
     except MissingError:
         raise MissingError(

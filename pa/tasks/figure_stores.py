@@ -62,7 +62,7 @@ def choose_stores(config: Config, request: PatchesRequest, needs: str | None = N
 
     With `needs`, of encoders that were not named only those that keep such vectors.
     """
-    by_fingerprint = [stores.StoreQuery(fingerprint=one) for one in request.stores]
+    by_fingerprint = [stores.StoreSelector(fingerprint=one) for one in request.stores]
     given = ("dataset", "split", "view", "protocol")
     query = store_query(config, **{name: getattr(request, name) for name in given}, encoder=None)
     if by_fingerprint:
@@ -89,7 +89,9 @@ def _vectors(store: Store) -> list[str]:
     return [name for name, shape in store.spec.representations.items() if len(shape) == 1]
 
 
-def _all_of_one_place(config: Config, query: stores.StoreQuery, needs: str | None) -> list[Store]:
+def _all_of_one_place(
+    config: Config, query: stores.StoreSelector, needs: str | None
+) -> list[Store]:
     """The complete stores of every encoder; view grid goes before others."""
     stores.check_readable(config.features, query)
     found = [
@@ -123,8 +125,8 @@ def _all_of_one_place(config: Config, query: stores.StoreQuery, needs: str | Non
 
 
 def _of_encoder_that_gives(
-    config: Config, query: stores.StoreQuery, needs: str
-) -> tuple[stores.StoreQuery, str]:
+    config: Config, query: stores.StoreSelector, needs: str
+) -> tuple[stores.StoreSelector, str]:
     """The query of an encoder of the settings that may give a representation, and why not of
     the usual one. Where no configured encoder gives it, ENCODER stands for one."""
     usual = (config.settings.encoder or "").split(",")

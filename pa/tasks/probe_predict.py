@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pa.config import Config
 from pa.data.schema import Box
 from pa.data.store import find as stores
-from pa.data.store.find import StoreQuery
+from pa.data.store.find import StoreSelector
 from pa.errors import FingerprintError, MissingError, UsageError, VerificationError
 from pa.tasks.encoders import check_given_checkpoints, load_store_encoder
 from pa.tasks.search import check_box
@@ -145,7 +145,7 @@ def _load(path: Path) -> tuple[LinearHead, ...] | tuple[AttentiveHead, ...]:
 
 def _training_store(config: Config, head: LinearHead | AttentiveHead) -> Store:
     try:
-        store = stores.choose(config.features, StoreQuery(fingerprint=head.fingerprint))
+        store = stores.choose(config.features, StoreSelector(fingerprint=head.fingerprint))
     except MissingError:
         raise MissingError(
             f"the store {head.fingerprint[:16]} that the head was trained on is not in "

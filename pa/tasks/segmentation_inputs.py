@@ -86,7 +86,7 @@ def live_stores(
     extracted; for `layers` the encoder gives the four blocks of the released code.
     """
     from pa.extract.live import LiveStore
-    from pa.extract.slots import Options
+    from pa.extract.slots import ExtractOptions
     from pa.probe.segmentation.recipes import RELEASED_LAYERS
     from pa.tasks.choose import choose_views, load_images
     from pa.tasks.encoders import EncoderChoice, default_encoders, load_encoder
@@ -96,7 +96,7 @@ def live_stores(
     layers = RELEASED_LAYERS if representation == "layers" else ()
     choice = EncoderChoice(checkpoint=request.checkpoint, layers=layers, device=request.device)
     encoder = load_encoder(config, name, choice)
-    options = Options(
+    options = ExtractOptions(
         representations=(representation,),
         storage=config.settings.storage,
         limit=request.limit,
@@ -157,10 +157,10 @@ def _fitting(
 
 def _query(
     config: Config, request: InputsRequest, split: str | None, fingerprint: str | None
-) -> stores.StoreQuery:
+) -> stores.StoreSelector:
     if fingerprint is not None:
         # Beside a fingerprint only what was typed counts: settings are for what was not.
-        return stores.StoreQuery(
+        return stores.StoreSelector(
             dataset=request.dataset,
             split=split if request.train_split is not None else None,
             encoder=request.encoder,
@@ -202,7 +202,7 @@ def _choose(
     return Store.open(found[0].path)
 
 
-def _nothing(config: Config, query: stores.StoreQuery, flag: str, is_test: bool) -> str:
+def _nothing(config: Config, query: stores.StoreSelector, flag: str, is_test: bool) -> str:
     """What to say where no store fits."""
     given = {name: value for name, value in vars(query).items() if value is not None}
     fingerprint = given.pop("fingerprint", None)

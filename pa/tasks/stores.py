@@ -12,7 +12,7 @@ from typing import Any
 from pa.config import Config
 from pa.data.files import is_held
 from pa.data.store import shards
-from pa.data.store.find import StoreQuery, check_workspace, folders, nothing_fits
+from pa.data.store.find import StoreSelector, check_workspace, folders, nothing_fits
 from pa.data.store.reader import LOCKS, Store
 from pa.data.store.throughput import Pace, pace
 from pa.errors import FingerprintError, MissingError, NewerFormatError, VerificationError
@@ -78,7 +78,7 @@ class StoreStatus:
 
 
 def status(
-    config: Config, query: StoreQuery | None = None, *, named: bool = False
+    config: Config, query: StoreSelector | None = None, *, named: bool = False
 ) -> list[StoreStatus]:
     """The state of every store of the workspace that fits; reads files and writes none.
 
@@ -86,7 +86,7 @@ def status(
     """
     check_workspace(config.workspace)
     found = []
-    for path, store, error in opened(config, query or StoreQuery(), named=named):
+    for path, store, error in opened(config, query or StoreSelector(), named=named):
         if store is None:
             found.append(StoreStatus(path, None, problem=str(error)))
             continue
@@ -99,7 +99,7 @@ def status(
 
 def first_step(config: Config) -> str:
     """What to do in a workspace without stores."""
-    command = f"Make one with:\n  {extract_command(config, StoreQuery())}"
+    command = f"Make one with:\n  {extract_command(config, StoreSelector())}"
     return "\n".join(filter(None, [command, config.without_file]))
 
 
@@ -152,7 +152,7 @@ def _size(folder: Path) -> int:
 
 
 def opened(
-    config: Config, query: StoreQuery, *, named: bool = False
+    config: Config, query: StoreSelector, *, named: bool = False
 ) -> Iterator[tuple[Path, Store | None, FingerprintError | MissingError | None]]:
     """Every store that fits: its folder, and the store or the error that keeps it closed.
 
@@ -177,7 +177,7 @@ def opened(
         raise MissingError(nothing_fits(config.features, query, command, configured))
 
 
-def _fits_by_place(query: StoreQuery, folder: Path) -> bool:
+def _fits_by_place(query: StoreSelector, folder: Path) -> bool:
     dataset, split, view, encoder, fingerprint = folder.parts[-5:]
     return (
         query.dataset in (None, dataset)

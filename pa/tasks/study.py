@@ -117,12 +117,12 @@ def _refuse_other_limits(config: Config, steps: Sequence[Step], limit: int | Non
     """Raise `UsageError` where a workspace holds stores of more images than a scaled-down study
     asks for: scores and probes would read those."""
     from pa.data.store import find as stores
-    from pa.data.store.find import StoreQuery
+    from pa.data.store.find import StoreSelector
 
     if limit is None:
         return
     ours = {(step.dataset, step.encoder) for step in steps if step.is_extraction}
-    for store in stores.find(config.features, StoreQuery()):
+    for store in stores.find(config.features, StoreSelector()):
         other = store.spec.limit
         if (store.spec.dataset, store.encoder) in ours and (other is None or other > limit):
             raise UsageError(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pa.config import Config
 from pa.data.files import remove
 from pa.data.store import find as stores
-from pa.data.store.find import StoreQuery, check_workspace
+from pa.data.store.find import StoreSelector, check_workspace
 from pa.data.store.reader import MANIFEST, ROWS, SPEC, Store
 from pa.data.store.spec import FINGERPRINT_SHOWN
 from pa.data.store.verify import Problem, unreadable_spec, verify
@@ -78,7 +78,7 @@ class Checked:
         }
 
 
-def check(config: Config, query: StoreQuery, *, full: bool) -> Iterator[Checked]:
+def check(config: Config, query: StoreSelector, *, full: bool) -> Iterator[Checked]:
     """Verify every store that fits, also one whose spec is damaged; see `pa.data.store.verify`.
 
     Raises `MissingError` where there is no workspace, or no store that a query asks for.
@@ -156,7 +156,7 @@ def _check_against_store(config: Config, directory: Path, info: IndexInfo) -> No
         load_faiss()
     except MissingError:
         return
-    by_place = StoreQuery(fingerprint=info.fingerprint[:FINGERPRINT_SHOWN])
+    by_place = StoreSelector(fingerprint=info.fingerprint[:FINGERPRINT_SHOWN])
     for _, store, _ in opened(config, by_place):
         if store is None:
             continue

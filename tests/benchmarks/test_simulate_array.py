@@ -20,7 +20,7 @@ from pa.data.views import VIEWS
 from pa.errors import UsageError
 from pa.extract.run import extract
 from pa.extract.share import Share
-from pa.extract.slots import Options
+from pa.extract.slots import ExtractOptions
 from tests.support.images import noise_image
 from tests.support.mean_colour import MeanColour
 
@@ -149,7 +149,7 @@ class Slow(MeanColour):
 
 def one_task(index: int, images: Images, features: Path, begun: Any, hang_in: int | None) -> None:
     """Extract with one batch per shard, so that the encoder counts shards."""
-    options = Options(shard_rows=49, batch_size=49, workers=1)
+    options = ExtractOptions(shard_rows=49, batch_size=49, workers=1)
     encoder = Slow(begun, hang_in)
     extract([encoder], images, VIEWS["grid"], features, options, share=Share(index, TASKS))
 
@@ -192,7 +192,9 @@ def test_simulate_array_agrees_with_real_tasks(tmp_path: Path, late: bool) -> No
     for task in tasks:
         task.join(120)
     left = len(store.missing())
-    last = extract([MeanColour()], images, VIEWS["grid"], tmp_path / "f", Options(shard_rows=49))
+    last = extract(
+        [MeanColour()], images, VIEWS["grid"], tmp_path / "f", ExtractOptions(shard_rows=49)
+    )
     assert last.reports[0].store.is_complete
 
     # A shard of one image has no end during which the next one could be taken.

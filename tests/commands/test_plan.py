@@ -23,7 +23,7 @@ from pa.data.views import VIEWS
 from pa.errors import StorageError, UsageError
 from pa.extract.encoders import Features
 from pa.extract.run import extract
-from pa.extract.slots import Options
+from pa.extract.slots import ExtractOptions
 from tests.support.images import noise_image
 from tests.support.mean_colour import MeanColour
 
@@ -61,7 +61,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         noise_image(number).save(folder / f"{number:02d}.png")
     images = datasets.load("photos", "folder", place / "photos")
-    options = Options(representations=("cls", "pooled", "patch"), shard_rows=16, batch_size=8)
+    options = ExtractOptions(
+        representations=("cls", "pooled", "patch"), shard_rows=16, batch_size=8
+    )
     extract([WithClass()], images, VIEWS["image"], place / "ws" / "features", options)
     return place / "ws"
 

@@ -42,7 +42,7 @@ SLURM = {"submitit"}
 # Codes 2 and 3: the photographs have neither keypoints nor label maps, or there is no such result,
 # and the command says so.
 COMMANDS: dict[str, tuple[int, set[str]]] = {
-    "config show": (0, SETTINGS),
+    "config show": (0, STORES),
     "datasets list": (0, IMAGES),
     "datasets check photos": (0, STORES),
     "datasets show photos --out sheet.png": (0, STORES),

@@ -26,7 +26,7 @@ from pa.data import datasets
 from pa.data.crops import Crops
 from pa.data.files import is_abandoned, is_held, locked_partial, owner, partial_path, remove_stale
 from pa.data.store.checksums import with_checksum
-from pa.data.store.find import StoreQuery, find
+from pa.data.store.find import StoreSelector, find
 from pa.data.store.reader import IMAGES, RUNS, Store
 from pa.data.store.throughput import Pace, pace_of_work, speed_of_run
 from pa.data.tables import write_parquet
@@ -42,7 +42,7 @@ from pa.evaluate.results import Result as TaskResult
 from pa.evaluate.results import describe_store, write_result
 from pa.extract.plan import ExtractPlan, StorePlan
 from pa.extract.run import extract
-from pa.extract.slots import Options
+from pa.extract.slots import ExtractOptions
 from pa.index.build import build, open_or_build
 from pa.tasks import gc as garbage
 from pa.tasks import stores as store_commands
@@ -51,7 +51,7 @@ from tests.support.images import noise_image
 from tests.support.mean_colour import MeanColour
 
 Run = Callable[..., Result]
-SMALL = Options(representations=("pooled", "patch"), shard_rows=3, batch_size=4)
+SMALL = ExtractOptions(representations=("pooled", "patch"), shard_rows=3, batch_size=4)
 
 
 @pytest.fixture
@@ -573,7 +573,7 @@ def test_a_workspace_whose_name_is_not_text(run: Run, store: Store, workspace: P
     (found,) = find(config.features)
     built = [build(found, "pooled", config.indexes, name) for name in ("SQfp16", "IVF2,Flat")]
     result = make_result(place, found)
-    checked = list(verifying.check(config, StoreQuery(), full=True))
+    checked = list(verifying.check(config, StoreSelector(), full=True))
     indexes = list(verifying.check_indexes(config))
     results = list(verifying.check_results(config))
     assert [problem for _, problem in [*indexes, *results]] == [None] * 3
@@ -979,7 +979,10 @@ def test_a_folder_that_is_in_use_again_is_not_deleted(workspace: Path, store: St
 def test_store_query_reaches_a_store_with_a_damaged_spec(store: Store, workspace: Path) -> None:
     (store.path / "spec.json").write_text("{}")
     config = load_config(workspace)
-    for query in (StoreQuery(encoder="mean-colour"), StoreQuery(fingerprint=store.fingerprint)):
+    for query in (
+        StoreSelector(encoder="mean-colour"),
+        StoreSelector(fingerprint=store.fingerprint),
+    ):
         assert [one.path for one in verifying.check(config, query, full=True)] == [store.path]
     with pytest.raises(MissingError, match="Damaged"):
-        list(verifying.check(config, StoreQuery(encoder="other"), full=True))
+        list(verifying.check(config, StoreSelector(encoder="other"), full=True))

@@ -18,14 +18,14 @@ from pa.cli import cli
 from pa.config import load as load_config
 from pa.data import datasets
 from pa.data.schema import BOX_SCHEMA, Boxes, Images
-from pa.data.store.find import StoreQuery, choose
+from pa.data.store.find import StoreSelector, choose
 from pa.data.store.reader import Store
 from pa.data.views.base import View
 from pa.data.views.parts import PROTOCOLS
 from pa.data.views.windows import WindowsView
 from pa.errors import AmbiguousError, MissingError, PaError
 from pa.extract.run import extract
-from pa.extract.slots import Options
+from pa.extract.slots import ExtractOptions
 from pa.study.state import extracted
 from pa.study.steps import Step
 from tests.support.images import noise_image
@@ -34,7 +34,7 @@ from tests.support.mean_colour import MeanColour
 Change = Callable[[Images], Images]
 PARTS = PROTOCOLS["boxes"]
 WINDOWS = WindowsView(crop=32, stride=32, test_long=64, test_short=32)
-OPTIONS = Options(("pooled", "patch"), alongside=True)
+OPTIONS = ExtractOptions(("pooled", "patch"), alongside=True)
 
 COMMANDS = {
     "search": "search --query-id 0",
@@ -173,7 +173,7 @@ def test_a_limit_gives_way_to_more_images(tmp_path: Path, root: Path) -> None:
     encode(tmp_path, photos(root), PARTS, limit=2)
     encode(tmp_path, photos(root), PARTS, limit=4)
     whole = encode(tmp_path, photos(root), PARTS)
-    assert choose(tmp_path / "features", StoreQuery()).path == whole.path
+    assert choose(tmp_path / "features", StoreSelector()).path == whole.path
 
 
 def test_a_limit_of_changed_labels_does_not_give_way(tmp_path: Path, root: Path) -> None:
@@ -194,7 +194,7 @@ def test_splits_give_way_to_the_one_that_holds_them(tmp_path: Path, root: Path) 
     encode(tmp_path, split(images, "train", 0), PARTS)
     whole = encode(tmp_path, replace(images, split="all"), PARTS)
     encode(tmp_path, split(images, "test", 1), PARTS)
-    assert choose(tmp_path / "features", StoreQuery()).path == whole.path
+    assert choose(tmp_path / "features", StoreSelector()).path == whole.path
     found = call(tmp_path, "search --query-id 0 -k 3")
     assert found.exit_code == 0
     assert whole.title in found.output
@@ -272,7 +272,7 @@ def test_a_split_does_not_replace_a_damaged_store_of_all(
     splits: tuple[Path, Store, Store], words: str, file: str, is_there: bool
 ) -> None:
     workspace, whole, part = splits
-    chosen = choose(workspace / "features", StoreQuery())
+    chosen = choose(workspace / "features", StoreSelector())
     assert chosen.path == whole.path
     (whole.path / file).write_text("{}") if is_there else (whole.path / file).unlink()
     result = call(workspace, COMMANDS[words])
@@ -300,4 +300,4 @@ def test_an_unfinished_part_of_a_store_is_not_a_choice(
 ) -> None:
     workspace, whole, part = splits
     (part.path / "manifest.json").unlink()
-    assert choose(workspace / "features", StoreQuery()).path == whole.path
+    assert choose(workspace / "features", StoreSelector()).path == whole.path

@@ -17,7 +17,7 @@ from pa.data.store.reader import Store
 from pa.data.views import VIEWS
 from pa.explore.app import make_app
 from pa.extract.encoders import load_encoder
-from pa.extract.slots import Options, open_store
+from pa.extract.slots import ExtractOptions, open_store
 from pa.tasks.encoders import load_store_encoder
 from tests.support.checkpoints import official
 from tests.support.commands import Run
@@ -146,7 +146,7 @@ def test_an_encoder_is_loaded_as_it_was(
     images = datasets.load("photos", "folder", image_tree())
     view = VIEWS["image"]
     store = open_store(
-        encoder, images, view, view.rows(images), tmp_path / "features", Options()
+        encoder, images, view, view.rows(images), tmp_path / "features", ExtractOptions()
     ).store
     (tmp_path / "pa.toml").write_text('device = "cpu"\ndtype = "bf16"\n')
     again = load_store_encoder(settings.load(tmp_path), store, "pa search")

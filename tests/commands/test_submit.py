@@ -31,7 +31,7 @@ from pa.errors import MissingError, PaError, StorageError, UsageError
 from pa.extract.devices import visible_gpus
 from pa.extract.run import RunResult, extract
 from pa.extract.share import Share, choose_share
-from pa.extract.slots import Options
+from pa.extract.slots import ExtractOptions
 from pa.progress import Silent
 from pa.tasks.extract import ExtractRequest
 from pa.tasks.extract import extract as run_extract
@@ -42,7 +42,7 @@ from tests.support.mean_colour import MeanColour
 from tests.support.stores import same_files
 
 Tree = Callable[..., Path]
-SMALL = Options(shard_rows=50, batch_size=32)
+SMALL = ExtractOptions(shard_rows=50, batch_size=32)
 
 
 # -- shares -----------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ def test_dataset_and_probe(
     )
     assert extracted.returncode == 0, extracted.stderr
     features = config.load(tmp_path).features
-    store = stores.choose(features, stores.StoreQuery())
+    store = stores.choose(features, stores.StoreSelector())
     assert store.rows["label"].to_list() == table["label"].to_list()
     assert store.encoder == "mymethod"
 

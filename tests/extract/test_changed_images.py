@@ -22,7 +22,7 @@ from pa.data.views import VIEWS
 from pa.errors import FingerprintError
 from pa.extract.run import extract
 from pa.extract.share import Share
-from pa.extract.slots import Options, Report
+from pa.extract.slots import ExtractOptions, Report
 from tests.support.images import noise_image
 from tests.support.mean_colour import MeanColour
 
@@ -49,7 +49,7 @@ def features(tmp_path: Path) -> Path:
 
 
 def run(root: Path, features: Path, encoder: MeanColour | None = None, **changes: Any) -> Report:
-    options = Options(shard_rows=PER_SHARD, batch_size=3, **changes)
+    options = ExtractOptions(shard_rows=PER_SHARD, batch_size=3, **changes)
     images = datasets.load("photos", "folder", root)
     return extract([encoder or MeanColour()], images, VIEWS["image"], features, options).reports[0]
 
@@ -230,7 +230,7 @@ def test_shards_of_changed_images_are_not_taken_over(
 def test_processes_with_two_roots_do_not_complete_a_store(root: Path, features: Path) -> None:
     other = other_root(root)
     images = datasets.load("photos", "folder", other)
-    options = Options(shard_rows=PER_SHARD, batch_size=3)
+    options = ExtractOptions(shard_rows=PER_SHARD, batch_size=3)
 
     def elsewhere() -> None:
         last_first = Share(1, 2)  # a task of an array: it leaves what others have locked

@@ -13,7 +13,7 @@ from pa.data.views import VIEWS
 from pa.errors import ImageError, OutOfRangeError, UsageError
 from pa.extract.live import LiveStore
 from pa.extract.run import extract
-from pa.extract.slots import Options
+from pa.extract.slots import ExtractOptions
 from tests.support.mean_colour import MeanColour
 
 Tree = Callable[..., Path]
@@ -25,7 +25,7 @@ def test_live_store_reads_what_extraction_stores(
     image_tree: Tree, tmp_path: Path, view: str, storage: str
 ) -> None:
     images = datasets.load("photos", "folder", image_tree(), "all")
-    options = Options(representations=("pooled", "patch"), storage=storage, batch_size=7)
+    options = ExtractOptions(representations=("pooled", "patch"), storage=storage, batch_size=7)
     kept = extract([MeanColour()], images, VIEWS[view], tmp_path / "f", options).reports[0].store
     live = LiveStore(MeanColour(), images, VIEWS[view], options)
     assert live.fingerprint == kept.fingerprint
@@ -52,7 +52,7 @@ def test_only_the_images_asked_for_are_decoded(image_tree: Tree) -> None:
 
 def test_wrong_rows_and_representations_are_refused(image_tree: Tree) -> None:
     images = datasets.load("photos", "folder", image_tree(), "all")
-    live = LiveStore(MeanColour(), images, VIEWS["image"], Options(limit=5))
+    live = LiveStore(MeanColour(), images, VIEWS["image"], ExtractOptions(limit=5))
     assert live.n_rows == 5
     with pytest.raises(OutOfRangeError, match="row id 5"):
         live.read("pooled", [5])

@@ -16,7 +16,7 @@ from pa.extract import run
 from pa.extract.encoding import upload
 from pa.extract.pixels import ImageJob, Loader
 from pa.extract.resample import windows
-from pa.extract.slots import Options
+from pa.extract.slots import ExtractOptions
 from pa.extract.stages import Stages
 from tests.support.mean_colour import MeanColour
 from tests.support.stores import same_files
@@ -73,7 +73,7 @@ def test_a_store_does_not_tell_where_its_windows_were_cut(
     stores = []
     for on_device in (False, True):
         monkeypatch.setattr(run, "cuts_on_device", lambda *_, there=on_device: there)
-        options = Options(shard_rows=100, batch_size=32)
+        options = ExtractOptions(shard_rows=100, batch_size=32)
         encoders = [MeanColour(), MeanColour(64, name="other")]
         result = run.extract(encoders, images, VIEWS["grid"], tmp_path / str(on_device), options)
         stores.append([report.store.path for report in result.reports])

@@ -19,12 +19,12 @@ from pa.data.store.verify import verify
 from pa.data.views import VIEWS
 from pa.extract.reuse import find_rows
 from pa.extract.run import RunResult, extract
-from pa.extract.slots import Options, Report
+from pa.extract.slots import ExtractOptions, Report
 from pa.progress import Silent
 from tests.support.mean_colour import MeanColour
 
 Tree = Callable[..., Path]
-SMALL = Options(("pooled", "patch"), shard_rows=100, batch_size=32)
+SMALL = ExtractOptions(("pooled", "patch"), shard_rows=100, batch_size=32)
 GRID = 49
 
 
@@ -38,7 +38,11 @@ def split(root: Path, name: str) -> Images:
 
 
 def run(
-    root: Path, features: Path, name: str, options: Options = SMALL, progress: Silent | None = None
+    root: Path,
+    features: Path,
+    name: str,
+    options: ExtractOptions = SMALL,
+    progress: Silent | None = None,
 ) -> tuple[MeanColour, RunResult]:
     encoder = MeanColour()
     made = extract([encoder], split(root, name), VIEWS["grid"], features, options, progress)

@@ -20,12 +20,12 @@ from pa.data.store.verify import verify
 from pa.data.views import VIEWS
 from pa.errors import FingerprintError, UsageError
 from pa.extract.run import encode_region, extract
-from pa.extract.slots import Options, choose_shard_rows
+from pa.extract.slots import ExtractOptions, choose_shard_rows
 from tests.support.mean_colour import Exploding, MeanColour
 from tests.support.stores import same_files
 
 Tree = Callable[..., Path]
-SMALL = Options(shard_rows=100, batch_size=32)
+SMALL = ExtractOptions(shard_rows=100, batch_size=32)
 
 
 def photos(root: Path) -> Images:
@@ -127,7 +127,7 @@ def test_two_runs_at_once_share_the_work(image_tree: Tree, tmp_path: Path) -> No
 def test_more_images_reuse_the_shards_of_fewer(image_tree: Tree, tmp_path: Path) -> None:
     root = image_tree()
     for limit, encoded, adopted in ((5, 245, 0), (None, 588 - 2 * 98, 2)):
-        options = Options(shard_rows=100, batch_size=32, limit=limit)
+        options = ExtractOptions(shard_rows=100, batch_size=32, limit=limit)
         result = extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "f", options)
         assert result.reports[0].rows_encoded == encoded
         assert result.reports[0].shards_adopted == adopted
@@ -185,7 +185,7 @@ def test_a_store_made_by_something_else_is_refused(image_tree: Tree, tmp_path: P
 def test_alongside_keeps_both(image_tree: Tree, tmp_path: Path) -> None:
     images = photos(image_tree())
     extract([MeanColour()], images, VIEWS["grid"], tmp_path / "f", SMALL)
-    options = Options(shard_rows=100, alongside=True)
+    options = ExtractOptions(shard_rows=100, alongside=True)
     extract([MeanColour(weights="f" * 64)], images, VIEWS["grid"], tmp_path / "f", options)
     assert len(list((tmp_path / "f").rglob("manifest.json"))) == 2
 
@@ -196,7 +196,7 @@ def test_replace_reuses_what_is_equal_and_removes_the_old(image_tree: Tree, tmp_
     Image.new("RGB", (70, 70), "red").save(root / "class2" / "9.png")  # sorts last
     with pytest.raises(FingerprintError, match=r"rows\.n "):
         extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "f", SMALL)
-    options = Options(shard_rows=100, batch_size=32, replace=True)
+    options = ExtractOptions(shard_rows=100, batch_size=32, replace=True)
     second = extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "f", options)
     assert second.reports[0].shards_adopted == 6
     assert second.reports[0].rows_encoded == 49
@@ -205,7 +205,7 @@ def test_replace_reuses_what_is_equal_and_removes_the_old(image_tree: Tree, tmp_
 
 
 def test_unknown_representation_is_refused_before_work(image_tree: Tree, tmp_path: Path) -> None:
-    encoder, options = MeanColour(), Options(representations=("cls",))
+    encoder, options = MeanColour(), ExtractOptions(representations=("cls",))
     with pytest.raises(UsageError, match=r"mean-colour gives no 'cls'\. It gives: pooled, patch"):
         extract([encoder], photos(image_tree()), VIEWS["grid"], tmp_path / "f", options)
     assert encoder.batches == []

@@ -16,11 +16,11 @@ from pa.data.views import VIEWS
 from pa.errors import StorageError
 from pa.extract.encoders.base import Features
 from pa.extract.run import extract
-from pa.extract.slots import Options
+from pa.extract.slots import ExtractOptions
 from tests.support.mean_colour import MeanColour
 
 Tree = Callable[..., Path]
-OPTIONS = Options(shard_rows=4, batch_size=2, workers=1)
+OPTIONS = ExtractOptions(shard_rows=4, batch_size=2, workers=1)
 
 
 class Watching(MeanColour):

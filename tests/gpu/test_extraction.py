@@ -21,7 +21,7 @@ from pa.extract.encoders import ENCODERS, Encoder, load_encoder
 from pa.extract.encoding import Forward, encode_pixels
 from pa.extract.resample import windows
 from pa.extract.run import extract
-from pa.extract.slots import Options
+from pa.extract.slots import ExtractOptions
 from tests.support.checkpoints import SIZE, official
 
 pytestmark = pytest.mark.gpu
@@ -53,7 +53,9 @@ def features_of(
     encoder: Encoder, root: Path, view: str, folder: Path, storage: str = "fp32"
 ) -> dict[str, np.ndarray]:
     images = datasets.load("photos", "folder", root)
-    done = extract([encoder], images, VIEWS[view], folder, Options(storage=storage, shard_rows=100))
+    done = extract(
+        [encoder], images, VIEWS[view], folder, ExtractOptions(storage=storage, shard_rows=100)
+    )
     store = done.reports[0].store
     return {name: store.read(name) for name in store.spec.representations}
 

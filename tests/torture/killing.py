@@ -30,10 +30,10 @@ from pa.data import datasets
 from pa.data.store.reader import MANIFEST, SPEC
 from pa.data.views import VIEWS
 from pa.extract.run import extract
-from pa.extract.slots import Options
+from pa.extract.slots import ExtractOptions
 from tests.support.mean_colour import MeanColour
 
-OPTIONS = Options(representations=("pooled", "patch"), shard_rows=4, batch_size=3, workers=1)
+OPTIONS = ExtractOptions(representations=("pooled", "patch"), shard_rows=4, batch_size=3, workers=1)
 WORKERS = 2
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from pa.config import Config
 from pa.config import load as load_config
-from pa.data.store.find import StoreQuery
+from pa.data.store.find import StoreSelector
 from pa.data.store.reader import Store
 from pa.data.store.shards import is_sound
 from pa.data.store.verify import verify
@@ -92,7 +92,7 @@ def test_a_flipped_bit_of_manifest_rows_and_spec_is_found(
         place, bit = draw.randrange(len(whole)), 1 << draw.randrange(8)
         data[place] ^= bit
         path.write_bytes(data)
-        (checked,) = verifying.check(workspace, StoreQuery(), full=False)
+        (checked,) = verifying.check(workspace, StoreSelector(), full=False)
         assert checked.damage, f"byte {place}, bit {bit} of {name}"
     path.write_bytes(whole)
 

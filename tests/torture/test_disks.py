@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from pa.cli import cli
 from pa.config import load as load_config
 from pa.data.files import write_json
-from pa.data.store.find import StoreQuery
+from pa.data.store.find import StoreSelector
 from pa.data.store.reader import Store
 from pa.data.store.verify import verify
 from pa.data.store.writer import finish
@@ -175,7 +175,7 @@ def test_a_read_only_workspace(
     config = load_config(shown := read_only(place))
     (entry,) = store_commands.status(config)
     assert entry.is_complete
-    (checked,) = verifying.check(config, StoreQuery(), full=True)
+    (checked,) = verifying.check(config, StoreSelector(), full=True)
     assert checked.problems == []
     assert set(dict(verifying.check_indexes(config)).values()) == {None}
     assert garbage.find_garbage(config) == []
@@ -214,7 +214,7 @@ def test_repair_where_nothing_can_be_removed(
     manifest.write_text("{")
     shown = read_only(tmp_path / "ws")
     config = load_config(shown)
-    checked = list(verifying.check(config, StoreQuery(), full=True))
+    checked = list(verifying.check(config, StoreSelector(), full=True))
     with pytest.raises(StorageError, match="Read-only"):
         list(verifying.repair(checked, []))
     assert manifest.exists()

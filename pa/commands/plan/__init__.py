@@ -10,7 +10,7 @@ import click
 from pa.commands import console
 from pa.commands.evaluate import evaluate_retrieval
 from pa.commands.index import index_build
-from pa.commands.options import emit, encoder_choice, with_config
+from pa.commands.old_options import emit, encoder_choice, with_config
 from pa.commands.probe import ATTENTIVE_RECIPE, RECIPE, changed, probe_attentive, probe_linear
 from pa.commands.probe_segmentation import segmentation
 from pa.errors import UsageError

@@ -19,7 +19,7 @@ WHOLE = "all"  # the split that has the rows of every other one
 
 
 @dataclass(frozen=True)
-class StoreQuery:
+class StoreSelector:
     """What a store should hold; None = any. `fingerprint` may be a beginning of it."""
 
     dataset: str | None = None
@@ -97,12 +97,12 @@ def slot(features: Path, dataset: str, split: str, view: str, encoder: str) -> P
     return features / dataset / split / view / encoder.replace("/", "--")
 
 
-def find(features: Path, query: StoreQuery | None = None) -> Iterator[Store]:
+def find(features: Path, query: StoreSelector | None = None) -> Iterator[Store]:
     """All stores of a workspace, complete or not, that fit the query; sorted by path.
 
     Those whose spec is damaged are passed over: `damaged` names them.
     """
-    query = query or StoreQuery()
+    query = query or StoreSelector()
     for spec in sorted(features.glob(f"*/*/*/*/*/{SPEC}")):
         try:
             store = Store.open(spec.parent, incomplete=True)
@@ -132,7 +132,7 @@ def damaged(features: Path) -> Iterator[Path]:
             yield folder
 
 
-def check_readable(features: Path, query: StoreQuery) -> None:
+def check_readable(features: Path, query: StoreSelector) -> None:
     """Raise the error of a store that fits the query by its folder, but whose spec is damaged or,
     next to its other files, missing.
 
@@ -150,7 +150,7 @@ def check_readable(features: Path, query: StoreQuery) -> None:
 
 def choose(
     features: Path,
-    query: StoreQuery,
+    query: StoreSelector,
     command: Callable[[], str] | None = None,
     preferred: Callable[[Store], bool] | None = None,
     configured: Collection[str] = (),
@@ -208,7 +208,7 @@ def _unfinished_splits(found: Sequence[Store], complete: Sequence[Store]) -> lis
     ]
 
 
-def _without_protocol(features: Path, query: StoreQuery) -> list[Store]:
+def _without_protocol(features: Path, query: StoreSelector) -> list[Store]:
     """Stores that fit but for the protocol, of views that have none: there it says nothing."""
     others = find(features, replace(query, protocol=None))
     return [store for store in others if protocol(store) is None]
@@ -257,7 +257,7 @@ def _flags(store: Store) -> str:
 
 def nothing_fits(
     features: Path,
-    query: StoreQuery,
+    query: StoreSelector,
     command: str | None = None,
     configured: Collection[str] = (),
 ) -> str:
@@ -287,7 +287,7 @@ def nothing_fits(
     return text
 
 
-def _nearest(query: StoreQuery, there: Sequence[Store], configured: Collection[str]) -> str:
+def _nearest(query: StoreSelector, there: Sequence[Store], configured: Collection[str]) -> str:
     """The misspelt flags of a query, with the nearest value of a store, or else of all known."""
     from pa.data.datasets import DATASETS
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pa.data.store import find as stores
-from pa.data.store.find import StoreQuery
+from pa.data.store.find import StoreSelector
 from pa.data.store.reader import Store
 from pa.data.store.spec import Spec
 
@@ -85,7 +85,7 @@ def recorded_pace(features: Path, spec: Spec) -> Pace | None:
     few rows is mostly start-up. None where there was none.
     """
     best: tuple[float, Pace] | None = None
-    query = StoreQuery(view=spec.view["name"], encoder=spec.encoder["name"])
+    query = StoreSelector(view=spec.view["name"], encoder=spec.encoder["name"])
     for store in stores.find(features, query):
         if store.spec.precision["compute"] != spec.precision["compute"]:
             continue

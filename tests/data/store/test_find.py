@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from pa.data.schema import in_schema
-from pa.data.store.find import StoreQuery, choose, find, protocol, slot
+from pa.data.store.find import StoreSelector, choose, find, protocol, slot
 from pa.data.store.reader import Store
 from pa.data.store.spec import Spec, digest_rows
 from pa.data.store.writer import create
@@ -50,7 +50,7 @@ def make(tmp_path: Path) -> Make:
 
 
 def titles(tmp_path: Path, **query: Any) -> set[str]:
-    return {store.title for store in find(tmp_path, StoreQuery(**query))}
+    return {store.title for store in find(tmp_path, StoreSelector(**query))}
 
 
 def test_protocols_tell_part_stores_apart_and_leave_out_all_others(
@@ -73,15 +73,15 @@ def test_where_only_views_without_protocol_fit_it_says_nothing(make: Make, tmp_p
     make(PROTOCOLS["paper"])
     make(VIEWS["grid"], dataset="imagenet")
     with pytest.raises(MissingError, match=r"the store .*imagenet.* is not complete"):
-        choose(tmp_path, StoreQuery(dataset="imagenet", protocol="released"))
+        choose(tmp_path, StoreSelector(dataset="imagenet", protocol="released"))
     with pytest.raises(MissingError, match="--protocol released"):
-        choose(tmp_path, StoreQuery(dataset="cub", protocol="released"))
+        choose(tmp_path, StoreSelector(dataset="cub", protocol="released"))
 
 
 def test_an_unknown_protocol_is_named(make: Make, tmp_path: Path) -> None:
     make(VIEWS["grid"])
     with pytest.raises(UnknownNameError, match="Did you mean released"):
-        choose(tmp_path, StoreQuery(protocol="relesed"))
+        choose(tmp_path, StoreSelector(protocol="relesed"))
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_a_name_typed_wrong_is_answered_with_one_that_is_there(
 ) -> None:
     make(PROTOCOLS["paper"])
     with pytest.raises(MissingError) as found:
-        choose(tmp_path, StoreQuery(**wanted))
+        choose(tmp_path, StoreSelector(**wanted))
     assert said in str(found.value)
     with pytest.raises(MissingError) as found:
-        choose(tmp_path, StoreQuery(encoder="mocov3"))
+        choose(tmp_path, StoreSelector(encoder="mocov3"))
     assert "Did you mean" not in str(found.value)
 
 
@@ -108,7 +108,7 @@ def test_choices_name_what_a_person_tells_apart(make: Make, tmp_path: Path) -> N
     make(PROTOCOLS["released"])
     make(replace(PROTOCOLS["released"], min_d=50.0))
     with pytest.raises(AmbiguousError) as found:
-        choose(tmp_path, StoreQuery())
+        choose(tmp_path, StoreSelector())
     lines = str(found.value).splitlines()[1:]
     assert sum("--protocol released " in line for line in lines) == 2
     paper = next(line for line in lines if "--protocol paper " in line)

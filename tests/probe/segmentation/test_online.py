@@ -15,7 +15,7 @@ from pa.data.schema import Images
 from pa.errors import AmbiguousError, UsageError
 from pa.extract.live import LiveStore
 from pa.extract.run import extract
-from pa.extract.slots import Options
+from pa.extract.slots import ExtractOptions
 from pa.extract.torchvision_ops import ensure
 from pa.probe.segmentation.labels import LabelMaps
 from pa.probe.segmentation.recipes import PAPER
@@ -26,7 +26,7 @@ from tests.probe.segmentation.conftest import VIEW
 from tests.support.commands import Run
 from tests.support.mean_colour import MeanColour
 
-KEPT = Options(representations=("patch",))
+KEPT = ExtractOptions(representations=("patch",))
 SHORT = replace(PAPER, iterations=40, warmup=2, batch=4, lr=0.05)
 
 

@@ -1,0 +1,173 @@
+"""`pa extract`: encode every region of a split once."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pa.commands import console, options
+from pa.errors import EXIT_PARTLY_DONE
+
+if TYPE_CHECKING:
+    from pa.extract.run import RunResult
+    from pa.extract.slots import ExtractOptions, Report
+    from pa.workspace import EncoderOptions, RegionSelector, Workspace
+
+BAD_SHOWN = 10  # bad images in the terminal; manifest.json lists all
+
+
+def _extract_options() -> Any:
+    from pa.extract.slots import ExtractOptions
+
+    return ExtractOptions
+
+
+# Shared with `pa plan extract` and `pa submit`: the fields of `pa.extract.slots.ExtractOptions`.
+extract_options = options.group(
+    "extract_options",
+    _extract_options,
+    click.Option(
+        ["--features", "representations"],
+        callback=options.listed,
+        help="Representations to store: cls, pooled, patch, projected … Default: by the view.",
+    ),
+    click.Option(["--limit"], type=click.IntRange(1), help="Encode the first N images only."),
+    click.Option(
+        ["--storage"],
+        type=click.Choice(options.STORAGES),
+        help="Precision of the stored features. Default: fp16.",
+    ),
+    click.Option(["--batch-size"], type=click.IntRange(1), help="Regions per forward pass."),
+    click.Option(["--workers"], type=click.IntRange(1), help="Number of decoding threads."),
+    click.Option(
+        ["--shard-rows"], type=click.IntRange(1), help="Rows per shard. Default: 1024, or 256 MB."
+    ),
+    click.Option(
+        ["--replace"],
+        is_flag=True,
+        help="Replace a store of the same name from other weights, options or image files.",
+    ),
+    click.Option(
+        ["--alongside"], is_flag=True, help="Keep such a store and create a new one next to it."
+    ),
+)
+n_views_option = click.option(
+    "--views",
+    "n_views",
+    type=click.IntRange(0),
+    help="Number of training crops per image of view windows. Default: 0, sliding windows.",
+)
+
+
+@click.command()
+@options.encoders
+@options.regions
+@n_views_option
+@options.encoder_options
+@extract_options
+@click.option(
+    "--task-id",
+    type=click.IntRange(0),
+    help="Number of this task, from 0. Default: that of the Slurm array.",
+)
+@click.option(
+    "--task-count",
+    type=click.IntRange(1),
+    help="Number of tasks that share the work. Default: that of the Slurm array.",
+)
+@options.as_json
+@options.workspace
+def extract(
+    workspace: Workspace,
+    encoders: tuple[str, ...],
+    regions: RegionSelector,
+    n_views: int | None,
+    encoder_options: EncoderOptions,
+    extract_options: ExtractOptions,
+    task_id: int | None,
+    task_count: int | None,
+    as_json: bool,
+) -> None:
+    """Encode every region of a split once and store the features.
+
+    Run the same command again to resume; run it several times at once to share the work. Exit
+    code 6 means that some images could not be read: they are listed, and all others are done.
+
+    \b
+    pa extract --encoder deit --checkpoint deit.pth --dataset imagenet --root /data --split val
+    pa extract --encoder timm/vit_base_patch16_224.dino --dataset folder --root photos/
+    """
+    from pa.extract.share import choose_share
+
+    share = choose_share(task_id, task_count)
+    images, views = workspace.regions(with_n_views(regions, n_views))
+    results = workspace.extract(
+        workspace.encoders(encoders, encoder_options),
+        images,
+        views,
+        extract_options,
+        share=share,
+    )
+    if as_json:
+        options.emit({"runs": [result.to_json() for result in results]})
+    else:
+        for result in results:
+            console.out(result_text(result))
+    if any(result.bad for result in results):
+        sys.exit(EXIT_PARTLY_DONE)
+
+
+def with_n_views(regions: RegionSelector, n_views: int | None) -> RegionSelector:
+    """Return the selector with the number of training crops as a field of its view."""
+    if n_views is None:
+        return regions
+    return replace(regions, view_options=(*regions.view_options, ("views", n_views)))
+
+
+def result_text(result: RunResult) -> str:
+    """Return what an extraction wrote, where the time went, and which images were bad."""
+    lines = []
+    for report in result.reports:
+        store = report.store
+        shapes = store.spec.representations.items()
+        stored = ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in shapes)
+        lines.append(store.title)
+        lines.append(f"  {store.n_rows} rows of {store.spec.rows['n_images']} images: {stored}")
+        n_left = len(store.missing())
+        lines.append(f"  {_done(report, n_left)}; {store.path}")
+        if n_left:
+            lines.append(f"  {n_left} of {len(store.plan)} shards are locked by other tasks")
+    if any(report.rows_encoded for report in result.reports):
+        stages = result.stages
+        split = ", ".join(
+            f"{name} {console.duration(value)}" for name, value in stages.seconds.items()
+        )
+        rows = max(report.rows_encoded for report in result.reports)
+        lines.append(
+            f"  {console.duration(stages.wall)}, {rows / max(stages.wall, 1e-9):.1f} rows/s; "
+            f"work: {split}; limited by {stages.limit}"
+        )
+    if result.bad:
+        lines.append(f"  {len(result.bad)} images could not be read; their rows are not used:")
+        lines += [f"    {bad.path}: {bad.reason}" for bad in result.bad[:BAD_SHOWN]]
+        if len(result.bad) > BAD_SHOWN:
+            lines.append(f"    … and {len(result.bad) - BAD_SHOWN} more, in manifest.json")
+    return "\n".join(lines)
+
+
+def _done(report: Report, n_left: int) -> str:
+    adopted, copied = report.shards_adopted, report.rows_copied
+    if not report.rows_encoded and not adopted and not copied and not n_left:
+        return "nothing to do: the store is complete"
+    words = [f"{report.rows_encoded} rows encoded now"]
+    if adopted:
+        words.append(f"{adopted} shards taken from another store")
+    if copied:
+        donors = " and ".join(report.copied_from)
+        words.append(f"{copied} rows ({console.size(report.bytes_copied)}) copied from {donors}")
+    if report.seconds_saved is not None:
+        words.append(f"{console.duration(report.seconds_saved)} of encoding saved")
+    return ", ".join(words)

@@ -1,0 +1,703 @@
+"""The workspace: the one place where names of encoders, datasets and stores become objects.
+
+    ws = Workspace("study")
+    images = ws.images("cub", split="test")
+    ws.extract(["dino"], images, ws.views(images))
+    store = ws.store(StoreSelector(dataset="cub", encoder="dino"))
+    hits = ws.search(ws.stores(StoreSelector(dataset="cub")), 123, k=24)
+
+A value that a call does not give is taken from the settings: built-in defaults < pa.toml < PA_*
+environment variables. Nothing heavy is imported before a method needs it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pa import config as configuration
+from pa.config import EncoderSettings, Settings
+from pa.data import datasets
+from pa.data.datasets.folder import WHOLE
+from pa.data.schema import Box, Boxes, Images
+from pa.data.store import find
+from pa.data.store.find import StoreSelector
+from pa.data.store.spec import describe
+from pa.errors import (
+    AmbiguousError,
+    CheckpointError,
+    FingerprintError,
+    MissingError,
+    PaError,
+    UsageError,
+)
+from pa.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from pa.data.store.reader import Store
+    from pa.data.views import View
+    from pa.extract.encoders import Encoder, LoadReport
+    from pa.extract.run import RunResult
+    from pa.extract.share import Share
+    from pa.extract.slots import ExtractOptions
+    from pa.index.search import SearchResult
+    from pa.index.stored import Index
+
+FIRST_SPLITS = ("all", "val", "test")  # for a first look: whole datasets, then small splits
+STORES_SHOWN = 12  # of a longer list in an error message
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """How to load an encoder; None or empty selects the value of the settings."""
+
+    checkpoint: Path | None = None
+    num_heads: int | None = None
+    branch: str | None = None
+    layers: tuple[int, ...] = ()
+    accept: bool = False
+    options: tuple[tuple[str, Any], ...] = ()
+    device: str | None = None
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class RegionSelector:
+    """The images of a split and the views that cut them; None or empty selects the default."""
+
+    dataset: str | None = None
+    root: Path | None = None
+    split: str | None = None
+    boxes: Path | None = None
+    views: tuple[str, ...] = ()
+    protocol: str | None = None
+    view_options: tuple[tuple[str, Any], ...] = ()
+
+
+class Workspace:
+    """A folder with `pa.toml`, `features/`, `indexes/`, `results/` and `figures/`.
+
+    Parameters
+    ----------
+    path
+        The folder. None selects PA_WORKSPACE, else the nearest folder at or above the current one
+        that has a pa.toml, else the current folder.
+    progress
+        Receives the progress and the notes of long work.
+
+    Raises
+    ------
+    UsageError
+        If a setting is wrong; the message names it.
+    """
+
+    def __init__(self, path: Path | str | None = None, progress: Progress | None = None) -> None:
+        self.config = configuration.load(None if path is None else Path(path))
+        self.progress: Progress = Silent() if progress is None else progress
+
+    @property
+    def path(self) -> Path:
+        return self.config.workspace
+
+    @property
+    def settings(self) -> Settings:
+        return self.config.settings
+
+    def device(self, name: str | None = None) -> str:
+        """Return the torch device of a name; see `pa.extract.devices.torch_device`."""
+        name = name or self.settings.device
+        if name == "cpu":
+            return name  # most commands need no torch to know this
+        from pa.extract.devices import torch_device
+
+        return torch_device(name)
+
+    # -- images and views ----------------------------------------------------------------------
+
+    def dataset(self, name: str | None = None) -> str:
+        """Return a name, else the dataset of the settings, else the only one of pa.toml."""
+        if name := name or self.settings.dataset or _only(self.settings.datasets):
+            return name
+        configured = list(self.settings.datasets)
+        raise AmbiguousError(
+            "which dataset? Give --dataset NAME"
+            + (f" (configured: {', '.join(configured)})" if configured else " and --root DIR")
+            + f", or set dataset in {self.config.file}."
+        )
+
+    def dataset_kind(self, name: str) -> str:
+        """Return how a dataset is read: the kind set in pa.toml, else the dataset's own name."""
+        entry = self.settings.datasets.get(name)
+        return entry.kind if entry and entry.kind else name
+
+    def dataset_root(self, name: str, root: Path | None = None) -> Path:
+        """Return the root folder of a dataset.
+
+        Raise `UnknownNameError` for an unknown dataset and `UsageError` without a root.
+        """
+        entry = self.settings.datasets.get(name)
+        kind = self.dataset_kind(name)
+        if root is None and entry is not None:
+            root = self.config.path(entry.root)
+        if kind not in datasets.DATASETS or root is None:
+            if kind not in self.settings.datasets:
+                datasets.DATASETS[kind]  # raises with the nearest names
+            raise UsageError(
+                f"where is dataset {name}? Give --root DIR, or set it in {self.config.file}:\n"
+                f'  [datasets.{name}]\n  root = "/path/to/{name}"'
+            )
+        return root
+
+    def images(
+        self,
+        dataset: str | None = None,
+        *,
+        split: str | None = None,
+        root: Path | None = None,
+        boxes: Path | None = None,
+    ) -> Images:
+        """Read the table of images of a split; see `pa.data.datasets.load`."""
+        name = self.dataset(dataset)
+        place = self.dataset_root(name, root)
+        entry = self.settings.datasets.get(name)
+        if boxes is None and entry is not None and entry.boxes is not None:
+            boxes = self.config.path(entry.boxes)
+        split = split or (entry.split if entry else None)
+        return datasets.load(name, self.dataset_kind(name), place, split, boxes)
+
+    def views(
+        self,
+        images: Images,
+        names: Sequence[str] = (),
+        *,
+        protocol: str | None = None,
+        options: Sequence[tuple[str, Any]] = (),
+    ) -> list[View]:
+        """Return the views of these names, with single fields changed by `options`.
+
+        The protocol of view `parts` is the one given, else that of the dataset's settings, else
+        `boxes` if the dataset gives boxes and `paper` if it gives keypoints. View `windows`
+        follows the segmentation recipe of the dataset's kind.
+        """
+        from pa.data.views import VIEWS, configure
+        from pa.data.views.parts import PROTOCOLS
+        from pa.data.views.windows import windows_for
+
+        kind = self.dataset_kind(images.dataset)
+        default = self.settings.view or datasets.DATASETS[kind].default_view
+        names = names or (default,)
+        if protocol is not None and "parts" not in names:
+            raise UsageError(f"--protocol is for view parts; view {', '.join(names)} has none.")
+        entry = self.settings.datasets.get(images.dataset)
+        views = []
+        for name in names:
+            view = VIEWS[name]
+            if name == "parts":
+                rules = protocol or (entry.protocol if entry else None)
+                if rules is None:
+                    rules = "boxes" if isinstance(images.annotations(), Boxes) else "paper"
+                view = PROTOCOLS[rules]
+            elif name == "windows":
+                view = windows_for(kind)
+            views.append(configure(view, options))
+        return views
+
+    def regions(self, selector: RegionSelector) -> tuple[Images, list[View]]:
+        """Return the images of a split and the views that cut them."""
+        images = self.images(
+            selector.dataset, split=selector.split, root=selector.root, boxes=selector.boxes
+        )
+        views = self.views(
+            images, selector.views, protocol=selector.protocol, options=selector.view_options
+        )
+        return images, views
+
+    # -- encoders ------------------------------------------------------------------------------
+
+    def encoder_names(self, names: Sequence[str] = ()) -> tuple[str, ...]:
+        """Return the names, else the encoders of the settings, else the only one of pa.toml."""
+        if names:
+            return tuple(names)
+        if self.settings.encoder:
+            return tuple(name.strip() for name in self.settings.encoder.split(","))
+        if only := _only(self.settings.encoders):
+            return (only,)
+        configured = ", ".join(self.settings.encoders)
+        raise AmbiguousError(
+            "which encoder? Give --encoder NAME"
+            + (f" (configured: {configured})" if configured else "")
+            + ", or set encoder in pa.toml. `pa encoders list` shows the known encoders."
+        )
+
+    def checkpoint(self, encoder: str, path: Path | None = None) -> Path | None:
+        """Return a path, else the checkpoint of pa.toml, else the one that was fetched."""
+        from pa.extract.encoders import ENCODERS
+
+        if path is not None:
+            return path
+        entry = self.settings.encoders.get(encoder)
+        if entry is not None and entry.checkpoint is not None:
+            return self.config.path(entry.checkpoint)
+        for source in ENCODERS[encoder].card.sources if encoder in ENCODERS else ():
+            fetched = self.config.checkpoints / encoder / source.file
+            if fetched.is_file():
+                return fetched
+        return None
+
+    def encoder(self, name: str, options: EncoderOptions | None = None) -> Encoder:
+        """Load an encoder with the checkpoint and the options of the call or of the settings."""
+        from pa.extract.encoders import load_encoder
+
+        options = options or EncoderOptions()
+        return load_encoder(
+            name,
+            self.checkpoint(name, options.checkpoint),
+            layers=options.layers,
+            device=self.device(options.device),
+            compute=options.dtype or self.settings.dtype,
+            **self._network_options(name, options),
+        )
+
+    def encoders(
+        self, names: Sequence[str] = (), options: EncoderOptions | None = None
+    ) -> list[Encoder]:
+        """Load several encoders. Raise `UsageError` for one checkpoint and several encoders."""
+        names = self.encoder_names(names)
+        if options is not None and options.checkpoint and len(names) > 1:
+            raise UsageError(
+                f"--checkpoint is one file, but {len(names)} encoders were requested. Set the file "
+                f'of each encoder in {self.config.file}: [encoders.NAME] checkpoint = "…".'
+            )
+        return [self.encoder(name, options) for name in names]
+
+    def load_report(self, name: str, options: EncoderOptions) -> LoadReport:
+        """Load a checkpoint strictly and report key by key; see `LoadReport`."""
+        from pa.extract.encoders import load_report
+
+        checkpoint = self.checkpoint(name, options.checkpoint)
+        network = self._network_options(name, options)
+        return load_report(name, checkpoint, layers=options.layers, **network)
+
+    def _network_options(self, name: str, options: EncoderOptions) -> dict[str, Any]:
+        entry = self.settings.encoders.get(name, EncoderSettings())
+        return {
+            "num_heads": options.num_heads or entry.num_heads,
+            "branch": options.branch or entry.branch,
+            "accept": options.accept or entry.accept,
+            **entry.options,
+            **dict(options.options),
+        }
+
+    def encoder_of(
+        self,
+        store: Store,
+        command: str,
+        *,
+        checkpoints: Sequence[Path] = (),
+        device: str | None = None,
+    ) -> Encoder:
+        """Load the encoder that produced a store, with its recorded options and precision.
+
+        The checkpoint is found by its SHA-256; `command` is the call that takes --checkpoint, for
+        messages. Raise as `checkpoint_of`, and `FingerprintError` if this version of pa loads the
+        same file as another network.
+        """
+        from pa.extract.encoders import load_encoder
+
+        spec = store.spec.encoder
+        options = dict(spec["options"])
+        encoder = load_encoder(
+            store.encoder,
+            self.checkpoint_of(store, command, checkpoints),
+            num_heads=spec["architecture"].get("heads"),
+            branch=options.pop("branch", None),
+            layers=options.pop("layers", ()),
+            device=self.device(device),
+            compute=store.spec.precision["compute"],
+            **options,
+        )
+        loaded = encoder.spec.to_json()
+        loaded["options"] = {k: v for k, v in loaded["options"].items() if k != "compute"}
+        now = replace(store.spec, encoder=loaded, transform=encoder.transform.to_json())
+        if differences := store.spec.differences(now):
+            raise FingerprintError(
+                f"{store.title}: this version of pa loads {encoder.checkpoint or 'the weights'} as "
+                f"another network than the one recorded. Fields that differ (store → now):\n"
+                f"{describe(differences)}\nExtract the store again with:\n"
+                f"  {store.command} --replace"
+            )
+        return encoder
+
+    def checkpoint_of(
+        self, store: Store, command: str, checkpoints: Sequence[Path] = ()
+    ) -> Path | None:
+        """Return the file a store's features were computed with; None for weights timm fetches.
+
+        The first file with the SHA-256 of the store is used: of those given, the one recorded with
+        the store, the one of pa.toml, the one fetched. Raise `MissingError` if none of them
+        exists, `CheckpointError` if they are other files.
+        """
+        from pa.extract.encoders.checkpoint import file_sha256
+        from pa.extract.encoders.timm_models import PREFIX
+
+        expected, recorded = store.spec.encoder["weights_sha256"], store.source.get("checkpoint")
+        origins = {path.expanduser().resolve(): "--checkpoint" for path in checkpoints}
+        if recorded is not None:
+            origins.setdefault(Path(recorded), "recorded with the store")
+        if (configured := self.checkpoint(store.encoder)) is not None:
+            source = f"found by {self.config.file} or `pa encoders fetch`"
+            origins.setdefault(configured.expanduser().resolve(), source)
+        lines: list[str] = []
+        error_type: type[PaError] = MissingError
+        for path, origin in origins.items():
+            try:
+                sha256 = file_sha256(path)
+            except OSError as error:
+                lines.append(f"  {path} ({origin}): {error.strerror}")
+                continue
+            if sha256 == expected:
+                return path
+            error_type = CheckpointError
+            lines.append(f"  {path} ({origin}): SHA-256 {sha256}")
+        if recorded is None and store.encoder.startswith(PREFIX):
+            return None
+        searched = "\n".join(lines) or "  no file is recorded with the store"
+        raise error_type(
+            f"{store.title} was computed with a checkpoint of SHA-256 {expected}. That file is "
+            f"needed again, and was not found:\n{searched}\nGive its current path:\n"
+            f"  {command} --checkpoint FILE\n"
+            f'or set it in {self.config.file}:\n  [encoders."{store.encoder}"]\n'
+            f'  checkpoint = "FILE"'
+        )
+
+    # -- stores --------------------------------------------------------------------------------
+
+    def complete(self, selector: StoreSelector) -> StoreSelector:
+        """Fill the open fields of a selector from the settings; a fingerprint needs none.
+
+        Raise `UsageError` if only the settings name encoders, and several of them.
+        """
+        if selector.fingerprint is not None:
+            return selector
+        encoder = selector.encoder or self.settings.encoder
+        if not selector.encoder and encoder is not None and "," in encoder:
+            first = encoder.split(",")[0].strip()
+            raise UsageError(
+                f"this command takes one encoder, and the settings name several ({encoder}). "
+                f"Choose one with --encoder, such as --encoder {first}."
+            )
+        dataset = selector.dataset or self.settings.dataset
+        entry = self.settings.datasets.get(dataset or self._only_stored_dataset() or "")
+        return StoreSelector(
+            dataset=dataset,
+            split=selector.split or (entry.split if entry else None),
+            view=selector.view or self.settings.view,
+            protocol=selector.protocol or (entry.protocol if entry else None),
+            encoder=encoder,
+        )
+
+    def store(
+        self,
+        selector: StoreSelector | None = None,
+        preferred: Callable[[Store], bool] | None = None,
+    ) -> Store:
+        """Return the one store that fits a selector completed from the settings.
+
+        Of several that fit, one that is `preferred` is used. Raise `MissingError` with the command
+        that produces the store if none fits, `AmbiguousError` with the choices if several do.
+        """
+        find.check_workspace(self.path)
+        selector = self.complete(selector or StoreSelector())
+        configured = {*self.settings.datasets, *self.settings.encoders}
+        return find.choose(
+            self.config.features,
+            selector,
+            lambda: self.extract_command(selector),
+            preferred,
+            configured,
+        )
+
+    def stores(self, selector: StoreSelector, encoders: Sequence[str] = ()) -> list[Store]:
+        """Return one store for each encoder: those given, else those of the settings, else any.
+
+        A fingerprint names one store; the encoders of the settings do not count then.
+        """
+        names: Sequence[str | None] = encoders or (None,)
+        if not encoders and selector.fingerprint is None and self.settings.encoder:
+            names = self.encoder_names()
+        return [self.store(replace(selector, encoder=name)) for name in names]
+
+    def extract_command(self, selector: StoreSelector, *more: str) -> str:
+        """Return a `pa extract` command for a selector, completed from the settings.
+
+        A word in capitals is a placeholder: an encoder, a dataset, a folder, a split, a checkpoint.
+        """
+        settings = self.settings
+        encoder = selector.encoder or settings.encoder or _only(settings.encoders) or "ENCODER"
+        dataset = selector.dataset or settings.dataset or _only(settings.datasets) or "DATASET"
+        entry = settings.datasets.get(dataset)
+        words = ["--encoder", encoder, "--dataset", dataset]
+        words += [] if entry else ["--root", "DIR"]
+        kind = self.dataset_kind(dataset)
+        splits = [WHOLE] if kind == "folder" else []
+        if kind in datasets.DATASETS and kind != "folder":
+            splits = list(datasets.DATASETS[kind].expected)
+        if entry and kind in datasets.DATASETS and self.config.path(entry.root).is_dir():
+            splits = datasets.DATASETS[kind].splits(self.config.path(entry.root))
+        split = selector.split or (entry.split if entry else None)
+        if split is not None or len(splits) != 1:
+            first = (s for start in (*FIRST_SPLITS, "") for s in splits if s.startswith(start))
+            words += ["--split", split or next(first, "SPLIT")]
+        for name in ("view", "protocol"):
+            if (value := getattr(selector, name)) is not None:
+                words += [f"--{name}", value]
+        loaded = settings.encoders.get(encoder)
+        known = encoder.startswith("timm/") or (self.config.checkpoints / encoder).is_dir()
+        if not known and not (loaded and loaded.checkpoint) and "," not in encoder:
+            words += ["--checkpoint", "FILE"]
+        return shlex.join(["pa", "extract", *words, *more])
+
+    def _only_stored_dataset(self) -> str | None:
+        folders = [path.name for path in self.config.features.glob("*/") if path.is_dir()]
+        return folders[0] if len(folders) == 1 else None
+
+    # -- work ----------------------------------------------------------------------------------
+
+    def extract(
+        self,
+        encoders: Sequence[Encoder],
+        images: Images,
+        views: Sequence[View],
+        options: ExtractOptions | None = None,
+        *,
+        share: Share | None = None,
+    ) -> list[RunResult]:
+        """Encode every region of each view with every encoder, and return one result per view.
+
+        Stores that are complete are left as they are; an interrupted run resumes. With `share`
+        this process is one task of several; see `pa.extract.share`. Raise `MissingError` if the
+        parent folder of a new workspace does not exist.
+        """
+        from pa.data.views.parts import PartsView
+        from pa.extract.run import extract
+        from pa.extract.slots import ExtractOptions
+
+        options = self.extract_options(options or ExtractOptions())
+        if not self.path.is_dir():
+            if not self.path.parent.is_dir():
+                raise MissingError(
+                    f"workspace {self.path} does not exist, and neither does its parent folder "
+                    f"{self.path.parent}. Give another one with --workspace DIR, or create it."
+                )
+            self.progress.note(f"creating workspace {self.path}, without settings")
+        if share is not None:
+            self.progress.note(str(share))
+        for view in views:
+            if isinstance(view, PartsView):
+                counts = view.select(images.first(options.limit)).counts
+                self.progress.note(f"{images.dataset}/{images.split}/{view.name}: {counts}")
+        return [
+            extract(encoders, images, view, self.config.features, options, self.progress, share)
+            for view in views
+        ]
+
+    def extract_options(self, options: ExtractOptions) -> ExtractOptions:
+        """Fill the open fields from the settings."""
+        return replace(
+            options,
+            storage=options.storage or self.settings.storage,
+            batch_size=options.batch_size or self.settings.batch_size,
+            workers=options.workers or self.settings.workers,
+        )
+
+    def index(
+        self,
+        store: Store,
+        representation: str | None = None,
+        factory: str | None = None,
+        device: str = "cpu",
+    ) -> Index:
+        """Open the index of a store, and build it with a note if it is missing.
+
+        Parameters
+        ----------
+        representation
+            A stored vector, such as "cls"; None selects that of the settings.
+        factory
+            A FAISS factory string; None selects SQfp16, which is exact.
+        device
+            "cpu", or a CUDA device to which the index is copied.
+        """
+        from pa.index.build import open_or_build
+        from pa.index.gpu import gpu_number, to_gpu
+        from pa.index.stored import DEFAULT_FACTORY
+
+        representation = representation or self.settings.representation
+        gpu = gpu_number(device)
+        opened = open_or_build(
+            store,
+            representation,
+            self.config.indexes,
+            factory or DEFAULT_FACTORY,
+            gpu=gpu,
+            progress=self.progress,
+        )
+        if opened.built:
+            self.progress.note(
+                f"built the index of {store.title} · {representation}: {opened.reason}"
+            )
+        return opened.index if gpu is None else to_gpu(opened.index, gpu)
+
+    def search(
+        self,
+        stores: StoreSelector | Sequence[Store],
+        query_id: int | None = None,
+        *,
+        encoders: Sequence[str] = (),
+        image: Path | None = None,
+        box: Box | None = None,
+        k: int = 24,
+        representations: Sequence[str] = (),
+        include_self: bool = False,
+        exclude_same_image: bool = False,
+        factory: str | None = None,
+        device: str | None = None,
+        checkpoints: Sequence[Path] = (),
+    ) -> list[tuple[Store, SearchResult]]:
+        """Return the k nearest regions of one query for each store and representation.
+
+        Parameters
+        ----------
+        stores
+            Stores of the same regions, so that `query_id` refers to one region; or a selector of
+            them, one for each of `encoders`.
+        query_id
+            Row id of the query. Give this or `image`.
+        image, box
+            An image file and a box x0, y0, x1, y1 in its pixels (default: the whole image),
+            encoded by the encoder that produced each store.
+        representations
+            Stored vectors, such as "cls" and "pooled"; empty selects that of the settings.
+        device
+            Device that encodes `image`, and that searches if FAISS can use it.
+        checkpoints
+            Weights of the stores if the recorded files were moved; checked by SHA-256.
+
+        Raises
+        ------
+        UsageError
+            If the query is unclear, or the stores hold different regions.
+        """
+        from pa.data import images as im
+        from pa.index.gpu import gpus
+        from pa.index.search import Query, search
+
+        if (query_id is None) == (image is None):
+            raise UsageError("what is the query? Give --query-id N, or --image FILE (with --box).")
+        if image is None and box is not None:
+            raise UsageError("--box is a box in --image FILE. It cannot be given with --query-id.")
+        if image is None and checkpoints:
+            raise UsageError("--checkpoint is the file that encodes --image. Give both or neither.")
+        if image is not None and not image.is_file():
+            raise MissingError(f"query image {image} does not exist.")
+        if isinstance(stores, StoreSelector):
+            stores = self.stores(stores, encoders)
+        for other in stores[1:]:
+            if other.spec.rows["sha256"] != stores[0].spec.rows["sha256"]:
+                raise UsageError(
+                    f"{stores[0].title} and {other.title} hold different regions, so one query id "
+                    f"refers to two of them. Extract both from the same split, view and --limit."
+                )
+        self.check_checkpoints(checkpoints, stores)
+        # With an image, the device is the encoder's, which may have a GPU that FAISS cannot use.
+        index_device = "cpu" if device is None or (image is not None and not gpus()) else device
+        picture = None if image is None else im.decode(image.read_bytes(), image)
+        if picture is not None:
+            box = box or (0.0, 0.0, float(picture.width), float(picture.height))
+            check_box(box, picture.size)
+        answers = []
+        for store in stores:
+            for representation in representations or (self.settings.representation,):
+                _check_searchable(store, representation)
+                index = self.index(store, representation, factory, index_device)
+                query: Query | int | None = query_id
+                if picture is not None and box is not None:
+                    from pa.extract.run import encode_region
+
+                    command = shlex.join(
+                        ["pa", "search", "--image", str(image), "--store", store.spec.short]
+                    )
+                    encoder = self.encoder_of(
+                        store, command, checkpoints=checkpoints, device=device
+                    )
+                    vector = encode_region(encoder, picture, box, representation)  # (D,)
+                    query = Query(vector=vector, path=str(image), box=box, canvas=picture)
+                assert query is not None
+                (result,) = search(
+                    index,
+                    [query],
+                    k,
+                    include_self=include_self,
+                    exclude_same_image=exclude_same_image,
+                )
+                answers.append((store, result))
+        return answers
+
+    def check_checkpoints(self, checkpoints: Sequence[Path], stores: Sequence[Store]) -> None:
+        """Raise unless every file is the checkpoint of one of the stores."""
+        if not checkpoints:
+            return
+        from pa.extract.encoders.checkpoint import file_sha256
+
+        for path in checkpoints:
+            if not path.expanduser().is_file():
+                raise MissingError(f"--checkpoint {path} is not a file.")
+            sha256 = file_sha256(path.expanduser())
+            if all(store.spec.encoder["weights_sha256"] != sha256 for store in stores):
+                expected = "\n".join(
+                    f"  {store.spec.encoder['weights_sha256']}  {store.title}, "
+                    f"{store.source.get('checkpoint') or 'no file recorded'}"
+                    for store in stores[:STORES_SHOWN]
+                )
+                raise CheckpointError(
+                    f"--checkpoint {path} produced none of the stores: its SHA-256 is\n"
+                    f"  {sha256}\nExpected one of:\n{expected}\n"
+                    f"Leave out --checkpoint to use the recorded file."
+                )
+
+
+def _only(configured: Mapping[str, object]) -> str | None:
+    return next(iter(configured)) if len(configured) == 1 else None
+
+
+def _check_searchable(store: Store, representation: str) -> None:
+    """Raise `UsageError` for a store of token maps, with the command for a searchable store."""
+    from pa.data.views import VIEWS
+
+    vectors = [name for name, shape in store.spec.representations.items() if len(shape) == 1]
+    if store.view == "windows" and representation not in vectors:
+        raise UsageError(
+            f"{store.title} holds the tokens of large windows, for segmentation; a search compares "
+            f"one vector per region. Extract regions, then search them:\n"
+            f"  {store.command_for(view=VIEWS['grid'])}"
+        )
+
+
+def check_box(box: Box, size: tuple[int, int]) -> None:
+    """Raise `UsageError` unless a box is inside the image and holds pixels after rounding."""
+    shown = ",".join(f"{value:g}" for value in box)
+    x0, y0, x1, y1 = box
+    if not (0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1]):
+        raise UsageError(
+            f"--box {shown} is outside the image, which has {size[0]}×{size[1]} pixels (upright, "
+            f"after its EXIF rotation). Expected x0,y0,x1,y1 with 0 ≤ x0 < x1 ≤ {size[0]} and "
+            f"0 ≤ y0 < y1 ≤ {size[1]}."
+        )
+    if round(x0) == round(x1) or round(y0) == round(y1):
+        rounded = ",".join(str(round(value)) for value in box)
+        raise UsageError(
+            f"--box {shown} holds no pixel: it is cut at whole pixels, {rounded}. Make it larger."
+        )
