@@ -60,7 +60,6 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils.data import DataLoader, Dataset
 
-from pa import config
 from pa.commands import demo
 from pa.data import datasets
 from pa.data import images as im
@@ -71,10 +70,9 @@ from pa.extract.encoders import load_encoder
 from pa.extract.encoders.frozen import Trunk
 from pa.extract.encoding import default_batch
 from pa.extract.pixels import ImageJob, Loader
+from pa.extract.slots import ExtractOptions
 from pa.extract.stages import Stages
-from pa.progress import Silent
-from pa.tasks.encoders import EncoderChoice
-from pa.tasks.extract import ExtractRequest, extract, prepare
+from pa.workspace import EncoderOptions, RegionSelector, Workspace
 
 MODELS = {"tiny": "deit_tiny_patch16_224", "base": "deit_base_patch16_224"}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -154,25 +152,22 @@ class Case:
 
     def pa(self) -> float:
         with tempfile.TemporaryDirectory(dir=self.folder) as workspace:
-            request = ExtractRequest(
-                encoders=(self.name,),
-                encoder=EncoderChoice(
+            place, started = Workspace(workspace), time.perf_counter()
+            encoder = place.encoder(
+                self.name,
+                EncoderOptions(
                     checkpoint=self.weights, device=str(self.device), dtype=self.options.dtype
                 ),
-                dataset="folder",
-                root=self.images.root,
-                views=(self.view.name,),
-                batch_size=self.options.batch or None,
-                workers=self.workers,
             )
-            settings = config.load(Path(workspace))
-            began = time.process_time()
-            prepare(settings, request, Silent())
-            prepared, started = time.process_time(), time.perf_counter()
+            images, views = place.regions(
+                RegionSelector(dataset="folder", root=self.images.root, views=(self.view.name,))
+            )
+            options = ExtractOptions(batch_size=self.options.batch or None, workers=self.workers)
+            prepared = time.process_time()
             with inside_network() as inside:
-                (result,) = extract(settings, request, Silent())
+                (result,) = place.extract([encoder], images, views, options)
             self.once["pa"] = time.perf_counter() - started - result.stages.wall
-            self.processor["pa"] = time.process_time() - prepared - (prepared - began)
+            self.processor["pa"] = time.process_time() - prepared
             self.stages = result.stages
             self.network_share = sum(inside) / result.stages.wall
             if result.reports[0].rows_encoded != self.n or result.bad:

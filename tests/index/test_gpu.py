@@ -11,8 +11,8 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 
-from pa.config import load as load_config
 from pa.data.schema import Images
+from pa.data.store.find import StoreSelector
 from pa.data.store.reader import Store
 from pa.data.views import VIEWS
 from pa.errors import MissingError, UsageError
@@ -20,9 +20,7 @@ from pa.index.build import build
 from pa.index.gpu import OnGpu, gpu_number, to_gpu
 from pa.index.ranking import cosines, error_bound
 from pa.index.search import search
-from pa.progress import Silent
-from pa.tasks.search import SearchRequest
-from pa.tasks.search import search as search_command
+from pa.workspace import Workspace
 from tests.index.conftest import write_store
 from tests.support.images import noise_image
 
@@ -156,10 +154,9 @@ def workspace(in_empty_folder: Path) -> Path:
 
 
 def test_search_on_the_device_named(gpus: list[int], workspace: Path) -> None:
-    config = load_config(workspace)
+    work = Workspace(workspace)
     here, there = (
-        search_command(config, SearchRequest(query_id=4, k=5, device=device), Silent())[0][1]
-        for device in (None, "cuda:1")
+        work.search(StoreSelector(), 4, k=5, device=device)[0][1] for device in (None, "cuda:1")
     )
     assert gpus == [1]
     assert here == there
@@ -171,10 +168,10 @@ def test_the_device_of_the_encoder_may_be_none_of_faiss(
     """With faiss-cpu, --image --device cuda encodes on the GPU and searches on the CPU."""
     monkeypatch.delattr(faiss, "StandardGpuResources", raising=False)
     noise_image(1).save(workspace / "mine.png")
-    request = SearchRequest(image=workspace / "mine.png", device="cuda")
+    work, image = Workspace(workspace), workspace / "mine.png"
     # The index is built, on the CPU; what fails is the encoder, of which there is none.
-    with pytest.raises((MissingError, UsageError), match=r"checkpoint|sees no CUDA"):
-        search_command(load_config(workspace), request, Silent())
+    with pytest.raises((MissingError, UsageError), match=r"checkpoint|finds no CUDA"):
+        work.search(StoreSelector(), image=image, device="cuda")
     assert list(workspace.rglob("index.faiss"))
     with pytest.raises(UsageError, match=r"FAISS .* sees no GPU here"):
-        search_command(load_config(workspace), SearchRequest(query_id=1, device="cuda"), Silent())
+        work.search(StoreSelector(), 1, device="cuda")

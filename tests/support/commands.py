@@ -14,10 +14,8 @@ import click
 import pytest
 
 from pa import cli
-from pa.config import load as load_config
 from pa.data.store.checksums import with_checksum
-from pa.progress import Silent
-from pa.tasks.extract import ExtractRequest, extract
+from pa.workspace import RegionSelector, Workspace
 
 Tree = Callable[..., Path]
 
@@ -109,10 +107,10 @@ def extracted_once(
 
     def copy_into(place: Path) -> None:
         if not made:
-            config = load_config(place)
-            extract(config, ExtractRequest(), Silent())
+            work = Workspace(place)
+            work.extract(work.encoders(), *work.regions(RegionSelector()))
             keep = tmp_path_factory.mktemp("extracted") / "features"
-            shutil.copytree(config.features, keep)
+            shutil.copytree(place / "features", keep)
             made.append(keep)
             return
         shutil.copytree(made[0], place / "features")

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from pa import config as settings
+from pa.extract.slots import ExtractOptions
 from pa.progress import Silent
-from pa.tasks.encoders import EncoderChoice
-from pa.tasks.extract import ExtractRequest, extract
 from pa.tasks.probe_segmentation import SegmentationRequest, probe_segmentation
 from pa.tasks.segmentation import BuildRequest, build_dataset
+from pa.workspace import EncoderOptions, RegionSelector, Workspace
 
 WEIGHTS = "weights/deit_tiny_patch16_224_fp16.safetensors"
 SMALLER = (("crop", 256), ("stride", 171), ("test_short", 256))
@@ -28,18 +28,14 @@ def test_heads_overfit_real_images(
     config = settings.load(tmp_path)
     built = tmp_path / dataset
     build_dataset(config, BuildRequest(dataset, shared_dir / "data" / release, built), Silent())
-    encoder = EncoderChoice(checkpoint=shared_dir / WEIGHTS, layers=(3, 5, 7, 11), device="cpu")
-    request = ExtractRequest(
-        encoders=("deit",),
-        encoder=encoder,
-        dataset=dataset,
-        root=built,
-        view_options=SMALLER,
-        representations=("patch", "layers"),
-        limit=3,
-        workers=1,
+    workspace = Workspace(tmp_path)
+    options = EncoderOptions(checkpoint=shared_dir / WEIGHTS, layers=(3, 5, 7, 11), device="cpu")
+    regions = RegionSelector(dataset=dataset, root=built, view_options=SMALLER)
+    workspace.extract(
+        [workspace.encoder("deit", options)],
+        *workspace.regions(regions),
+        ExtractOptions(representations=("patch", "layers"), limit=3, workers=1),
     )
-    extract(config, request, Silent())
     for protocol in ("paper", "released"):
         asked = SegmentationRequest(
             dataset=dataset,
