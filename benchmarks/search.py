@@ -99,7 +99,7 @@ def make_store(workspace: Path, n: int, width: int) -> Store:
         representations={"pooled": [width]},
         rows={"n": len(rows), "n_images": n_images, "sha256": digest_rows(rows)},
     )
-    path = stores.slot(features, "clustered", "all", "grid", "made-up") / spec.short
+    path = stores.store_directory(features, "clustered", "all", "grid", "made-up") / spec.short
     store = create(path, spec, rows, {"root": "."}, DEFAULT_SHARD_ROWS)
     generator = np.random.default_rng(0)
     centres = generator.standard_normal((2000, 64), dtype=np.float32)

@@ -17,7 +17,7 @@ from pa.data.store import find as stores
 from pa.data.store import shards
 from pa.data.store.image_files import ImageFiles
 from pa.data.store.reader import SPEC, Store
-from pa.data.store.throughput import Pace, recorded_pace
+from pa.data.store.throughput import Throughput, recorded_throughput
 from pa.data.views.base import View
 from pa.errors import StorageError, VerificationError
 from pa.extract.encoders.base import Encoder
@@ -61,7 +61,7 @@ class StorePlan:
     shards_to_do: int
     files: int
     bytes: int
-    pace: Pace | None
+    pace: Throughput | None
     rows_copied: int = 0
     shards_copied: int = 0
 
@@ -153,7 +153,9 @@ def plan_extract(
         rows = view.rows(images.first(options.limit))
         for encoder in encoders:
             spec = make_spec(encoder, images, view, rows, options)
-            slot = stores.slot(features, images.dataset, images.split, view.name, encoder.name)
+            slot = stores.store_directory(
+                features, images.dataset, images.split, view.name, encoder.name
+            )
             if not (options.replace or options.alongside):
                 for conflicting in find_rivals(slot, spec):
                     progress.note(
@@ -222,7 +224,7 @@ def _plan_store(features: Path, store: Store, view: View) -> StorePlan:
         shards_copied=len(copied),
         files=len(missing) + (0 if store.is_complete else OTHER_FILES - 2 * begun),
         bytes=n_bytes,
-        pace=recorded_pace(features, spec),
+        pace=recorded_throughput(features, spec),
     )
 
 

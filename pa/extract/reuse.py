@@ -22,7 +22,7 @@ from pa.data.store import image_files, writer
 from pa.data.store.image_files import ImageFiles
 from pa.data.store.reader import Store
 from pa.data.store.shards import BadImage, ShardPlan, ShardWriter
-from pa.data.store.throughput import recorded_pace
+from pa.data.store.throughput import recorded_throughput
 from pa.data.views.base import View
 from pa.errors import VerificationError
 from pa.extract.share import Share
@@ -117,7 +117,7 @@ def reuse_rows(
                 if n
             }
     reused += report.rows_copied
-    if reused and (pace := recorded_pace(features, store.spec)) is not None:
+    if reused and (pace := recorded_throughput(features, store.spec)) is not None:
         report.seconds_saved = reused / pace.rows_per_second
 
 

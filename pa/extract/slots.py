@@ -122,7 +122,7 @@ def open_store(
     Equal shards of stores of any split or limit are linked; `pa.extract.reuse` copies rows.
     """
     spec = make_spec(encoder, images, view, rows, options)
-    place = stores.slot(features, images.dataset, images.split, view.name, encoder.name)
+    place = stores.store_directory(features, images.dataset, images.split, view.name, encoder.name)
     rivals = find_rivals(place, spec)
     if rivals and not (options.replace or options.alongside):
         raise FingerprintError(_conflict(rivals[-1], spec))

@@ -63,7 +63,7 @@ def extracted(config: Config, step: Step) -> Store | None:
     alike = [store for store in fitting if first and store.spec.recipe == first.spec.recipe]
     if len(alike) > 1:
         listed = "\n".join(
-            f"  {', '.join([str(store.path), *stores.told_rows_apart(store, alike)])}"
+            f"  {', '.join([str(store.path), *stores.describe_row_differences(store, alike)])}"
             for store in alike
         )
         raise AmbiguousError(

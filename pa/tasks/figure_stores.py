@@ -10,7 +10,7 @@ from typing import Any
 from pa.config import Config
 from pa.data.store import find as stores
 from pa.data.store.reader import Store
-from pa.data.store.same_rows import without_parts
+from pa.data.store.same_rows import without_subsets
 from pa.data.store.spec import reason_absent
 from pa.errors import AmbiguousError, MissingError, UsageError
 from pa.figures.names import in_order
@@ -101,7 +101,7 @@ def _all_of_one_place(
     ]
     if query.view is None and any(store.view == "grid" for store in found):
         found = [store for store in found if store.view == "grid"]
-    found = without_parts([s for s in found if needs is None or needs in _vectors(s)])
+    found = without_subsets([s for s in found if needs is None or needs in _vectors(s)])
     if not found:
         what = f" with {needs} vectors" if needs else ""
         given = " ".join(f"--{n} {v}" for n, v in vars(query).items() if v is not None)

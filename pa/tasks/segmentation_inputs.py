@@ -9,7 +9,7 @@ from pathlib import Path
 from pa.config import Config
 from pa.data.store import find as stores
 from pa.data.store.reader import Store
-from pa.data.store.same_rows import have_same_images, without_parts
+from pa.data.store.same_rows import have_same_images, without_subsets
 from pa.data.store.source import FeatureSource
 from pa.errors import AmbiguousError, MissingError, UsageError
 from pa.tasks.choose import dataset_kind, extract_command, store_query
@@ -187,7 +187,7 @@ def _choose(
         found = [store for store in found if not is_test or not store.spec.view["views"]]
         holding = [store for store in found if representation in store.spec.representations]
         found = holding or found
-        found = without_parts([store for store in found if store.is_complete] or found)
+        found = without_subsets([store for store in found if store.is_complete] or found)
         most = max((store.spec.view["views"] for store in found), default=0)
         crops = [store for store in found if store.spec.view["views"] == most]
         if all(have_same_images(crops[0], store) for store in found):
@@ -215,7 +215,7 @@ def _nothing(config: Config, query: stores.StoreSelector, flag: str, is_test: bo
         )
     what = "sliding windows (--views 0)" if is_test else "training windows (--views 1, 10 …)"
     return (
-        f"there is no store of {what} for {words} in {config.features}. Make it with:\n"
+        f"no store of {what} for {words} in {config.features}. Make it with:\n"
         f"  {extract_command(config, query, '--views', '0' if is_test else '1')}\n"
         f"or add --online, which encodes as it trains and keeps nothing."
     )
@@ -226,7 +226,7 @@ def _told(store: Store, others: Sequence[Store]) -> str:
     views, storage = store.spec.view["views"], store.spec.precision.get("storage")
     crops = f"{views} crops" if views else "sliding"
     words = [f"{store.title}: {store.n_rows} rows, {crops}, {kept}, {storage}"]
-    return ", ".join([*words, *stores.told_rows_apart(store, others)])
+    return ", ".join([*words, *stores.describe_row_differences(store, others)])
 
 
 def source_of(store: FeatureSource) -> Path:

@@ -12,9 +12,9 @@ from typing import Any
 from pa.config import Config
 from pa.data.files import is_held
 from pa.data.store import shards
-from pa.data.store.find import StoreSelector, check_workspace, folders, nothing_fits
+from pa.data.store.find import StoreSelector, check_workspace, describe_missing, folders
 from pa.data.store.reader import LOCKS, Store
-from pa.data.store.throughput import Pace, pace
+from pa.data.store.throughput import Throughput, store_throughput
 from pa.errors import FingerprintError, MissingError, NewerFormatError, VerificationError
 from pa.tasks.choose import extract_command
 
@@ -35,7 +35,7 @@ class StoreStatus:
     rows_done: int = 0
     bad_images: int | None = None
     bytes: int = 0
-    pace: Pace | None = None
+    pace: Throughput | None = None
     problem: str | None = None
 
     @property
@@ -121,7 +121,7 @@ def _status(store: Store) -> StoreStatus:
         rows_done=sum(shard.n_rows for shard in done),
         bad_images=bad,
         bytes=_size(store.path),
-        pace=pace(store, in_work=bool(at_work)),
+        pace=store_throughput(store, in_work=bool(at_work)),
     )
 
 
@@ -174,7 +174,7 @@ def opened(
     if named and not found and str(query):
         command = extract_command(config, query)
         configured = {*config.settings.datasets, *config.settings.encoders}
-        raise MissingError(nothing_fits(config.features, query, command, configured))
+        raise MissingError(describe_missing(config.features, query, command, configured))
 
 
 def _fits_by_place(query: StoreSelector, folder: Path) -> bool:

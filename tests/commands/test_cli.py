@@ -182,10 +182,10 @@ def test_config_show(pa: Run, workspace: Path, monkeypatch: pytest.MonkeyPatch) 
         (("search", "--query-id", "1"), 3, "pa extract --encoder timm/test_vit"),
         (("search",), 2, "what is the query? Give --query-id N, or --image FILE"),
         (("search", "--image", "a.png", "--box", "1,2,3"), 2, "four numbers x0,y0,x1,y1"),
-        (("probe", "linear"), 3, "there is no store"),
+        (("probe", "linear"), 3, "no store"),
         (("probe", "linear", "--train-split", "a"), 2, "name both, or neither"),
         (("probe", "liner"), 2, "No such command 'liner'"),
-        (("index", "build"), 3, "there is no store"),
+        (("index", "build"), 3, "no store"),
     ],
 )
 def test_errors_before_any_work(

@@ -28,7 +28,7 @@ from pa.data.files import is_abandoned, is_held, locked_partial, owner, partial_
 from pa.data.store.checksums import with_checksum
 from pa.data.store.find import StoreSelector, find
 from pa.data.store.reader import IMAGES, RUNS, Store
-from pa.data.store.throughput import Pace, pace_of_work, speed_of_run
+from pa.data.store.throughput import Throughput, current_throughput, run_speed
 from pa.data.tables import write_parquet
 from pa.data.views import VIEWS
 from pa.errors import (
@@ -264,7 +264,7 @@ def test_watch_in_a_terminal_draws_in_place(
     ],
 )
 def test_pace_of_work(times: list[tuple[float, int]], expected: float | None) -> None:
-    found = pace_of_work(times, now=1500)
+    found = current_throughput(times, now=1500)
     assert (found and found.rows_per_second) == expected
 
 
@@ -272,7 +272,7 @@ def test_torn_and_odd_lines_of_the_log(store: Store) -> None:
     log = store.path / "runs.jsonl"
     good = log.read_text()
     log.write_text(good + '{"rows": 3\n' + "[1]\n" + '{"rows": 0, "seconds": {"wall": 1}}')
-    assert [speed_of_run(run) is None for run in store.runs()] == [False, True]
+    assert [run_speed(run) is None for run in store.runs()] == [False, True]
     log.unlink()
     assert store.runs() == []
 
@@ -773,7 +773,7 @@ def test_plan_says_what_extract_then_does(run: Run, workspace: Path, weights: Pa
     assert [(e["rows_to_do"], e["files"], e["bytes"]) for e in done["stores"]] == [(0, 0, 0)] * 2
     assert done["seconds"] == 0
 
-    # More images at the recorded pace, with the shards that another store has.
+    # More images at the recorded throughput, with the shards that another store has.
     fewer = json.loads(run("plan", "extract", *words, "--limit", "4", "--json").stdout)
     grid = fewer["stores"][1]
     assert (grid["rows"], grid["rows_adopted"], grid["rows_to_do"]) == (196, 196, 0)
@@ -817,7 +817,7 @@ def test_plan_refuses_a_disk_that_is_too_small(
 
 
 def test_plan_time_needs_every_part() -> None:
-    one = StorePlan("a/b/c", "e", Path("p"), 10, 10, 0, 1, 1, 4, 100, Pace(2.0, "x"))
+    one = StorePlan("a/b/c", "e", Path("p"), 10, 10, 0, 1, 1, 4, 100, Throughput(2.0, "x"))
     unknown = replace(one, pace=None)
     assert ExtractPlan([one, one], Path(), 200).seconds == 10
     assert ExtractPlan([one, one], Path(), 200).fits
@@ -844,7 +844,7 @@ def test_gc_of_a_clean_workspace(run: Run, store: Store, workspace: Path) -> Non
 
 @pytest.mark.parametrize("command", ["gc", "verify"])
 def test_a_workspace_that_is_not_there(run: Run, workspace: Path, command: str) -> None:
-    with pytest.raises(MissingError, match=f"no workspace at {workspace}"):
+    with pytest.raises(MissingError, match=f"workspace {workspace} does not exist"):
         run(command)
 
 

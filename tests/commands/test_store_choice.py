@@ -236,7 +236,7 @@ def test_a_split_that_is_not_there_is_copied_by_the_command(tmp_path: Path, root
     words = "probe linear --dataset photos --encoder mean-colour --train-split train"
     error = call(tmp_path, f"{words} --test-split test").exception
     assert isinstance(error, MissingError)
-    assert "there is no store for --dataset photos --split train" in str(error)
+    assert "no store for --dataset photos --split train" in str(error)
     assert f"{whole.title} holds are copied" in str(error)
 
 

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from pa.data.schema import in_schema
-from pa.data.store.find import slot
+from pa.data.store.find import store_directory
 from pa.data.store.reader import Store
 from pa.data.store.spec import Spec, digest_rows
 from pa.data.store.writer import create
@@ -109,7 +109,7 @@ def make_parts(workspace: Path) -> MakeParts:
             **spec,
         }
         made = Spec(**fields)
-        place = slot(workspace / "features", made.dataset, made.split, "parts", encoder)
+        place = store_directory(workspace / "features", made.dataset, made.split, "parts", encoder)
         store = create(place / made.short, made, rows, {"root": "/birds"}, 64)
         fill(store, given, bad_images)
         return Store.open(store.path)

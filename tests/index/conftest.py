@@ -17,7 +17,7 @@ from PIL import Image
 from pa import cli
 from pa.data.images import Transform
 from pa.data.schema import Images
-from pa.data.store.find import slot
+from pa.data.store.find import store_directory
 from pa.data.store.reader import Store
 from pa.data.store.shards import BadImage
 from pa.data.store.spec import Spec, digest_rows
@@ -67,7 +67,7 @@ def write_store(
         representations={name: [values.shape[1]] for name, values in vectors.items()},
         rows={"n": len(rows), "n_images": len(images.table), "sha256": digest_rows(rows)},
     )
-    place = slot(features, images.dataset, images.split, view.name, encoder) / spec.short
+    place = store_directory(features, images.dataset, images.split, view.name, encoder) / spec.short
     store = create(place, spec, rows, {"root": str(images.root)}, 100)
     for shard in store.missing():
         with claim(store, shard) as writer:

@@ -91,5 +91,5 @@ def test_the_setting_of_the_dataset(pa: Run, stores: dict[str, Store]) -> None:
 def test_a_protocol_without_a_store(pa: Run, stores: dict[str, Store]) -> None:
     code, _, err = pa("search", "--query-id", 2, "--protocol", "released-train")
     assert code == 3
-    assert "there is no store for --protocol released-train" in err
+    assert "no store for --protocol released-train" in err
     assert "--protocol paper" in err  # what there is

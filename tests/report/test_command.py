@@ -62,7 +62,7 @@ def test_json_is_one_object(pa: Run, runs: Runs) -> None:
 def test_no_workspace(pa: Run, tmp_path: Path) -> None:
     done = pa("--workspace", str(tmp_path / "nowhere"), "report")
     assert done.code == 3
-    assert "there is no workspace at" in done.err
+    assert "does not exist" in done.err
 
 
 def test_no_results(pa: Run) -> None:

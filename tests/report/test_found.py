@@ -22,7 +22,7 @@ __all__ = ["make_parts", "workspace"]
 
 
 def test_no_workspace(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match=r"no workspace at .*nowhere"):
+    with pytest.raises(MissingError, match=r"workspace .*nowhere does not exist"):
         read_workspace(tmp_path / "nowhere", tmp_path / "results", tmp_path / "features")
 
 

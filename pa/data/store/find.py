@@ -1,4 +1,4 @@
-"""Finding stores in a workspace: by what they hold, with the choices where several fit."""
+"""Find stores in a workspace by what they hold, and list the choices if several fit."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pa.data.store.reader import MANIFEST, SPEC, Store
-from pa.data.store.same_rows import contains, differences, without_parts
+from pa.data.store.same_rows import contains, differences, without_subsets
 from pa.data.store.spec import PROJECTORS, WITHOUT_PROJECTOR
 from pa.data.views import view_from_json
 from pa.data.views.parts import PROTOCOLS, PartsView, protocol_of
 from pa.errors import AmbiguousError, FingerprintError, MissingError, VerificationError
 
 WHOLE = "all"  # the split that has the rows of every other one
+SHOWN = 12  # stores that a message lists
+UNREADABLE = (FingerprintError, MissingError)  # what opening a damaged store raises
 
 
 @dataclass(frozen=True)
 class StoreSelector:
-    """What a store should hold; None = any. `fingerprint` may be a beginning of it."""
+    """What a store should hold; None matches all. `fingerprint` may be its first digits."""
 
     dataset: str | None = None
     split: str | None = None
@@ -34,13 +36,13 @@ class StoreSelector:
             self.dataset in (None, store.spec.dataset)
             and self.split in (None, store.spec.split)
             and self.view in (None, store.view)
-            and self._of_protocol(store)
+            and (self.protocol is None or self.protocol == protocol(store))
             and self.encoder in (None, store.encoder)
             and store.fingerprint.startswith(self.fingerprint or "")
         )
 
     def matches_folder(self, folder: Path) -> bool:
-        """Whether a store in this directory may match, as far as the names of folders show."""
+        """Return whether the store in a directory may match, judged by the names of the folders."""
         dataset, split, view, encoder, short = folder.parts[-5:]
         return (
             self.dataset in (None, dataset)
@@ -51,99 +53,89 @@ class StoreSelector:
             and short.startswith((self.fingerprint or "")[: len(short)])
         )
 
-    def _of_protocol(self, store: Store) -> bool:
-        return self.protocol in (None, protocol(store))
-
     def __str__(self) -> str:
-        return " ".join(f"--{name} {value}" for name, value in self._given().items())
-
-    def _given(self) -> dict[str, str]:
-        given = {name: value for name, value in asdict(self).items() if value is not None}
-        if "fingerprint" in given:
-            given["store"] = given.pop("fingerprint")
-        return given
+        flags = {name: value for name, value in asdict(self).items() if value is not None}
+        if "fingerprint" in flags:
+            flags["store"] = flags.pop("fingerprint")
+        return " ".join(f"--{name} {value}" for name, value in flags.items())
 
 
 def protocol(store: Store) -> str | None:
-    """The protocol by which a store's parts were cut, or the nearest one; None for other views."""
+    """Return the protocol that cut a store's parts, or the nearest one; None for other views."""
     view = view_from_json(store.spec.view)
     return protocol_of(view)[0] if isinstance(view, PartsView) else None
 
 
 def checksums(features: Path) -> dict[str, str]:
-    """The checksums of the complete stores of a workspace, by fingerprint.
-
-    Those whose spec or manifest is damaged are skipped.
-    """
-    found: dict[str, str] = {}
+    """Return the checksums of the complete and undamaged stores of a workspace, by fingerprint."""
+    by_fingerprint: dict[str, str] = {}
     for store in find(features):
         with contextlib.suppress(VerificationError):
             if store.is_complete and store.checksum is not None:
-                found[store.fingerprint] = store.checksum
-    return found
+                by_fingerprint[store.fingerprint] = store.checksum
+    return by_fingerprint
 
 
 def check_workspace(root: Path) -> None:
-    """Raise `MissingError` where a workspace is not there."""
+    """Raise `MissingError` if the folder of a workspace does not exist."""
     if not root.is_dir():
         raise MissingError(
-            f"there is no workspace at {root}. Name the folder that holds features/ and results/ "
+            f"workspace {root} does not exist. Name the folder that holds features/ and results/ "
             f"with --workspace DIR."
         )
 
 
-def slot(features: Path, dataset: str, split: str, view: str, encoder: str) -> Path:
-    """The directory that holds the stores of one (dataset, split, view, encoder)."""
+def store_directory(features: Path, dataset: str, split: str, view: str, encoder: str) -> Path:
+    """Return the directory that holds the stores of one (dataset, split, view, encoder)."""
     return features / dataset / split / view / encoder.replace("/", "--")
 
 
 def find(features: Path, query: StoreSelector | None = None) -> Iterator[Store]:
-    """All stores of a workspace, complete or not, that fit the query; sorted by path.
+    """Yield all stores of a workspace that fit the query, complete or not, sorted by path.
 
-    Those whose spec is damaged are passed over: `damaged` names them.
+    Stores whose spec is damaged are skipped; `damaged` lists them.
     """
     query = query or StoreSelector()
     for spec in sorted(features.glob(f"*/*/*/*/*/{SPEC}")):
         try:
             store = Store.open(spec.parent, incomplete=True)
-        except (FingerprintError, MissingError):
+        except UNREADABLE:
             continue
         if query.matches(store):
             yield store
 
 
 def folders(features: Path) -> Iterator[Path]:
-    """Every store directory, sorted by path; also where the spec is gone and other files remain."""
+    """Yield every store directory, sorted by path; also if the spec is lost but not the rest."""
     for folder in sorted(features.glob("*/*/*/*/*/")):
-        if (folder / SPEC).exists() or (folder / MANIFEST).exists() or _has_shards(folder):
+        if (
+            (folder / SPEC).exists()
+            or (folder / MANIFEST).exists()
+            or any(folder.glob("shard-*.h5"))
+        ):
             yield folder
 
 
-def _has_shards(folder: Path) -> bool:
-    return any(folder.glob("shard-*.h5"))
-
-
 def damaged(features: Path) -> Iterator[Path]:
-    """The folders of stores whose spec cannot be read, or is missing next to their files."""
+    """Yield the folders of stores whose spec is unreadable, or missing next to their files."""
     for folder in folders(features):
         try:
             Store.open(folder, incomplete=True)
-        except (FingerprintError, MissingError):
+        except UNREADABLE:
             yield folder
 
 
 def check_readable(features: Path, query: StoreSelector) -> None:
-    """Raise the error of a store that fits the query by its folder, but whose spec is damaged or,
-    next to its other files, missing.
+    """Raise the error of a store that fits by its folder, but whose spec is damaged or missing.
 
-    Without this check another store would silently be used in its place.
+    Without this check another store would silently be used instead.
     """
     for folder in folders(features):
         if not query.matches_folder(folder):
             continue
         try:
             Store.open(folder, incomplete=True)
-        except (FingerprintError, MissingError) as error:
+        except UNREADABLE as error:
             error.add_note("It may be the store to use. To use another one, name it with --store.")
             raise
 
@@ -155,28 +147,59 @@ def choose(
     preferred: Callable[[Store], bool] | None = None,
     configured: Collection[str] = (),
 ) -> Store:
-    """The one store that fits; where some that fit are `preferred`, one of those.
+    """Return the store that fits; of several, one of the `preferred` ones.
 
-    Complete stores go before unfinished ones, except for unfinished ones of another split, whose
-    rows the complete ones do not have. A store whose rows are a part of another's, by `--limit` or
-    by its split and by nothing else, gives way to that one. Raises `MissingError` with the command
-    that makes a store where none fits, `AmbiguousError` with the choices where several do, and
-    `FingerprintError` or `MissingError` where the spec of one that may fit is damaged or gone.
+    Complete stores are chosen before unfinished ones, except for unfinished ones of another split,
+    whose rows the complete ones do not have. A store whose rows are a subset of another's, by
+    `--limit` or by its split and by nothing else, is not chosen before that one.
+
+    Parameters
+    ----------
+    features
+        The folder `features/` of a workspace.
+    query
+        What the store should hold.
+    command
+        Returns the command that creates a store, for the message if none fits.
+    preferred
+        Returns whether a store is preferred.
+    configured
+        Names of datasets and encoders that are known, though no store has them.
+
+    Raises
+    ------
+    MissingError
+        If no store fits, with the command that creates one.
+    AmbiguousError
+        If several fit, with the choices.
+    FingerprintError, MissingError
+        If the spec of a store that may fit is damaged or missing.
     """
     if query.protocol is not None:
-        PROTOCOLS[query.protocol]  # an unknown name raises with the nearest ones
+        PROTOCOLS[query.protocol]  # raises for an unknown name, with the nearest ones
     check_readable(features, query)
-    found = list(find(features, query)) or _without_protocol(features, query)
+    stores = list(find(features, query))
+    if not stores:  # views without protocols ignore --protocol
+        others = find(features, replace(query, protocol=None))
+        stores = [store for store in others if protocol(store) is None]
     if preferred is not None:
-        found = [store for store in found if preferred(store)] or found
-    complete = [store for store in found if store.is_complete]
-    fitting = without_parts(complete or found)
-    fitting += _unfinished_splits(found, fitting) if complete else []
+        stores = [store for store in stores if preferred(store)] or stores
+    complete = [store for store in stores if store.is_complete]
+    fitting = without_subsets(complete or stores)
+    if complete:
+        splits = {store.spec.split for store in fitting}
+        fitting += [
+            store
+            for store in stores
+            if not store.is_complete
+            and store.spec.split not in splits
+            and not any(contains(large, store) for large in fitting)
+        ]
     if not fitting:
-        raise MissingError(nothing_fits(features, query, command and command(), configured))
+        raise MissingError(describe_missing(features, query, command and command(), configured))
     if len(fitting) > 1:
         lines = "\n".join(
-            f"  {_flags(store)}    # {_told_apart(store, fitting)}" for store in fitting
+            f"  {_flags(store)}    # {_distinction(store, fitting)}" for store in fitting
         )
         raise AmbiguousError(
             f"{len(fitting)} stores fit. Choose one by adding flags (dataset, split, view and "
@@ -185,10 +208,10 @@ def choose(
     return Store.open(fitting[0].path)
 
 
-def _damage(found: Sequence[Store]) -> str:
-    """The damage for which a store cannot be compared with others; empty where there is none."""
+def _damage(stores: Sequence[Store]) -> str:
+    """Describe the damage that prevents comparing a store with others; empty without damage."""
     text = ""
-    for store in found:
+    for store in stores:
         try:
             _ = store.rows, store.is_complete and store.manifest
         except VerificationError as error:
@@ -196,54 +219,36 @@ def _damage(found: Sequence[Store]) -> str:
     return text
 
 
-def _unfinished_splits(found: Sequence[Store], complete: Sequence[Store]) -> list[Store]:
-    """The unfinished stores of splits, and with rows, that no complete store has."""
-    splits = {store.spec.split for store in complete}
-    return [
-        store
-        for store in found
-        if not store.is_complete
-        and store.spec.split not in splits
-        and not any(contains(large, store) for large in complete)
-    ]
-
-
-def _without_protocol(features: Path, query: StoreSelector) -> list[Store]:
-    """Stores that fit but for the protocol, of views that have none: there it says nothing."""
-    others = find(features, replace(query, protocol=None))
-    return [store for store in others if protocol(store) is None]
-
-
-def _told_apart(store: Store, others: list[Store]) -> str:
-    """What a store has that others do not: rows, state, and fields which differ in the slot."""
-    state = f"{store.n_rows} rows" + ("" if store.is_complete else ", not complete")
-    rivals = [
+def _distinction(store: Store, others: list[Store]) -> str:
+    """Describe what distinguishes a store: rows, state, and spec fields within its directory."""
+    conflicting = [
         other
         for other in others
         if other is not store
         and other.path.parent == store.path.parent
-        and protocol(other) == protocol(store)  # else the protocol's name says it all
+        and protocol(other) == protocol(store)  # else the name of the protocol distinguishes them
     ]
     names = dict.fromkeys(
         name
-        for other in rivals
+        for other in conflicting
         for name, _, _ in store.spec.differences(other.spec)
         if not name.startswith(("rows.", "representations."))
     )
     fields = store.spec.fields()
+    state = f"{store.n_rows} rows" + ("" if store.is_complete else ", not complete")
     words = [state, *(f"{name} {str(fields.get(name))[:16]}" for name in names)]
-    return ", ".join([*words, *told_rows_apart(store, others)])
+    return ", ".join([*words, *describe_row_differences(store, others)])
 
 
-def told_rows_apart(store: Store, others: Sequence[Store]) -> list[str]:
-    """In what the rows of a store differ from those of the first store of its recipe and split."""
-    alike = [
+def describe_row_differences(store: Store, others: Sequence[Store]) -> list[str]:
+    """Describe how the rows of a store differ from the first store of its recipe and split."""
+    first = next(
         other
         for other in others
         if (other.spec.recipe, other.spec.split) == (store.spec.recipe, store.spec.split)
-    ]
-    rows = differences(store, alike[0]) if alike[0] is not store else []
-    return [f"differs from {alike[0].spec.short[:8]} in {' and '.join(rows)}"] if rows else []
+    )
+    rows = differences(store, first) if first is not store else []
+    return [f"differs from {first.spec.short[:8]} in {' and '.join(rows)}"] if rows else []
 
 
 def _flags(store: Store) -> str:
@@ -255,52 +260,52 @@ def _flags(store: Store) -> str:
     )
 
 
-def nothing_fits(
+def describe_missing(
     features: Path,
     query: StoreSelector,
     command: str | None = None,
     configured: Collection[str] = (),
 ) -> str:
-    """The message where no store fits: the command that makes one, and what there is.
+    """Return the message if no store fits: the command that creates one, and the existing stores.
 
-    A name that is neither known nor `configured` and resembles that of a store is misspelt: the
-    nearest one is shown in place of a command.
+    A name that is neither known nor `configured` and resembles that of a store is a typing error:
+    the nearest name is shown instead of a command.
     """
     wanted = f" for {query}" if str(query) else ""
-    text = f"there is no store{wanted} in {features}."
-    there = list(find(features))
-    if near := _nearest(query, there, configured):
+    text = f"no store{wanted} in {features}."
+    stores = list(find(features))
+    if near := _nearest(query, stores, configured):
         text += f" Did you mean {near}?"
     elif command is not None and query.fingerprint is None:
         text += f" Make it with:\n  {command}"
         other_split = replace(query, split=None)
-        donors = [s for s in there if s.is_complete and other_split.matches(s)]
+        donors = [s for s in stores if s.is_complete and other_split.matches(s)]
         if donors and query.dataset is not None:
             whole = [s for s in donors if s.spec.split == WHOLE and s.spec.limit is None]
             names = " or ".join(store.title for store in (whole or donors)[:3])
             are = "are" if whole else "may be"
             text += f"\nRows that {names} holds {are} copied, not encoded again."
-    if there:
-        text += "\nThere are:\n" + "\n".join(f"  {_flags(store)}" for store in there[:12])
+    if stores:
+        text += "\nExisting stores:\n" + "\n".join(f"  {_flags(s)}" for s in stores[:SHOWN])
     if broken := list(damaged(features)):
-        text += "\nDamaged, see `pa verify`:\n" + "\n".join(f"  {folder}" for folder in broken[:12])
+        text += "\nDamaged, see `pa verify`:\n" + "\n".join(f"  {path}" for path in broken[:SHOWN])
     return text
 
 
-def _nearest(query: StoreSelector, there: Sequence[Store], configured: Collection[str]) -> str:
-    """The misspelt flags of a query, with the nearest value of a store, or else of all known."""
+def _nearest(query: StoreSelector, stores: Sequence[Store], configured: Collection[str]) -> str:
+    """Return the misspelt flags of a query, with the nearest value of a store, or of all known."""
     from pa.data.datasets import DATASETS
 
     splits = {split for kind in DATASETS for split in DATASETS[kind].expected}
     encoders = [*PROJECTORS, *WITHOUT_PROJECTOR]
     official = {"dataset": list(DATASETS), "split": [*splits, WHOLE], "encoder": encoders}
-    known = {*configured, *(one for names in official.values() for one in names)}
+    known = {*configured, *(name for names in official.values() for name in names)}
     flags = []
-    for name in ("dataset", "split", "encoder"):
-        wanted = getattr(query, name)
-        values = {getattr(store.spec if name != "encoder" else store, name) for store in there}
+    for field in ("dataset", "split", "encoder"):
+        wanted = getattr(query, field)
+        values = {getattr(store.spec if field != "encoder" else store, field) for store in stores}
         if wanted is not None and wanted not in values | known and not wanted.startswith("timm/"):
             near = difflib.get_close_matches(wanted, values, n=1, cutoff=0.6)
-            near = near or difflib.get_close_matches(wanted, official[name], n=1, cutoff=0.7)
-            flags += [f"--{name} {value}" for value in near]
+            near = near or difflib.get_close_matches(wanted, official[field], n=1, cutoff=0.7)
+            flags += [f"--{field} {value}" for value in near]
     return " ".join(flags)

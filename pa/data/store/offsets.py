@@ -1,8 +1,8 @@
-"""Where a shard's file stores its rows, and their checksums, kept after the first read.
+"""Cache of the byte offsets and row checksums of the arrays in the shards of an open store.
 
-Finding an array and reading its row checksums takes most of a small read. So it is done once for
-each shard of an open store, as long as the file is the same one. No handle stays open: stores may
-be read by many threads, and across a fork.
+Finding an array and reading its row checksums takes most of the time of a small read, so it is done
+once per shard while the file stays the same. No handle stays open: threads and forked processes
+share a store.
 
 Shapes: n rows of a shard.
 """
@@ -16,49 +16,49 @@ from pathlib import Path
 from pa.data.store import shards
 from pa.data.store.shards import RowChecksums
 
-KEPT_BYTES = 1 << 30  # of the layouts of a store: 8 bytes a row, for 100 million rows and more
-LAYOUT_BYTES = 1 << 9  # of one layout without its checksums, about
+CACHE_BYTES = 1 << 30  # 8 bytes a row: enough for 100 million rows
+ENTRY_BYTES = 1 << 9  # approximate size of an entry without its checksums
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The byte where the first row of an array is stored, and the checksums of its rows (n,)."""
+class ArrayOffset:
+    """The byte at which the first row of an array begins, and the checksums of its rows (n,)."""
 
     begin: int
     checksums: RowChecksums
 
     @property
     def bytes(self) -> int:
-        return LAYOUT_BYTES + self.checksums.nbytes
+        return ENTRY_BYTES + self.checksums.nbytes
 
 
-class Layouts:
-    """The layouts of the arrays of a store that were looked at so far."""
+class OffsetCache:
+    """The offsets of all arrays of a store that were read so far."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], tuple[tuple[int, int, int], Layout]] = {}
+        self._entries: dict[tuple[str, str], tuple[tuple[int, int, int], ArrayOffset]] = {}
         self._bytes = 0
 
-    def of(self, path: Path, name: str, look: Callable[[], Layout]) -> Layout:
-        """The layout of an array of the shard at `path`; `look` finds that of a file not yet seen.
+    def get(self, path: Path, name: str, find: Callable[[], ArrayOffset]) -> ArrayOffset:
+        """Return the offset of an array of the shard at `path`; call `find` for an unknown file.
 
-        Raises `VerificationError` where the file does not exist, or what `look` raises.
+        Raises `VerificationError` if the file does not exist, and what `find` raises.
         """
         try:
-            found = path.stat()
+            status = path.stat()
         except FileNotFoundError:
-            raise shards.damaged(path, "it is not there") from None
+            raise shards.damaged(path, "it does not exist") from None
         except OSError as error:
             raise shards.damaged(path, error.strerror or str(error)) from None
-        file = (found.st_ino, found.st_size, found.st_mtime_ns)
-        known = self._known.get((path.name, name))
-        if known is not None and known[0] == file:
-            return known[1]
-        layout = look()
-        # Threads may write at the same time: a layout that is lost is read again.
-        if self._bytes + layout.bytes > KEPT_BYTES:
-            self._known.clear()
+        identity = (status.st_ino, status.st_size, status.st_mtime_ns)
+        cached = self._entries.get((path.name, name))
+        if cached is not None and cached[0] == identity:
+            return cached[1]
+        offset = find()
+        # Threads may write at the same time: an entry that is lost is found again.
+        if self._bytes + offset.bytes > CACHE_BYTES:
+            self._entries.clear()
             self._bytes = 0
-        self._known[path.name, name] = file, layout
-        self._bytes += layout.bytes
-        return layout
+        self._entries[path.name, name] = identity, offset
+        self._bytes += offset.bytes
+        return offset

@@ -35,7 +35,7 @@ from pa.data.store import extract_command, reading, shards
 from pa.data.store import manifest as manifests
 from pa.data.store.checksums import has_checksum
 from pa.data.store.manifest import Manifest, ShardEntry
-from pa.data.store.offsets import Layouts
+from pa.data.store.offsets import OffsetCache
 from pa.data.store.shards import BadImage, ShardPlan
 from pa.data.store.source import FeatureSource, Ints
 from pa.data.store.spec import Spec, digest, digest_rows
@@ -69,7 +69,7 @@ class Store(FeatureSource):
         self.spec = spec
         self.shard_rows = shard_rows
         self.source = source
-        self._layouts = Layouts()
+        self._offsets = OffsetCache()
         self._twin: Store | None = None
 
     @classmethod
@@ -259,12 +259,12 @@ class Store(FeatureSource):
     ) -> None:
         """Read rows of one shard, by their numbers in it, to `places` of `out`."""
         path = self.shard_path(shard)
-        layout = self._layouts.of(
+        offset = self._offsets.get(
             path,
             representation,
-            lambda: reading.find_layout(path, shard, representation, self._entry(shard)),
+            lambda: reading.find_offset(path, shard, representation, self._entry(shard)),
         )
-        reading.read_rows(path, shard, representation, layout, local, out, places)
+        reading.read_rows(path, shard, representation, offset, local, out, places)
 
     def from_disk(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return fp16 and fp32 as they are, bf16 and int8 as float32."""

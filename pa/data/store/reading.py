@@ -19,13 +19,13 @@ import numpy.typing as npt
 
 from pa.data.store import random_reads, shards
 from pa.data.store.manifest import ShardEntry
-from pa.data.store.offsets import Layout
+from pa.data.store.offsets import ArrayOffset
 from pa.data.store.shards import ROW_CHECKSUM, ROW_CHECKSUMS, ShardPlan
 
 Ints = npt.NDArray[np.int64]
 
 
-def find_layout(path: Path, shard: ShardPlan, name: str, entry: ShardEntry | None) -> Layout:
+def find_offset(path: Path, shard: ShardPlan, name: str, entry: ShardEntry | None) -> ArrayOffset:
     """Return where an array of a shard begins, and its row checksums.
 
     `entry` is the shard's entry of the manifest; without it, the attributes of the shard are used.
@@ -58,14 +58,14 @@ def find_layout(path: Path, shard: ShardPlan, name: str, entry: ShardEntry | Non
         raise shards.damaged(path, str(error)) from None
     if shards.array_checksum(rows[0]) != expected:
         raise shards.damaged(path, f"the row checksums of {name} are not the manifest's")
-    return Layout(begin, rows[0])
+    return ArrayOffset(begin, rows[0])
 
 
 def read_rows(
     path: Path,
     shard: ShardPlan,
     name: str,
-    layout: Layout,
+    offset: ArrayOffset,
     local: Ints,
     out: npt.NDArray[Any],
     places: Ints,
@@ -77,10 +77,10 @@ def read_rows(
     row_bytes = out.itemsize * math.prod(out.shape[1:])
     as_bytes = out.reshape(len(out), -1).view(np.uint8)  # (len(out), row_bytes)
     try:
-        random_reads.read(path, layout.begin + local * row_bytes, as_bytes, places)
+        random_reads.read(path, offset.begin + local * row_bytes, as_bytes, places)
     except OSError as error:
         raise shards.damaged(path, str(error)) from None
-    changed = shards.row_checksums(out, places.tolist()) != layout.checksums[local]
+    changed = shards.row_checksums(out, places.tolist()) != offset.checksums[local]
     if changed.any():
         row = shard.start + int(local[changed.argmax()])
         raise shards.damaged(

@@ -1,7 +1,7 @@
-"""Whether two stores of one recipe hold the same rows, and in what their rows differ.
+"""Compare the rows of two stores of one recipe: equal, a subset, or different in what.
 
-Rows are the same where every column but the row and image number is: file, size, box, label and
-what the dataset adds; and where the image files had the same content.
+Rows are equal if every column except row and image number is: file, size, box, label and the
+columns of the dataset; and if the image files had the same content.
 """
 
 from __future__ import annotations
@@ -17,34 +17,37 @@ from pa.data.store import image_files
 from pa.data.store.reader import Store
 from pa.errors import VerificationError
 
-NUMBERS = ("row", "image")  # which a row has in one store only
+NUMBERS = ("row", "image")  # differ between stores that hold the same region
 
 
 def contains(large: Store, small: Store) -> bool:
-    """Whether `small` is a part of `large` by `--limit` or by its split, and by nothing else.
+    """Return whether `small` is a subset of `large` by `--limit` or by its split, and only by that.
 
     With a limit its rows are the first of `large`; as a smaller split they are some of them, in the
-    same order. Two stores of one split and limit are never parts of each other: between them the
+    same order. Two stores of one split and limit are never subsets of each other: between them the
     dataset changed.
     """
     if large.spec.recipe != small.spec.recipe or small.n_rows > large.n_rows:
         return False
     try:
         if large.spec.split != small.spec.split:
-            rows = _places(large.rows, small.rows)
+            rows = _rows_in(large.rows, small.rows)
         elif large.spec.limit != small.spec.limit and large.rows.head(small.n_rows).equals(
             small.rows
         ):
             rows = np.arange(small.n_rows)
         else:
             return False
-        return rows is not None and (not small.is_complete or _have_same_files(small, large, rows))
+        if rows is None or not small.is_complete:
+            return rows is not None
+        first = _first_rows(small)["row"]
+        return _hashes(small, first) == _hashes(large, pl.Series(rows[first.to_numpy()]))
     except VerificationError:
         return False
 
 
-def without_parts(stores: Sequence[Store]) -> list[Store]:
-    """The stores that are not a part of another one; see `contains`."""
+def without_subsets(stores: Sequence[Store]) -> list[Store]:
+    """Return the stores that are not a subset of another one; see `contains`."""
     kept: list[Store] = []
     by_size = sorted(
         stores, key=lambda s: (s.n_rows, s.spec.limit is None, s.spec.limit or 0), reverse=True
@@ -55,78 +58,75 @@ def without_parts(stores: Sequence[Store]) -> list[Store]:
     return sorted(kept, key=lambda s: s.path)
 
 
-def have_same_images(one: Store, other: Store) -> bool:
-    """Whether two stores are of the same files, in the same order, with the same labels."""
+def have_same_images(a: Store, b: Store) -> bool:
+    """Return whether two stores have the same files, in the same order, with the same labels."""
     columns = ["image", "path", "file_bytes", "label", "label_id"]
-    ours, theirs = (_images(store) for store in (one, other))
-    if not ours.select(columns).equals(theirs.select(columns)):
+    images_a, images_b = _first_rows(a), _first_rows(b)
+    if not images_a.select(columns).equals(images_b.select(columns)):
         return False
-    return _hashes(one, ours["row"]) == _hashes(other, theirs["row"])
+    return _hashes(a, images_a["row"]) == _hashes(b, images_b["row"])
 
 
-def differences(one: Store, other: Store) -> list[str]:
-    """In what the rows of two stores differ: images, their content, file sizes, boxes, labels,
-    other columns or the order. All but the first is compared for the images that both have."""
+def differences(a: Store, b: Store) -> list[str]:
+    """Name what differs in the rows of two stores: images, their content, file sizes, boxes,
+    labels, other columns or the order. All but the first are compared for the common images."""
     try:
-        ours, theirs = one.rows, other.rows
-        found = ["images"] if set(ours["path"]) != set(theirs["path"]) else []
-        images = _images(one).join(_images(other), on="path", suffix="_there")
-        if _hashes(one, images["row"]) != _hashes(other, images["row_there"]):
-            found.append("content of images")
+        rows_a, rows_b = a.rows, b.rows
+        names = ["images"] if set(rows_a["path"]) != set(rows_b["path"]) else []
+        images = _first_rows(a).join(_first_rows(b), on="path", suffix="_b")
+        if _hashes(a, images["row"]) != _hashes(b, images["row_b"]):
+            names.append("content of images")
     except VerificationError:
         return ["damaged files"]
-    common = ours.join(theirs, on="path", how="semi"), theirs.join(ours, on="path", how="semi")
+    common = rows_a.join(rows_b, on="path", how="semi"), rows_b.join(rows_a, on="path", how="semi")
     region = ["path", *BOX]
     if _differ(*common, ["path", "file_bytes"]):
-        found.append("file sizes")
+        names.append("file sizes")
     if _differ(*common, region):
-        found.append("boxes")
+        names.append("boxes")
         region = ["path"]
     if _differ(*common, [*region, "label", "label_id"]):
-        found.append("labels")
-    further = [name for name in ours.columns if name not in ROW_SCHEMA]
-    found += [name for name in further if _differ(*common, [*region, name])]
-    return found or ([] if ours.equals(theirs) else ["order of rows"])
+        names.append("labels")
+    further = [name for name in rows_a.columns if name not in ROW_SCHEMA]
+    names += [name for name in further if _differ(*common, [*region, name])]
+    return names or ([] if rows_a.equals(rows_b) else ["order of rows"])
 
 
-def _places(large: pl.DataFrame, small: pl.DataFrame) -> npt.NDArray[np.int64] | None:
-    """The row in `large` of each row of `small`; None unless all are there, in the same order."""
+def _rows_in(large: pl.DataFrame, small: pl.DataFrame) -> npt.NDArray[np.int64] | None:
+    """Return the row of `large` that equals each row of `small`.
+
+    None unless all exist, in the same order.
+    """
     columns = [name for name in small.columns if name not in NUMBERS]
     if large.columns != small.columns:
         return None
     # Equal rows, such as two objects with one box, are distinguished by their count.
     count = pl.int_range(pl.len()).over(columns).alias("count")
-    there = large.join(small, on="path", how="semi", maintain_order="left")
-    found = small.select(*columns, count).join(
-        there.select("row", *columns, count),
+    candidates = large.join(small, on="path", how="semi", maintain_order="left")
+    matches = small.select(*columns, count).join(
+        candidates.select("row", *columns, count),
         on=[*columns, "count"],
         how="left",
         maintain_order="left",
         nulls_equal=True,
-    )["row"]
-    rows = found.fill_null(-1).to_numpy()
+    )
+    rows = matches["row"].fill_null(-1).to_numpy()
     return rows if (np.diff(rows, prepend=-1) > 0).all() else None
 
 
-def _have_same_files(small: Store, large: Store, rows: npt.NDArray[np.int64]) -> bool:
-    """Whether the image files behind all rows of `small` and `rows` of `large` were the same."""
-    first = _images(small)["row"]
-    return _hashes(small, first) == _hashes(large, pl.Series(rows[first.to_numpy()]))
-
-
-def _images(store: Store) -> pl.DataFrame:
-    """The first row of every image."""
+def _first_rows(store: Store) -> pl.DataFrame:
+    """Return the first row of every image."""
     return store.rows.unique("image", keep="first", maintain_order=True)
 
 
 def _hashes(store: Store, rows: pl.Series) -> list[bytes]:
-    """The hash of the image file of each row; of an unfinished store, nothing is known."""
+    """Return the hash of the image file of each row; none for an unfinished store."""
     return image_files.hashes_of(store, rows.to_numpy()) if store.is_complete else []
 
 
-def _differ(ours: pl.DataFrame, theirs: pl.DataFrame, columns: Sequence[str]) -> bool:
-    """Whether some values of the columns are in one table more often than in the other."""
-    if not set(columns) <= set(theirs.columns):
+def _differ(a: pl.DataFrame, b: pl.DataFrame, columns: Sequence[str]) -> bool:
+    """Return whether some values of the columns occur in one table more often than in the other."""
+    if not set(columns) <= set(b.columns):
         return True
-    counted = (table.group_by(columns).len().sort(columns) for table in (ours, theirs))
-    return not next(counted).equals(next(counted))
+    counts = (table.group_by(columns).len().sort(columns) for table in (a, b))
+    return not next(counts).equals(next(counts))

@@ -1,7 +1,7 @@
-"""How fast a store grows, from its files alone: the times of its shards, and its log of runs.
+"""How fast a store grows, from its files alone: the times of its shards and its log of runs.
 
-An estimate for people, and nothing else depends on it: file times may be wrong, and where they
-cannot be believed the pace is unknown.
+An estimate for display, on which nothing else depends: file times may be wrong, and where they are
+implausible the throughput is unknown.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from pa.data.store.find import StoreSelector
 from pa.data.store.reader import Store
 from pa.data.store.spec import Spec
 
-RECENT_SHARDS = 32
-PAUSE = 10  # a gap of so many times the median between shards: another run began there
-CLOCK_SLACK = 2.0  # seconds that a file server's clock may be ahead of ours
+RECENT_SHARDS = 32  # enough to average over, few enough to follow a change of speed
+PAUSE = 10  # a gap of 10 median gaps between shards separates two runs
+CLOCK_SLACK = 2.0  # seconds by which the clock of a file server may be ahead
 
 
 @dataclass(frozen=True)
-class Pace:
-    """Rows per second, and what it was read from: the shards' times, or the last run's log."""
+class Throughput:
+    """Rows per second, and the source of the number: times of shards, or the log of a run."""
 
     rows_per_second: float
     source: str
 
 
-def speed_of_run(run: dict[str, Any]) -> float | None:
-    """Rows per second of one line of runs.jsonl; None where it does not say."""
+def run_speed(run: dict[str, Any]) -> float | None:
+    """Return the rows per second of a line of runs.jsonl; None if it lacks them."""
     try:
         rows, wall = float(run["rows"]), float(run["seconds"]["wall"])
     except (KeyError, TypeError, ValueError):
@@ -41,12 +41,12 @@ def speed_of_run(run: dict[str, Any]) -> float | None:
     return rows / wall if rows > 0 and wall > 0 else None
 
 
-def pace_of_work(times: Sequence[tuple[float, int]], now: float) -> Pace | None:
-    """The pace of the work in progress, all processes together.
+def current_throughput(times: Sequence[tuple[float, int]], now: float) -> Throughput | None:
+    """Estimate the throughput of the work in progress, all processes together.
 
-    `times` are (time of completion in seconds, rows) of the shards that are done. Only the newest
-    32 count, and of these the ones since the last long pause. None where there are fewer than
-    three, or where they lie in the future or all at one moment: then no clock can be believed.
+    `times` are (time of completion in seconds, rows) of the finished shards. Only the newest 32
+    count, and of these the ones since the last long pause. None for fewer than three, and for times
+    in the future or all equal, which no working clock gives.
     """
     newest = sorted(times)[-RECENT_SHARDS:]
     if len(newest) < 3 or newest[-1][0] > now + CLOCK_SLACK:
@@ -58,40 +58,39 @@ def pace_of_work(times: Sequence[tuple[float, int]], now: float) -> Pace | None:
     seconds = burst[-1][0] - burst[0][0]
     if len(burst) < 3 or seconds <= 0:
         return None
-    return Pace(sum(rows for _, rows in burst[1:]) / seconds, "times of the newest shards")
+    return Throughput(sum(rows for _, rows in burst[1:]) / seconds, "times of the newest shards")
 
 
-def pace(store: Store, *, in_work: bool) -> Pace | None:
-    """The pace of a store: of the work in progress, else of the last run that says its own."""
+def store_throughput(store: Store, *, in_work: bool) -> Throughput | None:
+    """Return the throughput of the work in progress, or of the last run that logged its own."""
     if in_work:
-        done = []
+        times = []
         for shard in store.plan:
             try:
-                done.append((store.shard_path(shard).stat().st_mtime, shard.n_rows))
+                times.append((store.shard_path(shard).stat().st_mtime, shard.n_rows))
             except FileNotFoundError:
                 continue
-        if found := pace_of_work(done, time.time()):
-            return found
+        if current := current_throughput(times, time.time()):
+            return current
     for run in reversed(store.runs()):
-        if (speed := speed_of_run(run)) is not None:
-            return Pace(speed, f"last run, one process on {run.get('host', 'some host')}")
+        if (speed := run_speed(run)) is not None:
+            return Throughput(speed, f"last run, one process on {run.get('host', 'some host')}")
     return None
 
 
-def recorded_pace(features: Path, spec: Spec) -> Pace | None:
-    """The pace of the longest recorded run of the same encoder, view and precision.
+def recorded_throughput(features: Path, spec: Spec) -> Throughput | None:
+    """Return the throughput of the longest logged run of the same encoder, view and precision.
 
-    Of the runs that the logs of the workspace's stores record, the one of the most rows: a run of
-    few rows is mostly start-up. None where there was none.
+    The longest, because a run of few rows is mostly start-up. None without such a run.
     """
-    best: tuple[float, Pace] | None = None
+    longest: tuple[float, Throughput] | None = None
     query = StoreSelector(view=spec.view["name"], encoder=spec.encoder["name"])
     for store in stores.find(features, query):
         if store.spec.precision["compute"] != spec.precision["compute"]:
             continue
         for run in store.runs():
-            speed = speed_of_run(run)
-            if speed is not None and (best is None or run["rows"] > best[0]):
+            speed = run_speed(run)
+            if speed is not None and (longest is None or run["rows"] > longest[0]):
                 source = f"as {store.spec.dataset}/{store.spec.split} on {run.get('host')}"
-                best = float(run["rows"]), Pace(speed, source)
-    return best[1] if best else None
+                longest = float(run["rows"]), Throughput(speed, source)
+    return longest[1] if longest else None

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from pa.data.schema import in_schema
-from pa.data.store.find import StoreSelector, choose, find, protocol, slot
+from pa.data.store.find import StoreSelector, choose, find, protocol, store_directory
 from pa.data.store.reader import Store
 from pa.data.store.spec import Spec, digest_rows
 from pa.data.store.writer import create
@@ -43,7 +43,7 @@ def make(tmp_path: Path) -> Make:
             **spec,
         }
         made = Spec(**fields)
-        place = slot(tmp_path, made.dataset, made.split, view.name, encoder)
+        place = store_directory(tmp_path, made.dataset, made.split, view.name, encoder)
         return create(place / made.short, made, rows, {"root": "/"}, 64)
 
     return begin

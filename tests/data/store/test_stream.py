@@ -9,9 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
-from pa.data.store import offsets as layouts
+from pa.data.store import offsets, shards
 from pa.data.store import random_reads as scatter
-from pa.data.store import shards
 from pa.data.store.reader import Store
 from pa.data.store.stream import BlockShuffle, Stream, in_order
 from pa.errors import UsageError, VerificationError
@@ -122,7 +121,7 @@ def test_an_error_of_the_reading_thread_reaches_the_reader(make_store: MakeStore
     store = make_store(n_images=9)
     store.shard_path(store.plan[-1]).unlink()
     stream = Stream(store, "patch", np.arange(store.n_rows))
-    with pytest.raises(VerificationError, match="it is not there"):
+    with pytest.raises(VerificationError, match="it does not exist"):
         collect(stream, in_order(store.n_rows, 4), 4)
 
 
@@ -249,7 +248,7 @@ def test_a_shard_that_changed_is_looked_at_again(
     whole = path.read_bytes()
     looked = count_looks(monkeypatch)
     path.unlink()
-    with pytest.raises(VerificationError, match="it is not there"):
+    with pytest.raises(VerificationError, match="it does not exist"):
         store.read("pooled")
     path.write_bytes(whole[:-100])
     with pytest.raises(VerificationError, match="bytes"):
@@ -263,10 +262,8 @@ def test_a_shard_that_changed_is_looked_at_again(
     assert 1 <= len(looked) <= 3  # of this shard alone
 
 
-def test_layouts_take_no_more_memory_than_they_may(
-    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(layouts, "KEPT_BYTES", 2 * layouts.LAYOUT_BYTES)
+def test_offset_cache_is_limited(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offsets, "CACHE_BYTES", 2 * offsets.ENTRY_BYTES)
     store = make_store()
     assert len(store.plan) > 2
     looked = count_looks(monkeypatch)

@@ -135,7 +135,7 @@ def test_the_python_call_equals_the_command(pa: Run, workspace: dict[str, Store]
         (("--lr", "1e30"), 2, "training diverged: with learning rate 1e+30"),
         (("--lr", "fast"), 2, "numbers with commas"),
         (("--protocol", "papre"), 2, "Did you mean paper"),
-        (("--encoder", "mae"), 3, "there is no store for"),
+        (("--encoder", "mae"), 3, "no store for"),
         (("--device", "tpu"), 2, "unknown device 'tpu'"),
     ],
 )

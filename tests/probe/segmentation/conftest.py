@@ -129,7 +129,7 @@ def make_store(tmp_path: Path, load: Callable[[str], Images]) -> Callable[..., S
             **spec,
         }
         made = Spec(**fields)
-        slot = stores.slot(tmp_path / "features", "lip", split, "windows", "knowing")
+        slot = stores.store_directory(tmp_path / "features", "lip", split, "windows", "knowing")
         store = create(slot / made.short, made, rows, {"root": str(images.root)}, 8)
         for shard in store.missing():
             with claim(store, shard) as writer:
