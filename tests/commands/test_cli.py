@@ -296,7 +296,7 @@ def test_a_pickle_that_would_run_code_is_named_for_what_it_is(
     torch.save({"state_dict": {"a": torch.zeros(2)}, "x": Evil()}, tmp_path / "evil.pth")
     refused = pa("extract", "--checkpoint", tmp_path / "evil.pth")
     assert refused.code == 4
-    assert "holds Python objects besides tensors, and reading them could run code" in refused.err
+    assert "reading them could run code" in refused.err
     assert "weights_only" not in refused.err
     assert not (tmp_path / "ran").exists()
 

@@ -206,7 +206,9 @@ def test_replace_reuses_what_is_equal_and_removes_the_old(image_tree: Tree, tmp_
 
 def test_unknown_representation_is_refused_before_work(image_tree: Tree, tmp_path: Path) -> None:
     encoder, options = MeanColour(), ExtractOptions(representations=("cls",))
-    with pytest.raises(UsageError, match=r"mean-colour gives no 'cls'\. It gives: pooled, patch"):
+    with pytest.raises(
+        UsageError, match=r"mean-colour has no representation 'cls'\. Available: pooled, patch"
+    ):
         extract([encoder], photos(image_tree()), VIEWS["grid"], tmp_path / "f", options)
     assert encoder.batches == []
     assert not (tmp_path / "f").exists()

@@ -59,15 +59,35 @@ def load_encoder(
 ) -> Encoder:
     """Load an encoder strictly: every tensor of the file is used, ignored by a rule, or an error.
 
-    `name` is a key of `ENCODERS` or `timm/<model>`; without a `checkpoint`, only the latter has
-    weights to fetch. `num_heads` is that of the family's official size unless given. `branch`
-    chooses a network inside the file (DINO, iBOT: teacher, student; MoCo v3: base, momentum).
-    `layers` are the 0-based blocks whose raw outputs are wanted. `accept` loads a file that shows
-    no sign of the named encoder, if every tensor fits. `compute` is fp32, bf16 or fp16. `options`
-    are the protocol switches of the encoder's card. All of them are recorded in `encoder.spec`.
+    All arguments that change the features are recorded in `encoder.spec`.
 
-    Raises `UnknownNameError`, `UsageError`, `MissingError` (no file; no weights offline) and
-    `CheckpointError` (anything in the file that does not fit, and what the file seems to be).
+    Parameters
+    ----------
+    name
+        A key of `ENCODERS`, or `timm/<model>`.
+    checkpoint
+        File of the weights; only `timm/<model>` can download weights without it.
+    num_heads
+        Number of attention heads; None selects that of the family's official size.
+    branch
+        Network inside the file (DINO, iBOT: teacher, student; MoCo v3: base, momentum).
+    layers
+        0-based blocks whose raw outputs are wanted.
+    accept
+        Load a file without evidence for the named encoder if every tensor fits.
+    device, compute
+        Device, and precision of the forward pass: fp32, bf16 or fp16.
+    options
+        Protocol switches of the encoder's card.
+
+    Raises
+    ------
+    UnknownNameError, UsageError
+        For an unknown name or option.
+    MissingError
+        If the file, or a network to download weights, is missing.
+    CheckpointError
+        If a tensor of the file does not fit; the message describes the file.
     """
     if compute not in DTYPES:
         raise UsageError(f"unknown compute format {compute!r}. Known: {', '.join(DTYPES)}.")
@@ -92,9 +112,9 @@ def load_report(
     accept: bool = False,
     **options: Any,
 ) -> LoadReport:
-    """Load as `load_encoder` does, and report key by key instead of raising on a bad file.
+    """Load as `load_encoder` does, and report key by key instead of raising for a bad file.
 
-    Raises `MissingError` and `UsageError` as `load_encoder` does: there is nothing to report.
+    Raises `MissingError` and `UsageError` as `load_encoder` does.
     """
     request = Request(num_heads, branch, tuple(layers or ()), options, accept)
     try:
@@ -123,9 +143,9 @@ def _load(
 
 
 def _norms(encoder: FrozenEncoder) -> dict[str, float]:
-    """Mean L2 norm per vector of each representation, on a fixed image of waves."""
+    """Return the mean L2 norm of the vectors of each representation for a fixed image of waves."""
     size = encoder.transform.size
-    steps = torch.arange(size, dtype=torch.float64) / size
+    steps = torch.arange(size, dtype=torch.float64) / size  # (S,)
     waves = [torch.sin(k * steps)[:, None] * torch.cos((k + 2) * steps)[None] for k in (7, 11, 17)]
     features = encoder.encode(torch.stack(waves).float()[None])  # (1, 3, S, S)
     return {name: float(features[name].norm(dim=-1).mean()) for name in encoder.representations}

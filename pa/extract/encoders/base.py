@@ -1,6 +1,7 @@
-"""What every encoder is: a frozen network, its transform, and where its weights came from.
+"""The interface of an encoder: a frozen network, its transform and the origin of its weights.
 
-Shapes: B regions in a batch, L patch tokens, D width, P projected width, H and W input pixels.
+B: regions in a batch, L: patch tokens, D: width, P: projected width, Z: bottleneck width,
+K: chosen blocks, S: side of the input, H, W: input pixels.
 """
 
 from __future__ import annotations
@@ -20,23 +21,16 @@ from pa.errors import UsageError
 
 @dataclass(frozen=True)
 class Features:
-    """What an encoder computed for B regions. What was not asked for, or is not there, is None.
+    """Representations of B regions; None for those that were not requested or do not exist."""
 
-    cls (B, D) and patch (B, L, D) are taken after the final norm; pooled is the mean of `patch`
-    (B, D), or timm's own pooled vector (B, P); projected (B, P) is the output of the pretraining
-    projector, bottleneck (B, Z) the unit vector in front of its prototypes; layers (B, K, L, D)
-    are raw outputs of K chosen blocks, layers_cls (B, K, D) their class tokens, layers_pooled
-    (B, K, D) their mean patch token.
-    """
-
-    cls: Tensor | None = None
-    pooled: Tensor | None = None
-    patch: Tensor | None = None
-    projected: Tensor | None = None
-    bottleneck: Tensor | None = None
-    layers: Tensor | None = None
-    layers_cls: Tensor | None = None
-    layers_pooled: Tensor | None = None
+    cls: Tensor | None = None  # (B, D) class token after the final norm
+    pooled: Tensor | None = None  # (B, D) mean of `patch`, or timm's pooled vector (B, P)
+    patch: Tensor | None = None  # (B, L, D) patch tokens after the final norm
+    projected: Tensor | None = None  # (B, P) output of the pretraining projector
+    bottleneck: Tensor | None = None  # (B, Z) unit vector before the projector's prototypes
+    layers: Tensor | None = None  # (B, K, L, D) raw patch tokens of the chosen blocks
+    layers_cls: Tensor | None = None  # (B, K, D) their class tokens
+    layers_pooled: Tensor | None = None  # (B, K, D) their mean patch tokens
 
     def __getitem__(self, representation: str) -> Tensor:
         value = getattr(self, representation, None)
@@ -47,7 +41,7 @@ class Features:
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """Provenance of an encoder: everything about it that determines its features."""
+    """Provenance of an encoder: all properties that determine its features."""
 
     name: str
     weights_sha256: str
@@ -64,7 +58,7 @@ class EncoderSpec:
 
 
 class Encoder(ABC):
-    """A frozen network in eval mode; `checkpoint` is the file that its weights were read from."""
+    """A frozen network in eval mode; `checkpoint` is the file of its weights."""
 
     checkpoint: Path | None = None
 
@@ -79,17 +73,17 @@ class Encoder(ABC):
     @property
     @abstractmethod
     def module(self) -> torch.nn.Module:
-        """The network, so that it can be moved and cast."""
+        """Return the network, to move or cast it."""
 
     @property
     @abstractmethod
     def representations(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape per region of everything this encoder can give at its native size."""
+        """Return name and shape per region of all representations at the native input size."""
 
     def representations_at(self, size: int) -> dict[str, tuple[int, ...]]:
-        """Name and shape per region of everything at another side of the input, in pixels.
+        """Return name and shape per region of all representations for inputs of `size` pixels.
 
-        Raises `UsageError` where the encoder takes no such images.
+        Raises `UsageError` if the encoder does not accept this size.
         """
         if size != self.transform.size:
             native = f"{self.transform.size}x{self.transform.size}"
@@ -100,29 +94,29 @@ class Encoder(ABC):
     def encode(self, pixels: Tensor, want: Collection[str] | None = None) -> Features:
         """Encode normalised pixels (B, 3, H, W), float32.
 
-        `want` names the representations to compute; None computes all there are. The results are
-        float32 whatever the network computes in. Raises what `require` raises.
+        `want` names the representations to compute, None selects all. The results are float32
+        whatever the compute precision. Raises as `require` does.
         """
 
     def require(self, want: Collection[str]) -> None:
-        """Raise where this encoder cannot give one of the representations; say what to do."""
+        """Raise `UsageError` or `CheckpointError` if a representation is not available."""
         for representation in want:
             if representation not in self.representations:
                 raise UsageError(
-                    f"{self.name} gives no {representation!r}. "
-                    f"It gives: {', '.join(self.representations)}."
+                    f"{self.name} has no representation {representation!r}. "
+                    f"Available: {', '.join(self.representations)}."
                 )
 
     def project(self, vectors: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Apply the pretraining projector to vectors (B, D), for example pooled means.
+        """Apply the pretraining projector to vectors (B, D), such as pooled means.
 
-        Returns (projected (B, P), bottleneck (B, Z) or None), float32.
+        Return projected (B, P) and bottleneck (B, Z) or None, float32.
         """
         self.require(["projected"])
         raise NotImplementedError(f"{type(self).__name__} names a projector but does not apply it")
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Turn uint8 pixels (B, S, S, 3) into normalised float32 (B, 3, S, S) on their device."""
+        """Convert uint8 pixels (B, S, S, 3) to normalised float32 (B, 3, S, S) on their device."""
         mean = torch.tensor(self.transform.mean, device=pixels.device).view(1, 3, 1, 1)
         std = torch.tensor(self.transform.std, device=pixels.device).view(1, 3, 1, 1)
         return pixels.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)

@@ -22,7 +22,7 @@ from pa.extract.encoders.positions import (
 from pa.extract.encoders.report import Rule
 from pa.extract.encoders.vit import RELATIVE_TABLE, VitTrunk, beit_vit, read_shape
 
-HALF = (0.5, 0.5, 0.5)
+HALF = (0.5, 0.5, 0.5)  # normalisation of the ImageNet-22k pretraining
 MEAN_STD = ("auto", "imagenet", "half")
 
 CARD = EncoderCard(
@@ -48,7 +48,7 @@ CARD = EncoderCard(
         "shared table of relative positions, resized on a geometric grid with a cubic spline;"
         " square images only"
     ),
-    projector="none: a classifier of visual tokens, which is no projector",
+    projector="none: a classifier of visual tokens, which is not a projector",
     licence="MIT",
     notes=(
         "Not the fine-tuned files (…_ft22k, …_ft1k), which lack the pretrained norm. The option "
@@ -78,13 +78,13 @@ def build(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
 
 
 def settle(file: CheckpointFile, tensors: Mapping[str, Tensor], request: Request) -> Request:
-    """Turn mean_std `auto` into what the file says about its training."""
+    """Replace mean_std `auto` by the normalisation that the file was trained with."""
     asked = request.options["mean_std"]
     if asked not in MEAN_STD:
         raise UsageError(f"unknown mean_std {asked!r}. Known: {', '.join(MEAN_STD)}.")
     if asked != "auto":
         return request
-    arguments: Any = file.content.get("args")
+    arguments: Any = file.content.get("args")  # argparse.Namespace of the training
     imagenet = getattr(arguments, "imagenet_default_mean_and_std", "pos_embed" in tensors)
     settled = "imagenet" if imagenet else "half"
     return replace(request, options={**request.options, "mean_std": settled})

@@ -1,6 +1,6 @@
-"""Encoder cards: what an encoder is and where its weights come from, as data.
+"""Encoder cards: the description of an encoder and the sources of its weights, as data.
 
-`pa encoders list` and docs/encoders.md are made from these.
+`pa encoders list` and docs/encoders.md are generated from them.
 """
 
 from __future__ import annotations
@@ -12,49 +12,38 @@ from pa.data.images import Transform
 
 @dataclass(frozen=True)
 class CheckpointSource:
-    """One file that the authors publish.
-
-    `file` is its name, `url` where it lies (empty where it has no direct address), `projector`
-    whether the pretraining projector is inside, `note` what else to know, `sha256_prefix` the
-    beginning of its hash where the authors state it.
-    """
+    """One file that the authors publish."""
 
     file: str
-    url: str = ""
-    projector: bool = False
+    url: str = ""  # empty without a direct address
+    projector: bool = False  # whether the file contains the pretraining projector
     note: str = ""
-    sha256_prefix: str = ""
+    sha256_prefix: str = ""  # beginning of the hash that the authors state
 
     def matches(self, sha256: str) -> bool:
-        """Tell whether a file is this one, by its hash; False where the hash is not known."""
+        """Return whether a file has the published hash; False if none is published."""
         return bool(self.sha256_prefix) and sha256.startswith(self.sha256_prefix)
 
 
 @dataclass(frozen=True)
 class EncoderCard:
-    """What there is to know about one encoder before loading it.
-
-    `method` is the family of the pretraining: supervised, contrastive, MIM (masked image
-    modelling), or both. `branches` are the networks inside one file, the default first. `options`
-    are the protocol switches that `load_encoder` takes by name, each with its default. `positions`
-    says what happens to them at other image sizes.
-    """
+    """Description of an encoder."""
 
     name: str
     title: str
-    method: str
+    method: str  # supervised, contrastive, MIM (masked image modelling), or both
     paper: str
     sources: tuple[CheckpointSource, ...]
     transform: Transform
-    positions: str
+    positions: str  # how positions are resized for other image sizes
     projector: str
     licence: str
     notes: str
-    branches: tuple[str, ...] = ()
-    options: tuple[tuple[str, object], ...] = ()
+    branches: tuple[str, ...] = ()  # networks inside one file, the default first
+    options: tuple[tuple[str, object], ...] = ()  # protocol switches with their defaults
 
     def where(self) -> str:
-        """Say in one line which file to fetch from where."""
+        """Return the files and their addresses in one line."""
         return " or ".join(
             f"{source.file} ({source.url or source.note})" for source in self.sources
         )

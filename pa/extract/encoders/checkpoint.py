@@ -1,7 +1,7 @@
-"""Read a checkpoint file without running what is in it.
+"""Read a checkpoint file without executing code from it.
 
-Official files are torch pickles or safetensors. Pickles are read with `weights_only=True`; the one
-class that official training checkpoints hold besides tensors is `argparse.Namespace`.
+Official files are torch pickles or safetensors. Pickles are read with `weights_only=True`; the only
+other class in official training checkpoints is `argparse.Namespace`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from pa.errors import CheckpointError, MissingError
 
 ZIP_MAGIC = b"PK\x03\x04"  # torch.save since 1.6
 PICKLE_MAGIC = b"\x80"  # torch.save before 1.6
-# How torch's restricted unpickler says that a class is not allowed; other words mean damage.
+# Messages of torch's restricted unpickler for a class that is not allowed; others mean damage.
 REFUSALS = ("unsupported global", "unsupported class", "can only build", "not an allowed")
 
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """A checkpoint in memory: `content` is what was saved, usually a dict of containers."""
+    """A checkpoint in memory: `content` is the saved object, usually a dict of containers."""
 
     path: Path
     sha256: str
@@ -39,8 +39,8 @@ class CheckpointFile:
 def read(path: Path | str, hint: str = "") -> CheckpointFile:
     """Read a .pth, .pt, .tar or .safetensors file.
 
-    Raises `MissingError` where there is none (`hint` says what to get from where), and
-    `CheckpointError` where it is truncated, no checkpoint, or holds more than tensors.
+    Raises `MissingError` if it does not exist (`hint` is appended: where to get it), and
+    `CheckpointError` if it is truncated, not a checkpoint, or contains more than tensors.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -66,7 +66,7 @@ def read(path: Path | str, hint: str = "") -> CheckpointFile:
 
 
 def _require_dense(path: Path, content: Mapping[str, Any]) -> None:
-    """Raise `CheckpointError` for a tensor without plain numbers, and name its key."""
+    """Raise `CheckpointError` naming the key of a tensor that is not dense."""
     for container, value in [("", content), *content.items()]:
         for key, tensor in tensors_in(value).items():
             kind = _unusual_kind(tensor)
@@ -106,7 +106,7 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
 
 
 def tensors_in(container: object) -> dict[str, Tensor]:
-    """Return the named tensors of a container, or nothing where it is none."""
+    """Return the named tensors of a container; empty if the object is not a mapping."""
     if not isinstance(container, Mapping):
         return {}
     return {k: v for k, v in container.items() if isinstance(k, str) and isinstance(v, Tensor)}
@@ -117,7 +117,7 @@ def first_container(
 ) -> tuple[str, dict[str, Tensor]]:
     """Return the name and tensors of the first container that has some, else the flat tensors.
 
-    The name is "" for flat tensors, and the dict is empty where there are none.
+    The name is "" for flat tensors; the dict is empty if the file has none.
     """
     for container in containers:
         if tensors := tensors_in(content.get(container)):
@@ -155,13 +155,13 @@ def _read_pickle(path: Path, mmap: bool) -> Any:
     # mmap leaves optimizer states and other branches on disk: only what is used is read.
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of kinds of tensors that are refused here
+            warnings.simplefilter("ignore")  # torch warns about tensors that are refused below
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         if not any(words in str(error).lower() for words in REFUSALS):
             raise _damaged(path, error) from None
         raise CheckpointError(
-            f"{path} holds Python objects besides tensors, and reading them could run code: "
+            f"{path} contains Python objects other than tensors, and reading them could run code: "
             f"{_first_line(error)} Expected a state_dict of tensors (argparse.Namespace is "
             "allowed). If you trust the file, load it yourself and save the state_dict alone."
         ) from None
@@ -177,9 +177,9 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 
 
 def _first_line(error: Exception) -> str:
-    """The sentence that names the culprit; torch wraps it in advice and terminal colours."""
+    """Return the line with the cause; torch surrounds it with advice and terminal colours."""
     stripped = (line.strip() for line in str(error).splitlines())
-    # Torch's advice to load without the guard is never passed on.
+    # Torch's advice to disable `weights_only` is never passed on.
     lines = [line for line in stripped if line and "weights_only" not in line]
     marks = ("weightsunpickler error", "unsupported", "trying to load unsupported")
     named = [line for line in lines if line.lower().startswith(marks)]

@@ -36,8 +36,8 @@ CARD = EncoderCard(
     ),
     licence="Apache-2.0",
     notes=(
-        "The teacher is used. The scripts of the paper's repository take the student unless told "
-        "otherwise. The backbone-only file is the teacher's backbone; timm has it as "
+        "The teacher is used. The scripts of the paper's repository use the student by default. "
+        "The backbone-only file is the teacher's backbone; timm has it as "
         "`timm/vit_base_patch16_224.dino`."
     ),
     branches=("teacher", "student"),

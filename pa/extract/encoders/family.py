@@ -1,7 +1,7 @@
-"""One way to load all seven encoders; a family says only what is particular to it.
+"""Load the seven official encoders; a family states only its differences.
 
-File -> `select` a container and its key rules -> sort keys -> `build` trunk and projector from
-shapes -> compare and fill strictly -> report, and an encoder where everything fits.
+File → `select` a container and its key rules → sort keys → `build` trunk and projector from the
+tensors' shapes → compare and fill strictly → report, and an encoder if everything fits.
 """
 
 from __future__ import annotations
@@ -31,27 +31,24 @@ from pa.extract.encoders.vit import VitTrunk, plain_vit, read_shape
 
 Tensors = Mapping[str, Tensor]
 
-# The keys of a ViT, as a group to be appended to a prefix.
+# Keys of a ViT, as a group that follows a prefix.
 ENCODER_KEYS = r"((?:cls_token|pos_embed|patch_embed|rel_pos_bias|blocks|norm)\b.*)"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller asks for besides the file; `branch` and `options` are complete.
-
-    `accept` takes a file that shows no sign of the family.
-    """
+    """The arguments of `load_encoder` that shape the network."""
 
     num_heads: int | None = None
     branch: str | None = None
     layers: tuple[int, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
-    accept: bool = False
+    accept: bool = False  # load a file without evidence for the family
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The container that holds the wanted branch, its tensors, and where their keys go."""
+    """The container of the requested branch, its tensors, and the rules for their keys."""
 
     container: str
     tensors: Tensors
@@ -62,9 +59,9 @@ class Selection:
 class Family:
     """An encoder as its authors publish it.
 
-    `select` raises `CheckpointError` where the file holds something else. `build` makes the trunk
-    from the tensors' shapes, `project` the projector (None for a method without one). `settle`
-    decides options that depend on the file, and `transform` gives the transform they imply.
+    `select` raises `CheckpointError` for a file of another network. `build` creates the trunk from
+    the tensors' shapes, `project` the projector (None for a method without one). `settle` decides
+    options that depend on the file, and `transform` returns the transform that they imply.
     """
 
     card: EncoderCard
@@ -75,7 +72,7 @@ class Family:
     transform: Callable[[Request], Transform] | None = None
 
     def complete(self, request: Request) -> Request:
-        """Fill in the default branch and options; raise `UsageError` on unknown ones."""
+        """Fill in the default branch and options. Raises `UsageError` for unknown ones."""
         name, branches = self.card.name, self.card.branches
         if request.branch is not None and request.branch not in branches:
             known = f"Known: {', '.join(branches)}." if branches else "Its file holds one network."
@@ -91,11 +88,11 @@ class Family:
     def load(
         self, file: CheckpointFile, request: Request
     ) -> tuple[LoadReport, FrozenEncoder | None]:
-        """Load a file for a completed request; the encoder is None where the report is not ok."""
+        """Load a file for a completed request; the encoder is None if the report is not ok."""
         name = self.card.name
         known = [s.file for s in self.card.sources if s.matches(file.sha256)]
         identity = recognise(file.content)
-        # A plug-in family is unknown to `recognise`: its `select` checks the file.
+        # `recognise` does not know plug-in families: their `select` checks the file.
         evident = name not in RECOGNISED or identity.family == name
         accepted = request.accept and not evident
         report = LoadReport(
@@ -118,22 +115,22 @@ class Family:
         self, file: CheckpointFile, request: Request, report: LoadReport
     ) -> tuple[LoadReport, FrozenEncoder | None]:
         selection = self.select(file, request.branch)
-        found = sort_keys(selection.tensors, selection.rules)
+        by_target = sort_keys(selection.tensors, selection.rules)
         if self.settle is not None:
-            request = self.settle(file, found["encoder"], request)
-        trunk = self.build(found["encoder"], request)
+            request = self.settle(file, by_target["encoder"], request)
+        trunk = self.build(by_target["encoder"], request)
         projector = None
-        if self.project is not None and found["projector"]:
-            projector = self.project(found["projector"])
-        comparison = Comparison(unexpected=list(found.unexpected))
-        fill(trunk.model, "encoder", found, comparison)
+        if self.project is not None and by_target["projector"]:
+            projector = self.project(by_target["projector"])
+        comparison = Comparison(unexpected=list(by_target.unexpected))
+        fill(trunk.model, "encoder", by_target, comparison)
         if projector is not None:
-            fill(projector, "projector", found, comparison)
+            fill(projector, "projector", by_target, comparison)
         report = replace(
             report,
             container=selection.container,
             architecture=_architecture(trunk, projector),
-            ignored=found.ignored,
+            ignored=by_target.ignored,
             **comparison.lists(),
         )
         if not report.ok:
@@ -154,7 +151,7 @@ class Family:
         options = _options(request) | ({"accept": True} if report.accepted else {})
         spec = EncoderSpec(self.card.name, file.sha256, report.architecture, options)
         published = self.card.transform if self.transform is None else self.transform(request)
-        # At another native size, the published ratio of resize to crop.
+        # At another native size, keep the published ratio of resize to crop.
         resize = trunk.size * published.resize // published.size
         transform = replace(published, size=trunk.size, resize=resize)
         return FrozenEncoder(spec, transform, trunk, projector, self._absent(file, projector))
@@ -165,13 +162,13 @@ class Family:
         if self.project is None:
             error: PaError = UsageError(
                 f"{self.card.name} has no projector ({self.card.projector}). "
-                "Ask for cls, pooled or patch."
+                "Use cls, pooled or patch."
             )
         else:
             files = [source.file for source in self.card.sources if source.projector]
             error = CheckpointError(
-                f"{file.path} holds the backbone of {self.card.name} without its projector, so "
-                f"there is no `projected`. The file that has it: {' or '.join(files)}."
+                f"{file.path} contains the backbone of {self.card.name} without its projector, so "
+                f"`projected` is not available. Files with the projector: {' or '.join(files)}."
             )
         return {"projected": error, "bottleneck": error}
 
@@ -199,7 +196,7 @@ def _options(request: Request) -> dict[str, Any]:
 def flat_or(file: CheckpointFile, *containers: str) -> tuple[str, dict[str, Tensor]]:
     """Return the tensors of the first of these containers, or the flat tensors of the file.
 
-    Raises `CheckpointError` where there are neither.
+    Raises `CheckpointError` if the file has neither.
     """
     container, tensors = first_container(file.content, containers)
     if tensors:
@@ -232,8 +229,8 @@ def plain_trunk(name: str, resize: Resize) -> Callable[[Tensors, Request], VitTr
 def select_distilled(file: CheckpointFile, branch: str | None) -> Selection:
     """Select teacher or student of a DINO or iBOT file.
 
-    A full file holds `teacher` (keys backbone.*, head.*) and `student` (the same under module.).
-    Other files hold one of them, in any container, with or without head and prefix.
+    A full file contains `teacher` (keys backbone.*, head.*) and `student` (the same under module.).
+    Other files contain one of them, in any container, with or without head and prefix.
     """
     rules = (
         Rule(r"head\.last_layer2\..*", reason="the prototypes of patches"),
@@ -243,7 +240,7 @@ def select_distilled(file: CheckpointFile, branch: str | None) -> Selection:
     )
     held = distilled_branch(file.content)
     if held not in (branch, "both"):
-        raise CheckpointError(f"it holds the {held} alone: pass --branch {held}")
+        raise CheckpointError(f"it contains the {held} only: pass --branch {held}")
     if tensors := tensors_in(file.content.get(str(branch))):
         return Selection(f"`{branch}`", tensors, rules)
     return select_network(file, rules)

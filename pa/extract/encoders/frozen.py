@@ -1,6 +1,6 @@
-"""The encoder that all families share: a trunk that makes tokens, and perhaps a projector.
+"""The encoder that all families share: a trunk that computes tokens, and an optional projector.
 
-Shapes: B regions, L patch tokens, D width, K chosen blocks, P projected and Z bottleneck width.
+B: regions, L: patch tokens, D: width, K: chosen blocks, P: projected width, Z: bottleneck width.
 """
 
 from __future__ import annotations
@@ -16,30 +16,29 @@ from pa.data.images import Transform
 from pa.errors import PaError, UsageError
 from pa.extract.encoders.base import Encoder, EncoderSpec, Features
 
-# What comes from chosen blocks.
+# Representations of the chosen blocks.
 LAYERS = frozenset({"layers", "layers_cls", "layers_pooled"})
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Tokens(NamedTuple):
-    """cls (B, D) or None and patch (B, L, D) after the final norm; of the chosen blocks the raw
-    patch tokens `layers` (B, K, L, D) and class tokens `layers_cls` (B, K, D). `pooled` (B, P) is
-    the network's own pooled vector; None = the mean of `patch`."""
+    """Output of a trunk: tokens after the final norm, and raw tokens of the chosen blocks."""
 
-    cls: Tensor | None
-    patch: Tensor
-    layers: Tensor | None
-    layers_cls: Tensor | None = None
-    pooled: Tensor | None = None
+    cls: Tensor | None  # (B, D)
+    patch: Tensor  # (B, L, D)
+    layers: Tensor | None  # (B, K, L, D)
+    layers_cls: Tensor | None = None  # (B, K, D)
+    pooled: Tensor | None = None  # (B, P), the network's pooled vector; None = mean of `patch`
 
 
 def stack_layers(
     blocks: Sequence[Tensor | tuple[Tensor, Tensor]],
 ) -> tuple[Tensor, Tensor | None]:
-    """Patch tokens (B, K, L, D) of K blocks, and first prefix tokens (B, K, D) where there are any.
+    """Stack the patch tokens (B, K, L, D) and the first prefix tokens (B, K, D) of K blocks.
 
-    A block gives its patch tokens (B, L, D), with its prefix tokens (B, P, D) where it has some.
+    Each block is its patch tokens (B, L, D), paired with its prefix tokens (B, N, D) if it has any;
+    without prefix tokens the second result is None.
     """
     pairs = [block if isinstance(block, tuple) else (block, None) for block in blocks]
     first = [prefix[:, 0] for _, prefix in pairs if prefix is not None]
@@ -49,14 +48,11 @@ def stack_layers(
 
 
 class Trunk(nn.Module):
-    """A network without its head. `size` is the native side in pixels.
+    """A network without its head."""
 
-    `pooled_width` is the width of `pooled`; 0 = that of the tokens.
-    """
-
-    size: int
+    size: int  # native side in pixels
     width: int
-    pooled_width: int = 0
+    pooled_width: int = 0  # width of `pooled`; 0 = width of the tokens
     n_patches: int
     has_cls: bool
     layers: tuple[int, ...]
@@ -64,14 +60,14 @@ class Trunk(nn.Module):
 
     @abstractmethod
     def n_patches_at(self, size: int) -> int:
-        """Patch tokens of a square input. Raises `UsageError` where the network takes none such."""
+        """Return the number of patch tokens of a square input, or raise `UsageError`."""
 
     @abstractmethod
     def tokens(self, pixels: Tensor, with_layers: bool) -> Tokens:
-        """Encode pixels (B, 3, H, W) in the dtype and on the device of the weights."""
+        """Encode pixels (B, 3, H, W) that have the dtype and device of the weights."""
 
     def finish(self) -> None:
-        """Called once, after the weights are loaded."""
+        """Complete the module once its weights are loaded."""
 
     def forward(self, pixels: Tensor, with_layers: bool = False) -> Tokens:
         return self.tokens(pixels, with_layers)
@@ -84,11 +80,11 @@ class Projector(nn.Module):
     bottleneck_width: int
 
     def finish(self) -> None:
-        """Called once, after the weights are loaded."""
+        """Complete the module once its weights are loaded."""
 
     @abstractmethod
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Project vectors (B, D) to (B, P), with the bottleneck (B, Z) where there is one."""
+        """Project vectors (B, D) to (B, P), with the bottleneck (B, Z) if the projector has one."""
 
 
 class _Network(nn.Module):
@@ -101,8 +97,8 @@ class _Network(nn.Module):
 class FrozenEncoder(Encoder):
     """Trunk and projector in eval mode, without gradients.
 
-    The trunk computes in `compute`; the projector, which sees one vector per region, in float32.
-    `absent` maps a representation that is not there to the error that says why.
+    The trunk computes in the compute precision; the projector, which has one vector per region as
+    its input, in float32. `absent` maps an unavailable representation to the error to raise.
     """
 
     def __init__(
@@ -118,7 +114,7 @@ class FrozenEncoder(Encoder):
         self._absent = dict(absent or {})
 
     def to(self, device: str | torch.device, compute: str) -> FrozenEncoder:
-        """Move the network and set the number format of the trunk: fp32, bf16 or fp16."""
+        """Move the network and set the compute precision of the trunk: fp32, bf16 or fp16."""
         if compute not in DTYPES:
             raise UsageError(f"unknown compute format {compute!r}. Known: {', '.join(DTYPES)}.")
         try:
@@ -128,7 +124,7 @@ class FrozenEncoder(Encoder):
             raise UsageError(f"cannot use device {str(device)!r}: {line}") from None
         trunk = self._network.trunk
         trunk.to(dtype=DTYPES[compute])
-        if trunk.channels_last:  # convolutions run faster so on a CPU
+        if trunk.channels_last:  # faster convolutions on a CPU
             trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self
 
@@ -175,12 +171,12 @@ class FrozenEncoder(Encoder):
         layout = torch.channels_last if self._network.trunk.channels_last else torch.preserve_format
         pixels = pixels.to(device=weight.device, dtype=weight.dtype, memory_format=layout)
         tokens = self._network.trunk(pixels, with_layers=bool(want & LAYERS))
-        # Averaged in float32, whatever the trunk computes in.
+        # Averages are taken in float32, whatever the compute precision.
         patch = tokens.patch.float() if want & {"patch", "pooled"} else tokens.patch
         pooled = None
         if "pooled" in want:
-            pooled = patch.mean(dim=1) if tokens.pooled is None else tokens.pooled.float()
-        # A copy: as a view, every class token that is kept would keep all tokens in memory.
+            pooled = patch.mean(dim=1) if tokens.pooled is None else tokens.pooled.float()  # (B, D)
+        # A copy, because a view of a class token would keep all tokens in memory.
         cls = None if tokens.cls is None else tokens.cls.float().clone()
         projected = bottleneck = None
         if cls is not None and want & {"projected", "bottleneck"}:
@@ -194,7 +190,7 @@ class FrozenEncoder(Encoder):
             "bottleneck": bottleneck,
             "layers": layers,
             "layers_cls": None if tokens.layers_cls is None else tokens.layers_cls.float(),
-            "layers_pooled": None if layers is None else layers.mean(dim=2),
+            "layers_pooled": None if layers is None else layers.mean(dim=2),  # (B, K, D)
         }
         return Features(**{name: values[name] for name in want})
 
@@ -214,14 +210,14 @@ def _check_pixels(pixels: Tensor) -> None:
         raise UsageError(
             "expected normalised pixels of shape (B, 3, H, W), floating point; found "
             f"{tuple(pixels.shape)}, {str(pixels.dtype).removeprefix('torch.')}. "
-            "Encoder.normalise makes them from uint8 (B, S, S, 3)."
+            "Encoder.normalise converts them from uint8 (B, S, S, 3)."
         )
 
 
 def check_layers(name: str, layers: tuple[int, ...], depth: int) -> None:
-    """Raise where a block number is out of range, or the numbers do not ascend."""
-    found = ", ".join(map(str, layers))
+    """Raise `UsageError` if a block number is out of range or the numbers do not ascend."""
+    numbers = ", ".join(map(str, layers))
     if any(not 0 <= layer < depth for layer in layers):
-        raise UsageError(f"{name} has blocks 0 to {depth - 1}; found layers {found}.")
+        raise UsageError(f"{name} has blocks 0 to {depth - 1}; found layers {numbers}.")
     if list(layers) != sorted(set(layers)):
-        raise UsageError(f"layers must ascend without repeats; found {found}.")
+        raise UsageError(f"layers must ascend without repeats; found {numbers}.")

@@ -35,7 +35,8 @@ CARD = EncoderCard(
     licence="Apache-2.0",
     notes=(
         "The teacher is used. `vitb_16_rand_mask` was trained with random masking, which the "
-        "paper's link list names; `vitb_16` (block masking) lies beside it and loads alike."
+        "paper's link list names; `vitb_16` (block masking) is published next to it and is loaded "
+        "in the same way."
     ),
     branches=("teacher", "student"),
 )

@@ -1,6 +1,6 @@
 """MAE: masked autoencoder (mae, commit efb2a80).
 
-Shapes: B regions, L patches of P pixels a side, D width.
+B: regions, L: patches of P×P pixels, D: width, K: chosen blocks, H, W: input pixels.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ RULES = (
 
 
 class ShuffledTrunk(VitTrunk):
-    """A ViT whose patches get each other's positions, as in the released code of the paper.
+    """A ViT that adds permuted positions to its patches, as in the released code of the paper.
 
     Permuting the patches of the image is the same as permuting their embeddings before positions
-    are added. Token i of the result is still the one of patch i. The permutation depends on
-    `seed` and the pixels, and so not on the batch an image happens to be in.
+    are added. Token i of the result still belongs to patch i. The permutation depends on `seed`
+    and the pixels only, so it is the same in every batch.
     """
 
     def __init__(self, *args: Any, seed: int) -> None:
@@ -75,17 +75,17 @@ class ShuffledTrunk(VitTrunk):
 
     def tokens(self, pixels: Tensor, with_layers: bool) -> Tokens:
         rows, columns = self.grid_of(pixels)
-        order = torch.stack([self._draw(image, rows * columns) for image in pixels])
+        order = torch.stack([self._draw(image, rows * columns) for image in pixels])  # (B, L)
         tokens = super().tokens(self._permute(pixels, order), with_layers)
         back = order.argsort(dim=1).to(pixels.device)[:, :, None]  # (B, L, 1)
-        patch = tokens.patch.gather(1, back.expand_as(tokens.patch))
+        patch = tokens.patch.gather(1, back.expand_as(tokens.patch))  # (B, L, D)
         layers = tokens.layers
         if layers is not None:
-            layers = layers.gather(2, back[:, None].expand_as(layers))
+            layers = layers.gather(2, back[:, None].expand_as(layers))  # (B, K, L, D)
         return Tokens(tokens.cls, patch, layers, tokens.layers_cls)
 
     def _draw(self, image: Tensor, n: int) -> Tensor:
-        """Draw the permutation (L,) of one image: position i gets patch order[i]."""
+        """Draw the permutation (L,) of an image: position i receives patch order[i]."""
         key = zlib.crc32(image.float().cpu().contiguous().numpy().data, self.seed)
         return torch.randperm(n, generator=torch.Generator().manual_seed(key))
 
@@ -93,7 +93,7 @@ class ShuffledTrunk(VitTrunk):
         side = self.shape.patch
         height, width = pixels.shape[-2:]
         patches = torch.nn.functional.unfold(pixels, side, stride=side)  # (B, 3*P*P, L)
-        index = order.to(pixels.device)[:, None].expand_as(patches)
+        index = order.to(pixels.device)[:, None].expand_as(patches)  # (B, 3*P*P, L)
         return torch.nn.functional.fold(
             patches.gather(2, index), (height, width), side, stride=side
         )

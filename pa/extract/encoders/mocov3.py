@@ -52,10 +52,10 @@ def select(file: CheckpointFile, branch: str | None) -> Selection:
     selection = select_network(file, rules)
     if any("_encoder." in key for key in selection.tensors):
         if not any(f"{branch}_encoder." in key for key in selection.tensors):
-            raise CheckpointError(f"it holds the {other} encoder alone: pass --branch {other}")
+            raise CheckpointError(f"it contains the {other} encoder only: pass --branch {other}")
         return selection
     if branch != "base":
-        raise CheckpointError("it holds one encoder, without the momentum encoder")
+        raise CheckpointError("it contains one encoder, without the momentum encoder")
     return replace(selection, rules=(Rule(ENCODER_KEYS, "encoder"),))
 
 

@@ -1,7 +1,8 @@
-"""How each method carries its positions over to another grid of patches.
+"""Resize the positions of each method to another grid of patches.
 
-Shapes: L patches of a grid of h rows and w columns, D width, A attention heads; a window of side n
-has (2n-1)^2 relative offsets. Three extra rows follow them in BEiT's table, for the class token.
+L: patches of a grid of h rows and w columns, D: width, A: attention heads, n: side of the native
+grid or window. A window of side n has (2n-1)² relative offsets; BEiT's table has three more rows,
+for the class token.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pa.errors import UsageError
 Grid = tuple[int, int]
 Network = Any  # a timm network: an nn.Module with attributes that type checkers cannot see
 
-DINO_OFFSET = 0.1  # dino/vision_transformer.py: against rounding; it moves the sampling points too
+DINO_OFFSET = 0.1  # dino/vision_transformer.py: against rounding; also shifts the sampling points
 EXTRA_ROWS = 3  # class to token, token to class, class to class
 
 
@@ -33,17 +34,17 @@ class Resize(Protocol):
 
 
 class Positions(ABC):
-    """The positions of a network at its native grid, kept in float32 beside the network."""
+    """The positions of a network at its native grid, kept in float32 outside the network."""
 
     rule: str
 
     @abstractmethod
     def remember(self, model: Network) -> None:
-        """Keep the native positions before the network is cast or moved."""
+        """Save the native positions before the network is cast or moved."""
 
     @abstractmethod
     def apply(self, variant: Network, grid: Grid, like: Tensor) -> None:
-        """Give a shallow copy of the network positions for `grid`, of `like`'s dtype and device."""
+        """Set the positions of a shallow copy of the network for `grid`, with `like`'s dtype."""
 
     def at(self, model: Network, grid: Grid) -> Network:
         """Return a copy of the network for another grid, which shares all other weights."""
@@ -63,10 +64,10 @@ class AbsolutePositions(Positions):
         self._native = torch.empty(0)
 
     def remember(self, model: Network) -> None:
-        self._native = model.pos_embed.detach().float().cpu().clone()
+        self._native = model.pos_embed.detach().float().cpu().clone()  # (1, 1+L, D)
 
     def apply(self, variant: Network, grid: Grid, like: Tensor) -> None:
-        table = self._resize(self._native, grid).to(like.device, like.dtype)
+        table = self._resize(self._native, grid).to(like.device, like.dtype)  # (1, 1+h*w, D)
         variant.pos_embed = nn.Parameter(table, requires_grad=False)
 
 
@@ -80,7 +81,7 @@ class SharedRelativePositions(Positions):
 
     def remember(self, model: Network) -> None:
         table = model.rel_pos_bias.relative_position_bias_table
-        self._native = table.detach().float().cpu().clone()
+        self._native = table.detach().float().cpu().clone()  # ((2n-1)²+3, A)
 
     def apply(self, variant: Network, grid: Grid, like: Tensor) -> None:
         from timm.models.beit import RelativePositionBias
@@ -99,8 +100,8 @@ def native_grid(n_patches: int) -> int:
 def _square(grid: Grid, method: str) -> int:
     if grid[0] != grid[1]:
         raise UsageError(
-            f"{method} has no rule for positions on a grid of {grid[0]}x{grid[1]} patches: give it "
-            "square images. DINO and iBOT take rectangles."
+            f"{method} has no rule for positions on a grid of {grid[0]}x{grid[1]} patches: use "
+            "square images. DINO and iBOT accept rectangles."
         )
     return grid[0]
 
@@ -108,7 +109,7 @@ def _square(grid: Grid, method: str) -> int:
 def _split(table: Tensor) -> tuple[Tensor, Tensor]:
     """Split (1, 1+L, D) into the class row (1, 1, D) and an image (1, D, n, n)."""
     n = native_grid(table.shape[1] - 1)
-    image = table[:, 1:].reshape(1, n, n, -1).permute(0, 3, 1, 2)
+    image = table[:, 1:].reshape(1, n, n, -1).permute(0, 3, 1, 2)  # (1, D, n, n)
     return table[:, :1], image
 
 
@@ -120,64 +121,68 @@ def bicubic_to_size(table: Tensor, grid: Grid) -> Tensor:
     """Resize by target size: deit/main.py, mae/util/pos_embed.py and CAE; square grids only."""
     _square(grid, "this encoder")
     cls_row, image = _split(table)
-    resized = F.interpolate(image, size=grid, mode="bicubic", align_corners=False)
+    resized = F.interpolate(image, size=grid, mode="bicubic", align_corners=False)  # (1, D, h, w)
     return _join(cls_row, resized)
 
 
 def bicubic_by_factor(table: Tensor, grid: Grid) -> Tensor:
     """Resize by scale factor: interpolate_pos_encoding of DINO and iBOT; any grid.
 
-    The offset of 0.1 stays in the factor and so in the sampling points: it is not the same as
-    resizing to the target size.
+    The offset of 0.1 remains in the factor and thus in the sampling points, so the result differs
+    from resizing to the target size.
     """
     cls_row, image = _split(table)
     n = image.shape[-1]
     factor = ((grid[0] + DINO_OFFSET) / n, (grid[1] + DINO_OFFSET) / n)
-    resized = F.interpolate(image, scale_factor=factor, mode="bicubic")
+    resized = F.interpolate(image, scale_factor=factor, mode="bicubic")  # (1, D, h, w)
     return _join(cls_row, resized)
 
 
 def resize_relative_table(table: Tensor, window: int) -> Tensor:
     """Resize BEiT's table ((2n-1)^2 + 3, A) to a window of another side (run_class_finetuning.py).
 
-    Known and wanted offsets lie on one axis, the known ones in a geometric progression from the
-    centre, so near offsets keep their detail; between them a cubic spline per head.
+    Source and target offsets are points of one axis, the source offsets in a geometric progression
+    from the centre, so near offsets keep their detail. A cubic spline per head interpolates.
     """
-    n_known = native_grid(table.shape[0] - EXTRA_ROWS)
-    n_wanted = 2 * window - 1
-    if n_known == n_wanted:
+    n_source = native_grid(table.shape[0] - EXTRA_ROWS)
+    n_target = 2 * window - 1
+    if n_source == n_target:
         return table
-    known = _geometric_axis(n_known, n_wanted)
-    wanted = np.arange(n_wanted, dtype=np.float64) - n_wanted // 2
-    offsets = table[:-EXTRA_ROWS].double().numpy().reshape(n_known, n_known, -1)
-    heads = [_spline(known, offsets[:, :, head], wanted) for head in range(offsets.shape[2])]
-    resized = torch.from_numpy(np.stack(heads, axis=-1).reshape(n_wanted**2, -1))
+    source = _geometric_axis(n_source, n_target)
+    target = np.arange(n_target, dtype=np.float64) - n_target // 2
+    offsets = table[:-EXTRA_ROWS].double().numpy()
+    offsets = offsets.reshape(n_source, n_source, -1)  # (2n-1, 2n-1, A)
+    heads = [_spline(source, offsets[:, :, head], target) for head in range(offsets.shape[2])]
+    resized = torch.from_numpy(np.stack(heads, axis=-1).reshape(n_target**2, -1))
     return torch.cat([resized.to(table.dtype), table[-EXTRA_ROWS:]])
 
 
-def _geometric_axis(n_known: int, n_wanted: int) -> npt.NDArray[np.float64]:
-    """Coordinates of the known offsets: 0, ±1, ±(1+q), ±(1+q+q²) …, outermost at the wanted one."""
-    half = n_known // 2
+def _geometric_axis(n_source: int, n_target: int) -> npt.NDArray[np.float64]:
+    """Return the coordinates of the source offsets: 0, ±1, ±(1+q), ±(1+q+q²) …
+
+    The outermost one equals the outermost target offset.
+    """
+    half = n_source // 2
     low, high, q = 1.01, 1.5, 1.5  # official bracket; q nears 1.5 where the window grows too much
     while high - low > 1e-6:
         q = (low + high) / 2.0
         reach = (1.0 - q**half) / (1.0 - q)
-        low, high = (low, q) if reach > n_wanted // 2 else (q, high)
+        low, high = (low, q) if reach > n_target // 2 else (q, high)
     steps = np.cumsum([q**i for i in range(half)])
     return np.concatenate([-steps[::-1], [0.0], steps])
 
 
 def _spline(
-    known: npt.NDArray[np.float64],
+    source: npt.NDArray[np.float64],
     values: npt.NDArray[np.float64],
-    wanted: npt.NDArray[np.float64],
+    target: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
     """Interpolate values[y, x] as scipy's removed interp2d(kind="cubic") did, clamped outside."""
     from scipy.interpolate import RectBivariateSpline
 
-    # Transposed twice: with x first, as interp2d had it, the result is bit-identical.
-    spline = RectBivariateSpline(known, known, values.T)
-    result: npt.NDArray[np.float64] = spline(wanted, wanted).T
+    # Transposed twice: with x first, as in interp2d, the result is equal bit for bit.
+    spline = RectBivariateSpline(source, source, values.T)
+    result: npt.NDArray[np.float64] = spline(target, target).T
     return result
 
 
@@ -188,7 +193,7 @@ SINCOS_TOLERANCE = 1e-2  # bfloat16 rounds values near 1 by up to 4e-3
 def sincos_order(table: Tensor | None) -> Order | None:
     """Recognise a fixed sin-cos table (1, 1+L, D): "row" first, "column" first, or neither.
 
-    Values that are not finite are skipped: loading reports them by name.
+    Values that are not finite are ignored: loading reports them by name.
     """
     if table is None or table.ndim != 3 or table.shape[2] % 4:
         return None
@@ -201,7 +206,7 @@ def sincos_order(table: Tensor | None) -> Order | None:
         return None
     orders: tuple[Order, ...] = ("row", "column")
     for order in orders:
-        # Loose enough for a table in bfloat16; a learned table differs by far more somewhere.
+        # Loose enough for a table in bfloat16; a learned table differs by far more.
         near = (table - sincos_table(table.shape[2], n, order)).abs() < SINCOS_TOLERANCE
         if bool((near | ~finite).all()):
             return order

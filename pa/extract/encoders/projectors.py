@@ -1,6 +1,6 @@
 """The pretraining projectors: MoCo v3's, and the prototypes of DINO and iBOT.
 
-Shapes: B vectors, D their width, M hidden width, P output width, Z bottleneck width, C prototypes.
+B: vectors, D: their width, M: hidden width, P: output width, Z: bottleneck width, C: prototypes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pa.extract.encoders.frozen import Projector
 
 
 def _rows(tensors: Mapping[str, Tensor], key: str) -> int:
-    """Rows of a matrix; 1 where it is not there, which the key comparison then reports."""
+    """Return the rows of a matrix; 1 if it is missing, which the comparison of keys reports."""
     return tensors[key].shape[0] if key in tensors and tensors[key].ndim else 1
 
 
@@ -44,7 +44,7 @@ class MocoProjector(Projector):
             nn.Linear(hidden, out, bias=False),
             nn.BatchNorm1d(out, affine=False),
         )
-        # Registered here and not under a name, so that keys are those of the file: 0.weight …
+        # Registered without a name, so that the keys equal those of the file: 0.weight …
         for index, layer in enumerate(layers):
             self.add_module(str(index), layer)
 
@@ -55,7 +55,7 @@ class MocoProjector(Projector):
 
 
 def moco_projector(tensors: Mapping[str, Tensor]) -> MocoProjector:
-    """Make MoCo v3's projector with the widths of the tensors."""
+    """Create MoCo v3's projector with the widths of the tensors."""
     return MocoProjector(
         width=_columns(tensors, "0.weight"),
         hidden=_rows(tensors, "0.weight"),
@@ -64,7 +64,7 @@ def moco_projector(tensors: Mapping[str, Tensor]) -> MocoProjector:
 
 
 class PlainPrototypes(nn.Module):
-    """A bias-free linear layer, as the released DINO files may hold it."""
+    """A bias-free linear layer, as in some released DINO files."""
 
     def __init__(self, n_prototypes: int, width: int) -> None:
         super().__init__()
@@ -91,9 +91,9 @@ class WeightNormPrototypes(nn.Module):
 class PrototypeProjector(Projector):
     """DINOHead and iBOTHead on class tokens: MLP, unit length (the bottleneck z), prototypes W.
 
-    The published representation is the C logits W z. Instead of them R z is given, Z wide, with
-    R = (WᵀW)^½: since (R z)·(R z') = zᵀWᵀW z', all inner products, lengths and cosines equal
-    those of the logits.
+    The published representation is the C logits W z. This projector returns R z of width Z with
+    R = (WᵀW)^½ instead: since (R z)·(R z') = zᵀWᵀW z', all inner products, lengths and cosines
+    equal those of the logits.
     """
 
     root: Tensor
@@ -114,19 +114,19 @@ class PrototypeProjector(Projector):
         """Replace the prototypes (64 MB in DINO's file) by the square root R (Z, Z)."""
         if self.last_layer is not None:
             matrix = self.last_layer.matrix()  # type: ignore[operator]
-            self.register_buffer("root", square_root(matrix.T @ matrix).float())
+            self.register_buffer("root", square_root(matrix.T @ matrix).float())  # (Z, Z)
             self.last_layer = None
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         bottleneck = F.normalize(self.mlp(vectors), dim=-1)  # (B, Z), eps 1e-12
-        return bottleneck @ self.root.T, bottleneck
+        return bottleneck @ self.root.T, bottleneck  # (B, Z) each
 
 
 def square_root(gram: Tensor) -> Tensor:
     """Return the symmetric R with RᵀR = gram (Z, Z), float64.
 
-    Symmetric, because that root is unique: a Cholesky factor would need full rank, and bare
-    eigenvectors have arbitrary signs, so stores would differ between machines.
+    The symmetric root is unique: a Cholesky factor would need full rank, and eigenvectors alone
+    have arbitrary signs, so stores would differ between machines.
     """
     values, vectors = torch.linalg.eigh(gram)
     root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
@@ -134,7 +134,7 @@ def square_root(gram: Tensor) -> Tensor:
 
 
 def prototype_projector(tensors: Mapping[str, Tensor]) -> PrototypeProjector:
-    """Make the head of DINO or iBOT with the widths, and the kind of prototypes, of the tensors."""
+    """Create the head of DINO or iBOT with the widths and the kind of prototypes of the tensors."""
     bottleneck = _rows(tensors, "mlp.4.weight")
     plain = "last_layer.weight" in tensors
     key = "last_layer.weight" if plain else "last_layer.weight_v"

@@ -1,7 +1,7 @@
 """Identify a checkpoint from its containers, keys and position table.
 
-One function decides both what a family accepts and what a refusal advises, so the advice of a
-refusal always leads to a family that accepts the file.
+The same function decides what a family accepts and what the message of a refusal advises, so the
+advice always names a family that accepts the file.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from torch import Tensor
 from pa.extract.encoders.checkpoint import first_container, tensors_in
 from pa.extract.encoders.positions import Order, sincos_order
 
-# Containers of official training code and of timm, in the order in which they are tried.
+# Containers of official training code and of timm, in the order of attempts.
 CONTAINERS = ("model", "state_dict", "module")
 DISTILLED = ("teacher", "student")
 PLAIN, SPLIT = ("deit", "mocov3", "dino", "mae", "ibot"), ("beit", "cae")
 RECOGNISED = (*PLAIN, *SPLIT)  # the families that need evidence; a plug-in checks its own file
-MODULE = "module."  # the prefix of a network saved inside DistributedDataParallel
+MODULE = "module."  # prefix of a network saved inside DistributedDataParallel
 
 MAE_FILES = "use the file of the pretraining, mae_pretrain_vit_base.pth"
 MOCO_FILES = "use the file of the pretraining, vit-b-300ep.pth.tar"
 NO_LOADER = "`pa` has no loader for it"
-# Width of a ViT -> the size in timm's names.
+# Width of a ViT → size in timm's names.
 TIMM_SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large"}
-# (width, blocks of the third stage) of a Swin, and (bottleneck, such blocks) of a ResNet.
+# (width, blocks of the third stage) of a Swin; (bottleneck, blocks of the third stage) of a ResNet.
 SWINS = {(96, 6): "tiny", (96, 18): "small", (128, 18): "base", (192, 18): "large"}
 SWIN_WINDOWS = {169: "window7_224", 529: "window12_384"}  # rows of a table of relative positions
 RESNETS = {(False, 2): 18, (False, 6): 34, (True, 6): 50, (True, 23): 101, (True, 36): 152}
@@ -37,50 +37,45 @@ RESNETS = {(False, 2): 18, (False, 6): 34, (True, 6): 50, (True, 23): 101, (True
 
 @dataclass(frozen=True)
 class Identity:
-    """What a checkpoint is.
-
-    `family` is the encoder that accepts the file, `branch` the branch to ask for where it is not
-    the default, `candidates` the encoders that can load the file although nothing in it shows
-    which of them trained it, and `advice` what else to do.
-    """
+    """The network that a checkpoint contains."""
 
     title: str
-    family: str = ""
-    branch: str = ""
-    advice: str = ""
-    candidates: tuple[str, ...] = ()
+    family: str = ""  # encoder that accepts the file
+    branch: str = ""  # branch to request, if not the default
+    advice: str = ""  # other action for the user
+    candidates: tuple[str, ...] = ()  # encoders that can load the file, without evidence which
 
-    def sentence(self, given: str = "") -> str:
-        """Return what the file looks like and what to do; `given` is the name it was loaded as."""
+    def sentence(self, name: str = "") -> str:
+        """Describe the file and the action to take; `name` is the encoder it was loaded as."""
         advice = self.advice
         if self.family:
             branch = f" with --branch {self.branch}" if self.branch else ""
-            # "load it as mae" does not help a user who has just done so
-            advice = f"load it as `{self.family}`{branch}" if branch or self.family != given else ""
+            # A user who has just loaded it as mae needs no "load it as mae".
+            advice = f"load it as `{self.family}`{branch}" if branch or self.family != name else ""
         elif self.candidates:
-            names = [given] if given in self.candidates else self.candidates
-            known = " or ".join(f"`{name}`" for name in names)
+            names = [name] if name in self.candidates else self.candidates
+            known = " or ".join(f"`{candidate}`" for candidate in names)
             advice = f"if you know that it is {known}, load it as that with --accept"
-        elif f"`{given}`" in advice:
+        elif f"`{name}`" in advice:
             advice = ""
         return f"It looks like {self.title}{': ' if advice else ''}{advice}."
 
 
 @dataclass(frozen=True)
 class Network:
-    """The tensors of one container, their keys without `module.`; "" is the file itself."""
+    """The tensors of one container ("" = the file itself), their keys without `module.`."""
 
     container: str
     tensors: Mapping[str, Tensor]
     content: Mapping[str, Any] = field(default_factory=dict)
 
     def any(self, pattern: str) -> bool:
-        """Return whether some key begins with the pattern."""
+        """Return whether a key begins with the pattern."""
         return any(re.match(pattern, key) for key in self.tensors)
 
     @cached_property
     def order(self) -> Order | None:
-        """The axis that a fixed sin-cos table of positions begins with."""
+        """Return the first axis of a fixed sin-cos table of positions."""
         return sincos_order(self.positions)
 
     @property
@@ -92,7 +87,7 @@ class Network:
         return self.rows("norm.weight") or self.rows("cls_token", -1)
 
     def rows(self, key: str, axis: int = 0) -> int:
-        """Return the length of one axis of a tensor; 0 where it is not there."""
+        """Return the length of one axis of a tensor; 0 if it is missing."""
         tensor = self.tensors.get(key)
         return 0 if tensor is None or not tensor.ndim else int(tensor.shape[axis])
 
@@ -173,7 +168,7 @@ def _resnet(net: Network) -> Identity:
 
 
 def _self_distilled(net: Network) -> Identity | None:
-    """DINO and iBOT: teacher and student, or one of them, with or without prefix and head."""
+    """Identify DINO and iBOT: teacher, student or both, with or without prefix and head."""
     headed = net.any(r"head\.(mlp|last_layer)")
     if not (net.container in DISTILLED or headed or net.any(r"backbone\.|masked_embed")):
         return None
@@ -192,7 +187,7 @@ def _self_distilled(net: Network) -> Identity | None:
 
 
 def distilled_branch(content: Mapping[str, Any]) -> str:
-    """Return the branch that a file of DINO or iBOT holds: "both", "teacher" or "student".
+    """Return the branch in a file of DINO or iBOT: "both", "teacher" or "student".
 
     In a file of one network, only the student has a mask token or was saved with `module.`.
     """
@@ -230,7 +225,7 @@ def _prefixed_encoder(net: Network) -> Identity | None:
 
 
 def _vit_of_timm(net: Network) -> Identity | None:
-    """ViTs that timm has and no family of `pa` is: distilled DeiT, DINOv2, DeiT III."""
+    """Identify ViTs of timm outside the seven families: distilled DeiT, DINOv2, DeiT III."""
     size = TIMM_SIZES.get(net.width)
     if net.any("dist_token|head_dist"):
         title = "a distilled DeiT, with a class and a distillation token (198 positions at 224)"
@@ -259,7 +254,7 @@ def _named(title: str, model: str | bool | int | None) -> Identity:
 
 
 def _beit_like(net: Network) -> Identity | None:
-    """BEiT and CAE: q and v have a bias each."""
+    """Identify BEiT and CAE, whose q and v have a bias each."""
     if not net.any(r"blocks\.\d+\.attn\.q_bias"):
         return None
     per_block = net.any(r"blocks\.\d+\.attn\.relative_position_bias_table")
@@ -281,7 +276,7 @@ def _beit_like(net: Network) -> Identity | None:
 
 
 def _plain_vit(net: Network) -> Identity | None:
-    """DeiT, MoCo v3, DINO, MAE, iBOT: one bias for q, k and v."""
+    """Identify DeiT, MoCo v3, DINO, MAE and iBOT, which have one bias for q, k and v."""
     if not net.any(r"blocks\.\d+\.(attn\.qkv|mlp\.fc1)\.weight"):
         return None
     if net.any(r"decoder_(embed|blocks|pred)\."):

@@ -1,6 +1,6 @@
-"""The load report: which tensor of the file went where, and what did not fit.
+"""The load report: the use of each tensor of a file, and the tensors that do not fit.
 
-Nothing is loaded "non-strictly". A key of the file is used, ignored by a written rule, or an error.
+Loading is strict: each key of the file is used, ignored by a written rule, or an error.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-SHOWN = 6  # keys per list in an error message; the report holds them all
+SHOWN = 6  # keys per list in an error message; the report contains all
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Where the keys go that match `pattern` (a full match; group 1 is the key at the target).
+    """The target of the keys that fully match `pattern`; group 1 is the key at the target.
 
-    `target` is "encoder" or "projector", or "" for keys that are ignored because of `reason`.
+    `target` is "encoder" or "projector", or "" for keys that are ignored for `reason`.
     """
 
     pattern: str
@@ -29,16 +29,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What loading a checkpoint does, key by key. Keys are those of the file, but for `missing`.
-
-    `renamed` pairs each changed key with its new name and is a part of `matched`; `ignored` pairs
-    each key with the rule; `not_finite` are weights with NaN or infinity. `problem` says why there
-    is nothing to compare (another family, a damaged file), and is empty otherwise; `looks_like`
-    says what the file seems to be, `known` which published file it is where its hash is known, and
-    `accepted` that it shows no sign of this encoder and was loaded with `accept`. `norms` are mean
-    L2 norms of each representation on a fixed synthetic image: a fingerprint to compare between
-    machines.
-    """
+    """The result of loading a checkpoint, key by key; keys are those of the file unless noted."""
 
     name: str
     checkpoint: str
@@ -46,16 +37,17 @@ class LoadReport:
     container: str = ""
     architecture: dict[str, Any] = field(default_factory=dict)
     matched: tuple[str, ...] = ()
-    renamed: tuple[tuple[str, str], ...] = ()
-    ignored: tuple[tuple[str, str], ...] = ()
-    missing: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()  # part of `matched`: key, new key
+    ignored: tuple[tuple[str, str], ...] = ()  # key, reason of the rule
+    missing: tuple[str, ...] = ()  # keys of the network
     unexpected: tuple[str, ...] = ()
     wrong_shape: tuple[str, ...] = ()
-    not_finite: tuple[str, ...] = ()
-    problem: str = ""
+    not_finite: tuple[str, ...] = ()  # weights with NaN or infinity
+    problem: str = ""  # why keys cannot be compared: another family, a damaged file
     looks_like: str = ""
-    known: str = ""
-    accepted: bool = False
+    known: str = ""  # name of the published file with this hash
+    accepted: bool = False  # loaded with `accept`, without evidence for this encoder
+    # Mean L2 norm of each representation on a fixed synthetic image, to compare machines.
     norms: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -63,7 +55,7 @@ class LoadReport:
         return not (self.problem or any(keys for _, keys in self.misfits()))
 
     def misfits(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """Return each kind of misfit with its keys."""
+        """Return the keys that do not fit, by kind."""
         return (
             ("missing", self.missing),
             ("unexpected", self.unexpected),
@@ -99,8 +91,8 @@ def _shorten(keys: Sequence[str]) -> str:
 class Sorted:
     """The tensors of one container, sorted by rules.
 
-    `targets` maps target -> {key there: tensor}; `origin` maps (target, key there) -> key in the
-    file; `ignored` and `unexpected` hold keys of the file.
+    `targets` maps target → {key at the target: tensor}; `origin` maps (target, key at the target) →
+    key of the file; `ignored` and `unexpected` contain keys of the file.
     """
 
     targets: dict[str, dict[str, Tensor]]
@@ -113,7 +105,7 @@ class Sorted:
 
 
 def sort_keys(tensors: Mapping[str, Tensor], rules: Sequence[Rule]) -> Sorted:
-    """Send every tensor where the first matching rule says; what no rule matches is unexpected.
+    """Sort tensors by the first matching rule; tensors without a rule are unexpected.
 
     The prefix `module.`, which DistributedDataParallel adds, is ignored.
     """
@@ -139,7 +131,7 @@ def sort_keys(tensors: Mapping[str, Tensor], rules: Sequence[Rule]) -> Sorted:
 
 @dataclass
 class Comparison:
-    """Key lists of a report, filled by one `fill` per module."""
+    """Key lists of a report; `fill` extends them for each module."""
 
     matched: list[str] = field(default_factory=list)
     renamed: list[tuple[str, str]] = field(default_factory=list)
@@ -157,23 +149,23 @@ class Comparison:
         return {name: tuple(value) for name, value in vars(self).items()}
 
 
-def fill(module: nn.Module, target: str, found: Sorted, into: Comparison) -> None:
-    """Compare the tensors of a target with a module's own, and load them where all fit.
+def fill(module: nn.Module, target: str, by_target: Sorted, into: Comparison) -> None:
+    """Compare the tensors of a target with those of a module, and load them if all fit.
 
-    A buffer that only counts batches may be absent: evaluation never reads it.
+    A buffer that counts batches may be missing: evaluation never reads it.
     """
-    wanted, given = module.state_dict(), found[target]
+    expected, tensors = module.state_dict(), by_target[target]
     before = into.misfits
-    for key, tensor in given.items():
-        name = found.origin[target, key]
-        if key not in wanted:
+    for key, tensor in tensors.items():
+        name = by_target.origin[target, key]
+        if key not in expected:
             into.unexpected.append(name)
-        elif tensor.shape != wanted[key].shape:
-            shapes = f"expected {tuple(wanted[key].shape)}, found {tuple(tensor.shape)}"
+        elif tensor.shape != expected[key].shape:
+            shapes = f"expected {tuple(expected[key].shape)}, found {tuple(tensor.shape)}"
             into.wrong_shape.append(f"{name}: {shapes}")
-        elif tensor.is_floating_point() != wanted[key].is_floating_point():
-            # Copying would cut weights down to whole numbers, or complex ones to their real part.
-            types = f"expected {wanted[key].dtype}, found {tensor.dtype}"
+        elif tensor.is_floating_point() != expected[key].is_floating_point():
+            # Copying would truncate weights to integers, or complex ones to their real part.
+            types = f"expected {expected[key].dtype}, found {tensor.dtype}"
             into.wrong_shape.append(f"{name}: {types}")
         elif not is_finite(tensor):
             into.not_finite.append(name)
@@ -181,12 +173,15 @@ def fill(module: nn.Module, target: str, found: Sorted, into: Comparison) -> Non
             into.matched.append(name)
             if name != key:
                 into.renamed.append((name, key))
-    absent = [key for key in wanted if key not in given and not key.endswith("num_batches_tracked")]
-    into.missing += [key if target == "encoder" else f"{target}.{key}" for key in absent]
+    into.missing += [
+        key if target == "encoder" else f"{target}.{key}"
+        for key in expected
+        if key not in tensors and not key.endswith("num_batches_tracked")
+    ]
     if before == into.misfits:
-        module.load_state_dict({**wanted, **given}, strict=True)
+        module.load_state_dict({**expected, **tensors}, strict=True)
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Return whether a tensor has neither NaN nor infinity; its numbers may be of 8 bits."""
+    """Return whether a tensor has neither NaN nor infinity; 8-bit floats are allowed."""
     return not tensor.is_floating_point() or bool(tensor.float().isfinite().all())

@@ -1,7 +1,7 @@
 """`timm/<model>`: any timm network, transformer or convolutional, as an encoder.
 
-Shapes: B regions, N tokens of which the first are prefix tokens (class, distillation, registers),
-L patch tokens, C channels, h and w cells of a feature map.
+B: regions, N: tokens, of which the first are prefix tokens (class, distillation, registers),
+L: patch tokens, C: channels, P: pooled width, K: chosen blocks, h, w: cells of a feature map.
 """
 
 from __future__ import annotations
@@ -33,13 +33,18 @@ from pa.extract.encoders.recognise import recognise
 from pa.extract.encoders.report import Comparison, LoadReport, Rule, fill, is_finite, sort_keys
 
 PREFIX = "timm/"
-CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # timm's own order of choice
+CONTAINERS = (
+    "state_dict_ema",
+    "model_ema",
+    "state_dict",
+    "model",
+)  # in the order of timm
 
 
 def load(
     name: str, file: CheckpointFile | None, layers: tuple[int, ...]
 ) -> tuple[LoadReport, FrozenEncoder | None]:
-    """Load `timm/<model>` from a file, or from the hub where `file` is None."""
+    """Load `timm/<model>` from a file, or from the hub if `file` is None."""
     model = create(name.removeprefix(PREFIX), pretrained=file is None)
     if file is None:
         state = model.state_dict()
@@ -92,13 +97,13 @@ def _check_name(model_name: str) -> None:
 
 
 def _require_hub(model_name: str) -> None:
-    """Fail at once without a cached file and a name server: timm would retry for 50 seconds."""
+    """Raise `MissingError` early if offline without a cached file: timm retries for 50 seconds."""
     import timm
     from huggingface_hub import constants, try_to_load_from_cache
 
     config = timm.models.get_pretrained_cfg(model_name)
     if config is None or not (config.hf_hub_id or config.url):
-        raise _no_weights(model_name, "timm has none for this name")
+        raise _no_weights(model_name, "timm has no weights of this name")
     hub_id = config.hf_hub_id
     cached = [
         try_to_load_from_cache(hub_id, file)
@@ -122,7 +127,7 @@ def _no_weights(model_name: str, reason: str) -> MissingError:
     hub_id = config.hf_hub_id if config else None
     where = f"; on a machine with a network: model.safetensors of https://huggingface.co/{hub_id}"
     return MissingError(
-        f"{PREFIX}{model_name}: no weights could be fetched: {reason}. Pass --checkpoint FILE "
+        f"{PREFIX}{model_name}: the weights cannot be downloaded: {reason}. Pass --checkpoint FILE "
         f"with a state_dict of this model (.safetensors or .pth{where if hub_id else ''})."
     )
 
@@ -132,11 +137,11 @@ def _load_file(model: Network, name: str, file: CheckpointFile) -> tuple[str, di
     container, raw = first_container(file.content, CONTAINERS)
     if not raw:
         raise CheckpointError(
-            f"{file.path} holds no tensors: expected a state_dict, alone or under "
+            f"{file.path} contains no tensors: expected a state_dict, alone or under "
             f"{', '.join(CONTAINERS)}; found the entries {', '.join(map(str, file.content))}. "
             f"{recognise(file.content).sentence(name)}"
         )
-    # The classifier and what belongs to it (head.fc, head.bn): the first part of its name.
+    # The classifier and the layers under the first part of its name (head.fc, head.bn).
     heads = "|".join(re.escape(head.partition(".")[0]) for head in classifiers(model))
     own = "|".join(map(re.escape, model.state_dict()))
     rules = [Rule(rf"({own})", "encoder")]
@@ -156,22 +161,22 @@ def _compare(
     rules: Sequence[Rule],
     resized: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Comparison, tuple[tuple[str, str], ...]]:
-    """Fill the model where every tensor fits; `resized` names tensors of another size."""
-    found = sort_keys({k: v for k, v in tensors.items() if k not in resized}, rules)
-    comparison = Comparison(unexpected=list(found.unexpected))
-    fill(model, "encoder", found, comparison)
+    """Fill the model if every tensor fits; `resized` names tensors of another size."""
+    by_target = sort_keys({k: v for k, v in tensors.items() if k not in resized}, rules)
+    comparison = Comparison(unexpected=list(by_target.unexpected))
+    fill(model, "encoder", by_target, comparison)
     comparison.wrong_shape += resized.values()
     comparison.missing = [key for key in comparison.missing if key not in resized]
-    return comparison, found.ignored
+    return comparison, by_target.ignored
 
 
 def _convert(
     model: Network, name: str, raw: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, str], tuple[tuple[str, str], ...]] | None:
-    """Convert an official layout with the filter that timm has for its own downloads.
+    """Convert an official layout with the filter that timm applies to its downloads.
 
-    Returns the tensors, a message for each tensor that the filter resized, and the keys that it
-    renamed away or left out; None where timm has no filter or the filter does not know the file.
+    Return the tensors, a message for each tensor that the filter resized, and the keys that it
+    removed; None if timm has no filter or the filter does not know the file.
     """
     import timm
 
@@ -185,7 +190,7 @@ def _convert(
     before = {key.removeprefix("module."): tensor for key, tensor in raw.items()}
     try:
         after = convert(dict(before), model, **dict.fromkeys(extra, True))
-    except Exception:  # noqa: BLE001 - a filter fails in its own way on a file it does not know
+    except Exception:  # noqa: BLE001 - filters raise any error for a file they do not know
         return None
     n_prefix = int(getattr(model, "num_prefix_tokens", 1))
     same, kept = {id(t) for t in before.values()}, {id(t) for t in after.values()}
@@ -193,17 +198,17 @@ def _convert(
     for key, tensor in after.items():
         source = next((k for k in before if k == key or k.endswith(f".{key}")), "")
         if id(tensor) not in same and source and _is_resized(key, before[source], tensor, n_prefix):
-            found = tuple(before[source].shape)
-            resized[key] = f"{source}: expected {tuple(tensor.shape)}, found {found}"
+            shape = tuple(before[source].shape)
+            resized[key] = f"{source}: expected {tuple(tensor.shape)}, found {shape}"
     reason = "converted or left out by timm's checkpoint filter"
     gone = tuple((k, reason) for k, v in before.items() if k not in after and id(v) not in kept)
     return after, resized, gone
 
 
 def _is_resized(key: str, before: Tensor, after: Tensor, n_prefix: int) -> bool:
-    """Return whether a filter interpolated a tensor, which would change the network unasked.
+    """Return whether a filter interpolated a tensor, which would change the network.
 
-    Dropping the rows of prefix tokens from a table of positions is a conversion.
+    Removing the rows of prefix tokens from a table of positions is a conversion.
     """
     if before.numel() == after.numel():
         return False
@@ -212,7 +217,7 @@ def _is_resized(key: str, before: Tensor, after: Tensor, n_prefix: int) -> bool:
 
 
 def classifiers(model: Network) -> tuple[str, ...]:
-    """Names of the layers that timm calls the classifier, whose keys need no place."""
+    """Return the names of the layers that timm calls the classifier."""
     named = _config(model).get("classifier") or ()
     return (named,) if isinstance(named, str) else tuple(named)
 
@@ -232,7 +237,7 @@ def transform_of(name: str, model: Network) -> Transform:
         )
     if config["interpolation"] not in RESAMPLING:
         raise UsageError(
-            f"{name} wants {config['interpolation']!r} resizing; known: {', '.join(RESAMPLING)}."
+            f"{name} needs {config['interpolation']!r} resizing; known: {', '.join(RESAMPLING)}."
         )
     return Transform(
         size=height,
@@ -244,11 +249,11 @@ def transform_of(name: str, model: Network) -> Transform:
 
 
 class TimmTrunk(Trunk):
-    """A timm network whose output is turned into a class token and row-major patch tokens.
+    """A timm network whose output is converted to a class token and row-major patch tokens.
 
-    The layout is found by one forward pass of noise at the native size. The final norm is applied
-    to every patch token. `pooled` is timm's own (`forward_head` up to the classifier) where the
-    network pools its patch tokens by their mean, else the mean of the patch tokens.
+    One forward pass of noise at the native size determines the layout. The final norm is applied to
+    each patch token. `pooled` is timm's (`forward_head` up to the classifier) if the network pools
+    its patch tokens by their mean, else the mean of the patch tokens.
     """
 
     def __init__(self, name: str, model: Network, layers: tuple[int, ...]) -> None:
@@ -285,7 +290,7 @@ class TimmTrunk(Trunk):
         output: Any = self._features(_noise(1, 3, self.size, self.size))
         if not isinstance(output, Tensor) or output.ndim not in (3, 4):
             raise UsageError(
-                f"{self.name} gives neither tokens nor a feature map: it cannot be an encoder."
+                f"{self.name} returns neither tokens nor a feature map: it cannot be an encoder."
             )
         if output.ndim == 4:
             self.channel_axis = channel_axis(self.name, self.model, output.shape)
@@ -296,20 +301,20 @@ class TimmTrunk(Trunk):
         cls_token = getattr(self.model, "cls_token", None)
         self.n_prefix = int(getattr(self.model, "num_prefix_tokens", 0))
         if isinstance(cls_token, Tensor) and cls_token.shape[1] == output.shape[1]:
-            # PiT: the patch tokens leave the network apart from its class tokens.
+            # PiT returns its patch tokens separately from its class tokens.
             self.only_cls, self.n_prefix = True, output.shape[1]
             output = self._features(_noise(1, 3, self.size, self.size))
         self.has_cls = self.n_prefix > 0 and cls_token is not None
         self.n_patches, self.width = output.shape[1] - self.n_prefix, output.shape[2]
         if round(self.n_patches**0.5) ** 2 != self.n_patches:
             raise UsageError(
-                f"{self.name} gives {output.shape[1]} tokens, {self.n_prefix} of them before the "
-                "patches: the rest is no square grid, so which are patch tokens is undecidable."
+                f"{self.name} returns {output.shape[1]} tokens, {self.n_prefix} of them before the "
+                "patches: the rest is not a square grid, so the patch tokens are undecidable."
             )
         return torch.Size(output.shape)
 
     def _features(self, pixels: Tensor) -> Any:
-        """Run the network up to its head; tokens (B, N, C) or a feature map."""
+        """Run the network up to its head; return tokens (B, N, C) or a feature map."""
         if not self.only_cls:
             return self.model.forward_features(pixels)
         cls, maps = self.model.forward_intermediates(pixels, indices=1)
@@ -318,11 +323,11 @@ class TimmTrunk(Trunk):
 
     @torch.no_grad()
     def _find_head(self, shape: torch.Size) -> tuple[bool, nn.Module | None, tuple[int, ...]]:
-        """Find out whether the head pools by the mean, and the final norm that comes after it.
+        """Determine whether the head pools by the mean, and the final norm that follows it.
 
-        Returns also the shape of one input of that norm. The head is tried on noise: it pools by
-        the mean if its result depends on nothing but the mean of the patch tokens, and a norm is
-        the final norm if it is applied to a pooled vector itself.
+        Return also the shape of an input of that norm. The head is run on noise: it pools by the
+        mean if its result depends only on the mean of the patch tokens, and a norm is the final
+        norm if it is applied to a pooled vector.
         """
         noise = _noise(*shape)
         cells = self._cells(noise)  # (1, N, C)
@@ -351,13 +356,13 @@ class TimmTrunk(Trunk):
         if by_mean:
             self.pooled_width = pooled.shape[1]
         vectors = [mean, *([cells[:, 0]] if self.n_prefix else [])]
-        for module, given in inputs.items():
-            if any(given.numel() == v.numel() and _close(given.flatten(1), v) for v in vectors):
-                return by_mean, module, tuple(given.shape[1:])
+        for module, value in inputs.items():
+            if any(value.numel() == v.numel() and _close(value.flatten(1), v) for v in vectors):
+                return by_mean, module, tuple(value.shape[1:])
         return by_mean, None, ()
 
     def _pool(self, output: Tensor) -> Tensor | None:
-        """Return the input of the classifier (B, P), or None where there is no such vector."""
+        """Return the input of the classifier (B, P), or None if there is no such vector."""
         try:
             pooled = self.model.forward_head(output, pre_logits=True)
         except (AttributeError, TypeError, RuntimeError, AssertionError, IndexError):
@@ -366,7 +371,7 @@ class TimmTrunk(Trunk):
         return pooled if fits else None
 
     def _cells(self, output: Tensor) -> Tensor:
-        """Turn the output into tokens (B, N, C), rows of a feature map first."""
+        """Convert the output to tokens (B, N, C), a feature map row by row."""
         if self.channel_axis is None:
             return output
         return output.flatten(2).mT if self.channel_axis == 1 else output.flatten(1, 2)
@@ -375,7 +380,7 @@ class TimmTrunk(Trunk):
         return (cells.mT if self.channel_axis == 1 else cells).reshape(like.shape)
 
     def _check_layers(self) -> None:
-        """Raise unless `forward_intermediates` gives the raw outputs of the chosen blocks."""
+        """Raise unless `forward_intermediates` returns the raw outputs of the chosen blocks."""
         blocks = getattr(self.model, "blocks", None)
         tokens = self.channel_axis is None and not self.only_cls
         if not tokens or not isinstance(blocks, nn.ModuleList | nn.Sequential):
@@ -388,30 +393,30 @@ class TimmTrunk(Trunk):
         ]
         try:
             with torch.no_grad():
-                given = self.tokens(_noise(1, 3, self.size, self.size), with_layers=True).layers
+                layers = self.tokens(_noise(1, 3, self.size, self.size), with_layers=True).layers
         except (AttributeError, TypeError, RuntimeError, AssertionError, ValueError):
             raise self._no_blocks() from None
         finally:
             for hook in hooks:
                 hook.remove()
         shape = (1, len(self.layers), self.n_patches, self.width)
-        if given is None or given.shape != shape:
+        if layers is None or layers.shape != shape:
             raise self._no_blocks()
         for position, index in enumerate(self.layers):
             output = outputs.get(index)
             patches = output[:, -self.n_patches :] if isinstance(output, Tensor) else None
-            if patches is None or not torch.equal(patches, given[:, position]):
+            if patches is None or not torch.equal(patches, layers[:, position]):
                 raise self._no_blocks()
 
     def _no_blocks(self) -> UsageError:
         return UsageError(
             f"{self.name} has no blocks whose outputs are all {self.n_patches} patch tokens of "
-            f"width {self.width}: leave `layers` (--layers) out."
+            f"width {self.width}: omit `layers` (--layers)."
         )
 
     @torch.no_grad()
     def n_patches_at(self, size: int) -> int:
-        """Found by one forward pass: strides and paddings of a timm model are its own affair."""
+        """Return the number by one forward pass, since strides and paddings differ by model."""
         if size not in self._patches:
             weight = next(self.parameters())
             black = torch.zeros(1, 3, size, size, device=weight.device, dtype=weight.dtype)
@@ -419,7 +424,9 @@ class TimmTrunk(Trunk):
                 self._patches[size] = self.tokens(black, with_layers=False).patch.shape[1]
             except (RuntimeError, AssertionError) as error:
                 line = str(error).splitlines()[0]
-                raise UsageError(f"{self.name} takes no {size}x{size} images: {line}") from None
+                raise UsageError(
+                    f"{self.name} refuses {size}x{size} images: {line}"
+                ) from None
         return self._patches[size]
 
     def tokens(self, pixels: Tensor, with_layers: bool) -> Tokens:
@@ -441,7 +448,7 @@ class TimmTrunk(Trunk):
         return Tokens(cls, cells[:, self.n_prefix :], patches, of_cls, pooled)
 
     def _intermediates(self, pixels: Tensor) -> tuple[Any, Sequence[Any]]:
-        """Return the output, and (B, L, D) with (B, P, D) or alone of each chosen block."""
+        """Return the output, and of each chosen block (B, L, C), paired with prefix tokens."""
         run = self.model.forward_intermediates
         prefix = {"return_prefix_tokens": True} if self.n_prefix else {}
         known = inspect.signature(run).parameters
@@ -465,13 +472,16 @@ def _noise(*shape: int) -> Tensor:
 
 
 def _close(first: Tensor, second: Tensor) -> bool:
-    """Return whether two vectors are equal but for rounding."""
+    """Return whether two vectors are equal except for rounding."""
     scale = float(first.abs().max())
     return first.shape == second.shape and torch.allclose(first, second, atol=1e-4 * scale)
 
 
 def channel_axis(name: str, model: Network, shape: torch.Size) -> int:
-    """Tell (B, C, h, w) from (B, h, w, C): 1 or 3. Raises `UsageError` where nothing decides."""
+    """Return the axis of the channels: 1 of (B, C, h, w) or 3 of (B, h, w, C).
+
+    Raises `UsageError` if it is ambiguous.
+    """
     stated = getattr(model, "output_fmt", None)
     if stated is not None:
         return 3 if str(getattr(stated, "value", stated)).upper() == "NHWC" else 1
@@ -481,7 +491,7 @@ def channel_axis(name: str, model: Network, shape: torch.Size) -> int:
     fits = [axis for axis in (1, 3) if shape[axis] in widths]
     if len(fits) != 1:
         raise UsageError(
-            f"{name} gives a feature map of shape {tuple(shape)} and {sorted(map(str, widths))} "
-            "channels: which axis holds the channels is undecidable."
+            f"{name} returns a feature map of shape {tuple(shape)} and {sorted(map(str, widths))} "
+            "channels: the axis of the channels is undecidable."
         )
     return fits[0]

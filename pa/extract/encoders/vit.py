@@ -1,6 +1,6 @@
-"""The ViT of the seven families: size read from the tensors, network from timm, positions ours.
+"""The ViT of the seven families: sizes from the tensors, network from timm, positions by `pa`.
 
-Shapes: B regions, L patches, D width, H and W pixels.
+B: regions, L: patches, D: width, P: patch side, K: chosen blocks, H, W: pixels.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OFFICIAL_EPS = 1e-6  # LayerNorm of all seven; torch's default is 1e-5
 
 
 class Size(NamedTuple):
-    """One published size: width and depth are in the tensors, heads are not."""
+    """A published size; the tensors contain width and depth, not the number of heads."""
 
     width: int
     depth: int
@@ -34,7 +34,7 @@ class Size(NamedTuple):
 
 TINY, SMALL, BASE = Size(192, 12, 3), Size(384, 12, 6), Size(768, 12, 12)
 LARGE, HUGE = Size(1024, 24, 16), Size(1280, 32, 16)
-SMALL_12 = Size(384, 12, 12)  # ViT-S of MoCo v3 and CAE: its heads are 32 wide
+SMALL_12 = Size(384, 12, 12)  # ViT-S of MoCo v3 and CAE, with heads of width 32
 
 SIZES: Mapping[str, tuple[Size, ...]] = {
     "deit": (TINY, SMALL, BASE),  # deit/models.py
@@ -49,7 +49,7 @@ SIZES: Mapping[str, tuple[Size, ...]] = {
 
 @dataclass(frozen=True)
 class VitShape:
-    """What the tensors say about the network, and what they cannot say: heads and norm's eps."""
+    """The architecture: sizes from the tensors, and heads and eps, which are not in them."""
 
     width: int
     depth: int
@@ -65,7 +65,7 @@ class VitShape:
 
     @property
     def mlp_ratio(self) -> float:
-        # timm truncates width * ratio: half a unit more lands on mlp_width whatever the rounding.
+        # timm truncates width * ratio; half a unit more gives mlp_width whatever the rounding.
         return (self.mlp_width + 0.5) / self.width
 
     def to_json(self) -> dict[str, Any]:
@@ -77,12 +77,12 @@ def read_shape(
 ) -> VitShape:
     """Read the architecture from the tensors of an encoder, its keys without prefix.
 
-    The number of heads is the one given, that of a table of relative positions, or that of the
+    The number of heads is `num_heads`, that of a table of relative positions, or that of the
     family's official size.
     """
     mlp = next((key for key in tensors if re.match(r"blocks\.\d+\.mlp\.fc1\.weight", key)), "")
-    for key, found in ((PATCH_WEIGHT, PATCH_WEIGHT in tensors), ("blocks.0.mlp.fc1.weight", mlp)):
-        if not found:
+    for key, known in ((PATCH_WEIGHT, PATCH_WEIGHT in tensors), ("blocks.0.mlp.fc1.weight", mlp)):
+        if not known:
             raise CheckpointError(f"it has no tensor {key!r}, which every ViT of this kind has")
     width, _, patch, _ = _shape(tensors, PATCH_WEIGHT, 4)
     blocks = {int(m[1]) for key in tensors if (m := re.match(r"blocks\.(\d+)\.", key))}
@@ -102,9 +102,9 @@ def read_shape(
 
 
 def choose_heads(family: str, width: int, depth: int, known: int | None) -> int:
-    """Return the number of attention heads: the known one, else that of the official size.
+    """Return the number of attention heads: `known`, else that of the official size.
 
-    Raises `UsageError` where the width and depth are not an official size of the family.
+    Raises `UsageError` if width and depth are not an official size of the family.
     """
     if known is not None:
         if known < 1 or width % known:
@@ -145,7 +145,7 @@ def _read_grid(tensors: Mapping[str, Tensor]) -> int:
 
 
 def plain_vit(shape: VitShape) -> Network:
-    """Make timm's ViT: DeiT, MoCo v3, DINO, MAE and iBOT. Its weights are not set."""
+    """Create timm's ViT for DeiT, MoCo v3, DINO, MAE and iBOT, with uninitialised weights."""
     torchvision_ops.ensure()
     from timm.models.vision_transformer import VisionTransformer
 
@@ -155,7 +155,7 @@ def plain_vit(shape: VitShape) -> Network:
 
 
 def beit_vit(shape: VitShape, tensors: Mapping[str, Tensor]) -> Network:
-    """Make timm's BEiT: BEiT and CAE. Its parts are there when their tensors are."""
+    """Create timm's BEiT for BEiT and CAE, with the parts whose tensors are in the file."""
     torchvision_ops.ensure()
     from timm.models.beit import Beit, RelativePositionBias
 
@@ -171,7 +171,7 @@ def beit_vit(shape: VitShape, tensors: Mapping[str, Tensor]) -> Network:
         frozenset({"k_bias", "relative_position_index"}),
     )
     for block in model.blocks:
-        block.attn.k_bias.zero_()  # q and v have a bias, k has none
+        block.attn.k_bias.zero_()  # k has no bias in the files
     if shared:
         grid = (shape.grid, shape.grid)
         model.rel_pos_bias = RelativePositionBias(window_size=grid, num_heads=shape.heads)
@@ -193,10 +193,10 @@ def _arguments(shape: VitShape) -> dict[str, Any]:
 
 
 def _without_initialising(make: Callable[[], Network], buffers: frozenset[str]) -> Network:
-    """Make a network without drawing weights that the file replaces (4 s for a BEiT-B).
+    """Create a network without initialising weights that the file replaces (4 s for a BEiT-B).
 
-    `buffers` names those which the caller fills in, being in no file. A timm whose network has
-    others makes it in the usual way.
+    `buffers` names the buffers that the caller sets. If the network of another timm version has
+    more of them, it is initialised as usual.
     """
     with torch.device("meta"):
         model = make()
@@ -206,7 +206,7 @@ def _without_initialising(make: Callable[[], Network], buffers: frozenset[str]) 
 
 
 class VitTrunk(Trunk):
-    """A timm ViT at its native grid, and at other grids by the positions' own rule."""
+    """A timm ViT at its native grid, and at other grids by the rule of its positions."""
 
     def __init__(
         self,
@@ -260,7 +260,7 @@ class VitTrunk(Trunk):
         if height % patch or width % patch or not height or not width:
             raise UsageError(
                 f"{self.name} cuts images into patches of {patch}x{patch} pixels; "
-                f"{height}x{width} is no multiple of them."
+                f"{height}x{width} is not a multiple of them."
             )
         return height // patch, width // patch
 

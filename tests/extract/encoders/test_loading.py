@@ -190,10 +190,10 @@ def test_a_backbone_only_file_says_where_the_projector_is(name: str, save: Save)
         ) as caught:
             encoder.require([representation])
     full = next(s.file for s in ENCODERS[name].card.sources if s.projector)
-    assert f"The file that has it: {full}" in str(caught.value)
+    assert f"Files with the projector: {full}" in str(caught.value)
     with pytest.raises(CheckpointError, match="without its projector"):
         encoder.project(torch.zeros(1, WIDTH))
-    with pytest.raises(CheckpointError, match="it holds the teacher alone"):
+    with pytest.raises(CheckpointError, match="the teacher only"):
         load_encoder(name, save(BACKBONE_ONLY[name]), branch="student")
 
 
@@ -201,7 +201,7 @@ def test_moco_without_projector_loads_as_a_backbone(save: Save) -> None:
     state = official("mocov3")["state_dict"]
     content = {"state_dict": {k: v for k, v in state.items() if ".head." not in k}}
     encoder = load_encoder("mocov3", save(content))
-    with pytest.raises(CheckpointError, match=r"The file that has it: vit-b-300ep\.pth\.tar"):
+    with pytest.raises(CheckpointError, match=r"Files with the projector: vit-b-300ep\.pth\.tar"):
         encoder.require(["projected"])
 
 
@@ -220,13 +220,15 @@ def test_moco_has_no_bottleneck(save: Save) -> None:
 
 def test_unknown_representations_list_what_there_is(save: Save) -> None:
     encoder = load_encoder("mae", save(official("mae")))
-    with pytest.raises(UsageError, match=r"mae gives no 'layers'\. It gives: cls, pooled, patch"):
+    with pytest.raises(
+        UsageError, match=r"mae has no representation 'layers'\. Available: cls, pooled, patch"
+    ):
         encoder.require(["layers"])
 
 
 def test_a_file_with_the_student_only(save: Save) -> None:
     content = official("dino")
     del content["teacher"]
-    with pytest.raises(CheckpointError, match="it holds the student alone: pass --branch student"):
+    with pytest.raises(CheckpointError, match="the student only: pass --branch student"):
         load_encoder("dino", save(content))
     assert load_encoder("dino", save(content), branch="student").spec.options["branch"] == "student"

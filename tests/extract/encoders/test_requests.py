@@ -90,7 +90,7 @@ def test_a_small_network_with_narrow_heads(name: str, save: Save) -> None:
 
 def test_images_of_impossible_sizes(save: Save) -> None:
     encoder = load_encoder("mae", save(official("mae")))
-    with pytest.raises(UsageError, match="patches of 8x8 pixels; 36x32 is no multiple"):
+    with pytest.raises(UsageError, match="patches of 8x8 pixels; 36x32 is not a multiple"):
         encoder.encode(torch.zeros(1, 3, 36, 32))
     with pytest.raises(UsageError, match="no rule for positions on a grid of 5x4 patches"):
         encoder.encode(torch.zeros(1, 3, 40, 32))

@@ -31,7 +31,7 @@ def test_shapes_are_announced_as_they_come(
 def test_sizes_that_are_no_multiple_of_a_patch(save: Callable[..., Path]) -> None:
     encoder = load_encoder("deit", save(official("deit")))
     with pytest.raises(
-        UsageError, match="deit cuts images into patches of 8x8 pixels; 60x60 is no multiple"
+        UsageError, match="deit cuts images into patches of 8x8 pixels; 60x60 is not a multiple"
     ):
         encoder.representations_at(60)
 

@@ -239,7 +239,7 @@ def test_layers_are_the_raw_outputs_of_the_blocks(make: Make) -> None:
 def test_layers_that_are_not_tokens_of_one_grid_are_refused(
     make: Make, layers: tuple[int, ...]
 ) -> None:
-    with pytest.raises(UsageError, match=r"leave `layers` \(--layers\) out"):
+    with pytest.raises(UsageError, match=r"omit `layers`"):
         TimmTrunk("timm/m", drawn(make), layers)
 
 
