@@ -17,8 +17,9 @@ import argparse
 
 import numpy as np
 
-from pa.evaluate.bootstrap import Interval, bootstrap_means
+from pa.evaluate.bootstrap import bootstrap_means
 from pa.evaluate.classification import Chance, accuracy
+from pa.evaluate.intervals import Interval
 from pa.evaluate.retrieval import evaluate_all_pairs
 
 IMAGES = (5, 10, 15, 20, 60)

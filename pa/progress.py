@@ -1,28 +1,29 @@
-"""What long work says while it runs. The library tells; the command line shows."""
+"""Report the progress of long work: the library reports, the command line displays."""
 
 from __future__ import annotations
 
+import time
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Receives the progress of one piece of long work."""
+    """Receiver of the progress of long work."""
 
     def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
-        """Work begins: `total` items in all, `done` of them earlier."""
+        """Begin work on `total` items, of which `done` are already finished."""
 
     def advance(self, n: int) -> None:
-        """n more items are done."""
+        """Report n more finished items."""
 
     def note(self, text: str) -> None:
-        """Something worth a line."""
+        """Report something in one line."""
 
     def stop(self) -> None:
-        """The work ended, well or not."""
+        """End the work, successful or not."""
 
 
 class Silent:
-    """Says nothing."""
+    """Progress that is not displayed."""
 
     def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
         pass
@@ -38,7 +39,7 @@ class Silent:
 
 
 class Named:
-    """Reports to another progress, with what is worked on after each title: `cub/test · deit`."""
+    """Progress that adds a name to each title, such as `cub/test · deit`."""
 
     def __init__(self, progress: Progress, name: str) -> None:
         self._progress = progress
@@ -49,3 +50,16 @@ class Named:
 
     def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
         self._progress.start(f"{title} · {self._name}", total, unit, done)
+
+
+class Stopwatch:
+    """Seconds of the stages of a run, by name, in `laps`."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """End a stage, which began when the last one ended."""
+        now = time.perf_counter()
+        self.laps[stage], self._last = now - self._last, now

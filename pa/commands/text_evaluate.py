@@ -10,7 +10,8 @@ from pa.commands.console import table
 from pa.evaluate.intervals import SMALL_SAMPLE, T_IMAGES
 
 if TYPE_CHECKING:
-    from pa.evaluate.bootstrap import Interval, Mean
+    from pa.evaluate.bootstrap import Mean
+    from pa.evaluate.intervals import Interval
     from pa.evaluate.neighbours_table import Shares
     from pa.tasks.evaluate import NeighbourTable, RetrievalTable
 

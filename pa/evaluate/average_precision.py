@@ -24,21 +24,33 @@ from pa.errors import UsageError
 Keys = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
 
-# An even key behind all others: an item that is no candidate at all.
-LAST = np.int32(2**31 - 2)
-KEY_LIMIT = 2.0
+LAST = np.int32(2**31 - 2)  # even, larger than all others: an item that is not a candidate
+KEY_LIMIT = 2.0  # in magnitude: scores below need 30 bits besides the sign
 
-_FEW_TIES = 20  # per row: below, one by one is faster
-_BLOCK_ENTRIES = 1 << 18  # 1 MB of keys: stays in a core's cache
+_FEW_TIES = 20  # per row: with fewer, a loop over them is faster
+_BLOCK_ENTRIES = 1 << 18  # keys: 1 MB stays in the cache of a core
 
 
 def average_precision(scores: npt.NDArray[Any], relevant: npt.NDArray[Any]) -> Floats:
-    """Average precision of each query.
+    """Compute the average precision of each query, as scikit-learn's `average_precision_score`.
 
-    `scores` (Q, N), any real dtype; `relevant` (Q, N), bool. Returns (Q,) float64, NaN for queries
-    without a relevant item. Equals `sklearn.metrics.average_precision_score` row by row. float32
-    scores below 2 in magnitude (cosines) take the fast way; all others are ordered by argsort.
-    Raises `UsageError` for unequal shapes and for scores that are NaN.
+    float32 scores below 2 in magnitude (cosines) are sorted as integers, all others by argsort.
+
+    Parameters
+    ----------
+    scores : array of shape (Q, N)
+        Any real dtype.
+    relevant : boolean array of shape (Q, N)
+
+    Returns
+    -------
+    array of shape (Q,), float64
+        NaN for queries without a relevant item.
+
+    Raises
+    ------
+    UsageError
+        For unequal shapes and for scores that are NaN.
     """
     scores, relevant = np.asarray(scores), np.asarray(relevant)
     if scores.ndim != 2 or scores.shape != relevant.shape:
@@ -71,16 +83,17 @@ def average_precision(scores: npt.NDArray[Any], relevant: npt.NDArray[Any]) -> F
 def expected_average_precision(
     n_relevant: npt.NDArray[Any], n_items: int, *, self_first: bool = False
 ) -> Floats:
-    """Mean average precision of a random ranking without ties, for each number of relevant items.
+    """Return the expected average precision of a random ranking, for each number of relevant items.
 
-    A relevant item is at each rank k with equal probability, and (r - 1) / (n - 1) of the k - 1
-    items before it are expected to be relevant too, so with H_n = 1 + 1/2 + … + 1/n
+    The ranking has no ties. A relevant item is at each rank k with equal probability, and
+    (r - 1) / (n - 1) of the k - 1 items before it are expected to be relevant too, so with
+    H_n = 1 + 1/2 + … + 1/n
 
         E[AP] = (1/n) · [(r - 1) / (n - 1) · (n - H_n) + H_n].
 
-    This exceeds the share r / n of relevant items, the more the fewer items there are. With
-    `self_first` the first rank is that of the query itself, which counts among the n items and the
-    r relevant ones; the others are in random order. NaN where r is 0.
+    This exceeds the share r / n of relevant items, more so for few items. With `self_first` the
+    first rank is that of the query itself, which counts among the n items and the r relevant ones;
+    the others are in random order. NaN if r is 0.
     """
     r, n = np.asarray(n_relevant, dtype=np.float64), n_items
     harmonic = float((1 / np.arange(1, n + 1)).sum())
@@ -94,54 +107,57 @@ def expected_average_precision(
 
 
 def keys_in_place(negated: npt.NDArray[np.float32]) -> Keys:
-    """Turn scores with their sign changed, |x| < 2, into even keys, in the same memory.
+    """Turn negated scores, |x| < 2, into even keys, in the same memory.
 
     The keys ascend as the scores descend; 0.0 and -0.0 have the same key.
     """
     keys = negated.view(np.int32)
     sign = keys >> 31  # 0, or -1 = all bits set
-    keys <<= 1  # twice the magnitude: the sign's bit falls off
+    keys <<= 1  # twice the magnitude: shifts out the sign bit
     keys ^= sign
     keys -= sign
     return keys
 
 
 def ap_of_keys(keys: Keys) -> Floats:
-    """Average precision (n,) of contiguous keys (n, N), which are sorted in place.
+    """Return the average precision (n,) of contiguous keys (n, N), which are sorted in place.
 
-    A relevant item's key is odd. Every row has the same number of them, at least one.
+    The key of a relevant item is odd. All rows have the same number of them, at least one.
     """
     keys.sort(axis=1)
     n, width = keys.shape
     odd = keys.astype(np.uint8)  # the lowest byte
     odd &= 1
-    found = np.flatnonzero(odd.view(np.bool_)).reshape(n, -1)  # (n, P)
-    at = keys.reshape(-1).take(found)
-    tied = at[:, 1:] == at[:, :-1]
-    found -= np.arange(-1, n * width - 1, width)[:, None]  # now ranks, from 1
-    precision = np.arange(1, found.shape[1] + 1) / found
-    _share_thresholds(precision, at, tied)
+    ranks = np.flatnonzero(odd.view(np.bool_)).reshape(n, -1)  # (n, P): positions in all keys
+    relevant = keys.reshape(-1).take(ranks)  # (n, P)
+    tied = relevant[:, 1:] == relevant[:, :-1]  # (n, P - 1)
+    ranks -= np.arange(-1, n * width - 1, width)[:, None]  # now ranks in their row, from 1
+    precision = np.arange(1, ranks.shape[1] + 1) / ranks  # (n, P)
+    _share_thresholds(precision, relevant, tied)
     means: Floats = precision.mean(axis=1)
     return means
 
 
-def _share_thresholds(precision: Floats, at: Keys, tied: npt.NDArray[np.bool_]) -> None:
+def _share_thresholds(precision: Floats, keys: Keys, tied: npt.NDArray[np.bool_]) -> None:
     """Give relevant items of equal score the precision of the last of them, in place.
 
-    `tied` (n, P-1) tells which are equal to their successor. Among thousands of distinct vectors a
-    few pairs of cosines are equal in float32; vectors that are all alike tie everywhere.
+    `precision` and `keys` are (n, P); `tied` (n, P - 1) marks those equal to their successor. Among
+    thousands of distinct vectors a few pairs of cosines are equal in float32; equal vectors tie
+    everywhere.
     """
-    places = np.flatnonzero(tied)  # numpy finds places in two axes ten times more slowly
-    if len(places) <= _FEW_TIES * len(precision):
-        for row, place in zip(*(axis[::-1] for axis in divmod(places, tied.shape[1])), strict=True):
-            precision[row, place] = precision[row, place + 1]
+    flat = np.flatnonzero(tied)  # numpy's search in two axes is ten times slower
+    if len(flat) <= _FEW_TIES * len(precision):
+        rows, columns = divmod(flat[::-1], tied.shape[1])  # the last tie of a group first
+        for row, column in zip(rows, columns, strict=True):
+            precision[row, column] = precision[row, column + 1]
         return
     for row in np.flatnonzero(tied.any(axis=1)):
-        last = np.searchsorted(at[row], at[row], side="right") - 1
+        last = np.searchsorted(keys[row], keys[row], side="right") - 1
         precision[row] = precision[row, last]
 
 
 def _by_keys(scores: npt.NDArray[np.float32], relevant: npt.NDArray[np.bool_]) -> Floats:
+    """Score a block of rows by integer sorts, rows with equally many relevant items together."""
     keys = keys_in_place(-scores)
     keys += relevant
     counts = relevant.sum(axis=1)
@@ -153,12 +169,12 @@ def _by_keys(scores: npt.NDArray[np.float32], relevant: npt.NDArray[np.bool_]) -
 
 
 def _by_argsort(scores: npt.NDArray[Any], relevant: npt.NDArray[np.bool_]) -> float:
-    """One row, whatever its numbers."""
+    """Score one row of any dtype."""
     if not relevant.any():
         return float("nan")
     order = np.argsort(scores, kind="stable")[::-1]
     ordered, marks = scores[order], relevant[order]
-    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))  # of equal scores
+    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))  # last of equal scores
     hits = np.cumsum(marks)[ends]
     gained = np.diff(hits, prepend=0)
     return float((gained * hits / (ends + 1)).sum() / hits[-1])

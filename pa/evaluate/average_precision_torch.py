@@ -1,4 +1,4 @@
-"""Average precision of all pairs on a torch device: the same keys, sorted there.
+"""Average precision of all pairs on a torch device, by sorting the same integer keys.
 
 Shapes: N vectors, B queries of a block, P relevant items.
 """
@@ -15,19 +15,18 @@ from pa.evaluate.cosines import Gallery, Ints
 from pa.evaluate.precision import full_precision
 from pa.progress import Progress
 
-# Cosines held at once, in bytes; the sort and its bookkeeping hold about eight times as much.
-BLOCK_BYTES = 256 << 20
+BLOCK_BYTES = 256 << 20  # of cosines in memory; sorting them takes about eight times as much
 
 
 def all_pairs(
     gallery: Gallery, bounds: Ints, include_self: bool, device: str, progress: Progress
 ) -> npt.NDArray[np.float64]:
-    """AP (N,) of vectors that are sorted by class: class c has the rows bounds[c] to bounds[c+1].
+    """Return the AP (N,) of vectors sorted by class: class c has rows bounds[c] to bounds[c+1].
 
-    Cosines in float32 with TF32 off, AP in float64. NaN for queries without a relevant item.
+    Cosines are float32 with TF32 off, AP is float64. NaN for queries without a relevant item.
     """
     with full_precision():
-        units = torch.from_numpy(gallery.units).to(device)
+        units = torch.from_numpy(gallery.units).to(device)  # (N, D)
         copies, originals = (
             torch.from_numpy(rows).to(device) for rows in (gallery.copies, gallery.originals)
         )
@@ -39,10 +38,10 @@ def all_pairs(
             for start in range(low, high, step):
                 stop = min(start + step, high)
                 if not alone:
-                    negated = -units[start:stop] @ units.T
+                    negated = -units[start:stop] @ units.T  # (B, N)
                     negated[:, copies] = negated[:, originals]
                     keys = _keys(negated)
-                    keys[:, low:high] += 1
+                    keys[:, low:high] += 1  # odd: relevant
                     if not include_self:
                         queries = torch.arange(start, stop, device=device)
                         keys[queries - start, queries] = int(LAST)
@@ -53,7 +52,7 @@ def all_pairs(
 
 
 def _keys(negated: Tensor) -> Tensor:
-    """As `pa.evaluate.average_precision.keys_in_place`."""
+    """Like `pa.evaluate.average_precision.keys_in_place`."""
     keys = negated.view(torch.int32)
     sign = keys >> 31
     keys <<= 1
@@ -63,9 +62,9 @@ def _keys(negated: Tensor) -> Tensor:
 
 
 def _ap_of_keys(keys: Tensor) -> Tensor:
-    """As `pa.evaluate.average_precision.ap_of_keys`: (B, N) → (B,) float64."""
+    """Like `pa.evaluate.average_precision.ap_of_keys`: (B, N) → (B,) float64."""
     keys = keys.sort(dim=1).values
     rank = (keys & 1).nonzero()[:, 1].view(len(keys), -1)  # (B, P), from 0
-    at = keys.gather(1, rank)
-    last = torch.searchsorted(at, at, right=True) - 1  # of equal scores
+    relevant = keys.gather(1, rank)  # (B, P)
+    last = torch.searchsorted(relevant, relevant, right=True) - 1  # (B, P): last of equal scores
     return ((last + 1).double() / (rank.gather(1, last) + 1)).mean(1)

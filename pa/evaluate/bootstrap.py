@@ -1,11 +1,11 @@
 """Means with intervals: regions of one image are not independent, so images are resampled.
 
 A mean average precision has two intervals. With the gallery fixed, images are resampled as queries
-only: it states what other queries of this gallery would score. The one over images as queries and
-gallery states what new images would score, and is about twice as wide; where an estimate from few
-images is narrower, it takes the ends of the other one.
+only: it estimates the score of other queries in this gallery. The interval over images as queries
+and gallery estimates the score of new images, and is about twice as wide; if few images make it
+narrower by chance, it takes the ends of the other one.
 
-Shapes: n values, G images, C parts, R resamples.
+Shapes: n values, G images, C parts with a value, R resamples.
 """
 
 from __future__ import annotations
@@ -17,31 +17,30 @@ import numpy as np
 import numpy.typing as npt
 
 from pa.evaluate.gallery_effects import GalleryEffects
-from pa.evaluate.intervals import BOOTSTRAP, CONFIDENCE, GALLERY, SMALL_SAMPLE, T_IMAGES, half_width
+from pa.evaluate.intervals import (
+    BOOTSTRAP,
+    CONFIDENCE,
+    GALLERY,
+    RESAMPLES,
+    SMALL_SAMPLE,
+    T_IMAGES,
+    Interval,
+    percentile_interval,
+    t_interval,
+)
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-
-RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval and its method."""
-
-    low: float
-    high: float
-    method: str
 
 
 @dataclass(frozen=True)
 class Mean:
     """The mean of n values from `n_images` images, with its interval; fractions of 1.
 
-    `interval` is None where all values are of one image. `fixed_gallery` is the narrower interval
-    of a mean average precision that holds the gallery fixed. `chance` is the expected mean of a
-    random ranking, or of neighbours drawn at random; `prior` the mean share of relevant items. Both
-    are NaN where they are not defined: a difference has neither.
+    `interval` is None if all values are of one image. `fixed_gallery` is the narrower interval of
+    a mean average precision that holds the gallery fixed. `chance` is the expected mean of a
+    random ranking, or of random neighbours; `prior` the mean share of relevant items. Both are NaN
+    where they are not defined, as for a difference.
     """
 
     value: float
@@ -63,18 +62,18 @@ class Mean:
         return float("nan") if self.interval is None else self.interval.high
 
     def to_json(self) -> dict[str, Any]:
-        method = None if self.interval is None else self.interval.method
+        interval, fixed = self.interval, self.fixed_gallery
         fields: dict[str, Any] = {
             "value": self.value,
             "n": self.n,
             "n_images": self.n_images,
-            "interval": _ends(self.interval),
-            "interval_method": method,
+            "interval": None if interval is None else [interval.low, interval.high],
+            "interval_method": None if interval is None else interval.method,
             "confidence": CONFIDENCE,
         }
-        if self.fixed_gallery is not None:
-            fields["interval_fixed_gallery"] = _ends(self.fixed_gallery)
-            fields["interval_fixed_gallery_method"] = self.fixed_gallery.method
+        if fixed is not None:
+            fields["interval_fixed_gallery"] = [fixed.low, fixed.high]
+            fields["interval_fixed_gallery_method"] = fixed.method
         if not np.isnan(self.chance):
             fields |= {"chance": self.chance, "above_chance": self.value - self.chance}
         if not np.isnan(self.prior):
@@ -83,13 +82,16 @@ class Mean:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Mean:
-        """Read a mean that `to_json` wrote."""
+        def interval(name: str) -> Interval | None:
+            ends = fields.get(name)
+            return ends and Interval(ends[0], ends[1], str(fields.get(f"{name}_method")))
+
         return cls(
             fields["value"],
             fields["n"],
             fields["n_images"],
-            _interval_of(fields, "interval"),
-            _interval_of(fields, "interval_fixed_gallery"),
+            interval("interval"),
+            interval("interval_fixed_gallery"),
             fields.get("chance", float("nan")),
             fields.get("prior", float("nan")),
         )
@@ -97,10 +99,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class Means:
-    """The mean over all values, the mean over the means of the parts, and the mean of each part.
-
-    Parts without a value are left out.
-    """
+    """The mean over all values, over the means of the parts, and of each part that has values."""
 
     overall: Mean
     over_parts: Mean
@@ -118,147 +117,154 @@ def bootstrap_means(
     effects: GalleryEffects | None = None,
     seed: int = 0,
 ) -> Means:
-    """Means of `values` (n,), NaN where there is none, whose `images` and `parts` are numbered.
+    """Return the means of values with intervals over images.
 
-    Intervals resample images: percentiles of the resampled ratios (sum of values) / (number of
-    values) from 20 images on, Student's t below. Equal images and seeds give equal resamples, so
-    the interval of a difference of paired values is a paired one. With `effects` of the n rows as
-    items of the gallery, the interval is over images as queries and gallery, and the one above
-    becomes `Mean.fixed_gallery`. `chance` and `prior` (n,) are averaged like the values. `names`
-    are those of the C parts.
+    The method is percentiles of resampled ratios (sum of values) / (number of values) from 20
+    images on, Student's t below. Equal images and seeds give equal resamples, so that the interval
+    of a difference of paired values is a paired one.
+
+    Parameters
+    ----------
+    values : array of shape (n,)
+        NaN for a row without a value.
+    images, parts : integer arrays of shape (n,)
+        Image and part of each row.
+    names : tuple of str
+        Names of the parts.
+    chance, prior : arrays of shape (n,), optional
+        Averaged like the values.
+    effects : GalleryEffects, optional
+        Effects of the n rows as items of the gallery. The interval is then over images as queries
+        and gallery, and the one without them is `Mean.fixed_gallery`.
     """
-    there = ~np.isnan(values)
-    _, image = np.unique(images, return_inverse=True)
-    n_images, n_parts = int(image.max()) + 1, len(names)
-    cell = (image * n_parts + parts)[there]
-    sums = np.bincount(cell, values[there], n_images * n_parts).reshape(n_images, n_parts)
-    counts = np.bincount(cell, minlength=n_images * n_parts).reshape(n_images, n_parts)
-    kept = np.flatnonzero(counts.sum(axis=0))
-    sums, counts = sums[:, kept], counts[:, kept]
-    sizes = counts.sum(axis=0)
-    means = sums.sum(axis=0) / sizes
-    value = float(values[there].mean())
-    resampled = _resample(sums, counts, seed)  # (R, C): sums, counts
-    # (G, C) and (G,): the influence of each image, as queries, on the mean of each part and of all.
-    of_parts = (sums - means * counts) / sizes
-    of_all = (sums.sum(axis=1) - value * counts.sum(axis=1)) / len(values[there])
-
-    def level(of: Floats | None, part: int | None = None) -> float:
-        chosen = there if part is None else there & (parts == part)
-        return float("nan") if of is None else float(of[chosen].mean())
-
-    # A difference reaches from -1 to 1, a share or an average precision from 0 to 1.
-    least = -1.0 if chance is None else 0.0
-
-    def mean(
-        value: float,
-        draws: Floats,
-        influences: Floats,
-        counts: Ints,
-        by_gallery: Floats | None,
-        levels: tuple[float, float],
-    ) -> Mean:
-        n, of_images = int(counts.sum()), int((counts > 0).sum())
-        narrow = _interval(value, draws, influences, of_images, least)
-        if narrow is None or by_gallery is None:
-            return Mean(value, n, of_images, narrow, None, *levels)
-        both = influences + np.bincount(image, by_gallery, n_images)
-        wide = _t_interval(value, both, of_images, GALLERY, least)
-        if wide.high - wide.low < narrow.high - narrow.low:
-            # The effects of few images as queries and in the gallery can cancel out by chance.
-            wide = Interval(narrow.low, narrow.high, GALLERY)
-        return Mean(value, n, of_images, wide, narrow, *levels)
-
+    valid = ~np.isnan(values)
+    _, image = np.unique(images, return_inverse=True)  # (n,): 0 … G - 1
+    shape = int(image.max()) + 1, len(names)
+    sums, counts = _tabulate(values[valid], image[valid], parts[valid], shape)
+    kept = np.flatnonzero(counts.sum(axis=0))  # (C,): parts with a value
+    sums, counts = sums[:, kept], counts[:, kept]  # (G, C)
+    sizes, n = counts.sum(axis=0), int(valid.sum())  # (C,) and a number
+    value, means = float(values[valid].mean()), sums.sum(axis=0) / sizes
+    drawn_sums, drawn_counts = _resample(sums, counts, seed)  # (R, C) each
     with np.errstate(invalid="ignore"):  # a resample without a part has no mean of it
-        ratios = resampled[0] / resampled[1]
-        total = resampled[0].sum(axis=1) / resampled[1].sum(axis=1)
-    of_part = {part: (level(chance, part), level(prior, part)) for part in kept.tolist()}
+        ratios = drawn_sums / drawn_counts
+        overall_draws = drawn_sums.sum(axis=1) / drawn_counts.sum(axis=1)
+    influences = (sums - means * counts) / sizes  # (G, C): of each image as queries
+    overall_influences = (sums.sum(axis=1) - value * counts.sum(axis=1)) / n
+    levels = [_levels(chance, prior, valid & (parts == part)) for part in kept]
+    least = -1.0 if chance is None else 0.0  # a difference can be negative, a score cannot
+
+    def gallery(effect: Floats | None) -> Floats | None:
+        """Return the influence of each image in the gallery, (G,)."""
+        return None if effect is None else np.bincount(image, effect, len(sums)).astype(np.float64)
+
+    def part_mean(column: int, part: int) -> Mean:
+        by_class = None if effects is None else effects.of_class
+        if by_class is not None:
+            by_class = by_class[:, np.searchsorted(np.unique(parts), part)] / sizes[column]
+        draws, of_part = ratios[:, column], influences[:, column]
+        count = counts[:, column]
+        estimate = _Estimate(float(means[column]), draws, of_part, count, gallery(by_class), least)
+        return estimate.mean(*levels[column])
+
+    per_image = counts.sum(axis=1)  # (G,)
+    by_all = None if effects is None else gallery(effects.all / n)
+    over_classes = None if effects is None else gallery(effects.over_classes)
+    overall = _Estimate(value, overall_draws, overall_influences, per_image, by_all, least)
+    over_parts = _Estimate(
+        float(means.mean()),
+        _nanmean(ratios),
+        influences.mean(axis=1),
+        per_image,
+        over_classes,
+        least,
+    )
     return Means(
-        overall=mean(
-            value,
-            total,
-            of_all,
-            counts.sum(axis=1),
-            None if effects is None else effects.all / len(values[there]),
-            (level(chance), level(prior)),
-        ),
-        over_parts=mean(
-            float(means.mean()),
-            _mean_of_there(ratios),
-            of_parts.mean(axis=1),
-            counts.sum(axis=1),
-            None if effects is None else effects.over_classes,
-            tuple(np.mean(list(of_part.values()), axis=0).tolist()),
-        ),
-        parts={
-            names[part]: mean(
-                float(means[place]),
-                ratios[:, place],
-                of_parts[:, place],
-                counts[:, place],
-                None
-                if effects is None or effects.of_class is None
-                else effects.of_class[:, np.searchsorted(np.unique(parts), part)] / sizes[place],
-                of_part[part],
-            )
-            for place, part in enumerate(kept.tolist())
-        },
+        overall.mean(*_levels(chance, prior, valid)),
+        over_parts.mean(*np.mean(levels, axis=0).tolist()),
+        {names[part]: part_mean(column, part) for column, part in enumerate(kept.tolist())},
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Estimate:
+    """A mean and what its intervals are computed from.
+
+    `draws` (R,) are the means of the resamples; `influences` (G,) those of each image as queries,
+    `gallery` (G,) those in the gallery; `counts` (G,) the number of its values.
+    """
+
+    value: float
+    draws: Floats
+    influences: Floats
+    counts: Ints
+    gallery: Floats | None
+    least: float
+
+    def mean(self, chance: float, prior: float) -> Mean:
+        n, n_images = int(self.counts.sum()), int((self.counts > 0).sum())
+        if n_images < 2:
+            return Mean(self.value, n, n_images, None, None, chance, prior)
+        if n_images < SMALL_SAMPLE:
+            narrow = t_interval(
+                self.value, self.influences, T_IMAGES, n_images=n_images, least=self.least
+            )
+        else:
+            narrow = Interval(*percentile_interval(self.draws), BOOTSTRAP)
+        if self.gallery is None:
+            return Mean(self.value, n, n_images, narrow, None, chance, prior)
+        both = self.influences + self.gallery  # (G,)
+        wide = t_interval(self.value, both, GALLERY, n_images=n_images, least=self.least)
+        if wide.high - wide.low < narrow.high - narrow.low:
+            # The effects of few images as queries and in the gallery can cancel out by chance.
+            wide = Interval(narrow.low, narrow.high, GALLERY)
+        return Mean(self.value, n, n_images, wide, narrow, chance, prior)
+
+
 def influence(values: Floats, effects: GalleryEffects) -> Floats:
-    """Influence of each row (n,), as a query and in the gallery, on the mean of `values` (n,).
+    """Return the influence (n,) of each row, as query and in the gallery, on the mean of `values`.
 
     The squares of its sums over images add up to the variance of the mean.
     """
-    there = ~np.isnan(values)
-    as_query = np.where(there, values - values[there].mean(), 0.0)
-    result: Floats = (as_query + effects.all) / there.sum()
+    valid = ~np.isnan(values)
+    as_query = np.where(valid, values - values[valid].mean(), 0.0)
+    result: Floats = (as_query + effects.all) / valid.sum()
     return result
 
 
-def _ends(interval: Interval | None) -> list[float] | None:
-    return None if interval is None else [interval.low, interval.high]
+def _levels(chance: Floats | None, prior: Floats | None, rows: Any) -> tuple[float, float]:
+    """Return the means of chance and prior over some rows; NaN if they are not known."""
+    nan = float("nan")
+    return (
+        nan if chance is None else float(chance[rows].mean()),
+        nan if prior is None else float(prior[rows].mean()),
+    )
 
 
-def _interval_of(fields: dict[str, Any], name: str) -> Interval | None:
-    ends = fields.get(name)
-    return None if ends is None else Interval(ends[0], ends[1], str(fields.get(f"{name}_method")))
+def _tabulate(
+    values: Floats, image: Ints, parts: Ints, shape: tuple[int, int]
+) -> tuple[Floats, Ints]:
+    """Return the sum and the number of values by image and part, arrays of `shape`."""
+    cell = np.ravel_multi_index((image, parts), shape)
+    n_cells = shape[0] * shape[1]
+    sums: Floats = np.bincount(cell, values, n_cells).astype(np.float64).reshape(shape)
+    return sums, np.bincount(cell, minlength=n_cells).reshape(shape)
 
 
-def _resample(sums: npt.NDArray[Any], counts: npt.NDArray[Any], seed: int) -> Floats:
-    """Sums and counts (2, R, C) of R draws of G images with replacement."""
+def _resample(sums: Floats, counts: Ints, seed: int) -> tuple[Floats, Floats]:
+    """Return sums and counts, (R, C) each, of R draws of G images with replacement."""
     rng = np.random.default_rng(seed)
-    table = np.concatenate([sums, counts], axis=1)
+    table = np.concatenate([sums, counts], axis=1)  # (G, 2 C)
     n_images, width = table.shape
     out = np.empty((RESAMPLES, width))
     for draw in range(RESAMPLES):
-        times = np.bincount(rng.integers(n_images, size=n_images), minlength=n_images)
+        times = np.bincount(rng.integers(n_images, size=n_images), minlength=n_images)  # (G,)
         out[draw] = times @ table
-    return np.stack(np.split(out, 2, axis=1))
+    return out[:, : width // 2], out[:, width // 2 :]
 
 
-def _mean_of_there(ratios: Floats) -> Floats:
-    there = ~np.isnan(ratios)
-    means: Floats = np.where(there, ratios, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
-    return np.where(there.any(axis=1), means, np.nan)
-
-
-def _interval(
-    value: float, draws: Floats, influences: Floats, n_images: int, least: float
-) -> Interval | None:
-    """Interval of a mean over `n_images` images; None for one image."""
-    if n_images < 2:
-        return None
-    if n_images < SMALL_SAMPLE:
-        return _t_interval(value, influences, n_images, T_IMAGES, least)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.nanquantile(draws, [tail, 1 - tail])
-    return Interval(float(low), float(high), BOOTSTRAP)
-
-
-def _t_interval(
-    value: float, influences: Floats, n_images: int, method: str, least: float
-) -> Interval:
-    half = half_width(influences, n_images)
-    return Interval(max(least, value - half), min(1.0, value + half), method)
+def _nanmean(ratios: Floats) -> Floats:
+    """Return the mean of each row without NaN, (R,); NaN for a row without a number."""
+    valid = ~np.isnan(ratios)
+    means: Floats = np.where(valid, ratios, 0).sum(axis=1) / np.maximum(valid.sum(axis=1), 1)
+    return np.where(valid.any(axis=1), means, np.nan)

@@ -1,7 +1,7 @@
-"""Accuracy with what it takes to read it: chance, the number of images, an interval.
+"""Accuracy with an interval over images and the level of chance.
 
-Shapes: n rows scored, C classes, G groups (images), R resamples. Accuracies are fractions here;
-`str(score)` prints percent.
+Shapes: n rows scored, C classes, G groups (images), R resamples, S heads. Accuracies are fractions
+of 1; `str(score)` prints percent.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from pa.errors import UsageError
 from pa.evaluate.intervals import (
     BOOTSTRAP,
     CONFIDENCE,
+    RESAMPLES,
     SMALL_SAMPLE,
     T_IMAGES,
-    half_width,
+    Interval,
+    percentile_interval,
+    t_interval,
     t_quantile,
 )
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-
-RESAMPLES = 2000
 
 WILSON_ROWS = "wilson over rows"
 WILSON_IMAGES = "wilson over images"
@@ -35,18 +36,8 @@ ONE_DRAW = "one draw: without the spread of draws"
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A confidence interval (fractions) and how it was made."""
-
-    low: float
-    high: float
-    method: str
-    confidence: float = CONFIDENCE
-
-
-@dataclass(frozen=True)
 class Chance:
-    """What knowing nothing gives: the commonest training class always, or any class at random."""
+    """Accuracy of always predicting the commonest training class, and of a random class."""
 
     majority: float
     uniform: float
@@ -69,14 +60,14 @@ class Score:
             "n_groups": self.n_groups,
             "interval": [self.interval.low, self.interval.high],
             "interval_method": self.interval.method,
-            "confidence": self.interval.confidence,
+            "confidence": CONFIDENCE,
             "chance": {"majority": self.chance.majority, "uniform": self.chance.uniform},
         }
 
     def __str__(self) -> str:
         low, high = 100 * self.interval.low, 100 * self.interval.high
         return (
-            f"{100 * self.value:.2f} % ({100 * self.interval.confidence:.0f} % interval "
+            f"{100 * self.value:.2f} % ({100 * CONFIDENCE:.0f} % interval "
             f"{low:.2f} to {high:.2f}, {self.interval.method}; n = {self.n} rows of "
             f"{self.n_groups} images; chance {100 * self.chance.majority:.2f} %)"
         )
@@ -86,11 +77,9 @@ class Score:
 class Scores:
     """Accuracy of several heads (seeds, draws of shots) on the same rows.
 
-    `mean` is the mean of `each`; its interval resamples the images with all heads' answers on
-    them, so it says how the mean would move with other images. Where the heads are of random draws
-    of training rows it includes their spread too, so it says how the mean would move with other
-    images and other draws. `std` is the sample standard
-    deviation over the heads, None for one.
+    `mean` is the mean of `each`. Its interval resamples the images with all heads' answers; if the
+    heads were trained on random draws of rows, it includes their spread too. `std` is the sample
+    standard deviation over the heads, None for one head.
     """
 
     each: tuple[Score, ...]
@@ -102,8 +91,8 @@ class Scores:
             **self.mean.to_json(),
             "std": self.std,
             "each": [
-                {"value": one.value, "interval": [one.interval.low, one.interval.high]}
-                for one in self.each
+                {"value": score.value, "interval": [score.interval.low, score.interval.high]}
+                for score in self.each
             ],
         }
 
@@ -125,40 +114,48 @@ def accuracies(
     of_draws: bool = False,
     seed: int = 0,
 ) -> Scores:
-    """Score the predictions (S, n) of S heads; the rest as for `accuracy`.
+    """Score the predictions of several heads.
 
-    `of_draws`: the heads differ by a random draw of training rows, whose variance belongs into the
-    interval of the mean. One draw does not show it; the method of the interval says so.
+    Parameters
+    ----------
+    predicted : integer array of shape (S, n)
+        Class indices predicted by each head; for the others see `accuracy`.
+    of_draws : bool
+        Whether the heads differ by a random draw of training rows, whose variance belongs to the
+        interval of the mean. One draw does not show it; the interval's method states so.
     """
-    each = tuple(accuracy(one, target, groups, chance, seed=seed) for one in predicted)
+    each = tuple(accuracy(row, target, groups, chance, seed=seed) for row in predicted)
     if len(each) == 1:
         interval = each[0].interval
         if of_draws:
             interval = replace(interval, method=f"{interval.method}, {ONE_DRAW}")
         return Scores(each, replace(each[0], interval=interval), None)
-    values = np.array([one.value for one in each])
+    values = np.array([score.value for score in each])  # (S,)
     correct, sizes = _per_group((predicted == target).sum(axis=0), groups)
     interval = _interval(correct, len(each) * sizes, seed)
     if of_draws:
         interval = _with_draws(interval, values)
-    mean = Score(
-        value=float(values.mean()),
-        n=len(target),
-        n_groups=len(sizes),
-        interval=interval,
-        chance=chance,
-    )
+    mean = Score(float(values.mean()), len(target), len(sizes), interval, chance)
     return Scores(each, mean, float(values.std(ddof=1)))
 
 
 def accuracy(
     predicted: Ints, target: Ints, groups: Ints, chance: Chance, *, seed: int = 0
 ) -> Score:
-    """Score predictions.
+    """Score the predictions of one head.
 
-    `predicted` and `target` are class indices (n,), int64; `groups` (n,) numbers the image each
-    row comes from: rows of one image succeed and fail together, so the interval resamples images.
-    Raises `UsageError` for no rows or unequal lengths.
+    Parameters
+    ----------
+    predicted, target : integer arrays of shape (n,)
+        Class indices.
+    groups : integer array of shape (n,)
+        Image of each row. Rows of one image succeed and fail together, so that the interval
+        resamples images.
+
+    Raises
+    ------
+    UsageError
+        For no rows or unequal lengths.
     """
     if not len(predicted) == len(target) == len(groups):
         raise UsageError(
@@ -168,24 +165,19 @@ def accuracy(
     if len(target) == 0:
         raise UsageError("accuracy of no rows is not defined.")
     correct, sizes = _per_group(predicted == target, groups)
-    return Score(
-        value=float(correct.sum() / sizes.sum()),
-        n=len(target),
-        n_groups=len(sizes),
-        interval=_interval(correct, sizes, seed),
-        chance=chance,
-    )
+    value = float(correct.sum() / sizes.sum())
+    return Score(value, len(target), len(sizes), _interval(correct, sizes, seed), chance)
 
 
 def chance_level(train_target: Ints, test_target: Ints, n_classes: int) -> Chance:
-    """Accuracy on the test rows of the two rules that look at no feature."""
+    """Return the accuracy on the test rows of the two rules that use no feature."""
     majority = int(np.bincount(train_target, minlength=n_classes).argmax())
     return Chance(float((test_target == majority).mean()), 1 / n_classes)
 
 
-def wilson(value: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Wilson's score interval of a proportion `value` seen in n independent trials (1927)."""
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+def wilson(value: float, n: int) -> tuple[float, float]:
+    """Return Wilson's score interval (1927) of a proportion `value` of n independent trials."""
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     centre = value + z * z / (2 * n)
     half = z * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
@@ -193,13 +185,13 @@ def wilson(value: float, n: int, confidence: float = CONFIDENCE) -> tuple[float,
 
 
 def confusion_matrix(predicted: Ints, target: Ints, n_classes: int) -> Ints:
-    """Counts (C, C), int64: rows are true classes, columns predicted ones."""
+    """Return counts (C, C), int64: rows are true classes, columns predicted ones."""
     cells = np.bincount(target * n_classes + predicted, minlength=n_classes * n_classes)
     return cells.reshape(n_classes, n_classes).astype(np.int64)
 
 
 def per_class_accuracy(confusion: Ints) -> Floats:
-    """Share of each class's rows that were recognised, (C,); NaN for a class without rows."""
+    """Return the accuracy of each class, (C,); NaN for a class without rows."""
     sizes = confusion.sum(axis=1)
     shares: Floats = np.full(len(sizes), np.nan)
     np.divide(confusion.diagonal(), sizes, out=shares, where=sizes > 0)
@@ -207,7 +199,7 @@ def per_class_accuracy(confusion: Ints) -> Floats:
 
 
 def _per_group(correct: npt.NDArray[Any], groups: Ints) -> tuple[Ints, Ints]:
-    """Correct answers and rows of each group, (G,) each."""
+    """Return correct answers and rows of each group, (G,) each."""
     _, number = np.unique(groups, return_inverse=True)
     sizes = np.bincount(number)
     return np.bincount(number, weights=correct).astype(np.int64), sizes.astype(np.int64)
@@ -217,18 +209,17 @@ def _interval(correct: Ints, sizes: Ints, seed: int) -> Interval:
     value, n_groups = float(correct.sum() / sizes.sum()), len(sizes)
     if sizes.max() == 1:
         return Interval(*wilson(value, n_groups), method=WILSON_ROWS)
-    # Resampling sees no spread where every image is all right, or all wrong, or alone; an
+    # Resampling sees no spread if all images are right, all are wrong, or there is only one; an
     # interval of width zero would claim certainty. Counting images as trials does not.
     if n_groups == 1 or value in (0.0, 1.0):
         return Interval(*wilson(value, n_groups), method=WILSON_IMAGES)
     if n_groups < SMALL_SAMPLE:
-        half = half_width((correct - value * sizes) / sizes.sum())
-        return Interval(max(0.0, value - half), min(1.0, value + half), method=T_IMAGES)
-    return Interval(*_bootstrap(correct, sizes, seed), method=BOOTSTRAP)
+        return t_interval(value, (correct - value * sizes) / sizes.sum(), T_IMAGES)
+    return Interval(*percentile_interval(_resample(correct, sizes, seed)), BOOTSTRAP)
 
 
 def _with_draws(interval: Interval, values: Floats) -> Interval:
-    """Widen the interval of the mean of S accuracies (S,) by what the draws add.
+    """Widen the interval of the mean of S accuracies (S,) by the spread of the draws.
 
     Half widths of independent sources add in quadrature (Zou and Donner, Statistics in Medicine
     2008); that of the draws is Student's t with S - 1 degrees of freedom.
@@ -241,16 +232,14 @@ def _with_draws(interval: Interval, values: Floats) -> Interval:
     return Interval(max(0.0, low), min(1.0, high), method)
 
 
-def _bootstrap(correct: Ints, sizes: Ints, seed: int) -> tuple[float, float]:
-    """Percentile interval of the ratio (correct rows) / (rows) over resampled groups."""
+def _resample(correct: Ints, sizes: Ints, seed: int) -> Floats:
+    """Return the ratio (correct rows) / (rows) of R draws of the groups, (R,)."""
     # Groups with equal counts are interchangeable: drawing G groups is one multinomial draw over
-    # the K distinct pairs, which stays small (50 at most for 49 windows) however many images.
+    # the K distinct pairs, at most 50 for 49 windows, however many images.
     pairs, multiplicity = np.unique(np.stack([correct, sizes], axis=1), axis=0, return_counts=True)
-    n_groups = len(sizes)
-    draws = np.random.default_rng(seed).multinomial(
-        n_groups, multiplicity / n_groups, size=RESAMPLES
-    )  # (R, K)
+    generator = np.random.default_rng(seed)
+    shares = multiplicity / len(sizes)  # (K,)
+    draws = generator.multinomial(len(sizes), shares, size=RESAMPLES)  # (R, K)
     resampled = draws @ pairs  # (R, 2): correct rows, rows
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(resampled[:, 0] / resampled[:, 1], [tail, 1 - tail])
-    return float(low), float(high)
+    ratios: Floats = resampled[:, 0] / resampled[:, 1]
+    return ratios

@@ -19,14 +19,13 @@ from pa.errors import UsageError
 
 Ints = npt.NDArray[np.int64]
 
-# Cosines held at once, in bytes. What else is held grows with N: the unit vectors, 4·N·D bytes.
-BLOCK_BYTES = 64 << 20
-ROWS_NAMED = 5
+BLOCK_BYTES = 64 << 20  # of cosines in memory; the unit vectors take 4·N·D bytes more
+ROWS_NAMED = 5  # in a message: enough to find the cause
 
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """Unit vectors (N, D), float32. `copies` are rows equal to earlier ones, the `originals`."""
+    """Unit vectors (N, D), float32. Rows `copies` equal the earlier rows `originals`."""
 
     units: npt.NDArray[np.float32]
     copies: Ints
@@ -36,8 +35,8 @@ class Gallery:
     def of(cls, features: npt.NDArray[Any], names: Ints | None = None) -> Gallery:
         """Scale features (N, D) to unit length.
 
-        Raises `UsageError` where they are not (N, D), hold NaN or infinity, or a zero vector,
-        which has no cosine; the error names the rows, by `names` (N,) if given.
+        Raises `UsageError` if they are not (N, D), or contain NaN, infinity or a zero vector, which
+        has no cosine. The error lists the rows, by `names` (N,) if given.
         """
         if features.ndim != 2 or 0 in features.shape:
             raise UsageError(f"features must be (rows, width), not {features.shape}.")
@@ -54,21 +53,21 @@ class Gallery:
     def cosines(
         self, rows: slice | Ints, out: npt.NDArray[np.float32], *, sign: int = 1
     ) -> npt.NDArray[np.float32]:
-        """Cosines of the queries at `rows` to all vectors, into `out` (B, N).
+        """Write the cosines of the queries at `rows` to all vectors into `out` (B, N).
 
-        float32 throughout; they may pass 1 by rounding. Equal vectors have equal cosines, which a
-        matrix product alone does not promise. With `sign` -1 they are negated.
+        float32 throughout; they may exceed 1 by rounding. Equal vectors have equal cosines, which a
+        matrix product alone does not guarantee. With `sign` -1 they are negated.
         """
-        queries = self.units[rows]
+        queries = self.units[rows]  # (B, D)
         np.matmul(queries if sign > 0 else -queries, self.units.T, out=out)
         if len(self.copies):
             out[:, self.copies] = out[:, self.originals]
         return out
 
     def blocks(self) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """Cosines of consecutive queries to all vectors: (first query, (B, N) float32).
+        """Yield the cosines of consecutive queries to all vectors: first query, (B, N) float32.
 
-        The array is used again for the next block.
+        The array is reused for the next block.
         """
         n = len(self)
         step = min(n, max(1, BLOCK_BYTES // (4 * n)))
@@ -79,9 +78,10 @@ class Gallery:
 
 
 def threads() -> int:
-    """How many threads to work with: OMP_NUM_THREADS, or the cores this process may use."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return int(wanted) if wanted.isdigit() and int(wanted) else len(os.sched_getaffinity(0))
+    """Return the number of threads: OMP_NUM_THREADS, or the cores this process may use."""
+    configured = os.environ.get("OMP_NUM_THREADS", "")
+    valid = configured.isdigit() and int(configured) > 0
+    return int(configured) if valid else len(os.sched_getaffinity(0))
 
 
 def _refuse(wrong: Any, what: str, names: Ints) -> None:
@@ -90,7 +90,7 @@ def _refuse(wrong: Any, what: str, names: Ints) -> None:
         shown = ", ".join(str(name) for name in names[rows[:ROWS_NAMED]])
         more = ", …" if len(rows) > ROWS_NAMED else ""
         raise UsageError(
-            f"{len(rows)} of {len(names)} vectors hold {what} in row {shown}{more}. "
+            f"{len(rows)} of {len(names)} vectors contain {what} in row {shown}{more}. "
             f"`pa verify` checks a store; features that overflow fp16 need --storage fp32."
         )
 

@@ -33,19 +33,19 @@ from pa.progress import Progress
 
 Floats = npt.NDArray[np.float64]
 
-SAMPLED = 512  # queries; of all classes together, unless that leaves fewer than SAMPLED_OF_CLASS
-SAMPLED_OF_CLASS = 16  # queries of each class at least; adds some 3 % to a variance
-KEPT = 8 << 20  # entries of `of_class`, 64 MB: of more, only the sums over classes are kept
-_BLOCK = 64  # queries of a task
+SAMPLED = 512  # queries of all classes together, unless that leaves a class below its minimum
+SAMPLED_OF_CLASS = 16  # minimum number of queries per class; adds about 3 % to a variance
+KEPT = 8 << 20  # entries of `of_class`, 64 MB; above, only the sums over classes are kept
+_BLOCK = 64  # queries per task
 
 
 @dataclass(frozen=True, eq=False)
 class GalleryEffects:
     """Sums over queries of the derivative of their AP by the weight of each item.
 
-    `all` (N,): over all queries; `over_classes` (N,): the mean over the classes of the mean over
-    their queries; `of_class` (N, C): over the queries of each class, None where that is more than
-    `KEPT` numbers. Classes in the order of their sorted names.
+    `all` (N,): over all queries; `over_classes` (N,): mean over the classes of the mean over their
+    queries; `of_class` (N, C): over the queries of each class, None if that is more than `KEPT`
+    numbers. Classes are in the order of their sorted names.
     """
 
     all: Floats
@@ -53,12 +53,12 @@ class GalleryEffects:
     of_class: Floats | None
 
     def at(self, rows: Ints) -> GalleryEffects:
-        """The effects of some rows, in their order."""
+        """Return the effects of some rows, in their order."""
         of_class = None if self.of_class is None else self.of_class[rows]
         return GalleryEffects(self.all[rows], self.over_classes[rows], of_class)
 
     def __sub__(self, other: GalleryEffects) -> GalleryEffects:
-        """The effects on the difference of two scores of the same queries, row by row."""
+        """Return the effects on the difference of two scores of the same queries, by row."""
         of_class = None
         if self.of_class is not None and other.of_class is not None:
             of_class = self.of_class - other.of_class
@@ -70,29 +70,29 @@ class GalleryEffects:
 def gallery_effects(
     gallery: Gallery, bounds: Ints, include_self: bool, progress: Progress
 ) -> GalleryEffects:
-    """Effects of vectors that are sorted by class: class c has the rows bounds[c] to bounds[c+1].
+    """Compute the effects of vectors sorted by class: class c has rows bounds[c] to bounds[c+1].
 
-    Classes without a relevant item for their queries have no effect and do not count.
+    Classes without a relevant item for their queries have no effect and are skipped.
     """
     n, sizes = len(gallery), np.diff(bounds)
     tasks = list(_tasks(bounds, include_self))
     scored = np.flatnonzero(sizes > (0 if include_self else 1))
-    kept = np.zeros((n, len(sizes))) if n * len(sizes) <= KEPT else None
+    of_class = np.zeros((n, len(sizes))) if n * len(sizes) <= KEPT else None
     total, over_classes = np.zeros(n), np.zeros(n)
 
     def work(task: tuple[int, Ints, float]) -> tuple[int, Floats]:
         label, queries, scale = task
         low, high = bounds[label], bounds[label + 1]
         block = np.empty((len(queries), n), dtype=np.float32)
-        keys = keys_in_place(gallery.cosines(queries, block, sign=-1))
-        keys[:, low:high] += 1
+        keys = keys_in_place(gallery.cosines(queries, block, sign=-1))  # (S, N)
+        keys[:, low:high] += 1  # odd: relevant
         effects = np.zeros(n)
         for row, query in zip(keys, queries, strict=True):
             if not include_self:
                 row[query] = LAST
-            held = effects[query]
+            unchanged = effects[query]  # the query itself keeps its weight
             _add_effects(row, effects)
-            effects[query] = held
+            effects[query] = unchanged
         return label, scale * effects
 
     progress.start("effect of the gallery", sum(len(queries) for _, queries, _ in tasks), "queries")
@@ -101,21 +101,21 @@ def gallery_effects(
             for (label, effects), task in zip(pool.map(work, tasks), tasks, strict=True):
                 total += effects
                 over_classes += effects / (sizes[label] * len(scored))
-                if kept is not None:
-                    kept[:, label] += effects
+                if of_class is not None:
+                    of_class[:, label] += effects
                 progress.advance(len(task[1]))
     finally:
         progress.stop()
-    return GalleryEffects(total, over_classes, kept)
+    return GalleryEffects(total, over_classes, of_class)
 
 
 def _tasks(bounds: Ints, include_self: bool) -> Iterator[tuple[int, Ints, float]]:
-    """Sampled queries of one class: (class, queries, queries that each stands for)."""
+    """Yield sampled queries of one class: class, queries, and how many each represents."""
     rng = np.random.default_rng(0)
-    of_class = max(SAMPLED_OF_CLASS, -(-SAMPLED // (len(bounds) - 1)))
+    per_class = max(SAMPLED_OF_CLASS, -(-SAMPLED // (len(bounds) - 1)))
     for label, (low, high) in enumerate(pairwise(bounds.tolist())):
         if high - low > (0 if include_self else 1):
-            size = min(of_class, high - low)
+            size = min(per_class, high - low)
             chosen = np.sort(low + rng.choice(high - low, size, replace=False))
             for start in range(0, size, _BLOCK):
                 yield label, chosen[start : start + _BLOCK], (high - low) / size
@@ -128,19 +128,19 @@ def _add_effects(keys: Keys, out: Floats) -> None:
     """
     order = np.argsort(keys)
     ordered = keys[order]
-    found = np.flatnonzero(ordered & 1)  # (P,)
-    at = ordered[found]
-    hits, rank = np.arange(1, len(found) + 1), found + 1
-    tied = (at[1:] == at[:-1]).any()
-    if tied:  # equal scores share a threshold, the last one's
-        last = np.searchsorted(at, at, side="right") - 1
+    relevant = np.flatnonzero(ordered & 1)  # (P,): positions in the ranking
+    scores = ordered[relevant]  # (P,)
+    hits, rank = np.arange(1, len(relevant) + 1), relevant + 1
+    tied = (scores[1:] == scores[:-1]).any()
+    if tied:  # equal scores share the threshold of the last one
+        last = np.searchsorted(scores, scores, side="right") - 1
         hits, rank = hits[last], rank[last]
-    precision = hits / rank
-    gain = np.cumsum((1 / rank)[::-1])[::-1]
-    loss = np.cumsum((precision / rank)[::-1])[::-1]
-    effect = np.repeat(-loss, np.diff(found, prepend=-1))  # of every item up to the last relevant
+    precision = hits / rank  # (P,): H_j / N_j
+    gain = np.cumsum((1 / rank)[::-1])[::-1]  # (P,): Σ_j 1 / N_j
+    loss = np.cumsum((precision / rank)[::-1])[::-1]  # (P,): Σ_j H_j / N_j²
+    effect = np.repeat(-loss, np.diff(relevant, prepend=-1))  # of each item up to the last relevant
     if tied:
-        first = np.searchsorted(at, at, side="left")
+        first = np.searchsorted(scores, scores, side="left")
         gain, loss = gain[first], loss[first]
-    effect[found] = precision - precision.mean() + gain - loss
-    out[order[: len(effect)]] += effect / len(found)
+    effect[relevant] = precision - precision.mean() + gain - loss
+    out[order[: len(effect)]] += effect / len(relevant)

@@ -1,4 +1,4 @@
-"""The nearest neighbours of every vector, what they are of each other, and how they are spread.
+"""The nearest neighbours of every vector: their relation to the query, and hubness.
 
 Shapes: N vectors, D width, k neighbours, M measures.
 """
@@ -18,7 +18,7 @@ from pa.progress import Progress, Silent
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-# What a neighbour can be to its query. Exactly one holds.
+# Relation of a neighbour to its query. Exactly one holds.
 SAME_PART_SAME_CLASS = "same part, another object of the same class"
 SAME_PART = "same part, object of another class"
 SAME_OBJECT = "another part of the same object"
@@ -34,13 +34,13 @@ RELATIONS = (
     SAME_PART_SAME_OBJECT,
 )
 
-# Sums of these, which the part-to-whole hypothesis is about, and a share across them.
+# Sums of relations, which the part-to-whole hypothesis is about; the image is independent of them.
 PART = "same part of another object"
 WHOLE = "another part of the same object or class"
 SAME_IMAGE = "same image"
 MEASURES = (*RELATIONS, PART, WHOLE, SAME_IMAGE)
 
-USUAL_K = 24  # the neighbours that the paper's Figures 2 and 4 show
+USUAL_K = 24  # neighbours in the paper's Figures 2 and 4
 
 
 def default_k(n_rows: int) -> int:
@@ -61,11 +61,27 @@ def all_neighbours(
     rows: Ints | None = None,
     progress: Progress | None = None,
 ) -> Ints:
-    """The k nearest others of every vector of (N, D) by cosine: (N, k) places, nearest first.
+    """Return the k nearest other vectors of every vector by cosine.
 
-    Cosines in float32, from one matrix product per block of queries; equal ones by ascending
-    place. `rows` are names for messages. Raises `OutOfRangeError` for k outside 1 to N - 1, and
-    `UsageError` for vectors without a cosine.
+    Cosines are float32, from one matrix product per block of queries.
+
+    Parameters
+    ----------
+    features : array of shape (N, D)
+    rows : integer array of shape (N,), optional
+        Row ids used in error messages.
+
+    Returns
+    -------
+    integer array of shape (N, k)
+        Indices into `features`, nearest first; equal cosines by ascending index.
+
+    Raises
+    ------
+    OutOfRangeError
+        For k outside 1 to N - 1.
+    UsageError
+        For vectors without a cosine.
     """
     n = len(features)
     check_k(k, n)
@@ -74,13 +90,13 @@ def all_neighbours(
     progress = progress or Silent()
     progress.start(f"{k} nearest neighbours", n, "queries")
     try:
-        for start, block in gallery.blocks():
-            block[np.arange(len(block)), np.arange(start, start + len(block))] = -np.inf
-            for place, cosines in enumerate(block):
+        for start, block in gallery.blocks():  # (n, N)
+            block[np.arange(len(block)), np.arange(start, start + len(block))] = -np.inf  # itself
+            for query, cosines in enumerate(block, start):
                 least = np.partition(cosines, n - k)[n - k]
                 among = np.flatnonzero(cosines >= least)  # ascending, so a stable sort settles ties
                 nearest = np.argsort(-cosines[among], kind="stable")[:k]
-                out[start + place] = among[nearest]
+                out[query] = among[nearest]
             progress.advance(len(block))
     finally:
         progress.stop()
@@ -88,10 +104,10 @@ def all_neighbours(
 
 
 @dataclass(frozen=True, eq=False)
-class Kinship:
-    """What N rows are to each other: numbers of their part, object, class and image, (N,) each.
+class NeighbourRelation:
+    """Part, object, class and image of N rows, as numbers (N,), which relate rows to each other.
 
-    An object is of one class. Where classes are not known, every object is a class of its own.
+    An object has one class. If classes are unknown, every object has a different class.
     """
 
     part: Ints
@@ -100,15 +116,15 @@ class Kinship:
     image: Ints
 
     def shares(self, neighbours: Ints, queries: Ints | None = None) -> Floats:
-        """What share of each query's neighbours (N, k) is each of `MEASURES`: (N, M).
+        """Return the share of each of `MEASURES` among the neighbours (n, k) of queries, (n, M).
 
-        Where not every row is a query, `queries` are the places of those that are.
+        `queries` (n,) are indices of the queries, by default of all rows.
         """
-        of = np.arange(len(self.part)) if queries is None else queries
-        part = self.part[neighbours] == self.part[of, None]
-        same_object = self.object[neighbours] == self.object[of, None]
-        same_class = self.object_class[neighbours] == self.object_class[of, None]
-        image = self.image[neighbours] == self.image[of, None]
+        rows = np.arange(len(self.part)) if queries is None else queries
+        part = self.part[neighbours] == self.part[rows, None]  # (n, k)
+        same_object = self.object[neighbours] == self.object[rows, None]  # (n, k)
+        same_class = self.object_class[neighbours] == self.object_class[rows, None]  # (n, k)
+        image = self.image[neighbours] == self.image[rows, None]  # (n, k)
         return _measures(
             part=part.mean(axis=1),
             same_object=same_object.mean(axis=1),
@@ -119,15 +135,15 @@ class Kinship:
         )
 
     def expected(self) -> Floats:
-        """The same shares (N, M) for neighbours drawn at random from all other rows."""
+        """Return the expected shares (N, M) of neighbours drawn at random from all other rows."""
         others = len(self.part) - 1
         return _measures(
-            part=_alike(self.part) / others,
-            same_object=_alike(self.object) / others,
-            same_class=_alike(self.object_class) / others,
-            part_of_object=_alike(self.part, self.object) / others,
-            part_of_class=_alike(self.part, self.object_class) / others,
-            image=_alike(self.image) / others,
+            part=_equal_rows(self.part) / others,
+            same_object=_equal_rows(self.object) / others,
+            same_class=_equal_rows(self.object_class) / others,
+            part_of_object=_equal_rows(self.part, self.object) / others,
+            part_of_class=_equal_rows(self.part, self.object_class) / others,
+            image=_equal_rows(self.image) / others,
         )
 
 
@@ -140,7 +156,7 @@ def _measures(
     part_of_class: Floats,
     image: Floats,
 ) -> Floats:
-    """Shares (N,) that overlap, as the shares of `MEASURES` (N, M)."""
+    """Return the shares of `MEASURES` (N, M) from overlapping shares (N,)."""
     shares = {
         SAME_PART_SAME_CLASS: part_of_class - part_of_object,
         SAME_PART: part - part_of_class,
@@ -155,20 +171,20 @@ def _measures(
     return np.stack([shares[name] for name in MEASURES], axis=1)
 
 
-def _alike(*columns: Ints) -> Floats:
-    """How many other rows agree with each row in all of these columns, (N,)."""
-    _, which, counts = np.unique(
+def _equal_rows(*columns: Ints) -> Floats:
+    """Return the number of other rows that equal each row in all columns, (N,)."""
+    _, inverse, counts = np.unique(
         np.stack(columns, axis=1), axis=0, return_inverse=True, return_counts=True
     )
-    return (counts[which.ravel()] - 1).astype(np.float64)
+    return (counts[inverse.ravel()] - 1).astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class Hubness:
-    """How unevenly rows appear among the others' k nearest neighbours.
+    """How unevenly rows appear among the k nearest neighbours of the others.
 
-    `occurrences` (N,) int64; `skewness` of its distribution (Radovanović et al. 2010), beside
-    that of neighbours drawn at random; `never`, the share of rows that appear nowhere.
+    `occurrences` (N,) int64; `skewness` of its distribution (Radovanović et al. 2010), and
+    `chance_skewness` for random neighbours; `never`, the share of rows that are no neighbour.
     """
 
     occurrences: Ints
@@ -178,7 +194,7 @@ class Hubness:
 
     @property
     def top(self) -> Ints:
-        """Places of all rows, the most frequent neighbour first."""
+        """Indices of all rows, the most frequent neighbour first."""
         return np.argsort(-self.occurrences, kind="stable")
 
     def to_json(self) -> dict[str, Any]:
@@ -191,12 +207,12 @@ class Hubness:
 
 
 def hubness(neighbours: Ints) -> Hubness:
-    """Count how often each row is a neighbour: `neighbours` (N, k)."""
+    """Count how often each row is among the neighbours (N, k)."""
     n, k = neighbours.shape
     occurrences = np.bincount(neighbours.ravel(), minlength=n)
     centred = occurrences - occurrences.mean()
     spread = float(np.sqrt((centred**2).mean()))
-    p = k / (n - 1)
+    p = k / (n - 1)  # of one row to be a random neighbour of another: a binomial distribution
     spread_at_random = np.sqrt((n - 1) * p * (1 - p))
     return Hubness(
         occurrences=occurrences,

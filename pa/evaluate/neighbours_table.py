@@ -1,9 +1,9 @@
-"""Part against whole, from stores: what the nearest neighbours of every part patch are.
+"""Part against whole: relations of the nearest neighbours of the part patches of stores.
 
-The paper shows it by example (Figure 4): projected representations retrieve wholes, encoded ones
-parts. Here it is a share of all neighbours, with an interval.
+The paper shows examples (Figure 4): projected representations retrieve wholes, encoded ones parts.
+Here it is a share of all neighbours, with an interval.
 
-Shapes: N rows that are scored, k neighbours, M measures.
+Shapes: N scored rows, k neighbours, M measures.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pa.evaluate.neighbours import (
     UNRELATED,
     WHOLE,
     Hubness,
-    Kinship,
+    NeighbourRelation,
     all_neighbours,
     default_k,
     hubness,
@@ -45,11 +45,10 @@ from pa.evaluate.rows import (
     require_vector,
     rows_to_score,
 )
-from pa.evaluate.stopwatch import Stopwatch
-from pa.progress import Named, Progress
+from pa.progress import Named, Progress, Stopwatch
 
 TASK, DIFFERENCE_TASK = "neighbours", "neighbours-difference"
-HUBS_KEPT = 100
+HUBS_KEPT = 100  # most frequent neighbours listed in a result; figures show 20
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -57,7 +56,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Shares:
-    """What the neighbours are, for one store and representation: a mean share per measure."""
+    """Relations of the neighbours of one store and representation: a mean share per measure."""
 
     store: Store
     representation: str
@@ -70,7 +69,7 @@ class Shares:
 
     @property
     def shown(self) -> dict[str, str]:
-        """The measures that can occur here, and how to call them."""
+        """The measures that can occur, and their labels."""
         return shown_measures(self.means)
 
 
@@ -86,19 +85,15 @@ class Shift:
 
 
 def shown_measures(means: Mapping[str, Mean]) -> dict[str, str]:
-    """The measures that can occur, and how to call them.
+    """Return the measures that can occur, and their labels.
 
-    Where classes are not known, no two objects share one: then there is no other class either.
+    If classes are unknown, no two objects share a class, so that labels do not mention classes.
     """
-    there = {name for name, mean in means.items() if mean.value or mean.chance}
-    if {SAME_PART_SAME_CLASS, SAME_CLASS} & there:
-        return {name: name for name in MEASURES if name in there}
-    plain = {SAME_PART: PART, UNRELATED: "another part of another object"}
-    return {
-        name: plain.get(name, name)
-        for name in MEASURES
-        if name in there and name not in (PART, WHOLE)
-    }
+    possible = [name for name in MEASURES if means[name].value or means[name].chance]
+    if {SAME_PART_SAME_CLASS, SAME_CLASS} & set(possible):
+        return {name: name for name in possible}
+    labels = {SAME_PART: PART, UNRELATED: "another part of another object"}
+    return {name: labels.get(name, name) for name in possible if name not in (PART, WHOLE)}
 
 
 def measure_stores(
@@ -109,15 +104,28 @@ def measure_stores(
     results: Path,
     progress: Progress,
 ) -> tuple[list[Shares], list[Shift]]:
-    """Measure every store with every representation (of those it has, where none is named).
+    """Measure the relations of neighbours for every store and representation.
 
-    `k` None is `default_k`. Writes a result for each, with the shares of every query as Parquet
-    beside it, and one for each paired difference projected − encoded. Raises `UsageError` for
-    stores without parts, and what `check_same_rows`, `rows_to_score` and `all_neighbours` raise.
+    Writes a result for each, with the shares of every query as Parquet, and one for each paired
+    difference projected − encoded.
+
+    Parameters
+    ----------
+    representations : sequence of str
+        Empty selects the default ones of each store.
+    k : int, optional
+        Number of neighbours, by default `default_k`.
+
+    Raises
+    ------
+    UsageError
+        For stores without parts or vectors without a cosine.
+    MismatchError
+        For stores with different rows.
     """
     check_same_rows(stores)
     rows = rows_to_score(stores[0])
-    kin = kinship(stores[0], rows)
+    relation = neighbour_relation(stores[0], rows)
     k = default_k(len(rows.ids)) if k is None else k
     work = [
         (store, name)
@@ -126,58 +134,56 @@ def measure_stores(
     ]
     for store, name in work:
         require_vector(store, name)
-    found = [_measure(store, name, rows, kin, k, results, progress) for store, name in work]
+    shares = [_measure(store, name, rows, relation, k, results, progress) for store, name in work]
     shifts = [
-        _shift(projected, encoded, rows, k, results)
-        for encoded in found
-        for projected in found
+        _shift(projected, encoded, rows, results)
+        for encoded in shares
+        for projected in shares
         if encoded.store.path == projected.store.path
         and encoded.representation in ENCODED
         and projected.representation == "projected"
     ]
-    return found, shifts
+    return shares, shifts
 
 
-def kinship(store: Store, rows: Rows) -> Kinship:
-    """What the rows are to each other. Raises `UsageError` for a store without parts."""
+def neighbour_relation(store: Store, rows: Rows) -> NeighbourRelation:
+    """Return the relations of rows. Raises `UsageError` for a store without parts."""
     table = store.rows[rows.ids]
     if "part" not in table.columns or "object" not in table.columns:
         raise UsageError(
-            f"{store.title} knows no parts of objects: its neighbours cannot be told apart into "
+            f"{store.title} has no parts of objects, so that its neighbours cannot be divided into "
             f"parts and wholes. Choose a store of view parts (--view parts)."
         )
-    # Without a known object, an image shows one; without a known class, each object is one.
+    # An image without known objects counts as one object, an object without a class as a class.
     owner = pl.format("{}/{}", "image", pl.col("object").fill_null(""))
     kind = pl.coalesce(pl.format("class {}", "class"), pl.format("object {}", owner))
-    numbered = table.select(owner.alias("object"), kind.alias("class"))
-    return Kinship(
+    numbered = table.select(
+        owner.rank("dense").cast(pl.Int64).alias("object"),
+        kind.rank("dense").cast(pl.Int64).alias("class"),
+    )
+    return NeighbourRelation(
         part=rows.targets,
-        object=_numbers(numbered["object"]),
-        object_class=_numbers(numbered["class"]),
+        object=numbered["object"].to_numpy(),
+        object_class=numbered["class"].to_numpy(),
         image=rows.images,
     )
-
-
-def _numbers(names: pl.Series) -> Ints:
-    numbers: Ints = names.rank("dense").to_numpy().astype(np.int64)
-    return numbers
 
 
 def _measure(
     store: Store,
     representation: str,
     rows: Rows,
-    kinship: Kinship,
+    relation: NeighbourRelation,
     k: int,
     results: Path,
     progress: Progress,
 ) -> Shares:
     clock = Stopwatch()
-    features = read_vectors(store, representation, rows.ids)
+    features = read_vectors(store, representation, rows.ids)  # (N, D)
     neighbours = all_neighbours(features, k, rows=rows.ids, progress=Named(progress, store.label))
     clock.lap("search")
-    shares = kinship.shares(neighbours)
-    means = _means(shares, rows, kinship.expected())
+    shares = relation.shares(neighbours)  # (N, M)
+    means = _means(shares, rows, relation.expected())
     hubs = hubness(neighbours)
     top = hubs.top[:HUBS_KEPT]
     result = Result(
@@ -199,7 +205,7 @@ def _measure(
     )
     path = result.path(results)
     columns: dict[str, Any] = {"row": rows.ids, "image": rows.images, "label": rows.labels}
-    columns |= {name: shares[:, place] for place, name in enumerate(MEASURES)}
+    columns |= {name: shares[:, i] for i, name in enumerate(MEASURES)}
     columns["occurrences"] = hubs.occurrences
     write_parquet(path.with_suffix(".parquet"), pl.DataFrame(columns))
     write_result(results, result)
@@ -209,17 +215,17 @@ def _measure(
 def _means(shares: Floats, rows: Rows, expected: Floats | None = None) -> dict[str, Mean]:
     return {
         name: bootstrap_means(
-            shares[:, place],
+            shares[:, i],
             rows.images,
             rows.targets,
             rows.names,
-            chance=None if expected is None else expected[:, place],
+            chance=None if expected is None else expected[:, i],
         ).overall
-        for place, name in enumerate(MEASURES)
+        for i, name in enumerate(MEASURES)
     }
 
 
-def _shift(projected: Shares, encoded: Shares, rows: Rows, k: int, results: Path) -> Shift:
+def _shift(projected: Shares, encoded: Shares, rows: Rows, results: Path) -> Shift:
     means = _means(projected.per_query - encoded.per_query, rows)
     result = Result(
         task=DIFFERENCE_TASK,

@@ -1,4 +1,4 @@
-"""Products in true float32."""
+"""Matrix products in true float32, without TF32."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import torch
 
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-    """Matrix products and convolutions without TF32 inside the block, whatever the program has set:
-    a GPU may otherwise round inputs to 10 bits."""
+    """Disable TF32 in matrix products and convolutions: a GPU may otherwise round to 10 bits."""
     products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False

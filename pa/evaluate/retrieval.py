@@ -1,6 +1,6 @@
-"""Part retrieval: every vector a query, all others the gallery, exact average precision.
+"""Part retrieval: exact average precision of every vector as a query against all others.
 
-Paper, section 4.2 and appendix A.4; released code, `pr_patch_retrieval.py`.
+Source: paper, section 4.2 and appendix A.4; released code, `pr_patch_retrieval.py`.
 
 Shapes: N vectors, D width, C classes, n queries of a block.
 """
@@ -35,17 +35,17 @@ __all__ = ["AllPairs", "average_precision", "evaluate_all_pairs"]
 
 Floats = npt.NDArray[np.float64]
 
-_QUERIES = 256  # of a task at the most: enough for a fast product, and for an even share
-_RUN_ENTRIES = 1 << 17  # keys sorted at a time: 512 KB, within a core's cache
+_QUERIES = 256  # per task at most: enough for a fast product, few enough to balance threads
+_RUN_ENTRIES = 1 << 17  # keys sorted at a time: 512 KB fit the cache of a core
 
 
 @dataclass(frozen=True, eq=False)
 class AllPairs:
     """The scores of N queries.
 
-    `ap` (N,) float64, NaN without a relevant item; `relevant` (N,) int64, the items that share
-    the query's label; `candidates`, the number of items that each query ranks, which includes the
-    query where `include_self`; `effects`, how the gallery moves the scores, where it was asked for.
+    `ap` (N,) float64, NaN without a relevant item; `relevant` (N,) int64, number of items with the
+    query's label; `candidates`, number of items that each query ranks, with the query itself if
+    `include_self`; `effects` of the gallery on the scores, if requested.
     """
 
     ap: Floats
@@ -56,16 +56,15 @@ class AllPairs:
 
     @property
     def prior(self) -> Floats:
-        """(N,) share of relevant items: the precision of any set of items drawn at random."""
+        """(N,) share of relevant items: the precision of a random set of items."""
         return self.relevant / self.candidates
 
     @property
     def chance(self) -> Floats:
         """(N,) expected average precision of a random ranking; NaN without a relevant item."""
-        counts, place = np.unique(self.relevant, return_inverse=True)
-        return expected_average_precision(counts, self.candidates, self_first=self.include_self)[
-            place
-        ]
+        counts, inverse = np.unique(self.relevant, return_inverse=True)
+        expected = expected_average_precision(counts, self.candidates, self_first=self.include_self)
+        return expected[inverse]
 
 
 def check_labels(
@@ -73,14 +72,14 @@ def check_labels(
 ) -> None:
     """Raise `UsageError` unless some query has both relevant and other items.
 
-    `labels` (N,) are those of the rows `of` a store, which the message names.
+    `of` describes the rows of the labels (N,) in the message.
     """
     names, counts = np.unique(labels, return_counts=True)
     if len(names) < 2:
         raise UsageError(
             f"all {len(labels)} rows of {of} have the same label"
             + (f", {str(names[0])!r}" if len(names) else "")
-            + ": whatever is retrieved is right. Retrieval needs two classes or more."
+            + ": every answer is correct. Retrieval needs at least two classes."
         )
     if not include_self and counts.max() < 2:
         raise UsageError(
@@ -99,17 +98,29 @@ def evaluate_all_pairs(
     with_effects: bool = False,
     progress: Progress | None = None,
 ) -> AllPairs:
-    """Average precision of every vector as a query against all others, by cosine.
+    """Compute the average precision of every vector as a query against all others, by cosine.
 
-    `features` (N, D), any float dtype; `labels` (N,), of any kind that can be compared. A query
-    is not among its own candidates unless `include_self`. Cosines are computed in float32 (TF32
-    off), and the sort is exact (see `pa.evaluate.average_precision`). Memory: 4·N·D bytes for unit
-    vectors and a constant 64 MB for blocks of cosines, with small working copies of them. `rows`
-    (N,) are the names of the vectors in messages. `with_effects` adds `AllPairs.effects`, which an
-    interval over new images needs.
+    Cosines are float32 (TF32 off), and the sort is exact (see `pa.evaluate.average_precision`).
+    Memory: 4·N·D bytes for unit vectors and 64 MB for blocks of cosines, with small copies of them.
 
-    Raises `UsageError` for features and labels of different length, for vectors that have no
-    cosine, and what `check_labels` raises.
+    Parameters
+    ----------
+    features : array of shape (N, D)
+        Any float dtype.
+    labels : array of shape (N,)
+        Vectors with equal labels are relevant to each other.
+    include_self : bool
+        Whether a query is among its own candidates.
+    rows : integer array of shape (N,), optional
+        Row ids used in error messages.
+    with_effects : bool
+        Compute `AllPairs.effects`, which an interval over new images needs.
+
+    Raises
+    ------
+    UsageError
+        For features and labels of different length, for vectors without a cosine, and for labels
+        that `check_labels` refuses.
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or len(labels) != len(features):
@@ -118,10 +129,10 @@ def evaluate_all_pairs(
         )
     check_labels(labels, include_self=include_self)
     names, classes = np.unique(labels, return_inverse=True)
-    # Sorted by class: the relevant items of a query are then a range of columns.
+    # Sort by class, so that the relevant items of a query are a range of columns.
     order = np.argsort(classes, kind="stable")
     gallery = Gallery.of(features[order], rows if rows is None else rows[order])
-    bounds = np.searchsorted(classes[order], np.arange(len(names) + 1))
+    bounds = np.searchsorted(classes[order], np.arange(len(names) + 1))  # (C + 1,)
     progress = progress or Silent()
     progress.start("average precision", len(gallery), "queries")
     try:
@@ -138,18 +149,18 @@ def evaluate_all_pairs(
     others = 0 if include_self else 1
     effects = None
     if with_effects:
-        place = np.argsort(order)
-        effects = gallery_effects(gallery, bounds, include_self, progress).at(place)
+        inverse = np.argsort(order)
+        effects = gallery_effects(gallery, bounds, include_self, progress).at(inverse)
     return AllPairs(
         ap, np.diff(bounds)[classes] - others, len(gallery) - others, include_self, effects
     )
 
 
 def _on_cpu(gallery: Gallery, bounds: Ints, include_self: bool, progress: Progress) -> Floats:
-    """Every thread takes queries of one class, multiplies on its own core, and sorts.
+    """Score queries in threads that each multiply and sort on one core.
 
-    Products and sorts of different threads overlap, and no thread waits for another: faster than
-    a product over all cores followed by the sorts.
+    Products and sorts of different threads overlap, and no thread waits for another. This is faster
+    than a product over all cores followed by the sorts.
     """
     n, n_threads = len(gallery), threads()
     out = np.full(n, np.nan)
@@ -166,21 +177,21 @@ def _on_cpu(gallery: Gallery, bounds: Ints, include_self: bool, progress: Progre
             run = max(1, _RUN_ENTRIES // n)
             for first in range(start, stop, run):
                 last = min(first + run, stop)
-                keys = keys_in_place(negated[first - start : last - start])
-                keys[:, low:high] += 1
+                keys = keys_in_place(negated[first - start : last - start])  # (n, N)
+                keys[:, low:high] += 1  # odd: relevant
                 if not include_self:
                     keys[np.arange(last - first), np.arange(first, last)] = LAST
                 out[first:last] = ap_of_keys(keys)
         return stop - start
 
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_threads) as pool:
-        for done in pool.map(score, _tasks(bounds, step)):
-            progress.advance(done)
+        for n_scored in pool.map(score, _tasks(bounds, step)):
+            progress.advance(n_scored)
     return out
 
 
 def _tasks(bounds: Ints, step: int) -> Iterator[tuple[int, int, int]]:
-    """Cut the queries into runs of one class, of at most `step`: (start, stop, class)."""
+    """Yield runs of at most `step` queries of one class: start, stop, class."""
     for label, (low, high) in enumerate(pairwise(bounds.tolist())):
         for start in range(low, high, step):
             yield start, min(start + step, high), label

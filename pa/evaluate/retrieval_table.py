@@ -1,9 +1,9 @@
-"""Scores of part retrieval from stores: one table over encoders and representations.
+"""Scores of part retrieval: one table over encoders and representations.
 
-All stores of a table hold the same rows, cut by the same rules, so every number has the same
-queries behind it, and differences are paired.
+All stores of a table hold the same rows, cut by the same rules, so that every score has the same
+queries and differences are paired.
 
-Shapes: N rows that are scored.
+Shapes: N scored rows, D width.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ from pa.evaluate.rows import (
     require_vector,
     rows_to_score,
 )
-from pa.evaluate.stopwatch import Stopwatch
-from pa.progress import Named, Progress
+from pa.progress import Named, Progress, Stopwatch
 from pa.registry import Registry
 
 TASK, DIFFERENCE_TASK = "retrieval", "retrieval-difference"
@@ -42,10 +41,10 @@ TASK, DIFFERENCE_TASK = "retrieval", "retrieval-difference"
 
 @dataclass(frozen=True)
 class RetrievalProtocol:
-    """How retrieval is scored. Every vector is a query, over the full ranking by cosine.
+    """How retrieval is scored: every vector is a query, over the full ranking by cosine.
 
-    `include_self`: whether a query is among its own candidates. The paper says "all the other
-    patches"; the released code leaves the query in (`pr_patch_retrieval.py`). Both report the mean
+    `include_self`: whether a query is among its own candidates. The paper states "all the other
+    patches"; the released code includes the query (`pr_patch_retrieval.py`). Both report the mean
     over queries.
     """
 
@@ -77,7 +76,7 @@ RETRIEVAL_PROTOCOLS: Registry[RetrievalProtocol] = Registry(
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """The scores of one store and representation, and the files that keep them."""
+    """The scores of one store and representation, and their files."""
 
     store: Store
     representation: str
@@ -93,7 +92,7 @@ class Scored:
 
 @dataclass(frozen=True, eq=False)
 class Paired:
-    """A score minus another, query by query."""
+    """The difference of two scores of the same queries."""
 
     first: Scored
     second: Scored
@@ -103,7 +102,7 @@ class Paired:
 
     @property
     def name(self) -> str:
-        """What is the same, then what differs: `dino: projected − cls`, `cls: dino − mocov3`."""
+        """What both share, then the difference: `dino: projected − cls`, `cls: dino − mocov3`."""
         first, second = self.first, self.second
         if first.encoder == second.encoder:
             return f"{first.encoder}: {first.representation} − {second.representation}"
@@ -120,11 +119,25 @@ def score_stores(
     device: str = "cpu",
     progress: Progress,
 ) -> tuple[list[Scored], list[Paired]]:
-    """Score every store with every representation (of those it has, where none is named).
+    """Score every store with every representation.
 
-    Writes one result, with the scores of the queries as Parquet beside it, for each, and one for
-    each paired difference: of two representations of an encoder, and of two encoders with the same
-    representation. Raises what `check_same_rows`, `rows_to_score` and `evaluate_all_pairs` raise.
+    Writes one result for each, with the scores of the queries as Parquet, and one for each paired
+    difference: of two representations of an encoder, and of two encoders with the same
+    representation.
+
+    Parameters
+    ----------
+    representations : sequence of str
+        Empty selects the default ones of each store.
+    target : str
+        Column of the rows whose equal values are relevant to each other.
+
+    Raises
+    ------
+    UsageError
+        For rows without a target, labels that cannot be retrieved, or vectors without a cosine.
+    MismatchError
+        For stores with different rows.
     """
     check_same_rows(stores)
     rows = rows_to_score(stores[0], target)
@@ -135,7 +148,7 @@ def score_stores(
         for name in representations or default_representations(store)
     ]
     for store, name in work:
-        require_vector(store, name)  # all of them, before any takes its time
+        require_vector(store, name)  # check all before the first long computation
     scored = [
         _score(store, name, rows, results, protocol, device, progress) for store, name in work
     ]
@@ -146,10 +159,9 @@ def score_stores(
 
 
 def better_encoded(scored: Sequence[Scored]) -> list[Scored]:
-    """Of `cls` and `pooled` of each encoder, the one that scored better, where both are there.
+    """Return the better of `cls` and `pooled` of each encoder that has both.
 
-    That is what the paper reports (A.4). It is chosen on the score that is reported, which
-    flatters it.
+    The paper reports it (A.4). It is selected on the reported score, which biases it upwards.
     """
     chosen = []
     for store in dict.fromkeys(entry.store.path for entry in scored):
@@ -169,7 +181,7 @@ def _score(
     progress: Progress,
 ) -> Scored:
     clock = Stopwatch()
-    features = read_vectors(store, representation, rows.ids)
+    features = read_vectors(store, representation, rows.ids)  # (N, D)
     clock.lap("read")
     pairs = evaluate_all_pairs(
         features,
@@ -181,7 +193,7 @@ def _score(
         progress=Named(progress, store.label),
     )
     clock.lap("score")
-    there = ~np.isnan(pairs.ap)
+    scored = ~np.isnan(pairs.ap)  # (N,)
     means = _means(pairs.ap, pairs.effects, rows, pairs)
     clock.lap("bootstrap")
     result = Result(
@@ -192,8 +204,8 @@ def _score(
         selection={"target": rows.target},
         counts={
             **rows.counts(),
-            "queries": int(there.sum()),
-            "left_out_without_relevant": int((~there).sum()),
+            "queries": int(scored.sum()),
+            "left_out_without_relevant": int((~scored).sum()),
         },
         scores=_scores_json(means),
         seconds=clock.laps,
@@ -247,9 +259,9 @@ def _scores_json(means: Means) -> dict[str, dict[str, Any]]:
 
 
 def _to_compare(scored: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
-    """Pairs, the later one first: projected − cls, then the second encoder − the first.
+    """Return pairs to subtract, the later first: projected − cls, then second − first encoder.
 
-    Single blocks are not compared with each other: they make a curve.
+    Single blocks are not compared with each other: they form a curve.
     """
     whole = [entry for entry in scored if ":" not in entry.representation]
     pairs = [

@@ -1,6 +1,6 @@
-"""Which rows of a store are scored, and which stores belong in one table.
+"""Select the rows of a store to score, and the stores that belong in one table.
 
-Shapes: N rows that are scored.
+Shapes: N scored rows, n chosen rows, D width, K stored blocks.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from pa.errors import MismatchError, UnknownNameError, UsageError
 Ints = npt.NDArray[np.int64]
 
 ENCODED = ("cls", "pooled")
-# Vectors of single blocks, (K, D) per row, before any norm.
-BLOCK_VECTORS = ("layers_cls", "layers_pooled")
+BLOCK_VECTORS = ("layers_cls", "layers_pooled")  # of single blocks, (K, D) per row, before norm
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The rows that are scored: of readable images, with a label.
+    """The scored rows: those of readable images with a label.
 
-    `ids` and `images` (N,) are row and image numbers, `targets` (N,) places in `names`.
+    `ids` and `images` (N,) are row and image numbers, `targets` (N,) indices into `names`.
     """
 
     ids: Ints
@@ -53,7 +52,7 @@ class Rows:
 
 
 def nothing_to_score(store: Store, rows: pl.DataFrame, target: str) -> UsageError:
-    """The error where none of some rows of a store is of a readable image with a `target`."""
+    """Return the error for rows of a store none of which can be scored."""
     columns = f"Choose another column with --target: {', '.join(store.rows.columns)}."
     none_of = f"none of the {len(rows)} chosen rows of {store.title}"
     if rows[target].is_not_null().any():
@@ -61,33 +60,33 @@ def nothing_to_score(store: Store, rows: pl.DataFrame, target: str) -> UsageErro
     cause = ""
     if target == "label":
         cause = (
-            " The labels of a folder of images are the names of its first sub-folders; images that "
-            "are in no sub-folder have none."
+            " The labels of a folder of images are the names of its sub-folders; images outside "
+            "sub-folders have none."
         )
     return UsageError(f"{none_of} has a {target!r}.{cause} {columns}")
 
 
 def rows_to_score(store: Store, target: str = "label") -> Rows:
-    """The rows of a store that are of readable images and have a `target`.
+    """Return the rows of a store that are of readable images and have a `target`.
 
-    Raises `UnknownNameError` where there is no such column, `UsageError` where no row has one.
+    Raises `UnknownNameError` for an unknown column, `UsageError` if no row has a value.
     """
     table = store.rows
     if target not in table.columns:
         raise UnknownNameError("target column", target, table.columns)
     labelled = table[target].is_not_null().to_numpy()
-    kept = np.flatnonzero(store.valid & labelled)
+    kept = np.flatnonzero(store.valid & labelled)  # (N,)
     if not len(kept):
         raise nothing_to_score(store, table, target)
     values = table[target].cast(pl.String)
     order = ["label_id", "label"] if target == "label" else [target]
-    listed = table[kept].select(order).unique().sort(order)[target].cast(pl.String)
-    names = tuple(listed.unique(maintain_order=True).to_list())
-    places = values.replace_strict(names, range(len(names)), default=-1, return_dtype=pl.Int64)
+    ordered = table[kept].select(order).unique().sort(order)[target].cast(pl.String)
+    names = tuple(ordered.unique(maintain_order=True).to_list())
+    numbers = values.replace_strict(names, range(len(names)), default=-1, return_dtype=pl.Int64)
     return Rows(
         ids=kept,
         images=table["image"].to_numpy()[kept],
-        targets=places.to_numpy()[kept],
+        targets=numbers.to_numpy()[kept],
         names=names,
         target=target,
         n_bad=int((~store.valid).sum()),
@@ -119,36 +118,36 @@ def check_same_rows(stores: Sequence[Store]) -> None:
 
 
 def default_representations(store: Store) -> list[str]:
-    """The vectors that part retrieval is about: encoded, twice, and projected."""
+    """Return the stored representations of part retrieval: encoded and projected ones."""
     return [name for name in (*ENCODED, "projected") if name in store.spec.representations]
 
 
 def keeps_blocks(store: Store) -> bool:
-    """Whether a store keeps vectors of single blocks."""
+    """Return whether a store keeps vectors of single blocks."""
     return any(name in store.spec.representations for name in BLOCK_VECTORS)
 
 
 def block_representations(store: Store, blocks: Sequence[int] | None) -> list[str]:
-    """Names of the vectors of chosen blocks (None: of all that are stored), by ascending block.
+    """Return the representations of some blocks, by default of all stored ones.
 
-    `layers_pooled:5` is the mean patch token of block 5. Raises `UsageError` for a block that
-    is not stored.
+    `layers_pooled:5` is the mean patch token of block 5. Raises `UsageError` for a block that is
+    not stored.
     """
     kinds = [name for name in BLOCK_VECTORS if name in store.spec.representations]
-    there = _blocks(store)
-    if not kinds or not there:
+    stored = _blocks(store)
+    if not kinds or not stored:
         raise UsageError(
             f"{store.title} keeps no vectors of single blocks. Extract them with --layers "
             f"2,5,8,11 --features cls,pooled,{','.join(BLOCK_VECTORS)} --alongside."
         )
     for block in blocks or ():
         _require_block(store, block)
-    chosen = there if blocks is None else sorted(set(blocks))
+    chosen = stored if blocks is None else sorted(set(blocks))
     return [f"{kind}:{block}" for kind in kinds for block in chosen]
 
 
 def require_vector(store: Store, representation: str) -> None:
-    """Raise `UsageError` for a representation that is not one vector per row."""
+    """Raise `UsageError` unless a representation is one vector per row."""
     name, colon, block = representation.partition(":")
     shape = store.shape(name)
     if colon and name not in BLOCK_VECTORS:
@@ -168,19 +167,19 @@ def require_vector(store: Store, representation: str) -> None:
 def read_vectors(store: Store, representation: str, rows: Ints) -> npt.NDArray[Any]:
     """Read one vector per row, (n, D); see `require_vector`."""
     name, _, block = representation.partition(":")
-    values = store.read(name, rows)
+    values = store.read(name, rows)  # (n, D), or (n, K, D) for single blocks
     return values[:, _blocks(store).index(int(block))] if block else values
 
 
 def _require_block(store: Store, block: int | str) -> None:
-    there = _blocks(store)
-    if block not in there:
+    stored = _blocks(store)
+    if block not in stored:
         raise UsageError(
-            f"{store.title} keeps no block {block}; it keeps {', '.join(map(str, there))}. Blocks "
-            f"are counted from 0; others need an extraction with --layers."
+            f"{store.title} keeps no block {block}; it keeps {', '.join(map(str, stored))}. Blocks "
+            f"are counted from 0; extract others with --layers."
         )
 
 
 def _blocks(store: Store) -> list[int]:
-    """The 0-based numbers of the blocks whose outputs a store keeps."""
+    """Return the 0-based numbers of the blocks whose outputs a store keeps."""
     return [int(block) for block in store.spec.encoder.get("options", {}).get("layers", [])]

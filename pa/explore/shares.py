@@ -13,7 +13,7 @@ from pa.data.store.reader import Store
 from pa.evaluate.neighbours import MEASURES, RELATIONS
 
 if TYPE_CHECKING:
-    from pa.evaluate.neighbours import Kinship
+    from pa.evaluate.neighbours import NeighbourRelation
 
 Ints = npt.NDArray[np.int64]
 
@@ -75,13 +75,13 @@ class Shares:
         return [Share(name, float(held.mean())) for name, held in shares if held.any()]
 
     def _of_parts(self, row: int, neighbours: Ints, all_others: bool) -> list[Share]:
-        ids, kinship = self._kinship
+        ids, relation = self._relation
         places = np.searchsorted(ids, [row, *neighbours])
         known = ids[np.minimum(places, len(ids) - 1)] == [row, *neighbours]
         if not known[0] or not known[1:].any():
             return []
         query, others = places[:1], places[1:][known[1:]]
-        values = kinship.shares(others[None], queries=query)[0]
+        values = relation.shares(others[None], queries=query)[0]
         chances = self._expected[query[0]] if all_others and self._expected is not None else None
         shares = []
         for name in RELATIONS:
@@ -92,14 +92,14 @@ class Shares:
         return shares
 
     @cached_property
-    def _kinship(self) -> tuple[Ints, Kinship]:
-        from pa.evaluate.neighbours_table import kinship
+    def _relation(self) -> tuple[Ints, NeighbourRelation]:
+        from pa.evaluate.neighbours_table import neighbour_relation
         from pa.evaluate.rows import rows_to_score
 
         rows = rows_to_score(self._store)
-        return rows.ids, kinship(self._store, rows)
+        return rows.ids, neighbour_relation(self._store, rows)
 
     @cached_property
     def _expected(self) -> npt.NDArray[np.float64] | None:
-        ids, kinship = self._kinship
-        return kinship.expected() if len(ids) <= CHANCE_ROWS else None
+        ids, relation = self._relation
+        return relation.expected() if len(ids) <= CHANCE_ROWS else None

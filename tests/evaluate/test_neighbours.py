@@ -17,7 +17,7 @@ from pa.evaluate.neighbours import (
     SAME_PART_SAME_OBJECT,
     UNRELATED,
     WHOLE,
-    Kinship,
+    NeighbourRelation,
     all_neighbours,
     hubness,
 )
@@ -51,16 +51,16 @@ def test_k_beyond_the_others_is_refused(k: int) -> None:
         all_neighbours(np.eye(6), k)
 
 
-def some_rows(seed: int = 0) -> Kinship:
+def some_rows(seed: int = 0) -> NeighbourRelation:
     """Thirty birds of five species in 25 images, each with up to four parts (some twice)."""
     rng = np.random.default_rng(seed)
     bird = np.sort(rng.integers(30, size=120))
-    return Kinship(
+    return NeighbourRelation(
         part=rng.integers(4, size=120), object=bird, object_class=bird % 5, image=bird // 2
     )
 
 
-def relation(rows: Kinship, query: int, other: int) -> str:
+def relation(rows: NeighbourRelation, query: int, other: int) -> str:
     """By the words of the definitions, case by case."""
     part = rows.part[query] == rows.part[other]
     if rows.object[query] == rows.object[other]:

@@ -12,9 +12,9 @@ from sklearn.metrics import confusion_matrix
 
 from pa.errors import UsageError
 from pa.evaluate.segmentation import (
+    CORRECT,
     LABELLED,
     PREDICTED,
-    RIGHT,
     SegmentationAreas,
     always_class,
     image_areas,
@@ -78,7 +78,7 @@ def test_areas_agree_with_a_loop_over_pixels() -> None:
             continue
         expected[PREDICTED, guess] += 1
         expected[LABELLED, truth] += 1
-        expected[RIGHT, truth] += guess == truth
+        expected[CORRECT, truth] += guess == truth
     np.testing.assert_array_equal(image_areas(predicted, target, 7), expected)
 
 

@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 
 from pa.config import load
-from pa.evaluate.bootstrap import Interval, Mean
+from pa.evaluate.bootstrap import Mean
+from pa.evaluate.intervals import Interval
 from pa.figures.names import in_order, listed, look_of, title_of
 from pa.figures.results import OfEncoder
 from pa.figures.scores import depth_panels, share_bars, sweep_sheets

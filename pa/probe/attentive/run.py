@@ -21,7 +21,6 @@ from pa.data.store.stream import Stream
 from pa.errors import UsageError
 from pa.evaluate.classification import Scores, per_class_accuracy
 from pa.evaluate.results import Result, describe_store, versions, write_result
-from pa.evaluate.stopwatch import Stopwatch
 from pa.probe.attentive.choice import choice_json, choose_rate, choosing_rows
 from pa.probe.attentive.head import AttentiveHead, save_attentive_heads, split_heads
 from pa.probe.attentive.recipes import PAPER, AttentiveRecipe
@@ -34,7 +33,7 @@ from pa.probe.scoring import ClassificationScorer
 from pa.probe.selection import Split, SplitOptions, split_rows
 from pa.probe.tables import write_table
 from pa.probe.validation import ValidationSplit
-from pa.progress import Progress, Silent
+from pa.progress import Progress, Silent, Stopwatch
 
 TASK = "probe-attentive"
 MEMORY = 2e9  # bytes

@@ -17,13 +17,12 @@ from pa.data.store.spec import Difference
 from pa.errors import UsageError
 from pa.evaluate.classification import Scores
 from pa.evaluate.results import Result, describe_store, write_result
-from pa.evaluate.stopwatch import Stopwatch
 from pa.probe.holdout import some_names
 from pa.probe.linear.recipes import PAPER, LinearRecipe
 from pa.probe.linear.sweep import Candidate, TrainedHead, fixed, surviving, train_stack
 from pa.probe.scoring import ClassificationScorer
 from pa.probe.selection import LabelledRows, Split, SplitOptions, split_rows
-from pa.progress import Progress, Silent
+from pa.progress import Progress, Silent, Stopwatch
 
 TASK = "probe-fewshot"
 

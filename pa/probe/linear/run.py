@@ -18,7 +18,6 @@ from pa.data.store.spec import Difference
 from pa.errors import UsageError
 from pa.evaluate.classification import Scores
 from pa.evaluate.results import Result, describe_store, write_result
-from pa.evaluate.stopwatch import Stopwatch
 from pa.probe.linear.choice import Choice, choose
 from pa.probe.linear.head import LinearHead, save_heads
 from pa.probe.linear.recipes import LINEAR_PROTOCOLS, PAPER, LinearRecipe
@@ -38,7 +37,7 @@ from pa.probe.scoring import ClassificationScorer
 from pa.probe.selection import LabelledRows, Split, SplitOptions, split_rows
 from pa.probe.tables import learning_curves, write_table
 from pa.probe.validation import ValidationSplit, hold_out_validation, validation_from_store
-from pa.progress import Progress, Silent
+from pa.progress import Progress, Silent, Stopwatch
 
 __all__ = [
     "LINEAR_PROTOCOLS",

@@ -13,7 +13,6 @@ from typing import Any
 from pa.data.store.source import FeatureSource
 from pa.data.store.spec import digest
 from pa.errors import MissingError, UsageError
-from pa.evaluate.stopwatch import Stopwatch
 from pa.probe.segmentation.batches import TrainingWindows, grid_of
 from pa.probe.segmentation.labels import LabelMaps, WindowRows, check_pair, held_out, survey
 from pa.probe.segmentation.loss import pixels_per_token
@@ -21,7 +20,7 @@ from pa.probe.segmentation.recipes import PAPER, SegmentationRecipe
 from pa.probe.segmentation.record import TASK, SegmentationResult, Work, check_folder, write
 from pa.probe.segmentation.score import Shown, score_heads
 from pa.probe.segmentation.train import SAVE_SECONDS, HeadSpec, train_heads
-from pa.progress import Progress, Silent
+from pa.progress import Progress, Silent, Stopwatch
 
 
 @dataclass(frozen=True)
