@@ -424,9 +424,7 @@ class TimmTrunk(Trunk):
                 self._patches[size] = self.tokens(black, with_layers=False).patch.shape[1]
             except (RuntimeError, AssertionError) as error:
                 line = str(error).splitlines()[0]
-                raise UsageError(
-                    f"{self.name} refuses {size}x{size} images: {line}"
-                ) from None
+                raise UsageError(f"{self.name} refuses {size}x{size} images: {line}") from None
         return self._patches[size]
 
     def tokens(self, pixels: Tensor, with_layers: bool) -> Tokens:

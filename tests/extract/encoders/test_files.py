@@ -62,9 +62,7 @@ def test_a_pickle_with_other_objects_is_refused(save: Save) -> None:
     path = save(official("mae") | {"model_class": Harmless()})
     with pytest.raises(CheckpointError) as caught:
         load_encoder("mae", path)
-    assert "reading them could run code" in str(
-        caught.value
-    )
+    assert "reading them could run code" in str(caught.value)
     assert "Harmless" in str(caught.value)
     assert "\x1b" not in str(caught.value)
 
