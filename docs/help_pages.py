@@ -1,7 +1,7 @@
-"""Bring the help texts in docs/commands/*.md up to date: `make docs`.
+"""Update the help texts in docs/commands/*.md; run by `make docs`.
 
-Every fenced block of these pages that begins with `$ pa … --help` is replaced by what that command
-prints now, 100 columns wide. The words around the blocks are written by hand. A test compares.
+Every fenced block that begins with `$ pa … --help` is replaced by the current output of that
+command, 100 columns wide. The text between the blocks is written by hand. A test compares them.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ BLOCK = re.compile(r"^```text\n\$ pa(?P<words>[^\n]*) --help\n.*?^```$", re.MULT
 WIDTH = 100
 
 
-def commands(group: click.Group = cli, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The words of every command and sub-command, in the order of `pa --help`."""
+def commands(group: click.Group = cli, parents: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the words of every command, in the order of `pa --help`."""
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
-        yield (*above, name)
+        yield (*parents, name)
         if isinstance(command, click.Group):
-            yield from commands(command, (*above, name))
+            yield from commands(command, (*parents, name))
 
 
 def help_text(words: tuple[str, ...]) -> str:
-    """What `pa <words> --help` prints."""
+    """Return the output of `pa <words> --help`."""
     context = click.Context(cli, info_name="pa", **_settings(cli))
     command: click.Command = cli
     for word in words:
         assert isinstance(command, click.Group)
-        found = command.get_command(context, word)
-        if found is None:
-            raise SystemExit(f"there is no command `pa {' '.join(words)}`")
-        command = found
+        subcommand = command.get_command(context, word)
+        if subcommand is None:
+            raise SystemExit(f"unknown command `pa {' '.join(words)}`")
+        command = subcommand
         context = click.Context(command, parent=context, info_name=word, **_settings(command))
     return command.get_help(context)
 
 
 def _settings(command: click.Command) -> dict[str, int | list[str]]:
-    # The group's own settings hold for its sub-commands by inheritance; width is pinned here.
+    # Subcommands inherit the settings of their group; only the width is fixed here.
     return {**command.context_settings, "terminal_width": WIDTH}
 
 
 def refreshed(text: str) -> str:
-    """The text of a page with the help texts of now."""
+    """Return a page with current help texts."""
 
     def block(match: re.Match[str]) -> str:
         words = match["words"]
@@ -64,7 +64,7 @@ def main() -> None:
         before = page.read_text()
         if (after := refreshed(before)) != before:
             page.write_text(after)
-            print(f"{page.name}: help texts brought up to date")
+            print(f"{page.name}: help texts updated")
 
 
 if __name__ == "__main__":
