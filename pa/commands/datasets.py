@@ -9,7 +9,7 @@ import click
 
 from pa.commands import console
 from pa.commands.old_options import PATH, choosing_parts, emit, with_config, with_json
-from pa.errors import EXIT_PARTLY_DONE, UsageError
+from pa.errors import EXIT_PARTLY_DONE
 
 
 @click.group()
@@ -40,7 +40,6 @@ def datasets_list(config: Any, as_json: bool) -> None:
 @click.option("--root", type=PATH, help="Where the dataset lies.")
 @click.option("--split", help="Only this split.")
 @click.option("--boxes", type=PATH, help="Table of boxes for view parts: CSV or Parquet.")
-@click.option("--images", type=PATH, help="Pascal: where VOC2010 lies, if not under --root.")
 @click.option("--quick", is_flag=True, help="Counts only: do not open the images.")
 @with_json
 @with_config
@@ -51,21 +50,19 @@ def datasets_check(config: Any, as_json: bool, **given: Any) -> None:
 
     \b
     pa datasets check cub --root CUB_200_2011
-    pa datasets check ade20k-part --root ADE20K_2021_17_01
+    pa datasets check ade20k-part --root ade20k-part
     """
     from pa.commands import text_datasets as describe_datasets
     from pa.commands import text_masks as describe_masks
     from pa.tasks.datasets import DatasetCheck, check_dataset
-    from pa.tasks.segmentation import MaskCheck, check_masks, has_masks
+    from pa.tasks.segmentation import TreeCheck, check_tree, has_masks
 
-    found: DatasetCheck | MaskCheck
+    found: DatasetCheck | TreeCheck
     if has_masks(config, given["name"]):
         given.pop("boxes")
-        found = check_masks(config, **given, progress=console.progress())
+        found = check_tree(config, **given, progress=console.progress())
         text = describe_masks.check(found)
     else:
-        if given.pop("images") is not None:
-            raise UsageError("--images says where VOC2010 lies: it goes with Pascal alone.")
         found = check_dataset(config, **given, progress=console.progress())
         text = describe_datasets.check(found)
     if as_json:
@@ -122,13 +119,6 @@ def datasets_show(config: Any, as_json: bool, **given: Any) -> None:
 @click.argument("name")
 @click.option("--root", type=PATH, required=True, help="Where the official release lies.")
 @click.option("--out", type=PATH, required=True, help="Where images and index PNGs go.")
-@click.option(
-    "--list",
-    "list_name",
-    default="default",
-    show_default=True,
-    help="Label list; ade20k-part has level1 and pairs50 too.",
-)
 @click.option(
     "--rule",
     help="pascal-part: file (default) or area, the order of painting; ade20k-object: challenge "

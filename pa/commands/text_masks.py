@@ -11,10 +11,9 @@ from pa.commands.console import table
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pa.data.datasets.segmentation.ade20k_index import Count
     from pa.data.datasets.segmentation.build import SplitReport
-    from pa.data.datasets.segmentation.class_check import ClassCheck
-    from pa.tasks.segmentation import MaskCheck, ShownMasks
+    from pa.data.datasets.segmentation.check import MaskCheck
+    from pa.tasks.segmentation import ShownMasks, TreeCheck
 
 SHOWN = 10
 CLASSES_SHOWN = 12
@@ -24,7 +23,7 @@ def built(reports: Sequence[SplitReport], out: Path) -> str:
     """What was built of every split, and what is odd about it."""
     labels = reports[0].plan.labels
     lines = [
-        f"{labels.label}: {labels.title}",
+        f"{labels.dataset}: {labels.title}",
         f"  {labels.certainty}",
         f"  rule: {reports[0].plan.rule}",
     ]
@@ -32,14 +31,14 @@ def built(reports: Sequence[SplitReport], out: Path) -> str:
         [
             report.split,
             f"{report.n_images:,}",
-            f"{report.painted:,}",
+            f"{report.n_rasterized:,}",
             f"{report.present} of {len(labels)}",
             f"{len(report.all_zero):,}",
             f"{len(report.faults):,}",
         ]
         for report in reports
     ]
-    heads = ["split", "images", "made now", "classes", "all-zero masks", "faulty"]
+    heads = ["split", "images", "built now", "classes", "all-zero masks", "faulty"]
     lines.append(table(heads, rows, " rrrrr"))
     for report in reports:
         lines += _some([f"{report.split}: {name}: {text}" for name, text in report.faults])
@@ -53,43 +52,37 @@ def _some(lines: list[str]) -> list[str]:
     return lines[:SHOWN] + more
 
 
-def check(found: MaskCheck) -> str:
-    """The images of a tree, and every class count beside what was expected."""
-    parts = [describe_datasets.check(found.images)] if found.images else []
-    parts += [_classes(one) for one in found.classes]
-    return "\n\n".join(parts)
+def check(checked: TreeCheck) -> str:
+    """Return the images of a tree, and every class count with the expected one."""
+    parts = [describe_datasets.check(checked.images)]
+    return "\n\n".join([*parts, *([_masks(checked.masks)] if checked.masks else [])])
 
 
-def _classes(found: ClassCheck) -> str:
-    lines = [found.title]
-    if found.n_classes is not None:
-        lines.append(
-            f"the frozen list has {found.n_classes} classes, the paper {found.paper_classes}"
-        )
-    if found.is_part:
-        lines.append(
-            f"{found.images:,} of {found.of_images:,} images are here: counts of a part of the "
-            f"release can only be smaller"
-        )
-    rows = [
-        [one.what, f"{one.found:,}", one.expected, _verdict(found, one)] for one in found.counts
+def _masks(check: MaskCheck) -> str:
+    labels = check.label_set
+    lines = [
+        f"masks of {labels.dataset}: {labels.title}",
+        f"the frozen list has {len(labels)} classes, the paper {labels.paper_classes}",
     ]
+    if check.is_subset:
+        lines.append(
+            f"{check.n_images:,} of {check.n_release:,} images: counts of a subset of the release "
+            f"can only be smaller"
+        )
+    rows = []
+    for count in check.counts:
+        differs = count.found != count.expected and not check.is_subset
+        verdict = "differs" if differs else ""
+        rows.append([count.what, f"{count.found:,}", str(count.expected), verdict])
     lines.append(table(["count", "found", "expected", ""], rows, " rr"))
-    if found.missing:
-        names = ", ".join(found.missing[:CLASSES_SHOWN])
-        more = " …" if len(found.missing) > CLASSES_SHOWN else ""
-        lines.append(f"{len(found.missing)} classes of the list not found here: {names}{more}")
-    if found.all_zero:
-        names = ", ".join(found.all_zero[:SHOWN]) + (" …" if len(found.all_zero) > SHOWN else "")
-        lines.append(f"{len(found.all_zero)} masks without a labelled pixel (kept): {names}")
-    return "\n".join([*lines, *found.notes, *_some(found.differences), *_some(found.faults)])
-
-
-def _verdict(found: ClassCheck, count: Count) -> str:
-    """Of a part of a release, more than the whole holds is a difference, less is none."""
-    if count.agrees or (found.is_part and not count.exceeds):
-        return ""
-    return "differs"
+    if check.missing:
+        names = ", ".join(check.missing[:CLASSES_SHOWN])
+        more = " …" if len(check.missing) > CLASSES_SHOWN else ""
+        lines.append(f"{len(check.missing)} classes of the list not found here: {names}{more}")
+    if check.all_zero:
+        names = ", ".join(check.all_zero[:SHOWN]) + (" …" if len(check.all_zero) > SHOWN else "")
+        lines.append(f"{len(check.all_zero)} masks without a labelled pixel (kept): {names}")
+    return "\n".join([*lines, *_some(check.faults)])
 
 
 def show(shown: ShownMasks) -> str:

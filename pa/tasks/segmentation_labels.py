@@ -43,9 +43,9 @@ def _dataset_maps(
 
     name, _, given = wanted.partition("=")
     kind = dataset_kind(config, name)
-    if kind not in labels.LISTS:
+    if kind not in labels.LABEL_SETS:
         raise UsageError(
-            f"dataset {name} has no label maps. Known: {', '.join(labels.LISTS)}; or give a "
+            f"dataset {name} has no label maps. Known: {', '.join(labels.LABEL_SETS)}; or give a "
             f"folder of index PNGs: --masks DIR --names FILE."
         )
     entry = config.settings.datasets.get(name)

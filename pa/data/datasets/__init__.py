@@ -94,7 +94,7 @@ DATASETS: Registry[Kind] = Registry(
                 default_view="windows",
                 expected={split: Expected(n) for split, n in tree.EXPECTED[name].items()},
             )
-            for name in labels.LISTS
+            for name in labels.LABEL_SETS
         },
     },
     hint="A dataset of another name is set in pa.toml: [datasets.NAME] with kind and root.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pa.data.datasets import Expected, Kind
@@ -75,34 +74,6 @@ def check_split(images: Images, kind: Kind, headers: bool, progress: Progress) -
         parts=parts,
         no_parts=no_parts,
     )
-
-
-def check_files(
-    split: str, expected: Expected | None, root: Path, paths: list[str], progress: Progress | None
-) -> tuple[SplitCheck, dict[str, Header]]:
-    """Look for the images of a list, and read their headers where there is a progress to show.
-
-    `paths` are relative to `root`. Returns the headers by path too.
-    """
-    here = [path for path in paths if (root / path).is_file()]
-    found: dict[str, Header] = {}
-    if progress is not None:
-        progress.start(f"{split}: headers", len(here), "images")
-        for path, header in zip(here, read_headers(root, here), strict=True):
-            found[path] = header
-            progress.advance(1)
-        progress.stop()
-    there = set(here)
-    checked = SplitCheck(
-        split=split,
-        images=len(paths),
-        classes=0,
-        expected=expected,
-        missing=[path for path in paths if path not in there],
-        unreadable=[(path, h.fault) for path, h in found.items() if h.fault is not None],
-        turned=None if progress is None else sum(h.turned for h in found.values()),
-    )
-    return checked, found
 
 
 def check_sizes(images: Images, paths: list[str], progress: Progress) -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ from scipy.io import savemat
 from pa.data import datasets
 from pa.data.datasets.segmentation import ade20k, labels, lip, masks, pascal, tree
 from pa.data.datasets.segmentation.ade20k_text import parse_atr, parse_json
-from pa.data.datasets.segmentation.build import Plan, SplitReport, build, place_image
+from pa.data.datasets.segmentation.build import BuildPlan, SplitReport, build, place_image
 from pa.data.datasets.segmentation.labels import LabelSet
 from pa.data.files import locked_partial, partial_path, write_json
 from pa.errors import (
@@ -59,7 +59,7 @@ def value(label_set: LabelSet, name: str) -> int:
     return next(c.value for c in label_set.classes if c.name == name)
 
 
-def built(plan: Plan, out: Path, split: str, name: str) -> Any:
+def built(plan: BuildPlan, out: Path, split: str, name: str) -> Any:
     build(plan, out)
     return masks.read_index(out / "ann" / split / f"{name}.png")
 
@@ -100,9 +100,7 @@ def ade(tmp_path: Path) -> Path:
 
 def test_the_deepest_listed_part_wins(ade: Path, tmp_path: Path) -> None:
     parts = labels.load("ade20k-part")
-    found = built(
-        ade20k.plan_parts(ade, "default", None), tmp_path / "out", "train", "ADE_train_00000001"
-    )
+    found = built(ade20k.plan_parts(ade), tmp_path / "out", "train", "ADE_train_00000001")
     door, window, wheel, rim = (value(parts, n) for n in ("door", "window", "wheel", "rim"))
     expected = canvas(
         ((0, 0, 4, 4), door), ((0, 4, 4, 8), wheel), ((0, 0, 2, 2), window), ((1, 5, 3, 7), rim)
@@ -110,35 +108,8 @@ def test_the_deepest_listed_part_wins(ade: Path, tmp_path: Path) -> None:
     assert np.array_equal(found, expected)
 
 
-def test_alternative_level1_is_of_any_object(ade: Path, tmp_path: Path) -> None:
-    parts = labels.load("ade20k-part", "level1")
-    found = built(
-        ade20k.plan_parts(ade, "level1", None), tmp_path / "out", "train", "ADE_train_00000001"
-    )
-    door, wheel, crosswalk = (value(parts, n) for n in ("door", "wheel", "crosswalk"))
-    expected = canvas(
-        ((0, 0, 4, 4), door),
-        ((0, 4, 4, 8), wheel),
-        ((8, 0, 12, 4), crosswalk),
-        ((8, 4, 12, 8), wheel),
-    )
-    assert np.array_equal(found, expected)
-
-
-def test_alternative_pairs50_is_of_objects_and_parts(ade: Path, tmp_path: Path) -> None:
-    parts = labels.load("ade20k-part", "pairs50")
-    plan = ade20k.plan_parts(ade, "pairs50", None)
-    found = built(plan, tmp_path / "out", "train", "ADE_train_00000001")
-    expected = canvas(
-        ((0, 0, 4, 4), value(parts, "car door")), ((0, 4, 4, 8), value(parts, "car wheel"))
-    )
-    assert np.array_equal(found, expected)
-    found = masks.read_index(tmp_path / "out" / "ann" / "val" / "ADE_val_00000001.png")
-    assert np.array_equal(found, canvas(((0, 0, 3, 3), value(parts, "building window"))))
-
-
 def test_the_report_counts_what_was_built(ade: Path, tmp_path: Path) -> None:
-    train, val = build(ade20k.plan_parts(ade, "default", None), tmp_path / "out")
+    train, val = build(ade20k.plan_parts(ade), tmp_path / "out")
     assert (train.split, train.n_images, train.present, train.all_zero) == (
         "train",
         2,
@@ -161,7 +132,7 @@ def test_the_report_counts_what_was_built(ade: Path, tmp_path: Path) -> None:
 
 def test_objects_of_the_full_release_are_an_own_rule(ade: Path, tmp_path: Path) -> None:
     objects = labels.load("ade20k-object")
-    plan = ade20k.plan_objects(ade, "default", "seg")
+    plan = ade20k.plan_objects(ade, "seg")
     found = built(plan, tmp_path / "out", "train", "ADE_train_00000001")
     assert np.array_equal(found, canvas(((0, 0, 8, 8), value(objects, "car"))))
     assert plan.rule.startswith("seg:")
@@ -174,16 +145,12 @@ def test_scene_parsing_becomes_59_objects(tmp_path: Path) -> None:
     Image.new("RGB", (4, 1)).save(root / "images/validation/ADE_val_00000001.jpg")
     path = root / "annotations/validation/ADE_val_00000001.png"
     Image.fromarray(np.array([[0, 2, 149, 1]], np.uint8)).save(path)
-    found = built(
-        ade20k.plan_objects(root, "default", None), tmp_path / "o", "val", "ADE_val_00000001"
-    )
+    found = built(ade20k.plan_objects(root), tmp_path / "o", "val", "ADE_val_00000001")
     assert found.tolist() == [[0, 1, 59, 0]]  # building, clock; a wall is none of them
-    found = built(
-        ade20k.plan_scenes(root, "default", None), tmp_path / "s", "val", "ADE_val_00000001"
-    )
+    found = built(ade20k.plan_scenes(root), tmp_path / "s", "val", "ADE_val_00000001")
     assert found.tolist() == [[0, 2, 149, 1]]
     Image.fromarray(np.array([[0, 2, 151, 1]], np.uint8)).save(path)
-    (report,) = build(ade20k.plan_scenes(root, "default", None), tmp_path / "t")
+    (report,) = build(ade20k.plan_scenes(root), tmp_path / "t")
     assert "unknown class ids 151: the label set has 150 classes" in report.faults[0][1]
 
 
@@ -200,10 +167,10 @@ def test_faulty_images_are_left_out_and_named(ade: Path, tmp_path: Path) -> None
     ade_image(ade, "ADE_train_00000006", SEG, atr="nonsense")
     ade_image(ade, "ADE_train_00000007", SEG)
     (folder / "ADE_train_00000007.jpg").write_bytes(b"torn")
-    train, _ = build(ade20k.plan_parts(ade, "default", None), tmp_path / "out")
+    train, _ = build(ade20k.plan_parts(ade), tmp_path / "out")
     faults = dict(train.faults)
     assert train.n_images == 1
-    assert "ADE_train_00000001_seg.png is not beside it" in faults["ADE_train_00000001"]
+    assert "ADE_train_00000001_seg.png is not next to it" in faults["ADE_train_00000001"]
     assert "parts_1.png: the mask is 5x5, its image 12x8 pixels" in faults["ADE_train_00000003"]
     assert "the mask is 12x8, its image 13x8 pixels" in faults["ADE_train_00000004"]
     assert "seg.png: OSError" in faults["ADE_train_00000005"]
@@ -227,20 +194,20 @@ def json_of(*objects: tuple[int, str, int]) -> str:
 def test_a_release_with_other_numbers_is_refused(ade: Path, tmp_path: Path) -> None:
     path = ade / "images/training/s/street/ADE_train_00000002.json"
     path.write_text(json_of((0, "sky", SKY), (1, "no class of ours", 4000)))
-    build(ade20k.plan_parts(ade, "default", None), tmp_path / "good")
+    build(ade20k.plan_parts(ade), tmp_path / "good")
     for name, number, listed in (
         ("person", SKY, "2420 is 'sky'"),
         ("sky", 17, "'sky' has another"),
     ):
         path.write_text(json_of((0, name, number)))
         with pytest.raises(MismatchError, match=f"'{name}' has the number {number}.*{listed}"):
-            build(ade20k.plan_parts(ade, "default", None), tmp_path / f"bad-{number}")
+            build(ade20k.plan_parts(ade), tmp_path / f"bad-{number}")
 
 
 def test_masks_that_show_what_the_text_does_not_name(ade: Path, tmp_path: Path) -> None:
     path = ade / "images/training/s/street/ADE_train_00000001_atr.txt"
     path.write_text(ATR.replace("002 # 2 # 0 # rim # rim", "002 # 1 # 0 # rim # rim"))
-    train, _ = build(ade20k.plan_parts(ade, "default", None), tmp_path / "out")
+    train, _ = build(ade20k.plan_parts(ade), tmp_path / "out")
     file = "ADE_train_00000001_atr.txt"
     assert train.notes == [
         ("ADE_train_00000001", f"level 1, instances in the mask against {file}: rim 0 against 1"),
@@ -298,7 +265,7 @@ def test_other_trees_are_no_release(tmp_path: Path) -> None:
     index_tree(tmp_path, "train", {"ADE_train_00000001": [[1]]})
     for plan in (ade20k.plan_parts, ade20k.plan_objects):
         with pytest.raises(MissingError, match=r"Expected there:\n  <root>/"):
-            plan(tmp_path / "img", "default", None)
+            plan(tmp_path / "img")
 
 
 # -- Pascal -----------------------------------------------------------------------------------
@@ -402,10 +369,10 @@ def test_annotations_of_no_list_are_told(voc: Path, tmp_path: Path) -> None:
         pascal_mat(voc, name, (4, "boat", (0, 0, 5, 5), []))
     notes = pascal.plan("pascal-part", voc, None, None).notes
     assert notes[-1] == (
-        "2 .mat files are of no image of VOC2010's lists and are left out, such as 2008_000003.mat"
+        "2 .mat files belong to no image in VOC2010's lists and are left out, such as 2008_000003.mat"
     )
     (voc / "ImageSets/Main/val.txt").unlink()
-    assert pascal.plan("pascal-part", voc, None, None).notes[-1].startswith("3 .mat files are of")
+    assert pascal.plan("pascal-part", voc, None, None).notes[-1].startswith("3 .mat files belong")
 
 
 def test_lists_of_voc2010_that_are_not_right(voc: Path) -> None:
@@ -424,7 +391,7 @@ def test_a_part_that_is_not_listed(tmp_path: Path) -> None:
     pascal_mat(tmp_path, "2008_000001", (9, "chair", WHOLE, [("leg_1", WHOLE)]))
     (report,) = build(pascal.plan("pascal-part", tmp_path, None, None), tmp_path / "out")
     assert (
-        "chair (class 9) has the part 'leg_1', which the list of 193 parts does not have"
+        "chair (class 9) has the part 'leg_1', which is not in the list of 193 parts"
         in report.faults[0][1]
     )
 
@@ -498,9 +465,7 @@ def test_lip_images_of_any_suffix(tmp_path: Path) -> None:
         "train: 2 images of the folder are not in train_id.txt and are left out, such as 1_1.jpg",
     )
     (folder / "2_2.png").write_bytes(b"")
-    with pytest.raises(
-        AnnotationError, match=r"train has 2 images of the name 2_2: .*2_2.jpeg and"
-    ):
+    with pytest.raises(AnnotationError, match=r"train has 2 images named 2_2: .*2_2.jpeg and"):
         build(lip.plan(root), tmp_path / "double")
 
 
@@ -545,14 +510,14 @@ def files(root: Path) -> dict[str, tuple[int, bytes]]:
 
 def test_building_again_paints_only_what_is_missing(ade: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    plan = ade20k.plan_parts(ade, "default", None)
+    plan = ade20k.plan_parts(ade)
     first = build(plan, out)
     before = files(out)
     (out / "ann/train/ADE_train_00000001.png").unlink()
     (out / "ann/val/ADE_val_00000001.png").write_bytes(b"torn")
     again = build(plan, out)
-    assert [report.painted for report in first] == [2, 1]
-    assert [report.painted for report in again] == [1, 1]
+    assert [report.n_rasterized for report in first] == [2, 1]
+    assert [report.n_rasterized for report in again] == [1, 1]
     assert {name: data for name, (_, data) in files(out).items()} == {
         name: data for name, (_, data) in before.items()
     }
@@ -570,11 +535,11 @@ def test_building_again_knows_the_notes_of_before(ade: Path, tmp_path: Path) -> 
     path = ade / "images/training/s/street/ADE_train_00000001_atr.txt"
     path.write_text(ATR.replace("002 # 2 # 0 # rim # rim", "002 # 1 # 0 # rim # rim"))
     out = tmp_path / "out"
-    build(ade20k.plan_parts(ade, "default", None), out)
+    build(ade20k.plan_parts(ade), out)
     report = (out / "report-train.json").read_bytes()
     assert b"_atr.txt: rim 1 against 0" in report
-    (again, _) = build(ade20k.plan_parts(ade, "default", None), out)
-    assert again.painted == 0
+    (again, _) = build(ade20k.plan_parts(ade), out)
+    assert again.n_rasterized == 0
     assert (out / "report-train.json").read_bytes() == report
 
 
@@ -596,7 +561,7 @@ def deadly(*given, **options):
     return whole(*given, **options)
 
 setattr(module, name, deadly)
-build.build(ade20k.plan_parts(Path(root), "default", None), Path(out), copy=True, workers=2)
+build.build(ade20k.plan_parts(Path(root)), Path(out), copy=True, workers=2)
 """
 
 
@@ -616,7 +581,7 @@ def test_a_killed_build_goes_on_to_the_same_tree(
 ) -> None:
     path = ade / "images/training/s/street/ADE_train_00000001_atr.txt"
     path.write_text(ATR.replace("002 # 2 # 0 # rim # rim", "002 # 1 # 0 # rim # rim"))
-    plan = ade20k.plan_parts(ade, "default", None)
+    plan = ade20k.plan_parts(ade)
     build(plan, tmp_path / "undisturbed", copy=True)
     words = [str(ade), str(tmp_path / "out"), module, name, str(calls)]
     killed = subprocess.run([sys.executable, "-c", KILLED, *words], check=False)
@@ -636,7 +601,7 @@ def test_a_full_disk_says_so_and_leaves_no_part(
     def full(*given: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    plan, out = ade20k.plan_parts(ade, "default", None), tmp_path / "out"
+    plan, out = ade20k.plan_parts(ade), tmp_path / "out"
     for name in ("shutil.copyfile", "pathlib.Path.symlink_to"):
         monkeypatch.setattr(name, full)
         with pytest.raises(StorageError, match=r"no space left while writing .*/img/train/ADE_"):
@@ -648,18 +613,18 @@ def test_a_full_disk_says_so_and_leaves_no_part(
 
 def test_masks_of_unknown_classes_are_painted_again(ade: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    plan = ade20k.plan_parts(ade, "default", None)
+    plan = ade20k.plan_parts(ade)
     build(plan, out)
     path = out / "ann/train/ADE_train_00000001.png"
     before = path.read_bytes()
     Image.fromarray(np.full(SIZE[::-1], 210, np.uint8)).save(path)
-    assert build(plan, out)[0].painted == 1
+    assert build(plan, out)[0].n_rasterized == 1
     assert path.read_bytes() == before
 
 
 def test_partial_files_of_killed_builders_are_removed(ade: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    plan = ade20k.plan_parts(ade, "default", None)
+    plan = ade20k.plan_parts(ade)
     build(plan, out)
     path = out / "ann/train/ADE_train_00000002.png"
     partial_path(path).touch()
@@ -674,7 +639,7 @@ def test_two_different_builders_that_begin_at_once(
 ) -> None:
     """One of them writes build.json after the other has found none."""
     out = tmp_path / "out"
-    plans = [ade20k.plan_parts(ade, name, None) for name in ("default", "level1")]
+    plans = [ade20k.plan_parts(ade), ade20k.plan_objects(ade, "seg")]
 
     def late(*given: Any, **options: Any) -> None:
         monkeypatch.undo()
@@ -682,40 +647,46 @@ def test_two_different_builders_that_begin_at_once(
         write_json(*given, **options)
 
     monkeypatch.setattr("pa.data.datasets.segmentation.build.write_json", late)
-    with pytest.raises(FingerprintError, match=r"built differently .*list default → level1"):
+    with pytest.raises(
+        FingerprintError, match=r"built differently .*dataset ade20k-part → ade20k-object"
+    ):
         build(plans[1], out)
-    assert json.loads((out / "build.json").read_text())["list"] == "default"
+    assert json.loads((out / "build.json").read_text())["dataset"] == "ade20k-part"
 
 
 def test_a_tree_of_another_hand_is_not_built_into(ade: Path, tmp_path: Path) -> None:
     out = index_tree(tmp_path / "out", "train", {"ADE_train_00000001": canvas()})
-    with pytest.raises(FingerprintError, match=r"holds ann/ and no build.json: another hand made"):
-        build(ade20k.plan_parts(ade, "default", None), out)
+    with pytest.raises(
+        FingerprintError, match=r"holds ann/ but no build.json: it was not built by pa"
+    ):
+        build(ade20k.plan_parts(ade), out)
 
 
 def test_one_tree_one_recipe(ade: Path, tmp_path: Path) -> None:
-    build(ade20k.plan_parts(ade, "default", None), tmp_path / "out")
-    with pytest.raises(FingerprintError, match=r"was built differently .*list default → level1"):
-        build(ade20k.plan_parts(ade, "level1", None), tmp_path / "out")
+    build(ade20k.plan_parts(ade), tmp_path / "out")
+    with pytest.raises(
+        FingerprintError, match=r"was built differently .*dataset ade20k-part → ade20k-object"
+    ):
+        build(ade20k.plan_objects(ade, "seg"), tmp_path / "out")
 
 
 def test_one_tree_one_release(ade: Path, tmp_path: Path) -> None:
     out, other = tmp_path / "out", tmp_path / "other"
-    build(ade20k.plan_parts(ade, "default", None), out)
+    build(ade20k.plan_parts(ade), out)
     shutil.copytree(ade, other)
     with pytest.raises(FingerprintError, match=r"was built from .*/ade, not from .*/other: masks"):
-        build(ade20k.plan_parts(other, "default", None), out)
+        build(ade20k.plan_parts(other), out)
     shutil.rmtree(other)
     ade.rename(other)  # the same release in another place
-    reports = build(ade20k.plan_parts(other, "default", None), out)
-    assert [report.painted for report in reports] == [0, 0]
+    reports = build(ade20k.plan_parts(other), out)
+    assert [report.n_rasterized for report in reports] == [0, 0]
     other.rename(ade)
     (tmp_path / "link").symlink_to(ade)
-    build(ade20k.plan_parts(tmp_path / "link", "default", None), out)
+    build(ade20k.plan_parts(tmp_path / "link"), out)
 
 
 def test_rules_that_differ_are_shown_where_they_do(ade: Path, tmp_path: Path) -> None:
-    plan = ade20k.plan_parts(ade, "default", None)
+    plan = ade20k.plan_parts(ade)
     rule = "the same beginning, " * 30
     build(replace(plan, rule=f"{rule}coarse {'and so on ' * 30}"), tmp_path / "out")
     with pytest.raises(FingerprintError) as caught:
@@ -726,7 +697,7 @@ def test_rules_that_differ_are_shown_where_they_do(ade: Path, tmp_path: Path) ->
 
 
 def test_images_are_linked_or_copied(ade: Path, tmp_path: Path) -> None:
-    plan = ade20k.plan_parts(ade, "default", None)
+    plan = ade20k.plan_parts(ade)
     build(plan, tmp_path / "links")
     build(plan, tmp_path / "copies", copy=True)
     image = "img/train/ADE_train_00000001.jpg"
@@ -740,9 +711,9 @@ def test_images_are_linked_or_copied(ade: Path, tmp_path: Path) -> None:
 
 
 def test_links_of_another_place_are_put_right(ade: Path, tmp_path: Path) -> None:
-    build(ade20k.plan_parts(ade, "default", None), tmp_path / "out")
+    build(ade20k.plan_parts(ade), tmp_path / "out")
     moved = ade.rename(tmp_path / "moved")
-    build(ade20k.plan_parts(moved, "default", None), tmp_path / "out")
+    build(ade20k.plan_parts(moved), tmp_path / "out")
     link = tmp_path / "out/img/train/ADE_train_00000001.jpg"
     assert link.readlink() == moved / "images/training/s/street/ADE_train_00000001.jpg"
 
@@ -766,7 +737,7 @@ def test_many_builders_place_one_image(tmp_path: Path) -> None:
 
 def test_a_built_tree_is_a_dataset(ade: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    build(ade20k.plan_parts(ade, "level1", None), out)
+    build(ade20k.plan_parts(ade), out)
     assert datasets.DATASETS["ade20k-part"].default_view == "windows"
     images = datasets.load("mine", "ade20k-part", out, "train")
     assert images.table.select("path", "mask", "label", "label_id", "width", "height").rows() == [
@@ -779,7 +750,7 @@ def test_a_built_tree_is_a_dataset(ade: Path, tmp_path: Path) -> None:
         )
         for n in (1, 2)
     ]
-    assert tree.label_set("ade20k-part", out).list_name == "level1"
+    assert tree.label_set("ade20k-part", out) == labels.load("ade20k-part")
     with pytest.raises(UsageError, match="was built for ade20k-part, not for pascal-part"):
         datasets.load("mine", "pascal-part", out, "train")
     (out / "ann/train/ADE_train_00000002.png").unlink()
@@ -789,7 +760,7 @@ def test_a_built_tree_is_a_dataset(ade: Path, tmp_path: Path) -> None:
         datasets.load("mine", "ade20k-part", out, "train")
     fields = json.loads((out / "build.json").read_text())
     (out / "build.json").write_text(json.dumps({**fields, "labels_sha256": "0"}))
-    with pytest.raises(FingerprintError, match="another version of the list level1"):
+    with pytest.raises(FingerprintError, match="another version of the label list of ade20k-part"):
         tree.label_set("ade20k-part", out)
     for report in ("[]", '{"format": 1}', json.dumps({**fields, "list": None})):
         (out / "build.json").write_text(report)
@@ -827,7 +798,7 @@ def test_the_real_ade20k(shared_dir: Path, tmp_path: Path) -> None:
     paths = ade20k.find_release(root)["train"]
     objects = ade20k.read_objects(paths[0])
     levels = list(ade20k.read_parts(paths[0], objects.codes.shape))
-    values = ade20k.paint_parts(objects.codes, [layer.codes for layer in levels], "default")
+    values = ade20k.rasterize_parts(objects.codes, [layer.codes for layer in levels])
     parts = labels.load("ade20k-part")
     counts = masks.count(values, 209)
     assert counts[value(parts, "door") - 1] == 3625 - 947 - 104 - 36
@@ -842,15 +813,15 @@ def test_the_real_ade20k(shared_dir: Path, tmp_path: Path) -> None:
 
 @pytest.mark.shared
 def test_the_real_pascal_part(shared_dir: Path) -> None:
-    mats = pascal.find_mats(shared_dir / "data" / "pascal_part")
+    mats = {p.stem: p for p in (shared_dir / "data" / "pascal_part").rglob("*.mat")}
     assert len(mats) == 22
     things = {name: pascal.read_mat(path) for name, path in mats.items()}
     assert sum(map(len, things.values())) == 62
     assert sum(len(t.parts) for ts in things.values() for t in ts) == 517
     assert len({t.voc_class for ts in things.values() for t in ts}) == 14
     for name in ("2010_000145", "2010_001199"):  # a boat; chairs and a table
-        assert not pascal.paint_parts(things[name], mats[name]).any()
+        assert not pascal.rasterize_parts(things[name], mats[name]).any()
     plate = value(labels.load("pascal-part"), "car bliplate")
     bus = things["2008_000939"]
-    assert not (pascal.paint_parts(bus, mats["2008_000939"]) == plate).any()
-    assert (pascal.paint_parts(bus, mats["2008_000939"], "area") == plate).any()
+    assert not (pascal.rasterize_parts(bus, mats["2008_000939"]) == plate).any()
+    assert (pascal.rasterize_parts(bus, mats["2008_000939"], "area") == plate).any()

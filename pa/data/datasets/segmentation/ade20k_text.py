@@ -1,13 +1,13 @@
-"""The text beside ADE20K's masks: `.json` (2021_17_01) or `_atr.txt` (2016/17).
+"""The text files of ADE20K's images: `.json` (2021_17_01) or `_atr.txt` (2016/17).
 
-Masks need neither. They name every object and part with its level, and so tell whether a release
-counts its classes as the label lists do, and whether its masks are whole.
+Masks need neither. They name every object and part with its level, and thereby show whether a
+release numbers its classes as the label lists do, and whether its masks are complete.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,13 +18,13 @@ from pa.data.datasets.text import parse_json as load_json
 from pa.data.datasets.text import read_text as load_text
 from pa.errors import AnnotationError, MismatchError
 
-ENCODING = "latin-1"  # names are ASCII; free text beside them is not always valid UTF-8
+ENCODING = "latin-1"  # names are ASCII; free text in the same file is not always valid UTF-8
 ATR_FIELDS = 6  # instance # part level # occluded # class name # raw name # attributes
 
 
 @dataclass(frozen=True)
-class Named:
-    """One object or part: its level (0 = object), class name, and class number if it is given."""
+class TextEntry:
+    """One object or part: level (0 = object), class name, and class number if the file has it."""
 
     level: int
     name: str
@@ -33,54 +33,53 @@ class Named:
 
 @dataclass(frozen=True)
 class AdeText:
-    """What the text beside an image names."""
+    """The entries of the text file of one image."""
 
     path: Path
-    entries: tuple[Named, ...]
+    entries: tuple[TextEntry, ...]
 
     @property
     def levels(self) -> int:
-        """How many levels there are, that of the objects counted."""
+        """Number of levels, including that of the objects."""
         return max((entry.level for entry in self.entries), default=0) + 1
 
-    def differences(self, level: int, shown: Counter[int]) -> str:
-        """Compare the instances of a level; empty where the text names as many as the mask shows.
+    def differences(self, level: int, in_mask: Counter[int]) -> str:
+        """Compare the instances of a level with `in_mask`, instances of each class number.
 
-        `shown` counts the instances of each class number in the mask. Classes of the label lists
-        are compared, by their names: no label depends on others, and a text has no other numbers.
+        Return "" if they agree. Only classes of the label lists are compared: no label depends on
+        others. They are compared by name, since `_atr.txt` has no numbers.
         """
         known = known_names()
-        in_masks: Counter[str] = Counter()
-        for number, n in shown.items():
+        masked: Counter[str] = Counter()
+        for number, n in in_mask.items():
             if number in known:
-                in_masks[known[number]] += n
+                masked[known[number]] += n
         names = set(known.values())
-        in_text = Counter(e.name for e in self.entries if e.level == level and e.name in names)
-        told = [
-            f"{name} {in_masks[name]} against {in_text[name]}"
-            for name in sorted(in_masks | in_text)
-            if in_masks[name] != in_text[name]
+        named = Counter(e.name for e in self.entries if e.level == level and e.name in names)
+        differing = [
+            f"{name} {masked[name]} against {named[name]}"
+            for name in sorted(masked | named)
+            if masked[name] != named[name]
         ]
-        if not told:
+        if not differing:
             return ""
-        return f"level {level}, instances in the mask against {self.path.name}: {', '.join(told)}"
+        title = f"level {level}, instances in the mask against {self.path.name}"
+        return f"{title}: {', '.join(differing)}"
 
 
 @lru_cache(maxsize=1)
 def known_names() -> dict[int, str]:
-    """Class number → full class name, for every class of the lists of objects and parts."""
-    sets = [labels.load("ade20k-object")]
-    sets += [labels.load("ade20k-part", name) for name in labels.LISTS["ade20k-part"]]
+    """Return class number → full class name for every class of the object and part lists."""
     return {
         number: name
-        for label_set in sets
-        for entry in label_set.classes
+        for dataset in ("ade20k-object", "ade20k-part")
+        for entry in labels.load(dataset).classes
         for number, name in zip(entry.keys["ade20k_index"], entry.keys["ade20k_names"], strict=True)
     }
 
 
 def read_text(image: Path) -> AdeText | None:
-    """Read the text beside an image; None where there is none. Raises `AnnotationError`."""
+    """Read the text file of an image; None if it has none. Raise `AnnotationError`."""
     for path, parse in (
         (image.with_suffix(".json"), parse_json),
         (image.with_name(f"{image.stem}_atr.txt"), parse_atr),
@@ -90,13 +89,13 @@ def read_text(image: Path) -> AdeText | None:
     return None
 
 
-def parse_json(text: str, path: Path) -> list[Named]:
-    """The objects of a `.json` of 2021_17_01."""
+def parse_json(text: str, path: Path) -> list[TextEntry]:
+    """Read the objects of a `.json` of 2021_17_01."""
     content: Any = load_json(text, path)
     try:
         return [
-            Named(int(one["parts"]["part_level"]), str(one["name"]), int(one["name_ndx"]))
-            for one in content["annotation"]["object"]
+            TextEntry(int(entry["parts"]["part_level"]), str(entry["name"]), int(entry["name_ndx"]))
+            for entry in content["annotation"]["object"]
         ]
     except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         found = (
@@ -108,8 +107,8 @@ def parse_json(text: str, path: Path) -> list[Named]:
         ) from None
 
 
-def parse_atr(text: str, path: Path) -> list[Named]:
-    """The lines of an `_atr.txt` of 2016/17: six fields between `#`."""
+def parse_atr(text: str, path: Path) -> list[TextEntry]:
+    """Read the lines of an `_atr.txt` of 2016/17: six fields between `#`."""
     entries = []
     # Not splitlines: in latin-1 it also breaks at the second byte of an Å in UTF-8.
     for number, line in enumerate(text.split("\n"), 1):
@@ -121,31 +120,25 @@ def parse_atr(text: str, path: Path) -> list[Named]:
                 f"{path}, line {number}: expected `instance # part level # occluded # class name # "
                 f"raw name # attributes`; found {line[:60]!r}."
             )
-        entries.append(Named(int(fields[1]), fields[3]))
+        entries.append(TextEntry(int(fields[1]), fields[3]))
     return entries
 
 
 def check_numbers(text: AdeText) -> None:
-    """Raise `MismatchError` where a class of the lists has another number or name in the text."""
+    """Raise `MismatchError` if the text numbers or names a listed class differently."""
     known = known_names()
-    numbers = defaultdict(set)
-    for number, name in known.items():
-        numbers[name].add(number)
+    listed_names = set(known.values())
     for entry in text.entries:
         if entry.number is None:
             continue
         listed = known.get(entry.number)
-        if listed not in (None, entry.name) or (
-            entry.name in numbers and entry.number not in numbers[entry.name]
-        ):
-            raise MismatchError(
-                f"{text.path}: {entry.name!r} has the number {entry.number}. In the index of "
-                f"2016_07_26, on which the label lists are based, {_listed(entry, listed)}. This "
-                "release numbers its classes differently: masks of it would be wrong."
-            )
-
-
-def _listed(entry: Named, listed: str | None) -> str:
-    if listed is not None:
-        return f"{entry.number} is {listed!r}"
-    return f"{entry.name!r} has another"
+        if listed == entry.name or (listed is None and entry.name not in listed_names):
+            continue
+        expected = (
+            f"{entry.name!r} has another" if listed is None else f"{entry.number} is {listed!r}"
+        )
+        raise MismatchError(
+            f"{text.path}: {entry.name!r} has the number {entry.number}. In the index of "
+            f"2016_07_26, on which the label lists are based, {expected}. This release numbers its "
+            "classes differently: masks made from it would be wrong."
+        )

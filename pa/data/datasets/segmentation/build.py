@@ -1,12 +1,12 @@
-"""Building a segmentation dataset: from an official release to images beside index PNGs.
+"""Build a segmentation dataset: from an official release to images with index PNGs.
 
     <out>/img/<split>/<name>.jpg     the official image: a link to it, or a copy
     <out>/ann/<split>/<name>.png     8 bits: 0 = ignored, k = class k - 1; notes in a text chunk
     <out>/build.json                 label list with its hash, rule, source; written first
     <out>/report-<split>.json        counts per class, all-zero masks, faults; written last
 
-Every file is renamed into place, the mask before its image, so an image that is there has its mask;
-the same command goes on where it was interrupted, and leaves what an undisturbed one leaves.
+Every file is renamed into place, the mask before its image, so every image in the tree has its
+mask. The same command resumes an interrupted build; the result equals an undisturbed one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,13 +44,14 @@ from pa.data.headers import read_header
 from pa.errors import AnnotationError, FingerprintError
 from pa.progress import Progress, Silent
 
-SHOWN = 60  # letters of a rule in a message
-NOTES = "pa-notes"  # the text chunk of a mask that holds its notes, as a JSON list
+EXCERPT = 60  # characters of a rule in a message
+NOTES = "pa-notes"  # text chunk of a mask that holds its notes, a JSON list
+MAX_THREADS = 8  # by default: more saturate a disk
 
 
 @dataclass(frozen=True)
-class Painted:
-    """A map of pixel values (H, W), and what is odd about its annotation."""
+class LabelMap:
+    """A map of pixel values (H, W), and notes about its annotation."""
 
     values: Map
     notes: tuple[str, ...] = ()
@@ -58,15 +59,15 @@ class Painted:
 
 @dataclass(frozen=True)
 class Item:
-    """One image of a release, and how its map is made from the annotation."""
+    """One image of a release, and the function that draws its label map."""
 
     name: str
     image: Path
-    paint: Callable[[], Painted]
+    rasterize: Callable[[], LabelMap]
 
 
 @dataclass(frozen=True)
-class Plan:
+class BuildPlan:
     """What to build: the items of each split under one label set and one rule."""
 
     labels: LabelSet
@@ -76,22 +77,21 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     def recipe(self) -> dict[str, Any]:
-        """What the masks depend on: a tree is built with one recipe only."""
-        made = self.labels
-        values = (made.dataset, made.list_name, made.sha256, self.rule)
+        """Return what the masks depend on; a tree is built with one recipe only."""
+        values = (self.labels.dataset, self.labels.list_name, self.labels.sha256, self.rule)
         return dict(zip(RECIPE, values, strict=True))
 
 
 @dataclass
 class SplitReport:
-    """What was built of one split."""
+    """Outcome for one split; `images` and `pixels` (C,) count every class."""
 
-    plan: Plan
+    plan: BuildPlan
     split: str
     images: npt.NDArray[np.int64]
     pixels: npt.NDArray[np.int64]
     n_images: int = 0
-    painted: int = 0
+    n_rasterized: int = 0  # in this run; the others were built before
     all_zero: list[str] = field(default_factory=list)
     faults: list[tuple[str, str]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
@@ -122,42 +122,65 @@ class SplitReport:
 
 
 @dataclass(frozen=True)
-class _Done:
+class _BuiltItem:
+    """Outcome for one image: `counts` (C,) pixels per class, or the fault."""
+
     counts: npt.NDArray[np.int64] | None
-    painted: bool = False
+    rasterized: bool = False
     notes: tuple[str, ...] = ()
-    fault: str | None = None
+    fault: str = ""
 
 
 def build(
-    plan: Plan,
+    plan: BuildPlan,
     out: Path,
     *,
     copy: bool = False,
     workers: int = 0,
     progress: Progress | None = None,
 ) -> list[SplitReport]:
-    """Write the images and index PNGs of every split of the plan; returns one report per split.
+    """Write the images and index PNGs of every split of a plan.
 
-    What is there is not painted again. An item whose annotation is faulty is left out, and named in
-    the report. Raises `FingerprintError` where `out` was built with another list or rule, or from
-    another release,
-    `MismatchError` where a release numbers its classes differently, `AnnotationError` where two
-    images of a split have one name, `StorageError`.
+    Parameters
+    ----------
+    plan : BuildPlan
+        What to build.
+    out : Path
+        Root of the tree. Masks that exist are kept.
+    copy : bool
+        Copy the images instead of linking them.
+    workers : int
+        Number of threads; 0 selects the default.
+
+    Returns
+    -------
+    list of SplitReport
+        One report per split. Images with a faulty annotation are left out and listed in it.
+
+    Raises
+    ------
+    FingerprintError
+        `out` was built with another list or rule, or from another release.
+    MismatchError
+        The release numbers its classes differently.
+    AnnotationError
+        Two images of a split have the same name.
+    StorageError
+        A file cannot be written.
     """
     progress = progress or Silent()
     for split, items in plan.splits.items():
-        _require_names(split, items)
+        _check_names(split, items)
     _begin(plan, out)
     reports = []
-    threads = workers or min(8, os.cpu_count() or 1)
+    threads = workers or min(MAX_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads, thread_name_prefix="pa-build") as pool:
         for split, items in plan.splits.items():
-            _tidy(out / "ann" / split, out / "img" / split)
-            progress.start(f"{plan.labels.label}/{split}", len(items), "images")
+            _remove_partial(out / "ann" / split, out / "img" / split)
+            progress.start(f"{plan.labels.dataset}/{split}", len(items), "images")
             try:
-                done = pool.map(lambda item: _do(item, split, plan, out, copy), items)  # noqa: B023
-                report = _collect(plan, split, items, done, progress)
+                built = pool.map(lambda item: _build_item(item, split, plan, out, copy), items)  # noqa: B023
+                report = _report(plan, split, zip(items, built, strict=True), progress)
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
@@ -168,90 +191,90 @@ def build(
     return reports
 
 
-def _require_names(split: str, items: Sequence[Item]) -> None:
-    """Raise `AnnotationError` where two images would become one file."""
+def _check_names(split: str, items: Sequence[Item]) -> None:
+    """Raise `AnnotationError` if two images would become one file."""
     name, n = Counter(item.name for item in items).most_common(1)[0] if items else ("", 0)
     if n > 1:
         first, second, *_ = (str(item.image) for item in items if item.name == name)
         raise AnnotationError(
-            f"split {split} has {n} images of the name {name}: {first} and {second}. Expected: one "
+            f"split {split} has {n} images named {name}: {first} and {second}. Expected: one "
             f"release, each image once. Move one of them away."
         )
 
 
-def _begin(plan: Plan, out: Path) -> None:
-    """Write build.json, or compare with the one that is there: the first of two builders wins."""
+def _begin(plan: BuildPlan, out: Path) -> None:
+    """Write build.json, or compare it with the existing one: the first of two builders wins."""
     recipe = plan.recipe()
-    # In this order: a builder that has masks has written build.json before them.
+    # Test in this order: another builder writes build.json before its first mask.
     if (out / "ann").exists() and not (out / BUILD).exists():
         raise FingerprintError(
-            f"{out} holds ann/ and no {BUILD}: another hand made its masks. Choose another --out."
+            f"{out} holds ann/ but no {BUILD}: it was not built by pa. Choose another --out."
         )
     if not (out / BUILD).exists():
         fields = {"format": BUILD_FORMAT, **recipe, "source": str(plan.source.absolute())}
         write_json(out / BUILD, {**fields, "labels": plan.labels.provenance()}, once=True)
-    there = read_build(out) or {}
-    other = [
-        f"{name} {_difference(str(there.get(name)), new)}"
-        for name, new in recipe.items()
-        if there.get(name) != new
+    existing = read_build(out) or {}
+    differing = [
+        f"{name} {_difference(str(existing.get(name)), value)}"
+        for name, value in recipe.items()
+        if existing.get(name) != value
     ]
-    if other:
+    if differing:
         raise FingerprintError(
-            f"{out} was built differently (there → asked for): {'; '.join(other)}. Choose another "
-            f"--out, or delete that folder."
+            f"{out} was built differently (existing → requested): {'; '.join(differing)}. Choose "
+            f"another --out, or delete that folder."
         )
-    source = Path(str(there.get("source", plan.source)))
-    # One that is gone has moved, or lies elsewhere on this host.
+    source = Path(str(existing.get("source", plan.source)))
+    # A source that no longer exists was moved, or has another path on this host.
     if source.exists() and not source.samefile(plan.source):
         raise FingerprintError(
             f"{out} was built from {source}, not from {plan.source}: masks of two releases must "
             f"not be mixed. Choose another --out, or delete that folder."
         )
-    _tidy(out)
+    _remove_partial(out)
 
 
 def _difference(before: str, after: str) -> str:
-    """Two texts from shortly before the place where they differ, each cut to `SHOWN` letters."""
+    """Show two texts from shortly before their first difference, each cut to `EXCERPT`."""
     equal = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False))
-    start = max(0, len(list(equal)) - SHOWN // 4)
+    start = max(0, len(list(equal)) - EXCERPT // 4)
 
     def cut(text: str) -> str:
-        end = start + SHOWN
+        end = start + EXCERPT
         return ("…" if start else "") + text[start:end] + ("…" if len(text) > end else "")
 
     return f"{cut(before)} → {cut(after)}"
 
 
-def _tidy(*folders: Path) -> None:
-    """Remove the partial files that killed builders of this host left."""
+def _remove_partial(*folders: Path) -> None:
+    """Remove the partial files of killed builders of this host."""
     for folder in folders:
         partials = folder.glob(f"*{PARTIAL_SUFFIX}")
         for name in {partial.name.rsplit(".", 2)[0] for partial in partials}:
             remove_stale(folder, name)
 
 
-def _do(item: Item, split: str, plan: Plan, out: Path, copy: bool) -> _Done:
+def _build_item(item: Item, split: str, plan: BuildPlan, out: Path, copy: bool) -> _BuiltItem:
     mask_path = out / "ann" / split / f"{item.name}.png"
     n = len(plan.labels)
     try:
         header = read_header(item.image)
         if header.size is None:
-            return _Done(None, fault=f"{item.image}: {header.fault}")
-        there = _there(mask_path, header.size, n)
-        made = there or item.paint()
-        if there is None:
-            masks.check_size(made.values, header.size, item.image)
-            masks.check_range(made.values, n, item.image)
-            write_png(mask_path, made)
+            return _BuiltItem(None, fault=f"{item.image}: {header.fault}")
+        existing = _read_existing(mask_path, header.size, n)
+        label_map = existing or item.rasterize()
+        if existing is None:
+            masks.check_size(label_map.values, header.size, item.image)
+            masks.check_range(label_map.values, n, item.image)
+            write_png(mask_path, label_map)
         place_image(item.image, out / "img" / split / f"{item.name}{item.image.suffix}", copy)
     except AnnotationError as error:
-        return _Done(None, fault=str(error))
-    return _Done(masks.count(made.values, n), there is None, made.notes)
+        return _BuiltItem(None, fault=str(error))
+    return _BuiltItem(masks.count(label_map.values, n), existing is None, label_map.notes)
 
 
-def _there(path: Path, size: tuple[int, int], n_classes: int) -> Painted | None:
-    """The map that an earlier run wrote; None where there is none that could be its."""
+def _read_existing(path: Path, size: tuple[int, int], n_classes: int) -> LabelMap | None:
+    """Read the map that an earlier run wrote; None if there is none, or a file of other origin."""
     if not path.exists():
         return None
     try:
@@ -259,44 +282,44 @@ def _there(path: Path, size: tuple[int, int], n_classes: int) -> Painted | None:
         values = masks.index_of(image, path)
         masks.check_size(values, size, path)
         masks.check_range(values, n_classes, path)
-        return Painted(values, tuple(json.loads(image.info.get(NOTES, "[]"))))
+        return LabelMap(values, tuple(json.loads(image.info.get(NOTES, "[]"))))
     except (AnnotationError, ValueError, TypeError):
         return None
 
 
-def _collect(
-    plan: Plan, split: str, items: Sequence[Item], done: Any, progress: Progress
+def _report(
+    plan: BuildPlan, split: str, built: Iterable[tuple[Item, _BuiltItem]], progress: Progress
 ) -> SplitReport:
     n = len(plan.labels)
     report = SplitReport(plan, split, np.zeros(n, np.int64), np.zeros(n, np.int64))
-    for item, one in zip(items, done, strict=True):
+    for item, outcome in built:
         progress.advance(1)
-        report.notes += [(item.name, note) for note in one.notes]
-        if one.counts is None:
-            report.faults.append((item.name, one.fault))
+        report.notes += [(item.name, note) for note in outcome.notes]
+        if outcome.counts is None:
+            report.faults.append((item.name, outcome.fault))
             continue
         report.n_images += 1
-        report.painted += one.painted
-        report.pixels += one.counts
-        report.images += one.counts > 0
-        if not one.counts.any():
+        report.n_rasterized += outcome.rasterized
+        report.pixels += outcome.counts
+        report.images += outcome.counts > 0
+        if not outcome.counts.any():
             report.all_zero.append(item.name)
     return report
 
 
-def write_png(path: Path, painted: Painted) -> None:
-    """Write a map as an 8-bit grey PNG with its notes, whole or not at all."""
+def write_png(path: Path, label_map: LabelMap) -> None:
+    """Write a map as an 8-bit grey PNG with its notes, atomically."""
     text = PngInfo()
-    if painted.notes:
-        text.add_itxt(NOTES, json.dumps(painted.notes, ensure_ascii=False))
+    if label_map.notes:
+        text.add_itxt(NOTES, json.dumps(label_map.notes, ensure_ascii=False))
     with replacing(path) as partial:
-        Image.fromarray(painted.values).save(partial, format="PNG", optimize=False, pnginfo=text)
+        Image.fromarray(label_map.values).save(partial, format="PNG", optimize=False, pnginfo=text)
 
 
 def place_image(source: Path, path: Path, copy: bool) -> None:
     """Put an image into the tree: a symbolic link to the official file, or a copy of it.
 
-    Several builders may do so at once: each puts a whole file or link in place of what is there.
+    Several builders may do so at once: each replaces the file or link atomically.
     """
     if _is_placed(source, path, copy):
         return
@@ -310,7 +333,7 @@ def place_image(source: Path, path: Path, copy: bool) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             while not _is_placed(source, path, copy):
                 link.symlink_to(source.absolute())
-                # Another builder may have removed the link as one that was left behind.
+                # Another builder may have removed the link as a stale partial file.
                 with contextlib.suppress(FileNotFoundError):
                     link.replace(path)
     finally:
@@ -319,7 +342,7 @@ def place_image(source: Path, path: Path, copy: bool) -> None:
 
 
 def _is_placed(source: Path, path: Path, copy: bool) -> bool:
-    """Whether an earlier run put the image there; a copy serves where a link was asked for."""
+    """Return whether an earlier run placed the image; a copy satisfies a request for a link."""
     if path.is_symlink():
         return not copy and path.readlink() == source.absolute()
     return path.is_file() and path.stat().st_size == source.stat().st_size

@@ -4,8 +4,8 @@
     <root>/TrainVal_parsing_annotations/{train_segmentations,val_segmentations}/<id>.png
     <root>/train_id.txt, val_id.txt      optional: the images of each split
 
-Some archives put each folder a second time inside itself. The values are those of the label set
-already, so the tree is read as it lies; building it checks every mask and drops palettes.
+In some archives each folder contains itself once. The values are those of the label set already, so
+the release can be read without a build; building checks every mask and drops palettes.
 """
 
 from __future__ import annotations
@@ -15,53 +15,48 @@ from pathlib import Path
 
 from pa.data.datasets.listing import list_images, read_ids
 from pa.data.datasets.segmentation import labels, masks
-from pa.data.datasets.segmentation.build import Item, Painted, Plan
+from pa.data.datasets.segmentation.build import BuildPlan, Item, LabelMap
 from pa.data.datasets.segmentation.tree import OFFICIAL_LIP, find_splits
 from pa.errors import MissingError
 
 
-def paint(path: Path) -> Painted:
-    """The parsing of one image, its raw values."""
-    return Painted(masks.read_index(path))
-
-
-def plan(root: Path) -> Plan:
-    """LIP's images with their parsing, by the id lists where they are there."""
+def plan(root: Path) -> BuildPlan:
+    """Plan LIP's images with their parsing, restricted to the id lists if these exist."""
     label_set = labels.load("lip")
     splits, notes = {}, []
     for split, folders in find_splits(root).items():
-        images, maps = root / folders.images, root / folders.masks
-        here = [root / path for path in list_images(root, folders.images)["path"]]
+        images, parsing = root / folders.images, root / folders.masks
+        in_folder = [root / path for path in list_images(root, folders.images)["path"]]
         ids = _ids(root, images, split)
         if ids is None:
             notes.append(f"{split}: no {split}_id.txt: the images are those of the folder")
-            chosen = here
+            chosen = in_folder
         else:
-            chosen = _chosen(ids, here, images)
-            taken = set(chosen)
-            if left := [path.name for path in here if path not in taken]:
+            by_id: dict[str, list[Path]] = {}
+            for path in in_folder:
+                by_id.setdefault(path.stem, []).append(path)
+            chosen = [path for name in ids for path in by_id.get(name, [images / f"{name}.jpg"])]
+            listed = set(chosen)
+            if unlisted := [path.name for path in in_folder if path not in listed]:
                 notes.append(
-                    f"{split}: {len(left)} images of the folder are not in {split}_id.txt and are "
-                    f"left out, such as {left[0]}"
+                    f"{split}: {len(unlisted)} images of the folder are not in {split}_id.txt and "
+                    f"are left out, such as {unlisted[0]}"
                 )
         splits[split] = [
-            Item(path.stem, path, partial(paint, maps / f"{path.stem}.png")) for path in chosen
+            Item(path.stem, path, partial(_rasterize, parsing / f"{path.stem}.png"))
+            for path in chosen
         ]
     if not any(splits.values()):
         raise MissingError(f"no LIP in {root}. Expected there:\n{OFFICIAL_LIP}")
-    return Plan(label_set, label_set.rule, root, splits, tuple(notes))
+    return BuildPlan(label_set, label_set.rule, root, splits, tuple(notes))
 
 
-def _chosen(ids: list[str], here: list[Path], images: Path) -> list[Path]:
-    """The images of a list; those that are not there with the suffix of the release."""
-    by_id: dict[str, list[Path]] = {}
-    for path in here:
-        by_id.setdefault(path.stem, []).append(path)
-    return [path for name in ids for path in by_id.get(name, [images / f"{name}.jpg"])]
+def _rasterize(mask: Path) -> LabelMap:
+    return LabelMap(masks.read_index(mask))
 
 
 def _ids(root: Path, images: Path, split: str) -> list[str] | None:
-    """The ids of a list beside the images' folder or above it, up to the root."""
+    """Read the id list in the parent of the images' folder or above it, up to the root."""
     for folder in (images.parent, *images.parent.parents):
         path = folder / f"{split}_id.txt"
         if path.is_file():

@@ -1,7 +1,7 @@
-"""The label sets of the segmentation datasets: frozen lists, shipped as JSON with their provenance.
+"""Label sets of the segmentation datasets: frozen lists, shipped as JSON with their provenance.
 
-A list says which classes there are and how they are found in the official annotation. It is never
-changed by what lies on disk: `pa datasets check` prints the difference instead.
+A list states the classes and how each is found in the official annotation. Files on disk never
+change it.
 """
 
 from __future__ import annotations
@@ -16,25 +16,15 @@ from typing import Any
 from pa.errors import UnknownNameError
 
 IGNORED = 255  # class id of a pixel that is neither trained nor scored
-DEFAULT = "default"
-
-# Dataset → its lists. The first is the default; `ade20k-part` has two named alternatives.
-LISTS: dict[str, tuple[str, ...]] = {
-    "ade20k": (DEFAULT,),
-    "ade20k-object": (DEFAULT,),
-    "ade20k-part": (DEFAULT, "level1", "pairs50"),
-    "pascal-object": (DEFAULT,),
-    "pascal-part": (DEFAULT,),
-    "lip": (DEFAULT,),
-}
+LABEL_SETS = ("ade20k", "ade20k-object", "ade20k-part", "pascal-object", "pascal-part", "lip")
 
 
 @dataclass(frozen=True)
 class LabelClass:
-    """One class. Its pixels have the value `id + 1` in an index PNG.
+    """One class; its pixels have the value `id + 1` in an index PNG.
 
-    `keys` says how the class is found in the annotation and what is known of it: `ade20k_index`
-    (1-based class numbers of the full ADE20K), `ade150`, `voc_class`, counts, evidence.
+    `keys` identifies the class in the annotation and documents it: `ade20k_index` (1-based class
+    numbers of the full ADE20K), `ade150`, `voc_class`, counts, evidence.
     """
 
     id: int
@@ -51,7 +41,7 @@ class LabelClass:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """A frozen list of classes and the rule that makes masks of it."""
+    """A frozen list of classes, and the rule that turns annotations into masks."""
 
     dataset: str
     list_name: str
@@ -61,8 +51,7 @@ class LabelSet:
     source: str
     rule: str
     classes: tuple[LabelClass, ...]
-    dropped: tuple[Any, ...] = ()
-    sha256: str = ""
+    sha256: str
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -71,13 +60,8 @@ class LabelSet:
     def names(self) -> list[str]:
         return [entry.name for entry in self.classes]
 
-    @property
-    def label(self) -> str:
-        """The dataset, with the list where it is not the default: `ade20k-part (pairs50)`."""
-        return self.dataset if self.list_name == DEFAULT else f"{self.dataset} ({self.list_name})"
-
     def provenance(self) -> dict[str, Any]:
-        """What a report or a result says of the list."""
+        """Return what reports and results record about the list."""
         return {
             "dataset": self.dataset,
             "list": self.list_name,
@@ -89,27 +73,20 @@ class LabelSet:
 
 
 @lru_cache(maxsize=16)
-def load(dataset: str, list_name: str = DEFAULT) -> LabelSet:
-    """Load a label set. Raises `UnknownNameError` for a dataset or a list that there is not."""
-    if dataset not in LISTS:
-        raise UnknownNameError("label set", dataset, LISTS)
-    if list_name not in LISTS[dataset]:
-        raise UnknownNameError(f"list of {dataset}", list_name, LISTS[dataset])
-    name = dataset if list_name == DEFAULT else f"{dataset}.{list_name}"
-    text = (resources.files(__name__) / f"{name}.json").read_text(encoding="utf-8")
+def load(dataset: str) -> LabelSet:
+    """Load the label set of a dataset. Raise `UnknownNameError` for a dataset without one."""
+    if dataset not in LABEL_SETS:
+        raise UnknownNameError("label set", dataset, LABEL_SETS)
+    text = (resources.files(__name__) / f"{dataset}.json").read_text(encoding="utf-8")
     fields = json.loads(text)
-    classes = tuple(_class(entry) for entry in fields["classes"])
+    classes = []
+    for entry in fields["classes"]:
+        names = {name: entry.pop(name, None) for name in ("id", "name", "object", "part")}
+        classes.append(LabelClass(**names, keys=entry))
     return LabelSet(
         dataset=dataset,
-        list_name=list_name,
+        list_name=fields["list"],
         **{key: fields[key] for key in ("title", "paper_classes", "certainty", "source", "rule")},
-        classes=classes,
-        dropped=tuple(fields.get("dropped", ())),
+        classes=tuple(classes),
         sha256=hashlib.sha256(text.encode()).hexdigest(),
     )
-
-
-def _class(fields: dict[str, Any]) -> LabelClass:
-    own = ("id", "name", "object", "part")
-    keys = {name: value for name, value in fields.items() if name not in own}
-    return LabelClass(fields["id"], fields["name"], fields.get("object"), fields.get("part"), keys)
