@@ -186,7 +186,7 @@ def check_space(*plans: ExtractPlan) -> None:
 
 
 def _note_changed(store: Store, images: Images, progress: Progress) -> None:
-    changed = ImageFiles(store, images.root, keep=False).changed()
+    changed = ImageFiles(store, images.root, read_only=True).changed()
     if changed:
         n_shards = len({image.shard for image in changed})
         progress.note(

@@ -60,7 +60,7 @@ def find_rows(
     under `root` (by default that of the store) holds what the donor was made from. Image and row
     numbers, labels and splits do not count.
     """
-    keep = root is not None  # comparisons of a run are recorded, those of a plan are not
+    read_only = root is None  # a run records its comparisons, a plan does not
     root = root or Path(store.source["root"])
     columns = [*FILE, *view.cut_columns]
     image = store.rows["image"].to_numpy()
@@ -74,7 +74,8 @@ def find_rows(
         if (found.donor >= 0).all():
             break
         try:
-            changed = [image.path for image in ImageFiles(donor, root, keep=keep).changed()]
+            files = ImageFiles(donor, root, read_only=read_only)
+            changed = [image.path for image in files.changed()]
             rows = _rows_of(donor, wanted, columns)
             rows[wanted["path"].is_in(changed).to_numpy()] = -1
         except VerificationError:
@@ -150,7 +151,7 @@ def _copy_shards(
                 progress.note(f"{shard.name} is encoded, not copied: {error}")
                 continue
             if shard_writer is not None:
-                report.wrote(shard, status[report.files.place(shard)])
+                report.wrote(shard, status[report.files.images_of(shard)])
                 of_shard = sources.donor[shard.start : shard.stop]
                 copied += np.bincount(of_shard, minlength=len(copied))
             progress.advance(shard.n_rows)

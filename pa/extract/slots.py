@@ -17,8 +17,7 @@ from pa.data.schema import Images
 from pa.data.store import find as stores
 from pa.data.store import writer
 from pa.data.store.find import StoreSelector
-from pa.data.store.image_files import ImageFiles
-from pa.data.store.image_files import describe as describe_changed
+from pa.data.store.image_files import ImageFiles, describe_changed
 from pa.data.store.reader import SPEC, Store
 from pa.data.store.shards import DISK_DTYPES, BadImage, ShardPlan, disk_shape
 from pa.data.store.spec import Spec, describe, digest_rows
@@ -178,7 +177,7 @@ def adopt(files: ImageFiles, donor: Store) -> int:
         files.store, donor, lambda shards: {i.shard for i in images.changed(shards)}
     )
     if adopted:
-        files.learn(images)
+        files.merge(images)
     return adopted
 
 

@@ -16,7 +16,7 @@ from pa.data.store import find as stores
 from pa.data.store.find import StoreSelector, check_workspace
 from pa.data.store.reader import MANIFEST, ROWS, SPEC, Store
 from pa.data.store.spec import FINGERPRINT_SHOWN
-from pa.data.store.verify import Problem, unreadable_spec, verify
+from pa.data.store.verify import Issue, unreadable_spec, verify
 from pa.errors import FingerprintError, MissingError, NewerFormatError, PaError
 from pa.tasks.stores import opened
 
@@ -30,14 +30,14 @@ class Checked:
 
     path: Path
     store: Store | None
-    problems: list[Problem]
+    problems: list[Issue]
 
     @property
     def is_complete(self) -> bool:
         return self.store is not None and self.store.is_complete
 
     @property
-    def damage(self) -> list[Problem]:
+    def damage(self) -> list[Issue]:
         """What is wrong: a missing file is damage only where a manifest says it was there."""
         found = [p for p in self.problems if not p.newer]
         was_complete = (self.path / MANIFEST).exists()
@@ -52,7 +52,7 @@ class Checked:
         return any(p.part == "spec" and p.what == "missing" for p in self.problems)
 
     @property
-    def newer(self) -> list[Problem]:
+    def newer(self) -> list[Issue]:
         """What a newer version of pa wrote: not to be read by this one, and not to be removed."""
         return [p for p in self.problems if p.newer]
 
@@ -94,7 +94,7 @@ def check(config: Config, query: StoreSelector, *, full: bool) -> Iterator[Check
 
 @dataclass(frozen=True)
 class Trouble:
-    """What is wrong with an index or a result; `newer` as of `pa.data.store.verify.Problem`."""
+    """What is wrong with an index or a result; `newer` as of `pa.data.store.verify.Issue`."""
 
     what: str
     newer: bool = False

@@ -1,4 +1,4 @@
-"""The command that makes a store, from what the store says of itself."""
+"""Reconstruct the `pa extract` command of a store from its spec."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pa.data.views.parts import PartsView, protocol_of
 from pa.data.views.windows import WindowsView, windows_for
 from pa.errors import PaError
 
-HEAD_WIDTH = 64  # of a ViT whose number of heads is not stated
-USUAL_PRECISION = (("dtype", "compute", "fp32"), ("storage", "storage", "fp16"))
+HEAD_WIDTH = 64  # of every official ViT: another number of heads has to be named
+DEFAULT_PRECISION = (("dtype", "compute", "fp32"), ("storage", "storage", "fp16"))
 
 
 def command(
     spec: Spec, source: Mapping[str, str | None] | None = None, *, with_features: bool = False
 ) -> str:
-    """The `pa extract` command of a spec, with every option that is not the usual one.
+    """Return the `pa extract` command of a spec, with every option that is not the default.
 
     `source` holds the paths of dataset and checkpoint, which are not part of a spec. With
-    `with_features` the representations are named even where they are the usual ones: an encoder
-    leaves out usual ones that it does not give, and refuses named ones.
+    `with_features` the representations are always named: an encoder skips default ones that it
+    does not have, and refuses named ones.
     """
     words = list(_words(spec, with_features))
     for name, path in (source or {}).items():
@@ -37,7 +37,7 @@ def command(
 def _words(spec: Spec, with_features: bool) -> Iterator[str]:
     yield from ("pa", "extract", "--encoder", str(spec.encoder["name"]))
     yield from ("--dataset", spec.dataset, "--split", spec.split, "--view", spec.view["name"])
-    yield from _of_view(spec)
+    yield from _view_options(spec)
     options = dict(spec.encoder.get("options", {}))
     if branch := options.pop("branch", None):
         yield from ("--branch", str(branch))
@@ -52,36 +52,34 @@ def _words(spec: Spec, with_features: bool) -> Iterator[str]:
         yield from ("--option", f"{name}={_text(value)}")
     if spec.limit:
         yield from ("--limit", str(spec.limit))
-    for flag, name, default in USUAL_PRECISION:
+    for flag, name, default in DEFAULT_PRECISION:
         if spec.precision[name] != default:
             yield from (f"--{flag}", spec.precision[name])
-    usual: set[str] = set()
+    defaults: set[str] = set()
     if spec.view["name"] in VIEWS:
-        usual = {*VIEWS[spec.view["name"]].default_representations}
-    if with_features or not set(spec.representations) <= usual:
+        defaults = {*VIEWS[spec.view["name"]].default_representations}
+    if with_features or not set(spec.representations) <= defaults:
         yield from ("--features", ",".join(spec.representations))
 
 
-def _of_view(spec: Spec) -> Iterator[str]:
-    """The protocol of a view, and every field in which it differs from it."""
+def _view_options(spec: Spec) -> Iterator[str]:
+    """Yield the protocol of a view, and every field in which the view differs from it."""
     try:
         view = view_from_json(spec.view)
     except (PaError, TypeError, LookupError):  # a view of another version
         return
-    base: View
     if isinstance(view, PartsView):
-        name, _ = protocol_of(view)
+        name, changed = protocol_of(view)
         yield from ("--protocol", name)
-        changed: dict[str, Any] = protocol_of(view)[1]
     else:
-        base = VIEWS[view.name]
+        base: View = VIEWS[view.name]
         if isinstance(view, WindowsView):
             if view.views:
                 yield from ("--views", str(view.views))
             base = replace(windows_for(spec.dataset), views=view.views)
-        usual = asdict(base)  # type: ignore[call-overload]
+        defaults = asdict(base)  # type: ignore[call-overload]
         fields = asdict(view)  # type: ignore[call-overload]
-        changed = {name: value for name, value in fields.items() if value != usual[name]}
+        changed = {name: value for name, value in fields.items() if value != defaults[name]}
     for name, value in changed.items():
         yield from ("--view-option", f"{name}={_text(value)}")
 

@@ -1,8 +1,8 @@
 """The image files behind a store: what each one held when it was read, and whether it still does.
 
-Every shard keeps the xxh3-128 of its images' files. To compare them, a file has to be read; so
-`images.jsonl` of a store records which files are known to hold what a shard says. It is a cache: a
-line that is missing, torn or of another root costs one more reading of those files.
+Every shard records the xxh3-128 of its image files. Comparing them means reading every file, so
+`images.jsonl` of a store records which states of files (size, times, inode) are known to match. It
+is a cache: a line that is missing, torn or of another root costs one more reading of those files.
 
 Shapes: M images of a store or a shard.
 """
@@ -29,11 +29,11 @@ from pa.data.store.shards import ShardPlan
 from pa.errors import FingerprintError
 
 THREADS = 16  # hides the latency of a network disk
-PIECE = 512  # files per task of a thread
+FILES_PER_TASK = 512  # large enough that the overhead of a task does not matter
 STATUS = 4  # size, time of the content, time of the entry, inode
-GONE = (-1, 0, 0, 0)
-# A file that changes twice within a tick of its file system's clock has one time for both: what
-# changed less than this long ago is read again at the next comparison.
+GONE = (-1, 0, 0, 0)  # status of a file that cannot be read
+# A file that changes twice within a tick of its file system's clock keeps its time: what changed
+# less than this long ago is read again at the next comparison.
 YOUNG_NS = 2_000_000_000
 SHOWN = 5  # changed images that a message names
 
@@ -46,7 +46,7 @@ class NotAFileError(OSError):
 
 @dataclass(frozen=True)
 class FileContent:
-    """The bytes of a file, their xxh3-128, and the state of the file before it was read."""
+    """The bytes of a file, their xxh3-128, and the status of the file before it was read."""
 
     data: bytes
     xxh3: bytes
@@ -54,13 +54,13 @@ class FileContent:
 
 
 def read(path: Path) -> FileContent:
-    """Read a file whole. Raises `OSError`; `NotAFileError` for a pipe, which would never end."""
+    """Read a whole file. Raise `OSError`; `NotAFileError` for a pipe, which would never end."""
     with open(path, "rb", buffering=0, opener=_open) as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise NotAFileError("not a regular file")
         data = file.readall()
-    return FileContent(data, xxhash.xxh3_128_digest(data), _status(found))
+    return FileContent(data, xxhash.xxh3_128_digest(data), _status(status))
 
 
 def _open(path: str, flags: int) -> int:
@@ -69,8 +69,10 @@ def _open(path: str, flags: int) -> int:
 
 @dataclass(frozen=True)
 class ChangedImage:
-    """An image whose file does not hold what a shard was made from; `found` is None for one that
-    cannot be read."""
+    """An image whose file differs from the one its shard was made from.
+
+    `found` is None for a file that cannot be read.
+    """
 
     image: int
     path: str
@@ -92,16 +94,16 @@ class ChangedImage:
 
 
 class ImageFiles:
-    """The image files of a store under a root; without `keep` the cache is read, not written."""
+    """The image files of a store under a root; with `read_only` the cache is not written."""
 
-    def __init__(self, store: Store, root: Path, *, keep: bool = True) -> None:
+    def __init__(self, store: Store, root: Path, *, read_only: bool = False) -> None:
         self.store = store
-        self._keep = keep
         self.root = root.absolute()
+        self._read_only = read_only
         images = store.rows["image"].to_numpy()
         first_rows = np.append(0, np.flatnonzero(np.diff(images)) + 1) if len(images) else images
-        self._first_rows = first_rows
-        self._numbers = images[first_rows]
+        self._first_rows = first_rows  # (M,)
+        self._numbers = images[first_rows]  # (M,)
         self._paths: list[str] = store.rows["path"].gather(first_rows).to_list()
 
     def changed(
@@ -111,78 +113,82 @@ class ImageFiles:
         full: bool = False,
         hasher: Callable[[Path], bytes | None] | None = None,
     ) -> list[ChangedImage]:
-        """Compare the files with what the shards say: those given, by default all that are there.
+        """Compare the files with the hashes in the shards; by default with all finished shards.
 
-        A file in the state in which it was read is taken as unchanged; others are read. Files that
-        are not there, or cannot be read, are left out. With `full` every file is read, and those
-        that cannot be read are listed. `hasher` gives the hash of a file, by default `hash_of`.
+        A file whose status is known to match is not read again. Files that do not exist or cannot
+        be read are ignored. With `full` every file is read, and those that cannot be read are
+        listed. `hasher` returns the hash of a file, by default `hash_of`.
         """
         hasher = hasher or hash_of
         if shards is None:
             missing = set(self.store.missing())
             shards = [shard for shard in self.store.plan if shard not in missing]
-        places = {shard: self.place(shard) for shard in shards}
-        status = self.status(list(places.values()))
+        slices = {shard: self.images_of(shard) for shard in shards}
+        status = self.status(list(slices.values()))
         changed: list[ChangedImage] = []
         with ThreadPoolExecutor(THREADS, thread_name_prefix="pa-images") as pool:
-            for shard, place in places.items():
-                state = self.state(place, status[place])
+            for shard, images in slices.items():
+                state = self._state(images, status[images])
                 checksum = self.store.image_checksum(shard)
                 if not full and (state, checksum) in self._known:
                     continue
-                paths = [self.root / path for path in self._paths[place]]
-                found = list(pool.map(hasher, paths))
-                differing = list(self._compare(shard, place, found, full=full))
+                paths = [self.root / path for path in self._paths[images]]
+                hashes = list(pool.map(hasher, paths))
+                differing = list(self._compare(shard, images, hashes, full=full))
                 changed += differing
                 if not differing:
-                    self.record(state, checksum, status[place])
+                    self._record(state, checksum, status[images])
         return changed
 
-    def status(self, places: Sequence[slice] = (slice(None),)) -> npt.NDArray[np.int64]:
-        """The states of the files (M, 4); with `places`, of those alone, others undefined."""
-        wanted = [n for place in places for n in range(*place.indices(len(self._paths)))]
-        status = np.empty((len(self._paths), STATUS), dtype=np.int64)
+    def status(self, slices: Sequence[slice] = (slice(None),)) -> npt.NDArray[np.int64]:
+        """Return the status of each file (M, 4); with `slices`, only theirs is defined."""
+        wanted = [n for images in slices for n in range(*images.indices(len(self._paths)))]
+        status = np.empty((len(self._paths), STATUS), dtype=np.int64)  # (M, 4)
+
+        def look(numbers: Iterable[int]) -> list[Status]:
+            return [_file_status(f"{self.root}/{self._paths[number]}") for number in numbers]
+
         with ThreadPoolExecutor(THREADS, thread_name_prefix="pa-images") as pool:
-            pieces = [wanted[start : start + PIECE] for start in range(0, len(wanted), PIECE)]
-            for piece, found in zip(pieces, pool.map(self._look, pieces), strict=True):
-                status[piece] = found
+            starts = range(0, len(wanted), FILES_PER_TASK)
+            tasks = [wanted[start : start + FILES_PER_TASK] for start in starts]
+            for task, result in zip(tasks, pool.map(look, tasks), strict=True):
+                status[task] = result
         return status
 
     def check(self, shards: Sequence[ShardPlan] | None = None) -> None:
-        """Raise `FingerprintError` where files changed since shards were made from them."""
+        """Raise `FingerprintError` if files changed since shards were made from them."""
         if changed := self.changed(shards):
-            raise FingerprintError(describe(self.store, self.root, changed))
+            raise FingerprintError(describe_changed(self.store, self.root, changed))
 
     def written(self, shard: ShardPlan, status: npt.NDArray[np.int64]) -> None:
-        """Record the state (M, 4) of the files from which a shard has just been made."""
-        state = self.state(self.place(shard), status)
-        self.record(state, self.store.image_checksum(shard), status)
+        """Record the status (M, 4) of the files from which a shard has just been made."""
+        state = self._state(self.images_of(shard), status)
+        self._record(state, self.store.image_checksum(shard), status)
 
-    def state(self, place: slice, status: npt.NDArray[np.int64]) -> str:
-        """Digest of the root, the paths, and the state of files (M, 4)."""
-        digest = xxhash.xxh3_128("\0".join([str(self.root), *self._paths[place]]).encode())
+    def _state(self, images: slice, status: npt.NDArray[np.int64]) -> str:
+        """Return a digest of the root, the paths, and the status of files (M, 4)."""
+        digest = xxhash.xxh3_128("\0".join([str(self.root), *self._paths[images]]).encode())
         digest.update(np.ascontiguousarray(status, dtype="<i8").data)
         return digest.hexdigest()
 
-    def record(self, state: str, checksum: str, status: npt.NDArray[np.int64]) -> None:
+    def _record(self, state: str, checksum: str, status: npt.NDArray[np.int64]) -> None:
         """Add a line to the cache, unless a file changed too recently to rely on its times."""
         young = len(status) and int(status[:, 1:3].max()) > time.time_ns() - YOUNG_NS
         self._add([] if young else [(state, checksum)])
 
-    def learn(self, other: ImageFiles) -> None:
-        """Add what another store's cache knows, after shards of it were taken over."""
+    def merge(self, other: ImageFiles) -> None:
+        """Add the cache of another store, after shards of it were adopted."""
         self._add(sorted(other._known - self._known))
 
     def _add(self, lines: Sequence[tuple[str, str]]) -> None:
         self._known.update(lines)
-        if not self._keep:
-            return
-        append_lines(self.store.path / IMAGES, [{"files": f, "images": i} for f, i in lines])
+        if not self._read_only:
+            append_lines(self.store.path / IMAGES, [{"files": f, "images": i} for f, i in lines])
 
     @cached_property
     def _known(self) -> set[tuple[str, str]]:
-        """The lines of the cache; those that a crash tore are left out."""
-        found = set()
+        """The lines of the cache; lines that a crash tore are ignored."""
+        known = set()
         try:
             lines = (self.store.path / IMAGES).read_text("utf-8", "replace").splitlines()
         except OSError:
@@ -190,64 +196,61 @@ class ImageFiles:
         for line in lines:
             try:
                 fields = json.loads(line)
-                found.add((str(fields["files"]), str(fields["images"])))
+                known.add((str(fields["files"]), str(fields["images"])))
             except (ValueError, LookupError, TypeError):
                 continue
-        return found
+        return known
 
-    def place(self, shard: ShardPlan) -> slice:
-        """The images of a shard, as places in the store's list of images."""
+    def images_of(self, shard: ShardPlan) -> slice:
+        """Return the images of a shard as a slice of the store's list of images."""
         first, last = np.searchsorted(self._first_rows, [shard.start, shard.stop])
         return slice(int(first), int(last))
 
-    def _look(self, places: Iterable[int]) -> list[Status]:
-        return [_look(f"{self.root}/{self._paths[place]}") for place in places]
-
     def _compare(
-        self, shard: ShardPlan, place: slice, found: Sequence[bytes | None], *, full: bool
+        self, shard: ShardPlan, images: slice, hashes: Sequence[bytes | None], *, full: bool
     ) -> Iterator[ChangedImage]:
-        paths = self._paths[place]
-        hashes = self.store.image_hashes(shard)
-        for number, path, expected, actual in zip(
-            self._numbers[place].tolist(), paths, hashes, found, strict=True
+        recorded = self.store.image_hashes(shard)  # (M, 16)
+        for number, path, row, actual in zip(
+            self._numbers[images].tolist(), self._paths[images], recorded, hashes, strict=True
         ):
-            if actual == expected.tobytes() or (actual is None and not (full and expected.any())):
+            expected = row.tobytes()
+            if actual == expected or (actual is None and not (full and any(expected))):
                 continue
-            was = expected.tobytes().hex() if expected.any() else "a file that cannot be read"
+            was = expected.hex() if any(expected) else "a file that cannot be read"
             yield ChangedImage(number, path, shard, was, actual.hex() if actual else None)
 
 
 def hashes_of(store: Store, rows: npt.NDArray[np.int64]) -> list[bytes]:
-    """The stored hash of the image file of each row; zero for one that could not be read."""
+    """Return the recorded hash of the image file of each row; zero for an unreadable file."""
     images = store.rows["image"].to_numpy()
-    found = [b""] * len(rows)
+    result = [b""] * len(rows)
     shards = np.searchsorted(store.starts, rows, side="right") - 1
     for number in np.unique(shards).tolist():
         shard = store.plan[number]
         of_shard = np.unique(images[shard.start : shard.stop])
-        hashes = store.image_hashes(shard)
-        for place in np.flatnonzero(shards == number).tolist():
-            found[place] = hashes[np.searchsorted(of_shard, images[rows[place]])].tobytes()
-    return found
+        hashes = store.image_hashes(shard)  # (M, 16)
+        for i in np.flatnonzero(shards == number).tolist():
+            result[i] = hashes[np.searchsorted(of_shard, images[rows[i]])].tobytes()
+    return result
 
 
 def check_content(store: Store, row: int, data: bytes, file: Path) -> None:
-    """Raise `FingerprintError` where the bytes of an image are not those that a row was made from.
+    """Raise `FingerprintError` if the bytes of an image are not those that a row was made from.
 
     Images whose file could not be read have no hash and pass.
     """
     (expected,) = hashes_of(store, np.array([row]))
-    found = xxhash.xxh3_128_digest(data)
-    if any(expected) and found != expected:
+    actual = xxhash.xxh3_128_digest(data)
+    if any(expected) and actual != expected:
         raise FingerprintError(
             f"the image {file} is not the one that {store.title} was made from: expected xxh3-128 "
-            f"{expected.hex()}, found {found.hex()}. Put the former file back, or encode the "
+            f"{expected.hex()}, found {actual.hex()}. Restore the former file, or encode the "
             f"images that changed with:\n  {store.command} --replace"
         )
 
 
 def hash_of(path: Path) -> bytes | None:
-    """The xxh3-128 of a file; None for one that cannot be read."""
+    """Return the xxh3-128 of a file; None if it cannot be read."""
     try:
         return read(path).xxh3
     except OSError:
@@ -255,12 +258,12 @@ def hash_of(path: Path) -> bytes | None:
 
 
 def status_array(status: Sequence[Status | None]) -> npt.NDArray[np.int64]:
-    """States of files as an array (M, 4); None stands for a file that could not be read."""
-    return np.array([one or GONE for one in status], dtype=np.int64).reshape(-1, STATUS)
+    """Return the status of files as an array (M, 4); None stands for an unreadable file."""
+    return np.array([entry or GONE for entry in status], dtype=np.int64).reshape(-1, STATUS)
 
 
-def describe(store: Store, root: Path, changed: Sequence[ChangedImage]) -> str:
-    """The message about images that changed: the first of them, and what to do."""
+def describe_changed(store: Store, root: Path, changed: Sequence[ChangedImage]) -> str:
+    """Return the message about images that changed: the first of them, and what to do."""
     lines = [f"  {image}" for image in changed[:SHOWN]]
     if len(changed) > SHOWN:
         lines.append(f"  … and {len(changed) - SHOWN} more")
@@ -269,21 +272,21 @@ def describe(store: Store, root: Path, changed: Sequence[ChangedImage]) -> str:
         f"{len(changed)} of {store.spec.rows['n_images']} images under {root} are not those that "
         f"{store.title} was made from. Names and sizes are equal; the xxh3-128 of the files is "
         f"not:\n" + "\n".join(lines) + "\n"
-        f"Put the former files back, or choose: --replace encodes {shards} of {len(store.plan)} "
+        f"Restore the former files, or choose: --replace encodes {shards} of {len(store.plan)} "
         f"shards again and keeps the others; to keep both, give these images another name under "
         f"[datasets] in pa.toml, or another --workspace. --alongside cannot separate them: names "
         f"and sizes, which the fingerprint covers, are equal."
     )
 
 
-def _status(found: os.stat_result) -> Status:
+def _status(result: os.stat_result) -> Status:
     # Times beyond the year 2262 and some inode numbers need all 64 bits, unsigned.
-    size, *others = found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+    size, *others = result.st_size, result.st_mtime_ns, result.st_ctime_ns, result.st_ino
     modified, changed, inode = ((value + 2**63) % 2**64 - 2**63 for value in others)
     return size, modified, changed, inode
 
 
-def _look(path: str) -> Status:
+def _file_status(path: str) -> Status:
     try:
         return _status(os.stat(path))  # noqa: PTH116 - a Path costs more than the call
     except OSError:

@@ -1,6 +1,6 @@
-"""The manifest of a store: what its files were when the last shard was done.
+"""The manifest of a store: the checksums of its files when the last shard was written.
 
-It is written last, read first, and has a checksum of its own. Field by field: docs/formats.md.
+It is written last, read first, and has its own checksum. Field by field: docs/formats.md.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ Identity = tuple[int, str, int]  # format, fingerprint, number of rows
 
 
 class ManifestError(ValueError):
-    """Why a text is not the manifest of a store."""
+    """The reason why a text is not the manifest of a store."""
 
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """What a manifest says of a shard: rows, key, checksums of its file and of its arrays, and
-    the byte in the file where each begins."""
+    """A shard in the manifest: rows, key, checksum of its file, and checksums and byte offsets of
+    its arrays."""
 
     rows: int
     key: str
@@ -34,8 +34,11 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The manifest of a store: hash of the table of rows, bad images, shards by file name, and its
-    own checksum, which stands for everything that the store holds."""
+    """The manifest of a store.
+
+    `rows` is the hash of the table of rows, `shards` are the shards by file name, `checksum` is the
+    manifest's own checksum, which covers the whole content of the store.
+    """
 
     rows: str
     bad: list[BadImage]
@@ -46,8 +49,10 @@ class Manifest:
 def compose(
     identity: Identity, rows: str, shards: Sequence[tuple[str, ShardInfo, FileChecksum]]
 ) -> Any:
-    """The fields of a manifest: `rows` is the hash of the table, `shards` are name, what the shard
-    says of itself, and the checksum of its file."""
+    """Return the fields of a manifest.
+
+    `rows` is the hash of the table; `shards` are name, attributes and file checksum of each shard.
+    """
     store_format, fingerprint, n_rows = identity
     fields = {
         "format": store_format,

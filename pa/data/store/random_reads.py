@@ -1,8 +1,8 @@
-"""Read many equally long pieces of a file into their places: few, large, sequential reads.
+"""Read many pieces of equal length of a file into given positions, by few large reads.
 
-The kernel scatters one sequential read over the pieces' places (`preadv`, POSIX), so nothing is
-copied twice and the interpreter lock is free meanwhile: a thread that reads ahead does not hold up
-the one that computes, as HDF5's own reader would with its global lock.
+The kernel distributes one sequential read over the positions (`preadv`, POSIX), so nothing is
+copied twice and the interpreter lock is released: a thread that reads ahead does not block the one
+that computes, as HDF5's own reader would with its global lock.
 
 Shapes: n pieces of b bytes each.
 """
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-GAP_READ = 1 << 18  # bytes between two pieces that are read and dropped; above, a new read begins
-PIECES = 256  # of one read; with a gap behind each still below POSIX's limit of 1024 buffers
+GAP_READ = 1 << 18  # bytes: a smaller gap between pieces is read and dropped, faster than a seek
+PIECES = 256  # per read; with a gap after each still below POSIX's limit of 1024 buffers
 
 
 def read(
@@ -30,7 +30,7 @@ def read(
 ) -> None:
     """Read the pieces at `offsets` (n,) of a file to `places` (n,) of `out` (N, b).
 
-    Raises `OSError` where the file ends before a piece does.
+    Raise `OSError` if the file ends before a piece does.
     """
     order = np.argsort(offsets, kind="stable")
     waste = np.empty(GAP_READ, dtype=np.uint8)
@@ -41,7 +41,7 @@ def read(
             at, to = offsets[chosen], places[chosen]
             gaps = np.diff(at) - out.shape[1]
             buffers: list[Any] = []
-            # Pieces that are neighbours in the file and in memory are one.
+            # Pieces that are adjacent in the file and in memory are one buffer.
             ends = np.append(np.flatnonzero((gaps != 0) | (np.diff(to) != 1)) + 1, len(chosen))
             first = 0
             for end in ends.tolist():
@@ -55,7 +55,7 @@ def read(
 
 
 def _spans(offsets: npt.NDArray[np.int64], length: int) -> Iterator[slice]:
-    """Runs of sorted pieces that one read serves: near each other, none twice, not too many."""
+    """Yield the slices of sorted pieces for one read: near each other, none twice, not too many."""
     gaps = np.diff(offsets) - length
     cuts = [0, *(np.flatnonzero((gaps < 0) | (gaps > GAP_READ)) + 1).tolist(), len(offsets)]
     for first, last in itertools.pairwise(cuts):
@@ -64,14 +64,14 @@ def _spans(offsets: npt.NDArray[np.int64], length: int) -> Iterator[slice]:
 
 
 def _read_all(descriptor: int, buffers: list[Any], offset: int, path: Path) -> None:
-    """Fill all buffers; the kernel may give less than was asked for in one call."""
+    """Fill all buffers; one call may read less than requested."""
     while buffers:
-        got = os.preadv(descriptor, buffers, offset)
-        if got == 0:
+        n_read = os.preadv(descriptor, buffers, offset)
+        if n_read == 0:
             raise OSError(f"{path} ends at byte {offset}, in the middle of its data")
-        offset += got
-        while buffers and got >= len(buffers[0]):
-            got -= len(buffers[0])
+        offset += n_read
+        while buffers and n_read >= len(buffers[0]):
+            n_read -= len(buffers[0])
             buffers.pop(0)
-        if got:
-            buffers[0] = buffers[0][got:]
+        if n_read:
+            buffers[0] = buffers[0][n_read:]

@@ -1,12 +1,12 @@
 """The feature store: one directory with the features of one (dataset, split, view, encoder, spec).
 
-    spec.json        what made the features; written once, its presence means "a store begins here"
-    rows.parquet     the table of regions; a row's number is its id
+    spec.json        everything that determines the features; written first, and once
+    rows.parquet     the table of regions; the number of a row is its id
     shard-00000.h5   features of consecutive rows; the final name means complete
     manifest.json    checksums of all shards and the list of bad images; written last
-    locks/           one lock file per shard in work; gone when the store is complete
-    runs.jsonl       one line per extraction run: when, where, versions, time split
-    images.jsonl     which image files have been compared with a shard; a cache
+    locks/           one lock file per shard in work; removed when the store is complete
+    runs.jsonl       one line per extraction run: when, where, versions, times
+    images.jsonl     the image files that were compared with a shard; a cache
 
 Field by field: docs/formats.md.
 
@@ -59,9 +59,9 @@ SPEC_AGAIN = (
 
 
 class Store(FeatureSource):
-    """A store on disk. Cheap to open; rows and features are read when asked for.
+    """A store on disk. Opening is cheap; rows and features are read on demand.
 
-    Safe to use from many threads and processes, also across a fork: no handle outlives a call.
+    Safe in threads and processes, also across a fork: no file handle outlives a call.
     """
 
     def __init__(self, path: Path, spec: Spec, shard_rows: int, source: dict[str, Any]) -> None:
@@ -76,8 +76,19 @@ class Store(FeatureSource):
     def open(cls, path: Path | str, *, incomplete: bool = False) -> Store:
         """Open a store directory.
 
-        Raises `MissingError` where there is none, or (unless `incomplete`) where shards are
-        missing; `FingerprintError` where spec.json does not give its own fingerprint.
+        Parameters
+        ----------
+        path
+            The directory that holds spec.json.
+        incomplete
+            Whether a store with missing shards may be opened.
+
+        Raises
+        ------
+        MissingError
+            If no store exists, or shards are missing and `incomplete` is false.
+        FingerprintError
+            If the fields of spec.json do not have its fingerprint, or are damaged.
         """
         path = Path(path)
         fields = _read_spec(path)
@@ -103,7 +114,7 @@ class Store(FeatureSource):
         if not incomplete and not store.is_complete:
             done = len(store.plan) - len(store.missing())
             raise MissingError(
-                f"the store {path} is not complete: {done} of {len(store.plan)} shards are there. "
+                f"the store {path} is not complete: {done} of {len(store.plan)} shards exist. "
                 f"Finish it with:\n  {store.command}"
             )
         return store
@@ -134,10 +145,10 @@ class Store(FeatureSource):
 
     @cached_property
     def plan(self) -> list[ShardPlan]:
-        """The shards there are: by the manifest of a complete store, else by the table of rows."""
+        """The shards: by the manifest of a complete store, else by the table of rows."""
         if self.is_complete:
             return shards.plan_of_sizes([entry.rows for entry in self.manifest.shards.values()])
-        known = self.__dict__.get("rows")  # read once, where the whole table was asked for before
+        known = self.__dict__.get("rows")  # the cached table, if it was read before
         image = (self._read_rows(["image"]) if known is None else known)["image"].to_numpy()
         return shards.plan(image, self.shard_rows)
 
@@ -156,6 +167,7 @@ class Store(FeatureSource):
             raise self.damaged(ROWS, str(error).splitlines()[0]) from None
 
     def damaged(self, file: str, reason: str) -> VerificationError:
+        """Return the error for a damaged file of the store, with the remedy."""
         return VerificationError(
             f"{self.path / file} is not what was written ({reason}). Delete the folder "
             f"{self.path} and make the store again with:\n  {self.command}"
@@ -165,22 +177,19 @@ class Store(FeatureSource):
         return self.path / shard.name
 
     def missing(self) -> list[ShardPlan]:
-        """The shards that are not written yet."""
-        # One listing: asking a file server for each of a hundred thousand shards takes minutes.
-        there = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
-        return [shard for shard in self.plan if shard.name not in there]
+        """Return the shards that are not written yet."""
+        # One listing: a file server takes minutes to look up 100,000 shards one by one.
+        names = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        return [shard for shard in self.plan if shard.name not in names]
 
     @property
     def checksum(self) -> str | None:
-        """Checksum of everything a complete store holds; what is made from it records it.
-
-        None for features that are not stored.
-        """
+        """Checksum of the content of a complete store, which its indexes and results record."""
         return self.manifest.checksum
 
     @cached_property
     def manifest(self) -> Manifest:
-        """What manifest.json says. Raises `VerificationError` where it is damaged."""
+        """The content of manifest.json. Raises `VerificationError` if it is damaged."""
         try:
             text = (self.path / MANIFEST).read_text(encoding="utf-8")
             return manifests.parse(text, self.identity)
@@ -199,7 +208,7 @@ class Store(FeatureSource):
         return self.manifest.bad
 
     def bad_of(self, shard: ShardPlan) -> list[BadImage]:
-        """The bad images of a finished shard, also of a store that is not complete."""
+        """Return the bad images of a finished shard, also of an incomplete store."""
         return shards.read_info(self.shard_path(shard)).bad
 
     def forget_manifest(self) -> None:
@@ -279,10 +288,9 @@ class Store(FeatureSource):
         return self.spec.precision["storage"]
 
     def image_hashes(self, shard: ShardPlan) -> npt.NDArray[np.uint8]:
-        """The xxh3-128 of the image files that a shard was made from, (M, 16) in the order of its
-        images; zero for a file that could not be read.
+        """Return the xxh3-128 of the image files of a shard, (M, 16), in the order of its images.
 
-        Raises `VerificationError` where they are not what was written.
+        Zero for a file that could not be read. Raises `VerificationError` if they changed.
         """
         path = self.shard_path(shard)
         if (entry := self._entry(shard)) is None:
@@ -293,29 +301,26 @@ class Store(FeatureSource):
         )
 
     def image_checksum(self, shard: ShardPlan) -> str:
-        """The checksum of `image_hashes`."""
+        """Return the checksum of `image_hashes`."""
         entry = self._entry(shard) or shards.read_info(self.shard_path(shard))
         return entry.checksums["images"]
 
     def shard_key(self, shard: ShardPlan) -> str:
-        """Digest of all that determines a shard's bytes: equal keys, interchangeable shards."""
+        """Return a digest of all that determines a shard's bytes: equal keys, equal shards."""
         rows = self.rows.slice(shard.start, shard.n_rows).select(PIXEL_COLUMNS)
         return digest([self.spec.recipe, digest_rows(rows), shard.start])
 
     def shards_by_key(self) -> dict[str, ShardPlan]:
-        """The finished shards by the digest of what determines their bytes; see `shard_key`.
-
-        By the manifest where it says them, else by the shards. What cannot be read is left out.
-        """
+        """Return the finished shards by `shard_key`; unreadable shards are left out."""
         if self.is_complete:
             with contextlib.suppress(VerificationError):
                 entries = self.manifest.shards
                 return {entries[shard.name].key: shard for shard in self.plan}
-        found = {}
+        by_key = {}
         for shard in self.plan:
             with contextlib.suppress(OSError, VerificationError):
-                found[shards.read_info(self.shard_path(shard)).key] = shard
-        return found
+                by_key[shards.read_info(self.shard_path(shard)).key] = shard
+        return by_key
 
     def is_sound(self, shard: ShardPlan) -> bool:
         """Return whether a shard's file and each of its arrays match their checksums."""
@@ -329,7 +334,7 @@ class Store(FeatureSource):
         return shards.is_sound(path)
 
     def runs(self) -> list[dict[str, Any]]:
-        """The lines of runs.jsonl, oldest first; lines that a crash tore are left out."""
+        """Return the lines of runs.jsonl, oldest first; torn lines are left out."""
         try:
             text = (self.path / RUNS).read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -345,29 +350,25 @@ def _read_spec(path: Path) -> dict[str, Any]:
     try:
         fields: dict[str, Any] = json.loads((path / SPEC).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        left = any(path.glob("shard-*.h5")) or (path / MANIFEST).exists()
+        others = any(path.glob("shard-*.h5")) or (path / MANIFEST).exists()
         raise MissingError(
             f"no feature store at {path} (it has no {SPEC})."
-            + (f" Other files of a store are there. {SPEC_AGAIN}" if left else "")
+            + (f" Other files of a store exist. {SPEC_AGAIN}" if others else "")
         ) from None
     except ValueError as error:
         raise FingerprintError(
             f"{path / SPEC} is not readable JSON ({error}). Delete the store and extract again."
         ) from None
-    found = fields.get("format") if isinstance(fields, dict) else None
-    if is_newer(found, STORE_FORMAT):
-        raise NewerFormatError(path / SPEC, "store", found, STORE_FORMAT)
-    if found != STORE_FORMAT:
+    version = fields.get("format") if isinstance(fields, dict) else None
+    if is_newer(version, STORE_FORMAT):
+        raise NewerFormatError(path / SPEC, "store", version, STORE_FORMAT)
+    if version != STORE_FORMAT:
+        try:
+            command = extract_command.command(Spec(**fields["spec"]), fields["source"])
+        except (LookupError, TypeError, ValueError, AttributeError):
+            command = "the `pa extract` command that made it"
         raise FingerprintError(
-            f"{path / SPEC}: store format {found}, this version reads format {STORE_FORMAT}. "
-            f"Delete the folder {path} and extract again{_command(fields)}"
+            f"{path / SPEC}: store format {version}, this version reads format {STORE_FORMAT}. "
+            f"Delete the folder {path} and extract again with:\n  {command}"
         )
     return fields
-
-
-def _command(fields: Any) -> str:
-    """The command of the spec of an earlier format, where it can be read."""
-    try:
-        return f" with:\n  {extract_command.command(Spec(**fields['spec']), fields['source'])}"
-    except (LookupError, TypeError, ValueError, AttributeError):
-        return "."

@@ -4,7 +4,7 @@ A shard is written under a partial name, flushed, checksummed, synced and rename
 the final name is complete. Every row of every array has a checksum, so that any read can be
 checked; the checksum of an array is that of its row checksums. See docs/formats.md.
 
-Shapes: n rows of the shard, D width, L patch tokens.
+Shapes: n rows of the shard, M images of the shard, D width, L patch tokens.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from pa.errors import (
 
 SHARD_FORMAT = 2
 ROW_CHECKSUMS = ".xxh3"  # added to an array's name: its row checksums
-ROW_CHECKSUM = np.dtype("<u8")  # xxh3-64
-CHECKED_ROWS = 256  # read and checked at a time
-UNROWED = ("valid", "images")  # small arrays that are checked whole
+ROW_CHECKSUM = np.dtype("<u8")  # xxh3-64: fast, and enough to detect accidental changes
+CHECKED_ROWS = 256  # rows checked at a time: bounds memory
+UNROWED = ("valid", "images")  # small arrays with one checksum instead of one per row
 HASH_BYTES = 16  # xxh3-128 of an image's file; all zero for one that could not be read
 
-# HDF5 has no bfloat16: its bits are kept as uint16, and the spec says which it is. int8 keeps every
-# vector as its bytes and, behind them, the four of its scale: one piece to read, as all others.
+# HDF5 has no bfloat16: its bits are stored as uint16, and the spec names the type. int8 stores each
+# vector as its bytes followed by the four bytes of its scale: one piece to read, as all others.
 DISK_DTYPES: dict[str, np.dtype[Any]] = {
     "fp16": np.dtype("<f2"),
     "bf16": np.dtype("<u2"),
@@ -54,37 +54,37 @@ LARGEST = {
     "fp32": LARGEST_FLOAT,
     "int8": LARGEST_FLOAT,
 }
-INT8_LARGEST = 127
+INT8_LARGEST = 127  # symmetric: -128 is not used
 SCALE_BYTES = 4  # float32, little-endian
 
 
 def disk_shape(shape: Sequence[int], storage: str) -> tuple[int, ...]:
-    """The shape on disk of a row's array of this shape: int8 has its scale behind each vector."""
+    """Return the shape on disk of a row's array; int8 appends the scale to each vector."""
     if storage != "int8":
         return tuple(shape)
     return (*shape[:-1], shape[-1] + SCALE_BYTES)
 
 
 def to_disk(values: npt.NDArray[np.float32], storage: str) -> npt.NDArray[Any]:
-    """Convert float32 (…, D) to what lies on disk; bf16 rounds to nearest even.
+    """Convert float32 (…, D) to the type on disk; bf16 rounds to nearest even.
 
-    int8: scale = largest magnitude of the vector / 127, and the nearest multiple of it, halves to
-    even; an error of at most half a scale in each value. Returns (…, D + 4) bytes.
+    int8: scale = largest magnitude of the vector / 127, and each value is the nearest multiple of
+    it, halves to even: an error of at most half a scale. Returns (…, D + 4) bytes.
     """
     if storage == "int8":
         return _to_int8(values)
     if storage != "bf16":
         return values.astype(DISK_DTYPES[storage])
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    # Add just below half of the last kept bit, and 1 more if that bit is odd: ties go to even.
     rounded = (bits + (0x7FFF + ((bits >> np.uint32(16)) & np.uint32(1)))) >> np.uint32(16)
     return rounded.astype(np.uint16)
 
 
 def from_disk(values: npt.NDArray[Any], storage: str) -> npt.NDArray[Any]:
-    """Give fp16 and fp32 as they are; bf16 widened, and int8 multiplied by its scales, to
-    float32 (…, D)."""
+    """Return fp16 and fp32 unchanged; bf16 widened and int8 scaled to float32 (…, D)."""
     if storage == "int8":
-        scales = np.ascontiguousarray(values[..., -SCALE_BYTES:]).view("<f4")
+        scales = np.ascontiguousarray(values[..., -SCALE_BYTES:]).view("<f4")  # (…, 1)
         floats: npt.NDArray[np.float32] = values[..., :-SCALE_BYTES].view(np.int8) * scales
         return floats
     if storage != "bf16":
@@ -96,12 +96,12 @@ def _to_int8(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     largest = np.abs(values).max(axis=-1, keepdims=True, initial=0.0)
     scales = (largest / np.float32(INT8_LARGEST)).astype("<f4")
     steps = np.divide(values, scales, out=np.zeros_like(values), where=scales > 0)
-    # A subnormal scale has few bits of its own: its quotient may pass 127.
+    # A subnormal scale has few significant bits: its quotient may exceed 127.
     steps = np.rint(steps).clip(-INT8_LARGEST, INT8_LARGEST).astype(np.int8)
     return np.concatenate([steps.view(np.uint8), scales.view(np.uint8)], axis=-1)
 
 
-# What HDF5 and a parser raise on bytes that were changed.
+# What HDF5 and parsers raise on changed bytes.
 UNREADABLE = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError)
 
 RowChecksums = npt.NDArray[np.uint64]
@@ -125,7 +125,7 @@ class ShardPlan:
 
 
 def plan(image_of_row: npt.NDArray[np.int64], shard_rows: int) -> list[ShardPlan]:
-    """Cut rows into shards of about `shard_rows`, never inside an image.
+    """Divide rows into shards of at most `shard_rows`, or of one image, never inside an image.
 
     Greedy from the front, so the shards of the first N images do not depend on how many follow.
     """
@@ -144,7 +144,7 @@ def plan(image_of_row: npt.NDArray[np.int64], shard_rows: int) -> list[ShardPlan
 
 
 def plan_of_sizes(sizes: Sequence[int]) -> list[ShardPlan]:
-    """Shards of these many rows, one after the other."""
+    """Return consecutive shards of these numbers of rows."""
     return _between([0, *itertools.accumulate(sizes)])
 
 
@@ -164,7 +164,7 @@ class BadImage:
 
 
 class ShardWriter:
-    """Writes the rows of one shard in order. Made by `writing`."""
+    """Write the rows of one shard in order; created by `writing`."""
 
     def __init__(
         self,
@@ -183,23 +183,19 @@ class ShardWriter:
         self._bad: list[BadImage] = []
         self._valid = np.ones(shard.n_rows, dtype=np.uint8)
         self._row_checksums: dict[str, list[RowChecksums]] = {name: [] for name in shapes}
-        self._places = {image: place for place, image in enumerate(images)}
-        self._images = np.zeros((len(images), HASH_BYTES), dtype=np.uint8)
+        self._positions = {image: i for i, image in enumerate(images)}
+        self._images = np.zeros((len(images), HASH_BYTES), dtype=np.uint8)  # (M, 16)
         for name, shape in shapes.items():
-            self._create(name, disk_shape(shape, storage))
-
-    def _create(self, name: str, shape: tuple[int, ...]) -> None:
-        # Contiguous: readers find a row by its number, without HDF5.
-        self._file.create_dataset(
-            name, (self._shard.n_rows, *shape), DISK_DTYPES[self._storage], chunks=None
-        )
+            on_disk = (shard.n_rows, *disk_shape(shape, storage))
+            # Contiguous (chunks=None): readers find a row by its number, without HDF5.
+            file.create_dataset(name, on_disk, DISK_DTYPES[storage], chunks=None)
 
     def append(
         self, features: Mapping[str, npt.NDArray[np.float32]], valid: npt.NDArray[np.bool_]
     ) -> None:
         """Write the next rows: arrays (n, …) per representation, and which rows have an image.
 
-        Raises `UsageError` where a feature is not finite or does not fit the storage type.
+        Raise `UsageError` if a feature is not finite or does not fit the storage type.
         """
         for name, values in features.items():
             self._check(name, values)
@@ -209,8 +205,10 @@ class ShardWriter:
     def append_stored(
         self, arrays: Mapping[str, npt.NDArray[Any]], valid: npt.NDArray[np.bool_]
     ) -> None:
-        """Write the next rows as another store of the same precision holds them: arrays (n, …) of
-        the shape and type on disk, per representation. Nothing is rounded again."""
+        """Write the next rows in the type on disk, as read from a store of the same precision.
+
+        Arrays (n, …) per representation; nothing is rounded again.
+        """
         n = len(valid)
         block = slice(self._filled, self._filled + n)
         for name, data in arrays.items():
@@ -225,9 +223,8 @@ class ShardWriter:
         largest = float(np.abs(values).max(initial=0.0))
         if largest <= LARGEST[self._storage]:
             return
-        rows = np.flatnonzero(
-            ~(np.abs(values).reshape(len(values), -1).max(1) <= LARGEST[self._storage])
-        )
+        per_row = np.abs(values).reshape(len(values), -1).max(1)  # (n,)
+        rows = np.flatnonzero(~(per_row <= LARGEST[self._storage]))  # also NaN
         first = self._shard.start + self._filled + int(rows[0])
         if np.isfinite(largest):
             raise UsageError(
@@ -236,15 +233,15 @@ class ShardWriter:
             )
         raise UsageError(
             f"{name} of row {first} holds NaN or infinity ({len(rows)} rows of this batch do). "
-            f"Encode with --dtype fp32; if it stays, the checkpoint itself is damaged."
+            f"Encode with --dtype fp32; if it remains, the checkpoint itself is damaged."
         )
 
     def record_bad(self, bad: BadImage) -> None:
         self._bad.append(bad)
 
     def record_image(self, image: int, xxh3: bytes) -> None:
-        """Keep the hash of an image's file, by the image's number; without it, it is zero."""
-        self._images[self._places[image]] = np.frombuffer(xxh3, dtype=np.uint8)
+        """Record the hash of an image's file, by the number of the image; zero by default."""
+        self._images[self._positions[image]] = np.frombuffer(xxh3, dtype=np.uint8)
 
     def finish(self, key: str) -> None:
         """Complete the shard: validity, checksums, and the key of what made it."""
@@ -279,9 +276,9 @@ def writing(
     key: str,
     images: Sequence[int],
 ) -> Iterator[ShardWriter]:
-    """Write one shard. It gets its final name when the block ends without an error.
+    """Write one shard, which gets its final name when the block ends without an error.
 
-    `images` are the numbers of the images that its rows are of, in their order.
+    `images` are the numbers of the images of its rows, in their order.
     """
     path = directory / shard.name
     with replacing(path) as partial, HoldingFile(partial) as disk:
@@ -300,10 +297,10 @@ def writing(
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """What a finished shard says of itself.
+    """The attributes of a finished shard.
 
-    `checksums` maps an array to its checksum, `offsets` an array, or its row checksums, to the
-    byte in the file where it begins.
+    `checksums` maps an array to its checksum; `offsets` maps an array, or its row checksums, to the
+    byte at which it begins in the file.
     """
 
     first_row: int
@@ -316,17 +313,17 @@ class ShardInfo:
 
 
 def read_info(path: Path) -> ShardInfo:
-    """Read a shard's attributes.
+    """Read the attributes of a shard.
 
-    Raises `VerificationError` where the file is not a whole shard, `NewerFormatError` where a newer
+    Raise `VerificationError` unless the file is a whole shard, `NewerFormatError` if a newer
     version wrote it.
     """
     with open_shard(path) as file:
-        found = int(file.attrs["format"])
-        if is_newer(found, SHARD_FORMAT):
-            raise NewerFormatError(path, "shard", found, SHARD_FORMAT)
-        if found != SHARD_FORMAT:
-            raise ValueError(f"format {found}, this version reads {SHARD_FORMAT}")
+        version = int(file.attrs["format"])
+        if is_newer(version, SHARD_FORMAT):
+            raise NewerFormatError(path, "shard", version, SHARD_FORMAT)
+        if version != SHARD_FORMAT:
+            raise ValueError(f"format {version}, this version reads {SHARD_FORMAT}")
         return ShardInfo(
             first_row=int(file.attrs["first_row"]),
             n_rows=int(file.attrs["n_rows"]),
@@ -339,9 +336,9 @@ def read_info(path: Path) -> ShardInfo:
 
 
 def read_images(path: Path) -> npt.NDArray[np.uint8]:
-    """The hashes of the image files of a shard, (M, 16), in the order of its images.
+    """Return the hashes of the image files of a shard, (M, 16), in the order of its images.
 
-    Raises `VerificationError` where they are not what was written.
+    Raise `VerificationError` if they changed since they were written.
     """
     with open_shard(path) as file:
         offset, n_images = file["images"].id.get_offset(), len(file["images"])
@@ -350,7 +347,7 @@ def read_images(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def read_images_at(path: Path, offset: int, n_images: int, checksum: str) -> npt.NDArray[np.uint8]:
-    """The same without HDF5, by what a manifest says."""
+    """Return the hashes of `read_images` without HDF5, by the offset in the manifest."""
     try:
         with path.open("rb") as file:
             file.seek(offset)
@@ -366,11 +363,11 @@ def read_images_at(path: Path, offset: int, n_images: int, checksum: str) -> npt
 def open_shard(path: Path) -> Iterator[h5py.File]:
     """Open read-only and without a file lock: locks fail on some network file systems.
 
-    Raises `VerificationError` for a file that does not exist, that HDF5 cannot read, or that lacks
-    what the block looks for.
+    Raise `VerificationError` for a file that does not exist, that HDF5 cannot read, or that lacks
+    what the block accesses.
     """
     if not path.exists():
-        raise damaged(path, "it is not there")
+        raise damaged(path, "it does not exist")
     try:
         with h5py.File(path, "r", locking=False) as file:
             yield file
@@ -382,33 +379,32 @@ def open_shard(path: Path) -> Iterator[h5py.File]:
 
 
 def damaged(path: Path, reason: str) -> VerificationError:
-    """The error for a shard that is not what was written, with the way out."""
+    """Return the error for a damaged shard, with the remedy."""
     return VerificationError(
-        f"{path} is not a readable shard ({reason}). Delete it, if it is there, and type the "
+        f"{path} is not a readable shard ({reason}). Delete it, if it exists, and run the "
         f"`pa extract` command that made the store: it makes the shard again. `pa verify` checks "
         f"the others."
     )
 
 
 def row_checksums(rows: npt.NDArray[Any], places: Sequence[int] | None = None) -> RowChecksums:
-    """The xxh3-64 of the bytes of each row (n,), or of the rows at some places."""
+    """Return the xxh3-64 of the bytes of each row (n,), or of the rows at `places`."""
     flat = np.ascontiguousarray(rows).data.cast("B")
     width = rows[:1].nbytes
     digest = xxhash.xxh3_64_intdigest
     numbers = range(len(rows)) if places is None else places
-    found = [digest(flat[place * width : (place + 1) * width]) for place in numbers]
-    return np.array(found, dtype=ROW_CHECKSUM)
+    return np.array([digest(flat[i * width : (i + 1) * width]) for i in numbers], ROW_CHECKSUM)
 
 
 def array_checksum(rows: RowChecksums) -> str:
-    """The checksum of an array: xxh3-128 (hex) of its row checksums (n,)."""
+    """Return the checksum of an array: xxh3-128 (hex) of its row checksums (n,)."""
     return xxhash.xxh3_128_hexdigest(rows.data)
 
 
 def changed_arrays(path: Path, info: ShardInfo) -> Iterator[str]:
-    """Names of the arrays whose bytes are not those that were written. Reads the whole file.
+    """Yield the names of the arrays whose bytes have changed; reads the whole file.
 
-    Raises `VerificationError` where the file cannot be read.
+    Raise `VerificationError` if the file cannot be read.
     """
     with open_shard(path) as file:
         for name, expected in info.checksums.items():
@@ -416,11 +412,11 @@ def changed_arrays(path: Path, info: ShardInfo) -> Iterator[str]:
             if name in UNROWED:
                 same = xxhash.xxh3_128_hexdigest(data[:]) == expected
             else:
-                kept = file[name + ROW_CHECKSUMS][:]
-                same = array_checksum(kept) == expected and all(
+                recorded = file[name + ROW_CHECKSUMS][:]  # (n,)
+                same = array_checksum(recorded) == expected and all(
                     np.array_equal(
                         row_checksums(data[start : start + CHECKED_ROWS]),
-                        kept[start : start + CHECKED_ROWS],
+                        recorded[start : start + CHECKED_ROWS],
                     )
                     for start in range(0, info.n_rows, CHECKED_ROWS)
                 )
@@ -429,7 +425,7 @@ def changed_arrays(path: Path, info: ShardInfo) -> Iterator[str]:
 
 
 def is_sound(path: Path) -> bool:
-    """Whether a shard can be read and every array has its checksum."""
+    """Return whether a shard can be read and every array matches its checksum."""
     try:
         return not any(changed_arrays(path, read_info(path)))
     except VerificationError:

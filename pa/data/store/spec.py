@@ -1,8 +1,8 @@
 """The spec: everything that determines the features of a store, and its fingerprint.
 
 Two runs with equal specs compute equal features (up to the arithmetic of the device), so a store
-may be resumed, shared and compared by fingerprint alone. What does not change the features (the
-shard size, the versions of libraries, the machine) is recorded elsewhere.
+may be resumed, shared and compared by fingerprint alone. What does not change the features (shard
+size, versions of libraries, machine) is recorded elsewhere.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 
 import polars as pl
 
-FINGERPRINT_SHOWN = 16  # hex digits of the fingerprint in names of directories and in output
+FINGERPRINT_SHOWN = 16  # hex digits in names of directories and in output: unique in practice
 
-# What an encoder may give: the fields of `pa.extract.encoders.base.Features`.
+# The fields of `pa.extract.encoders.base.Features`.
 REPRESENTATIONS = (
     "cls",
     "pooled",
@@ -30,7 +30,7 @@ REPRESENTATIONS = (
     "layers_pooled",
 )
 
-# The encoders that have a pretraining projector, and what it gives: see their cards.
+# The encoders with a pretraining projector, and its representations; see their cards.
 PROJECTORS = {
     "dino": ("projected", "bottleneck"),
     "ibot": ("projected", "bottleneck"),
@@ -43,7 +43,7 @@ Difference = tuple[str, Any, Any]
 
 
 def reason_absent(encoder: str, representation: str) -> str | None:
-    """Why no file of an encoder gives a representation; None where one may."""
+    """Return why no file of an encoder has a representation; None if one may."""
     if representation not in OF_PROJECTORS or representation in PROJECTORS.get(encoder, ()):
         return None
     givers = ", ".join(name for name, gives in PROJECTORS.items() if representation in gives)
@@ -55,17 +55,17 @@ def reason_absent(encoder: str, representation: str) -> str | None:
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text on every machine."""
+    """Return JSON with sorted keys and no spaces: equal values, equal text on every machine."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def digest(value: Any) -> str:
-    """SHA-256 (hex) of the canonical JSON of a value."""
+    """Return the SHA-256 (hex) of the canonical JSON of a value."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def digest_rows(rows: pl.DataFrame) -> str:
-    """SHA-256 (hex) over names, types and values of a table, independent of any file format.
+    """Return the SHA-256 (hex) of names, types and values of a table, whatever its file format.
 
     Numbers count as little-endian bytes with a mask of missing values, text as JSON.
     """
@@ -76,18 +76,17 @@ def digest_rows(rows: pl.DataFrame) -> str:
             state.update(column.is_null().to_numpy().tobytes())
             state.update(values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes())
         else:
-            for start in range(0, len(column), 65536):
+            for start in range(0, len(column), 65536):  # bounds the memory of the text
                 state.update(canonical_json(column.slice(start, 65536).to_list()).encode())
     return state.hexdigest()
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What made the features of one store.
+    """Everything that determines the features of one store.
 
     `representations` maps a name to its shape per row; `rows` holds the number of rows and images
-    and the digest of the table of rows (file sizes included); `limit` is the number of images that
-    `--limit` allowed, or None.
+    and the digest of the table of rows (file sizes included); `limit` is the value of `--limit`.
     """
 
     dataset: str
@@ -113,31 +112,31 @@ class Spec:
 
     @cached_property
     def recipe(self) -> str:
-        """Digest of all that determines the features of one row, whichever other rows there are."""
+        """Digest of all that determines the features of one row, independent of other rows."""
         fields = self.to_json()
         return digest({k: v for k, v in fields.items() if k not in ("rows", "limit", "split")})
 
     def fields(self) -> dict[str, Any]:
-        """Every field by its dotted name."""
+        """Return every field by its dotted name."""
         return {name: value for name, value, _ in _differences("", self.to_json(), {})}
 
     def differences(self, other: Spec) -> list[Difference]:
-        """The fields in which `other` differs: (dotted name, value here, value there)."""
+        """Return the fields in which `other` differs: (dotted name, own value, other value)."""
         return list(_differences("", self.to_json(), other.to_json()))
 
 
 def _differences(prefix: str, old: Any, new: Any) -> Iterator[Difference]:
     if isinstance(old, dict):
-        there = new if isinstance(new, dict) else {}
-        for key in sorted(old.keys() | there.keys()):
+        others = new if isinstance(new, dict) else {}
+        for key in sorted(old.keys() | others.keys()):
             name = f"{prefix}.{key}" if prefix else key
-            yield from _differences(name, old.get(key), there.get(key))
+            yield from _differences(name, old.get(key), others.get(key))
     elif old != new:
         yield prefix, old, new
 
 
 def describe(differences: list[Difference]) -> str:
-    """One line per differing field, old and new value."""
+    """Return one line per differing field, with old and new value."""
     width = max((len(name) for name, _, _ in differences), default=0)
     return "\n".join(
         f"  {name:<{width}}  {_short(old)}  →  {_short(new)}" for name, old, new in differences

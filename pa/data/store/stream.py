@@ -1,12 +1,12 @@
-"""Features larger than memory, in batches: large sequential reads, and an order that is random.
+"""Features larger than memory, in batches: large sequential reads in a random order.
 
-Patch tokens of a large split do not fit in memory, and reading them at random is slow. So the
-order is block-shuffled: the rows are cut into blocks of neighbours, the blocks are permuted, and
-several blocks at a time fill a buffer, inside which the rows are permuted. It depends on the seed,
-the epoch, the number of rows and the two sizes alone, not on what fits in memory: a run that keeps
-its features and one that streams them visit the same rows in the same order.
+Patch tokens of a large split do not fit in memory, and reading them at random is slow. The order is
+therefore block-shuffled: rows are divided into blocks of neighbours, the blocks are permuted, and
+several blocks at a time fill a buffer, inside which the rows are permuted. The order depends only
+on the seed, the epoch, the number of rows and the two sizes, so a run that keeps its features in
+memory and one that streams them visit the same rows in the same order.
 
-One buffer is worked on while a thread fills the other; that is all the memory a stream takes.
+One buffer is used while a thread fills the other; a stream takes no other memory.
 
 Shapes: n rows of the stream, B rows of a batch.
 """
@@ -26,9 +26,9 @@ from pa.errors import UsageError
 
 Ints = npt.NDArray[np.int64]
 
-BLOCK_ROWS = 256
-BUFFER_ROWS = 2048
-READ_ROWS = 256  # rows of a buffer where the order is that of the rows
+BLOCK_ROWS = 256  # neighbours read at once: large enough for sequential speed
+BUFFER_ROWS = 2048  # 8 blocks: permuted together, so that a batch mixes distant rows
+READ_ROWS = 256  # rows of a buffer in the order of the rows
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class BlockShuffle:
             )
 
     def buffers(self, n_rows: int, epoch: int) -> list[Ints]:
-        """The rows 0 to n − 1, each once, as they fill one buffer after the other."""
+        """Return the rows 0 to n − 1, each once, as they fill the buffers in turn."""
         draw = np.random.default_rng([self.seed, epoch])
         starts = draw.permutation(np.arange(0, n_rows, self.block_rows))
         at_once = -(-self.buffer_rows // self.block_rows)
@@ -66,7 +66,7 @@ class BlockShuffle:
 
 
 def in_order(n_rows: int, buffer_rows: int = READ_ROWS) -> list[Ints]:
-    """The rows as they come, as buffers."""
+    """Return the rows in their order, as buffers."""
     return [
         np.arange(start, min(start + buffer_rows, n_rows))
         for start in range(0, n_rows, buffer_rows)
@@ -74,18 +74,17 @@ def in_order(n_rows: int, buffer_rows: int = READ_ROWS) -> list[Ints]:
 
 
 class Stream:
-    """Some rows of one representation of a store, batch after batch.
+    """Rows of one representation of a store, batch by batch.
 
-    `rows` (n,) are row ids; a batch tells its rows by their places in it, 0 to n − 1. Features that
-    take no more than `memory` bytes as stored are read once and kept.
+    `rows` (n,) are row ids; a batch refers to its rows by their positions in it, 0 to n − 1.
+    Features that take at most `memory` bytes as stored are read once and kept.
     """
 
     def __init__(self, store: Store, representation: str, rows: Ints, *, memory: float = 0) -> None:
         self.store = store
         self.representation = representation
         self.rows = rows
-        one = store.empty(representation, 1)
-        self.row_bytes = one.nbytes
+        self.row_bytes = store.empty(representation, 1).nbytes
         self.is_kept = self.row_bytes * len(rows) <= memory
         self._kept: npt.NDArray[Any] | None = None
         self._spare: list[npt.NDArray[Any]] = []
@@ -94,32 +93,37 @@ class Stream:
         return len(self.rows)
 
     def held_bytes(self, buffer_rows: int) -> int:
-        """Bytes of features in memory: all that are kept, or two buffers. A batch comes on top."""
+        """Return the bytes of features in memory, all kept ones or two buffers, without a batch."""
         return self.row_bytes * (len(self) if self.is_kept else 2 * min(buffer_rows, len(self)))
 
     def batches(
         self, buffers: Sequence[Ints], batch: int
     ) -> Generator[tuple[Ints, npt.NDArray[Any]], None, None]:
-        """Cut the buffers, laid end to end, into batches: places (B,) and features (B, *shape).
+        """Divide the concatenated buffers into batches: positions (B,) and features (B, *shape).
 
-        The last batch may be smaller. The features are overwritten when the next batch is asked
-        for. Raises what `Store.read` raises.
+        The last batch may be smaller. The next batch overwrites the features. Raises what
+        `Store.read` raises.
         """
         if self.is_kept:
-            yield from self._from_memory(buffers, batch)
+            if self._kept is None:
+                self._kept = self._read(np.arange(len(self)), self._memory(len(self)))
+            order = np.concatenate(buffers) if len(buffers) else np.empty(0, np.int64)
+            for start in range(0, len(order), batch):
+                positions = order[start : start + batch]
+                yield positions, self.store.from_disk(self._kept[positions])
             return
         waiting: list[tuple[Ints, npt.NDArray[Any]]] = []
         n_waiting = 0
-        for places, features in self._filled(buffers):
+        for positions, features in self._filled(buffers):
             start = 0
-            while start < len(places):
-                stop = min(start + batch - n_waiting, len(places))
-                piece = places[start:stop], features[start:stop]
+            while start < len(positions):
+                stop = min(start + batch - n_waiting, len(positions))
+                piece = positions[start:stop], features[start:stop]
                 start = stop
                 if n_waiting == 0 and len(piece[0]) == batch:
                     yield self._batch([piece])
                     continue
-                # The buffer is filled anew before the rest of this batch is there.
+                # The buffer is filled again before the rest of this batch arrives: copy.
                 waiting.append((piece[0], piece[1].copy()))
                 n_waiting += len(piece[0])
                 if n_waiting == batch:
@@ -130,50 +134,39 @@ class Stream:
 
     def _batch(self, pieces: list[tuple[Ints, npt.NDArray[Any]]]) -> tuple[Ints, npt.NDArray[Any]]:
         if len(pieces) == 1:
-            places, features = pieces[0]
+            positions, features = pieces[0]
         else:
-            places = np.concatenate([piece[0] for piece in pieces])
-            features = np.concatenate([piece[1] for piece in pieces])
-        return places, self.store.from_disk(features)
-
-    def _from_memory(
-        self, buffers: Sequence[Ints], batch: int
-    ) -> Iterator[tuple[Ints, npt.NDArray[Any]]]:
-        if self._kept is None:
-            self._kept = self._read(np.arange(len(self)), self._memory(len(self)))
-        order = np.concatenate(buffers) if len(buffers) else np.empty(0, np.int64)
-        for start in range(0, len(order), batch):
-            places = order[start : start + batch]
-            yield places, self.store.from_disk(self._kept[places])
+            positions = np.concatenate([piece[0] for piece in pieces])  # (B,)
+            features = np.concatenate([piece[1] for piece in pieces])  # (B, *shape)
+        return positions, self.store.from_disk(features)
 
     def _filled(self, buffers: Sequence[Ints]) -> Iterator[tuple[Ints, npt.NDArray[Any]]]:
-        """Each buffer with its features, valid until the next one."""
+        """Yield each buffer with its features, valid until the next one."""
         with ThreadPoolExecutor(1, thread_name_prefix="pa-stream") as pool:
             largest = max(map(len, buffers), default=0)
             memories = [self._memory(largest), self._memory(largest)]
             try:
-                coming = None
-                for number, places in enumerate([*buffers, None]):
+                current = None
+                for number, positions in enumerate([*buffers, None]):
                     following = None
-                    if places is not None:
-                        following = pool.submit(self._read, places, memories[number % 2])
-                    if coming is not None:
-                        yield buffers[number - 1], coming.result()
-                    coming = following
+                    if positions is not None:
+                        following = pool.submit(self._read, positions, memories[number % 2])
+                    if current is not None:
+                        yield buffers[number - 1], current.result()
+                    current = following
             finally:
                 pool.shutdown(cancel_futures=True)
                 self._spare = memories
 
     def _memory(self, n: int) -> npt.NDArray[Any]:
-        """Memory for n rows: that of the last epoch, where it is large enough."""
+        """Return memory for n rows: that of the last epoch, if it is large enough."""
         while self._spare:
             if len(spare := self._spare.pop()) >= n:
                 return spare
         return self.store.empty(self.representation, n)
 
-    def _read(self, places: Ints, memory: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        # Read in the order of the file, put in the order of the buffer.
-        order = np.argsort(self.rows[places], kind="stable")
-        rows = self.rows[places][order]
-        self.store.read_into(self.representation, rows, memory, order)
-        return memory[: len(places)]
+    def _read(self, positions: Ints, memory: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        # Read in the order of the file, place in the order of the buffer.
+        order = np.argsort(self.rows[positions], kind="stable")
+        self.store.read_into(self.representation, self.rows[positions][order], memory, order)
+        return memory[: len(positions)]

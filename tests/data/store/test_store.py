@@ -190,7 +190,7 @@ def test_unfinished_store_says_how_far_it_is_and_how_to_finish(make_store: MakeS
     store.shard_path(store.plan[1]).unlink()
     with pytest.raises(MissingError) as caught:
         Store.open(store.path)
-    assert "4 of 5 shards are there" in str(caught.value)
+    assert "4 of 5 shards exist" in str(caught.value)
     assert "pa extract --encoder ramp --dataset toy --split val --view grid" in str(caught.value)
 
 
