@@ -1,4 +1,4 @@
-"""Commands as processes of this machine, so many at once: one per device, or some on the CPU."""
+"""Run commands as processes of this machine: one per GPU, or several on the CPU."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pa.cluster.slurm import (
-    ENDED_WELL,
+    SUCCESS_CODES,
     Steps,
     Words,
     command_line,
-    listing,
+    file_list_variable,
     start_command,
     stop,
-    write_mark,
+    write_marker,
 )
 from pa.data.files import uninterrupted
 from pa.progress import Progress
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.1  # short against any command, long against the cost of a poll
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A command that ended: exit code, negative where a signal killed it, and its log."""
+class EndedCommand:
+    """A command that ended, its exit code (negative if a signal killed it) and its log."""
 
     words: Words
     code: int
     log: Path
 
     @property
-    def well(self) -> bool:
-        return self.code in ENDED_WELL
+    def succeeded(self) -> bool:
+        return self.code in SUCCESS_CODES
 
 
 def environments(devices: Sequence[str], slots: int) -> list[dict[str, str]]:
-    """What tells each of `slots` processes its place: one GPU, or its share of the cores.
+    """Return the environment variables of each slot: one GPU, or a share of the cores.
 
-    `devices` are names as CUDA_VISIBLE_DEVICES takes them; none means the CPU. OMP_NUM_THREADS is
-    left alone where the caller has set it.
+    `devices` are names for CUDA_VISIBLE_DEVICES; without any, the commands run on the CPU.
+    OMP_NUM_THREADS is left as it is if the caller has set it.
     """
     if devices:
         return [{"CUDA_VISIBLE_DEVICES": devices[slot % len(devices)]} for slot in range(slots)]
@@ -54,21 +54,21 @@ def environments(devices: Sequence[str], slots: int) -> list[dict[str, str]]:
 
 def run_all(
     jobs: Sequence[Steps],
-    places: Sequence[dict[str, str]],
+    slots: Sequence[dict[str, str]],
     folder: Path,
     title: str,
     progress: Progress,
-) -> list[Ended]:
-    """Run jobs in as many processes as there are places; how each of their commands ended.
+) -> list[EndedCommand]:
+    """Run jobs in one process per slot, and return how each of their commands ended.
 
-    The commands of a job follow each other in one place, and the first that fails ends the job.
-    stdout and stderr go to `folder/<number>-<title>.log`. An interrupt stops them all.
+    The commands of a job run one after the other in one slot, and the first failure ends the job.
+    stdout and stderr go to `folder/<number>-<title>.log`. An interrupt stops all processes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     waiting = list(enumerate(jobs))
-    free = list(range(len(places)))
+    free = list(range(len(slots)))
     running: list[_Running] = []
-    ended: list[Ended] = []
+    ended: list[EndedCommand] = []
     progress.start(title, sum(len(job.commands) for job in jobs), "commands")
     try:
         while waiting or running:
@@ -76,28 +76,29 @@ def run_all(
                 number, job = waiting.pop(0)
                 log = folder / f"{number}-{title}.log"
                 running.append(_Running(job, free.pop(0), log))
-                running[-1].start(places)
+                running[-1].start(slots)
             time.sleep(POLL_SECONDS)
-            for one in [r for r in running if r.child is not None and r.child.poll() is not None]:
-                ended.append(one.finish())
+            for run in [r for r in running if r.child is not None and r.child.poll() is not None]:
+                command = run.finish()
+                ended.append(command)
                 progress.advance(1)
-                if not ended[-1].well:
-                    code, line = ended[-1].code, command_line(ended[-1].words)
-                    progress.note(f"exit code {code}: {line}; {ended[-1].log}")
-                if ended[-1].well and one.position < len(one.job.commands):
-                    one.start(places)
+                if not command.succeeded:
+                    line = command_line(command.words)
+                    progress.note(f"exit code {command.code}: {line}; {command.log}")
+                if command.succeeded and run.position < len(run.job.commands):
+                    run.start(slots)
                 else:
-                    running.remove(one)
-                    free.append(one.slot)
+                    running.remove(run)
+                    free.append(run.slot)
     finally:
-        stop([one.child for one in running if one.child is not None])
+        stop([run.child for run in running if run.child is not None])
         progress.stop()
     return ended
 
 
 @dataclass
 class _Running:
-    """A job in its place, at one of its commands."""
+    """A job in its slot, at one of its commands."""
 
     job: Steps
     slot: int
@@ -106,24 +107,24 @@ class _Running:
     child: subprocess.Popen[bytes] | None = None
 
     @property
-    def _mark(self) -> Path | None:
-        marks = self.job.marks
-        return marks[self.position] if self.position < len(marks) else None
+    def _marker(self) -> Path | None:
+        markers = self.job.markers
+        return markers[self.position] if self.position < len(markers) else None
 
-    def start(self, places: Sequence[dict[str, str]]) -> None:
+    def start(self, slots: Sequence[dict[str, str]]) -> None:
         words = self.job.commands[self.position]
         with self.log.open("ab") as output:
             output.write(f"$ {command_line(words)}\n".encode())
             output.flush()
-            with uninterrupted():  # a signal must not come before the child is known
-                environment = {**places[self.slot], **listing(self._mark)}
+            with uninterrupted():  # a signal must not arrive before the child is known
+                environment = {**slots[self.slot], **file_list_variable(self._marker)}
                 self.child = start_command(words, environment, output)
 
-    def finish(self) -> Ended:
+    def finish(self) -> EndedCommand:
         assert self.child is not None
         words = self.job.commands[self.position]
-        end = Ended(words, self.child.wait(), self.log)
-        if end.well and self._mark is not None:
-            write_mark(self._mark, words, end.code)
+        command = EndedCommand(words, self.child.wait(), self.log)
+        if command.succeeded and self._marker is not None:
+            write_marker(self._marker, words, command.code)
         self.position += 1
-        return end
+        return command

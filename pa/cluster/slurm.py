@@ -1,16 +1,17 @@
-"""Jobs on a Slurm cluster, through submitit, and the processes that run their commands.
+"""Run commands as Slurm jobs, through submitit, and as processes.
 
-A job runs command lines of `pa`, each in a process of its own, exactly as they would be typed. When
-Slurm says that a job's time is nearly over, or takes its node away, the job puts itself back into
-the queue, and goes on where it was: what is finished is kept by the commands themselves.
+A job runs command lines of `pa`, each in its own process, exactly as a user would type them. Before
+its time limit, or when its node is taken away, a job requeues itself and resumes: the commands
+themselves keep what is finished.
 
-Nothing here asks sacct, which many clusters (and the tests') do not have: what is done is told by
-the files of the workspace, not by the scheduler.
+No function needs sacct, which many clusters lack: the files of the workspace record what is done,
+not the scheduler.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -30,23 +31,23 @@ from pa.errors import EXIT_PARTLY_DONE, MissingError, PaError, UsageError
 
 Words = tuple[str, ...]
 
-ENDED_WELL = (0, EXIT_PARTLY_DONE)
-GRACE_SECONDS = 20.0  # below Slurm's usual KillWait of 30
-# Slurm sends the signal that announces a time-out to every process of the step. It is for the job;
-# the default action would kill the command.
+SUCCESS_CODES = (0, EXIT_PARTLY_DONE)
+GRACE_SECONDS = 20.0  # below Slurm's default KillWait of 30 s
+# Slurm sends the signal that announces a timeout to every process of a step. It is meant for the
+# job; its default action would kill the command.
 ANNOUNCEMENTS = {signal.SIGUSR1, signal.SIGUSR2}
 SBATCH_OPTIONS = ("partition", "account", "qos", "constraint")
-# Characters that end a line or control a terminal; a tab is allowed in a shell line.
+# Characters that end a line or control a terminal; a shell line may contain tabs.
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one task asks Slurm for, and how it starts.
+    """The resources of one task, and how it starts.
 
-    `minutes` is the time limit; `mem` as sbatch reads it (32G); `setup` are shell lines before the
-    task; `python` is a shell command that starts Python, such as one inside a container;
-    `parameters` are further options of sbatch; `requeues` is how often a task may time out.
+    `minutes` is the time limit; `mem` has the syntax of sbatch (32G); `setup` holds shell lines to
+    run before the task; `python` is a shell command that starts Python, such as one in a container;
+    `parameters` holds other options of sbatch; `requeues` is the number of permitted timeouts.
     """
 
     minutes: int = 60
@@ -65,7 +66,7 @@ class Resources:
     signal_seconds: int = 90
 
     def __post_init__(self) -> None:
-        """Refuse text that would be more than one line of the sbatch script: `UsageError`."""
+        """Raise `UsageError` for text that would span several lines of the sbatch script."""
         texts = {name: getattr(self, name) for name in (*SBATCH_OPTIONS, "mem", "python")}
         texts |= {f"setup, line {number}": line for number, line in enumerate(self.setup, 1)}
         texts |= {f"parameters.{name!r}": f"{name}{text}" for name, text in self.parameters.items()}
@@ -73,7 +74,7 @@ class Resources:
             if text is not None and (found := CONTROL_CHARACTER.search(text)):
                 raise UsageError(
                     f"[cluster] {name}: {text!r} has the control character {found[0]!r} at "
-                    f"position {found.start()}. Expected: printable characters, as each value "
+                    f"position {found.start()}. Expected printable characters, since each value "
                     f"becomes one line of the sbatch script. Correct it in pa.toml, or in the "
                     f"option or variable that sets it."
                 )
@@ -81,49 +82,48 @@ class Resources:
 
 @dataclass(frozen=True)
 class Steps:
-    """Command lines of `pa`, run one after the other: what one task of a job does.
+    """Command lines of `pa` that one task runs one after the other.
 
-    `marks` are files, one per command or none, written when the command has ended well.
+    `markers` holds one path or None per command; the file is written when the command succeeds.
     """
 
     commands: tuple[Words, ...]
-    marks: tuple[Path | None, ...] = ()
+    markers: tuple[Path | None, ...] = ()
 
     def __call__(self) -> list[int]:
-        """Run the commands and return their exit codes. The first that fails ends it: `PaError`."""
+        """Run the commands and return their exit codes; raise `PaError` at the first failure."""
         codes = []
-        for number, words in enumerate(self.commands):
-            mark = self.marks[number] if number < len(self.marks) else None
-            code = run_command(words, listing(mark))
-            if code not in ENDED_WELL:
+        for words, marker in itertools.zip_longest(self.commands, self.markers):
+            code = run_command(words, file_list_variable(marker))
+            if code not in SUCCESS_CODES:
                 raise PaError(f"{command_line(words)}: exit code {code}, see the lines above.")
-            if mark is not None:
-                write_mark(mark, words, code)
+            if marker is not None:
+                write_marker(marker, words, code)
             codes.append(code)
         return codes
 
     def checkpoint(self) -> Any:
-        """What runs after a requeue: the same again, as the commands resume by themselves."""
+        """Return the work of a requeued job: the same again, since the commands resume."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 def command_line(words: Sequence[str]) -> str:
-    """The command as typed."""
+    """Return the command as a user would type it."""
     return shlex.join(["pa", *words])
 
 
-def listing(mark: Path | None) -> dict[str, str]:
-    """The variable that has a command list the files it writes, for `write_mark`."""
-    if mark is None:
+def file_list_variable(marker: Path | None) -> dict[str, str]:
+    """Return the environment variable that makes a command list the files it writes."""
+    if marker is None:
         return {}
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    return {WRITTEN: str(mark.with_suffix(".files"))}
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    return {WRITTEN: str(marker.with_suffix(".files"))}
 
 
-def write_mark(path: Path, words: Sequence[str], code: int) -> None:
-    """Record that a command ended well, and the files and folders that it left."""
+def write_marker(path: Path, words: Sequence[str], code: int) -> None:
+    """Record that a command succeeded, and the files and folders that it wrote."""
     ended = datetime.now(UTC).isoformat(timespec="seconds")
     listed = path.with_suffix(".files")
     files: set[str] = set()
@@ -135,39 +135,39 @@ def write_mark(path: Path, words: Sequence[str], code: int) -> None:
     listed.unlink(missing_ok=True)
 
 
-def read_mark(path: Path) -> dict[str, Any] | None:
-    """Read what `write_mark` left; None if it cannot be read, or a file of the command is gone."""
+def read_marker(path: Path) -> dict[str, Any] | None:
+    """Return the record of a success; None if it is unreadable or a file of it is missing."""
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if all((path.parent / file).exists() for file in found["files"]):
-            return found
+        fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if all((path.parent / file).exists() for file in fields["files"]):
+            return fields
     return None
 
 
 def start_command(
     words: Sequence[str], environment: Mapping[str, str] | None = None, output: Any = None
 ) -> subprocess.Popen[bytes]:
-    """Start `pa words…` in a process that signals of a nearing time-out do not reach.
+    """Start `pa words…` in a process that ignores the signals announcing a timeout.
 
-    `environment` is added to this process's own; stdout and stderr go to `output`.
+    `environment` is added to that of this process; stdout and stderr go to `output`.
     """
-    known = {**os.environ, **(environment or {})}
-    # Threads beyond the CPUs of the task only get in each other's way.
-    if "SLURM_CPUS_PER_TASK" in known:
-        known.setdefault("OMP_NUM_THREADS", known["SLURM_CPUS_PER_TASK"])
+    variables = {**os.environ, **(environment or {})}
+    # More threads than CPUs of the task slow each other down.
+    if "SLURM_CPUS_PER_TASK" in variables:
+        variables.setdefault("OMP_NUM_THREADS", variables["SLURM_CPUS_PER_TASK"])
     line = [sys.executable, "-u", "-m", "pa", *words]
     # A blocked signal stays blocked in the child, from its first instruction on.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ANNOUNCEMENTS)
     try:
-        return subprocess.Popen(line, env=known, stdout=output, stderr=output)
+        return subprocess.Popen(line, env=variables, stdout=output, stderr=output)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_command(words: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
-    """Run `pa words…`; its exit code, negative where a signal killed it.
+    """Run `pa words…` and return its exit code, negative if a signal killed it.
 
-    Whatever ends the waiting, a requeue or an interrupt, ends the command too.
+    A requeue or an interrupt that ends the waiting also ends the command.
     """
     children: list[subprocess.Popen[bytes]] = []
     try:
@@ -179,7 +179,7 @@ def run_command(words: Sequence[str], environment: Mapping[str, str] | None = No
 
 
 def stop(children: Sequence[subprocess.Popen[Any]]) -> None:
-    """Ask processes to stop, which keeps what is finished, and kill those that do not."""
+    """Terminate processes, which keep what is finished, and kill those that do not end."""
     for child in children:
         if child.poll() is None:
             child.terminate()
@@ -195,18 +195,18 @@ def stop(children: Sequence[subprocess.Popen[Any]]) -> None:
 
 
 def minutes(text: str) -> int:
-    """A time limit as sbatch reads it, in minutes, rounded up.
+    """Return a time limit in the syntax of sbatch as minutes, rounded up.
 
     >>> minutes("90"), minutes("4:00:00"), minutes("1-12"), minutes("2-00:30"), minutes("10:30")
     (90, 240, 2160, 2910, 11)
 
-    Raises `UsageError` for anything else.
+    Raise `UsageError` for anything else.
     """
     days, dash, rest = text.partition("-") if "-" in text else ("0", "", text)
     parts = rest.split(":")
     if not all(part.isdigit() for part in (days, *parts)) or len(parts) > 3:
         raise UsageError(
-            f"time limit {text!r}: write minutes, HH:MM:SS or D-HH:MM, as sbatch does."
+            f"time limit {text!r}: expected minutes, HH:MM:SS or D-HH:MM, as for sbatch."
         )
     numbers = [int(part) for part in parts]
     if dash:
@@ -217,25 +217,26 @@ def minutes(text: str) -> int:
         hours, minute, second = 0, *[*numbers, 0][:2]
     total = ((int(days) * 24 + hours) * 60 + minute) * 60 + second
     if total < 1:
-        raise UsageError(f"time limit {text!r} leaves no time.")
+        raise UsageError(f"time limit {text!r} is zero.")
     return -(-total // 60)
 
 
 def executor(folder: Path, name: str, resources: Resources, after: str | None = None) -> Any:
-    """A submitit executor for jobs of these resources; its files go into `folder`.
+    """Return a submitit executor for jobs of these resources; its files go into `folder`.
 
-    `after` is a job that must have ended, well or not. Raises `MissingError` without submitit.
+    `after` is a job that must end first, with or without success. Raise `MissingError` if submitit
+    is not installed.
     """
     try:
         from submitit.slurm.slurm import SlurmExecutor
     except ImportError:
         raise MissingError(
             "`pa submit` needs submitit. Install it with: pip install 'part-aware[cluster]'; or "
-            "use --local, or an sbatch script of your own (docs/cluster.md)."
+            "use --local, or write an sbatch script (docs/cluster.md)."
         ) from None
 
     class Executor(SlurmExecutor):  # type: ignore[misc, unused-ignore]
-        """Can be made where there is no Slurm, to show the script."""
+        """Works without Slurm, to show the script."""
 
         @classmethod
         def affinity(cls) -> int:
@@ -265,7 +266,7 @@ def executor(folder: Path, name: str, resources: Resources, after: str | None = 
 
 
 def script(folder: Path, name: str, resources: Resources, tasks: int) -> str:
-    """The sbatch script of an array of this many tasks, as `submit` would write it."""
+    """Return the sbatch script that `submit` would write for an array of tasks."""
     made = executor(folder, name, resources)
     if tasks > 1:
         made.parameters["map_count"] = tasks
@@ -276,9 +277,9 @@ def script(folder: Path, name: str, resources: Resources, tasks: int) -> str:
 def submit(
     folder: Path, name: str, resources: Resources, jobs: Sequence[Steps], after: str | None = None
 ) -> str:
-    """Submit one job, or an array of one task for each of several; its number.
+    """Submit one job, or an array with one task per job, and return its number.
 
-    Raises `MissingError` where there is no Slurm, `PaError` with Slurm's words where it refuses.
+    Raise `MissingError` without Slurm, and `PaError` with Slurm's message if it refuses the job.
     """
     made = executor(folder, name, resources, after)
     from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -286,7 +287,7 @@ def submit(
     missing = [program for program in ("sbatch", "srun") if shutil.which(program) is None]
     if missing:
         raise MissingError(
-            f"{' and '.join(missing)} not found on PATH: this machine does not belong to a Slurm "
+            f"{' and '.join(missing)} not found on PATH: this machine is not part of a Slurm "
             f"cluster. Use --local to run the tasks as processes of this machine, or --dry-run to "
             f"see the script."
         )
@@ -295,16 +296,16 @@ def submit(
         with _outside_any_job(), made.batch():
             submitted = [made.submit(steps) for steps in jobs]
     except (FailedJobError, FailedSubmissionError) as error:
-        raise PaError(f"Slurm did not take the job: {str(error).strip()}") from None
+        raise PaError(f"Slurm refused the job: {str(error).strip()}") from None
     return str(submitted[0].job_id).partition("_")[0]
 
 
 @contextlib.contextmanager
 def _outside_any_job() -> Iterator[None]:
-    """Hide the variables of the job whose shell this is typed in: sbatch would pass them on.
+    """Hide the variables of a surrounding job, which sbatch would pass on.
 
-    submitit's `clean_env` hides SLURM_CONF too, which says where the cluster is, and the SBATCH_*
-    by which a site sets defaults.
+    submitit's `clean_env` also hides SLURM_CONF, which locates the cluster, and the SBATCH_*
+    variables with the defaults of a site.
     """
     hidden = {
         name: os.environ.pop(name)

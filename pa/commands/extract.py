@@ -26,7 +26,7 @@ def _extract_options() -> Any:
 
 
 # Shared with `pa plan extract` and `pa submit`: the fields of `pa.extract.slots.ExtractOptions`.
-extract_options = options.group(
+extract_options = options.Group(
     "extract_options",
     _extract_options,
     click.Option(

@@ -103,25 +103,33 @@ def key_values(
 # -- groups ----------------------------------------------------------------------------------------
 
 
-def group(name: str, make: Callable[[], Any], *options: click.Option) -> Callable[[F], F]:
-    """Give a command options that reach it as one object: `name` = make()(**values).
+class Group:
+    """Options that reach a command as one object: `name` = make()(**values).
 
     `make` returns the class, so that the module of the class is imported when the command runs.
     The name of each option is that of a field.
     """
-    fields = [option.name for option in options if option.name is not None]
 
-    def decorate(command: F) -> F:
+    def __init__(self, name: str, make: Callable[[], Any], *options: click.Option) -> None:
+        self.name = name
+        self.make = make
+        self.options = options
+
+    def __call__(self, command: F) -> F:
+        """Give a command the options of the group."""
+
         @functools.wraps(command)
         def gathered(*args: Any, **values: Any) -> Any:
-            built = make()(**{field: values.pop(field) for field in fields})
-            return command(*args, **{name: built}, **values)
+            return command(*args, **{self.name: self.build(values)}, **values)
 
-        own = getattr(command, "__click_params__", [])
-        gathered.__click_params__ = [*own, *reversed(options)]  # type: ignore[attr-defined]
+        params = [*getattr(command, "__click_params__", []), *reversed(self.options)]
+        gathered.__click_params__ = params  # type: ignore[attr-defined]
         return gathered  # type: ignore[return-value]
 
-    return decorate
+    def build(self, values: dict[str, Any]) -> Any:
+        """Take the values of the group out of those of a command, and return the object."""
+        fields = [option.name for option in self.options if option.name is not None]
+        return self.make()(**{field: values.pop(field) for field in fields})
 
 
 def _store_selector() -> Any:
@@ -151,8 +159,8 @@ STORE_OPTIONS = (
 )
 
 # The store of a command, without its encoder: for commands that take several encoders.
-stores_of_encoders = group("selector", _store_selector, *STORE_OPTIONS)
-stores = group(
+stores_of_encoders = Group("selector", _store_selector, *STORE_OPTIONS)
+stores = Group(
     "selector",
     _store_selector,
     click.Option(["--encoder"], help="Encoder of the store."),
@@ -163,7 +171,7 @@ encoders = click.option(
     "--encoder", "encoders", callback=listed, help="Encoder, or several with commas."
 )
 
-encoder_options = group(
+encoder_options = Group(
     "encoder_options",
     _encoder_options,
     click.Option(["--checkpoint"], type=PATH, help="Weights file, .safetensors or .pth."),
@@ -185,7 +193,7 @@ encoder_options = group(
     click.Option(["--dtype"], type=click.Choice(DTYPES), help="Precision of the forward pass."),
 )
 
-regions = group(
+regions = Group(
     "regions",
     _region_selector,
     click.Option(["--dataset"], help="Dataset: a name of pa.toml, or a kind with --root."),

@@ -1,46 +1,71 @@
-"""`pa submit`: parse, call one function of `pa.tasks.submit`, print."""
+"""`pa submit`: run a command as a job array, or as processes of this machine."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from pa.commands import console
-from pa.commands.old_options import emit, encoder_choice, with_config, with_json
+from pa.commands import console, options
+from pa.commands.extract import extract_options, with_n_views
 
-HERE = ("submit", "demo")  # commands that are not for a cluster
+if TYPE_CHECKING:
+    from pa.cluster.slurm import Resources, Words
+    from pa.cluster.submit import Command, CommandPlan, Submission
+    from pa.workspace import Workspace
+
+NOT_SUBMITTED = ("submit", "demo")  # commands that do not run on a cluster
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("words", nargs=-1, required=True, metavar="COMMAND…", type=click.UNPROCESSED)
-@click.option("--tasks", type=click.IntRange(1), help="Tasks that share an extraction; default 1.")
-@click.option("--each", multiple=True, metavar="OPTION", help="A task per value of that option.")
-@click.option("--then", multiple=True, metavar="LINE", help="Command to run when all is done.")
+@click.option(
+    "--tasks", type=click.IntRange(1), help="Number of tasks that share an extraction. Default: 1."
+)
+@click.option("--each", multiple=True, metavar="OPTION", help="One task per value of that option.")
+@click.option("--then", multiple=True, metavar="LINE", help="Command to run after all tasks.")
 @click.option("--partition", help="Partition of the cluster.")
-@click.option("--account", help="Account that pays.")
+@click.option("--account", help="Account to charge.")
 @click.option("--qos", help="Quality of service.")
-@click.option("--constraint", help="Features that nodes must have.")
-@click.option("--gpus", type=click.IntRange(0), help="GPUs of a task; `extract` uses one.")
-@click.option("--cpus", type=click.IntRange(1), help="CPUs of a task.")
-@click.option("--mem", help="Memory of a task, such as 32G.")
-@click.option("--time", help="Time limit of a task, HH:MM:SS; it is requeued when that is over.")
-@click.option("--array-parallelism", type=click.IntRange(1), help="Tasks that run at once.")
-@click.option("--local", is_flag=True, help="Processes of this machine instead, one per GPU.")
-@click.option("--again", is_flag=True, help="Also commands that have ended well before.")
-@click.option("--dry-run", is_flag=True, help="Say what would be submitted; write nothing.")
-@with_json
-@with_config
-@click.pass_context
+@click.option("--constraint", help="Features that a node must have.")
+@click.option("--gpus", type=click.IntRange(0), help="GPUs per task; `extract` uses one.")
+@click.option("--cpus", type=click.IntRange(1), help="CPUs per task.")
+@click.option("--mem", help="Memory per task, such as 32G.")
+@click.option("--time", help="Time limit of a task, HH:MM:SS; a task that reaches it is requeued.")
+@click.option(
+    "--array-parallelism", type=click.IntRange(1), help="Maximum number of concurrent tasks."
+)
+@click.option("--local", is_flag=True, help="Run as processes of this machine, one per GPU.")
+@click.option("--again", is_flag=True, help="Repeat commands that succeeded before.")
+@click.option("--dry-run", is_flag=True, help="Print what would be submitted; write nothing.")
+@options.as_json
+@options.workspace
 def submit(
-    context: click.Context, /, config: Any, words: tuple[str, ...], as_json: bool, **given: Any
+    workspace: Workspace,
+    words: Words,
+    tasks: int | None,
+    each: tuple[str, ...],
+    then: tuple[str, ...],
+    partition: str | None,
+    account: str | None,
+    qos: str | None,
+    constraint: str | None,
+    gpus: int | None,
+    cpus: int | None,
+    mem: str | None,
+    time: str | None,
+    array_parallelism: int | None,
+    local: bool,
+    again: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Run a command as a job array on a Slurm cluster, or as processes of this machine.
 
-    COMMAND is any command of pa, as you would type it, before or after the options of submit.
-    An extraction is divided among --tasks; --each makes one task of every value of an option. A
-    job after the array makes what failed tasks left, and then what --then says. The same command
-    again submits only what is still to do. Site settings: [cluster] in pa.toml, docs/cluster.md.
+    COMMAND is any command of pa, before or after the options of submit. An extraction is divided
+    among --tasks; --each makes one task of every value of an option. A job after the array does
+    what failed tasks left, and then the commands of --then. The same command again submits only
+    what remains. Site settings: [cluster] in pa.toml, docs/cluster.md.
 
     \b
     pa submit extract --encoder mocov3 --split val --tasks 64 --gpus 1 --time 4:00:00
@@ -48,57 +73,146 @@ def submit(
     pa submit extract --encoder dino --tasks 8 --then "index build --encoder dino" --dry-run
     pa submit extract --encoder dino --local
     """
-    from pa.commands import text_submit as describe_submit
-    from pa.tasks.submit import SubmitRequest
-    from pa.tasks.submit import submit as work
-    from pa.tasks.submit_plan import choose_resources, parse_then, spread
+    from pa.cluster.submit import choose_resources, parse_then, spread
+    from pa.cluster.submit import submit as run
 
-    tasks, each, then = given.pop("tasks"), given.pop("each"), given.pop("then")
-    modes = {name: given.pop(name) for name in ("local", "again", "dry_run")}
     following = parse_then(then)
     for line in following:
-        _parse(context, line)
-    request = SubmitRequest(
-        commands=tuple(_parse(context, line) for line in spread(words, each)),
+        parse(line)
+    commands = [parse(line) for line in spread(words, each)]
+    resources = choose_resources(
+        workspace.settings.cluster,
+        partition=partition,
+        account=account,
+        qos=qos,
+        constraint=constraint,
+        gpus=gpus,
+        cpus=cpus,
+        mem=mem,
+        time=time,
+        array_parallelism=array_parallelism,
+    )
+    submission = run(
+        workspace,
+        commands,
         then=following,
         tasks=tasks,
-        resources=choose_resources(config, **given),
-        **modes,
+        resources=resources,
+        local=local,
+        again=again,
+        dry_run=dry_run,
     )
-    result = work(config, request, console.progress())
     if as_json:
-        emit(result.to_json())
+        options.emit(submission.to_json())
     else:
-        console.out(describe_submit.submission(result, request))
+        console.out(submission_text(submission, None if local else resources))
 
 
-def _parse(context: click.Context, words: tuple[str, ...]) -> Any:
-    """Read a command line as the command line itself would, so that mistakes show before the job.
+def parse(words: Words) -> Command:
+    """Parse a command line as click does, so that mistakes appear before the job. Run nothing."""
+    from pa.cluster.submit import Command, Extraction
 
-    Nothing is run. Returns a `Command`.
-    """
-    from pa.tasks.extract import ExtractRequest
-    from pa.tasks.submit_plan import Command
-
-    if not words or words[0] in HERE:
-        raise click.UsageError(f"`pa {' '.join(words[:1])}` is not for a cluster: name a command.")
-    inner: click.Context = context.find_root()
-    command: click.Command = inner.command
+    if not words or words[0] in NOT_SUBMITTED:
+        raise click.UsageError(f"`pa {' '.join(words[:1])}` does not run on a cluster.")
+    context: click.Context = click.get_current_context().find_root()
+    command: click.Command = context.command
     rest = list(words)
     while isinstance(command, click.Group):
         if not rest:
-            raise click.UsageError(f"`pa {' '.join(words)}` is not complete.", inner)
-        name, found, rest = command.resolve_command(inner, rest)
-        if name is None or found is None:
-            raise click.UsageError(f"no such command: pa {' '.join(words)}", inner)
-        command = found
+            raise click.UsageError(f"`pa {' '.join(words)}` is not complete.", context)
+        name, subcommand, rest = command.resolve_command(context, rest)
+        if name is None or subcommand is None:
+            raise click.UsageError(f"no such command: pa {' '.join(words)}", context)
+        command = subcommand
         if isinstance(command, click.Group):  # groups have no options of their own
-            inner = click.Context(command, parent=inner, info_name=name)
+            context = click.Context(command, parent=context, info_name=name)
         else:
-            inner = command.make_context(name, rest, parent=inner)
+            context = command.make_context(name, rest, parent=context)
     if words[0] != "extract":
         return Command(words)
-    given = {k: v for k, v in inner.params.items() if k not in ("as_json", "own_workspace")}
-    if given["task_id"] is not None or given["task_count"] is not None:
+    values = dict(context.params)
+    if values["task_id"] is not None or values["task_count"] is not None:
         raise click.UsageError("--task-id and --task-count are set by submit: give --tasks.")
-    return Command(words, ExtractRequest(encoder=encoder_choice(given), **given))
+    return Command(
+        words,
+        Extraction(
+            encoders=values["encoders"],
+            regions=with_n_views(options.regions.build(values), values["n_views"]),
+            encoder_options=options.encoder_options.build(values),
+            options=extract_options.build(values),
+        ),
+    )
+
+
+def submission_text(submission: Submission, resources: Resources | None) -> str:
+    """Return the plan, the jobs and the logs; `resources` is None for a local run."""
+    from pa.cluster.slurm import command_line
+
+    lines = [line for plan in submission.commands for line in _command(plan)]
+    lines += [f"then {command_line(words)}" for words in submission.then]
+    if submission.nothing_to_do:
+        return "\n".join([*lines, "nothing to submit"])
+    lines.append(_totals(submission, resources))
+    if submission.script is not None:
+        lines += ["", submission.script.rstrip()]
+    if submission.job is not None:
+        lines.append(f"job {submission.job}: {_tasks(submission.tasks)}")
+    if submission.last is not None:
+        after = f" after job {submission.job} ends" if submission.job else ""
+        lines.append(f"job {submission.last}: finishes{after}")
+    if submission.job or submission.last:
+        jobs = ",".join(filter(None, (submission.job, submission.last)))
+        lines.append(f"logs: {submission.folder}; queue: squeue -j {jobs}; progress: pa status")
+    if submission.ended:
+        lines.append(f"done; logs: {submission.folder}")
+    return "\n".join(lines)
+
+
+def _command(plan: CommandPlan) -> list[str]:
+    from pa.cluster.slurm import command_line
+
+    line = command_line(plan.command.words)
+    if plan.done and not plan.stores:
+        return [f"{line}\n  succeeded on {plan.done}: not submitted without --again"]
+    lines = [line]
+    if plan.stores:
+        rows = [
+            [
+                f"  {store.where}",
+                store.encoder,
+                f"{store.shards_to_do}/{store.shards}",
+                str(store.rows_to_do),
+                console.size(store.bytes),
+                f"{store.pace.rows_per_second:.1f}" if store.pace else "unknown",
+            ]
+            for store in plan.stores
+        ]
+        headers = ["  store", "encoder", "shards to do", "rows", "bytes", "rows/s per task"]
+        lines += console.table(headers, rows, "  rrrr").splitlines()
+    if plan.done:
+        lines.append("  nothing to do: the stores are complete")
+    return lines
+
+
+def _totals(submission: Submission, resources: Resources | None) -> str:
+    """Return the number of tasks, the expected time and the resources of each task."""
+    n_bytes = sum(store.bytes for plan in submission.commands for store in plan.stores)
+    parts = [_tasks(submission.tasks)]
+    if n_bytes:
+        parts.append(f"{console.size(n_bytes)} to write")
+    if any(plan.stores and not plan.done for plan in submission.commands):
+        seconds = submission.seconds
+        expected = (
+            f"about {console.duration(seconds)} of encoding once all tasks run"
+            if seconds is not None
+            else "unknown: no earlier run of this encoder and view in this workspace"
+        )
+        parts.append(f"expected time {expected}")
+    if resources is not None:
+        gpus = f", {resources.gpus} GPU" if resources.gpus else ""
+        parts.append(f"limit {console.duration(60 * resources.minutes)} each{gpus}")
+    return "; ".join(parts)
+
+
+def _tasks(n: int) -> str:
+    return f"{n} task" if n == 1 else f"{n} tasks"

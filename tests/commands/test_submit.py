@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -21,8 +22,9 @@ from submitit.core.utils import DelayedSubmission
 from pa.cluster import local as workers
 from pa.cluster import slurm as cluster
 from pa.cluster.slurm import Resources, Steps
-from pa.commands import text as describe
-from pa.commands import text_submit as describe_submit
+from pa.cluster.submit import Command, Extraction, choose_resources, parse_then, spread, submit
+from pa.commands.extract import result_text
+from pa.commands.submit import submission_text
 from pa.config import load
 from pa.data import datasets
 from pa.data.store.reader import Store
@@ -32,11 +34,7 @@ from pa.extract.devices import visible_gpus
 from pa.extract.run import RunResult, extract
 from pa.extract.share import Share, choose_share
 from pa.extract.slots import ExtractOptions
-from pa.progress import Silent
-from pa.tasks.extract import ExtractRequest
-from pa.tasks.extract import extract as run_extract
-from pa.tasks.submit import SubmitRequest, submit
-from pa.tasks.submit_plan import Command, choose_resources, parse_then, spread
+from pa.workspace import EncoderOptions, RegionSelector, Workspace
 from tests.support.commands import Run
 from tests.support.mean_colour import MeanColour
 from tests.support.stores import same_files
@@ -129,7 +127,7 @@ def test_a_task_leaves_to_others_what_they_have_in_hand(image_tree: Tree, tmp_pa
     ]
     assert ended[0].to_json()["stores"][0]["complete"] is False
     assert not store.is_complete
-    assert "1 of 12 shards are in the hands of other tasks" in describe.run(ended[0])
+    assert "1 of 12 shards are locked by other tasks" in result_text(ended[0])
     task()  # the job after the array
     assert ended[1].shards_left == 0
     assert same_files(whole.reports[0].store.path, ended[1].reports[0].store.path)
@@ -177,9 +175,11 @@ python = "apptainer exec pa.sif python"
 parameters = {mail-type = "FAIL"}
 """
     )
-    found = choose_resources(load(), partition="debug", gpus=0, mem="4G", array_parallelism=16)
+    found = choose_resources(
+        load().settings.cluster, partition="debug", gpus=0, mem="4G", array_parallelism=16
+    )
     assert (found.partition, found.account, found.gpus, found.minutes) == ("debug", "vision", 0, 60)
-    assert choose_resources(load(), time="5").minutes == 5
+    assert choose_resources(load().settings.cluster, time="5").minutes == 5
     text = cluster.script(in_empty_folder / "jobs", "extract", found, 64)
     for line in (
         "#SBATCH --array=0-63%16",
@@ -213,7 +213,7 @@ def test_a_setting_that_would_be_another_line_of_the_script(
 ) -> None:
     (in_empty_folder / "pa.toml").write_text(f"[cluster]\n{line}\n")
     with pytest.raises(UsageError, match="control character") as caught:
-        choose_resources(load())
+        choose_resources(load().settings.cluster)
     assert line.split(" ")[0] in str(caught.value)
     with pytest.raises(UsageError, match="control character"):
         Resources(qos="high\nlow")
@@ -225,13 +225,16 @@ def place(workspace: Path) -> Path:
     return workspace
 
 
-EXTRACT = Command(("extract", "--shard-rows", "49"), ExtractRequest(shard_rows=49))
+def extraction(**options: Any) -> Extraction:
+    return Extraction((), RegionSelector(), EncoderOptions(), ExtractOptions(**options))
+
+
+EXTRACT = Command(("extract", "--shard-rows", "49"), extraction(shard_rows=49))
 
 
 def test_a_dry_run_writes_nothing_and_says_all(place: Path) -> None:
     before = sorted(place.rglob("*"))
-    request = SubmitRequest((EXTRACT,), tasks=64, dry_run=True)
-    found = submit(load(), request, Silent())
+    found = submit(Workspace(), (EXTRACT,), tasks=64, dry_run=True)
     [store] = found.commands[0].stores
     assert (store.shards, store.shards_to_do, store.rows_to_do, found.tasks) == (12, 12, 588, 12)
     assert store.bytes > 588 * (64 + 64) * 2  # two fp16 vectors of width 64, and headers
@@ -242,52 +245,50 @@ def test_a_dry_run_writes_nothing_and_says_all(place: Path) -> None:
 
 
 def test_only_what_is_missing_and_time_from_earlier_runs(place: Path) -> None:
-    run_extract(load(), ExtractRequest(shard_rows=49), Silent())
+    work = Workspace()
+    work.extract(work.encoders(), *work.regions(RegionSelector()), ExtractOptions(shard_rows=49))
     store = Store.open(next(place.rglob("manifest.json")).parent)
     wall = store.runs()[0]["seconds"]["wall"]
-    assert submit(load(), SubmitRequest((EXTRACT,), tasks=4), Silent()).nothing_to_do
+    assert submit(Workspace(), (EXTRACT,), tasks=4).nothing_to_do
     for shard in store.plan[:5]:
         store.shard_path(shard).unlink()
     (store.path / "manifest.json").unlink()
-    request = SubmitRequest(
-        (EXTRACT,), tasks=4, resources=Resources(array_parallelism=2), dry_run=True
-    )
-    found = submit(load(), request, Silent())
+    resources = Resources(array_parallelism=2)
+    found = submit(Workspace(), (EXTRACT,), tasks=4, resources=resources, dry_run=True)
     assert found.commands[0].stores[0].shards_to_do == 5
     assert found.seconds == pytest.approx(3 * 49 * wall / 588)  # shards are not divided
-    assert "5/12" in describe_submit.submission(found, request)
+    assert "5/12" in submission_text(found, None)
 
 
 def test_the_disk_must_hold_all_commands_together(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = Command(("extract",), ExtractRequest(limit=6))
+    other = Command(("extract",), extraction(limit=6))
     needed = [
-        submit(load(), SubmitRequest((one,), dry_run=True), Silent()).commands[0].plan
-        for one in (EXTRACT, other)
+        submit(Workspace(), (one,), dry_run=True).commands[0].plan for one in (EXTRACT, other)
     ]
     assert all(needed)
     enough = max(plan.bytes for plan in needed if plan) + 1
     monkeypatch.setattr("pa.data.files.free_bytes", lambda place: enough)
     for one in (EXTRACT, other):
-        assert submit(load(), SubmitRequest((one,), dry_run=True), Silent()).tasks == 1
+        assert submit(Workspace(), (one,), dry_run=True).tasks == 1
     with pytest.raises(StorageError, match="the features need"):
-        submit(load(), SubmitRequest((EXTRACT, other), dry_run=True), Silent())
+        submit(Workspace(), (EXTRACT, other), dry_run=True)
 
 
 def test_what_cannot_be_divided(place: Path) -> None:
     with pytest.raises(UsageError, match="only `extract` can be divided"):
-        submit(load(), SubmitRequest((Command(("index", "build")),), tasks=2), Silent())
+        submit(Workspace(), (Command(("index", "build")),), tasks=2)
 
 
 def test_without_slurm_or_submitit(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(place))
     for tasks in (1, 3):
         with pytest.raises(MissingError, match="sbatch and srun"):
-            submit(load(), SubmitRequest((EXTRACT,), tasks=tasks), Silent())
+            submit(Workspace(), (EXTRACT,), tasks=tasks)
     monkeypatch.setitem(sys.modules, "submitit.slurm.slurm", None)
     with pytest.raises(MissingError, match=r"part-aware\[cluster\]"):
-        submit(load(), SubmitRequest((EXTRACT,)), Silent())
+        submit(Workspace(), (EXTRACT,))
 
 
 @pytest.fixture
@@ -317,7 +318,7 @@ def test_an_array_then_the_job_after_it(
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
     then = parse_then(["pa index build --encoder 'timm/test_vit'", "status"])
-    found = submit(load(), SubmitRequest((EXTRACT,), then, tasks=3), Silent())
+    found = submit(Workspace(), (EXTRACT,), then=then, tasks=3)
     assert (found.job, found.last) == ("100", "101")
     assert "--array=0-2%3" in (fake_sbatch / "script-100").read_text()
     assert "--dependency=afterany:100" in (fake_sbatch / "script-101").read_text()
@@ -346,8 +347,8 @@ def pickled(path: Path) -> Steps:
 
 def test_slurm_refuses(place: Path, fake_sbatch: Path) -> None:
     (fake_sbatch / "sbatch").write_text("#!/bin/sh\necho 'invalid partition: gpu' >&2; exit 1\n")
-    with pytest.raises(PaError, match="did not take the job: invalid partition: gpu"):
-        submit(load(), SubmitRequest((EXTRACT,)), Silent())
+    with pytest.raises(PaError, match="refused the job: invalid partition: gpu"):
+        submit(Workspace(), (EXTRACT,))
 
 
 # -- running ----------------------------------------------------------------------------------
@@ -361,40 +362,40 @@ def test_local_processes_share_the_work(
     alone = next((place / "features").rglob("manifest.json")).parent
     kept = tmp_path / "alone"
     alone.rename(kept)
-    request = SubmitRequest((EXTRACT,), parse_then(["index build"]), tasks=2, local=True)
-    found = submit(load(), request, Silent())
+    then = parse_then(["index build"])
+    found = submit(Workspace(), (EXTRACT,), then=then, tasks=2, local=True)
     assert [end.code for end in found.ended] == [0, 0, 0]
     assert found.ended[-1].words[2:] == ("index", "build")
     assert same_files(kept, alone)
     logs = "".join(path.read_text() for path in found.folder.glob("*.log"))
     assert "task 0 of 2" in logs
     assert "task 1 of 2" in logs
-    assert "done; logs" in describe_submit.submission(found, request)
+    assert "done; logs" in submission_text(found, None)
 
 
 def test_what_failed_is_tried_again_and_the_rest_is_not(extracted: Path) -> None:
     words = ("index", "build", "--representation", "cls,nonsense")
     commands = tuple(Command(line) for line in spread(words, ["representation"]))
     with pytest.raises(PaError, match="1 commands failed") as failed:
-        submit(load(), SubmitRequest(commands, local=True), Silent())
+        submit(Workspace(), commands, local=True)
     assert "--representation nonsense" in str(failed.value)
-    found = submit(load(), SubmitRequest(commands, local=True, dry_run=True), Silent())
+    found = submit(Workspace(), commands, local=True, dry_run=True)
     assert [plan.tasks for plan in found.commands] == [0, 1]
-    request = SubmitRequest(commands, local=True, dry_run=True, again=True)
-    assert [plan.tasks for plan in submit(load(), request, Silent()).commands] == [1, 1]
+    found = submit(Workspace(), commands, local=True, dry_run=True, again=True)
+    assert [plan.tasks for plan in found.commands] == [1, 1]
 
 
 def test_a_command_whose_output_is_gone_is_to_be_done_again(extracted: Path) -> None:
     words = ("evaluate", "retrieval", "--target", "label")
     commands = (Command(("index", "build")), Command(words))
-    submit(load(), SubmitRequest(commands, local=True), Silent())
-    request = SubmitRequest(commands, local=True, dry_run=True)
-    assert submit(load(), request, Silent()).nothing_to_do
+    submit(Workspace(), commands, local=True)
+    modes = {"local": True, "dry_run": True}
+    assert submit(Workspace(), commands, **modes).nothing_to_do
     result, *_ = (extracted / "results" / "retrieval").glob("*.json")
     result.unlink()  # as a repair does that finds it damaged
-    assert [plan.tasks for plan in submit(load(), request, Silent()).commands] == [0, 1]
+    assert [plan.tasks for plan in submit(Workspace(), commands, **modes).commands] == [0, 1]
     shutil.rmtree(extracted / "indexes")
-    assert [plan.tasks for plan in submit(load(), request, Silent()).commands] == [1, 1]
+    assert [plan.tasks for plan in submit(Workspace(), commands, **modes).commands] == [1, 1]
 
 
 def test_places_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,15 +465,15 @@ def test_steps_stop_at_the_first_failure(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(
         cluster, "run_command", lambda words, _: run.append(words[0]) or codes[words[0]]
     )
-    marks = tuple(tmp_path / name for name in codes)
+    markers = tuple(tmp_path / name for name in codes)
     with pytest.raises(PaError, match="pa three: exit code -9"):
-        Steps(tuple((name,) for name in codes), marks)()
+        Steps(tuple((name,) for name in codes), markers)()
     assert run == ["one", "two", "three"]
-    assert [mark.exists() for mark in marks] == [True, True, False, False]
-    mark = cluster.read_mark(marks[1])
-    assert mark is not None
-    assert (mark["command"], mark["code"]) == ("pa two", 6)
-    assert cluster.read_mark(marks[2]) is None
+    assert [marker.exists() for marker in markers] == [True, True, False, False]
+    marker = cluster.read_marker(markers[1])
+    assert marker is not None
+    assert (marker["command"], marker["code"]) == ("pa two", 6)
+    assert cluster.read_marker(markers[2]) is None
 
 
 # -- the command line -------------------------------------------------------------------------
@@ -498,7 +499,7 @@ def test_options_stand_before_or_after_the_command(pa: Run, place: Path) -> None
         (("extract", "--limit", "none"), 2, "not a valid integer"),
         (("index",), 2, "not complete"),
         (("nothing",), 2, "No such command 'nothing'"),
-        (("submit", "extract"), 2, "not for a cluster"),
+        (("submit", "extract"), 2, "does not run on a cluster"),
         (("extract", "--task-id", "1", "--task-count", "2"), 2, "give --tasks"),
         (("extract", "--then", "index buld"), 2, "No such command 'buld'"),
         (("extract", "--then", "index 'build"), 2, "No closing quotation"),

@@ -1,0 +1,403 @@
+"""Submit commands as a job array on a Slurm cluster, or as processes of this machine.
+
+What remains to be done is read from the files: of an extraction the missing shards, of any other
+command the marker that it leaves when it succeeds. So the same `pa submit` again submits what
+failed and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import itertools
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pa.cluster import slurm
+from pa.cluster.slurm import Resources, Steps, Words
+from pa.config import ClusterSettings
+from pa.data.files import write_json
+from pa.errors import PaError, UsageError
+from pa.workspace import EncoderOptions, RegionSelector, Workspace
+
+if TYPE_CHECKING:
+    from pa.cluster.local import EndedCommand
+    from pa.extract.plan import ExtractPlan, StorePlan
+    from pa.extract.slots import ExtractOptions
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """The names and options of a `pa extract`."""
+
+    encoders: tuple[str, ...]
+    regions: RegionSelector
+    encoder_options: EncoderOptions
+    options: ExtractOptions
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line of `pa`, without the word pa, and its extraction if it is one."""
+
+    words: Words
+    extraction: Extraction | None = None
+
+    @property
+    def name(self) -> str:
+        """The words before the first option, such as `index build`."""
+        return " ".join(itertools.takewhile(lambda word: not word.startswith("-"), self.words))
+
+
+@dataclass(frozen=True)
+class CommandPlan:
+    """A command, its number of tasks, the plan of an extraction, and why nothing remains."""
+
+    command: Command
+    tasks: int
+    plan: ExtractPlan | None = None
+    done: str | None = None
+
+    @property
+    def stores(self) -> tuple[StorePlan, ...]:
+        return tuple(self.plan.stores) if self.plan else ()
+
+    @property
+    def seconds(self) -> float | None:
+        """Expected seconds of all tasks, one after the other; None if unknown."""
+        return self.plan.seconds if self.plan else None
+
+    def finish(self, parallel: int) -> float | None:
+        """Return the expected seconds until the last task ends; None if unknown.
+
+        At most `parallel` tasks run at the same time. A shard is not divided: 5 shards on 2 tasks
+        take the time of 3.
+        """
+        if self.plan is None or self.plan.seconds is None:
+            return None
+        ends = [0.0] * max(1, min(self.tasks, parallel))  # of each running task
+        for store in self.stores:
+            for _ in range(store.shards_to_do):
+                heapq.heapreplace(ends, ends[0] + (store.seconds or 0.0) / store.shards_to_do)
+        return max(ends)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The plan, and the jobs of it: `job` is the array, `last` the job after it."""
+
+    commands: tuple[CommandPlan, ...]
+    then: tuple[Words, ...]
+    folder: Path
+    parallel: int
+    script: str | None = None
+    job: str | None = None
+    last: str | None = None
+    ended: tuple[EndedCommand, ...] = ()
+
+    @property
+    def tasks(self) -> int:
+        return sum(plan.tasks for plan in self.commands)
+
+    @property
+    def nothing_to_do(self) -> bool:
+        return all(plan.done for plan in self.commands) and not self.then
+
+    @property
+    def seconds(self) -> float | None:
+        """Expected seconds until the last task ends, once all run; None if unknown.
+
+        Of several commands: no less than their work divided among the tasks that run at the same
+        time, and no less than the longest command takes alone.
+        """
+        remaining = [plan for plan in self.commands if not plan.done]
+        work = [plan.seconds for plan in remaining]
+        ends = [plan.finish(self.parallel) for plan in remaining]
+        if not remaining or None in work or None in ends:
+            return None
+        evenly = sum(filter(None, work)) / max(1, min(self.parallel, self.tasks))
+        return max([evenly, *filter(None, ends)])
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "tasks": self.tasks,
+            "commands": [
+                {
+                    "command": slurm.command_line(plan.command.words),
+                    "tasks": plan.tasks,
+                    "done": plan.done,
+                    "stores": [store.to_json() for store in plan.stores],
+                }
+                for plan in self.commands
+            ],
+            "then": [slurm.command_line(words) for words in self.then],
+            "folder": str(self.folder),
+            "expected_seconds": self.seconds,
+            "script": self.script,
+            "job": self.job,
+            "last_job": self.last,
+        }
+
+
+def submit(
+    workspace: Workspace,
+    commands: Sequence[Command],
+    *,
+    then: Sequence[Words] = (),
+    tasks: int | None = None,
+    resources: Resources | None = None,
+    local: bool = False,
+    again: bool = False,
+    dry_run: bool = False,
+) -> Submission:
+    """Plan the commands and, unless it is a dry run, submit an array and a job that finishes.
+
+    The last job runs every extraction once more, which encodes what failed tasks left and writes
+    the manifests, and then the commands of `then`.
+
+    Parameters
+    ----------
+    tasks
+        Number of tasks that share an extraction. None selects 1, or with `local` one per GPU.
+    local
+        Run everything as processes of this machine and return when it is done.
+    again
+        Repeat commands that succeeded before.
+
+    Raises
+    ------
+    UsageError
+        If a command other than `extract` is to be divided into tasks.
+    PaError
+        If a command of a local run failed, or Slurm refused the job.
+    """
+    if any(command.extraction is None for command in commands) and (tasks or 1) > 1:
+        raise UsageError(
+            "only `extract` can be divided into --tasks. Give --each OPTION for one task per value "
+            "of an option with commas, such as --each encoder."
+        )
+    from pa.extract.plan import check_space
+
+    resources = resources or Resources()
+    devices = _devices() if local else []
+    tasks = tasks or max(1, len(devices))
+    plans = tuple(
+        plan_command(workspace, command, tasks, again=again, begin=not dry_run)
+        for command in commands
+    )
+    check_space(*(plan.plan for plan in plans if plan.plan))
+    parallel = max(1, len(devices) or tasks) if local else resources.array_parallelism
+    name = "-".join(commands[0].name.split())
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    folder = workspace.config.jobs / f"{stamp}-{name}-{os.urandom(2).hex()}"
+    submission = Submission(plans, tuple(then), folder, parallel)
+    jobs = _jobs(workspace, submission)
+    if dry_run:
+        if local or not jobs:
+            return submission
+        return replace(submission, script=slurm.script(folder, name, resources, len(jobs)))
+    if submission.nothing_to_do:
+        return submission
+    if local:
+        return _run_here(workspace, submission, jobs, devices, name)
+    last = _last_job(workspace, submission)
+    array = slurm.submit(folder, name, resources, jobs) if jobs else None
+    if last is not None:
+        after = slurm.submit(folder, f"{name}-last", resources, [last], after=array)
+        submission = replace(submission, last=after)
+    submission = replace(submission, job=array)
+    write_json(folder / "submission.json", submission.to_json())
+    return submission
+
+
+def plan_command(
+    workspace: Workspace, command: Command, tasks: int, *, again: bool = False, begin: bool = False
+) -> CommandPlan:
+    """Return what remains of a command, divided into at most one task per missing shard.
+
+    With `begin`, the stores of an extraction are created once for all tasks, which raises
+    `FingerprintError` before anything is submitted if another store is in their place.
+    """
+    if command.extraction is None:
+        marker = None if again else slurm.read_marker(_marker_path(workspace, command.words))
+        return CommandPlan(
+            command, 0 if marker else 1, done=str(marker["ended"]) if marker else None
+        )
+    from pa.extract.plan import plan_extract
+    from pa.extract.slots import open_store
+
+    extraction = command.extraction
+    # On the CPU: the machine that submits may have no GPU.
+    on_cpu = replace(extraction.encoder_options, device="cpu")
+    images, views = workspace.regions(extraction.regions)
+    encoders = workspace.encoders(extraction.encoders, on_cpu)
+    options = workspace.extract_options(extraction.options)
+    features = workspace.config.features
+    if begin:
+        for view in views:
+            rows = view.rows(images.first(options.limit))
+            for encoder in encoders:
+                open_store(encoder, images, view, rows, features, options)
+    plan = plan_extract(encoders, images, views, features, options, workspace.progress)
+    missing = sum(store.shards_to_do for store in plan.stores)
+    done = "its stores are complete" if are_complete(plan.stores) else None
+    return CommandPlan(command, min(tasks, missing), plan, done)
+
+
+def are_complete(stores: Sequence[StorePlan]) -> bool:
+    """Return whether every store is complete, according to its files."""
+    from pa.data.store.reader import SPEC, Store
+
+    for planned in stores:
+        if not (planned.path / SPEC).exists():
+            return False
+        store = Store.open(planned.path, incomplete=True)
+        if not store.is_complete or store.missing():
+            return False
+    return True
+
+
+def spread(words: Words, options: Sequence[str]) -> list[Words]:
+    """Return the command once for every comma-separated value of these options.
+
+    >>> spread(("probe", "linear", "--encoder", "dino,mae"), ["encoder"])
+    [('probe', 'linear', '--encoder', 'dino'), ('probe', 'linear', '--encoder', 'mae')]
+
+    Raise `UsageError` if the command lacks the option.
+    """
+    commands = [words]
+    for option in options:
+        flag = "--" + option.lstrip("-")
+        commands = [single for command in commands for single in _spread_one(command, flag)]
+    return commands
+
+
+def _spread_one(words: Words, flag: str) -> list[Words]:
+    for i, word in enumerate(words):
+        if word == flag and i + 1 < len(words):
+            before, values, after = words[: i + 1], words[i + 1], words[i + 2 :]
+            return [(*before, value.strip(), *after) for value in values.split(",")]
+        if word.startswith(f"{flag}="):
+            values = word.partition("=")[2]
+            before, after = words[:i], words[i + 1 :]
+            return [(*before, f"{flag}={value.strip()}", *after) for value in values.split(",")]
+    raise UsageError(f"--each {flag[2:]}: {slurm.command_line(words)} has no {flag}.")
+
+
+def parse_then(lines: Sequence[str]) -> tuple[Words, ...]:
+    """Split the command lines of --then, which may begin with the word pa."""
+    split = []
+    for line in lines:
+        try:
+            words = shlex.split(line)
+        except ValueError as error:
+            raise UsageError(f"--then {line!r}: {error}.") from None
+        split.append(tuple(words[1:] if words[:1] == ["pa"] else words))
+    return tuple(split)
+
+
+def choose_resources(
+    settings: ClusterSettings,
+    *,
+    partition: str | None = None,
+    account: str | None = None,
+    qos: str | None = None,
+    constraint: str | None = None,
+    gpus: int | None = None,
+    cpus: int | None = None,
+    mem: str | None = None,
+    time: str | None = None,
+    array_parallelism: int | None = None,
+) -> Resources:
+    """Return the resources of a task; None selects the value of [cluster] in pa.toml."""
+    limit = time or settings.time
+    default = Resources()
+    return Resources(
+        minutes=slurm.minutes(limit) if limit else default.minutes,
+        partition=settings.partition if partition is None else partition,
+        account=settings.account if account is None else account,
+        qos=settings.qos if qos is None else qos,
+        constraint=settings.constraint if constraint is None else constraint,
+        gpus=settings.gpus if gpus is None else gpus,
+        cpus=settings.cpus if cpus is None else cpus,
+        mem=settings.mem if mem is None else mem,
+        array_parallelism=array_parallelism or default.array_parallelism,
+        setup=tuple(settings.setup),
+        python=settings.python,
+        parameters=dict(settings.parameters),
+        requeues=settings.requeues,
+        signal_seconds=settings.signal_seconds,
+    )
+
+
+def _jobs(workspace: Workspace, submission: Submission) -> list[Steps]:
+    """Return one job per task, those of one command together."""
+    jobs = []
+    for plan in submission.commands:
+        words = ("--workspace", str(workspace.path), *plan.command.words)
+        for task in range(plan.tasks):
+            if plan.command.extraction is None:
+                jobs.append(Steps((words,), (_marker_path(workspace, plan.command.words),)))
+            else:
+                share = ("--task-id", str(task), "--task-count", str(plan.tasks))
+                jobs.append(Steps(((*words, *share),)))
+    return jobs
+
+
+def _last_job(workspace: Workspace, submission: Submission) -> Steps | None:
+    """Return the job after all tasks: unfinished extractions once more, then `then`."""
+    again = [p.command.words for p in submission.commands if p.command.extraction and not p.done]
+    prefix = ("--workspace", str(workspace.path))
+    commands = [(*prefix, *words) for words in [*again, *submission.then]]
+    return Steps(tuple(commands)) if commands else None
+
+
+def _run_here(
+    workspace: Workspace,
+    submission: Submission,
+    jobs: Sequence[Steps],
+    devices: Sequence[str],
+    name: str,
+) -> Submission:
+    from pa.cluster.local import environments, run_all
+
+    progress, folder = workspace.progress, submission.folder
+    slots = environments(devices, min(submission.parallel, max(1, len(jobs))))
+    ended = run_all(jobs, slots, folder, name, progress) if jobs else []
+    failed = [command for command in ended if not command.succeeded]
+    plans = [
+        replace(plan, done="complete") if plan.stores and are_complete(plan.stores) else plan
+        for plan in submission.commands
+    ]
+    last = _last_job(workspace, replace(submission, commands=tuple(plans)))
+    if last is not None:
+        after = run_all([last], slots[:1], folder, f"{name}-last", progress)
+        # The last job encodes what failed tasks of an extraction left.
+        failed = [command for command in failed if "--task-id" not in command.words]
+        failed += [command for command in after if not command.succeeded]
+        ended += after
+    if failed:
+        lines = "\n".join(f"  {slurm.command_line(c.words)}    # {c.log}" for c in failed)
+        raise PaError(
+            f"{len(failed)} commands failed. The results of the others are kept, and the same "
+            f"`pa submit` again runs these only:\n{lines}"
+        )
+    return replace(submission, ended=tuple(ended))
+
+
+def _marker_path(workspace: Workspace, words: Words) -> Path:
+    """Return the file that records the success of a command."""
+    digest = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
+    return workspace.config.jobs / "done" / f"{digest}.json"
+
+
+def _devices() -> list[str]:
+    from pa.extract.devices import visible_gpus
+
+    return visible_gpus()
