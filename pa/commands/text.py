@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pa.commands.console import duration, size, table
 
 if TYPE_CHECKING:
-    from pa.extract.encoders import LoadReport
-    from pa.extract.precision import Agreement
     from pa.extract.run import RunResult
     from pa.extract.slots import Report
     from pa.index.search import SearchResult
-    from pa.tasks.encoders import Listed
 
 BAD_SHOWN = 10
-KEYS_SHOWN = 20
 
 
 def run(result: RunResult) -> str:
@@ -96,70 +91,3 @@ def _label(label: str | None) -> str:
 
 def _box(box: Sequence[float] | None) -> str:
     return ",".join(f"{value:g}" for value in box) if box else ""
-
-
-def encoders(found: Sequence[Listed]) -> str:
-    """The registry as a table, and where each file is to be had."""
-    rows = [
-        [
-            entry.card.name,
-            entry.card.method,
-            f"{entry.card.transform.resize} {entry.card.transform.interpolation}",
-            "yes" if any(source.projector for source in entry.card.sources) else "no",
-            entry.card.licence,
-            str(entry.checkpoint) if entry.checkpoint else "not here",
-        ]
-        for entry in found
-    ]
-    lines = [table(["encoder", "method", "resize", "projector", "licence", "checkpoint"], rows)]
-    lines.append("\nfiles (pa encoders fetch NAME downloads the first):")
-    for entry in found:
-        for source in entry.card.sources:
-            lines.append(f"  {entry.card.name:<7} {source.file}: {source.url or source.note}")
-    lines.append("\nand timm/<model>: any timm network. Cards: docs/encoders.md")
-    return "\n".join(lines)
-
-
-def load_report(report: LoadReport) -> str:
-    """Where every key of a checkpoint went."""
-    lines = [f"{report.checkpoint} as {report.name}: {'fits' if report.ok else 'DOES NOT FIT'}"]
-    if report.sha256:
-        lines.append(f"  sha256 {report.sha256}" + (f", {report.known}" if report.known else ""))
-    if report.problem:
-        return "\n".join([*lines, f"  {report.problem}"])
-    made = ", ".join(f"{name} {value}" for name, value in report.architecture.items())
-    lines.append(f"  read from it: {made}")
-    renamed = dict(report.renamed)
-    reasons = Counter(reason for _, reason in report.ignored)
-    lines.append(f"  matched {len(report.matched)} keys of {report.container}")
-    lines.append(f"  renamed {len(renamed)} of these{_example(report.renamed)}")
-    lines.append(f"  ignored by rule {len(report.ignored)}")
-    lines += [f"    {count} × {reason}" for reason, count in reasons.items()]
-    for title, keys in report.misfits():
-        lines.append(f"  {title} {len(keys)}")
-        lines += [f"    {key}" for key in keys[:KEYS_SHOWN]]
-        if len(keys) > KEYS_SHOWN:
-            lines.append(f"    … and {len(keys) - KEYS_SHOWN} more; --json lists all")
-    if report.accepted:
-        lines.append("  accepted with --accept: it shows no sign of this encoder")
-    if report.looks_like and (report.accepted or not report.ok):
-        lines.append(f"  {report.looks_like}")
-    if report.norms:
-        norms = ", ".join(f"{name} {value:.4f}" for name, value in report.norms.items())
-        lines.append(f"  mean norms on the fixed synthetic image: {norms}")
-    return "\n".join(lines)
-
-
-def _example(pairs: Sequence[tuple[str, str]]) -> str:
-    return f", such as {pairs[0][0]} → {pairs[0][1]}" if pairs else ""
-
-
-def agreements(compared: Sequence[Agreement]) -> str:
-    """Half precisions against fp32."""
-    rows = [
-        [a.dtype, a.representation, f"{a.cosine_min:.6f}", f"{a.cosine_mean:.6f}", f"{a.top_k:.3f}"]
-        for a in compared
-    ]
-    k, n = compared[0].k, compared[0].n
-    heads = ["precision", "representation", "cosine, min", "cosine, mean", f"same top {k}"]
-    return f"against fp32 on {n} images:\n" + table(heads, rows, "  rrr")

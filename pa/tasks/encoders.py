@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,11 @@ from pa.errors import (
     PaError,
     UsageError,
 )
-from pa.progress import Progress
 from pa.tasks.choose import device
 
 if TYPE_CHECKING:
     from pa.data.store.reader import Store
-    from pa.extract.encoders import Encoder, EncoderCard, LoadReport
-    from pa.extract.precision import Agreement
+    from pa.extract.encoders import Encoder
 
 
 @dataclass(frozen=True)
@@ -208,63 +206,3 @@ def _network(config: Config, name: str, choice: EncoderChoice) -> dict[str, Any]
         **entry.options,
         **dict(choice.options),
     }
-
-
-# -- pa encoders ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Listed:
-    """One encoder of the registry, and the checkpoint that this workspace has for it."""
-
-    card: EncoderCard
-    checkpoint: Path | None
-
-    def to_json(self) -> dict[str, Any]:
-        card = asdict(self.card)
-        return {**card, "checkpoint": str(self.checkpoint) if self.checkpoint else None}
-
-
-def list_encoders(config: Config) -> list[Listed]:
-    """Every encoder of the registry; `checkpoint` only where the file is there."""
-    from pa.extract.encoders import ENCODERS
-
-    listed = []
-    for name in ENCODERS:
-        found = find_checkpoint(config, name, None)
-        there = found if found is not None and found.is_file() else None
-        listed.append(Listed(ENCODERS[name].card, there))
-    return listed
-
-
-def check_encoder(config: Config, name: str, choice: EncoderChoice) -> LoadReport:
-    """Load a checkpoint strictly and report key by key; see `LoadReport`."""
-    from pa.extract.encoders import load_report
-
-    checkpoint = find_checkpoint(config, name, choice.checkpoint)
-    return load_report(name, checkpoint, layers=choice.layers, **_network(config, name, choice))
-
-
-def compare_precisions(
-    config: Config, name: str, choice: EncoderChoice, images: Path, limit: int
-) -> list[Agreement]:
-    """How well bf16 and fp16 agree with fp32 on real images; see `pa.extract.precision`."""
-    from pa.data import datasets
-    from pa.extract.precision import compare
-
-    table = datasets.load("images", "folder", images).table.head(limit)
-    paths = [images / path for path in table["path"]]
-    loaded = {
-        dtype: load_encoder(config, name, replace(choice, dtype=dtype))
-        for dtype in ("fp32", "bf16", "fp16")
-    }
-    return compare(loaded, paths)
-
-
-def fetch_encoder(config: Config, name: str, file: str | None, progress: Progress) -> Path:
-    """Download an encoder's official checkpoint into the workspace; see `pa.extract.fetch`."""
-    from pa.extract.encoders import ENCODERS
-    from pa.extract.fetch import choose_source, fetch
-
-    card = ENCODERS[name].card
-    return fetch(choose_source(card, file), config.checkpoints / name, progress)
