@@ -527,7 +527,7 @@ def heads(run: Run) -> None:
 
     from pa.probe.attentive.tokens import Batch
     from pa.probe.linear.recipes import PAPER
-    from pa.probe.linear.sweep import fixed, train_stack
+    from pa.probe.linear.train import train_stack
     from pa.probe.segmentation.loss import LabelTiles, UpsampledLoss
 
     B, L, D, device = run.size.attentive_batch, streaming.L, streaming.D, run.device
@@ -568,11 +568,11 @@ def heads(run: Run) -> None:
 
     for classes in (4, 100):
         train = sweep.data(run.size.sweep_rows, D, classes, 0)
-        read = fixed({"cls": (train, sweep.data(classes, D, classes, 1))})
+        read = {"cls": (train, sweep.data(classes, D, classes, 1))}.__getitem__
         recipe = replace(PAPER, epochs=run.size.sweep_epochs)
         fits = {
             count: partial(
-                train_stack, read, sweep.stack(count), recipe, watch=False, device=str(device)
+                train_stack, read, sweep.stack(count), recipe, monitored=False, device=str(device)
             )
             for count in (1, 50)
         }

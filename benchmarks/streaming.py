@@ -63,7 +63,7 @@ class Step:
 
     def __call__(self, batch: Batch, targets: torch.Tensor) -> None:
         logits = self.heads.train_logits(batch.cls, batch.patch, 0.1)
-        y = targets[torch.from_numpy(batch.places).to(targets.device)]
+        y = targets[torch.from_numpy(batch.positions).to(targets.device)]
         loss = sum(F.cross_entropy(one, y) for one in logits)
         parameters = list(self.heads.parameters.values())
         with torch.no_grad():
@@ -106,7 +106,7 @@ def halves(store: Store, batch: int, seeds: int, epochs: int) -> None:
         return tokens.batches(batch, order.buffers(len(tokens), epoch))
 
     held = [
-        Batch(b.places.copy(), b.cls.clone(), b.patch.clone())
+        Batch(b.positions.copy(), b.cls.clone(), b.patch.clone())
         for b, _ in zip(stream(0), range(2), strict=False)
     ]
     n_steps = -(-len(tokens) // batch)

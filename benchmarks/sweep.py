@@ -23,7 +23,7 @@ import torch
 
 from pa.probe.linear.recipes import PAPER, LinearRecipe
 from pa.probe.linear.sgd import epoch_order, initial_weight
-from pa.probe.linear.sweep import Candidate, fixed, train_stack
+from pa.probe.linear.train import Candidate, train_stack
 from pa.probe.selection import LabelledRows
 
 SEEDS = 5
@@ -73,10 +73,10 @@ def measure(arguments: argparse.Namespace, n_classes: int) -> None:
     train = data(arguments.rows, arguments.width, n_classes, 0)
     test = data(n_classes, arguments.width, n_classes, 1)
     recipe = replace(PAPER, epochs=arguments.epochs)
-    read = fixed({"cls": (train, test)})
+    read = {"cls": (train, test)}.__getitem__
 
     def heads(candidates: list[Candidate]) -> Callable[[], object]:
-        return lambda: train_stack(read, candidates, recipe, watch=False)
+        return lambda: train_stack(read, candidates, recipe, monitored=False)
 
     n = arguments.heads
     ways: dict[str, tuple[int, Callable[[], object]]] = {

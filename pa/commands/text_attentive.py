@@ -52,11 +52,11 @@ def attentive(result: AttentiveResult) -> str:
 
 
 def _choice(result: AttentiveResult) -> list[str]:
-    if result.surface is None:
+    if result.sweep is None:
         return []
     chosen = result.result.details["chosen"]
     rows = []
-    for (lr,), group in result.surface.group_by("lr", maintain_order=True):
+    for (lr,), group in result.sweep.group_by("lr", maintain_order=True):
         mean, lost = group["accuracy"].mean(), group["diverged"].count()
         said = f"{lost} of {len(group)} diverged" if lost else ""
         mark = "chosen" if group["chosen"].all() else said

@@ -17,7 +17,7 @@ from pa.figures.style import COLOURS, GREY, drawing
 from pa.probe.attentive.run import AttentiveResult
 from pa.probe.linear.fewshot import FewShotResult
 from pa.probe.linear.run import LinearResult
-from pa.probe.linear.sweep import TrainedHead
+from pa.probe.linear.train import TrainedHead
 from pa.probe.recipes import BEST_ON_TEST
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _DARK = 0.55  # share of a cell above which its number is white
 
 def draw_linear(done: LinearResult, path: Path) -> Path:
     """Confusion and learning curves; where there was a sweep, its surface below them."""
-    surface = None if done.choice is None else done.choice.surface
+    surface = None if done.choice is None else done.choice.sweep
     names: list[str] = []
     if surface is not None:
         names = surface["representation"].unique(maintain_order=True).to_list()

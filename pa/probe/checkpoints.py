@@ -1,7 +1,8 @@
-"""What a training run has done so far, on disk, so that a killed one goes on where it was.
+"""The state of a training run on disk, so that a killed run resumes.
 
-One safetensors file holds the tensors and, in its metadata, what they belong to and how far the run
-was. It is replaced whole: a kill at any moment leaves the state before or after, never between.
+One safetensors file holds the tensors and, in its metadata, the run they belong to and the number
+of steps done. It is replaced whole: a kill at any moment leaves the state before or after, never a
+mixture.
 """
 
 from __future__ import annotations
@@ -20,55 +21,52 @@ from pa.errors import VerificationError
 from pa.probe.tensorfile import read_tensors, tensor_bytes
 
 STATE_FORMAT = "2"
-SHARE = 0.1  # of a run's time that saving may take
+SHARE = 0.1  # largest share of a run's time spent on saving
 
 
 class Checkpoint:
-    """The state file of one run; `key` is a digest of everything that determines its course."""
+    """The state file of one run; `key` is a digest of everything that determines its tensors."""
 
     def __init__(self, path: Path, key: str) -> None:
         self.path = path
         self.key = key
-        self._cost = 0.0
+        self._cost = 0.0  # seconds of the last save
         self._saved = time.monotonic()
 
     def load(self, tensors: Mapping[str, Tensor]) -> int:
-        """Fill the tensors in place; returns how many steps were done.
+        """Fill the tensors in place and return the number of steps done.
 
-        A file that is not there, is damaged, or belongs to another run is no state: 0, and the
-        tensors are as they were.
+        Return 0 and leave the tensors unchanged if the file is missing, damaged or from another
+        run.
         """
         with contextlib.suppress(
             SafetensorError, VerificationError, OSError, LookupError, ValueError
         ):
-            found, fields = read_tensors(self.path)
+            saved, fields = read_tensors(self.path)
             fits = all(
-                (found[name].shape, found[name].dtype) == (tensor.shape, tensor.dtype)
+                (saved[name].shape, saved[name].dtype) == (tensor.shape, tensor.dtype)
                 for name, tensor in tensors.items()
             )
             if fits and (fields["format"], fields["key"]) == (STATE_FORMAT, self.key):
                 steps = int(fields["steps"])
                 with torch.no_grad():
                     for name, tensor in tensors.items():
-                        tensor.copy_(found[name])
+                        tensor.copy_(saved[name])
                 return steps
         return 0
 
     def save(self, tensors: Mapping[str, Tensor], steps: int, *, last: bool = False) -> bool:
-        """Write the state after `steps` epochs or iterations; whether it was written.
+        """Write the state after `steps` epochs or iterations; return whether it was written.
 
-        Raises `StorageError`.
-
-        A step is passed over where writing would take more than a tenth of the time, so that short
-        steps are not spent on writing; the `last` one never is.
+        Saving is skipped where it would take more than a tenth of the time, except for the `last`
+        step. Raise `StorageError`.
         """
         started = time.monotonic()
         if not last and (started - self._saved) * SHARE < self._cost:
             return False
-        held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         metadata = {"format": STATE_FORMAT, "key": self.key, "steps": str(steps)}
-        # In memory: the library's own writer hides a full disk's error.
-        data = tensor_bytes(held, metadata)
+        data = tensor_bytes(on_cpu, metadata)  # the library's own writer hides a full disk's error
         with replacing(self.path) as partial:
             partial.write_bytes(data)
         self._saved = time.monotonic()
@@ -76,6 +74,6 @@ class Checkpoint:
         return True
 
     def remove(self) -> None:
-        """Remove the state, and what killed processes of this host left of it."""
+        """Remove the state and the partial files of killed processes on this host."""
         self.path.unlink(missing_ok=True)
         remove_stale(self.path.parent, self.path.name)

@@ -1,4 +1,7 @@
-"""Hold images back, for the test or to choose by: seeded, stratified, never cutting an image."""
+"""Hold images out, for test or validation: seeded, stratified by class, whole images only.
+
+Shapes: n rows, C classes.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from pa.errors import UsageError
 
 Ints = npt.NDArray[np.int64]
 
-NAMES_SHOWN = 5
+NAMES_SHOWN = 5  # class names in a message
 
-CURE = (
-    "Give the two sides yourself: --train-split and --test-split, or conditions on the rows; for "
-    "windows of a grid, for instance, left against right of each image:\n"
+REMEDY = (
+    "Name both sides instead: --train-split and --test-split, or conditions on the rows, for "
+    "instance the left and the right half of each image:\n"
     '  pa probe linear --train-where "x1 <= 112" --test-where "x0 >= 112"'
 )
 
@@ -27,51 +30,60 @@ def hold_out(
     fraction: float,
     seed: int,
     purpose: str = "for the test",
-    cure: str = CURE,
+    remedy: str = REMEDY,
 ) -> Ints:
-    """Choose the images to hold back: about `fraction` of each class's, at least one of each.
+    """Select about `fraction` of the images of each class, at least one of each.
 
-    `images` (n,) and `class_of` (n,) give the image number and the class index of each row; an
-    image may hold rows of several classes. `names` are the C classes, each of which has a row.
-    Classes are served from the rarest to the commonest, each from
-    the images not yet assigned (Sechidis et al. 2011, iterative stratification, in one pass).
-    Returns sorted image numbers. Raises `UsageError` where a class cannot be on both sides;
-    `purpose` and `cure` are words of it.
+    Classes are assigned from the rarest to the commonest, each from the images not yet assigned
+    (Sechidis et al. 2011, iterative stratification, in one pass).
+
+    Parameters
+    ----------
+    images, class_of
+        Image number and class index of each row, (n,); an image may have rows of several classes.
+    names
+        The C classes, each with a row.
+    purpose, remedy
+        Words of the error.
+
+    Returns
+    -------
+    array of image numbers, sorted
+
+    Raises
+    ------
+    UsageError
+        A class cannot be on both sides.
     """
+
+    def refuse(affected: npt.NDArray[np.bool_], reason: str) -> None:
+        if affected.any():
+            shown = some_names([n for n, hit in zip(names, affected, strict=True) if hit])
+            raise UsageError(
+                f"cannot hold images out {purpose}: classes that {reason}: {shown}. {remedy}"
+            )
+
     pairs = np.unique(np.stack([class_of, images], axis=1), axis=0)  # (class, image), each once
-    n_images = np.bincount(pairs[:, 0])
-    what = f"cannot hold images back {purpose}"
-    _refuse(what, _named(names, n_images < 2), "have only one image", cure)
+    n_images = np.bincount(pairs[:, 0])  # (C,)
+    refuse(n_images < 2, "have only one image")
     by_class = np.split(pairs[:, 1], np.cumsum(n_images)[:-1])
     rng = np.random.default_rng(seed)
     in_test: dict[int, bool] = {}
-    for index in np.argsort(n_images, kind="stable"):
-        members = rng.permutation(by_class[index]).tolist()
+    for rare in np.argsort(n_images, kind="stable"):
+        members = rng.permutation(by_class[rare]).tolist()
         wanted = int(np.clip(round(fraction * len(members)), 1, len(members) - 1))
         wanted -= sum(in_test.get(image, False) for image in members)
         free = [image for image in members if image not in in_test]
-        in_test.update((image, place < wanted) for place, image in enumerate(free))
+        in_test.update((image, index < wanted) for index, image in enumerate(free))
     on_test = np.array([sum(in_test[i] for i in members.tolist()) for members in by_class])
-    one_sided = (on_test == 0) | (on_test == n_images)
-    _refuse(
-        what,
-        _named(names, one_sided),
+    refuse(
+        (on_test == 0) | (on_test == n_images),
         "share their images with others so that they fall on one side only",
-        cure,
     )
     return np.array(sorted(image for image, test in in_test.items() if test), dtype=np.int64)
 
 
 def some_names(names: Sequence[str]) -> str:
-    """The first few names, quoted, and how many there are in all."""
+    """Return the first few names, quoted, and the number of all."""
     shown = ", ".join(repr(name) for name in names[:NAMES_SHOWN])
     return shown if len(names) <= NAMES_SHOWN else f"{shown}, … ({len(names)} in all)"
-
-
-def _named(names: Sequence[str], chosen: npt.NDArray[np.bool_]) -> list[str]:
-    return [name for name, is_chosen in zip(names, chosen, strict=True) if is_chosen]
-
-
-def _refuse(what: str, names: list[str], reason: str, cure: str) -> None:
-    if names:
-        raise UsageError(f"{what}: classes that {reason}: {some_names(names)}. {cure}")

@@ -1,15 +1,69 @@
-"""What the recipes of all probes share: reported epoch, seeds, and the stores that go together."""
+"""Fields, checks and records that the recipes of all probes share, and the stores they pair."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from pa.data.store.spec import Difference
 from pa.data.views.parts import PROTOCOLS
+from pa.errors import UnknownNameError, UsageError
 
 LAST, BEST_ON_TEST = "last epoch", "best epoch on the test split"
 MAX_SEED = 2**62  # further seeds are counted up from a recipe's seed, within 64 bits
+
+
+class SgdRecipe:
+    """Fields, checks and JSON of a recipe that trains with SGD; its subclasses are dataclasses."""
+
+    protocol: str
+    lr: float
+    lr_per: int | None
+    epochs: int
+    batch: int
+    momentum: float
+    weight_decay: float
+    warmup: int
+    seed: int
+
+    def check(self, choices: Mapping[str, tuple[str, ...]]) -> None:
+        """Raise `UnknownNameError` for a field outside `choices`, `UsageError` for a number."""
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise UnknownNameError(f"{name} of a recipe", str(getattr(self, name)), known)
+        if self.epochs < 1 or self.batch < 1:
+            raise UsageError(
+                f"epochs and batch must be 1 or more, not {self.epochs} and {self.batch}."
+            )
+        if not (self.lr > 0 and 0 <= self.momentum < 1):
+            raise UsageError(
+                f"the learning rate must be positive and the momentum at least 0 and below 1, not "
+                f"{self.lr} and {self.momentum}."
+            )
+        if not self.weight_decay >= 0:  # refuses NaN, too
+            raise UsageError(f"weight decay must not be negative: {self.weight_decay}.")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise UsageError(f"the seed must be between 0 and {MAX_SEED}, not {self.seed}.")
+        if not 0 <= self.warmup < self.epochs:
+            raise UsageError(
+                f"the warm-up must be shorter than the training: {self.warmup} of {self.epochs} "
+                f"epochs."
+            )
+
+    def peak(self, lr: float) -> float:
+        """Return the largest rate of a step for a value of the field `lr`."""
+        return lr if self.lr_per is None else lr * self.batch / self.lr_per
+
+    def as_json(self, named: SgdRecipe, fixed: Mapping[str, str]) -> dict[str, Any]:
+        """Return all fields, the `fixed` choices, and the fields changed from recipe `named`."""
+        values = asdict(self)  # type: ignore[call-overload]
+        changed = {
+            name: value
+            for name, value in values.items()
+            if name != "seed" and getattr(self, name) != getattr(named, name)
+        }
+        return {**values, **fixed, "changed": changed}
 
 
 @dataclass(frozen=True)
@@ -20,7 +74,7 @@ class PartStores:
     test: str
 
     def differences(self) -> tuple[Difference, ...]:
-        """The fields of the view, and their two values, in which the two protocols differ."""
+        """Return the fields of the view in which the two protocols differ, with both values."""
         train, test = PROTOCOLS[self.train].to_json(), PROTOCOLS[self.test].to_json()
         return tuple(
             (f"view.{name}", value, test[name])
@@ -29,7 +83,7 @@ class PartStores:
         )
 
 
-# Which stores of view `parts` go with a recipe, linear or attentive, of this name. A recipe that
+# Stores of view `parts` that belong to a recipe, linear or attentive, of this name. A recipe that
 # is not listed leaves the choice to the settings.
 PART_STORES: Mapping[str, PartStores] = {
     "paper": PartStores("paper", "paper"),
@@ -38,6 +92,6 @@ PART_STORES: Mapping[str, PartStores] = {
 
 
 def permitted_differences(protocol: str) -> tuple[Difference, ...]:
-    """In what the training and the test stores of a protocol may differ, exactly."""
+    """Return the only differences allowed between training and test store of a protocol."""
     pair = PART_STORES.get(protocol)
     return pair.differences() if pair else ()

@@ -1,4 +1,4 @@
-"""Scores of classifiers on the test rows of a split.
+"""Score classifiers on the test rows of a split.
 
 Shapes: S classifiers, n test rows, C classes.
 """
@@ -6,26 +6,33 @@ Shapes: S classifiers, n test rows, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pa.evaluate.classification import Scores, accuracies, chance_level, confusion_matrix
+from pa.evaluate.classification import (
+    Scores,
+    accuracies,
+    chance_level,
+    confusion_matrix,
+    per_class_accuracy,
+)
 from pa.probe.selection import Split
 
 Ints = npt.NDArray[np.int64]
 
 
 class ClassificationScorer:
-    """What predictions are held against: the test rows' classes and images, and chance."""
+    """Compare predictions with the classes of the test rows, and with chance."""
 
     def __init__(self, split: Split) -> None:
-        self.targets, self.images = split.test.targets, split.test.images
-        self.n_classes = len(split.classes)
-        self.chance = chance_level(split.train.targets, self.targets, self.n_classes)
+        self.classes = split.classes
+        self.targets, self.images = split.test.targets, split.test.images  # (n,), (n,)
+        self.chance = chance_level(split.train.targets, self.targets, len(self.classes))
 
     def score(self, predicted: Sequence[Ints], *, of_draws: bool = False) -> Scores:
-        """Accuracy of S predictions of the class indices (n,): their mean, and each.
+        """Return the accuracy of S predictions of the class indices (n,): their mean, and each.
 
         `of_draws`: the S classifiers were trained on random draws of the training rows.
         """
@@ -34,8 +41,18 @@ class ClassificationScorer:
         )
 
     def confusion(self, predicted: Sequence[Ints]) -> Ints:
-        """True class by predicted class, (C, C), summed over the S predictions."""
-        counts = np.zeros((self.n_classes, self.n_classes), dtype=np.int64)
-        for one in predicted:
-            counts += confusion_matrix(one, self.targets, self.n_classes)
+        """Count true class (row) by predicted class, (C, C), summed over the S predictions."""
+        C = len(self.classes)
+        counts: Ints = np.sum([confusion_matrix(p, self.targets, C) for p in predicted], axis=0)
         return counts
+
+    def per_class(self, confusion: Ints) -> list[dict[str, Any]]:
+        """Return name, number of test rows and accuracy of each class, from a confusion (C, C)."""
+        sizes = np.bincount(self.targets, minlength=len(self.classes))  # (C,)
+        return [
+            # JSON has no NaN: a class without test rows has no accuracy.
+            {"class": name, "n": int(n), "accuracy": float(accuracy) if n else None}
+            for name, n, accuracy in zip(
+                self.classes, sizes, per_class_accuracy(confusion), strict=True
+            )
+        ]

@@ -1,11 +1,11 @@
-"""Which rows a probe learns from, and which it is scored on. Three ways, each named in the result:
+"""Select the training and test rows of a probe, by one of three rules named in the result.
 
-    two stores   a training and a test split, encoded alike
-    filters      two disjoint sets of rows of one store, each given by an SQL condition
-    held out     a part of one store's images kept for the test, seeded, stratified by class
+two stores   a training and a test split with equal encoding
+filters      two disjoint sets of rows of one store, each given by an SQL condition
+held out     a share of one store's images kept for the test, seeded, stratified by class
 
-Rows of images that could not be read and rows without a label are left out and counted. Features
-are read later and by row number, so a probe that streams them uses the same selection.
+Rows of unreadable images and rows without a label are left out and counted. Features are read
+later and by row number, so a probe that streams them uses the same selection.
 
 Shapes: N rows of a store, n rows of one side, D width, C classes.
 """
@@ -23,7 +23,7 @@ import polars as pl
 from pa.data.schema import BOX
 from pa.data.store.reader import Store
 from pa.data.store.spec import Difference, describe
-from pa.errors import FingerprintError, UsageError
+from pa.errors import FingerprintError, MismatchError, UsageError, VerificationError
 from pa.probe.holdout import hold_out
 from pa.probe.labels import (
     FILE,
@@ -38,15 +38,21 @@ from pa.probe.labels import (
 Ints = npt.NDArray[np.int64]
 
 TWO_STORES, FILTERS, HELD_OUT = "two stores", "filters", "held out"
+ROWS_SHOWN = 5  # row ids in a message
 
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """How rows are chosen.
+    """Options of a selection.
 
-    `target` is the column of the rows table to predict. The conditions are SQL expressions over
-    that table ("x1 <= 112"): `where` holds for both sides, `train_where` and `test_where` for one.
-    `test_fraction` and `seed` are used by the held-out split only.
+    Parameters
+    ----------
+    target
+        The column of the rows table to predict.
+    where, train_where, test_where
+        SQL expressions over that table ("x1 <= 112") for both sides, or for one of them.
+    test_fraction, seed
+        Share of the held-out images and seed of their draw.
     """
 
     target: str = "label"
@@ -59,52 +65,57 @@ class SplitOptions:
     def __post_init__(self) -> None:
         if not 0 < self.test_fraction < 1:
             raise UsageError(
-                f"the test fraction must lie between 0 and 1, not {self.test_fraction}."
+                f"the test fraction must be between 0 and 1, not {self.test_fraction}."
             )
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledRows:
-    """Features in memory: `features` (n, D) float16 or float32, as they are stored; `targets` (n,)
-    class indices, `images` (n,) image numbers, `rows` (n,) row ids; the last three int64."""
+    """Features of n rows in memory, with the class index, image number and id of each row."""
 
-    features: npt.NDArray[Any]
-    targets: Ints
-    images: Ints
-    rows: Ints
+    features: npt.NDArray[Any]  # (n, D), float16 or float32 as stored
+    targets: Ints  # (n,)
+    images: Ints  # (n,)
+    rows: Ints  # (n,)
 
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """The rows of one side, training or test, without their features.
-
-    `rows`, `targets` (class indices) and `images` are (n,) int64. `n_bad` rows belong to images
-    that could not be read and `n_unlabelled` have no label; both are left out.
-    """
+    """The rows of one side, training or test, without their features."""
 
     store: Store
-    rows: Ints
-    targets: Ints
-    images: Ints
-    n_bad: int
-    n_unlabelled: int
+    rows: Ints  # (n,) row ids
+    targets: Ints  # (n,) class indices
+    images: Ints  # (n,) image numbers
+    n_bad: int  # rows left out because their image is unreadable
+    n_unlabelled: int  # rows left out because they have no label
 
     @property
     def n_images(self) -> int:
         return len(np.unique(self.images))
 
     def read(self, representation: str) -> LabelledRows:
-        """Read a one-vector representation, or several side by side: "cls+pooled".
+        """Read a representation with one vector per row, or a concatenation: "cls+pooled".
 
-        Half precision stays as it is: a million class tokens of width 768 are 1.5 GB. Raises
+        Half precision is kept: a million class tokens of width 768 take 1.5 GB. Raise
         `UnknownNameError` for one that is not stored, `UsageError` for a map of tokens.
         """
-        parts = [self._vectors(name) for name in representation.split("+")]
+        parts = []
+        for name in representation.split("+"):
+            shape = self.store.shape(name)
+            if len(shape) != 1:
+                vectors = [n for n, s in self.store.spec.representations.items() if len(s) == 1]
+                raise UsageError(
+                    f"a linear probe needs one vector per row; {name!r} is "
+                    f"{'×'.join(map(str, shape))}. One vector: "
+                    f"{', '.join(vectors) or 'none stored'}."
+                )
+            parts.append(self.store.read(name, self.rows))  # (n, D)
         features = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
         return LabelledRows(features, self.targets, self.images, self.rows)
 
     def part(self, chosen: npt.NDArray[np.bool_]) -> Side:
-        """The chosen rows (n,) bool of this side alone; nothing counts as left out."""
+        """Return the chosen rows (n,) bool of this side; none count as left out."""
         return replace(
             self,
             rows=self.rows[chosen],
@@ -114,20 +125,10 @@ class Side:
             n_unlabelled=0,
         )
 
-    def _vectors(self, representation: str) -> npt.NDArray[Any]:
-        shape = self.store.shape(representation)
-        if len(shape) != 1:
-            vectors = [n for n, s in self.store.spec.representations.items() if len(s) == 1]
-            raise UsageError(
-                f"a linear probe needs one vector per row; {representation!r} is "
-                f"{'×'.join(map(str, shape))}. One vector: {', '.join(vectors) or 'none stored'}."
-            )
-        return self.store.read(representation, self.rows)
-
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Training and test rows over one list of class names, and the rule that chose them."""
+    """Training and test rows with one list of class names, and the rule that selected them."""
 
     train: Side
     test: Side
@@ -136,7 +137,7 @@ class Split:
     options: SplitOptions
 
     def to_json(self) -> dict[str, Any]:
-        """The choices that took effect: a result is determined by them and the stores."""
+        """Return the options that took effect; with the stores they determine the rows."""
         held_out = self.rule == HELD_OUT
         return {
             "rule": self.rule,
@@ -149,14 +150,15 @@ class Split:
         }
 
     def counts(self) -> dict[str, int]:
-        """Rows, images and rows left out on each side, and images that both sides see."""
+        """Count rows, images and rows left out on each side, and images on both sides."""
         counts = {"classes": len(self.classes)}
         for name, side in (("train", self.train), ("test", self.test)):
             counts[f"{name}_rows"] = len(side.rows)
             counts[f"{name}_images"] = side.n_images
             counts[f"{name}_left_out_bad"] = side.n_bad
             counts[f"{name}_left_out_unlabelled"] = side.n_unlabelled
-        counts["shared_images"] = len(_files(self.train).join(_files(self.test), on=FILE))
+        files = [s.store.rows[s.rows].select(FILE).unique() for s in (self.train, self.test)]
+        counts["shared_images"] = len(files[0].join(files[1], on=FILE))
         return counts
 
 
@@ -166,15 +168,23 @@ def split_rows(
     options: SplitOptions,
     permitted: Sequence[Difference] = (),
 ) -> Split:
-    """Choose training and test rows from one store (`test` None, or the same store) or from two.
+    """Select training and test rows from one store (`test` None, or the same store) or from two.
 
-    `permitted` are the differences between two stores that the recipe names: field, value of the
-    training store, value of the test store.
+    Parameters
+    ----------
+    permitted
+        Differences between the two stores that the recipe allows: field, value of the training
+        store, value of the test store.
 
-    Raises `FingerprintError` for two stores that were encoded differently, `UnknownNameError` for
-    a target column that is not there, and `UsageError` for a condition that cannot be read or
-    selects nothing, for sides that share rows, for a test label that training never saw, and for
-    classes with too few images to be held out.
+    Raises
+    ------
+    FingerprintError
+        The stores were encoded differently.
+    UnknownNameError
+        The target column does not exist.
+    UsageError
+        A condition is invalid or selects nothing, the sides share rows, a test label has no
+        training row, or a class has too few images to hold some out.
     """
     if test is not None and test.fingerprint != train.fingerprint:
         rule, frames = TWO_STORES, _two_stores(train, test, options, permitted)
@@ -183,8 +193,8 @@ def split_rows(
     elif test is not None:
         raise UsageError(
             f"training and test split are the same store, {train.title}: the probe would be scored "
-            f"on what it learnt. Name another --test-split, separate rows with --train-where and "
-            f"--test-where, or leave --test-split out to hold images back."
+            f"on its training rows. Name another --test-split, separate rows with --train-where "
+            f"and --test-where, or leave --test-split out to hold images out."
         )
     else:
         rule, frames, test = HELD_OUT, _held_out(train, options), train
@@ -197,7 +207,7 @@ def split_rows(
     return Split(sides[0], sides[1], classes, rule, options)
 
 
-# -- the three ways; each gives the rows of both sides, those to be left out still among them ------
+# -- The three rules. Each returns the rows of both sides, including the rows to leave out. --------
 
 Frames = tuple[pl.DataFrame, pl.DataFrame]
 
@@ -216,9 +226,9 @@ def _two_stores(
 
 def _filters(store: Store, options: SplitOptions) -> Frames:
     if options.train_where is None or options.test_where is None:
-        given, other = ("train", "test") if options.test_where is None else ("test", "train")
+        set_side, other = ("train", "test") if options.test_where is None else ("test", "train")
         raise UsageError(
-            f"--{given}-where on one store needs --{other}-where too: which rows are the "
+            f"--{set_side}-where on one store needs --{other}-where too: which rows are the "
             f"{other} rows?"
         )
     frames = (
@@ -244,20 +254,20 @@ def _held_out(store: Store, options: SplitOptions) -> Frames:
     return frame.filter(~is_test), frame.filter(is_test)
 
 
-def _refuse_shared(frames: Frames, identity: list[str], cure: str) -> None:
+def _refuse_shared(frames: Frames, identity: list[str], remedy: str) -> None:
     n_shared = len(frames[1].join(frames[0], on=identity, how="semi"))
     if n_shared:
         raise UsageError(
             f"{n_shared} of {len(frames[1])} test rows are training rows too: the probe would be "
-            f"scored on what it learnt. {cure}."
+            f"scored on its training rows. {remedy}."
         )
 
 
 def check_encoded_alike(train: Store, test: Store, permitted: Sequence[Difference] = ()) -> None:
     """Raise `FingerprintError` with the fields in which two stores' features differ.
 
-    Which rows there are may differ (split, limit), which further representations are kept, and
-    what is `permitted`: exactly these fields with exactly these values.
+    The selection of rows (split, limit) and additional representations may differ, and exactly the
+    `permitted` fields with exactly their values.
     """
     differences = [
         d
@@ -266,23 +276,19 @@ def check_encoded_alike(train: Store, test: Store, permitted: Sequence[Differenc
     ]
     if differences:
         raise FingerprintError(
-            f"the training and the test features were not made alike, so a head trained on one "
-            f"says nothing about the other. Fields that differ (train → test):\n"
+            f"the training and the test features were encoded differently, so a head trained on "
+            f"one is meaningless on the other. Fields that differ (train → test):\n"
             f"{describe(differences)}\n"
             f"Extract both splits with the same encoder, weights, view and precision; stores of "
-            f"two protocols go together only where --protocol names a recipe that pairs them."
+            f"two protocols are paired only by a recipe, named with --protocol."
         )
 
 
 def _may_differ(difference: Difference) -> bool:
-    name, ours, theirs = difference
+    name, train_value, test_value = difference
     field, *_ = name.split(".")
-    kept_by_one = field == "representations" and (ours is None or theirs is None)
-    return field in ("split", "rows", "limit") or kept_by_one
-
-
-def _files(side: Side) -> pl.DataFrame:
-    return side.store.rows[side.rows].select(FILE).unique()
+    additional = field == "representations" and (train_value is None or test_value is None)
+    return field in ("split", "rows", "limit") or additional
 
 
 def _side(store: Store, chosen: pl.DataFrame, classes: tuple[str, ...], target: str) -> Side:
@@ -295,4 +301,26 @@ def _side(store: Store, chosen: pl.DataFrame, classes: tuple[str, ...], target: 
         images=usable["image"].to_numpy(),
         n_bad=n_bad,
         n_unlabelled=len(chosen) - n_bad - len(usable),
+    )
+
+
+def check_features(train: LabelledRows, test: LabelledRows) -> None:
+    """Raise `MismatchError` for different widths, `VerificationError` for NaN or infinity."""
+    widths = train.features.shape[1], test.features.shape[1]
+    if widths[0] != widths[1]:
+        raise MismatchError(f"training features have width {widths[0]}, test features {widths[1]}.")
+    for side, labelled in (("training", train), ("test", test)):
+        # Extremes propagate NaN; a mask of all values would take a quarter of the features' size.
+        finite = np.isfinite(labelled.features.min(1)) & np.isfinite(labelled.features.max(1))
+        if not finite.all():
+            raise non_finite(f"{side} features", labelled.rows[~finite])
+
+
+def non_finite(source: str, rows: Ints) -> VerificationError:
+    """Return the error for stored features with NaN or infinity in `rows` (n,)."""
+    shown = ", ".join(map(str, np.sort(rows)[:ROWS_SHOWN].tolist()))
+    more = ", …" if len(rows) > ROWS_SHOWN else ""
+    return VerificationError(
+        f"{source}: {len(rows)} rows hold NaN or infinity: rows {shown}{more}. A store never keeps "
+        f"such values, so its bytes were damaged: check it with `pa verify`."
     )

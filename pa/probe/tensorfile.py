@@ -1,4 +1,4 @@
-"""Safetensors files whose bytes depend on what they hold, with a checksum that is compared."""
+"""Safetensors files with deterministic bytes and a checksum that is verified on reading."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from torch import Tensor
 from pa.data.store.spec import canonical_json
 from pa.errors import VerificationError
 
-CHECKSUM = "checksum"  # the name of its field in the metadata
-_ALIGNED = 8
+CHECKSUM = "checksum"  # field of the metadata
+ALIGNMENT = 8  # bytes, of the header, as the format requires
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """The bytes of a safetensors file. Equal contents give equal bytes.
+    """Return the bytes of a safetensors file. Equal contents give equal bytes.
 
-    The library writes the metadata in an order that differs from process to process; here the
-    header, which is JSON, is sorted, and its metadata gets a checksum of all else. Offsets in it
-    count from its end, so they stay.
+    The library writes the metadata in an order that differs between processes. Here the JSON header
+    is sorted, and its metadata gets a checksum of everything else. Offsets count from the end of
+    the header, so they stay valid.
     """
     header, data = _split(save(dict(tensors), dict(metadata)))
     header["__metadata__"][CHECKSUM] = _checksum(header, data)
     text = canonical_json(header).encode()
-    text += b" " * (-len(text) % _ALIGNED)
+    text += b" " * (-len(text) % ALIGNMENT)
     return len(text).to_bytes(8, "little") + text + data
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a file that `tensor_bytes` made.
+    """Read the tensors and the metadata of a file written by `tensor_bytes`.
 
-    Raises `ValueError` for another file, `VerificationError` where it is not what was written.
+    Raise `ValueError` for another file, `VerificationError` if its bytes have changed.
     """
     written = path.read_bytes()
     header, data = _split(written)
@@ -43,8 +43,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     expected = metadata.pop(CHECKSUM, None)
     if expected is not None and _checksum(header, data) != expected:
         raise VerificationError(
-            f"{path} is not what was written: its checksum is not that of its bytes. Delete it and "
-            f"run the command that made it again."
+            f"{path} has changed since it was written: its checksum does not match its bytes. "
+            f"Delete it and run the command that wrote it again."
         )
     if expected is None:
         raise ValueError("it has no checksum")

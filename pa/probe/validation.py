@@ -1,4 +1,10 @@
-"""Rows that choose hyper-parameters: never the rows that are reported."""
+"""Rows that choose hyper-parameters: never the rows that are reported.
+
+Validation rows are a held-out share of the training rows (whole images, stratified by class,
+seeded), or a separate split. All candidates train on the other rows; the setting with the best mean
+accuracy over the seeds wins, the lower mean loss breaking ties. The reported heads are then trained
+again on all training rows.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +17,17 @@ import polars as pl
 
 from pa.data.schema import BOX
 from pa.data.store.reader import Store
+from pa.data.store.spec import Difference
 from pa.errors import UsageError
 from pa.probe.holdout import hold_out
 from pa.probe.selection import LabelledRows, Side, Split, split_rows
 
-CURE = "Choose by a split of its own: --select-split NAME."
+SELECT_FRACTION = 0.2  # default share of each class's training images
 
 
 @dataclass(frozen=True, eq=False)
 class ValidationSplit:
-    """The rows that choose: `fit` trains the candidates, `score` ranks them; `rule` says how."""
+    """Rows that `fit` the candidates and rows that `score` them, selected by a `rule`."""
 
     fit: Side
     score: Side
@@ -28,7 +35,6 @@ class ValidationSplit:
     fraction: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """What determines the choice, with the store and the counts for the reader."""
         return {
             "rule": self.rule,
             "fraction": self.fraction,
@@ -39,38 +45,94 @@ class ValidationSplit:
         }
 
     def read(self, representation: str) -> tuple[LabelledRows, LabelledRows]:
+        """Read the features of both sides."""
         return self.fit.read(representation), self.score.read(representation)
 
 
-def hold_out_validation(split: Split, fraction: float, seed: int) -> ValidationSplit:
-    """Hold a part of the training images out. Raises `UsageError` where a class has too few."""
+def validation_split(
+    split: Split,
+    store: Store | None,
+    fraction: float,
+    seed: int,
+    permitted: Sequence[Difference] = (),
+) -> ValidationSplit:
+    """Return validation rows: those of `store`, or a share of the training images if it is None.
+
+    Raise `UsageError` for a class with too few images and for rows of `store` that are test rows,
+    and what `split_rows` raises.
+    """
+    if store is not None:
+        return _from_store(split, store, permitted)
     if not 0 < fraction < 1:
-        raise UsageError(f"the select fraction must lie between 0 and 1, not {fraction}.")
+        raise UsageError(f"the select fraction must be between 0 and 1, not {fraction}.")
     side = split.train
     images = hold_out(
-        side.images, side.targets, split.classes, fraction, seed, "to choose by", CURE
+        side.images,
+        side.targets,
+        split.classes,
+        fraction,
+        seed,
+        purpose="for validation",
+        remedy="Choose on a separate split: --select-split NAME.",
     )
-    chosen = np.isin(side.images, images)
+    held_out = np.isin(side.images, images)  # (N,)
     return ValidationSplit(
-        side.part(~chosen), side.part(chosen), "held-out part of train", fraction
+        side.part(~held_out), side.part(held_out), "held-out part of train", fraction
     )
 
 
-def validation_from_store(split: Split, store: Store, permitted: Sequence[Any]) -> ValidationSplit:
-    """Choose by the rows of another store, which shares none with the test rows.
-
-    Raises what `split_rows` raises, and `UsageError` for shared rows.
-    """
+def _from_store(split: Split, store: Store, permitted: Sequence[Difference]) -> ValidationSplit:
     score = split_rows(split.train.store, store, split.options, permitted).test
-    shared = _regions(score).join(_regions(split.test), on=_regions(score).columns, how="semi")
-    if len(shared):
+    regions, test_regions = (
+        side.store.rows[side.rows].select("path", "file_bytes", *BOX)
+        for side in (score, split.test)
+    )
+    n_shared = len(regions.join(test_regions, on=regions.columns, how="semi"))
+    if n_shared:
         raise UsageError(
-            f"{len(shared)} rows of {store.title}, which --select-split chooses by, are test rows "
-            f"too: what is chosen by the reporting rows cannot be reported on them. Name another "
-            f"split, or leave --select-split out to hold a part of the training images out."
+            f"{n_shared} rows of {store.title}, the split of --select-split, are test rows too: "
+            f"hyper-parameters must not be chosen on the reported rows. Name another split, or "
+            f"leave --select-split out to hold out a share of the training images."
         )
     return ValidationSplit(split.train, score, f"split {store.spec.split}", None)
 
 
-def _regions(side: Side) -> pl.DataFrame:
-    return side.store.rows[side.rows].select("path", "file_bytes", *BOX)
+def rank_settings(sweep: pl.DataFrame, setting: Sequence[str]) -> pl.DataFrame:
+    """Summarise the candidates of each setting over their seeds, the best setting first.
+
+    Parameters
+    ----------
+    sweep
+        A row for each candidate: the columns of `setting`, accuracy and loss on the validation
+        rows (null where it diverged), and the epoch in which it diverged (or null).
+
+    Returns
+    -------
+    data frame
+        setting, mean accuracy, its standard deviation `std`, mean loss, `n_diverged` seeds.
+    """
+    return (
+        sweep.group_by(setting, maintain_order=True)
+        .agg(
+            pl.col("accuracy").mean(),
+            pl.col("accuracy").std().alias("std"),
+            pl.col("loss").mean(),
+            pl.col("diverged").count().alias("n_diverged"),
+        )
+        .sort("accuracy", "loss", descending=[True, False], nulls_last=True, maintain_order=True)
+    )
+
+
+def mark_best(sweep: pl.DataFrame, setting: Sequence[str]) -> pl.DataFrame:
+    """Add the column `chosen`: whether a candidate has the best setting without divergence.
+
+    Raise `UsageError` where every setting diverged for a seed.
+    """
+    ranked = rank_settings(sweep, setting).filter(pl.col("n_diverged") == 0)
+    if ranked.is_empty():
+        raise UsageError(
+            "every setting of the sweep diverged for one seed or more. Lower the learning rates "
+            "with --lr."
+        )
+    best = ranked.row(0, named=True)
+    return sweep.with_columns(chosen=pl.all_horizontal(pl.col(n) == best[n] for n in setting))

@@ -64,7 +64,6 @@ def probe_linear(
     from pa.figures.style import check_suffix
     from pa.probe.linear.fewshot import run_fewshot
     from pa.probe.linear.run import run_linear
-    from pa.probe.recipes import permitted_differences
 
     if request.figure is not None:
         check_suffix(request.figure)
@@ -72,25 +71,23 @@ def probe_linear(
     common: dict[str, Any] = {
         "results": config.results,
         "representation": run.representation,
-        "options": run.options,
+        "split_options": run.options,
         "recipe": run.recipe,
         "device": run.device,
         "progress": Named(progress, run.train.label),
     }
     if request.shots:
-        permitted = permitted_differences(run.recipe.protocol)
         few = run_fewshot(
             run.train,
             run.test,
             shots=request.shots,
             draws=request.draws,
-            permitted=permitted,
             **common,
         )
         if request.figure is not None:
             draw_fewshot(few, request.figure)
         return few
-    made = run_linear(run.train, run.test, extras=run.extras, **common)
+    made = run_linear(run.train, run.test, options=run.extras, **common)
     if request.figure is not None:
         draw_linear(made, request.figure)
     return made
@@ -170,7 +167,7 @@ def _options(
     config: Config, request: ProbeRequest, recipe: LinearRecipe, train: Store
 ) -> LinearOptions:
     from pa.probe.linear.run import LinearOptions
-    from pa.probe.linear.sweep import Grid
+    from pa.probe.linear.train import Grid
 
     grid, select = None, None
     if request.sweep:

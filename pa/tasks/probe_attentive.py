@@ -67,9 +67,9 @@ def probe_attentive(
         run.train,
         run.test,
         results=config.results,
-        options=run.options,
+        split_options=run.options,
         recipe=run.recipe,
-        extras=run.extras,
+        options=run.extras,
         device=run.device,
         progress=Named(progress, run.train.label),
     )

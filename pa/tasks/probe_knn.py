@@ -49,7 +49,7 @@ def probe_knn(config: Config, request: KnnRequest, progress: Progress) -> KnnRes
         test,
         results=config.results,
         representation=request.representation or usual_representation(train),
-        options=split_options(config, request, request.seed),
+        split_options=split_options(config, request, request.seed),
         permitted=permitted_differences(request.protocol or ""),
         ks=request.k or None,
         temperature=request.temperature,

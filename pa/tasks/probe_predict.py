@@ -138,7 +138,8 @@ def _check_result(head: Path) -> None:
 
 def _load(path: Path) -> tuple[LinearHead, ...] | tuple[AttentiveHead, ...]:
     from pa.probe.attentive.head import KIND, load_attentive_heads
-    from pa.probe.linear.head import kind_of, load_heads
+    from pa.probe.heads import kind_of
+    from pa.probe.linear.head import load_heads
 
     return load_attentive_heads(path) if kind_of(path) == KIND else load_heads(path)
 

@@ -19,7 +19,7 @@ from pa.probe.attentive.train import Candidate as AttentiveCandidate
 from pa.probe.attentive.train import train_heads as train_attentive
 from pa.probe.linear.recipes import PAPER
 from pa.probe.linear.run import train_linear
-from pa.probe.linear.sweep import Candidate, fixed, train_stack
+from pa.probe.linear.train import Candidate, train_stack
 from pa.probe.segmentation.batches import TrainingWindows
 from pa.probe.segmentation.labels import LabelMaps, WindowRows
 from pa.probe.segmentation.recipes import PAPER as SEGMENTATION
@@ -70,7 +70,7 @@ def test_sweep_equals_the_cpus(device: str) -> None:
         for lr in (0.01, 1.0)
         for decay in (0.0, 1e-3)
     ]
-    read = fixed({"cls": (clusters(300, 0), clusters(300, 1))})
+    read = {"cls": (clusters(300, 0), clusters(300, 1))}.__getitem__
     recipe = replace(PAPER, epochs=5, batch=64)
     expected, found = (train_stack(read, candidates, recipe, device=at) for at in ("cpu", device))
     for one, other in zip(found, expected, strict=True):

@@ -168,9 +168,9 @@ def test_a_sweep_over_seeds_with_its_figure(pa: Run) -> None:
     assert "ridge" in done.out
     assert "logistic" in done.out
     assert Path("sweep.png").is_file()
-    surfaces = list(Path("results/probe-linear").glob("*.sweep.parquet"))
-    assert len(surfaces) == 1
-    assert len(pl.read_parquet(surfaces[0])) == 16
+    sweep = list(Path("results/probe-linear").glob("*.sweep.parquet"))
+    assert len(sweep) == 1
+    assert len(pl.read_parquet(sweep[0])) == 16
 
 
 @pytest.mark.usefixtures("both_protocols")
@@ -184,7 +184,7 @@ def test_a_split_to_choose_by(pa: Run, place: Place) -> None:
     assert done.json["details"]["chosen"]["by"]["rule"] == "split dev"
     own = pa(*("probe", "linear", *TWO, "--lr", "0.01,0.4", "--sweep", "--select-split", "test"))
     assert own.code == 2
-    assert "which --select-split chooses by, are test rows too" in own.err
+    assert "are test rows too" in own.err
 
 
 @pytest.mark.usefixtures("both_protocols")
@@ -220,7 +220,7 @@ def test_knn(pa: Run, both_protocols: dict[str, Store]) -> None:
         (("linear", *TWO, "--select-split", "dev"), 2, "say --sweep"),
         (("linear", *TWO, "--shots", "1", "--seeds", "2"), 2, "does not go with --sweep or"),
         (("linear", *TWO, "--shots", "1000"), 2, "1000 shots need as many training rows"),
-        (("linear", *TWO, "--figure", "a.jpg"), 2, "a figure is written as"),
+        (("linear", *TWO, "--figure", "a.jpg"), 2, "expected a file ending in"),
         (("linear", *TWO, "--bn-eval", "off"), 2, "unknown bn_eval of a recipe"),
         (("linear", *TWO, "--device", "gpu"), 2, "unknown device 'gpu'"),
         (("knn", *TWO, "-k", "61"), 2, "the number of training rows, 60, not 61"),
@@ -330,7 +330,7 @@ def test_what_predict_refuses(pa: Run) -> None:
     for words, code, text in [
         (("--image", "none.png", "--head", head), 3, "none.png is not there"),
         ((*image, "--head", "none.safetensors"), 3, "no trained head at none.safetensors"),
-        ((*image, "--head", "weights.safetensors"), 4, "is not a head of pa"),
+        ((*image, "--head", "weights.safetensors"), 4, "is not a file of trained heads"),
         ((*image, "--head", head, "--box", "0,0,500,20"), 2, "0,0,500,20"),
     ]:
         done = pa("probe", "predict", *words)

@@ -90,7 +90,7 @@ def test_half_precision_rows() -> None:
 def test_k_out_of_range(ks: tuple[int, ...], shown: str) -> None:
     with pytest.raises(OutOfRangeError) as caught:
         nearest_votes(TRAIN, TEST, 4, ks)
-    text = f"k must lie between 1 and the number of training rows, 300, not {shown}."
+    text = f"k must be between 1 and the number of training rows, 300, not {shown}."
     assert text in str(caught.value)
     assert caught.value.exit_code == 2
 
@@ -103,7 +103,9 @@ def test_other_faults() -> None:
         nearest_votes(TRAIN, narrow, 4, (5,))
     torn = replace(TEST, features=TEST.features.copy())
     torn.features[9, 3] = np.nan
-    with pytest.raises(VerificationError, match="1 test rows hold NaN or infinity: rows 9"):
+    with pytest.raises(
+        VerificationError, match="test features: 1 rows hold NaN or infinity: rows 9"
+    ):
         nearest_votes(TRAIN, torn, 4, (5,))
 
 

@@ -63,7 +63,7 @@ def test_stores_made_differently(
     features, labels = blobs(6)
     train = make_store({"cls": features}, labels)
     test = make_store({"cls": features}, labels, split="val", **changed)
-    with pytest.raises(FingerprintError, match="were not made alike") as caught:
+    with pytest.raises(FingerprintError, match="were encoded differently") as caught:
         split_rows(train, test, SplitOptions())
     assert field in str(caught.value)
     assert "split" not in str(caught.value).split("\n", 1)[1].split("Extract")[0]
@@ -347,7 +347,7 @@ def test_only_the_difference_that_a_recipe_names_is_permitted(make_store: MakeSt
         ("released-train", "paper", named, "view.side"),
         ("paper", "released", PART_STORES["paper"].differences(), "view.min_d"),
     ]:
-        with pytest.raises(FingerprintError, match="were not made alike") as caught:
+        with pytest.raises(FingerprintError, match="were encoded differently") as caught:
             split_rows(stores[train], stores[test], options, permitted)
         assert field in str(caught.value)
 

@@ -30,14 +30,14 @@ def plan_linear(
     results: Path,
 ) -> WorkItem:
     """Plan one run. The recorded time is scaled by training rows and epochs."""
-    from pa.probe.linear.run import TASK, wants_references
+    from pa.probe.linear.run import TASK
 
     n_train, n_rows = len(split.train.rows), len(split.train.rows) + len(split.test.rows)
     n_classes = len(split.classes)
     store = split.train.store
     (width,) = store.shape(representation)
     memory = n_rows * width * store.empty(representation, 0).itemsize
-    if wants_references(extras, (n_train, width), split):
+    if extras.wants_references(n_train, width, n_classes):
         memory += 8 * n_rows * width  # the references are fitted in float64
     is_sweep = extras.grid is not None
     n_bytes = RESULT_BYTES + CLASS_BYTES * n_classes + CELL_BYTES * n_classes**2

@@ -1,13 +1,12 @@
-"""Several attentive heads side by side: one reading of the tokens serves all of them.
+"""Several attentive heads in one stack: one pass over the tokens serves all of them.
 
 One head, by the authors' code (`patch_lincls.py`, 251-320) and CAE's (`modeling_cae.py`): a learned
 query; LayerNorms of query, keys and values; one cross-attention over the class token and all patch
 tokens, with biases on query, value and output; a BatchNorm without affine; a linear classifier. No
 residual, no MLP, no position terms.
 
-Two of its numbers are left out, as they change nothing: the shift of the keys' LayerNorm (and with
-it a bias of the keys) adds the same to the scores of all tokens, which softmax does not see; its
-gradient is zero and it stays at zero.
+The shift of the keys' LayerNorm and a bias of the keys are omitted: they add the same value to the
+scores of all tokens, which softmax ignores, so their gradient is zero and they stay at zero.
 
 Shapes: H heads, B rows, T tokens, D width, A attention heads, C classes.
 """
@@ -17,24 +16,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pa.probe.attentive.pooling import pool
 from pa.probe.attentive.recipes import AttentiveRecipe
+from pa.probe.optim import seeded_generator
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 BN_MEAN, BN_VAR = "bn_mean", "bn_var"
 
-# What the seed is used for: draws of one purpose do not move when another purpose draws more.
-_WEIGHTS = 2
+WEIGHTS = 2  # purpose of the seed; the linear head has 0 and 1
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a head is besides its numbers."""
+    """Shape and constants of a head."""
 
     attention_heads: int
     norm_eps: float
@@ -43,10 +41,10 @@ class Geometry:
 
 
 class Heads:
-    """H heads being trained or applied.
+    """H heads in training or in use.
 
-    `parameters` and `statistics` (of the BatchNorm) are float32 with H as their first size, on one
-    device, changed in place. Matrices are (output, input), as in torch.nn.Linear.
+    `parameters` and `statistics` (of the BatchNorm) are float32 on one device, changed in place;
+    their axis 0 is H. Matrices are (output, input), as in torch.nn.Linear.
     """
 
     def __init__(
@@ -68,13 +66,13 @@ class Heads:
         recipe: AttentiveRecipe,
         device: torch.device,
     ) -> Heads:
-        """Untrained heads, one of each seed. Equal seeds give equal heads on every device."""
-        each = [_first(seed, width, n_classes, recipe) for seed in seeds]
+        """Return untrained heads, one for each seed, equal on every device."""
+        initial = [_initial(seed, width, n_classes, recipe) for seed in seeds]
         return cls(
-            {name: torch.stack([one[name] for one in each]).to(device) for name in each[0]},
+            {name: torch.stack([head[name] for head in initial]).to(device) for name in initial[0]},
             {
-                BN_MEAN: torch.zeros(len(each), width, device=device),
-                BN_VAR: torch.ones(len(each), width, device=device),
+                BN_MEAN: torch.zeros(len(seeds), width, device=device),
+                BN_VAR: torch.ones(len(seeds), width, device=device),
             },
             Geometry(
                 recipe.heads_of(width), recipe.norm_eps, recipe.bn_eps, DTYPES[recipe.precision]
@@ -82,14 +80,16 @@ class Heads:
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """All numbers by name; the tensors themselves, no copies."""
+        """Return all tensors by name, not copies."""
         return {**self.parameters, **self.statistics}
 
     def train_logits(self, cls: Tensor, patch: Tensor, momentum: float) -> Tensor:
-        """Class scores (H, B, C) of a batch normalised by its own statistics, which the running
-        ones follow as in torch.nn.BatchNorm1d."""
-        attended = self._attend(cls, patch)
-        mean, var = attended.mean(1), attended.var(1, correction=0)
+        """Return class scores (H, B, C) of a batch normalised by its own statistics.
+
+        The running statistics are updated as in torch.nn.BatchNorm1d.
+        """
+        attended = self._attend(cls, patch)  # (H, B, D)
+        mean, var = attended.mean(1), attended.var(1, correction=0)  # (H, D)
         n = attended.shape[1]
         with torch.no_grad():
             self.statistics[BN_MEAN].lerp_(mean, momentum)
@@ -97,33 +97,34 @@ class Heads:
         return self._classify(attended, mean, var)
 
     def logits(self, cls: Tensor, patch: Tensor, *, by_batch: bool = False) -> Tensor:
-        """Class scores (H, B, C), by the running statistics or by those of this batch."""
+        """Return class scores (H, B, C), by the running statistics or those of this batch."""
         attended = self._attend(cls, patch)
         if by_batch:
             return self._classify(attended, attended.mean(1), attended.var(1, correction=0))
         return self._classify(attended, self.statistics[BN_MEAN], self.statistics[BN_VAR])
 
     def _attend(self, cls: Tensor, patch: Tensor) -> Tensor:
-        """What the attention gives for each row, (H, B, D)."""
+        """Return the output of the attention for each row, (H, B, D)."""
         p, (H, D) = self.parameters, self.parameters["query"].shape
         A, B = self.geometry.attention_heads, len(cls)
         pooled = pool(self._folded(), cls, patch, self.geometry.norm_eps, self.geometry.dtype)
         by_head = pooled.transpose(0, 1)  # (H·A, B, D)
-        # Gain and shift of the values' LayerNorm go into the projection: it is the smaller one.
+        # Fold gain and shift of the values' LayerNorm into the projection: it is smaller than B·D.
         matrix = (p["value_weight"] * p["value_gain"][:, None]).view(H * A, D // A, D)
         bias = torch.einsum("hoi,hi->ho", p["value_weight"], p["value_shift"]) + p["value_bias"]
+        # values: (H·A, B, D / A)
         values = torch.bmm(by_head, matrix.transpose(1, 2)) + bias.view(H * A, 1, D // A)
         joined = values.view(H, A, B, D // A).transpose(1, 2).reshape(H, B, D)
         return torch.baddbmm(p["out_bias"][:, None], joined, p["out_weight"].transpose(1, 2))
 
     def _folded(self) -> Tensor:
-        """The query of every attention head carried back through the key projection, (H·A, D)."""
+        """Return the queries folded with the key projection, (H·A, D)."""
         p, (H, D) = self.parameters, self.parameters["query"].shape
         A = self.geometry.attention_heads
         query = F.layer_norm(p["query"], (D,), eps=self.geometry.norm_eps)
         query = query * p["query_gain"] + p["query_shift"]
         query = torch.einsum("hoi,hi->ho", p["query_weight"], query) + p["query_bias"]
-        query = query * (D // A) ** -0.5
+        query = query * (D // A) ** -0.5  # scale of the dot product, Vaswani et al. 2017
         folded = torch.bmm(query.view(H * A, 1, D // A), p["key_weight"].view(H * A, D // A, D))
         return (folded.view(H, A, D) * p["key_gain"][:, None]).view(H * A, D)
 
@@ -133,19 +134,18 @@ class Heads:
         return torch.baddbmm(p["bias"][:, None], normed, p["weight"].transpose(1, 2))
 
 
-def _first(seed: int, D: int, n_classes: int, recipe: AttentiveRecipe) -> dict[str, Tensor]:
-    """First numbers of one head, float32, on the CPU."""
-    state = np.random.SeedSequence(seed, spawn_key=(_WEIGHTS,)).generate_state(1, np.uint64)
-    generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+def _initial(seed: int, D: int, n_classes: int, recipe: AttentiveRecipe) -> dict[str, Tensor]:
+    """Return the initial parameters of one head, float32, on the CPU."""
+    generator = seeded_generator(seed, WEIGHTS)
     std, cut = recipe.init_std, recipe.init_std * recipe.init_cut
 
-    def drawn(*shape: int) -> Tensor:
+    def draw(*shape: int) -> Tensor:
         return torch.nn.init.trunc_normal_(
             torch.empty(shape), std=std, a=-cut, b=cut, generator=generator
         )
 
-    query = drawn(D)  # drawn in any case: the other matrices do not depend on the query's start
-    matrices = {f"{name}_weight": drawn(D, D) for name in ("query", "key", "value", "out")}
+    query = draw(D)  # always drawn, so that the matrices do not depend on `query_init`
+    matrices = {f"{name}_weight": draw(D, D) for name in ("query", "key", "value", "out")}
     weight = torch.empty(n_classes, D).normal_(0.0, recipe.classifier_std, generator=generator)
     return {
         "query": query if recipe.query_init == "normal" else torch.zeros(D),

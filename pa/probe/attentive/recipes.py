@@ -1,21 +1,21 @@
-"""Recipes: how an attentive head is trained; named protocols whose every difference is one field.
+"""Recipes of the attentive probe: named protocols whose every difference is one field.
 
-paper          part classification as the paper says (4.2, A.4)
-released       part classification as the authors' code does it (`patch_lincls.py`)
-imagenet       Table 1 read with the numbers of A.4
-imagenet-cae   Table 1 as "the protocol in CAE" (`tools/run_attentive.py` of CAE), whose own
-               evaluation uses batch statistics: change `bn_eval` for that
+paper          part classification as described in the paper (4.2, A.4)
+released       part classification as in the released code (`patch_lincls.py`)
+imagenet       Table 1 with the hyper-parameters of A.4
+imagenet-cae   Table 1 with "the protocol in CAE" (`tools/run_attentive.py` of CAE), whose own
+               evaluation uses batch statistics: set `bn_eval` for that
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from pa.data.store.stream import BlockShuffle
-from pa.errors import UnknownNameError, UsageError
-from pa.probe.recipes import BEST_ON_TEST, LAST, MAX_SEED
+from pa.errors import UsageError
+from pa.probe.recipes import BEST_ON_TEST, LAST, SgdRecipe
 from pa.registry import Registry
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -26,32 +26,50 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "precision": ("fp32", "bf16"),
 }
 
-HEAD_WIDTH = 64
+HEAD_WIDTH = 64  # per attention head, as in the encoders
 
 
 @dataclass(frozen=True)
-class AttentiveRecipe:
-    """How an attentive head is trained. The defaults are the protocol `paper`.
+class AttentiveRecipe(SgdRecipe):
+    """Hyper-parameters of an attentive head. The defaults are the protocol `paper`.
 
-    protocol: the named recipe that this one is, or was changed from.
-    lr: the rate; with `lr_per` = R it is the rate for R rows, multiplied by batch / R. The released
-        command's 0.01 for 256 rows is the paper's 0.04 for 1024.
-    epochs, batch, momentum, weight_decay: of torch.optim.SGD. The last batch may be smaller.
-    cosine: the rate changes every "epoch" or every "iteration", from `lr` to `last_lr`.
-    warmup, first_lr: epochs in which the rate rises linearly from `first_lr`, by iterations.
-    attention_heads: of the cross-attention; None = width / 64.
-    init_std, init_cut: query and attention matrices are normal with this spread, cut at ±
-        `init_cut` spreads; the released wrapper of trunc_normal_ cuts at one.
-    query_init: the query starts "normal", or at "zeros" as in CAE.
-    classifier_std: spread of the classifier's first weights, not cut; its bias starts at 0.
-    norm_eps: of the LayerNorms of query, key and value.
-    bn_eps, bn_momentum: of the BatchNorm without affine before the classifier.
-    bn_eval: at test the BatchNorm uses the "running" statistics, or those of each "batch" of
-        `eval_batch` unshuffled rows, as the released code does.
-    reported: the last epoch; or the best on the test split, which is optimistic.
-    precision: of the products with tokens; weights, normalisation and softmax are always fp32.
-    order: the block-shuffled order in which rows are visited, one for all heads of a run.
-    seed: of the first weights of the first head; further heads have the seeds that follow.
+    Parameters
+    ----------
+    protocol
+        The named recipe that this one is, or was changed from.
+    lr, lr_per
+        Learning rate; with `lr_per` = R it is the rate for R rows, multiplied by batch / R. The
+        released command's 0.01 for 256 rows equals the paper's 0.04 for 1024.
+    epochs, batch, momentum, weight_decay
+        As for torch.optim.SGD. The last batch of an epoch may be smaller.
+    cosine
+        Update the rate every "epoch" or every "iteration", from `lr` to `last_lr`.
+    warmup, first_lr
+        Epochs in which the rate rises linearly from `first_lr`, every iteration.
+    attention_heads
+        Heads of the cross-attention; None is width / 64.
+    init_std, init_cut
+        Query and attention matrices are normal with this standard deviation, cut at ± `init_cut`
+        of it; the released wrapper of trunc_normal_ cuts at one.
+    query_init
+        Initial query: "normal", or "zeros" as in CAE.
+    classifier_std
+        Standard deviation of the classifier's initial weights, not cut; its bias starts at 0.
+    norm_eps
+        Epsilon of the LayerNorms of query, key and value.
+    bn_eps, bn_momentum
+        Epsilon and momentum of the BatchNorm without affine before the classifier.
+    bn_eval, eval_batch
+        Statistics of the BatchNorm at test: "running", or those of each "batch" of `eval_batch`
+        unshuffled rows, as in the released code.
+    reported
+        The last epoch, or the best epoch on the test split, which is optimistic.
+    precision
+        Precision of products with tokens; weights, normalisation and softmax are always fp32.
+    order
+        Block-shuffled order of the rows, the same for all heads of a run.
+    seed
+        Seed of the initial weights of the first head; further heads have the following seeds.
     """
 
     protocol: str = "paper"
@@ -81,39 +99,20 @@ class AttentiveRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise UnknownNameError(f"{name} of a recipe", str(getattr(self, name)), choices)
-        if min(self.epochs, self.batch, self.eval_batch) < 1:
-            raise UsageError(
-                f"epochs, batch and evaluation batch must be 1 or more, not {self.epochs}, "
-                f"{self.batch} and {self.eval_batch}."
-            )
-        if not (self.lr > 0 and 0 <= self.momentum < 1):
-            raise UsageError(
-                f"the learning rate must be positive and the momentum at least 0 and below 1, not "
-                f"{self.lr} and {self.momentum}."
-            )
+        self.check(CHOICES)
+        if self.eval_batch < 1:
+            raise UsageError(f"the evaluation batch must be 1 or more, not {self.eval_batch}.")
         spreads = self.init_std, self.init_cut, self.classifier_std
-        if not (self.weight_decay >= 0 and min(spreads) > 0):
+        if not min(spreads) > 0:
             raise UsageError(
-                f"weight decay must not be negative and the spreads of the first weights must be "
-                f"positive: {self.weight_decay}, {', '.join(map(str, spreads))}."
+                f"the spreads of the first weights must be positive: "
+                f"{', '.join(map(str, spreads))}."
             )
-        if not 0 <= self.warmup < self.epochs:
-            raise UsageError(
-                f"the warm-up must be shorter than the training: {self.warmup} of {self.epochs} "
-                f"epochs."
-            )
-        if self.seed < 0:
-            raise UsageError(f"the seed must not be negative, not {self.seed}.")
-        if self.seed > MAX_SEED:
-            raise UsageError(f"the seed must be {MAX_SEED} or less, not {self.seed}.")
         if self.attention_heads is not None and self.attention_heads < 1:
             raise UsageError(f"attention heads must be 1 or more, not {self.attention_heads}.")
 
     def heads_of(self, width: int) -> int:
-        """Attention heads for tokens of this width. `UsageError` where they do not divide it."""
+        """Return the attention heads for tokens of a width. Raise `UsageError` unless they fit."""
         heads = self.attention_heads or width // HEAD_WIDTH
         if heads and width % heads == 0 and (self.attention_heads or width % HEAD_WIDTH == 0):
             return heads
@@ -124,15 +123,12 @@ class AttentiveRecipe:
             f"does: {', '.join(map(str, fitting)) or 1}."
         )
 
-    def peak(self, lr: float) -> float:
-        """The largest rate of a step, for a value of the field `lr`."""
-        return lr if self.lr_per is None else lr * self.batch / self.lr_per
-
     def rate(self, lr: float, epoch: int, step: int, steps: int) -> float:
-        """The rate of a step, counted from 0, of `steps` in each epoch, for a value of `lr`.
+        """Return the rate of a step, counted from 0, of `steps` in each epoch, for a value of `lr`.
 
-        By epochs: that of the epoch's beginning. By iterations: as CAE's `cosine_scheduler`, W
-        steps from `first_lr` to the peak, both included, then a cosine towards `last_lr`.
+        By epoch it is that of the epoch's beginning. By iteration it follows CAE's
+        `cosine_scheduler`: a linear rise from `first_lr` to the peak, both included, then a cosine
+        to `last_lr`.
         """
         peak = self.peak(lr)
         done, n = epoch * steps + step, self.epochs * steps
@@ -146,19 +142,12 @@ class AttentiveRecipe:
         return self.last_lr + 0.5 * (peak - self.last_lr) * (1 + math.cos(math.pi * share))
 
     def to_json(self) -> dict[str, Any]:
-        """Every choice, with those that no recipe varies, and what left its protocol."""
-        named = ATTENTIVE_PROTOCOLS[self.protocol]
-        changed = {
-            one.name: getattr(self, one.name)
-            for one in fields(self)
-            if one.name != "seed" and getattr(self, one.name) != getattr(named, one.name)
-        }
-        if "order" in changed:
-            changed["order"] = self.order.to_json()
-        return {**asdict(self), **_FIXED, "changed": changed}
+        """Return every choice of the recipe, and the fields changed from its protocol."""
+        return self.as_json(ATTENTIVE_PROTOCOLS[self.protocol], FIXED)
 
 
-_FIXED = {"optimizer": "sgd", "loss": "cross-entropy", "tokens": "class token and patch tokens"}
+# Choices that no recipe varies.
+FIXED = {"optimizer": "sgd", "loss": "cross-entropy", "tokens": "class token and patch tokens"}
 
 PAPER = AttentiveRecipe()
 

@@ -1,4 +1,4 @@
-"""A trained linear head: apply it, save it, load it; one file holds the heads of all seeds.
+"""A trained linear head: apply it, save it, load it.
 
 Shapes: n rows, D width, C classes, S seeds.
 """
@@ -9,18 +9,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
+from torch import Tensor
 
-from pa.data.files import replacing
-from pa.errors import CheckpointError, MismatchError, MissingError, PaError
-from pa.probe.tensorfile import read_tensors, tensor_bytes
+from pa.errors import MismatchError
+from pa.probe.heads import reading_heads, write_heads
 
-HEAD_FORMAT = "2"
 KIND = "linear"
 
 Floats = npt.NDArray[np.float32]
@@ -41,9 +38,11 @@ class BatchNorm:
 
 @dataclass(frozen=True, eq=False)
 class LinearHead:
-    """`weight` (C, D) and `bias` (C,), float32, over `classes`; made for the features
-    `representation` of the store with this `fingerprint`; `norm` comes before it, if any.
-    `store_checksum` is `Store.checksum` at the time."""
+    """One head over `classes`, for a representation of the store with this fingerprint.
+
+    `weight` (C, D) and `bias` (C,) are float32; `norm`, if any, comes before them.
+    `store_checksum` is the store's checksum at the time of training.
+    """
 
     weight: Floats
     bias: Floats
@@ -54,7 +53,7 @@ class LinearHead:
     store_checksum: str | None = None
 
     def logits(self, features: Floats) -> Floats:
-        """Class scores (n, C) of features (n, D). Raises `MismatchError` for another width."""
+        """Return class scores (n, C) of features (n, D). Raise `MismatchError` for other shapes."""
         width = self.weight.shape[1]
         if features.ndim != 2 or features.shape[1] != width:
             raise MismatchError(
@@ -65,14 +64,14 @@ class LinearHead:
         return features @ self.weight.T + self.bias
 
     def probabilities(self, features: Floats) -> Floats:
-        """Softmax of the class scores, (n, C)."""
+        """Return the softmax of the class scores, (n, C)."""
         logits = self.logits(features)
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities: Floats = shares / shares.sum(axis=1, keepdims=True)
         return probabilities
 
     def predict(self, features: Floats) -> npt.NDArray[np.int64]:
-        """Class index (n,) of features (n, D)."""
+        """Return class indices (n,) of features (n, D)."""
         predicted: npt.NDArray[np.int64] = self.logits(features).argmax(axis=1)
         return predicted
 
@@ -82,99 +81,68 @@ class LinearHead:
 
     @classmethod
     def load(cls, path: Path) -> LinearHead:
-        """Read a saved head, the first one of several. Raises as `load_heads`."""
+        """Read the first head of a file. Raise as `load_heads`."""
         return load_heads(path)[0]
 
 
 def save_heads(path: Path, heads: Sequence[LinearHead]) -> None:
-    """Write the heads of all seeds, alike but for their numbers, to one safetensors file.
+    """Write the heads of all seeds, which differ only in their numbers, to one safetensors file.
 
-    One head gives `weight` (C, D) and `bias` (C,); S > 1 give (S, C, D) and (S, C). With a
+    One head has `weight` (C, D) and `bias` (C,); S > 1 have (S, C, D) and (S, C). With a
     BatchNorm, `bn_mean` and `bn_var` are (D,) or (S, D).
     """
-    first = heads[0]
-    metadata = {
-        "format": HEAD_FORMAT,
-        "kind": KIND,
-        "classes": json.dumps(first.classes, ensure_ascii=False),
-        "representation": first.representation,
-        "fingerprint": first.fingerprint,
-        "store_checksum": first.store_checksum or "",
-    }
-    tensors = {
-        "weight": _stacked([head.weight for head in heads]),
-        "bias": _stacked([head.bias for head in heads]),
-    }
+    arrays = {"weight": [head.weight for head in heads], "bias": [head.bias for head in heads]}
     norms = [head.norm for head in heads if head.norm is not None]
+    more = {}
     if norms:
-        metadata["bn_eps"] = repr(norms[0].eps)
-        tensors["bn_mean"] = _stacked([norm.mean for norm in norms])
-        tensors["bn_var"] = _stacked([norm.var for norm in norms])
-    data = tensor_bytes({name: torch.from_numpy(a) for name, a in tensors.items()}, metadata)
-    with replacing(path) as partial:
-        partial.write_bytes(data)
-
-
-def load_heads(path: Path) -> tuple[LinearHead, ...]:
-    """Read the heads of a file. Raises `MissingError`; `CheckpointError` for what is no head."""
-    if not path.is_file():
-        raise MissingError(f"no trained head at {path}. `pa probe linear` makes one.")
-    try:
-        tensors, fields = read_tensors(path)
-        if (kind := fields.get("kind", KIND)) != KIND:
-            raise CheckpointError(f"{path} holds {kind} heads, expected {KIND} ones.")
-        if fields.get("format") != HEAD_FORMAT:
-            raise CheckpointError(
-                f"{path} is not a head that this version reads: head format "
-                f"{fields.get('format')}, this version reads {HEAD_FORMAT}."
-            )
-        return _heads({name: tensor.numpy() for name, tensor in tensors.items()}, fields)
-    except PaError:
-        raise
-    except (SafetensorError, LookupError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a linear head of pa ({error}).") from None
-
-
-def kind_of(path: Path) -> str:
-    """The kind of heads in a file, "linear" unless it says otherwise. Raises as `load_heads`."""
-    if not path.is_file():
-        raise MissingError(f"no trained head at {path}. `pa probe linear` makes one.")
-    try:
-        return str(read_tensors(path)[1].get("kind", KIND))
-    except (SafetensorError, LookupError, ValueError) as error:
-        if isinstance(error, PaError):
-            raise
-        raise CheckpointError(f"{path} is not a head of pa ({error}).") from None
-
-
-def _heads(tensors: dict[str, Any], fields: dict[str, str]) -> tuple[LinearHead, ...]:
-    weight = _each(tensors["weight"], 2)
-    bias = _each(tensors["bias"], 1)
-    norms: list[BatchNorm | None] = [None] * len(weight)
-    if "bn_mean" in tensors:
-        eps = float(fields["bn_eps"])
-        pairs = zip(_each(tensors["bn_mean"], 1), _each(tensors["bn_var"], 1), strict=True)
-        norms = [BatchNorm(mean, var, eps) for mean, var in pairs]
-    classes = tuple(json.loads(fields["classes"]))
-    return tuple(
-        LinearHead(
-            w,
-            b,
-            classes,
-            fields["representation"],
-            fields["fingerprint"],
-            norm,
-            fields["store_checksum"] or None,
+        more["bn_eps"] = repr(norms[0].eps)
+        arrays["bn_mean"] = [norm.mean for norm in norms]
+        arrays["bn_var"] = [norm.var for norm in norms]
+    tensors = {
+        name: torch.from_numpy(
+            np.ascontiguousarray(values[0] if len(values) == 1 else np.stack(values))
         )
-        for w, b, norm in zip(weight, bias, norms, strict=True)
+        for name, values in arrays.items()
+    }
+    first = heads[0]
+    write_heads(
+        path,
+        KIND,
+        tensors,
+        first.classes,
+        first.representation,
+        first.fingerprint,
+        first.store_checksum,
+        **more,
     )
 
 
-def _stacked(arrays: Sequence[Floats]) -> Floats:
-    return np.ascontiguousarray(arrays[0] if len(arrays) == 1 else np.stack(arrays))
+def load_heads(path: Path) -> tuple[LinearHead, ...]:
+    """Read the heads of a file. Raise `MissingError`, or `CheckpointError` for another file."""
+    with reading_heads(path, KIND) as (tensors, fields):
+        weight, bias = _by_seed(tensors["weight"], 2), _by_seed(tensors["bias"], 1)
+        norms: list[BatchNorm | None] = [None] * len(weight)
+        if "bn_mean" in tensors:
+            eps = float(fields["bn_eps"])
+            statistics = (_by_seed(tensors[name], 1) for name in ("bn_mean", "bn_var"))
+            norms = [BatchNorm(mean, var, eps) for mean, var in zip(*statistics, strict=True)]
+        classes = tuple(json.loads(fields["classes"]))
+        return tuple(
+            LinearHead(
+                w,
+                b,
+                classes,
+                fields["representation"],
+                fields["fingerprint"],
+                norm,
+                fields["store_checksum"] or None,
+            )
+            for w, b, norm in zip(weight, bias, norms, strict=True)
+        )
 
 
-def _each(tensor: Any, ndim: int) -> list[Any]:
+def _by_seed(tensor: Tensor, ndim: int) -> list[Floats]:
+    """Return the arrays of `ndim` axes that a tensor holds, with or without an axis of seeds."""
     if tensor.ndim not in (ndim, ndim + 1):
-        raise ValueError(f"a tensor of shape {tensor.shape}")
-    return list(tensor if tensor.ndim == ndim + 1 else tensor[None])
+        raise ValueError(f"a tensor of shape {tuple(tensor.shape)}")
+    return list(tensor.numpy() if tensor.ndim == ndim + 1 else tensor.numpy()[None])

@@ -1,19 +1,19 @@
-"""Recipes: how a linear head is trained, as named protocols whose every difference is one field.
+"""Recipes of the linear probe: named protocols whose every difference is one field.
 
-paper          part classification as the paper says (4.2, A.4)
-released       part classification as the authors' code does it (`patch_lincls.py`)
-imagenet       Table 1 read with the numbers of A.4
-imagenet-cae   Table 1 as "the protocol in CAE" (`tools/run_linear.py` of CAE, after MAE's)
+paper          part classification as described in the paper (4.2, A.4)
+released       part classification as in the released code (`patch_lincls.py`)
+imagenet       Table 1 with the hyper-parameters of A.4
+imagenet-cae   Table 1 with "the protocol in CAE" (`tools/run_linear.py` of CAE, after MAE's)
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+import math
+from dataclasses import dataclass
 from typing import Any
 
-from pa.errors import UnknownNameError, UsageError
-from pa.probe.linear.sgd import Schedule
-from pa.probe.recipes import BEST_ON_TEST, LAST, MAX_SEED
+from pa.errors import UsageError
+from pa.probe.recipes import BEST_ON_TEST, LAST, SgdRecipe
 from pa.registry import Registry
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -25,25 +25,39 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class LinearRecipe:
-    """How a linear head is trained. The defaults are the protocol `paper`.
+class LinearRecipe(SgdRecipe):
+    """Hyper-parameters of a linear head. The defaults are the protocol `paper`.
 
-    protocol: the named recipe that this one is, or was changed from.
-    optimizer: "sgd" as torch.optim.SGD, or "lars" as MAE and CAE define it: trust coefficient
-        0.001 on the weight; neither trust ratio nor weight decay on the bias.
-    lr: the rate; with `lr_per` = R it is the rate for R rows, multiplied by batch / R. The released
-        command's 0.1 for 256 rows is the paper's 0.4 for 1024.
-    batch: rows of a step. Rows fewer than that make one batch; the rate is not scaled.
-    drop_last: leave out the last, smaller batch of an epoch.
-    cosine: the rate changes every "epoch" or every "iteration", from lr to 0.
-    warmup: epochs in which the rate rises linearly from 0.
-    init_std: the first weights are normal with this spread, biases 0. The truncated normal of CAE
-        is timm's, cut at ±2 in absolute value: with 0.01 that is no cut.
-    batch_norm, bn_eps: a BatchNorm without affine before the head; momentum 0.1.
-    bn_eval: at test the BatchNorm uses the "running" statistics, or those of each "batch" of 256
-        unshuffled rows, as the authors' attentive head does.
-    reported: the last epoch; or the best on the test split, which is optimistic.
-    seed: of the first weights and of the order of rows.
+    Parameters
+    ----------
+    protocol
+        The named recipe that this one is, or was changed from.
+    optimizer
+        "sgd" as torch.optim.SGD, or "lars" as in MAE and CAE: trust coefficient 0.001 on the
+        weight; neither trust ratio nor weight decay on the bias.
+    lr, lr_per
+        Learning rate; with `lr_per` = R it is the rate for R rows, multiplied by batch / R. The
+        released command's 0.1 for 256 rows equals the paper's 0.4 for 1024.
+    batch
+        Rows of a step. Fewer training rows make one batch; the rate is not scaled.
+    drop_last
+        Skip the last, smaller batch of an epoch.
+    cosine
+        Update the rate every "epoch" or every "iteration", from lr to 0.
+    warmup
+        Epochs in which the rate rises linearly from 0.
+    init_std
+        Standard deviation of the normal initial weights; biases start at 0. The truncated normal
+        of CAE is timm's, cut at ±2 in absolute value: at 0.01 it cuts nothing.
+    batch_norm, bn_eps
+        A BatchNorm without affine before the head; momentum 0.1.
+    bn_eval
+        Statistics of the BatchNorm at test: "running", or those of each "batch" of 256 unshuffled
+        rows, as in the authors' attentive head.
+    reported
+        The last epoch, or the best epoch on the test split, which is optimistic.
+    seed
+        Seed of the initial weights and of the order of rows.
     """
 
     protocol: str = "paper"
@@ -65,66 +79,32 @@ class LinearRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise UnknownNameError(f"{name} of a recipe", str(getattr(self, name)), choices)
-        if self.epochs < 1 or self.batch < 1:
-            raise UsageError(
-                f"epochs and batch must be 1 or more, not {self.epochs} and {self.batch}."
-            )
-        if not (self.lr > 0 and 0 <= self.momentum < 1):
-            raise UsageError(
-                f"the learning rate must be positive and the momentum at least 0 and below 1, not "
-                f"{self.lr} and {self.momentum}."
-            )
-        if self.seed > MAX_SEED:
-            raise UsageError(f"the seed must be {MAX_SEED} or less, not {self.seed}.")
-        if not min(self.weight_decay, self.init_std, self.seed) >= 0:
-            raise UsageError(
-                f"weight decay, the spread of the first weights and the seed must not be negative: "
-                f"{self.weight_decay}, {self.init_std}, {self.seed}."
-            )
-        if not 0 <= self.warmup < self.epochs:
-            raise UsageError(
-                f"the warm-up must be shorter than the training: {self.warmup} of {self.epochs} "
-                f"epochs."
-            )
+        self.check(CHOICES)
+        if not self.init_std >= 0:
+            raise UsageError(f"the spread of the first weights is negative: {self.init_std}.")
 
-    @property
-    def schedule(self) -> Schedule:
-        return Schedule(
-            epochs=self.epochs,
-            batch=self.batch,
-            momentum=self.momentum,
-            seed=self.seed,
-            warmup=self.warmup,
-            per_iteration=self.cosine == "iteration",
-            drop_last=self.drop_last,
-            lars=self.optimizer == "lars",
-            bn_eps=self.bn_eps if self.batch_norm else None,
-        )
+    def factor(self, epoch: float) -> float:
+        """Return the factor of the learning rate at a point in epochs, counted from 0.
 
-    def rate(self, lr: float) -> float:
-        """The rate of a step for a value of the field `lr`."""
-        return lr if self.lr_per is None else lr * self.batch / self.lr_per
+        It rises linearly from 0 over the warm-up, then falls to 0 as a cosine. With `cosine` =
+        "epoch" it stays that of the epoch's beginning.
+        """
+        at = epoch if self.cosine == "iteration" else math.floor(epoch)
+        if at < self.warmup:
+            return at / self.warmup
+        done = (at - self.warmup) / (self.epochs - self.warmup)
+        return 0.5 * (1 + math.cos(math.pi * done))
 
     def lr_at(self, epoch: float) -> float:
-        """The rate at a point of the training, in epochs from 0: lr · ½ (1 + cos(π · epoch /
-        epochs)) without warm-up."""
-        return self.rate(self.lr) * self.schedule.factor(epoch)
+        """Return the rate at a point of the training, in epochs counted from 0."""
+        return self.peak(self.lr) * self.factor(epoch)
 
     def to_json(self) -> dict[str, Any]:
-        """Every choice, with those that no recipe varies, and what left its protocol."""
-        named = LINEAR_PROTOCOLS[self.protocol]
-        changed = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if field.name != "seed" and getattr(self, field.name) != getattr(named, field.name)
-        }
-        return {**asdict(self), **_FIXED, "changed": changed}
+        """Return every choice of the recipe, and the fields changed from its protocol."""
+        return self.as_json(LINEAR_PROTOCOLS[self.protocol], FIXED)
 
 
-_FIXED = {"loss": "cross-entropy", "precision": "fp32"}
+FIXED = {"loss": "cross-entropy", "precision": "fp32"}  # choices that no recipe varies
 
 PAPER = LinearRecipe()
 

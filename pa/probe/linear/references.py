@@ -1,4 +1,4 @@
-"""Closed-form and convex references for a linear head: what the features allow, without SGD.
+"""Closed-form and convex references for a linear head: the accuracy reachable without SGD.
 
 Ridge regression on one-hot targets: one eigendecomposition gives the solutions of every strength.
 Multinomial logistic regression: the same loss as the head's, with a penalty, at its optimum. The
@@ -22,20 +22,18 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-# N·D·C up to which references are fitted unless asked for: the product of CUB's training parts
-# with a ViT-B is 48 million, which takes seconds; that of ImageNet is 10¹².
+# Largest N·D·C for which references are fitted by default: CUB's training parts with a ViT-B have
+# 48 million, which takes seconds; ImageNet has 10¹².
 AUTO_SIZE = 2 * 10**8
 
-# Of the mean eigenvalue of the centred features' covariance.
-RIDGE_STRENGTHS = tuple(10.0**power for power in range(-6, 4))
-# Of the penalty λ/2·‖weight‖² beside the mean loss.
-LOGISTIC_STRENGTHS = tuple(10.0**power for power in range(-5, 1))
-MAX_ITERATIONS = 500
+RIDGE_STRENGTHS = tuple(10.0**power for power in range(-6, 4))  # of the mean eigenvalue
+LOGISTIC_STRENGTHS = tuple(10.0**power for power in range(-5, 1))  # of λ/2·‖weight‖² + mean loss
+MAX_ITERATIONS = 500  # scikit-learn's default of 100 does not converge for weak penalties
 
 
 @dataclass(frozen=True, eq=False)
 class LinearModel:
-    """`weight` (C, D) and `bias` (C,), float64, for one strength."""
+    """`weight` (C, D) and `bias` (C,), float64, fitted with one strength of the penalty."""
 
     weight: Floats
     bias: Floats
@@ -43,16 +41,19 @@ class LinearModel:
     converged: bool = True
 
     def predict(self, features: npt.NDArray[Any]) -> Ints:
-        """Class indices (n,) of features (n, D)."""
-        scores = features @ self.weight.T + self.bias
+        """Return class indices (n,) of features (n, D)."""
+        scores = features @ self.weight.T + self.bias  # (n, C)
         predicted: Ints = scores.argmax(axis=1)
         return predicted
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """A reference fitted to all training rows, its predictions (n,) of the test rows, and the
-    accuracy of each strength on the rows that chose."""
+    """A reference fitted to all training rows.
+
+    `predicted` (n,) are class indices of the test rows, `validation` the accuracy of each strength
+    on the validation rows.
+    """
 
     name: str
     model: LinearModel
@@ -79,25 +80,24 @@ Fit = Callable[[npt.NDArray[Any], Ints, int, Sequence[float]], list[LinearModel]
 def ridge(
     features: npt.NDArray[Any], targets: Ints, n_classes: int, strengths: Sequence[float]
 ) -> list[LinearModel]:
-    """Least squares on one-hot targets with a free bias and λ‖weight‖², for every strength.
+    """Fit least squares on one-hot targets with a free bias and λ‖weight‖², for every strength.
 
     λ is the strength times N times the mean eigenvalue of the covariance, so that a strength means
     the same for every encoder. One eigendecomposition, of the smaller of the D×D and the N×N
-    product of the centred features, in float64.
+    product of the centred features, in float64, serves all strengths.
     """
-    x = features.astype(np.float64)
-    centre, y = x.mean(axis=0), np.eye(n_classes)[targets]
-    shares = y.mean(axis=0)
+    x = features.astype(np.float64)  # (N, D)
+    centre, y = x.mean(axis=0), np.eye(n_classes)[targets]  # (D,), (N, C)
+    shares = y.mean(axis=0)  # (C,)
     x -= centre
     y -= shares
     N, D = x.shape
     tall = N >= D
     values, vectors = np.linalg.eigh(x.T @ x if tall else x @ x.T)
-    # Constant features have no spread: their weights are zero whatever the strength is.
-    scale = values.sum() / D or 1.0
+    scale = values.sum() / D or 1.0  # constant features: all weights are zero at any strength
     # Tall: weight = V (Λ + λ)⁻¹ Vᵀ Xᵀ Y. Wide: weight = Xᵀ U (Λ + λ)⁻¹ Uᵀ Y.
-    left = vectors if tall else x.T @ vectors
-    right = vectors.T @ (x.T @ y if tall else y)
+    left = vectors if tall else x.T @ vectors  # (D, min(N, D))
+    right = vectors.T @ (x.T @ y if tall else y)  # (min(N, D), C)
     models = []
     for strength in strengths:
         weight = (left @ (right / (np.maximum(values, 0) + strength * scale)[:, None])).T
@@ -108,11 +108,11 @@ def ridge(
 def logistic(
     features: npt.NDArray[Any], targets: Ints, n_classes: int, strengths: Sequence[float]
 ) -> list[LinearModel]:
-    """Minimum of the mean cross-entropy plus λ/2·‖weight‖² with a free bias, for every strength.
+    """Minimise the mean cross-entropy plus λ/2·‖weight‖² with a free bias, for every strength.
 
-    scikit-learn's L-BFGS in float64; each strength starts from the last one's solution, the
-    strongest first. The features are centred, which changes no solution and helps the descent.
-    Of two classes scikit-learn penalises the difference of the weights, ‖w₁ − w₀‖². At the minimum
+    scikit-learn's L-BFGS in float64; each strength starts from the previous solution, the strongest
+    first. The features are centred, which changes no solution and speeds up the descent. With two
+    classes scikit-learn penalises the difference of the weights, ‖w₁ − w₀‖². At the minimum
     w₁ = −w₀, where ‖weight‖² is half of that: hence twice the C.
     """
     from sklearn.exceptions import ConvergenceWarning
@@ -122,7 +122,7 @@ def logistic(
     centre = x.mean(axis=0)
     x -= centre
     model = LogisticRegression(max_iter=MAX_ITERATIONS, tol=1e-5, warm_start=True)
-    found = {}
+    models = {}
     for strength in sorted(strengths, reverse=True):
         model.set_params(C=(2 if n_classes == 2 else 1) / (strength * len(x)))
         with warnings.catch_warnings():
@@ -132,8 +132,8 @@ def logistic(
         if n_classes == 2:  # scikit-learn keeps the difference of the two classes
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
         converged = bool(max(model.n_iter_) < MAX_ITERATIONS)
-        found[strength] = LinearModel(weight.copy(), bias - weight @ centre, strength, converged)
-    return [found[strength] for strength in strengths]
+        models[strength] = LinearModel(weight.copy(), bias - weight @ centre, strength, converged)
+    return [models[strength] for strength in strengths]
 
 
 METHODS: dict[str, tuple[Fit, tuple[float, ...]]] = {
@@ -151,14 +151,14 @@ def fit_reference(
 ) -> Reference:
     """Choose the strength of the method `name` and fit it to all training rows.
 
-    `selection` are the rows that fit and the rows that score the strengths; of equal scores the
+    `selection` are the rows that fit and the rows that score the strengths; of equal accuracies the
     stronger penalty wins.
     """
     began = time.perf_counter()
     fit, strengths = METHODS[name]
-    (x, y), (held_x, held_y) = selection
+    (x, y), (score_x, score_y) = selection
     validation = {
-        model.strength: float((model.predict(held_x) == held_y).mean())
+        model.strength: float((model.predict(score_x) == score_y).mean())
         for model in fit(x, y, n_classes, strengths)
     }
     best = max(validation, key=lambda strength: (validation[strength], strength))

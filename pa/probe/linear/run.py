@@ -1,120 +1,85 @@
-"""`pa probe linear`: a linear classifier on one stored vector per region.
+"""`pa probe linear`: train, score and record linear heads on one stored vector per region.
 
 Shapes: N training rows, n test rows, D width, C classes, S seeds.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import polars as pl
 
 from pa.data.store.reader import Store
-from pa.data.store.spec import Difference
 from pa.errors import UsageError
 from pa.evaluate.classification import Scores
-from pa.evaluate.results import Result, describe_store, write_result
 from pa.probe.linear.choice import Choice, choose
 from pa.probe.linear.head import LinearHead, save_heads
-from pa.probe.linear.recipes import LINEAR_PROTOCOLS, PAPER, LinearRecipe
-from pa.probe.linear.record import details, protocol_json
+from pa.probe.linear.recipes import PAPER, LinearRecipe
 from pa.probe.linear.references import AUTO_SIZE, METHODS, Reference, fit_reference
-from pa.probe.linear.sweep import (
-    Candidate,
-    Grid,
-    TrainedHead,
-    find_device,
-    fixed,
-    surviving,
-    train_stack,
-)
+from pa.probe.linear.train import Candidate, Grid, TrainedHead, finite_heads, train_stack
+from pa.probe.optim import torch_device
 from pa.probe.recipes import BEST_ON_TEST, permitted_differences
+from pa.probe.recording import TrainedProbe, probe_result, write_probe
 from pa.probe.scoring import ClassificationScorer
 from pa.probe.selection import LabelledRows, Split, SplitOptions, split_rows
-from pa.probe.tables import learning_curves, write_table
-from pa.probe.validation import ValidationSplit, hold_out_validation, validation_from_store
+from pa.probe.validation import SELECT_FRACTION, ValidationSplit, validation_split
 from pa.progress import Progress, Silent, Stopwatch
 
-__all__ = [
-    "LINEAR_PROTOCOLS",
-    "PAPER",
-    "LinearOptions",
-    "LinearRecipe",
-    "LinearResult",
-    "permitted_differences",
-    "run_linear",
-    "train_linear",
-]
-
 TASK = "probe-linear"
+CONFUSION_CLASSES = 50  # a larger matrix would fill the JSON
 
-ANY_ROWS = SplitOptions()
+ALL_ROWS = SplitOptions()
 
 
 @dataclass(frozen=True)
 class LinearOptions:
-    """What goes beyond one head of one recipe.
+    """Options beyond one head of one recipe.
 
-    seeds: how many heads, of the recipe's seed and the following ones; their mean is reported.
-    grid: values of representation, lr and weight decay to choose from; None = nothing is chosen.
-    select_split: the store whose rows choose; None = a part of the training images held out.
-    select_fraction: how large a part.
-    references: ridge and logistic regression; None = where N·D·C is at most `AUTO_SIZE`.
+    Parameters
+    ----------
+    seeds
+        Number of heads, with the recipe's seed and the following ones; their mean is reported.
+    grid
+        Values of representation, lr and weight decay to choose from; None chooses nothing.
+    select_split
+        Store whose rows choose; None holds out a share of the training images.
+    select_fraction
+        The share.
+    references
+        Fit ridge and logistic regression; None: where N·D·C is at most `AUTO_SIZE`.
     """
 
     seeds: int = 1
     grid: Grid | None = None
     select_split: Store | None = None
-    select_fraction: float = 0.2
+    select_fraction: float = SELECT_FRACTION
     references: bool | None = None
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise UsageError(f"the number of seeds must be 1 or more, not {self.seeds}.")
 
-
-@dataclass(frozen=True)
-class Files:
-    """What a run wrote: the result, the heads of all seeds, the learning curves, and the surface of
-    the sweep where there was one."""
-
-    result: Path
-    heads: Path
-    curves: Path
-    surface: Path | None
+    def wants_references(self, n_train: int, width: int, n_classes: int) -> bool:
+        """Return whether references are fitted to features (N, D) of C classes."""
+        if self.references is None:
+            return n_train * width * n_classes <= AUTO_SIZE
+        return self.references
 
 
 @dataclass(frozen=True, eq=False)
-class LinearResult:
-    """One scored run.
+class LinearResult(TrainedProbe):
+    """A scored run: its heads, their `runs`, the choice, if any, and the scored references."""
 
-    `scores` of all seeds on the test rows; `confusion` (C, C), true class by predicted class,
-    summed over the seeds; the trained `heads` and their `runs`; what was chosen, if anything; the
-    `references` with their scores; and the files that were written.
-    """
-
-    scores: Scores
-    confusion: npt.NDArray[np.int64]
-    runs: tuple[TrainedHead, ...]
     recipe: LinearRecipe
-    split: Split
     heads: tuple[LinearHead, ...]
+    runs: tuple[TrainedHead, ...]
     choice: Choice | None
     references: dict[str, tuple[Reference, Scores]]
-    result: Result
-    files: Files
-
-    @property
-    def result_path(self) -> Path:
-        return self.files.result
-
-    @property
-    def head_path(self) -> Path:
-        return self.files.heads
 
 
 def run_linear(
@@ -123,85 +88,105 @@ def run_linear(
     *,
     results: Path,
     representation: str = "cls",
-    options: SplitOptions = ANY_ROWS,
+    split_options: SplitOptions = ALL_ROWS,
     recipe: LinearRecipe = PAPER,
-    extras: LinearOptions | None = None,
+    options: LinearOptions | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> LinearResult:
-    """Train heads on stored features, score them, and write result, heads and curves.
+    """Train heads on stored features, score them, and write result, heads and tables.
 
-    `test` is the store of the test split; without it, `options` says which rows of `train` are
-    tested. With a grid in `extras`, representation, rate and weight decay are chosen first by other
-    rows than the test rows, and the heads are trained on all training rows with what was chosen.
-    The same call replaces its own files. Raises what `split_rows`, `choose`, `Store.shape` and
-    `train_stack` raise, `UsageError` for a head that diverges, and `StorageError`.
+    The same call replaces its own files.
+
+    Parameters
+    ----------
+    train, test
+        Stores of the training and the test split; without `test`, `split_options` select the test
+        rows of `train`.
+    results
+        Folder of the results.
+    options
+        With a grid, representation, rate and weight decay are chosen on validation rows; the heads
+        are then trained on all training rows.
+
+    Raises
+    ------
+    UsageError
+        Every head diverges, or the rows cannot be divided (`split_rows`, `validation_split`).
+    FingerprintError, UnknownNameError, VerificationError, StorageError
+        From the stores, the features and the disk.
     """
-    recipe.to_json()  # an unknown protocol fails before the work, not after it
-    find_device(device)
-    extras, progress = extras or LinearOptions(), progress or Silent()
+    recipe.to_json()  # an unknown protocol fails before the work
+    torch_device(device)
+    options, progress = options or LinearOptions(), progress or Silent()
     clock = Stopwatch()
-    permitted = permitted_differences(recipe.protocol)
-    split = split_rows(train, test, options, permitted)
-    validation = _choosers(split, extras, recipe, permitted)
+    split = split_rows(train, test, split_options, permitted_differences(recipe.protocol))
+    validation = _validation(split, options, recipe)
     choice = None
-    if extras.grid is not None and validation is not None:
-        choice = choose(validation, extras.grid, recipe, device=device, progress=progress)
+    if options.grid is not None and validation is not None:
+        choice = choose(validation, options.grid, recipe, device=device, progress=progress)
         representation = choice.representation
         recipe = replace(recipe, lr=choice.lr, weight_decay=choice.weight_decay)
         clock.lap("sweep")
     rows = split.train.read(representation), split.test.read(representation)
     clock.lap("read")
-    seeds = range(recipe.seed, recipe.seed + extras.seeds)
+    seeds = range(recipe.seed, recipe.seed + options.seeds)
     runs = _train(rows, representation, recipe, seeds, device, progress)
     clock.lap("train")
+
     scorer = ClassificationScorer(split)
-    scores = scorer.score([run.predicted for run in runs])
-    references: dict[str, tuple[Reference, Scores]] = {}
-    if wants_references(extras, rows[0].features.shape, split):
-        fitted = _references(rows, representation, validation, len(split.classes), progress)
-        references = {name: (one, scorer.score([one.predicted])) for name, one in fitted.items()}
-        clock.lap("references")
-    confusion = scorer.confusion([run.predicted for run in runs])
-    reported = {"accuracy": scores.to_json()}
+    predicted = [run.predicted for run in runs]
+    scores = {"accuracy": scorer.score(predicted)}
     if recipe.reported == BEST_ON_TEST:
-        reported["accuracy_last_epoch"] = scorer.score([r.last_predicted for r in runs]).to_json()
-    reported |= {name: of_reference.to_json() for name, (_, of_reference) in references.items()}
-    fitted = {name: reference for name, (reference, _) in references.items()}
-    result = Result(
-        task=TASK,
-        protocol=protocol_json(recipe, extras.seeds, extras.grid, choice),
-        stores={"train": describe_store(train), "test": describe_store(split.test.store)},
-        representation=representation,
-        selection=split.to_json(),
-        counts=split.counts(),
-        scores=reported,
-        seconds=clock.laps,
-        details={"device": device, **details(runs, split, confusion, choice, fitted)},
+        scores["accuracy_last_epoch"] = scorer.score([run.last_predicted for run in runs])
+    references: dict[str, tuple[Reference, Scores]] = {}
+    n_train, width = rows[0].features.shape
+    if options.wants_references(n_train, width, len(split.classes)):
+        for reference in _references(rows, representation, validation, split, progress):
+            scores[reference.name] = scorer.score([reference.predicted])
+            references[reference.name] = reference, scores[reference.name]
+        clock.lap("references")
+    confusion = scorer.confusion(predicted)
+    result = probe_result(
+        TASK,
+        split,
+        representation,
+        {**recipe.to_json(), "seeds": options.seeds, "sweep": _sweep_json(options.grid, choice)},
+        scores,
+        clock.laps,
+        {
+            "device": device,
+            "runs": [
+                {
+                    "seed": run.candidate.seed,
+                    "epoch": run.epoch,
+                    "train_loss": round(float(run.train_loss[-1]), 6),
+                    "train_accuracy": round(float(run.train_accuracy[-1]), 6),
+                }
+                for run in runs
+            ],
+            "per_class": scorer.per_class(confusion),
+            "confusion": confusion.tolist() if len(confusion) <= CONFUSION_CLASSES else None,
+            "chosen": None if choice is None else choice.to_json(),
+            "references": {name: fitted.to_json() for name, (fitted, _) in references.items()},
+        },
     )
-    heads = tuple(
-        LinearHead(
-            run.weight,
-            run.bias,
-            split.classes,
-            representation,
-            train.fingerprint,
-            run.norm,
-            train.checksum,
-        )
-        for run in runs
+    heads = tuple(_head(run, split, representation) for run in runs)
+    sweep = None if choice is None else choice.sweep
+    files = write_probe(
+        results, result, partial(save_heads, heads=heads), _learning_curves(runs), sweep
     )
     return LinearResult(
-        scores=scores,
+        scores=scores["accuracy"],
         confusion=confusion,
-        runs=tuple(runs),
-        recipe=recipe,
         split=split,
+        result=result,
+        files=files,
+        recipe=recipe,
         heads=heads,
+        runs=tuple(runs),
         choice=choice,
         references=references,
-        result=result,
-        files=_write(results, result, heads, runs, choice),
     )
 
 
@@ -213,10 +198,10 @@ def train_linear(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> TrainedHead:
-    """Train one head on rows in memory and predict the test rows; see `pa.probe.linear.sweep`.
+    """Train one head on rows in memory and predict the test rows.
 
-    The classes are those of the training targets, 0 to their largest. Raises what `train_stack`
-    raises, and `UsageError`, with the learning rate, for divergence.
+    The classes are 0 to the largest training target. Raise what `train_stack` raises, and
+    `UsageError`, with the learning rate, for divergence.
     """
     return _train((train, test), "features", recipe, [recipe.seed], device, progress or Silent())[0]
 
@@ -229,79 +214,103 @@ def _train(
     device: str,
     progress: Progress,
 ) -> list[TrainedHead]:
-    candidates = [Candidate(representation, recipe.lr, recipe.weight_decay, seed) for seed in seeds]
-    title = "training a linear head" + (f" for {len(seeds)} seeds" if len(seeds) > 1 else "")
     heads = train_stack(
-        fixed({representation: rows}),
-        candidates,
+        {representation: rows}.__getitem__,
+        [Candidate(representation, recipe.lr, recipe.weight_decay, seed) for seed in seeds],
         recipe,
         device=device,
         progress=progress,
-        title=title,
+        title="training a linear head" + (f" for {len(seeds)} seeds" if len(seeds) > 1 else ""),
     )
     for head in heads:
-        surviving([head], recipe)
+        finite_heads([head], recipe)
     return heads
 
 
-def _choosers(
-    split: Split, extras: LinearOptions, recipe: LinearRecipe, permitted: Sequence[Difference]
+def _validation(
+    split: Split, options: LinearOptions, recipe: LinearRecipe
 ) -> ValidationSplit | None:
-    """The rows that choose, None where nothing does and none could be held out for references."""
-    if extras.select_split is not None:
-        return validation_from_store(split, extras.select_split, permitted)
+    """Return the validation rows; None if only optional references want them and none can be."""
     try:
-        return hold_out_validation(split, extras.select_fraction, recipe.seed)
+        return validation_split(
+            split,
+            options.select_split,
+            options.select_fraction,
+            recipe.seed,
+            permitted_differences(recipe.protocol),
+        )
     except UsageError:
-        if extras.grid is not None or extras.references:
+        if options.select_split is not None or options.grid is not None or options.references:
             raise
         return None
-
-
-def wants_references(extras: LinearOptions, shape: tuple[int, ...], split: Split) -> bool:
-    """Whether references are fitted to training features of this shape (N, D)."""
-    size = math.prod(shape) * len(split.classes)
-    return extras.references or (extras.references is None and size <= AUTO_SIZE)
 
 
 def _references(
     rows: tuple[LabelledRows, LabelledRows],
     representation: str,
     validation: ValidationSplit | None,
-    n_classes: int,
+    split: Split,
     progress: Progress,
-) -> dict[str, Reference]:
+) -> list[Reference]:
     if validation is None:
         progress.note(
             "no references: a class has too few training images to hold some out for the choice "
             "of the penalty."
         )
-        return {}
-    fit, held = validation.read(representation)
-    pairs = (fit.features, fit.targets), (held.features, held.targets)
+        return []
+    fit, score = validation.read(representation)
+    pairs = (fit.features, fit.targets), (score.features, score.targets)
     train, test = rows
-    return {
-        name: fit_reference(name, (train.features, train.targets), test.features, pairs, n_classes)
+    return [
+        fit_reference(
+            name, (train.features, train.targets), test.features, pairs, len(split.classes)
+        )
         for name in METHODS
+    ]
+
+
+def _head(run: TrainedHead, split: Split, representation: str) -> LinearHead:
+    return LinearHead(
+        run.weight,
+        run.bias,
+        split.classes,
+        representation,
+        split.train.store.fingerprint,
+        run.norm,
+        split.train.store.checksum,
+    )
+
+
+def _sweep_json(grid: Grid | None, choice: Choice | None) -> dict[str, Any] | None:
+    if grid is None or choice is None:
+        return None
+    return {
+        "by": choice.validation.rule,
+        "store": choice.validation.score.store.fingerprint,
+        "fraction": choice.validation.fraction,
+        "representation": grid.representation,
+        "lr": grid.lr,
+        "weight_decay": grid.weight_decay,
     }
 
 
-def _write(
-    results: Path,
-    result: Result,
-    heads: tuple[LinearHead, ...],
-    runs: Sequence[TrainedHead],
-    choice: Choice | None,
-) -> Files:
-    """The result comes last: where it is, what it speaks of is too."""
-    stem = result.path(results)
-    surface = stem.with_suffix(".sweep.parquet") if choice is not None else None
-    files = Files(
-        stem, stem.with_suffix(".safetensors"), stem.with_suffix(".curves.parquet"), surface
-    )
-    save_heads(files.heads, heads)
-    write_table(files.curves, learning_curves(runs))
-    if choice is not None and surface is not None:
-        write_table(surface, choice.surface)
-    write_result(results, result)
-    return files
+def _learning_curves(heads: Sequence[TrainedHead]) -> pl.DataFrame:
+    """Return a row for each head and epoch: training metrics are means over the epoch's steps."""
+    frames = []
+    for head in heads:
+        candidate, epochs, test = head.candidate, len(head.train_loss), head.test_accuracy
+        frames.append(
+            pl.DataFrame(
+                {
+                    "representation": [candidate.representation] * epochs,
+                    "lr": np.full(epochs, candidate.lr),
+                    "weight_decay": np.full(epochs, candidate.weight_decay),
+                    "seed": np.full(epochs, candidate.seed),
+                    "epoch": np.arange(1, epochs + 1),
+                    "train_loss": head.train_loss,
+                    "train_accuracy": head.train_accuracy,
+                    "test_accuracy": np.full(epochs, np.nan) if test is None else test,
+                }
+            )
+        )
+    return pl.concat(frames, how="vertical_relaxed")

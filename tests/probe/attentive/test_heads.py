@@ -91,7 +91,7 @@ def test_pooling_in_pieces_is_pooling_at_once(monkeypatch: pytest.MonkeyPatch) -
     tokens = batch(11, 5, 32)
     results = []
     for values in (5 * 32 * 4, 1 << 30):  # four rows at a time, leaving three; all at once
-        monkeypatch.setitem(pooling.PIECE_VALUES, "cpu", values)
+        monkeypatch.setitem(pooling.CHUNK_VALUES, "cpu", values)
         pooled = pooling.pool(queries, tokens[:, 0], tokens[:, 1:], 1e-6, torch.float32)
         (gradient,) = torch.autograd.grad(pooled.square().sum(), queries)
         results.append((pooled, gradient))

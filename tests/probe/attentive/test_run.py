@@ -27,6 +27,7 @@ from pa.probe.attentive.run import AttentiveOptions, AttentiveResult, run_attent
 from pa.probe.attentive.train import Candidate
 from pa.probe.linear.head import LinearHead
 from pa.probe.selection import SplitOptions, split_rows
+from pa.probe.validation import validation_split
 from pa.progress import Silent
 from tests.support.arrays import MakeStore
 from tests.support.tokens import WIDTH, token_maps
@@ -52,7 +53,7 @@ def run(stores: tuple[Store, Store], tmp_path: Path, **given: Any) -> AttentiveR
 
 
 def test_the_result_says_what_was_done(stores: tuple[Store, Store], tmp_path: Path) -> None:
-    made = run(stores, tmp_path, extras=AttentiveOptions(seeds=3))
+    made = run(stores, tmp_path, options=AttentiveOptions(seeds=3))
     predicted, truth = made.trained.predicted.numpy(), made.split.test.targets
     shares = (predicted == truth).mean(axis=1)
     assert made.scores.mean.value == pytest.approx(shares.mean())
@@ -94,7 +95,7 @@ def test_the_result_says_what_was_done(stores: tuple[Store, Store], tmp_path: Pa
 def test_a_saved_head_gives_the_scored_predictions(
     stores: tuple[Store, Store], tmp_path: Path
 ) -> None:
-    made = run(stores, tmp_path, extras=AttentiveOptions(seeds=2))
+    made = run(stores, tmp_path, options=AttentiveOptions(seeds=2))
     test = stores[1]
     tokens = np.concatenate([test.read("cls")[:, None], test.read("patch")], axis=1)
     heads = load_attentive_heads(made.head_path)
@@ -120,14 +121,14 @@ def test_a_saved_head_gives_the_scored_predictions(
 
 def test_a_file_that_is_no_attentive_head(tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
-    with pytest.raises(MissingError, match="`pa probe attentive` makes one"):
+    with pytest.raises(MissingError, match="`pa probe attentive` train heads"):
         load_attentive_heads(path)
     path.write_bytes(b"nothing")
-    with pytest.raises(CheckpointError, match="is not an attentive head of pa"):
+    with pytest.raises(CheckpointError, match="is not a file of attentive heads"):
         load_attentive_heads(path)
     weight = np.zeros((2, 3), np.float32)
     LinearHead(weight, weight[:, 0], ("a", "b"), "cls", "f").save(path)
-    with pytest.raises(CheckpointError, match="expected kind attentive, format 2"):
+    with pytest.raises(CheckpointError, match="holds linear heads, expected attentive heads"):
         load_attentive_heads(path)
 
 
@@ -152,21 +153,21 @@ def test_equal_heads_are_equal_files(tmp_path: Path) -> None:
 
 
 def test_the_rate_is_chosen_by_training_images(stores: tuple[Store, Store], tmp_path: Path) -> None:
-    extras = AttentiveOptions(seeds=2, lr=(1e30, 1e-5, 0.4))
-    made = run(stores, tmp_path, extras=extras)
-    assert made.surface is not None
-    means = made.surface.group_by("lr").agg(pl.col("accuracy").mean()).sort("accuracy")
+    options = AttentiveOptions(seeds=2, lr=(1e30, 1e-5, 0.4))
+    made = run(stores, tmp_path, options=options)
+    assert made.sweep is not None
+    means = made.sweep.group_by("lr").agg(pl.col("accuracy").mean()).sort("accuracy")
     assert made.recipe.lr == means["lr"][-1] == 0.4
-    assert made.surface.filter(lr=1e30)["diverged"].to_list() == [1, 1]
-    assert made.surface.filter(lr=1e30)["accuracy"].null_count() == 2
-    assert made.surface["chosen"].to_list() == [False] * 4 + [True] * 2
+    assert made.sweep.filter(lr=1e30)["diverged"].to_list() == [1, 1]
+    assert made.sweep.filter(lr=1e30)["accuracy"].null_count() == 2
+    assert made.sweep["chosen"].to_list() == [False] * 4 + [True] * 2
     chosen = read_result(made.result_path)["details"]["chosen"]
     assert chosen["rule"] == "held-out part of train"
     assert chosen["rows"] + chosen["fit_rows"] == 90
     assert chosen["rows"] % 2 == 0  # whole images, of two rows each
     # The reported heads are those of this rate alone, trained on all rows.
     alone = run(stores, tmp_path / "alone", recipe=replace(QUICK, lr=0.4),
-                extras=AttentiveOptions(seeds=2))  # fmt: skip
+                options=AttentiveOptions(seeds=2))  # fmt: skip
     assert made.head_path.name != alone.head_path.name
     for name, tensor in load_file(alone.head_path).items():
         assert torch.equal(tensor, load_file(made.head_path)[name]), name
@@ -174,7 +175,7 @@ def test_the_rate_is_chosen_by_training_images(stores: tuple[Store, Store], tmp_
 
 def test_every_rate_diverging_is_an_error(stores: tuple[Store, Store], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"training diverged: with learning rate 1e\+30, 1e\+31"):
-        run(stores, tmp_path, extras=AttentiveOptions(lr=(1e30, 1e31)))
+        run(stores, tmp_path, options=AttentiveOptions(lr=(1e30, 1e31)))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ def test_which_rate_wins(
     chosen: float | None,
 ) -> None:
     split = split_rows(stores[0], stores[1], SplitOptions())
-    validation = choice.choosing_rows(split, None, 0.2, 0, ())
+    validation = validation_split(split, None, 0.2, 0)
     targets = torch.from_numpy(validation.score.targets)
     predicted = torch.stack([torch.where(torch.arange(len(targets)) < n, targets, -1) for n in right])  # fmt: skip
     trained = SimpleNamespace(
@@ -209,7 +210,7 @@ def test_which_rate_wins(
                                     memory=0, checkpoint=None, progress=Silent())  # fmt: skip
 
     if chosen is None:
-        with pytest.raises(UsageError, match=r"every learning rate of 0.1, 0.2 diverged"):
+        with pytest.raises(UsageError, match="every setting of the sweep diverged"):
             choose()
     else:
         assert choose().filter("chosen")["lr"].unique().to_list() == [chosen]
@@ -220,12 +221,12 @@ def test_a_split_to_choose_by_shares_no_test_row(
 ) -> None:
     tokens, labels = token_maps(30, 2)
     val = make_store({"cls": tokens[:, 0], "patch": tokens[:, 1:]}, labels, split="val")
-    extras = AttentiveOptions(lr=(1e-5, 0.4), select_split=val)
-    made = run(stores, tmp_path, extras=extras)
+    options = AttentiveOptions(lr=(1e-5, 0.4), select_split=val)
+    made = run(stores, tmp_path, options=options)
     assert made.recipe.lr == 0.4
     assert read_result(made.result_path)["details"]["chosen"]["rule"] == "split val"
     with pytest.raises(UsageError, match="are test rows too"):
-        run(stores, tmp_path, extras=replace(extras, select_split=stores[1]))
+        run(stores, tmp_path, options=replace(options, select_split=stores[1]))
 
 
 # -- recipes ---------------------------------------------------------------------------------------
@@ -235,7 +236,7 @@ def test_released_reports_the_best_epoch_and_says_so(
     stores: tuple[Store, Store], tmp_path: Path
 ) -> None:
     released = replace(ATTENTIVE_PROTOCOLS["released"], epochs=5, batch=32, lr=0.4)
-    made = run(stores, tmp_path, recipe=released, extras=AttentiveOptions(seeds=2))
+    made = run(stores, tmp_path, recipe=released, options=AttentiveOptions(seeds=2))
     fields = read_result(made.result_path)
     assert fields["protocol"]["reported"] == "best epoch on the test split"
     curves = pl.read_parquet(made.files.curves)
@@ -250,7 +251,7 @@ def test_held_out_images_of_one_store(stores: tuple[Store, Store], tmp_path: Pat
         stores[0],
         results=tmp_path / "results",
         recipe=replace(QUICK, epochs=1),
-        options=SplitOptions(test_fraction=0.3),
+        split_options=SplitOptions(test_fraction=0.3),
     )
     images = made.split.train.images, made.split.test.images
     assert not set(images[0].tolist()) & set(images[1].tolist())
@@ -332,7 +333,7 @@ train, test, results, KILL_AT = *map(Path, sys.argv[1:4]), int(sys.argv[4])
 run_attentive(
     Store.open(train), Store.open(test), results=results, progress=KillsItself(),
     recipe=replace(PAPER, epochs=12, batch=16, lr=0.4, order=BlockShuffle(0, 8, 32)),
-    extras=AttentiveOptions(seeds=2, lr=LRS),
+    options=AttentiveOptions(seeds=2, lr=LRS),
 )
 """
 
@@ -342,8 +343,8 @@ def test_kill_minus_nine_in_the_middle_and_type_it_again(
     stores: tuple[Store, Store], tmp_path: Path, lr: tuple[float, ...], kill_at: int
 ) -> None:
     """Killed while training, while choosing, and while training after a choice."""
-    extras = AttentiveOptions(seeds=2, lr=lr)
-    undisturbed = run(stores, tmp_path / "whole", extras=extras)
+    options = AttentiveOptions(seeds=2, lr=lr)
+    undisturbed = run(stores, tmp_path / "whole", options=options)
     results = tmp_path / "killed"
     words = [str(stores[0].path), str(stores[1].path), str(results), str(kill_at)]
     code = KILLED.replace("LRS", repr(lr))
@@ -351,7 +352,7 @@ def test_kill_minus_nine_in_the_middle_and_type_it_again(
     assert done.returncode == -signal.SIGKILL
     left = sorted(path.suffixes[-2] for path in (results / "probe-attentive").iterdir())
     assert left[-1] == (".choosing" if kill_at == 41 else ".training")
-    resumed = run(stores, tmp_path, results=results, extras=extras)
+    resumed = run(stores, tmp_path, results=results, options=options)
     assert resumed.head_path.name == undisturbed.head_path.name
     assert resumed.head_path.read_bytes() == undisturbed.head_path.read_bytes()
     assert resumed.scores == undisturbed.scores
@@ -368,7 +369,7 @@ def test_no_resume_begins_anew(stores: tuple[Store, Store], tmp_path: Path) -> N
     code = KILLED.replace("LRS", "()")
     subprocess.run([sys.executable, "-c", code, *words], check=False, timeout=120)
     assert list((results / "probe-attentive").glob("*.state"))
-    made = run(stores, tmp_path, results=results, extras=AttentiveOptions(seeds=2, resume=False))
+    made = run(stores, tmp_path, results=results, options=AttentiveOptions(seeds=2, resume=False))
     assert made.trained.resumed == 0
     assert not list((results / "probe-attentive").glob("*.state"))
 

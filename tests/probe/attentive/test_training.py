@@ -190,7 +190,7 @@ def test_a_run_taken_up_again_ends_with_the_same_bits(
     resumed = run(store, recipe=recipe, best_on_test=watched, **given)
     assert resumed.resumed == 1
     assert goes_on.started == [(15, 3)]
-    assert goes_on.notes == ["going on after epoch 1 of 5"]
+    assert goes_on.notes == ["resuming after epoch 1 of 5"]
     for name, tensor in whole.heads.tensors().items():
         assert torch.equal(tensor, resumed.heads.tensors()[name]), name
     for name in ("loss", "accuracy", "predicted", "last_predicted", "test_loss", "epoch"):
@@ -226,17 +226,15 @@ def test_damaged_tokens_are_named_by_their_rows(
     store: Store, monkeypatch: pytest.MonkeyPatch, row: int, place: str, memory: float
 ) -> None:
     """A training row makes all heads' losses NaN; a test row shows when it is predicted."""
-    from pa.data.store import reading
-
-    read = reading.read_into
+    read = Store.read_into
 
     def damaged(
-        store: Store, name: str, rows: np.ndarray, out: np.ndarray, places: np.ndarray
+        self: Store, name: str, rows: np.ndarray, out: np.ndarray, positions: np.ndarray
     ) -> None:
-        read(store, name, rows, out, places)
+        read(self, name, rows, out, positions)
         if name == place:
-            out[places[rows == row]] = np.nan
+            out[positions[rows == row]] = np.nan
 
-    monkeypatch.setattr(reading, "read_into", damaged)
+    monkeypatch.setattr(Store, "read_into", damaged)
     with pytest.raises(VerificationError, match=rf"1 rows hold NaN or infinity: rows {row}\."):
         run(store, memory=memory)

@@ -10,9 +10,9 @@ from pa.data.store.reader import Store
 from pa.errors import UsageError
 from pa.probe.linear.choice import choose
 from pa.probe.linear.recipes import PAPER
-from pa.probe.linear.sweep import Candidate, Grid, train_stack
+from pa.probe.linear.train import Candidate, Grid, train_stack
 from pa.probe.selection import Split, SplitOptions, split_rows
-from pa.probe.validation import ValidationSplit, hold_out_validation, validation_from_store
+from pa.probe.validation import ValidationSplit, validation_split
 from pa.progress import Silent
 from tests.support.arrays import MakeStore, blobs
 
@@ -35,25 +35,25 @@ def split(make_store: MakeStore) -> Split:
 
 
 def chosen(validation: ValidationSplit, grid: Grid, lr: float = 0.4) -> pl.DataFrame:
-    return choose(validation, grid, replace(QUICK, lr=lr), device="cpu", progress=Silent()).surface
+    return choose(validation, grid, replace(QUICK, lr=lr), device="cpu", progress=Silent()).sweep
 
 
 def test_the_held_out_part_is_of_train_alone_and_cuts_no_image(split: Split) -> None:
-    validation = hold_out_validation(split, 0.25, seed=0)
+    validation = validation_split(split, None, 0.25, 0)
     assert validation.fit.store is validation.score.store is split.train.store
     assert not set(validation.fit.images) & set(validation.score.images)
     assert sorted([*validation.fit.rows, *validation.score.rows]) == split.train.rows.tolist()
     assert np.bincount(validation.score.targets).min() > 0
     assert validation.to_json()["rule"] == "held-out part of train"
-    other = hold_out_validation(split, 0.25, seed=1)
+    other = validation_split(split, None, 0.25, 1)
     assert other.score.rows.tolist() != validation.score.rows.tolist()
 
 
 def test_the_best_mean_over_the_seeds_is_chosen(split: Split) -> None:
-    validation = hold_out_validation(split, 0.25, seed=0)
+    validation = validation_split(split, None, 0.25, 0)
     grid = Grid(("cls", "pooled"), (0.001, 0.4), (0.0, 0.1), (0, 1, 2))
     done = choose(validation, grid, QUICK, device="cpu", progress=Silent())
-    assert len(done.surface) == 24
+    assert len(done.sweep) == 24
     # Each cell again, alone, by hand.
     means = {}
     for representation in grid.representation:
@@ -64,7 +64,7 @@ def test_the_best_mean_over_the_seeds_is_chosen(split: Split) -> None:
                         validation.read,
                         [Candidate(representation, lr, decay, seed)],
                         QUICK,
-                        watch=False,
+                        monitored=False,
                     )[0]
                     for seed in grid.seeds
                 ]
@@ -76,7 +76,7 @@ def test_the_best_mean_over_the_seeds_is_chosen(split: Split) -> None:
     assert best[0] == "cls"
     first = done.settings().row(0, named=True)
     assert first["accuracy"] == pytest.approx(means[best][0])
-    flagged = done.surface.filter(pl.col("chosen"))
+    flagged = done.sweep.filter(pl.col("chosen"))
     assert len(flagged) == 3
     assert set(flagged["representation"]) == {"cls"}
 
@@ -84,13 +84,13 @@ def test_the_best_mean_over_the_seeds_is_chosen(split: Split) -> None:
 def test_the_test_rows_play_no_part(make_store: MakeStore, split: Split) -> None:
     grid = Grid(("cls",), (0.01, 0.4), (0.0,))
     other = split_rows(split.train.store, store_of(make_store, "other", 9, 60), SplitOptions())
-    surfaces = [chosen(hold_out_validation(of, 0.25, 0), grid) for of in (split, other)]
-    assert surfaces[0].equals(surfaces[1])
+    sweep = [chosen(validation_split(of, None, 0.25, 0), grid) for of in (split, other)]
+    assert sweep[0].equals(sweep[1])
 
 
 def test_a_split_of_its_own_chooses(make_store: MakeStore, split: Split) -> None:
     dev = store_of(make_store, "dev", 2, 60)
-    validation = validation_from_store(split, dev, ())
+    validation = validation_split(split, dev, 0.2, 0)
     assert validation.rule == "split dev"
     assert validation.fit is split.train
     assert validation.score.store is dev
@@ -100,12 +100,12 @@ def test_a_split_of_its_own_chooses(make_store: MakeStore, split: Split) -> None
 
 def test_the_reporting_split_cannot_choose(split: Split) -> None:
     with pytest.raises(UsageError, match=r"120 rows of toy/val/.* are test rows too") as caught:
-        validation_from_store(split, split.test.store, ())
+        validation_split(split, split.test.store, 0.2, 0)
     assert "leave --select-split out" in str(caught.value)
 
 
 def test_a_setting_that_diverges_is_recorded_and_not_chosen(split: Split) -> None:
-    validation = hold_out_validation(split, 0.25, seed=0)
+    validation = validation_split(split, None, 0.25, 0)
     done = choose(
         validation,
         Grid(("cls",), (1e39, 0.4), (0.0,), (0, 1)),
@@ -114,7 +114,7 @@ def test_a_setting_that_diverges_is_recorded_and_not_chosen(split: Split) -> Non
         progress=Silent(),
     )
     assert done.lr == 0.4
-    lost = done.surface.filter(pl.col("lr") == 1e39)
+    lost = done.sweep.filter(pl.col("lr") == 1e39)
     assert lost["diverged"].to_list() == [1, 1]
     assert lost["accuracy"].null_count() == 2
     assert done.settings()["lr"].to_list() == [0.4, 1e39]
@@ -127,8 +127,8 @@ def test_too_few_images_to_choose_by(make_store: MakeStore) -> None:
     train = make_store({"cls": features}, ["a"] * 11 + ["b"])
     test = make_store({"cls": features}, ["a"] * 11 + ["b"], split="val")
     split = split_rows(train, test, SplitOptions())
-    with pytest.raises(UsageError, match="cannot hold images back to choose by: classes") as e:
-        hold_out_validation(split, 0.2, 0)
+    with pytest.raises(UsageError, match="cannot hold images out for validation: classes") as e:
+        validation_split(split, None, 0.2, 0)
     assert "--select-split NAME" in str(e.value)
-    with pytest.raises(UsageError, match=r"fraction must lie between 0 and 1, not 1\.5"):
-        hold_out_validation(split, 1.5, 0)
+    with pytest.raises(UsageError, match=r"fraction must be between 0 and 1, not 1\.5"):
+        validation_split(split, None, 1.5, 0)

@@ -75,7 +75,7 @@ def test_run_fewshot(make_store: MakeStore, tmp_path: Path) -> None:
 def test_faults(make_store: MakeStore, tmp_path: Path) -> None:
     features, labels = blobs(31)
     store = make_store({"cls": features}, labels)
-    with pytest.raises(UsageError, match=r"20 shots need as many .* 'c2', 'c1', 'c0' \(the least"):
+    with pytest.raises(UsageError, match=r"20 shots need as many .* 'c2', 'c1', 'c0' \(the fewest"):
         run_fewshot(store, shots=(1, 20), draws=2, results=tmp_path, recipe=QUICK)
     for shots, draws in (((0,), 2), ((1,), 0), ((), 2)):
         with pytest.raises(UsageError, match="shots and draws must be 1 or more"):

@@ -13,7 +13,7 @@ from pa.figures.curves import draw_confusion, draw_curves, draw_fewshot, draw_li
 from pa.probe.linear.fewshot import run_fewshot
 from pa.probe.linear.recipes import PAPER
 from pa.probe.linear.run import LinearOptions, run_linear
-from pa.probe.linear.sweep import Grid
+from pa.probe.linear.train import Grid
 from pa.probe.recipes import BEST_ON_TEST
 from tests.support.arrays import MakeStore, blobs
 
@@ -57,7 +57,7 @@ def test_a_run_and_its_sweep(make_store: MakeStore, tmp_path: Path, suffix: str)
         store,
         results=tmp_path,
         recipe=recipe,
-        extras=LinearOptions(seeds=2, grid=grid, references=False),
+        options=LinearOptions(seeds=2, grid=grid, references=False),
     )
     path = draw_linear(done, tmp_path / f"probe.{suffix}")
     assert path.stat().st_size > 5000
@@ -78,7 +78,7 @@ def test_a_run_and_its_sweep(make_store: MakeStore, tmp_path: Path, suffix: str)
     assert lines["best on test"].get_xdata() == [run.epoch]
 
     assert done.choice is not None
-    sheet = done.choice.surface.filter(representation=done.choice.representation)
+    sheet = done.choice.sweep.filter(representation=done.choice.representation)
     axes = Figure().add_subplot()
     draw_surface(axes, sheet, "cls", (0, 100))
     shown = texts(axes)
@@ -98,5 +98,5 @@ def test_few_shots(make_store: MakeStore, tmp_path: Path) -> None:
 def test_another_suffix(make_store: MakeStore, tmp_path: Path) -> None:
     features, labels = blobs(90)
     done = run_linear(make_store({"cls": features}, labels), results=tmp_path, recipe=QUICK)
-    with pytest.raises(UsageError, match=r"a figure is written as \.png, \.pdf, \.svg"):
+    with pytest.raises(UsageError, match=r"expected a file ending in \.png, \.pdf, \.svg"):
         draw_linear(done, tmp_path / "probe.jpg")

@@ -9,7 +9,8 @@ import torch
 from safetensors import safe_open
 
 from pa.errors import CheckpointError, MismatchError, MissingError, VerificationError
-from pa.probe.linear.head import BatchNorm, LinearHead, kind_of, load_heads, save_heads
+from pa.probe.heads import kind_of
+from pa.probe.linear.head import BatchNorm, LinearHead, load_heads, save_heads
 from pa.probe.tensorfile import tensor_bytes
 
 HEAD = LinearHead(
@@ -55,16 +56,16 @@ def test_another_width() -> None:
 
 def test_files_that_are_no_heads(tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
-    with pytest.raises(MissingError, match=r"no trained head at .*`pa probe linear` makes one"):
+    with pytest.raises(MissingError, match=r"no trained head at .*`pa probe linear`"):
         LinearHead.load(path)
     path.write_bytes(b"no tensors")
-    with pytest.raises(CheckpointError, match="is not a linear head of pa"):
+    with pytest.raises(CheckpointError, match="is not a file of linear heads"):
         LinearHead.load(path)
-    save_file({"weight": HEAD.weight}, path)
-    with pytest.raises(CheckpointError, match="head format None, this version reads 2"):
+    save_file({"weight": HEAD.weight}, path, {"kind": "linear", "format": "1"})
+    with pytest.raises(CheckpointError, match="head format 1, this version reads 2"):
         LinearHead.load(path)
-    save_file({"weight": HEAD.weight}, path, {"format": "2", "classes": "[]"})
-    with pytest.raises(CheckpointError, match="is not a linear head of pa"):
+    save_file({"weight": HEAD.weight}, path, {"kind": "linear", "format": "2", "classes": "[]"})
+    with pytest.raises(CheckpointError, match="is not a file of linear heads"):
         LinearHead.load(path)
 
 
@@ -104,6 +105,7 @@ def test_probabilities_are_a_softmax() -> None:
 def test_tensors_of_another_shape(tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
     fields = {
+        "kind": "linear",
         "format": "2",
         "classes": "[]",
         "representation": "cls",
@@ -111,7 +113,7 @@ def test_tensors_of_another_shape(tmp_path: Path) -> None:
         "store_checksum": "",
     }
     save_file({"weight": np.zeros(3, np.float32), "bias": np.zeros(3, np.float32)}, path, fields)
-    with pytest.raises(CheckpointError, match=r"is not a linear head of pa \(a tensor of shape"):
+    with pytest.raises(CheckpointError, match=r"is not a file of linear heads \(a tensor of shape"):
         LinearHead.load(path)
 
 
@@ -121,12 +123,12 @@ def test_heads_of_another_kind(tmp_path: Path) -> None:
     assert kind_of(path) == "linear"
     save_file({"weight": HEAD.weight, "bias": HEAD.bias}, path, {"kind": "attentive"})
     assert kind_of(path) == "attentive"
-    with pytest.raises(CheckpointError, match="holds attentive heads, expected linear ones"):
+    with pytest.raises(CheckpointError, match="holds attentive heads, expected linear heads"):
         LinearHead.load(path)
     with pytest.raises(MissingError, match="no trained head at"):
         kind_of(tmp_path / "none.safetensors")
     path.write_bytes(b"no tensors")
-    with pytest.raises(CheckpointError, match="is not a head of pa"):
+    with pytest.raises(CheckpointError, match="is not a file of trained heads"):
         kind_of(path)
 
 

@@ -55,7 +55,7 @@ def test_imagenet_of_cae() -> None:
     assert recipe.lr_at(5) == pytest.approx(3.2)
     assert recipe.lr_at(50) == pytest.approx(3.2)
     assert replace(recipe, batch=4096).lr_at(10) == pytest.approx(1.6)
-    assert (recipe.schedule.lars, recipe.schedule.bn_eps) == (True, 1e-6)
+    assert (recipe.optimizer, recipe.bn_eps) == ("lars", 1e-6)
 
 
 def test_plain_imagenet_is_the_papers_numbers_under_its_own_name() -> None:
@@ -79,8 +79,8 @@ def test_what_left_the_protocol_is_recorded() -> None:
         ({"lr": 0.0}, "the learning rate must be positive"),
         ({"lr": float("nan")}, "the learning rate must be positive"),
         ({"momentum": 1.0}, "momentum at least 0 and below 1, not 0.4 and 1.0"),
-        ({"weight_decay": -1.0}, "must not be negative: -1.0, 0.01, 0"),
-        ({"seed": -1}, "must not be negative: 0.0, 0.01, -1"),
+        ({"weight_decay": -1.0}, "weight decay must not be negative: -1.0"),
+        ({"seed": -1}, "the seed must be between 0 and 4611686018427387904, not -1"),
         ({"warmup": 90}, "the warm-up must be shorter than the training: 90 of 90 epochs"),
         ({"bn_eval": "runing"}, "unknown bn_eval of a recipe 'runing'. Did you mean running"),
         ({"optimizer": "adam"}, "unknown optimizer of a recipe 'adam'"),

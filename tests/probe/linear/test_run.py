@@ -25,7 +25,7 @@ from pa.probe.linear.head import LinearHead, load_heads
 from pa.probe.linear.recipes import LINEAR_PROTOCOLS, PAPER, LinearRecipe
 from pa.probe.linear.references import LOGISTIC_STRENGTHS, logistic
 from pa.probe.linear.run import LinearOptions, run_linear, train_linear
-from pa.probe.linear.sweep import Grid
+from pa.probe.linear.train import Grid
 from pa.probe.selection import LabelledRows, SplitOptions
 from tests.support.arrays import Floats, MakeStore, blobs
 
@@ -125,7 +125,7 @@ def test_features_that_are_not_finite(side: str, value: float) -> None:
     sides = {"training": rows(*blobs(60)), "test": rows(*blobs(60))}
     sides[side].features[[3, 7], 1] = value
     with pytest.raises(
-        VerificationError, match=f"2 {side} rows hold NaN or infinity: rows 3, 7. "
+        VerificationError, match=f"{side} features: 2 rows hold NaN or infinity: rows 3, 7. "
     ) as e:
         train_linear(sides["training"], sides["test"], QUICK)
     assert "pa verify" in str(e.value)
@@ -212,8 +212,10 @@ def test_the_same_run_replaces_itself_and_another_does_not(
     assert again.result_path == first.result_path
     others = [
         run_linear(store, results=tmp_path, recipe=replace(QUICK, seed=1)),
-        run_linear(store, results=tmp_path, recipe=QUICK, options=SplitOptions(seed=1)),
-        run_linear(store, results=tmp_path, recipe=QUICK, options=SplitOptions(where="row > 2")),
+        run_linear(store, results=tmp_path, recipe=QUICK, split_options=SplitOptions(seed=1)),
+        run_linear(
+            store, results=tmp_path, recipe=QUICK, split_options=SplitOptions(where="row > 2")
+        ),
     ]
     assert len({first.result_path, *(other.result_path for other in others)}) == 4
     assert len(list((tmp_path / "probe-linear").iterdir())) == 12  # result, head, curves
@@ -244,7 +246,7 @@ def test_a_class_without_test_rows(make_store: MakeStore, tmp_path: Path) -> Non
     features, labels = blobs(60)
     store = make_store({"cls": features}, labels)
     options = SplitOptions(train_where="row < 30", test_where="row >= 30 AND label != 'c1'")
-    done = run_linear(store, results=tmp_path, recipe=QUICK, options=options)
+    done = run_linear(store, results=tmp_path, recipe=QUICK, split_options=options)
     by_class = read_result(done.result_path)["details"]["per_class"]
     assert by_class[1] == {"class": "c1", "n": 0, "accuracy": None}
 
@@ -267,7 +269,7 @@ def stores(make_store: MakeStore) -> tuple[Store, Store]:
 
 def test_seeds_have_a_mean_and_a_spread(stores: tuple[Store, Store], tmp_path: Path) -> None:
     recipe = replace(QUICK, seed=3)
-    done = run_linear(*stores, results=tmp_path, recipe=recipe, extras=LinearOptions(seeds=3))
+    done = run_linear(*stores, results=tmp_path, recipe=recipe, options=LinearOptions(seeds=3))
     targets = done.split.test.targets
     alone = [
         train_linear(
@@ -297,7 +299,7 @@ def test_seeds_have_a_mean_and_a_spread(stores: tuple[Store, Store], tmp_path: P
 def test_a_sweep_chooses_on_train_and_is_kept(stores: tuple[Store, Store], tmp_path: Path) -> None:
     grid = Grid(("cls", "pooled"), (1e-4, 0.4), (0.0, 1e-3), (0, 1))
     done = run_linear(
-        *stores, results=tmp_path, recipe=QUICK, extras=LinearOptions(seeds=2, grid=grid)
+        *stores, results=tmp_path, recipe=QUICK, options=LinearOptions(seeds=2, grid=grid)
     )
     assert done.choice is not None
     fields = read_result(done.result_path)
@@ -308,10 +310,10 @@ def test_a_sweep_chooses_on_train_and_is_kept(stores: tuple[Store, Store], tmp_p
     assert fields["protocol"]["lr"] == chosen["lr"] == done.choice.lr
     assert fields["protocol"]["sweep"]["lr"] == [1e-4, 0.4]
     assert fields["representation"] == chosen["representation"] == "cls"
-    assert done.files.surface is not None
-    surface = pl.read_parquet(done.files.surface)
-    assert len(surface) == 16
-    assert surface["chosen"].sum() == 2
+    assert done.files.sweep is not None
+    sweep = pl.read_parquet(done.files.sweep)
+    assert len(sweep) == 16
+    assert sweep["chosen"].sum() == 2
     # The reported heads are trained anew, on all training rows.
     again = train_linear(
         done.split.train.read("cls"),
@@ -328,8 +330,8 @@ def test_another_split_chooses(
     features, labels = blobs(60, spread=0.5, seed=7)
     dev = make_store({"cls": features, "pooled": features}, labels, split="dev")
     grid = Grid(("cls",), (0.01, 0.4), (0.0,))
-    extras = LinearOptions(grid=grid, select_split=dev)
-    done = run_linear(*stores, results=tmp_path, recipe=QUICK, extras=extras)
+    options = LinearOptions(grid=grid, select_split=dev)
+    done = run_linear(*stores, results=tmp_path, recipe=QUICK, options=options)
     by = read_result(done.result_path)["details"]["chosen"]["by"]
     assert (by["rule"], by["store"], by["rows"]) == ("split dev", dev.title, 60)
 
@@ -348,7 +350,7 @@ def test_released_reports_the_best_epoch_and_keeps_the_last(
         made["released"],
         results=tmp_path,
         recipe=recipe,
-        extras=LinearOptions(seeds=2, references=False),
+        options=LinearOptions(seeds=2, references=False),
     )
     fields = read_result(done.result_path)
     curves = [run.test_accuracy for run in done.runs]
@@ -375,7 +377,7 @@ def test_references_stand_beside_it(stores: tuple[Store, Store], tmp_path: Path)
     assert scores.mean.value == fields["scores"]["logistic"]["value"] == expected
     assert fields["details"]["references"]["ridge"]["converged"] is True
     without = run_linear(
-        *stores, results=tmp_path, recipe=QUICK, extras=LinearOptions(references=False)
+        *stores, results=tmp_path, recipe=QUICK, options=LinearOptions(references=False)
     )
     assert "ridge" not in read_result(without.result_path)["scores"]
 
@@ -391,8 +393,8 @@ def test_references_need_rows_to_choose_by(make_store: MakeStore, tmp_path: Path
     assert any(
         "no references: a class has too few training images" in line for line in counter.said
     )
-    with pytest.raises(UsageError, match="cannot hold images back to choose by"):
-        run_linear(train, test, results=tmp_path, extras=LinearOptions(references=True))
+    with pytest.raises(UsageError, match="cannot hold images out for validation"):
+        run_linear(train, test, results=tmp_path, options=LinearOptions(references=True))
 
 
 def test_large_products_have_no_references_unless_asked(
@@ -400,8 +402,8 @@ def test_large_products_have_no_references_unless_asked(
 ) -> None:
     monkeypatch.setattr("pa.probe.linear.run.AUTO_SIZE", 120 * 5 * 3 - 1)
     assert run_linear(*stores, results=tmp_path, recipe=QUICK).references == {}
-    extras = LinearOptions(references=True)
-    assert run_linear(*stores, results=tmp_path, recipe=QUICK, extras=extras).references
+    options = LinearOptions(references=True)
+    assert run_linear(*stores, results=tmp_path, recipe=QUICK, options=options).references
 
 
 def test_the_imagenet_recipe_saves_its_batch_norm(

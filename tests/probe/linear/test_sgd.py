@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pa.probe.linear.sgd import Heads, Norm, Schedule, epoch_order, fit, initial_weight
+from pa.probe.linear.recipes import LinearRecipe
+from pa.probe.linear.sgd import Heads, Norm, epoch_batches, epoch_order, fit, initial_weight
 from pa.progress import Silent
 from tests.support.arrays import blobs
 
-SCHEDULE = Schedule(epochs=12, batch=32, momentum=0.9, seed=5)
+RECIPE = LinearRecipe(epochs=12, batch=32, momentum=0.9, seed=5)
 
 
 def data(n: int = 100, spread: float = 0.6) -> tuple[Tensor, Tensor]:
@@ -29,18 +30,18 @@ def heads(seeds: list[int], lr: list[float], weight_decay: list[float]) -> Heads
 
 
 def test_factor_is_a_cosine_over_epochs() -> None:
-    schedule = Schedule(epochs=90, batch=1024, momentum=0.9, seed=0)
-    assert schedule.factor(0) == 1.0
-    assert schedule.factor(30) == pytest.approx(0.75)
-    assert schedule.factor(45) == pytest.approx(0.5)
-    assert schedule.factor(89) == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
+    recipe = LinearRecipe(epochs=90, batch=1024, momentum=0.9, seed=0)
+    assert recipe.factor(0) == 1.0
+    assert recipe.factor(30) == pytest.approx(0.75)
+    assert recipe.factor(45) == pytest.approx(0.5)
+    assert recipe.factor(89) == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
 def test_equals_a_plain_torch_loop(weight_decay: float) -> None:
     features, targets = data()
     ours = heads([3], [0.4], [weight_decay])
-    course = fit(features, targets, ours, SCHEDULE, Silent())
+    course = fit(features, targets, ours, RECIPE, Silent())
 
     layer = nn.Linear(5, 3)
     with torch.no_grad():
@@ -71,10 +72,10 @@ def test_each_head_of_a_stack_ends_where_it_does_alone() -> None:
     features, targets = data()
     settings = [(0, 0.4, 0.0), (1, 0.04, 0.0), (1, 0.4, 0.01)]
     stack = heads(*map(list, zip(*settings, strict=True)))  # type: ignore[arg-type]
-    losses = fit(features, targets, stack, SCHEDULE, Silent()).loss
+    losses = fit(features, targets, stack, RECIPE, Silent()).loss
     for place, (seed, lr, weight_decay) in enumerate(settings):
         alone = heads([seed], [lr], [weight_decay])
-        loss = fit(features, targets, alone, SCHEDULE, Silent()).loss
+        loss = fit(features, targets, alone, RECIPE, Silent()).loss
         torch.testing.assert_close(stack.weight[:, place], alone.weight[:, 0], atol=1e-5, rtol=0)
         torch.testing.assert_close(losses[:, place], loss[:, 0], atol=1e-5, rtol=0)
 
@@ -100,9 +101,9 @@ def test_a_head_that_diverges_leaves_the_others_as_they_are() -> None:
     features, targets = data()
     # float32 ends at 3.4e38: the second head's first step is beyond it.
     stack = heads([0, 0], [0.4, 1e38], [0.0, 0.0])
-    course = fit(features * 100, targets, stack, SCHEDULE, Silent())
+    course = fit(features * 100, targets, stack, RECIPE, Silent())
     alone = heads([0], [0.4], [0.0])
-    fit(features * 100, targets, alone, SCHEDULE, Silent())
+    fit(features * 100, targets, alone, RECIPE, Silent())
     assert course.diverged.tolist() == [-1, 0]
     assert not stack.weight[:, 1].any()
     assert course.loss[1:, 1].isnan().all()
@@ -114,23 +115,23 @@ def test_a_head_that_diverges_leaves_the_others_as_they_are() -> None:
 
 
 def test_warm_up_then_cosine_by_iteration() -> None:
-    schedule = Schedule(epochs=90, batch=4, momentum=0.9, seed=0, warmup=10, per_iteration=True)
-    factors = [schedule.factor(at) for at in (0, 2.5, 5, 10, 50, 90)]
+    recipe = LinearRecipe(epochs=90, batch=4, momentum=0.9, seed=0, warmup=10, cosine="iteration")
+    factors = [recipe.factor(at) for at in (0, 2.5, 5, 10, 50, 90)]
     assert factors == pytest.approx([0, 0.25, 0.5, 1, 0.5, 0])
-    assert schedule.factor(30.5) == pytest.approx(0.5 * (1 + math.cos(math.pi * 20.5 / 80)))
+    assert recipe.factor(30.5) == pytest.approx(0.5 * (1 + math.cos(math.pi * 20.5 / 80)))
 
 
 def test_by_epoch_the_rate_is_that_of_the_epochs_beginning() -> None:
-    schedule = Schedule(epochs=90, batch=4, momentum=0.9, seed=0)
-    assert schedule.factor(30.9) == schedule.factor(30)
+    recipe = LinearRecipe(epochs=90, batch=4, momentum=0.9, seed=0)
+    assert recipe.factor(30.9) == recipe.factor(30)
 
 
-def test_the_smaller_last_batch_is_dropped_where_the_schedule_says_so() -> None:
-    kept = Schedule(epochs=1, batch=30, momentum=0, seed=0)
-    dropped = Schedule(epochs=1, batch=30, momentum=0, seed=0, drop_last=True)
-    assert [len(rows) for rows in kept.batches(0, 70)] == [30, 30, 10]
-    assert [len(rows) for rows in dropped.batches(0, 70)] == [30, 30]
-    assert [len(rows) for rows in dropped.batches(0, 20)] == [20]  # never nothing
+def test_the_smaller_last_batch_is_dropped_where_the_recipe_says_so() -> None:
+    kept = LinearRecipe(epochs=1, batch=30, momentum=0, seed=0)
+    dropped = LinearRecipe(epochs=1, batch=30, momentum=0, seed=0, drop_last=True)
+    assert [len(rows) for rows in epoch_batches(kept, 0, 70)] == [30, 30, 10]
+    assert [len(rows) for rows in epoch_batches(dropped, 0, 70)] == [30, 30]
+    assert [len(rows) for rows in epoch_batches(dropped, 0, 20)] == [20]  # never nothing
 
 
 def lars_by_formula(
@@ -149,19 +150,18 @@ def lars_by_formula(
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
 def test_lars_and_batch_norm_equal_torchs_layer_and_the_formula(weight_decay: float) -> None:
     features, targets = data()
-    schedule = Schedule(
+    recipe = LinearRecipe(
         epochs=6,
         batch=32,
         momentum=0.9,
         seed=5,
         warmup=2,
-        per_iteration=True,
-        lars=True,
-        bn_eps=1e-6,
+        cosine="iteration",
+        optimizer="lars",
     )
     ours = heads([3, 4], [6.4, 60.0], [weight_decay, 0.5])
     ours.norm = Norm(torch.zeros(5), torch.ones(5), 1e-6)
-    fit(features, targets, ours, schedule, Silent())
+    fit(features, targets, ours, recipe, Silent())
 
     norm = nn.BatchNorm1d(5, affine=False, eps=1e-6)
     weight, bias = initial_weight(3, 5, 3, 0.01), torch.zeros(3)
@@ -169,7 +169,7 @@ def test_lars_and_batch_norm_equal_torchs_layer_and_the_formula(weight_decay: fl
     for epoch in range(6):
         batches = epoch_order(5, epoch, 100).split(32)
         for step, rows in enumerate(batches):
-            lr = 6.4 * schedule.factor(epoch + step / len(batches))
+            lr = 6.4 * recipe.factor(epoch + step / len(batches))
             weight.requires_grad_(), bias.requires_grad_()
             logits = norm(features[rows]) @ weight.T + bias
             gradients = torch.autograd.grad(

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from pa.errors import UsageError
-from pa.probe.linear import sweep
+from pa.probe.linear import train
 from pa.probe.linear.recipes import LINEAR_PROTOCOLS, PAPER, LinearRecipe
 from pa.probe.linear.sgd import epoch_order, initial_weight
-from pa.probe.linear.sweep import Candidate, Grid, fixed, surviving, train_stack
+from pa.probe.linear.train import Candidate, Grid, finite_heads, train_stack
 from pa.probe.recipes import BEST_ON_TEST
 from pa.probe.selection import LabelledRows
 from tests.support.arrays import Floats, blobs
@@ -56,7 +56,7 @@ def test_each_head_of_a_sweep_equals_the_head_alone(protocol: str) -> None:
 def test_stacks_that_do_not_fit_are_parted(monkeypatch: pytest.MonkeyPatch) -> None:
     candidates = Grid(("cls",), (0.04, 0.1, 0.4), (0.0,)).candidates()
     whole = train_stack(sides, candidates, QUICK)
-    monkeypatch.setattr(sweep, "LOGITS", 2 * 64 * 3)  # two heads of 64 rows and 3 classes
+    monkeypatch.setattr(train, "LOGITS", 2 * 64 * 3)  # two heads of 64 rows and 3 classes
     parted = train_stack(sides, candidates, QUICK)
     for one, other in zip(whole, parted, strict=True):
         np.testing.assert_allclose(one.weight, other.weight, atol=1e-5, rtol=0)
@@ -126,7 +126,7 @@ def test_batch_statistics_at_test() -> None:
 def test_unwatched_heads_are_scored_at_the_end_alone() -> None:
     candidate = [Candidate("cls", 0.4, 0.0, 0)]
     watched = train_stack(sides, candidate, QUICK)[0]
-    unwatched = train_stack(sides, candidate, QUICK, watch=False)[0]
+    unwatched = train_stack(sides, candidate, QUICK, monitored=False)[0]
     np.testing.assert_array_equal(watched.predicted, unwatched.predicted)
     assert unwatched.test_accuracy is None
     assert unwatched.epoch == 8
@@ -163,27 +163,25 @@ def test_each_representation_is_read_once() -> None:
         asked.append(representation)
         return sides(representation)
 
-    train_stack(read, GRID.candidates(), QUICK, watch=False)
+    train_stack(read, GRID.candidates(), QUICK, monitored=False)
     assert asked == ["cls", "pooled"]
 
 
 def test_a_diverged_head_is_recorded_and_the_others_go_on() -> None:
     train, test = sides("cls")
-    big = fixed(
-        {
-            "cls": (
-                replace(train, features=100 * train.features),
-                replace(test, features=100 * test.features),
-            )
-        }
-    )
+    big = {
+        "cls": (
+            replace(train, features=100 * train.features),
+            replace(test, features=100 * test.features),
+        )
+    }.__getitem__
     heads = train_stack(big, Grid(("cls",), (0.4, 1e38), (0.0,)).candidates(), QUICK)
     assert [head.diverged for head in heads] == [None, 1]
-    assert surviving(heads, QUICK) == [heads[0]]
+    assert finite_heads(heads, QUICK) == [heads[0]]
     with pytest.raises(
         UsageError, match=r"diverged: with learning rate 1e\+38 the loss is not"
     ) as e:
-        surviving(heads[1:], QUICK)
+        finite_heads(heads[1:], QUICK)
     assert "in epoch 1 of 8. Lower the learning rate with --lr" in str(e.value)
 
 

@@ -1,0 +1,83 @@
+"""Files of trained heads: one safetensors file holds the heads of all seeds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from torch import Tensor
+
+from pa.data.files import replacing
+from pa.errors import CheckpointError, MissingError, PaError
+from pa.probe.tensorfile import read_tensors, tensor_bytes
+
+HEAD_FORMAT = "2"
+
+
+def write_heads(
+    path: Path,
+    kind: str,
+    tensors: Mapping[str, Tensor],
+    classes: tuple[str, ...],
+    representation: str,
+    fingerprint: str,
+    store_checksum: str | None,
+    **more: str,
+) -> None:
+    """Write tensors of heads with the store, representation and classes they belong to.
+
+    Raise `StorageError`; the file is written whole or not at all.
+    """
+    metadata = {
+        "format": HEAD_FORMAT,
+        "kind": kind,
+        "classes": json.dumps(classes, ensure_ascii=False),
+        "representation": representation,
+        "fingerprint": fingerprint,
+        "store_checksum": store_checksum or "",
+        **more,
+    }
+    with replacing(path) as partial:
+        partial.write_bytes(tensor_bytes(tensors, metadata))
+
+
+@contextlib.contextmanager
+def reading_heads(path: Path, kind: str) -> Iterator[tuple[dict[str, Tensor], dict[str, str]]]:
+    """Provide the tensors and metadata of a file of heads of one kind.
+
+    Raise `MissingError`, or `CheckpointError` for another file, which the block may turn out to be.
+    """
+    try:
+        tensors, fields = _read(path)
+        if fields["kind"] != kind:
+            raise CheckpointError(f"{path} holds {fields['kind']} heads, expected {kind} heads.")
+        if fields["format"] != HEAD_FORMAT:
+            raise CheckpointError(
+                f"{path} has head format {fields['format']}, this version reads {HEAD_FORMAT}."
+            )
+        yield tensors, fields
+    except PaError:
+        raise
+    except (SafetensorError, LookupError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a file of {kind} heads ({error}).") from None
+
+
+def kind_of(path: Path) -> str:
+    """Return the kind of heads in a file. Raise `MissingError` or `CheckpointError`."""
+    try:
+        return _read(path)[1]["kind"]
+    except PaError:
+        raise
+    except (SafetensorError, LookupError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a file of trained heads ({error}).") from None
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not path.is_file():
+        raise MissingError(
+            f"no trained head at {path}. `pa probe linear` and `pa probe attentive` train heads."
+        )
+    return read_tensors(path)

@@ -1,0 +1,249 @@
+"""Many linear heads in one pass: learning rates × weight decays × representations × seeds.
+
+Heads of one representation and one seed see the same features in the same order, and are one matrix
+(`pa.probe.linear.sgd`). Each pair of representation and seed is a group of its own, because the
+features or the order of rows differ. Every head ends where it would alone.
+
+Shapes: N training rows, n test rows, D width, C classes, H heads of a stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, product
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pa.errors import UsageError
+from pa.probe.linear.head import BatchNorm
+from pa.probe.linear.monitor import LOGITS, Data, Monitor
+from pa.probe.linear.recipes import LinearRecipe
+from pa.probe.linear.sgd import Heads, Norm, fit, initial_weight
+from pa.probe.optim import divergence, torch_device
+from pa.probe.recipes import BEST_ON_TEST, LAST
+from pa.probe.selection import LabelledRows, check_features
+from pa.progress import Progress, Silent
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+Read = Callable[[str], tuple[LabelledRows, LabelledRows]]  # representation → training, test rows
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One head of a sweep; `lr` is a value of the recipe's field."""
+
+    representation: str
+    lr: float
+    weight_decay: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values of a sweep; every combination is trained."""
+
+    representation: tuple[str, ...]
+    lr: tuple[float, ...]
+    weight_decay: tuple[float, ...]
+    seeds: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        for name in ("representation", "lr", "weight_decay", "seeds"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise UsageError(
+                    f"a sweep needs one or more different values of {name}, not {list(values)}."
+                )
+
+    def candidates(self) -> list[Candidate]:
+        """Return all candidates; those of one representation and seed are consecutive."""
+        return [
+            Candidate(representation, lr, decay, seed)
+            for representation, seed, lr, decay in product(
+                self.representation, self.seeds, self.lr, self.weight_decay
+            )
+        ]
+
+    @property
+    def n_settings(self) -> int:
+        """Number of candidates of one seed."""
+        return len(self.representation) * len(self.lr) * len(self.weight_decay)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedHead:
+    """A trained head and its history.
+
+    Attributes
+    ----------
+    weight, bias, norm
+        (C, D) and (C,), float32, and the BatchNorm before them.
+    predicted, test_loss
+        Class indices (n,) of the test rows and their mean loss at `epoch`.
+    epoch
+        The reported epoch, counted from 1.
+    last_predicted
+        Class indices (n,) of the last epoch.
+    train_loss, train_accuracy, test_accuracy
+        (epochs,); the last one is None unless the test rows were monitored.
+    diverged
+        The epoch, from 1, in which the head ceased to be finite, or None.
+    """
+
+    candidate: Candidate
+    weight: Floats
+    bias: Floats
+    norm: BatchNorm | None
+    predicted: Ints
+    last_predicted: Ints
+    test_loss: float
+    epoch: int
+    train_loss: Floats
+    train_accuracy: Floats
+    test_accuracy: Floats | None
+    diverged: int | None
+
+
+def train_stack(
+    read: Read,
+    candidates: Sequence[Candidate],
+    recipe: LinearRecipe,
+    *,
+    monitored: bool = True,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    title: str = "training linear heads",
+) -> list[TrainedHead]:
+    """Train all candidates by a recipe, whose rate, weight decay and seed they replace.
+
+    Equal inputs give equal bits on the CPU; no global generator is seeded. A head that diverges is
+    marked and leaves the others unchanged.
+
+    Parameters
+    ----------
+    read
+        Returns the training and test rows of a representation. It is called once for each, so that
+        the features of only one are in memory.
+    candidates
+        Those of one representation must be consecutive.
+    monitored
+        Score the test rows after every epoch, not only after the last one.
+
+    Returns
+    -------
+    list of TrainedHead
+        In the order of the candidates.
+
+    Raises
+    ------
+    VerificationError
+        Features are not finite.
+    MismatchError
+        The sides differ in width.
+    UsageError
+        A test target exceeds the training classes, or the device is missing.
+    """
+    if recipe.reported == BEST_ON_TEST and not monitored:
+        recipe = replace(recipe, reported=LAST)
+    target_device, progress = torch_device(device), progress or Silent()
+    heads: list[TrainedHead] = []
+    n_groups = len({(c.representation, c.seed) for c in candidates})
+    progress.start(title, recipe.epochs * n_groups, "epochs")
+    try:
+        for representation, members in groupby(candidates, key=lambda c: c.representation):
+            data = _data(*read(representation), target_device)
+            for seed, group in groupby(list(members), key=lambda c: c.seed):
+                seeded = replace(recipe, seed=seed)
+                for stack in _stacks(list(group), recipe.batch, data):
+                    heads += _train(data, stack, seeded, monitored, progress)
+    finally:
+        progress.stop()
+    return heads
+
+
+def _data(train: LabelledRows, test: LabelledRows, device: torch.device) -> Data:
+    n_classes, largest = int(train.targets.max()) + 1, int(test.targets.max())
+    check_features(train, test)
+    if largest >= n_classes:
+        raise UsageError(
+            f"a test row has class {largest}, but the training rows have classes 0 to "
+            f"{n_classes - 1} only."
+        )
+
+    def tensor(features: npt.NDArray[np.generic]) -> Tensor:
+        dtype = np.float16 if features.dtype == np.float16 else np.float32
+        return torch.from_numpy(np.require(features, dtype, ["C", "W"])).to(device)
+
+    return Data(
+        tensor(train.features),
+        torch.tensor(train.targets, device=device),
+        tensor(test.features),
+        torch.tensor(test.targets, device=device),
+        n_classes,
+    )
+
+
+def _stacks(group: list[Candidate], batch: int, data: Data) -> Iterator[list[Candidate]]:
+    """Yield parts of a group whose logits fit into memory: the whole group for few classes."""
+    size = max(1, LOGITS // (min(batch, len(data.train)) * data.n_classes))
+    for start in range(0, len(group), size):
+        yield group[start : start + size]
+
+
+def _train(
+    data: Data,
+    stack: list[Candidate],
+    recipe: LinearRecipe,
+    monitored: bool,
+    progress: Progress,
+) -> list[TrainedHead]:
+    device, D = data.train.device, data.train.shape[1]
+    initial = initial_weight(recipe.seed, D, data.n_classes, recipe.init_std).to(device)
+    norm = None
+    if recipe.batch_norm:
+        norm = Norm(torch.zeros(D, device=device), torch.ones(D, device=device), recipe.bn_eps)
+    heads = Heads(
+        weight=initial[:, None].repeat(1, len(stack), 1),  # (C, H, D)
+        bias=torch.zeros(data.n_classes, len(stack), device=device),
+        lr=torch.tensor([recipe.peak(c.lr) for c in stack], device=device),
+        weight_decay=torch.tensor([c.weight_decay for c in stack], device=device),
+        norm=norm,
+    )
+    monitor = Monitor(data, heads, recipe)
+    after_epoch = monitor if monitored else None
+    history = fit(data.train, data.train_targets, heads, recipe, progress, after_epoch)
+    if not monitored:
+        monitor.accuracy[-1] = monitor.score(recipe.epochs - 1)
+    return [
+        TrainedHead(
+            candidate=candidate,
+            weight=monitor.weight[:, index].contiguous().cpu().numpy(),
+            bias=monitor.bias[:, index].contiguous().cpu().numpy(),
+            norm=monitor.norms[index],
+            predicted=monitor.predicted[:, index].cpu().numpy(),
+            last_predicted=monitor.last[:, index].cpu().numpy(),
+            test_loss=float(monitor.loss[index]),
+            epoch=int(monitor.epoch[index]) + 1,
+            train_loss=history.loss[:, index].numpy(),
+            train_accuracy=history.accuracy[:, index].numpy(),
+            test_accuracy=monitor.accuracy[:, index].numpy() if monitored else None,
+            diverged=int(history.diverged[index]) + 1 or None,  # -1 + 1 = 0: did not diverge
+        )
+        for index, candidate in enumerate(stack)
+    ]
+
+
+def finite_heads(heads: Sequence[TrainedHead], recipe: LinearRecipe) -> list[TrainedHead]:
+    """Return the heads that did not diverge. Raise `UsageError` unless one is left."""
+    finite = [head for head in heads if head.diverged is None]
+    if not finite:
+        epoch = min(head.diverged or 0 for head in heads)
+        rates = [recipe.peak(head.candidate.lr) for head in heads]
+        raise divergence(rates, f"epoch {epoch} of {recipe.epochs}")
+    return finite

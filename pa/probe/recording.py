@@ -1,0 +1,107 @@
+"""Write what a probe produced: heads, tables, and last the result that lists them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from pa.data.files import replacing
+from pa.evaluate.classification import Scores
+from pa.evaluate.results import Result, describe_store, write_result
+from pa.probe.selection import Split
+
+
+@dataclass(frozen=True)
+class ProbeFiles:
+    """Files of a run: result, heads of all seeds, learning curves, and sweep results or None."""
+
+    result: Path
+    heads: Path
+    curves: Path
+    sweep: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedProbe:
+    """A scored run that trained heads.
+
+    `scores` are those of all seeds on the test rows; `confusion` (C, C) counts true class by
+    predicted class, summed over the seeds.
+    """
+
+    scores: Scores
+    confusion: npt.NDArray[np.int64]
+    split: Split
+    result: Result
+    files: ProbeFiles
+
+    @property
+    def result_path(self) -> Path:
+        return self.files.result
+
+    @property
+    def head_path(self) -> Path:
+        return self.files.heads
+
+
+def probe_result(
+    task: str,
+    split: Split,
+    representation: str,
+    protocol: dict[str, Any],
+    scores: dict[str, Scores],
+    seconds: dict[str, float],
+    details: dict[str, Any],
+) -> Result:
+    """Return the result of a probe on the rows of a split."""
+    return Result(
+        task=task,
+        protocol=protocol,
+        stores={
+            "train": describe_store(split.train.store),
+            "test": describe_store(split.test.store),
+        },
+        representation=representation,
+        selection=split.to_json(),
+        counts=split.counts(),
+        scores={name: score.to_json() for name, score in scores.items()},
+        seconds=seconds,
+        details=details,
+    )
+
+
+def write_probe(
+    results: Path,
+    result: Result,
+    save_heads: Callable[[Path], None],
+    curves: pl.DataFrame,
+    sweep: pl.DataFrame | None = None,
+) -> ProbeFiles:
+    """Write heads and tables, then the result, so that it never lists missing files.
+
+    Raise `StorageError`.
+    """
+    path = result.path(results)
+    heads, curves_path = path.with_suffix(".safetensors"), path.with_suffix(".curves.parquet")
+    sweep_path = path.with_suffix(".sweep.parquet") if sweep is not None else None
+    save_heads(heads)
+    _write_table(curves_path, curves)
+    if sweep is not None and sweep_path is not None:
+        _write_table(sweep_path, sweep)
+    write_result(results, result)
+    return ProbeFiles(path, heads, curves_path, sweep_path)
+
+
+def _write_table(path: Path, table: pl.DataFrame) -> None:
+    # Through memory: polars hides the error of a full disk.
+    data = io.BytesIO()
+    table.write_parquet(data, compression="zstd")
+    with replacing(path) as partial:
+        partial.write_bytes(data.getbuffer())
