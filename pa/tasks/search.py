@@ -16,7 +16,7 @@ from pa.errors import MissingError, UsageError
 from pa.progress import Progress
 from pa.tasks.choose import asked_encoders, choose_store, store_query
 from pa.tasks.encoders import check_given_checkpoints, load_store_encoder
-from pa.tasks.index import open_index
+from pa.workspace import Workspace
 
 if TYPE_CHECKING:
     from pa.index.search import Query, SearchResult
@@ -68,9 +68,8 @@ def search(
     for store in chosen:
         for representation in request.representations or (config.settings.representation,):
             _require_regions(store, representation)
-            index = open_index(
-                config, store, representation, request.factory, progress, _index_device(request)
-            )
+            workspace = Workspace(config.workspace, progress)
+            index = workspace.index(store, representation, request.factory, _index_device(request))
             query = _query(config, request, store, representation)
             found = run(
                 index,

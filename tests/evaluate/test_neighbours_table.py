@@ -20,7 +20,7 @@ from pa.evaluate.neighbours import (
 from pa.evaluate.neighbours_table import measure_stores
 from pa.evaluate.results import read_result
 from pa.progress import Silent
-from tests.evaluate.conftest import MakeParts, birds, features_of
+from tests.support.parts import MakeParts, birds, features_of
 
 
 def measure(stores, k=6, representations=()):  # type: ignore[no-untyped-def]

@@ -13,7 +13,7 @@ from pa.evaluate.retrieval import evaluate_all_pairs
 from pa.evaluate.retrieval_table import RETRIEVAL_PROTOCOLS, better_encoded, score_stores
 from pa.evaluate.rows import block_representations, read_vectors, rows_to_score
 from pa.progress import Silent
-from tests.evaluate.conftest import MakeParts, birds, features_of
+from tests.support.parts import MakeParts, birds, features_of
 
 PAPER = RETRIEVAL_PROTOCOLS["paper"]
 

@@ -24,13 +24,14 @@ from pa import config as settings
 from pa.config import Config
 from pa.data.schema import Images
 from pa.data.store import find as stores
+from pa.data.store.find import StoreSelector
 from pa.data.views import VIEWS
 from pa.explore.app import make_app
 from pa.progress import Silent
-from pa.tasks.index import IndexRequest, build_indexes
 from pa.tasks.search import SearchRequest, search
-from tests.index.conftest import write_store
+from pa.workspace import Workspace
 from tests.support.images import noise_image
+from tests.support.vectors import write_store
 
 N_IMAGES = 12
 PER_IMAGE = 49
@@ -79,10 +80,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     beta = {"cls": clustered(7, 12), "pooled": clustered(8, 12)}
     write_store(place / "features", images, VIEWS["grid"], alpha, "alpha")
     write_store(place / "features", images, VIEWS["grid"], beta, "beta")
-    loaded = settings.load(place)
-    names = ("cls", "pooled", "projected")
-    build_indexes(loaded, IndexRequest(encoders=("alpha",), representations=names), Silent())
-    build_indexes(loaded, IndexRequest(encoders=("beta",), representations=("cls",)), Silent())
+    opened = Workspace(place)
+    for name in ("cls", "pooled", "projected"):
+        opened.index(opened.store(StoreSelector(encoder="alpha")), name)
+    opened.index(opened.store(StoreSelector(encoder="beta")), "cls")
     return place
 
 

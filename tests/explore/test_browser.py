@@ -19,8 +19,8 @@ from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 from pa.config import Config
 from pa.data.views import VIEWS
 from tests.explore.conftest import PER_IMAGE, clustered, photographs, serving
-from tests.index.conftest import write_store
 from tests.support.images import noise_image
+from tests.support.vectors import write_store
 
 pytestmark = pytest.mark.browser
 

@@ -17,8 +17,8 @@ from pa.data.store.checksums import with_checksum
 from pa.explore.app import make_app
 from pa.progress import Silent
 from pa.tasks.extract import ExtractRequest, extract
-from pa.tasks.index import IndexRequest, build_indexes
 from pa.tasks.search import SearchRequest, draw, search
+from pa.workspace import Workspace
 from tests.support.images import noise_image
 
 BOX = (20.0, 30.0, 120.0, 110.0)
@@ -48,7 +48,9 @@ checkpoint = "{weights["test_vit"]}"
     )
     config = settings.load(place)
     extract(config, ExtractRequest(), Silent())
-    build_indexes(config, IndexRequest(representations=("cls", "pooled")), Silent())
+    workspace = Workspace(place)
+    for representation in ("cls", "pooled"):
+        workspace.index(workspace.store(), representation)
     return config
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 from pa.data.schema import Images
 from pa.data.store.reader import Store
 from pa.data.views import VIEWS
-from tests.index.conftest import PER_IMAGE, write_store
 from tests.support.images import noise_image
+from tests.support.vectors import PER_IMAGE, write_store
 
 N_IMAGES = 4
 

@@ -14,8 +14,8 @@ from pa.data.views import VIEWS
 from pa.figures.patches import Layout
 from pa.figures.style import PRINT_DPI
 from tests.figures.conftest import cloud, metadata_of, photographs, pixels_of
-from tests.index.conftest import is_red, write_store
 from tests.support.commands import Run
+from tests.support.vectors import is_red, write_store
 
 QUERY = 60  # window 11 of image 1: row 1, column 4
 

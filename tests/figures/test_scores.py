@@ -19,11 +19,11 @@ from pa.figures.scores import depth_panels, share_bars, sweep_sheets
 from pa.progress import Silent
 from pa.report.found import read_workspace
 from pa.tasks.figure_scores import ScoresRequest, figure_depth
-from tests.evaluate.conftest import MakeParts, birds, features_of, make_parts, workspace
 from tests.figures.conftest import size_of
 from tests.probe.test_commands import Place, place
 from tests.support.arrays import make_store
 from tests.support.commands import Run
+from tests.support.parts import MakeParts, birds, features_of, make_parts, workspace
 
 __all__ = ["make_parts", "make_store", "place", "workspace"]
 

@@ -21,8 +21,8 @@ from pa.index.gpu import OnGpu, gpu_number, to_gpu
 from pa.index.ranking import cosines, error_bound
 from pa.index.search import search
 from pa.workspace import Workspace
-from tests.index.conftest import write_store
 from tests.support.images import noise_image
+from tests.support.vectors import write_store
 
 Floats = npt.NDArray[np.float32]
 

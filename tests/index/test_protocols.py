@@ -11,8 +11,8 @@ import pytest
 from pa.data import datasets
 from pa.data.store.reader import Store
 from pa.data.views.parts import PROTOCOLS
-from tests.index.conftest import Run, write_store
 from tests.support.trees import write_cub
+from tests.support.vectors import Run, write_store
 
 PARTS = ("right eye", "right leg", "left wing", "tail", "beak")
 

@@ -18,9 +18,9 @@ from pa.report.difference import difference, joined
 from pa.report.judging import VERDICTS, Verdict, combine, judge_ours, judge_published
 from pa.report.measured import measured_in
 from pa.report.protocol import Protocol
-from tests.evaluate.conftest import MakeParts, make_parts, workspace
 from tests.report.conftest import VIT_TI, Runs
 from tests.support.commands import Run
+from tests.support.parts import MakeParts, make_parts, workspace
 
 __all__ = ["make_parts", "workspace"]
 

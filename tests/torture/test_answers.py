@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluate.conftest import MakeParts, make_parts, workspace
+from tests.support.parts import MakeParts, make_parts, workspace
 from tests.torture.answers import READERS
 from tests.torture.conftest import REPOSITORY, rounds, run_script
 

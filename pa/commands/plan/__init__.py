@@ -9,7 +9,7 @@ import click
 
 from pa.commands import console
 from pa.commands.evaluate import evaluate_retrieval
-from pa.commands.index import index_build
+from pa.commands.index.build import build as index_build
 from pa.commands.old_options import emit, encoder_choice, with_config
 from pa.commands.probe import ATTENTIVE_RECIPE, RECIPE, changed, probe_attentive, probe_linear
 from pa.commands.probe_segmentation import segmentation
@@ -79,12 +79,14 @@ def _planning(
 
 
 def _index_build(config: Any, given: dict[str, Any]) -> Any:
+    from pa.commands.index.build import IndexSelector
     from pa.commands.plan.index_build import plan_index
-    from pa.tasks.index import IndexRequest, indexes_to_build
+    from pa.index.stored import DEFAULT_FACTORY
+    from pa.workspace import Workspace
 
-    request = IndexRequest(**given)
-    pairs, factory = indexes_to_build(config, request)
-    items = [plan_index(store, name, factory, request.pieces) for store, name in pairs]
+    factory, pieces, _ = (given.pop(name) for name in ("factory", "pieces", "device"))
+    pairs = IndexSelector(**given).resolve(Workspace(config.workspace))
+    items = [plan_index(store, name, factory or DEFAULT_FACTORY, pieces) for store, name in pairs]
     return items, config.indexes
 
 

@@ -15,7 +15,9 @@ from pa.probe.linear.recipes import PAPER
 from pa.probe.linear.run import LinearOptions, run_linear
 from pa.probe.linear.train import Grid
 from pa.probe.recipes import BEST_ON_TEST
-from tests.support.arrays import MakeStore, blobs
+from tests.support.arrays import MakeStore, blobs, make_store
+
+__all__ = ["make_store"]
 
 QUICK = replace(PAPER, epochs=5, batch=64)
 

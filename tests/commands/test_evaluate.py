@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.evaluate.conftest import MakeParts, birds, features_of
 from tests.support.commands import Run
+from tests.support.parts import MakeParts, birds, features_of, make_parts, workspace
+
+__all__ = ["make_parts", "workspace"]
 
 
 def width(path: Path) -> int:

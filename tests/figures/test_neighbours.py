@@ -14,7 +14,9 @@ from pa.errors import MissingError, UsageError
 from pa.figures.neighbours import draw
 from pa.index.build import build
 from pa.index.search import Query, search
-from tests.index.conftest import is_red
+from tests.support.vectors import is_red, make_store, store, vectors
+
+__all__ = ["make_store", "store", "vectors"]
 
 
 @pytest.fixture

@@ -10,14 +10,12 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 
-from pa.config import load as load_config
 from pa.data.schema import Images
 from pa.data.views import VIEWS
-from pa.errors import MissingError, UsageError
-from pa.progress import Silent
-from pa.tasks.index import IndexRequest, build_indexes
-from tests.index.conftest import Run, write_store
 from tests.support.images import noise_image
+from tests.support.vectors import Run, pa, write_store
+
+__all__ = ["pa"]
 
 N = 98
 
@@ -112,29 +110,26 @@ def test_several_encoders_of_the_settings_where_one_is_taken(pa: Run, workspace:
     assert "--encoder dino" in err
 
 
-def test_nothing_is_built_where_one_is_not_there(workspace: Path) -> None:
-    config = load_config(workspace)
-    asked = IndexRequest(encoders=("dino",), splits=("val",))
-    for wrong, error in (
-        (IndexRequest(encoders=("dino", "mae"), splits=("val",)), MissingError),
-        (
-            IndexRequest(
-                encoders=("dino",), splits=("val",), representations=("pooled", "bottleneck")
-            ),
-            UsageError,
-        ),
-    ):
-        with pytest.raises(error):
-            build_indexes(config, wrong, Silent())
-        assert not (workspace / "indexes").exists()
-    assert len(build_indexes(config, asked, Silent())) == 1
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--encoder", "dino,mae", "--split", "val"), 3),
+        (("--encoder", "dino", "--split", "val", "--representation", "pooled,bottleneck"), 2),
+    ],
+)
+def test_index_build_builds_nothing_if_one_store_is_missing(
+    pa: Run, workspace: Path, words: tuple[str, ...], expected: int
+) -> None:
+    code, _, _ = pa("index", "build", *words)
+    assert code == expected
+    assert not (workspace / "indexes").exists()
 
 
-def test_what_is_named_twice_is_built_once(workspace: Path) -> None:
-    asked = IndexRequest(
-        encoders=("dino", "dino"), splits=("val",), representations=("pooled", "pooled")
-    )
-    assert len(build_indexes(load_config(workspace), asked, Silent())) == 1
+def test_index_build_builds_a_repeated_index_once(pa: Run, workspace: Path) -> None:
+    words = ("--encoder", "dino,dino", "--split", "val", "--representation", "pooled,pooled")
+    code, out, _ = pa("index", "build", *words, "--json")
+    assert code == 0
+    assert len(json.loads(out)["indexes"]) == 1
 
 
 def test_info_tells_of_recall_and_training(pa: Run, workspace: Path) -> None:
@@ -187,16 +182,16 @@ def test_numbers_out_of_range(
 @pytest.mark.parametrize(
     ("box", "message"),
     [
-        ("10.6,5,11.4,20", "--box 10.6,5,11.4,20 has no pixel: it is cut at whole pixels, 11,5,11,20."),
-        ("1.5,5,2.5,20", "has no pixel: it is cut at whole pixels, 2,5,2,20."),
-        ("5,0.1,20,0.4", "has no pixel: it is cut at whole pixels, 5,0,20,0."),
-        ("20,5,10,20", "is no box of the image, which has 80×60 pixels"),
-        ("5,5,5,20", "is no box of the image"),
-        ("-1,5,10,20", "is no box of the image"),
+        ("10.6,5,11.4,20", "--box 10.6,5,11.4,20 holds no pixel: it is cut at whole pixels, 11,5,11,20."),
+        ("1.5,5,2.5,20", "holds no pixel: it is cut at whole pixels, 2,5,2,20."),
+        ("5,0.1,20,0.4", "holds no pixel: it is cut at whole pixels, 5,0,20,0."),
+        ("20,5,10,20", "is outside the image, which has 80×60 pixels"),
+        ("5,5,5,20", "is outside the image"),
+        ("-1,5,10,20", "is outside the image"),
         ("0,0,81,20", "with 0 ≤ x0 < x1 ≤ 80 and 0 ≤ y0 < y1 ≤ 60."),
-        ("nan,0,10,20", "is no box of the image"),
-        ("0,0,inf,20", "is no box of the image"),
-        ("0,0,1e999,20", "is no box of the image"),
+        ("nan,0,10,20", "is outside the image"),
+        ("0,0,inf,20", "is outside the image"),
+        ("0,0,1e999,20", "is outside the image"),
     ],
 )  # fmt: skip
 def test_boxes_without_a_pixel(pa: Run, workspace: Path, box: str, message: str) -> None:
