@@ -58,7 +58,7 @@ class IndexSelector:
         return pairs
 
 
-selection = options.group(
+selection = options.Group(
     "selector",
     lambda: IndexSelector,
     click.Option(
