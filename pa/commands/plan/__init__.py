@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pa.commands import console
-from pa.commands.evaluate import evaluate_retrieval
+from pa.commands.evaluate.retrieval import retrieval as evaluate_retrieval
 from pa.commands.index.build import build as index_build
 from pa.commands.old_options import emit, encoder_choice, with_config
 from pa.commands.probe import ATTENTIVE_RECIPE, RECIPE, changed, probe_attentive, probe_linear
@@ -121,14 +121,19 @@ def _probe_attentive(config: Any, given: dict[str, Any]) -> Any:
 
 
 def _evaluate_retrieval(config: Any, given: dict[str, Any]) -> Any:
+    from pa.commands.evaluate.retrieval import resolve_representations, resolve_stores
+    from pa.commands.options import stores_of_encoders
     from pa.commands.plan.evaluate_retrieval import plan_retrieval
-    from pa.evaluate.rows import rows_to_score
-    from pa.tasks.evaluate import EvaluateRequest, retrieval_work
+    from pa.evaluate.rows import default_representations, rows_to_score
+    from pa.workspace import Workspace
 
-    request = EvaluateRequest(**given)
-    work = retrieval_work(config, request)
-    rows = rows_to_score(work.stores[0], request.target)
-    return plan_retrieval(work.pairs, rows, config.results), config.results
+    selector = stores_of_encoders.build(given)
+    layers = given["layers"]
+    stores = resolve_stores(Workspace(config.workspace), selector, given["encoders"], layers)
+    names = resolve_representations(stores[0], given["representations"], layers)
+    pairs = [(store, n) for store in stores for n in names or default_representations(store)]
+    rows = rows_to_score(stores[0], given["target"])
+    return plan_retrieval(pairs, rows, config.results), config.results
 
 
 def _segmentation() -> click.Command:

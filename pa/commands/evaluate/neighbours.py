@@ -1,0 +1,128 @@
+"""`pa evaluate neighbours`: part against whole among the nearest neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pa.commands import console, options
+from pa.commands.evaluate import scores
+
+if TYPE_CHECKING:
+    from pa.data.store.find import StoreSelector
+    from pa.evaluate.neighbours_table import Shares, Shift
+    from pa.workspace import Workspace
+
+
+@click.command()
+@options.encoders
+@scores.representations
+@options.stores_of_encoders
+@click.option("-k", type=int, help="Number of neighbours. Default: 24, or all others if fewer.")
+@click.option("--figure", type=options.PATH, help="Draw the shares as stacked bars.")
+@click.option("--hubs", type=options.PATH, help="Draw the patches that are most often a neighbour.")
+@click.option("--root", type=options.PATH, help="Current root folder of the images, for --hubs.")
+@options.as_json
+@options.workspace
+def neighbours(
+    workspace: Workspace,
+    encoders: tuple[str, ...],
+    representations: tuple[str, ...],
+    selector: StoreSelector,
+    k: int | None,
+    figure: Path | None,
+    hubs: Path | None,
+    root: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure part against whole: the relation of every part patch to its nearest neighbours.
+
+    Shares of the same part of other objects, of other parts of the same object or class, and of
+    random neighbours; with a projector, how projection moves them (the paper's Figure 4, as
+    numbers).
+
+    \b
+    pa evaluate neighbours --encoder mocov3,dino --dataset cub --figure shares.pdf
+    pa evaluate neighbours -k 24 --hubs hubs.png
+    """
+    from pa.data.crops import Crops
+    from pa.evaluate.neighbours_table import measure_stores
+    from pa.figures.retrieval import draw_hubs, draw_shares
+    from pa.figures.style import check_suffix
+
+    figures = [path for path in (figure, hubs) if path is not None]
+    for path in figures:
+        check_suffix(path)
+    shares, shifts = measure_stores(
+        scores.part_stores(workspace, selector, encoders),
+        list(dict.fromkeys(representations)),
+        k,
+        results=workspace.config.results,
+        progress=workspace.progress,
+    )
+    if figure is not None:
+        draw_shares(shares, figure)
+    if hubs is not None:
+        draw_hubs(shares, [Crops(entry.store, root) for entry in shares], hubs)
+    if as_json:
+        options.emit(_json(shares, shifts, figures))
+    else:
+        console.out(_text(shares, shifts, figures))
+
+
+def _json(
+    shares: Sequence[Shares], shifts: Sequence[Shift], figures: Sequence[Path]
+) -> dict[str, Any]:
+    return {
+        "results": [{**entry.result.to_json(), "file": str(entry.path)} for entry in shares],
+        "differences": [
+            {
+                "encoder": shift.store.encoder,
+                "name": f"{shift.first} − {shift.second}",
+                "scores": {name: mean.to_json() for name, mean in shift.means.items()},
+                "file": str(shift.path),
+            }
+            for shift in shifts
+        ],
+        "figures": [str(path) for path in figures],
+    }
+
+
+def _text(shares: Sequence[Shares], shifts: Sequence[Shift], figures: Sequence[Path]) -> str:
+    """Return shares of the neighbours, the effect of projection, hubness, and the files."""
+    first = shares[0]
+    spec, counts = first.store.spec, first.result.counts
+    lines = [
+        f"{first.result.protocol['k']} nearest neighbours · {spec.dataset}/{spec.split}/"
+        f"{first.store.view}: {counts['rows']} patches of {counts['images']} images",
+    ]
+    for entry in shares:
+        rows = [
+            [
+                label,
+                f"{100 * entry.means[name].value:.2f}",
+                scores.interval_text(entry.means[name]),
+                f"{100 * entry.means[name].chance:.2f}",
+            ]
+            for name, label in entry.shown.items()
+        ]
+        headers = ["neighbours that are", "%", "95 % interval", "at random"]
+        hubness = entry.hubness
+        lines += [
+            "",
+            f"{entry.store.encoder} · {entry.representation}",
+            console.table(headers, rows, " r r"),
+            f"hubness: skewness {hubness.skewness:.2f} (at random {hubness.chance_skewness:.2f}); "
+            f"{100 * hubness.never:.1f} % of the patches are nobody's neighbour; the most "
+            f"frequent, row {entry.hub_rows[0]}, is that of {hubness.occurrences.max()}",
+        ]
+    if (interval := next(iter(first.means.values())).interval) is not None:
+        lines += ["", f"intervals: for new queries of this gallery, by {interval.method}"]
+    for shift in shifts:
+        title = f"{shift.store.encoder}: {shift.first} − {shift.second}"
+        pairs = [(label, shift.means[name]) for name, label in first.shown.items()]
+        lines += ["", scores.differences(pairs, title)]
+    return "\n".join([*lines, "", *scores.files([entry.path for entry in shares], figures)])

@@ -1,0 +1,256 @@
+"""`pa evaluate retrieval`: average precision of part retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pa.commands import console, options
+from pa.commands.evaluate import scores
+from pa.errors import UsageError
+
+if TYPE_CHECKING:
+    from pa.data.store.find import StoreSelector
+    from pa.data.store.reader import Store
+    from pa.evaluate.bootstrap import Mean
+    from pa.evaluate.retrieval_table import Paired, RetrievalProtocol, Scored
+    from pa.workspace import Workspace
+
+PARTS_SHOWN = 6  # columns of single parts that fit into a terminal
+
+
+@click.command()
+@options.encoders
+@scores.representations
+@options.stores_of_encoders
+@click.option(
+    "--target",
+    default="label",
+    show_default=True,
+    help="Column of the rows; rows with equal values are relevant to each other.",
+)
+@click.option(
+    "--include-self/--exclude-self",
+    default=None,
+    help="Whether a query is its own candidate. Default: paper excludes, released includes.",
+)
+@click.option("--layers", help="Score single blocks too: all, or 2,5,8,11.")
+@click.option("--device", help="Torch device: auto, cpu, cuda …")
+@click.option(
+    "--figure", type=options.PATH, help="Draw the scores; with --layers, the curve by depth."
+)
+@options.as_json
+@options.workspace
+def retrieval(
+    workspace: Workspace,
+    encoders: tuple[str, ...],
+    representations: tuple[str, ...],
+    selector: StoreSelector,
+    target: str,
+    include_self: bool | None,
+    layers: str | None,
+    device: str | None,
+    figure: Path | None,
+    as_json: bool,
+) -> None:
+    """Score part retrieval: the average precision of every patch as a query against all others.
+
+    The encoded part (cls, pooled) and the projected part of the paper's Table 3. Each score has
+    its chance level (the expected AP of a random ranking), an interval over images as queries and
+    gallery, and the narrower one that holds the gallery fixed.
+
+    \b
+    pa evaluate retrieval --encoder mocov3,dino --dataset cub
+    pa evaluate retrieval --encoder dino --dataset coco --protocol released
+    pa evaluate retrieval --encoder dino --layers all --figure depth.pdf
+    """
+    from pa.evaluate.retrieval_table import better_encoded, score_stores
+    from pa.figures.retrieval import draw_depth, draw_scores
+    from pa.figures.style import check_suffix
+
+    if figure is not None:
+        check_suffix(figure)
+    stores = resolve_stores(workspace, selector, encoders, layers)
+    scored, paired = score_stores(
+        stores,
+        resolve_representations(stores[0], representations, layers),
+        results=workspace.config.results,
+        protocol=resolve_protocol(stores[0], selector.protocol, include_self),
+        target=target,
+        device=workspace.device(device),
+        progress=workspace.progress,
+    )
+    if figure is not None:
+        (draw_scores if layers is None else draw_depth)(scored, figure)
+    better = better_encoded(scored)
+    if as_json:
+        options.emit(_json(scored, paired, better, figure))
+    else:
+        console.out(_text(scored, paired, better, figure))
+
+
+# -- names to objects ------------------------------------------------------------------------------
+
+
+def resolve_stores(
+    workspace: Workspace, selector: StoreSelector, encoders: Sequence[str], layers: str | None
+) -> list[Store]:
+    """Return one store per encoder; for `layers`, preferably one that keeps single blocks."""
+    from pa.evaluate.rows import check_same_rows, keeps_blocks
+
+    preferred = None if layers is None else keeps_blocks
+    stores = scores.part_stores(workspace, selector, encoders, preferred)
+    check_same_rows(stores)
+    return stores
+
+
+def resolve_representations(store: Store, names: Sequence[str], layers: str | None) -> list[str]:
+    """Return the named representations and those of single blocks; empty selects the default."""
+    from pa.evaluate.rows import block_representations, default_representations
+
+    unique = list(dict.fromkeys(names))
+    if layers is None:
+        return unique
+    try:
+        blocks = None if layers.strip() == "all" else [int(part) for part in layers.split(",")]
+    except ValueError:
+        raise UsageError(
+            f"--layers takes all, or block numbers: 2,5,8,11; found {layers!r}."
+        ) from None
+    return [*(unique or default_representations(store)), *block_representations(store, blocks)]
+
+
+def resolve_protocol(
+    store: Store, name: str | None, include_self: bool | None
+) -> RetrievalProtocol:
+    """Return the named protocol, else the one that cut the parts of the store, else `paper`."""
+    from pa.data.store.find import protocol as parts_protocol
+    from pa.evaluate.retrieval_table import RETRIEVAL_PROTOCOLS
+
+    cut_by = parts_protocol(store)
+    name = name or (cut_by if cut_by in RETRIEVAL_PROTOCOLS else None) or "paper"
+    # A protocol of parts alone, such as `boxes`, has no rules of retrieval: `paper` applies.
+    protocol = RETRIEVAL_PROTOCOLS[name if name in RETRIEVAL_PROTOCOLS or not cut_by else "paper"]
+    return protocol if include_self is None else replace(protocol, include_self=include_self)
+
+
+# -- output ----------------------------------------------------------------------------------------
+
+
+def _json(
+    scored: Sequence[Scored],
+    paired: Sequence[Paired],
+    better: Sequence[Scored],
+    figure: Path | None,
+) -> dict[str, Any]:
+    return {
+        "results": [{**entry.result.to_json(), "file": str(entry.path)} for entry in scored],
+        "differences": [
+            {**entry.result.to_json(), "name": entry.name, "file": str(entry.path)}
+            for entry in paired
+        ],
+        "better_encoded": [
+            {
+                "encoder": entry.encoder,
+                "representation": entry.representation,
+                "chosen_on": "the score that is reported",
+            }
+            for entry in better
+        ],
+        "figure": str(figure) if figure else None,
+    }
+
+
+def _text(
+    scored: Sequence[Scored],
+    paired: Sequence[Paired],
+    better: Sequence[Scored],
+    figure: Path | None,
+) -> str:
+    """Return average precision with chance and intervals, paired differences, and the files."""
+    overall = scored[0].means.overall
+    lines = [_heading(scored), "", _table(scored, better)]
+    if more := len(scored[0].means.parts) - PARTS_SHOWN:
+        lines += [f"{more} more classes: --json"] if more > 0 else []
+    lines += [
+        "AP in percent, mean over queries; over parts: mean over their means",
+        "chance: expected AP of a random ranking; prior: share of relevant patches",
+        *_methods(overall),
+    ]
+    if better:
+        lines.append(
+            "* the better of cls and pooled, as the paper reports; selected on this score, which "
+            "biases it upwards"
+        )
+    if paired:
+        pairs = [(entry.name, entry.means.overall) for entry in paired]
+        lines += ["", scores.differences(pairs)]
+    paths = [entry.path for entry in scored]
+    return "\n".join([*lines, "", *scores.files(paths, [figure])])
+
+
+def _heading(scored: Sequence[Scored]) -> str:
+    entry = scored[0]
+    counts, protocol, spec = entry.result.counts, entry.result.protocol, entry.store.spec
+    changed = "".join(f", {name} {value}" for name, value in protocol["changed"].items())
+    query = "among its candidates" if protocol["include_self"] else "left out"
+    text = (
+        f"part retrieval · {spec.dataset}/{spec.split}/{entry.store.view} · protocol "
+        f"{protocol['protocol']}{changed} (the query itself is {query})\n"
+        f"{counts['queries']} queries of {counts['images']} images, {counts['classes']} classes"
+    )
+    skipped = {
+        "without another of their class": counts["left_out_without_relevant"],
+        "without a label": counts["left_out_unlabelled"],
+        "of unreadable images": counts["left_out_bad"],
+    }
+    reasons = [f"{n} {reason}" for reason, n in skipped.items() if n]
+    stores = dict.fromkeys(f"{e.encoder} {e.store.spec.short[:8]}" for e in scored)
+    return (
+        text + (f"; left out: {', '.join(reasons)}" if reasons else "") + f"; {', '.join(stores)}"
+    )
+
+
+def _table(scored: Sequence[Scored], better: Sequence[Scored]) -> str:
+    first = scored[0].means
+    parts = list(first.parts)[:PARTS_SHOWN]
+    rows = [
+        [
+            entry.encoder,
+            entry.representation + (" *" if entry in better else ""),
+            f"{100 * entry.means.overall.value:.2f}",
+            scores.interval_text(entry.means.overall),
+            scores.ends(entry.means.overall.fixed_gallery),
+            f"{100 * (entry.means.overall.value - entry.means.overall.chance):+.2f}",
+            f"{100 * entry.means.over_parts.value:.2f}",
+            *(f"{100 * entry.means.parts[part].value:.2f}" for part in parts),
+        ]
+        for entry in scored
+    ]
+    for level in ("chance", "prior"):
+        overall, over_parts, *of_parts = [
+            f"{100 * getattr(mean, level):.2f}"
+            for mean in (first.overall, first.over_parts, *(first.parts[part] for part in parts))
+        ]
+        rows.append([level, "", overall, "", "", "", over_parts, *of_parts])
+    headers = ["encoder", "representation", "AP", "95 % interval", "gallery fixed"]
+    headers += ["above chance", "over parts", *parts]
+    return console.table(headers, rows, "  r  rr" + "r" * len(parts))
+
+
+def _methods(mean: Mean) -> list[str]:
+    """Return the methods of the two intervals, and what each estimates."""
+    from pa.evaluate.intervals import SMALL_SAMPLE, T_IMAGES
+
+    wide, narrow = mean.interval, mean.fixed_gallery
+    if wide is None or narrow is None:
+        return []
+    few = f", since there are fewer than {SMALL_SAMPLE} images" if narrow.method == T_IMAGES else ""
+    return [
+        f"95 % interval: for new images, by {wide.method}",
+        f"gallery fixed: for new queries of this gallery, by {narrow.method}{few}",
+    ]
