@@ -36,7 +36,7 @@ def test_the_table(pa: Run, make_parts: MakeParts) -> None:
         ["dino", "projected"],
         ["chance", lines[10].split()[1]],
     ]
-    assert "chosen on this very score" in done.out
+    assert "selected on this score" in done.out
     assert "mocov3: projected − cls" in done.out
     assert "cls: dino − mocov3" in done.out
 
