@@ -70,8 +70,8 @@ from pa.extract.encoders import load_encoder
 from pa.extract.encoders.frozen import Trunk
 from pa.extract.encoding import default_batch
 from pa.extract.pixels import ImageJob, Loader
-from pa.extract.slots import ExtractOptions
 from pa.extract.stages import Stages
+from pa.extract.stores import ExtractOptions
 from pa.workspace import EncoderOptions, RegionSelector, Workspace
 
 MODELS = {"tiny": "deit_tiny_patch16_224", "base": "deit_base_patch16_224"}

@@ -256,7 +256,7 @@ def extract_rows(run: Run, encoder: Any, images: Any, view: str, batch: int) -> 
     """Rows per second of `pa extract`, from the first image to the last shard on disk."""
     from pa.data.views import VIEWS
     from pa.extract.run import extract
-    from pa.extract.slots import ExtractOptions
+    from pa.extract.stores import ExtractOptions
 
     with tempfile.TemporaryDirectory(dir=run.folder) as features:
         options = ExtractOptions(batch_size=batch)

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pa.errors import UsageError
-from pa.extract.share import PATIENCE, Share
+from pa.extract.share import MAX_MISSES, Share
 
 Kind = Literal["ready", "claim", "done", "fault", "queued"]
 HOUR = 3600.0
@@ -273,7 +273,7 @@ class _Array:
             self._begin(task, shard)
 
     def _claim(self, task: _Task) -> int | None:
-        """Return the next free shard of the pass; None at its end or after PATIENCE misses."""
+        """Return the next free shard of the pass; None at its end or after MAX_MISSES misses."""
         misses = 0
         while task.position < task.stop:
             start = task.position % self.n
@@ -283,8 +283,8 @@ class _Array:
             # Shards done before the pass began are not part of it.
             passed = self.done_at[start : start + ahead if is_free else end] > task.looked
             tried = int(passed.sum())
-            if task.took and misses + tried >= PATIENCE:
-                self.counts["tries"] += PATIENCE
+            if task.took and misses + tried >= MAX_MISSES:
+                self.counts["tries"] += MAX_MISSES
                 return None
             misses += tried
             task.position += len(passed) + is_free

@@ -26,7 +26,7 @@ from pa.commands.extract import extract
 from pa.commands.figure import figure
 from pa.commands.index import index
 from pa.commands.options import PATH
-from pa.commands.plan import plan, plan_extract
+from pa.commands.plan import plan
 from pa.commands.probe import probe
 from pa.commands.report import report
 from pa.commands.run import run
@@ -152,4 +152,3 @@ def cli(context: click.Context, workspace: Path | None) -> None:
 
 for command in COMMANDS:
     cli.add_command(command)
-plan.add_command(plan_extract(extract))

@@ -40,9 +40,10 @@ if TYPE_CHECKING:
     from pa.data.store.reader import Store
     from pa.data.views import View
     from pa.extract.encoders import Encoder, LoadReport
+    from pa.extract.plan import ExtractPlan
     from pa.extract.run import RunResult
     from pa.extract.share import Share
-    from pa.extract.slots import ExtractOptions
+    from pa.extract.stores import ExtractOptions
     from pa.index.search import SearchResult
     from pa.index.stored import Index
 
@@ -483,7 +484,7 @@ class Workspace:
         """
         from pa.data.views.parts import PartsView
         from pa.extract.run import extract
-        from pa.extract.slots import ExtractOptions
+        from pa.extract.stores import ExtractOptions
 
         options = self.extract_options(options or ExtractOptions())
         if not self.path.is_dir():
@@ -503,6 +504,20 @@ class Workspace:
             extract(encoders, images, view, self.config.features, options, self.progress, share)
             for view in views
         ]
+
+    def plan_extract(
+        self,
+        encoders: Sequence[Encoder],
+        images: Images,
+        views: Sequence[View],
+        options: ExtractOptions | None = None,
+    ) -> ExtractPlan:
+        """Plan what `extract` would do with the same arguments; writes nothing."""
+        from pa.extract.plan import plan_extract
+        from pa.extract.stores import ExtractOptions
+
+        options = self.extract_options(options or ExtractOptions())
+        return plan_extract(encoders, images, views, self.config.features, options, self.progress)
 
     def extract_options(self, options: ExtractOptions) -> ExtractOptions:
         """Fill the open fields from the settings."""

@@ -29,7 +29,7 @@ from pa.workspace import EncoderOptions, RegionSelector, Workspace
 if TYPE_CHECKING:
     from pa.cluster.local import EndedCommand
     from pa.extract.plan import ExtractPlan, StorePlan
-    from pa.extract.slots import ExtractOptions
+    from pa.extract.stores import ExtractOptions
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def plan_command(
             command, 0 if marker else 1, done=str(marker["ended"]) if marker else None
         )
     from pa.extract.plan import plan_extract
-    from pa.extract.slots import open_store
+    from pa.extract.stores import open_store
 
     extraction = command.extraction
     # On the CPU: the machine that submits may have no GPU.

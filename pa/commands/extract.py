@@ -13,19 +13,19 @@ from pa.errors import EXIT_PARTLY_DONE
 
 if TYPE_CHECKING:
     from pa.extract.run import RunResult
-    from pa.extract.slots import ExtractOptions, Report
+    from pa.extract.stores import ExtractOptions, Report
     from pa.workspace import EncoderOptions, RegionSelector, Workspace
 
 BAD_SHOWN = 10  # bad images in the terminal; manifest.json lists all
 
 
 def _extract_options() -> Any:
-    from pa.extract.slots import ExtractOptions
+    from pa.extract.stores import ExtractOptions
 
     return ExtractOptions
 
 
-# Shared with `pa plan extract` and `pa submit`: the fields of `pa.extract.slots.ExtractOptions`.
+# Shared with `pa plan extract` and `pa submit`: the fields of `pa.extract.stores.ExtractOptions`.
 extract_options = options.Group(
     "extract_options",
     _extract_options,

@@ -183,7 +183,7 @@ def _command(plan: CommandPlan) -> list[str]:
                 f"{store.shards_to_do}/{store.shards}",
                 str(store.rows_to_do),
                 console.size(store.bytes),
-                f"{store.pace.rows_per_second:.1f}" if store.pace else "unknown",
+                f"{store.throughput.rows_per_second:.1f}" if store.throughput else "unknown",
             ]
             for store in plan.stores
         ]

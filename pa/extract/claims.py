@@ -1,7 +1,7 @@
-"""Which shards this process takes, and the images to decode for them.
+"""Claim the shards that this process encodes, and list the images to decode for them.
 
-The next shard is taken while the last images of the one before are still being encoded, so that
-decoding never stops at a border. One shard is held ahead and no more: others may want it.
+The next shard is claimed while the last images of the current one are encoded, so that decoding
+does not stop between shards. Only one shard is held ahead, to leave the others to other processes.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from pa.data.views.base import View
 from pa.extract.batches import image_jobs
 from pa.extract.encoders.base import Encoder
 from pa.extract.pixels import ImageJob
-from pa.extract.share import PATIENCE, Share
-from pa.extract.slots import Report
+from pa.extract.share import MAX_MISSES, Share
+from pa.extract.stores import Report
 from pa.extract.writing import Claimed, ShardThread
 from pa.progress import Progress
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.5  # between attempts to claim shards that other processes hold
 
 
 class Claims:
-    """Goes over the missing shards until none is left, or all are in the hands of others.
+    """Claim missing shards until none is left, or other processes hold all of them.
 
-    Without a `share` it waits for those that other processes have, to take over from one that is
-    killed. With one it leaves: a task that waits holds a GPU, and the array has a job after it.
+    Without a `share` it waits for the shards of other processes, to replace one that is killed.
+    With a share it returns: a waiting task occupies a GPU, and a job after the array finishes.
     """
 
     def __init__(
@@ -46,17 +46,17 @@ class Claims:
         self._ahead: deque[tuple[Claimed, int]] = deque()
 
     def begun(self) -> tuple[Claimed, int]:
-        """The shard whose first image has just been loaded, and how many images it has."""
+        """Return the shard whose first image has just been loaded, and its number of images."""
         return self._ahead.popleft()
 
     def jobs(self, busy: Callable[[], bool]) -> Iterator[ImageJob | None]:
-        """The images of the shards that this process takes, in order; see `Loader.ahead`.
+        """Yield the images of the claimed shards in order; see `Loader.ahead`.
 
-        None while the next shard cannot be had yet and the loader is `busy` with others.
+        Yield None while the next shard is not claimed yet and the loader is `busy`.
         """
         waited = False
         while left := self._missing():
-            took, vain = False, 0
+            took, misses = False, 0
             for index in self._share.order(sorted(left)) if self._share else sorted(left):
                 while self._ahead and busy():
                     yield None
@@ -65,11 +65,11 @@ class Claims:
                     yield None
                 claimed = claim.result()
                 if claimed is None:
-                    vain += 1
-                    if took and vain == PATIENCE:
+                    misses += 1
+                    if took and misses == MAX_MISSES:
                         break
                     continue
-                took, vain = True, 0
+                took, misses = True, 0
                 jobs = image_jobs(claimed.targets[0].report.store, claimed.shard, self._view)
                 self._ahead.append((claimed, len(jobs)))
                 yield from jobs
@@ -79,14 +79,10 @@ class Claims:
             if took:
                 continue
             if self._share:
-                self._progress.note(
-                    f"{len(left)} shards are in the hands of other tasks: left to them"
-                )
+                self._progress.note(f"skipping {len(left)} shards locked by other tasks")
                 return
             if not waited:
-                self._progress.note(
-                    f"{len(left)} shards are in the hands of other processes: waiting"
-                )
+                self._progress.note(f"waiting for {len(left)} shards locked by other processes")
                 waited = True
             time.sleep(POLL_SECONDS)
 

@@ -25,8 +25,8 @@ from pa.errors import ImageError
 from pa.extract.encoders.base import Encoder
 from pa.extract.encoding import default_batch, encode_pixels
 from pa.extract.pixels import ImageJob, Loader
-from pa.extract.slots import ExtractOptions, make_spec
 from pa.extract.stages import Stages
+from pa.extract.stores import ExtractOptions, make_spec
 
 
 class LiveStore(FeatureSource):

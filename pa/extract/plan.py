@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -19,19 +19,22 @@ from pa.data.store.image_files import ImageFiles
 from pa.data.store.reader import SPEC, Store
 from pa.data.store.throughput import Throughput, recorded_throughput
 from pa.data.views.base import View
+from pa.data.views.parts import PartsView
 from pa.errors import StorageError, VerificationError
-from pa.extract.encoders.base import Encoder
 from pa.extract.reuse import find_rows
-from pa.extract.slots import (
+from pa.extract.stores import (
     ExtractOptions,
     choose_shard_rows,
+    find_conflicting,
     find_donors,
-    find_rivals,
     make_spec,
     row_bytes,
     rows_in,
 )
 from pa.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from pa.extract.encoders.base import Encoder
 
 # Measured with HDF5 1.14: headers and attributes of a shard, and what each representation adds.
 SHARD_BYTES, ARRAY_BYTES = 5_944, 544
@@ -47,7 +50,7 @@ class StorePlan:
     `rows_to_do` are to be encoded and written in `shards_to_do` of `shards` shards; `files` and
     `bytes` are still to be written. `rows_adopted` are in shards of other stores that are linked
     (copied where the disk cannot link); `rows_copied` are read from other stores and written in
-    `shards_copied` shards. `pace` is the throughput of the longest recorded run of this encoder and
+    `shards_copied` shards. `throughput` is that of the longest recorded run of this encoder and
     view in the workspace, with one process, or None.
     """
 
@@ -61,7 +64,7 @@ class StorePlan:
     shards_to_do: int
     files: int
     bytes: int
-    pace: Throughput | None
+    throughput: Throughput | None
     rows_copied: int = 0
     shards_copied: int = 0
 
@@ -78,7 +81,7 @@ class StorePlan:
     def _seconds_of(self, rows: int) -> float | None:
         if not rows:
             return 0.0
-        return None if self.pace is None else rows / self.pace.rows_per_second
+        return None if self.throughput is None else rows / self.throughput.rows_per_second
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -94,8 +97,8 @@ class StorePlan:
             "shards_copied": self.shards_copied,
             "files": self.files,
             "bytes": self.bytes,
-            "rows_per_second": self.pace and self.pace.rows_per_second,
-            "rows_per_second_from": self.pace and self.pace.source,
+            "rows_per_second": self.throughput and self.throughput.rows_per_second,
+            "rows_per_second_from": self.throughput and self.throughput.source,
             "seconds": self.seconds,
             "seconds_saved": self.seconds_saved,
         }
@@ -150,6 +153,9 @@ def plan_extract(
     options, progress = options or ExtractOptions(), progress or Silent()
     plans = []
     for view in views:
+        if isinstance(view, PartsView):
+            counts = view.select(images.first(options.limit)).counts
+            progress.note(f"{images.dataset}/{images.split}/{view.name}: {counts}")
         rows = view.rows(images.first(options.limit))
         for encoder in encoders:
             spec = make_spec(encoder, images, view, rows, options)
@@ -157,7 +163,7 @@ def plan_extract(
                 features, images.dataset, images.split, view.name, encoder.name
             )
             if not (options.replace or options.alongside):
-                for conflicting in find_rivals(slot, spec):
+                for conflicting in find_conflicting(slot, spec):
                     progress.note(
                         f"{conflicting.title} has another fingerprint: without --replace or "
                         f"--alongside, pa extract will refuse and list the differences."
@@ -224,7 +230,7 @@ def _plan_store(features: Path, store: Store, view: View) -> StorePlan:
         shards_copied=len(copied),
         files=len(missing) + (0 if store.is_complete else OTHER_FILES - 2 * begun),
         bytes=n_bytes,
-        pace=recorded_throughput(features, spec),
+        throughput=recorded_throughput(features, spec),
     )
 
 

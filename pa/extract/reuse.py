@@ -26,7 +26,7 @@ from pa.data.store.throughput import recorded_throughput
 from pa.data.views.base import View
 from pa.errors import VerificationError
 from pa.extract.share import Share
-from pa.extract.slots import Report, rows_in
+from pa.extract.stores import Report, rows_in
 from pa.progress import Progress
 
 Ints = npt.NDArray[np.int64]

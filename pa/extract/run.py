@@ -49,8 +49,8 @@ from pa.extract.heap import freed_memory_kept
 from pa.extract.pixels import CutKey, Loader
 from pa.extract.reuse import reuse_rows
 from pa.extract.share import Share
-from pa.extract.slots import ExtractOptions, Report, open_store, remove_replaced, row_bytes
 from pa.extract.stages import Stages
+from pa.extract.stores import ExtractOptions, Report, open_store, remove_replaced, row_bytes
 from pa.extract.writing import Claimed, ShardThread
 from pa.progress import Progress, Silent
 

@@ -21,8 +21,8 @@ from pa.data.store.writer import claim
 from pa.extract.encoders.base import Encoder
 from pa.extract.encoding import Pending, spread
 from pa.extract.pixels import Loaded
-from pa.extract.slots import Report
 from pa.extract.stages import Stages
+from pa.extract.stores import Report
 
 PENDING_BATCHES = 2  # encoded and not written yet; more would only take memory
 

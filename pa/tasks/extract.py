@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pa.extract.encoders.base import Encoder
     from pa.extract.plan import ExtractPlan
     from pa.extract.run import RunResult
-    from pa.extract.slots import ExtractOptions
+    from pa.extract.stores import ExtractOptions
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def choose_regions(config: Config, request: ExtractRequest) -> tuple[Images, lis
 
 def run_options(config: Config, request: ExtractRequest) -> ExtractOptions:
     """How to extract, from flags and settings."""
-    from pa.extract.slots import ExtractOptions
+    from pa.extract.stores import ExtractOptions
 
     settings = config.settings
     return ExtractOptions(

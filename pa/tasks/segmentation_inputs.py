@@ -86,7 +86,7 @@ def live_stores(
     extracted; for `layers` the encoder gives the four blocks of the released code.
     """
     from pa.extract.live import LiveStore
-    from pa.extract.slots import ExtractOptions
+    from pa.extract.stores import ExtractOptions
     from pa.probe.segmentation.recipes import RELEASED_LAYERS
     from pa.tasks.choose import choose_views, load_images
     from pa.tasks.encoders import EncoderChoice, default_encoders, load_encoder

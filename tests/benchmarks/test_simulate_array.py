@@ -20,7 +20,7 @@ from pa.data.views import VIEWS
 from pa.errors import UsageError
 from pa.extract.run import extract
 from pa.extract.share import Share
-from pa.extract.slots import ExtractOptions
+from pa.extract.stores import ExtractOptions
 from tests.support.images import noise_image
 from tests.support.mean_colour import MeanColour
 

@@ -23,7 +23,7 @@ from pa.data.views import VIEWS
 from pa.errors import StorageError, UsageError
 from pa.extract.encoders import Features
 from pa.extract.run import extract
-from pa.extract.slots import ExtractOptions
+from pa.extract.stores import ExtractOptions
 from tests.support.images import noise_image
 from tests.support.mean_colour import MeanColour
 

@@ -25,7 +25,7 @@ from pa.data.views.parts import PROTOCOLS
 from pa.data.views.windows import WindowsView
 from pa.errors import AmbiguousError, MissingError, PaError
 from pa.extract.run import extract
-from pa.extract.slots import ExtractOptions
+from pa.extract.stores import ExtractOptions
 from pa.study.state import extracted
 from pa.study.steps import Step
 from tests.support.images import noise_image

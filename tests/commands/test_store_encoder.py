@@ -17,7 +17,7 @@ from pa.data.store.reader import Store
 from pa.data.views import VIEWS
 from pa.explore.app import make_app
 from pa.extract.encoders import load_encoder
-from pa.extract.slots import ExtractOptions, open_store
+from pa.extract.stores import ExtractOptions, open_store
 from pa.tasks.encoders import load_store_encoder
 from tests.support.checkpoints import official
 from tests.support.commands import Run

@@ -33,7 +33,7 @@ from pa.errors import MissingError, PaError, StorageError, UsageError
 from pa.extract.devices import visible_gpus
 from pa.extract.run import RunResult, extract
 from pa.extract.share import Share, choose_share
-from pa.extract.slots import ExtractOptions
+from pa.extract.stores import ExtractOptions
 from pa.workspace import EncoderOptions, RegionSelector, Workspace
 from tests.support.commands import Run
 from tests.support.mean_colour import MeanColour
@@ -78,7 +78,7 @@ def test_the_place_in_a_slurm_array(variables: dict[str, str], expected: Share |
 def test_a_share_that_cannot_be() -> None:
     with pytest.raises(UsageError, match="task 4 of 4"):
         Share(4, 4)
-    with pytest.raises(UsageError, match="belong together"):
+    with pytest.raises(UsageError, match="--task-count"):
         choose_share(1, None, {})
 
 
@@ -238,7 +238,7 @@ def test_a_dry_run_writes_nothing_and_says_all(place: Path) -> None:
     [store] = found.commands[0].stores
     assert (store.shards, store.shards_to_do, store.rows_to_do, found.tasks) == (12, 12, 588, 12)
     assert store.bytes > 588 * (64 + 64) * 2  # two fp16 vectors of width 64, and headers
-    assert (store.pace, found.seconds, found.job) == (None, None, None)
+    assert (store.throughput, found.seconds, found.job) == (None, None, None)
     assert found.script is not None
     assert "--array=0-11%12" in found.script
     assert sorted(place.rglob("*")) == before

@@ -10,7 +10,7 @@ from pa import config as settings
 from pa.data.views import VIEWS
 from pa.explore.app import make_app
 from pa.extract.run import extract
-from pa.extract.slots import ExtractOptions
+from pa.extract.stores import ExtractOptions
 from tests.explore.conftest import photographs
 from tests.support.images import noise_image
 from tests.support.mean_colour import MeanColour

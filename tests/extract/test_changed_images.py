@@ -22,7 +22,7 @@ from pa.data.views import VIEWS
 from pa.errors import FingerprintError
 from pa.extract.run import extract
 from pa.extract.share import Share
-from pa.extract.slots import ExtractOptions, Report
+from pa.extract.stores import ExtractOptions, Report
 from tests.support.images import noise_image
 from tests.support.mean_colour import MeanColour
 

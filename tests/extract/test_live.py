@@ -13,7 +13,7 @@ from pa.data.views import VIEWS
 from pa.errors import ImageError, OutOfRangeError, UsageError
 from pa.extract.live import LiveStore
 from pa.extract.run import extract
-from pa.extract.slots import ExtractOptions
+from pa.extract.stores import ExtractOptions
 from tests.support.mean_colour import MeanColour
 
 Tree = Callable[..., Path]

@@ -16,8 +16,8 @@ from pa.extract import run
 from pa.extract.encoding import upload
 from pa.extract.pixels import ImageJob, Loader
 from pa.extract.resample import windows
-from pa.extract.slots import ExtractOptions
 from pa.extract.stages import Stages
+from pa.extract.stores import ExtractOptions
 from tests.support.mean_colour import MeanColour
 from tests.support.stores import same_files
 

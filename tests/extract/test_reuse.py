@@ -19,7 +19,7 @@ from pa.data.store.verify import verify
 from pa.data.views import VIEWS
 from pa.extract.reuse import find_rows
 from pa.extract.run import RunResult, extract
-from pa.extract.slots import ExtractOptions, Report
+from pa.extract.stores import ExtractOptions, Report
 from pa.progress import Silent
 from tests.support.mean_colour import MeanColour
 

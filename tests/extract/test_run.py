@@ -20,7 +20,7 @@ from pa.data.store.verify import verify
 from pa.data.views import VIEWS
 from pa.errors import FingerprintError, UsageError
 from pa.extract.run import encode_region, extract
-from pa.extract.slots import ExtractOptions, choose_shard_rows
+from pa.extract.stores import ExtractOptions, choose_shard_rows
 from tests.support.mean_colour import Exploding, MeanColour
 from tests.support.stores import same_files
 

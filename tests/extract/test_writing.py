@@ -16,7 +16,7 @@ from pa.data.views import VIEWS
 from pa.errors import StorageError
 from pa.extract.encoders.base import Features
 from pa.extract.run import extract
-from pa.extract.slots import ExtractOptions
+from pa.extract.stores import ExtractOptions
 from tests.support.mean_colour import MeanColour
 
 Tree = Callable[..., Path]

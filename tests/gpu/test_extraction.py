@@ -21,7 +21,7 @@ from pa.extract.encoders import ENCODERS, Encoder, load_encoder
 from pa.extract.encoding import Forward, encode_pixels
 from pa.extract.resample import windows
 from pa.extract.run import extract
-from pa.extract.slots import ExtractOptions
+from pa.extract.stores import ExtractOptions
 from tests.support.checkpoints import SIZE, official
 
 pytestmark = pytest.mark.gpu

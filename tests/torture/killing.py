@@ -30,7 +30,7 @@ from pa.data import datasets
 from pa.data.store.reader import MANIFEST, SPEC
 from pa.data.views import VIEWS
 from pa.extract.run import extract
-from pa.extract.slots import ExtractOptions
+from pa.extract.stores import ExtractOptions
 from tests.support.mean_colour import MeanColour
 
 OPTIONS = ExtractOptions(representations=("pooled", "patch"), shard_rows=4, batch_size=3, workers=1)

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from pa.commands import console
 from pa.commands.evaluate.retrieval import retrieval as evaluate_retrieval
 from pa.commands.index.build import build as index_build
-from pa.commands.old_options import emit, encoder_choice, with_config
+from pa.commands.old_options import with_config
+from pa.commands.plan.extract import extract
 from pa.commands.probe import ATTENTIVE_RECIPE, RECIPE, changed, probe_attentive, probe_linear
 from pa.commands.probe_segmentation import segmentation
 from pa.errors import UsageError
@@ -31,35 +31,7 @@ def plan() -> None:
     """
 
 
-def plan_extract(extract: click.Command) -> click.Command:
-    """`pa plan extract` takes the same options as `pa extract`."""
-    return click.Command(
-        "extract",
-        callback=_plan_extract,
-        params=list(extract.params),
-        help="""Bytes, files, rows and time of an extraction, and the room on the disk.
-
-        Takes every option of `pa extract`. Encoders are loaded, no image is decoded, nothing is
-        written. The time is that of one process at the throughput of the longest recorded run of
-        the same encoder and view in this workspace; without such a run it is unknown. Exit code 1
-        means that the disk is too small.
-        """,
-    )
-
-
-@with_config
-def _plan_extract(config: Any, as_json: bool, **given: Any) -> None:
-    from pa.commands import text_plan as describe_plan
-    from pa.extract.plan import check_space
-    from pa.tasks.extract import ExtractRequest
-    from pa.tasks.extract import plan as work
-
-    made = work(config, ExtractRequest(encoder=encoder_choice(given), **given), console.progress())
-    if as_json:
-        emit(made.to_json())
-    else:
-        console.out(describe_plan.extraction(made))
-    check_space(made)
+plan.add_command(extract)
 
 
 def _planning(

@@ -15,7 +15,7 @@ from pa.data.schema import Images
 from pa.errors import AmbiguousError, UsageError
 from pa.extract.live import LiveStore
 from pa.extract.run import extract
-from pa.extract.slots import ExtractOptions
+from pa.extract.stores import ExtractOptions
 from pa.extract.torchvision_ops import ensure
 from pa.probe.segmentation.labels import LabelMaps
 from pa.probe.segmentation.recipes import PAPER

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pa import config as settings
-from pa.extract.slots import ExtractOptions
+from pa.extract.stores import ExtractOptions
 from pa.progress import Silent
 from pa.tasks.probe_segmentation import SegmentationRequest, probe_segmentation
 from pa.tasks.segmentation import BuildRequest, build_dataset

@@ -1,4 +1,4 @@
-"""Which store a run fills: its spec, its place, what may already lie there."""
+"""Open the store that a run fills: its spec, its folder, and shards that already exist."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +25,11 @@ from pa.data.store.spec import Spec, describe, digest_rows
 from pa.data.store.writer import DEFAULT_SHARD_ROWS
 from pa.data.views import View
 from pa.errors import FingerprintError, VerificationError
-from pa.extract.encoders.base import Encoder
 
-SHARD_BYTES = 256_000_000
+if TYPE_CHECKING:
+    from pa.extract.encoders.base import Encoder
+
+SHARD_BYTES = 256_000_000  # upper limit of the default size: seconds to write, cheap to repeat
 DEFAULT_STORAGE = "fp16"  # moves average precision by less than 0.001 points
 
 
@@ -46,19 +49,18 @@ class ExtractOptions:
 
 @dataclass
 class Report:
-    """What a run did for one store. `compared` are the shards whose images are known to be those
-    under the root of this run."""
+    """The work of a run on one store."""
 
     store: Store
     files: ImageFiles
     rows_encoded: int = 0
     shards_adopted: int = 0
     rows_adopted: int = 0
-    copied_from: dict[str, int] = field(default_factory=dict)  # rows by the donor's title
-    seconds_saved: float | None = None  # of encoding, where an earlier run's log gives its speed
+    copied_from: dict[str, int] = field(default_factory=dict)  # donor's title → rows
+    seconds_saved: float | None = None  # encoding time saved; None without a recorded run
     replaced: list[str] = field(default_factory=list)
     donors: list[Store] = field(default_factory=list)
-    compared: set[str] = field(default_factory=set)
+    compared: set[str] = field(default_factory=set)  # shards of the image files below the root
 
     @property
     def rows_copied(self) -> int:
@@ -69,27 +71,27 @@ class Report:
         return self.rows_copied * row_bytes(self.store.spec)
 
     def wrote(self, shard: ShardPlan, status: npt.NDArray[np.int64]) -> None:
-        """Note a shard that this run has written, and the state (M, 4) of its images' files."""
+        """Record a shard written by this run, and the states (M, 4) of its M image files."""
         self.compared.add(shard.name)
         self.files.written(shard, status)
 
     def check_others(self) -> None:
-        """Raise `FingerprintError` where other processes made shards from other image files."""
+        """Raise `FingerprintError` if other processes wrote shards from other image files."""
         self.files.check([s for s in self.store.plan if s.name not in self.compared])
 
 
 def make_spec(
     encoder: Encoder, images: Images, view: View, rows: pl.DataFrame, options: ExtractOptions
 ) -> Spec:
-    """The spec of the store that this run makes."""
-    made_by = encoder.spec.to_json()
-    options_of_encoder = dict(made_by["options"])
+    """Return the spec of the store of an extraction."""
+    recorded = encoder.spec.to_json()
+    options_of_encoder = dict(recorded["options"])
     compute = options_of_encoder.pop("compute", "fp32")
     return Spec(
         dataset=images.dataset,
         split=images.split,
         view=view.to_json(),
-        encoder={**made_by, "options": options_of_encoder},
+        encoder={**recorded, "options": options_of_encoder},
         transform=encoder.transform.to_json(),
         precision={"compute": compute, "storage": options.storage or DEFAULT_STORAGE},
         representations=choose_representations(encoder, view, options.representations or None),
@@ -99,13 +101,12 @@ def make_spec(
 
 
 def choose_representations(
-    encoder: Encoder, view: View, asked: Sequence[str] | None
+    encoder: Encoder, view: View, requested: Sequence[str] | None
 ) -> dict[str, list[int]]:
-    """What to store: what was asked for, or what the view keeps by default, with its shape."""
-    encoder.require(asked or ())
-    there = encoder.representations_at(view.input_size(encoder.transform))
-    names = asked or view.kept(there)
-    return {name: list(there[name]) for name in names}
+    """Return the requested representations, or the defaults of the view, with their shapes."""
+    encoder.require(requested or ())
+    available = encoder.representations_at(view.input_size(encoder.transform))
+    return {name: list(available[name]) for name in requested or view.kept(available)}
 
 
 def open_store(
@@ -116,22 +117,25 @@ def open_store(
     features: Path,
     options: ExtractOptions,
 ) -> Report:
-    """Open or begin the store of one encoder, and take over shards that others have made.
+    """Open or create the store of one encoder, and link equal shards of other stores.
 
-    Equal shards of stores of any split or limit are linked; `pa.extract.reuse` copies rows.
+    Stores of any split and limit are searched for equal shards; `pa.extract.reuse` copies rows.
+    Raises `FingerprintError` if a conflicting store exists or its images have changed.
     """
     spec = make_spec(encoder, images, view, rows, options)
-    place = stores.store_directory(features, images.dataset, images.split, view.name, encoder.name)
-    rivals = find_rivals(place, spec)
-    if rivals and not (options.replace or options.alongside):
-        raise FingerprintError(_conflict(rivals[-1], spec))
+    directory = stores.store_directory(
+        features, images.dataset, images.split, view.name, encoder.name
+    )
+    conflicting = find_conflicting(directory, spec)
+    if conflicting and not (options.replace or options.alongside):
+        raise FingerprintError(_conflict(conflicting[-1], spec))
     checkpoint = encoder.checkpoint and str(encoder.checkpoint)
     source = {"root": str(images.root), "checkpoint": checkpoint}
     shard_rows = options.shard_rows or choose_shard_rows(spec)
-    store = writer.create(place / spec.short, spec, rows, source, shard_rows)
+    store = writer.create(directory / spec.short, spec, rows, source, shard_rows)
     report = Report(store, ImageFiles(store, images.root))
     if options.replace:
-        report.replaced = [str(rival.path) for rival in rivals]
+        report.replaced = [str(other.path) for other in conflicting]
     changed, readable = report.files.changed(), _readable_now(store, images.root)
     if changed and not options.replace:
         raise FingerprintError(describe_changed(store, images.root, changed))
@@ -139,11 +143,11 @@ def open_store(
         raise FingerprintError(
             f"{store.title} lists {len(readable)} bad images that can be read now, such as "
             f"{readable[0][1].path}. --replace encodes their shards again and keeps the others; "
-            f"with the former setting of max_pixels and the former decoders they stay bad."
+            f"with the earlier max_pixels setting and decoders they remain bad."
         )
     if changed or readable:
-        unwanted = {image.shard for image in changed} | {shard for shard, _ in readable}
-        writer.discard(store, unwanted, images.root)
+        stale = {image.shard for image in changed} | {shard for shard, _ in readable}
+        writer.discard(store, stale, images.root)
     if not store.is_complete:
         report.donors = find_donors(features, spec)
         missing = rows_in(store.missing())
@@ -155,19 +159,20 @@ def open_store(
 
 
 def _readable_now(store: Store, root: Path) -> list[tuple[ShardPlan, BadImage]]:
-    """The bad images that a limit or a missing decoder excluded, and that can be read now."""
-    there = set(store.plan) - set(store.missing())
-    bad = store.bad if store.is_complete else [b for s in there for b in store.bad_of(s)]
-    now = [one for one in bad if can_be_opened_now(root / one.path, one.reason)]
-    shards = np.searchsorted(store.starts, [one.first_row for one in now], side="right") - 1
-    found = [(store.plan[shard], one) for shard, one in zip(shards.tolist(), now, strict=True)]
-    return [(shard, one) for shard, one in found if shard in there]
+    """Return the bad images, with shards, that a limit or missing decoder no longer excludes."""
+    finished = set(store.plan) - set(store.missing())
+    bad = store.bad if store.is_complete else [b for s in finished for b in store.bad_of(s)]
+    readable = [image for image in bad if can_be_opened_now(root / image.path, image.reason)]
+    first_rows = [image.first_row for image in readable]
+    numbers = np.searchsorted(store.starts, first_rows, side="right") - 1  # shard of each image
+    pairs = [(store.plan[n], image) for n, image in zip(numbers.tolist(), readable, strict=True)]
+    return [(shard, image) for shard, image in pairs if shard in finished]
 
 
 def adopt(files: ImageFiles, donor: Store) -> int:
-    """Take over finished shards of another store that hold the same bytes; how many.
+    """Link finished shards of another store that contain the same bytes; return their number.
 
-    Not those whose images changed since: they are encoded.
+    Shards whose images have changed since are not linked but encoded.
     """
     try:
         images = ImageFiles(donor, files.root)
@@ -182,7 +187,7 @@ def adopt(files: ImageFiles, donor: Store) -> int:
 
 
 def find_donors(features: Path, spec: Spec) -> list[Store]:
-    """The other stores whose rows were encoded as a spec says: of any split and any limit."""
+    """Return the other stores with the same recipe as a spec, of any split and limit."""
     query = StoreSelector(
         dataset=spec.dataset, view=spec.view["name"], encoder=spec.encoder["name"]
     )
@@ -193,45 +198,49 @@ def find_donors(features: Path, spec: Spec) -> list[Store]:
     ]
 
 
-def find_rivals(place: Path, spec: Spec) -> list[Store]:
-    """The stores in a slot that were made by something else than a spec, or of other rows.
+def find_conflicting(directory: Path, spec: Spec) -> list[Store]:
+    """Return the stores in a store directory that conflict with a spec.
 
-    Another view, such as the boxes of another protocol, or another limit does not conflict.
+    They have the same view and limit and another fingerprint. A store of another view, such as the
+    boxes of another protocol, or of another limit does not conflict.
     """
-    there = [Store.open(path.parent, incomplete=True) for path in sorted(place.glob(f"*/{SPEC}"))]
+    paths = sorted(directory.glob(f"*/{SPEC}"))
     return [
         store
-        for store in there
+        for store in (Store.open(path.parent, incomplete=True) for path in paths)
         if (store.spec.limit, store.spec.view) == (spec.limit, spec.view)
         and store.fingerprint != spec.fingerprint
     ]
 
 
 def rows_in(shards: Sequence[ShardPlan]) -> int:
+    """Return the number of rows of shards."""
     return sum(shard.n_rows for shard in shards)
 
 
 def choose_shard_rows(spec: Spec) -> int:
-    """Rows per shard: 1024, or the power of two below it that keeps a shard under 256 MB."""
+    """Return 1024, or the largest power of two below it whose shard has at most 256 MB."""
     fitting = max(1, SHARD_BYTES // row_bytes(spec))
     return min(DEFAULT_SHARD_ROWS, 1 << (fitting.bit_length() - 1))
 
 
 def row_bytes(spec: Spec) -> int:
+    """Return the bytes of the features of a row on disk."""
     storage = spec.precision["storage"]
     sizes = (math.prod(disk_shape(shape, storage)) for shape in spec.representations.values())
     return int(DISK_DTYPES[storage].itemsize) * sum(sizes)
 
 
-def _conflict(rival: Store, spec: Spec) -> str:
+def _conflict(store: Store, spec: Spec) -> str:
     return (
-        f"{rival.title} was made by something else. Fields that differ (there → asked for):\n"
-        f"{describe(rival.spec.differences(spec))}\n"
-        "Undo the difference, or choose: --replace makes the new store, reusing what is equal, "
-        "and then deletes the old one; --alongside keeps both, told apart by --store."
+        f"{store.title} has another fingerprint. Fields that differ (stored → requested):\n"
+        f"{describe(store.spec.differences(spec))}\n"
+        "Undo the difference, or choose: --replace creates the new store, reusing equal shards, "
+        "and then deletes the old one; --alongside keeps both, selected with --store."
     )
 
 
 def remove_replaced(report: Report) -> None:
+    """Delete the stores that the store of a report replaces."""
     for path in report.replaced:
         shutil.rmtree(path, ignore_errors=True)
