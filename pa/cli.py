@@ -24,6 +24,7 @@ from pa.commands.evaluate import evaluate
 from pa.commands.explore import explore
 from pa.commands.extract import extract
 from pa.commands.figure import figure
+from pa.commands.gc import gc
 from pa.commands.index import index
 from pa.commands.options import PATH
 from pa.commands.plan import plan
@@ -31,8 +32,9 @@ from pa.commands.probe import probe
 from pa.commands.report import report
 from pa.commands.run import run
 from pa.commands.search import search
-from pa.commands.stores import gc, status, verify
+from pa.commands.status import status
 from pa.commands.submit import submit
+from pa.commands.verify import verify
 from pa.errors import EXIT_INTERRUPTED, PaError
 
 COMMANDS = (

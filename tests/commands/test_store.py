@@ -20,7 +20,7 @@ import xxhash
 from click.testing import CliRunner, Result
 
 from pa.cli import cli
-from pa.commands import text_stores as describe_stores
+from pa.commands.status import status_text
 from pa.config import load as load_config
 from pa.data import datasets
 from pa.data.crops import Crops
@@ -44,9 +44,11 @@ from pa.extract.plan import ExtractPlan, StorePlan
 from pa.extract.run import extract
 from pa.extract.stores import ExtractOptions
 from pa.index.build import build, open_or_build
-from pa.tasks import gc as garbage
-from pa.tasks import stores as store_commands
-from pa.tasks import verify as verifying
+from pa.maintenance.gc import delete, find_garbage
+from pa.maintenance.repair import repair
+from pa.maintenance.status import status
+from pa.maintenance.verify import verify, verify_stores
+from pa.workspace import Workspace
 from tests.support.images import noise_image
 from tests.support.mean_colour import MeanColour
 
@@ -180,7 +182,7 @@ def test_status_of_work_in_progress(run: Run, store: Store, hold: Hold) -> None:
     told = json.loads(run("status", "--json").stdout)["stores"][0]
     assert (told["shards_in_work"], told["shards_missing"]) == (0, 1)
     assert told["seconds_left"] is None
-    assert "nobody at work" in run("status").stdout
+    assert "no active writer" in run("status").stdout
 
 
 def test_status_counts_bad_images_of_what_is_done(run: Run, store: Store) -> None:
@@ -237,12 +239,12 @@ def test_watch_in_a_terminal_draws_in_place(
     from pa.commands import console
 
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    found = store_commands.status(load_config(workspace))
+    found = status(Workspace(workspace))
     seen = iter([0, 1, 2])
     console.watch(
         lambda: next(seen),
         seconds=0.01,
-        live=lambda n: f"{n} {describe_stores.status(workspace, found)}",
+        live=lambda n: f"{n} {status_text(found)}",
         line=str,
         until=lambda n: n == 2,
     )
@@ -324,7 +326,7 @@ def test_a_writer_of_another_pid_namespace_is_alive(
     writer = hold(partial)
     remove_stale(store.path, "shard-00001.h5")
     assert json.loads(run("gc", "--delete", "--json").stdout)["garbage"] == []
-    assert garbage.find_garbage(load_config(workspace), hosts=[HERE]) == []
+    assert find_garbage(Workspace(workspace), hosts=[HERE]) == []
     assert partial.exists()
     writer.kill()
     writer.communicate()
@@ -483,7 +485,7 @@ def test_an_index_in_the_place_of_another_is_a_problem(
     directory.rename(directory.with_name("Flat"))
     told = run("verify")
     assert told.exit_code == 5
-    assert "is the index of something else" in told.stdout
+    assert "is another index" in told.stdout
 
 
 def make_result(workspace: Path, store: Store) -> Path:
@@ -573,11 +575,10 @@ def test_a_workspace_whose_name_is_not_text(run: Run, store: Store, workspace: P
     (found,) = find(config.features)
     built = [build(found, "pooled", config.indexes, name) for name in ("SQfp16", "IVF2,Flat")]
     result = make_result(place, found)
-    checked = list(verifying.check(config, StoreSelector(), full=True))
-    indexes = list(verifying.check_indexes(config))
-    results = list(verifying.check_results(config))
-    assert [problem for _, problem in [*indexes, *results]] == [None] * 3
-    assert list(verifying.repair(checked, indexes, results)) == []
+    verification = verify(Workspace(place))
+    checks = [*verification.indexes, *verification.results]
+    assert [check.issue for check in checks] == [None] * 3
+    assert repair(Workspace(place), verification) == []
     for index in built:
         opened = open_or_build(found, "pooled", config.indexes, index.info.factory)
         assert not opened.built
@@ -934,13 +935,13 @@ def test_gc_and_the_files_of_other_hosts(
     shard.touch()
     manifest = store.path / "manifest.json.node7-123-00000000.partial"
     manifest.touch()
-    config = load_config(workspace)
+    here = Workspace(workspace)
 
     def deletable(**more: object) -> set[Path]:
-        return {g.path for g in garbage.find_garbage(config, **more) if g.deletable}  # type: ignore[arg-type]
+        return {g.path for g in find_garbage(here, **more) if g.deletable}  # type: ignore[arg-type]
 
     assert deletable() == set()  # nobody says that the writer is dead
-    assert {g.path for g in garbage.find_garbage(config)} == {shard, manifest}
+    assert {g.path for g in find_garbage(here)} == {shard, manifest}
     other = hold(store.path / "locks" / "shard-00001.h5.lock")
     assert deletable() == set()
     other.communicate()
@@ -973,19 +974,19 @@ def test_gc_never_names_a_complete_store(run: Run, store: Store) -> None:
 def test_a_folder_that_is_in_use_again_is_not_deleted(workspace: Path, store: Store) -> None:
     folder = workspace / "figures" / "x"
     folder.mkdir(parents=True)
-    found = garbage.find_garbage(load_config(workspace))
+    found = find_garbage(Workspace(workspace))
     (folder / "new.png").touch()
-    assert garbage.delete(found) == []
+    assert delete(found) == []
     assert (folder / "new.png").exists()
 
 
 def test_store_query_reaches_a_store_with_a_damaged_spec(store: Store, workspace: Path) -> None:
     (store.path / "spec.json").write_text("{}")
-    config = load_config(workspace)
-    for query in (
+    here = Workspace(workspace)
+    for selector in (
         StoreSelector(encoder="mean-colour"),
         StoreSelector(fingerprint=store.fingerprint),
     ):
-        assert [one.path for one in verifying.check(config, query, full=True)] == [store.path]
+        assert [check.path for check in verify_stores(here, selector)] == [store.path]
     with pytest.raises(MissingError, match="Damaged"):
-        list(verifying.check(config, StoreSelector(encoder="other"), full=True))
+        list(verify_stores(here, StoreSelector(encoder="other")))

@@ -9,7 +9,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pa.config import load
 from pa.errors import VerificationError
 from pa.evaluate.results import (
     Result,
@@ -18,7 +17,8 @@ from pa.evaluate.results import (
     read_result,
     write_result,
 )
-from pa.tasks.verify import check_results
+from pa.maintenance.verify import CheckResult, verify_results
+from pa.workspace import Workspace
 
 
 def result() -> Result:
@@ -48,7 +48,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("full", [True, False])
 def test_a_whole_result_has_no_difference(path: Path, full: bool) -> None:
     assert difference(path, read_result(path), full=full) is None
-    assert list(check_results(load(path.parents[2]), full=full)) == [(path, None)]
+    assert list(verify_results(Workspace(path.parents[2]), full=full)) == [CheckResult(path)]
 
 
 @pytest.mark.parametrize(
@@ -60,10 +60,10 @@ def test_an_empty_or_torn_table_is_named_by_verify(
 ) -> None:
     table = path.with_suffix(".parquet")
     table.write_bytes(damage(table.read_bytes()))
-    ((found, problem),) = check_results(load(path.parents[2]), full=full)
-    assert found == path
-    assert problem is not None
-    assert str(problem).startswith(f"{table.name}: it")
+    (result,) = verify_results(Workspace(path.parents[2]), full=full)
+    assert result.path == path
+    assert result.issue is not None
+    assert result.issue.what.startswith(f"{table.name}: it")
     assert json_difference(path, read_result(path)) is None  # the result itself is whole
 
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +19,18 @@ import pytest
 
 from pa.config import Config
 from pa.config import load as load_config
-from pa.data.store.find import StoreSelector
 from pa.data.store.reader import Store
 from pa.data.store.shards import is_sound
-from pa.data.store.verify import verify
+from pa.data.store.verify import Issue, verify
 from pa.data.store.writer import claim
 from pa.data.tables import write_parquet
 from pa.errors import FingerprintError, VerificationError
 from pa.evaluate.results import Result, describe_store, write_result
 from pa.index.build import build
 from pa.index.stored import open_index
-from pa.tasks import stores as store_commands
-from pa.tasks import verify as verifying
+from pa.maintenance.status import status
+from pa.maintenance.verify import CheckResult, verify_indexes, verify_results, verify_stores
+from pa.workspace import Workspace
 from tests.torture.conftest import rounds, run_script
 from tests.torture.killing import differences, work
 
@@ -81,6 +81,12 @@ def test_every_flipped_bit_of_features_is_found(workspace: Config, draw: random.
     assert not list(verify(store))
 
 
+def issues(
+    check: Callable[[Workspace], Iterable[CheckResult]], config: Config
+) -> dict[Path, Issue | None]:
+    return {result.path: result.issue for result in check(Workspace(config.workspace))}
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "rows.parquet", "spec.json"])
 def test_a_flipped_bit_of_manifest_rows_and_spec_is_found(
     workspace: Config, draw: random.Random, name: str
@@ -92,7 +98,7 @@ def test_a_flipped_bit_of_manifest_rows_and_spec_is_found(
         place, bit = draw.randrange(len(whole)), 1 << draw.randrange(8)
         data[place] ^= bit
         path.write_bytes(data)
-        (checked,) = verifying.check(workspace, StoreSelector(), full=False)
+        (checked,) = verify_stores(Workspace(workspace.workspace), full=False)
         assert checked.damage, f"byte {place}, bit {bit} of {name}"
     path.write_bytes(whole)
 
@@ -109,12 +115,11 @@ def test_a_flipped_bit_of_an_index_is_found_and_refused(
         data = bytearray(whole)
         data[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
         path.write_bytes(data)
-        told = dict(verifying.check_indexes(workspace))
-        assert told[path.parent] is not None
+        assert issues(verify_indexes, workspace)[path.parent] is not None
         with pytest.raises(FingerprintError):
             open_index(store, "pooled", workspace.indexes, factory)
     path.write_bytes(whole)
-    assert set(dict(verifying.check_indexes(workspace)).values()) == {None}
+    assert set(issues(verify_indexes, workspace).values()) == {None}
 
 
 def test_a_flipped_bit_of_index_json_is_found(workspace: Config, draw: random.Random) -> None:
@@ -127,7 +132,7 @@ def test_a_flipped_bit_of_index_json_is_found(workspace: Config, draw: random.Ra
         place, bit = draw.randrange(len(whole)), 1 << draw.randrange(8)
         data[place] ^= bit
         path.write_bytes(data)
-        if dict(verifying.check_indexes(workspace))[path.parent] is None:
+        if issues(verify_indexes, workspace)[path.parent] is None:
             assert json.loads(data) == fields, (place, bit)
     path.write_bytes(whole)
 
@@ -145,7 +150,7 @@ def test_a_flipped_bit_of_a_result_is_found(
     write_parquet(json_path.with_suffix(".parquet"), pl.DataFrame({"loss": [0.5, 0.25]}))
     json_path.with_suffix(".safetensors").write_bytes(draw.randbytes(500))
     assert write_result(workspace.results, result) == json_path
-    assert dict(verifying.check_results(workspace)) == {json_path: None}
+    assert issues(verify_results, workspace) == {json_path: None}
     path = json_path.with_suffix(suffix)
     whole = path.read_bytes()
     for _ in range(rounds("FLIPS")):
@@ -153,11 +158,11 @@ def test_a_flipped_bit_of_a_result_is_found(
         place, bit = draw.randrange(len(whole)), 1 << draw.randrange(8)
         data[place] ^= bit
         path.write_bytes(data)
-        if dict(verifying.check_results(workspace))[json_path] is None:
+        if issues(verify_results, workspace)[json_path] is None:
             assert suffix == ".json", (place, bit)
             assert json.loads(data) == json.loads(whole), (place, bit)
     path.write_bytes(whole)
-    assert dict(verifying.check_results(workspace)) == {json_path: None}
+    assert issues(verify_results, workspace) == {json_path: None}
 
 
 def test_a_shard_cut_off_anywhere_is_never_read_as_good(
@@ -216,12 +221,12 @@ def test_nothing_depends_on_the_clock(
     now = iter(range(2_000_000_000, 0, -3600))
     monkeypatch.setattr(time, "time", lambda: float(next(now)))
     config = load_config(tmp_path / "two")
-    (told,) = store_commands.status(config)
-    assert told.seconds_left is None
+    (entry,) = status(Workspace(config.workspace))
+    assert entry.seconds_left is None
     work(images, features)
     assert differences(store.path, undisturbed) == []
-    (told,) = store_commands.status(config)
-    assert told.is_complete
+    (entry,) = status(Workspace(config.workspace))
+    assert entry.is_complete
     index = build(Store.open(store.path), "pooled", config.indexes)
     os.utime(index.path, (0, 0))
     assert open_index(Store.open(store.path), "pooled", config.indexes).n == 24

@@ -17,7 +17,6 @@ from click.testing import CliRunner
 from pa.cli import cli
 from pa.config import load as load_config
 from pa.data.files import write_json
-from pa.data.store.find import StoreSelector
 from pa.data.store.reader import Store
 from pa.data.store.verify import verify
 from pa.data.store.writer import finish
@@ -28,9 +27,11 @@ from pa.extract import run as extraction
 from pa.index.build import build
 from pa.index.search import search
 from pa.index.stored import open_index
-from pa.tasks import gc as garbage
-from pa.tasks import stores as store_commands
-from pa.tasks import verify as verifying
+from pa.maintenance.gc import find_garbage
+from pa.maintenance.repair import repair
+from pa.maintenance.status import status
+from pa.maintenance.verify import verify as verify_workspace
+from pa.workspace import Workspace
 from tests.torture.killing import differences, work
 
 Photographs = Callable[..., Path]
@@ -173,12 +174,13 @@ def test_a_read_only_workspace(
     index = build(store, "pooled", place / "indexes")
     expected = [hit.row for hit in search(index, [3], k=5)[0].neighbours]
     config = load_config(shown := read_only(place))
-    (entry,) = store_commands.status(config)
+    workspace = Workspace(shown)
+    (entry,) = status(workspace)
     assert entry.is_complete
-    (checked,) = verifying.check(config, StoreSelector(), full=True)
-    assert checked.problems == []
-    assert set(dict(verifying.check_indexes(config)).values()) == {None}
-    assert garbage.find_garbage(config) == []
+    verification = verify_workspace(workspace)
+    assert [check.issues for check in verification.stores] == [[]]
+    assert {check.issue for check in verification.indexes} == {None}
+    assert find_garbage(workspace) == []
     seen = Store.open(entry.path)
     assert np.array_equal(seen.read("pooled"), store.read("pooled"))
     again = open_index(seen, "pooled", config.indexes)
@@ -202,7 +204,7 @@ def test_a_read_only_unfinished_store(
     with pytest.raises(StorageError, match=r"cannot write .*Read-only.*--workspace"):
         work(images, shown / "features")
     told = CliRunner().invoke(cli, ["-w", str(shown), "status"])
-    assert "2/3 shards, nobody at work" in told.stdout
+    assert "2/3 shards, no active writer" in told.stdout
 
 
 def test_repair_where_nothing_can_be_removed(
@@ -213,8 +215,8 @@ def test_repair_where_nothing_can_be_removed(
     manifest = store.path / "manifest.json"
     manifest.write_text("{")
     shown = read_only(tmp_path / "ws")
-    config = load_config(shown)
-    checked = list(verifying.check(config, StoreSelector(), full=True))
+    workspace = Workspace(shown)
+    verification = verify_workspace(workspace)
     with pytest.raises(StorageError, match="Read-only"):
-        list(verifying.repair(checked, []))
+        repair(workspace, verification)
     assert manifest.exists()

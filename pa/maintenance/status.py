@@ -1,4 +1,4 @@
-"""`pa status`: what the stores of the workspace say of themselves."""
+"""The progress of every store of a workspace, from its files alone."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pa.config import Config
 from pa.data.files import is_held
 from pa.data.store import shards
 from pa.data.store.find import StoreSelector, check_workspace, describe_missing, folders
 from pa.data.store.reader import LOCKS, Store
 from pa.data.store.throughput import Throughput, store_throughput
 from pa.errors import FingerprintError, MissingError, NewerFormatError, VerificationError
-from pa.tasks.choose import extract_command
+from pa.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class StoreStatus:
-    """How far a store is, from its files alone.
+    """The progress of a store.
 
-    `bad_images` counts those of the shards that are done. `pace` is None where nothing tells it.
-    `problem` says why a store cannot be read; all else is then zero or None.
+    `bad_images` counts those of the finished shards; `throughput` is None if it is unknown.
+    `problem` is the reason why a store cannot be read; all other fields are then zero or None.
     """
 
     path: Path
@@ -35,7 +34,7 @@ class StoreStatus:
     rows_done: int = 0
     bad_images: int | None = None
     bytes: int = 0
-    pace: Throughput | None = None
+    throughput: Throughput | None = None
     problem: str | None = None
 
     @property
@@ -44,10 +43,12 @@ class StoreStatus:
 
     @property
     def seconds_left(self) -> float | None:
-        """Until it is done at this pace; None where nobody is at work or the pace is unknown."""
-        if self.store is None or self.is_complete or not self.shards_in_work or self.pace is None:
+        """Time to completion; None without an active writer or a known throughput."""
+        if self.store is None or self.is_complete or not self.shards_in_work:
             return None
-        return (self.store.n_rows - self.rows_done) / self.pace.rows_per_second
+        if self.throughput is None:
+            return None
+        return (self.store.n_rows - self.rows_done) / self.throughput.rows_per_second
 
     def to_json(self) -> dict[str, Any]:
         if self.store is None:
@@ -66,8 +67,8 @@ class StoreStatus:
             "complete": self.is_complete,
             "bad_images": self.bad_images,
             "bytes": self.bytes,
-            "rows_per_second": self.pace and self.pace.rows_per_second,
-            "rows_per_second_from": self.pace and self.pace.source,
+            "rows_per_second": self.throughput and self.throughput.rows_per_second,
+            "rows_per_second_from": self.throughput and self.throughput.source,
             "seconds_left": left,
             "expected_end": None if left is None else time.time() + left,
             "representations": store.spec.representations,
@@ -78,36 +79,30 @@ class StoreStatus:
 
 
 def status(
-    config: Config, query: StoreSelector | None = None, *, named: bool = False
+    workspace: Workspace, selector: StoreSelector | None = None, *, required: bool = False
 ) -> list[StoreStatus]:
-    """The state of every store of the workspace that fits; reads files and writes none.
+    """Return the progress of every store that fits; read files and write none.
 
-    `named` as of `opened`. Raises `MissingError` where there is no such workspace.
+    Raise `MissingError` if the workspace does not exist; with `required`, also if no store fits a
+    selector that names something.
     """
-    check_workspace(config.workspace)
-    found = []
-    for path, store, error in opened(config, query or StoreSelector(), named=named):
-        if store is None:
-            found.append(StoreStatus(path, None, problem=str(error)))
-            continue
+    check_workspace(workspace.path)
+    entries = []
+    for path, store, error in open_stores(workspace, selector, required=required):
         try:
-            found.append(_status(store))
+            entries.append(
+                StoreStatus(path, None, problem=str(error)) if store is None else _status(store)
+            )
         except VerificationError as damage:
-            found.append(StoreStatus(path, None, problem=str(damage)))
-    return found
-
-
-def first_step(config: Config) -> str:
-    """What to do in a workspace without stores."""
-    command = f"Make one with:\n  {extract_command(config, StoreSelector())}"
-    return "\n".join(filter(None, [command, config.without_file]))
+            entries.append(StoreStatus(path, None, problem=str(damage)))
+    return entries
 
 
 def _status(store: Store) -> StoreStatus:
     missing = store.missing()
-    at_work = [s for s in missing if is_held(store.path / LOCKS / f"{s.name}.lock")]
-    not_there = {shard.index for shard in missing}
-    done = [shard for shard in store.plan if shard.index not in not_there]
+    in_work = [s for s in missing if is_held(store.path / LOCKS / f"{s.name}.lock")]
+    missing_numbers = {shard.index for shard in missing}
+    done = [shard for shard in store.plan if shard.index not in missing_numbers]
     if store.is_complete:
         bad = len(store.bad)
     else:
@@ -117,16 +112,16 @@ def _status(store: Store) -> StoreStatus:
         store=store,
         shards=len(store.plan),
         shards_done=len(done),
-        shards_in_work=len(at_work),
+        shards_in_work=len(in_work),
         rows_done=sum(shard.n_rows for shard in done),
         bad_images=bad,
         bytes=_size(store.path),
-        pace=store_throughput(store, in_work=bool(at_work)),
+        throughput=store_throughput(store, in_work=bool(in_work)),
     )
 
 
 def _bad_images(path: Path) -> int:
-    """Bad images of a shard; one that cannot be read counts as none here: `pa verify` tells."""
+    """Return the number of bad images of a shard; 0 for a damaged one, which verify reports."""
     try:
         found = path.stat()
         return _read_bad_images(path, found.st_ino, found.st_size)
@@ -136,12 +131,12 @@ def _bad_images(path: Path) -> int:
 
 @lru_cache(maxsize=100_000)
 def _read_bad_images(path: Path, inode: int, size: int) -> int:
-    """Kept for `pa status --watch`: a shard never changes under its name."""
+    """Cached for `pa status --watch`: a shard never changes under its name."""
     return len(shards.read_info(path).bad)
 
 
 def _size(folder: Path) -> int:
-    """Bytes below a folder in which others may be at work."""
+    """Return the bytes below a folder in which writers may be active."""
     total = 0
     for path in folder.rglob("*"):
         try:
@@ -151,38 +146,30 @@ def _size(folder: Path) -> int:
     return total
 
 
-def opened(
-    config: Config, query: StoreSelector, *, named: bool = False
+def open_stores(
+    workspace: Workspace, selector: StoreSelector | None = None, *, required: bool = False
 ) -> Iterator[tuple[Path, Store | None, FingerprintError | MissingError | None]]:
-    """Every store that fits: its folder, and the store or the error that keeps it closed.
+    """Yield every store that fits: its folder, and the store or the error of opening it.
 
-    One that cannot be opened is known by its place: dataset, split, view, encoder, fingerprint.
-    With `named`, a query that asks for something and finds nothing is a `MissingError`.
+    A store that cannot be opened is identified by the names of its folders. With `required`, raise
+    `MissingError` if no store fits a selector that names something.
     """
-    found = False
-    for folder in folders(config.features):
+    selector = selector or StoreSelector()
+    empty = True
+    for folder in folders(workspace.config.features):
         try:
             store = Store.open(folder, incomplete=True)
         except (FingerprintError, MissingError) as error:
-            if _fits_by_place(query, folder) and folder.exists():  # else deleted in this moment
-                found = True
+            if selector.matches_folder(folder) and folder.exists():  # else just deleted
+                empty = False
                 yield folder, None, error
         else:
-            if query.matches(store):
-                found = True
+            if selector.matches(store):
+                empty = False
                 yield store.path, store, None
-    if named and not found and str(query):
-        command = extract_command(config, query)
-        configured = {*config.settings.datasets, *config.settings.encoders}
-        raise MissingError(describe_missing(config.features, query, command, configured))
-
-
-def _fits_by_place(query: StoreSelector, folder: Path) -> bool:
-    dataset, split, view, encoder, fingerprint = folder.parts[-5:]
-    return (
-        query.dataset in (None, dataset)
-        and query.split in (None, split)
-        and query.view in (None, view)
-        and query.encoder in (None, encoder.replace("--", "/"))
-        and fingerprint.startswith((query.fingerprint or "")[: len(fingerprint)])
-    )
+    if required and empty and str(selector):
+        command = workspace.extract_command(selector)
+        configured = {*workspace.settings.datasets, *workspace.settings.encoders}
+        raise MissingError(
+            describe_missing(workspace.config.features, selector, command, configured)
+        )

@@ -1,11 +1,11 @@
-"""`pa gc`: what nothing in the workspace refers to any more, listed before it is deleted."""
+"""Garbage collection: find and delete what nothing in the workspace refers to."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,16 @@ from pa.config import Config
 from pa.data.files import PARTIAL_SUFFIX, is_abandoned, is_held, owner, remove
 from pa.data.store.find import check_workspace, folders
 from pa.data.store.reader import LOCKS, MANIFEST
+from pa.workspace import Workspace
 
-# Beside <name>.json of a result: the heads, tables and figures of the same run.
+# Files of a run next to <name>.json of its result: heads and tables.
 RESULT_FILES = (".safetensors", ".parquet")
 RUNNING = re.compile(r"running-.*\.safetensors|.*\.state")
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """Something that nothing refers to. What is not `deletable` is listed for a person to judge."""
+    """A file or folder that nothing refers to; not `deletable` if a person has to decide."""
 
     path: Path
     kind: str
@@ -30,66 +31,53 @@ class Garbage:
     deletable: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "path": str(self.path),
-            "kind": self.kind,
-            "why": self.why,
-            "bytes": self.bytes,
-            "deletable": self.deletable,
-        }
+        return {**asdict(self), "path": str(self.path)}
 
 
 def find_garbage(
-    config: Config, *, unfinished: Sequence[str] = (), hosts: Sequence[str] = ()
+    workspace: Workspace, *, unfinished: Sequence[str] = (), hosts: Sequence[str] = ()
 ) -> list[Garbage]:
-    """List what nothing refers to. Reads names and sizes, and deletes nothing.
+    """List what nothing refers to; read names and sizes, and delete nothing.
 
     - partial files and folders whose lock no process holds. Locks of other hosts may be invisible
-      here: those are deletable where the shard's lock is free, or where `hosts` names the host;
+      here: their files are deletable if the lock of the shard is free, or `hosts` names the host;
     - locks that a killed process left in a complete store;
-    - indexes of stores that are not there any more;
-    - tables and heads of results whose JSON file is not there; the state of a training run that was
-      not finished is kept: the same command goes on from it;
-    - stores that are not complete, only where `unfinished` gives the beginning of their
-      fingerprint (or of the folder's name, where the spec is gone);
+    - indexes of deleted stores;
+    - tables and heads of results whose JSON file was deleted; the state of an unfinished training
+      run is kept, because the same command resumes from it;
+    - incomplete stores, only if `unfinished` holds the first digits of their fingerprint;
     - empty folders.
 
-    Raises `MissingError` where there is no workspace.
+    Raise `MissingError` if the workspace does not exist.
     """
-    check_workspace(config.workspace)
-    found = [
+    check_workspace(workspace.path)
+    config = workspace.config
+    garbage = [
         *_partials(config, hosts),
         *_locks(config),
         *_indexes(config),
         *_results(config),
         *_unfinished(config, unfinished),
     ]
-    gone = {entry.path for entry in found if entry.deletable}
-    return [*found, *_empty(config, gone)]
+    return [*garbage, *_empty(config, {entry.path for entry in garbage if entry.deletable})]
 
 
-def delete(found: Sequence[Garbage]) -> list[Garbage]:
-    """Delete what is deletable; returns what is gone.
+def delete(garbage: Sequence[Garbage]) -> list[Garbage]:
+    """Delete what is deletable, and return what was deleted.
 
-    A folder that was empty and is not any more, because somebody has begun to work there, stays.
+    A folder that is no longer empty, because a writer became active, stays.
     """
-    for entry in found:
+    for entry in garbage:
         if entry.deletable and entry.kind == "folder":
             with contextlib.suppress(OSError):
                 entry.path.rmdir()
-        elif entry.deletable and not is_held(entry.path):  # a writer may have begun since
+        elif entry.deletable and not is_held(entry.path):  # a writer may be active by now
             remove(entry.path)
-    return [entry for entry in found if entry.deletable and not entry.path.exists()]
+    return [entry for entry in garbage if entry.deletable and not entry.path.exists()]
 
 
 def _roots(config: Config) -> list[Path]:
-    return [
-        config.features,
-        config.indexes,
-        config.results,
-        config.figures,
-        config.checkpoints,
-    ]
+    return [config.features, config.indexes, config.results, config.figures, config.checkpoints]
 
 
 def _partials(config: Config, hosts: Sequence[str]) -> Iterator[Garbage]:
@@ -107,17 +95,11 @@ def _partials(config: Config, hosts: Sequence[str]) -> Iterator[Garbage]:
             elif writer.host in hosts:
                 dead, why = True, f"of host {writer.host}, named by --host"
             else:
-                dead, why = _is_free_shard(path, writer.name)
-                why = why or f"its process runs, or ran, on {writer.host}: --host {writer.host}"
+                lock = path.parent / LOCKS / f"{writer.name}.lock"
+                dead = lock.exists() and not is_held(lock)
+                why = f"its process runs, or ran, on {writer.host}: --host {writer.host}"
+                why = "no process holds the lock of its shard" if dead else why
             yield Garbage(path, "partial", why, _size(path), dead)
-
-
-def _is_free_shard(path: Path, name: str) -> tuple[bool, str]:
-    """Whether a partial shard of another host is dead: its lock is there, and nobody holds it."""
-    lock = path.parent / LOCKS / f"{name}.lock"
-    if lock.exists() and not is_held(lock):
-        return True, "nobody holds its lock"
-    return False, ""
 
 
 def _locks(config: Config) -> Iterator[Garbage]:
@@ -128,10 +110,10 @@ def _locks(config: Config) -> Iterator[Garbage]:
 
 
 def _indexes(config: Config) -> Iterator[Garbage]:
-    there = {folder.name for folder in folders(config.features)}
+    stores = {folder.name for folder in folders(config.features)}
     for folder in sorted(config.indexes.glob("*")):
-        if folder.is_dir() and folder.name not in there:
-            yield Garbage(folder, "index", "its store is gone", _size(folder))
+        if folder.is_dir() and folder.name not in stores:
+            yield Garbage(folder, "index", "its store was deleted", _size(folder))
 
 
 def _results(config: Config) -> Iterator[Garbage]:
@@ -142,7 +124,7 @@ def _results(config: Config) -> Iterator[Garbage]:
             continue
         names = [path.name[: match.start()] for match in re.finditer(r"\.", path.name)]
         if not any((path.parent / f"{name}.json").exists() for name in names):
-            yield Garbage(path, "result", "its JSON file is gone", path.stat().st_size)
+            yield Garbage(path, "result", "its JSON file was deleted", path.stat().st_size)
 
 
 def _unfinished(config: Config, named: Sequence[str]) -> Iterator[Garbage]:
@@ -153,7 +135,7 @@ def _unfinished(config: Config, named: Sequence[str]) -> Iterator[Garbage]:
             continue
         locks = folder / LOCKS
         if locks.is_dir() and any(is_held(lock) for lock in locks.iterdir()):
-            why = "not complete, but a process is at work on it"
+            why = "not complete, but a writer is active"
             yield Garbage(folder, "store", why, _size(folder), deletable=False)
         else:
             why = "not complete, named by --unfinished"
@@ -161,7 +143,7 @@ def _unfinished(config: Config, named: Sequence[str]) -> Iterator[Garbage]:
 
 
 def _empty(config: Config, gone: set[Path]) -> Iterator[Garbage]:
-    """Folders that hold nothing, or nothing but what goes; the outermost of each."""
+    """Yield folders that hold nothing but garbage, the innermost first."""
     empty: set[Path] = set()
     for root in _roots(config):
         folders = [path for path in root.rglob("*") if path.is_dir() and path not in gone]

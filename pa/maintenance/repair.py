@@ -1,0 +1,155 @@
+"""Remove what verification found to be damaged, so that it can be made again."""
+
+from __future__ import annotations
+
+import glob
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from pa.data.files import remove
+from pa.data.store.reader import MANIFEST, ROWS, SPEC
+from pa.data.store.spec import FINGERPRINT_SHOWN
+from pa.maintenance.verify import StoreCheck, Verification
+from pa.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A removed file or folder, the reason, and the command that makes it again."""
+
+    path: Path
+    why: str
+    command: str
+
+    def to_json(self) -> dict[str, str]:
+        return {**asdict(self), "path": str(self.path)}
+
+
+def repair(workspace: Workspace, verification: Verification) -> list[Removed]:
+    """Remove everything damaged, and what was derived from it, and nothing else.
+
+    The manifest of a store is removed with its first shard: a shard that is made again may differ
+    in the last bits on another machine, and the manifest is then written anew. A spec and a table
+    of rows are removed together; good shards stay, and the same command keeps them. A store without
+    its spec stays as it is, and so does everything of a newer version of pa.
+    """
+    removed = [entry for check in verification.stores for entry in _repair_store(check)]
+    for check in verification.indexes:
+        if check.issue is not None and not check.issue.newer:
+            removed.append(_remove_index(check.path, check.issue.what))
+    for check in verification.results:
+        if check.issue is not None and not check.issue.newer:
+            removed += _remove_result(check.path, check.issue.what)
+    return [*removed, *_remove_derived(workspace, verification.stores)]
+
+
+def _repair_store(check: StoreCheck) -> Iterator[Removed]:
+    """Remove the manifest first, then spec and rows: a kill leaves an unfinished store."""
+    damage = check.damage
+    if not damage or check.newer or check.lacks_spec:
+        return
+    why: dict[Path, str] = {check.path / MANIFEST: "it lists files that were removed"}
+    if any(issue.part in ("spec", "rows") for issue in damage):
+        why[check.path / SPEC] = why[check.path / ROWS] = "spec and rows are made together"
+    for issue in damage:
+        if issue.what != "missing":
+            why[issue.file] = issue.what
+    command = check.command
+    if check.path / SPEC in why and check.store is not None:
+        command += f" --shard-rows {check.store.shard_rows}"
+    for path, reason in why.items():
+        if path.exists():
+            remove(path)
+            yield Removed(path, reason, command)
+
+
+def _remove_index(directory: Path, why: str) -> Removed:
+    fingerprint, representation, factory = directory.parts[-3:]
+    remove(directory)
+    return Removed(
+        directory,
+        why,
+        f"pa index build --store {fingerprint[:8]} --representation {representation} "
+        f"--index {unquote(factory)}",
+    )
+
+
+def _remove_result(path: Path, why: str) -> Iterator[Removed]:
+    """Remove a result with all its files, the JSON first: it is useless without the others."""
+    from pa.evaluate.results import companion_files
+
+    command = _result_command(path)
+    for file in (path, *companion_files(path)):
+        remove(file)
+        yield Removed(file, why, command)
+
+
+def _remove_derived(workspace: Workspace, checks: list[StoreCheck]) -> Iterator[Removed]:
+    """Remove indexes, results and figures made from features that will be encoded again.
+
+    The new features may differ in the last bits.
+    """
+    config = workspace.config
+    lost = {
+        check.path.name: check
+        for check in checks
+        if not (check.newer or check.lacks_spec)
+        and any(issue.part != "manifest" for issue in check.damage)
+    }
+    if not lost:
+        return
+    why = "made from {}, whose features will be encoded again".format
+    for directory in sorted(config.indexes.glob("*/*/*")):
+        if directory.parts[-3] in lost and directory.is_dir():
+            yield _remove_index(directory, why(lost[directory.parts[-3]].path))
+    for path in sorted(config.results.glob("*/*.json")):
+        if (store := _made_from(path, lost)) is not None:
+            yield from _remove_result(path, why(store.path))
+    for path in sorted(config.figures.rglob("*.json")):
+        if (store := _made_from(path, lost)) is not None:
+            command = str(_fields(path).get("command", "pa figure"))
+            for file in sorted(path.parent.glob(f"{glob.escape(path.stem)}.*")):
+                remove(file)
+                yield Removed(file, why(store.path), command)
+
+
+def _made_from(path: Path, stores: Mapping[str, StoreCheck]) -> StoreCheck | None:
+    """Return the entry of `stores`, by the start of its fingerprint, that a JSON file names."""
+    for store in _stores(path):
+        if isinstance(store, dict):
+            check = stores.get(str(store.get("fingerprint"))[:FINGERPRINT_SHOWN])
+            if check is not None:
+                return check
+    return None
+
+
+def _stores(path: Path) -> list[Any]:
+    stores = _fields(path).get("stores")
+    return list(stores.values() if isinstance(stores, dict) else stores or ())
+
+
+def _fields(path: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _result_command(path: Path) -> str:
+    """Return the command of a result, as far as its folder and its JSON show it."""
+    group, _, rest = path.parent.name.removesuffix("-difference").partition("-")
+    few = rest == "fewshot"
+    words = ["pa", "evaluate", group]
+    if group == "probe":
+        words = ["pa", "probe", "linear" if few else rest]
+    stores = _fields(path).get("stores")
+    first = next(iter(stores.values()), None) if isinstance(stores, dict) else None
+    if isinstance(first, dict):
+        words += ["--encoder", str(first.get("encoder")), "--dataset", str(first.get("dataset"))]
+    return shlex.join([*words, *(["--shots", "1,5,10"] if few else [])])
