@@ -1,43 +1,54 @@
-"""`pa explore`: parse, call one function of `pa.tasks.explore`, print."""
+"""`pa explore`: serve a page that shows the neighbours of any region."""
 
 from __future__ import annotations
 
 import html
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from pa.commands import console
-from pa.commands.old_options import emit, naming_checkpoints, with_config, with_json
+from pa.commands import console, options
+from pa.errors import MissingError
 
 if TYPE_CHECKING:
-    from pa.tasks.explore import Address
+    from pa.explore.server import Address
+    from pa.workspace import Workspace
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), help="Port; default 8642, or a free one if taken."
+    "--port", type=click.IntRange(0, 65535), help="Port. Default: 8642, or a free one if taken."
 )
 @click.option("--open", "open_page", is_flag=True, help="Open the page in a browser.")
 @click.option(
     "--token",
     envvar="PA_EXPLORE_TOKEN",
-    help="Token that requests must carry, 16 characters or more; default a random one. Other users "
-    "can read a command line: set it by the environment variable PA_EXPLORE_TOKEN.",
+    help="Token of at least 16 characters that requests must carry. Default: a random one. Other "
+    "users can read a command line: set it with the environment variable PA_EXPLORE_TOKEN.",
 )
-@click.option("--no-token", is_flag=True, help="Let everyone in who can reach the server.")
+@click.option("--no-token", is_flag=True, help="Admit everyone who can reach the server.")
 @click.option("--device", help="Device that encodes uploaded images.")
-@naming_checkpoints
-@with_json
-@with_config
-def explore(config: Any, as_json: bool, open_page: bool, **given: Any) -> None:
-    """Click any region of any image, and see its neighbours for several encoders side by side.
+@options.checkpoints
+@options.as_json
+@options.workspace
+def explore(
+    workspace: Workspace,
+    host: str,
+    port: int | None,
+    open_page: bool,
+    token: str | None,
+    no_token: bool,
+    device: str | None,
+    checkpoints: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Click any region of any image and see its neighbours for several encoders side by side.
 
-    Serves a page until Ctrl-C, to this machine alone unless --host says otherwise. The address that
-    it prints holds a token, which keeps other users out. On another machine, through a tunnel:
+    Serves a page until Ctrl-C, to this machine only unless --host says otherwise. The printed
+    address holds a token that keeps other users out. On another machine, through a tunnel:
     ssh -L 8642:localhost:8642 MACHINE.
 
     \b
@@ -45,20 +56,27 @@ def explore(config: Any, as_json: bool, open_page: bool, **given: Any) -> None:
     pa explore --port 9000 --open
     pa explore --host 0.0.0.0
     """
-    from pa.tasks.explore import ExploreRequest
-    from pa.tasks.explore import explore as work
+    try:
+        from pa.explore.server import explore as serve
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastapi", "uvicorn"):
+            raise
+        raise MissingError(
+            f"the explorer needs {error.name}, which is not installed: "
+            f"pip install 'part-aware[explore]'."
+        ) from None
 
     def ready(address: Address) -> None:
         if as_json:
-            emit({"url": address.url, "token": address.token, "public": address.public})
+            options.emit({"url": address.url, "token": address.token, "public": address.public})
         else:
-            console.out(f"explore {config.workspace} at {address.url}")
-            console.note("Ctrl-C stops it.")
-        reach = "Other machines" if address.public else "Other users of this machine"
+            console.out(f"explore {workspace.path} at {address.url}")
+            console.note("Press Ctrl-C to stop.")
+        audience = "Other machines" if address.public else "Other users of this machine"
         if address.token is None:
-            console.note(f"{reach} can look: no token is needed.")
+            console.note(f"{audience} can see the page: no token is needed.")
         elif address.public:
-            console.note(f"{reach} can reach it: whoever knows the address can look.")
+            console.note(f"{audience} can reach it: everyone who knows the address can see it.")
         if open_page:
             # Other users can read the command line of a browser, but not this file.
             page = Path(folder) / "open.html"
@@ -66,5 +84,14 @@ def explore(config: Any, as_json: bool, open_page: bool, **given: Any) -> None:
             page.write_text(f'<meta http-equiv="refresh" content="0; url={target}">')
             click.launch(str(page))
 
-    with TemporaryDirectory(prefix="pa-explore-") as folder:  # for its owner alone
-        work(config, ExploreRequest(**given), ready)
+    with TemporaryDirectory(prefix="pa-explore-") as folder:  # readable by its owner alone
+        serve(
+            workspace,
+            ready,
+            host=host,
+            port=port,
+            token=token,
+            no_token=no_token,
+            device=device,
+            checkpoints=checkpoints,
+        )

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pa.config import Config
+from pa.data.crops import Crops
 from pa.data.datasets.imagenet import readable_label
 from pa.data.schema import Box
-from pa.data.store import find as stores
+from pa.data.store import find
+from pa.data.store.find import StoreSelector
 from pa.errors import PaError
 from pa.explore.galleries import Column, Galleries, Gallery
 from pa.explore.own import Encoders, OwnImage
 from pa.explore.pictures import Pictures
 from pa.explore.shares import Share
-from pa.tasks.choose import store_query
+from pa.workspace import Workspace
 
 if TYPE_CHECKING:
     from pa.data.store.reader import Store
@@ -55,10 +56,7 @@ class Answer:
 class Answers:
     """Searches the columns of galleries. All methods are for any number of threads."""
 
-    def __init__(
-        self, config: Config, galleries: Galleries, pictures: Pictures, encoders: Encoders
-    ) -> None:
-        self._config = config
+    def __init__(self, galleries: Galleries, pictures: Pictures, encoders: Encoders) -> None:
         self._galleries = galleries
         self._pictures = pictures
         self._encoders = encoders
@@ -88,14 +86,16 @@ class Answers:
         self, columns: Sequence[Column], query: int | OwnImage, asked: Asked, suffix: str
     ) -> bytes:
         """The figure that `pa search --figure` draws of these columns: a png, pdf or svg."""
-        from pa.tasks.search import draw
+        from pa.figures.neighbours import draw
 
         answers: list[tuple[Store, SearchResult]] = [
             (column.store, self._search(column, query, asked)) for column in columns
         ]
         with self._drawing, tempfile.TemporaryDirectory(prefix="pa-explore-") as folder:
             place = Path(folder) / f"figure.{suffix}"
-            draw(answers, place, self._pictures.root(columns[0].store))
+            root = self._pictures.root(columns[0].store)
+            crops = {store.path: Crops(store, root) for store, _ in answers}
+            draw([result for _, result in answers], [crops[s.path] for s, _ in answers], place)
             return place.read_bytes()
 
     def _search(self, column: Column, query: int | OwnImage, asked: Asked) -> SearchResult:
@@ -115,7 +115,7 @@ class Answers:
 
 
 def search_command(
-    config: Config, columns: Sequence[Column], query: int | tuple[str, Box], asked: Asked
+    workspace: Workspace, columns: Sequence[Column], query: int | tuple[str, Box], asked: Asked
 ) -> str:
     """The `pa search` command, or one per line, that asks the same of these columns."""
     by_store: dict[Path, list[Column]] = {}
@@ -125,14 +125,16 @@ def search_command(
     names = [[column.representation for column in group] for group in groups]
     chosen = [group[0].store for group in groups]
     together = all(name == names[0] for name in names) and all(
-        _is_chosen_by_names(config, store) for store in chosen
+        _is_chosen_by_names(workspace, store) for store in chosen
     )
     if together:
         encoders = ",".join(store.encoder for store in chosen)
-        return _command(config, [*_names(chosen[0]), "--encoder", encoders], names[0], query, asked)
+        return _command(
+            workspace, [*_names(chosen[0]), "--encoder", encoders], names[0], query, asked
+        )
     return "\n".join(
         _command(
-            config,
+            workspace,
             ["--store", store.spec.short, "--encoder", store.encoder],
             representations,
             query,
@@ -143,31 +145,30 @@ def search_command(
 
 
 def _names(store: Store) -> list[str]:
-    rules = stores.protocol(store)
+    rules = find.protocol(store)
     return [
         *("--dataset", store.spec.dataset, "--split", store.spec.split, "--view", store.view),
         *(("--protocol", rules) if rules else ()),
     ]
 
 
-def _is_chosen_by_names(config: Config, store: Store) -> bool:
+def _is_chosen_by_names(workspace: Workspace, store: Store) -> bool:
     """Whether dataset, split, view, protocol and encoder mean this store and no other."""
-    query = store_query(
-        config,
+    selector = StoreSelector(
         dataset=store.spec.dataset,
         split=store.spec.split,
         view=store.view,
-        protocol=stores.protocol(store),
+        protocol=find.protocol(store),
         encoder=store.encoder,
     )
     try:
-        return stores.choose(config.features, query).path == store.path
+        return workspace.store(selector).path == store.path
     except PaError:
         return False
 
 
 def _command(
-    config: Config,
+    workspace: Workspace,
     which: Sequence[str],
     representations: Sequence[str],
     query: int | tuple[str, Box],
@@ -184,7 +185,7 @@ def _command(
         [
             *("pa", "search", *words, "-k", str(asked.k), *which),
             *("--representation", ",".join(representations), *flags),
-            *("--workspace", str(config.workspace)),
+            *("--workspace", str(workspace.path)),
         ]
     )
 

@@ -12,11 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from pa import __version__
-from pa.config import Config
 from pa.explore import problems
 from pa.explore.routes import routers
 from pa.explore.safety import LOOPBACK, Guard
 from pa.explore.services import Services
+from pa.workspace import Workspace
 
 PAGE = Path(__file__).with_name("page")
 KINDS = {
@@ -27,7 +27,7 @@ KINDS = {
 
 
 def make_app(
-    config: Config,
+    workspace: Workspace,
     *,
     names: Iterable[str] = LOOPBACK,
     token: str | None = None,
@@ -39,7 +39,7 @@ def make_app(
     `names` are the hosts it may be asked for as; with a `token`, every request must carry it;
     `device` and `checkpoints` encode uploaded images. The schema is at /api/openapi.json.
     """
-    services = Services.of(config, device, checkpoints)
+    services = Services.of(workspace, device, checkpoints)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

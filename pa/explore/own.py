@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from pa.config import Config
 from pa.data.schema import Box
 from pa.explore.galleries import Column
+from pa.workspace import Workspace, check_box
 
 if TYPE_CHECKING:
     from pa.extract.encoders import Encoder
@@ -35,9 +35,9 @@ class Encoders:
     """The encoders that made the stores, the last ones used in memory; one works at a time."""
 
     def __init__(
-        self, config: Config, device: str | None, checkpoints: Sequence[Path] = ()
+        self, workspace: Workspace, device: str | None, checkpoints: Sequence[Path] = ()
     ) -> None:
-        self._config = config
+        self._workspace = workspace
         self._device = device
         self._checkpoints = checkpoints
         self._kept: OrderedDict[str, Encoder] = OrderedDict()
@@ -46,11 +46,9 @@ class Encoders:
     def query(self, column: Column, own: OwnImage) -> Query:
         """Encode the box as `pa search --image` does.
 
-        Raises what `load_store_encoder` and `check_box` raise: no checkpoint, another network than
-        the store's, no such box.
+        Raise as `Workspace.encoder_of` and `check_box`: for a missing checkpoint, a network other
+        than the store's, or a box outside the image.
         """
-        from pa.tasks.search import check_box
-
         check_box(own.box, own.picture.size)
         # Only now: with it comes torch.
         from pa.extract.run import encode_region
@@ -62,17 +60,11 @@ class Encoders:
         return Query(vector=vector, path=own.name, box=own.box, canvas=own.picture)
 
     def _encoder(self, column: Column) -> Encoder:
-        from pa.tasks.encoders import load_store_encoder
-
         store = column.store
         encoder = self._kept.pop(store.fingerprint, None)
         if encoder is None:
-            encoder = load_store_encoder(
-                self._config,
-                store,
-                "pa explore",
-                given=self._checkpoints,
-                device_name=self._device,
+            encoder = self._workspace.encoder_of(
+                store, "pa explore", checkpoints=self._checkpoints, device=self._device
             )
         self._kept[store.fingerprint] = encoder
         while len(self._kept) > MOST_ENCODERS:

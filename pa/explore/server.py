@@ -1,19 +1,26 @@
-"""Listening: a socket of our own, so that what fails is said before anything starts."""
+"""Serve the explorer: a listening socket, limits of connections, and the address to open."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from pa.data.store import find
 from pa.errors import BusyError, UsageError
+from pa.explore.app import make_app
+from pa.explore.safety import TOKEN, is_loopback, names_of, new_token
+from pa.workspace import Workspace
 
 DEFAULT_PORT = 8642
 IDLE_SECONDS = 15  # enough for a request header over a slow tunnel
@@ -26,6 +33,65 @@ _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
     b"Connection: close\r\n\r\n"
 )
+
+
+@dataclass(frozen=True)
+class Address:
+    """The address of the page, its token, and whether other machines can reach it."""
+
+    url: str
+    token: str | None
+    public: bool
+
+
+def explore(
+    workspace: Workspace,
+    ready: Callable[[Address], None],
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    token: str | None = None,
+    no_token: bool = False,
+    device: str | None = None,
+    checkpoints: Sequence[Path] = (),
+) -> None:
+    """Serve the explorer until an interrupt.
+
+    Parameters
+    ----------
+    ready
+        Called with the address once requests are answered.
+    port
+        None selects the default port, or a free one if it is taken.
+    token
+        None selects a random token; `no_token` admits everyone who reaches the server.
+    device, checkpoints
+        Encode uploaded images.
+
+    Raises
+    ------
+    UsageError
+        If the token is short or needs quoting.
+    """
+    find.check_workspace(workspace.path)
+    workspace.check_checkpoints(checkpoints, list(find.find(workspace.config.features)))
+    if token is not None and (no_token or not TOKEN.fullmatch(token)):
+        raise UsageError(
+            "--token takes at least 16 letters, digits or characters of `._~-`, and excludes "
+            "--no-token. Leave it out for a random token."
+        )
+    token = None if no_token else token or new_token()
+    with listen(host, port) as listening:
+        # A host that stands for all addresses is replaced by the name of this machine.
+        name = socket.gethostname() if host in ("0.0.0.0", "::") else host
+        shown = f"[{name}]" if ":" in name else name
+        url = f"http://{shown}:{listening.getsockname()[1]}/" + (f"?token={token}" if token else "")
+        address = Address(url, token, not is_loopback(host))
+        app = make_app(
+            workspace, names=names_of(host), token=token, device=device, checkpoints=checkpoints
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            serve(app, listening, lambda: ready(address))
 
 
 def listen(host: str, port: int | None) -> socket.socket:

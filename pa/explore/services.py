@@ -7,30 +7,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from pa.config import Config
 from pa.explore.answers import Answers
 from pa.explore.galleries import Galleries, Gallery
 from pa.explore.gate import Gates
 from pa.explore.own import Encoders
 from pa.explore.pictures import Pictures
+from pa.workspace import Workspace
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Services:
-    config: Config
+    workspace: Workspace
     galleries: Galleries
     pictures: Pictures
     answers: Answers
     gates: Gates = field(default_factory=Gates)
 
     @classmethod
-    def of(cls, config: Config, device: str | None, checkpoints: Sequence[Path] = ()) -> Services:
+    def of(
+        cls, workspace: Workspace, device: str | None, checkpoints: Sequence[Path] = ()
+    ) -> Services:
         """Those of a workspace; `device` and `checkpoints` encode uploaded images."""
-        galleries, pictures = Galleries(config), Pictures(config)
-        encoders = Encoders(config, device, checkpoints)
-        return cls(config, galleries, pictures, Answers(config, galleries, pictures, encoders))
+        galleries, pictures = Galleries(workspace.config), Pictures(workspace.config)
+        encoders = Encoders(workspace, device, checkpoints)
+        return cls(workspace, galleries, pictures, Answers(galleries, pictures, encoders))
 
     async def look_up(self, gallery: str, work: Callable[[Gallery], T]) -> T:
         """What the tables of a gallery say. Raises what `Galleries.get` and `work` raise."""

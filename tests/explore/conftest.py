@@ -25,10 +25,10 @@ from pa.config import Config
 from pa.data.schema import Images
 from pa.data.store import find as stores
 from pa.data.store.find import StoreSelector
+from pa.data.store.reader import Store
 from pa.data.views import VIEWS
 from pa.explore.app import make_app
-from pa.progress import Silent
-from pa.tasks.search import SearchRequest, search
+from pa.index.search import SearchResult
 from pa.workspace import Workspace
 from tests.support.images import noise_image
 from tests.support.vectors import write_store
@@ -80,10 +80,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     beta = {"cls": clustered(7, 12), "pooled": clustered(8, 12)}
     write_store(place / "features", images, VIEWS["grid"], alpha, "alpha")
     write_store(place / "features", images, VIEWS["grid"], beta, "beta")
-    opened = Workspace(place)
-    for name in ("cls", "pooled", "projected"):
-        opened.index(opened.store(StoreSelector(encoder="alpha")), name)
-    opened.index(opened.store(StoreSelector(encoder="beta")), "cls")
+    work = Workspace(place)
+    for encoder, names in (("alpha", ("cls", "pooled", "projected")), ("beta", ("cls",))):
+        for name in names:
+            work.index(work.store(StoreSelector(encoder=encoder)), name)
     return place
 
 
@@ -94,7 +94,9 @@ def config(workspace: Path) -> Config:
 
 @pytest.fixture(scope="module")
 def client(config: Config) -> Iterator[TestClient]:
-    with TestClient(make_app(config), "http://127.0.0.1", raise_server_exceptions=False) as opened:
+    with TestClient(
+        make_app(Workspace(config.workspace)), "http://127.0.0.1", raise_server_exceptions=False
+    ) as opened:
         yield opened
 
 
@@ -117,7 +119,17 @@ def column(gallery: dict[str, Any], encoder: str, representation: str) -> str:
 
 def searched(config: Config, **asked: Any) -> list[dict[str, Any]]:
     """What `pa search --json` gives as `results`, without building anything."""
-    return [result.to_json() for _, result in search(config, SearchRequest(**asked), Silent())]
+    results = Workspace(config.workspace).search(StoreSelector(), **asked)
+    return [result.to_json() for _, result in results]
+
+
+def drawn(answers: list[tuple[Store, SearchResult]], path: Path) -> bytes:
+    """The figure of `pa search --figure`."""
+    from pa.data.crops import Crops
+    from pa.figures.neighbours import draw
+
+    draw([result for _, result in answers], [Crops(store) for store, _ in answers], path)
+    return path.read_bytes()
 
 
 def neighbours_of(config: Config, rows: list[int]) -> dict[int, list[dict[str, Any]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from starlette.testclient import TestClient
 
+from pa.cli import cli
 from pa.config import Config
 from pa.data.crops import Crops
 from pa.data.store import find as stores
+from pa.data.store.find import StoreSelector
 from pa.explore.galleries import Galleries, vector_names
-from pa.progress import Silent
-from pa.tasks.search import SearchRequest, draw, search
-from tests.explore.conftest import N_IMAGES, PER_IMAGE, N, column, searched
+from pa.workspace import Workspace
+from tests.explore.conftest import N_IMAGES, PER_IMAGE, N, column, drawn, searched
 
 Json = dict[str, Any]
 
@@ -168,11 +171,10 @@ def test_the_figure_is_that_of_the_command_line(
     for suffix, kind in (("png", "image/png"), ("pdf", "application/pdf")):
         answer = client.get(place, params={"column": columns, "k": 8, "suffix": suffix})
         assert answer.headers["content-type"] == kind
-        request = SearchRequest(
-            query_id=7, k=8, encoders=("alpha",), representations=("cls", "pooled")
+        answers = Workspace(config.workspace).search(
+            StoreSelector(), 7, k=8, encoders=("alpha",), representations=("cls", "pooled")
         )
-        expected = draw(search(config, request, Silent()), tmp_path / f"figure.{suffix}")
-        assert answer.content == expected.read_bytes()
+        assert answer.content == drawn(answers, tmp_path / f"figure.{suffix}")
 
 
 @pytest.mark.parametrize(
@@ -199,16 +201,11 @@ def test_the_command_asks_the_same(
 
 
 def _asked_by(config: Config, line: str) -> list[Json]:
-    """The results of a `pa search` command, its words given to the function it calls."""
-    from pa.cli import search as command
-
-    words = shlex.split(line)
-    assert words[:2] == ["pa", "search"]
-    given = command.make_context("search", words[2:]).params
-    assert given.pop("own_workspace") == config.workspace
-    for name in ("as_json", "figure", "root"):
-        assert not given.pop(name)
-    return [_as_json(one) for one in searched(config, **given)]
+    """The results of a `pa search` command."""
+    done = CliRunner().invoke(cli, [*shlex.split(line)[1:], "--json"])
+    assert done.exit_code == 0, done.output
+    results: list[Json] = json.loads(done.stdout)["results"]
+    return results
 
 
 # -- what cannot be answered -------------------------------------------------------------------

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from starlette.testclient import TestClient
 
-from pa import config as settings
 from pa.data.views import VIEWS
 from pa.explore.app import make_app
 from pa.extract.run import extract
 from pa.extract.stores import ExtractOptions
+from pa.workspace import Workspace
 from tests.explore.conftest import photographs
 from tests.support.images import noise_image
 from tests.support.mean_colour import MeanColour
@@ -20,7 +20,7 @@ def test_a_changed_image_is_refused(tmp_path: Path) -> None:
     images = photographs(tmp_path / "photos", 4)
     extract([MeanColour()], images, VIEWS["grid"], tmp_path / "features", ExtractOptions())
     noise_image(99, (260, 256)).save(tmp_path / "photos" / images.table["path"][1])
-    app = make_app(settings.load(tmp_path))
+    app = make_app(Workspace(tmp_path))
     with TestClient(app, "http://127.0.0.1", raise_server_exceptions=False) as client:
         (gallery,) = client.get("/api/workspace").json()["galleries"]
         place = f"/api/galleries/{gallery['id']}"

@@ -24,7 +24,8 @@ from click.testing import CliRunner
 from pa.cli import cli
 from pa.config import Config
 from pa.explore.app import make_app
-from pa.tasks.explore import Address
+from pa.explore.server import Address
+from pa.workspace import Workspace
 from tests.explore.conftest import column, visitor
 
 DESCRIPTORS = 128
@@ -167,7 +168,7 @@ def test_images_are_received_only_when_it_is_their_turn(
         return answer.status_code
 
     async def send_many() -> list[int]:
-        transport = httpx.ASGITransport(make_app(config))
+        transport = httpx.ASGITransport(make_app(Workspace(config.workspace)))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await asyncio.gather(*(send(client) for _ in range(60)))
 
@@ -238,7 +239,7 @@ def test_the_command_that_opens_a_browser_has_no_token(
         opened.append((target, file.read_text(), file.parent.stat().st_mode & 0o777))
 
     monkeypatch.setattr("click.launch", launch)
-    monkeypatch.setattr("pa.tasks.explore.explore", lambda _, __, ready: ready(address))
+    monkeypatch.setattr("pa.explore.server.explore", lambda _, ready, **__: ready(address))
     done = CliRunner().invoke(cli, ["explore", "--open", "--workspace", str(tmp_path)])
     assert done.exit_code == 0, done.output
     ((target, page, mode),) = opened

@@ -144,8 +144,9 @@ from pathlib import Path
 from starlette.testclient import TestClient
 from pa import config
 from pa.explore.app import make_app
-import pa.tasks.explore, pa.explore.server
-with TestClient(make_app(config.load(Path({str(workspace)!r}))), "http://localhost") as client:
+import pa.explore.server
+from pa.workspace import Workspace
+with TestClient(make_app(Workspace({str(workspace)!r})), "http://localhost") as client:
     first = client.get("/api/workspace").json()["galleries"][0]
     place = f"/api/galleries/{{first['id']}}/rows/3"
     asked = {{"column": first["columns"][0]["id"]}}

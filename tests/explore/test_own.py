@@ -14,11 +14,10 @@ from starlette.testclient import TestClient
 from pa import config as settings
 from pa.config import Config
 from pa.data.store.checksums import with_checksum
+from pa.data.store.find import StoreSelector
 from pa.explore.app import make_app
-from pa.progress import Silent
-from pa.tasks.extract import ExtractRequest, extract
-from pa.tasks.search import SearchRequest, draw, search
-from pa.workspace import Workspace
+from pa.workspace import RegionSelector, Workspace
+from tests.explore.conftest import drawn
 from tests.support.images import noise_image
 
 BOX = (20.0, 30.0, 120.0, 110.0)
@@ -47,16 +46,16 @@ checkpoint = "{weights["test_vit"]}"
 """
     )
     config = settings.load(place)
-    extract(config, ExtractRequest(), Silent())
-    workspace = Workspace(place)
-    for representation in ("cls", "pooled"):
-        workspace.index(workspace.store(), representation)
+    work = Workspace(place)
+    work.extract(work.encoders(), *work.regions(RegionSelector()))
+    for name in ("cls", "pooled"):
+        work.index(work.store(), name)
     return config
 
 
 @pytest.fixture(scope="module")
 def served(real: Config) -> Iterator[TestClient]:
-    with TestClient(make_app(real), "http://localhost") as opened:
+    with TestClient(make_app(Workspace(real.workspace)), "http://localhost") as opened:
         yield opened
 
 
@@ -76,8 +75,10 @@ def asked(client: TestClient) -> tuple[str, dict[str, Any]]:
 
 
 def expected(config: Config, image: Path) -> Any:
-    request = SearchRequest(image=image, box=BOX, k=4, representations=("cls", "pooled"))
-    return search(config, request, Silent())
+    work = Workspace(config.workspace)
+    return work.search(
+        StoreSelector(), image=image, box=BOX, k=4, representations=("cls", "pooled")
+    )
 
 
 def test_its_neighbours_are_those_of_the_command_line(
@@ -101,7 +102,7 @@ def test_its_figure_is_that_of_the_command_line(
     place, query = asked(served)
     answer = served.post(f"{place}/figure", params=query, content=mine.read_bytes())
     assert answer.headers["content-type"] == "image/png"
-    assert answer.content == draw(expected(real, mine), Path("figure.png")).read_bytes()
+    assert answer.content == drawn(expected(real, mine), Path("figure.png"))
 
 
 def test_its_command_names_image_and_box(served: TestClient, real: Config) -> None:
@@ -126,7 +127,7 @@ def test_without_the_network_that_made_the_store_it_says_so(
     fields = json.loads(spec.read_text())
     fields["source"]["checkpoint"] = str(other)
     spec.write_text(json.dumps(with_checksum(fields)))
-    with TestClient(make_app(settings.load(place)), "http://localhost") as client:
+    with TestClient(make_app(Workspace(place)), "http://localhost") as client:
         where, query = asked(client)
         answer = client.post(f"{where}/neighbours", params=query, content=mine.read_bytes())
     assert answer.status_code == 409

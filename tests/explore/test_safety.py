@@ -16,6 +16,7 @@ from pa.config import Config
 from pa.explore import uploads
 from pa.explore.app import make_app
 from pa.explore.safety import POLICY, is_loopback, names_of
+from pa.workspace import Workspace
 from tests.explore.conftest import column
 
 Json = dict[str, Any]
@@ -25,7 +26,7 @@ TOKEN = "a-token-of-the-test"
 @pytest.fixture
 def stranger(config: Config) -> Iterator[TestClient]:
     """A client, without the token, of a server that other machines reach."""
-    app = make_app(config, names=names_of("0.0.0.0"), token=TOKEN)
+    app = make_app(Workspace(config.workspace), names=names_of("0.0.0.0"), token=TOKEN)
     with TestClient(app, "http://192.0.2.7:8642", follow_redirects=False) as opened:
         yield opened
 

@@ -97,7 +97,7 @@ def router(services: Services) -> APIRouter:
         def say(found: Gallery) -> Command:
             query = name, _corners(box)
             chosen = columns_of(found, columns)
-            return Command(search_command(services.config, chosen, query, asked))
+            return Command(search_command(services.workspace, chosen, query, asked))
 
         return await services.look_up(gallery, say)
 

@@ -33,7 +33,7 @@ def router(services: Services) -> APIRouter:
         def look() -> Workspace:
             found, faults = services.galleries.all()
             listed = [gallery_info(services.galleries, gallery) for gallery in found]
-            return Workspace(__version__, str(services.config.workspace), listed, faults)
+            return Workspace(__version__, str(services.workspace.path), listed, faults)
 
         return await services.gates.tables.run(look)
 

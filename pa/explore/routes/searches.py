@@ -62,7 +62,7 @@ def router(services: Services) -> APIRouter:
         def say(found: Gallery) -> Command:
             found.browser.image_of_row(row)
             chosen = columns_of(found, columns)
-            return Command(search_command(services.config, chosen, row, asked))
+            return Command(search_command(services.workspace, chosen, row, asked))
 
         return await services.look_up(gallery, say)
 
