@@ -22,23 +22,26 @@ if TYPE_CHECKING:
 
 PARTS_SHOWN = 6  # columns of single parts that fit into a terminal
 
-
-@click.command()
-@options.encoders
-@scores.representations
-@options.stores_of_encoders
-@click.option(
+target_option = click.option(
     "--target",
     default="label",
     show_default=True,
     help="Column of the rows; rows with equal values are relevant to each other.",
 )
+layers_option = click.option("--layers", help="Score single blocks too: all, or 2,5,8,11.")
+
+
+@click.command()
+@options.encoders
+@scores.representations
+@options.stores_of_encoders
+@target_option
 @click.option(
     "--include-self/--exclude-self",
     default=None,
     help="Whether a query is its own candidate. Default: paper excludes, released includes.",
 )
-@click.option("--layers", help="Score single blocks too: all, or 2,5,8,11.")
+@layers_option
 @click.option("--device", help="Torch device: auto, cpu, cuda …")
 @click.option(
     "--figure", type=options.PATH, help="Draw the scores; with --layers, the curve by depth."

@@ -7,10 +7,14 @@ from typing import Any
 
 import click
 
-from pa.commands.evaluate.retrieval import retrieval as evaluate_retrieval
-from pa.commands.index.build import build as index_build
+from pa.commands.evaluate.retrieval import retrieval as retrieval_command
+from pa.commands.extract import extract as extract_command
+from pa.commands.index.build import build as build_command
 from pa.commands.old_options import with_config
+from pa.commands.plan.evaluate_retrieval import retrieval
 from pa.commands.plan.extract import extract
+from pa.commands.plan.index_build import build
+from pa.commands.plan.work import same_options
 from pa.commands.probe import ATTENTIVE_RECIPE, RECIPE, changed, probe_attentive, probe_linear
 from pa.commands.probe_segmentation import segmentation
 from pa.errors import UsageError
@@ -31,7 +35,7 @@ def plan() -> None:
     """
 
 
-plan.add_command(extract)
+plan.add_command(same_options(extract, extract_command))
 
 
 def _planning(
@@ -48,18 +52,6 @@ def _planning(
 
     params = list(command.params)
     return click.Command(name, callback=run, params=params, help=f"{title}{SOURCES}")
-
-
-def _index_build(config: Any, given: dict[str, Any]) -> Any:
-    from pa.commands.index.build import IndexSelector
-    from pa.commands.plan.index_build import plan_index
-    from pa.index.stored import DEFAULT_FACTORY
-    from pa.workspace import Workspace
-
-    factory, pieces, _ = (given.pop(name) for name in ("factory", "pieces", "device"))
-    pairs = IndexSelector(**given).resolve(Workspace(config.workspace))
-    items = [plan_index(store, name, factory or DEFAULT_FACTORY, pieces) for store, name in pairs]
-    return items, config.indexes
 
 
 def _probe_linear(config: Any, given: dict[str, Any]) -> Any:
@@ -90,22 +82,6 @@ def _probe_attentive(config: Any, given: dict[str, Any]) -> Any:
     run = attentive_run(config, request)
     split = split_rows(run.train, run.test, run.options, permitted_differences(run.recipe.protocol))
     return [plan_attentive(split, run.recipe, run.extras, config.results)], config.results
-
-
-def _evaluate_retrieval(config: Any, given: dict[str, Any]) -> Any:
-    from pa.commands.evaluate.retrieval import resolve_representations, resolve_stores
-    from pa.commands.options import stores_of_encoders
-    from pa.commands.plan.evaluate_retrieval import plan_retrieval
-    from pa.evaluate.rows import default_representations, rows_to_score
-    from pa.workspace import Workspace
-
-    selector = stores_of_encoders.build(given)
-    layers = given["layers"]
-    stores = resolve_stores(Workspace(config.workspace), selector, given["encoders"], layers)
-    names = resolve_representations(stores[0], given["representations"], layers)
-    pairs = [(store, n) for store in stores for n in names or default_representations(store)]
-    rows = rows_to_score(stores[0], given["target"])
-    return plan_retrieval(pairs, rows, config.results), config.results
 
 
 def _segmentation() -> click.Command:
@@ -141,9 +117,7 @@ def plan_evaluate() -> None:
     """Cost of scoring stored features."""
 
 
-plan_index.add_command(
-    _planning(index_build, "build", "Cost of the indexes of one store or of several.", _index_build)
-)
+plan_index.add_command(same_options(build, build_command))
 plan_probe.add_command(
     _planning(probe_linear, "linear", "Cost of linear classifiers.", _probe_linear)
 )
@@ -151,8 +125,4 @@ plan_probe.add_command(
     _planning(probe_attentive, "attentive", "Cost of attentive classifiers.", _probe_attentive)
 )
 plan_probe.add_command(_segmentation())
-plan_evaluate.add_command(
-    _planning(
-        evaluate_retrieval, "retrieval", "Cost of part retrieval scores.", _evaluate_retrieval
-    )
-)
+plan_evaluate.add_command(same_options(retrieval, retrieval_command))

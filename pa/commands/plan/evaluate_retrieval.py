@@ -10,15 +10,59 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pa.commands.plan.work import WorkItem, recorded_seconds
-from pa.data.store.reader import Store
+import click
+
+from pa.commands import options
+from pa.commands.evaluate import scores
+from pa.commands.evaluate.retrieval import (
+    layers_option,
+    resolve_representations,
+    resolve_stores,
+    target_option,
+)
+from pa.commands.plan.work import WorkItem, recorded_seconds, report
 
 if TYPE_CHECKING:
+    from pa.data.store.find import StoreSelector
+    from pa.data.store.reader import Store
     from pa.evaluate.rows import Rows
+    from pa.workspace import Workspace
 
 # Measured sizes in bytes: a result, each of its scores (overall, over the parts, of each part), the
 # line of a query in its table, and the table's header.
 RESULT_BYTES, SCORE_BYTES, QUERY_BYTES, TABLE_BYTES = 2_600, 480, 22, 3_000
+
+
+@click.command()
+@options.encoders
+@scores.representations
+@options.stores_of_encoders
+@target_option
+@layers_option
+@options.as_json
+@options.workspace
+def retrieval(
+    workspace: Workspace,
+    encoders: tuple[str, ...],
+    representations: tuple[str, ...],
+    selector: StoreSelector,
+    target: str,
+    layers: str | None,
+    as_json: bool,
+) -> None:
+    """Report the bytes, files, memory and time of part retrieval scores.
+
+    Bytes, files and memory are computed from shapes. The time is that of the newest recorded score
+    of the same representation in the workspace, scaled by the square of the rows; without such a
+    score it is unknown. Exit code 1 means that the disk or the memory is too small.
+    """
+    from pa.evaluate.rows import default_representations, rows_to_score
+
+    stores = resolve_stores(workspace, selector, encoders, layers)
+    names = resolve_representations(stores[0], representations, layers)
+    pairs = [(store, n) for store in stores for n in names or default_representations(store)]
+    results = workspace.config.results
+    report(plan_retrieval(pairs, rows_to_score(stores[0], target), results), results, as_json)
 
 
 def plan_retrieval(pairs: Sequence[tuple[Store, str]], rows: Rows, results: Path) -> list[WorkItem]:

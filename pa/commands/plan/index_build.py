@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pa.commands.plan.work import WorkItem
-from pa.data.store.reader import Store
+import click
+
+from pa.commands import options
+from pa.commands.index.build import index_factory, index_pieces, selection
+from pa.commands.plan.work import WorkItem, report
+
+if TYPE_CHECKING:
+    from pa.commands.index.build import IndexSelector
+    from pa.data.store.reader import Store
+    from pa.workspace import Workspace
 
 ID_BYTES, LINK_BYTES = 8, 4  # int64 row ids and int32 graph links of FAISS
 INFO_BYTES = 600  # index.json and headers, measured
 
 
-def plan_index(store: Store, representation: str, factory: str, pieces: int = 1) -> WorkItem:
-    """Plan the build of one index. Raises `UsageError` as `pa.index.build.build` does.
+@click.command()
+@selection
+@index_factory
+@index_pieces
+@options.as_json
+@options.workspace
+def build(
+    workspace: Workspace,
+    selector: IndexSelector,
+    factory: str | None,
+    pieces: int,
+    as_json: bool,
+) -> None:
+    """Report the bytes, files and memory of building indexes.
 
-    No index records the time of its build, so the time is unknown.
+    They are computed from shapes. An index records no time, so the time is unknown. Exit code 1
+    means that the disk or the memory is too small.
     """
+    from pa.index.stored import DEFAULT_FACTORY
+
+    items = [
+        plan_index(store, representation, factory or DEFAULT_FACTORY, pieces)
+        for store, representation in selector.resolve(workspace)
+    ]
+    report(items, workspace.config.indexes, as_json)
+
+
+def plan_index(store: Store, representation: str, factory: str, pieces: int = 1) -> WorkItem:
+    """Plan the build of one index. Raises `UsageError` as `pa.index.build.build` does."""
     from pa.index.build import check_representation, make
     from pa.index.library import load_faiss
     from pa.index.training import clusterings, sample_rows

@@ -5,11 +5,14 @@ Shared by `pa plan index build`, `probe linear`, `probe attentive` and `evaluate
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import click
 
 from pa.commands import console
 from pa.commands.console import duration, size, table
@@ -81,6 +84,19 @@ class WorkPlan:
             "memory_available": self.available,
             "fits": self.fits_memory and self.bytes <= self.free,
         }
+
+
+def same_options(plan: click.Command, command: click.Command) -> click.Command:
+    """Return a plan that accepts all options of its command; those it does not need are ignored."""
+    needed = {option.name: option for option in plan.params}
+    plan.params = [needed.get(option.name) or _ignored(option) for option in command.params]
+    return plan
+
+
+def _ignored(option: click.Parameter) -> click.Parameter:
+    ignored = copy.copy(option)
+    ignored.expose_value = False
+    return ignored
 
 
 def recorded_seconds(
