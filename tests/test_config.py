@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from pa import config
+from pa.data.store.find import StoreSelector
 from pa.errors import UsageError
-from pa.tasks.choose import store_query
+from pa.workspace import Workspace
 
 
 def sources(found: config.Config) -> dict[str, tuple[object, str]]:
@@ -62,9 +63,13 @@ def test_a_split_per_dataset(in_empty_folder: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PA_DATASETS__CUB__SPLIT", "all")
     found = config.load()
     assert sources(found)["datasets.cub.split"] == ("all", "environment PA_DATASETS__CUB__SPLIT")
-    assert store_query(found, dataset="cub").split == "all"
-    assert store_query(found, dataset="cub", split="train").split == "train"
-    assert store_query(found, dataset="coco").split is None
+
+    def split(**fields: str) -> str | None:
+        return Workspace().complete(StoreSelector(**fields)).split
+
+    assert split(dataset="cub") == "all"
+    assert split(dataset="cub", split="train") == "train"
+    assert split(dataset="coco") is None
 
 
 def test_workspace_is_the_nearest_folder_with_settings(

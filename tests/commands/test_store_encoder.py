@@ -18,7 +18,7 @@ from pa.data.views import VIEWS
 from pa.explore.app import make_app
 from pa.extract.encoders import load_encoder
 from pa.extract.stores import ExtractOptions, open_store
-from pa.tasks.encoders import load_store_encoder
+from pa.workspace import Workspace
 from tests.support.checkpoints import official
 from tests.support.commands import Run
 from tests.support.images import noise_image
@@ -149,5 +149,5 @@ def test_an_encoder_is_loaded_as_it_was(
         encoder, images, view, view.rows(images), tmp_path / "features", ExtractOptions()
     ).store
     (tmp_path / "pa.toml").write_text('device = "cpu"\ndtype = "bf16"\n')
-    again = load_store_encoder(settings.load(tmp_path), store, "pa search")
+    again = Workspace(tmp_path).encoder_of(store, "pa search")
     assert again.spec == encoder.spec
