@@ -15,13 +15,13 @@ CLASSES_SHOWN = 10
 def attentive(result: AttentiveResult) -> str:
     """The scores of a probe with what is needed to judge them."""
     record, recipe, counts = result.result, result.recipe, result.result.counts
-    train, test = record.stores["train"], record.stores["test"]
-    lines = [f"attentive probe · {record.representation} · {train['title']}"]
-    if test["title"] != train["title"]:
-        lines.append(f"  test: {test['title']}")
+    train, test = record.stores.train, record.stores.test
+    lines = [f"attentive probe · {record.representation} · {train.title}"]
+    if test.title != train.title:
+        lines.append(f"  test: {test.title}")
     lines.append(
-        f"  rows: {result.split.rule}; train {counts['train_rows']} rows of "
-        f"{counts['train_images']} images, test {counts['test_rows']} of {counts['test_images']}, "
+        f"  rows: {result.split.rule}; train {counts.train_rows} rows of "
+        f"{counts.train_images} images, test {counts.test_rows} of {counts.test_images}, "
         f"{len(result.split.classes)} classes"
     )
     lines += _choice(result)
@@ -30,7 +30,7 @@ def attentive(result: AttentiveResult) -> str:
         each = ", ".join(f"{100 * one.value:.2f}" for one in result.scores.each)
         lines.append(f"  seeds {recipe.seed} to {recipe.seed + len(result.heads) - 1}: {each} %")
     if "accuracy_last_epoch" in record.scores:
-        last = record.scores["accuracy_last_epoch"]["value"]
+        last = record.scores["accuracy_last_epoch"].value
         epochs = ", ".join(map(str, result.trained.epoch.tolist()))
         lines.append(
             f"  this is the {recipe.reported} (epoch {epochs}), chosen by the rows it is scored on "
@@ -82,7 +82,7 @@ def _classes(result: AttentiveResult) -> list[str]:
 
 
 def _protocol(result: AttentiveResult) -> str:
-    changed = result.result.protocol["changed"]
+    changed = result.result.protocol.changed
     recipe = result.recipe
     rate = f"lr {recipe.peak(recipe.lr):g}"
     words = ", ".join(f"{name}={value}" for name, value in changed.items())

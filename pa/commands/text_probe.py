@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pa.commands.console import table
 
 if TYPE_CHECKING:
     from pa.evaluate.classification import Score, Scores
-    from pa.evaluate.results import Result
+    from pa.evaluate.results import ProbeResult, RecordedProtocol
     from pa.probe.knn import KnnResult
     from pa.probe.linear.choice import Choice
     from pa.probe.linear.fewshot import FewShotResult
@@ -31,7 +31,7 @@ def trained(result: LinearResult | FewShotResult) -> str:
 def linear(result: LinearResult) -> str:
     """The scores of a probe with what is needed to judge them."""
     record, runs = result.result, result.runs
-    reported = record.protocol["reported"]
+    reported = record.protocol.reported
     lines = [*_heading("linear probe", record, result.split.rule)]
     if result.choice is not None:
         lines += _choice(result.choice)
@@ -39,7 +39,7 @@ def linear(result: LinearResult) -> str:
     if len(runs) > 1:
         lines.append(_seeds(result))
     if "accuracy_last_epoch" in record.scores:
-        last = record.scores["accuracy_last_epoch"]["value"]
+        last = record.scores["accuracy_last_epoch"].value
         epochs = ", ".join(str(run.epoch) for run in runs)
         lines.append(
             f"  this is the {reported} (epoch {epochs}), chosen by the rows it is scored on and so "
@@ -86,7 +86,7 @@ def fewshot(result: FewShotResult) -> str:
     lines = [
         *_heading("few-shot linear probe", record, result.split.rule),
         *_indented(table(heads, rows, "rrrrrr")),
-        f"  {record.protocol['draws']} draws of regions for each number; intervals by "
+        f"  {record.protocol.parameters['draws']} draws of regions for each number; intervals by "
         f"{first.interval.method}; chance {_chance(first)}; protocol "
         f"{_protocol(record.protocol)}",
         f"  {result.result_path}",
@@ -110,7 +110,8 @@ def knn(result: KnnResult) -> str:
         *_heading("k-NN probe", record, result.split.rule),
         *_indented(table(["k", "accuracy %", "95 % interval"], rows, "rrr")),
         f"  every k is reported, none is chosen; votes weigh exp(cosine / "
-        f"{record.protocol['temperature']:g}); {first.interval.method}; chance {_chance(first)}",
+        f"{record.protocol.parameters['temperature']:g}); {first.interval.method}; "
+        f"chance {_chance(first)}",
         f"  {result.result_path}",
     ]
     return "\n".join(lines)
@@ -134,20 +135,20 @@ def prediction(found: Prediction) -> str:
     )
 
 
-def _heading(title: str, record: Result, rule: str) -> list[str]:
-    train, test, counts = record.stores["train"], record.stores["test"], record.counts
-    lines = [f"{title} · {record.representation} · {train['title']}"]
-    if test["title"] != train["title"]:
-        lines.append(f"  test: {test['title']}")
+def _heading(title: str, record: ProbeResult, rule: str) -> list[str]:
+    train, test, counts = record.stores.train, record.stores.test, record.counts
+    lines = [f"{title} · {record.representation} · {train.title}"]
+    if test.title != train.title:
+        lines.append(f"  test: {test.title}")
     lines.append(
-        f"  rows: {rule}; train {counts['train_rows']} rows of {counts['train_images']} images, "
-        f"test {counts['test_rows']} of {counts['test_images']}, {counts['classes']} classes"
+        f"  rows: {rule}; train {counts.train_rows} rows of {counts.train_images} images, "
+        f"test {counts.test_rows} of {counts.test_images}, {counts.classes} classes"
     )
     if left_out := [
         f"{number} {why} {side} rows"
         for side in ("training", "test")
         for why in ("unlabelled", "bad")
-        if (number := counts[f"{SIDES[side]}_left_out_{why}"])
+        if (number := getattr(counts, f"{SIDES[side]}_left_out_{why}"))
     ]:
         lines.append(f"  left out: {', '.join(left_out)}")
     return lines
@@ -195,12 +196,11 @@ def _chance(score: Score) -> str:
     return f"{100 * score.chance.majority:.2f} %"
 
 
-def _protocol(protocol: dict[str, Any]) -> str:
-    changed = protocol["changed"]
-    if not changed:
-        return str(protocol["protocol"])
-    listed = ", ".join(f"{name}={value}" for name, value in changed.items())
-    return f"{protocol['protocol']} changed: {listed}"
+def _protocol(protocol: RecordedProtocol) -> str:
+    if not protocol.changed:
+        return str(protocol.name)
+    listed = ", ".join(f"{name}={value}" for name, value in protocol.changed.items())
+    return f"{protocol.name} changed: {listed}"
 
 
 def _indented(text: str) -> list[str]:

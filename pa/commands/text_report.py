@@ -53,8 +53,8 @@ def _cells(report: Report) -> str:
 
 def _results(report: Report) -> str:
     """How many scores are listed, and how many of them the paper's tables show."""
-    shown = sum(one.is_taken for one in report.listed)
-    tasks = Counter(found.task for found in report.workspace.results)
+    shown = sum(one.is_selected for one in report.listed)
+    tasks = Counter(found.result.task for found in report.workspace.results)
     return (
         f"all results: {len(report.listed)} scores of {len(report.workspace.results)} results "
         f"({', '.join(f'{n} {task}' for task, n in sorted(tasks.items()))}); {shown} of the "

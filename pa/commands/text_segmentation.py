@@ -24,23 +24,23 @@ def results(found: Sequence[tuple[SegmentationRun, Path | None]]) -> str:
 
 def _result(found: SegmentationResult, figure: Path | None) -> str:
     record, score = found.result, found.score
-    counts, changed = record.counts, record.protocol["changed"]
-    train, test = record.stores["train"], record.stores["test"]
+    counts, changed = record.counts, record.protocol.changed
+    train, test = record.stores.train, record.stores.test
     recipe = found.recipe.protocol + (
         " changed: " + ", ".join(f"{name}={value}" for name, value in changed.items())
         if changed
         else ""
     )
     curve = record.details["train_loss"]
-    empty = counts["train_windows_unlabelled"], counts["test_images_unlabelled"]
+    empty = counts.train_windows_unlabelled, counts.test_images_unlabelled
     lines = [
-        f"segmentation probe · {found.maps.name} · {record.representation} · {train['title']}",
-        *([f"  test: {test['title']}"] if test["title"] != train["title"] else []),
-        f"  images: {record.selection['rule']}; train {counts['train_windows']} windows of "
-        f"{counts['train_images']} images, test {counts['test_images']} images, "
+        f"segmentation probe · {found.maps.name} · {record.representation} · {train.title}",
+        *([f"  test: {test.title}"] if test.title != train.title else []),
+        f"  images: {record.selection.rule}; train {counts.train_windows} windows of "
+        f"{counts.train_images} images, test {counts.test_images} images, "
         f"{score.n_pixels:,} labelled pixels",
-        f"  classes: {counts['classes']} in the set, {counts['classes_trained']} trained, "
-        f"{counts['classes_scored']} in the mean; chance = always "
+        f"  classes: {counts.classes} in the set, {counts.classes_trained} trained, "
+        f"{counts.classes_scored} in the mean; chance = always "
         f"{found.maps.classes[score.majority]!r}",
         f"  mIoU {score.miou}",
         f"  mAcc {score.macc}",

@@ -61,6 +61,15 @@ class Mean:
         """Upper end of the interval, NaN without one."""
         return float("nan") if self.interval is None else self.interval.high
 
+    @property
+    def interval_method(self) -> str:
+        return "" if self.interval is None else self.interval.method
+
+    @property
+    def chance_level(self) -> float | None:
+        """Expected score of a random ranking; None where it is not defined."""
+        return None if np.isnan(self.chance) else self.chance
+
     def to_json(self) -> dict[str, Any]:
         interval, fixed = self.interval, self.fixed_gallery
         fields: dict[str, Any] = {

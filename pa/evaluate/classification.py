@@ -45,11 +45,11 @@ class Chance:
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracy of n rows in `n_groups` images; all values are fractions of 1."""
+    """Accuracy of n rows from `n_images` images; all values are fractions of 1."""
 
     value: float
     n: int
-    n_groups: int
+    n_images: int
     interval: Interval
     chance: Chance
 
@@ -57,7 +57,7 @@ class Score:
         return {
             "value": self.value,
             "n": self.n,
-            "n_groups": self.n_groups,
+            "n_groups": self.n_images,
             "interval": [self.interval.low, self.interval.high],
             "interval_method": self.interval.method,
             "confidence": CONFIDENCE,
@@ -69,7 +69,7 @@ class Score:
         return (
             f"{100 * self.value:.2f} % ({100 * CONFIDENCE:.0f} % interval "
             f"{low:.2f} to {high:.2f}, {self.interval.method}; n = {self.n} rows of "
-            f"{self.n_groups} images; chance {100 * self.chance.majority:.2f} %)"
+            f"{self.n_images} images; chance {100 * self.chance.majority:.2f} %)"
         )
 
 
@@ -95,6 +95,43 @@ class Scores:
                 for score in self.each
             ],
         }
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Scores:
+        """Read scores that `to_json` wrote; the method of each head's interval is not recorded."""
+        method, chance = fields["interval_method"], Chance(**fields["chance"])
+        n, n_images = fields["n"], fields["n_groups"]
+        mean, *each = (
+            Score(head["value"], n, n_images, Interval(low, high, method), chance)
+            for head in (fields, *fields["each"])
+            for low, high in [head["interval"]]
+        )
+        return cls(tuple(each), mean, fields["std"])
+
+    @property
+    def value(self) -> float:
+        return self.mean.value
+
+    @property
+    def n(self) -> int:
+        return self.mean.n
+
+    @property
+    def n_images(self) -> int:
+        return self.mean.n_images
+
+    @property
+    def interval(self) -> Interval:
+        return self.mean.interval
+
+    @property
+    def interval_method(self) -> str:
+        return self.interval.method
+
+    @property
+    def chance_level(self) -> float:
+        """Share of the commonest training class."""
+        return self.mean.chance.majority
 
     def __str__(self) -> str:
         if self.std is None:

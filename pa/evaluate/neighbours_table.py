@@ -35,7 +35,16 @@ from pa.evaluate.neighbours import (
     default_k,
     hubness,
 )
-from pa.evaluate.results import Result, describe_store, write_result
+from pa.evaluate.results import (
+    Gallery,
+    NeighboursDifference,
+    NeighboursResult,
+    RecordedProtocol,
+    RowCounts,
+    StoreReference,
+    TargetSelection,
+    write_result,
+)
 from pa.evaluate.rows import (
     ENCODED,
     Rows,
@@ -47,7 +56,6 @@ from pa.evaluate.rows import (
 )
 from pa.progress import Named, Progress, Stopwatch
 
-TASK, DIFFERENCE_TASK = "neighbours", "neighbours-difference"
 HUBS_KEPT = 100  # most frequent neighbours listed in a result; figures show 20
 
 Ints = npt.NDArray[np.int64]
@@ -64,7 +72,7 @@ class Shares:
     means: dict[str, Mean]
     hubness: Hubness
     hub_rows: Ints
-    result: Result
+    result: NeighboursResult
     path: Path
 
     @property
@@ -186,14 +194,13 @@ def _measure(
     means = _means(shares, rows, relation.expected())
     hubs = hubness(neighbours)
     top = hubs.top[:HUBS_KEPT]
-    result = Result(
-        task=TASK,
-        protocol={"k": k, "similarity": "cosine, float32", "query": "left out"},
-        stores={"gallery": describe_store(store)},
+    result = NeighboursResult(
+        protocol=RecordedProtocol({"k": k, "similarity": "cosine, float32", "query": "left out"}),
+        stores=Gallery(StoreReference.of(store)),
         representation=representation,
-        selection={"target": rows.target},
-        counts=rows.counts(),
-        scores={name: mean.to_json() for name, mean in means.items()},
+        selection=TargetSelection(rows.target),
+        counts=RowCounts(**rows.counts()),
+        scores=means,
         seconds=clock.laps,
         details={
             "hubness": hubs.to_json(),
@@ -227,14 +234,13 @@ def _means(shares: Floats, rows: Rows, expected: Floats | None = None) -> dict[s
 
 def _shift(projected: Shares, encoded: Shares, rows: Rows, results: Path) -> Shift:
     means = _means(projected.per_query - encoded.per_query, rows)
-    result = Result(
-        task=DIFFERENCE_TASK,
+    result = NeighboursDifference(
         protocol=encoded.result.protocol,
-        stores={"gallery": describe_store(encoded.store)},
+        stores=Gallery(StoreReference.of(encoded.store)),
         representation=f"{projected.representation} minus {encoded.representation}",
-        selection={"target": rows.target},
-        counts=rows.counts(),
-        scores={name: mean.to_json() for name, mean in means.items()},
+        selection=TargetSelection(rows.target),
+        counts=RowCounts(**rows.counts()),
+        scores=means,
         seconds={},
     )
     path = write_result(results, result)

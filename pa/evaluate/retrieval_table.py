@@ -20,9 +20,20 @@ import polars as pl
 
 from pa.data.store.reader import Store
 from pa.data.tables import write_parquet
-from pa.evaluate.bootstrap import Means, bootstrap_means, influence
+from pa.evaluate.bootstrap import Mean, Means, bootstrap_means, influence
 from pa.evaluate.gallery_effects import GalleryEffects
-from pa.evaluate.results import Result, describe_store, write_result
+from pa.evaluate.results import (
+    Gallery,
+    Pair,
+    RecordedProtocol,
+    RetrievalCounts,
+    RetrievalDifference,
+    RetrievalResult,
+    RowCounts,
+    StoreReference,
+    TargetSelection,
+    write_result,
+)
 from pa.evaluate.retrieval import AllPairs, check_labels, evaluate_all_pairs
 from pa.evaluate.rows import (
     ENCODED,
@@ -35,8 +46,6 @@ from pa.evaluate.rows import (
 )
 from pa.progress import Named, Progress, Stopwatch
 from pa.registry import Registry
-
-TASK, DIFFERENCE_TASK = "retrieval", "retrieval-difference"
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,7 @@ class Scored:
     representation: str
     pairs: AllPairs
     means: Means
-    result: Result
+    result: RetrievalResult
     path: Path
 
     @property
@@ -97,7 +106,7 @@ class Paired:
     first: Scored
     second: Scored
     means: Means
-    result: Result
+    result: RetrievalDifference
     path: Path
 
     @property
@@ -196,18 +205,17 @@ def _score(
     scored = ~np.isnan(pairs.ap)  # (N,)
     means = _means(pairs.ap, pairs.effects, rows, pairs)
     clock.lap("bootstrap")
-    result = Result(
-        task=TASK,
-        protocol=protocol.to_json(),
-        stores={"gallery": describe_store(store)},
+    result = RetrievalResult(
+        protocol=RecordedProtocol(protocol.to_json()),
+        stores=Gallery(StoreReference.of(store)),
         representation=representation,
-        selection={"target": rows.target},
-        counts={
+        selection=TargetSelection(rows.target),
+        counts=RetrievalCounts(
             **rows.counts(),
-            "queries": int(scored.sum()),
-            "left_out_without_relevant": int((~scored).sum()),
-        },
-        scores=_scores_json(means),
+            queries=int(scored.sum()),
+            left_out_without_relevant=int((~scored).sum()),
+        ),
+        scores=_named_scores(means),
         seconds=clock.laps,
         details={"device": device, "classes": list(rows.names)},
     )
@@ -250,11 +258,11 @@ def _means(
     )
 
 
-def _scores_json(means: Means) -> dict[str, dict[str, Any]]:
+def _named_scores(means: Means) -> dict[str, Mean]:
     return {
-        "ap": means.overall.to_json(),
-        "ap_over_parts": means.over_parts.to_json(),
-        **{f"ap/{name}": mean.to_json() for name, mean in means.parts.items()},
+        "ap": means.overall,
+        "ap_over_parts": means.over_parts,
+        **{f"ap/{name}": mean for name, mean in means.parts.items()},
     }
 
 
@@ -281,16 +289,15 @@ def _compare(
     assert theirs.effects is not None
     means = _means(ours.ap - theirs.ap, ours.effects - theirs.effects, rows)
     same = first.representation == second.representation
-    result = Result(
-        task=DIFFERENCE_TASK,
-        protocol=protocol.to_json(),
-        stores={"first": describe_store(first.store), "second": describe_store(second.store)},
+    result = RetrievalDifference(
+        protocol=RecordedProtocol(protocol.to_json()),
+        stores=Pair(StoreReference.of(first.store), StoreReference.of(second.store)),
         representation=first.representation
         if same
         else f"{first.representation} minus {second.representation}",
-        selection={"target": rows.target},
-        counts=rows.counts(),
-        scores=_scores_json(means),
+        selection=TargetSelection(rows.target),
+        counts=RowCounts(**rows.counts()),
+        scores=_named_scores(means),
         seconds={},
     )
     return Paired(first, second, means, result, write_result(results, result))

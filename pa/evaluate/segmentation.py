@@ -27,6 +27,7 @@ from pa.evaluate.intervals import (
     RESAMPLES,
     SMALL_SAMPLE,
     T_IMAGES,
+    Interval,
     percentile_interval,
     t_quantile,
 )
@@ -43,18 +44,51 @@ ONE_IMAGE = "none: a single image has no spread"
 
 @dataclass(frozen=True)
 class Measure:
-    """A score, its interval (None for one image), and the score of the commonest class."""
+    """A score of `n` pixels in `n_images` images, with its interval (None for one image).
+
+    `chance_level` is the score of always predicting the commonest class of the training pixels.
+    """
 
     value: float
-    interval: tuple[float, float] | None
-    majority: float
+    n: int
+    n_images: int
+    interval: Interval | None
+    chance_level: float
+
+    @property
+    def interval_method(self) -> str:
+        return ONE_IMAGE if self.interval is None else self.interval.method
+
+    def to_json(self) -> dict[str, Any]:
+        ends = None if self.interval is None else [self.interval.low, self.interval.high]
+        return {
+            "value": self.value,
+            "n": self.n,
+            "n_groups": self.n_images,
+            "interval": ends,
+            "interval_method": self.interval_method,
+            "confidence": CONFIDENCE,
+            "chance": {"majority": self.chance_level},
+        }
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Measure:
+        """Read a score that `to_json` wrote."""
+        ends = fields["interval"]
+        return cls(
+            fields["value"],
+            fields["n"],
+            fields["n_groups"],
+            None if ends is None else Interval(ends[0], ends[1], fields["interval_method"]),
+            fields["chance"]["majority"],
+        )
 
     def __str__(self) -> str:
         interval = ""
         if self.interval is not None:
-            low, high = (100 * end for end in self.interval)
+            low, high = 100 * self.interval.low, 100 * self.interval.high
             interval = f" ({100 * CONFIDENCE:.0f} % interval {low:.2f} to {high:.2f})"
-        return f"{100 * self.value:.2f} %{interval}, chance {100 * self.majority:.2f} %"
+        return f"{100 * self.value:.2f} %{interval}, chance {100 * self.chance_level:.2f} %"
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,27 +119,9 @@ class SegmentationScore:
         return int((union(self.areas) > 0).sum())
 
     @property
-    def interval_method(self) -> str:
-        """Method of the intervals, or the reason why they are missing."""
-        if self.n_images < SMALL_SAMPLE:
-            return ONE_IMAGE if self.n_images == 1 else T_IMAGES
-        return BOOTSTRAP
-
-    def to_json(self) -> dict[str, dict[str, Any]]:
-        """Return value, number of pixels and images, interval and chance level by score."""
-        named = {"mIoU": self.miou, "mAcc": self.macc, "aAcc": self.aacc}
-        return {
-            name: {
-                "value": measure.value,
-                "n": self.n_pixels,
-                "n_groups": self.n_images,
-                "interval": None if measure.interval is None else list(measure.interval),
-                "interval_method": self.interval_method,
-                "confidence": CONFIDENCE,
-                "chance": {"majority": measure.majority},
-            }
-            for name, measure in named.items()
-        }
+    def measures(self) -> dict[str, Measure]:
+        """The three scores by name, as a result records them."""
+        return {"mIoU": self.miou, "mAcc": self.macc, "aAcc": self.aacc}
 
     def table(self, names: tuple[str, ...]) -> pl.DataFrame:
         """Return IoU and Acc (null if undefined), areas and images of each class."""
@@ -176,6 +192,7 @@ class SegmentationAreas:
         matrix = self.matrix()  # (N, 3·C)
         areas: Ints = matrix.sum(axis=0).reshape(3, self.n_classes)
         values, always = scores(areas), scores(always_class(areas[LABELLED], majority))
+        method = T_IMAGES if self.n_images < SMALL_SAMPLE else BOOTSTRAP
         intervals: list[tuple[float, float] | None] = [None] * 3
         if 1 < self.n_images < SMALL_SAMPLE:
             intervals = _jackknife(matrix, values)
@@ -184,7 +201,16 @@ class SegmentationAreas:
                 percentile_interval(draws) for draws in _bootstrap(matrix, self.n_classes, seed).T
             ]
         miou, macc, aacc = (
-            Measure(float(values[i]), intervals[i], float(always[i])) for i in range(3)
+            Measure(
+                value=float(values[i]),
+                n=int(areas[LABELLED].sum()),
+                n_images=self.n_images,
+                interval=None
+                if (ends := intervals[i]) is None
+                else Interval(ends[0], ends[1], method),
+                chance_level=float(always[i]),
+            )
+            for i in range(3)
         )
         labelled = matrix[:, 2 * self.n_classes :]
         return SegmentationScore(

@@ -14,6 +14,7 @@ from pa.data.datasets.segmentation.labels import IGNORED
 from pa.data.datasets.segmentation.masks import Map
 from pa.data.store.reader import Store
 from pa.errors import MismatchError, MissingError
+from pa.evaluate.results import ResultFile
 from pa.figures.names import title_of
 from pa.probe.linear.head import LinearHead
 from pa.probe.segmentation.labels import LabelMaps, WindowRows, held_out
@@ -21,7 +22,6 @@ from pa.probe.segmentation.recipes import named_recipe
 from pa.probe.segmentation.score import score_heads
 from pa.probe.segmentation.train import HeadSpec, TrainedHead
 from pa.progress import Progress
-from pa.report.found import Found
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,13 +29,13 @@ class ScoredHead:
     """A trained head, the store it was scored on, and its labels; `encoder` made the features."""
 
     encoder: str
-    found: Found
+    found: ResultFile
     store: Store
     maps: LabelMaps
 
     def __post_init__(self) -> None:
-        then, now = self.found.fields["selection"]["labels"], self.maps.to_json()
-        if then.get("sha256") != now.get("sha256"):
+        then, now = self.found.result.selection.labels.sha256, self.maps.to_json().get("sha256")
+        if then != now:
             raise MismatchError(
                 f"the head of {title_of(self.encoder)} was trained on another list of classes of "
                 f"{self.maps.name} than the one in {self.maps.root}. Train it again, or set the "
@@ -48,9 +48,9 @@ class ScoredHead:
         Where one split was divided these are the images held out from training.
         """
         paths = set(self.store.rows["path"].unique().to_list())
-        selection = self.found.fields["selection"]
-        if (fraction := selection.get("test_fraction")) is not None:
-            paths = held_out(sorted(paths), fraction, selection["seed"])
+        selection = self.found.result.selection
+        if (fraction := selection.test_fraction) is not None:
+            paths = held_out(sorted(paths), fraction, selection.seed)
         bad = {bad.path for bad in self.store.bad}
         return {Path(path).stem: path for path in sorted(paths - bad)}
 
@@ -58,9 +58,9 @@ class ScoredHead:
         """The class map (H, W), uint8, of images, by name without suffix; all must have labels."""
         head = LinearHead.load(self.found.path.with_suffix(".safetensors"))
         recipe = replace(
-            named_recipe(self.found.protocol["protocol"], self.encoder),
+            named_recipe(str(self.found.result.protocol.name), self.encoder),
             representation=head.representation,
-            upsample_first=self.found.protocol["upsample_first"],
+            upsample_first=self.found.result.protocol.parameters["upsample_first"],
         )
         scored = score_heads(
             WindowRows.of(self.store, set(paths)),

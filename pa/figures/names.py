@@ -7,7 +7,7 @@ from typing import Any
 
 from pa.figures.style import COLOURS
 from pa.report.cells import encoders
-from pa.report.departures import size_name
+from pa.report.deviations import size_name
 
 REPRESENTATIONS = {
     "cls": "class token",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pa.errors import AmbiguousError, MismatchError, MissingError
+from pa.evaluate.results import ResultFile, StoreReference
 from pa.figures.names import in_order, listed, title_of
 from pa.progress import Progress
-from pa.report.departures import dataset_of, departures_of
-from pa.report.found import RETRIEVAL, TASKS, Found, Workspace
+from pa.report.collection import ResultCollection
+from pa.report.deviations import deviations_of
 from pa.report.protocol import NOT_KNOWN, protocol_of_result
 
 
@@ -27,18 +28,18 @@ class Wanted:
     encoders: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     protocol: str | None = None
-    accepts: Callable[[Found], bool] = lambda found: True
+    accepts: Callable[[ResultFile], bool] = lambda found: True
 
-    def is_met_by(self, found: Found) -> bool:
+    def is_met_by(self, found: ResultFile) -> bool:
         """Whether a result is one of these, its protocol left aside."""
         return (
-            found.task == self.task
-            and (not self.datasets or dataset_of(found) in self.datasets)
-            and (not self.encoders or found.tested.get("encoder") in self.encoders)
+            found.result.task == self.task
+            and (not self.datasets or found.result.dataset in self.datasets)
+            and (not self.encoders or found.result.tested.encoder in self.encoders)
             and self.accepts(found)
         )
 
-    def missing(self, workspace: Workspace, encoder: str | None = None) -> MissingError:
+    def missing(self, workspace: ResultCollection, encoder: str | None = None) -> MissingError:
         """What to say where there is none of them."""
         words = [self.command, *(["--encoder", encoder] if encoder else [])]
         words += ["--dataset", self.datasets[0]] if self.datasets else []
@@ -46,9 +47,9 @@ class Wanted:
         of = f" of {title_of(encoder)}" if encoder else ""
         there = sorted(
             {
-                f"{dataset_of(f)} {recipe_of(f, workspace)}"
+                f"{f.result.dataset} {recipe_of(f)}"
                 for f in workspace.results
-                if f.task == self.task and self.accepts(f)
+                if f.result.task == self.task and self.accepts(f)
             }
         )
         has = f"\nThere are results of: {', '.join(there)}." if there else ""
@@ -63,31 +64,30 @@ class OfEncoder:
     """The results of one encoder, all from the same stores, by their representation."""
 
     encoder: str
-    by_representation: dict[str, Found]
+    by_representation: dict[str, ResultFile]
 
     @property
-    def results(self) -> list[Found]:
+    def results(self) -> list[ResultFile]:
         return list(self.by_representation.values())
 
     @property
     def title(self) -> str:
         """The encoder's name in a figure, with its size unless it is the paper's."""
-        encoder = (self.store.get("spec") or {}).get("encoder", {})
-        return title_of(self.encoder, encoder.get("architecture"))
+        return title_of(self.encoder, self.store.architecture)
 
     @property
-    def store(self) -> dict[str, Any]:
+    def store(self) -> StoreReference:
         """What the results say of the store that was scored."""
-        return self.results[0].tested
+        return self.results[0].result.tested
 
 
-def recipe_of(found: Found, workspace: Workspace) -> str:
+def recipe_of(found: ResultFile) -> str:
     """The protocol of a result: of its recipe, or else that by which its patches were cut."""
-    known = protocol_of_result(found, workspace)[0]
+    known = protocol_of_result(found.result)[0]
     return known.key if known.recipe != NOT_KNOWN else (known.patches or NOT_KNOWN)
 
 
-def choose(workspace: Workspace, wanted: Wanted, progress: Progress) -> list[OfEncoder]:
+def choose(workspace: ResultCollection, wanted: Wanted, progress: Progress) -> list[OfEncoder]:
     """The results to show, encoders in the paper's order.
 
     Of several that fit, of an encoder those of the store with most of them, nearest to the named
@@ -96,19 +96,19 @@ def choose(workspace: Workspace, wanted: Wanted, progress: Progress) -> list[OfE
     results of several datasets or protocols, `MismatchError` for encoders scored on other rows.
     """
     fitting = [found for found in workspace.results if wanted.is_met_by(found)]
-    _require_one("dataset", (dataset_of(found) for found in fitting), progress)
-    recipes = {recipe_of(found, workspace) for found in fitting}
+    _require_one("dataset", (found.result.dataset for found in fitting), progress)
+    recipes = {recipe_of(found) for found in fitting}
     recipe = wanted.protocol or ("paper" if "paper" in recipes else None)
     if recipe is None and recipes:
         recipe = _require_one("protocol", recipes, progress)
-    fitting = [found for found in fitting if recipe_of(found, workspace) == recipe]
-    there = in_order(str(found.tested["encoder"]) for found in fitting)
+    fitting = [found for found in fitting if recipe_of(found) == recipe]
+    there = in_order(found.result.tested.encoder for found in fitting)
     if missing := [name for name in wanted.encoders if name not in there]:
         raise wanted.missing(workspace, missing[0])
     if not there:
         raise wanted.missing(workspace)
     chosen = [_of_encoder(name, fitting, progress) for name in there]
-    _check_same_rows(chosen, workspace)
+    _check_same_rows(chosen)
     return chosen
 
 
@@ -122,15 +122,15 @@ def _require_one(what: str, values: Iterable[str], progress: Progress) -> str | 
     return found[0] if found else None
 
 
-def _of_encoder(encoder: str, fitting: Sequence[Found], progress: Progress) -> OfEncoder:
-    groups: dict[tuple[str, ...], dict[str, Found]] = {}
-    own = [found for found in fitting if found.tested["encoder"] == encoder]
+def _of_encoder(encoder: str, fitting: Sequence[ResultFile], progress: Progress) -> OfEncoder:
+    groups: dict[tuple[str, ...], dict[str, ResultFile]] = {}
+    own = [found for found in fitting if found.result.tested.encoder == encoder]
     for found in sorted(own, key=_preference):
-        stores = tuple(store["fingerprint"] for store in found.fields["stores"].values())
-        groups.setdefault(stores, {}).setdefault(str(found.fields["representation"]), found)
+        stores = tuple(store.fingerprint for store in found.result.stores_by_role.values())
+        groups.setdefault(stores, {}).setdefault(found.result.representation, found)
     best = max(groups.values(), key=len)
     if len(own) > len(best):
-        digests = ", ".join(found.fields["digest"][:8] for found in list(best.values())[:3])
+        digests = ", ".join(found.result.digest[:8] for found in list(best.values())[:3])
         progress.note(
             f"{title_of(encoder)}: {len(own)} results fit, {len(best)} are shown ({digests}"
             f"{', …' if len(best) > 3 else ''}): those nearest to the protocol, then the newest"
@@ -138,23 +138,20 @@ def _of_encoder(encoder: str, fitting: Sequence[Found], progress: Progress) -> O
     return OfEncoder(encoder, best)
 
 
-def _preference(found: Found) -> tuple[int, float]:
+def _preference(found: ResultFile) -> tuple[int, float]:
     """Sorts the nearest to its protocol first, then the newest."""
-    return len(found.protocol.get("changed") or {}), -found.written.timestamp()
+    return len(found.result.protocol.changed), -found.written.timestamp()
 
 
-def _check_same_rows(chosen: Sequence[OfEncoder], workspace: Workspace) -> None:
-    rows = {
-        one.encoder: (workspace.spec(one.store) or {}).get("rows", {}).get("sha256")
-        for one in chosen
-    }
+def _check_same_rows(chosen: Sequence[OfEncoder]) -> None:
+    rows = {one.encoder: one.store.rows_sha256 for one in chosen}
     known = {digest for digest in rows.values() if digest is not None}
     if len(known) > 1:
         first, *others = rows
         other = next(name for name in others if rows[name] not in (None, rows[first]))
         raise MismatchError(
             f"{title_of(first)} and {title_of(other)} were scored on other rows of "
-            f"{chosen[0].store.get('dataset')}: their numbers do not belong in one figure. Extract "
+            f"{chosen[0].store.dataset}: their numbers do not belong in one figure. Extract "
             f"both from the same split with the same --protocol and --limit, or name the encoders "
             f"that fit with --encoder."
         )
@@ -163,16 +160,13 @@ def _check_same_rows(chosen: Sequence[OfEncoder], workspace: Workspace) -> None:
 # -- what a caption says ---------------------------------------------------------------------------
 
 
-def remarks(chosen: Sequence[OfEncoder], workspace: Workspace) -> str:
+def remarks(chosen: Sequence[OfEncoder]) -> str:
     """Where the results are not of the paper's models, images or recipe; empty where they are."""
     told: dict[str, list[str]] = {}
     for one in chosen:
-        found = one.results[0]
-        if found.task not in TASKS:  # of neighbours: on the rows that retrieval is scored on
-            found = replace(found, fields={**found.fields, "task": RETRIEVAL})
-        for departure in departures_of(found, workspace):
-            if departure.kind != "note":
-                told.setdefault(departure.text, []).append(one.title)
+        for deviation in deviations_of(one.results[0].result):
+            if deviation.kind != "note":
+                told.setdefault(deviation.text, []).append(one.title)
     if not told:
         return ""
     everyone = len(chosen)
@@ -183,12 +177,12 @@ def remarks(chosen: Sequence[OfEncoder], workspace: Workspace) -> str:
     return f"Not the paper's setting: {'; '.join(lines)}."
 
 
-def shown_result(found: Found, workspace: Workspace) -> dict[str, Any]:
+def shown_result(found: ResultFile, workspace: ResultCollection) -> dict[str, Any]:
     """What the files beside a figure say of a result."""
     return {
         "title": workspace.relative(found.path),
-        "digest": found.fields["digest"],
-        "task": found.task,
-        "protocol": found.protocol,
-        "scores": found.fields["scores"],
+        "digest": found.result.digest,
+        "task": found.result.task,
+        "protocol": found.result.protocol.parameters,
+        "scores": found.result.to_json()["scores"],
     }

@@ -108,7 +108,7 @@ def draw_shares(found: Sequence[Shares], path: Path) -> Path:
     """One bar per encoder and representation: what the neighbours are; at the end, chance."""
     shown = {name: label for name, label in found[0].shown.items() if name in RELATIONS}
     labels = [f"{entry.store.encoder}\n{entry.representation}" for entry in found]
-    k = found[0].result.protocol["k"]
+    k = found[0].result.k
     with drawing(path, 0.42 * (len(found) + 1) + 1.5) as (figure, (axes,)):
         plot_shares(axes, labels, [entry.means for entry in found], shown)
         axes.set_xlabel(f"share of the {k} nearest neighbours (%)")
@@ -243,10 +243,10 @@ def _chance(axes: Axes, level: float) -> None:
 
 def _gallery(entry: Scored) -> str:
     counts, spec = entry.result.counts, entry.store.spec
-    protocol = entry.result.protocol["protocol"]
+    protocol = entry.result.protocol.name
     return (
-        f"{_title(spec.dataset, spec.split)}, protocol {protocol}: {counts['queries']} patches of "
-        f"{counts['images']} images"
+        f"{_title(spec.dataset, spec.split)}, protocol {protocol}: {counts.queries} patches of "
+        f"{counts.images} images"
     )
 
 

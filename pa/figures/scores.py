@@ -12,19 +12,20 @@ import polars as pl
 from pa.evaluate.bootstrap import Mean
 from pa.evaluate.neighbours import RELATIONS
 from pa.evaluate.neighbours_table import shown_measures
+from pa.evaluate.results import ResultFile
 from pa.evaluate.rows import BLOCK_VECTORS
 from pa.figures.names import look_of, representation_title
 from pa.figures.results import OfEncoder
 from pa.figures.retrieval import Curve, plot_depth, plot_shares
 from pa.figures.style import Metadata, page
-from pa.report.found import Found
 
 NARROW = 5.0  # inches: below, panels stand under each other
 _PANEL, _SHEET = 2.3, 1.75  # inches high
 
 
-def mean_of(found: Found, score: str) -> Mean:
-    return Mean.from_json(found.fields["scores"][score])
+def mean_of(found: ResultFile, score: str) -> Mean:
+    mean: Mean = found.result.scores[score]
+    return mean
 
 
 # -- depth -----------------------------------------------------------------------------------------
@@ -98,7 +99,7 @@ def share_bars(chosen: Sequence[OfEncoder]) -> Bars:
         for name in sorted(one.by_representation, key=lambda n: (*order, n).index(n)):
             found = one.by_representation[name]
             labels.append(f"{one.title}, {representation_title(name)}")
-            means.append({score: mean_of(found, score) for score in found.fields["scores"]})
+            means.append({score: mean_of(found, score) for score in found.result.scores})
     shown = {n: label for n, label in shown_measures(means[0]).items() if n in RELATIONS}
     return Bars(labels, means, shown)
 

@@ -99,9 +99,9 @@ def draw_run(path: Path, run: SegmentationRun) -> None:
         lines = [Line(truth, [p]) for truth, p in zip(shown.truth, predicted, strict=True)]
         examples.append(Example(im.decode(file.read_bytes(), file), lines))
     firsts = run.results[:: run.heads_per_set]
-    first, test = firsts[0], firsts[0].result.stores["test"]
+    first, test = firsts[0], firsts[0].result.stores.test
     metadata = Metadata(
-        f"Segmentation of {test['title']}: protocol {first.recipe.protocol}, "
+        f"Segmentation of {test.title}: protocol {first.recipe.protocol}, "
         f"{first.recipe.iterations:,} iterations at learning rate {first.recipe.lr:g}",
         "Image, labels and prediction of a linear head; ignored pixels are faded.",
         f"result {first.result_path.name}",

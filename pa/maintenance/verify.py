@@ -263,14 +263,14 @@ def verify_results(workspace: Workspace, *, full: bool = True) -> Iterator[Check
     With `full`, their checksums too. A result whose store was deleted is good; one whose store has
     other features now is damaged.
     """
-    from pa.evaluate.results import check_stores, difference, read_result
+    from pa.evaluate.results import check_stores, read_result
 
     checksums = find.checksums(workspace.config.features)
     for path in sorted(workspace.config.results.glob("*/*.json")):
         try:
-            fields = read_result(path)
-            check_stores(path, fields, checksums)
-            what = difference(path, fields, full=full)
+            file = read_result(path)
+            check_stores(file, checksums)
+            what = file.difference(full=full)
             yield CheckResult(path, None if what is None else Issue(path, what, "result"))
         except (PaError, OSError, *MALFORMED) as error:
             yield CheckResult.of(path, "result", error)

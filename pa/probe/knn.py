@@ -24,14 +24,14 @@ from pa.data.store.reader import Store
 from pa.data.store.spec import Difference
 from pa.errors import OutOfRangeError, UsageError
 from pa.evaluate.classification import Scores
-from pa.evaluate.results import Result, write_result
+from pa.evaluate.results import KnnProbeResult, write_result
 from pa.probe.optim import torch_device
 from pa.probe.recording import probe_result
 from pa.probe.scoring import ClassificationScorer
 from pa.probe.selection import LabelledRows, Split, SplitOptions, check_features, split_rows
 from pa.progress import Progress, Silent, Stopwatch
 
-TASK = "probe-knn"
+TASK = KnnProbeResult.task
 KS = (10, 20, 100, 200)  # DINO's list
 TEMPERATURE = 0.07  # DINO's T
 
@@ -48,7 +48,7 @@ class KnnResult:
 
     scores: dict[int, Scores]
     split: Split
-    result: Result
+    result: KnnProbeResult
     result_path: Path
 
 
@@ -83,7 +83,7 @@ def run_knn(
     scores = {k: scorer.score([votes]) for k, votes in zip(chosen, predicted, strict=True)}
     clock.lap("classify")
     result = probe_result(
-        TASK,
+        KnnProbeResult,
         split,
         representation,
         {

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,15 @@ import polars as pl
 
 from pa.data.files import replacing
 from pa.evaluate.classification import Scores
-from pa.evaluate.results import Result, describe_store, write_result
+from pa.evaluate.results import (
+    ProbeResult,
+    RecordedProtocol,
+    SplitCounts,
+    SplitSelection,
+    StoreReference,
+    TrainTest,
+    write_result,
+)
 from pa.probe.selection import Split
 
 
@@ -39,7 +47,7 @@ class TrainedProbe:
     scores: Scores
     confusion: npt.NDArray[np.int64]
     split: Split
-    result: Result
+    result: ProbeResult
     files: ProbeFiles
 
     @property
@@ -51,27 +59,26 @@ class TrainedProbe:
         return self.files.heads
 
 
+P = TypeVar("P", bound=ProbeResult)
+
+
 def probe_result(
-    task: str,
+    kind: type[P],
     split: Split,
     representation: str,
     protocol: dict[str, Any],
     scores: dict[str, Scores],
     seconds: dict[str, float],
     details: dict[str, Any],
-) -> Result:
+) -> P:
     """Return the result of a probe on the rows of a split."""
-    return Result(
-        task=task,
-        protocol=protocol,
-        stores={
-            "train": describe_store(split.train.store),
-            "test": describe_store(split.test.store),
-        },
+    return kind(
+        protocol=RecordedProtocol(protocol),
+        stores=TrainTest(StoreReference.of(split.train.store), StoreReference.of(split.test.store)),
         representation=representation,
-        selection=split.to_json(),
-        counts=split.counts(),
-        scores={name: score.to_json() for name, score in scores.items()},
+        selection=SplitSelection(**split.to_json()),
+        counts=SplitCounts(**split.counts()),
+        scores=scores,
         seconds=seconds,
         details=details,
     )
@@ -79,7 +86,7 @@ def probe_result(
 
 def write_probe(
     results: Path,
-    result: Result,
+    result: ProbeResult,
     save_heads: Callable[[Path], None],
     curves: pl.DataFrame,
     sweep: pl.DataFrame | None = None,

@@ -99,7 +99,7 @@ def claims() -> tuple[Claim, ...]:
 
 
 @dataclass(frozen=True)
-class Oddity:
+class KnownIssue:
     """What is odd about published numbers: `cells` are patterns of keys, `claims` ids."""
 
     id: str
@@ -113,17 +113,17 @@ class Oddity:
 
 
 @cache
-def oddities() -> tuple[Oddity, ...]:
-    """Every known oddity."""
+def known_issues() -> tuple[KnownIssue, ...]:
+    """Every known issue."""
     return tuple(
-        Oddity(
+        KnownIssue(
             entry["id"],
             entry["text"],
             entry["source"],
             tuple(entry["cells"]),
             tuple(entry["claims"]),
         )
-        for entry in _toml("oddities.toml")["oddities"]
+        for entry in _toml("known_issues.toml")["known_issues"]
     )
 
 

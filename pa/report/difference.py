@@ -16,13 +16,16 @@ Basis = Literal[
     "paired",
     "unpaired",
     "unpaired: scores of queries damaged",
-    "unpaired: scores of queries gone",
+    "unpaired: scores of queries missing",
     "unpaired: other queries",
     "no interval",
     "not the same rows",
 ]
 # Comparisons that would be paired if the files were whole.
-UNPAIRED_FOR_WANT = ("unpaired: scores of queries damaged", "unpaired: scores of queries gone")
+UNPAIRED_MISSING_SCORES = (
+    "unpaired: scores of queries damaged",
+    "unpaired: scores of queries missing",
+)
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,9 @@ def _unpaired(first: Measured, second: Measured) -> Basis:
     states = {first.queries, second.queries}
     if "damaged" in states:
         return "unpaired: scores of queries damaged"
-    if "gone" in states:
-        return "unpaired: scores of queries gone"
-    return "unpaired: other queries" if states == {"there"} else "unpaired"
+    if "missing" in states:
+        return "unpaired: scores of queries missing"
+    return "unpaired: other queries" if states == {"intact"} else "unpaired"
 
 
 def joined(first: Measured, second: Measured) -> tuple[float, float] | None:

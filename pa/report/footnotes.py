@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pa.report.cells import Cell, Table
-from pa.report.claims import Oddity
-from pa.report.report import oddities_of
-from pa.report.taking import Taken
+from pa.report.claims import KnownIssue
+from pa.report.report import known_issues_of
+from pa.report.selection import SelectedResult
 
 Place = Literal["table", "row", "column", "cell"]
 
@@ -21,10 +21,10 @@ class Marks:
     texts: tuple[str, ...]
 
     @classmethod
-    def of(cls, taken: Iterable[Taken]) -> Marks:
+    def of(cls, taken: Iterable[SelectedResult]) -> Marks:
         return cls(tuple(dict.fromkeys(mark.text for one in taken for mark in one.ours.marks)))
 
-    def letters(self, taken: Taken) -> list[str]:
+    def letters(self, taken: SelectedResult) -> list[str]:
         """The letters of one number's remarks."""
         return [letter(self.texts.index(mark.text)) for mark in taken.ours.marks]
 
@@ -48,23 +48,23 @@ def letter(index: int) -> str:
 
 @dataclass(frozen=True)
 class Remark:
-    """An oddity of a table: its number, and where its mark stands.
+    """An issue of a table: its number, and where its mark stands.
 
     `place` is the whole `table` (no mark), the heads of whole rows or columns in `at` (names of
     encoders or columns), or the cells in `at` (keys).
     """
 
     number: int
-    oddity: Oddity
+    issue: KnownIssue
     place: Place
     at: frozenset[str]
 
 
 def remarks(table: Table) -> list[Remark]:
-    """The oddities of a table, numbered."""
+    """The known_issues of a table, numbered."""
     return [
-        Remark(number, oddity, *_placed(table, cells))
-        for number, (oddity, cells) in enumerate(oddities_of(table), start=1)
+        Remark(number, issue, *_placed(table, cells))
+        for number, (issue, cells) in enumerate(known_issues_of(table), start=1)
     ]
 
 

@@ -8,10 +8,10 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from pa.report.claims import Claim, Comparison
-from pa.report.difference import UNPAIRED_FOR_WANT, difference
+from pa.report.difference import UNPAIRED_MISSING_SCORES, difference
 from pa.report.measured import Measured
 from pa.report.protocol import Protocol
-from pa.report.taking import Taken
+from pa.report.selection import SelectedResult
 
 Verdict = Literal["holds", "does not hold", "undecided", "not measured"]
 VERDICTS: tuple[Verdict, ...] = ("holds", "does not hold", "undecided", "not measured")
@@ -90,7 +90,7 @@ class Judgement:
     def without_pairs(self) -> int:
         """How many comparisons took an interval without pairs since scores of queries are damaged
         or gone."""
-        return sum(outcome.basis in UNPAIRED_FOR_WANT for outcome in self.outcomes)
+        return sum(outcome.basis in UNPAIRED_MISSING_SCORES for outcome in self.outcomes)
 
     @property
     def bases(self) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ def judge_published(claim: Claim) -> Judgement:
 
 
 def judge_ours(
-    claim: Claim, taken: Mapping[tuple[str, Protocol], Taken], protocol: Protocol
+    claim: Claim, taken: Mapping[tuple[str, Protocol], SelectedResult], protocol: Protocol
 ) -> Judgement:
     """By our numbers of one protocol. A comparison holds, or does not, where the whole interval of
     the difference says so, and is undecided otherwise."""

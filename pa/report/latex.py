@@ -232,7 +232,7 @@ def _result(one: ListedResult) -> str:
         escape(one.data),
         escape(one.encoder),
         escape(one.representation),
-        rf"\textbf{{{value}}}" if one.is_taken else value,
+        rf"\textbf{{{value}}}" if one.is_selected else value,
         "--" if one.interval is None else " to ".join(f"{end:.2f}" for end in one.interval),
         "--" if one.chance is None else f"{one.chance:.2f}",
         "--" if one.n is None else f"{one.n:,}",

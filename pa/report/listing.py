@@ -1,17 +1,17 @@
-"""The claims and the oddities as a page of documentation: docs/claims.md is this text."""
+"""The claims and the known_issues as a page of documentation: docs/claims.md is this text."""
 
 from __future__ import annotations
 
 from itertools import groupby
 
-from pa.report.claims import Claim, claims, oddities
+from pa.report.claims import Claim, claims, known_issues
 from pa.report.judging import judge_published
 from pa.report.markdown import escape, grid, prose
 
 HEADING = """\
 # Claims
 
-This page is generated from `pa/report/claims/*.toml` and `pa/report/oddities.toml`
+This page is generated from `pa/report/claims/*.toml` and `pa/report/known_issues.toml`
 (`pa.report.listing.claims_page`).
 
 What the paper says, in other words, as comparisons of the cells of its tables. How `pa report`
@@ -40,7 +40,7 @@ def claims_page() -> str:
     parts = [HEADING]
     for group, members in groupby(claims(), key=lambda one: one.group):
         parts.append(f"## {GROUPS[group]}\n\n{grid(heads, [_line(one) for one in members])}\n")
-    said = "\n".join(f"- {prose(one.text)} *{escape(one.source)}*" for one in oddities())
+    said = "\n".join(f"- {prose(one.text)} *{escape(one.source)}*" for one in known_issues())
     return "\n".join([*parts, ODDITIES, said]) + "\n"
 
 

@@ -90,7 +90,7 @@ def _table(report: Report, table: Table) -> Iterator[str]:
         yield _one(report, table, protocol, known)
     if known:
         ordered = sorted(known, key=lambda one: one.number)
-        yield "\n".join(f"{one.number}. {prose(one.oddity.text)}" for one in ordered)
+        yield "\n".join(f"{one.number}. {prose(one.issue.text)}" for one in ordered)
 
 
 def _one(report: Report, table: Table, protocol: Protocol | None, known: Sequence[Remark]) -> str:
@@ -196,7 +196,7 @@ def _all_results(report: Report) -> Iterator[str]:
             escape(one.data),
             escape(one.encoder),
             escape(one.representation),
-            f"**{one.value:.2f}**" if one.is_taken else f"{one.value:.2f}",
+            f"**{one.value:.2f}**" if one.is_selected else f"{one.value:.2f}",
             "–" if one.interval is None else " to ".join(f"{end:.2f}" for end in one.interval),
             "–" if one.chance is None else f"{one.chance:.2f}",
             "–" if one.n is None else f"{one.n:,} {one.unit}",

@@ -11,18 +11,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
+from pa.data.store.spec import FINGERPRINT_SHOWN
+from pa.evaluate.intervals import Interval
+from pa.evaluate.results import (
+    AttentiveProbeResult,
+    LinearProbeResult,
+    Result,
+    ResultFile,
+    RetrievalResult,
+    Score,
+    SegmentationProbeResult,
+)
 from pa.report.cells import Metric, Probe, Question, Representation, Task
-from pa.report.departures import Departure, dataset_of, departures_of, model_name
-from pa.report.found import ATTENTIVE, LINEAR, RETRIEVAL, SEGMENTATION, Found, Workspace, short
+from pa.report.collection import ResultCollection
+from pa.report.deviations import Deviation, deviations_of, model_name
 from pa.report.protocol import Protocol, protocol_of_result
 from pa.report.queries import State, table_of
 from pa.report.visible import one_line
 
 CLASS_TOKEN, MEAN_PATCH, PROJECTED = "cls", "pooled", "projected"
 REPRESENTATION_TITLES = {CLASS_TOKEN: "class token", MEAN_PATCH: "mean patch token"}
-UNITS = {RETRIEVAL: "queries", "neighbours": "queries", SEGMENTATION: "pixels"}
+UNITS = {"retrieval": "queries", "neighbours": "queries", "probe-segmentation": "pixels"}
 OBJECT_DATASETS = ("ade20k", "ade20k-object", "pascal-object")
 
 
@@ -48,7 +58,7 @@ class Measured:
     `interval` is that of the result (its method in `interval_method`), None where there is none;
     `n` values from `n_images` images in `unit`; `stored_as` the representation as the store names
     it; `rows` the digest of the rows that were tested, None where it is not known; `per_query` the
-    table of the queries' scores, where `queries` is "there"; `command` repeats the measurement.
+    table of the queries' scores, where `queries` is "intact"; `command` repeats the measurement.
     `is_worse_vector` says of an encoded representation that the other one scored better.
     """
 
@@ -64,7 +74,7 @@ class Measured:
     stored_as: str
     model: str
     weights: str
-    departures: tuple[Departure, ...]
+    deviations: tuple[Deviation, ...]
     stores: tuple[StoreUse, ...]
     split: str
     rows: str | None
@@ -84,168 +94,148 @@ class Measured:
         return not self.marks
 
     @property
-    def marks(self) -> tuple[Departure, ...]:
-        return tuple(one for one in self.departures if one.kind != "note")
+    def marks(self) -> tuple[Deviation, ...]:
+        return tuple(one for one in self.deviations if one.kind != "note")
 
     @property
-    def notes(self) -> tuple[Departure, ...]:
-        return tuple(one for one in self.departures if one.kind == "note")
+    def notes(self) -> tuple[Deviation, ...]:
+        return tuple(one for one in self.deviations if one.kind == "note")
 
-    def departs(self, kind: str) -> bool:
-        return any(one.kind == kind for one in self.departures)
-
-
-def measured_in(workspace: Workspace) -> list[Measured]:
-    """Every number of the workspace that answers a question of the paper's tables."""
-    made = [one for found in workspace.results for one in _of_result(found, workspace)]
-    return _better_encoded(made)
+    def deviates(self, kind: str) -> bool:
+        return any(one.kind == kind for one in self.deviations)
 
 
-def _of_result(found: Found, workspace: Workspace) -> Iterator[Measured]:
-    readers = {
-        RETRIEVAL: _retrieval,
-        LINEAR: _probe,
-        ATTENTIVE: _probe,
-        SEGMENTATION: _segmentation,
-    }
-    if found.task not in readers:
+def measured_in(collection: ResultCollection) -> list[Measured]:
+    """Return every number of the workspace that answers a question of the paper's tables."""
+    measured = [one for file in collection.results for one in _of_file(file, collection)]
+    return _better_encoded(measured)
+
+
+def _of_file(file: ResultFile, collection: ResultCollection) -> Iterator[Measured]:
+    result = file.result
+    if not (questions := list(_questions(result))):
         return
-    shared = _shared(found, workspace)
-    for question, name, extra in readers[found.task](found):
-        score = found.fields["scores"].get(name)
+    store, state = result.tested, collection.queries.get(file.path, "not stored")
+    protocol, rules = protocol_of_result(result)
+    deviations = deviations_of(result)
+    if rules:
+        changed = ", ".join(f"{name} {value}" for name, value in rules.items())
+        deviations += (Deviation("recipe", f"patches cut with {changed}"),)
+    if state == "damaged":
+        deviations += (Deviation("note", "the scores of its queries are damaged"),)
+    for question, name, extra in questions:
+        score: Score | None = result.scores.get(name)
         if score is None:
             continue
         yield Measured(
             question=question,
-            value=100 * score["value"],
-            interval=percent_interval(score.get("interval")),
-            interval_method=str(score.get("interval_method", "")),
-            chance=chance_of(score.get("chance")),
-            n=score.get("n"),
-            n_images=score.get("n_images", score.get("n_groups")),
-            **{**shared, "departures": (*shared["departures"], *extra)},
+            protocol=protocol,
+            value=100 * score.value,
+            interval=percent_interval(score.interval),
+            interval_method=score.interval_method,
+            chance=percent(score.chance_level),
+            n=score.n,
+            n_images=score.n_images,
+            unit=UNITS.get(result.task, "test rows"),
+            stored_as=result.representation,
+            model=model_name(store.architecture),
+            weights=store.weights_sha256,
+            deviations=(*deviations, *extra),
+            stores=tuple(
+                StoreUse(
+                    role,
+                    one.fingerprint[:FINGERPRINT_SHOWN],
+                    one.dataset,
+                    one.split,
+                    one.n_rows,
+                    one.fingerprint in collection.fingerprints,
+                )
+                for role, one in result.stores_by_role.items()
+            ),
+            split=store.split,
+            rows=store.rows_sha256,
+            per_query=table_of(file.path) if state == "intact" else None,
+            queries=state,
+            path=file.path,
+            file=collection.relative(file.path),
+            digest=result.digest,
+            written=file.written,
+            versions=tuple(file.versions.items()),
+            command=command_of(result),
         )
 
 
-Question3 = tuple[Question, str, tuple[Departure, ...]]
-
-
-def _retrieval(found: Found) -> Iterator[Question3]:
-    """The score `ap` of the vectors that Table 3 is about."""
-    store, stored_as = found.store("gallery"), found.fields["representation"]
-    encoded = stored_as in (CLASS_TOKEN, MEAN_PATCH)
-    if store.get("view") == "parts" and (encoded or stored_as == PROJECTED):
-        kind: Representation = "encoded" if encoded else "projected"
-        asked = Question(
-            str(store["encoder"]), str(store["dataset"]), "retrieval", "none", kind, "AP"
-        )
-        yield asked, "ap", ()
-
-
-def _probe(found: Found) -> Iterator[Question3]:
-    """The accuracy of a probe on part patches (Table 3) or whole images (Table 1)."""
-    store, stored_as = found.store("test"), found.fields["representation"]
-    tasks: dict[str, Task] = {"parts": "part-classification", "image": "image-classification"}
-    task = tasks.get(str(store.get("view")))
-    if task is None:
-        return
-    probe: Probe = "linear" if found.task == LINEAR else "attentive"
-    usual = {"linear": CLASS_TOKEN, "attentive": "cls+patch"}[probe]
-    extra: tuple[Departure, ...] = ()
-    if stored_as != usual:
-        extra = (Departure("recipe", f"{stored_as} in place of {usual}"),)
-    asked = Question(str(store["encoder"]), str(store["dataset"]), task, probe, "encoded", "top-1")
-    yield asked, "accuracy", extra
-
-
-def _segmentation(found: Found) -> Iterator[Question3]:
-    dataset, encoder = dataset_of(found), str(found.store("test").get("encoder"))
-    task: Task = "object-segmentation" if dataset in OBJECT_DATASETS else "part-segmentation"
-    metrics: tuple[Metric, ...] = ("mIoU", "mAcc", "aAcc")
-    for metric in metrics:
-        yield Question(encoder, dataset, task, "linear", "encoded", metric), metric, ()
-
-
-def _shared(found: Found, workspace: Workspace) -> dict[str, Any]:
-    """What all scores of a result have in common, by the names of `Measured`."""
-    test = found.tested
-    spec = workspace.spec(test)
-    protocol, rules = protocol_of_result(found, workspace)
-    departures = departures_of(found, workspace)
-    if rules:
-        changed = ", ".join(f"{name} {value}" for name, value in rules.items())
-        departures += (Departure("recipe", f"patches cut with {changed}"),)
-    if found.queries == "damaged":
-        departures += (Departure("note", "the scores of its queries are damaged"),)
-    return {
-        "protocol": protocol,
-        "unit": UNITS.get(found.task, "test rows"),
-        "stored_as": found.fields["representation"],
-        "model": model_name(spec),
-        "weights": str((spec or {}).get("encoder", {}).get("weights_sha256", "")),
-        "departures": departures,
-        "stores": tuple(
-            StoreUse(
-                role,
-                short(store["fingerprint"]),
-                str(store.get("dataset")),
-                str(store.get("split")),
-                (workspace.spec(store) or {}).get("rows", {}).get("n"),
-                store["fingerprint"] in workspace.specs,
+def _questions(result: Result) -> Iterator[tuple[Question, str, tuple[Deviation, ...]]]:
+    """Yield the questions that a result answers, the name of the score, and further deviations."""
+    store, stored_as = result.tested, result.representation
+    if isinstance(result, RetrievalResult):  # Table 3
+        encoded = stored_as in (CLASS_TOKEN, MEAN_PATCH)
+        if store.view == "parts" and (encoded or stored_as == PROJECTED):
+            kind: Representation = "encoded" if encoded else "projected"
+            yield (
+                Question(store.encoder, store.dataset, "retrieval", "none", kind, "AP"),
+                "ap",
+                (),
             )
-            for role, store in found.fields["stores"].items()
-        ),
-        "split": str(test.get("split")),
-        "rows": (spec or {}).get("rows", {}).get("sha256"),
-        "per_query": table_of(found.path) if found.queries == "there" else None,
-        "queries": found.queries,
-        "path": found.path,
-        "file": workspace.relative(found.path),
-        "digest": found.fields["digest"],
-        "written": found.written,
-        "versions": tuple((str(k), str(v)) for k, v in found.fields["versions"].items()),
-        "command": command_of(found),
-    }
+    elif isinstance(result, LinearProbeResult | AttentiveProbeResult):  # Tables 1 and 3
+        tasks: dict[str, Task] = {"parts": "part-classification", "image": "image-classification"}
+        if store.view not in tasks:
+            return
+        is_linear = isinstance(result, LinearProbeResult)
+        probe: Probe = "linear" if is_linear else "attentive"
+        usual = CLASS_TOKEN if is_linear else "cls+patch"
+        extra: tuple[Deviation, ...] = ()
+        if stored_as != usual:
+            extra = (Deviation("recipe", f"{stored_as} in place of {usual}"),)
+        task = tasks[store.view]
+        yield (
+            Question(store.encoder, store.dataset, task, probe, "encoded", "top-1"),
+            "accuracy",
+            extra,
+        )
+    elif isinstance(result, SegmentationProbeResult):
+        is_object = result.dataset in OBJECT_DATASETS
+        task = "object-segmentation" if is_object else "part-segmentation"
+        metrics: tuple[Metric, ...] = ("mIoU", "mAcc", "aAcc")
+        for metric in metrics:
+            yield (
+                Question(store.encoder, result.dataset, task, "linear", "encoded", metric),
+                metric,
+                (),
+            )
 
 
-def percent_interval(ends: Any) -> tuple[float, float] | None:
-    """An interval of a result, in percent."""
-    return None if ends is None else (100 * ends[0], 100 * ends[1])
+def percent_interval(interval: Interval | None) -> tuple[float, float] | None:
+    """Return the ends of an interval in percent."""
+    return None if interval is None else (100 * interval.low, 100 * interval.high)
 
 
-def chance_of(chance: Any) -> float | None:
-    """Percent: what knowing nothing gives; for a probe, the share of the commonest class."""
-    known = chance.get("majority") if isinstance(chance, dict) else chance
-    return 100 * known if isinstance(known, int | float) else None
+def percent(share: float | None) -> float | None:
+    """Return a share in percent."""
+    return None if share is None else 100 * share
 
 
-def command_of(found: Found) -> str:
-    """The public command that measures this again, from the stores, as it is typed; changes of
-    the recipe follow as a comment."""
-    protocol, fields = str(found.protocol.get("protocol", "paper")), found.fields
-    if found.task == RETRIEVAL:
-        store = found.store("gallery")
-        words = ["pa", "evaluate", "retrieval", *_choice(store)]
-        words += ["--split", str(store.get("split")), "--protocol", protocol]
-        words += ["--representation", fields["representation"]]
+def command_of(result: Result) -> str:
+    """Return the command that computes a result from its stores; changes of the recipe follow as
+    a comment."""
+    protocol, store = result.protocol.name or "paper", result.tested
+    of_store = ["--encoder", store.encoder, "--dataset", store.dataset]
+    if isinstance(result, RetrievalResult):
+        words = ["pa", "evaluate", "retrieval", *of_store, "--split", store.split]
+        words += ["--protocol", protocol, "--representation", result.representation]
     else:
-        train, test = found.store("train"), found.store("test")
-        words = ["pa", "probe", found.task.removeprefix("probe-"), *_choice(test)]
-        if test.get("view") == "image":
+        words = ["pa", "probe", result.task.removeprefix("probe-"), *of_store]
+        if store.view == "image":
             words += ["--view", "image"]
-        words += ["--train-split", str(train.get("split")), "--test-split", str(test.get("split"))]
+        words += ["--train-split", result.stores.train.split, "--test-split", store.split]
         words += ["--protocol", protocol]
-        if found.task == SEGMENTATION:
-            words += ["--labels", dataset_of(found)]
-        if found.task == LINEAR:
-            words += ["--representation", fields["representation"]]
-    changed = found.protocol.get("changed") or {}
-    comment = one_line(", ".join(f"{name}={value}" for name, value in changed.items()))
+        if isinstance(result, SegmentationProbeResult):
+            words += ["--labels", result.dataset]
+        if isinstance(result, LinearProbeResult):
+            words += ["--representation", result.representation]
+    changed = [f"{name}={value}" for name, value in result.protocol.changed.items()]
+    comment = one_line(", ".join(changed))
     return shlex.join(words) + (f"  # with {comment}" if comment else "")
-
-
-def _choice(store: dict[str, Any]) -> list[str]:
-    return ["--encoder", str(store.get("encoder")), "--dataset", str(store.get("dataset"))]
 
 
 def _better_encoded(made: Sequence[Measured]) -> list[Measured]:
@@ -267,9 +257,9 @@ def _better_encoded(made: Sequence[Measured]) -> list[Measured]:
                 f"{title}; {REPRESENTATION_TITLES[other.stored_as]} {other.value:.1f}. Chosen on "
                 f"the score itself, as in the paper"
             )
-        note = Departure("recipe" if other is None else "note", said)
+        note = Deviation("recipe" if other is None else "note", said)
         worse = other is not None and other.value > one.value
-        kept.append(replace(one, departures=(*one.departures, note), is_worse_vector=worse))
+        kept.append(replace(one, deviations=(*one.deviations, note), is_worse_vector=worse))
     return kept
 
 

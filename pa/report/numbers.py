@@ -12,7 +12,7 @@ from pa.report.judging import Judgement
 from pa.report.measured import Measured
 from pa.report.protocol import Protocol
 from pa.report.report import Report
-from pa.report.taking import Taken
+from pa.report.selection import SelectedResult
 
 TAKEN, OTHER, MISSING = "taken", "not taken", "not measured"
 
@@ -125,7 +125,7 @@ def _result_lines(report: Report) -> Iterator[dict[str, Any]]:
             "low_fixed_gallery": low_fixed,
             "high_fixed_gallery": high_fixed,
             "cells": ", ".join(cell.key for cell in one.cells),
-            "shown_in_table": one.is_taken,
+            "shown_in_table": one.is_selected,
         }
 
 
@@ -154,7 +154,7 @@ def _of_cell(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _line(cell: Cell, ours: Measured, state: str, taken: Taken) -> dict[str, Any]:
+def _line(cell: Cell, ours: Measured, state: str, taken: SelectedResult) -> dict[str, Any]:
     low, high = ours.interval or (None, None)
     return {
         **_of_cell(cell),

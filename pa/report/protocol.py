@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pa.data.views import view_from_json
 from pa.data.views.parts import PartsView, protocol_of
 from pa.errors import PaError
-from pa.report.found import Found, Workspace
+from pa.evaluate.results import Pair, Result, StoreReference, TrainTest
 
 ORDER = ("paper", "released", "imagenet", "imagenet-cae")
 NOT_KNOWN = "not known"
@@ -48,31 +47,28 @@ class Protocol:
         return (ORDER.index(self.recipe) if known else len(ORDER), self.key)
 
 
-def protocol_of_result(found: Found, workspace: Workspace) -> tuple[Protocol, dict[str, Any]]:
-    """The protocol of a result, and the rules of its patches that differ from the named ones."""
-    recipe = str(found.protocol.get("protocol", NOT_KNOWN))
-    roles = [role for role in ("train", "test", "gallery") if found.store(role)]
-    if not any(found.store(role).get("view") == "parts" for role in roles):
+def protocol_of_result(result: Result) -> tuple[Protocol, dict[str, Any]]:
+    """Return the protocol of a result, and the rules of its patches that differ from the named."""
+    recipe = result.protocol.name or NOT_KNOWN
+    has_training = isinstance(result.stores, TrainTest)
+    stores = [] if isinstance(result.stores, Pair) else list(result.stores_by_role.values())
+    if not any(store.view == "parts" for store in stores):
         return Protocol(recipe), {}
     names: list[str] = []
     changed: dict[str, Any] = {}
-    for role in roles:
-        name, fields = _cut_by(workspace.spec(found.store(role)))
+    for store in stores:
+        name, rules = _cut_by(store)
         names.append(name)
-        changed |= fields
-    pair = (names[0], names[-1])
+        changed |= rules
     usual = PATCHES.get(recipe, (recipe, recipe))
-    if pair == usual or (roles == ["gallery"] and names == [usual[1]]):
+    if tuple(names) == (usual if has_training else usual[1:]):
         return Protocol(recipe), changed
-    together = names[0] if len(set(names)) == 1 else " and ".join(dict.fromkeys(names))
-    return Protocol(recipe, together), changed
+    return Protocol(recipe, " and ".join(dict.fromkeys(names))), changed
 
 
-def _cut_by(spec: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
-    if spec is None:
-        return NOT_KNOWN, {}
+def _cut_by(store: StoreReference) -> tuple[str, dict[str, Any]]:
     try:
-        view = view_from_json(spec["view"])
+        view = view_from_json(store.spec["view"])
     except (PaError, TypeError, KeyError):  # a view, or a field of one, of another version
         return NOT_KNOWN, {}
     return protocol_of(view) if isinstance(view, PartsView) else (NOT_KNOWN, {})

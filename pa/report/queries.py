@@ -1,37 +1,45 @@
-"""The scores of a part retrieval's queries, beside its result: there, gone, or damaged."""
+"""The table with the scores of a retrieval's queries, stored with the result."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import polars as pl
 
-from pa.data.store.checksums import file_difference
+from pa.evaluate.results import ResultFile
 
-State = Literal["there", "gone", "damaged", "none kept"]
+State = Literal["intact", "missing", "damaged", "not stored"]  # of a result's table
 KEYS = ["row", "image", "label"]
 SCORE, INFLUENCE = "ap", "influence"
 
 
 def table_of(path: Path) -> Path:
-    """Where the queries of the result at `path` lie."""
+    """Return the path of the table of the result at `path`."""
     return path.with_suffix(".parquet")
 
 
 def read_queries(table: Path) -> pl.DataFrame:
     """Columns `row`, `image`, `label`, `ap`, a fraction (NaN without a score), and `influence`.
 
-    Raises `OSError` or polars' errors for what is no such table.
+    Raises `OSError` or an error of polars for a file that is not such a table.
     """
-    found = pl.read_parquet(table, columns=[*KEYS, SCORE, INFLUENCE], glob=False)
-    return found.with_columns(pl.col(SCORE).fill_null(float("nan")))
+    scores = pl.read_parquet(table, columns=[*KEYS, SCORE, INFLUENCE], glob=False)
+    return scores.with_columns(pl.col(SCORE).fill_null(float("nan")))
 
 
-def damage(table: Path, fields: Mapping[str, Any]) -> str | None:
-    """What is wrong with the table of a result with these fields, or None."""
+def check(file: ResultFile) -> tuple[State, str | None]:
+    """Return the state of the table of a retrieval result and what is wrong with it, or None."""
+    table = table_of(file.path)
+    if not table.exists():
+        return "missing", None
     try:
-        return file_difference(table, fields["files"], full=True)
+        reason = file.companion_difference(table)
     except OSError as error:
-        return f"it cannot be read ({error})"
+        reason = f"it cannot be read ({error})"
+    if reason is None:
+        return "intact", None
+    return "damaged", (
+        f"{reason}. The result itself is intact, and claims use an unpaired interval. Score again "
+        f"with `pa evaluate retrieval`, or remove all damaged files with `pa verify --repair`."
+    )

@@ -15,14 +15,14 @@ from typing import Any
 import pa
 from pa.progress import Progress, Silent
 from pa.report.cells import Cell, Table, published, tables
-from pa.report.claims import Claim, Oddity, claims, oddities
+from pa.report.claims import Claim, KnownIssue, claims, known_issues
+from pa.report.collection import DamagedFile, ResultCollection
 from pa.report.figures import Figure, figures_in
-from pa.report.found import Damaged, Workspace
 from pa.report.judging import VERDICTS, Judgement, Verdict, judge_ours, judge_published
 from pa.report.measured import Measured, measured_in
 from pa.report.protocol import Protocol
 from pa.report.results import ListedResult, all_results
-from pa.report.taking import Taken, take_all
+from pa.report.selection import SelectedResult, select_results
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Judged:
     claim: Claim
     published: Judgement
     ours: tuple[Judgement, ...]
-    oddities: tuple[Oddity, ...]
+    known_issues: tuple[KnownIssue, ...]
 
     def by(self, protocol: Protocol | None) -> Judgement:
         """The judgement by one protocol of ours, or (None) by the paper's own numbers."""
@@ -79,9 +79,9 @@ class Report:
     `listed` the scores of every result, whether a cell asks for them or not.
     """
 
-    workspace: Workspace
+    workspace: ResultCollection
     made: datetime
-    taken: Mapping[tuple[str, Protocol], Taken]
+    taken: Mapping[tuple[str, Protocol], SelectedResult]
     measured: tuple[Measured, ...]
     judged: tuple[Judged, ...]
     figures: tuple[Figure, ...]
@@ -92,7 +92,7 @@ class Report:
         return pa.__version__
 
     @property
-    def damaged(self) -> tuple[Damaged, ...]:
+    def damaged(self) -> tuple[DamagedFile, ...]:
         return self.workspace.damaged
 
     @property
@@ -119,7 +119,7 @@ class Report:
         found = {protocol for key, protocol in self.taken if key in keys}
         return tuple(sorted(found, key=lambda one: one.order))
 
-    def in_table(self, table: Table, protocol: Protocol) -> Iterator[Taken]:
+    def in_table(self, table: Table, protocol: Protocol) -> Iterator[SelectedResult]:
         """What stands in a table under a protocol, in the order of its cells."""
         for cell in table.cells:
             if (taken := self.taken.get((cell.key, protocol))) is not None:
@@ -146,7 +146,7 @@ class Report:
 
 
 def build(
-    workspace: Workspace,
+    workspace: ResultCollection,
     figures: Path,
     *,
     made: datetime | None = None,
@@ -158,7 +158,7 @@ def build(
     """
     progress = progress or Silent()
     measured = measured_in(workspace)
-    taken = take_all(published(), measured)
+    taken = select_results(published(), measured)
     judged = []
     progress.start("judging the claims", len(claims()), "claims")
     try:
@@ -178,21 +178,21 @@ def build(
     )
 
 
-def _judge(claim: Claim, taken: Mapping[tuple[str, Protocol], Taken]) -> Judged:
+def _judge(claim: Claim, taken: Mapping[tuple[str, Protocol], SelectedResult]) -> Judged:
     keys = {cell.key for pair in claim.comparisons for cell in (pair.first, pair.second)}
     protocols = sorted({p for key, p in taken if key in keys}, key=lambda one: one.order)
     return Judged(
         claim,
         judge_published(claim),
         tuple(judge_ours(claim, taken, protocol) for protocol in protocols),
-        tuple(one for one in oddities() if claim.id in one.claims),
+        tuple(one for one in known_issues() if claim.id in one.claims),
     )
 
 
-def oddities_of(table: Table) -> list[tuple[Oddity, tuple[Cell, ...]]]:
-    """The oddities that concern a table, and the cells of it that they are about."""
+def known_issues_of(table: Table) -> list[tuple[KnownIssue, tuple[Cell, ...]]]:
+    """The known_issues that concern a table, and the cells of it that they are about."""
     found = []
-    for one in oddities():
+    for one in known_issues():
         about = tuple(cell for cell in table.cells if one.is_about(cell))
         if about:
             found.append((one, about))
@@ -205,7 +205,7 @@ def all_protocols(report: Report) -> tuple[Protocol, ...]:
     return tuple(sorted(found, key=lambda one: one.order))
 
 
-def _number_json(taken: Taken) -> dict[str, Any]:
+def _number_json(taken: SelectedResult) -> dict[str, Any]:
     ours = taken.ours
     return {
         **taken.cell.to_json(),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from pa.evaluate.bootstrap import Mean
 from pa.evaluate.neighbours import PART, WHOLE
+from pa.evaluate.results import Pair, Result, Score
 from pa.report.cells import Cell
-from pa.report.found import Found, Workspace
-from pa.report.measured import UNITS, chance_of, percent_interval
+from pa.report.collection import ResultCollection
+from pa.report.measured import UNITS, percent, percent_interval
 from pa.report.protocol import protocol_of_result
-from pa.report.taking import Taken
+from pa.report.selection import SelectedResult
 from pa.report.visible import one_line
 
 # Scores that are listed, by task; of other tasks all. Those of single parts, and of neighbours by
@@ -30,7 +33,7 @@ class ListedResult:
     """One score of a result, in percent (points for a difference).
 
     `data` is "dataset, split, view"; `cells` are the cells of the paper that the score answers, and
-    `is_taken` whether it is the number shown there.
+    `is_selected` whether it is the number shown there.
     """
 
     task: str
@@ -49,90 +52,82 @@ class ListedResult:
     n_images: int | None
     protocol: str
     cells: tuple[Cell, ...]
-    is_taken: bool
+    is_selected: bool
     file: str
 
     @property
     def in_the_paper(self) -> str:
         """The cells that the score answers, in words; empty where the tables have none."""
         words = "; ".join(cell.source for cell in self.cells)
-        return words if self.is_taken or not words else f"{words} (another result is shown)"
+        return words if self.is_selected or not words else f"{words} (another result is shown)"
 
     def to_json(self) -> dict[str, Any]:
         fields = {name: value for name, value in vars(self).items() if name != "cells"}
+        fields["is_taken"] = fields.pop("is_selected")
         return {**fields, "cells": [cell.key for cell in self.cells]}
 
 
-def all_results(workspace: Workspace, taken: Iterable[Taken]) -> tuple[ListedResult, ...]:
-    """The scores of every result: by task, data, encoder and representation."""
+def all_results(
+    collection: ResultCollection, selected: Iterable[SelectedResult]
+) -> tuple[ListedResult, ...]:
+    """Return the scores of every result by task, data, encoder and representation."""
     cells: dict[tuple[str, str], list[Cell]] = {}
     shown = set()
-    for one in taken:
+    for one in selected:
         shown.add((one.ours.file, one.ours.question.metric))
         for ours in (one.ours, *one.others):
             cells.setdefault((ours.file, ours.question.metric), []).append(one.cell)
     listed = []
-    for found in workspace.results:
-        file = workspace.relative(found.path)
-        for name, score in _scores(found):
-            key = (file, METRICS.get(name, name))
-            about = tuple(dict.fromkeys(cells.get(key, ())))
-            listed.append(_listed(found, workspace, name, score, about, key in shown))
+    for file in collection.results:
+        name_of_file = collection.relative(file.path)
+        for name, score in file.result.scores.items():
+            if name in LISTED.get(file.result.task, (name,)):
+                key = (name_of_file, METRICS.get(name, name))
+                about = tuple(dict.fromkeys(cells.get(key, ())))
+                listed.append(_listed(file.result, name_of_file, name, score, about, key in shown))
     listed.sort(key=lambda one: (one.task, one.data, one.encoder, one.representation, one.file))
     return tuple(listed)
 
 
-def _scores(found: Found) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    names = LISTED.get(found.task)
-    for name, score in found.fields["scores"].items():
-        if names is None or name in names:
-            yield name, score
-
-
 def _listed(
-    found: Found,
-    workspace: Workspace,
+    result: Result,
+    file: str,
     name: str,
-    score: Mapping[str, Any],
+    score: Score,
     cells: tuple[Cell, ...],
-    is_taken: bool,
+    is_selected: bool,
 ) -> ListedResult:
-    stores = list(found.fields["stores"].values())
-    tested = found.tested or (stores[0] if stores else {})
+    store, stores = result.tested, result.stores
+    compared = [stores.first, stores.second] if isinstance(stores, Pair) else [store]
+    mean = score if isinstance(score, Mean) else None
     return ListedResult(
-        task=found.task,
+        task=result.task,
         score=METRICS.get(name, name),
-        data=", ".join(str(tested.get(field)) for field in ("dataset", "split", "view")),
-        encoder=" − ".join(dict.fromkeys(str(store.get("encoder")) for store in _compared(found))),
-        representation=found.fields["representation"],
-        value=100 * score["value"],
-        interval=percent_interval(score.get("interval")),
-        interval_method=str(score.get("interval_method") or ""),
-        fixed_gallery=percent_interval(score.get("interval_fixed_gallery")),
-        chance=chance_of(score.get("chance")),
-        prior=chance_of(score.get("prior")),
-        n=score.get("n"),
-        unit=UNITS.get(found.task.removesuffix("-difference"), "test rows"),
-        n_images=score.get("n_images", score.get("n_groups")),
-        protocol=_protocol(found, workspace),
+        data=", ".join((store.dataset, store.split, store.view)),
+        encoder=" − ".join(dict.fromkeys(one.encoder for one in compared)),
+        representation=result.representation,
+        value=100 * score.value,
+        interval=percent_interval(score.interval),
+        interval_method=score.interval_method,
+        fixed_gallery=percent_interval(mean.fixed_gallery if mean else None),
+        chance=percent(score.chance_level),
+        prior=None if mean is None or math.isnan(mean.prior) else 100 * mean.prior,
+        n=score.n,
+        unit=UNITS.get(result.task.removesuffix("-difference"), "test rows"),
+        n_images=score.n_images,
+        protocol=_protocol(result),
         cells=cells,
-        is_taken=is_taken,
-        file=workspace.relative(found.path),
+        is_selected=is_selected,
+        file=file,
     )
 
 
-def _compared(found: Found) -> list[dict[str, Any]]:
-    """The stores whose encoders name the result: both of a difference, else the tested one."""
-    both = [store for role in ("first", "second") if (store := found.store(role))]
-    return both or [found.tested]
-
-
-def _protocol(found: Found, workspace: Workspace) -> str:
-    """The protocol in words, with what was changed; without a name, its fields."""
-    fields = found.protocol
-    if "protocol" not in fields:
-        return one_line(", ".join(f"{name} {value}" for name, value in fields.items()))
-    protocol, rules = protocol_of_result(found, workspace)
-    changed = {**(fields.get("changed") or {}), **rules}
+def _protocol(result: Result) -> str:
+    """Describe the protocol with what was changed; without a name, list its parameters."""
+    if result.protocol.name is None:
+        parameters = result.protocol.parameters
+        return one_line(", ".join(f"{name} {value}" for name, value in parameters.items()))
+    protocol, rules = protocol_of_result(result)
+    changed = {**result.protocol.changed, **rules}
     words = [protocol.title, *(f"{name} {value}" for name, value in changed.items())]
     return one_line(", ".join(words))

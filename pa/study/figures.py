@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from pa.evaluate.results import ResultFile
 from pa.figures.names import PAIRS, in_order, listed, title_of
 from pa.figures.results import recipe_of
-from pa.report.departures import dataset_of
-from pa.report.found import Found, Workspace
+from pa.report.collection import ResultCollection
 from pa.study.steps import PARTS, PROJECTED, Step
 
 # Figure 2 prints three encoders; the released code has three queries, and which figure prints which
@@ -37,7 +37,7 @@ class Figures:
     not_drawn: list[NotDrawn]
 
 
-def figures(steps: Sequence[Step], protocol: str, workspace: Workspace | None) -> Figures:
+def figures(steps: Sequence[Step], protocol: str, workspace: ResultCollection | None) -> Figures:
     """The figures of a study of these steps by a protocol.
 
     `workspace` holds the results that depth and sweep are drawn from; None = none yet.
@@ -111,23 +111,25 @@ def _shares(steps: Sequence[Step], protocol: str) -> Iterator[Step | NotDrawn]:
 
 
 def _of_results(
-    steps: Sequence[Step], protocol: str, workspace: Workspace | None
+    steps: Sequence[Step], protocol: str, workspace: ResultCollection | None
 ) -> Iterator[Step | NotDrawn]:
     """Depth and sweep of the encoders that have such results, of the datasets of the study."""
-    kinds: dict[str, tuple[str, Callable[[Found], bool], str]] = {
+    kinds: dict[str, tuple[str, Callable[[ResultFile], bool], str]] = {
         "depth": (
             "scores of single blocks: extract with --layers, then pa evaluate retrieval --layers "
             "all",
             lambda found: (
-                found.task == "retrieval"
-                and str(found.fields["representation"]).startswith("layers_")
-                and found.fields["selection"].get("target") == "label"
+                found.result.task == "retrieval"
+                and found.result.representation.startswith("layers_")
+                and found.result.selection.target == "label"
             ),
             "retrieval",
         ),
         "sweep": (
             "results of a sweep: pa probe linear --sweep",
-            lambda found: found.task == "probe-linear" and bool(found.protocol.get("sweep")),
+            lambda found: (
+                found.result.task == "probe-linear" and found.result.protocol.sweep is not None
+            ),
             "linear",
         ),
     }
@@ -141,14 +143,13 @@ def _of_results(
                 found
                 for found in (workspace.results if workspace else ())
                 if accepts(found)
-                and workspace is not None
-                and dataset_of(found) == dataset
-                and found.tested.get("encoder") in there
-                and recipe_of(found, workspace) == protocol
+                and found.result.dataset == dataset
+                and found.result.tested.encoder in there
+                and recipe_of(found) == protocol
             ]
             if fitting:
-                encoders = {str(found.tested["encoder"]) for found in fitting}
-                read = sorted(str(found.fields["digest"]) for found in fitting)
+                encoders = {found.result.tested.encoder for found in fitting}
+                read = sorted(found.result.digest for found in fitting)
                 needed = [there[name] for name in in_order(encoders)]
                 yield _of_scores(kind, dataset, protocol, needed, read)
             else:

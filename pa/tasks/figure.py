@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from pa.data.datasets.imagenet import readable_label
 from pa.data.store import find as stores
 from pa.data.store.reader import Store
 from pa.errors import UsageError
-from pa.evaluate.results import describe_store
+from pa.evaluate.results import StoreReference
 from pa.figures.names import listed, representation_title, title_of, title_of_store
 from pa.figures.record import FigureRecord, WrittenFigure
 from pa.progress import Progress
@@ -158,7 +159,7 @@ def _draw(
         title=title,
         caption=" ".join([told, *_said(config, request, answers, chosen)]),
         command=shlex.join(["pa", "figure", kind, *request.words(chosen)]),
-        stores=[describe_store(store) for store in chosen],
+        stores=[asdict(StoreReference.of(store)) for store in chosen],
         protocol={
             "similarity": "cosine",
             "query": "its whole image left out" if request.exclude_same_image else "left out",
@@ -213,6 +214,6 @@ def _said(
 
 
 def _model(store: Store) -> str:
-    from pa.report.departures import model_name
+    from pa.report.deviations import model_name
 
-    return model_name(store.spec.to_json())
+    return model_name(store.spec.encoder.get("architecture", {}))

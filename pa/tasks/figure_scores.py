@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,10 @@ from pa.progress import Progress
 
 if TYPE_CHECKING:
     from pa.data.store.spec import Spec
+    from pa.evaluate.results import ResultFile
     from pa.figures.results import OfEncoder, Wanted
     from pa.figures.style import Metadata
-    from pa.report.found import Found, Workspace
+    from pa.report.collection import ResultCollection
 
 BLOCKS = "encoder.options.layers"  # the field of a spec that names the stored blocks
 Draw = Callable[[Sequence[Path], float, "Metadata"], None]
@@ -80,19 +81,20 @@ def figure_shares(config: Config, request: ScoresRequest, progress: Progress) ->
     Raises what `pa.figures.results.choose` raises.
     """
     from pa.evaluate.neighbours import default_k
+    from pa.evaluate.results import NeighboursResult
     from pa.figures.results import Wanted, choose
     from pa.figures.scores import draw_shares, share_bars
 
     command = "pa evaluate neighbours" + ("" if request.k is None else f" -k {request.k}")
 
-    def is_of_k(found: Found) -> bool:
-        k = default_k(found.fields["counts"]["rows"]) if request.k is None else request.k
-        return bool(found.protocol.get("k") == k)
+    def is_of_k(found: ResultFile) -> bool:
+        k = default_k(found.result.counts.rows) if request.k is None else request.k
+        return isinstance(found.result, NeighboursResult) and found.result.k == k
 
     wanted = _wanted(config, request, Wanted, "neighbours", command, is_of_k)
     workspace = _workspace(config)
     chosen = choose(workspace, wanted, progress)
-    k = chosen[0].results[0].protocol["k"]
+    k = chosen[0].results[0].result.protocol.parameters["k"]
     bars = share_bars(chosen)
     encoders = listed(one.title for one in chosen)
     told = (
@@ -120,7 +122,6 @@ def figure_sweep(config: Config, request: ScoresRequest, progress: Progress) -> 
     """
     import polars as pl
 
-    from pa.data.store.checksums import file_difference
     from pa.figures.results import Wanted, choose
     from pa.figures.scores import draw_sweep, sweep_sheets
 
@@ -131,7 +132,7 @@ def figure_sweep(config: Config, request: ScoresRequest, progress: Progress) -> 
         Wanted,
         "probe-linear",
         command,
-        lambda found: bool(found.protocol.get("sweep")),
+        lambda found: found.result.protocol.sweep is not None,
     )
     workspace = _workspace(config)
     chosen = choose(workspace, wanted, progress)
@@ -141,21 +142,21 @@ def figure_sweep(config: Config, request: ScoresRequest, progress: Progress) -> 
         if not file.is_file():
             raise MissingError(
                 f"{file} is not there: the table of the sweep, beside its result. Sweep again:\n"
-                f"  {command} --encoder {one.encoder} --dataset {one.store.get('dataset')}"
+                f"  {command} --encoder {one.encoder} --dataset {one.store.dataset}"
             )
-        if (reason := file_difference(file, one.results[0].fields["files"], full=True)) is not None:
+        if (reason := one.results[0].companion_difference(file)) is not None:
             raise VerificationError(
                 f"{file}: {reason}. Sweep again:\n"
-                f"  {command} --encoder {one.encoder} --dataset {one.store.get('dataset')}"
+                f"  {command} --encoder {one.encoder} --dataset {one.store.dataset}"
             )
         tables[one.encoder] = pl.read_parquet(file, glob=False)
     sheets = sweep_sheets(chosen, tables)
-    sweep = chosen[0].results[0].protocol["sweep"]
+    sweep = chosen[0].results[0].result.protocol.sweep or {}
     encoders = listed(one.title for one in chosen)
-    seeds = chosen[0].results[0].protocol.get("seeds", 1)
+    seeds = chosen[0].results[0].result.protocol.seeds
     mean = f"mean of {seeds} seeds, " if seeds != 1 else ""
     told = (
-        f"Validation accuracy (%) of a linear probe of {encoders} on {chosen[0].store['dataset']} "
+        f"Validation accuracy (%) of a linear probe of {encoders} on {chosen[0].store.dataset} "
         f"by learning rate and weight decay ({mean}on a {sweep['by']}); the framed setting was "
         f"chosen, a cross is one that diverged. No test row took part."
     )
@@ -177,7 +178,7 @@ def _wanted(
     kind: type[Wanted],
     task: str,
     command: str,
-    accepts: Callable[[Found], bool] = lambda found: True,
+    accepts: Callable[[ResultFile], bool] = lambda found: True,
 ) -> Wanted:
     dataset = request.dataset or config.settings.dataset
     return kind(
@@ -190,22 +191,21 @@ def _wanted(
     )
 
 
-def _workspace(config: Config) -> Workspace:
-    from pa.report.found import read_workspace
+def _workspace(config: Config) -> ResultCollection:
+    from pa.report.collection import collect_results
 
-    return read_workspace(config.workspace, config.results, config.features)
+    return collect_results(config.workspace, config.results, config.features)
 
 
-def _gallery(found: Found) -> str:
-    counts, store = found.fields["counts"], found.tested
+def _gallery(found: ResultFile) -> str:
+    counts, store = found.result.counts, found.result.tested
     return (
-        f"{counts['rows']:,} part patches of {counts['images']:,} images of "
-        f"{store['dataset']}/{store['split']}"
+        f"{counts.rows:,} part patches of {counts.images:,} images of {store.dataset}/{store.split}"
     )
 
 
-def _is_of_labels(found: Found) -> bool:
-    return bool(found.fields["selection"].get("target") == "label")
+def _is_of_labels(found: ResultFile) -> bool:
+    return bool(found.result.selection.target == "label")
 
 
 def _require_blocks(config: Config, without: Sequence[OfEncoder]) -> None:
@@ -227,15 +227,17 @@ def _blocks_commands(config: Config, one: OfEncoder) -> str:
 
     scored = one.store
     own = Spec(
-        **scored["spec"],
-        **{name: scored[name] for name in ("dataset", "split", "limit")},
+        **scored.spec,
+        dataset=scored.dataset,
+        split=scored.split,
+        limit=scored.limit,
         representations={},
     )
     score, source = ["pa", "evaluate", "retrieval", "--layers", "all"], None
     for store in stores.find(config.features, stores.StoreSelector(own.dataset, own.split)):
         if keeps_blocks(store) and store.is_complete and _is_same_but_for_blocks(store.spec, own):
             return f"  {shlex.join([*score, '--store', store.spec.short[:8]])}"
-        if store.fingerprint == scored["fingerprint"]:
+        if store.fingerprint == scored.fingerprint:
             own, source = store.spec, store.source
     depth = own.encoder.get("architecture", {}).get("depth")
     blocks = ",".join(map(str, range(depth))) if depth else "BLOCKS"
@@ -262,7 +264,7 @@ def _is_same_but_for_blocks(spec: Spec, other: Spec) -> bool:
 def _finish(
     config: Config,
     request: ScoresRequest,
-    workspace: Workspace,
+    workspace: ResultCollection,
     chosen: Sequence[OfEncoder],
     kind: str,
     title: str,
@@ -272,17 +274,22 @@ def _finish(
     from pa.figures.results import recipe_of, remarks, shown_result
 
     first = chosen[0].results[0]
-    recipe, dataset = recipe_of(first, workspace), str(chosen[0].store["dataset"])
+    recipe, dataset = recipe_of(first), str(chosen[0].store.dataset)
     words = ["--encoder", ",".join(one.encoder for one in chosen), "--dataset", dataset]
-    words += ["--protocol", recipe, *(["-k", str(first.protocol["k"])] if kind == "shares" else [])]
+    words += ["--protocol", recipe]
+    words += ["-k", str(first.result.protocol.parameters["k"])] if kind == "shares" else []
     record = FigureRecord(
         kind=kind,
         name=f"{dataset}-{recipe}",
         title=title,
-        caption=" ".join(filter(None, [told, f"Protocol {recipe}.", remarks(chosen, workspace)])),
+        caption=" ".join(filter(None, [told, f"Protocol {recipe}.", remarks(chosen)])),
         command=shlex.join(["pa", "figure", kind, *words]),
-        stores=[store for one in chosen for store in one.results[0].fields["stores"].values()],
-        protocol=dict(first.protocol),
+        stores=[
+            asdict(store)
+            for one in chosen
+            for store in one.results[0].result.stores_by_role.values()
+        ],
+        protocol=dict(first.result.protocol.parameters),
         results=[shown_result(found, workspace) for one in chosen for found in one.results],
     )
     paths = record.paths(request.output, config.figures)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from pa.data.store.reader import Store
+    from pa.evaluate.results import ResultFile
     from pa.figures.heads import ScoredHead
     from pa.figures.results import OfEncoder
     from pa.figures.segmentation import Example
-    from pa.report.found import Found, Workspace
+    from pa.report.collection import ResultCollection
 
 TASK = "probe-segmentation"
 LINE_TITLES = {"object": "objects", "part": "parts"}
@@ -62,9 +63,9 @@ def figure_segmentation(
     `pa.figures.results.choose` raises.
     """
     from pa.figures.segmentation import Labels, draw
-    from pa.report.found import read_workspace
+    from pa.report.collection import collect_results
 
-    workspace = read_workspace(config.workspace, config.results, config.features)
+    workspace = collect_results(config.workspace, config.results, config.features)
     sets = request.labels or _drawable_pair(config, workspace, request)
     chosen, heads, names = _prepared(config, workspace, request, sets, progress)
     place = device(request.device or config.settings.device)
@@ -88,7 +89,7 @@ def figure_segmentation(
 
 def _prepared(
     config: Config,
-    workspace: Workspace,
+    workspace: ResultCollection,
     request: SegmentationFigureRequest,
     sets: Sequence[str],
     progress: Progress,
@@ -103,7 +104,7 @@ def _prepared(
 
 
 def _drawable_pair(
-    config: Config, workspace: Workspace, request: SegmentationFigureRequest
+    config: Config, workspace: ResultCollection, request: SegmentationFigureRequest
 ) -> tuple[str, ...]:
     """The pair of objects and parts that can be drawn as asked.
 
@@ -111,9 +112,8 @@ def _drawable_pair(
     that has results.
     """
     from pa.progress import Silent
-    from pa.report.departures import dataset_of
 
-    there = {dataset_of(found) for found in workspace.results if found.task == TASK}
+    there = {found.result.dataset for found in workspace.results if found.result.task == TASK}
     pairs = [pair for pair in PAIRS if set(pair) <= there]
     drawable, refused = [], []
     for pair in pairs:
@@ -140,7 +140,7 @@ def _drawable_pair(
 
 def _chosen(
     config: Config,
-    workspace: Workspace,
+    workspace: ResultCollection,
     request: SegmentationFigureRequest,
     sets: Sequence[str],
     progress: Progress,
@@ -163,13 +163,13 @@ def _chosen(
         drawable = replace(
             wanted,
             accepts=lambda found: (
-                _has_its_head(found) and found.tested["fingerprint"] in fingerprints
+                _has_its_head(found) and found.result.tested.fingerprint in fingerprints
             ),
         )
         if any(drawable.accepts(f) for f in workspace.results if wanted.is_met_by(f)):
             wanted = drawable
         rows[name] = choose(workspace, wanted, progress)
-        protocol = protocol or recipe_of(rows[name][0].results[0], workspace)
+        protocol = protocol or recipe_of(rows[name][0].results[0])
     common = set.intersection(*({one.encoder for one in each} for each in rows.values()))
     if left := in_order({one.encoder for each in rows.values() for one in each} - common):
         progress.note(f"left out: {listed(map(title_of, left))}, without heads of every label set")
@@ -181,7 +181,7 @@ def _chosen(
     return {name: [one for one in each if one.encoder in common] for name, each in rows.items()}
 
 
-def _has_its_head(found: Found) -> bool:
+def _has_its_head(found: ResultFile) -> bool:
     return found.path.with_suffix(".safetensors").is_file()
 
 
@@ -190,13 +190,13 @@ def _head(config: Config, name: str, one: OfEncoder) -> ScoredHead:
 
     found = one.results[0]
     try:
-        query = StoreSelector(fingerprint=found.tested["fingerprint"])
+        query = StoreSelector(fingerprint=found.result.tested.fingerprint)
         store = stores.choose(config.features, query)
     except MissingError:
         raise MissingError(
             f"the windows that the head of {title_of(one.encoder)} was scored on, "
-            f"{found.tested['title']}, are not in {config.features}: the figure shows what it says "
-            f"of them. Extract them again."
+            f"{found.result.tested.title}, are not in {config.features}: the figure shows what it "
+            f"says of them. Extract them again."
         ) from None
     (maps,) = label_maps(
         config, InputsRequest(labels=(name,)), store.spec.dataset, source_of(store)
@@ -263,7 +263,7 @@ def _line_title(name: str, sets: Sequence[str]) -> str:
 
 def _plate(
     request: SegmentationFigureRequest,
-    workspace: Workspace,
+    workspace: ResultCollection,
     chosen: Rows,
     encoders: Sequence[str],
     names: Sequence[str],
@@ -272,13 +272,12 @@ def _plate(
 
     sets = list(chosen)
     results = [one.results[0] for each in chosen.values() for one in each]
-    recipe = recipe_of(results[0], workspace)
+    recipe = recipe_of(results[0])
     titles = listed(title_of(name) for name in encoders)
     scores = "; ".join(
         f"{name}: "
         + ", ".join(
-            f"{one.title} {100 * one.results[0].fields['scores']['mIoU']['value']:.1f}"
-            for one in each
+            f"{one.title} {100 * one.results[0].result.scores['mIoU'].value:.1f}" for one in each
         )
         for name, each in chosen.items()
     )
@@ -289,16 +288,16 @@ def _plate(
     )
     words = ["--encoder", ",".join(encoders), "--labels", ",".join(sets), "--protocol", recipe]
     words += ["--image", ",".join(names)]
-    unlike = list(
-        dict.fromkeys(filter(None, (remarks(each, workspace) for each in chosen.values())))
-    )
+    unlike = list(dict.fromkeys(filter(None, (remarks(each) for each in chosen.values()))))
     return FigureRecord(
         kind="segmentation",
         name=f"{'-'.join(sets)}-{recipe}",
         title=f"Linear segmentation of {listed(sets)}: {titles}",
         caption=" ".join(filter(None, [told, *unlike])),
         command=shlex.join(["pa", "figure", "segmentation", *words]),
-        stores=list({r.tested["fingerprint"]: r.tested for r in results}.values()),
-        protocol=dict(results[0].protocol),
+        stores=list(
+            {r.result.tested.fingerprint: asdict(r.result.tested) for r in results}.values()
+        ),
+        protocol=dict(results[0].result.protocol.parameters),
         results=[shown_result(found, workspace) for found in results],
     )

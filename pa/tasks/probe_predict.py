@@ -110,7 +110,7 @@ def _head_file(path: Path) -> Path:
     if path.suffix != ".json":
         return path
     head = path.with_suffix(".safetensors")
-    if head.name not in read_result(path)["files"]:
+    if head.name not in read_result(path).files:
         raise UsageError(
             f"the result {path} has no trained head. `pa probe linear` and `pa probe attentive` "
             f"train heads; give the result of one of them, or its .safetensors file, to --head."
@@ -123,13 +123,12 @@ def _check_result(head: Path) -> None:
 
     A head that was copied without its result is checked by its own checksum alone.
     """
-    from pa.data.store.checksums import file_difference
     from pa.evaluate.results import read_result
 
     result = head.with_suffix(".json")
     if not head.is_file() or not result.is_file():
         return
-    if (reason := file_difference(head, read_result(result)["files"], full=True)) is not None:
+    if (reason := read_result(result).companion_difference(head)) is not None:
         raise VerificationError(
             f"{head} is not the head of the result {result} ({reason}). Run the command that made "
             f"the result again; `pa verify` checks all of them."

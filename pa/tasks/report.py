@@ -54,12 +54,12 @@ def write_report(config: Config, request: ReportRequest, progress: Progress) -> 
     there is no workspace or no result, `StorageError` where the files cannot be written: then none
     of them is.
     """
-    from pa.report.found import read_workspace
+    from pa.report.collection import collect_results
     from pa.report.report import build
     from pa.report.writing import write_all
 
     out = request.out or config.workspace / FOLDER
-    workspace = read_workspace(config.workspace, config.results, config.features)
+    workspace = collect_results(config.workspace, config.results, config.features)
     if not workspace.results and not workspace.damaged:
         raise MissingError(
             f"there are no results in {config.results}. `pa report --missing` prints the commands "
@@ -124,12 +124,12 @@ def missing_cells(config: Config, progress: Progress) -> Missing:
     Raises `MissingError` where there is no workspace; a workspace without results lacks them all.
     """
     from pa.report.cells import published
-    from pa.report.found import read_workspace
+    from pa.report.collection import collect_results
     from pa.report.measured import measured_in
     from pa.study.script import Line
     from pa.study.steps import commands_for
 
-    workspace = read_workspace(config.workspace, config.results, config.features)
+    workspace = collect_results(config.workspace, config.results, config.features)
     if workspace.damaged:
         progress.note(f"{len(workspace.damaged)} files could not be read: see `pa report`.")
     answered = {one.question for one in measured_in(workspace)}

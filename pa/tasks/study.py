@@ -101,11 +101,11 @@ def _figures(
     config: Config, request: StudyRequest, steps: Sequence[Step], left_out: list[LeftOut]
 ) -> list[Step]:
     """The figures of these steps; those that cannot be drawn are left out, with the reason."""
-    from pa.report.found import read_workspace
+    from pa.report.collection import collect_results
     from pa.study.figures import figures
 
     try:
-        workspace = read_workspace(config.workspace, config.results, config.features)
+        workspace = collect_results(config.workspace, config.results, config.features)
     except MissingError:
         workspace = None
     found = figures(steps, request.protocol, workspace)

@@ -38,8 +38,7 @@ from pa.errors import (
     StorageError,
     VerificationError,
 )
-from pa.evaluate.results import Result as TaskResult
-from pa.evaluate.results import describe_store, write_result
+from pa.evaluate.results import StoreReference, write_result
 from pa.extract.plan import ExtractPlan, StorePlan
 from pa.extract.run import extract
 from pa.extract.stores import ExtractOptions
@@ -51,6 +50,7 @@ from pa.maintenance.verify import verify, verify_stores
 from pa.workspace import Workspace
 from tests.support.images import noise_image
 from tests.support.mean_colour import MeanColour
+from tests.support.results import linear_result
 
 Run = Callable[..., Result]
 SMALL = ExtractOptions(representations=("pooled", "patch"), shard_rows=3, batch_size=4)
@@ -490,16 +490,7 @@ def test_an_index_in_the_place_of_another_is_a_problem(
 
 def make_result(workspace: Path, store: Store) -> Path:
     """A result with a table and a head beside it, written in the order of every command."""
-    result = TaskResult(
-        task="probe-linear",
-        protocol={"epochs": 90},
-        stores={"train": describe_store(store)},
-        representation="pooled",
-        selection={"test_fraction": 0.2},
-        counts={"train": 10},
-        scores={"top1": {"value": 0.125, "by_k": {1: 0.5}}},
-        seconds={"train": 1.0},
-    )
+    result = linear_result(StoreReference.of(store), accuracy=0.125)
     path = result.path(workspace / "results")
     write_parquet(path.with_suffix(".curves.parquet"), pl.DataFrame({"epoch": [1, 2]}))
     path.with_suffix(".safetensors").write_bytes(b"a head of 21 bytes...")

@@ -63,7 +63,7 @@ def test_one_row_per_image_takes_wilson() -> None:
     found = score(predicted, target, np.arange(263))
     assert found.interval.method == "wilson over rows"
     assert (found.interval.low, found.interval.high) == wilson(found.value, 263)
-    assert (found.n, found.n_groups) == (263, 263)
+    assert (found.n, found.n_images) == (263, 263)
 
 
 def test_bootstrap_resamples_images() -> None:
@@ -72,7 +72,7 @@ def test_bootstrap_resamples_images() -> None:
     repeated = [np.repeat(values, 10) for values in (predicted, target, np.arange(400))]
     found = score(*repeated)
     assert found.interval.method == "bootstrap over images"
-    assert (found.n, found.n_groups) == (4000, 400)
+    assert (found.n, found.n_images) == (4000, 400)
     low, high = wilson(found.value, 400)
     assert (found.interval.low, found.interval.high) == pytest.approx((low, high), abs=0.01)
 
@@ -164,7 +164,7 @@ def test_several_heads_have_a_mean_a_spread_and_each_its_own_score() -> None:
     assert scores.each[2] == score(predicted[2], target, groups)
     assert scores.mean.value == pytest.approx(np.mean(values))
     assert scores.std == pytest.approx(np.std(values, ddof=1))
-    assert (scores.mean.n, scores.mean.n_groups) == (300, 100)
+    assert (scores.mean.n, scores.mean.n_images) == (300, 100)
     written = scores.to_json()
     assert written["value"] == scores.mean.value
     assert [one["value"] for one in written["each"]] == pytest.approx(values)

@@ -41,7 +41,9 @@ def test_projection_by_object_retrieves_wholes(make_parts: MakeParts) -> None:
     for name in MEASURES:
         expected = projected.means[name].value - cls.means[name].value
         assert moved[name].value == pytest.approx(expected)
-    assert read_result(shifts[0].path)["scores"][PART]["value"] == pytest.approx(moved[PART].value)
+    assert read_result(shifts[0].path).result.to_json()["scores"][PART]["value"] == pytest.approx(
+        moved[PART].value
+    )
 
 
 def test_per_query_shares_are_kept(make_parts: MakeParts) -> None:
@@ -52,7 +54,7 @@ def test_per_query_shares_are_kept(make_parts: MakeParts) -> None:
     for name in MEASURES:
         assert kept[name].mean() == pytest.approx(found.means[name].value)
     assert kept["occurrences"].sum() == 6 * store.n_rows
-    details = read_result(found.path)["details"]
+    details = read_result(found.path).result.to_json()["details"]
     assert details["hubs"][0]["occurrences"] == kept["occurrences"].max()
     assert details["hubs"][0]["row"] == found.hub_rows[0]
 

@@ -41,7 +41,7 @@ def test_a_result_holds_the_scores_of_its_queries(make_parts: MakeParts) -> None
         np.testing.assert_allclose(queries["ap"].to_numpy(), expected.ap)
         assert queries["row"].to_list() == store.rows["row"].to_list()
         assert queries["label"].to_list() == store.rows["label"].to_list()
-        fields = read_result(entry.path)
+        fields = read_result(entry.path).result.to_json()
         by_part = queries.group_by("label").agg(pl.col("ap").mean(), pl.col("chance").mean())
         assert fields["scores"]["ap"]["value"] == pytest.approx(queries["ap"].mean())
         for level in ("chance", "prior"):
@@ -70,7 +70,7 @@ def test_the_protocols_differ_in_the_query_itself(make_parts: MakeParts) -> None
     assert with_self.path != without.path
     assert without.pairs.candidates == store.n_rows - 1
     assert with_self.pairs.candidates == store.n_rows
-    assert read_result(with_self.path)["protocol"]["changed"] == {}
+    assert read_result(with_self.path).result.to_json()["protocol"]["changed"] == {}
 
 
 def test_differences_are_paired(make_parts: MakeParts) -> None:
@@ -87,7 +87,9 @@ def test_differences_are_paired(make_parts: MakeParts) -> None:
         values = entry.first.pairs.ap - entry.second.pairs.ap
         assert entry.means.overall.value == pytest.approx(values.mean())
         assert entry.means.overall.low <= entry.means.overall.value <= entry.means.overall.high
-        assert read_result(entry.path)["scores"]["ap"]["value"] == pytest.approx(values.mean())
+        assert read_result(entry.path).result.to_json()["scores"]["ap"]["value"] == pytest.approx(
+            values.mean()
+        )
     assert paired[2].first is by_name["mocov3", "cls"]
 
 
@@ -114,8 +116,8 @@ def test_bad_images_and_rows_without_label_are_left_out_and_counted(make_parts: 
     scored, _ = score([store])
     n_bad = int((rows["image"] == 7).sum())
     counts = scored[0].result.counts
-    assert (counts["left_out_bad"], counts["left_out_unlabelled"]) == (n_bad, 2)
-    assert counts["queries"] == len(rows) - n_bad - 2
+    assert (counts.left_out_bad, counts.left_out_unlabelled) == (n_bad, 2)
+    assert counts.queries == len(rows) - n_bad - 2
     kept = pl.read_parquet(scored[0].path.with_suffix(".parquet"))["row"]
     assert not set(kept) & {0, 5, *rows.filter(pl.col("image") == 7)["row"]}
 
@@ -130,8 +132,8 @@ def test_a_part_that_appears_once_has_no_score(make_parts: MakeParts) -> None:
     store = make_parts(rows=rows, features={"cls": features_of(birds(), 12, 1.0)})
     scored, _ = score([store])
     counts = scored[0].result.counts
-    assert counts["left_out_without_relevant"] == 1
-    assert counts["queries"] == len(rows) - 1
+    assert counts.left_out_without_relevant == 1
+    assert counts.queries == len(rows) - 1
     assert "beak" not in scored[0].means.parts
     assert pl.read_parquet(scored[0].path.with_suffix(".parquet"))["ap"][3] is None
 
@@ -180,7 +182,7 @@ def test_maps_of_tokens_are_refused(make_parts: MakeParts) -> None:
 def test_another_target(make_parts: MakeParts) -> None:
     store = make_parts()
     scored, _ = score([store], ["cls"], target="class")
-    assert scored[0].result.counts["classes"] == 5
+    assert scored[0].result.counts.classes == 5
     with pytest.raises(UnknownNameError, match="species"):
         score([store], ["cls"], target="species")
     with pytest.raises(UsageError, match="no two rows"):

@@ -17,7 +17,7 @@ from pa.figures.names import in_order, listed, look_of, title_of
 from pa.figures.results import OfEncoder
 from pa.figures.scores import depth_panels, share_bars, sweep_sheets
 from pa.progress import Silent
-from pa.report.found import read_workspace
+from pa.report.collection import collect_results
 from pa.tasks.figure_scores import ScoresRequest, figure_depth
 from tests.figures.conftest import size_of
 from tests.probe.test_commands import Place, place
@@ -35,9 +35,13 @@ def in_layers(make_parts: MakeParts, encoder: str, seed: int = 12) -> None:
 
 
 def results_of(workspace: Path, task: str, encoder: str) -> OfEncoder:
-    everything = read_workspace(workspace, workspace / "results", workspace / "features").results
-    own = [one for one in everything if one.task == task and one.tested["encoder"] == encoder]
-    return OfEncoder(encoder, {one.fields["representation"]: one for one in own})
+    everything = collect_results(workspace, workspace / "results", workspace / "features").results
+    own = [
+        one
+        for one in everything
+        if one.result.task == task and one.result.tested.encoder == encoder
+    ]
+    return OfEncoder(encoder, {one.result.representation: one for one in own})
 
 
 def test_a_mean_is_read_as_it_was_written() -> None:
@@ -84,9 +88,9 @@ def test_depth_draws_the_scores_of_the_results(
     assert [curve.label for curve in panels["cls"]] == ["DeiT", "DINO"]
     for curve, one in zip(panels["cls"], of, strict=True):
         for block in (3, 11):
-            scores = one.by_representation[f"layers_cls:{block}"].fields["scores"]["ap"]
-            assert curve.means[block].value == scores["value"]
-            assert [curve.means[block].low, curve.means[block].high] == scores["interval"]
+            score = one.by_representation[f"layers_cls:{block}"].result.scores["ap"]
+            assert curve.means[block].value == score.value
+            assert curve.means[block].interval == score.interval
         assert curve.final is not None
     assert panels["pooled"][0].final is None
 

@@ -16,12 +16,13 @@ from pa import config as settings
 from pa.data.datasets.segmentation.labels import IGNORED
 from pa.data.store.reader import Store
 from pa.errors import AmbiguousError, MissingError
+from pa.evaluate.results import ResultFile
 from pa.figures.heads import ScoredHead, labelled_images, truth
 from pa.figures.names import PAIRS
 from pa.figures.segmentation import Example, Labels, Layout, Line, draw
 from pa.probe.segmentation.labels import LabelMaps
 from pa.progress import Silent
-from pa.report.found import Found, read_workspace
+from pa.report.collection import collect_results
 from pa.tasks import figure_segmentation as work
 from tests.figures.conftest import metadata_of, pixels_of
 from tests.probe.segmentation.conftest import load, make_store, maps, tree
@@ -42,12 +43,12 @@ def config(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> setti
     return settings.load(tmp_path)
 
 
-def trained(pa: Run, *words: object) -> Found:
+def trained(pa: Run, *words: object) -> ResultFile:
     """Train a head of features that know the labels, with a rate at which it learns them."""
     fixed = ("--iterations", 60, "--lr", 0.5, "--device", "cpu")
     done = pa("probe", "segmentation", *fixed, *words)
     assert done.code == 0, done.err
-    (found,) = read_workspace(Path.cwd(), Path("results"), Path("features")).results
+    (found,) = collect_results(Path.cwd(), Path("results"), Path("features")).results
     return found
 
 
@@ -57,8 +58,8 @@ def test_predictions_are_those_that_were_scored(
     make_store("train", views=0)
     store = make_store("val")
     found = trained(pa)
-    fields = dict(found.fields["selection"]["labels"])
-    named = LabelMaps("lip", maps.classes, maps.root, provenance={"sha256": fields["sha256"]})
+    sha256 = found.result.selection.labels.sha256
+    named = LabelMaps("lip", maps.classes, maps.root, provenance={"sha256": sha256})
     head = ScoredHead("knowing", found, store, named)
     paths = head.paths()
     assert sorted(paths) == [str(number) for number in range(6)]
@@ -70,7 +71,7 @@ def test_predictions_are_those_that_were_scored(
         right += int((predicted[name] == labels)[counted].sum())
         total += int(counted.sum())
     # The accuracy over all pixels that the run reported, from another road to the same maps.
-    assert right / total == pytest.approx(found.fields["scores"]["aAcc"]["value"], abs=1e-9)
+    assert right / total == pytest.approx(found.result.scores["aAcc"].value, abs=1e-9)
 
 
 def test_the_figure_and_what_it_says(
@@ -97,7 +98,7 @@ def test_only_images_that_were_held_out_are_drawn(
     found = trained(pa, "--train-split", "train", "--test-split", "train", "--test-fraction", 0.34)
     done = pa("figure", "segmentation", "--labels", "lip", "--json").json
     names = done["command"].rpartition(" ")[2].split(",")
-    assert len(names) == found.fields["counts"]["test_images"] == 2
+    assert len(names) == found.result.counts.test_images == 2
     assert set(names) < {Path(path).stem for path in store.rows["path"].unique()}
     (other, *_) = sorted({str(number) for number in range(6)} - set(names))
     refused = pa("figure", "segmentation", "--labels", "lip", "--image", other)
@@ -157,7 +158,7 @@ def test_images_without_labels_are_passed_over(
     make_store("train", views=0)
     store = make_store("val")
     found = trained(pa)
-    sha256 = found.fields["selection"]["labels"]["sha256"]
+    sha256 = found.result.selection.labels.sha256
     named = LabelMaps("lip", maps.classes, maps.root, provenance={"sha256": sha256})
     head = ScoredHead("knowing", found, store, named)
     Image.fromarray(np.zeros((48, 64), np.uint8)).save(tree / "ann" / "val" / "0.png")

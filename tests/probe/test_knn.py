@@ -115,7 +115,7 @@ def test_run_knn_reports_every_k(make_store: MakeStore, tmp_path: Path) -> None:
     test = make_store({"cls": features[:30]}, labels[:30], split="val")
     done = run_knn(train, test, results=tmp_path)
     assert list(done.scores) == [10, 20]  # 100 and 200 are more than there are rows
-    fields = read_result(done.result_path)
+    fields = read_result(done.result_path).result.to_json()
     assert fields["task"] == "probe-knn"
     assert fields["protocol"]["temperature"] == 0.07
     assert fields["scores"]["k=10"]["value"] == 1.0

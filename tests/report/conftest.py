@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,29 @@ from pa.data.store.spec import Spec
 from pa.data.views.parts import PROTOCOLS
 from pa.data.views.windows import WindowsView
 from pa.evaluate.bootstrap import bootstrap_means
-from pa.evaluate.results import Result, write_result
-from pa.report.found import Workspace, read_workspace
+from pa.evaluate.classification import Chance, Score, Scores
+from pa.evaluate.intervals import Interval
+from pa.evaluate.results import (
+    AttentiveProbeResult,
+    Gallery,
+    LabelsReference,
+    LinearProbeResult,
+    RecordedProtocol,
+    Result,
+    RetrievalCounts,
+    RetrievalResult,
+    SegmentationCounts,
+    SegmentationProbeResult,
+    SegmentationSelection,
+    SplitCounts,
+    SplitSelection,
+    StoreReference,
+    TargetSelection,
+    TrainTest,
+    write_result,
+)
+from pa.evaluate.segmentation import Measure
+from pa.report.collection import ResultCollection, collect_results
 from pa.report.report import Report, build
 
 # The paper's model, as a store of it says.
@@ -47,10 +68,9 @@ def encoder_json(name: str, **changed: Any) -> dict[str, Any]:
 
 @dataclass
 class Runs:
-    """Writes results into a workspace. `own_spec=False` writes them as older versions did."""
+    """Writes results into a workspace."""
 
     root: Path
-    own_spec: bool = True
     written: list[Path] = field(default_factory=list)
 
     def store(
@@ -63,7 +83,7 @@ class Runs:
         rows: str = "rows",
         limit: int | None = None,
         **changed: Any,
-    ) -> dict[str, Any]:
+    ) -> StoreReference:
         """What a result says of a store. `view` is a protocol of view parts, or a view's fields."""
         fields = PROTOCOLS[view].to_json() if isinstance(view, str) else view
         spec = Spec(
@@ -77,19 +97,18 @@ class Runs:
             rows={"n": 100, "n_images": 50, "sha256": f"{rows}-{dataset}-{split}"},
             limit=limit,
         )
-        described = {
-            "title": f"{dataset}/{split}",
-            "fingerprint": spec.fingerprint,
-            "checksum": "ab" * 16,
-            "dataset": dataset,
-            "split": split,
-            "view": fields["name"],
-            "encoder": encoder,
-            "limit": limit,
-        }
-        kept = ("encoder", "view", "transform", "precision", "rows")
-        own = {"spec": {name: getattr(spec, name) for name in kept}}
-        return {**described, **own} if self.own_spec else described
+        recorded = ("encoder", "view", "transform", "precision", "rows")
+        return StoreReference(
+            title=f"{dataset}/{split}",
+            fingerprint=spec.fingerprint,
+            checksum="ab" * 16,
+            dataset=dataset,
+            split=split,
+            view=fields["name"],
+            encoder=encoder,
+            limit=limit,
+            spec={name: getattr(spec, name) for name in recorded},
+        )
 
     def retrieval(
         self,
@@ -111,18 +130,27 @@ class Runs:
         mean = bootstrap_means(values, number, np.zeros_like(number), ("all",)).overall
         split = store.pop("split", {"cub": "all", "coco": "train2017"}.get(dataset, "all"))
         store.setdefault("view", protocol)
-        result = Result(
-            task="retrieval",
-            protocol={
-                "protocol": protocol,
-                "include_self": protocol == "released",
-                "changed": changed or {},
-            },
-            stores={"gallery": self.store(encoder, dataset, split, **store)},
+        result = RetrievalResult(
+            protocol=RecordedProtocol(
+                {
+                    "protocol": protocol,
+                    "include_self": protocol == "released",
+                    "changed": changed or {},
+                }
+            ),
+            stores=Gallery(self.store(encoder, dataset, split, **store)),
             representation=representation,
-            selection={"target": "label"},
-            counts={"rows": len(values), "images": images, "left_out_bad": 0},
-            scores={"ap": {**mean.to_json(), "chance": 0.26}},
+            selection=TargetSelection("label"),
+            counts=RetrievalCounts(
+                rows=len(values),
+                images=images,
+                classes=2,
+                left_out_bad=0,
+                left_out_unlabelled=0,
+                queries=len(values),
+                left_out_without_relevant=0,
+            ),
+            scores={"ap": replace(mean, chance=0.26)},
             seconds={"score": 0.1},
         )
         if per_query:  # before the result, which has the checksum of it
@@ -157,26 +185,32 @@ class Runs:
         train_images, usual = complete[dataset]
         cut = RELEASED_TRAIN if protocol == "released" else "paper"
         cut_test = "released" if protocol == "released" else "paper"
-        result = Result(
-            task=f"probe-{kind}",
-            protocol={"protocol": protocol, "changed": changed or {}, "reported": "last epoch"},
-            stores={
-                "train": self.store(encoder, dataset, splits[0], view or cut, **store),
-                "test": self.store(encoder, dataset, splits[1], view or cut_test, **store),
-            },
+        interval = Interval(accuracy - half, accuracy + half, "bootstrap over images")
+        score = Score(accuracy, 1000, test_images or usual, interval, Chance(0.3, 0.25))
+        kinds = {"linear": LinearProbeResult, "attentive": AttentiveProbeResult}
+        result = kinds[kind](
+            protocol=RecordedProtocol(
+                {"protocol": protocol, "changed": changed or {}, "reported": "last epoch"}
+            ),
+            stores=TrainTest(
+                self.store(encoder, dataset, splits[0], view or cut, **store),
+                self.store(encoder, dataset, splits[1], view or cut_test, **store),
+            ),
             representation=representation or ("cls" if kind == "linear" else "cls+patch"),
-            selection={"rule": "two stores", "target": "label"},
-            counts={"train_images": train_images, "test_images": test_images or usual},
-            scores={
-                "accuracy": {
-                    "value": accuracy,
-                    "n": 1000,
-                    "n_groups": test_images or usual,
-                    "interval": [accuracy - half, accuracy + half],
-                    "interval_method": "bootstrap over images",
-                    "chance": {"majority": 0.3, "uniform": 0.25},
-                }
-            },
+            selection=SplitSelection("two stores", "label"),
+            counts=SplitCounts(
+                classes=4,
+                train_rows=5000,
+                train_images=train_images,
+                train_left_out_bad=0,
+                train_left_out_unlabelled=0,
+                test_rows=1000,
+                test_images=test_images or usual,
+                test_left_out_bad=0,
+                test_left_out_unlabelled=0,
+                shared_images=0,
+            ),
+            scores={"accuracy": Scores((score,), score, None)},
             seconds={},
         )
         return self.write(result)
@@ -194,20 +228,34 @@ class Runs:
     ) -> Path:
         view = WindowsView().to_json()
 
-        def score(value: float) -> dict[str, Any]:
-            interval = [value - half, value + half]
-            return {"value": value, "n": 10**6, "n_groups": test_images, "interval": interval}
+        def score(value: float) -> Measure:
+            interval = Interval(value - half, value + half, "bootstrap over images")
+            return Measure(value, 10**6, test_images, interval, 0.05)
 
-        result = Result(
-            task="probe-segmentation",
-            protocol={"protocol": protocol, "changed": {}},
-            stores={
-                "train": self.store(encoder, dataset, "train", view, **store),
-                "test": self.store(encoder, dataset, "val", view, **store),
-            },
+        result = SegmentationProbeResult(
+            protocol=RecordedProtocol({"protocol": protocol, "changed": {}}),
+            stores=TrainTest(
+                self.store(encoder, dataset, "train", view, **store),
+                self.store(encoder, dataset, "val", view, **store),
+            ),
             representation="patch",
-            selection={"rule": "two splits", "labels": {"name": dataset, "certainty": "certain"}},
-            counts={"train_images": 30_462, "test_images": test_images},
+            selection=SegmentationSelection(
+                "two splits", LabelsReference(dataset, 19, certainty="certain")
+            ),
+            counts=SegmentationCounts(
+                train_windows=60_000,
+                train_windows_unlabelled=0,
+                train_images=30_462,
+                train_images_unlabelled=0,
+                train_images_bad=0,
+                test_windows=4 * test_images,
+                test_images=test_images,
+                test_images_unlabelled=0,
+                test_images_bad=0,
+                classes=19,
+                classes_trained=19,
+                classes_scored=19,
+            ),
             scores={
                 "mIoU": score(miou),
                 "mAcc": score(miou + 0.1),
@@ -225,8 +273,8 @@ class Runs:
         self.written.append(path)
         return path
 
-    def read(self) -> Workspace:
-        return read_workspace(self.root, self.root / "results", self.root / "features")
+    def read(self) -> ResultCollection:
+        return collect_results(self.root, self.root / "results", self.root / "features")
 
     def report(self) -> Report:
         return build(self.read(), self.root / "figures")

@@ -157,7 +157,7 @@ def test_letters_go_on_after_z() -> None:
 
 
 def test_remarks_stand_where_they_belong() -> None:
-    placed = {one.oddity.id: one for one in remarks(tables()[2])}
+    placed = {one.issue.id: one for one in remarks(tables()[2])}
     assert (placed["mae-shuffle"].place, placed["mae-shuffle"].at) == ("row", {"mae"})
     assert placed["projected-which"].place == "column"
     assert placed["projected-which"].at == {"cub/projected", "coco/projected"}

@@ -20,7 +20,7 @@ from PIL import Image
 from pa.commands.text_report import written
 from pa.config import load
 from pa.progress import Silent
-from pa.report.found import read_workspace
+from pa.report.collection import collect_results
 from pa.report.html.page import page
 from pa.report.latex import escape as latex_escape
 from pa.report.latex import latex
@@ -69,7 +69,7 @@ def workspace(root: Path, name: str) -> Report:
     Image.new("RGB", (4, 4)).save(folder / "figure.png")
     about = {"title": name, "caption": name, "command": f"pa figure {name}"}
     (folder / "figure.json").write_text(json.dumps(about))
-    found = read_workspace(root, root / "results", root / "features")
+    found = collect_results(root, root / "results", root / "features")
     return build(found, root / "figures")
 
 

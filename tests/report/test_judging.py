@@ -13,7 +13,7 @@ import pytest
 import scipy.stats
 
 from pa.report.cells import published
-from pa.report.claims import Claim, claims, oddities
+from pa.report.claims import Claim, claims, known_issues
 from pa.report.difference import difference, joined
 from pa.report.judging import VERDICTS, Verdict, combine, judge_ours, judge_published
 from pa.report.measured import measured_in
@@ -76,17 +76,17 @@ def test_a_tenth_is_a_tenth() -> None:
 
 def test_oddities_are_about_something() -> None:
     ids = {one.id for one in claims()}
-    for one in oddities():
+    for one in known_issues():
         assert set(one.claims) <= ids, one.id
         assert one.claims or one.cells
         for pattern in one.cells:
             alone = replace(one, cells=(pattern,))
             assert any(alone.is_about(cell) for cell in published()), pattern
-    assert len({one.id for one in oddities()}) == len(oddities())
+    assert len({one.id for one in known_issues()}) == len(known_issues())
 
 
 def test_every_claim_that_fails_by_its_own_numbers_says_why() -> None:
-    explained = {name for one in oddities() for name in one.claims}
+    explained = {name for one in known_issues() for name in one.claims}
     assert set(NOT_BY_ITS_OWN) <= explained
 
 
@@ -151,7 +151,7 @@ def test_paired_intervals_are_those_of_the_evaluation(
     pa: Run, make_parts: MakeParts, workspace: Path
 ) -> None:
     """`pa evaluate retrieval` compares while it has the queries; the report, from the files."""
-    from pa.report.found import read_workspace
+    from pa.report.collection import collect_results
 
     make_parts("dino")
     make_parts("mocov3")
@@ -159,7 +159,7 @@ def test_paired_intervals_are_those_of_the_evaluation(
     assert done.code == 0, done.err
     (path,) = (workspace / "results" / "retrieval-difference").glob("*.json")
     expected = json.loads(path.read_text())
-    found = read_workspace(workspace, workspace / "results", workspace / "features")
+    found = collect_results(workspace, workspace / "results", workspace / "features")
     made = {one.question.encoder: one for one in measured_in(found)}
     gap = difference(
         made[expected["stores"]["first"]["encoder"]], made[expected["stores"]["second"]["encoder"]]
@@ -184,7 +184,7 @@ def test_without_the_table_of_queries_intervals_are_joined(runs: Runs) -> None:
     runs.retrieval("dino", ap=ap + 0.01, per_query=False)
     runs.retrieval("deit", ap=ap)
     made = {one.question.encoder: one for one in measured_in(runs.read())}
-    assert difference(made["dino"], made["deit"]).basis == "unpaired: scores of queries gone"
+    assert difference(made["dino"], made["deit"]).basis == "unpaired: scores of queries missing"
 
 
 def test_other_queries_of_the_same_rows_are_joined(runs: Runs) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from pa.cli import cli
 from pa.report.cells import cell
-from pa.report.departures import model_name
-from pa.report.departures import runs as expected_runs
+from pa.report.deviations import model_name
+from pa.report.deviations import runs as expected_runs
 from pa.report.measured import Measured, measured_in
 from pa.report.protocol import Protocol
 from tests.report.conftest import VIT_TI, Runs
@@ -162,15 +162,6 @@ def test_the_better_of_class_token_and_mean_is_the_encoded_one(runs: Runs) -> No
     assert taken.ours.notes[-1].text.startswith("mean patch token; class token 45.0")
 
 
-def test_results_of_older_versions_ask_the_store(runs: Runs) -> None:
-    runs.own_spec = False
-    runs.probe("deit", "cub", architecture=VIT_TI)
-    one = only(runs)
-    assert one.model == "not known"
-    assert one.protocol.title == "paper, on patches cut by rules that are not known"
-    assert any("the store is gone" in text for _, text in marks(one))
-
-
 def test_protocols_are_told_apart_by_recipe_and_patches(runs: Runs) -> None:
     for protocol, cut in (("paper", "paper"), ("released", "released"), ("paper", "released")):
         runs.retrieval("deit", protocol=protocol, view=cut)
@@ -195,9 +186,8 @@ def test_views_of_another_version_are_not_known(runs: Runs) -> None:
     [(768, 12, "ViT-B/16, 768 wide"), (96, 3, "a ViT of 3 blocks, 96 wide")],
 )
 def test_models_have_their_usual_names(width: int, depth: int, said: str) -> None:
-    spec = {"encoder": {"architecture": {"width": width, "depth": depth, "patch": 16}}}
-    assert model_name(spec) == said
-    assert model_name(None) == "not known"
+    assert model_name({"width": width, "depth": depth, "patch": 16}) == said
+    assert model_name({}) == "not known"
 
 
 def parse(command: str) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pa.report.collection import collect_results
 from pa.report.figures import LARGEST, figures_in
-from pa.report.found import read_workspace
 from pa.report.html.graphics import MARGIN, Scale, interval
 from pa.report.html.markup import VOID, tag
 from pa.report.html.page import page
@@ -122,9 +122,9 @@ def test_names_cannot_inject(tmp_path: Path) -> None:
     folder = root / "figures" / EVIL.replace("/", "")
     folder.mkdir(parents=True)
     Image.new("RGB", (4, 4)).save(folder / '"onload=alert(3) x=".png')
-    found = read_workspace(root, root / "results", root / "features")
+    found = collect_results(root, root / "results", root / "features")
     made = page(build(found, root / "figures"))
-    plain = Page(page(build(read_workspace(tmp_path, tmp_path, tmp_path), tmp_path / "no")))
+    plain = Page(page(build(collect_results(tmp_path, tmp_path, tmp_path), tmp_path / "no")))
     read = Page(made)
     assert {name for name, _ in read.elements} - {name for name, _ in plain.elements} <= {
         "img",

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields
 
 import pytest
 
 from pa.commands.text_report import written
-from pa.evaluate.results import Result
+from pa.evaluate.bootstrap import Mean
+from pa.evaluate.classification import Chance, Score, Scores
+from pa.evaluate.intervals import Interval
+from pa.evaluate.results import (
+    KnnProbeResult,
+    Pair,
+    RecordedProtocol,
+    RetrievalDifference,
+    RowCounts,
+    SplitCounts,
+    SplitSelection,
+    TargetSelection,
+    TrainTest,
+)
 from pa.report.html.page import page
 from pa.report.latex import latex
 from pa.report.markdown import markdown
@@ -17,29 +30,46 @@ from pa.report.numbers import results_table
 from pa.tasks.report import Written
 from tests.report.conftest import Runs
 
-SCORE = {
-    "value": 0.625,
-    "n": 80,
-    "n_images": 40,
-    "interval": [0.5, 0.75],
-    "interval_method": "t over images",
-    "chance": 0.25,
-}
+METHOD = "t over images"
 
 
-def result(runs: Runs, task: str, **changed: object) -> Result:
+def knn_result(runs: Runs) -> KnnProbeResult:
     """A result that no table of the paper asks for."""
-    made = Result(
-        task=task,
-        protocol={"protocol": "dino", "k": [10, 20]},
-        stores={"test": runs.store("timm/convnext_tiny", "holidays", "summer")},
+    store = runs.store("timm/convnext_tiny", "holidays", "summer")
+    best, other = (
+        Score(value, 80, 40, Interval(0.5, 0.75, METHOD), Chance(0.25, 0.25))
+        for value in (0.625, 0.5)
+    )
+    counts = dict.fromkeys((one.name for one in fields(SplitCounts)), 40)
+    return KnnProbeResult(
+        protocol=RecordedProtocol({"protocol": "dino", "k": [10, 20]}),
+        stores=TrainTest(store, store),
         representation="pooled",
-        selection={},
-        counts={"rows": 80},
-        scores={"k=10": SCORE, "k=20": {**SCORE, "value": 0.5}},
+        selection=SplitSelection("held out", "label"),
+        counts=SplitCounts(**counts),
+        scores={
+            "k=10": Scores((best,), best, None),
+            "k=20": Scores((other,), other, None),
+        },
         seconds={},
     )
-    return replace(made, **changed)  # type: ignore[arg-type]
+
+
+def difference_result(runs: Runs) -> RetrievalDifference:
+    """A difference of two encoders, with the score of one part."""
+    counts = dict.fromkeys((one.name for one in fields(RowCounts)), 40)
+    return RetrievalDifference(
+        protocol=RecordedProtocol({"protocol": "paper"}),
+        stores=Pair(runs.store("dino", "cub", "all"), runs.store("deit", "cub", "all")),
+        representation="pooled",
+        selection=TargetSelection("label"),
+        counts=RowCounts(**counts),
+        scores={
+            "ap": Mean(-0.015, 80, 40, Interval(-0.02, -0.01, METHOD)),
+            "ap/tail": Mean(0.625, 80, 40, Interval(0.5, 0.75, METHOD)),
+        },
+        seconds={},
+    )
 
 
 @pytest.fixture
@@ -48,10 +78,8 @@ def several(runs: Runs) -> Runs:
     runs.retrieval("deit", ap=(0.4, 0.5))
     runs.retrieval("deit", ap=(0.3, 0.45), representation="pooled")
     runs.retrieval("timm/convnext_tiny", "holidays", ap=(0.2, 0.4), split="summer")
-    runs.write(result(runs, "probe-knn"))
-    stores = {"first": runs.store("dino", "cub", "all"), "second": runs.store("deit", "cub", "all")}
-    scores = {"ap": {**SCORE, "value": -0.015, "interval": [-0.02, -0.01]}, "ap/tail": SCORE}
-    runs.write(result(runs, "retrieval-difference", stores=stores, scores=scores))
+    runs.write(knn_result(runs))
+    runs.write(difference_result(runs))
     return runs
 
 
@@ -76,7 +104,7 @@ def test_the_papers_cells_are_marked(several: Runs) -> None:
     assert set(marked) == {("deit", "cls"), ("deit", "pooled")}
     better, other = marked["deit", "cls"], marked["deit", "pooled"]
     assert [cell.key for cell in better.cells] == ["t3/deit/cub/encoded"]
-    assert (better.is_taken, other.is_taken) == (True, False)
+    assert (better.is_selected, other.is_selected) == (True, False)
     assert "Table 3" in better.in_the_paper
 
 

@@ -25,12 +25,13 @@ from pa.data.store.verify import Issue, verify
 from pa.data.store.writer import claim
 from pa.data.tables import write_parquet
 from pa.errors import FingerprintError, VerificationError
-from pa.evaluate.results import Result, describe_store, write_result
+from pa.evaluate.results import StoreReference, write_result
 from pa.index.build import build
 from pa.index.stored import open_index
 from pa.maintenance.status import status
 from pa.maintenance.verify import CheckResult, verify_indexes, verify_results, verify_stores
 from pa.workspace import Workspace
+from tests.support.results import linear_result
 from tests.torture.conftest import rounds, run_script
 from tests.torture.killing import differences, work
 
@@ -143,9 +144,7 @@ def test_a_flipped_bit_of_a_result_is_found(
 ) -> None:
     """All but what leaves the same JSON: the case of an exponent, a digit past the last that counts."""
     store = only_store(workspace)
-    scores = {"accuracy": {"value": 1 / 3, "interval": [1e-7, 0.5]}}
-    stores = {"train": describe_store(store)}
-    result = Result("probe-linear", {"epochs": 90}, stores, "pooled", {}, {"n": 16}, scores, {})
+    result = linear_result(StoreReference.of(store))
     json_path = result.path(workspace.results)
     write_parquet(json_path.with_suffix(".parquet"), pl.DataFrame({"loss": [0.5, 0.25]}))
     json_path.with_suffix(".safetensors").write_bytes(draw.randbytes(500))

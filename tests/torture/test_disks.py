@@ -22,7 +22,7 @@ from pa.data.store.verify import verify
 from pa.data.store.writer import finish
 from pa.data.tables import write_parquet
 from pa.errors import StorageError
-from pa.evaluate.results import Result, write_result
+from pa.evaluate.results import write_result
 from pa.extract import run as extraction
 from pa.index.build import build
 from pa.index.search import search
@@ -32,6 +32,7 @@ from pa.maintenance.repair import repair
 from pa.maintenance.status import status
 from pa.maintenance.verify import verify as verify_workspace
 from pa.workspace import Workspace
+from tests.support.results import linear_result
 from tests.torture.killing import differences, work
 
 Photographs = Callable[..., Path]
@@ -128,23 +129,17 @@ def test_disk_full_while_an_index_is_written(photographs: Photographs, tiny_disk
     assert build(store, "pooled", disk / "indexes").n == 40
 
 
-def result(value: float) -> Result:
-    store = {"dataset": "d", "view": "v", "encoder": "e", "fingerprint": "f"}
-    scores = {"accuracy": {"value": value}}
-    return Result("t", {}, {"train": store}, "pooled", {}, {}, scores, {})
-
-
 def test_disk_full_while_a_result_is_written(tiny_disk: TinyDisk) -> None:
     disk = tiny_disk("256k")
-    path = write_result(disk / "results", result(0.5))
+    path = write_result(disk / "results", linear_result(accuracy=0.5))
     before = path.read_bytes()
     ballast = fill_up(disk)
     with pytest.raises(StorageError, match="no space left"):
-        write_result(disk / "results", result(0.25))
+        write_result(disk / "results", linear_result(accuracy=0.25))
     assert path.read_bytes() == before
     assert left_behind(disk) == []
     ballast.unlink()
-    write_result(disk / "results", result(0.25))
+    write_result(disk / "results", linear_result(accuracy=0.25))
     assert path.read_bytes() != before
 
 

@@ -96,8 +96,8 @@ def _text(shares: Sequence[Shares], shifts: Sequence[Shift], figures: Sequence[P
     first = shares[0]
     spec, counts = first.store.spec, first.result.counts
     lines = [
-        f"{first.result.protocol['k']} nearest neighbours · {spec.dataset}/{spec.split}/"
-        f"{first.store.view}: {counts['rows']} patches of {counts['images']} images",
+        f"{first.result.k} nearest neighbours · {spec.dataset}/{spec.split}/"
+        f"{first.store.view}: {counts.rows} patches of {counts.images} images",
     ]
     for entry in shares:
         rows = [

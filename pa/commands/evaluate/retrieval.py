@@ -199,17 +199,17 @@ def _text(
 def _heading(scored: Sequence[Scored]) -> str:
     entry = scored[0]
     counts, protocol, spec = entry.result.counts, entry.result.protocol, entry.store.spec
-    changed = "".join(f", {name} {value}" for name, value in protocol["changed"].items())
-    query = "among its candidates" if protocol["include_self"] else "left out"
+    changed = "".join(f", {name} {value}" for name, value in protocol.changed.items())
+    query = "among its candidates" if protocol.parameters["include_self"] else "left out"
     text = (
         f"part retrieval · {spec.dataset}/{spec.split}/{entry.store.view} · protocol "
-        f"{protocol['protocol']}{changed} (the query itself is {query})\n"
-        f"{counts['queries']} queries of {counts['images']} images, {counts['classes']} classes"
+        f"{protocol.name}{changed} (the query itself is {query})\n"
+        f"{counts.queries} queries of {counts.images} images, {counts.classes} classes"
     )
     skipped = {
-        "without another of their class": counts["left_out_without_relevant"],
-        "without a label": counts["left_out_unlabelled"],
-        "of unreadable images": counts["left_out_bad"],
+        "without another of their class": counts.left_out_without_relevant,
+        "without a label": counts.left_out_unlabelled,
+        "of unreadable images": counts.left_out_bad,
     }
     reasons = [f"{n} {reason}" for reason, n in skipped.items() if n]
     stores = dict.fromkeys(f"{e.encoder} {e.store.spec.short[:8]}" for e in scored)

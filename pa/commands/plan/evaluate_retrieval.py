@@ -71,7 +71,7 @@ def plan_retrieval(pairs: Sequence[tuple[Store, str]], rows: Rows, results: Path
     The recorded time of a score is scaled by N². Raises what `require_vector` does.
     """
     from pa.evaluate.cosines import BLOCK_BYTES
-    from pa.evaluate.retrieval_table import TASK
+    from pa.evaluate.results import RetrievalResult
     from pa.evaluate.rows import require_vector
 
     n = len(rows.ids)
@@ -95,7 +95,7 @@ def plan_retrieval(pairs: Sequence[tuple[Store, str]], rows: Rows, results: Path
                 # Vectors in the order of the store and of the classes, unit vectors in float32, and
                 # a block of cosines.
                 memory=n * width * (2 * itemsize + 4) + min(BLOCK_BYTES, 4 * n * n),
-                seconds=recorded_seconds(results, TASK, n * n, work_of),
+                seconds=recorded_seconds(results, RetrievalResult.task, n * n, work_of),
             )
         )
     whole = [(str(store.path), name) for store, name in pairs if ":" not in name]
@@ -103,7 +103,11 @@ def plan_retrieval(pairs: Sequence[tuple[Store, str]], rows: Rows, results: Path
     if n_pairs:
         # A difference takes the time of one bootstrap, which grows with N.
         seconds = recorded_seconds(
-            results, TASK, n_pairs * n, lambda fields: fields["counts"]["rows"], "bootstrap"
+            results,
+            RetrievalResult.task,
+            n_pairs * n,
+            lambda fields: fields["counts"]["rows"],
+            "bootstrap",
         )
         n_bytes = n_pairs * result_bytes
         items.append(WorkItem("paired differences", n, n_pairs, n_bytes, 0, seconds))

@@ -19,7 +19,7 @@ from pa.data.store.reader import Store
 from pa.data.store.spec import digest
 from pa.data.store.stream import Stream
 from pa.errors import UsageError
-from pa.evaluate.results import Result, versions
+from pa.evaluate.results import AttentiveProbeResult, versions
 from pa.probe.attentive.choice import choose_rate
 from pa.probe.attentive.head import AttentiveHead, save_attentive_heads, split_heads
 from pa.probe.attentive.recipes import PAPER, AttentiveRecipe
@@ -34,7 +34,7 @@ from pa.probe.selection import Split, SplitOptions, split_rows
 from pa.probe.validation import SELECT_FRACTION, ValidationSplit, validation_split
 from pa.progress import Progress, Silent, Stopwatch
 
-TASK = "probe-attentive"
+TASK = AttentiveProbeResult.task
 MEMORY = 2e9  # bytes of patch tokens: leaves room for torch on a machine with 8 GB
 CHOOSING, TRAINING = "choosing", "training"  # stages with a state file of their own
 
@@ -152,10 +152,10 @@ def run_attentive(
     scorer = ClassificationScorer(split)
     predicted = list(trained.predicted.numpy())
     scores, confusion = scorer.score(predicted), scorer.confusion(predicted)
-    reported = {"accuracy": scores.to_json()}
+    reported = {"accuracy": scores}
     if recipe.reported == BEST_ON_TEST:
         last = scorer.score(list(trained.last_predicted.numpy()))
-        reported["accuracy_last_epoch"] = last.to_json()
+        reported["accuracy_last_epoch"] = last
     chosen = None
     if validation is not None and sweep is not None:
         chosen = {**validation.to_json(), "candidates": sweep.to_dicts()}
@@ -199,7 +199,7 @@ def _planned(
     recipe: AttentiveRecipe,
     options: AttentiveOptions,
     validation: ValidationSplit | None,
-) -> Result:
+) -> AttentiveProbeResult:
     """Return the part of the result that is known before the work."""
     protocol = {
         **recipe.to_json(),
@@ -207,7 +207,7 @@ def _planned(
         "lr_choices": list(options.lr) if validation else None,
         "choosing": validation.to_json() if validation else None,
     }
-    return probe_result(TASK, split, REPRESENTATION, protocol, {}, {}, {})
+    return probe_result(AttentiveProbeResult, split, REPRESENTATION, protocol, {}, {}, {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +215,7 @@ class _Stages:
     """The two stages of a run; each saves its state and resumes from it."""
 
     results: Path
-    planned: Result
+    planned: AttentiveProbeResult
     options: AttentiveOptions
     device: torch.device
     progress: Progress
@@ -223,7 +223,7 @@ class _Stages:
     def checkpoint(self, stage: str) -> Checkpoint:
         """Return the state file of a stage; its key names features, kind of device and torch."""
         path = self.planned.path(self.results).with_suffix(f".{stage}.state")
-        features = [store["checksum"] for store in self.planned.stores.values()]
+        features = [store.checksum for store in self.planned.stores_by_role.values()]
         key = digest([self.planned.digest, features, stage, self.device.type, versions()["torch"]])
         return Checkpoint(path, key)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pa.data.store.reader import Store
 from pa.errors import UsageError
 from pa.evaluate.classification import Scores
-from pa.evaluate.results import Result, write_result
+from pa.evaluate.results import FewShotProbeResult, write_result
 from pa.probe.holdout import some_names
 from pa.probe.linear.recipes import PAPER, LinearRecipe
 from pa.probe.linear.train import Candidate, TrainedHead, finite_heads, train_stack
@@ -25,7 +25,7 @@ from pa.probe.scoring import ClassificationScorer
 from pa.probe.selection import LabelledRows, Split, SplitOptions, split_rows
 from pa.progress import Progress, Silent, Stopwatch
 
-TASK = "probe-fewshot"
+TASK = FewShotProbeResult.task
 
 Ints = npt.NDArray[np.int64]
 
@@ -37,7 +37,7 @@ class FewShotResult:
     scores: dict[int, Scores]
     recipe: LinearRecipe
     split: Split
-    result: Result
+    result: FewShotProbeResult
     result_path: Path
 
 
@@ -97,7 +97,7 @@ def run_fewshot(
         scores[n] = scorer.score([head.predicted for head in heads], of_draws=True)
     clock.lap("train")
     result = probe_result(
-        TASK,
+        FewShotProbeResult,
         split,
         representation,
         {**protocol, "shots": list(shots), "draws": draws},

@@ -17,6 +17,7 @@ import polars as pl
 from pa.data.store.reader import Store
 from pa.errors import UsageError
 from pa.evaluate.classification import Scores
+from pa.evaluate.results import LinearProbeResult
 from pa.probe.linear.choice import Choice, choose
 from pa.probe.linear.head import LinearHead, save_heads
 from pa.probe.linear.recipes import PAPER, LinearRecipe
@@ -30,7 +31,7 @@ from pa.probe.selection import LabelledRows, Split, SplitOptions, split_rows
 from pa.probe.validation import SELECT_FRACTION, ValidationSplit, validation_split
 from pa.progress import Progress, Silent, Stopwatch
 
-TASK = "probe-linear"
+TASK = LinearProbeResult.task
 CONFUSION_CLASSES = 50  # a larger matrix would fill the JSON
 
 ALL_ROWS = SplitOptions()
@@ -148,7 +149,7 @@ def run_linear(
         clock.lap("references")
     confusion = scorer.confusion(predicted)
     result = probe_result(
-        TASK,
+        LinearProbeResult,
         split,
         representation,
         {**recipe.to_json(), "seeds": options.seeds, "sweep": _sweep_json(options.grid, choice)},

@@ -18,7 +18,16 @@ import torch
 from pa.data.files import replacing
 from pa.data.store.source import FeatureSource
 from pa.errors import StorageError
-from pa.evaluate.results import Result, describe_store, write_result
+from pa.evaluate.results import (
+    LabelsReference,
+    RecordedProtocol,
+    SegmentationCounts,
+    SegmentationProbeResult,
+    SegmentationSelection,
+    StoreReference,
+    TrainTest,
+    write_result,
+)
 from pa.evaluate.segmentation import SegmentationScore
 from pa.probe.linear.head import LinearHead
 from pa.probe.segmentation.labels import LabelMaps, Survey, WindowRows
@@ -26,7 +35,7 @@ from pa.probe.segmentation.recipes import RELEASED_LAYERS, SegmentationRecipe, n
 from pa.probe.segmentation.score import Scored
 from pa.probe.segmentation.train import TrainedHead
 
-TASK = "probe-segmentation"
+TASK = SegmentationProbeResult.task
 CURVE_POINTS = 100
 
 
@@ -41,7 +50,7 @@ class SegmentationResult:
     ceiling: SegmentationScore | None
     losses: torch.Tensor
     head: LinearHead
-    result: Result
+    result: SegmentationProbeResult
     result_path: Path
     head_path: Path
     table_path: Path
@@ -125,31 +134,30 @@ def _result(
     seen: Survey,
     recipe: SegmentationRecipe,
     score: SegmentationScore,
-) -> Result:
+) -> SegmentationProbeResult:
     train, test = work.train.store, work.test.store
     protocol = recipe.to_json(named_recipe(recipe.protocol, train.encoder))
     protocol["changed"].update(_departures(train, recipe))
-    return Result(
-        task=TASK,
-        protocol=protocol,
-        stores={"train": describe_store(train), "test": describe_store(test)},
+    return SegmentationProbeResult(
+        protocol=RecordedProtocol(protocol),
+        stores=TrainTest(StoreReference.of(train), StoreReference.of(test)),
         representation=recipe.representation,
-        selection={**work.selection, "labels": maps.to_json()},
-        counts={
-            "train_windows": seen.n_windows,
-            "train_windows_unlabelled": seen.unlabelled_windows,
-            "train_images": seen.n_images,
-            "train_images_unlabelled": seen.unlabelled_images,
-            "train_images_bad": len(train.bad),
-            "test_windows": len(work.test),
-            "test_images": score.n_images,
-            "test_images_unlabelled": score.n_unlabelled,
-            "test_images_bad": len(test.bad),
-            "classes": len(maps.classes),
-            "classes_trained": seen.trained,
-            "classes_scored": score.n_present,
-        },
-        scores=score.to_json(),
+        selection=SegmentationSelection(**work.selection, labels=LabelsReference(**maps.to_json())),
+        counts=SegmentationCounts(
+            train_windows=seen.n_windows,
+            train_windows_unlabelled=seen.unlabelled_windows,
+            train_images=seen.n_images,
+            train_images_unlabelled=seen.unlabelled_images,
+            train_images_bad=len(train.bad),
+            test_windows=len(work.test),
+            test_images=score.n_images,
+            test_images_unlabelled=score.n_unlabelled,
+            test_images_bad=len(test.bad),
+            classes=len(maps.classes),
+            classes_trained=seen.trained,
+            classes_scored=score.n_present,
+        ),
+        scores=score.measures,
         seconds=work.seconds,
     )
 

@@ -117,7 +117,7 @@ def _claim(one: Judged) -> Markup:
         "div",
         tag("h4", claim.says),
         tag("p", tag("span", claim.where, class_="where"), f" {claim.reading}", class_="reading"),
-        (tag("p", prose(oddity.text), class_="oddity") for oddity in one.oddities),
+        (tag("p", prose(issue.text), class_="known-issue") for issue in one.known_issues),
         _details(one),
     )
     verdicts = tag(

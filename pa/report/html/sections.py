@@ -195,7 +195,7 @@ RESULT_HEADS = (
 
 def results(report: Report) -> Markup:
     """The scores of every result of the workspace, those of the paper's cells marked."""
-    shown = sum(one.is_taken for one in report.listed)
+    shown = sum(one.is_selected for one in report.listed)
     return tag(
         "section",
         tag("h2", "All results"),
@@ -242,7 +242,7 @@ def _result(one: ListedResult) -> Markup:
         tag("td", one.protocol),
         tag("td", one.in_the_paper or "–"),
         tag("td", tag("code", one.file)),
-        class_="in-table" if one.is_taken else None,
+        class_="in-table" if one.is_selected else None,
     )
 
 

@@ -13,10 +13,10 @@ from pa.report.html.words import count, ends, signed, spoken
 from pa.report.measured import Measured
 from pa.report.protocol import Protocol
 from pa.report.report import Report
-from pa.report.taking import Taken
+from pa.report.selection import SelectedResult
 from pa.report.visible import identifier
 
-Standing = dict[str, Taken]  # cell key → what stands there, under one protocol
+Standing = dict[str, SelectedResult]  # cell key → what stands there, under one protocol
 
 
 def section(report: Report) -> Markup:
@@ -219,14 +219,14 @@ def _known(known: Sequence[Remark]) -> Markup | None:
             (
                 tag(
                     "li",
-                    prose(one.oddity.text),
+                    prose(one.issue.text),
                     " ",
-                    tag("cite", one.oddity.source),
+                    tag("cite", one.issue.source),
                     value=one.number,
                 )
                 for one in ordered
             ),
-            class_="oddities",
+            class_="known-issues",
         ),
     )
 
@@ -256,7 +256,7 @@ def _numbers(table: Table, standing: Standing) -> Markup:
     )
 
 
-def _line(taken: Taken) -> Markup:
+def _line(taken: SelectedResult) -> Markup:
     ours, cell = taken.ours, taken.cell
     title = f"{encoders()[cell.encoder].title}, {dataset_titles()[cell.dataset]}, "
     return tag(
@@ -289,10 +289,10 @@ def _counted(ours: Measured) -> Iterator[Child]:
 
 def _said(ours: Measured) -> list[str]:
     texts = [one.text for one in (*ours.marks, *ours.notes)]
-    return texts if ours.departs("model") else [f"model: {ours.model}", *texts]
+    return texts if ours.deviates("model") else [f"model: {ours.model}", *texts]
 
 
-def _source(taken: Taken) -> Iterator[Child]:
+def _source(taken: SelectedResult) -> Iterator[Child]:
     yield tag("code", taken.ours.file)
     stores = ", ".join(f"{store.role} {store.fingerprint}" for store in taken.ours.stores)
     yield tag("small", f"store: {stores}")

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from pa.report.html.markup import Markup, tag
 from pa.report.judging import Verdict
-from pa.report.taking import Taken
+from pa.report.selection import SelectedResult
 
 MINUS = "\u2212"
 
@@ -36,7 +36,7 @@ def _plain(value: float) -> str:
     return f"{value:.1f}".replace("-", MINUS)
 
 
-def spoken(taken: Taken) -> str:
+def spoken(taken: SelectedResult) -> str:
     """A measured cell in one sentence."""
     ours = taken.ours
     by = f", 95 % interval {ends(ours.interval)}" if ours.interval else ", without an interval"

@@ -60,8 +60,8 @@ def test_the_result_says_what_was_done(stores: tuple[Store, Store], tmp_path: Pa
     assert made.scores.std == pytest.approx(np.std(shares, ddof=1))
     assert made.scores.mean.value > 0.8
     assert made.scores.mean.chance.majority == pytest.approx(1 / 3)
-    assert made.scores.mean.n_groups == 30
-    fields = read_result(made.result_path)
+    assert made.scores.mean.n_images == 30
+    fields = read_result(made.result_path).result.to_json()
     assert fields["task"] == "probe-attentive"
     assert fields["representation"] == "cls+patch"
     assert fields["protocol"]["changed"] == {
@@ -161,7 +161,7 @@ def test_the_rate_is_chosen_by_training_images(stores: tuple[Store, Store], tmp_
     assert made.sweep.filter(lr=1e30)["diverged"].to_list() == [1, 1]
     assert made.sweep.filter(lr=1e30)["accuracy"].null_count() == 2
     assert made.sweep["chosen"].to_list() == [False] * 4 + [True] * 2
-    chosen = read_result(made.result_path)["details"]["chosen"]
+    chosen = read_result(made.result_path).result.to_json()["details"]["chosen"]
     assert chosen["rule"] == "held-out part of train"
     assert chosen["rows"] + chosen["fit_rows"] == 90
     assert chosen["rows"] % 2 == 0  # whole images, of two rows each
@@ -224,7 +224,9 @@ def test_a_split_to_choose_by_shares_no_test_row(
     options = AttentiveOptions(lr=(1e-5, 0.4), select_split=val)
     made = run(stores, tmp_path, options=options)
     assert made.recipe.lr == 0.4
-    assert read_result(made.result_path)["details"]["chosen"]["rule"] == "split val"
+    assert (
+        read_result(made.result_path).result.to_json()["details"]["chosen"]["rule"] == "split val"
+    )
     with pytest.raises(UsageError, match="are test rows too"):
         run(stores, tmp_path, options=replace(options, select_split=stores[1]))
 
@@ -237,7 +239,7 @@ def test_released_reports_the_best_epoch_and_says_so(
 ) -> None:
     released = replace(ATTENTIVE_PROTOCOLS["released"], epochs=5, batch=32, lr=0.4)
     made = run(stores, tmp_path, recipe=released, options=AttentiveOptions(seeds=2))
-    fields = read_result(made.result_path)
+    fields = read_result(made.result_path).result.to_json()
     assert fields["protocol"]["reported"] == "best epoch on the test split"
     curves = pl.read_parquet(made.files.curves)
     best = curves.group_by("seed").agg(pl.col("test_accuracy").max())["test_accuracy"].mean()

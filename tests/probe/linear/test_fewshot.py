@@ -64,7 +64,7 @@ def test_run_fewshot(make_store: MakeStore, tmp_path: Path) -> None:
     run = train_linear(few, test_side, replace(QUICK, seed=3))
     assert many.each[1].value == (run.predicted == test_side.targets).mean()
 
-    fields = read_result(done.result_path)
+    fields = read_result(done.result_path).result.to_json()
     assert fields["task"] == "probe-fewshot"
     assert (fields["protocol"]["shots"], fields["protocol"]["draws"]) == ([1, 20], 3)
     values = [entry["value"] for entry in fields["scores"]["shots=20"]["each"]]

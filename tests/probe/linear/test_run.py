@@ -162,7 +162,7 @@ def test_run_linear_writes_result_and_head(make_store: MakeStore, tmp_path: Path
     assert done.result_path.parent == tmp_path / "results" / "probe-linear"
     assert done.result_path.name.startswith("toy-grid-timm-ramp-pooled-")
 
-    fields = read_result(done.result_path)
+    fields = read_result(done.result_path).result.to_json()
     assert fields["task"] == "probe-linear"
     assert fields["representation"] == "pooled"
     assert fields["protocol"]["changed"] == {"epochs": 10, "batch": 64}
@@ -247,7 +247,7 @@ def test_a_class_without_test_rows(make_store: MakeStore, tmp_path: Path) -> Non
     store = make_store({"cls": features}, labels)
     options = SplitOptions(train_where="row < 30", test_where="row >= 30 AND label != 'c1'")
     done = run_linear(store, results=tmp_path, recipe=QUICK, split_options=options)
-    by_class = read_result(done.result_path)["details"]["per_class"]
+    by_class = read_result(done.result_path).result.to_json()["details"]["per_class"]
     assert by_class[1] == {"class": "c1", "n": 0, "accuracy": None}
 
 
@@ -279,7 +279,7 @@ def test_seeds_have_a_mean_and_a_spread(stores: tuple[Store, Store], tmp_path: P
     ]
     values = [(run.predicted == targets).mean() for run in alone]
     assert [one.value for one in done.scores.each] == pytest.approx(values)
-    fields = read_result(done.result_path)
+    fields = read_result(done.result_path).result.to_json()
     score = fields["scores"]["accuracy"]
     assert score["value"] == pytest.approx(np.mean(values))
     assert score["std"] == pytest.approx(np.std(values, ddof=1))
@@ -302,7 +302,7 @@ def test_a_sweep_chooses_on_train_and_is_kept(stores: tuple[Store, Store], tmp_p
         *stores, results=tmp_path, recipe=QUICK, options=LinearOptions(seeds=2, grid=grid)
     )
     assert done.choice is not None
-    fields = read_result(done.result_path)
+    fields = read_result(done.result_path).result.to_json()
     chosen = fields["details"]["chosen"]
     assert chosen["by"]["rule"] == "held-out part of train"
     assert chosen["by"]["store"] == stores[0].title
@@ -332,7 +332,7 @@ def test_another_split_chooses(
     grid = Grid(("cls",), (0.01, 0.4), (0.0,))
     options = LinearOptions(grid=grid, select_split=dev)
     done = run_linear(*stores, results=tmp_path, recipe=QUICK, options=options)
-    by = read_result(done.result_path)["details"]["chosen"]["by"]
+    by = read_result(done.result_path).result.to_json()["details"]["chosen"]["by"]
     assert (by["rule"], by["store"], by["rows"]) == ("split dev", dev.title, 60)
 
 
@@ -352,7 +352,7 @@ def test_released_reports_the_best_epoch_and_keeps_the_last(
         recipe=recipe,
         options=LinearOptions(seeds=2, references=False),
     )
-    fields = read_result(done.result_path)
+    fields = read_result(done.result_path).result.to_json()
     curves = [run.test_accuracy for run in done.runs]
     best = [float(curve.max()) for curve in curves if curve is not None]
     last = [float(curve[-1]) for curve in curves if curve is not None]
@@ -367,7 +367,7 @@ def test_released_reports_the_best_epoch_and_keeps_the_last(
 
 def test_references_stand_beside_it(stores: tuple[Store, Store], tmp_path: Path) -> None:
     done = run_linear(*stores, results=tmp_path, recipe=QUICK)
-    fields = read_result(done.result_path)
+    fields = read_result(done.result_path).result.to_json()
     assert set(done.references) == {"ridge", "logistic"}
     train, test = done.split.train.read("cls"), done.split.test.read("cls")
     reference, scores = done.references["logistic"]
@@ -379,7 +379,7 @@ def test_references_stand_beside_it(stores: tuple[Store, Store], tmp_path: Path)
     without = run_linear(
         *stores, results=tmp_path, recipe=QUICK, options=LinearOptions(references=False)
     )
-    assert "ridge" not in read_result(without.result_path)["scores"]
+    assert "ridge" not in read_result(without.result_path).result.scores
 
 
 def test_references_need_rows_to_choose_by(make_store: MakeStore, tmp_path: Path) -> None:

@@ -54,4 +54,4 @@ def test_heads_overfit_real_images(
         assert found.ceiling is not None
         assert found.score.miou.value > found.ceiling.miou.value - 0.05, protocol
         assert found.losses[-10:].mean() < 0.1 * found.losses[0]
-        assert found.result.counts["classes_trained"] > 10
+        assert found.result.counts.classes_trained > 10

@@ -12,7 +12,7 @@ from pa.report.protocol import Protocol
 
 
 @dataclass(frozen=True)
-class Taken:
+class SelectedResult:
     """Our number for a cell under one protocol, why it, and the results that were left."""
 
     cell: Cell
@@ -45,33 +45,33 @@ class _Criterion:
 
 def _criteria(one: Measured) -> tuple[_Criterion, ...]:
     return (
-        _Criterion("the paper's model", not one.departs("model")),
-        _Criterion("the paper's splits", not one.departs("split")),
-        _Criterion("all of the paper's images", not one.departs("data")),
+        _Criterion("the paper's model", not one.deviates("model")),
+        _Criterion("the paper's splits", not one.deviates("split")),
+        _Criterion("all of the paper's images", not one.deviates("data")),
         _Criterion("more images", one.n_images or 0),
-        _Criterion("the recipe unchanged", not one.departs("recipe")),
+        _Criterion("the recipe unchanged", not one.deviates("recipe")),
         _Criterion("the better representation", not one.is_worse_vector),
         _Criterion("the newest", one.written.timestamp()),
     )
 
 
-def take(cell: Cell, found: Sequence[Measured]) -> Taken:
+def take(cell: Cell, found: Sequence[Measured]) -> SelectedResult:
     """Choose among results of one cell and one protocol; there must be at least one."""
     by_name = sorted(found, key=lambda one: one.file)
     ranked = sorted(by_name, key=lambda one: [c.value for c in _criteria(one)], reverse=True)
     first = ranked[0]
     if len(ranked) == 1:
-        return Taken(cell, first, "the only result", ())
+        return SelectedResult(cell, first, "the only result", ())
     pairs = zip(_criteria(first), _criteria(ranked[1]), strict=True)
     why = next(
         (mine.said for mine, theirs in pairs if mine.value > theirs.value), "the first by name"
     )
-    return Taken(cell, first, f"{why}, of {len(ranked)} results", tuple(ranked[1:]))
+    return SelectedResult(cell, first, f"{why}, of {len(ranked)} results", tuple(ranked[1:]))
 
 
-def take_all(
+def select_results(
     cells: Iterable[Cell], found: Iterable[Measured]
-) -> Mapping[tuple[str, Protocol], Taken]:
+) -> Mapping[tuple[str, Protocol], SelectedResult]:
     """(key of the cell, protocol) → what stands there; cells without a result are left out."""
     by_question: dict[Question, dict[Protocol, list[Measured]]] = {}
     for one in found:
