@@ -175,7 +175,7 @@ def test_only_pairs_that_can_be_drawn_are_offered(
             raise MissingError(f"the windows of {sets[0]} are gone")
 
     results = [
-        SimpleNamespace(task=work.TASK, fields={"selection": {"labels": {"name": name}}})
+        SimpleNamespace(result=SimpleNamespace(task=work.TASK, dataset=name))
         for pair in PAIRS
         for name in pair
     ]
