@@ -157,6 +157,11 @@ def main() -> None:
     import timm  # noqa: F401
     import torch
 
+    import pa.cli
+    import pa.probe.attentive.run
+    import pa.probe.linear.run
+    import pa.workspace  # noqa: F401
+
     torch.set_num_threads(1)
     copy = pristine.parent / "copy"
 
