@@ -22,7 +22,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from pa.data import limits
+from pa.data import images
 from pa.errors import UsageError
 
 FILE = "pa.toml"
@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     storage: Storage = "fp16"
     batch_size: int = Field(default=0, ge=0)
     workers: int = Field(default=0, ge=0)
-    max_pixels: int = Field(default=limits.MAX_PIXELS, ge=1)
+    max_pixels: int = Field(default=images.MAX_PIXELS, ge=1)
     probe: ProbeSettings = ProbeSettings()
     cluster: ClusterSettings = ClusterSettings()
     datasets: dict[Name, DatasetSettings] = {}
@@ -219,7 +219,7 @@ def load(workspace: Path | None = None) -> Config:
         raise UsageError(_explain_faults(place / FILE, error)) from None
     except SettingsError as error:  # a PA_* variable that is no JSON where a table is wanted
         raise UsageError(f"settings are wrong, in PA_* variables: {error}.") from None
-    limits.set_max_pixels(settings.max_pixels)
+    images.set_max_pixels(settings.max_pixels)
     return Config(place, source, settings, fields)
 
 

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and storage errors a person can act on."""
+"""Atomic files, locks of their writers, and storage errors with a remedy."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from typing import Any
 from pa.errors import StorageError
 
 PARTIAL_SUFFIX = ".partial"
-WRITTEN = "PART_AWARE_WRITTEN"  # environment variable: the file that lists what a command wrote
-# A host's name may hold hyphens, but no dot: only its first label is used.
+WRITTEN = "PART_AWARE_WRITTEN"  # environment variable: file that lists what a command wrote
+# A host name may hold hyphens, but no dot: only its first label is used.
 _PARTIAL = re.compile(r"(?P<name>.+)\.(?P<host>[^.]+)-(?P<pid>\d+)-[0-9a-f]{8}\.partial")
 
 
 def partial_path(path: Path) -> Path:
-    """A name beside `path` that no other writer, on this host or another, will choose."""
+    """Return a name next to `path` that no other writer, on any host, will choose."""
     unique = f"{this_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     return path.with_name(f"{path.name}.{unique}{PARTIAL_SUFFIX}")
 
 
 @contextlib.contextmanager
 def locked_partial(path: Path, *, folder: bool = False) -> Iterator[Path]:
-    """Create a partial file or folder for `path` and hold its lock, so that no process removes it.
+    """Create a partial file or folder for `path` and lock it, so that no process removes it.
 
-    What is not renamed when the block ends is removed. The lock is a flock, which processes of all
-    containers on one kernel see; a process id means something in its own PID namespace only.
+    It is removed when the block ends, unless it was renamed. The lock is a flock, which processes
+    of all containers on one kernel see; process ids differ between PID namespaces.
     """
     partial, handle = _create_locked(path, folder)
     try:
@@ -57,7 +57,7 @@ def _create_locked(path: Path, folder: bool) -> tuple[Path, int]:
             partial.mkdir()
         else:
             partial.touch(exist_ok=False)
-        # Between these lines another process may take the partial file for an abandoned one.
+        # Before it is locked, another process may remove it as abandoned: then try again.
         try:
             handle = os.open(partial, os.O_RDONLY if folder else os.O_RDWR)
         except FileNotFoundError:
@@ -72,10 +72,10 @@ def _create_locked(path: Path, folder: bool) -> tuple[Path, int]:
 
 @contextlib.contextmanager
 def replacing(path: Path, *, once: bool = False) -> Iterator[Path]:
-    """Give a partial path to write to; flush it to disk and rename it to `path` on success.
+    """Yield a partial path to write to; flush it to disk and rename it to `path` on success.
 
-    With `once`, a file that is already at `path` stays: of several writers the first one wins. A
-    reader sees the old file or the new one, never a part of either. Raises `StorageError`.
+    A reader sees the old file or the new one, never a part of either. With `once`, an existing
+    file stays: of several writers the first one wins. Raise `StorageError`.
     """
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def replacing(path: Path, *, once: bool = False) -> Iterator[Path]:
 
 
 def note_written(path: Path) -> None:
-    """Append the path to the list that the environment names, for the job that runs the command."""
+    """Append a path to the list of written files, if the environment names one (see `WRITTEN`)."""
     if listing := os.environ.get(WRITTEN):
         with contextlib.suppress(OSError), open(listing, "a", encoding="utf-8") as file:  # noqa: PTH123
             file.write(json.dumps(os.fspath(path.absolute())) + "\n")
@@ -109,21 +109,21 @@ def _put(partial: Path, path: Path, once: bool) -> None:
 
 @dataclass(frozen=True)
 class Owner:
-    """The writer of a partial file or folder, by its name: the final name and the host."""
+    """The writer of a partial file or folder, read from its name: final name and host."""
 
     name: str
     host: str
 
     @property
     def is_here(self) -> bool:
-        """Whether it runs, or ran, on this host, whose locks this process sees."""
+        """Whether it runs or ran on this host, whose locks this process sees."""
         return self.host == this_host()
 
 
 def owner(partial: Path) -> Owner | None:
-    """Who writes a partial file, or None for a name that `partial_path` did not give."""
-    found = _PARTIAL.fullmatch(partial.name)
-    return Owner(found["name"], found["host"]) if found else None
+    """Return the writer of a partial file; None for a name that is not of `partial_path`."""
+    match = _PARTIAL.fullmatch(partial.name)
+    return Owner(match["name"], match["host"]) if match else None
 
 
 def this_host() -> str:
@@ -131,10 +131,10 @@ def this_host() -> str:
 
 
 def is_abandoned(partial: Path) -> bool:
-    """Whether no process holds the lock of a partial file or folder.
+    """Return whether no process holds the lock of a partial file or folder.
 
-    False where that cannot be known. A symbolic link has no lock: it is made in one step, and
-    its writer makes it again.
+    False if this cannot be determined. A symbolic link has no lock: it is created in one step, and
+    its writer creates it again.
     """
     with _exclusive(partial) as locked:
         return locked
@@ -142,8 +142,7 @@ def is_abandoned(partial: Path) -> bool:
 
 @contextlib.contextmanager
 def _exclusive(path: Path) -> Iterator[bool]:
-    """Hold the lock of a file or folder if no other process holds it; False where one does, or
-    where the file system has no locks."""
+    """Lock a file or folder; yield False if another process holds the lock, or without locks."""
     if path.is_symlink():
         yield True
         return
@@ -163,17 +162,17 @@ def _exclusive(path: Path) -> Iterator[bool]:
 
 
 def remove_stale(folder: Path, name: str) -> None:
-    """Remove what killed processes of this host left of `name`: partial files and folders."""
+    """Remove the partial files and folders of `name` that killed processes of this host left."""
     for partial in folder.glob(f"{glob.escape(name)}.*{PARTIAL_SUFFIX}"):
-        left_by = owner(partial)
-        if left_by is not None and left_by.name == name and left_by.is_here:
+        writer = owner(partial)
+        if writer is not None and writer.name == name and writer.is_here:
             with _exclusive(partial) as locked, contextlib.suppress(OSError, StorageError):
                 if locked:
                     remove(partial)
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a whole folder, if it is there. Raises `StorageError`."""
+    """Remove a file or a whole folder, if it exists. Raise `StorageError`."""
     with storage_errors(path):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -182,8 +181,7 @@ def remove(path: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name, or a copy where the file system has no hard links; a target that
-    is there stays."""
+    """Link a file, or copy it on a file system without hard links; an existing target stays."""
     try:
         os.link(source, target)
     except FileExistsError:
@@ -194,10 +192,10 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def is_held(lock: Path) -> bool:
-    """Whether a process holds the flock of a lock file. A file that was left behind is not held.
+    """Return whether a process holds the flock of a lock file.
 
-    The lock is shared for a moment to see: a writer that wants it just then goes on to its next
-    shard and comes back. A file that cannot be opened counts as not held.
+    The test takes a shared lock for a moment: a writer that requests the lock meanwhile continues
+    with its next shard and comes back. A file that cannot be opened counts as not held.
     """
     try:
         handle = os.open(lock, os.O_RDONLY)
@@ -233,7 +231,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any, *, once: bool = False) -> None:
-    """Write JSON; with `once`, leave a file alone that another process has put there."""
+    """Write JSON; with `once`, an existing file of another process stays."""
     text = json.dumps(value, indent=1, sort_keys=False, ensure_ascii=False) + "\n"
     with replacing(path, once=once) as partial:
         partial.write_text(text, encoding="utf-8")
@@ -255,7 +253,7 @@ def append_lines(path: Path, entries: Iterable[dict[str, Any]]) -> None:
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's storage errors into `StorageError` with a way out."""
+    """Turn storage errors of the operating system into `StorageError` with a remedy."""
     try:
         yield
     except StorageError:
@@ -264,53 +262,53 @@ def storage_errors(path: Path) -> Iterator[None]:
         cause = _errno(error)
         if cause in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StorageError(
-                f"no space left while writing {path}. What was finished before is intact: free "
-                f"some space, or move the workspace, and type the same command to go on."
+                f"no space left while writing {path}. Files finished before are intact: free "
+                f"some space, or move the workspace, and run the same command to resume."
             ) from error
         if cause in (errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG):
             raise StorageError(
-                f"cannot write {path} ({os.strerror(cause)}). Choose another name for it, in a "
-                f"folder that is there or can be made."
+                f"cannot write {path} ({os.strerror(cause)}). Choose another name, in a folder "
+                f"that exists or can be created."
             ) from error
         if cause in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             raise StorageError(
                 f"cannot write {path} ({os.strerror(cause)}). Give write permission, or choose "
-                f"another place with --workspace DIR or PA_WORKSPACE."
+                f"another folder with --workspace DIR or PA_WORKSPACE."
             ) from error
         raise
 
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the block ends.
+    """Delay Ctrl-C and SIGTERM until the block ends.
 
-    HDF5 calls back into Python to write, and an exception raised there, a KeyboardInterrupt too, is
-    swallowed by the C code: the program would go on as if nothing had been typed.
+    HDF5 calls back into Python to write, and its C code drops an exception raised there, also a
+    KeyboardInterrupt: the program would continue as if it had not been interrupted.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are handled in the main thread only
         return
-    came: list[int] = []
+    received: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         for number in numbers:
-            signal.signal(number, lambda number, frame: came.append(number))
+            signal.signal(number, lambda number, frame: received.append(number))
         yield
     finally:
         try:
             for number, handler in before.items():
                 signal.signal(number, handler)
         finally:
-            if came:
-                signal.raise_signal(came[0])
+            if received:
+                signal.raise_signal(received[0])
 
 
 class HoldingFile(io.FileIO):
-    """A file for HDF5 to write to, which holds back a storage error instead of passing it on.
+    """A file for HDF5 to write to, which keeps a storage error instead of raising it.
 
-    HDF5 1.14 crashes the process (segmentation fault) when it closes a file on a full disk. So it
-    is told that all is well, and `check` raises the error in Python, where nothing is lost.
+    HDF5 1.14 crashes the process (segmentation fault) when it closes a file on a full disk. It
+    therefore sees every write succeed, and `check` raises the error afterwards.
     """
 
     def __init__(self, path: Path) -> None:
@@ -336,13 +334,13 @@ class HoldingFile(io.FileIO):
             return size or 0
 
     def check(self) -> None:
-        """Raise the error that was held back, if there was one."""
+        """Raise the first error of a write, if one occurred."""
         if self._fault is not None:
             raise self._fault
 
 
 def _errno(error: BaseException) -> int | None:
-    """The errno of an OSError, or of what HDF5 says in words."""
+    """Return the errno of an OSError, or of the text of an error of HDF5."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
     text = str(error).lower()

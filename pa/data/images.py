@@ -1,4 +1,4 @@
-"""Images: decode, resize, crop; Pillow on the CPU, as in the official evaluation code.
+"""Decode, resize and crop images with Pillow on the CPU, as the official evaluation code does.
 
 Shapes: H, W height and width; S side of an encoder input; B boxes.
 """
@@ -10,7 +10,8 @@ import importlib
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -20,12 +21,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pa.data import limits
 from pa.data.schema import Box
 from pa.errors import ImageError
 
-# Pillow knows formats that start programs (EPS starts Ghostscript) or open other files. It chooses
-# by the bytes, whatever the file is called, so it is given these names and no others.
+# Pillow has formats that start programs (EPS starts Ghostscript) or open other files, and selects
+# them by the bytes of a file, not by its name: only these formats are allowed.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "HEIF")
 IMAGE_SUFFIXES = frozenset(
     {".jpeg", ".jpg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"}
@@ -33,30 +33,39 @@ IMAGE_SUFFIXES = frozenset(
 )
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
-# The ends of reasons that hold for this machine and its settings, not for the file.
+# Last words of reasons that depend on this machine and its settings, not on the file.
 RAISE_LIMIT = "set max_pixels in pa.toml, or PA_MAX_PIXELS, if the file can be trusted"
 INSTALL_HEIF = "`pip install pillow-heif` adds one"
 
-# `open_image` has the only limit: Pillow's own warns on stderr, and cannot be raised by a setting.
+# `open_image` applies the limit: Pillow's own only warns on stderr, and ignores our setting.
 Image.MAX_IMAGE_PIXELS = None
-# What Pillow warns about (EXIF tags, animations that are not valid) does not change the pixels of
-# the first frame; what does is an exception. A filter for the process: `catch_warnings` is not safe
-# in the threads that decode.
+# Pillow warns about faults (EXIF tags, invalid animations) that leave the first frame intact; other
+# faults are exceptions. The filter is global, because `catch_warnings` is not thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
-# An image of 30,000×1 pixels would grow to 2 billion before it is cropped.
-MAX_SIDE = 50_000
+MAX_SIDE = 50_000  # a strip of 30,000×1 pixels would otherwise grow to 2 billion before the crop
+MAX_PIXELS = 100_000_000  # 300 MB as 8-bit RGB; the largest image of ImageNet has 30 million
+_max_pixels = MAX_PIXELS
+
+HEADER_THREADS = 8  # hide the latency of a network disk
+ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height
+
+
+def set_max_pixels(limit: int) -> None:
+    """Set the number of pixels above which this process decodes no image."""
+    global _max_pixels  # one limit for everything that opens images
+    _max_pixels = limit
 
 
 @dataclass(frozen=True)
 class Transform:
-    """What an encoder wants to see: the evaluation transform of its authors.
+    """The evaluation transform of an encoder, as published by its authors.
 
     `size` is the side of the square input in pixels, `resize` the length of the short side before
-    the centre crop (view `image`), `mean` and `std` apply to RGB in [0, 1].
+    the centre crop (view `image`); `mean` and `std` apply to RGB in [0, 1].
     """
 
     size: int = 224
@@ -79,7 +88,7 @@ class Transform:
 
 @cache
 def readable_formats() -> tuple[str, ...]:
-    """The names of `FORMATS` that have a decoder here; that of HEIF is the package pillow-heif."""
+    """Return the names of `FORMATS` with an installed decoder; HEIF needs pillow-heif."""
     with contextlib.suppress(ImportError):
         importlib.import_module("pillow_heif").register_heif_opener()
     Image.init()
@@ -100,13 +109,13 @@ def open_image(
     Parameters
     ----------
     source
-        The bytes of the file, or its path where only the header is needed.
+        The bytes of the file, or its path if only the header is needed.
     name
-        What the file is called in messages.
+        The name of the file in messages.
     formats
         Names of the formats to accept; by default `readable_formats`.
     max_pixels
-        Width times height above which the image is refused; by default the setting `max_pixels`.
+        Limit of width times height; by default the setting `max_pixels`.
 
     Raises
     ------
@@ -114,7 +123,7 @@ def open_image(
         With the reason: empty, of another format, too large, or a damaged header.
     """
     accepted = readable_formats() if formats is None else tuple(formats)
-    limit = limits.max_pixels() if max_pixels is None else max_pixels
+    limit = _max_pixels if max_pixels is None else max_pixels
     try:
         if source == b"":
             raise ImageError(name, "the file is empty (0 bytes)")
@@ -139,7 +148,7 @@ def open_image(
 
 
 def can_be_opened_now(path: Path, reason: str) -> bool:
-    """Whether an image that was bad for a limit or a missing decoder passes both now."""
+    """Return whether an image that exceeded a limit or lacked a decoder can be opened now."""
     if not reason.endswith((RAISE_LIMIT, INSTALL_HEIF)):
         return False
     try:
@@ -159,10 +168,10 @@ def decode(
     """Decode the bytes of an image file to upright 8-bit RGB.
 
     EXIF rotation is applied, 16-bit grey is scaled (not clipped) to 8 bits, CMYK, palette and grey
-    become RGB, alpha is dropped, and an animation gives its first frame. `formats` and `max_pixels`
-    as of `open_image`.
+    become RGB, alpha is dropped, and the first frame of an animation is used. `formats` and
+    `max_pixels` are those of `open_image`.
 
-    Raises `ImageError` with the reason, whatever is wrong with the file.
+    Raise `ImageError` with the reason for every fault of the file.
     """
     try:
         with open_image(data, path, formats=formats, max_pixels=max_pixels) as image:
@@ -192,8 +201,8 @@ def _why_unidentified(source: bytes | Path, accepted: Sequence[str]) -> str:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own convert would clip at 255
-        values = np.asarray(image, dtype=np.int64)
+    if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips at 255
+        values = np.asarray(image, dtype=np.int64)  # (H, W)
         if values.size and (values.min() < 0 or values.max() > 65535):
             raise ImageError("", "32-bit integers outside 0..65535: the range of grey is unknown")
         image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
@@ -202,8 +211,40 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+@dataclass(frozen=True)
+class Header:
+    """Width and height of the upright image in pixels, or None and the reason.
+
+    `turned` is whether EXIF rotates or mirrors the image.
+    """
+
+    size: tuple[int, int] | None
+    turned: bool = False
+    fault: str | None = None
+
+
+def read_header(path: Path) -> Header:
+    """Read the upright size of an image file without decoding it; a fault is not raised."""
+    try:
+        with open_image(path, path) as image:
+            orientation = image.getexif().get(ORIENTATION, 1)
+            width, height = image.size
+    except ImageError as error:
+        return Header(None, fault=error.reason)
+    except Exception as error:  # noqa: BLE001 - Pillow's parsers raise many types on corrupt input
+        return Header(None, fault=f"{type(error).__name__}: {error}")
+    upright = (height, width) if orientation in (5, 6, 7, 8) else (width, height)
+    return Header(upright, turned=orientation != 1)
+
+
+def read_headers(root: Path, paths: Sequence[str]) -> Iterator[Header]:
+    """Yield the headers of many files, in order."""
+    with ThreadPoolExecutor(HEADER_THREADS, thread_name_prefix="pa-header") as pool:
+        yield from pool.map(lambda path: read_header(root / path), paths)
+
+
 def resize_short_side(image: Image.Image, length: int, interpolation: str) -> Image.Image:
-    """Resize so that the short side is `length`; the long side is truncated as torchvision does."""
+    """Resize the short side to `length`; the long side is truncated, as torchvision does."""
     width, height = image.size
     if width <= height:
         size = (length, max(1, int(length * height / width)))
@@ -217,17 +258,17 @@ def resize_short_side(image: Image.Image, length: int, interpolation: str) -> Im
 
 
 def centre_crop(image: Image.Image, size: int) -> Image.Image:
-    """Crop the central square; offsets round half to even as torchvision's do."""
+    """Crop the central square; offsets round half to even, as in torchvision."""
     width, height = image.size
     left, top = round((width - size) / 2), round((height - size) / 2)
     return image.crop((left, top, left + size, top + size))
 
 
 def crop_resize(image: Image.Image, box: Box, size: int, interpolation: str) -> Image.Image:
-    """Cut a box (x0, y0, x1, y1 in pixels, black outside the image) and resize it to a square.
+    """Crop a box (x0, y0, x1, y1 in pixels, black outside the image) and resize it to a square.
 
-    The crop comes first, so no pixel outside the box leaks in through the resampling filter.
-    Corners round half to even, as Pillow rounds a box of floats.
+    The crop comes first, so the resampling filter uses no pixel outside the box. Corners round half
+    to even, as Pillow rounds a box of floats.
     """
     x0, y0, x1, y1 = (round(value) for value in box)
     return image.crop((x0, y0, x1, y1)).resize((size, size), RESAMPLING[interpolation])

@@ -1,4 +1,4 @@
-"""Tables as Parquet files, whole or not at all."""
+"""Tables as atomic Parquet files."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from pa.data.files import replacing
 
 
 def write_parquet(path: Path, table: pl.DataFrame) -> None:
-    """Write a table. Raises `StorageError` where there is no space or no permission."""
-    # Through memory: polars tells of a full disk in words of its own.
-    data = parquet_bytes(table)
+    """Write a table. Raise `StorageError` without space or permission."""
+    data = parquet_bytes(table)  # in memory first: the errors of polars on a full disk differ
     with replacing(path) as partial:
         partial.write_bytes(data)
 
 
 def parquet_bytes(table: pl.DataFrame) -> bytes:
-    """A table as the bytes of a Parquet file."""
+    """Return a table as the bytes of a Parquet file."""
     data = io.BytesIO()
     table.write_parquet(data, compression="zstd")
     return data.getvalue()

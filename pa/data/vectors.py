@@ -1,4 +1,4 @@
-"""Unit vectors, for everything that works with cosines.
+"""Unit vectors, for cosine similarity.
 
 Shapes: n vectors, D width.
 """
@@ -10,21 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_BLOCK_ROWS = 8192
+_BLOCK_ROWS = 8192  # bounds the memory used besides the result
 
 
 def unit_vectors(vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Scale each finite row of (n, D) to length one, float32. A zero vector stays zero.
-
-    Beside the result, memory holds one block of rows.
-    """
-    out = np.empty(vectors.shape, dtype=np.float32)
+    """Scale each finite row of (n, D) to length one, float32. A zero vector stays zero."""
+    out = np.empty(vectors.shape, dtype=np.float32)  # (n, D)
     for start in range(0, len(vectors), _BLOCK_ROWS):
         block = out[start : start + _BLOCK_ROWS]
         block[...] = vectors[start : start + _BLOCK_ROWS]
-        # By the largest entry first: the square of a float32 may overflow, or vanish.
-        largest = np.abs(block).max(axis=1, initial=0.0, keepdims=True)
+        # Divide by the largest entry first: the square of a float32 may overflow or underflow.
+        largest = np.abs(block).max(axis=1, initial=0.0, keepdims=True)  # (block, 1)
         block /= np.where(largest > 0, largest, np.float32(1))
-        length = np.sqrt(np.einsum("nd,nd->n", block, block))[:, None]
+        length = np.sqrt(np.einsum("nd,nd->n", block, block))[:, None]  # (block, 1)
         block /= np.where(length > 0, length, np.float32(1))
     return out

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
+from pa.data import images
 from pa.data import images as im
-from pa.data import limits
-from pa.data.headers import read_header
+from pa.data.images import read_header
 from pa.errors import ImageError
 
 ORIENTATION = 0x0112
@@ -176,7 +176,7 @@ def test_nothing_is_started_and_nothing_printed(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"
         "from pa.data import images as im\n"
-        "from pa.data.headers import read_headers\n"
+        "from pa.data.images import read_headers\n"
         "from pa.errors import ImageError\n"
         "root = Path(sys.argv[1]); bad = 0\n"
         "for path in sorted(root.iterdir()):\n"
@@ -199,7 +199,7 @@ def test_nothing_is_started_and_nothing_printed(tmp_path: Path) -> None:
 def test_the_pixel_limit_is_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pa import config
 
-    monkeypatch.setattr(limits, "_max_pixels", limits.MAX_PIXELS)  # restored after the test
+    monkeypatch.setattr(images, "_max_pixels", images.MAX_PIXELS)  # restored after the test
     data = encoded(photo(), "PNG")
     (tmp_path / "pa.toml").write_text("max_pixels = 100\n")
     config.load(tmp_path)

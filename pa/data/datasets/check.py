@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pa.data.datasets import Expected, Kind
-from pa.data.headers import Header, read_headers
+from pa.data.images import Header, read_headers
 from pa.data.schema import Boxes, Images
 from pa.data.views.part_rows import PartCounts
 from pa.data.views.parts import PROTOCOLS

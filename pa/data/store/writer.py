@@ -6,7 +6,6 @@ Several processes may write one store: a lock protects each shard in work.
 from __future__ import annotations
 
 import contextlib
-import io
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +21,6 @@ from pa.data.files import (
     link_or_copy,
     remove,
     remove_stale,
-    replacing,
     storage_errors,
     write_json,
 )
@@ -32,6 +30,7 @@ from pa.data.store.checksums import with_checksum
 from pa.data.store.reader import LOCKS, MANIFEST, ROWS, RUNS, SPEC, STORE_FORMAT, Store
 from pa.data.store.shards import ShardPlan, ShardWriter
 from pa.data.store.spec import Spec, digest_rows
+from pa.data.tables import write_parquet
 
 DEFAULT_SHARD_ROWS = 1024
 
@@ -41,11 +40,7 @@ def create(
 ) -> Store:
     """Begin a store, or open the existing one; several processes may do so at once."""
     if not (path / SPEC).exists():
-        # Through memory: the errors of polars on a full disk are not `OSError`.
-        table = io.BytesIO()
-        rows.write_parquet(table, compression="zstd")
-        with replacing(path / ROWS) as partial:
-            partial.write_bytes(table.getbuffer())
+        write_parquet(path / ROWS, rows)
         _write_spec(Store(path, spec, shard_rows, source), once=True)
     return Store.open(path, incomplete=True)
 

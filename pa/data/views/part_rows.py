@@ -17,7 +17,7 @@ import polars as pl
 
 from pa.data.datasets.annotations import HIDDEN, VISIBLE
 from pa.data.datasets.boxes import MAX_SIDE
-from pa.data.headers import read_headers
+from pa.data.images import read_headers
 from pa.data.schema import BOX, ROW_SCHEMA, Boxes, Images, Keypoints, in_schema
 from pa.data.views.distances import COINCIDENT, FEW, KEPT, LONE, DistanceRule, nearest
 from pa.data.views.part_rules import PartRules

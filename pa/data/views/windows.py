@@ -22,8 +22,7 @@ from pa.data import images as im
 from pa.data.datasets.segmentation import masks
 from pa.data.datasets.segmentation.labels import IGNORED
 from pa.data.datasets.segmentation.masks import Map
-from pa.data.headers import read_headers
-from pa.data.images import Transform
+from pa.data.images import Transform, read_headers
 from pa.data.schema import BOX, in_schema
 from pa.data.views import augment
 from pa.data.views.augment import Colours, Size

@@ -348,7 +348,7 @@ def test_no_space_left(make_store: MakeStore, limit: int) -> None:
     )
     assert child.returncode == 1, child.stderr
     assert "no space left while writing" in child.stdout
-    assert "type the same command to go on" in child.stdout
+    assert "run the same command to resume" in child.stdout
     assert len(store.missing()) == 5
     assert not list(store.path.glob("*.partial"))
     fill(store)

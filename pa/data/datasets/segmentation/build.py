@@ -40,7 +40,7 @@ from pa.data.files import (
     storage_errors,
     write_json,
 )
-from pa.data.headers import read_header
+from pa.data.images import read_header
 from pa.errors import AnnotationError, FingerprintError
 from pa.progress import Progress, Silent
 

@@ -14,7 +14,7 @@ from pa.data.datasets.listing import list_images, subfolders
 from pa.data.datasets.segmentation import labels
 from pa.data.datasets.segmentation.labels import LabelSet
 from pa.data.datasets.text import parse_json, read_text
-from pa.data.headers import read_headers
+from pa.data.images import read_headers
 from pa.errors import AnnotationError, FingerprintError, MissingError, UsageError
 
 BUILD = "build.json"
