@@ -111,7 +111,9 @@ def test_the_explorer_takes_a_checkpoint(pa: Run, moving: Path) -> None:
     image = Path("query.png").read_bytes()
     answers = {}
     for name, checkpoints in (("without", ()), ("with", (elsewhere,))):
-        with TestClient(make_app(config, checkpoints=checkpoints), "http://localhost") as client:
+        with TestClient(
+            make_app(Workspace(config.workspace), checkpoints=checkpoints), "http://localhost"
+        ) as client:
             (gallery,) = client.get("/api/workspace").json()["galleries"]
             column = next(c["id"] for c in gallery["columns"] if c["representation"] == "pooled")
             query = {"name": "query.png", "box": "0,0,80,60", "column": column, "k": 3}
