@@ -40,9 +40,7 @@ def test_user_photographs_are_searched_by_their_middle_window(
     assert all(("--exclude-same-image" in words) is (n > 1) for words in commands)
 
 
-def test_missing_photograph_names_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_photograph_names_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         demo, "PHOTOGRAPHS", {"matplotlib": ("mpl-data/sample_data", ("gone.jpg",))}
     )

@@ -1,4 +1,4 @@
-"""Reading the documentation: its pages, their fenced blocks, and the commands in them."""
+"""Read the documentation: its pages, their fenced blocks, and the commands in them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MARK = re.compile(r"<!-- (?P<kind>[\w -]+?)(?:: (?P<name>\S+))? -->\n$")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, text, first line in the page, and the mark above it."""
+    """A fenced block with its language, text, first line in the page, and the comment before it."""
 
     page: Path
     line: int
@@ -51,7 +51,7 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def commands(block: Block) -> Iterator[list[str]]:
-    """The `pa` commands of a shell block, as words; continued lines are joined."""
+    """Yield the `pa` commands of a shell block as words, with continued lines joined."""
     joined = block.text.replace("\\\n", " ")
     for line in joined.splitlines():
         for part in line.split("&&"):

@@ -1,7 +1,7 @@
-"""The commands of the pages, run in their order on real images with tiny networks.
+"""Run the commands of the pages in order, on real images with tiny networks.
 
-Names of datasets and encoders are those of the pages; `pa.toml` says that they lie in the folder of
-real data. What is changed for the sake of time is listed here, command by command.
+`pa.toml` points the names of datasets and encoders to the folder of real data. The tables below list
+every command that is changed or skipped to save time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.shared
 
 FEW_IMAGES = 12
 
-# The defaults that each page takes from its pa.toml.
+# Defaults that each page expects in its pa.toml.
 SETTINGS = {
     "README.md": 'dataset = "imagenet"\nencoder = "mocov3"',
     "docs/search.md": 'dataset = "imagenet"\nencoder = "mocov3"',
@@ -29,8 +29,7 @@ SETTINGS = {
     "docs/probes.md": 'encoder = "deit"',
     "docs/figures.md": "",
 }
-# A page, what is extracted before it, and by their first words: commands that need what no test
-# machine has, and words to add so that training takes seconds.
+# Commands that run before those of a page.
 PREPARED = {
     "README.md": [],
     "docs/search.md": [
@@ -64,21 +63,23 @@ PREPARED = {
         "--lr 0.1,0.4 --weight-decay 0,1e-4 --sweep",
     ],
 }
-ELSEWHERE = {
-    "demo": "run by the quick start's test",
-    "extract --encoder timm/": "fetches weights",
-    "search --image": "names a file of the reader's",
-    "probe predict": "names a file of the reader's",
+# Commands that are not run here, by their first words, with the reason.
+NOT_RUN = {
+    "demo": "run by the test of the quick start",
+    "extract --encoder timm/": "downloads weights",
+    "search --image": "reads a file of the user",
+    "probe predict": "reads a file of the user",
     "probe linear --train-split train --test-split val": "ImageNet's training split",
     "index build --index IVF1024": "needs 1024 rows for its lists",
     "figure segmentation": "run by tests/figures/test_segmentation.py, which trains its heads",
 }
-INSTEAD = {
+REPLACED_WORDS = {
     "0,1,2,3,4,5,6,7,8,9,10,11": "0,1,2",  # the tiny networks have three blocks
     "/data/imagenet": "imagenet",
-    "val_00013660:19": "n01440764_tench:19",  # the sample's images have names of their own
+    "val_00013660:19": "n01440764_tench:19",  # an image of the sample
 }
-SHORTER = {
+# Options that shorten training to seconds.
+EXTRA_WORDS = {
     "probe attentive": ["--epochs", "3", "--attention-heads", "3"],
     "probe linear": ["--epochs", "3"],
 }
@@ -88,10 +89,10 @@ SHORTER = {
 def workspace(tmp_path: Path, shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     source = shared_dir / "data" / "imagenet_sample_1000" / "val"
     images = sorted(source.rglob("*.JPEG"))
-    for split, chosen in {"val": images[:FEW_IMAGES], "train": images[-FEW_IMAGES:]}.items():
-        for place, image in enumerate(chosen):
-            # The sample has one image of each class; a probe that holds images back needs two.
-            label = chosen[place - place % 2].parent.name
+    for split, selected in {"val": images[:FEW_IMAGES], "train": images[-FEW_IMAGES:]}.items():
+        for index, image in enumerate(selected):
+            # The sample has one image per class; a probe with held-out images needs two.
+            label = selected[index - index % 2].parent.name
             target = tmp_path / "imagenet" / split / label / image.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(image, target)
@@ -108,7 +109,7 @@ def workspace(tmp_path: Path, shared_dir: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("page", PREPARED)
-def test_page(page: str, workspace: Path) -> None:
+def test_commands_of_page_run(page: str, workspace: Path) -> None:
     settings = workspace / "pa.toml"
     settings.write_text(f"{SETTINGS[page]}\n{settings.read_text()}")
     typed = [
@@ -116,11 +117,11 @@ def test_page(page: str, workspace: Path) -> None:
         for block in blocks(ROOT / page)
         if block.language == "sh"
         for words in commands(block)
-        if not any(" ".join(words).startswith(start) for start in ELSEWHERE)
+        if not any(" ".join(words).startswith(start) for start in NOT_RUN)
     ]
     assert typed
     for words in [*(line.split() for line in PREPARED[page]), *typed]:
-        extra = SHORTER.get(" ".join(words[:2]), [])
-        given = [INSTEAD.get(word, word) for word in [*words, *extra]]
-        done = CliRunner().invoke(cli, given)
+        extra = EXTRA_WORDS.get(" ".join(words[:2]), [])
+        replaced = [REPLACED_WORDS.get(word, word) for word in [*words, *extra]]
+        done = CliRunner().invoke(cli, replaced)
         assert done.exit_code == 0, f"pa {' '.join(words)}\n{done.output}\n{done.exception!r}"

@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md, installed and run as they stand."""
+"""Install and run the examples of docs/extending.md."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAGE = ROOT / "docs" / "extending.md"
 
 
 def install(folder: Path, name: str, entry_points: str) -> None:
-    """What `pip install` leaves of a package besides its modules."""
+    """Write the metadata that `pip install` writes for a package."""
     metadata = folder / f"{name}-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
@@ -35,7 +35,7 @@ def install(folder: Path, name: str, entry_points: str) -> None:
 
 @pytest.fixture
 def plugins(tmp_path: Path) -> Path:
-    """A folder on the path with every example of the page, and the entry points it names."""
+    """Return a folder with every example of the page and its entry points."""
     folder = tmp_path / "plugins"
     folder.mkdir()
     points = []
@@ -67,7 +67,7 @@ def run(tmp_path: Path, plugins: Path) -> Callable[..., subprocess.CompletedProc
 
 
 def checkpoint(path: Path) -> None:
-    """A pretraining checkpoint of the example's method: a tiny random ViT and a decoder."""
+    """Write a checkpoint of the example's method: a tiny random ViT and a decoder."""
     generator = torch.Generator().manual_seed(0)
     model = plain_vit(VitShape(64, 2, 1, patch=16, grid=2, mlp_width=128))
     tensors = {
@@ -77,7 +77,9 @@ def checkpoint(path: Path) -> None:
     torch.save({"model": {**tensors, "decoder.weight": torch.zeros(2, 2)}}, path)
 
 
-def test_encoder(tmp_path: Path, run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_plugin_encoder_loads_its_checkpoint(
+    tmp_path: Path, run: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     checkpoint(tmp_path / "mymethod_vitb16.pth")
     checked = run(
         "-m", "pa", "encoders", "check", "mymethod", "--checkpoint", "mymethod_vitb16.pth"
@@ -94,7 +96,7 @@ def test_encoder(tmp_path: Path, run: Callable[..., subprocess.CompletedProcess[
     assert "not a pretraining checkpoint of MyMethod" in refused.stdout + refused.stderr
 
 
-def test_dataset_and_probe(
+def test_plugin_dataset_is_extracted_and_probed(
     tmp_path: Path,
     image_tree: Callable[..., Path],
     run: Callable[..., subprocess.CompletedProcess[str]],
@@ -128,7 +130,7 @@ def test_dataset_and_probe(
     assert result["scores"]["accuracy"]["n"] == test_rows
 
 
-def test_plugin_cannot_take_a_name(
+def test_plugin_with_builtin_name_is_refused(
     tmp_path: Path, run: Callable[..., subprocess.CompletedProcess[str]], plugins: Path
 ) -> None:
     install(plugins, "impostor", "[pa.encoders]\ndino = pa_mymethod:FAMILY\n")
@@ -146,7 +148,7 @@ def test_plugin_cannot_take_a_name(
         ("pa_mymethod:build", "is a function"),
     ],
 )
-def test_broken_plugin(
+def test_broken_plugin_is_reported_without_traceback(
     run: Callable[..., subprocess.CompletedProcess[str]], plugins: Path, value: str, words: str
 ) -> None:
     install(plugins, "broken", f"[pa.encoders]\nbroken = {value}\n")
@@ -157,7 +159,7 @@ def test_broken_plugin(
     assert "Traceback" not in checked.stderr
 
 
-def test_own_names_come_first_and_without_looking() -> None:
+def test_registry_returns_builtin_names_without_entry_points() -> None:
     registry = Registry("shape", {"square": 4}, group="pa.no-such-group", of=int)
     assert registry["square"] == 4
     assert list(registry) == ["square"]

@@ -1,4 +1,4 @@
-"""The documentation says what the program does: its help texts, its commands, its links."""
+"""The documentation matches the program: help texts, commands, links and paths of files."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
 
 
 @pytest.mark.parametrize("page", COMMAND_PAGES, ids=lambda page: page.stem)
-def test_help_texts_are_those_of_now(page: Path) -> None:
+def test_help_texts_are_current(page: Path) -> None:
     text = page.read_text()
     assert HELP["refreshed"](text) == text, "run `make docs`"
 
 
-def test_every_command_has_its_help_on_a_page() -> None:
-    shown = {
+def test_help_of_every_command_is_documented() -> None:
+    documented = {
         tuple(match["words"].split())
         for page in COMMAND_PAGES
         for match in HELP["BLOCK"].finditer(page.read_text())
     }
-    assert set(HELP["commands"]()) == shown
+    assert set(HELP["commands"]()) == documented
 
 
 @pytest.mark.parametrize("block", SHELL, ids=str)
-def test_commands_parse(block: Block) -> None:
-    """Every `pa` command of a shell block has the options, and the kinds of values, it shows."""
+def test_commands_have_valid_options(block: Block) -> None:
+    """Every `pa` command of a shell block exists and accepts its options and values."""
     for words in commands(block):
         context = cli.make_context("pa", list(words))
         command: click.Command = cli
         try:
             while isinstance(command, click.Group):
-                name, found, rest = command.resolve_command(
+                name, subcommand, rest = command.resolve_command(
                     context, [*context._protected_args, *context.args]
                 )
-                assert found is not None
-                command = found
+                assert subcommand is not None
+                command = subcommand
                 context = command.make_context(name, rest, parent=context)
         except click.exceptions.Exit:
             continue
@@ -54,7 +54,7 @@ def test_commands_parse(block: Block) -> None:
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_targets(page: Path) -> None:
     for match in LINK.finditer(page.read_text()):
         target = (page.parent / match[1]).resolve() if match[1] else page
         assert target.exists(), f"{page.name}: {match[0]}"
@@ -63,9 +63,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that GitHub gives to a page's headings."""
-    found = set()
-    for heading in re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE):
-        words = re.sub(r"[^\w\- ]", "", heading.lower())
-        found.add(words.strip().replace(" ", "-"))
-    return found
+    """Return the anchors that GitHub generates for a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {words.strip().replace(" ", "-") for words in plain}

@@ -1,4 +1,4 @@
-"""The quick start, typed line by line by a shell."""
+"""Run the quick start in a shell, line by line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "quickstart.md"
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Callable[[str, Path], str]:
-    """Run lines as they stand, with the `pa` of the environment that runs the tests."""
+    """Run shell lines with the `pa` of the current environment."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "pa").write_text(f'#!/bin/sh\nexec {sys.executable} -m pa "$@"\n')
@@ -43,10 +43,10 @@ def shell(tmp_path: Path) -> Callable[[str, Path], str]:
     return run
 
 
-def test_quick_start(
+def test_quickstart_commands_run(
     tmp_path: Path, image_tree: Callable[..., Path], shell: Callable[[str, Path], str]
 ) -> None:
-    """The demo on three photographs in place of all, then every other line of the page."""
+    """Run the demo on three photographs instead of all, then every other line of the page."""
     skimage = pytest.importorskip("skimage")
     few = tmp_path / "few"
     few.mkdir()
@@ -57,7 +57,7 @@ def test_quick_start(
     image_tree(labels=2, per_label=5, name="home/photos")
     printed = shell(f"pa demo --images {few}", home)
     assert len(list((home / "pa-demo" / "figures").iterdir())) == 3
-    # Every command that it prints works in the folder in which it was printed.
+    # Every printed command works in the folder in which it was printed.
     commands = [line.strip() for line in printed.splitlines() if line.startswith("  pa ")]
     assert {"extract", "index", "search", "probe", "status", "demo"} == {
         command.split()[1] for command in commands

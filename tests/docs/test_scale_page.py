@@ -1,4 +1,4 @@
-"""The commands of docs/scale.md, on a few photographs; and its arithmetic."""
+"""Run the commands of docs/scale.md on a few photographs, and check its arithmetic."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pa.index.training import ADVISED, sample_rows
 from tests.docs.pages import ROOT, blocks, commands
 
 PAGE = ROOT / "docs" / "scale.md"
-# A small network in the place of MoCo v3, few rows in the place of many.
-INSTEAD = {
+# A small network and few rows, to save time.
+REPLACED_WORDS = {
     "mocov3": "timm/test_vit",
     "train": "all",
     "2000": "6",
@@ -24,26 +24,26 @@ INSTEAD = {
 }
 
 
-def test_the_commands_run(workspace: Path) -> None:
+def test_scale_page_commands_run(workspace: Path) -> None:
     typed = [words for block in blocks(PAGE) if block.language == "sh" for words in commands(block)]
     assert len(typed) == 5
     for words in typed:
-        given = [INSTEAD.get(word, word) for word in words]
-        if words[:2] == ["index", "build"]:  # the store of all rows, which `pa submit` would make
+        replaced = [REPLACED_WORDS.get(word, word) for word in words]
+        if words[:2] == ["index", "build"]:  # needs the store of all rows
             done = CliRunner().invoke(cli, shlex.split("extract --shard-rows 49 --replace"))
             assert done.exit_code == 0, done.output
         if words[0] in ("index", "search"):
             store = next(
                 p for p in workspace.rglob("spec.json") if '"limit": null' in p.read_text()
             )
-            given += ["--store", store.parent.name]
-        done = CliRunner().invoke(cli, given)
+            replaced += ["--store", store.parent.name]
+        done = CliRunner().invoke(cli, replaced)
         assert done.exit_code == 0, f"pa {' '.join(words)}\n{done.output}\n{done.exception!r}"
     assert len(list(workspace.rglob("index.ivfdata"))) == 1
 
 
-def test_the_arithmetic() -> None:
-    """The figures of the page that follow from constants of the program."""
+def test_scale_page_numbers_follow_from_constants() -> None:
+    """Compare the numbers of the page with constants of the program."""
     text = PAGE.read_text()
 
     def row_bytes(shape: list[int], storage: str) -> int:
