@@ -1,6 +1,6 @@
-"""From a shard's rows to batches of regions: which images to read, and their regions in order.
+"""Divide the rows of a shard into images to decode and batches of regions.
 
-Shapes: v valid rows of a batch of n.
+n: rows of a batch, v: rows with pixels among them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pa.extract.pixels import Cut, CutKey, ImageJob, Loaded
 
 
 def image_jobs(store: Store, shard: ShardPlan, view: View) -> list[ImageJob]:
-    """The images of a shard, and what is cut out of each."""
+    """Return the images of a shard and the boxes to cut from each."""
     rows = store.rows.slice(shard.start, shard.n_rows)
     jobs = []
     for (image,), group in rows.group_by("image", maintain_order=True):
@@ -29,17 +29,17 @@ def image_jobs(store: Store, shard: ShardPlan, view: View) -> list[ImageJob]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive rows: which have pixels (n,), and per key the cuts that those v rows are in."""
+    """Consecutive rows, and the cuts of the v rows with pixels, by key of the transform."""
 
-    valid: npt.NDArray[np.bool_]
+    valid: npt.NDArray[np.bool_]  # (n,) whether the row has pixels
     cuts: Mapping[CutKey, Sequence[Cut]]
 
 
 def batches(loaded: Iterable[Loaded], size: int, writers: Sequence[ShardWriter]) -> Iterator[Batch]:
     """Collect the regions of images into batches of `size` rows; record hashes and bad images.
 
-    Batches begin at the shard's first row and count bad rows too, so the same rows always meet in
-    the same batch, whatever was done before: floating-point sums stay equal bit for bit.
+    Batches begin at the first row of the shard and include bad rows, so the composition of a batch
+    does not depend on earlier runs: floating-point sums are equal bit for bit.
     """
     valid: list[bool] = []
     cuts: dict[CutKey, list[Cut]] = {}

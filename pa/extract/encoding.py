@@ -1,9 +1,9 @@
-"""Forward passes: pixels to the device, features back, without making either side wait.
+"""Forward passes: copy pixels to the device and features back, asynchronously on a GPU.
 
-On a GPU copies run beside the forward passes, through page-locked memory: `begin` queues the work
-and returns, `Pending.arrays` waits for it. On a CPU `begin` does the work.
+On a GPU copies overlap with forward passes through page-locked memory: `begin` queues the work and
+returns, `Pending.arrays` waits for it. On a CPU `begin` computes the features.
 
-Shapes: v valid rows of a batch of n, S side of the encoder's input.
+n: rows of a batch, v: valid rows among them, S: side of the encoder's input.
 """
 
 from __future__ import annotations
@@ -23,36 +23,37 @@ from pa.extract.encoders.base import Encoder
 from pa.extract.pixels import Cut
 from pa.extract.resample import windows
 
-# On a CPU a larger batch is slower: its activations outgrow the cache, and cost twice as many fresh
-# pages of memory per region (docs/performance.md).
+# On a CPU larger batches are slower: their activations exceed the cache and need twice as many new
+# memory pages per region (docs/performance.md).
 CPU_BATCH, GPU_BATCH = 16, 256
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
 
 def device_of(encoder: Encoder) -> torch.device:
+    """Return the device of an encoder's weights."""
     return next(encoder.module.parameters()).device
 
 
 def default_batch(encoder: Encoder, view: View) -> int:
-    """Regions per forward pass: fewer where they are larger than what the encoder is made for."""
+    """Return the regions per forward pass: fewer if they exceed the encoder's native size."""
     batch = GPU_BATCH if device_of(encoder).type == "cuda" else CPU_BATCH
     native = encoder.transform.size
     return max(1, batch * native**2 // max(native, view.input_size(encoder.transform)) ** 2)
 
 
 def cuts_on_device(encoders: Sequence[Encoder], view: View) -> bool:
-    """Whether windows are cut on the device: on GPUs, where 49 windows cost more than one image."""
+    """Return whether windows are cut on the device: on GPUs, where uploads are the bottleneck."""
     return isinstance(view, GridView) and all(device_of(e).type == "cuda" for e in encoders)
 
 
 def upload(cuts: Sequence[Cut], device: torch.device, view: View, transform: Transform) -> Tensor:
-    """The regions of a batch on the device, (v, S, S, 3) uint8."""
+    """Copy the regions of a batch to the device: (v, S, S, 3) uint8."""
     pixels = _to_device([cut.pixels for cut in cuts], device)
     corners = [cut.corners for cut in cuts if cut.corners is not None]
     if not corners or not isinstance(view, GridView):
         return pixels
-    canvas_of = np.repeat(np.arange(len(corners)), [len(c) for c in corners])
+    canvas_of = np.repeat(np.arange(len(corners)), [len(c) for c in corners])  # (v,)
     return windows(
         pixels,
         torch.from_numpy(canvas_of).to(device, non_blocking=True),
@@ -73,7 +74,7 @@ def _to_device(arrays: Sequence[npt.NDArray[np.uint8]], device: torch.device) ->
 
 
 class Pending:
-    """Features of v regions that may still be on their way from the device."""
+    """Features of v regions that the device may still be computing or copying."""
 
     def __init__(self, features: Mapping[str, Tensor], device: torch.device) -> None:
         self._arrived: torch.cuda.Event | None = None
@@ -90,27 +91,27 @@ class Pending:
         self._arrived.record(torch.cuda.current_stream(device))
 
     def arrays(self) -> Arrays:
-        """Wait for the features: arrays (v, …), float32."""
+        """Wait for the features and return arrays (v, …), float32."""
         if self._arrived is not None:
             self._arrived.synchronize()
         return {name: tensor.numpy() for name, tensor in self._host.items()}
 
 
 class Forward:
-    """The forward passes of one encoder, in pieces where the device lacks memory for a batch."""
+    """The forward passes of an encoder, in pieces if a batch exceeds the device's memory."""
 
     def __init__(self, encoder: Encoder, names: Sequence[str]) -> None:
         self.encoder = encoder
         self.names = list(names)
         self.device = device_of(encoder)
-        self._most: int | None = None  # regions that fit, once a batch did not
+        self._most: int | None = None  # regions that fit, after a batch did not
 
     def begin(self, pixels: Tensor) -> Pending:
-        """Begin to encode (v, S, S, 3) uint8 pixels that lie on the encoder's device.
+        """Begin to encode pixels (v, S, S, 3) uint8 on the encoder's device.
 
-        Raises `UsageError` where a single region is too much for the device's memory.
+        Raises `UsageError` if a single region exceeds the device's memory.
         """
-        # Without it torch rounds the products of the patch embedding to TF32 on newer GPUs.
+        # Otherwise torch rounds the products of the patch embedding to TF32 on newer GPUs.
         with torch.inference_mode(), full_precision():
             return Pending(self._encode(pixels), self.device)
 
@@ -122,9 +123,9 @@ class Forward:
             except torch.OutOfMemoryError as error:
                 if len(pixels) == 1:
                     raise UsageError(
-                        f"{self.encoder.name}: the memory of {self.device} does not hold the "
-                        f"forward pass of a single region ({str(error).splitlines()[0]}). Free "
-                        f"it of other programs, or encode with --dtype bf16 or --device cpu."
+                        f"{self.encoder.name}: the forward pass of a single region exceeds the "
+                        f"memory of {self.device} ({str(error).splitlines()[0]}). Stop other "
+                        f"programs on it, or encode with --dtype bf16 or --device cpu."
                     ) from None
             self._most = (len(pixels) + 1) // 2
             torch.cuda.empty_cache()
@@ -133,7 +134,7 @@ class Forward:
 
 
 def encode_pixels(encoder: Encoder, pixels: npt.NDArray[np.uint8], names: Sequence[str]) -> Arrays:
-    """Encode (v, S, S, 3) pixels at once: arrays (v, …), float32, by name."""
+    """Encode pixels (v, S, S, 3) in one batch; return arrays (v, …), float32, by name."""
     on_device = _to_device([pixels], device_of(encoder))
     return Forward(encoder, names).begin(on_device).arrays()
 
@@ -141,7 +142,7 @@ def encode_pixels(encoder: Encoder, pixels: npt.NDArray[np.uint8], names: Sequen
 def spread(
     arrays: Arrays, valid: npt.NDArray[np.bool_], shapes: Mapping[str, Sequence[int]]
 ) -> Arrays:
-    """Put the v rows of a batch in their places among n; the others are zero. Arrays (n, …)."""
+    """Return arrays (n, …) with the v valid rows of a batch; the other rows are zero."""
     if valid.all():
         return arrays
     full = {name: np.zeros((len(valid), *shape), np.float32) for name, shape in shapes.items()}

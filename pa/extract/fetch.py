@@ -1,4 +1,4 @@
-"""Download an official checkpoint, with resume; without a network, say what to put where."""
+"""Download an official checkpoint, resuming an interrupted download."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pa.errors import CheckpointError, MissingError, UnknownNameError
 from pa.extract.encoders.card import CheckpointSource, EncoderCard
 from pa.progress import Progress
 
-BLOCK = 1 << 20
-TIMEOUT = 30.0
+BLOCK = 1 << 20  # bytes per read
+TIMEOUT = 30.0  # seconds without data
 
 
 def choose_source(card: EncoderCard, file: str | None) -> CheckpointSource:
-    """The file of a card: by name, or the first, which holds the most (the projector too)."""
+    """Return a file of a card by name; None selects the first, which contains the most."""
     by_name = {source.file: source for source in card.sources}
     if file is None:
         return card.sources[0]
@@ -27,11 +27,19 @@ def choose_source(card: EncoderCard, file: str | None) -> CheckpointSource:
 
 
 def fetch(source: CheckpointSource, folder: Path, progress: Progress) -> Path:
-    """Download a file into a folder, going on where an earlier download stopped.
+    """Download a file into a folder, resuming an earlier download.
 
-    The file has its final name only when it is whole and its hash, where the authors state one, is
-    right. Raises `MissingError` where it cannot be had from here, with what to put where,
-    `CheckpointError` for a wrong hash, `StorageError` for a full disk.
+    The file gets its final name when it is complete and its hash, if the authors state one, is
+    correct.
+
+    Raises
+    ------
+    MissingError
+        If it cannot be downloaded; the message states which file to put where.
+    CheckpointError
+        For a wrong hash.
+    StorageError
+        For a full disk.
     """
     target = folder / source.file
     if target.is_file():
@@ -52,7 +60,7 @@ def fetch(source: CheckpointSource, folder: Path, progress: Progress) -> Path:
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
             reason = getattr(error, "reason", error)
             raise MissingError(
-                f"cannot reach {source.url} from here ({reason}). {_by_hand(source, target)}"
+                f"cannot reach {source.url} ({reason}). {_by_hand(source, target)}"
             ) from None
         _check(source, part)
         sync(part)
@@ -62,8 +70,8 @@ def fetch(source: CheckpointSource, folder: Path, progress: Progress) -> Path:
 
 def _by_hand(source: CheckpointSource, target: Path) -> str:
     return (
-        f"Download it where there is a network (published at: {source.url or source.note}) and put "
-        f"it at {target}, or name its place with --checkpoint FILE."
+        f"Download it on a machine with a network (published at: {source.url or source.note}) and "
+        f"copy it to {target}, or give its path with --checkpoint FILE."
     )
 
 
@@ -73,15 +81,14 @@ def _download(url: str, part: Path, progress: Progress) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # nothing beyond what we have: it was whole
+        if error.code == 416 and have:  # no bytes are left: the download was complete
             error.close()
             return
         raise
     with response:
         resumed = response.status == 206
         have = have if resumed else 0
-        left = int(response.headers.get("Content-Length") or 0)
-        whole = have + left
+        whole = have + int(response.headers.get("Content-Length") or 0)
         progress.start(url.rsplit("/", 1)[1], whole, "bytes", have)
         try:
             with part.open("ab" if resumed else "wb") as out:
@@ -91,15 +98,15 @@ def _download(url: str, part: Path, progress: Progress) -> None:
         finally:
             progress.stop()
         if part.stat().st_size < whole:
-            raise ConnectionError("the connection ended early; the same command goes on from here")
+            raise ConnectionError("the connection ended early; run the same command to resume")
 
 
 def _check(source: CheckpointSource, part: Path) -> None:
     with part.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if source.sha256_prefix and not source.matches(found):
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if source.sha256_prefix and not source.matches(sha256):
         part.unlink()
         raise CheckpointError(
-            f"{source.file} from {source.url} has SHA-256 {found}, expected one that begins with "
-            f"{source.sha256_prefix}. The download was deleted; type the command again."
+            f"{source.file} from {source.url} has SHA-256 {sha256}, expected one that begins with "
+            f"{source.sha256_prefix}. The download was deleted; run the command again."
         )

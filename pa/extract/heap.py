@@ -1,8 +1,8 @@
-"""Memory that a forward pass frees stays with the process until the run ends.
+"""Keep the memory that a forward pass frees in the process until the run ends.
 
-A pass on a CPU makes and drops blocks of tens of megabytes, the same ones for every batch. The C
-library gives such blocks back to the kernel at once, which must clear every page of them again for
-the next batch: a tenth of the time of a ViT-B (docs/performance.md).
+A pass on a CPU allocates and frees blocks of tens of megabytes, the same ones for each batch. The C
+library returns such blocks to the kernel immediately, which must clear every page again for the
+next batch: a tenth of the time of a ViT-B (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# From glibc's malloc.h; no other C library has them.
+# From malloc.h of glibc; other C libraries do not have them.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _NEVER = 2**31 - 1
-# Where glibc's own adjustment of the thresholds ends on 64-bit machines; setting any of the three
-# turns that adjustment off. The third is glibc's default.
+# The limits of glibc's adjustment of the thresholds on 64-bit machines; setting one of the three
+# turns this adjustment off. The third value is glibc's default.
 _AFTERWARDS = ((_MMAP_THRESHOLD, 2**25), (_TRIM_THRESHOLD, 2**26), (_MMAP_MAX, 65536))
 
 
@@ -23,15 +23,14 @@ _AFTERWARDS = ((_MMAP_THRESHOLD, 2**25), (_TRIM_THRESHOLD, 2**26), (_MMAP_MAX, 6
 def freed_memory_kept() -> Iterator[None]:
     """Keep freed memory for the next allocation, and return it at the end.
 
-    The process is as large as its largest batch all the while. Does nothing where the C library is
-    not glibc.
+    Meanwhile the process has the size of its largest batch. Has no effect without glibc.
     """
     library = _glibc()
     if library is None:
         yield
         return
     library.mallopt(_TRIM_THRESHOLD, _NEVER)
-    library.mallopt(_MMAP_MAX, 0)  # blocks come from the heap, never from a mapping of their own
+    library.mallopt(_MMAP_MAX, 0)  # allocate all blocks on the heap
     try:
         yield
     finally:

@@ -1,7 +1,9 @@
-"""Decode ahead: images become the uint8 pixels of their regions in threads, in order.
+"""Decode images in advance, in threads, to the uint8 pixels of their regions, in order.
 
-Pillow releases the interpreter while it decodes and resizes, so threads are enough and nothing has
-to be pickled or forked. Shapes: B regions of an image, S side of the encoder's input.
+Pillow releases the interpreter lock while it decodes and resizes, so threads are enough and nothing
+is pickled or forked.
+
+B: regions of an image, S: side of the encoder's input, H, W: pixels of a canvas.
 """
 
 from __future__ import annotations
@@ -26,14 +28,14 @@ from pa.data.views import View
 from pa.errors import ImageError
 from pa.extract.stages import Stages
 
-CutKey = tuple[Any, ...]
+CutKey = tuple[Any, ...]  # the fields of a transform that change the pixels; see View.cut_key
 
 
 @dataclass(frozen=True)
 class ImageJob:
-    """One image to decode, and the regions to cut from it: rows `first` to `first + len(boxes)`.
+    """An image to decode, and the regions to cut: rows `first` to `first + len(boxes)`.
 
-    A box is a row's `cut_columns` of the view: x0, y0, x1, y1 and whatever else it needs.
+    A box contains the `cut_columns` of the view: x0, y0, x1, y1 and further columns of the view.
     """
 
     image: int
@@ -44,17 +46,13 @@ class ImageJob:
 
 @dataclass(frozen=True)
 class Cut:
-    """B regions of one image: their pixels, (B, S, S, 3) uint8.
+    """B regions of one image, or the canvas and corners of windows that the device will cut."""
 
-    Or, with `corners` (B, 2), the canvas (1, H, W, 3) on which they lie: x and y of the upper left
-    corners of windows that are still to be cut.
-    """
-
-    pixels: npt.NDArray[np.uint8]
-    corners: npt.NDArray[np.int64] | None = None
+    pixels: npt.NDArray[np.uint8]  # (B, S, S, 3), or the canvas (1, H, W, 3)
+    corners: npt.NDArray[np.int64] | None = None  # (B, 2) x and y of upper left corners
 
     def part(self, start: int, stop: int) -> Cut:
-        """Regions `start` to `stop`."""
+        """Return regions `start` to `stop`."""
         if self.corners is None:
             return Cut(self.pixels[start:stop])
         return Cut(self.pixels, self.corners[start:stop])
@@ -62,23 +60,20 @@ class Cut:
 
 @dataclass(frozen=True)
 class Loaded:
-    """An image's regions, one `Cut` per key; or why there are none.
-
-    `xxh3` is the hash of the file and `status` its state; None where it could not be read.
-    """
+    """The regions of an image, one `Cut` per key, or the reason why it cannot be decoded."""
 
     job: ImageJob
     cuts: Mapping[CutKey, Cut]
     fault: str | None = None
-    xxh3: bytes | None = None
-    status: Status | None = None
+    xxh3: bytes | None = None  # hash of the file, None if it cannot be read
+    status: Status | None = None  # state of the file, None if it cannot be read
 
 
 class Loader:
-    """Reads, decodes and cuts images once for all encoders.
+    """Read, decode and cut images once for all encoders.
 
-    `ahead_images` is how many images may lie ready. With `canvases` the windows of view `grid` are
-    not cut here: a `Cut` then is a canvas and corners, a fiftieth of the bytes.
+    `ahead_images` is the maximum number of decoded images that wait. With `canvases` the windows of
+    view `grid` are cut on the device: a `Cut` is a canvas and corners, a fiftieth of the bytes.
     """
 
     def __init__(
@@ -108,7 +103,7 @@ class Loader:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def load(self, job: ImageJob) -> Loaded:
-        """Load one image. A fault of the file is part of the answer, not an exception."""
+        """Load an image. An error of the file is part of the result, not raised."""
         path = self.root / job.path
         try:
             with self.stages.timed("read"):
@@ -141,14 +136,14 @@ class Loader:
 
     @property
     def busy(self) -> bool:
-        """Whether images that were asked for have not been taken yet."""
+        """Return whether requested images have not been consumed yet."""
         return bool(self._waiting)
 
     def ahead(self, jobs: Iterable[ImageJob | None]) -> Iterator[Loaded]:
-        """Load the jobs in order, some images ahead of whoever takes them.
+        """Yield the loaded jobs in order, while threads load later ones.
 
-        A job of None says that there may be more, but not before an image has been taken: it may
-        come only while the loader is `busy`.
+        A job of None means that the next job depends on the consumption of an image; it is allowed
+        only while the loader is `busy`.
         """
         waiting = self._waiting
         try:

@@ -1,11 +1,11 @@
-"""Rows that other stores already hold: found by what their features depend on, and copied.
+"""Copy rows that other stores contain, selected by the data that their features depend on.
 
-A store of split `train` needs rows that the store of `all` has under other row and image numbers.
-Its shards cannot be linked, since those numbers are part of a shard's key. So the rows are read
-from the donor, with the checks of every read, and written as they are stored: nothing is encoded
-or rounded again.
+A store of split `train` needs rows that the store of `all` contains under other row and image
+numbers. Its shards cannot be linked, since these numbers are part of a shard's key. The rows are
+read from the donor, with all checks, and written as they are stored: nothing is encoded or rounded
+again.
 
-Shapes: N rows of the store, n rows of a shard.
+N: rows of the store, M: image files, n: rows of a shard.
 """
 
 from __future__ import annotations
@@ -31,47 +31,43 @@ from pa.progress import Progress
 
 Ints = npt.NDArray[np.int64]
 
-FILE = ("path", "file_bytes")
+FILE = ("path", "file_bytes")  # columns that identify an image file
 
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """Where the rows of a store are found in its donors.
-
-    `donor` (N,) is a place in `donors`, or -1 for a row that must be encoded; `row` (N,) is the row
-    there. All rows of an image have one donor.
-    """
+    """The sources of a store's rows; all rows of an image have the same donor."""
 
     donors: list[Store]
-    donor: Ints
-    row: Ints
+    donor: Ints  # (N,) position in `donors`, -1 for a row that must be encoded
+    row: Ints  # (N,) row of the donor
 
     def cover(self, shard: ShardPlan) -> bool:
-        """Whether every row of a shard can be copied."""
+        """Return whether every row of a shard can be copied."""
         return bool((self.donor[shard.start : shard.stop] >= 0).all())
 
 
 def find_rows(
     store: Store, donors: Sequence[Store], view: View, root: Path | None = None
 ) -> Sources:
-    """Find the rows of a store in complete stores of its recipe.
+    """Find the rows of a store in complete stores of the same recipe.
 
-    Rows are the same where file, file size and all that `view` cuts by are equal, and the file
-    under `root` (by default that of the store) holds what the donor was made from. Image and row
-    numbers, labels and splits do not count.
+    Rows are equal if path, file size and the columns that `view` cuts by are equal, and the content
+    of the file below `root` (default: the root of the store) is that of the donor. Image and row
+    numbers, labels and splits are not compared.
     """
     read_only = root is None  # a run records its comparisons, a plan does not
     root = root or Path(store.source["root"])
     columns = [*FILE, *view.cut_columns]
     image = store.rows["image"].to_numpy()
-    found = Sources(
+    sources = Sources(
         [donor for donor in donors if donor.is_complete],
         np.full(len(image), -1),
         np.full(len(image), -1),
     )
     wanted = store.rows.select(columns)
-    for place, donor in enumerate(found.donors):
-        if (found.donor >= 0).all():
+    for number, donor in enumerate(sources.donors):
+        if (sources.donor >= 0).all():
             break
         try:
             files = ImageFiles(donor, root, read_only=read_only)
@@ -80,36 +76,36 @@ def find_rows(
             rows[wanted["path"].is_in(changed).to_numpy()] = -1
         except VerificationError:
             continue
-        lacking = np.unique(image[rows < 0])
-        taken = (found.donor < 0) & ~np.isin(image, lacking)
-        found.donor[taken], found.row[taken] = place, rows[taken]
-    return found
+        partial = np.unique(image[rows < 0])  # images of which the donor lacks rows
+        taken = (sources.donor < 0) & ~np.isin(image, partial)  # (N,)
+        sources.donor[taken], sources.row[taken] = number, rows[taken]
+    return sources
 
 
 def _rows_of(donor: Store, wanted: pl.DataFrame, columns: Sequence[str]) -> Ints:
-    """The donor's row of each wanted row, (N,); -1 where it has none."""
-    there = donor.rows.select("row", *columns).join(wanted, on="path", how="semi")
-    there = there.unique(subset=list(columns), keep="first")
-    rows = wanted.join(there, on=list(columns), how="left", maintain_order="left")["row"]
+    """Return the donor's row of each wanted row, (N,); -1 for a missing row."""
+    candidates = donor.rows.select("row", *columns).join(wanted, on="path", how="semi")
+    candidates = candidates.unique(subset=list(columns), keep="first")
+    rows = wanted.join(candidates, on=list(columns), how="left", maintain_order="left")["row"]
     return rows.fill_null(-1).to_numpy().copy()
 
 
 def reuse_rows(
     report: Report, view: View, features: Path, share: Share | None, progress: Progress
 ) -> None:
-    """Fill shards of a run's store with rows of its donors, and report how many of which.
+    """Fill shards of a run's store with rows of its donors, and record their number.
 
-    Several processes may do so at once: each shard is written under its lock.
+    Several processes may do so at the same time: each shard is written under its lock.
     """
     store, missing = report.store, report.store.missing()
     reused = report.rows_adopted
     if report.donors and missing:
-        # Before the donors compare the files: what changes in between is read at the next look.
+        # Taken before the donors compare the files, so that a later change is detected.
         status = report.files.status()
         sources = find_rows(store, report.donors, view, report.files.root)
         covered = [shard for shard in missing if sources.cover(shard)]
         if share is not None:
-            covered = [covered[place] for place in share.order(range(len(covered)))]
+            covered = [covered[number] for number in share.order(range(len(covered)))]
         if covered:
             copied = _copy_shards(report, sources, covered, status, progress)
             report.copied_from = {
@@ -118,8 +114,8 @@ def reuse_rows(
                 if n
             }
     reused += report.rows_copied
-    if reused and (pace := recorded_throughput(features, store.spec)) is not None:
-        report.seconds_saved = reused / pace.rows_per_second
+    if reused and (throughput := recorded_throughput(features, store.spec)) is not None:
+        report.seconds_saved = reused / throughput.rows_per_second
 
 
 def _copy_shards(
@@ -129,12 +125,10 @@ def _copy_shards(
     status: Ints,
     progress: Progress,
 ) -> Ints:
-    """Write shards whose rows are all found; how many rows came from each donor.
+    """Write shards whose rows are all available; return the number of rows from each donor.
 
-    `status` (M, 4) are the states of the store's image files.
-
-    Shards that other processes have locked are left to them. A shard whose rows cannot be read
-    stays to be encoded, with a note.
+    `status` (M, 4) are the states of the store's image files. Shards locked by other processes are
+    skipped. A shard whose rows cannot be read is encoded later, with a note.
     """
     copied = np.zeros(len(sources.donors), np.int64)
     store = report.store
@@ -164,12 +158,13 @@ def _copy_shard(store: Store, sources: Sources, shard: ShardPlan, writer: ShardW
     part = slice(shard.start, shard.stop)
     arrays = {name: store.empty(name, shard.n_rows) for name in store.spec.representations}
     valid = np.ones(shard.n_rows, np.bool_)
-    for place in np.unique(sources.donor[part]).tolist():
-        donor, here = sources.donors[place], np.flatnonzero(sources.donor[part] == place)
-        rows = sources.row[part][here]
-        valid[here] = donor.valid[rows]
+    for number in np.unique(sources.donor[part]).tolist():
+        donor = sources.donors[number]
+        targets = np.flatnonzero(sources.donor[part] == number)  # rows of the shard
+        rows = sources.row[part][targets]
+        valid[targets] = donor.valid[rows]
         for name, array in arrays.items():
-            donor.read_into(name, rows, array, here)
+            donor.read_into(name, rows, array, targets)
     for bad in _bad_images(store, sources, shard, valid):
         writer.record_bad(bad)
     for image, xxh3 in _hashes(store, sources, shard):
@@ -178,19 +173,19 @@ def _copy_shard(store: Store, sources: Sources, shard: ShardPlan, writer: ShardW
 
 
 def _hashes(store: Store, sources: Sources, shard: ShardPlan) -> Iterator[tuple[int, bytes]]:
-    """The donors' hashes of the image files, with the numbers the images have in this store."""
+    """Yield image number in this store and hash of the image file, from the donors."""
     images = store.rows["image"].slice(shard.start, shard.n_rows).to_numpy()
     first = np.unique(images, return_index=True)[1] + shard.start
-    for place in np.unique(sources.donor[first]).tolist():
-        rows = first[sources.donor[first] == place]
-        hashes = image_files.hashes_of(sources.donors[place], sources.row[rows])
+    for number in np.unique(sources.donor[first]).tolist():
+        rows = first[sources.donor[first] == number]
+        hashes = image_files.hashes_of(sources.donors[number], sources.row[rows])
         yield from zip(store.rows["image"][rows].to_list(), hashes, strict=True)
 
 
 def _bad_images(
     store: Store, sources: Sources, shard: ShardPlan, valid: npt.NDArray[np.bool_]
 ) -> Iterator[BadImage]:
-    """The donors' bad images, with the numbers they have in this store."""
+    """Yield the donors' bad images, with their numbers in this store."""
     rows = store.rows.slice(shard.start, shard.n_rows).filter(pl.Series(~valid))
     for (image, path), group in rows.group_by("image", "path", maintain_order=True):
         first, last = int(group["row"][0]), int(group["row"][-1])

@@ -1,10 +1,8 @@
-"""The extraction run: every region of a split, encoded once, into one store per encoder.
+"""Encode every region of a split once, into one store per encoder.
 
-Shards are the unit of work. Any number of processes may run the same command on one workspace:
-each takes the shards that nobody has, and the last one writes the manifest. A run without a share
-waits for what others have in hand; a task of a job array, which has one, leaves it to them.
-
-Shapes: n rows of a batch, S side of the encoder's input.
+Shards are the unit of work. Any number of processes may run the same command on one workspace: each
+claims shards that no other process holds, and the last one writes the manifest. A run without a
+share waits for the shards of other processes; a task of a job array, which has one, does not.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ import contextlib
 import itertools
 import os
 import platform
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +26,7 @@ from torch import Tensor
 
 import pa
 from pa.data import images as im
+from pa.data.files import free_bytes
 from pa.data.schema import Box, Images
 from pa.data.store import writer
 from pa.data.store.shards import BadImage
@@ -54,26 +52,26 @@ from pa.extract.stores import ExtractOptions, Report, open_store, remove_replace
 from pa.extract.writing import Claimed, ShardThread
 from pa.progress import Progress, Silent
 
-BATCHES_AHEAD = 2  # images that are decoded before they are needed, in batches
+BATCHES_AHEAD = 2  # batches of images decoded in advance: hides differences between images
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run did: one report per encoder, and where the time went."""
+    """The result of a run: one report per encoder, and the time of each stage."""
 
     reports: list[Report]
     stages: Stages
 
     @property
     def bad(self) -> list[BadImage]:
-        """The images that could not be decoded; known once the store is complete."""
+        """Return the images that cannot be decoded; known once the store is complete."""
         store = self.reports[0].store
         return store.bad if store.is_complete else []
 
     @property
     def shards_left(self) -> int:
-        """Shards that other tasks of the array have in hand; 0 where all is done."""
+        """Return the number of missing shards, which other tasks of the array hold."""
         return sum(len(report.store.missing()) for report in self.reports)
 
     def to_json(self) -> dict[str, Any]:
@@ -113,12 +111,23 @@ def extract(
 ) -> RunResult:
     """Encode every region of `images` with every encoder, decoding each image once.
 
-    `features` is the workspace's folder of stores. What is already there is not done again. With a
-    `share` the run begins with the shards of that task, helps with what is left, and ends when
-    every missing shard is in the hands of others: `RunResult.shards_left` says how many.
-    Raises `FingerprintError` where a store of the same name was made by something else, unless
-    `options.replace` or `options.alongside`, or from image files of other content, unless
-    `options.replace`; `StorageError` where the disk fails.
+    Finished shards are not encoded again.
+
+    Parameters
+    ----------
+    features
+        Folder of the stores of a workspace.
+    share
+        The task of a job array that this process is. The run begins with the shards of the task,
+        continues with those of others, and ends when other tasks hold all missing shards.
+
+    Raises
+    ------
+    FingerprintError
+        If a conflicting store exists, unless `options.replace` or `options.alongside` is set, or
+        if the image files have changed, unless `options.replace` is set.
+    StorageError
+        If the disk is full or fails.
     """
     options = options or ExtractOptions()
     progress = progress or Silent()
@@ -131,7 +140,7 @@ def extract(
     copying = time.perf_counter()
     for report in reports:
         reuse_rows(report, view, features, share, progress)
-    began += time.perf_counter() - copying  # `wall` and the speed are those of encoding
+    began += time.perf_counter() - copying  # `wall` is the time of encoding
     try:
         for group in _by_shard_size(pairs):
             _fill(group, images.root, view, options, stages, progress, share)
@@ -141,7 +150,7 @@ def extract(
             _log(report, stages)
     for report in reports:
         if report.store.missing():
-            continue  # in the hands of other tasks; whoever is last finishes
+            continue  # held by other tasks, of which the last one finishes the store
         if not report.store.is_complete:
             report.check_others()
         writer.finish(report.store)
@@ -149,13 +158,10 @@ def extract(
     return RunResult(reports, stages)
 
 
-# -- the work ---------------------------------------------------------------------------------
-
-
 def _by_shard_size(
     pairs: Sequence[tuple[Encoder, Report]],
 ) -> Iterator[list[tuple[Encoder, Report]]]:
-    """Group the stores whose shards have the same borders: those share decoded images."""
+    """Group the stores by rows per shard: a group shares decoded images."""
     for size in sorted({report.store.shard_rows for _, report in pairs}):
         yield [(e, r) for e, r in pairs if r.store.shard_rows == size]
 
@@ -190,7 +196,7 @@ def _fill(
 
 
 def _bytes_to_write(pairs: Sequence[tuple[Encoder, Report]]) -> int:
-    """The size of the shards that are missing."""
+    """Return the size of the missing shards."""
     return sum(
         row_bytes(report.store.spec) * sum(shard.n_rows for shard in report.store.missing())
         for _, report in pairs
@@ -198,12 +204,12 @@ def _bytes_to_write(pairs: Sequence[tuple[Encoder, Report]]) -> int:
 
 
 def _check_space(path: Path, n_bytes: int) -> None:
-    """Raise `StorageError` before work begins that cannot end well."""
-    free = shutil.disk_usage(path).free
+    """Raise `StorageError` early if the disk is too small."""
+    free = free_bytes(path)
     if n_bytes > free:
         raise StorageError(
             f"the features need {n_bytes / 1e9:.2f} GB, and {path} has {free / 1e9:.2f} GB free. "
-            f"Free some space, choose another --workspace, or keep less with --features."
+            f"Free some space, choose another --workspace, or store less with --features."
         )
 
 
@@ -216,7 +222,7 @@ def _encode_missing(
     progress: Progress,
     share: Share | None,
 ) -> None:
-    """Take shards until none is missing; decode, encode and write side by side."""
+    """Claim shards until none is missing; decode, encode and write in parallel."""
     encoders = [encoder for encoder, _ in pairs]
     size = options.batch_size or default_batch(encoders[0], view)
     store = pairs[0][1].store
@@ -255,7 +261,7 @@ def _encode_batch(
     thread: ShardThread,
     stages: Stages,
 ) -> None:
-    """Encode one batch with every encoder that lacks the shard; encoders share the upload."""
+    """Encode a batch with each encoder whose store lacks the shard; encoders share the upload."""
     uploaded: dict[tuple[CutKey, torch.device], Tensor] = {}
     for target in claimed.targets:
         forward = passes[id(target.encoder)]
@@ -269,14 +275,14 @@ def _encode_batch(
 
 
 def default_workers() -> int:
-    """Threads that decode where nobody says how many."""
-    return min(8, os.cpu_count() or 1)
+    """Return the default number of decoding threads."""
+    return min(8, os.cpu_count() or 1)  # more threads do not decode faster
 
 
 def encode_region(
     encoder: Encoder, image: Image.Image, box: Box, representation: str
 ) -> npt.NDArray[np.float32]:
-    """Encode one box of an upright RGB image (x0, y0, x1, y1 in its pixels): a vector (D,)."""
+    """Encode a box (x0, y0, x1, y1, pixels) of an upright RGB image to a vector (D,)."""
     cut = im.crop_resize(image, box, encoder.transform.size, "bicubic")
     encoder.require([representation])
     vector: npt.NDArray[np.float32] = encode_pixels(encoder, im.stack([cut]), [representation])[

@@ -1,4 +1,4 @@
-"""Where the time of an extraction goes, and which stage limited it."""
+"""Measure the time of the stages of an extraction, and determine the slowest one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STAGES = ("read", "decode", "cut", "encode", "write")
 
 @dataclass
 class Stages:
-    """Seconds of work per stage (summed over threads), and how long encoding waited for images."""
+    """Seconds per stage, summed over threads, and seconds that encoding waited for images."""
 
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     waited: float = 0.0
@@ -40,11 +40,11 @@ class Stages:
 
     @property
     def limit(self) -> str:
-        """The stage that decides the speed.
+        """Return the stage that limits the speed.
 
-        Reading, decoding and cutting run beside encoding and writing. If encoding waited for images
-        for more than a fifth of the time, the slowest of the first three is the limit, else the
-        slower of the last two.
+        Reading, decoding and cutting run in parallel with encoding and writing. If encoding waited
+        for images for more than a fifth of the time, the slowest of the first three stages is the
+        limit, else the slower one of the last two.
         """
         stages = STAGES[:3] if self.waited > 0.2 * self.wall else STAGES[3:]
         return max(stages, key=self.seconds.__getitem__)

@@ -1,9 +1,8 @@
-"""Make `import torchvision`, and with it `import timm`, possible beside a CPU-only torch.
+"""Make `import torchvision`, and thus `import timm`, possible with a CPU-only torch.
 
-PyPI's Linux torchvision links CUDA libraries. Beside a CPU-only torch its operators cannot load,
-and the import dies with "operator torchvision::nms does not exist", because torchvision attaches
-fake implementations to two operators that nobody has declared. Declaring them is enough: nothing
-here ever calls them.
+PyPI's Linux torchvision links CUDA libraries. With a CPU-only torch its operators cannot load, and
+the import fails with "operator torchvision::nms does not exist", because torchvision registers
+fake implementations of two undeclared operators. Declaring them is enough: `pa` never calls them.
 """
 
 from __future__ import annotations
@@ -14,28 +13,30 @@ import sys
 
 import torch
 
-# The two operators that torchvision/_meta_registrations.py attaches fakes to without asking first
-# whether the library has loaded (nms in every version, qnms since 0.28).
+# The operators whose fakes torchvision/_meta_registrations.py registers without checking that the
+# library is loaded (nms in every version, qnms since 0.28).
 SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
 
-_declared: list[torch.library.Library] = []  # a Library that is collected takes its schemas along
+_declared: list[
+    torch.library.Library
+] = []  # a Library that is garbage-collected removes its schemas
 
 
 def ensure() -> None:
-    """Declare torchvision's operators where the real ones cannot load; else do nothing.
+    """Declare torchvision's operators if the real ones cannot load.
 
-    Call it before the first `import torchvision` or `import timm`. Safe to call any number of
-    times, and after an import of torchvision that failed.
+    Call it before the first `import torchvision` or `import timm`. It may be called repeatedly, and
+    after a failed import of torchvision.
     """
     if _declared or "torchvision" in sys.modules:
         return
     _load_real_operators()
     missing = [s for s in SCHEMAS if not hasattr(torch.ops.torchvision, s.partition("(")[0])]
     if len(missing) < len(SCHEMAS):
-        return  # real operators; an older torchvision has no qnms, and asks for none
+        return  # the real operators are loaded; an older torchvision has no qnms
     _forget_half_imported()
     library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for schema in missing:
@@ -44,7 +45,7 @@ def ensure() -> None:
 
 
 def _load_real_operators() -> None:
-    """Load torchvision's compiled `_C` without importing the package; silent where it cannot."""
+    """Try to load torchvision's compiled `_C` without importing the package."""
     package = importlib.util.find_spec("torchvision")
     for folder in (package.submodule_search_locations or []) if package else []:
         finder = importlib.machinery.FileFinder(
@@ -60,6 +61,6 @@ def _load_real_operators() -> None:
 
 
 def _forget_half_imported() -> None:
-    """Drop the submodules which a failed `import torchvision` leaves behind."""
+    """Remove the submodules that a failed `import torchvision` leaves in `sys.modules`."""
     for name in [name for name in sys.modules if name.startswith("torchvision.")]:
         del sys.modules[name]

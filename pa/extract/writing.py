@@ -1,7 +1,9 @@
-"""The thread that takes shards, writes them and closes them, beside the forward passes.
+"""Claim, write and close shards in a thread, in parallel with the forward passes.
 
-One thread does all that concerns a shard on disk, in order, from the lock to the rename: a lock
-belongs to the thread that took it, and no signal ever arrives in it.
+One thread performs all steps of a shard on disk, from the lock to the rename: a lock belongs to the
+thread that acquired it, and signals arrive in the main thread only.
+
+M: images of a shard, n: rows of a batch.
 """
 
 from __future__ import annotations
@@ -24,12 +26,12 @@ from pa.extract.pixels import Loaded
 from pa.extract.stages import Stages
 from pa.extract.stores import Report
 
-PENDING_BATCHES = 2  # encoded and not written yet; more would only take memory
+PENDING_BATCHES = 2  # encoded batches that wait to be written; more only use memory
 
 
 @dataclass(frozen=True)
 class Target:
-    """One encoder, and the store and shard that its features go to."""
+    """An encoder, and the store and shard writer of its features."""
 
     encoder: Encoder
     report: Report
@@ -38,29 +40,29 @@ class Target:
 
 @dataclass(eq=False)
 class Claimed:
-    """A shard in this process's hands, in every store that lacked it and where it was free."""
+    """A shard that this process holds, in each store in which it was missing and not locked."""
 
     shard: ShardPlan
     targets: list[Target] = field(default_factory=list)
     held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    status: list[Status | None] = field(default_factory=list)
+    status: list[Status | None] = field(default_factory=list)  # of the M image files
 
     def noting(self, images: Iterable[Loaded]) -> Iterator[Loaded]:
-        """Pass the shard's images on, and note the state of each file."""
+        """Yield the images of the shard and record the state of each file."""
         for image in images:
             self.status.append(image.status)
             yield image
 
 
 class AbandonedError(Exception):
-    """What a shard's own clean-up is told when the run ends before the shard does."""
+    """Raised inside the clean-up of a shard when the run ends before the shard."""
 
 
 class ShardThread:
-    """Claims, writes and closes shards, one task after the other.
+    """Claim, write and close shards, one step after the other.
 
-    The first error stops all that follows; it is raised by the next call. Leaving the block waits
-    for what was asked for, and gives up shards that are not closed, so that nothing of them stays.
+    The first error stops all later steps and is raised by the next call. Leaving the block waits
+    for the queued steps and removes the files of shards that are not closed.
     """
 
     def __init__(self, stages: Stages) -> None:
@@ -74,41 +76,41 @@ class ShardThread:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.submit(self._abandon)
+        self._pool.submit(self._abandon_all)
         self._pool.shutdown(wait=True)
 
     def claim(
         self, pairs: Sequence[tuple[Encoder, Report]], shard: ShardPlan
     ) -> Future[Claimed | None]:
-        """Take a shard wherever it is missing and free; None where it is nowhere."""
+        """Claim a shard in each store in which it is missing and not locked; None without any."""
         self._check()
         return self._pool.submit(self._claim, pairs, shard)
 
     def append(
         self, claimed: Claimed, target: Target, features: Pending, valid: npt.NDArray[np.bool_]
     ) -> None:
-        """Write the next rows of a shard, when their features arrive.
+        """Write the next rows (n,) of a shard once their features arrive.
 
-        Waits while too many batches are on their way.
+        Block while too many batches wait to be written.
         """
         self._room.acquire()
         self._pool.submit(self._append, claimed, target, features, valid)
         self._check()
 
     def close(self, claimed: Claimed) -> None:
-        """Check, sync and rename a shard whose rows are all there, and let go of it."""
+        """Check, sync and rename a shard that has all its rows, and release it."""
         self._pool.submit(self._close, claimed)
         self._check()
 
     def flush(self) -> None:
-        """Wait until all that was asked for is done."""
+        """Wait for all queued steps."""
         self._pool.submit(self._check).result()
 
     def _check(self) -> None:
         if self._error is not None:
             raise self._error
 
-    # -- in the thread ----------------------------------------------------------------------------
+    # -- steps in the thread ---------------------------------------------------------------------
 
     def _claim(self, pairs: Sequence[tuple[Encoder, Report]], shard: ShardPlan) -> Claimed | None:
         claimed = Claimed(shard)
@@ -135,7 +137,7 @@ class ShardThread:
                     target.writer.append(spread(arrays, valid, shapes), valid)
                 target.report.rows_encoded += len(valid)
         except BaseException as error:  # noqa: BLE001 - raised in the main thread
-            self._give_up(claimed, error)
+            self._abandon(claimed, error)
         finally:
             self._room.release()
 
@@ -143,7 +145,7 @@ class ShardThread:
         if claimed not in self._open:
             return
         if self._error is not None:
-            self._give_up(claimed, AbandonedError())
+            self._abandon(claimed, AbandonedError())
             return
         self._open.remove(claimed)
         try:
@@ -154,15 +156,15 @@ class ShardThread:
         except BaseException as error:  # noqa: BLE001 - raised in the main thread
             self._error = self._error or error
 
-    def _give_up(self, claimed: Claimed, error: BaseException) -> None:
-        """Leave a shard by an error: its partial file goes, its locks too."""
+    def _abandon(self, claimed: Claimed, error: BaseException) -> None:
+        """Leave a shard with an error, which removes its partial file and its locks."""
         self._open.remove(claimed)
         try:
             with claimed.held:
                 raise error
-        except BaseException as met:  # noqa: BLE001 - the same, or what the store makes of it
-            self._error = self._error or met
+        except BaseException as raised:  # noqa: BLE001 - the error, or a StorageError for it
+            self._error = self._error or raised
 
-    def _abandon(self) -> None:
+    def _abandon_all(self) -> None:
         for claimed in list(self._open):
-            self._give_up(claimed, AbandonedError())
+            self._abandon(claimed, AbandonedError())

@@ -133,7 +133,7 @@ def test_list(pa: Run, workspace: Path) -> None:
 def test_fetch_without_an_address(pa: Run, workspace: Path) -> None:
     refused = pa("encoders", "fetch", "cae")
     assert refused.code == 3
-    assert f"put it at {workspace / 'checkpoints' / 'cae' / 'cae_base_1600ep.pth'}" in refused.err
+    assert f"{workspace / 'checkpoints' / 'cae' / 'cae_base_1600ep.pth'}" in refused.err
 
 
 def test_bad_values_of_options(pa: Run, workspace: Path) -> None:

