@@ -1,4 +1,4 @@
-"""Datasets: from the official layout on disk to one table of images and labels.
+"""Datasets: read an official layout on disk as one table of images and labels.
 
 A dataset kind is one module with a `list_splits` and a `read` function, and one line in `DATASETS`.
 """
@@ -23,7 +23,7 @@ from pa.registry import Registry
 
 @dataclass(frozen=True)
 class Expected:
-    """What the official release of a split holds: images, and classes where images have them."""
+    """Numbers of images and of image classes in the official release of a split."""
 
     images: int
     classes: int | None = None
@@ -31,13 +31,13 @@ class Expected:
 
 @dataclass(frozen=True)
 class Kind:
-    """How one kind of dataset is read.
+    """The functions that read one kind of dataset.
 
-    `splits(root)` lists the splits that are there; `read(root, split)` gives the table of images,
+    `splits(root)` lists the existing splits; `read(root, split)` returns the table of images,
     sorted by relative path: path (POSIX, relative to root), label, label_id, file_bytes.
-    `subsets(root)` lists further splits, which are read only where they are asked for by name;
-    `annotations(root, split)` gives the parts for view `parts`; `expected` says by split what the
-    official release holds; `remarks(table)` adds lines to what `pa datasets check` reports.
+    `subsets(root)` lists further splits, which are read only by name; `annotations(root, split)`
+    returns the parts for view `parts`; `expected` holds the numbers of the official release by
+    split; `remarks(table)` returns further lines for `pa datasets check`.
     """
 
     splits: Callable[[Path], list[str]]
@@ -106,19 +106,36 @@ DATASETS: Registry[Kind] = Registry(
 def load(
     name: str, kind: str, root: Path, split: str | None = None, boxes: Path | None = None
 ) -> Images:
-    """Read the table of images of a dataset's split.
+    """Read the table of images of a split.
 
-    Without `split`, the only one there is. `boxes` is a table of boxes for view `parts`, of any
-    kind of dataset; it takes the place of the dataset's own annotations. Raises `MissingError`
-    where the root or the images are not there, `UnknownNameError` for a split that is not,
-    `AmbiguousError` where several are.
+    Parameters
+    ----------
+    name
+        The name of the dataset, for the store and for messages.
+    kind
+        The layout, a name of `DATASETS`.
+    root
+        The root folder of the dataset.
+    split
+        The split; None selects the only one.
+    boxes
+        A table of boxes for view `parts`, which replaces the annotations of the dataset.
+
+    Raises
+    ------
+    MissingError
+        If the root or the images do not exist.
+    UnknownNameError
+        If the split does not exist.
+    AmbiguousError
+        If no split is given and several exist.
     """
     entry = DATASETS[kind]
     root = root.expanduser().absolute()
     if not root.is_dir():
         raise MissingError(
             f"dataset {name}: {root} is not a folder. Expected there:\n{entry.layout}\n"
-            f'Give its place with --root DIR, or in pa.toml: [datasets.{name}] root = "…".'
+            f'Give its root with --root DIR, or in pa.toml: [datasets.{name}] root = "…".'
         )
     splits = entry.splits(root)
     if not splits:
@@ -140,19 +157,24 @@ def load(
             f"dataset {name}: no image in split {split} of {root}. Expected there:\n{entry.layout}"
         )
     numbered = table.sort("path").with_row_index("image")
-    return Images(name, split, root, numbered, _annotations(entry, root, split, table, boxes))
+    parts: Callable[[], Keypoints | Boxes] | None = None  # read when a view needs them
+    if boxes is not None:
+        parts = partial(box_tables.read, boxes, root, table["path"])
+    elif entry.annotations is not None:
+        parts = partial(entry.annotations, root, split)
+    return Images(name, split, root, numbered, parts)
 
 
 def _nearby_root(entry: Kind, root: Path) -> str:
-    """A sentence that names the folder which looks like the root: one level below or above."""
+    """Return a sentence that names the likely root, one level below or above; or nothing."""
     below = [root / name for name in subfolders(root)]
-    found = [folder for folder in below if _splits_of(entry, folder)]
+    likely = [folder for folder in below if _splits_of(entry, folder)]
     if root.name in _splits_of(entry, root.parent):
-        found.append(root.parent)
-    if not found:
+        likely.append(root.parent)
+    if not likely:
         return ""
-    looks = ", ".join(str(folder) for folder in found[:3])
-    return f"\nThis looks like the root: {looks}. Try --root {found[0]}"
+    shown = ", ".join(str(folder) for folder in likely[:3])
+    return f"\nThis looks like the root: {shown}. Try --root {likely[0]}"
 
 
 def _splits_of(entry: Kind, folder: Path) -> list[str]:
@@ -160,12 +182,3 @@ def _splits_of(entry: Kind, folder: Path) -> list[str]:
         return entry.splits(folder)
     except (OSError, PaError):
         return []
-
-
-def _annotations(
-    entry: Kind, root: Path, split: str, table: pl.DataFrame, boxes: Path | None
-) -> Callable[[], Keypoints | Boxes] | None:
-    """How to read the parts; they are read only when a view wants them."""
-    if boxes is not None:
-        return partial(box_tables.read, boxes, root, table["path"])
-    return partial(entry.annotations, root, split) if entry.annotations else None

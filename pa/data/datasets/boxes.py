@@ -1,4 +1,4 @@
-"""A table of boxes and labels for any tree of images: CSV with a header line, or Parquet.
+"""Read a table of boxes and labels for any tree of images: CSV with a header line, or Parquet.
 
 Required columns: path (relative to the dataset's root, `/` between folders), x0, y0, x1, y1 (pixels
 of the upright image) and label. Optional: part (default: the label), object, class.
@@ -19,19 +19,19 @@ from pa.errors import AnnotationError, MissingError
 
 REQUIRED = ("path", *BOX, "label")
 OPTIONAL = tuple(name for name in BOX_SCHEMA if name not in REQUIRED)
-SHOWN = 3
-NAME_SHOWN = 60  # letters of a column's name; a file of another kind has one long column
-
-# Cutting a box makes a picture of its size first, and Pillow warns above 89 million pixels.
-MAX_SIDE = 9_000
-LONGEST_LABEL = 200  # characters
+SHOWN = 3  # names in a message
+NAME_SHOWN = 60  # characters of a column name: a file of another kind has one long column
+MAX_SIDE = (
+    9_000  # pixels: a box is cut at full size first, and Pillow warns above 89 million pixels
+)
+MAX_LABEL = 200  # characters, so that tables and figures can show a label
 
 
 def read(file: Path, root: Path, paths: pl.Series) -> Boxes:
-    """The boxes of the images `paths` of a split.
+    """Read the boxes of the images `paths` of a split.
 
-    Raises `MissingError` where the file is not there or names images that are not under `root`,
-    `AnnotationError` for columns, boxes or values that are not as above.
+    Raise `MissingError` if the file does not exist or names images that are not under `root`,
+    `AnnotationError` for faulty columns, boxes or values.
     """
     source, table = _load(file)
     _check_columns(file, table)
@@ -44,11 +44,11 @@ def read(file: Path, root: Path, paths: pl.Series) -> Boxes:
 
 @dataclass(frozen=True)
 class _Source:
-    """A table's file, and where each of its rows is found there: `line` 2, 3 … or `row` 0, 1 …"""
+    """The file of a table, and the position of each row in it: `line` 2, 3 … or `row` 0, 1 …"""
 
     file: Path
     unit: str
-    places: Sequence[int]
+    positions: Sequence[int]
 
     def raise_at(self, table: pl.DataFrame, faulty: pl.Series, what: str) -> None:
         """Raise `AnnotationError` at the first faulty row."""
@@ -57,7 +57,7 @@ class _Source:
             box = ", ".join(str(table[name][at]) for name in BOX)
             path = repr(table["path"][at])[1:-1]  # control characters as \\x1b
             raise AnnotationError(
-                f"{self.file}, {self.unit} {self.places[at]}: {what} (path {path}, "
+                f"{self.file}, {self.unit} {self.positions[at]}: {what} (path {path}, "
                 f"box {box}; {int(faulty.sum())} such in all)."
             )
 
@@ -73,14 +73,14 @@ def _load(file: Path) -> tuple[_Source, pl.DataFrame]:
             return _Source(file, "row", range(len(table))), table
         return _load_csv(file)
     except FileNotFoundError:
-        raise MissingError(f"the table of boxes {file} is not there.") from None
+        raise MissingError(f"the table of boxes {file} does not exist.") from None
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError, csv.Error) as error:
         raise AnnotationError(f"{file} cannot be read as a table of boxes: {error}") from None
 
 
 def _load_csv(file: Path) -> tuple[_Source, pl.DataFrame]:
-    """All columns as text, so that a wrong number can be shown as it stands; empty is null."""
-    places, rows = [], []
+    """Read all columns as text, so that a message can show a wrong number; empty is null."""
+    positions, rows = [], []
     with file.open(encoding="utf-8-sig", newline="") as text:
         lines = csv.reader(text, strict=True)
         names = next(filter(None, lines), None)
@@ -90,15 +90,15 @@ def _load_csv(file: Path) -> tuple[_Source, pl.DataFrame]:
             if len(row) != len(names):
                 raise AnnotationError(
                     f"{file}, line {lines.line_num}: {len(row)} fields. Expected: {len(names)}, as "
-                    f"in the header line; a field with a comma in it stands in quotes."
+                    f"in the header line. Put a field that contains a comma in quotes."
                 )
-            places.append(lines.line_num)
+            positions.append(lines.line_num)
             rows.append([field or None for field in row])
-    double = sorted({name for name in names if names.count(name) > 1})
-    if double:
-        raise AnnotationError(f"{file}: the header line names {_some(double)} twice.")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise AnnotationError(f"{file}: the header line names {_some(repeated)} twice.")
     schema = dict.fromkeys(names, pl.String)
-    return _Source(file, "line", places), pl.DataFrame(rows, schema, orient="row")
+    return _Source(file, "line", positions), pl.DataFrame(rows, schema, orient="row")
 
 
 def _check_columns(file: Path, table: pl.DataFrame) -> None:
@@ -108,13 +108,13 @@ def _check_columns(file: Path, table: pl.DataFrame) -> None:
         faults = [f"no column {', '.join(missing)}"] if missing else []
         faults += [f"unknown column {_some(unknown)}"] if unknown else []
         raise AnnotationError(
-            f"{file}: {'; '.join(faults)}. Expected: {', '.join(REQUIRED)}, and if you like "
-            f"{', '.join(OPTIONAL)}; a CSV file has commas between them."
+            f"{file}: {'; '.join(faults)}. Expected: {', '.join(REQUIRED)}; optional: "
+            f"{', '.join(OPTIONAL)}. Separate the columns of a CSV file by commas."
         )
 
 
 def _check_types(file: Path, table: pl.DataFrame) -> None:
-    """Raise `AnnotationError` where a column of a Parquet file is no text or no numbers."""
+    """Raise `AnnotationError` if a column of a Parquet file holds neither text nor numbers."""
     for name, kind in table.schema.items():
         if name in BOX:
             fits, expected = kind.is_numeric() or kind in (pl.String, pl.Null), "numbers"
@@ -129,19 +129,19 @@ def _check_types(file: Path, table: pl.DataFrame) -> None:
 
 
 def _some(names: list[str]) -> str:
-    """The first names of a list, each shortened, and how many there are."""
+    """Return the first names of a list, each shortened, and the length of the list."""
     short = [name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}…" for name in names]
     more = f", … ({len(names)} in all)" if len(names) > SHOWN else ""
     return ", ".join(short[:SHOWN]) + more
 
 
 def _typed(source: _Source, table: pl.DataFrame) -> pl.DataFrame:
-    """All columns in their types; those that were not given are null, `part` is the label."""
+    """Cast all columns; missing ones become null, a missing `part` becomes the label."""
     lacking = [pl.lit(None, pl.String).alias(n) for n in OPTIONAL if n not in table.columns]
     table = table.with_columns(lacking)
     for name in BOX:
         numbers = table[name].cast(pl.Float64, strict=False)
-        source.raise_at(table, ~numbers.is_finite().fill_null(False), f"{name} is no number")
+        source.raise_at(table, ~numbers.is_finite().fill_null(False), f"{name} is not a number")
         table = table.with_columns(numbers)
     table = table.select(pl.col(name).cast(kind) for name, kind in BOX_SCHEMA.items())
     table = table.with_columns(pl.col(name).replace("", None) for name in OPTIONAL)
@@ -157,8 +157,8 @@ def _check_values(source: _Source, table: pl.DataFrame) -> None:
     for name in ("label", *OPTIONAL):
         padded = table[name] != table[name].str.strip_chars()
         source.raise_at(table, padded, f"the {name} begins or ends with a space")
-        long = table[name].str.len_chars() > LONGEST_LABEL
-        source.raise_at(table, long, f"the {name} is longer than {LONGEST_LABEL} characters")
+        long = table[name].str.len_chars() > MAX_LABEL
+        source.raise_at(table, long, f"the {name} is longer than {MAX_LABEL} characters")
     for name in ("path", "label", *OPTIONAL):
         odd = table[name].str.contains(CONTROL)
         source.raise_at(table, odd, f"the {name} holds a control character")
@@ -175,12 +175,12 @@ def _check_values(source: _Source, table: pl.DataFrame) -> None:
     source.raise_at(
         table,
         table.select(pieces).to_series(),
-        "the path is not a plain one below the root (no /, ./ or ../ in front, no //)",
+        "the path is not a plain path below the root (no leading /, ./ or ../, no //)",
     )
 
 
 def _check_paths(file: Path, root: Path, table: pl.DataFrame, paths: pl.Series) -> None:
-    """Boxes of other splits are no fault; boxes of files that are nowhere are."""
+    """Raise `MissingError` for boxes of files that do not exist; other splits are allowed."""
     others = table["path"].unique(maintain_order=True)
     others = others.filter(~others.is_in(paths.implode()))
     gone = [path for path in others if not (root / path).is_file()]

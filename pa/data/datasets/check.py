@@ -1,4 +1,4 @@
-"""What is there of a dataset, beside what its official release holds."""
+"""Compare a dataset on disk with its official release."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from pa.progress import Progress
 
 @dataclass(frozen=True)
 class SplitCheck:
-    """What was found in one split.
+    """The state of one split.
 
-    `missing` are files that the annotations list; `unreadable` files whose header Pillow cannot
-    read, with the reason; `odd_sizes` files of another size than the annotations say, which then
-    are of another image, or of the image before EXIF turned it; `turned` counts images that EXIF
-    rotates (None: headers were not read).
-    `parts` holds the counts of view `parts` by protocol; `no_parts` says, by protocol, why it gives
-    no row at all.
+    `missing` are listed files that do not exist; `unreadable` are files whose header Pillow cannot
+    read, with the reason; `odd_sizes` are files of another size than annotated, which are another
+    image, or were annotated before the EXIF rotation; `turned` counts images that EXIF rotates
+    (None: headers were not read). `parts` holds the counts of view `parts` by protocol; `no_parts`
+    holds, by protocol, the reason for having no row.
     """
 
     split: str
@@ -41,7 +40,7 @@ class SplitCheck:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every file that is listed can be read, and is of the size that is annotated."""
+        """Whether every listed file can be read and has the annotated size."""
         return not self.missing and not self.unreadable and not self.odd_sizes
 
     def to_json(self) -> dict[str, Any]:
@@ -55,21 +54,21 @@ class SplitCheck:
 
 
 def check_split(images: Images, kind: Kind, headers: bool, progress: Progress) -> SplitCheck:
-    """Count one split, and read the header of each of its images where `headers` asks for it."""
+    """Count one split and, with `headers`, read the header of each of its images."""
     table = images.table
-    here = table["file_bytes"] >= 0
-    paths = table["path"].filter(here).to_list()
-    found = _headers(images, paths, progress) if headers else {}
+    exists = table["file_bytes"] >= 0  # -1 marks a listed file that does not exist
+    paths = table["path"].filter(exists).to_list()
+    by_path = _headers(images, paths, progress) if headers else {}
     parts, no_parts = _parts(images)
     return SplitCheck(
         split=images.split,
         images=len(table),
         classes=table["label"].drop_nulls().n_unique(),
         expected=kind.expected.get(images.split),
-        missing=table["path"].filter(~here).to_list(),
-        unreadable=[(path, h.fault) for path, h in found.items() if h.fault is not None],
-        odd_sizes=_odd_sizes(images, found) if found else [],
-        turned=sum(header.turned for header in found.values()) if headers else None,
+        missing=table["path"].filter(~exists).to_list(),
+        unreadable=[(path, h.fault) for path, h in by_path.items() if h.fault is not None],
+        odd_sizes=_odd_sizes(images, by_path) if by_path else [],
+        turned=sum(header.turned for header in by_path.values()) if headers else None,
         remarks=kind.remarks(table) if kind.remarks else [],
         parts=parts,
         no_parts=no_parts,
@@ -88,31 +87,31 @@ def check_sizes(images: Images, paths: list[str], progress: Progress) -> list[tu
 
 def _headers(images: Images, paths: list[str], progress: Progress) -> dict[str, Header]:
     progress.start(f"{images.dataset}/{images.split}: headers", len(paths), "images")
-    found = {}
+    by_path = {}
     try:
         for path, header in zip(paths, read_headers(images.root, paths), strict=True):
-            found[path] = header
+            by_path[path] = header
             progress.advance(1)
     finally:
         progress.stop()
-    return found
+    return by_path
 
 
 def _annotated_sizes(images: Images) -> dict[str, tuple[int, int]]:
     """Width and height by path, where the keypoints come with them."""
-    if images.read_annotations is None or isinstance(found := images.annotations(), Boxes):
+    if images.read_annotations is None or isinstance(annotations := images.annotations(), Boxes):
         return {}
-    sized = found.table.select("path", "width", "height").drop_nulls().unique("path")
+    sized = annotations.table.select("path", "width", "height").drop_nulls().unique("path")
     return {path: (width, height) for path, width, height in sized.iter_rows()}
 
 
 def _odd_sizes(images: Images, headers: Mapping[str, Header]) -> list[tuple[str, str]]:
     annotated, odd = _annotated_sizes(images), []
     for path, header in headers.items():
-        said = annotated.get(path, header.size)
-        if header.size is not None and said is not None and said != header.size:
+        expected = annotated.get(path, header.size)
+        if header.size is not None and expected is not None and expected != header.size:
             turned = ", after its EXIF rotation" if header.turned else ""
-            size, other = ("x".join(map(str, pair)) for pair in (header.size, said))
+            size, other = ("x".join(map(str, pair)) for pair in (header.size, expected))
             odd.append((path, f"{size}{turned}, annotated as {other}"))
     return odd
 

@@ -16,16 +16,22 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pa.data.datasets.annotations import FARTHEST, VISIBLE, require_plain_paths, require_unique
+from pa.data.datasets.annotations import (
+    FARTHEST,
+    VISIBLE,
+    parse_json,
+    read_text,
+    require_plain_paths,
+    require_unique,
+)
 from pa.data.datasets.listing import list_images
-from pa.data.datasets.text import parse_json, read_text
 from pa.data.schema import KEYPOINT_SCHEMA, Keypoints
 from pa.errors import AnnotationError, MissingError
 
 LAYOUT = """  <root>/images/<split>/*.jpg   or   <root>/<split>/*.jpg     split: train2017, val2017
   <root>/annotations/person_keypoints_<split>.json"""
 
-# The parts of the paper (A.2), in the order of the released code: the place is the label id.
+# The parts of the paper (A.2), in the order of the released code: the position is the label id.
 CONSIDERED = ("nose", "right_wrist", "left_ankle")
 
 PREFIX = "person_keypoints_"
@@ -37,30 +43,30 @@ NAMES = (
 
 
 def list_splits(root: Path) -> list[str]:
-    """The splits that have both annotations and a folder of images."""
-    found = sorted((root / "annotations").glob(f"{PREFIX}*.json"))
-    names = [file.stem.removeprefix(PREFIX) for file in found]
+    """List the splits that have both annotations and a folder of images."""
+    files = sorted((root / "annotations").glob(f"{PREFIX}*.json"))
+    names = [file.stem.removeprefix(PREFIX) for file in files]
     plain = [name for name in names if name and not name.startswith(".")]
     return [name for name in plain if _folder(root, name) is not None]
 
 
 def read(root: Path, split: str) -> pl.DataFrame:
-    """All images that the annotations list, with or without persons; there is no image label.
+    """Read all images that the annotations list, with or without persons, without a label.
 
-    Files that are listed but not there have file_bytes -1: the extraction reports them.
+    Listed files that do not exist have file_bytes -1: the extraction reports them.
     """
     folder = _folder(root, split)
     if folder is None:
         raise MissingError(f"{root}: no folder of images {split}. Expected:\n{LAYOUT}")
     listed = _parse(root, split).images.select(path=pl.lit(f"{folder}/") + pl.col("file_name"))
-    here = list_images(root, folder)
-    if listed.join(here, on="path", how="semi").is_empty():
+    files = list_images(root, folder)
+    if listed.join(files, on="path", how="semi").is_empty():
         raise MissingError(
-            f"{root / folder}: none of the {len(listed)} images that the annotations list is "
-            f"there. Expected:\n{LAYOUT}"
+            f"{root / folder}: none of the {len(listed)} images that the annotations list "
+            f"exists. Expected:\n{LAYOUT}"
         )
     return (
-        listed.join(here, on="path", how="left")
+        listed.join(files, on="path", how="left")
         .with_columns(
             pl.col("file_bytes").fill_null(-1),
             label=pl.lit(None, pl.String),
@@ -72,7 +78,7 @@ def read(root: Path, split: str) -> pl.DataFrame:
 
 
 def read_parts(root: Path, split: str) -> Keypoints:
-    """The keypoints of all persons of a split; the object is the annotation's id."""
+    """Read the keypoints of all persons of a split; the object is the id of the annotation."""
     parsed = _parse(root, split)
     images = parsed.images.select(
         "image_id",
@@ -101,14 +107,13 @@ def _parse(root: Path, split: str) -> _Parsed:
     try:
         state = file.stat()
     except FileNotFoundError:
-        raise MissingError(f"{file} is not there. Expected:\n{LAYOUT}") from None
-    except OSError as error:  # such as links in a circle
+        raise MissingError(f"{file} does not exist. Expected:\n{LAYOUT}") from None
+    except OSError as error:  # such as circular links
         raise AnnotationError(f"{file} cannot be read: {error.strerror}.") from None
     return _parse_file(file, state.st_mtime_ns, state.st_size)
 
 
-# The train file is 240 MB of JSON, wanted for the images and again for the keypoints.
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=2)  # the train file is 240 MB of JSON, read for images and for keypoints
 def _parse_file(file: Path, mtime_ns: int, size: int) -> _Parsed:
     try:
         return _check(file, _load(file))
@@ -117,7 +122,7 @@ def _parse_file(file: Path, mtime_ns: int, size: int) -> _Parsed:
     except (TypeError, ValueError, KeyError, OverflowError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0]
         raise AnnotationError(
-            f"{file}: an entry is not what COCO writes there ({type(error).__name__}: {reason})."
+            f"{file}: an entry does not have the format of COCO ({type(error).__name__}: {reason})."
         ) from None
 
 
@@ -139,7 +144,7 @@ def _check(file: Path, content: dict[str, Any]) -> _Parsed:
 
 
 def _load(file: Path) -> dict[str, Any]:
-    # As text: bytes would stay in memory beside the text that json makes of them.
+    # As text: bytes would stay in memory next to the text that json makes of them.
     content = parse_json(read_text(file), file, object_hook=_slim)
     missing = [
         name
@@ -154,17 +159,16 @@ def _load(file: Path) -> dict[str, Any]:
     return content  # type: ignore[no-any-return]
 
 
-# Most of a file of instances, or of panoptic segments: only that they are there says something.
+# Most of the size of instances and panoptic files: only their presence is used.
 OUTLINES = ("segmentation", "segments_info")
-# What is read of an annotation, and what tells other kinds of file apart.
+# The fields that are read, and those that identify other kinds of file.
 USED = ("id", "image_id", "category_id", "keypoints", "caption", *OUTLINES)
 
 
 def _slim(entry: dict[str, Any]) -> dict[str, Any]:
-    """Of each annotation what is used, its keypoints as numbers and its outline dropped.
+    """Keep the used fields of an annotation: keypoints as an array, outlines as None.
 
-    Raises `TypeError` where a keypoint holds something else than numbers. The rest of the file
-    stays as it is.
+    Other objects are unchanged. Raise `TypeError` if a keypoint holds anything but numbers.
     """
     if "image_id" not in entry:
         return entry
@@ -172,7 +176,7 @@ def _slim(entry: dict[str, Any]) -> dict[str, Any]:
     slim.update((name, None) for name in OUTLINES if name in slim)
     if "keypoints" in slim:
         if bool in map(type, slim["keypoints"]):
-            raise TypeError("a keypoint is true or false in place of a number")
+            raise TypeError("a keypoint is true or false instead of a number")
         slim["keypoints"] = array("d", slim["keypoints"])
     return slim
 
@@ -183,7 +187,7 @@ def _part_names(content: dict[str, Any]) -> list[str] | None:
 
 
 def _looks_like(content: Any) -> str:
-    """What other file of COCO the content is of, by its first annotation, in brackets."""
+    """Return which other file of COCO this seems to be, in brackets, or nothing."""
     entries = content.get("annotations") if isinstance(content, dict) else None
     first = entries[0] if isinstance(entries, list) and entries else None
     kinds = {"caption": "captions", "segments_info": "panoptic", "segmentation": "instances"}
@@ -195,17 +199,18 @@ def _looks_like(content: Any) -> str:
 
 
 def _check_categories(file: Path, content: dict[str, Any]) -> None:
-    """Raise `AnnotationError` where an annotation is not of the category with the keypoints."""
+    """Raise `AnnotationError` for an annotation of another category than the one with keypoints."""
     numbers = [c["id"] for c in content["categories"] if c.get("keypoints") == list(NAMES)]
     if len(numbers) != 1 or type(numbers[0]) is not int:
         raise AnnotationError(
             f"{file}: the categories with the keypoints of a person have the ids {numbers}. "
             f"Expected: one category, with a whole number."
         )
-    found = [entry["category_id"] for entry in content["annotations"]]
-    others = [i for i, n in enumerate(found) if type(n) is not int or n != numbers[0]]
+    entries = content["annotations"]
+    ids = [entry["category_id"] for entry in entries]
+    others = [e for e, n in zip(entries, ids, strict=True) if type(n) is not int or n != numbers[0]]
     if others:
-        first = content["annotations"][others[0]]
+        first = others[0]
         raise AnnotationError(
             f"{file}: {len(others)} annotations are not of the category {numbers[0]}, which has "
             f"the keypoints; the first is annotation {first.get('id')} of category "
@@ -240,7 +245,7 @@ def _images(file: Path, entries: Sequence[dict[str, Any]]) -> pl.DataFrame:
 
 
 def _keypoints(file: Path, persons: Sequence[dict[str, Any]], images: pl.DataFrame) -> pl.DataFrame:
-    """The 17 keypoints of every person, in the order of the file."""
+    """Return the 17 keypoints of every person, in the order of the file."""
     try:
         ids = pl.DataFrame(
             [(person["id"], person["image_id"]) for person in persons],
@@ -264,10 +269,16 @@ def _keypoints(file: Path, persons: Sequence[dict[str, Any]], images: pl.DataFra
             f"annotation {lost['object'][0]} of image {lost['image_id'][0]}."
         )
     n = len(NAMES)
-    short = [person["id"] for person in persons if len(person["keypoints"]) != 3 * n]
-    _require_keypoints(file, short[0] if short else None)
-    values = np.array([p["keypoints"] for p in persons], np.float64).reshape(-1, 3)
-    broken = ~(np.abs(values) <= FARTHEST).all(axis=1)  # NaN is not
+    expected = f"{n} times x, y and v = 0, 1 or 2"
+    for person in persons:
+        if len(person["keypoints"]) != 3 * n:
+            raise AnnotationError(
+                f"{file}: the keypoints of annotation {person['id']} are not {expected}."
+            )
+    values = np.array([p["keypoints"] for p in persons], np.float64).reshape(
+        -1, 3
+    )  # (persons · 17, 3)
+    broken = ~(np.abs(values) <= FARTHEST).all(axis=1)  # also NaN
     if broken.any():
         person = persons[int(broken.argmax()) // n]
         raise AnnotationError(
@@ -275,7 +286,11 @@ def _keypoints(file: Path, persons: Sequence[dict[str, Any]], images: pl.DataFra
             f"of pixels within ±{FARTHEST:,}."
         )
     odd = np.flatnonzero(~np.isin(values[:, 2], (0, 1, VISIBLE)))
-    _require_keypoints(file, persons[odd[0] // n]["id"] if len(odd) else None)
+    if len(odd):
+        person = persons[odd[0] // n]
+        raise AnnotationError(
+            f"{file}: the keypoints of annotation {person['id']} are not {expected}."
+        )
     each = ids.select(pl.all().repeat_by(n)).explode("object", "image_id")
     return each.with_columns(
         pl.Series("part", list(NAMES) * len(persons), dtype=pl.String),
@@ -283,12 +298,3 @@ def _keypoints(file: Path, persons: Sequence[dict[str, Any]], images: pl.DataFra
         pl.Series("y", values[:, 1]),
         pl.Series("visible", values[:, 2].astype(np.int64)),
     )
-
-
-def _require_keypoints(file: Path, odd: int | None) -> None:
-    """Raise `AnnotationError` where there is an odd annotation, by its id."""
-    if odd is not None:
-        raise AnnotationError(
-            f"{file}: the keypoints of annotation {odd} are not {len(NAMES)} times x, y and "
-            f"v = 0, 1 or 2."
-        )

@@ -1,6 +1,6 @@
 """CUB-200-2011 in its official layout: 11,788 photographs of 200 bird species with 15 parts each.
 
-Formats: the README of the release. Ids are those of its files, counted from 1.
+Formats: the README of the release. Ids are those of its files, which begin at 1.
 """
 
 from __future__ import annotations
@@ -10,9 +10,14 @@ from pathlib import Path
 
 import polars as pl
 
-from pa.data.datasets.annotations import FARTHEST, VISIBLE, require_plain_paths, require_unique
+from pa.data.datasets.annotations import (
+    FARTHEST,
+    VISIBLE,
+    read_text,
+    require_plain_paths,
+    require_unique,
+)
 from pa.data.datasets.listing import list_images
-from pa.data.datasets.text import read_text
 from pa.data.schema import KEYPOINT_SCHEMA, Keypoints
 from pa.errors import AnnotationError, MissingError
 
@@ -21,13 +26,13 @@ LAYOUT = """  <root>/images/<class>/*.jpg
   <root>/parts/parts.txt  parts/part_locs.txt     (for view parts)
 (CUB_200_2011.tgz, unpacked; splits: train, test, and all, which is the retrieval database)"""
 
-# The parts of the paper (A.2), in the order of the released code: the place is the label id.
+# The parts of the paper (A.2), in the order of the released code: the position is the label id.
 CONSIDERED = ("right eye", "right leg", "left wing", "tail")
 
 INDEX = "images.txt"
 SPLITS = "train_test_split.txt"
 NAMES = "parts/parts.txt"
-MOST_DIGITS = 18  # of a number in 64 bits
+MAX_DIGITS = 18  # a number of 18 digits fits in 64 bits
 LOCATIONS = "parts/part_locs.txt"
 
 
@@ -36,22 +41,22 @@ def list_splits(root: Path) -> list[str]:
 
 
 def read(root: Path, split: str) -> pl.DataFrame:
-    """Images of a split; label = species with its number, label_id = its number minus 1.
+    """Read the images of a split; label = species with its number, label_id = its number minus 1.
 
-    Files that are listed but not there have file_bytes -1: the extraction reports them.
-    Raises `MissingError` where a list is not there, `AnnotationError` where one is not right.
+    Listed files that do not exist have file_bytes -1: the extraction reports them. Raise
+    `MissingError` for a missing list, `AnnotationError` for a faulty one.
     """
     listed = _index(root, split)
-    here = list_images(root, "images") if (root / "images").is_dir() else None
-    if here is None or listed.join(here, on="path", how="semi").is_empty():
+    files = list_images(root, "images") if (root / "images").is_dir() else None
+    if files is None or listed.join(files, on="path", how="semi").is_empty():
         raise MissingError(
-            f"{root}: none of the {len(listed)} images of {INDEX} is there. Expected:\n{LAYOUT}"
+            f"{root}: none of the {len(listed)} images of {INDEX} exists. Expected:\n{LAYOUT}"
         )
     classes = _pairs(root, "classes.txt", "label_id", "label")
     require_unique(classes, ["label"], root / "classes.txt", "class")
     labels = _pairs(root, "image_class_labels.txt", "id", "label_id", _whole, "a number")
     table = (
-        listed.join(here, on="path", how="left")
+        listed.join(files, on="path", how="left")
         .join(labels, on="id", how="left")
         .join(classes, on="label_id", how="left")
         .with_columns(pl.col("file_bytes").fill_null(-1), pl.col("label_id") - 1)
@@ -67,13 +72,13 @@ def read(root: Path, split: str) -> pl.DataFrame:
 
 
 def read_parts(root: Path, split: str) -> Keypoints:
-    """The part locations of a split; the object is the image's id: one bird in each.
+    """Read the part locations of a split; the object is the id of the image, which has one bird.
 
-    Raises `MissingError` where a list is not there, `AnnotationError` where one is not right: every
-    part of parts.txt has one line for every image, visible or not.
+    Raise `MissingError` for a missing list, `AnnotationError` for a faulty one: every part of
+    parts.txt needs one line for every image, visible or not.
     """
     names = _names(root)
-    found = pl.DataFrame(
+    locations = pl.DataFrame(
         list(_locations(root / LOCATIONS)),
         schema={
             "line": pl.Int64,
@@ -85,9 +90,9 @@ def read_parts(root: Path, split: str) -> Keypoints:
         },
         orient="row",
     )
-    _check_locations(root, found, names)
+    _check_locations(root, locations, names)
     table = (
-        found.join(_index(root, split), on="id", how="inner")
+        locations.join(_index(root, split), on="id", how="inner")
         .join(names, on="part_id", how="left")
         .with_columns(
             object="id",
@@ -100,7 +105,7 @@ def read_parts(root: Path, split: str) -> Keypoints:
 
 
 def _names(root: Path) -> pl.DataFrame:
-    """part_id and part, with the parts that are considered among them."""
+    """Read part_id and part, and check that the considered parts are among them."""
     names = _pairs(root, NAMES, "part_id", "part")
     require_unique(names, ["part"], root / NAMES, "part")
     lacking = [name for name in CONSIDERED if name not in names["part"]]
@@ -113,23 +118,25 @@ def _names(root: Path) -> pl.DataFrame:
     return names
 
 
-def _check_locations(root: Path, found: pl.DataFrame, names: pl.DataFrame) -> None:
-    """Raise `AnnotationError` unless every image has one line of every part, and nothing else."""
+def _check_locations(root: Path, locations: pl.DataFrame, names: pl.DataFrame) -> None:
+    """Raise `AnnotationError` unless every image has exactly one line for every part."""
     file = root / LOCATIONS
-    require_unique(found, ["id", "part_id"], file, "image and part")
-    unknown = found.join(names, on="part_id", how="anti", maintain_order="left")
+    require_unique(locations, ["id", "part_id"], file, "image and part")
+    unknown = locations.join(names, on="part_id", how="anti", maintain_order="left")
     if len(unknown):
         raise AnnotationError(
             f"{file}, line {unknown['line'][0]}: part {unknown['part_id'][0]} is not in parts.txt."
         )
     index = _images(root)
-    unknown = found.join(index, on="id", how="anti", maintain_order="left")
+    unknown = locations.join(index, on="id", how="anti", maintain_order="left")
     if len(unknown):
         raise AnnotationError(
             f"{file}, line {unknown['line'][0]}: image {unknown['id'][0]} is not in {INDEX} "
             f"({len(unknown)} such lines in all). Both files must be of one release."
         )
-    counts = index.join(found.group_by("id").len("n"), on="id", how="left", maintain_order="left")
+    counts = index.join(
+        locations.group_by("id").len("n"), on="id", how="left", maintain_order="left"
+    )
     short = counts.filter(pl.col("n").fill_null(0) < len(names))
     if len(short):
         n = short["n"].fill_null(0)[0]
@@ -141,7 +148,7 @@ def _check_locations(root: Path, found: pl.DataFrame, names: pl.DataFrame) -> No
 
 
 def _index(root: Path, split: str) -> pl.DataFrame:
-    """id and path (relative to root) of the images of a split."""
+    """Read id and path (relative to root) of the images of a split."""
     index = _images(root)
     if split == "all":
         return index
@@ -159,7 +166,7 @@ def _index(root: Path, split: str) -> pl.DataFrame:
 
 
 def _require_known(lines: pl.DataFrame, index: pl.DataFrame, file: Path) -> None:
-    """Raise `AnnotationError` for a line of an image that images.txt does not list."""
+    """Raise `AnnotationError` for a line about an image that images.txt does not list."""
     unknown = lines.join(index, on="id", how="anti", maintain_order="left")
     if len(unknown):
         raise AnnotationError(
@@ -169,7 +176,7 @@ def _require_known(lines: pl.DataFrame, index: pl.DataFrame, file: Path) -> None
 
 
 def _images(root: Path) -> pl.DataFrame:
-    """id and path (relative to root) of all images."""
+    """Read id and path (relative to root) of all images."""
     index = _pairs(root, INDEX, "id", "path")
     require_unique(index, ["path"], root / INDEX, "image file")
     require_plain_paths(index["path"], root / INDEX)
@@ -178,7 +185,7 @@ def _images(root: Path) -> pl.DataFrame:
 
 def _whole(word: str) -> int:
     """Read a number as the release writes it: digits, no sign, within 64 bits."""
-    if not (word.isascii() and word.isdigit() and len(word) <= MOST_DIGITS):
+    if not (word.isascii() and word.isdigit() and len(word) <= MAX_DIGITS):
         raise ValueError(word)
     return int(word)
 
@@ -204,7 +211,7 @@ def _pairs(
     parse: Callable[[str], int | str] = str,
     expected: str = "a name",
 ) -> pl.DataFrame:
-    """A file of lines `<id> <value>`, with unique ids; `parse` refuses with `ValueError`."""
+    """Read a file of lines `<id> <value>` with unique ids; `parse` raises `ValueError`."""
     rows = []
     for number, line in _lines(root / file):
         words = line.split(maxsplit=1)
@@ -219,7 +226,7 @@ def _pairs(
 
 
 def _locations(file: Path) -> Iterator[tuple[int, int, int, float, float, int]]:
-    """Line number, image id, part id, x, y and visible of every line."""
+    """Yield line number, image id, part id, x, y and visible of every line."""
     for number, line in _lines(file):
         try:
             image, part, x, y, visible = line.split()
@@ -235,11 +242,11 @@ def _locations(file: Path) -> Iterator[tuple[int, int, int, float, float, int]]:
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not empty, with their numbers."""
+    """Yield the lines that are not empty, with their numbers."""
     try:
         text = read_text(file)
     except FileNotFoundError:
-        raise MissingError(f"{file} is not there. Expected:\n{LAYOUT}") from None
+        raise MissingError(f"{file} does not exist. Expected:\n{LAYOUT}") from None
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             yield number, line

@@ -18,7 +18,7 @@ def list_splits(root: Path) -> list[str]:
 
 
 def read(root: Path, split: str) -> pl.DataFrame:
-    """All images under root; label = first sub-folder, or none for images in the root itself."""
+    """List all images under root; label = first sub-folder, or none for images in the root."""
     parts = pl.col("path").str.split("/")
     images = list_images(root).with_columns(
         pl.when(parts.list.len() > 1).then(parts.list.first()).alias("label")

@@ -13,10 +13,10 @@ from pa.data.datasets.listing import list_images, subfolders
 
 LAYOUT = """  <root>/<split>/<wnid>/*.JPEG     split: train, val; wnid: n01440764 …
 (the validation images sorted into class folders, as torchvision and timm expect them;
-split val-25003, where asked for: the validation images of the paper's authors)"""
+split val-25003, by name only: the validation images of the paper's authors)"""
 
 # The gallery of the released patch search: the validation images with numbers below 25,000, and
-# a list of eight, of which these four are not below (retrieval-classification/moco/loader.py).
+# a list of eight, of which these four have larger ones (retrieval-classification/moco/loader.py).
 SUBSET = "val-25003"
 SUBSET_BELOW = 25_000
 SUBSET_MORE = frozenset({25793, 39553, 41979, 44160})
@@ -25,7 +25,7 @@ NUMBERED = re.compile(r"ILSVRC2012_val_(\d{8})\.")
 
 
 def list_splits(root: Path) -> list[str]:
-    """The folders that hold a folder named by a wnid."""
+    """List the folders that contain a folder named by a wnid."""
     return [name for name in subfolders(root) if any(map(WNID.fullmatch, subfolders(root / name)))]
 
 
@@ -34,9 +34,9 @@ def list_subsets(root: Path) -> list[str]:
 
 
 def read(root: Path, split: str) -> pl.DataFrame:
-    """Images of a split; the label is the wnid, the label id its place among the sorted wnids.
+    """List the images of a split; label = wnid, label_id = its position among the sorted wnids.
 
-    The ids are those of the usual 1000 classes only where the folders of all classes are there.
+    The ids are those of the usual 1000 classes only if the folders of all classes exist.
     """
     if split == SUBSET:
         table = read(root, "val")
@@ -54,31 +54,28 @@ def read(root: Path, split: str) -> pl.DataFrame:
 
 
 def _in_subset(path: str) -> bool:
-    found = NUMBERED.search(path)
-    number = int(found.group(1)) if found else -1
+    match = NUMBERED.search(path)
+    number = int(match.group(1)) if match else -1
     return 0 < number < SUBSET_BELOW or number in SUBSET_MORE
 
 
 def class_names() -> dict[str, str]:
-    """wnid → name of the 1000 classes, in the order of their ids.
-
-    Empty where timm is not installed: then a wnid has no other name.
-    """
+    """Return wnid → name of the 1000 classes, in the order of their ids; empty without timm."""
     names = synset_names()
     return {wnid: names.get(wnid, wnid) for wnid in _timm_lines("imagenet_synsets.txt")}
 
 
 def readable_label(label: str) -> str:
-    """The name of the class that a label denotes by its wnid; other labels as they are."""
+    """Return the class name of a label that is a wnid; other labels unchanged."""
     return synset_names().get(label, label) if WNID.fullmatch(label) else label
 
 
 @cache
 def synset_names() -> dict[str, str]:
-    """wnid → first name of every synset of ImageNet, from the file that timm ships."""
+    """Return wnid → first name of every synset of ImageNet, from the file that timm ships."""
     lines = _timm_lines("imagenet_synset_to_lemma.txt")
-    named = dict(line.split("\t", 1) for line in lines if "\t" in line)
-    return {wnid: names.split(",")[0] for wnid, names in named.items()}
+    synsets = dict(line.split("\t", 1) for line in lines if "\t" in line)
+    return {wnid: names.split(",")[0] for wnid, names in synsets.items()}
 
 
 def _timm_lines(file: str) -> list[str]:
@@ -93,7 +90,7 @@ def _timm_lines(file: str) -> list[str]:
 
 
 def remarks(table: pl.DataFrame) -> list[str]:
-    """Which of the folders are classes of ImageNet-1k, with names for the first and the last."""
+    """Count the folders that are classes of ImageNet-1k, and name the first and the last."""
     names = class_names()
     wnids = table["label"].unique().sort().to_list()
     known = [wnid for wnid in wnids if wnid in names]

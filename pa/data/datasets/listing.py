@@ -1,4 +1,4 @@
-"""Listing the image files of a folder tree, the same on every machine."""
+"""List the image files of a folder tree, in the same order on every machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from pa.data.datasets.text import read_text
+from pa.data.datasets.annotations import read_text
 from pa.data.images import IMAGE_SUFFIXES
 from pa.errors import AnnotationError, MissingError, UsageError
 
@@ -18,28 +18,27 @@ SCHEMA = {"path": pl.String(), "file_bytes": pl.Int64()}
 
 
 def list_images(root: Path, below: str = "") -> pl.DataFrame:
-    """All image files under `root/below`: path relative to root (POSIX), size in bytes.
+    """List all image files under `root/below`: path relative to root (POSIX), size in bytes.
 
-    Files are taken by suffix, whatever they hold: what cannot be decoded is found, counted and
-    reported by the extraction, not here. Hidden files and folders are left out, links to folders
-    are followed. Raises `UsageError` for a link to a folder that holds it, and for names that no
-    table can hold.
+    Files are selected by suffix, whatever they hold: the extraction reports those that cannot be
+    decoded. Hidden files and folders are skipped, links to folders are followed. Raise `UsageError`
+    for a link to a folder that contains it, and for names that no table can hold.
     """
-    found = list(_walk(root / below, f"{below}/" if below else "", ()))
-    for path, _ in found:
+    files = list(_walk(root / below, f"{below}/" if below else "", ()))
+    for path, _ in files:
         if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path):
             raise UsageError(
                 f"the file name {path!r} under {root} holds control characters or is not UTF-8. "
                 f"Rename it: row tables and reports cannot name it."
             )
-    return pl.DataFrame(found, schema=SCHEMA, orient="row").sort("path")
+    return pl.DataFrame(files, schema=SCHEMA, orient="row").sort("path")
 
 
 def read_ids(path: Path) -> list[str]:
-    """The image ids of a split's list (the first word of each line), sorted.
+    """Read the image ids of a split's list (the first word of each line), sorted.
 
-    Raises `MissingError` for a list without an id, `AnnotationError` for a file that is no text, an
-    id that stands twice, or one that is no plain file name.
+    Raise `MissingError` for a list without an id, `AnnotationError` for a file that is not text, a
+    repeated id, or one that is not a plain file name.
     """
     ids = sorted(line.split()[0] for line in read_text(path).splitlines() if line.strip())
     if not ids:
@@ -48,14 +47,14 @@ def read_ids(path: Path) -> list[str]:
         )
     for before, name in itertools.pairwise(["", *ids]):
         if name == before:
-            raise AnnotationError(f"{path} names {name} twice. Each image stands there once.")
+            raise AnnotationError(f"{path} names {name} twice. Expected: each image once.")
         if "/" in name or name in (".", ".."):
             raise AnnotationError(f"{path}: {name!r} is a path, not the id of an image.")
     return ids
 
 
 def subfolders(root: Path) -> list[str]:
-    """The names of the visible folders in `root`, sorted."""
+    """List the names of the visible folders in `root`, sorted."""
     with os.scandir(root) as entries:
         return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
 
@@ -63,20 +62,20 @@ def subfolders(root: Path) -> list[str]:
 def _walk(
     folder: Path, prefix: str, above: tuple[tuple[int, int], ...]
 ) -> Iterator[tuple[str, int]]:
-    """The images of a folder, and of those in it; `above` are the folders that led here."""
+    """Yield the images below a folder; `above` are its parents, to detect a circular link."""
     status = folder.stat()
-    here = (status.st_dev, status.st_ino)
-    if here in above:
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
         raise UsageError(
-            f"{folder} is a link to a folder that holds it: its images would be listed again and "
-            f"again. Remove the link, or choose a root without it."
+            f"{folder} is a link to a folder that contains it: its images would be listed "
+            f"endlessly. Remove the link, or choose a root without it."
         )
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if _is_folder(entry):
-                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, here))
+                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, identity))
             elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
                 yield f"{prefix}{entry.name}", _size(entry)
 
@@ -84,12 +83,12 @@ def _walk(
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # links in a circle
+    except OSError:  # circular links
         return False
 
 
 def _size(entry: os.DirEntry[str]) -> int:
     try:
         return entry.stat().st_size
-    except OSError:  # a dangling link: listed, and reported as unreadable by the extraction
+    except OSError:  # a dangling link is listed; the extraction reports it as unreadable
         return -1

@@ -248,10 +248,10 @@ def test_atr_lines_in_other_letters() -> None:
 
 @pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000])
 def test_brackets_without_end(text: str, tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match=r"x.json is not JSON .* nested too deeply"):
+    with pytest.raises(AnnotationError, match=r"x.json .*JSON are nested too deeply"):
         parse_json(text, Path("x.json"))
     (tmp_path / "build.json").write_text(text)
-    with pytest.raises(AnnotationError, match=r"build.json is not JSON .* nested too deeply"):
+    with pytest.raises(AnnotationError, match=r"build.json .*JSON are nested too deeply"):
         tree.read_build(tmp_path)
 
 

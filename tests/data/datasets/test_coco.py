@@ -64,9 +64,7 @@ def test_missing_files_stay_in_the_table(tmp_path: Path) -> None:
     assert load(root).table["file_bytes"][1] == -1
     for file in (root / "images/val2017").iterdir():
         file.unlink()
-    with pytest.raises(
-        MissingError, match="none of the 3 images that the annotations list is there"
-    ):
+    with pytest.raises(MissingError, match="none of the 3 images that the annotations list exists"):
         load(root)
 
 
@@ -95,13 +93,13 @@ def test_captions_given_for_keypoints(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c["images"].append(c["images"][0]), "image id 1 is there more than once"),
+        (lambda c: c["images"].append(c["images"][0]), "image id 1 occurs more than once"),
         (
             lambda c: c["images"].append({**c["images"][0], "id": 9}),
-            "image file 000000000001.jpg is there more than once",
+            "image file 000000000001.jpg occurs more than once",
         ),
         (lambda c: c["images"][0].pop("width"), "an image has no 'width'"),
-        (lambda c: c["annotations"].append(c["annotations"][0]), "annotation id 20 is there more"),
+        (lambda c: c["annotations"].append(c["annotations"][0]), "annotation id 20 occurs more"),
         (lambda c: c["annotations"][0].pop("image_id"), "an annotation has no 'image_id'"),
         (
             lambda c: c["annotations"][0].update(image_id=99),
@@ -117,7 +115,7 @@ def test_captions_given_for_keypoints(tmp_path: Path) -> None:
         ),
         (
             lambda c: c["annotations"][0]["keypoints"].__setitem__(0, "left"),
-            r"an entry is not what COCO writes there \(TypeError: must be real number",
+            r"an entry does not have the format of COCO \(TypeError: must be real number",
         ),
         (
             lambda c: c["annotations"][0]["keypoints"].__setitem__(0, float("nan")),

@@ -78,9 +78,7 @@ def test_no_image_at_all_shows_the_layout(root: Path, gone: str) -> None:
         file.unlink()
     if gone == "folder":
         (root / "images").rename(root / "pictures")
-    with pytest.raises(
-        MissingError, match=r"none of the 3 images of images.txt is there"
-    ) as caught:
+    with pytest.raises(MissingError, match=r"none of the 3 images of images.txt exists") as caught:
         load(root)
     assert "<root>/images/<class>/*.jpg" in str(caught.value)
 
@@ -88,23 +86,23 @@ def test_no_image_at_all_shows_the_layout(root: Path, gone: str) -> None:
 @pytest.mark.parametrize("file", ["classes.txt", "image_class_labels.txt", "parts/part_locs.txt"])
 def test_missing_lists_show_the_layout(root: Path, file: str) -> None:
     (root / file).unlink()
-    with pytest.raises(MissingError, match=rf"{file} is not there. Expected:"):
+    with pytest.raises(MissingError, match=rf"{file} does not exist. Expected:"):
         load(root).annotations()
 
 
 @pytest.mark.parametrize(
     ("file", "line", "message"),
     [
-        ("images.txt", "1 002.Wren/other.jpg", r"images.txt: id 1 is there more than once \(1 such"),
-        ("images.txt", "9 001.Auk/Auk_0001.jpg", "image file 001.Auk/Auk_0001.jpg is there more than"),
+        ("images.txt", "1 002.Wren/other.jpg", r"images.txt: id 1 occurs more than once \(1 such"),
+        ("images.txt", "9 001.Auk/Auk_0001.jpg", "image file 001.Auk/Auk_0001.jpg occurs more than"),
         ("images.txt", "nine x.jpg", r"images.txt, line 4: 'nine x.jpg'. Expected: an id and a name"),
         ("train_test_split.txt", "4", r"train_test_split.txt, line 4: '4'. Expected: an id and 0 \(test\) or 1"),
         ("train_test_split.txt", "4 2", r"line 4: '4 2'. Expected: an id and 0 \(test\) or 1 \(train\)"),
         ("image_class_labels.txt", "4 Auk", r"line 4: '4 Auk'. Expected: an id and a number"),
-        ("parts/parts.txt", "16 tail", "parts.txt: part tail is there more than once"),
+        ("parts/parts.txt", "16 tail", "parts.txt: part tail occurs more than once"),
         ("parts/part_locs.txt", "4 1 9 9 1", r"part_locs.txt, line 46: image 4 is not in images.txt \(1 such"),
-        ("classes.txt", "2 003.Owl", "classes.txt: id 2 is there more than once"),
-        ("parts/part_locs.txt", "1 4 9 9 1", r"part_locs.txt: image and part \(1, 4\) is there more"),
+        ("classes.txt", "2 003.Owl", "classes.txt: id 2 occurs more than once"),
+        ("parts/part_locs.txt", "1 4 9 9 1", r"part_locs.txt: image and part \(1, 4\) occurs more"),
         ("parts/part_locs.txt", "1 16 9 9 1", "part_locs.txt, line 46: part 16 is not in parts.txt"),
         ("parts/part_locs.txt", "1 4 9 nan 1", "line 46: '1 4 9 nan 1'. Expected: image id, part id"),
         ("parts/part_locs.txt", "1 4 9 9 2", "line 46: '1 4 9 9 2'. Expected: image id, part id"),

@@ -100,7 +100,7 @@ def test_a_link_to_a_folder_above_is_refused(tmp_path: Path) -> None:
     images = datasets.load("photos", "folder", tmp_path / "photos")
     assert images.table["path"].to_list() == ["cats/more/1.png"]
     (tmp_path / "other" / "back").symlink_to(tmp_path / "photos")
-    with pytest.raises(UsageError, match=r"cats/more/back is a link to a folder that holds it"):
+    with pytest.raises(UsageError, match=r"cats/more/back is a link to a folder that contains it"):
         datasets.load("photos", "folder", tmp_path / "photos")
 
 

@@ -13,9 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pa.data.datasets.annotations import parse_json as load_json
+from pa.data.datasets.annotations import read_text as load_text
 from pa.data.datasets.segmentation import labels
-from pa.data.datasets.text import parse_json as load_json
-from pa.data.datasets.text import read_text as load_text
 from pa.errors import AnnotationError, MismatchError
 
 ENCODING = "latin-1"  # names are ASCII; free text in the same file is not always valid UTF-8

@@ -10,10 +10,10 @@ from typing import Any
 
 import polars as pl
 
+from pa.data.datasets.annotations import parse_json, read_text
 from pa.data.datasets.listing import list_images, subfolders
 from pa.data.datasets.segmentation import labels
 from pa.data.datasets.segmentation.labels import LabelSet
-from pa.data.datasets.text import parse_json, read_text
 from pa.data.images import read_headers
 from pa.errors import AnnotationError, FingerprintError, MissingError, UsageError
 
