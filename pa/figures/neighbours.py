@@ -1,13 +1,13 @@
-"""The query-and-neighbours figure (paper, Figures 2 and 4).
+"""The query-and-neighbours figure of `pa search` (as the paper's Figures 2 and 4).
 
-One block per search result: at the left the query's image with a red box around the query patch,
-at the right its neighbours as a tight grid of equal squares, row-major by rank. Blocks of several
-encoders, representations or queries are stacked.
+One block per search result: on the left the query's image with a red box around the query patch,
+on the right its neighbours as a grid of equal squares, row by row in the order of their rank.
+Blocks of several encoders, representations or queries are stacked. All lengths are in pixels at
+200 dpi; the 24 neighbours of the paper make a figure 6.5 inches wide.
 """
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,73 +18,62 @@ from PIL import Image, ImageChops, ImageDraw
 
 from pa.data.crops import Crops
 from pa.data.datasets.imagenet import readable_label
-from pa.data.files import replacing
 from pa.data.schema import Box
 from pa.errors import UsageError
+from pa.figures.style import DPI, page
 from pa.index.search import Query, SearchResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-SUFFIXES = (".png", ".pdf", ".svg")
-DPI = 200
+RED = "#ff0000"  # of the frame around the query patch, as in the paper
 
-# All lengths in pixels at 200 dpi; the 24 neighbours of the paper make a figure 6.5 inches wide.
-_CELL = 112
-_GAP = 4
-_GUTTER = 20
-_TITLE = 40
-_BETWEEN = 28
-_MARGIN = 12
-_RED = "#ff0000"
-_LINE = 6
-_OUTLINE = 2
-# No border pixel of a picture is lighter: a white patch would melt into the page.
-_EDGE = "#d8d8d8"
-
-# Upper estimates of a character's width in the two titles, and what fits above the query's image.
-_TITLE_CHARACTER = 14
-_QUERY_TITLE_CHARACTERS = 30
+_CELL, _GAP, _GUTTER, _TITLE, _BETWEEN, _MARGIN = 112, 4, 20, 40, 28, 12
+_LINE, _OUTLINE = 6, 2  # widths of the red frame and of its white outline
+_EDGE = "#d8d8d8"  # darkest border of a picture: a white patch would blend into the page
+_TITLE_CHARACTER = 14  # upper estimate of the width of a character of a title
+_QUERY_TITLE_CHARACTERS = 30  # that fit above the query's image
 
 
 def draw(results: Sequence[SearchResult], crops: Crops | Sequence[Crops], path: Path | str) -> Path:
     """Draw search results, one block each, to a PNG (200 dpi), PDF or SVG file.
 
-    `crops` gives the pictures: one for all results, or one per result where they come from several
-    stores. Raises `UsageError` for another suffix or a query without a picture, `MissingError`
-    where an image of the dataset is not there.
-    """
-    from matplotlib import rc_context
+    Parameters
+    ----------
+    crops : Crops or sequence of Crops
+        Pictures of all results, or of each result if they come from several stores.
 
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(
-            f"{path}: a figure is written as {', '.join(SUFFIXES)}; found "
-            f"{path.suffix or 'no suffix'}."
-        )
-    of_result = [crops] * len(results) if isinstance(crops, Crops) else list(crops)
-    if not results or len(of_result) != len(results):
+    Raises
+    ------
+    UsageError
+        For another suffix or a query without a picture.
+    MissingError
+        If an image of the dataset is missing.
+    """
+    crops = [crops] * len(results) if isinstance(crops, Crops) else list(crops)
+    if not results or len(crops) != len(results):
         raise UsageError(
             f"a figure needs at least one result, and crops for each: found {len(results)} results "
-            f"and {len(of_result)} crops."
+            f"and {len(crops)} crops."
         )
-    figure = _figure(results, of_result)
-    suffix = path.suffix.lower()[1:]
-    # No date and no random ids inside: equal results give equal files.
-    metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix)
-    # Through memory: on a full disk matplotlib's PDF writer hides the cause.
-    drawn = io.BytesIO()
-    with rc_context({"svg.hashsalt": "pa"}):
-        figure.savefig(drawn, format=suffix, dpi=DPI, metadata=metadata)
-    with replacing(path) as partial:
-        partial.write_bytes(drawn.getbuffer())
-    return path
+    layouts = [_Layout.of(result) for result in results]
+    width = max(layout.width for layout in layouts) + 2 * _MARGIN
+    height = sum(layout.height + _BETWEEN for layout in layouts) - _BETWEEN + 2 * _MARGIN
+    with page([Path(path)], (width / DPI, height / DPI), dpi=DPI) as figure:
+        # One axes over the whole page, in pixels from the top left corner.
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        top = _MARGIN
+        for result, layout, of_result in zip(results, layouts, crops, strict=True):
+            _draw_block(axes, result, of_result, layout, _MARGIN, top)
+            top += layout.height + _BETWEEN
+        axes.set(xlim=(0, width), ylim=(height, 0))
+    return Path(path)
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the parts of one block lie, in pixels from its top left corner."""
+    """Positions in one block, in pixels from its top left corner."""
 
     columns: int
     rows: int
@@ -92,15 +81,14 @@ class _Layout:
 
     @classmethod
     def of(cls, result: SearchResult) -> _Layout:
-        # 24 in 3 rows of 8 as in the paper, fewer beside the query's image in as many rows; more
-        # keep the proportions.
+        # Up to 24 in 3 rows as in the paper, 8 per row at most; more keep these proportions.
         k = len(result.neighbours)
         columns = math.ceil(k / 3) if k <= 24 else math.ceil(math.sqrt(k * 8 / 3))
         return cls(columns, math.ceil(k / columns), len(_title(result)) * _TITLE_CHARACTER)
 
     @property
     def query_side(self) -> int:
-        """Side of the query's image: three cells, or as high as a larger grid."""
+        """Side of the query's image: three cells, or the height of a larger grid up to five."""
         return _span(max(3, min(self.rows, 5)))
 
     @property
@@ -111,35 +99,15 @@ class _Layout:
     def height(self) -> int:
         return _TITLE + max(self.query_side, _span(self.rows))
 
-    def cell(self, place: int) -> tuple[int, int]:
-        """The left and top edge of the neighbour at a place, counted from 0."""
-        row, column = divmod(place, self.columns)
+    def cell(self, index: int) -> tuple[int, int]:
+        """Return the left and top edge of a neighbour, counted from 0."""
+        row, column = divmod(index, self.columns)
         left = self.query_side + _GUTTER + column * (_CELL + _GAP)
         return left, _TITLE + row * (_CELL + _GAP)
 
 
 def _span(cells: int) -> int:
     return cells * _CELL + (cells - 1) * _GAP
-
-
-def _figure(results: Sequence[SearchResult], crops: Sequence[Crops]) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    layouts = [_Layout.of(result) for result in results]
-    width = max(layout.width for layout in layouts) + 2 * _MARGIN
-    height = sum(layout.height + _BETWEEN for layout in layouts) - _BETWEEN + 2 * _MARGIN
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    # One axes over the whole page, in pixels from the top left corner.
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    top = _MARGIN
-    for result, layout, of_result in zip(results, layouts, crops, strict=True):
-        _draw_block(axes, result, of_result, layout, _MARGIN, top)
-        top += layout.height + _BETWEEN
-    axes.set(xlim=(0, width), ylim=(height, 0))
-    return figure
 
 
 def _draw_block(
@@ -150,9 +118,9 @@ def _draw_block(
     axes.text(left, baseline, _query_title(result.query), fontsize=7, color="#444444")
     grid_left = left + layout.cell(0)[0]
     axes.text(grid_left, baseline, _title(result), fontsize=8, weight="bold")
-    for place, neighbour in enumerate(result.neighbours):
-        x, y = layout.cell(place)
-        _place(axes, crops.region(neighbour.row, _CELL), left + x, top + y)
+    for i, neighbour in enumerate(result.neighbours):
+        x, y = layout.cell(i)
+        _show(axes, crops.region(neighbour.row, _CELL), left + x, top + y)
         _write_cosine(axes, neighbour.cosine, left + x, top + y)
 
 
@@ -173,12 +141,12 @@ def _draw_query(axes: Axes, query: Query, crops: Crops, left: int, top: int, sid
     canvas, box = query_picture(query, crops)
     scale = side / max(canvas.size)
     size = (round(canvas.width * scale), round(canvas.height * scale))
-    _place(axes, canvas.convert("RGB").resize(size, Image.Resampling.LANCZOS), left, top)
+    _show(axes, canvas.convert("RGB").resize(size, Image.Resampling.LANCZOS), left, top)
     _draw_box(axes, box, scale, left, top, size)
 
 
 def query_picture(query: Query, crops: Crops) -> tuple[Image.Image, Box]:
-    """The query's image, and its box there. Raises `UsageError` for a query without a picture."""
+    """Return the query's image and its box. Raises `UsageError` for a query without a picture."""
     if query.row is not None:
         return crops.canvas(query.row), crops.box(query.row)
     if query.canvas is None or query.box is None:
@@ -191,9 +159,9 @@ def query_picture(query: Query, crops: Crops) -> tuple[Image.Image, Box]:
 def _draw_box(
     axes: Axes, box: Box, scale: float, left: int, top: int, size: tuple[int, int]
 ) -> None:
-    """A red frame inside the box, so that it is whole at the border of the image.
+    """Draw a red frame inside the box, so that it is complete at the border of the image.
 
-    It has a white outline, without which it would be lost on a red object.
+    The white outline makes it visible on a red object.
     """
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import withStroke
@@ -206,7 +174,7 @@ def _draw_box(
             max(x1 - x0 - _LINE, 1),
             max(y1 - y0 - _LINE, 1),
             fill=False,
-            edgecolor=_RED,
+            edgecolor=RED,
             linewidth=_LINE * 72 / DPI,
             path_effects=[withStroke(linewidth=(_LINE + 2 * _OUTLINE) * 72 / DPI, foreground="w")],
             joinstyle="miter",
@@ -215,14 +183,14 @@ def _draw_box(
     )
 
 
-def _place(axes: Axes, picture: Image.Image, left: int, top: int) -> None:
+def _show(axes: Axes, picture: Image.Image, left: int, top: int) -> None:
     right, bottom = left + picture.width, top + picture.height
     extent = (left, right, bottom, top)
     axes.imshow(edged(picture), extent=extent, interpolation="nearest", aspect="auto", zorder=1)
 
 
 def edged(picture: Image.Image) -> Image.Image:
-    """A picture whose border is not lighter than the edge of the page."""
+    """Return a picture with a border that is visible on white paper."""
     hairline = Image.new("RGB", picture.size, "white")
     ImageDraw.Draw(hairline).rectangle((0, 0, picture.width - 1, picture.height - 1), outline=_EDGE)
     return ImageChops.darker(picture, hairline)

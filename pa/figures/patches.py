@@ -1,34 +1,44 @@
-"""Queries and their neighbours by several encoders (Figures 2, 7, 8) or representations (4).
+"""Neighbours of queries by several encoders (Figures 2, 7, 8) or representations (Figure 4).
 
-One section per query: at the left its image with a red box around the patch, at the right a panel
-for each answer, a tight grid of its neighbours by rank, row by row. All lengths are in inches.
+One section per query: on the left its image with a red box around the patch, on the right a panel
+for each answer, a grid of its neighbours by rank, row by row. All lengths are in inches.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from pa.data.crops import Crops
-from pa.figures.neighbours import edged, query_picture
+from pa.data.datasets.imagenet import readable_label
+from pa.data.store.find import protocol
+from pa.data.store.reader import Store
+from pa.evaluate.results import StoreReference
+from pa.figures.names import listed, title_of
+from pa.figures.neighbours import RED, edged, query_picture
+from pa.figures.record import FigureOutput, FigureRecord, WrittenFigure
 from pa.figures.style import PRINT_DPI, Metadata, page
 from pa.index.search import SearchResult
+from pa.progress import Progress
+from pa.report.deviations import model_name
 
-PER_LINE = 12  # squares side by side, of all panels of a line together
-QUERY_SHARE = 0.18  # of the width
+PER_LINE = 12  # squares in one line of panels
+QUERY_SHARE = 0.18  # of the width, for the query's image
+PAPER_MODEL = "ViT-B/16, 768 wide"
+TALLEST = 9.5  # height of the text on a page
 _GAP, _GUTTER, _TITLE, _BETWEEN = 0.02, 0.14, 0.19, 0.22
-_RED, _LINE = "#ff0000", 1.5  # points
-_POINTS = 8.5
+_LINE, _POINTS = 1.5, 8.5  # width of the frame and size of the font, in points
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One answer: its title, the neighbours, and the pictures of the store they come from."""
+    """One answer: its title, the neighbours, and the pictures of their store."""
 
     title: str
     result: SearchResult
@@ -37,17 +47,12 @@ class Panel:
 
 @dataclass(frozen=True)
 class Layout:
-    """Lengths of a section of `n_panels` panels, `across` side by side, of k squares each.
-
-    Sections of several queries stand below each other; `lettered` leaves a line above each for (a),
-    (b) …
-    """
+    """Lengths of a section of `n_panels` panels of k squares each, `across` in a line."""
 
     width: float
     n_panels: int
     across: int
     k: int
-    lettered: bool = False
 
     @property
     def columns(self) -> int:
@@ -75,7 +80,7 @@ class Layout:
 
     @property
     def line(self) -> float:
-        """Height of a line of panels, the title above them included."""
+        """Height of a line of panels with its titles."""
         return _TITLE + self.rows * (self.cell + _GAP)
 
     @property
@@ -86,19 +91,111 @@ class Layout:
 
     @property
     def shows_patch(self) -> bool:
-        """Whether there is room for the patch, enlarged, below the query's image."""
+        """Whether the enlarged patch fits below the query's image."""
         return self.height >= 2 * (self.query + _TITLE)
 
     def corner(self, panel: int) -> tuple[float, float]:
-        """Left and top of a panel's first square, from the section's corner."""
+        """Return left and top of a panel's first square, from the section's corner."""
         line, column = divmod(panel, self.across)
         left = self.query + _GUTTER + column * (self.panel + _GUTTER)
         return left, line * self.line + _TITLE
 
-    def square(self, place: int) -> tuple[float, float]:
-        """Left and top of a square in its panel."""
-        row, column = divmod(place, self.columns)
+    def square(self, index: int) -> tuple[float, float]:
+        """Return left and top of a square in its panel."""
+        row, column = divmod(index, self.columns)
         return column * (self.cell + _GAP), row * (self.cell + _GAP)
+
+
+def write_patches(
+    kind: str,
+    stores: Sequence[Store],
+    sections: Sequence[Sequence[Panel]],
+    *,
+    title: str,
+    sentence: str,
+    note: str,
+    options: Sequence[str],
+    across: int,
+    exclude_same_image: bool,
+    output: FigureOutput,
+    figures: Path,
+    progress: Progress,
+) -> WrittenFigure:
+    """Draw the panels of each query, and write the figure with its caption and provenance.
+
+    The caption begins with `sentence`; `note` follows the list of queries. `options` are those of
+    the command that draws the figure again.
+    """
+    k = len(sections[0][0].result.neighbours)
+    models = {store.encoder: _model(store) for store in stores}
+    caption = [
+        sentence,
+        _description(stores[0], exclude_same_image),
+        *_queries(sections),
+        *filter(None, [note]),
+        *_remarks(sections, models),
+    ]
+    record = FigureRecord(
+        kind=kind,
+        name=f"{stores[0].spec.dataset}-{stores[0].view}",
+        title=title,
+        caption=" ".join(caption),
+        command=shlex.join(["pa", "figure", kind, *options]),
+        stores=[asdict(StoreReference.of(store)) for store in stores],
+        protocol={
+            "similarity": "cosine",
+            "query": "its whole image left out" if exclude_same_image else "left out",
+            "k": k,
+        },
+        details={
+            "models": models,
+            "answers": [[panel.result.to_json() for panel in section] for section in sections],
+        },
+    )
+    paths = record.paths(output, figures)
+    height = draw(sections, paths, width=output.width, across=across, metadata=record.metadata)
+    if height > TALLEST:
+        progress.note(
+            f"the figure is {height:.1f} inches tall, more than a page: select fewer queries or "
+            f"encoders, or put panels next to each other with --across."
+        )
+    return record.write(paths)
+
+
+def _description(store: Store, exclude_same_image: bool) -> str:
+    spec, cut_by = store.spec, protocol(store)
+    n_images = spec.rows.get("n_images", store.rows["image"].n_unique())
+    regions = f"{spec.rows['n']:,} regions of {n_images:,} images of {spec.dataset}/{spec.split}"
+    view = f"view {store.view}" + (f", protocol {cut_by}" if cut_by else "")
+    without = "the regions of its own image" if exclude_same_image else "the query itself"
+    return (
+        f"The patch in the red box is the query; next to it are the nearest of {regions} ({view}) "
+        f"by cosine, in the order of their rank, row by row, without {without}."
+    )
+
+
+def _queries(sections: Sequence[Sequence[Panel]]) -> Iterator[str]:
+    for number, section in enumerate(sections):
+        query = section[0].result.query
+        letter = f"{_letter(number)} " if len(sections) > 1 else ""
+        label = f", {readable_label(query.label)}" if query.label else ""
+        yield f"{letter}{Path(query.path or '').name}{label}, row {query.row}."
+
+
+def _remarks(sections: Sequence[Sequence[Panel]], models: dict[str, str]) -> Iterator[str]:
+    if approximate := {panel.result.quality for panel in sections[0]} - {"exact"}:
+        yield f"Approximate search: {listed(sorted(approximate))}."
+    if set(models.values()) - {PAPER_MODEL}:
+        names = "; ".join(f"{title_of(encoder)}: {model}" for encoder, model in models.items())
+        yield f"Models other than the paper's: {names}."
+
+
+def _model(store: Store) -> str:
+    return model_name(store.spec.encoder.get("architecture", {}))
+
+
+def _letter(number: int) -> str:
+    return f"({chr(ord('a') + number % 26)})"
 
 
 def draw(
@@ -109,10 +206,10 @@ def draw(
     across: int = 1,
     metadata: Metadata | None = None,
 ) -> float:
-    """Draw the panels of each query, and write them to every path. Returns the height in inches.
+    """Draw the panels of each query to every path, and return the height in inches.
 
-    All panels of a section answer the same query. Raises `MissingError` where an image of the
-    dataset is not there.
+    All panels of a section answer the same query. Raises `MissingError` if an image of the dataset
+    is missing.
     """
     k = max(len(panel.result.neighbours) for section in sections for panel in section)
     layouts = [Layout(width, len(section), across, k) for section in sections]
@@ -120,8 +217,7 @@ def draw(
     paper = _Paper(width, height)
     top = 0.0
     for number, (section, layout) in enumerate(zip(sections, layouts, strict=True)):
-        letter = f"({chr(ord('a') + number % 26)})" if len(sections) > 1 else ""
-        _section(paper, section, layout, top, letter)
+        _section(paper, section, layout, top, _letter(number) if len(sections) > 1 else "")
         top += layout.height + _BETWEEN
     paper.write(paths, metadata)
     return height
@@ -135,8 +231,8 @@ def _section(
     for number, panel in enumerate(section):
         left, upper = layout.corner(number)
         paper.text(left, top + upper, panel.title)
-        for place, neighbour in enumerate(panel.result.neighbours):
-            x, y = layout.square(place)
+        for i, neighbour in enumerate(panel.result.neighbours):
+            x, y = layout.square(i)
             side = paper.pixels(layout.cell)
             paper.paste(panel.crops.region(neighbour.row, side), left + x, top + upper + y)
 
@@ -160,7 +256,7 @@ def _query(paper: _Paper, panel: Panel, layout: Layout, top: float) -> None:
 
 
 class _Paper:
-    """One page: photographs as pixels in one picture, text and frames as vectors above it."""
+    """One page: photographs in one pixel image, text and frames as vectors above it."""
 
     def __init__(self, width: float, height: float) -> None:
         self.size = (width, height)
@@ -176,11 +272,11 @@ class _Paper:
         self.photographs.paste(edged(picture), (self.pixels(left), self.pixels(top)))
 
     def text(self, left: float, bottom: float, text: str) -> None:
-        """Text whose foot stands a little above `bottom`."""
+        """Write text slightly above `bottom`."""
         self._texts.append((left, bottom - 0.05, text))
 
     def frame(self, left: float, top: float, width: float, height: float) -> None:
-        """A red frame inside a box, so that it is whole at the border of an image."""
+        """Draw a red frame inside a box, so that it is complete at the border of an image."""
         half = _LINE / 72 / 2
         self._frames.append((left + half, top + half, width - 2 * half, height - 2 * half))
 
@@ -201,6 +297,6 @@ class _Paper:
             for left, bottom, text in self._texts:
                 axes.text(left, bottom, text, fontsize=_POINTS, va="baseline")
             for left, top, wide, tall in self._frames:
-                frame = Rectangle((left, top), wide, tall, fill=False, ec=_RED, lw=_LINE)
+                frame = Rectangle((left, top), wide, tall, fill=False, ec=RED, lw=_LINE)
                 frame.set_joinstyle("miter")
                 axes.add_patch(frame)

@@ -1,8 +1,8 @@
-"""The contact sheet of views `image` and `grid`: images, where they are cut, and what comes out.
+"""The contact sheet of views `image` and `grid`.
 
-Of view `grid` one line per image, evenly spread over the split: the canvas with the borders of its
-windows, then windows as an encoder sees them. Of view `image` one cell per image. All lengths in
-pixels.
+For view `grid` one line per image, evenly spread over the split: the canvas with the borders of its
+windows, then windows as an encoder sees them. For view `image` one cell per image. All lengths are
+in pixels.
 """
 
 from __future__ import annotations
@@ -13,32 +13,16 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pa.data import images as im
 from pa.data.datasets.imagenet import readable_label
 from pa.data.images import Transform
 from pa.data.schema import Images
 from pa.data.views.base import FixedView
-from pa.errors import ImageError
-from pa.figures.part_sheet import (
-    CAPTION,
-    CELL,
-    COLOURS,
-    GAP,
-    INK,
-    MARGIN,
-    PAPER,
-    SOFT,
-    check_suffix,
-    fit,
-    missing,
-    save,
-    spread,
-    text_strip,
-    write,
-)
+from pa.figures import sheet
+from pa.figures.sheet import CAPTION, CELL, COLOURS, GAP, INK, MARGIN, PAPER, SOFT, fit, write
+from pa.figures.style import check_suffix
 
 CANVAS_SIDE = 2 * CELL + GAP + CAPTION
-PER_LINE = 8  # regions beside a canvas, in two rows
+PER_LINE = 8  # regions next to a canvas, in each of two rows
 
 
 def draw(path: Path, images: Images, view: FixedView, title: str, examples: int) -> Path:
@@ -47,14 +31,14 @@ def draw(path: Path, images: Images, view: FixedView, title: str, examples: int)
     The transform is that of a ViT at 224. Raises `UsageError` for another suffix.
     """
     transform = Transform()
-    check_suffix(path)
+    check_suffix(path, sheet.SUFFIXES)
     width = 2 * MARGIN + CANVAS_SIDE + 3 * GAP + PER_LINE * (CELL + GAP)
     n = len(view.boxes())
-    told = (
+    counts = (
         f"{len(images.table):,} images, {n} region{'s' if n != 1 else ''} of each; "
         f"cut for an encoder of {transform.size} pixels"
     )
-    rows = list(spread(images.table, examples))
+    rows = sheet.spread(images.table, examples)
     if n == 1:
         per_line = (width - 2 * MARGIN + GAP) // (CELL + GAP)
         parts = [rows[start : start + per_line] for start in range(0, len(rows), per_line)]
@@ -62,23 +46,11 @@ def draw(path: Path, images: Images, view: FixedView, title: str, examples: int)
     else:
         lines = [_line(images, row, view, transform, width) for row in rows]
     strips = [
-        text_strip(title, 30, INK, width, 42),
-        text_strip(told, 18, SOFT, width, 40),
+        sheet.text_strip(title, 30, INK, width, 42),
+        sheet.text_strip(counts, 18, SOFT, width, 40),
         *lines,
     ]
-    sheet = Image.new("RGB", (width, sum(s.height for s in strips) + 2 * MARGIN), PAPER)
-    top = MARGIN
-    for strip in strips:
-        sheet.paste(strip, (0, top))
-        top += strip.height
-    return save(sheet, path)
-
-
-def _load(images: Images, row: dict[str, Any]) -> Image.Image | None:
-    try:
-        return im.decode((images.root / row["path"]).read_bytes(), row["path"])
-    except (ImageError, OSError):
-        return None
+    return sheet.save(strips, width, path)
 
 
 def _cells(
@@ -88,14 +60,14 @@ def _cells(
     transform: Transform,
     width: int,
 ) -> Image.Image:
-    """The only region of each image, with its label."""
+    """Draw the only region of each image, with its label."""
     strip = Image.new("RGB", (width, CELL + 2 * CAPTION), PAPER)
     pen = ImageDraw.Draw(strip)
-    for place, row in enumerate(rows):
-        left = MARGIN + place * (CELL + GAP)
-        image = _load(images, row)
+    for i, row in enumerate(rows):
+        left = MARGIN + i * (CELL + GAP)
+        image = sheet.load(images.root, row["path"])
         if image is None:
-            strip.paste(missing((CELL, CELL)), (left, 0))
+            strip.paste(sheet.missing((CELL, CELL)), (left, 0))
         else:
             strip.paste(view.canvas(image, transform).resize((CELL, CELL)), (left, 0))
         name = readable_label(row["label"] or "") or row["path"].rpartition("/")[2]
@@ -106,20 +78,19 @@ def _cells(
 def _line(
     images: Images, row: dict[str, Any], view: FixedView, transform: Transform, width: int
 ) -> Image.Image:
-    """The canvas of an image with the borders of the windows, and windows spread over it."""
+    """Draw the canvas of an image with the borders of its windows, and windows spread over it."""
     strip = Image.new("RGB", (width, CANVAS_SIDE + 3 * CAPTION), PAPER)
     pen = ImageDraw.Draw(strip)
     label = f"{readable_label(row['label'])} · " if row["label"] else ""
     name = fit(f"{label}{row['path']}", 14, width - 2 * MARGIN)
     write(pen, (MARGIN, 2), name, 14, INK)
-    image = _load(images, row)
+    image = sheet.load(images.root, row["path"])
     if image is None:
-        strip.paste(missing((CANVAS_SIDE, CANVAS_SIDE)), (MARGIN, CAPTION))
+        strip.paste(sheet.missing((CANVAS_SIDE, CANVAS_SIDE)), (MARGIN, CAPTION))
         return strip
     canvas = view.canvas(image, transform)
     boxes = [tuple(map(float, box)) for box in view.boxes()]
     pixels = view.cut(canvas, boxes, transform)  # type: ignore[arg-type]
-    chosen = np.unique(np.linspace(0, len(boxes) - 1, 2 * PER_LINE).round().astype(int)).tolist()
     small = canvas.resize((CANVAS_SIDE, CANVAS_SIDE), Image.Resampling.LANCZOS)
     scale = CANVAS_SIDE / canvas.width
     on_canvas = ImageDraw.Draw(small)
@@ -128,12 +99,13 @@ def _line(
         on_canvas.line((edge, 0, edge, CANVAS_SIDE), fill=COLOURS[0])
         on_canvas.line((0, edge, CANVAS_SIDE, edge), fill=COLOURS[0])
     strip.paste(small, (MARGIN, CAPTION))
-    for nth, place in enumerate(chosen):
-        line, column = divmod(nth, PER_LINE)
+    chosen = np.unique(np.linspace(0, len(boxes) - 1, 2 * PER_LINE).round().astype(int)).tolist()
+    for i, window in enumerate(chosen):
+        line, column = divmod(i, PER_LINE)
         left = MARGIN + CANVAS_SIDE + 3 * GAP + column * (CELL + GAP)
         top = CAPTION + line * (CELL + GAP + CAPTION)
-        region = Image.fromarray(pixels[place]).resize((CELL, CELL), Image.Resampling.LANCZOS)
+        region = Image.fromarray(pixels[window]).resize((CELL, CELL), Image.Resampling.LANCZOS)
         strip.paste(region, (left, top))
-        corner = ",".join(f"{length:g}" for length in boxes[place])
+        corner = ",".join(f"{length:g}" for length in boxes[window])
         write(pen, (left, top + CELL + 3), corner, 13, SOFT)
     return strip

@@ -1,10 +1,11 @@
-"""Figures of scores, from results: AP by depth, part against whole, the surface of sweeps."""
+"""Figures of recorded scores: AP by depth, part against whole, and sweeps."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import polars as pl
@@ -15,17 +16,68 @@ from pa.evaluate.neighbours_table import shown_measures
 from pa.evaluate.results import ResultFile
 from pa.evaluate.rows import BLOCK_VECTORS
 from pa.figures.names import look_of, representation_title
-from pa.figures.results import OfEncoder
+from pa.figures.record import FigureOutput, FigureRecord, WrittenFigure
+from pa.figures.results import OfEncoder, recipe_of, remarks, shown_result
 from pa.figures.retrieval import Curve, plot_depth, plot_shares
 from pa.figures.style import Metadata, page
+from pa.report.collection import ResultCollection
 
-NARROW = 5.0  # inches: below, panels stand under each other
-_PANEL, _SHEET = 2.3, 1.75  # inches high
+NARROW = 5.0  # inches: below, panels are stacked
+_PANEL = 2.3  # height in inches
+
+Draw = Callable[[Sequence[Path], float, Metadata], None]
 
 
-def mean_of(found: ResultFile, score: str) -> Mean:
-    mean: Mean = found.result.scores[score]
+def mean_of(file: ResultFile, score: str) -> Mean:
+    mean: Mean = file.result.scores[score]
     return mean
+
+
+def gallery(file: ResultFile) -> str:
+    """Describe the rows of a result."""
+    counts, store = file.result.counts, file.result.tested
+    return (
+        f"{counts.rows:,} part patches of {counts.images:,} images of {store.dataset}/{store.split}"
+    )
+
+
+def write_scores(
+    kind: str,
+    collection: ResultCollection,
+    chosen: Sequence[OfEncoder],
+    *,
+    title: str,
+    sentence: str,
+    options: Sequence[str] = (),
+    draw: Draw,
+    output: FigureOutput,
+    figures: Path,
+) -> WrittenFigure:
+    """Draw results with `draw`, and write the figure with its caption and provenance.
+
+    The caption begins with `sentence`; `options` are further ones of the command that draws the
+    figure again.
+    """
+    first = chosen[0].results[0]
+    recipe, dataset = recipe_of(first), str(chosen[0].store.dataset)
+    words = ["--encoder", ",".join(entry.encoder for entry in chosen), "--dataset", dataset]
+    record = FigureRecord(
+        kind=kind,
+        name=f"{dataset}-{recipe}",
+        title=title,
+        caption=" ".join(filter(None, [sentence, f"Protocol {recipe}.", remarks(chosen)])),
+        command=shlex.join(["pa", "figure", kind, *words, "--protocol", recipe, *options]),
+        stores=[
+            asdict(store)
+            for entry in chosen
+            for store in entry.results[0].result.stores_by_role.values()
+        ],
+        protocol=dict(first.result.protocol.parameters),
+        results=[shown_result(file, collection) for entry in chosen for file in entry.results],
+    )
+    paths = record.paths(output, figures)
+    draw(paths, output.width, record.metadata)
+    return record.write(paths)
 
 
 # -- depth -----------------------------------------------------------------------------------------

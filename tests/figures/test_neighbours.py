@@ -80,7 +80,7 @@ def test_a_query_of_ones_own(store: Store, tmp_path: Path) -> None:
 
 
 def test_errors(store: Store, results, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(UsageError, match=r"f.bmp: a figure is written as .*; found .bmp"):
+    with pytest.raises(UsageError, match=r"f.bmp: expected a file ending in .*; found .bmp"):
         draw(results, Crops(store), tmp_path / "f.bmp")
     with pytest.raises(MissingError, match="they moved, set their place with --root DIR"):
         draw(results, Crops(store, tmp_path / "moved"), tmp_path / "f.png")

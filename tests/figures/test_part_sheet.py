@@ -16,8 +16,7 @@ from pa.data.views import VIEWS
 from pa.data.views.base import FixedView
 from pa.data.views.parts import PAPER
 from pa.errors import UnknownNameError, UsageError
-from pa.figures import part_sheet as sheet
-from pa.figures import region_sheet
+from pa.figures import part_sheet, region_sheet, sheet
 from pa.figures.part_sheet import SheetOptions
 from tests.support.trees import write_cub
 
@@ -30,7 +29,9 @@ def images(tmp_path: Path) -> Images:
 
 
 def draw(images: Images, path: Path, options: SheetOptions | None = None) -> Image.Image:
-    drawn = sheet.draw(path, images, PAPER.select(images), "a title", options or SheetOptions())
+    drawn = part_sheet.draw(
+        path, images, PAPER.select(images), "a title", options or SheetOptions()
+    )
     with Image.open(drawn) as image:
         return image.convert("RGB")
 
@@ -55,7 +56,7 @@ def test_the_patch_is_what_is_cut(images: Images, tmp_path: Path) -> None:
     # d = 50, so the eye's box is (-5, -15) to (45, 35): black left of and above the image.
     options = SheetOptions(parts=("right eye",), examples=1)
     pixels = np.asarray(draw(images, tmp_path / "sheet.png", options))
-    left = sheet.MARGIN + sheet.NAMES
+    left = sheet.MARGIN + part_sheet.NAMES
     black = (pixels[:300, left + 1 : left + 9] == 0).all(axis=(1, 2))  # 300: above the images
     assert sheet.CELL - 10 <= black.sum() <= sheet.CELL
 
@@ -66,7 +67,7 @@ def test_boxes_far_beyond_the_image(tmp_path: Path, far: tuple[float, float]) ->
     birds = [{"tail": far, "left wing": (20.0, 10.0)}]
     images = datasets.load("cub", "cub", write_cub(tmp_path / "cub", birds), "all")
     selection = replace(PAPER, outside="keep").select(images)
-    drawn = sheet.draw(tmp_path / "far.png", images, selection, "far", SheetOptions())
+    drawn = part_sheet.draw(tmp_path / "far.png", images, selection, "far", SheetOptions())
     with Image.open(drawn) as image:
         assert image.height < 1500
 
@@ -87,7 +88,7 @@ def test_many_parts_are_cut_short(
 
 
 def test_wrong_calls(images: Images, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"a sheet is written as \.png, \.jpg, \.pdf; found \.svg"):
+    with pytest.raises(UsageError, match=r"expected a file ending in .png, .jpg, .pdf; found .svg"):
         draw(images, tmp_path / "sheet.svg")
     with pytest.raises(UnknownNameError, match=r"unknown part with rows 'tale'. Did you mean tail"):
         draw(images, tmp_path / "sheet.png", SheetOptions(parts=("tale",)))
@@ -106,7 +107,7 @@ def test_a_smaller_crop_is_shown_as_the_encoder_sees_it(images: Images, tmp_path
     half = draw(images, tmp_path / "b.png", SheetOptions(examples=1, resize=448))
     extra = half.height - whole.height  # the line that says so
     assert extra > 0
-    left, cell = sheet.MARGIN + sheet.NAMES, sheet.CELL
+    left, cell = sheet.MARGIN + part_sheet.NAMES, sheet.CELL
     top = next(y for y in range(100, whole.height) if whole.getpixel((left, y)) == EDGE)
     quarter = cell // 4
     middle = whole.crop(
@@ -154,5 +155,5 @@ def test_regions_of_unreadable_images_are_marked(images: Images, tmp_path: Path)
         view = VIEWS[name]
         assert isinstance(view, FixedView)
         assert region_sheet.draw(tmp_path / f"{name}.jpg", images, view, "t", 3).is_file()
-    with pytest.raises(UsageError, match="a sheet is written as"):
+    with pytest.raises(UsageError, match="expected a file ending in"):
         region_sheet.draw(tmp_path / "sheet.gif", images, view, "t", 3)

@@ -13,7 +13,7 @@ import pytest
 from pa.data import datasets
 from pa.data.views.parts import PartsView
 from pa.errors import AnnotationError, PaError, UsageError
-from pa.figures.part_sheet import fit
+from pa.figures.sheet import fit
 from tests.support.trees import coco_json, person, write_coco, write_cub
 
 BIRDS = [{"tail": (40.0, 30.0), "left wing": (20.0, 20.0)}] * 3

@@ -1,0 +1,125 @@
+"""`pa figure depth`: average precision after every block."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from pa.commands import options
+from pa.commands.figure.output import output, show
+from pa.commands.figure.results import ResultSelector, selection
+from pa.errors import MissingError
+
+if TYPE_CHECKING:
+    from pa.data.store.spec import Spec
+    from pa.figures.record import FigureOutput
+    from pa.figures.results import OfEncoder
+    from pa.workspace import Workspace
+
+BLOCKS = "encoder.options.layers"  # field of a spec with the stored blocks
+COMMAND = "pa evaluate retrieval --layers all"
+
+
+@click.command()
+@selection
+@output
+@options.as_json
+@options.workspace
+def depth(
+    workspace: Workspace, selector: ResultSelector, output: FigureOutput, as_json: bool
+) -> None:
+    """Draw the average precision of part retrieval after every block, a line for each encoder.
+
+    Draws results of `pa evaluate retrieval --layers all`.
+
+    \b
+    pa figure depth --dataset cub
+    pa figure depth --dataset cub --encoder deit,dino --width 3.25 --out depth.pdf
+    """
+    from pa.figures.names import listed
+    from pa.figures.scores import depth_panels, draw_depth, gallery, mean_of, write_scores
+
+    collection, fitting = selector.select(
+        workspace,
+        "retrieval",
+        COMMAND,
+        lambda file: file.result.selection.target == "label",
+    )
+    chosen = [entry for entry in fitting if depth_panels([entry])]
+    without = [entry for entry in fitting if entry not in chosen]
+    if without and (selector.encoders or not chosen):
+        raise MissingError(
+            f"the results of {listed(entry.title for entry in without)} have no scores of single "
+            f"blocks. Score the blocks of a store that keeps them:\n"
+            f"{_commands(workspace, without[0])}"
+        )
+    panels = depth_panels(chosen)
+    result = chosen[0].results[0]
+    mean = mean_of(result, "ap")
+    method = "" if mean.interval is None else f" by {mean.interval.method}"
+    encoders = listed(curve.label for curve in next(iter(panels.values())))
+    figure = write_scores(
+        "depth",
+        collection,
+        chosen,
+        title=f"Part retrieval by depth: {encoders}",
+        sentence=(
+            f"Average precision of part retrieval after each block, without any norm, and after "
+            f"the final norm, of {encoders} on {gallery(result)}; bands and bars are 95 % "
+            f"intervals{method}, the dotted line is chance ({100 * mean.chance:.1f} %)."
+        ),
+        draw=lambda paths, width, metadata: draw_depth(
+            panels, mean.chance, paths, width=width, metadata=metadata
+        ),
+        output=output,
+        figures=workspace.config.figures,
+    )
+    show(figure, as_json)
+
+
+def _commands(workspace: Workspace, entry: OfEncoder) -> str:
+    """Return the commands that score the blocks of an encoder on the rows of its results."""
+    from pa.data.store import extract_command, find
+    from pa.data.store.spec import Spec
+    from pa.evaluate.rows import keeps_blocks
+
+    scored = entry.store
+    source = None
+    spec = Spec(
+        **scored.spec,
+        dataset=scored.dataset,
+        split=scored.split,
+        limit=scored.limit,
+        representations={},
+    )
+    score = shlex.split(COMMAND)
+    selector = find.StoreSelector(spec.dataset, spec.split)
+    for store in find.find(workspace.config.features, selector):
+        if keeps_blocks(store) and store.is_complete and _differ_in_blocks(store.spec, spec):
+            return f"  {shlex.join([*score, '--store', store.spec.short[:8]])}"
+        if store.fingerprint == scored.fingerprint:
+            spec, source = store.spec, store.source
+    n_blocks = spec.encoder.get("architecture", {}).get("depth")
+    blocks = ",".join(map(str, range(n_blocks))) if n_blocks else "BLOCKS"
+    vectors = [name for name, shape in spec.representations.items() if len(shape) == 1]
+    kinds = [f"layers_{name}" for name in ("cls", "pooled") if name in vectors or not vectors]
+    with_blocks = replace(
+        spec,
+        encoder={
+            **spec.encoder,
+            "options": {**spec.encoder.get("options", {}), "layers": [blocks]},
+        },
+        representations={name: [] for name in [*(vectors or ("cls", "pooled")), *kinds]},
+    )
+    extract = extract_command.command(with_blocks, source)
+    score += ["--encoder", entry.encoder, "--dataset", spec.dataset, "--split", spec.split]
+    return f"  {extract} --alongside\n  {shlex.join(score)}"
+
+
+def _differ_in_blocks(spec: Spec, other: Spec) -> bool:
+    """Return whether two specs differ in representations and stored blocks at most."""
+    names = {name.split(".")[0] for name, _, _ in spec.differences(other) if name != BLOCKS}
+    return names <= {"representations"}

@@ -1,0 +1,52 @@
+"""Options and output that the commands of `pa figure` share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pa.commands import console, options
+
+if TYPE_CHECKING:
+    from pa.figures.record import WrittenFigure
+
+
+def _figure_output() -> Any:
+    from pa.figures.record import FigureOutput
+
+    return FigureOutput
+
+
+output = options.Group(
+    "output",
+    _figure_output,
+    click.Option(
+        ["--out"],
+        type=options.PATH,
+        help="File .pdf, .png or .svg; a path without suffix gives PDF and PNG. Default: figures/.",
+    ),
+    click.Option(["--name"], help="Name of the files below figures/."),
+    click.Option(
+        ["--width"],
+        type=float,
+        default=6.5,
+        show_default=True,
+        help="Width in inches; a column has 3.25.",
+    ),
+)
+encoders = click.option(
+    "--encoder",
+    "encoders",
+    callback=options.listed,
+    help="Encoder, or several with commas. Default: all that are stored.",
+)
+
+
+def show(figure: WrittenFigure, as_json: bool) -> None:
+    """Print the caption and the files of a figure."""
+    if as_json:
+        options.emit(figure.to_json())
+        return
+    console.out(figure.record.caption)
+    console.out("\n" + "\n".join(map(str, figure.files)))

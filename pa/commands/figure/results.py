@@ -1,0 +1,57 @@
+"""Options and selection of results that `pa figure depth`, `shares` and `sweep` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from pa.commands import options
+
+if TYPE_CHECKING:
+    from pa.evaluate.results import ResultFile
+    from pa.figures.results import OfEncoder
+    from pa.report.collection import ResultCollection
+    from pa.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class ResultSelector:
+    """Results of a figure; None or empty selects all of one dataset and one protocol."""
+
+    encoders: tuple[str, ...] = ()
+    dataset: str | None = None
+    protocol: str | None = None
+
+    def select(
+        self,
+        workspace: Workspace,
+        task: str,
+        command: str,
+        accepts: Callable[[ResultFile], bool] = lambda file: True,
+    ) -> tuple[ResultCollection, list[OfEncoder]]:
+        """Return all results, and those to draw; `command` produces missing ones."""
+        from pa.figures.results import Wanted, choose
+        from pa.report.collection import collect_results
+
+        config = workspace.config
+        dataset = self.dataset or workspace.settings.dataset
+        datasets = (dataset,) if dataset else ()
+        wanted = Wanted(task, command, self.encoders, datasets, self.protocol, accepts)
+        collection = collect_results(workspace.path, config.results, config.features)
+        return collection, choose(collection, wanted, workspace.progress)
+
+
+selection = options.Group(
+    "selector",
+    lambda: ResultSelector,
+    click.Option(
+        ["--encoder", "encoders"],
+        callback=options.listed,
+        help="Encoder, or several with commas. Default: all that have results.",
+    ),
+    click.Option(["--dataset"], help="Dataset of the results."),
+    click.Option(["--protocol"], help="Protocol of the results. Default: paper, if it exists."),
+)

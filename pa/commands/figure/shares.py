@@ -1,0 +1,72 @@
+"""`pa figure shares`: part against whole among the nearest neighbours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pa.commands import options
+from pa.commands.figure.output import output, show
+from pa.commands.figure.results import ResultSelector, selection
+
+if TYPE_CHECKING:
+    from pa.evaluate.results import ResultFile
+    from pa.figures.record import FigureOutput
+    from pa.workspace import Workspace
+
+
+@click.command()
+@click.option("-k", type=int, help="Number of neighbours. Default: 24, or all others if fewer.")
+@selection
+@output
+@options.as_json
+@options.workspace
+def shares(
+    workspace: Workspace,
+    k: int | None,
+    selector: ResultSelector,
+    output: FigureOutput,
+    as_json: bool,
+) -> None:
+    """Draw part against whole: relations of part patches to their nearest neighbours.
+
+    Draws results of `pa evaluate neighbours`.
+
+    \b
+    pa figure shares --dataset cub
+    pa figure shares --dataset coco --encoder mocov3,dino,ibot --protocol released
+    """
+    from pa.evaluate.neighbours import default_k
+    from pa.evaluate.results import NeighboursResult
+    from pa.figures.names import listed
+    from pa.figures.scores import draw_shares, gallery, share_bars, write_scores
+
+    def has_k(file: ResultFile) -> bool:
+        result = file.result
+        wanted = default_k(result.counts.rows) if k is None else k
+        return isinstance(result, NeighboursResult) and result.k == wanted
+
+    command = "pa evaluate neighbours" + ("" if k is None else f" -k {k}")
+    collection, chosen = selector.select(workspace, "neighbours", command, has_k)
+    shown_k = chosen[0].results[0].result.protocol.parameters["k"]
+    bars = share_bars(chosen)
+    encoders = listed(entry.title for entry in chosen)
+    figure = write_scores(
+        "shares",
+        collection,
+        chosen,
+        title=f"Part against whole among the {shown_k} nearest neighbours: {encoders}",
+        sentence=(
+            f"Relations of a part patch to its {shown_k} nearest neighbours by cosine, mean over "
+            f"{gallery(chosen[0].results[0])}, for {encoders}; the last bar is a random neighbour. "
+            f"Blue is the same part, orange another part of the same object or class."
+        ),
+        options=["-k", str(shown_k)],
+        draw=lambda paths, width, metadata: draw_shares(
+            bars, shown_k, paths, width=width, metadata=metadata
+        ),
+        output=output,
+        figures=workspace.config.figures,
+    )
+    show(figure, as_json)
