@@ -81,7 +81,7 @@ def test_unreadable_images_leave_a_grey_cell(images: Images, tmp_path: Path) -> 
 def test_many_parts_are_cut_short(
     images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sheet, "MAX_PARTS", 1)
+    monkeypatch.setattr(part_sheet, "MAX_PARTS", 1)
     two = draw(images, tmp_path / "a.png")
     monkeypatch.undo()
     assert two.height < draw(images, tmp_path / "b.png").height
