@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from pa.extract.stores import ExtractOptions
     from pa.index.search import SearchResult
     from pa.index.stored import Index
+    from pa.probe.predict import Prediction
 
 FIRST_SPLITS = ("all", "val", "test")  # for a first look: whole datasets, then small splits
 STORES_SHOWN = 12  # of a longer list in an error message
@@ -660,6 +661,66 @@ class Workspace:
                 )
                 answers.append((store, result))
         return answers
+
+    def predict(
+        self,
+        head: Path,
+        image: Path,
+        box: Box | None = None,
+        *,
+        device: str | None = None,
+        checkpoints: Sequence[Path] = (),
+    ) -> Prediction:
+        """Classify a box of an image file with trained heads.
+
+        The box is cut and resized as a patch of view `parts`, and encoded by the encoder of the
+        heads' training store.
+
+        Parameters
+        ----------
+        head
+            A file of trained heads, or the result they belong to.
+        box
+            x0, y0, x1, y1 in the pixels of the image; None selects the whole image.
+        checkpoints
+            Weights of the store if the recorded file was moved; checked by SHA-256.
+
+        Raises
+        ------
+        MissingError
+            If the image, the heads, their store or its checkpoint does not exist.
+        CheckpointError
+            If the file does not hold heads, or a checkpoint did not produce the store.
+        UsageError
+            If the box is outside the image, or a result has no heads.
+        """
+        from pa.data import images as im
+        from pa.extract.run import encode_region
+        from pa.probe.predict import check_training_store, load_any_heads, predict
+
+        if not image.is_file():
+            raise MissingError(f"image {image} does not exist.")
+        heads = load_any_heads(head)
+        fingerprint = heads[0].fingerprint
+        try:
+            store = find.choose(self.config.features, StoreSelector(fingerprint=fingerprint))
+        except MissingError:
+            raise MissingError(
+                f"the store {fingerprint[:16]} that the heads were trained on is not in "
+                f"{self.config.features}. It records the encoder, weights and precision of their "
+                f"features. Use the workspace that has it (--workspace DIR), or extract it again."
+            ) from None
+        check_training_store(heads, store)
+        picture = im.decode(image.read_bytes(), image)
+        box = box or (0.0, 0.0, float(picture.width), float(picture.height))
+        check_box(box, picture.size)
+        self.check_checkpoints(checkpoints, [store])
+        words = ["pa", "probe", "predict", "--image", str(image), "--head", str(head)]
+        command = shlex.join(words)
+        encoder = self.encoder_of(store, command, checkpoints=checkpoints, device=device)
+        names = heads[0].representation.split("+")
+        features = [encode_region(encoder, picture, box, name) for name in names]
+        return predict(heads, features, box, store)
 
     def check_checkpoints(self, checkpoints: Sequence[Path], stores: Sequence[Store]) -> None:
         """Raise unless every file is the checkpoint of one of the stores."""

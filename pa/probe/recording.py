@@ -40,11 +40,13 @@ class ProbeFiles:
 class TrainedProbe:
     """A scored run that trained heads.
 
-    `scores` are those of all seeds on the test rows; `confusion` (C, C) counts true class by
-    predicted class, summed over the seeds.
+    `scores` are those of all seeds on the test rows, `last_epoch` those of the last epoch where
+    another one is reported; `confusion` (C, C) counts true class by predicted class, summed over
+    the seeds.
     """
 
     scores: Scores
+    last_epoch: Scores | None
     confusion: npt.NDArray[np.int64]
     split: Split
     result: ProbeResult

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from pa.commands import options
 from pa.commands.plan.work import (
     CELL_BYTES,
     CLASS_BYTES,
@@ -14,12 +17,16 @@ from pa.commands.plan.work import (
     TABLE_BYTES,
     WorkItem,
     recorded_seconds,
+    report,
 )
+from pa.commands.probe.attentive import AttentiveTraining, training_options
+from pa.commands.probe.rows import RowSelector, rows_options
 
 if TYPE_CHECKING:
     from pa.probe.attentive.recipes import AttentiveRecipe
     from pa.probe.attentive.run import AttentiveOptions
     from pa.probe.selection import Split
+    from pa.workspace import Workspace
 
 MATRICES = 4  # (D, D) weights of a head: query, key, value, output
 VECTORS = 12  # about as many of width D: biases, norms, the query token
@@ -28,8 +35,32 @@ VECTORS = 12  # about as many of width D: biases, norms, the query token
 TOKEN_MAPS, HEAD_MAPS = 2, 2
 
 
+@click.command()
+@rows_options
+@training_options
+@options.as_json
+@options.workspace
+def attentive(
+    workspace: Workspace, rows: RowSelector, training: AttentiveTraining, as_json: bool
+) -> None:
+    """Report the bytes, files, memory and time of attentive classifiers.
+
+    Bytes, files and memory are computed from shapes. The time is that of the newest recorded run
+    with as many seeds and rates in the workspace, scaled by rows and epochs; without such a run it
+    is unknown. Exit code 1 means that the disk or the memory is too small.
+    """
+    from pa.probe.recipes import permitted_differences
+    from pa.probe.selection import split_rows
+
+    inputs = training.inputs(workspace, rows)
+    permitted = permitted_differences(inputs.recipe.protocol)
+    split = split_rows(inputs.train, inputs.test, inputs.split_options, permitted)
+    results = workspace.config.results
+    report([plan_attentive(split, inputs.recipe, inputs.options, results)], results, as_json)
+
+
 def plan_attentive(
-    split: Split, recipe: AttentiveRecipe, extras: AttentiveOptions, results: Path
+    split: Split, recipe: AttentiveRecipe, attentive_options: AttentiveOptions, results: Path
 ) -> WorkItem:
     """Plan one run. The recorded time is scaled by training rows and epochs."""
     from pa.data.store.stream import Stream
@@ -40,19 +71,19 @@ def plan_attentive(
     n_train, n_rows = len(split.train.rows), len(split.train.rows) + len(split.test.rows)
     n_classes, width = len(split.classes), check_tokens(store)
     n_tokens, _ = store.shape(PATCH)
-    n_heads = extras.seeds * max(1, len(extras.lr))
+    n_heads = attentive_options.seeds * max(1, len(attentive_options.lr))
     step = 4 * min(recipe.batch, n_train) * n_tokens * width * (TOKEN_MAPS + HEAD_MAPS * n_heads)
-    patches = Stream(store, PATCH, split.train.rows, memory=extras.memory)
+    patches = Stream(store, PATCH, split.train.rows, memory=attentive_options.memory)
     memory = patches.held_bytes(recipe.order.buffer_rows) + 2 * width * n_rows + step
     head = MATRICES * width * width + (n_classes + VECTORS) * width + n_classes
     n_bytes = RESULT_BYTES + CLASS_BYTES * n_classes + CELL_BYTES * n_classes**2
-    n_bytes += 4 * extras.seeds * head + TABLE_BYTES + EPOCH_BYTES * extras.seeds * recipe.epochs
+    n_bytes += 4 * attentive_options.seeds * head + TABLE_BYTES + EPOCH_BYTES * attentive_options.seeds * recipe.epochs
 
     def work_of(fields: Mapping[str, Any]) -> float | None:
         protocol = fields["protocol"]
         if (protocol["seeds"], len(protocol["lr_choices"] or ())) != (
-            extras.seeds,
-            len(extras.lr) if len(extras.lr) > 1 else 0,
+            attentive_options.seeds,
+            len(attentive_options.lr) if len(attentive_options.lr) > 1 else 0,
         ):
             return None
         return float(fields["counts"]["train_rows"] * protocol["epochs"])

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from pa.commands import options
 from pa.commands.plan.work import (
     CELL_BYTES,
     CLASS_BYTES,
@@ -14,19 +17,48 @@ from pa.commands.plan.work import (
     TABLE_BYTES,
     WorkItem,
     recorded_seconds,
+    report,
 )
+from pa.commands.probe.linear import LinearTraining, training_options
+from pa.commands.probe.rows import RowSelector, rows_options
 
 if TYPE_CHECKING:
     from pa.probe.linear.recipes import LinearRecipe
     from pa.probe.linear.run import LinearOptions
     from pa.probe.selection import Split
+    from pa.workspace import Workspace
+
+
+@click.command()
+@rows_options
+@training_options
+@options.as_json
+@options.workspace
+def linear(
+    workspace: Workspace, rows: RowSelector, training: LinearTraining, as_json: bool
+) -> None:
+    """Report the bytes, files, memory and time of linear classifiers.
+
+    Bytes, files and memory are computed from shapes. The time is that of the newest recorded run
+    with as many seeds in the workspace, scaled by rows and epochs; without such a run it is
+    unknown. Exit code 1 means that the disk or the memory is too small. --shots is ignored.
+    """
+    from pa.probe.recipes import permitted_differences
+    from pa.probe.selection import split_rows
+
+    inputs = training.inputs(workspace, rows)
+    permitted = permitted_differences(inputs.recipe.protocol)
+    split = split_rows(inputs.train, inputs.test, inputs.split_options, permitted)
+    results = workspace.config.results
+    item = plan_linear(split, inputs.representation, inputs.recipe, inputs.options, results)
+    report([item], results, as_json)
 
 
 def plan_linear(
     split: Split,
     representation: str,
     recipe: LinearRecipe,
-    extras: LinearOptions,
+    linear_options: LinearOptions,
     results: Path,
 ) -> WorkItem:
     """Plan one run. The recorded time is scaled by training rows and epochs."""
@@ -37,16 +69,16 @@ def plan_linear(
     store = split.train.store
     (width,) = store.shape(representation)
     memory = n_rows * width * store.empty(representation, 0).itemsize
-    if extras.wants_references(n_train, width, n_classes):
+    if linear_options.wants_references(n_train, width, n_classes):
         memory += 8 * n_rows * width  # the references are fitted in float64
-    is_sweep = extras.grid is not None
+    is_sweep = linear_options.grid is not None
     n_bytes = RESULT_BYTES + CLASS_BYTES * n_classes + CELL_BYTES * n_classes**2
-    n_bytes += extras.seeds * 4 * (n_classes * width + n_classes)  # weight and bias, float32
-    n_bytes += (1 + is_sweep) * TABLE_BYTES + EPOCH_BYTES * extras.seeds * recipe.epochs
+    n_bytes += linear_options.seeds * 4 * (n_classes * width + n_classes)  # weight and bias, float32
+    n_bytes += (1 + is_sweep) * TABLE_BYTES + EPOCH_BYTES * linear_options.seeds * recipe.epochs
 
     def work_of(fields: Mapping[str, Any]) -> float | None:
         protocol = fields["protocol"]
-        if (protocol["sweep"] is not None) != is_sweep or protocol["seeds"] != extras.seeds:
+        if (protocol["sweep"] is not None) != is_sweep or protocol["seeds"] != linear_options.seeds:
             return None
         return float(fields["counts"]["train_rows"] * protocol["epochs"])
 

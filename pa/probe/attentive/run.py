@@ -152,10 +152,10 @@ def run_attentive(
     scorer = ClassificationScorer(split)
     predicted = list(trained.predicted.numpy())
     scores, confusion = scorer.score(predicted), scorer.confusion(predicted)
-    reported = {"accuracy": scores}
+    reported, last_epoch = {"accuracy": scores}, None
     if recipe.reported == BEST_ON_TEST:
-        last = scorer.score(list(trained.last_predicted.numpy()))
-        reported["accuracy_last_epoch"] = last
+        last_epoch = scorer.score(list(trained.last_predicted.numpy()))
+        reported["accuracy_last_epoch"] = last_epoch
     chosen = None
     if validation is not None and sweep is not None:
         chosen = {**validation.to_json(), "candidates": sweep.to_dicts()}
@@ -183,6 +183,7 @@ def run_attentive(
         stages.checkpoint(stage).remove()
     return AttentiveResult(
         scores=scores,
+        last_epoch=last_epoch,
         confusion=confusion,
         split=split,
         result=result,

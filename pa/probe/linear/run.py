@@ -179,6 +179,7 @@ def run_linear(
     )
     return LinearResult(
         scores=scores["accuracy"],
+        last_epoch=scores.get("accuracy_last_epoch"),
         confusion=confusion,
         split=split,
         result=result,

@@ -1,0 +1,265 @@
+"""`pa probe attentive`: train attentive classifiers on stored tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pa.commands import console, options
+from pa.commands.probe.rows import (
+    SELECT_FRACTION,
+    RowSelector,
+    check_select_fraction,
+    device_option,
+    heading,
+    rows_options,
+)
+from pa.errors import UsageError
+from pa.progress import Named
+
+if TYPE_CHECKING:
+    from pa.data.store.reader import Store
+    from pa.probe.attentive.recipes import AttentiveRecipe
+    from pa.probe.attentive.run import AttentiveOptions, AttentiveResult
+    from pa.probe.selection import SplitOptions
+    from pa.workspace import Workspace
+
+CLASSES_SHOWN = 10  # accuracies of more classes do not fit on a line
+RECIPE_FIELDS = (
+    *("epochs", "batch", "momentum", "weight_decay", "attention_heads", "bn_eval", "precision"),
+    "seed",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class AttentiveInputs:
+    """Stores, rows, recipe and options of `pa.probe.attentive.run.run_attentive`."""
+
+    train: Store
+    test: Store | None
+    split_options: SplitOptions
+    recipe: AttentiveRecipe
+    options: AttentiveOptions
+
+
+@dataclass(frozen=True)
+class AttentiveTraining:
+    """How attentive heads are trained; None or empty selects the value of the recipe."""
+
+    lr: tuple[float, ...] = ()
+    weight_decay: float | None = None
+    epochs: int | None = None
+    batch: int | None = None
+    momentum: float | None = None
+    attention_heads: int | None = None
+    bn_eval: str | None = None
+    precision: str | None = None
+    seed: int | None = None
+    seeds: int = 1
+    order_seed: int | None = None
+    select_split: str | None = None
+    select_fraction: float = SELECT_FRACTION
+    memory: float = 2.0  # GB
+    resume: bool = True
+
+    def inputs(self, workspace: Workspace, rows: RowSelector) -> AttentiveInputs:
+        """Resolve stores and recipe. Raise `UsageError` for options that exclude each other."""
+        from pa.probe.attentive.run import AttentiveOptions
+
+        if self.select_split is not None and len(self.lr) < 2:
+            raise UsageError(
+                "--select-split names the validation rows that choose between learning rates: give "
+                "several values of --lr."
+            )
+        check_select_fraction(self.select_split, self.select_fraction)
+        rows = rows.complete(workspace)
+        recipe = self.recipe(rows.protocol)
+        train, test = rows.stores(workspace)
+        select = None
+        if self.select_split is not None:
+            select = rows.store(workspace, self.select_split, "test")
+        attentive_options = AttentiveOptions(
+            seeds=self.seeds,
+            lr=self.lr,
+            select_split=select,
+            select_fraction=self.select_fraction,
+            memory=self.memory * 1e9,
+            resume=self.resume,
+        )
+        split_options = rows.split_options(recipe.seed)
+        return AttentiveInputs(train, test, split_options, recipe, attentive_options)
+
+    def recipe(self, protocol: str | None) -> AttentiveRecipe:
+        """Return the recipe of a protocol with the fields that the options change."""
+        from pa.probe.attentive.recipes import ATTENTIVE_PROTOCOLS, PAPER
+
+        named = ATTENTIVE_PROTOCOLS[protocol] if protocol else PAPER
+        changes: dict[str, Any] = {
+            name: value for name in RECIPE_FIELDS if (value := getattr(self, name)) is not None
+        }
+        if self.order_seed is not None:
+            changes["order"] = replace(named.order, seed=self.order_seed)
+        return replace(named, **changes)
+
+
+training_options = options.Group(
+    "training",
+    lambda: AttentiveTraining,
+    click.Option(
+        ["--lr"],
+        callback=options.reals,
+        help="Learning rate; of several, the best on validation rows. The paper's is 0.04.",
+    ),
+    click.Option(["--weight-decay"], type=float, help="Weight decay. The paper's is 0."),
+    click.Option(["--epochs"], type=int, help="Number of epochs. The paper's is 90."),
+    click.Option(["--batch"], type=int, help="Batch size. The paper's is 1024."),
+    click.Option(["--momentum"], type=float, help="Momentum. The paper's is 0.9."),
+    click.Option(
+        ["--attention-heads"], type=int, help="Number of attention heads. Default: width / 64."
+    ),
+    click.Option(["--bn-eval"], help="Statistics of the BatchNorm at test: running or batch."),
+    click.Option(["--precision"], help="Precision of products with tokens: fp32 or bf16."),
+    click.Option(["--seed"], type=int, help="Seed of initial weights and held-out images."),
+    click.Option(
+        ["--seeds"],
+        type=click.IntRange(1, 1000),
+        default=1,
+        show_default=True,
+        help="Number of seeds, at most 1000; the mean of their heads is reported.",
+    ),
+    click.Option(["--order-seed"], type=int, help="Seed of the order of rows, of all heads."),
+    click.Option(
+        ["--select-split"],
+        help="Split of validation rows. Default: a share of the training images is held out.",
+    ),
+    click.Option(
+        ["--select-fraction"],
+        type=float,
+        default=SELECT_FRACTION,
+        show_default=True,
+        help="Share of the training images held out for validation.",
+    ),
+    click.Option(
+        ["--memory"],
+        type=float,
+        default=2.0,
+        show_default=True,
+        help="GB of patch tokens kept in memory; more are streamed, with the same result.",
+    ),
+    click.Option(["--resume/--no-resume"], default=True, help="Resume a run that was killed."),
+)
+
+
+@click.command()
+@rows_options
+@training_options
+@device_option
+@click.option(
+    "--figure", type=options.PATH, help="Draw confusion and curves to .png, .pdf or .svg."
+)
+@options.as_json
+@options.workspace
+def attentive(
+    workspace: Workspace,
+    rows: RowSelector,
+    training: AttentiveTraining,
+    device: str | None,
+    figure: Path | None,
+    as_json: bool,
+) -> None:
+    """Train attentive classifiers on stored class and patch tokens and score them.
+
+    One learned query attends to the tokens of each region. Train and test rows are selected as for
+    `pa probe linear`, and --protocol names the recipe (paper, released, imagenet, imagenet-cae).
+    The stores must be extracted with --features cls,patch.
+
+    \b
+    pa probe attentive --train-split train --test-split test --seeds 5
+    pa probe attentive --lr 0.01,0.04,0.1 --seeds 3
+    """
+    from pa.figures.curves import draw_attentive
+    from pa.figures.style import check_suffix
+    from pa.probe.attentive.run import run_attentive
+
+    if figure is not None:
+        check_suffix(figure)
+    inputs = training.inputs(workspace, rows)
+    result = run_attentive(
+        inputs.train,
+        inputs.test,
+        results=workspace.config.results,
+        split_options=inputs.split_options,
+        recipe=inputs.recipe,
+        options=inputs.options,
+        device=workspace.device(device),
+        progress=Named(workspace.progress, inputs.train.label),
+    )
+    if figure is not None:
+        draw_attentive(result, figure)
+    if as_json:
+        options.emit({**result.result.to_json(), "file": str(result.result_path)})
+    else:
+        console.out(attentive_text(result))
+
+
+def attentive_text(result: AttentiveResult) -> str:
+    """Return the scores of a probe with what is needed to judge them."""
+    record, recipe, trained = result.result, result.recipe, result.trained
+    lines = heading("attentive probe", record.representation, result.split)
+    lines += _choice_text(result)
+    lines.append(f"  accuracy {result.scores}")
+    if len(result.heads) > 1:
+        seeds = ", ".join(f"{100 * score.value:.2f}" for score in result.scores.each)
+        lines.append(f"  seeds {recipe.seed} to {recipe.seed + len(result.heads) - 1}: {seeds} %")
+    if result.last_epoch is not None:
+        epochs = ", ".join(map(str, trained.epoch.tolist()))
+        lines.append(
+            f"  this is the {recipe.reported} (epoch {epochs}), chosen on the rows it is scored on "
+            f"and so optimistic; the last epoch gives {100 * result.last_epoch.mean.value:.2f} %"
+        )
+    if recipe.bn_eval == "batch":
+        lines.append(
+            f"  the BatchNorm used the statistics of each {recipe.eval_batch} test rows: a row's "
+            f"class depends on its neighbours in the file"
+        )
+    by_class = record.details["per_class"]
+    if len(by_class) <= CLASSES_SHOWN:
+        accuracies = ", ".join(
+            f"{entry['class']} "
+            + ("–" if entry["accuracy"] is None else f"{100 * entry['accuracy']:.1f}")
+            for entry in by_class
+        )
+        lines.append(f"  by class: {accuracies} %")
+    changed = ", ".join(f"{name}={value}" for name, value in record.protocol["changed"].items())
+    lines.append(
+        f"  train accuracy {100 * float(trained.accuracy[-1].mean()):.2f} % in the last epoch; "
+        f"protocol {recipe.protocol}, lr {recipe.peak(recipe.lr):g}"
+        + (f", changed: {changed}" if changed else "")
+    )
+    memory, resumed = record.details["memory"], trained.resumed
+    lines.append(
+        f"  {sum(record.seconds.values()):.1f} s"
+        + (f" since epoch {resumed}, where an earlier run was ended" if resumed else "")
+        + f"; patch tokens {'kept in memory' if memory['kept'] else 'streamed'}, "
+        f"{console.size(memory['bytes'])} at a time"
+    )
+    return "\n".join([*lines, f"  {result.result_path}"])
+
+
+def _choice_text(result: AttentiveResult) -> list[str]:
+    if result.sweep is None:
+        return []
+    chosen = result.result.details["chosen"]
+    rows = []
+    for (lr,), group in result.sweep.group_by("lr", maintain_order=True):
+        mean, n_lost = group["accuracy"].mean(), group["diverged"].count()
+        state = f"{n_lost} of {len(group)} diverged" if n_lost else ""
+        state = "chosen" if group["chosen"].all() else state
+        rows.append([f"{lr:g}", "" if mean is None else f"{100 * float(str(mean)):.2f}", state])
+    return [
+        f"  learning rate by {chosen['rule']}, {chosen['rows']} rows of {chosen['images']} images",
+        *(f"  {line}" for line in console.table(["lr", "accuracy %", ""], rows, "rr ").split("\n")),
+    ]

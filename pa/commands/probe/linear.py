@@ -1,0 +1,374 @@
+"""`pa probe linear`: train linear classifiers, with or without `--shots`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pa.commands import console, options
+from pa.commands.probe.rows import (
+    SELECT_FRACTION,
+    RowSelector,
+    check_select_fraction,
+    device_option,
+    heading,
+    indented,
+    protocol_text,
+    rows_options,
+    usual_representation,
+)
+from pa.errors import UsageError
+from pa.progress import Named
+
+if TYPE_CHECKING:
+    from pa.data.store.reader import Store
+    from pa.evaluate.classification import Scores
+    from pa.probe.linear.choice import Choice
+    from pa.probe.linear.fewshot import FewShotResult
+    from pa.probe.linear.recipes import LinearRecipe
+    from pa.probe.linear.run import LinearOptions, LinearResult
+    from pa.probe.selection import SplitOptions
+    from pa.workspace import Workspace
+
+SETTINGS_SHOWN = 8  # of a sweep
+SWEPT = ("representation", "lr", "weight_decay")
+RECIPE_FIELDS = ("epochs", "batch", "momentum", "bn_eval", "seed")
+
+
+@dataclass(frozen=True, eq=False)
+class LinearInputs:
+    """Stores, rows, recipe and options of `pa.probe.linear.run.run_linear`."""
+
+    train: Store
+    test: Store | None
+    representation: str
+    split_options: SplitOptions
+    recipe: LinearRecipe
+    options: LinearOptions
+
+
+@dataclass(frozen=True)
+class LinearTraining:
+    """How linear heads are trained; None or empty selects the value of the recipe."""
+
+    representation: tuple[str, ...] = ()
+    lr: tuple[float, ...] = ()
+    weight_decay: tuple[float, ...] = ()
+    epochs: int | None = None
+    batch: int | None = None
+    momentum: float | None = None
+    bn_eval: str | None = None
+    seed: int | None = None
+    seeds: int = 1
+    sweep: bool = False
+    select_split: str | None = None
+    select_fraction: float = SELECT_FRACTION
+    references: bool | None = None
+
+    def inputs(self, workspace: Workspace, rows: RowSelector) -> LinearInputs:
+        """Resolve stores and recipe. Raise `UsageError` for options that exclude each other."""
+        from pa.probe.linear.run import LinearOptions
+        from pa.probe.linear.train import Grid
+
+        self._check()
+        rows = rows.complete(workspace)
+        recipe = self.recipe(rows.protocol)
+        train, test = rows.stores(workspace)
+        representation = self.representation or (usual_representation(train),)
+        grid, select = None, None
+        if self.sweep:
+            grid = Grid(
+                representation=representation,
+                lr=self.lr or (recipe.lr,),
+                weight_decay=self.weight_decay or (recipe.weight_decay,),
+                seeds=tuple(range(recipe.seed, recipe.seed + self.seeds)),
+            )
+        if self.select_split is not None:
+            select = rows.store(workspace, self.select_split, "test")
+        linear_options = LinearOptions(
+            seeds=self.seeds,
+            grid=grid,
+            select_split=select,
+            select_fraction=self.select_fraction,
+            references=self.references,
+        )
+        split_options = rows.split_options(recipe.seed)
+        return LinearInputs(train, test, representation[0], split_options, recipe, linear_options)
+
+    def recipe(self, protocol: str | None) -> LinearRecipe:
+        """Return the recipe of a protocol with the fields that the options change."""
+        from pa.probe.linear.recipes import LINEAR_PROTOCOLS, PAPER
+
+        named = LINEAR_PROTOCOLS[protocol] if protocol else PAPER
+        changes: dict[str, Any] = {
+            name: value for name in RECIPE_FIELDS if (value := getattr(self, name)) is not None
+        }
+        changes |= {
+            name: values[0] for name in ("lr", "weight_decay") if (values := getattr(self, name))
+        }
+        recipe = replace(named, **changes)
+        if self.bn_eval is not None and not recipe.batch_norm:
+            raise UsageError(
+                f"--bn-eval selects the statistics of a BatchNorm, and protocol {named.protocol} "
+                f"has none. Leave it out, or add --protocol imagenet-cae."
+            )
+        return recipe
+
+    def _check(self) -> None:
+        several = [
+            f"--{name.replace('_', '-')} {','.join(map(str, values))}"
+            for name in SWEPT
+            if len(values := getattr(self, name)) > 1
+        ]
+        if several and not self.sweep:
+            raise UsageError(
+                f"several values were given ({'; '.join(several)}): --sweep trains all of them and "
+                f"chooses on rows that are not reported. Add --sweep, or give one value."
+            )
+        if self.select_split is not None and not self.sweep:
+            raise UsageError("--select-split names the validation rows of a --sweep; add --sweep.")
+        check_select_fraction(self.select_split, self.select_fraction)
+
+
+training_options = options.Group(
+    "training",
+    lambda: LinearTraining,
+    click.Option(
+        ["--representation"],
+        callback=options.listed,
+        help="Stored vector: cls, pooled, projected or cls+pooled. Default: cls.",
+    ),
+    click.Option(
+        ["--lr"], callback=options.reals, help="Learning rate, or several. The paper's is 0.4."
+    ),
+    click.Option(
+        ["--weight-decay"], callback=options.reals, help="Weight decay. The paper's is 0."
+    ),
+    click.Option(["--epochs"], type=int, help="Number of epochs. The paper's is 90."),
+    click.Option(["--batch"], type=int, help="Batch size. The paper's is 1024."),
+    click.Option(["--momentum"], type=float, help="Momentum. The paper's is 0.9."),
+    click.Option(["--bn-eval"], help="Statistics of a BatchNorm at test: running or batch."),
+    click.Option(
+        ["--seed"], type=int, help="Seed of initial weights, order of rows and held-out images."
+    ),
+    click.Option(
+        ["--seeds"],
+        type=click.IntRange(1, 1000),
+        default=1,
+        show_default=True,
+        help="Number of seeds, at most 1000; the mean of their heads is reported.",
+    ),
+    click.Option(["--sweep"], is_flag=True, help="Train all values and choose the best setting."),
+    click.Option(
+        ["--select-split"],
+        help="Split of validation rows. Default: a share of the training images is held out.",
+    ),
+    click.Option(
+        ["--select-fraction"],
+        type=float,
+        default=SELECT_FRACTION,
+        show_default=True,
+        help="Share of the training images held out for validation.",
+    ),
+    click.Option(
+        ["--references/--no-references"],
+        default=None,
+        help="Also fit ridge and logistic regression. Default: if that takes seconds.",
+    ),
+)
+
+
+@click.command()
+@rows_options
+@training_options
+@click.option(
+    "--shots", callback=options.numbers, help="Train on N regions of each class: 1,5,10."
+)
+@click.option(
+    "--draws",
+    type=int,
+    default=5,
+    show_default=True,
+    help="Number of random draws of regions for each value of --shots.",
+)
+@device_option
+@click.option(
+    "--figure", type=options.PATH, help="Draw confusion, curves and sweep to .png, .pdf or .svg."
+)
+@options.as_json
+@options.workspace
+def linear(
+    workspace: Workspace,
+    rows: RowSelector,
+    training: LinearTraining,
+    shots: tuple[int, ...],
+    draws: int,
+    device: str | None,
+    figure: Path | None,
+    as_json: bool,
+) -> None:
+    """Train linear classifiers on stored features and score them.
+
+    Train and test rows are two splits, two conditions on the rows of one store, or (by default)
+    images held out from one store. The defaults are the paper's recipe; --protocol names another
+    one (paper, released, imagenet, imagenet-cae) and, for view parts, the stores that belong to it.
+    A sweep chooses on rows that are not reported.
+
+    \b
+    pa probe linear
+    pa probe linear --train-split train --test-split val --representation pooled --seeds 5
+    pa probe linear --train-split train --test-split test --protocol released
+    pa probe linear --lr 0.1,0.4,1 --representation cls,pooled --sweep --figure sweep.pdf
+    pa probe linear --shots 1,5,10
+    """
+    from pa.figures.curves import draw_fewshot, draw_linear
+    from pa.figures.style import check_suffix
+    from pa.probe.linear.fewshot import run_fewshot
+    from pa.probe.linear.run import run_linear
+
+    if figure is not None:
+        check_suffix(figure)
+    if shots and (training.sweep or training.seeds > 1):
+        raise UsageError(
+            "--shots trains one head for each draw of regions and excludes --sweep and --seeds. "
+            "Use --draws N for more draws."
+        )
+    inputs = training.inputs(workspace, rows)
+    target_device = workspace.device(device)
+    progress = Named(workspace.progress, inputs.train.label)
+    result: LinearResult | FewShotResult
+    if shots:
+        result = run_fewshot(
+            inputs.train,
+            inputs.test,
+            shots=shots,
+            draws=draws,
+            results=workspace.config.results,
+            representation=inputs.representation,
+            split_options=inputs.split_options,
+            recipe=inputs.recipe,
+            device=target_device,
+            progress=progress,
+        )
+        text = fewshot_text(result)
+        if figure is not None:
+            draw_fewshot(result, figure)
+    else:
+        result = run_linear(
+            inputs.train,
+            inputs.test,
+            results=workspace.config.results,
+            representation=inputs.representation,
+            split_options=inputs.split_options,
+            recipe=inputs.recipe,
+            options=inputs.options,
+            device=target_device,
+            progress=progress,
+        )
+        text = linear_text(result)
+        if figure is not None:
+            draw_linear(result, figure)
+    if as_json:
+        options.emit({**result.result.to_json(), "file": str(result.result_path)})
+    else:
+        console.out(text)
+
+
+def linear_text(result: LinearResult) -> str:
+    """Return the scores of a probe with what is needed to judge them."""
+    record, runs = result.result, result.runs
+    reported = result.recipe.reported
+    lines = heading("linear probe", record.representation, result.split)
+    if result.choice is not None:
+        lines += _choice_text(result.choice)
+    lines.append(f"  accuracy {result.scores}")
+    if len(runs) > 1:
+        seeds = ", ".join(
+            f"{100 * s.value:.2f} ({100 * s.interval.low:.2f} to {100 * s.interval.high:.2f})"
+            for s in result.scores.each
+        )
+        first = runs[0].candidate.seed
+        lines.append(f"  seeds {first} to {first + len(runs) - 1}: {seeds}")
+    if result.last_epoch is not None:
+        epochs = ", ".join(str(run.epoch) for run in runs)
+        lines.append(
+            f"  this is the {reported} (epoch {epochs}), chosen on the rows it is scored on and so "
+            f"optimistic; the last epoch gives {100 * result.last_epoch.mean.value:.2f} %"
+        )
+    for name, (reference, scores) in result.references.items():
+        state = "" if reference.model.converged else ", not converged"
+        lines.append(
+            f"  {name:<8} {_short(scores)}, penalty {reference.model.strength:g} "
+            f"chosen on held-out training rows{state}"
+        )
+    train_accuracy = sum(float(run.train_accuracy[-1]) for run in runs) / len(runs)
+    lines.append(
+        f"  train accuracy {100 * train_accuracy:.2f} % in the last epoch; {reported}; protocol "
+        f"{protocol_text(record.protocol)}"
+    )
+    guessing = math.log(len(result.split.classes))  # cross-entropy of equal probabilities
+    loss = max(float(run.train_loss[-1]) for run in runs)
+    if loss > guessing:
+        lines.append(
+            f"  the training loss ends at {loss:.3g}, above the {guessing:.3g} of guessing: the "
+            f"learning rate is too large for these features"
+        )
+    return "\n".join([*lines, f"  {result.result_path}"])
+
+
+def _choice_text(choice: Choice) -> list[str]:
+    validation = choice.validation
+    settings = choice.settings()
+    rows = [
+        [
+            setting["representation"],
+            f"{setting['lr']:g}",
+            f"{setting['weight_decay']:g}",
+            "diverged" if setting["n_diverged"] else f"{100 * setting['accuracy']:.2f}",
+        ]
+        for setting in settings.head(SETTINGS_SHOWN).iter_rows(named=True)
+    ]
+    headers = ["representation", "lr", "weight decay", "validation %"]
+    more = len(settings) - len(rows)
+    return [
+        f"  chosen on {validation.rule}: {len(validation.score.rows)} rows of "
+        f"{validation.score.n_images} images; then trained on all training rows",
+        *indented(console.table(headers, rows, " rrr")),
+        *([f"  … and {more} more settings, in the result"] if more else []),
+    ]
+
+
+def fewshot_text(result: FewShotResult) -> str:
+    """Return mean and spread over the draws for each number of shots."""
+    rows = [
+        [
+            str(n),
+            f"{100 * scores.mean.value:.2f}",
+            f"{100 * scores.mean.interval.low:.2f} to {100 * scores.mean.interval.high:.2f}",
+            "" if scores.std is None else f"{100 * scores.std:.2f}",
+            f"{100 * min(draw.value for draw in scores.each):.2f}",
+            f"{100 * max(draw.value for draw in scores.each):.2f}",
+        ]
+        for n, scores in result.scores.items()
+    ]
+    record, first = result.result, next(iter(result.scores.values())).mean
+    headers = ["shots", "accuracy %", "95 % interval", "std", "min", "max"]
+    lines = [
+        *heading("few-shot linear probe", record.representation, result.split),
+        *indented(console.table(headers, rows, "rrrrrr")),
+        f"  {record.protocol['draws']} draws of regions for each number; intervals by "
+        f"{first.interval.method}; chance {100 * first.chance.majority:.2f} %; protocol "
+        f"{protocol_text(record.protocol)}",
+        f"  {result.result_path}",
+    ]
+    return "\n".join(lines)
+
+
+def _short(scores: Scores) -> str:
+    mean = scores.mean
+    low, high = 100 * mean.interval.low, 100 * mean.interval.high
+    return f"{100 * mean.value:.2f} % ({low:.2f} to {high:.2f})"

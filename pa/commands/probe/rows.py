@@ -1,0 +1,191 @@
+"""Options that select the stores and rows of a probe, and the text that describes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import click
+
+from pa.commands import options
+from pa.errors import MissingError, UsageError
+
+if TYPE_CHECKING:
+    from pa.data.store.reader import Store
+    from pa.probe.selection import Split, SplitOptions
+    from pa.workspace import Workspace
+
+USUAL = "paper"  # the recipe without --protocol
+SELECT_FRACTION = 0.2  # the default of `pa.probe.validation`, which imports more than a command may
+
+
+@dataclass(frozen=True)
+class RowSelector:
+    """The stores and rows of a probe; None selects the value of the settings.
+
+    `protocol` names the recipe and, for view `parts`, the protocols of its two stores.
+    """
+
+    encoder: str | None = None
+    dataset: str | None = None
+    split: str | None = None
+    view: str | None = None
+    protocol: str | None = None
+    fingerprint: str | None = None
+    train_split: str | None = None
+    test_split: str | None = None
+    train_where: str | None = None
+    test_where: str | None = None
+    where: str | None = None
+    target: str | None = None
+    test_fraction: float = 0.2
+
+    def complete(self, workspace: Workspace) -> RowSelector:
+        """Fill the open fields from the settings.
+
+        The division of [probe] counts only if no field divides the rows. Raise `UsageError` if one
+        of two splits is named.
+        """
+        from pa.probe.recipes import PART_STORES
+
+        settings, rows = workspace.settings, self
+        dividing = ("train_split", "test_split", "train_where", "test_where")
+        if all(getattr(self, name) is None for name in dividing):
+            rows = replace(rows, **{name: getattr(settings.probe, name) for name in dividing})
+        if (rows.train_split is None) != (rows.test_split is None):
+            raise UsageError(
+                "only one of --train-split and --test-split was given: name both, or neither."
+            )
+        entry = settings.datasets.get(rows.dataset or settings.dataset or "")
+        if rows.protocol is None and entry is not None and entry.protocol in PART_STORES:
+            rows = replace(rows, protocol=entry.protocol)
+        return replace(rows, target=rows.target or settings.probe.target or "label")
+
+    def stores(self, workspace: Workspace) -> tuple[Store, Store | None]:
+        """Return the training store and, if two splits are named, the test store."""
+        if self.train_split and self.test_split:
+            train = self.store(workspace, self.train_split, "train")
+            return train, self.store(workspace, self.test_split, "test")
+        return self.store(workspace, self.split, "test"), None
+
+    def store(self, workspace: Workspace, split: str | None, role: str) -> Store:
+        """Return the store of a split; `role` is "train" or "test".
+
+        For view `parts` it is a store that the protocol pairs; without a protocol one of `paper`,
+        if any. Raise `UsageError` if all fitting stores belong to another recipe, and what
+        `Workspace.store` raises.
+        """
+        from pa.data.store.find import StoreSelector, protocol
+        from pa.probe.recipes import PART_STORES
+
+        selector = StoreSelector(
+            dataset=self.dataset,
+            split=split,
+            view=self.view,
+            encoder=self.encoder,
+            fingerprint=self.fingerprint,
+        )
+        pair = PART_STORES.get(self.protocol or "")
+        if pair is not None:
+            return workspace.store(replace(selector, protocol=getattr(pair, role)))
+        if self.fingerprint is not None:
+            return workspace.store(selector)
+        try:
+            return workspace.store(replace(selector, protocol=USUAL))
+        except MissingError:
+            store = workspace.store(selector)
+        rules = protocol(store)
+        for name, other in PART_STORES.items():
+            if name != USUAL and rules in (other.train, other.test):
+                raise UsageError(
+                    f"{store.title} holds parts cut by protocol {rules}, but the recipe is "
+                    f"{self.protocol or USUAL}. Add --protocol {name} for the recipe and the "
+                    f"stores that belong to it, or extract the parts by protocol {USUAL}."
+                )
+        return store
+
+    def split_options(self, seed: int) -> SplitOptions:
+        """Return how the rows of the stores are divided."""
+        from pa.probe.selection import SplitOptions
+
+        return SplitOptions(
+            target=self.target or "label",
+            where=self.where,
+            train_where=self.train_where,
+            test_where=self.test_where,
+            test_fraction=self.test_fraction,
+            seed=seed,
+        )
+
+
+rows_options = options.Group(
+    "rows",
+    lambda: RowSelector,
+    click.Option(["--encoder"], help="Encoder of the stores."),
+    click.Option(["--dataset"], help="Dataset of the stores."),
+    click.Option(["--split"], help="Split of the store, if one store has all rows."),
+    click.Option(["--view"], help="View of the stores: image, grid or parts."),
+    click.Option(["--protocol"], help="Recipe, which for view parts also selects the stores."),
+    click.Option(["--store", "fingerprint"], help="Fingerprint of the store, or its beginning."),
+    click.Option(["--train-split"], help="Split to train on; needs --test-split."),
+    click.Option(["--test-split"], help="Split to score; needs --train-split."),
+    click.Option(["--train-where"], help="Training rows, as an SQL condition: 'x1 <= 112'."),
+    click.Option(["--test-where"], help="Test rows, as an SQL condition: 'x0 >= 112'."),
+    click.Option(["--where"], help="Condition that all rows must fulfil, in SQL."),
+    click.Option(["--target"], help="Column of the rows to predict. Default: label."),
+    click.Option(
+        ["--test-fraction"],
+        type=float,
+        default=0.2,
+        show_default=True,
+        help="Share of each class's images held out for the test, if no other option divides rows.",
+    ),
+)
+device_option = click.option("--device", help="Torch device: auto, cpu, cuda, cuda:1 …")
+
+
+def check_select_fraction(select_split: str | None, select_fraction: float) -> None:
+    """Raise `UsageError` for a share of the training images where a whole split chooses."""
+    if select_split is not None and select_fraction != SELECT_FRACTION:
+        raise UsageError(
+            "--select-fraction is the share of the training images held out for validation; with "
+            "--select-split that split is used instead. Give one of them."
+        )
+
+
+def usual_representation(store: Store) -> str:
+    """Return the class token, as in the paper; the pooled mean if there is none."""
+    return "cls" if "cls" in store.spec.representations else "pooled"
+
+
+def heading(probe: str, representation: str, split: Split) -> list[str]:
+    """Return the stores, the rule and the number of rows of a probe."""
+    train, test = split.train, split.test
+    lines = [f"{probe} · {representation} · {train.store.title}"]
+    if test.store.title != train.store.title:
+        lines.append(f"  test: {test.store.title}")
+    lines.append(
+        f"  rows: {split.rule}; train {len(train.rows)} rows of {train.n_images} images, "
+        f"test {len(test.rows)} of {test.n_images}, {len(split.classes)} classes"
+    )
+    if left_out := [
+        f"{number} {reason} {name} rows"
+        for name, side in (("training", train), ("test", test))
+        for reason, number in (("unlabelled", side.n_unlabelled), ("bad", side.n_bad))
+        if number
+    ]:
+        lines.append(f"  left out: {', '.join(left_out)}")
+    return lines
+
+
+def protocol_text(protocol: dict[str, object]) -> str:
+    """Return the name of a recipe and its changed fields."""
+    changed = protocol["changed"]
+    if not isinstance(changed, dict) or not changed:
+        return str(protocol["protocol"])
+    listed = ", ".join(f"{name}={value}" for name, value in changed.items())
+    return f"{protocol['protocol']} changed: {listed}"
+
+
+def indented(text: str) -> list[str]:
+    return [f"    {line}" for line in text.splitlines()]
