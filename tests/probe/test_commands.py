@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,14 @@ import polars as pl
 import pytest
 
 from pa import cli
-from pa.config import load as load_config
 from pa.data.store import find as stores
 from pa.data.store.reader import Store
 from pa.data.views.parts import PROTOCOLS
 from pa.errors import VerificationError
 from pa.probe.attentive.head import AttentiveHead
 from pa.probe.linear.head import load_heads
-from pa.progress import Silent
-from pa.tasks.probe import ProbeRequest, probe_linear
+from pa.probe.linear.recipes import LINEAR_PROTOCOLS
+from pa.probe.linear.run import LinearOptions, run_linear
 from tests.support.arrays import MakeStore, blobs
 from tests.support.images import noise_image
 
@@ -113,7 +112,7 @@ def test_protocol_means_the_recipe_and_its_stores(
 def test_the_best_epoch_is_labelled_on_the_terminal(pa: Run) -> None:
     said = pa("probe", "linear", *TWO, "--protocol", "released", *QUICK).out
     assert "this is the best epoch on the test split" in said
-    assert "chosen by the rows it is scored on and so optimistic; the last epoch gives" in said
+    assert "chosen on the rows it is scored on and so optimistic; the last epoch gives" in said
     assert "best epoch" not in pa("probe", "linear", *TWO, *QUICK).out
 
 
@@ -140,7 +139,7 @@ def test_stores_of_another_recipe_are_not_taken_silently(pa: Run, place: Place) 
     done = pa("probe", "linear", *TWO, *QUICK)
     assert done.code == 2
     assert "holds parts cut by protocol released-train, but the recipe is paper" in done.err
-    assert "Say --protocol released" in done.err
+    assert "Add --protocol released" in done.err
     missing = pa("probe", "linear", *TWO, *QUICK, "--protocol", "paper")
     assert missing.code == 3
     assert "--protocol paper" in missing.err
@@ -163,7 +162,7 @@ def test_a_sweep_over_seeds_with_its_figure(pa: Run) -> None:
         *("--figure", "sweep.png"),
     )
     assert done.code == 0, done.err
-    assert "chosen by held-out part of train: " in done.out
+    assert "chosen on held-out part of train: " in done.out
     assert "±" in done.out
     assert "ridge" in done.out
     assert "logistic" in done.out
@@ -217,8 +216,8 @@ def test_knn(pa: Run, both_protocols: dict[str, Store]) -> None:
         (("linear", *TWO, "--lr", "1e39"), 2, "diverged: with learning rate 1e+39"),
         (("linear", *TWO, "--representation", "pooledd"), 2, "Did you mean pooled"),
         (("linear", *TWO, "--protocol", "papre"), 2, "Did you mean paper"),
-        (("linear", *TWO, "--select-split", "dev"), 2, "say --sweep"),
-        (("linear", *TWO, "--shots", "1", "--seeds", "2"), 2, "does not go with --sweep or"),
+        (("linear", *TWO, "--select-split", "dev"), 2, "add --sweep"),
+        (("linear", *TWO, "--shots", "1", "--seeds", "2"), 2, "excludes --sweep and"),
         (("linear", *TWO, "--shots", "1000"), 2, "1000 shots need as many training rows"),
         (("linear", *TWO, "--figure", "a.jpg"), 2, "expected a file ending in"),
         (("linear", *TWO, "--bn-eval", "off"), 2, "unknown bn_eval of a recipe"),
@@ -241,16 +240,15 @@ def test_a_rate_that_ends_above_guessing_is_remarked(pa: Run) -> None:
     assert "of guessing" not in pa("probe", "linear", *TWO, *QUICK).out
 
 
-def test_the_function_is_the_command(pa: Run, both_protocols: dict[str, Store]) -> None:
+def test_run_linear_equals_the_command(pa: Run, both_protocols: dict[str, Store]) -> None:
     typed = pa("probe", "linear", *TWO, "--protocol", "released", *QUICK, "--json").json
-    request = ProbeRequest(
-        train_split="train",
-        test_split="test",
-        protocol="released",
-        changes=(("epochs", 5),),
-        references=False,
+    called = run_linear(
+        both_protocols["released train"],
+        both_protocols["released test"],
+        results=Path("results"),
+        recipe=replace(LINEAR_PROTOCOLS["released"], epochs=5),
+        options=LinearOptions(references=False),
     )
-    called = probe_linear(load_config(), request, Silent())
     assert called.result.digest == typed["digest"]
     assert called.result.to_json()["scores"] == typed["scores"]
 
@@ -328,7 +326,7 @@ def test_what_predict_refuses(pa: Run) -> None:
     head = Path(probed["file"]).with_suffix(".safetensors")
     image = ("--image", "photos/7.png")
     for words, code, text in [
-        (("--image", "none.png", "--head", head), 3, "none.png is not there"),
+        (("--image", "none.png", "--head", head), 3, "none.png does not exist"),
         ((*image, "--head", "none.safetensors"), 3, "no trained head at none.safetensors"),
         ((*image, "--head", "weights.safetensors"), 4, "is not a file of trained heads"),
         ((*image, "--head", head, "--box", "0,0,500,20"), 2, "0,0,500,20"),
@@ -350,7 +348,7 @@ def test_what_predict_refuses(pa: Run) -> None:
     shutil.rmtree("features")
     gone = pa("probe", "predict", *image, "--head", head)
     assert gone.code == 3
-    assert "that the head was trained on is not in" in gone.err
+    assert "that the heads were trained on is not in" in gone.err
 
 
 @pytest.mark.usefixtures("extracted")

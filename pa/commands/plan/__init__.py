@@ -19,6 +19,7 @@ from pa.commands.probe.attentive import attentive as attentive_command
 from pa.commands.probe.linear import linear as linear_command
 from pa.commands.probe_segmentation import segmentation
 
+
 @click.group()
 def plan() -> None:
     """Report what a long command would write and how long it would take.

@@ -77,7 +77,11 @@ def plan_attentive(
     memory = patches.held_bytes(recipe.order.buffer_rows) + 2 * width * n_rows + step
     head = MATRICES * width * width + (n_classes + VECTORS) * width + n_classes
     n_bytes = RESULT_BYTES + CLASS_BYTES * n_classes + CELL_BYTES * n_classes**2
-    n_bytes += 4 * attentive_options.seeds * head + TABLE_BYTES + EPOCH_BYTES * attentive_options.seeds * recipe.epochs
+    n_bytes += (
+        4 * attentive_options.seeds * head
+        + TABLE_BYTES
+        + EPOCH_BYTES * attentive_options.seeds * recipe.epochs
+    )
 
     def work_of(fields: Mapping[str, Any]) -> float | None:
         protocol = fields["protocol"]

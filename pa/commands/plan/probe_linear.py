@@ -19,8 +19,9 @@ from pa.commands.plan.work import (
     recorded_seconds,
     report,
 )
-from pa.commands.probe.linear import LinearTraining, training_options
+from pa.commands.probe.linear import LinearTraining, shots_option, training_options
 from pa.commands.probe.rows import RowSelector, rows_options
+from pa.errors import UsageError
 
 if TYPE_CHECKING:
     from pa.probe.linear.recipes import LinearRecipe
@@ -32,20 +33,30 @@ if TYPE_CHECKING:
 @click.command()
 @rows_options
 @training_options
+@shots_option
 @options.as_json
 @options.workspace
 def linear(
-    workspace: Workspace, rows: RowSelector, training: LinearTraining, as_json: bool
+    workspace: Workspace,
+    rows: RowSelector,
+    training: LinearTraining,
+    shots: tuple[int, ...],
+    as_json: bool,
 ) -> None:
     """Report the bytes, files, memory and time of linear classifiers.
 
     Bytes, files and memory are computed from shapes. The time is that of the newest recorded run
     with as many seeds in the workspace, scaled by rows and epochs; without such a run it is
-    unknown. Exit code 1 means that the disk or the memory is too small. --shots is ignored.
+    unknown. Exit code 1 means that the disk or the memory is too small.
     """
     from pa.probe.recipes import permitted_differences
     from pa.probe.selection import split_rows
 
+    if shots:
+        raise UsageError(
+            "--shots trains on a few rows of each class and cannot be planned: omit it here, or "
+            "run it."
+        )
     inputs = training.inputs(workspace, rows)
     permitted = permitted_differences(inputs.recipe.protocol)
     split = split_rows(inputs.train, inputs.test, inputs.split_options, permitted)
@@ -73,7 +84,8 @@ def plan_linear(
         memory += 8 * n_rows * width  # the references are fitted in float64
     is_sweep = linear_options.grid is not None
     n_bytes = RESULT_BYTES + CLASS_BYTES * n_classes + CELL_BYTES * n_classes**2
-    n_bytes += linear_options.seeds * 4 * (n_classes * width + n_classes)  # weight and bias, float32
+    head = n_classes * width + n_classes  # weight and bias, float32
+    n_bytes += 4 * linear_options.seeds * head
     n_bytes += (1 + is_sweep) * TABLE_BYTES + EPOCH_BYTES * linear_options.seeds * recipe.epochs
 
     def work_of(fields: Mapping[str, Any]) -> float | None:

@@ -181,13 +181,15 @@ training_options = options.Group(
     ),
 )
 
+shots_option = click.option(
+    "--shots", callback=options.numbers, help="Train on N regions of each class: 1,5,10."
+)
+
 
 @click.command()
 @rows_options
 @training_options
-@click.option(
-    "--shots", callback=options.numbers, help="Train on N regions of each class: 1,5,10."
-)
+@shots_option
 @click.option(
     "--draws",
     type=int,

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,11 @@ import pytest
 from PIL import Image
 
 from pa import cli
-from pa.config import load as load_config
 from pa.data.store.reader import Store
 from pa.data.views.parts import PROTOCOLS
 from pa.probe.attentive import load_attentive_heads
-from pa.progress import Silent
-from pa.tasks.probe_attentive import AttentiveRequest, probe_attentive
+from pa.probe.attentive.recipes import PAPER
+from pa.probe.attentive.run import AttentiveOptions, run_attentive
 from tests.support.arrays import MakeStore
 from tests.support.tokens import token_maps
 
@@ -106,20 +106,20 @@ def test_what_is_printed(pa: Run, workspace: dict[str, Store]) -> None:
 def test_released_is_printed_with_its_caveats(pa: Run, workspace: dict[str, Store]) -> None:
     code, out, _ = pa("probe", "attentive", *TWO, *QUICK, "--protocol", "released", "--memory", 0)
     assert code == 0
-    assert "chosen by the rows it is scored on and so optimistic; the last epoch gives" in out
+    assert "chosen on the rows it is scored on and so optimistic; the last epoch gives" in out
     assert "a row's class depends on its neighbours in the file" in out
     assert "patch tokens streamed" in out
 
 
-def test_the_python_call_equals_the_command(pa: Run, workspace: dict[str, Store]) -> None:
+def test_run_attentive_equals_the_command(pa: Run, workspace: dict[str, Store]) -> None:
     _, out, _ = pa("probe", "attentive", *TWO, *QUICK, "--seeds", 2, "--json")
-    request = AttentiveRequest(
-        train_split="train",
-        test_split="test",
-        seeds=2,
-        changes=(("epochs", 3), ("batch", 16)),
+    made = run_attentive(
+        workspace["paper train"],
+        workspace["paper test"],
+        results=Path("results"),
+        recipe=replace(PAPER, epochs=3, batch=16),
+        options=AttentiveOptions(seeds=2),
     )
-    made = probe_attentive(load_config(Path()), request, Silent())
     fields = json.loads(out)
     assert fields["scores"] == made.result.to_json()["scores"]
     assert Path(fields["file"]).resolve() == made.result_path.resolve()
@@ -129,7 +129,7 @@ def test_the_python_call_equals_the_command(pa: Run, workspace: dict[str, Store]
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        (("--select-split", "val"), 2, "--select-split names the rows that choose"),
+        (("--select-split", "val"), 2, "--select-split names the validation rows"),
         (("--precision", "fp8"), 2, "unknown precision of a recipe 'fp8'"),
         (("--attention-heads", "7"), 2, "7 attention heads do not divide the tokens' width 64"),
         (("--lr", "1e30"), 2, "training diverged: with learning rate 1e+30"),
