@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pa.data.schema import Box
-from pa.data.store.checksums import file_difference
 from pa.data.store.reader import Store
 from pa.errors import FingerprintError, UsageError, VerificationError
 from pa.evaluate.results import read_result
@@ -54,7 +53,7 @@ def load_any_heads(path: Path) -> Heads:
     """
     if path.suffix == ".json":
         result, path = path, path.with_suffix(".safetensors")
-        if path.name not in read_result(result)["files"]:
+        if path.name not in read_result(result).files:
             raise UsageError(
                 f"the result {result} has no trained heads. `pa probe linear` and `pa probe "
                 f"attentive` train heads; give the result of one of them, or its .safetensors "
@@ -62,7 +61,7 @@ def load_any_heads(path: Path) -> Heads:
             )
     result = path.with_suffix(".json")
     if path.is_file() and result.is_file():
-        reason = file_difference(path, read_result(result)["files"], full=True)
+        reason = read_result(result).companion_difference(path)
         if reason is not None:
             raise VerificationError(
                 f"{path} does not belong to the result {result} ({reason}). Run the command of the "

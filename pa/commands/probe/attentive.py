@@ -233,7 +233,7 @@ def attentive_text(result: AttentiveResult) -> str:
             for entry in by_class
         )
         lines.append(f"  by class: {accuracies} %")
-    changed = ", ".join(f"{name}={value}" for name, value in record.protocol["changed"].items())
+    changed = ", ".join(f"{name}={value}" for name, value in record.protocol.changed.items())
     lines.append(
         f"  train accuracy {100 * float(trained.accuracy[-1].mean()):.2f} % in the last epoch; "
         f"protocol {recipe.protocol}, lr {recipe.peak(recipe.lr):g}"

@@ -99,7 +99,7 @@ def knn_text(result: KnnResult) -> str:
         *heading("k-NN probe", record.representation, result.split),
         *indented(console.table(["k", "accuracy %", "95 % interval"], rows, "rrr")),
         f"  every k is reported, none is chosen; votes weigh exp(cosine / "
-        f"{record.protocol['temperature']:g}); {first.interval.method}; chance "
+        f"{record.protocol.parameters['temperature']:g}); {first.interval.method}; chance "
         f"{100 * first.chance.majority:.2f} %",
         f"  {result.result_path}",
     ]

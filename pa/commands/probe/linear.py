@@ -362,7 +362,7 @@ def fewshot_text(result: FewShotResult) -> str:
     lines = [
         *heading("few-shot linear probe", record.representation, result.split),
         *indented(console.table(headers, rows, "rrrrrr")),
-        f"  {record.protocol['draws']} draws of regions for each number; intervals by "
+        f"  {record.protocol.parameters['draws']} draws of regions for each number; intervals by "
         f"{first.interval.method}; chance {100 * first.chance.majority:.2f} %; protocol "
         f"{protocol_text(record.protocol)}",
         f"  {result.result_path}",

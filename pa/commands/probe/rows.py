@@ -12,6 +12,7 @@ from pa.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
     from pa.data.store.reader import Store
+    from pa.evaluate.results import RecordedProtocol
     from pa.probe.selection import Split, SplitOptions
     from pa.workspace import Workspace
 
@@ -178,13 +179,12 @@ def heading(probe: str, representation: str, split: Split) -> list[str]:
     return lines
 
 
-def protocol_text(protocol: dict[str, object]) -> str:
+def protocol_text(protocol: RecordedProtocol) -> str:
     """Return the name of a recipe and its changed fields."""
-    changed = protocol["changed"]
-    if not isinstance(changed, dict) or not changed:
-        return str(protocol["protocol"])
-    listed = ", ".join(f"{name}={value}" for name, value in changed.items())
-    return f"{protocol['protocol']} changed: {listed}"
+    if not protocol.changed:
+        return str(protocol.name)
+    listed = ", ".join(f"{name}={value}" for name, value in protocol.changed.items())
+    return f"{protocol.name} changed: {listed}"
 
 
 def indented(text: str) -> list[str]:
