@@ -120,12 +120,12 @@ def cycles() -> Iterator[list[str]]:
             yield from visit(module)
 
 
-def test_no_import_cycle() -> None:
+def test_imports_have_no_cycle() -> None:
     assert list(cycles()) == []
 
 
 @SOURCES
-def test_every_library_has_its_owner(module: str) -> None:
+def test_library_is_imported_by_its_owner_only(module: str) -> None:
     here = module.removeprefix("pa.")
     for name in imports(module):
         owners = OWNERS.get(name.split(".")[0])
@@ -170,7 +170,7 @@ def test_searching_loads_no_torch() -> None:
 
 
 @SOURCES
-def test_one_function_opens_images(module: str) -> None:
+def test_image_files_are_opened_by_one_function(module: str) -> None:
     """Pillow's `open` is called where the formats are listed, and nowhere else."""
     calls = [
         node.lineno

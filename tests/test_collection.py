@@ -37,7 +37,7 @@ def collect(hash_seed: int) -> list[str]:
     return [line for line in done.stdout.splitlines() if "::" in line]
 
 
-def test_every_process_collects_the_same_short_ids() -> None:
+def test_ids_are_short_and_equal_in_every_process() -> None:
     """Neither the time of day (a collection takes seconds), nor the order of a set, nor an address
     of memory may be part of an id."""
     first, second = collect(1), collect(2)

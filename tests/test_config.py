@@ -44,7 +44,7 @@ def test_nested_environment(in_empty_folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("text", ['split = "val"\n', ""])
-def test_a_split_for_all_datasets_is_refused(
+def test_split_for_all_datasets_is_refused(
     text: str, in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables = '[datasets.cub]\nroot = "cub"\n[datasets.coco]\nroot = "coco"\n'
@@ -57,7 +57,7 @@ def test_a_split_for_all_datasets_is_refused(
     assert '[datasets.coco]\n  split = "val"' in str(refused.value)
 
 
-def test_a_split_per_dataset(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_split_per_dataset_is_used(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (in_empty_folder / "pa.toml").write_text('[datasets.cub]\nroot = "cub"\nsplit = "test"\n')
     assert config.load().settings.datasets["cub"].split == "test"
     monkeypatch.setenv("PA_DATASETS__CUB__SPLIT", "all")

@@ -39,7 +39,7 @@ def advice(outcome: Outcome, **fillers: object) -> list[list[str]]:
     ],
     ids=lambda words: " ".join(map(str, words)),
 )
-def test_a_store_that_is_missing(asked: tuple[object, ...], pa: Run, workspace: Path) -> None:
+def test_missing_store_names_command(asked: tuple[object, ...], pa: Run, workspace: Path) -> None:
     missing = pa(*asked)
     assert missing.code == 3
     (words,) = advice(missing)
@@ -48,7 +48,7 @@ def test_a_store_that_is_missing(asked: tuple[object, ...], pa: Run, workspace: 
 
 
 @pytest.mark.parametrize("asked", [SEARCH, ("status",)], ids=["search", "status"])
-def test_without_settings(
+def test_missing_settings_are_reported(
     asked: tuple[object, ...],
     pa: Run,
     weights: dict[str, Path],
@@ -73,14 +73,14 @@ def test_without_settings(
     "asked",
     ["status", "verify", "index info", "report", "explore", "search --query-id 3", "probe knn"],
 )
-def test_a_workspace_that_is_missing(asked: str, pa: Run, tmp_path: Path) -> None:
+def test_missing_workspace_is_reported(asked: str, pa: Run, tmp_path: Path) -> None:
     missing = pa("-w", tmp_path / "nope", *asked.split())
     assert missing.code == 3
     assert str(tmp_path / "nope") in missing.err
     assert not (tmp_path / "nope").exists()
 
 
-def test_a_new_workspace_is_announced(
+def test_new_workspace_is_announced(
     pa: Run, weights: dict[str, Path], image_tree: Callable[..., Path], tmp_path: Path
 ) -> None:
     words = ("extract", "--dataset", "folder", "--root", image_tree(), "--limit", 1)
@@ -93,7 +93,7 @@ def test_a_new_workspace_is_announced(
     assert f"workspace {tmp_path / 'new'} is not there" in made.err
 
 
-def test_a_split_of_several(pa: Run, workspace: Path, tmp_path: Path) -> None:
+def test_split_must_be_named_if_several_exist(pa: Run, workspace: Path, tmp_path: Path) -> None:
     """The command names the split of the dataset's settings, or a small one that is there."""
     root = tmp_path / "imagenet"
     for split, folder in (("train", "class0"), ("val", "class1")):
@@ -112,20 +112,20 @@ def test_a_split_of_several(pa: Run, workspace: Path, tmp_path: Path) -> None:
     assert pa(*asked).code == 0
 
 
-def test_a_probe_that_needs_tokens(pa: Run, extracted: Path) -> None:
+def test_probe_without_tokens_names_extract_command(pa: Run, extracted: Path) -> None:
     asked = ("probe", "attentive", "--epochs", 1, "--attention-heads", 1)
     (words,) = advice(pa(*asked))
     assert pa(*words).code == 0
     assert pa(*asked).code == 0
 
 
-def test_a_representation_that_is_not_stored(pa: Run, extracted: Path) -> None:
+def test_representation_not_stored_names_extract_command(pa: Run, extracted: Path) -> None:
     asked = (*SEARCH, "--representation", "layers_pooled")
     (words,) = advice(pa(*asked))
     assert pa(*words, "--layers", 0).code == 0
 
 
-def test_a_representation_that_the_encoder_does_not_give(pa: Run, extracted: Path) -> None:
+def test_representation_not_supported_by_encoder_is_refused(pa: Run, extracted: Path) -> None:
     """No command is recommended that cannot store it."""
     refused = pa(*SEARCH, "--representation", "projected")
     assert refused.code == 2
@@ -139,7 +139,7 @@ def test_a_representation_that_the_encoder_does_not_give(pa: Run, extracted: Pat
     assert words[words.index("--encoder") + 1] == "ENCODER"
 
 
-def test_what_projectors_give_is_what_the_encoders_say() -> None:
+def test_projected_representations_match_encoders() -> None:
     for name, family in ((name, ENCODERS[name]) for name in ENCODERS):
         assert (name in PROJECTORS) == (family.project is not None)
         assert (name in WITHOUT_PROJECTOR) == (family.project is None)
@@ -148,7 +148,7 @@ def test_what_projectors_give_is_what_the_encoders_say() -> None:
         )
 
 
-def test_a_misspelt_representation(pa: Run, extracted: Path) -> None:
+def test_misspelled_representation_suggests_nearest(pa: Run, extracted: Path) -> None:
     refused = pa(*SEARCH, "--representation", "clss")
     assert refused.code == 2
     assert "Did you mean cls" in refused.err
@@ -163,7 +163,9 @@ def test_a_misspelt_representation(pa: Run, extracted: Path) -> None:
         ("dataset", "photso", "photos"),
     ],
 )
-def test_a_misspelt_name(option: str, misspelt: str, meant: str, pa: Run, extracted: Path) -> None:
+def test_misspelled_name_suggests_nearest(
+    option: str, misspelt: str, meant: str, pa: Run, extracted: Path
+) -> None:
     refused = pa(*SEARCH, f"--{option}", misspelt)
     assert refused.code == 3
     assert f"Did you mean --{option} " in refused.err
@@ -171,11 +173,11 @@ def test_a_misspelt_name(option: str, misspelt: str, meant: str, pa: Run, extrac
     assert "pa extract" not in refused.err
 
 
-def test_the_names_of_representations() -> None:
+def test_representation_names_are_valid() -> None:
     assert [field.name for field in fields(Features)] == [*REPRESENTATIONS]
 
 
-def test_an_unfinished_store(pa: Run, extracted: Path) -> None:
+def test_unfinished_store_is_reported(pa: Run, extracted: Path) -> None:
     (store,) = (path.parent for path in extracted.rglob("manifest.json"))
     (store / "manifest.json").unlink()
     (store / "shard-00000.h5").unlink()

@@ -19,7 +19,7 @@ from tests.support.commands import Run
 from tests.support.images import noise_image
 
 
-def test_the_three_commands_as_typed(pa: Run, workspace: Path) -> None:
+def test_extract_search_and_probe_run(pa: Run, workspace: Path) -> None:
     extracted = pa("extract", "--encoder", "timm/test_vit", "--split", "all")
     assert extracted.code == 0, extracted.err
     assert "588 rows of 12 images: cls 64, pooled 64" in extracted.out
@@ -85,7 +85,7 @@ def test_figure_of_two_encoders_and_two_representations(
     assert found.code == 0
 
 
-def test_a_convolutional_network_has_no_class_token(pa: Run, workspace: Path) -> None:
+def test_convolutional_network_has_no_class_token(pa: Run, workspace: Path) -> None:
     made = pa("extract", "--encoder", "timm/test_efficientnet")
     assert "pooled 256" in made.out
     assert "cls" not in made.out
@@ -98,7 +98,7 @@ def test_a_convolutional_network_has_no_class_token(pa: Run, workspace: Path) ->
     assert refused.code == 2
 
 
-def test_two_views_and_status_and_verify(pa: Run, workspace: Path) -> None:
+def test_two_views_are_shown_and_verified(pa: Run, workspace: Path) -> None:
     assert pa("extract", "--view", "image,grid").code == 0
     state = pa("status", "--json").json["stores"]
     assert [(s["rows"], s["rows_done"], s["complete"]) for s in state] == [
@@ -118,7 +118,7 @@ def test_two_views_and_status_and_verify(pa: Run, workspace: Path) -> None:
     assert "its bytes have changed since they were written" in damaged.out
 
 
-def test_several_stores_fit(pa: Run, workspace: Path) -> None:
+def test_ambiguous_store_is_refused(pa: Run, workspace: Path) -> None:
     pa("extract", "--view", "image,grid")
     asked = pa("search", "--query-id", 1)
     assert asked.code == 2
@@ -225,7 +225,7 @@ def test_errors_with_a_store(
     assert outcome.code == code
 
 
-def test_other_weights_are_refused_with_the_difference(
+def test_other_weights_are_refused_with_differences(
     pa: Run, extracted: Path, weights: dict[str, Path], tmp_path: Path
 ) -> None:
     from safetensors.torch import load_file, save_file
@@ -276,7 +276,7 @@ def test_unwritable_workspace(pa: Run, workspace: Path, tmp_path: Path) -> None:
     assert "(Not a directory). Choose another workspace with --workspace DIR" in refused.err
 
 
-def test_a_features_folder_that_cannot_be_made(pa: Run, workspace: Path) -> None:
+def test_unwritable_features_folder_is_reported(pa: Run, workspace: Path) -> None:
     (workspace / "features").write_text("in the way")
     refused = pa("extract")
     assert refused.code == 1
@@ -284,9 +284,7 @@ def test_a_features_folder_that_cannot_be_made(pa: Run, workspace: Path) -> None
     assert "choose another place with --workspace DIR" in refused.err
 
 
-def test_a_pickle_that_would_run_code_is_named_for_what_it_is(
-    pa: Run, workspace: Path, tmp_path: Path
-) -> None:
+def test_unsafe_pickle_is_refused(pa: Run, workspace: Path, tmp_path: Path) -> None:
     import torch
 
     class Evil:
@@ -321,7 +319,7 @@ def wait_for_partial(workspace: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_exits_130_and_resumes(pa: Run, workspace: Path, number: int) -> None:
+def test_interrupt_exits_130_and_resumes(pa: Run, workspace: Path, number: int) -> None:
     process = start(workspace, "extract", "--batch-size", "2")
     wait_for_partial(workspace, process)
     process.send_signal(number)
@@ -373,7 +371,7 @@ def test_streams_that_are_closed_or_full(workspace: Path, ending: str, code: int
     assert "Exception ignored" not in done.stderr
 
 
-def test_a_terminal_that_knows_ascii_only(pa: Run, extracted: Path) -> None:
+def test_ascii_terminal_is_supported(pa: Run, extracted: Path) -> None:
     command = [sys.executable, "-c", "from pa.cli import main; main()", "search", "--query-id", "3"]
     done = subprocess.run(
         command,

@@ -66,7 +66,7 @@ def in_terminal(program: str, columns: int, *, keep_blank: bool = False) -> list
 
 
 @pytest.mark.parametrize("columns", [100, 80, 50, 30])
-def test_a_table_fits_the_terminal_and_loses_nothing(columns: int) -> None:
+def test_table_fits_terminal_completely(columns: int) -> None:
     lines = in_terminal(SHOW_TABLE, columns)
     assert max(map(len, lines)) <= columns
     shown = re.sub(r"\s", "", "".join(lines))
@@ -76,7 +76,7 @@ def test_a_table_fits_the_terminal_and_loses_nothing(columns: int) -> None:
         assert [line.split()[:2] for line in lines[:1]] == [["store", "encoder"]]
 
 
-def test_a_record_in_a_narrow_terminal_omits_empty_cells_and_ends_with_a_blank_line() -> None:
+def test_record_in_narrow_terminal_omits_empty_cells() -> None:
     program = (
         "from pa import console\n"
         "console.out(console.table(['encoder', 'score', 'interval'] + ['part'] * 9,\n"
@@ -89,7 +89,7 @@ def test_a_record_in_a_narrow_terminal_omits_empty_cells_and_ends_with_a_blank_l
 
 
 @pytest.mark.parametrize("columns", [80, 50])
-def test_the_names_of_a_table_are_not_cut(columns: int) -> None:
+def test_table_names_are_not_shortened(columns: int) -> None:
     names = ["datasets.pascal-object.protocol", "datasets.cub.root"]
     rows = [[name, "/a/long/path" * 4, "built in"] for name in names]
     program = f"from pa import console; console.out(console.table(list('abc'), {rows}))"
@@ -97,12 +97,12 @@ def test_the_names_of_a_table_are_not_cut(columns: int) -> None:
     assert set(names) <= set(shown)
 
 
-def test_a_table_in_a_pipe_is_as_wide_as_its_cells() -> None:
+def test_table_in_pipe_is_as_wide_as_its_cells() -> None:
     assert table(["a", "b"], [["x" * 300, "1"]], " r").splitlines()[1] == "x" * 300 + "  1"
 
 
 @pytest.mark.parametrize("columns", [100, 80, 50, 40])
-def test_a_bar_fits_the_terminal_and_ends_once(columns: int) -> None:
+def test_progress_bar_fits_terminal_and_ends_once(columns: int) -> None:
     lines = in_terminal(SHOW_BARS, columns)
     assert max(map(len, lines)) <= columns
     # Redrawn in place, each one until it is at its end, and never again after the next began.

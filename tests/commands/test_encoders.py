@@ -31,7 +31,7 @@ def seven(shared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.shared
-def test_all_seven_in_one_command_decode_each_image_once(
+def test_seven_encoders_decode_each_image_once(
     pa: Run, seven: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[str] = []
@@ -142,7 +142,7 @@ def test_bad_values_of_options(pa: Run, workspace: Path) -> None:
 
 
 @pytest.mark.shared
-def test_the_python_interface(shared_dir: Path) -> None:
+def test_python_interface_loads_encoder(shared_dir: Path) -> None:
     import torch
 
     folder = shared_dir / "fixtures" / "encoders" / "moco_v3"

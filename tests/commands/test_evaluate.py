@@ -19,7 +19,7 @@ def width(path: Path) -> int:
         return picture.width
 
 
-def test_the_table(pa: Run, make_parts: MakeParts) -> None:
+def test_table_shows_scores(pa: Run, make_parts: MakeParts) -> None:
     make_parts("dino")
     make_parts("mocov3")
     done = pa("evaluate", "retrieval", "--encoder", "mocov3,dino", "--dataset", "cub")
@@ -70,14 +70,14 @@ def test_parts_are_scored_by_the_protocol_that_cut_them(pa: Run, make_parts: Mak
     assert changed.json["results"][0]["protocol"]["changed"] == {"include_self": False}
 
 
-def test_an_unknown_protocol_is_named(pa: Run, make_parts: MakeParts) -> None:
+def test_unknown_protocol_is_named(pa: Run, make_parts: MakeParts) -> None:
     make_parts()
     refused = pa("evaluate", "retrieval", "--protocol", "relased")
     assert refused.code == 2
     assert "Did you mean released" in refused.err
 
 
-def test_the_retrieval_split_goes_before_others(pa: Run, make_parts: MakeParts) -> None:
+def test_retrieval_split_is_preferred(pa: Run, make_parts: MakeParts) -> None:
     make_parts(split="all")
     make_parts(split="test")
     done = pa("evaluate", "retrieval", "--dataset", "cub", "--representation", "cls", "--json")
@@ -96,7 +96,7 @@ def test_figures_of_scores(pa: Run, make_parts: MakeParts, suffix: str, workspac
     assert (workspace / f"r.{suffix}").read_bytes() == first
 
 
-def test_a_figure_of_another_kind_is_refused_before_the_work(
+def test_unsupported_figure_suffix_is_refused_early(
     pa: Run, make_parts: MakeParts, workspace: Path
 ) -> None:
     make_parts()
@@ -107,7 +107,7 @@ def test_a_figure_of_another_kind_is_refused_before_the_work(
     assert not (workspace / "results").exists()
 
 
-def test_the_curve_by_depth(pa: Run, make_parts: MakeParts, workspace: Path) -> None:
+def test_depth_curve_is_drawn(pa: Run, make_parts: MakeParts, workspace: Path) -> None:
     rows = birds()
     layers = np.stack([features_of(rows, 12, noise) for noise in (4.0, 0.5)], axis=1)
     make_parts(features={"cls": layers[:, 1], "layers_cls": layers}, layers=(3, 11))
@@ -148,7 +148,7 @@ def test_hubs_are_cut_out_of_their_images(pa: Run, make_parts: MakeParts, worksp
     assert "/birds" in missing.err
 
 
-def test_a_small_store_has_fewer_neighbours(pa: Run, make_parts: MakeParts) -> None:
+def test_small_store_has_fewer_neighbours(pa: Run, make_parts: MakeParts) -> None:
     rows = birds()[:10]
     make_parts("dino", rows=rows, features={"cls": features_of(rows, 12, 1.0)})
     found = pa("evaluate", "neighbours", "--json").json

@@ -57,7 +57,7 @@ EIGHT = [
 ]
 
 
-def test_every_combination_gets_its_index(pa: Run, workspace: Path) -> None:
+def test_combinations_are_all_indexed(pa: Run, workspace: Path) -> None:
     code, out, err = pa(
         *("index", "build", "--encoder", "mocov3,dino", "--split", "train,val"),
         *("--representation", "pooled,projected", "--json"),
@@ -91,7 +91,7 @@ def test_encoders_of_the_settings(pa: Run, workspace: Path) -> None:
     assert [r["encoder"] for r in json.loads(out)["results"]] == ["dino", "mocov3"]
 
 
-def test_a_store_that_is_named_needs_no_encoder(pa: Run, workspace: Path) -> None:
+def test_named_store_needs_no_encoder(pa: Run, workspace: Path) -> None:
     (workspace / "pa.toml").write_text('encoder = "dino, mocov3"\n')
     listed = json.loads(pa("status", "--json")[1])["stores"]
     store = next(s for s in listed if s["store"].startswith("toy/val/image/mocov3"))
@@ -102,7 +102,7 @@ def test_a_store_that_is_named_needs_no_encoder(pa: Run, workspace: Path) -> Non
     assert code == 0
 
 
-def test_several_encoders_of_the_settings_where_one_is_taken(pa: Run, workspace: Path) -> None:
+def test_several_configured_encoders_are_refused_for_one(pa: Run, workspace: Path) -> None:
     (workspace / "pa.toml").write_text('encoder = "dino, mocov3"\n')
     code, _, err = pa("probe", "linear", "--split", "val")
     assert code == 2

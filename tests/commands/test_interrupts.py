@@ -63,7 +63,7 @@ def run(body: str, name: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 @pytest.mark.parametrize("place", SWALLOWED)
-def test_a_signal_whose_exception_is_dropped_arrives_all_the_same(
+def test_signal_with_dropped_exception_is_delivered_again(
     tmp_path: Path, place: str, name: str
 ) -> None:
     done = run(SWALLOWED[place], name, tmp_path)
@@ -72,7 +72,7 @@ def test_a_signal_whose_exception_is_dropped_arrives_all_the_same(
     assert "the same command goes on from there" in done.stderr
 
 
-def test_an_interrupt_that_a_library_makes_another_error_of(tmp_path: Path) -> None:
+def test_interrupt_converted_by_library_exits_130(tmp_path: Path) -> None:
     body = (
         "exec('try: signal.raise_signal(signal.SIGTERM)\\n"
         'except BaseException: raise ValueError("no shape") from None\')'
@@ -82,7 +82,7 @@ def test_an_interrupt_that_a_library_makes_another_error_of(tmp_path: Path) -> N
     assert "Traceback" not in done.stderr
 
 
-def test_a_command_that_cleans_up_is_left_to_it(tmp_path: Path) -> None:
+def test_clean_up_is_not_interrupted(tmp_path: Path) -> None:
     """Neither a second SIGTERM nor the repetition of the first one cuts the clean-up short."""
     again = "[signal.raise_signal(n) for n in (signal.SIGTERM, signal.SIGALRM)]"
     body = (
@@ -94,7 +94,7 @@ def test_a_command_that_cleans_up_is_left_to_it(tmp_path: Path) -> None:
     assert (tmp_path / "clean").exists()
 
 
-def test_a_stopped_study_stops_its_step(study_workspace: Path) -> None:
+def test_stopped_study_stops_its_step(study_workspace: Path) -> None:
     """SIGTERM reaches `pa run` alone; Ctrl-C in a terminal reaches its child too."""
     study = subprocess.Popen(
         [sys.executable, "-m", "pa", "-w", str(study_workspace), "run", "paper", "--epochs", "1"],

@@ -139,18 +139,18 @@ def test_commands_are_found() -> None:
         ("figure scores", "no command"),
     ],
 )
-def test_a_wrong_command_is_noticed(words: str, what: str) -> None:
+def test_invalid_command_is_detected(words: str, what: str) -> None:
     with pytest.raises(click.UsageError) as refused:
         check(tuple(words.split()))
     assert what in refused.value.format_message()
 
 
 @pytest.mark.parametrize("command", FOUND, ids=lambda command: command.place)
-def test_every_command_in_a_message_parses(command: Command) -> None:
+def test_commands_in_messages_are_valid(command: Command) -> None:
     check(command.words)
 
 
-def test_every_option_in_a_message_exists() -> None:
+def test_options_in_messages_exist() -> None:
     """Also where the command is not named next to it."""
     known = FOREIGN | {"--help", "--version"}
     for command in all_commands(cli):

@@ -199,7 +199,7 @@ def options(command: Any, words: str) -> set[str | None]:
     return {option.name for option in command.params}
 
 
-def test_a_plan_of_segmentation_is_the_one_of_its_command(run: Run) -> None:
+def test_segmentation_plan_equals_its_command(run: Run) -> None:
     words = ["--view-less"]
     assert run("plan", "probe", "segmentation", *words).exit_code == 2
     one = run("plan", "probe", "segmentation")

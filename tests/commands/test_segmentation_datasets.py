@@ -92,7 +92,7 @@ def test_build_check_show(run: Run, voc: Path, tmp_path: Path) -> None:
     assert (tmp_path / "o.png").stat().st_size > 1000
 
 
-def test_a_mask_with_unknown_classes_fails_the_check(run: Run, tmp_path: Path) -> None:
+def test_mask_with_unknown_classes_fails_check(run: Run, tmp_path: Path) -> None:
     root = index_tree(tmp_path / "lip", "val", {"a": np.full((4, 4), 20)})
     checked = run("datasets", "check", "lip", "--root", root)
     assert checked.exit_code == 6
@@ -100,7 +100,7 @@ def test_a_mask_with_unknown_classes_fails_the_check(run: Run, tmp_path: Path) -
     assert run("datasets", "check", "lip", "--root", root, "--quick").exit_code == 0
 
 
-def test_nothing_there_shows_both_layouts(run: Run, tmp_path: Path) -> None:
+def test_empty_folder_shows_both_layouts(run: Run, tmp_path: Path) -> None:
     with pytest.raises(MissingError) as caught:
         run("datasets", "check", "ade20k-part", "--root", tmp_path)
     assert "<root>/ann/<split>/<name>.png" in str(caught.value)
@@ -110,14 +110,14 @@ def test_nothing_there_shows_both_layouts(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["lip", "ade20k", "ade20k-object", "pascal-part"])
 @pytest.mark.parametrize("there", [True, False])
-def test_each_layout_is_shown_once(run: Run, tmp_path: Path, kind: str, there: bool) -> None:
+def test_layouts_are_shown_once(run: Run, tmp_path: Path, kind: str, there: bool) -> None:
     with pytest.raises(MissingError) as caught:
         run("datasets", "check", kind, "--root", tmp_path if there else tmp_path / "gone")
     lines = [line.split("  ")[1] for line in str(caught.value).splitlines() if "<root>/" in line]
     assert len(lines) == len(set(lines)) >= 4
 
 
-def test_a_missing_mask_asks_for_no_release(run: Run, tmp_path: Path) -> None:
+def test_missing_mask_requires_no_release(run: Run, tmp_path: Path) -> None:
     root = index_tree(tmp_path / "built", "val", {"a": [[1]]})
     (root / "ann/val/a.png").unlink()
     with pytest.raises(MissingError, match=r"1 of 1 images have no mask: ann/val/a.png$"):

@@ -156,7 +156,7 @@ def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tu
         yield from commands(inner, (*words, name))
 
 
-def test_every_command_is_looked_at() -> None:
+def test_commands_are_all_covered() -> None:
     known = [tuple(line.split()) for line in (*COMMANDS, *ELSEWHERE)]
     unknown = [
         " ".join(words)
@@ -167,7 +167,7 @@ def test_every_command_is_looked_at() -> None:
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_imports_what_it_uses(line: str, place: Path) -> None:
+def test_command_imports_only_what_it_uses(line: str, place: Path) -> None:
     expected, allowed = COMMANDS[line]
     head = str(next(place.rglob("*.safetensors"), ""))
     code, modules, said = run(line.replace("HEAD", head).split(), place)

@@ -303,7 +303,7 @@ def test_owner_of_a_partial_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", [False, True])
-def test_a_partial_file_is_abandoned_when_its_writer_ends(tmp_path: Path, folder: bool) -> None:
+def test_partial_file_is_abandoned_when_writer_ends(tmp_path: Path, folder: bool) -> None:
     with locked_partial(tmp_path / "index", folder=folder) as partial:
         assert not is_abandoned(partial)
         remove_stale(tmp_path, "index")
@@ -317,7 +317,7 @@ def test_a_partial_file_is_abandoned_when_its_writer_ends(tmp_path: Path, folder
     assert not left.exists()
 
 
-def test_a_writer_of_another_pid_namespace_is_alive(
+def test_writer_of_other_pid_namespace_is_alive(
     run: Run, store: Store, hold: Hold, workspace: Path
 ) -> None:
     """Two containers with one host name: the process id of the name means nothing here."""
@@ -336,7 +336,7 @@ def test_a_writer_of_another_pid_namespace_is_alive(
 # -- verify and repair ------------------------------------------------------------------------
 
 
-def test_nothing_to_repair(run: Run, store: Store, workspace: Path) -> None:
+def test_repair_of_intact_store_removes_nothing(run: Run, store: Store, workspace: Path) -> None:
     build(store, "pooled", workspace / "indexes")
     before = contents(store.path)
     repaired = run("verify", "--repair")
@@ -405,7 +405,7 @@ def test_repair_leaves_an_unfinished_store_alone(run: Run, store: Store) -> None
     assert contents(store.path) == before
 
 
-def test_a_missing_spec_is_reported_and_its_shards_are_kept(
+def test_missing_spec_is_reported_and_shards_are_kept(
     run: Run, store: Store, workspace: Path
 ) -> None:
     build(store, "pooled", workspace / "indexes")
@@ -472,15 +472,13 @@ def test_repair_of_an_index(run: Run, store: Store, workspace: Path, name: str) 
     assert run("verify").exit_code == 0
 
 
-def test_an_index_without_its_json_is_a_problem(run: Run, store: Store, workspace: Path) -> None:
+def test_index_without_json_is_an_issue(run: Run, store: Store, workspace: Path) -> None:
     directory = build(store, "pooled", workspace / "indexes").path
     (directory / "index.json").unlink()
     assert run("verify", "--quick").exit_code == 5
 
 
-def test_an_index_in_the_place_of_another_is_a_problem(
-    run: Run, store: Store, workspace: Path
-) -> None:
+def test_swapped_index_is_an_issue(run: Run, store: Store, workspace: Path) -> None:
     directory = build(store, "pooled", workspace / "indexes").path
     directory.rename(directory.with_name("Flat"))
     told = run("verify")
@@ -515,9 +513,7 @@ def test_good_results(run: Run, store: Store, workspace: Path) -> None:
     ]
 
 
-def test_what_was_made_from_a_damaged_shard_is_removed(
-    run: Run, store: Store, workspace: Path
-) -> None:
+def test_repair_removes_outputs_of_damaged_shard(run: Run, store: Store, workspace: Path) -> None:
     """Index, result and figure of the store; not those of another one."""
     result = make_result(workspace, store)
     index = build(store, "pooled", workspace / "indexes").path
@@ -543,7 +539,7 @@ def test_what_was_made_from_a_damaged_shard_is_removed(
 
 
 @pytest.mark.parametrize("path", ["../../secret.png", "/etc/secret.png", "a/../../secret.png"])
-def test_a_path_that_leaves_the_root_is_refused(store: Store, path: str) -> None:
+def test_path_outside_root_is_refused(store: Store, path: str) -> None:
     """Of a table that was made to look whole: with every checksum."""
     rows = store.rows.with_columns(pl.lit(path).alias("path"))
     rows.write_parquet(store.path / "rows.parquet")
@@ -558,7 +554,7 @@ def test_a_path_that_leaves_the_root_is_refused(store: Store, path: str) -> None
         Crops(opened).region(0)
 
 
-def test_a_workspace_whose_name_is_not_text(run: Run, store: Store, workspace: Path) -> None:
+def test_undecodable_workspace_name_is_supported(run: Run, store: Store, workspace: Path) -> None:
     """Bytes that are no UTF-8: everything is good there, also after a repair."""
     place = workspace.parent / os.fsdecode(b"caf\xe9")
     workspace.rename(place)
@@ -631,9 +627,7 @@ def test_repair_reads_everything(run: Run, store: Store) -> None:
         run("verify", "--quick", "--repair")
 
 
-def test_one_damaged_spec_does_not_hide_the_other_stores(
-    run: Run, store: Store, workspace: Path
-) -> None:
+def test_damaged_spec_does_not_hide_other_stores(run: Run, store: Store, workspace: Path) -> None:
     other = encode(workspace, limit=5)
     (other.path / "spec.json").write_text("[]")
     told = json.loads(run("verify", "--json").stdout)["stores"]
@@ -642,7 +636,7 @@ def test_one_damaged_spec_does_not_hide_the_other_stores(
     assert [entry["store"] for entry in only] == [store.title]
 
 
-def test_what_a_newer_version_wrote_is_named_and_left(
+def test_files_of_newer_version_are_reported_and_kept(
     run: Run, store: Store, workspace: Path
 ) -> None:
     other = encode(workspace, limit=5)
@@ -692,7 +686,7 @@ def test_verify_compares_every_image_when_asked(run: Run, store: Store, workspac
     assert contents(store.path) == before
 
 
-def test_a_shard_and_a_manifest_of_a_newer_version_are_left(run: Run, store: Store) -> None:
+def test_shard_and_manifest_of_newer_version_are_kept(run: Run, store: Store) -> None:
     import h5py
 
     for name in ("shard-00001.h5", "manifest.json"):
@@ -715,7 +709,7 @@ def test_a_shard_and_a_manifest_of_a_newer_version_are_left(run: Run, store: Sto
     assert run("verify").exit_code == 0
 
 
-def test_an_index_of_a_newer_version_is_not_replaced(store: Store, workspace: Path) -> None:
+def test_index_of_newer_version_is_not_replaced(store: Store, workspace: Path) -> None:
     indexes = workspace / "indexes"
     info = build(store, "pooled", indexes).path / "index.json"
     info.write_text(info.read_text().replace('"format": 2', '"format": 9'))
@@ -835,12 +829,12 @@ def test_gc_of_a_clean_workspace(run: Run, store: Store, workspace: Path) -> Non
 
 
 @pytest.mark.parametrize("command", ["gc", "verify"])
-def test_a_workspace_that_is_not_there(run: Run, workspace: Path, command: str) -> None:
+def test_missing_workspace_is_reported(run: Run, workspace: Path, command: str) -> None:
     with pytest.raises(MissingError, match=f"workspace {workspace} does not exist"):
         run(command)
 
 
-def test_an_empty_workspace(run: Run, workspace: Path) -> None:
+def test_empty_workspace_is_reported(run: Run, workspace: Path) -> None:
     workspace.mkdir()
     assert run("gc").stdout == "nothing to delete.\n"
     assert run("verify").stdout == "nothing to verify.\n"
@@ -853,7 +847,7 @@ def test_an_empty_workspace(run: Run, workspace: Path) -> None:
     [("--encoder", "mean-color"), ("--dataset", "fotos"), ("--store", "0123")],
     ids=lambda words: words[0],
 )
-def test_a_store_that_is_asked_for_and_not_there(
+def test_missing_store_is_reported(
     run: Run, store: Store, command: str, words: tuple[str, str]
 ) -> None:
     with pytest.raises(MissingError) as told:
@@ -959,7 +953,7 @@ def test_gc_never_names_a_complete_store(run: Run, store: Store) -> None:
     assert np.isfinite(store.read("pooled")).all()
 
 
-def test_a_folder_that_is_in_use_again_is_not_deleted(workspace: Path, store: Store) -> None:
+def test_folder_in_use_again_is_not_deleted(workspace: Path, store: Store) -> None:
     folder = workspace / "figures" / "x"
     folder.mkdir(parents=True)
     found = find_garbage(Workspace(workspace))

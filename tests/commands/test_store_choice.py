@@ -158,7 +158,7 @@ def test_windows_of_a_changed_dataset_are_choices(
     assert_choices(call(changed_windows[0], words), changed_windows[1])
 
 
-def test_the_choices_say_what_differs(tmp_path: Path, root: Path) -> None:
+def test_choices_state_differences(tmp_path: Path, root: Path) -> None:
     for change, said in (
         ("labels", "labels"),
         ("images", "images"),
@@ -169,14 +169,14 @@ def test_the_choices_say_what_differs(tmp_path: Path, root: Path) -> None:
         assert f" in {said}" in str(call(tmp_path / change, "search --query-id 0").exception)
 
 
-def test_a_limit_gives_way_to_more_images(tmp_path: Path, root: Path) -> None:
+def test_limited_store_is_subset_of_full_store(tmp_path: Path, root: Path) -> None:
     encode(tmp_path, photos(root), PARTS, limit=2)
     encode(tmp_path, photos(root), PARTS, limit=4)
     whole = encode(tmp_path, photos(root), PARTS)
     assert choose(tmp_path / "features", StoreSelector()).path == whole.path
 
 
-def test_a_limit_of_changed_labels_does_not_give_way(tmp_path: Path, root: Path) -> None:
+def test_limited_store_with_changed_labels_is_ambiguous(tmp_path: Path, root: Path) -> None:
     stores = [
         encode(tmp_path, labels(photos(root)), PARTS, limit=2),
         encode(tmp_path, photos(root), PARTS),
@@ -201,7 +201,7 @@ def test_splits_give_way_to_the_one_that_holds_them(tmp_path: Path, root: Path) 
 
 
 @pytest.mark.parametrize("change", [labels, boxes], ids=["labels", "boxes"])
-def test_a_changed_split_does_not_give_way(tmp_path: Path, root: Path, change: Change) -> None:
+def test_changed_split_is_ambiguous(tmp_path: Path, root: Path, change: Change) -> None:
     images = photos(root)
     part = encode(tmp_path, split(change(images), "train", 0), PARTS)
     whole = encode(tmp_path, replace(images, split="all"), PARTS)
@@ -210,7 +210,7 @@ def test_a_changed_split_does_not_give_way(tmp_path: Path, root: Path, change: C
     assert all(store.spec.short[:8] in str(error) for store in (part, whole))
 
 
-def test_a_split_of_other_image_files_does_not_give_way(tmp_path: Path, root: Path) -> None:
+def test_split_of_other_image_files_is_ambiguous(tmp_path: Path, root: Path) -> None:
     images = photos(root)
     encode(tmp_path, split(images, "train", 0), PARTS)
     other = tmp_path / "photos"
@@ -222,7 +222,7 @@ def test_a_split_of_other_image_files_does_not_give_way(tmp_path: Path, root: Pa
     assert isinstance(call(tmp_path, "search --query-id 0").exception, AmbiguousError)
 
 
-def test_more_crops_go_before_fewer_of_the_same_images_only(tmp_path: Path, root: Path) -> None:
+def test_more_crops_are_preferred_for_same_images_only(tmp_path: Path, root: Path) -> None:
     words = "probe segmentation --train-split train --test-split train"
     for name, images in (("same", photos(root)), ("changed", labels(photos(root)))):
         encode(tmp_path / name, photos(root), WINDOWS)
@@ -231,7 +231,7 @@ def test_more_crops_go_before_fewer_of_the_same_images_only(tmp_path: Path, root
         assert isinstance(error, AmbiguousError) == (name == "changed")
 
 
-def test_a_split_that_is_not_there_is_copied_by_the_command(tmp_path: Path, root: Path) -> None:
+def test_missing_split_is_copied_by_suggested_command(tmp_path: Path, root: Path) -> None:
     whole = encode(tmp_path, replace(photos(root), split="all"), PARTS)
     words = "probe linear --dataset photos --encoder mean-colour --train-split train"
     error = call(tmp_path, f"{words} --test-split test").exception
@@ -247,7 +247,7 @@ def test_copies_are_not_promised_of_a_store_that_may_lack_rows(tmp_path: Path, r
     assert f"{part.title} holds may be copied" in str(error)
 
 
-def test_the_study_does_not_choose_between_changed_stores(
+def test_study_does_not_select_among_changed_stores(
     changed: tuple[Path, list[Store]],
 ) -> None:
     words = "extract --dataset photos --split train --view parts --encoder mean-colour"
@@ -268,7 +268,7 @@ def splits(tmp_path: Path, root: Path) -> tuple[Path, Store, Store]:
 @pytest.mark.parametrize("file", ["spec.json", "manifest.json"])
 @pytest.mark.parametrize("is_there", [True, False], ids=["damaged", "removed"])
 @pytest.mark.parametrize("words", ["search", "retrieval", "figure", "figure-encoder", "linear"])
-def test_a_split_does_not_replace_a_damaged_store_of_all(
+def test_split_does_not_replace_damaged_store_of_all(
     splits: tuple[Path, Store, Store], words: str, file: str, is_there: bool
 ) -> None:
     workspace, whole, part = splits
@@ -295,7 +295,7 @@ def test_choices_name_the_damage_that_makes_them(
     assert str(part.path) not in str(error)
 
 
-def test_an_unfinished_part_of_a_store_is_not_a_choice(
+def test_unfinished_subset_is_not_a_choice(
     splits: tuple[Path, Store, Store],
 ) -> None:
     workspace, whole, part = splits

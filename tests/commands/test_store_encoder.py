@@ -55,12 +55,12 @@ def calls(folder: Path) -> list[tuple[object, ...]]:
     ]
 
 
-def test_the_recorded_checkpoint_is_used(pa: Run, moving: Path) -> None:
+def test_recorded_checkpoint_is_used(pa: Run, moving: Path) -> None:
     for call in calls(moving.parent):
         assert pa(*call).code == 0
 
 
-def test_a_checkpoint_that_moved(pa: Run, moving: Path) -> None:
+def test_moved_checkpoint_is_named(pa: Run, moving: Path) -> None:
     before = [pa(*call).json for call in calls(moving.parent)]
     elsewhere = moving.rename(moving.parent.parent / "elsewhere.safetensors")
     for call, answer in zip(calls(moving.parent), before, strict=True):
@@ -79,7 +79,7 @@ def test_a_checkpoint_that_moved(pa: Run, moving: Path) -> None:
         assert pa(*call).json == answer
 
 
-def test_another_file_in_its_place(pa: Run, moving: Path, weights: dict[str, Path]) -> None:
+def test_replaced_checkpoint_is_refused(pa: Run, moving: Path, weights: dict[str, Path]) -> None:
     other = weights["test_efficientnet"]
     for call in calls(moving.parent):
         given = pa(*call, "--checkpoint", other)
@@ -104,7 +104,7 @@ def test_settings_that_name_other_weights(pa: Run, moving: Path, weights: dict[s
         assert pa(*call).code == 4
 
 
-def test_the_explorer_takes_a_checkpoint(pa: Run, moving: Path) -> None:
+def test_explorer_accepts_checkpoint(pa: Run, moving: Path) -> None:
     pa("index", "build")
     elsewhere = moving.rename(moving.parent.parent / "elsewhere.safetensors")
     config = settings.load(moving.parent)
@@ -124,14 +124,14 @@ def test_the_explorer_takes_a_checkpoint(pa: Run, moving: Path) -> None:
     assert len(answers["with"].json()[0]["result"]["neighbours"]) == 3
 
 
-def test_the_explorer_refuses_a_checkpoint_of_no_store(
+def test_explorer_refuses_checkpoint_of_no_store(
     pa: Run, moving: Path, weights: dict[str, Path]
 ) -> None:
     assert pa("explore", "--checkpoint", weights["test_efficientnet"]).code == 4
 
 
 @pytest.mark.parametrize("name", ["deit", "mocov3", "dino", "beit", "mae", "cae", "ibot"])
-def test_an_encoder_is_loaded_as_it_was(
+def test_encoder_is_loaded_as_recorded(
     name: str, image_tree: Callable[..., Path], tmp_path: Path
 ) -> None:
     """Heads, branch, blocks and options come from the store, not from the settings."""

@@ -69,22 +69,20 @@ def test_shares_are_contiguous_even_and_together_everything(n: int, count: int) 
         ({"ID": "none"}, None),
     ],
 )
-def test_the_place_in_a_slurm_array(variables: dict[str, str], expected: Share | None) -> None:
+def test_task_number_is_read_from_slurm(variables: dict[str, str], expected: Share | None) -> None:
     environment = {f"SLURM_ARRAY_TASK_{name}": value for name, value in variables.items()}
     assert choose_share(None, None, environment) == expected
     assert choose_share(0, 1, environment) == Share(0, 1)
 
 
-def test_a_share_that_cannot_be() -> None:
+def test_impossible_share_is_refused() -> None:
     with pytest.raises(UsageError, match="task 4 of 4"):
         Share(4, 4)
     with pytest.raises(UsageError, match="--task-count"):
         choose_share(1, None, {})
 
 
-def test_a_task_begins_with_its_share_and_helps_with_the_rest(
-    image_tree: Tree, tmp_path: Path
-) -> None:
+def test_task_starts_with_its_share_and_helps_with_rest(image_tree: Tree, tmp_path: Path) -> None:
     images = datasets.load("photos", "folder", image_tree())
     written: list[str] = []
     original = Store.shard_key
@@ -102,7 +100,7 @@ def test_a_task_begins_with_its_share_and_helps_with_the_rest(
     assert result.reports[0].store.is_complete
 
 
-def test_a_task_leaves_to_others_what_they_have_in_hand(image_tree: Tree, tmp_path: Path) -> None:
+def test_task_leaves_locked_shards_to_others(image_tree: Tree, tmp_path: Path) -> None:
     images = datasets.load("photos", "folder", image_tree())
     whole = extract([MeanColour()], images, VIEWS["grid"], tmp_path / "whole", SMALL)
     done = extract([MeanColour()], images, VIEWS["grid"], tmp_path / "f", SMALL)
@@ -208,9 +206,7 @@ parameters = {mail-type = "FAIL"}
         'parameters = {"nice=0\\n#SBATCH --qos" = "high"}',
     ],
 )
-def test_a_setting_that_would_be_another_line_of_the_script(
-    in_empty_folder: Path, line: str
-) -> None:
+def test_setting_with_line_break_is_refused(in_empty_folder: Path, line: str) -> None:
     (in_empty_folder / "pa.toml").write_text(f"[cluster]\n{line}\n")
     with pytest.raises(UsageError, match="control character") as caught:
         choose_resources(load().settings.cluster)
@@ -232,7 +228,7 @@ def extraction(**options: Any) -> Extraction:
 EXTRACT = Command(("extract", "--shard-rows", "49"), extraction(shard_rows=49))
 
 
-def test_a_dry_run_writes_nothing_and_says_all(place: Path) -> None:
+def test_dry_run_writes_nothing_and_prints_plan(place: Path) -> None:
     before = sorted(place.rglob("*"))
     found = submit(Workspace(), (EXTRACT,), tasks=64, dry_run=True)
     [store] = found.commands[0].stores
@@ -244,7 +240,7 @@ def test_a_dry_run_writes_nothing_and_says_all(place: Path) -> None:
     assert sorted(place.rglob("*")) == before
 
 
-def test_only_what_is_missing_and_time_from_earlier_runs(place: Path) -> None:
+def test_missing_work_alone_is_submitted_with_recorded_time(place: Path) -> None:
     work = Workspace()
     work.extract(work.encoders(), *work.regions(RegionSelector()), ExtractOptions(shard_rows=49))
     store = Store.open(next(place.rglob("manifest.json")).parent)
@@ -260,7 +256,7 @@ def test_only_what_is_missing_and_time_from_earlier_runs(place: Path) -> None:
     assert "5/12" in submission_text(found, None)
 
 
-def test_the_disk_must_hold_all_commands_together(
+def test_disk_must_hold_output_of_all_commands(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Command(("extract",), extraction(limit=6))
@@ -276,12 +272,14 @@ def test_the_disk_must_hold_all_commands_together(
         submit(Workspace(), (EXTRACT, other), dry_run=True)
 
 
-def test_what_cannot_be_divided(place: Path) -> None:
+def test_undividable_command_is_refused(place: Path) -> None:
     with pytest.raises(UsageError, match="only `extract` can be divided"):
         submit(Workspace(), (Command(("index", "build")),), tasks=2)
 
 
-def test_without_slurm_or_submitit(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_slurm_or_submitit_is_reported(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(place))
     for tasks in (1, 3):
         with pytest.raises(MissingError, match="sbatch and srun"):
@@ -311,7 +309,7 @@ env > {kept}/env-$n; cp "$1" {kept}/script-$n; echo "Submitted batch job $n"
     return kept
 
 
-def test_an_array_then_the_job_after_it(
+def test_array_is_followed_by_final_job(
     place: Path, fake_sbatch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "7")
@@ -373,7 +371,7 @@ def test_local_processes_share_the_work(
     assert "done; logs" in submission_text(found, None)
 
 
-def test_what_failed_is_tried_again_and_the_rest_is_not(extracted: Path) -> None:
+def test_failed_commands_alone_are_repeated(extracted: Path) -> None:
     words = ("index", "build", "--representation", "cls,nonsense")
     commands = tuple(Command(line) for line in spread(words, ["representation"]))
     with pytest.raises(PaError, match="1 commands failed") as failed:
@@ -385,7 +383,7 @@ def test_what_failed_is_tried_again_and_the_rest_is_not(extracted: Path) -> None
     assert [plan.tasks for plan in found.commands] == [1, 1]
 
 
-def test_a_command_whose_output_is_gone_is_to_be_done_again(extracted: Path) -> None:
+def test_command_with_missing_output_is_repeated(extracted: Path) -> None:
     words = ("evaluate", "retrieval", "--target", "label")
     commands = (Command(("index", "build")), Command(words))
     submit(Workspace(), commands, local=True)

@@ -155,7 +155,7 @@ def test_readable_kinds_are_as_pillow_reads_them(kind: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_other_files_are_bad_with_a_reason(kind: str) -> None:
+def test_unsupported_files_are_bad_with_reason(kind: str) -> None:
     make, word = BAD[kind]
     with pytest.raises(ImageError) as caught:
         im.decode(make(), kind)
@@ -163,7 +163,7 @@ def test_other_files_are_bad_with_a_reason(kind: str) -> None:
     assert word in caught.value.reason
 
 
-def test_nothing_is_started_and_nothing_printed(tmp_path: Path) -> None:
+def test_decoding_starts_no_program_and_prints_nothing(tmp_path: Path) -> None:
     """Every kind, in a process of its own whose PATH holds a Ghostscript that leaves a trace."""
     files = tmp_path / "files"
     files.mkdir()
@@ -196,7 +196,7 @@ def test_nothing_is_started_and_nothing_printed(tmp_path: Path) -> None:
     assert not trace.exists()
 
 
-def test_the_pixel_limit_is_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pixel_limit_is_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pa import config
 
     monkeypatch.setattr(images, "_max_pixels", images.MAX_PIXELS)  # restored after the test

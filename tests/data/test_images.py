@@ -27,7 +27,7 @@ def photo() -> Image.Image:
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1", "CMYK"])
-def test_every_mode_becomes_rgb(photo: Image.Image, mode: str) -> None:
+def test_modes_become_rgb(photo: Image.Image, mode: str) -> None:
     data = encoded(photo.convert(mode), "TIFF")
     image = im.decode(data, "x.tif")
     assert image.mode == "RGB"
@@ -137,6 +137,6 @@ def test_decoder_warnings_are_not_errors(tmp_path: Path) -> None:
     assert im.decode(encoded(image, "PNG"), "x.png").size == (8, 8)
 
 
-def test_a_line_of_pixels_is_refused_before_it_grows() -> None:
+def test_thin_image_is_refused_before_enlarging() -> None:
     with pytest.raises(ImageError, match="30000×1 pixels are too narrow"):
         im.resize_short_side(Image.new("L", (30000, 1)), 256, "bicubic")

@@ -53,7 +53,7 @@ def test_ties_share_a_threshold(levels: int) -> None:
     ),
     hnp.arrays(np.bool_, (1, 24)),
 )
-def test_any_floats_below_two(
+def test_scores_below_two_in_magnitude_are_exact(
     scores: npt.NDArray[np.float32], relevant: npt.NDArray[np.bool_]
 ) -> None:
     np.testing.assert_allclose(average_precision(scores, relevant), oracle(scores, relevant), 1e-12)
@@ -80,14 +80,14 @@ def test_keys_keep_the_order_of_all_magnitudes() -> None:
     assert not (keys & 1).any()
 
 
-def test_a_query_without_a_relevant_item_is_nan() -> None:
+def test_query_without_relevant_item_is_nan() -> None:
     scores = np.array([[0.1, 0.2], [0.1, 0.2]], dtype=np.float32)
     found = average_precision(scores, np.array([[False, False], [True, False]]))
     assert np.isnan(found[0])
     assert found[1] == 0.5
 
 
-def test_no_items_at_all() -> None:
+def test_empty_input_is_accepted() -> None:
     assert np.isnan(average_precision(np.empty((2, 0)), np.empty((2, 0), dtype=bool))).all()
 
 

@@ -31,7 +31,7 @@ def test_means_are_means() -> None:
     assert sum(mean.n for mean in found.parts.values()) == len(values)
 
 
-def test_the_interval_is_that_of_resampling_images_with_scipy() -> None:
+def test_interval_equals_resampling_with_scipy() -> None:
     values, images, parts = some_values()
     found = bootstrap_means(values, images, parts, NAMES).overall
     sums, counts = np.bincount(images, values), np.bincount(images)
@@ -63,7 +63,7 @@ def test_equal_differences_have_no_spread() -> None:
     assert (found.low, found.high) == pytest.approx((0.1, 0.1))
 
 
-def test_one_image_says_nothing_about_others() -> None:
+def test_interval_of_one_image_is_missing() -> None:
     found = bootstrap_means(np.array([0.2, 0.4]), np.array([5, 5]), np.array([0, 2]), NAMES)
     assert found.overall.value == pytest.approx(0.3)
     assert found.overall.to_json()["interval"] is None
@@ -80,7 +80,7 @@ def test_chance_is_averaged_as_the_values_are() -> None:
     assert found.overall.to_json()["above_chance"] == pytest.approx(values.mean() - chance.mean())
 
 
-def test_few_images_take_students_t() -> None:
+def test_interval_of_few_images_is_students_t() -> None:
     """One value of each of 6 images: the textbook interval of a mean."""
     values = np.random.default_rng(3).random(6)
     found = bootstrap_means(values, np.arange(6), np.zeros(6, dtype=np.int64), ("all",)).overall

@@ -45,7 +45,7 @@ def test_value_and_confusion_are_those_of_scikit_learn() -> None:
     )
 
 
-def test_a_class_without_rows_has_no_accuracy() -> None:
+def test_class_without_rows_has_no_accuracy() -> None:
     confusion = confusion_matrix(np.array([0, 1]), np.array([0, 0]), 3)
     assert confusion.tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 0]]
     np.testing.assert_array_equal(per_class_accuracy(confusion), [0.5, np.nan, np.nan])
@@ -58,7 +58,7 @@ def test_wilson_by_hand() -> None:
     assert wilson(1.0, 20) == pytest.approx((0.8389, 1.0), abs=5e-5)
 
 
-def test_one_row_per_image_takes_wilson() -> None:
+def test_interval_of_one_row_per_image_is_wilson() -> None:
     predicted, target = predictions(263)
     found = score(predicted, target, np.arange(263))
     assert found.interval.method == "wilson over rows"
@@ -110,14 +110,14 @@ def test_coverage() -> None:
 
 
 @pytest.mark.parametrize("right", [0, 1])
-def test_no_spread_does_not_claim_certainty(right: int) -> None:
+def test_interval_without_spread_is_not_a_point(right: int) -> None:
     target = np.zeros(40, dtype=np.int64)
     found = score(target + 1 - right, target, np.repeat(np.arange(10), 4))
     assert found.interval.method == "wilson over images"
     assert found.interval.high - found.interval.low == pytest.approx(0.2775, abs=1e-3)
 
 
-def test_one_image_says_little() -> None:
+def test_interval_of_one_image_is_wide() -> None:
     predicted, target = predictions(40)
     found = score(predicted, target, np.zeros(40, dtype=np.int64))
     assert found.interval.method == "wilson over images"
@@ -141,7 +141,7 @@ def test_text_and_json() -> None:
     assert fields["chance"] == {"majority": 0.5, "uniform": 0.25}
 
 
-def test_what_cannot_be_scored() -> None:
+def test_unscorable_input_is_refused() -> None:
     none = np.array([], dtype=np.int64)
     with pytest.raises(UsageError, match="accuracy of no rows is not defined"):
         score(none, none, none)
@@ -152,7 +152,7 @@ def test_what_cannot_be_scored() -> None:
 # -- several heads on the same rows ----------------------------------------------------------------
 
 
-def test_several_heads_have_a_mean_a_spread_and_each_its_own_score() -> None:
+def test_scores_of_several_heads_have_mean_and_spread() -> None:
     target = predictions(300)[1]
     predicted = np.stack(
         [np.where(np.random.default_rng(s).random(300) < 0.8, target, 0) for s in range(4)]
@@ -173,7 +173,7 @@ def test_several_heads_have_a_mean_a_spread_and_each_its_own_score() -> None:
     )
 
 
-def test_the_interval_of_a_mean_resamples_images_with_all_heads_on_them() -> None:
+def test_interval_of_mean_resamples_images_of_all_heads() -> None:
     predicted, target = predictions(400)
     groups = np.arange(400) // 4
     stack = np.stack([predicted, np.roll(predicted, 40)])
@@ -190,7 +190,7 @@ def test_the_interval_of_a_mean_resamples_images_with_all_heads_on_them() -> Non
     assert same.mean == same.each[0]
 
 
-def test_one_head_is_its_own_mean() -> None:
+def test_mean_of_one_head_is_its_score() -> None:
     predicted, target = predictions(50)
     scores = accuracies(predicted[None], target, np.arange(50), CHANCE)
     assert scores.mean == score(predicted, target, np.arange(50))
@@ -198,7 +198,7 @@ def test_one_head_is_its_own_mean() -> None:
     assert str(scores) == str(scores.mean)
 
 
-def test_few_images_take_students_t() -> None:
+def test_interval_of_few_images_is_students_t() -> None:
     """Images of ten rows each: the textbook interval of the mean of their accuracies."""
     predicted, target = predictions(80, right=0.6)
     groups = np.repeat(np.arange(8), 10)

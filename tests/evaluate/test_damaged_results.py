@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("full", [True, False])
-def test_a_whole_result_has_no_difference(path: Path, full: bool) -> None:
+def test_undamaged_result_has_no_differences(path: Path, full: bool) -> None:
     assert read_result(path).difference(full=full) is None
     assert list(verify_results(Workspace(path.parents[2]), full=full)) == [CheckResult(path)]
 
@@ -36,7 +36,7 @@ def test_a_whole_result_has_no_difference(path: Path, full: bool) -> None:
     "damage", [lambda _: b"", lambda data: data[:-7], lambda data: data[:40], lambda _: b"PAR1"]
 )
 @pytest.mark.parametrize("full", [True, False])
-def test_an_empty_or_torn_table_is_named_by_verify(
+def test_verify_reports_empty_or_truncated_table(
     path: Path, damage: Callable[[bytes], bytes], full: bool
 ) -> None:
     table = path.with_suffix(".parquet")
@@ -48,7 +48,7 @@ def test_an_empty_or_torn_table_is_named_by_verify(
     assert read_result(path).path == path  # the result itself is whole
 
 
-def test_a_result_without_a_checksum_is_not_good(path: Path) -> None:
+def test_result_without_checksum_is_damaged(path: Path) -> None:
     fields = json.loads(path.read_text())
     del fields["checksum"], fields["files"]
     path.write_text(json.dumps(fields))

@@ -70,7 +70,7 @@ def test_effects_are_the_derivatives_by_the_weight_of_each_item(include_self: bo
     np.testing.assert_allclose(effects.over_classes, by_part.mean(axis=1), atol=1e-7)
 
 
-def test_the_error_is_that_of_leaving_out_each_image() -> None:
+def test_error_equals_leaving_out_each_image() -> None:
     """The jackknife scores all that is left, once without each image."""
     features, parts, images = photographs(80, seed=1)
     found = evaluate_all_pairs(features, parts, with_effects=True)
@@ -86,7 +86,7 @@ def test_the_error_is_that_of_leaving_out_each_image() -> None:
     assert jackknife > 1.5 * np.sqrt(np.square(fixed).sum())
 
 
-def test_a_sample_of_the_queries_gives_the_same_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_from_sampled_queries_is_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     features, parts, images = photographs(300, seed=2)
 
     def error() -> float:

@@ -23,7 +23,7 @@ from pa.evaluate.neighbours import (
 )
 
 
-def test_the_nearest_are_those_of_a_full_sort() -> None:
+def test_nearest_equal_those_of_full_sort() -> None:
     features = np.random.default_rng(0).standard_normal((150, 8)).astype(np.float32)
     wide = features.astype(np.float64)
     wide /= np.linalg.norm(wide, axis=1, keepdims=True)
@@ -33,7 +33,7 @@ def test_the_nearest_are_those_of_a_full_sort() -> None:
     assert (all_neighbours(features, 24) == expected).all()
 
 
-def test_equal_neighbours_come_by_row() -> None:
+def test_equal_neighbours_are_ordered_by_row() -> None:
     features = np.ones((6, 3))
     assert all_neighbours(features, 2).tolist() == [
         [1, 2],
@@ -108,7 +108,7 @@ def test_hubness_is_the_skewness_of_the_occurrences() -> None:
     assert counts[found.top[0]] == max(counts)
 
 
-def test_a_ring_has_no_hubs() -> None:
+def test_ring_has_no_hubs() -> None:
     ring = (np.arange(10)[:, None] + [1, 9]) % 10
     found = hubness(ring)
     assert (found.skewness, found.never) == (0, 0)

@@ -59,7 +59,7 @@ def test_per_query_shares_are_kept(make_parts: MakeParts) -> None:
     assert details["hubs"][0]["row"] == found.hub_rows[0]
 
 
-def test_without_classes_every_object_is_one(make_parts: MakeParts) -> None:
+def test_objects_without_class_count_as_one_class(make_parts: MakeParts) -> None:
     rows = birds().with_columns(pl.lit(None, pl.String).alias("class"))
     store = make_parts(rows=rows, features={"cls": features_of(rows, 12, 1.0)})
     (found,), _ = measure([store])

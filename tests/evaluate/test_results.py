@@ -52,7 +52,7 @@ def test_written_below_the_task_and_read_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", RESULT_TYPES)
-def test_each_task_is_read_as_its_class(tmp_path: Path, task: str) -> None:
+def test_results_are_read_as_class_of_their_task(tmp_path: Path, task: str) -> None:
     result = example(RESULT_TYPES[task])
     content = result.to_json()
     file = read_result(write_result(tmp_path, result))

@@ -41,7 +41,7 @@ def clustered(n: int = 400, width: int = 16, seed: int = 0) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("include_self", [False, True])
 @pytest.mark.parametrize("device", ["cpu", "torch"])
-def test_every_query_equals_scikit_learn(include_self: bool, device: str) -> None:
+def test_ap_of_every_query_equals_scikit_learn(include_self: bool, device: str) -> None:
     features, labels = clustered()
     found = _evaluate(features, labels, include_self, device)
     np.testing.assert_allclose(found, oracle(features, labels, include_self), atol=1e-6)
@@ -70,7 +70,7 @@ def test_opposite_classes_are_retrieved_perfectly() -> None:
 
 
 @pytest.mark.parametrize("device", ["cpu", "torch"])
-def test_a_class_of_one_has_no_score(device: str) -> None:
+def test_class_of_one_row_has_no_score(device: str) -> None:
     features, labels = clustered(50)
     labels = np.append(labels, "beak")
     features = np.vstack([features, features[:1] + 1])
@@ -87,7 +87,7 @@ def test_blocks_do_not_change_the_numbers(monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_allclose(evaluate_all_pairs(features, labels).ap, whole, atol=1e-6)
 
 
-def test_the_order_of_rows_does_not_matter() -> None:
+def test_scores_ignore_row_order() -> None:
     features, labels = clustered(200)
     order = np.random.default_rng(1).permutation(200)
     ap = evaluate_all_pairs(features, labels).ap
@@ -103,7 +103,7 @@ def test_rows_without_a_cosine_are_named(value: float, what: str) -> None:
         evaluate_all_pairs(features, labels, rows=np.arange(100, 120))
 
 
-def test_one_class_is_refused() -> None:
+def test_single_class_is_refused() -> None:
     features, _ = clustered(20)
     with pytest.raises(UsageError, match="the same label, 'leg'"):
         evaluate_all_pairs(features, np.array(["leg"] * 20))

@@ -29,7 +29,7 @@ def score(stores, representations=(), protocol=PAPER, target="label", results=Pa
     )
 
 
-def test_a_result_holds_the_scores_of_its_queries(make_parts: MakeParts) -> None:
+def test_result_table_holds_scores_of_queries(make_parts: MakeParts) -> None:
     store = make_parts()
     scored, _ = score([store])
     assert [entry.representation for entry in scored] == ["cls", "pooled", "projected"]
@@ -62,7 +62,7 @@ def test_a_result_holds_the_scores_of_its_queries(make_parts: MakeParts) -> None
         assert fields["counts"]["queries"] == store.n_rows
 
 
-def test_the_protocols_differ_in_the_query_itself(make_parts: MakeParts) -> None:
+def test_protocols_differ_in_including_the_query(make_parts: MakeParts) -> None:
     store = make_parts()
     (without,), _ = score([store], ["cls"])
     (with_self,), _ = score([store], ["cls"], RETRIEVAL_PROTOCOLS["released"])
@@ -93,7 +93,7 @@ def test_differences_are_paired(make_parts: MakeParts) -> None:
     assert paired[2].first is by_name["mocov3", "cls"]
 
 
-def test_the_better_of_cls_and_pooled_is_marked(make_parts: MakeParts) -> None:
+def test_better_of_cls_and_pooled_is_marked(make_parts: MakeParts) -> None:
     store = make_parts()
     scored, _ = score([store])
     best = max(scored[:2], key=lambda entry: entry.means.overall.value)
@@ -122,7 +122,7 @@ def test_bad_images_and_rows_without_label_are_left_out_and_counted(make_parts: 
     assert not set(kept) & {0, 5, *rows.filter(pl.col("image") == 7)["row"]}
 
 
-def test_a_part_that_appears_once_has_no_score(make_parts: MakeParts) -> None:
+def test_part_that_occurs_once_has_no_score(make_parts: MakeParts) -> None:
     rows = birds()
     once = pl.when(pl.col("row") == 3)
     rows = rows.with_columns(
@@ -162,7 +162,7 @@ def test_faulty_vectors_are_named_by_row(make_parts: MakeParts) -> None:
         score([make_parts(features={"cls": values})])
 
 
-def test_nothing_is_computed_where_a_representation_is_missing(
+def test_missing_representation_stops_before_computing(
     make_parts: MakeParts, workspace: Path
 ) -> None:
     with pytest.raises(UnknownNameError, match="logits"):
@@ -179,7 +179,7 @@ def test_maps_of_tokens_are_refused(make_parts: MakeParts) -> None:
         score([store], ["patch"])
 
 
-def test_another_target(make_parts: MakeParts) -> None:
+def test_target_column_is_used(make_parts: MakeParts) -> None:
     store = make_parts()
     scored, _ = score([store], ["cls"], target="class")
     assert scored[0].result.counts.classes == 5

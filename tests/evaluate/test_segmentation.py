@@ -90,7 +90,7 @@ def test_predictions_on_ignored_pixels_count_nowhere() -> None:
     assert score.n_present == 2
 
 
-def test_a_class_predicted_but_never_labelled_is_in_miou_and_not_in_macc() -> None:
+def test_class_predicted_but_not_labelled_counts_in_miou_only() -> None:
     target = np.array([[0, 0, 0, 0]], np.uint8)
     predicted = np.array([[0, 0, 0, 1]], np.uint8)
     score = collect([(predicted, target)], 3).score(majority=0)
@@ -106,7 +106,7 @@ def test_means_over_the_set_are_not_means_over_images() -> None:
     assert collect(maps, 2).score(majority=0).aacc.value == pytest.approx(0.01)
 
 
-def test_the_chance_level_is_that_of_one_class_everywhere() -> None:
+def test_chance_level_is_that_of_one_predicted_class() -> None:
     maps = random_maps(5)
     always = [(np.full_like(target, 2), target) for _, target in maps]
     score = collect(maps).score(majority=2)
@@ -117,7 +117,7 @@ def test_the_chance_level_is_that_of_one_class_everywhere() -> None:
     np.testing.assert_array_equal(always_class(labelled, 2), collect(always).score(2).areas)
 
 
-def test_the_interval_is_the_spread_over_resampled_images() -> None:
+def test_interval_is_spread_over_resampled_images() -> None:
     maps = random_maps(8, n_images=25)
     score = collect(maps).score(majority=0)
     each = np.array([image_areas(predicted, target, 7) for predicted, target in maps])
@@ -131,7 +131,7 @@ def test_the_interval_is_the_spread_over_resampled_images() -> None:
         assert ends[0] < measure.value < ends[1]
 
 
-def test_few_images_take_students_t_with_the_jackknife() -> None:
+def test_interval_of_few_images_is_students_t_with_jackknife() -> None:
     maps = random_maps(8, n_images=6)
     score = collect(maps).score(majority=0)
     left = [scores(collect(maps[:i] + maps[i + 1 :]).score(0).areas)[0] for i in range(6)]
@@ -143,7 +143,7 @@ def test_few_images_take_students_t_with_the_jackknife() -> None:
     assert score.miou.to_json()["interval_method"] == "t over images"
 
 
-def test_one_image_has_no_interval() -> None:
+def test_interval_of_one_image_is_missing() -> None:
     score = collect(random_maps(1, n_images=1)).score(majority=0)
     assert score.miou.interval is None
     assert score.miou.to_json()["interval_method"].startswith("none")
@@ -157,7 +157,7 @@ def test_unlabelled_images_are_counted_and_change_nothing() -> None:
     assert with_empty.measures == without.measures
 
 
-def test_the_table_names_every_class_and_leaves_empty_ones_without_a_score() -> None:
+def test_table_lists_every_class_and_leaves_empty_ones_unscored() -> None:
     target = np.array([[0, 0], [1, 255]], np.uint8)
     score = collect([(target.clip(0, 1), target)], 3).score(majority=0)
     table = score.table(("sky", "sea", "cat"))
@@ -180,7 +180,7 @@ def test_maps_that_cannot_be_scored(predicted: Map, target: Map, message: str) -
         SegmentationAreas(7).add(predicted, target)
 
 
-def test_no_labelled_pixel_at_all() -> None:
+def test_score_without_labelled_pixels_is_refused() -> None:
     areas = SegmentationAreas(3)
     areas.add(np.zeros((2, 2), np.uint8), np.full((2, 2), 255, np.uint8))
     with pytest.raises(UsageError, match="none of the 1 images"):

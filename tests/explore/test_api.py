@@ -27,7 +27,7 @@ from tests.explore.conftest import N_IMAGES, PER_IMAGE, N, column, drawn, search
 Json = dict[str, Any]
 
 
-def test_the_workspace_is_one_gallery_of_both_encoders(gallery: Json) -> None:
+def test_encoders_of_same_regions_share_gallery(gallery: Json) -> None:
     names = [(one["encoder"], one["representation"], one["width"]) for one in gallery["columns"]]
     assert names == [
         ("alpha", "cls", 16),
@@ -129,7 +129,7 @@ def test_images_are_found_by_label_path_and_row(
     assert [one["image"] for page in pages for one in page["images"]] == images
 
 
-def test_a_row_says_its_image_and_all_regions_of_it(client: TestClient, gallery: Json) -> None:
+def test_row_lists_regions_of_its_image(client: TestClient, gallery: Json) -> None:
     found = client.get(f"/api/galleries/{gallery['id']}/rows/100").json()
     assert (found["image"], found["path"], found["image_label"]) == (2, "class2/002.png", "class2")
     assert (found["size"], found["bad"]) == ([224, 224], None)
@@ -163,7 +163,7 @@ def test_random_rows_are_rows(client: TestClient, gallery: Json) -> None:
 # -- figure and command ------------------------------------------------------------------------
 
 
-def test_the_figure_is_that_of_the_command_line(
+def test_figure_equals_command_line(
     client: TestClient, config: Config, gallery: Json, tmp_path: Path
 ) -> None:
     columns = [column(gallery, "alpha", "cls"), column(gallery, "alpha", "pooled")]
@@ -185,7 +185,7 @@ def test_the_figure_is_that_of_the_command_line(
         ([("alpha", "cls"), ("alpha", "pooled"), ("beta", "cls")], 2),
     ],
 )
-def test_the_command_asks_the_same(
+def test_command_repeats_query(
     client: TestClient, config: Config, gallery: Json, columns: list[tuple[str, str]], lines: int
 ) -> None:
     ids = [column(gallery, *names) for names in columns]
@@ -211,7 +211,7 @@ def _asked_by(config: Config, line: str) -> list[Json]:
 # -- what cannot be answered -------------------------------------------------------------------
 
 
-def test_without_an_index_it_says_the_command_and_builds_nothing(
+def test_missing_index_returns_command_and_builds_nothing(
     client: TestClient, config: Config, gallery: Json
 ) -> None:
     before = sorted(config.workspace.rglob("*"))
@@ -226,7 +226,7 @@ def test_without_an_index_it_says_the_command_and_builds_nothing(
     assert f"--workspace {config.workspace}" in command
 
 
-def test_one_command_builds_all_that_a_store_lacks(config: Config, tmp_path: Path) -> None:
+def test_command_builds_all_missing_indexes(config: Config, tmp_path: Path) -> None:
     bare = replace(config, workspace=tmp_path)
     (tmp_path / "features").symlink_to(config.features)
     found, _ = Galleries(bare).all()
@@ -252,7 +252,7 @@ def test_one_command_builds_all_that_a_store_lacks(config: Config, tmp_path: Pat
         ("/rows/7/figure?column={cls}&suffix=exe", 422, "suffix"),
     ],
 )
-def test_a_wrong_request_is_told_what_is_wrong(
+def test_wrong_request_is_explained(
     client: TestClient, gallery: Json, path: str, status: int, words: str
 ) -> None:
     path = path.replace("{cls}", column(gallery, "alpha", "cls"))
@@ -261,13 +261,13 @@ def test_a_wrong_request_is_told_what_is_wrong(
     assert words in answer.json()["message"]
 
 
-def test_an_unknown_gallery_is_not_found(client: TestClient) -> None:
+def test_unknown_gallery_is_not_found(client: TestClient) -> None:
     answer = client.get("/api/galleries/photos-all-grid-00000000/rows/1")
     assert answer.status_code == 404
     assert "photos-all-grid" in answer.json()["message"]
 
 
-def test_a_fault_of_the_server_tells_nothing_of_its_inside(
+def test_server_error_reveals_no_details(
     client: TestClient, gallery: Json, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:

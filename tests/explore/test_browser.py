@@ -163,7 +163,7 @@ def test_neighbours_are_those_of_the_command_that_is_copied(
     assert shown(page) == searched(command)
 
 
-def test_a_permalink_shows_the_same_again(open_page: Open) -> None:
+def test_permalink_restores_page(open_page: Open) -> None:
     page = open_page(f"?row={ROW}")
     settled(page, ROW)
     page.locator("#exclude").check()
@@ -182,7 +182,7 @@ def test_a_permalink_shows_the_same_again(open_page: Open) -> None:
     assert shown(other) == before
 
 
-def test_the_keyboard_alone_will_do(open_page: Open) -> None:
+def test_page_works_with_keyboard_only(open_page: Open) -> None:
     page = open_page(f"?row={ROW}")
     settled(page, ROW)
     keys = page.keyboard
@@ -225,7 +225,7 @@ def test_the_keyboard_alone_will_do(open_page: Open) -> None:
     expect(page.locator("#query .facts dd").first).not_to_have_text(str(4 * PER_IMAGE + 32))
 
 
-def test_a_narrow_screen_shows_all_of_it(open_page: Open) -> None:
+def test_page_fits_narrow_screen(open_page: Open) -> None:
     page = open_page(f"?row={ROW}", viewport={"width": 400, "height": 860})
     settled(page, ROW)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
@@ -278,7 +278,7 @@ def _contrast(text: list[int], ground: list[int]) -> float:
     return (other + 0.05) / (one + 0.05)
 
 
-def test_what_is_missing_is_said_with_what_to_do(
+def test_missing_index_is_shown_with_command(
     open_page: Open, tmp_path: Path, workspace: Path
 ) -> None:
     page = open_page(f"?row={ROW}")
@@ -296,7 +296,7 @@ def test_what_is_missing_is_said_with_what_to_do(
         expect(gone.locator(".patch").first).to_be_visible()
 
 
-def test_a_server_that_stopped_is_noticed(open_page: Open, workspace: Path) -> None:
+def test_stopped_server_is_noticed(open_page: Open, workspace: Path) -> None:
     with serving(workspace) as address:
         page = open_page(f"?row={ROW}", at=address)
         settled(page, ROW)
@@ -306,7 +306,7 @@ def test_a_server_that_stopped_is_noticed(open_page: Open, workspace: Path) -> N
     expect(told.locator("code")).to_have_text("pa explore")
 
 
-def test_an_image_of_ones_own_is_boxed_and_asked(open_page: Open, tmp_path: Path) -> None:
+def test_uploaded_image_is_boxed_and_searched(open_page: Open, tmp_path: Path) -> None:
     noise_image(5, (200, 100)).save(tmp_path / "mine.png")
     page = open_page(f"?row={ROW}")
     settled(page, ROW)
@@ -339,7 +339,7 @@ def test_an_image_of_ones_own_is_boxed_and_asked(open_page: Open, tmp_path: Path
     settled(page, ROW)
 
 
-def test_a_finger_chooses_a_window_and_draws_a_box(open_page: Open, tmp_path: Path) -> None:
+def test_touch_selects_window_and_draws_box(open_page: Open, tmp_path: Path) -> None:
     noise_image(5, (200, 100)).save(tmp_path / "mine.png")
     phone = {"viewport": {"width": 400, "height": 860}, "has_touch": True, "is_mobile": True}
     page = open_page(f"?row={ROW}", **phone)
@@ -364,7 +364,7 @@ def test_a_finger_chooses_a_window_and_draws_a_box(open_page: Open, tmp_path: Pa
     assert page.evaluate("scrollY") == scrolled
 
 
-def test_the_figure_is_downloaded(open_page: Open, tmp_path: Path) -> None:
+def test_figure_is_downloaded(open_page: Open, tmp_path: Path) -> None:
     page = open_page(f"?row={ROW}&k=4")
     settled(page, ROW)
     page.locator("#choose summary").click()
@@ -377,9 +377,7 @@ def test_the_figure_is_downloaded(open_page: Open, tmp_path: Path) -> None:
         assert coming.value.path().read_bytes().startswith(begins)
 
 
-def test_of_many_images_only_those_in_sight_are_in_the_page(
-    open_page: Open, config: Config, tmp_path: Path
-) -> None:
+def test_visible_images_alone_are_in_page(open_page: Open, config: Config, tmp_path: Path) -> None:
     n = 10_000
     images = photographs(tmp_path / "nowhere", n, there=False)
     write_store(tmp_path / "features", images, VIEWS["image"], {"cls": clustered(0, 4, n)}, "many")

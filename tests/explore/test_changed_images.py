@@ -16,7 +16,7 @@ from tests.support.images import noise_image
 from tests.support.mean_colour import MeanColour
 
 
-def test_a_changed_image_is_refused(tmp_path: Path) -> None:
+def test_changed_image_is_refused(tmp_path: Path) -> None:
     images = photographs(tmp_path / "photos", 4)
     extract([MeanColour()], images, VIEWS["grid"], tmp_path / "features", ExtractOptions())
     noise_image(99, (260, 256)).save(tmp_path / "photos" / images.table["path"][1])

@@ -62,7 +62,7 @@ def there(gallery: dict[str, Any]) -> Names:
     return {"gallery": gallery["id"], "column": column(gallery, "alpha", "cls")}
 
 
-def test_every_operation_is_fuzzed(operations: dict[tuple[str, str], Any]) -> None:
+def test_operations_are_all_fuzzed(operations: dict[tuple[str, str], Any]) -> None:
     assert set(operations) == set(OPERATIONS)
 
 
@@ -76,7 +76,7 @@ def test_every_operation_is_fuzzed(operations: dict[tuple[str, str], Any]) -> No
         if operation != OPERATIONS[0] or mode is GenerationMode.POSITIVE
     ],
 )
-def test_any_request_is_answered_as_the_schema_says(
+def test_responses_match_schema(
     client: TestClient,
     operations: dict[tuple[str, str], Any],
     there: Names,

@@ -91,9 +91,7 @@ def is_open(client: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("sent", [b"", HALF_A_HEADER], ids=["nothing", "half a header"])
-def test_more_connections_than_descriptors_keep_no_visitor_out(
-    workspace: Path, sent: bytes
-) -> None:
+def test_visitors_are_served_beyond_descriptor_limit(workspace: Path, sent: bytes) -> None:
     with limited(workspace) as server:
         held = []
         for _ in range(2 * DESCRIPTORS):
@@ -108,7 +106,7 @@ def test_more_connections_than_descriptors_keep_no_visitor_out(
 
 
 @pytest.mark.parametrize("first", [b"", HALF_A_HEADER + b"\r\n"], ids=["new", "used before"])
-def test_a_header_that_never_ends_is_cut_off(workspace: Path, first: bytes) -> None:
+def test_endless_header_is_cut_off(workspace: Path, first: bytes) -> None:
     with limited(workspace, idle=0.5) as server, server.connect() as client:
         client.sendall(first)
         client.settimeout(0.05)
@@ -182,9 +180,7 @@ def test_images_are_received_only_when_it_is_their_turn(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_the_printed_address_holds_a_token_and_nothing_else_shows_it(
-    workspace: Path, host: str
-) -> None:
+def test_token_is_in_printed_address_only(workspace: Path, host: str) -> None:
     with limited(workspace, "--host", host) as server:
         token = server.printed["token"]
         assert len(token) >= 22
@@ -199,7 +195,7 @@ def test_the_printed_address_holds_a_token_and_nothing_else_shows_it(
         assert token not in server.stop()
 
 
-def test_a_token_may_be_set_or_done_without(workspace: Path) -> None:
+def test_token_can_be_set_or_disabled(workspace: Path) -> None:
     with limited(workspace, PA_EXPLORE_TOKEN="one-of-sixteen-or-more") as server:
         assert server.printed["token"] == "one-of-sixteen-or-more"
         assert server.url.endswith("/?token=one-of-sixteen-or-more")
@@ -218,18 +214,14 @@ def test_a_token_may_be_set_or_done_without(workspace: Path) -> None:
         ["--token", "long-enough-to-be-one", "--no-token"],
     ],
 )
-def test_a_token_that_is_short_or_needs_quoting_is_refused(
-    workspace: Path, words: list[str]
-) -> None:
+def test_short_or_unquotable_token_is_refused(workspace: Path, words: list[str]) -> None:
     command = [sys.executable, "-m", "pa", "explore", "--port", "0", "-w", str(workspace), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert "--token" in done.stderr
 
 
-def test_the_command_that_opens_a_browser_has_no_token(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_browser_command_has_no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other users can read the command line of a browser, but not the file that it opens."""
     address = Address("http://127.0.0.1:8642/?token=a&b", "a&b", public=False)
     opened: list[tuple[str, str, int]] = []

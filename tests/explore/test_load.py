@@ -29,7 +29,7 @@ from tests.explore.conftest import N, neighbours_of, serving, visitor
 Json = dict[str, Any]
 
 
-def test_a_gate_runs_few_lets_some_wait_and_sends_the_rest_away() -> None:
+def test_limiter_runs_few_queues_some_and_refuses_rest() -> None:
     running, most, done, lock = 0, 0, 0, threading.Lock()
 
     def work() -> int:
@@ -54,7 +54,7 @@ def test_a_gate_runs_few_lets_some_wait_and_sends_the_rest_away() -> None:
     assert most == 2
 
 
-def test_a_gate_lets_nobody_wait_for_ever_and_is_free_again() -> None:
+def test_limiter_wait_times_out_and_slot_is_released() -> None:
     async def wait() -> list[Any]:
         gate = Gate("test", 1, 10, patience=0.05)
         first = asyncio.create_task(gate.run(lambda: time.sleep(0.4)))
@@ -90,7 +90,7 @@ def test_faults_of_the_work_arrive() -> None:
         asyncio.run(Gate("test", 1, 1).run(fail))
 
 
-def test_the_cache_stays_within_its_bytes() -> None:
+def test_cache_stays_within_its_size() -> None:
     cache = ByteCache(1000)
     made: list[str] = []
 
@@ -107,7 +107,7 @@ def test_the_cache_stays_within_its_bytes() -> None:
     assert len(cache) == 0
 
 
-def test_a_hundred_queries_at_once(workspace: Path, config: Config) -> None:
+def test_concurrent_queries_are_answered(workspace: Path, config: Config) -> None:
     """Each is right, or is told when to come again; the server lives."""
     with serving(workspace) as url, visitor(url) as client:
         (gallery,) = client.get("/api/workspace").json()["galleries"]
@@ -160,7 +160,7 @@ print(*sys.modules)
     assert not loaded & {"torch", "timm", "torchvision", "sklearn", "scipy"}
 
 
-def test_a_taken_port_is_said_or_another_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_in_use_is_reported_or_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     with listen("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
         with pytest.raises(BusyError, match=f"port {port}.*--port"):
@@ -171,13 +171,13 @@ def test_a_taken_port_is_said_or_another_is_chosen(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
-def test_a_host_that_is_not_of_this_machine_is_said(host: str) -> None:
+def test_foreign_host_is_reported(host: str) -> None:
     with pytest.raises(UsageError, match="host"):
         listen(host, 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_listens_to_this_machine_alone_and_stops_when_told(
+def test_server_listens_locally_and_stops_on_signal(
     workspace: Path, number: signal.Signals
 ) -> None:
     command = [sys.executable, "-m", "pa", "explore", "--port", "0", "-w", str(workspace)]
@@ -195,7 +195,7 @@ def test_it_listens_to_this_machine_alone_and_stops_when_told(
     assert "Traceback" not in complained
 
 
-def test_it_stops_with_searches_at_work(workspace: Path) -> None:
+def test_server_stops_during_searches(workspace: Path) -> None:
     command = [sys.executable, "-m", "pa", "explore", "--port", "0", "-w", str(workspace)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}

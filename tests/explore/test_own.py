@@ -81,7 +81,7 @@ def expected(config: Config, image: Path) -> Any:
     )
 
 
-def test_its_neighbours_are_those_of_the_command_line(
+def test_neighbours_of_upload_equal_command_line(
     served: TestClient, real: Config, mine: Path
 ) -> None:
     place, query = asked(served)
@@ -96,23 +96,21 @@ def test_its_neighbours_are_those_of_the_command_line(
     assert [one["shares"] for one in answer.json()] == [[], []]
 
 
-def test_its_figure_is_that_of_the_command_line(
-    served: TestClient, real: Config, mine: Path
-) -> None:
+def test_figure_of_upload_equals_command_line(served: TestClient, real: Config, mine: Path) -> None:
     place, query = asked(served)
     answer = served.post(f"{place}/figure", params=query, content=mine.read_bytes())
     assert answer.headers["content-type"] == "image/png"
     assert answer.content == drawn(expected(real, mine), Path("figure.png"))
 
 
-def test_its_command_names_image_and_box(served: TestClient, real: Config) -> None:
+def test_command_of_upload_names_image_and_box(served: TestClient, real: Config) -> None:
     place, query = asked(served)
     said = served.get(f"{place}/command", params=query).json()["command"]
     assert said.startswith("pa search --image mine.png --box 20,30,120,110 -k 4 ")
     assert "--representation cls,pooled" in said
 
 
-def test_without_the_network_that_made_the_store_it_says_so(
+def test_upload_without_network_is_reported(
     real: Config,
     mine: Path,
     tmp_path: Path,

@@ -75,6 +75,6 @@ def test_chance_is_the_share_among_all_other_rows(store: Any) -> None:
         assert one.value == pytest.approx(one.chance)
 
 
-def test_nothing_is_said_of_an_unlabelled_row_or_an_own_image(store: Any) -> None:
+def test_unlabelled_row_or_uploaded_image_has_no_relation(store: Any) -> None:
     assert Shares(store).of(5, [1, 2], all_others=True) == []
     assert Shares(store).of(None, [1, 2], all_others=True) == []

@@ -42,7 +42,7 @@ def test_names_of_this_machine_are_answered(client: TestClient, host: str) -> No
 @pytest.mark.parametrize(
     "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil:80", "", "["]
 )
-def test_another_name_for_this_machine_is_refused(client: TestClient, host: str) -> None:
+def test_other_host_name_is_refused(client: TestClient, host: str) -> None:
     answer = client.get("/api/workspace", headers={"Host": host})
     assert answer.status_code == 403
     assert "--host" in answer.json()["message"]
@@ -62,7 +62,7 @@ def test_another_name_for_this_machine_is_refused(client: TestClient, host: str)
         {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
     ],
 )
-def test_a_page_of_another_origin_is_refused(client: TestClient, headers: dict[str, str]) -> None:
+def test_other_origin_is_refused(client: TestClient, headers: dict[str, str]) -> None:
     assert client.get("/api/workspace", headers=headers).status_code == 403
 
 
@@ -74,14 +74,12 @@ def test_a_page_of_another_origin_is_refused(client: TestClient, headers: dict[s
         {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"},
     ],
 )
-def test_its_own_page_and_a_followed_link_are_answered(
-    client: TestClient, headers: dict[str, str]
-) -> None:
+def test_same_origin_and_links_are_accepted(client: TestClient, headers: dict[str, str]) -> None:
     assert client.get("/api/workspace", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/page/main.js", "/api/workspace", "/nothing", "/api/x"])
-def test_every_answer_has_the_policy(client: TestClient, path: str) -> None:
+def test_responses_have_content_security_policy(client: TestClient, path: str) -> None:
     headers = client.get(path).headers
     assert headers["content-security-policy"] == POLICY
     assert "unsafe" not in POLICY
@@ -106,7 +104,7 @@ def test_every_answer_has_the_policy(client: TestClient, path: str) -> None:
         ("", {"Cookie": f"token={TOKEN}"}),
     ],
 )
-def test_without_the_token_nothing_is_served(
+def test_request_without_token_is_refused(
     stranger: TestClient, path: str, query: str, headers: dict[str, str]
 ) -> None:
     answer = stranger.get(path + query, headers=headers)
@@ -116,7 +114,7 @@ def test_without_the_token_nothing_is_served(
     assert "set-cookie" not in answer.headers
 
 
-def test_the_first_visit_moves_the_token_into_a_cookie(stranger: TestClient) -> None:
+def test_first_visit_moves_token_into_cookie(stranger: TestClient) -> None:
     first = stranger.get("/", params={"row": "7", "token": TOKEN, "column": ["a b", "ü"]})
     assert first.status_code == 303
     assert first.headers["location"] == "/?row=7&column=a+b&column=%C3%BC"
@@ -130,13 +128,13 @@ def test_the_first_visit_moves_the_token_into_a_cookie(stranger: TestClient) -> 
 
 
 @pytest.mark.parametrize("path", ["//evil.example/", "/\\evil.example", "/%2F/evil.example"])
-def test_the_first_visit_leads_to_this_server(stranger: TestClient, path: str) -> None:
+def test_first_visit_redirects_to_this_server(stranger: TestClient, path: str) -> None:
     location = stranger.get(f"http://192.0.2.7:8642{path}?token={TOKEN}").headers["location"]
     assert location.startswith("/")
     assert not location.startswith(("//", "/\\"))
 
 
-def test_a_program_sends_the_token_in_a_header(stranger: TestClient) -> None:
+def test_token_is_accepted_in_header(stranger: TestClient) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     assert stranger.get("/api/workspace", headers=headers).status_code == 200
     assert stranger.post("/api/workspace", headers=headers).status_code == 405
@@ -162,7 +160,7 @@ def test_addresses_are_answered_and_foreign_names_are_not(stranger: TestClient) 
         ("gpu7", False),
     ],
 )
-def test_what_other_machines_can_reach(host: str, alone: bool) -> None:
+def test_other_machines_reach_allowed_hosts_only(host: str, alone: bool) -> None:
     assert is_loopback(host) is alone
 
 
@@ -181,7 +179,7 @@ def test_what_other_machines_can_reach(host: str, alone: bool) -> None:
         "/redoc",
     ],
 )
-def test_no_file_is_served_by_its_path(client: TestClient, path: str) -> None:
+def test_files_are_not_served_by_path(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 404
 
 
@@ -192,9 +190,7 @@ def test_files_of_the_page_are_asked_for_again_by_their_tag(client: TestClient) 
     assert (again.status_code, again.content) == (304, b"")
 
 
-def test_nothing_in_the_workspace_changes(
-    client: TestClient, config: Config, gallery: Json
-) -> None:
+def test_workspace_is_not_changed(client: TestClient, config: Config, gallery: Json) -> None:
     def seen() -> dict[Path, tuple[int, int]]:
         found = {path: path.stat() for path in config.workspace.rglob("*")}
         return {path: (stat.st_mtime_ns, stat.st_size) for path, stat in found.items()}
@@ -237,7 +233,7 @@ def send(client: TestClient, gallery: Json, data: bytes, **query: Any) -> tuple[
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "EPS", "PPM", "ICO"])
-def test_other_formats_are_refused_unopened(
+def test_unsupported_formats_are_refused_unopened(
     client: TestClient, gallery: Json, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def opened(*_: object) -> None:
@@ -250,16 +246,18 @@ def test_other_formats_are_refused_unopened(
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"\xff\xd8\xff\xe0", b"%PDF-1.4", b"\0" * 99])
-def test_what_is_no_image_is_refused(client: TestClient, gallery: Json, data: bytes) -> None:
+def test_file_that_is_not_an_image_is_refused(
+    client: TestClient, gallery: Json, data: bytes
+) -> None:
     assert send(client, gallery, data)[0] == 422
 
 
-def test_half_an_image_is_refused(client: TestClient, gallery: Json) -> None:
+def test_truncated_image_is_refused(client: TestClient, gallery: Json) -> None:
     data = encoded("PNG", (300, 300))
     assert send(client, gallery, data[: len(data) // 2])[0] == 422
 
 
-def test_too_many_bytes_are_refused_before_they_are_all_there(
+def test_too_many_bytes_are_refused_before_they_arrive(
     client: TestClient, gallery: Json, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploads, "MOST_BYTES", 1 << 20)
@@ -280,7 +278,7 @@ def test_too_many_bytes_are_refused_before_they_are_all_there(
     assert status == 413
 
 
-def test_too_many_pixels_are_refused_by_the_header(
+def test_too_many_pixels_are_refused_by_header(
     client: TestClient, gallery: Json, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def opened(*_: object) -> None:
@@ -297,14 +295,14 @@ def test_too_many_pixels_are_refused_by_the_header(
 
 
 @pytest.mark.parametrize("box", ["0,0,65,48", "5,5,5,9", "0,0,0.2,0.2"])
-def test_a_box_outside_the_image_is_refused(client: TestClient, gallery: Json, box: str) -> None:
+def test_box_outside_image_is_refused(client: TestClient, gallery: Json, box: str) -> None:
     status, message = send(client, gallery, encoded("PNG"), box=box)
     assert status == 422
     assert "--box" in message
 
 
 @pytest.mark.parametrize("box", ["", "1,2,3", "-1,0,9,9", "a,b,c,d", "1,2,3,4,5", "nan,0,1,1"])
-def test_what_is_no_box_is_refused(client: TestClient, gallery: Json, box: str) -> None:
+def test_invalid_box_is_refused(client: TestClient, gallery: Json, box: str) -> None:
     status, message = send(client, gallery, encoded("PNG"), box=box)
     assert status == 422
     assert "box" in message

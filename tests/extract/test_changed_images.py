@@ -191,7 +191,7 @@ def test_equal_images_are_accepted(
 
 
 @pytest.mark.parametrize("change", [larger, removed, added], ids=lambda change: change.__name__)
-def test_another_list_of_files_is_another_store(
+def test_changed_file_list_is_another_store(
     change: Change, root: Path, features: Path, tmp_path: Path
 ) -> None:
     run(root, features)
@@ -203,7 +203,7 @@ def test_another_list_of_files_is_another_store(
     assert_fresh(found.store, root, tmp_path)
 
 
-def test_an_unfinished_store_is_not_finished_from_other_images(
+def test_unfinished_store_is_not_completed_from_other_images(
     root: Path, features: Path, tmp_path: Path
 ) -> None:
     store = run(root, features).store
@@ -252,7 +252,7 @@ def test_processes_with_two_roots_do_not_complete_a_store(root: Path, features: 
     assert not Store.open(spec.parent, incomplete=True).is_complete
 
 
-def test_only_files_in_another_state_are_read(
+def test_files_in_changed_state_alone_are_read(
     root: Path, features: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_files, "YOUNG_NS", 0)
@@ -273,7 +273,7 @@ def test_only_files_in_another_state_are_read(
     assert sorted(read[2:]) == [f"{n}.bmp" for n in range(N_IMAGES)]
 
 
-def test_an_image_that_could_not_be_read_and_now_can(root: Path, features: Path) -> None:
+def test_unreadable_image_that_became_readable_is_reported(root: Path, features: Path) -> None:
     (root / "a/3.bmp").unlink()
     (root / "a/3.bmp").symlink_to("gone")  # listed, and not readable
     store = run(root, features).store
@@ -282,9 +282,7 @@ def test_an_image_that_could_not_be_read_and_now_can(root: Path, features: Path)
     assert ImageFiles(store, root).changed(full=True) == []
 
 
-def test_a_missing_image_is_listed_only_when_every_file_is_checked(
-    root: Path, features: Path
-) -> None:
+def test_missing_image_is_listed_if_every_file_is_checked(root: Path, features: Path) -> None:
     store = run(root, features).store
     files = ImageFiles(store, root)
     removed(root)
@@ -316,9 +314,7 @@ def test_hashes_of_images_are_part_of_a_shard(root: Path, features: Path) -> Non
     assert image_files.hashes_of(store, np.array([5, 0, 5])) == [expected[n] for n in (5, 0, 5)]
 
 
-def test_an_index_of_the_former_images_is_not_used(
-    root: Path, features: Path, tmp_path: Path
-) -> None:
+def test_index_of_old_images_is_not_used(root: Path, features: Path, tmp_path: Path) -> None:
     from pa.index.build import build, open_or_build
     from pa.index.search import search
 
@@ -335,7 +331,7 @@ def test_an_index_of_the_former_images_is_not_used(
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_an_image_above_a_limit_that_was_raised(
+def test_image_within_raised_limit_is_reported(
     root: Path, features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complete: bool
 ) -> None:
     noise_image(99, (200, 100)).save(root / "a/3.bmp", "BMP")

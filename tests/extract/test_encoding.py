@@ -39,7 +39,7 @@ def test_features_are_those_of_the_encoder() -> None:
     np.testing.assert_allclose(found["pooled"], pixels.mean((1, 2)) / 255, atol=1e-6)
 
 
-def test_a_batch_that_does_not_fit_is_halved_once_and_for_all() -> None:
+def test_batch_beyond_memory_is_halved_permanently() -> None:
     encoder = Small()
     forward = Forward(encoder, ["pooled", "patch"])
     for n in (10, 10, 2):
@@ -51,7 +51,7 @@ def test_a_batch_that_does_not_fit_is_halved_once_and_for_all() -> None:
     assert encoder.batches == [-10, -5, 3, 2, 3, 2, 3, 3, 3, 1, 2]
 
 
-def test_a_region_that_does_not_fit_is_an_error() -> None:
+def test_region_beyond_memory_is_an_error() -> None:
     encoder = Small()
     encoder.fits = 0
     with pytest.raises(UsageError, match=r"mean-colour: .* a single region .* memory of cpu"):

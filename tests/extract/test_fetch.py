@@ -56,7 +56,7 @@ def address() -> Iterator[str]:
     server.server_close()
 
 
-def test_a_whole_download_and_then_nothing(address: str, tmp_path: Path) -> None:
+def test_complete_download_is_not_repeated(address: str, tmp_path: Path) -> None:
     sha = hashlib.sha256(CONTENT).hexdigest()
     source = CheckpointSource("w.pth", f"{address}/w.pth", sha256_prefix=sha[:8])
     path = fetch(source, tmp_path, Silent())
@@ -66,7 +66,7 @@ def test_a_whole_download_and_then_nothing(address: str, tmp_path: Path) -> None
     assert [p.name for p in tmp_path.iterdir()] == ["w.pth"]
 
 
-def test_a_download_that_breaks_off_is_resumed(address: str, tmp_path: Path) -> None:
+def test_interrupted_download_is_resumed(address: str, tmp_path: Path) -> None:
     cut = CheckpointSource("w.pth", f"{address}/cut")
     with pytest.raises(MissingError, match="the connection ended early"):
         fetch(cut, tmp_path, Silent())
@@ -76,34 +76,34 @@ def test_a_download_that_breaks_off_is_resumed(address: str, tmp_path: Path) -> 
     assert Server.asked == [None, f"bytes={len(CONTENT) // 2}-"]
 
 
-def test_a_download_killed_at_its_end_needs_no_more(address: str, tmp_path: Path) -> None:
+def test_download_killed_at_its_end_is_accepted(address: str, tmp_path: Path) -> None:
     (tmp_path / "w.pth.download").write_bytes(CONTENT)
     path = fetch(CheckpointSource("w.pth", f"{address}/w.pth"), tmp_path, Silent())
     assert path.read_bytes() == CONTENT
 
 
-def test_a_wrong_hash_is_refused(address: str, tmp_path: Path) -> None:
+def test_wrong_hash_is_refused(address: str, tmp_path: Path) -> None:
     source = CheckpointSource("w.pth", f"{address}/w.pth", sha256_prefix="00000000")
     with pytest.raises(CheckpointError, match="expected one that begins with 00000000"):
         fetch(source, tmp_path, Silent())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_gone(address: str, tmp_path: Path) -> None:
+def test_missing_remote_file_is_reported(address: str, tmp_path: Path) -> None:
     source = CheckpointSource("w.pth", f"{address}/gone")
     with pytest.raises(MissingError, match=r"answers 404 Not Found") as caught:
         fetch(source, tmp_path, Silent())
     assert str(tmp_path / "w.pth") in str(caught.value)
 
 
-def test_no_network_says_what_to_put_where(tmp_path: Path) -> None:
+def test_fetch_without_network_names_file_and_folder(tmp_path: Path) -> None:
     source = CheckpointSource("w.pth", "http://127.0.0.1:9/w.pth")
     with pytest.raises(MissingError, match=r"cannot reach http://127\.0\.0\.1:9/w\.pth") as caught:
         fetch(source, tmp_path, Silent())
     assert str(tmp_path / "w.pth") in str(caught.value)
 
 
-def test_a_file_without_an_address(tmp_path: Path) -> None:
+def test_file_without_address_is_reported(tmp_path: Path) -> None:
     source = choose_source(ENCODERS["cae"].card, None)
     with pytest.raises(MissingError, match="Google Drive"):
         fetch(source, tmp_path, Silent())

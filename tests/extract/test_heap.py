@@ -46,7 +46,7 @@ def test_blocks_are_not_cleared_again() -> None:
     assert after * 2 > outside
 
 
-def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_c_libraries_are_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Musl:
         def __getattr__(self, name: str) -> object:
             raise AttributeError(name)

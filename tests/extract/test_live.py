@@ -40,7 +40,7 @@ def test_live_store_reads_what_extraction_stores(
     assert live.read("pooled", []).shape == (0, 3)
 
 
-def test_only_the_images_asked_for_are_decoded(image_tree: Tree) -> None:
+def test_requested_images_alone_are_decoded(image_tree: Tree) -> None:
     root = image_tree()
     images = datasets.load("photos", "folder", root, "all")
     live = LiveStore(MeanColour(), images, VIEWS["image"])

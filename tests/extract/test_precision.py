@@ -43,7 +43,7 @@ def test_agreement(image_tree: Callable[..., Path]) -> None:
     assert (same.dtype, same.representation, same.n, same.k) == ("fp16", "pooled", 21, 10)
 
 
-def test_too_few_images(image_tree: Callable[..., Path]) -> None:
+def test_too_few_images_are_refused(image_tree: Callable[..., Path]) -> None:
     paths = sorted(image_tree(1, 2).rglob("*.png"))
     with pytest.raises(UsageError, match="three images or more"):
         compare({"fp32": MeanColour()}, paths)

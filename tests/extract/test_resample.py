@@ -65,7 +65,7 @@ def test_canvases_and_corners_give_the_loaders_pixels(image_tree: Callable[..., 
     assert torch.equal(*pixels)
 
 
-def test_a_store_does_not_tell_where_its_windows_were_cut(
+def test_store_is_independent_of_resampling_device(
     image_tree: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = datasets.load("photos", "folder", image_tree())

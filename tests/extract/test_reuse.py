@@ -88,7 +88,7 @@ def test_splits_after_all_of_them_are_copied(
         same_rows(Store.open(found.store.path), whole)
 
 
-def test_all_after_its_splits_is_copied_from_both(image_tree: Tree, tmp_path: Path) -> None:
+def test_all_is_copied_from_train_and_test(image_tree: Tree, tmp_path: Path) -> None:
     root = image_tree()
     parts = [report(run(root, tmp_path / "f", name)[1]).store for name in ("train", "test")]
     encoder, made = run(root, tmp_path / "f", "all")
@@ -98,7 +98,7 @@ def test_all_after_its_splits_is_copied_from_both(image_tree: Tree, tmp_path: Pa
         same_rows(Store.open(part.path), Store.open(report(made).store.path))
 
 
-def test_what_was_copied_and_what_it_saved_is_recorded(image_tree: Tree, tmp_path: Path) -> None:
+def test_copied_rows_and_saved_time_are_recorded(image_tree: Tree, tmp_path: Path) -> None:
     root = image_tree()
     whole = report(run(root, tmp_path / "f", "all")[1]).store
     made = run(root, tmp_path / "f", "train")[1]
@@ -179,7 +179,7 @@ def test_rows_of_other_image_files_are_not_copied(image_tree: Tree, tmp_path: Pa
     assert (found.rows_encoded, found.rows_copied) == (2 * GRID, 4 * GRID)
 
 
-def test_a_damaged_donor_is_encoded_in_its_place(image_tree: Tree, tmp_path: Path) -> None:
+def test_damaged_source_store_is_encoded_instead(image_tree: Tree, tmp_path: Path) -> None:
     root = image_tree()
     whole = report(run(root, tmp_path / "f", "all")[1]).store
     good = Store.open(report(run(root, tmp_path / "good", "train")[1]).store.path)
@@ -196,7 +196,7 @@ def test_a_damaged_donor_is_encoded_in_its_place(image_tree: Tree, tmp_path: Pat
     assert np.array_equal(report(made).store.read("pooled"), good.read("pooled"))
 
 
-def test_an_interrupted_copy_goes_on(image_tree: Tree, tmp_path: Path) -> None:
+def test_interrupted_copy_resumes(image_tree: Tree, tmp_path: Path) -> None:
     root = image_tree()
     whole = Store.open(report(run(root, tmp_path / "f", "all")[1]).store.path)
 
@@ -214,7 +214,7 @@ def test_an_interrupted_copy_goes_on(image_tree: Tree, tmp_path: Path) -> None:
     same_rows(Store.open(report(made).store.path), whole)
 
 
-def test_several_runs_copy_at_once(image_tree: Tree, tmp_path: Path) -> None:
+def test_concurrent_runs_copy(image_tree: Tree, tmp_path: Path) -> None:
     root = image_tree()
     whole = Store.open(report(run(root, tmp_path / "f", "all")[1]).store.path)
     found: list[Report] = []
@@ -230,7 +230,7 @@ def test_several_runs_copy_at_once(image_tree: Tree, tmp_path: Path) -> None:
     same_rows(Store.open(found[0].store.path), whole)
 
 
-def test_the_plan_says_what_is_copied(
+def test_plan_reports_copied_rows(
     image_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pa.config import load as load_config

@@ -60,7 +60,7 @@ def test_features_are_those_of_the_pixels(image_tree: Tree, tmp_path: Path) -> N
     assert store.runs()[0]["rows"] == 588
 
 
-def test_the_same_command_again_does_nothing(image_tree: Tree, tmp_path: Path) -> None:
+def test_complete_store_is_not_encoded_again(image_tree: Tree, tmp_path: Path) -> None:
     root = image_tree()
     extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "f", SMALL)
     again = MeanColour()
@@ -69,7 +69,7 @@ def test_the_same_command_again_does_nothing(image_tree: Tree, tmp_path: Path) -
     assert again.batches == []
 
 
-def test_several_encoders_share_one_decode(
+def test_encoders_share_one_decode(
     image_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pa.data import images as im
@@ -85,7 +85,7 @@ def test_several_encoders_share_one_decode(
     assert np.abs(stores[0] - stores[1]).max() < 0.05
 
 
-def test_an_interrupted_run_resumes_bit_for_bit(image_tree: Tree, tmp_path: Path) -> None:
+def test_interrupted_run_resumes_bit_for_bit(image_tree: Tree, tmp_path: Path) -> None:
     root = image_tree()
     whole = extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "whole", SMALL)
     for stop_after in (2, 5, 9):
@@ -106,7 +106,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(image_tree: Tree, tmp_path: Path
     assert same_files(whole.reports[0].store.path, resumed.reports[0].store.path)
 
 
-def test_two_runs_at_once_share_the_work(image_tree: Tree, tmp_path: Path) -> None:
+def test_concurrent_runs_share_work(image_tree: Tree, tmp_path: Path) -> None:
     root = image_tree()
     whole = extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "whole", SMALL)
     results = []
@@ -124,7 +124,7 @@ def test_two_runs_at_once_share_the_work(image_tree: Tree, tmp_path: Path) -> No
     assert same_files(whole.reports[0].store.path, results[0].store.path)
 
 
-def test_more_images_reuse_the_shards_of_fewer(image_tree: Tree, tmp_path: Path) -> None:
+def test_larger_limit_reuses_shards(image_tree: Tree, tmp_path: Path) -> None:
     root = image_tree()
     for limit, encoded, adopted in ((5, 245, 0), (None, 588 - 2 * 98, 2)):
         options = ExtractOptions(shard_rows=100, batch_size=32, limit=limit)
@@ -150,7 +150,7 @@ def test_bad_images_are_recorded_and_the_rest_is_done(image_tree: Tree, tmp_path
     assert not list(verify(store))
 
 
-def test_a_bad_image_does_not_change_its_neighbours(image_tree: Tree, tmp_path: Path) -> None:
+def test_bad_image_leaves_neighbours_unchanged(image_tree: Tree, tmp_path: Path) -> None:
     """Batches count bad rows too, so the rows around them meet in the same batch as ever."""
     root = image_tree(1, 3)
     sound = extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "a", SMALL)
@@ -161,7 +161,7 @@ def test_a_bad_image_does_not_change_its_neighbours(image_tree: Tree, tmp_path: 
     assert np.array_equal(one[keep], two[keep])
 
 
-def test_a_file_that_vanishes_is_a_bad_image(image_tree: Tree, tmp_path: Path) -> None:
+def test_vanished_file_is_a_bad_image(image_tree: Tree, tmp_path: Path) -> None:
     root = image_tree(1, 3)
     images = photos(root)
     (root / "class0" / "2.png").unlink()
@@ -169,7 +169,7 @@ def test_a_file_that_vanishes_is_a_bad_image(image_tree: Tree, tmp_path: Path) -
     assert result.bad[0].reason == "cannot read the file: No such file or directory"
 
 
-def test_a_store_made_by_something_else_is_refused(image_tree: Tree, tmp_path: Path) -> None:
+def test_conflicting_store_is_refused(image_tree: Tree, tmp_path: Path) -> None:
     images = photos(image_tree())
     extract([MeanColour()], images, VIEWS["grid"], tmp_path / "f", SMALL)
     other = MeanColour(weights="f" * 64)
@@ -220,7 +220,7 @@ def test_features_that_are_not_finite_stop_the_run(image_tree: Tree, tmp_path: P
     assert not list((tmp_path / "f").rglob("*.partial"))
 
 
-def test_the_limiting_stage_is_named(image_tree: Tree, tmp_path: Path) -> None:
+def test_limiting_stage_is_named(image_tree: Tree, tmp_path: Path) -> None:
     result = extract([MeanColour()], photos(image_tree()), VIEWS["grid"], tmp_path / "f", SMALL)
     assert result.stages.limit in ("read", "decode", "cut", "encode", "write")
     assert set(result.to_json()["seconds"]) == {
@@ -234,7 +234,7 @@ def test_the_limiting_stage_is_named(image_tree: Tree, tmp_path: Path) -> None:
     }
 
 
-def test_a_region_of_ones_own_image() -> None:
+def test_box_of_image_file_is_encoded() -> None:
     image = Image.new("RGB", (50, 50), "black")
     image.paste((255, 0, 0), (10, 10, 30, 30))
     vector = encode_region(MeanColour(), image, (10, 10, 30, 30), "pooled")

@@ -56,5 +56,5 @@ def test_missing_operators_are_declared_even_after_a_failed_import() -> None:
     run(BROKEN)
 
 
-def test_nothing_heavy_is_imported_early() -> None:
+def test_import_loads_nothing_heavy() -> None:
     run(PRECEDENCE)

@@ -38,7 +38,7 @@ class Watching(MeanColour):
         return super().encode(pixels, want)
 
 
-def test_one_shard_is_taken_ahead_and_no_more(image_tree: Tree, tmp_path: Path) -> None:
+def test_writer_claims_one_shard_ahead(image_tree: Tree, tmp_path: Path) -> None:
     images = datasets.load("photos", "folder", image_tree(3, 8))
     encoder = Watching(tmp_path / "f")
     result = extract([encoder], images, VIEWS["image"], encoder.features, OPTIONS)
@@ -48,7 +48,7 @@ def test_one_shard_is_taken_ahead_and_no_more(image_tree: Tree, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("broken", ["append", "finish"])
-def test_an_error_of_the_thread_stops_the_run(
+def test_error_of_writer_thread_stops_run(
     image_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     """A full disk is a `StorageError`; finished shards stay, and nothing of the others."""
@@ -75,7 +75,7 @@ def test_an_error_of_the_thread_stops_the_run(
     assert not [t for t in threading.enumerate() if t.name.startswith(("pa-write", "pa-decode"))]
 
 
-def test_a_shard_without_a_sound_image_is_written(image_tree: Tree, tmp_path: Path) -> None:
+def test_shard_without_readable_image_is_written(image_tree: Tree, tmp_path: Path) -> None:
     root = image_tree(1, 6)
     images = datasets.load("photos", "folder", root)
     for number in range(4):

@@ -31,14 +31,14 @@ def test_palette_is_distinguishable_with_every_colour_vision() -> None:
         palette(MAX_COLOURS + 1)
 
 
-def test_as_seen_brings_red_and_green_together_without_green_cones() -> None:
+def test_simulated_colour_blindness_merges_red_and_green() -> None:
     """Two colours that are far apart for most readers are close for some."""
     red, green = np.array([[180, 90, 0]]), np.array([[110, 120, 0]])
     normal, _, without_green = np.linalg.norm(as_seen(red) - as_seen(green), axis=-1)[:, 0]
     assert normal > 3 * without_green
 
 
-def test_as_seen_keeps_grey() -> None:
+def test_simulated_colour_blindness_keeps_grey() -> None:
     seen = as_seen(np.array([[128, 128, 128]]))
     np.testing.assert_allclose(seen[1:], seen[:1].repeat(2, 0), atol=2e-3)
 

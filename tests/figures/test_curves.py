@@ -40,7 +40,7 @@ def test_confusion_shows_shares_of_the_true_class() -> None:
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
 
 
-def test_many_classes_have_a_colour_bar_for_numbers() -> None:
+def test_confusion_of_many_classes_has_colour_bar() -> None:
     figure = Figure()
     axes = figure.add_subplot()
     draw_confusion(figure, axes, np.eye(40, dtype=np.int64), tuple(map(str, range(40))))
@@ -50,7 +50,7 @@ def test_many_classes_have_a_colour_bar_for_numbers() -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
-def test_a_run_and_its_sweep(make_store: MakeStore, tmp_path: Path, suffix: str) -> None:
+def test_run_and_sweep_are_drawn(make_store: MakeStore, tmp_path: Path, suffix: str) -> None:
     features, labels = blobs(90, spread=0.5)
     store = make_store({"cls": features, "pooled": features}, labels)
     grid = Grid(("cls", "pooled"), (0.1, 0.4, 1e39), (0.0, 0.01), (0, 1))
@@ -90,14 +90,14 @@ def test_a_run_and_its_sweep(make_store: MakeStore, tmp_path: Path, suffix: str)
     assert len(axes.patches) == 1  # the frame of what was chosen
 
 
-def test_few_shots(make_store: MakeStore, tmp_path: Path) -> None:
+def test_few_shots_are_drawn(make_store: MakeStore, tmp_path: Path) -> None:
     features, labels = blobs(90, spread=0.5)
     store = make_store({"cls": features}, labels)
     done = run_fewshot(store, shots=(1, 5), draws=2, results=tmp_path, recipe=QUICK)
     assert pixels(draw_fewshot(done, tmp_path / "few.png")) == (720, 500)
 
 
-def test_another_suffix(make_store: MakeStore, tmp_path: Path) -> None:
+def test_other_suffix_is_refused(make_store: MakeStore, tmp_path: Path) -> None:
     features, labels = blobs(90)
     done = run_linear(make_store({"cls": features}, labels), results=tmp_path, recipe=QUICK)
     with pytest.raises(UsageError, match=r"expected a file ending in \.png, \.pdf, \.svg"):

@@ -25,7 +25,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "pdf"])
-def test_a_sheet_of_images_spread_over_the_split(root: Path, tmp_path: Path, suffix: str) -> None:
+def test_sheet_shows_images_spread_over_split(root: Path, tmp_path: Path, suffix: str) -> None:
     images = datasets.load("lip", "lip", root)
     path = tmp_path / f"o.{suffix}"
     drawn = mask_sheet.draw(path, images, labels.load("lip"), 3)

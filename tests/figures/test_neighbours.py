@@ -24,7 +24,7 @@ def results(store: Store, tmp_path: Path):  # type: ignore[no-untyped-def]
     return search(build(store, "pooled", tmp_path / "i"), [60], 24)
 
 
-def test_a_picture_with_one_red_box(store: Store, results, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_figure_has_one_red_box(store: Store, results, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     path = draw(results, Crops(store), tmp_path / "f.png")
     red = is_red(path)
     rows, columns = np.flatnonzero(red.any(1)), np.flatnonzero(red.any(0))
@@ -61,7 +61,7 @@ def test_equal_results_give_equal_files(store: Store, results, tmp_path: Path, s
     assert one.stat().st_size > 5000
 
 
-def test_several_results_stand_below_each_other(store: Store, results, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_results_are_drawn_in_rows(store: Store, results, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     single = is_red(draw(results, Crops(store), tmp_path / "one.png"))
     double = is_red(draw(results * 2, Crops(store), tmp_path / "two.png"))
     assert double.shape[1] == single.shape[1]
@@ -69,7 +69,7 @@ def test_several_results_stand_below_each_other(store: Store, results, tmp_path:
     assert double.sum() == 2 * single.sum()
 
 
-def test_a_query_of_ones_own(store: Store, tmp_path: Path) -> None:
+def test_image_file_query_is_drawn(store: Store, tmp_path: Path) -> None:
     index = build(store, "pooled", tmp_path / "i")
     picture = Image.new("RGB", (300, 200), "blue")
     query = Query(

@@ -36,7 +36,7 @@ def draw(images: Images, path: Path, options: SheetOptions | None = None) -> Ima
         return image.convert("RGB")
 
 
-def test_a_sheet_shows_each_part(images: Images, tmp_path: Path) -> None:
+def test_sheet_shows_each_part(images: Images, tmp_path: Path) -> None:
     whole = draw(images, tmp_path / "sheet.png")
     one = draw(images, tmp_path / "one.png", SheetOptions(parts=("tail",)))
     line = sheet.CELL + sheet.CAPTION + sheet.GAP
@@ -52,7 +52,7 @@ def test_equal_selections_give_equal_files(images: Images, tmp_path: Path) -> No
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_the_patch_is_what_is_cut(images: Images, tmp_path: Path) -> None:
+def test_drawn_patch_equals_cut_patch(images: Images, tmp_path: Path) -> None:
     # d = 50, so the eye's box is (-5, -15) to (45, 35): black left of and above the image.
     options = SheetOptions(parts=("right eye",), examples=1)
     pixels = np.asarray(draw(images, tmp_path / "sheet.png", options))
@@ -78,7 +78,7 @@ def test_unreadable_images_leave_a_grey_cell(images: Images, tmp_path: Path) -> 
     assert draw(images, tmp_path / "sheet.jpg").size[0] > 1000
 
 
-def test_many_parts_are_cut_short(
+def test_long_list_of_parts_is_shortened(
     images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(part_sheet, "MAX_PARTS", 1)
@@ -101,7 +101,7 @@ def test_sheets_of_the_real_samples(shared_dir: Path, tmp_path: Path) -> None:
     assert drawn.width > 1500
 
 
-def test_a_smaller_crop_is_shown_as_the_encoder_sees_it(images: Images, tmp_path: Path) -> None:
+def test_smaller_crop_is_drawn_as_encoded(images: Images, tmp_path: Path) -> None:
     """Resized to 448 and cut to the middle 224, a patch is its own middle half."""
     whole = draw(images, tmp_path / "a.png", SheetOptions(examples=1))
     half = draw(images, tmp_path / "b.png", SheetOptions(examples=1, resize=448))

@@ -72,7 +72,7 @@ def test_neighbours_of_each_encoder_in_the_order_of_rank(
             assert np.abs(found - expected).mean() < 2
 
 
-def test_the_red_box_is_where_the_window_is(pa: Run, two_encoders: dict[str, Store]) -> None:
+def test_red_box_surrounds_window(pa: Run, two_encoders: dict[str, Store]) -> None:
     assert pa("figure", "neighbours", "--query", QUERY, "--out", "f.png").code == 0
     red = is_red(Path("f.png"))
     rows, columns = np.flatnonzero(red.any(1)), np.flatnonzero(red.any(0))
@@ -86,7 +86,7 @@ def test_the_red_box_is_where_the_window_is(pa: Run, two_encoders: dict[str, Sto
 
 
 @pytest.mark.usefixtures("two_encoders")
-def test_every_file_says_where_it_is_from_and_the_picture_does_not(pa: Run) -> None:
+def test_metadata_name_sources_and_picture_does_not(pa: Run) -> None:
     done = pa("figure", "neighbours", "--query", "val_0001:11", "--json").json
     paths = {Path(path).suffix: Path(path) for path in done["files"]}
     assert set(paths) == {".pdf", ".png", ".txt", ".json"}
@@ -107,7 +107,7 @@ def test_every_file_says_where_it_is_from_and_the_picture_does_not(pa: Run) -> N
 
 
 @pytest.mark.usefixtures("two_encoders")
-def test_the_command_in_the_file_makes_the_same_file(pa: Run) -> None:
+def test_recorded_command_recreates_file(pa: Run) -> None:
     first = pa("figure", "neighbours", "--query", "5,60", "--across", 2, "-k", 6, "--json").json
     words = first["command"].split()[1:]
     for path in first["files"]:
@@ -164,7 +164,7 @@ def test_stores_of_other_regions_do_not_share_a_query(
 
 
 @pytest.mark.usefixtures("two_encoders")
-def test_a_figure_taller_than_a_page_is_remarked(pa: Run) -> None:
+def test_figure_taller_than_page_is_noted(pa: Run) -> None:
     queries = ",".join(str(49 * image + n) for image in range(3) for n in range(2))
     done = pa("figure", "neighbours", "--query", queries, "--out", "f.png")
     assert done.code == 0
@@ -188,7 +188,7 @@ def test_default_queries_stand_in_for_images_that_are_not_there(pa: Run) -> None
 
 
 @pytest.mark.usefixtures("two_encoders")
-def test_a_named_figure_takes_the_place_of_the_one_before(pa: Run) -> None:
+def test_named_figure_replaces_previous_one(pa: Run) -> None:
     for query in ("3", "4"):
         made = pa("figure", "neighbours", "--query", query, "--name", "figure-2", "--json").json
     folder = Path("figures") / "neighbours"

@@ -41,7 +41,7 @@ def results_of(workspace: Path, task: str, encoder: str) -> OfEncoder:
     return OfEncoder(encoder, {one.result.representation: one for one in own})
 
 
-def test_a_mean_is_read_as_it_was_written() -> None:
+def test_mean_is_read_as_written() -> None:
     wide, narrow = Interval(0.4, 0.6, "wide"), Interval(0.45, 0.55, "narrow")
     for mean in (Mean(0.5, 10, 5, wide, narrow, 0.25, 0.2), Mean(0.5, 3, 1, None)):
         again = Mean.from_json(json.loads(json.dumps(mean.to_json())))
@@ -106,7 +106,7 @@ def test_depth_leaves_out_encoders_without_blocks_unless_they_are_named(
     assert "pa extract --encoder deit --dataset cub --split all" in refused.err
 
 
-def test_the_recommended_commands_score_the_blocks(pa: Run, make_parts: MakeParts) -> None:
+def test_recommended_commands_score_blocks(pa: Run, make_parts: MakeParts) -> None:
     """On the same images, whichever stores there are."""
     make_parts("deit", limit=10, depth=4)
     assert pa("evaluate", "retrieval").code == 0
@@ -128,7 +128,7 @@ def commands_of(message: str) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in message.splitlines() if line.startswith("  pa ")]
 
 
-def test_a_narrow_figure_has_its_panels_below_each_other(pa: Run, make_parts: MakeParts) -> None:
+def test_narrow_figure_stacks_panels(pa: Run, make_parts: MakeParts) -> None:
     in_layers(make_parts, "dino")
     pa("evaluate", "retrieval", "--layers", "all")
     pa("figure", "depth", "--out", "wide.png")
@@ -158,7 +158,7 @@ def test_shares_draws_the_scores_of_the_results(
     assert "pa evaluate neighbours -k 9" in missing.err
 
 
-def test_a_sweep_is_drawn_from_its_table(pa: Run, place: Place) -> None:
+def test_sweep_is_drawn_from_its_table(pa: Run, place: Place) -> None:
     place("train", "paper")
     place("test", "paper", 1)
     words = ("--train-split", "train", "--test-split", "test", "--epochs", 3, "--no-references")
@@ -209,7 +209,7 @@ def test_encoders_scored_on_other_rows_do_not_share_a_figure(
     assert "were scored on other rows" in refused.err
 
 
-def test_nothing_there_is_said_with_the_command(pa: Run, workspace: Path) -> None:
+def test_missing_results_name_the_command(pa: Run, workspace: Path) -> None:
     refused = pa("figure", "depth", "--dataset", "cub", "--encoder", "dino")
     assert refused.code == 3
     assert "pa evaluate retrieval --layers all --encoder dino --dataset cub" in refused.err

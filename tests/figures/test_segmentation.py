@@ -74,7 +74,7 @@ def test_predictions_are_those_that_were_scored(
     assert right / total == pytest.approx(found.result.scores["aAcc"].value, abs=1e-9)
 
 
-def test_the_figure_and_what_it_says(
+def test_figure_records_its_sources(
     pa: Run, make_store: MakeStore, config: settings.Config
 ) -> None:
     make_store("train", views=0)
@@ -91,7 +91,7 @@ def test_the_figure_and_what_it_says(
     assert "Images: 3." in chosen["caption"]
 
 
-def test_only_images_that_were_held_out_are_drawn(
+def test_held_out_images_alone_are_drawn(
     pa: Run, make_store: MakeStore, config: settings.Config
 ) -> None:
     store = make_store("train")
@@ -133,7 +133,7 @@ def test_pictures_fill_the_width(n_encoders: int) -> None:
     assert 0.85 * layout.example < used < layout.example
 
 
-def test_a_colour_means_a_class_in_every_picture(tmp_path: Path) -> None:
+def test_class_has_one_colour_in_every_picture(tmp_path: Path) -> None:
     """A class map of one class is one hue over the whole picture, that of the legend."""
     image = Image.new("RGB", (60, 40), "white")
     maps = np.zeros((40, 60), np.uint8), np.full((40, 60), 3, np.uint8)
@@ -165,7 +165,7 @@ def test_images_without_labels_are_passed_over(
     assert labelled_images([head], [], 2) == ["1", "5"]
 
 
-def test_only_pairs_that_can_be_drawn_are_offered(
+def test_available_pairs_alone_are_offered(
     monkeypatch: pytest.MonkeyPatch, config: settings.Config
 ) -> None:
     drawable: set[str] = set()

@@ -123,9 +123,7 @@ def test_windows_equal_pillows_pixels(
         np.testing.assert_array_equal(window, np.asarray(expected))
 
 
-def test_a_batch_beyond_the_memory_is_halved(
-    device: str, checkpoint: Callable[[str], Path]
-) -> None:
+def test_batch_beyond_memory_is_halved(device: str, checkpoint: Callable[[str], Path]) -> None:
     if not device.startswith("cuda"):
         pytest.skip("only a GPU has memory of its own to fill")
     encoder = load("dino", checkpoint("dino"), device)
@@ -152,7 +150,7 @@ def test_a_batch_beyond_the_memory_is_halved(
     assert cosines(expected, found).min() > FP32_COSINE
 
 
-def test_a_killed_extraction_resumes_to_the_same_bytes(
+def test_killed_extraction_resumes_to_same_bytes(
     device: str, checkpoint: Callable[[str], Path], image_tree: Callable[..., Path], tmp_path: Path
 ) -> None:
     root = image_tree(4, 6)

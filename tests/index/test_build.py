@@ -24,7 +24,7 @@ from pa.index.stored import Recall
 Floats = npt.NDArray[np.float32]
 
 
-def test_the_index_holds_unit_vectors(store: Store, tmp_path: Path, vectors: Floats) -> None:
+def test_index_holds_unit_vectors(store: Store, tmp_path: Path, vectors: Floats) -> None:
     index = build(store, "pooled", tmp_path, "Flat")
     held = faiss.read_index(str(index.path / "index.faiss")).reconstruct_n(0, 490)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -74,14 +74,16 @@ def test_bad_factories(store: Store, tmp_path: Path, factory: str, message: str)
     assert not list(tmp_path.rglob("index.*"))
 
 
-def test_what_cannot_be_indexed(store: Store, tmp_path: Path) -> None:
+def test_unindexable_representations_are_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"patch of .* has the shape 2×2 per row.* Choose pooled"):
         build(store, "patch", tmp_path)
     with pytest.raises(UnknownNameError, match="unknown representation 'clss'"):
         build(store, "clss", tmp_path)
 
 
-def test_a_store_without_a_usable_row(make_store: Callable[..., Store], tmp_path: Path) -> None:
+def test_store_without_usable_rows_is_refused(
+    make_store: Callable[..., Store], tmp_path: Path
+) -> None:
     store = make_store(np.zeros((49, 4), np.float32), name="zero")
     with pytest.raises(UsageError, match=r"has no row to index: 0 .* 49 have a zero pooled vector"):
         build(store, "pooled", tmp_path)
@@ -111,7 +113,7 @@ def test_damage_is_seen_and_the_index_built_again(store: Store, tmp_path: Path, 
     assert not open_or_build(store, "pooled", tmp_path).built
 
 
-def test_nothing_is_left_of_a_build_that_fails(
+def test_failed_build_leaves_no_files(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: object) -> None:
@@ -141,7 +143,7 @@ def test_builders_at_once(store: Store, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_without_faiss_both_extras_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_faiss_names_both_extras(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(MissingError) as caught:
         library.load_faiss()
@@ -153,7 +155,7 @@ def test_without_faiss_both_extras_are_named(monkeypatch: pytest.MonkeyPatch) ->
     "factory",
     ["IVF8,Flat@nprobe=5", "PCA8,IVF8,SQfp16@nprobe=5", "OPQ4,IVF8,PQ4x4@nprobe=5"],
 )
-def test_an_index_of_pieces_answers_as_the_whole_one(
+def test_pieces_give_results_of_whole_index(
     make_store: Callable[..., Store], vectors: Floats, tmp_path: Path, factory: str
 ) -> None:
     """Also after its folder was moved, with rows left out, and with pieces of unequal length."""
@@ -193,7 +195,7 @@ def test_blocks_of_rows_become_pieces(
         assert search(merged, [query], 24)[0].neighbours == search(whole, [query], 24)[0].neighbours
 
 
-def test_only_inverted_files_have_pieces(store: Store, tmp_path: Path) -> None:
+def test_pieces_require_inverted_file(store: Store, tmp_path: Path) -> None:
     for factory in ("SQfp16", "HNSW8", "PQ4x4"):
         with pytest.raises(UsageError, match=f"{factory} cannot be built in pieces: only inverted"):
             build(store, "pooled", tmp_path, factory, pieces=2)

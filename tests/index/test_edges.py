@@ -35,7 +35,7 @@ def crowd(n: int, spread: float, seed: int = 0) -> Floats:
 
 
 @pytest.mark.parametrize("factory", ["SQfp16", "Flat"])
-def test_the_answer_is_exact_where_fp16_cannot_tell_rows_apart(
+def test_search_is_exact_for_rows_equal_in_fp16(
     make_store: MakeStore, tmp_path: Path, factory: str
 ) -> None:
     vectors = crowd(490, 3e-3)
@@ -62,7 +62,7 @@ def test_scores_of_faiss_stay_within_the_bound(
         assert error < error_bound(32, half_gallery=half)
 
 
-def test_a_cosine_does_not_depend_on_the_batch() -> None:
+def test_cosines_are_independent_of_batch() -> None:
     vectors = crowd(50, 0.5)
     together = cosines(vectors[0], vectors)
     alone = [cosines(vectors[0], vectors[i : i + 1])[0] for i in range(50)]
@@ -78,22 +78,20 @@ def test_tiny_and_huge_vectors_have_a_direction() -> None:
     assert not unit[2].any()
 
 
-def test_equal_rows_by_the_hundred_come_in_the_order_of_their_ids(
-    make_store: MakeStore, tmp_path: Path
-) -> None:
+def test_many_equal_rows_are_ordered_by_id(make_store: MakeStore, tmp_path: Path) -> None:
     index = build(make_store(np.tile(crowd(1, 1.0), (490, 1))), "pooled", tmp_path)
     assert [n.row for n in search(index, [300], 4)[0].neighbours] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("storage", ["bf16", "fp32"])
-def test_other_precisions_on_disk(make_store: MakeStore, tmp_path: Path, storage: str) -> None:
+def test_storage_formats_are_searched(make_store: MakeStore, tmp_path: Path, storage: str) -> None:
     store = make_store(crowd(98, 0.5), storage=storage, name=storage)
     stored = store.read("pooled")
     found = search(build(store, "pooled", tmp_path), [3], 1)[0].neighbours[0]
     assert found.cosine == np.sort(cosines(stored[3], stored))[-2]
 
 
-def test_many_queries_get_what_each_gets_alone(store: Store, tmp_path: Path) -> None:
+def test_batch_equals_single_queries(store: Store, tmp_path: Path) -> None:
     index = build(store, "pooled", tmp_path)
     together = search(index, range(0, 490, 40), 200)
     assert together == [search(index, [query], 200)[0] for query in range(0, 490, 40)]
@@ -113,7 +111,7 @@ def test_hnsw_is_measured_and_searched(store: Store, tmp_path: Path) -> None:
     ]
 
 
-def test_an_approximate_index_that_finds_too_few(store: Store, tmp_path: Path) -> None:
+def test_approximate_index_with_few_candidates_returns_fewer(store: Store, tmp_path: Path) -> None:
     index = build(store, "pooled", tmp_path, "IVF8,Flat")
     ranked = nearest(index, store.read("pooled", [0]), [np.array([0])], 480)
     assert 0 < len(ranked[0][0]) < 480
@@ -158,14 +156,14 @@ def test_vectors_that_are_not_finite(
     assert not list((tmp_path / "i").rglob("*.partial"))
 
 
-def test_an_index_of_another_format(store: Store, tmp_path: Path) -> None:
+def test_index_of_another_format_is_refused(store: Store, tmp_path: Path) -> None:
     info = build(store, "pooled", tmp_path).path / "index.json"
     info.write_text(info.read_text().replace('"format": 2', '"format": 9'))
     with pytest.raises(FingerprintError, match="index format 9, this version reads 2"):
         open_index(store, "pooled", tmp_path)
 
 
-def test_an_index_put_in_the_place_of_another(store: Store, tmp_path: Path) -> None:
+def test_swapped_index_is_refused(store: Store, tmp_path: Path) -> None:
     key = IndexKey(store.fingerprint, "pooled", "Flat")
     build(store, "pooled", tmp_path).path.rename(key.directory(tmp_path))
     with pytest.raises(FingerprintError, match="factory SQfp16 where Flat was expected"):
@@ -174,7 +172,7 @@ def test_an_index_put_in_the_place_of_another(store: Store, tmp_path: Path) -> N
         open_index(store, "pooled", tmp_path)
 
 
-def test_a_factory_makes_a_file_name() -> None:
+def test_factory_string_becomes_file_name() -> None:
     directory = IndexKey("ab" * 32, "cls", "IVF8(HNSW32),PQ4/x").directory("root")
     assert directory == Path("root/abababababababab/cls/IVF8%28HNSW32%29,PQ4%2Fx")
 

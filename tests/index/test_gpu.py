@@ -76,7 +76,7 @@ def test_devices_that_are_not_there(gpus: list[int]) -> None:
         gpu_number("mps")
 
 
-def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_gpu_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(faiss, "StandardGpuResources", raising=False)
     assert gpu_number("auto") is None
     with pytest.raises(UsageError, match=r"device cuda: FAISS .* sees no GPU here.*\[gpu\]"):
@@ -124,7 +124,7 @@ def test_beyond_the_largest_k_the_cpu_answers() -> None:
     assert (there.asked, here.asked) == ([24, 2048], [2049])
 
 
-def test_a_kind_that_no_gpu_takes(gpus: list[int], store: Store, tmp_path: Path) -> None:
+def test_unsupported_index_is_refused(gpus: list[int], store: Store, tmp_path: Path) -> None:
     index = build(store, "pooled", tmp_path, "HNSW16")
     with pytest.raises(
         UsageError, match=r"HNSW16 cannot be searched on cuda:1: This index type is not impl"
@@ -162,7 +162,7 @@ def test_search_on_the_device_named(gpus: list[int], workspace: Path) -> None:
     assert here == there
 
 
-def test_the_device_of_the_encoder_may_be_none_of_faiss(
+def test_encoder_device_can_differ_from_faiss(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With faiss-cpu, --image --device cuda encodes on the GPU and searches on the CPU."""

@@ -35,7 +35,7 @@ def stores(in_empty_folder: Path) -> dict[str, Store]:
     return made
 
 
-def test_the_protocols_differ(stores: dict[str, Store]) -> None:
+def test_protocols_select_different_stores(stores: dict[str, Store]) -> None:
     """Or the tests below could not tell one store from the other."""
     assert stores["paper"].path.parent == stores["released"].path.parent
     boxes = [store.rows.select("x0", "y0", "x1", "y1").rows() for store in stores.values()]
@@ -63,7 +63,7 @@ def test_search_and_build_take_the_store_of_the_protocol(
     assert result["query"]["box"] == list(stores[name].rows.row(2)[3:7])
 
 
-def test_without_a_protocol_the_choices_are_shown(pa: Run, stores: dict[str, Store]) -> None:
+def test_missing_protocol_lists_choices(pa: Run, stores: dict[str, Store]) -> None:
     code, out, err = pa("search", "--query-id", 2)
     assert (code, out) == (2, "")
     assert "2 stores fit" in err
@@ -74,12 +74,12 @@ def test_without_a_protocol_the_choices_are_shown(pa: Run, stores: dict[str, Sto
     assert "2 stores fit" in err
 
 
-def test_both_protocols_at_once(pa: Run, stores: dict[str, Store]) -> None:
+def test_both_protocols_are_indexed(pa: Run, stores: dict[str, Store]) -> None:
     built = json.loads(pa("index", "build", "--protocol", "paper,released", "--json")[1])
     assert [b["store"] for b in built["indexes"]] == [store.title for store in stores.values()]
 
 
-def test_the_setting_of_the_dataset(pa: Run, stores: dict[str, Store]) -> None:
+def test_protocol_defaults_to_dataset_setting(pa: Run, stores: dict[str, Store]) -> None:
     with Path("pa.toml").open("a") as file:
         file.write('protocol = "released"\n')
     words = ("search", "--query-id", 2, "-k", 3, "--dataset", "cub", "--json")
@@ -88,7 +88,7 @@ def test_the_setting_of_the_dataset(pa: Run, stores: dict[str, Store]) -> None:
     assert again["results"][0]["store"] == stores["paper"].title
 
 
-def test_a_protocol_without_a_store(pa: Run, stores: dict[str, Store]) -> None:
+def test_protocol_without_store_is_reported(pa: Run, stores: dict[str, Store]) -> None:
     code, _, err = pa("search", "--query-id", 2, "--protocol", "released-train")
     assert code == 3
     assert "no store for --protocol released-train" in err

@@ -29,7 +29,7 @@ def quantised(vectors: Floats) -> faiss.IndexScalarQuantizer:
 
 @pytest.mark.parametrize("block", [1, 7, 100, 490, 1000])
 @pytest.mark.parametrize("k", [1, 24, 490])
-def test_a_scan_finds_what_sorting_all_products_finds(
+def test_scan_equals_full_sort(
     quantised: faiss.IndexScalarQuantizer,
     vectors: Floats,
     monkeypatch: pytest.MonkeyPatch,
@@ -45,7 +45,7 @@ def test_a_scan_finds_what_sorting_all_products_finds(
     assert all(len(set(found)) == k for found in rows.tolist())
 
 
-def test_many_queries_get_the_answers_of_few(
+def test_batch_results_equal_single_results(
     make_store: MakeStore, vectors: Floats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With rows left out of the index, so that positions are no row ids."""
@@ -74,7 +74,7 @@ def exhaustive(vectors: Floats, query: int, k: int) -> list[int]:
 
 @pytest.mark.parametrize("factory", ["SQfp16", "Flat", "IVF4,Flat@nprobe=4", "IVF4,SQfp16@nprobe=4"])  # fmt: skip
 @pytest.mark.parametrize("spread", [3e-3, 0.5])
-def test_only_what_can_be_among_the_k_is_read(
+def test_possible_neighbours_alone_are_read(
     make_store: MakeStore,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -117,7 +117,7 @@ def test_only_what_can_be_among_the_k_is_read(
         ("HNSW16", False),
     ],
 )
-def test_of_rough_scores_no_bound_is_known(
+def test_coarse_scores_have_no_bound(
     store: Store, tmp_path: Path, factory: str, known: bool
 ) -> None:
     index = build(store, "pooled", tmp_path, factory)

@@ -48,13 +48,13 @@ def test_answers_are_those_of_exhaustive_search(index: Index, vectors: Floats, k
             assert mine.row == theirs or abs(mine.cosine - cosine) < 1e-6
 
 
-def test_equal_vectors_come_in_the_order_of_their_ids(index: Index) -> None:
+def test_equal_vectors_are_ordered_by_id(index: Index) -> None:
     result = search(index, [7], 20)[0]
     assert [n.row for n in result.neighbours] == list(range(100, 120))
     assert all(n.cosine == pytest.approx(1, abs=1e-6) for n in result.neighbours)
 
 
-def test_the_half_precision_index_gives_what_flat_gives(store: Store, tmp_path: Path) -> None:
+def test_half_precision_index_equals_flat(store: Store, tmp_path: Path) -> None:
     answers = [
         search(build(store, "pooled", tmp_path / "i", factory), list(range(0, 490, 7)), 24)
         for factory in ("SQfp16", "Flat")
@@ -75,7 +75,7 @@ def test_exclude_same_image(index: Index, vectors: Floats) -> None:
     assert not {n.path for n in result.neighbours} & {"001.png"}
 
 
-def test_a_vector_of_ones_own(index: Index, vectors: Floats) -> None:
+def test_external_vector_is_searched(index: Index, vectors: Floats) -> None:
     query = Query(vector=vectors[200] * 3, path="mine.png")
     found = search(index, [query], 2)[0]
     assert found.neighbours[0].row == 200

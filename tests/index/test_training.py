@@ -33,7 +33,7 @@ class Notes(Silent):
 
 
 @pytest.mark.parametrize("block", [7, 100, 8192])
-def test_the_sample_is_seeded_and_in_row_order(
+def test_sample_is_seeded_and_in_row_order(
     store: Store, vectors: Floats, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
     monkeypatch.setattr(training, "_BLOCK_ROWS", block)
@@ -43,7 +43,7 @@ def test_the_sample_is_seeded_and_in_row_order(
     np.testing.assert_allclose(read_sample(store, "pooled", 1000), unit, atol=1e-6)
 
 
-def test_the_sample_is_read_in_blocks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sample_is_read_in_blocks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     read = Store.read
 
@@ -78,7 +78,7 @@ def test_bad_and_zero_rows_do_not_train(
         (256, 2**31, 1),
     ],
 )
-def test_the_size_of_the_sample(centroids: int, dimension: int, rows: int) -> None:
+def test_sample_size_is_limited(centroids: int, dimension: int, rows: int) -> None:
     assert sample_rows(centroids, dimension) == rows
 
 
@@ -101,7 +101,7 @@ TRAINED = {
 
 
 @pytest.mark.parametrize(("factory", "centroids"), TRAINED.items())
-def test_one_note_in_place_of_the_warnings_of_faiss(
+def test_few_rows_are_noted_once(
     store: Store,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
@@ -135,7 +135,7 @@ def test_codes_are_not_trained_for_l2_searches(store: Store, tmp_path: Path) -> 
     assert not np.array_equal(found, faiss.vector_to_array(permuted.pq.centroids))
 
 
-def test_a_search_that_only_l2_has_is_refused(store: Store, tmp_path: Path) -> None:
+def test_l2_index_is_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"refuses the index factory 'PQ2x6@ht=4': .*METRIC_L2"):
         build(store, "pooled", tmp_path, "PQ2x6@ht=4")
 
@@ -155,13 +155,13 @@ def test_enough_rows_are_no_matter_for_a_note(store: Store, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("factory", ["SQfp16", "Flat", "HNSW16"])
-def test_nothing_to_train(store: Store, tmp_path: Path, factory: str) -> None:
+def test_empty_training_set_is_refused(store: Store, tmp_path: Path, factory: str) -> None:
     notes = Notes()
     assert build(store, "pooled", tmp_path, factory, progress=notes).info.training is None
     assert notes.told == []
 
 
-def test_a_scalar_quantiser_has_no_centroids(store: Store, tmp_path: Path) -> None:
+def test_scalar_quantiser_has_no_centroids(store: Store, tmp_path: Path) -> None:
     trained = build(store, "pooled", tmp_path, "SQ8").info.training
     assert trained == Training(rows=490, seed=0, advised=0)
 
@@ -175,7 +175,7 @@ def test_a_scalar_quantiser_has_no_centroids(store: Store, tmp_path: Path) -> No
         ("OPQ4,PQ4x4", r"codebooks of 256 entries"),
     ],
 )  # fmt: skip
-def test_too_few_rows_to_train_on(
+def test_too_few_training_rows_are_refused(
     make_store: MakeStore, vectors: Floats, tmp_path: Path, factory: str, message: str
 ) -> None:
     store = make_store(vectors[:49], name="small")
@@ -185,13 +185,13 @@ def test_too_few_rows_to_train_on(
 
 
 @pytest.mark.parametrize("factory", ["IVF49,Flat", "PQ8x5"])
-def test_what_the_message_names_does_fit(
+def test_suggested_number_of_lists_is_accepted(
     make_store: MakeStore, vectors: Floats, tmp_path: Path, factory: str
 ) -> None:
     assert build(make_store(vectors[:49], name="small"), "pooled", tmp_path, factory).n == 49
 
 
-def test_a_damaged_vector_of_the_sample_is_named(store: Store) -> None:
+def test_damaged_vector_of_sample_is_named(store: Store) -> None:
     with h5py.File(store.shard_path(store.plan[1]), "r+") as file:
         file["pooled"][3, 0] = np.inf
     with pytest.raises(VerificationError, match=f"row {store.plan[1].start + 3}"):

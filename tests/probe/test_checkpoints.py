@@ -16,7 +16,7 @@ def state(value: float) -> dict[str, torch.Tensor]:
     return {"weight": torch.full((2, 3), float(value)), "epoch": torch.tensor([int(value)])}
 
 
-def test_what_was_saved_is_loaded_in_place(tmp_path: Path) -> None:
+def test_saved_state_is_loaded_in_place(tmp_path: Path) -> None:
     path = tmp_path / "run.state"
     assert Checkpoint(path, "k").save(state(7), 3)
     tensors = state(0)
@@ -35,7 +35,7 @@ def test_leaf_tensors_that_need_gradients_are_filled(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", ["absent", "other run", "torn", "other shape", "more tensors"])
-def test_what_is_no_state_of_this_run_leaves_the_tensors_alone(tmp_path: Path, case: str) -> None:
+def test_state_of_another_run_leaves_tensors_unchanged(tmp_path: Path, case: str) -> None:
     path, tensors = tmp_path / "s", state(0)
     if case != "absent":
         Checkpoint(path, "another" if case == "other run" else "k").save(state(7), 3)
@@ -73,9 +73,7 @@ def test_saving_takes_a_tenth_of_the_time_at_most(
     assert Checkpoint(tmp_path / "s", "k").load(state(0)) == 61
 
 
-def test_a_failed_save_leaves_the_state_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_save_keeps_previous_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "s"
     checkpoint = Checkpoint(path, "k")
     checkpoint.save(state(7), 3)

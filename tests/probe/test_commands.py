@@ -109,14 +109,14 @@ def test_protocol_means_the_recipe_and_its_stores(
 
 
 @pytest.mark.usefixtures("both_protocols")
-def test_the_best_epoch_is_labelled_on_the_terminal(pa: Run) -> None:
+def test_terminal_marks_best_epoch(pa: Run) -> None:
     said = pa("probe", "linear", *TWO, "--protocol", "released", *QUICK).out
     assert "this is the best epoch on the test split" in said
     assert "chosen on the rows it is scored on and so optimistic; the last epoch gives" in said
     assert "best epoch" not in pa("probe", "linear", *TWO, *QUICK).out
 
 
-def test_without_a_protocol_paper_is_meant(pa: Run, both_protocols: dict[str, Store]) -> None:
+def test_protocol_defaults_to_paper(pa: Run, both_protocols: dict[str, Store]) -> None:
     fields = pa("probe", "linear", *TWO, *QUICK, "--json").json
     assert fields["stores"]["train"]["fingerprint"] == both_protocols["paper train"].fingerprint
     cae = pa("probe", "linear", *TWO, "--protocol", "imagenet-cae", "--epochs", 12, "--json").json
@@ -124,7 +124,7 @@ def test_without_a_protocol_paper_is_meant(pa: Run, both_protocols: dict[str, St
     assert cae["protocol"]["optimizer"] == "lars"
 
 
-def test_the_datasets_protocol_is_the_default(pa: Run, both_protocols: dict[str, Store]) -> None:
+def test_protocol_defaults_to_that_of_dataset(pa: Run, both_protocols: dict[str, Store]) -> None:
     Path("pa.toml").write_text(
         'dataset = "toy"\n[datasets.toy]\nroot = "."\nprotocol = "released"\n'
     )
@@ -155,7 +155,7 @@ def test_stores_of_different_encoders_do_not_go_together(pa: Run, place: Place) 
 
 
 @pytest.mark.usefixtures("both_protocols")
-def test_a_sweep_over_seeds_with_its_figure(pa: Run) -> None:
+def test_sweep_over_seeds_draws_figure(pa: Run) -> None:
     words = ("--lr", "0.01,0.4", "--weight-decay", "0,1e-4", "--representation", "cls,cls+pooled")
     done = pa(
         *("probe", "linear", *TWO, *words, "--seeds", 2, "--sweep", "--epochs", 5),
@@ -173,7 +173,7 @@ def test_a_sweep_over_seeds_with_its_figure(pa: Run) -> None:
 
 
 @pytest.mark.usefixtures("both_protocols")
-def test_a_split_to_choose_by(pa: Run, place: Place) -> None:
+def test_select_split_is_used(pa: Run, place: Place) -> None:
     place("dev", "paper", 5)
     done = pa(
         *("probe", "linear", *TWO, "--lr", "0.01,0.4", "--sweep", "--select-split", "dev"),
@@ -187,7 +187,7 @@ def test_a_split_to_choose_by(pa: Run, place: Place) -> None:
 
 
 @pytest.mark.usefixtures("both_protocols")
-def test_few_shots(pa: Run) -> None:
+def test_few_shots_are_reported(pa: Run) -> None:
     done = pa(
         "probe", "linear", *TWO, "--shots", "1,5", "--draws", 3, *QUICK, "--figure", "few.pdf"
     )
@@ -234,7 +234,7 @@ def test_faults(pa: Run, words: tuple[object, ...], code: int, text: str) -> Non
 
 
 @pytest.mark.usefixtures("both_protocols")
-def test_a_rate_that_ends_above_guessing_is_remarked(pa: Run) -> None:
+def test_learning_rate_that_ends_above_chance_loss_is_noted(pa: Run) -> None:
     high = ("--lr", "1e9", "--epochs", 2, "--no-references")
     assert "above the 1.1 of guessing" in pa("probe", "linear", *TWO, *high).out
     assert "of guessing" not in pa("probe", "linear", *TWO, *QUICK).out
@@ -321,7 +321,7 @@ def test_predict_refuses_a_result_without_a_head(pa: Run) -> None:
 
 
 @pytest.mark.usefixtures("extracted")
-def test_what_predict_refuses(pa: Run) -> None:
+def test_predict_refuses_wrong_inputs(pa: Run) -> None:
     probed = pa("probe", "linear", *QUICK, "--json").json
     head = Path(probed["file"]).with_suffix(".safetensors")
     image = ("--image", "photos/7.png")

@@ -67,12 +67,12 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(nearest_votes(TRAIN, TEST, 4, (10, 200)), whole)
 
 
-def test_a_small_temperature_does_not_overflow() -> None:
+def test_votes_with_small_temperature_do_not_overflow() -> None:
     one = nearest_votes(TRAIN, TEST, 4, (1,))
     np.testing.assert_array_equal(nearest_votes(TRAIN, TEST, 4, (50,), 1e-4), one)
 
 
-def test_half_precision_rows() -> None:
+def test_knn_accepts_half_precision_rows() -> None:
     train, test = rows(300, 0, np.float16), rows(150, 1, np.float16)
     found = nearest_votes(train, test, 4, (20,))
     np.testing.assert_array_equal(
@@ -95,7 +95,7 @@ def test_k_out_of_range(ks: tuple[int, ...], shown: str) -> None:
     assert caught.value.exit_code == 2
 
 
-def test_other_faults() -> None:
+def test_knn_refuses_wrong_options() -> None:
     with pytest.raises(UsageError, match="the temperature must be positive, not 0"):
         nearest_votes(TRAIN, TEST, 4, (5,), 0)
     narrow = replace(TEST, features=TEST.features[:, :5])

@@ -25,7 +25,7 @@ def store(make_store: MakeStore) -> Store:
 # -- two stores ------------------------------------------------------------------------------------
 
 
-def test_two_stores_share_the_class_index_by_name(make_store: MakeStore) -> None:
+def test_stores_share_class_index_by_name(make_store: MakeStore) -> None:
     features, labels = blobs(12)
     train = make_store({"cls": features}, labels)
     test = make_store({"cls": features[:2]}, ["c2", "c0"], split="val")
@@ -37,7 +37,7 @@ def test_two_stores_share_the_class_index_by_name(make_store: MakeStore) -> None
     assert split.counts()["shared_images"] == 0
 
 
-def test_each_side_has_its_own_condition(make_store: MakeStore) -> None:
+def test_conditions_apply_to_each_side(make_store: MakeStore) -> None:
     features, labels = blobs(12)
     train = make_store({"cls": features}, labels)
     test = make_store({"cls": features}, labels, split="val")
@@ -70,7 +70,7 @@ def test_stores_made_differently(
     assert caught.value.exit_code == 4
 
 
-def test_a_wider_vector_is_another_encoding(make_store: MakeStore) -> None:
+def test_wider_vector_is_a_mismatch(make_store: MakeStore) -> None:
     train = make_store({"cls": blobs(6)[0]}, blobs(6)[1])
     test = make_store({"cls": blobs(6, width=7)[0]}, blobs(6)[1], split="val")
     with pytest.raises(FingerprintError, match=r"representations\.cls"):
@@ -84,7 +84,7 @@ def test_limit_and_further_representations_may_differ(make_store: MakeStore) -> 
     assert len(split_rows(train, test, SplitOptions()).test.rows) == 6
 
 
-def test_two_stores_with_common_rows(make_store: MakeStore) -> None:
+def test_stores_with_common_rows_are_refused(make_store: MakeStore) -> None:
     features, labels = blobs(12)
     train = make_store({"cls": features}, labels)
     part = make_store({"cls": features[:6]}, labels[:6], limit=6)
@@ -92,7 +92,7 @@ def test_two_stores_with_common_rows(make_store: MakeStore) -> None:
         split_rows(train, part, SplitOptions())
 
 
-def test_the_same_store_twice(store: Store) -> None:
+def test_same_store_twice_is_refused(store: Store) -> None:
     with pytest.raises(UsageError, match="are the same store, toy/train/grid/timm/ramp") as caught:
         split_rows(store, store, SplitOptions())
     assert "leave --test-split out" in str(caught.value)
@@ -139,7 +139,7 @@ def test_overlapping_filters(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("given", "other"), [("train", "test"), ("test", "train")])
-def test_one_filter_alone(store: Store, given: str, other: str) -> None:
+def test_single_condition_is_refused(store: Store, given: str, other: str) -> None:
     options = SplitOptions(**{f"{given}_where": "row < 3"})  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=f"--{given}-where on one store needs --{other}-where"):
         split_rows(store, None, options)
@@ -188,7 +188,7 @@ def test_held_out_follows_the_seed(store: Store) -> None:
     assert len(set(chosen)) == 3
 
 
-def test_only_choices_that_took_effect_are_recorded(store: Store) -> None:
+def test_effective_choices_alone_are_recorded(store: Store) -> None:
     held_out = split_rows(store, None, SplitOptions(seed=3)).to_json()
     assert (held_out["seed"], held_out["test_fraction"]) == (3, 0.2)
     options = SplitOptions(train_where="row < 24", test_where="row >= 24", seed=3)
@@ -221,7 +221,7 @@ def test_hold_out_where_images_tie_the_classes() -> None:
         hold_out(images, class_of, list("abc"), 0.5, 0)
 
 
-def test_many_names_are_cut() -> None:
+def test_long_list_of_names_is_shortened() -> None:
     with pytest.raises(UsageError, match=r"'0', '1', '2', '3', '4', … \(7 in all\)"):
         hold_out(np.arange(7), np.arange(7), [str(i) for i in range(7)], 0.5, 0)
 
@@ -251,21 +251,21 @@ def test_bad_images_and_missing_labels_are_left_out_and_counted(make_store: Make
     assert (split.test.n_bad, split.test.n_unlabelled) == (2, 0)
 
 
-def test_no_labels_at_all(make_store: MakeStore) -> None:
+def test_store_without_labels_is_refused(make_store: MakeStore) -> None:
     store = make_store({"cls": blobs(4)[0]}, [None] * 4)
     with pytest.raises(UsageError, match=r"none of the 4 chosen rows .* sub-folder") as caught:
         split_rows(store, None, SplitOptions())
     assert "readable" not in str(caught.value)
 
 
-def test_no_readable_image_with_a_label(make_store: MakeStore) -> None:
+def test_store_without_readable_labelled_image_is_refused(make_store: MakeStore) -> None:
     labels = ["a", "b", None, None]
     store = make_store({"cls": blobs(4)[0]}, labels, [0, 0, 1, 1], bad_images=(0,))
     with pytest.raises(UsageError, match=r"none of the 4 chosen rows .* readable image"):
         split_rows(store, None, SplitOptions())
 
 
-def test_another_column_as_target(make_store: MakeStore) -> None:
+def test_target_column_can_be_changed(make_store: MakeStore) -> None:
     images = np.repeat([10, 9], 4).tolist()
     store = make_store({"cls": blobs(8)[0]}, [None] * 8, images, extra={"part": ["eye"] * 8})
     options = SplitOptions(target="image", train_where="x0 = 0", test_where="x0 = 112")
@@ -295,7 +295,7 @@ def test_read_gives_the_chosen_rows(make_store: MakeStore) -> None:
         assert [split.classes[t] for t in rows.targets] == [labels[r] for r in rows.rows]
 
 
-def test_half_precision_stays_half(make_store: MakeStore) -> None:
+def test_half_precision_is_kept(make_store: MakeStore) -> None:
     features, labels = blobs(6)
     precision = {"compute": "fp32", "storage": "fp16"}
     store = make_store({"cls": features}, labels, precision=precision)
@@ -316,7 +316,7 @@ def test_representations_side_by_side(make_store: MakeStore) -> None:
         side.read("cls+poold")
 
 
-def test_a_part_of_a_side(store: Store) -> None:
+def test_side_can_be_subset(store: Store) -> None:
     side = split_rows(store, None, SplitOptions()).train
     part = side.part(side.targets == 1)
     assert (part.targets == 1).all()
@@ -330,7 +330,7 @@ def parts(name: str) -> dict[str, Any]:
     return PROTOCOLS[name].to_json()
 
 
-def test_only_the_difference_that_a_recipe_names_is_permitted(make_store: MakeStore) -> None:
+def test_permitted_difference_of_recipe_is_accepted_alone(make_store: MakeStore) -> None:
     features, labels = blobs(12)
     stores = {
         name: make_store({"cls": features}, labels, split=name, view=parts(name))
@@ -352,7 +352,7 @@ def test_only_the_difference_that_a_recipe_names_is_permitted(make_store: MakeSt
         assert field in str(caught.value)
 
 
-def test_a_map_of_tokens_is_refused(make_store: MakeStore) -> None:
+def test_token_map_is_refused(make_store: MakeStore) -> None:
     features, labels = blobs(6)
     store = make_store({"cls": features, "patch": np.stack([features] * 2, 1)}, labels)
     train = split_rows(store, None, SplitOptions(test_fraction=0.5)).train

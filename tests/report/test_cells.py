@@ -39,7 +39,7 @@ def printed_in(text: str) -> dict[int, list[tuple[str, list[str]]]]:
     return found
 
 
-def test_there_are_230_cells_with_distinct_keys() -> None:
+def test_cells_are_230_with_distinct_keys() -> None:
     assert {table.number: len(table.cells) for table in tables()} == SIZES
     assert len({one.key for one in published()}) == len(published()) == sum(SIZES.values())
 
@@ -49,7 +49,7 @@ def test_columns_stand_in_the_paper_s_order() -> None:
 
 
 @pytest.mark.shared
-def test_every_number_is_the_paper_s(shared_dir: Path) -> None:
+def test_numbers_equal_the_paper(shared_dir: Path) -> None:
     paper = printed_in((shared_dir / "paper.txt").read_text(encoding="utf-8"))
     assert sorted(paper) == sorted(SIZES)
     titles = [one.title for one in encoders().values()]
@@ -63,7 +63,7 @@ def test_every_number_is_the_paper_s(shared_dir: Path) -> None:
 
 
 @pytest.mark.shared
-def test_the_numbers_agree_with_the_second_reading_of_the_paper(shared_dir: Path) -> None:
+def test_numbers_agree_with_second_transcription(shared_dir: Path) -> None:
     """`protocols.md`, section 8, lists the targets in another form, written down separately."""
     notes = (shared_dir / "protocols.md").read_text(encoding="utf-8")
     listed = re.search(r"mIoU: ADE-Part / Pascal-Part / LIP / ADE-Obj / Pascal-Obj: (.+)", notes)
@@ -84,7 +84,7 @@ def test_tables_4_to_6_print_the_part_scores_twice_and_differ_once() -> None:
     assert differing == ["t6/deit/pascal-part/macc"]  # 36.2, where Table 4 has 36.1
 
 
-def test_a_cell_says_what_it_is() -> None:
+def test_cell_has_a_description() -> None:
     one = cell("t3/dino/cub/projected")
     assert (one.value, one.metric, one.representation) == (31.7, "AP", "projected")
     assert (one.task, one.probe) == ("retrieval", "none")
@@ -102,6 +102,6 @@ def test_names_are_those_of_the_package() -> None:
     assert {one.dataset for one in published()} <= set(DATASETS)
 
 
-def test_an_unknown_key_names_the_nearest() -> None:
+def test_unknown_key_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="t3/dino/cub/encoded"):
         cell("t3/dinno/cub/encoded")

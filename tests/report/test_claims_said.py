@@ -18,7 +18,7 @@ from pa.tasks.report import Written
 from tests.report.conftest import Runs
 
 
-def test_every_format_says_what_is_measured_of_a_claim(runs: Runs) -> None:
+def test_claim_progress_is_shown_in_every_format(runs: Runs) -> None:
     for encoder, miou in (("dino", 0.35), ("deit", 0.30)):
         runs.segmentation(encoder, "ade20k-part", miou=miou)
     report = runs.report()

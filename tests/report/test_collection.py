@@ -21,7 +21,7 @@ from tests.support.parts import MakeParts, make_parts, workspace
 __all__ = ["make_parts", "workspace"]
 
 
-def test_no_workspace(tmp_path: Path) -> None:
+def test_missing_workspace_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"workspace .*nowhere does not exist"):
         collect_results(tmp_path / "nowhere", tmp_path / "results", tmp_path / "features")
 
@@ -59,7 +59,7 @@ def put(*keys: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (put("representation", value=7), "representation is 7: .*string"),
     ],
 )
-def test_a_damaged_result_is_named_and_left_out(
+def test_damaged_result_is_reported_and_skipped(
     runs: Runs, change: Callable[[dict[str, Any]], None], said: str
 ) -> None:
     runs.probe("dino", "cub")
@@ -80,7 +80,7 @@ def test_numbers_that_were_changed_by_hand_are_not_taken(runs: Runs) -> None:
         assert "its checksum is not that of its fields" in damaged.reason
 
 
-def test_a_result_stands_without_its_table(runs: Runs, make_parts: MakeParts, pa: Run) -> None:
+def test_result_without_table_is_shown(runs: Runs, make_parts: MakeParts, pa: Run) -> None:
     make_parts("dino")
     assert pa("evaluate", "retrieval", "--representation", "cls").code == 0
     (table,) = Path("results/retrieval").glob("*.parquet")
@@ -91,7 +91,7 @@ def test_a_result_stands_without_its_table(runs: Runs, make_parts: MakeParts, pa
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe\x00", b"null", b"[" * 100_000])
-def test_what_is_no_json_is_damaged(runs: Runs, content: bytes) -> None:
+def test_invalid_json_is_damaged(runs: Runs, content: bytes) -> None:
     path = runs.retrieval("deit")
     path.write_bytes(content)
     found = runs.read()
@@ -107,9 +107,7 @@ def test_results_of_other_tasks_are_checked_too(runs: Runs) -> None:
     assert (found.results, [one.path for one in found.damaged]) == ((), [path])
 
 
-def test_a_result_of_features_that_have_changed_is_not_taken(
-    make_parts: MakeParts, pa: Run
-) -> None:
+def test_result_of_changed_features_is_skipped(make_parts: MakeParts, pa: Run) -> None:
     store = make_parts("dino")
     assert pa("evaluate", "retrieval", "--representation", "cls").code == 0
     manifest = store.path / "manifest.json"
@@ -122,7 +120,7 @@ def test_a_result_of_features_that_have_changed_is_not_taken(
     assert pa("verify", "--quick").code == 5
 
 
-def test_a_damaged_store_is_named(runs: Runs, make_parts: MakeParts, workspace: Path) -> None:
+def test_damaged_store_is_reported(runs: Runs, make_parts: MakeParts, workspace: Path) -> None:
     spec = make_parts("dino").path / "spec.json"
     edited(spec, put("spec", "split", value="other"))
     found = collect_results(workspace, workspace / "results", workspace / "features")

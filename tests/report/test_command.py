@@ -26,7 +26,7 @@ def here(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(runs.root)
 
 
-def test_all_formats_by_default(pa: Run, runs: Runs) -> None:
+def test_command_writes_all_formats_by_default(pa: Run, runs: Runs) -> None:
     runs.probe("deit", "cub")
     done = pa("report")
     assert done.code == 0, done.err
@@ -36,7 +36,7 @@ def test_all_formats_by_default(pa: Run, runs: Runs) -> None:
     assert done.out.splitlines()[-1].endswith("results.parquet")
 
 
-def test_some_formats_in_a_folder_of_ones_own(pa: Run, runs: Runs, tmp_path: Path) -> None:
+def test_command_writes_selected_formats_to_folder(pa: Run, runs: Runs, tmp_path: Path) -> None:
     runs.probe("deit", "cub")
     done = pa("report", "--format", "md,html", "--out", str(tmp_path / "new" / "place"))
     assert done.code == 0, done.err
@@ -59,20 +59,20 @@ def test_json_is_one_object(pa: Run, runs: Runs) -> None:
     ]
 
 
-def test_no_workspace(pa: Run, tmp_path: Path) -> None:
+def test_missing_workspace_exits_3(pa: Run, tmp_path: Path) -> None:
     done = pa("--workspace", str(tmp_path / "nowhere"), "report")
     assert done.code == 3
     assert "does not exist" in done.err
 
 
-def test_no_results(pa: Run) -> None:
+def test_missing_results_exit_3(pa: Run) -> None:
     done = pa("report")
     assert done.code == 3
     assert "there are no results in" in done.err
     assert "pa report --missing" in done.err
 
 
-def test_a_damaged_result_is_left_out_with_exit_code_6(pa: Run, runs: Runs) -> None:
+def test_damaged_result_is_skipped_with_exit_code_6(pa: Run, runs: Runs) -> None:
     runs.probe("dino", "cub")
     runs.probe("deit", "cub").write_text("{ torn")
     done = pa("report", "--format", "html")
@@ -126,7 +126,7 @@ def stubbed(folder: Path, code: int) -> dict[str, str]:
 
 @pytest.mark.parametrize(("code", "calls"), [(0, None), (6, None), (3, 1)])
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_the_script_runs(
+def test_missing_script_runs(
     pa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str, code: int, calls: int
 ) -> None:
     """In a workspace with a name to quote. 6 says that images could not be read, and goes on."""
@@ -171,7 +171,7 @@ def wrong_places(root: Path) -> dict[str, Path]:
     }
 
 
-def test_a_place_that_cannot_be_written_to(pa: Run, runs: Runs) -> None:
+def test_unwritable_path_is_reported(pa: Run, runs: Runs) -> None:
     runs.probe("deit", "cub")
     for reason, place in wrong_places(runs.root).items():
         before = sorted(runs.root.rglob("*"))
@@ -183,7 +183,7 @@ def test_a_place_that_cannot_be_written_to(pa: Run, runs: Runs) -> None:
     assert (runs.root / "file").read_text() == "here before"
 
 
-def test_a_full_disk_leaves_the_report_before_as_it_was(runs: Runs) -> None:
+def test_full_disk_keeps_previous_report(runs: Runs) -> None:
     """A limit on the size of files: the Markdown is within it, and the table after it is not."""
     runs.probe("deit", "cub")
     (runs.root / "reports").mkdir()
@@ -213,7 +213,7 @@ def test_a_full_disk_leaves_the_report_before_as_it_was(runs: Runs) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission(pa: Run, runs: Runs) -> None:
+def test_folder_without_permission_is_reported(pa: Run, runs: Runs) -> None:
     runs.probe("deit", "cub")
     (runs.root / "reports").mkdir(mode=0o500)
     done = pa("report")
@@ -222,7 +222,7 @@ def test_a_folder_without_permission(pa: Run, runs: Runs) -> None:
     assert list((runs.root / "reports").iterdir()) == []
 
 
-def test_a_report_loads_no_torch(runs: Runs) -> None:
+def test_report_does_not_import_torch(runs: Runs) -> None:
     """It is read on laptops, from results that a cluster made."""
     runs.retrieval("deit")
     script = (

@@ -42,7 +42,7 @@ def figures(runs: Runs) -> tuple[Figure, ...]:
     return figures_in(folder)
 
 
-def test_each_stands_beside_the_papers(figures: tuple[Figure, ...]) -> None:
+def test_figures_are_shown_next_to_descriptions(figures: tuple[Figure, ...]) -> None:
     ours = {
         theirs.number: [one.name for one in found] for theirs, found in by_paper_figure(figures)
     }
@@ -50,7 +50,7 @@ def test_each_stands_beside_the_papers(figures: tuple[Figure, ...]) -> None:
     assert [one.name for one in others(figures)] == ["cub-paper"]
 
 
-def test_the_commands_of_the_papers_figures_are_typed_right() -> None:
+def test_commands_of_paper_figures_are_valid() -> None:
     for one in paper_figures():
         words = one.command.split()
         assert words[0] == "pa"
@@ -58,7 +58,7 @@ def test_the_commands_of_the_papers_figures_are_typed_right() -> None:
         assert words[-1] == f"figure-{one.number}"
 
 
-def test_the_page_shows_them_inline(runs: Runs, figures: tuple[Figure, ...]) -> None:
+def test_page_embeds_figures(runs: Runs, figures: tuple[Figure, ...]) -> None:
     made = page(runs.report())
     assert made.count('src="data:image/png;base64,') == len(figures)
     assert "Figure 2: Nearest patches" in made

@@ -30,7 +30,7 @@ def some(runs: Runs) -> Runs:
     return runs
 
 
-def test_every_cell_and_result_has_a_line(some: Runs) -> None:
+def test_cells_and_results_have_one_line_each(some: Runs) -> None:
     table = cells_table(some.report())
     assert table["key"].n_unique() == len(published()) == 230
     states = dict(table.group_by("state").len().iter_rows())
@@ -59,7 +59,7 @@ def test_csv_and_parquet_agree(some: Runs, tmp_path: Path) -> None:
     )
 
 
-def test_every_comparison_has_a_line_for_each_source(some: Runs) -> None:
+def test_comparisons_have_one_line_per_source(some: Runs) -> None:
     report = some.report()
     table = claims_table(report)
     for judged in report.judged:
@@ -166,7 +166,7 @@ def test_remarks_stand_where_they_belong() -> None:
     assert [one.number for one in remarks(tables()[2])] == list(range(1, len(placed) + 1))
 
 
-def test_the_page_of_claims_is_that_of_now() -> None:
+def test_claims_page_is_current() -> None:
     page = Path(__file__).resolve().parents[2] / "docs" / "claims.md"
     assert page.read_text(encoding="utf-8") == claims_page(), (
         "write pa.report.listing.claims_page()"

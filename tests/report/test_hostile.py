@@ -101,7 +101,7 @@ def plain_tags(plain: Report) -> list[str]:
 
 
 @names
-def test_a_page_shows_names_and_is_built_as_with_any_other(
+def test_hostile_names_do_not_change_page_structure(
     tmp_path: Path, plain_tags: list[str], name: str
 ) -> None:
     read = parsed(page(workspace(tmp_path, name)))
@@ -206,14 +206,14 @@ def test_tables_read_back_equal(tmp_path: Path, name: str) -> None:
 
 
 @names
-def test_a_terminal_is_given_no_orders(tmp_path: Path, plain: Report, name: str) -> None:
+def test_hostile_names_do_not_control_terminal(tmp_path: Path, plain: Report, name: str) -> None:
     shown = written(Written(workspace(tmp_path, name), ()))
     assert visible(shown) == shown
     assert len(shown.splitlines()) == len(written(Written(plain, ())).splitlines())
     assert one_line(name) in shown
 
 
-def test_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
+def test_undecodable_file_name_is_shown(tmp_path: Path) -> None:
     """Bytes that are no UTF-8: the damaged file is named in every format, and JSON can be sent."""
     runs = Runs(tmp_path)
     runs.probe("deit")

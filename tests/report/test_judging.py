@@ -43,7 +43,7 @@ def claim(name: str) -> Claim:
     return next(one for one in claims() if one.id == name)
 
 
-def test_there_are_34_claims_of_which_26_hold_by_the_papers_numbers() -> None:
+def test_claims_are_34_of_which_26_hold_by_paper() -> None:
     assert len({one.id for one in claims()}) == len(claims()) == 34
     judged = {one.id: judge_published(one) for one in claims()}
     failing = {
@@ -55,13 +55,13 @@ def test_there_are_34_claims_of_which_26_hold_by_the_papers_numbers() -> None:
     assert all(made.verdict in ("holds", "does not hold") for made in judged.values())
 
 
-def test_most_is_more_than_half() -> None:
+def test_most_means_more_than_half() -> None:
     most = claim("segmentation-deit-generally-below")
     assert (len(most.comparisons), most.needed) == (18, 10)
     assert claim("retrieval-most-over-supervised").needed == 7
 
 
-def test_a_tenth_is_a_tenth() -> None:
+def test_decimals_are_exact() -> None:
     """92.8 − 92.9 and 81.8 − 71.8 are not what binary floating point makes of them."""
     gaps = {
         (o.comparison.first.key, o.comparison.second.key): o.value
@@ -85,13 +85,13 @@ def test_oddities_are_about_something() -> None:
     assert len({one.id for one in known_issues()}) == len(known_issues())
 
 
-def test_every_claim_that_fails_by_its_own_numbers_says_why() -> None:
+def test_claims_that_fail_by_paper_have_a_reason() -> None:
     explained = {name for one in known_issues() for name in one.claims}
     assert set(NOT_BY_ITS_OWN) <= explained
 
 
 @pytest.mark.parametrize("need", ["all", "most", "any"])
-def test_an_open_answer_counts_only_where_it_could_matter(need: str) -> None:
+def test_open_comparison_counts_only_if_decisive(need: str) -> None:
     """Against all ways in which the open comparisons could turn out."""
     base = claim("segmentation-cae-over-deit")
     three = Claim("x", "object", "1", "", "", need, base.comparisons)  # type: ignore[arg-type]
@@ -171,7 +171,7 @@ def test_paired_intervals_are_those_of_the_evaluation(
     )
 
 
-def test_other_queries_are_not_compared(runs: Runs) -> None:
+def test_different_queries_are_not_compared(runs: Runs) -> None:
     runs.retrieval("dino", ap=(0.5, 0.6), rows="some")
     runs.retrieval("deit", ap=(0.4, 0.5), rows="others")
     made = {one.question.encoder: one for one in measured_in(runs.read())}
@@ -179,7 +179,7 @@ def test_other_queries_are_not_compared(runs: Runs) -> None:
     assert (found.basis, found.interval) == ("not the same rows", None)
 
 
-def test_without_the_table_of_queries_intervals_are_joined(runs: Runs) -> None:
+def test_missing_query_table_joins_intervals(runs: Runs) -> None:
     ap = np.random.default_rng(0).uniform(0.1, 0.8, 60)
     runs.retrieval("dino", ap=ap + 0.01, per_query=False)
     runs.retrieval("deit", ap=ap)
@@ -187,7 +187,7 @@ def test_without_the_table_of_queries_intervals_are_joined(runs: Runs) -> None:
     assert difference(made["dino"], made["deit"]).basis == "unpaired: scores of queries missing"
 
 
-def test_other_queries_of_the_same_rows_are_joined(runs: Runs) -> None:
+def test_different_queries_of_same_rows_are_joined(runs: Runs) -> None:
     """Two tables that are whole, of which one lists another image."""
     runs.retrieval("dino", ap=(0.5, 0.6))
     runs.retrieval("deit", ap=(0.5, 0.6), first_image=1)
@@ -211,7 +211,7 @@ def verdict(runs: Runs, name: str, protocol: Protocol = PAPER) -> Verdict:
         (0.0, 0.0, "does not hold"),
     ],
 )
-def test_a_lead_needs_its_whole_interval(
+def test_comparison_needs_whole_interval(
     runs: Runs, lead: float, half: float, expected: Verdict
 ) -> None:
     for dataset in ("ade20k-part", "pascal-part"):
@@ -220,7 +220,7 @@ def test_a_lead_needs_its_whole_interval(
     assert verdict(runs, "segmentation-dino-over-deit") == expected
 
 
-def test_a_margin_is_part_of_the_claim(runs: Runs) -> None:
+def test_margin_is_part_of_claim(runs: Runs) -> None:
     for dataset in ("ade20k-part", "pascal-part", "lip"):
         runs.segmentation("cae", dataset, miou=0.305, half=0.001)
         runs.segmentation("deit", dataset, miou=0.300, half=0.001)
@@ -241,7 +241,7 @@ def test_level_means_within(runs: Runs, gap: float, half: float, expected: Verdi
     assert verdict(runs, "imagenet-cae-catches-up", Protocol("imagenet")) == expected
 
 
-def test_a_claim_of_all_is_undecided_until_all_is_measured(runs: Runs) -> None:
+def test_claim_of_all_is_undecided_until_all_are_measured(runs: Runs) -> None:
     """Two comparisons: one that holds leaves it open, and the second decides it."""
     claimed = claim("segmentation-dino-over-deit")
     assert (claimed.need, len(claimed.comparisons)) == ("all", 2)
@@ -255,7 +255,7 @@ def test_a_claim_of_all_is_undecided_until_all_is_measured(runs: Runs) -> None:
     assert (made.verdict, made.said) == ("holds", "2 of 2 measured: 2 hold")
 
 
-def test_a_claim_of_most_says_how_many_must_hold(runs: Runs) -> None:
+def test_claim_of_most_states_required_number(runs: Runs) -> None:
     """Of 18 comparisons ten must hold; nine that do not hold decide it before all is measured."""
     claimed = claim("segmentation-deit-generally-below")
     runs.segmentation("deit", "lip", miou=0.5)
@@ -273,7 +273,7 @@ def test_a_claim_of_most_says_how_many_must_hold(runs: Runs) -> None:
     assert (made.verdict, made.said) == ("does not hold", said)
 
 
-def test_one_counterexample_is_enough(runs: Runs) -> None:
+def test_counterexample_decides_claim_of_all(runs: Runs) -> None:
     """The claim is of twelve comparisons; one that fails decides it, the others need not be run."""
     runs.segmentation("mocov3", "lip", miou=0.2)
     runs.segmentation("mae", "lip", miou=0.3)
@@ -282,7 +282,7 @@ def test_one_counterexample_is_enough(runs: Runs) -> None:
     assert made.said == "1 of 12 measured: 1 does not"
 
 
-def test_nothing_measured_is_said_so(runs: Runs) -> None:
+def test_claim_without_measurements_says_so(runs: Runs) -> None:
     runs.segmentation("mocov3", "lip")
     assert verdict(runs, "segmentation-moco-over-deit-on-lip") == "not measured"
     assert verdict(runs, "imagenet-supervised-first") == "not measured"

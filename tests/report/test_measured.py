@@ -26,7 +26,7 @@ def marks(one: Measured) -> list[tuple[str, str]]:
     return [(mark.kind, mark.text) for mark in one.marks]
 
 
-def test_a_score_is_in_percent_with_its_interval(runs: Runs) -> None:
+def test_score_is_in_percent_with_interval(runs: Runs) -> None:
     runs.probe("deit", "cub", accuracy=0.905, half=0.015)
     one = only(runs)
     assert one.question == cell("t3/deit/cub/linear").question
@@ -53,7 +53,7 @@ def test_a_score_is_in_percent_with_its_interval(runs: Runs) -> None:
         ("t2/dino/ade20k/miou", lambda r: r.segmentation("dino", "ade20k")),
     ],
 )
-def test_each_task_finds_its_cell(runs: Runs, key: str, make: Any) -> None:
+def test_tasks_match_their_cells(runs: Runs, key: str, make: Any) -> None:
     make(runs)
     assert cell(key).question in {one.question for one in measured_in(runs.read())}
 
@@ -70,12 +70,12 @@ def test_segmentation_answers_three_questions_of_both_tables(runs: Runs) -> None
 
 
 @pytest.mark.parametrize("representation", ["layers_cls:3", "cls:", "patch"])
-def test_other_vectors_are_no_answer(runs: Runs, representation: str) -> None:
+def test_other_representation_does_not_match_cell(runs: Runs, representation: str) -> None:
     runs.retrieval(representation=representation)
     assert measured_in(runs.read()) == []
 
 
-def test_the_papers_own_setting_needs_no_mark(runs: Runs) -> None:
+def test_paper_setting_has_no_mark(runs: Runs) -> None:
     runs.retrieval("deit", representation="cls")
     runs.retrieval("deit", representation="pooled", ap=(0.3, 0.4, 0.5, 0.5))
     runs.probe("dino", "cub", kind="attentive")
@@ -96,12 +96,12 @@ def test_the_papers_own_setting_needs_no_mark(runs: Runs) -> None:
         ),
     ],
 )
-def test_another_model_is_marked(runs: Runs, store: dict[str, Any], said: str) -> None:
+def test_other_model_is_marked(runs: Runs, store: dict[str, Any], said: str) -> None:
     runs.probe("deit", "cub", **store)
     assert marks(only(runs)) == [("model", said)]
 
 
-def test_the_student_is_not_the_papers_model(runs: Runs) -> None:
+def test_student_branch_is_marked(runs: Runs) -> None:
     runs.probe("dino", "cub", options={"branch": "student"})
     assert marks(only(runs)) == [("model", "branch student: the paper's is teacher")]
 
@@ -120,7 +120,7 @@ def test_hashes_that_nobody_publishes_are_a_note(runs: Runs) -> None:
     ]
 
 
-def test_a_subset_is_marked(runs: Runs) -> None:
+def test_subset_is_marked(runs: Runs) -> None:
     runs.probe("deit", "cub", test_images=470, limit=500)
     assert marks(only(runs)) == [
         ("data", "subset: 470 images of 5,794"),
@@ -129,7 +129,7 @@ def test_a_subset_is_marked(runs: Runs) -> None:
     ]
 
 
-def test_a_limit_names_the_split_of_the_store(runs: Runs) -> None:
+def test_limit_names_split_of_store(runs: Runs) -> None:
     runs.retrieval("deit", split="all", limit=120)
     limits = [text for kind, text in marks(only(runs)) if kind == "data" and "--limit" in text]
     assert limits == ["--limit 120: the first images of split all only"]
@@ -140,7 +140,7 @@ def test_images_without_parts_do_not_make_a_subset(runs: Runs) -> None:
     assert [kind for kind, _ in marks(only(runs))] == ["recipe"]  # one of the two vectors alone
 
 
-def test_another_split_and_a_changed_recipe_are_marked(runs: Runs) -> None:
+def test_other_split_and_changed_recipe_are_marked(runs: Runs) -> None:
     runs.retrieval("deit", split="test", changed={"include_self": True})
     assert [mark for mark in marks(only(runs)) if mark[0] != "data"] == [
         ("split", "test split test in place of all"),
@@ -152,7 +152,7 @@ def test_another_split_and_a_changed_recipe_are_marked(runs: Runs) -> None:
     ]
 
 
-def test_the_better_of_class_token_and_mean_is_the_encoded_one(runs: Runs) -> None:
+def test_encoded_score_is_better_of_cls_and_pooled(runs: Runs) -> None:
     runs.retrieval("deit", ap=(0.4, 0.5), representation="cls")
     runs.retrieval("deit", ap=(0.5, 0.7), representation="pooled")
     (taken,) = runs.report().taken.values()
@@ -202,7 +202,7 @@ def parse(command: str) -> dict[str, Any]:
     return group.make_context(str(group.name), words).params
 
 
-def test_the_command_of_a_result_is_one_that_can_be_typed(runs: Runs) -> None:
+def test_command_of_result_is_valid(runs: Runs) -> None:
     runs.retrieval("deit", representation="pooled", protocol="released")
     runs.probe("dino", "coco", kind="attentive", changed={"epochs": 5})
     runs.probe("dino", "imagenet", protocol="imagenet", view={"name": "image"})
@@ -221,7 +221,7 @@ def test_windows_have_no_patches(runs: Runs) -> None:
     assert {one.protocol for one in measured_in(runs.read())} == {Protocol("paper")}
 
 
-def test_what_a_run_must_be_agrees_with_the_package() -> None:
+def test_expected_runs_agree_with_package() -> None:
     """Hashes, options, splits and sizes stand in runs.toml so that reading loads no torch."""
     from pa.data.datasets import DATASETS
     from pa.extract.encoders import ENCODERS
@@ -250,7 +250,7 @@ def test_what_a_run_must_be_agrees_with_the_package() -> None:
     assert {name: (pair.train, pair.test) for name, pair in PART_STORES.items()} == dict(PATCHES)
 
 
-def test_a_torn_image_does_not_make_a_subset(runs: Runs) -> None:
+def test_unreadable_image_does_not_make_a_subset(runs: Runs) -> None:
     runs.segmentation("ibot", "lip", test_images=9_995)
     one = measured_in(runs.read())[0]
     assert one.is_papers

@@ -69,7 +69,7 @@ def full(runs: Runs) -> Runs:
     return runs
 
 
-def test_it_is_whole_html(full: Runs) -> None:
+def test_page_is_valid_html(full: Runs) -> None:
     made = page(full.report())
     assert made.startswith('<!doctype html>\n<html lang="en">')
     read = Page(made)
@@ -77,7 +77,7 @@ def test_it_is_whole_html(full: Runs) -> None:
     assert next(a.get("charset") for a in read.of("meta")) == "utf-8"
 
 
-def test_it_needs_nothing_beside_it(full: Runs) -> None:
+def test_page_is_self_contained(full: Runs) -> None:
     read = Page(page(full.report()))
     assert {name for name, _ in read.elements} & {"script", "link", "iframe", "object"} == set()
     for name, attributes in read.elements:
@@ -89,7 +89,7 @@ def test_it_needs_nothing_beside_it(full: Runs) -> None:
     assert "@import" not in page(full.report())
 
 
-def test_every_link_leads_somewhere(full: Runs) -> None:
+def test_page_links_have_targets(full: Runs) -> None:
     read = Page(page(full.report()))
     places = [attributes["id"] for _, attributes in read.elements if attributes.get("id")]
     assert [place for place, n in Counter(places).items() if n > 1] == []
@@ -148,7 +148,7 @@ def test_names_cannot_inject(tmp_path: Path) -> None:
     assert any("<script>alert(2)" in said for said in read.text)  # as words
 
 
-def test_a_protocol_has_tables_of_its_own(full: Runs) -> None:
+def test_protocol_has_separate_tables(full: Runs) -> None:
     made = page(full.report())
     captions = re.findall(r"<caption>(Table 3[^<]*)</caption>", made)
     assert [caption.rpartition(", ")[2] for caption in captions] == [
@@ -162,7 +162,7 @@ def test_a_protocol_has_tables_of_its_own(full: Runs) -> None:
     assert "80.0" not in tables[1]
 
 
-def test_what_is_not_the_papers_is_said_at_the_number_and_on_top(full: Runs) -> None:
+def test_deviations_are_marked_at_number_and_on_top(full: Runs) -> None:
     made = page(full.report())
     letters = re.search(r"<b>80\.0</b><sup>([a-z,]+)</sup>", made)
     assert letters is not None
@@ -173,12 +173,12 @@ def test_what_is_not_the_papers_is_said_at_the_number_and_on_top(full: Runs) -> 
     assert re.search(r"<b>85\.0</b> ", made)  # this one is the paper's setting: no letter
 
 
-def test_nothing_to_warn_of(runs: Runs) -> None:
+def test_page_without_deviations_has_no_warning(runs: Runs) -> None:
     runs.probe("deit", "cub")
     assert "Read with care." not in page(runs.report())
 
 
-def test_equal_reports_are_equal_pages(full: Runs) -> None:
+def test_equal_reports_give_equal_pages(full: Runs) -> None:
     from datetime import UTC, datetime
 
     made = datetime(2026, 1, 2, tzinfo=UTC)
@@ -234,7 +234,7 @@ def test_markup_escapes_all_but_markup() -> None:
     assert identifier("t3/dino/cub/encoded-paper") == "t3-dino-cub-encoded-paper"
 
 
-def test_the_dot_lies_where_the_number_is() -> None:
+def test_dot_is_drawn_at_its_number() -> None:
     scale = Scale(20, 60, width=110)
     assert (scale.x(20), scale.x(40), scale.x(60)) == (MARGIN, 55, 110 - MARGIN)
     assert scale.x(999) == 110 - MARGIN  # never outside

@@ -83,7 +83,7 @@ def several(runs: Runs) -> Runs:
     return runs
 
 
-def test_every_result_is_listed_once_with_what_it_says(several: Runs) -> None:
+def test_results_are_listed_once_with_scores(several: Runs) -> None:
     listed = several.report().listed
     assert {one.file for one in listed} == {
         str(path.relative_to(several.root)) for path in several.written
@@ -98,7 +98,7 @@ def test_every_result_is_listed_once_with_what_it_says(several: Runs) -> None:
     assert (difference.encoder, difference.value) == ("dino − deit", -1.5)
 
 
-def test_the_papers_cells_are_marked(several: Runs) -> None:
+def test_cells_of_paper_are_marked(several: Runs) -> None:
     listed = several.report().listed
     marked = {(one.encoder, one.representation): one for one in listed if one.cells}
     assert set(marked) == {("deit", "cls"), ("deit", "pooled")}
@@ -108,7 +108,7 @@ def test_the_papers_cells_are_marked(several: Runs) -> None:
     assert "Table 3" in better.in_the_paper
 
 
-def test_all_formats_list_them(several: Runs) -> None:
+def test_results_are_listed_in_every_format(several: Runs) -> None:
     report = several.report()
     table = results_table(report)
     assert table["value"].to_list() == [one.value for one in report.listed]

@@ -27,7 +27,7 @@ def reason(runs: Runs) -> tuple[float, str, int]:
         (lambda r: r.probe(accuracy=0.5, representation="pooled"), "the recipe unchanged"),
     ],
 )
-def test_the_nearest_to_the_paper_is_taken(
+def test_result_closest_to_paper_is_selected(
     runs: Runs, worse: Callable[[Runs], object], why: str
 ) -> None:
     runs.probe(accuracy=0.9)
@@ -48,7 +48,7 @@ def test_then_the_newest(runs: Runs) -> None:
     assert reason(runs) == (70.0, "the newest, of 3 results", 2)
 
 
-def test_one_result_is_the_only_one(runs: Runs) -> None:
+def test_single_result_is_selected(runs: Runs) -> None:
     runs.probe(accuracy=0.5)
     assert reason(runs) == (50.0, "the only result", 0)
 
@@ -74,7 +74,7 @@ def test_protocols_never_compete(runs: Runs) -> None:
         (0.90949, "90.9", "0.0", "0.05"),
     ],
 )
-def test_a_shown_difference_is_that_of_the_shown_numbers(
+def test_printed_difference_is_that_of_printed_numbers(
     runs: Runs, measured: float, shown: str, delta: str, closer: str
 ) -> None:
     """The paper's number of this cell is 90.9."""

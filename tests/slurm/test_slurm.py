@@ -155,7 +155,7 @@ def commands_of(workspace: Workspace, flag: str) -> list[int]:
     return found
 
 
-def test_a_killed_task_is_made_good_by_the_last_job(
+def test_final_job_completes_shards_of_killed_task(
     slurm: Cluster, workspace: Workspace, alone: Store
 ) -> None:
     lines = ("index build", "pa status", "evaluate retrieval --target x0", "report --format md")
@@ -205,7 +205,7 @@ def test_cancelled_then_submitted_again(slurm: Cluster, workspace: Workspace, al
     assert (nothing["job"], nothing["last_job"], nothing["tasks"]) == (None, None, 0)
 
 
-def test_a_task_whose_time_is_nearly_over_is_requeued_and_goes_on(
+def test_task_near_time_limit_is_requeued_and_continues(
     slurm: Cluster, workspace: Workspace, alone: Store
 ) -> None:
     made = workspace.submit(*EXTRACT)
@@ -223,7 +223,7 @@ def test_a_task_whose_time_is_nearly_over_is_requeued_and_goes_on(
     assert_equal(workspace.store, alone)
 
 
-def test_the_array_script_of_the_docs(
+def test_documented_array_script_runs(
     slurm: Cluster, workspace: Workspace, alone: Store, tmp_path: Path
 ) -> None:
     """The hand-written script as printed, with the workspace's own command and time."""
@@ -247,7 +247,7 @@ def test_the_array_script_of_the_docs(
     assert_equal(workspace.store, alone)
 
 
-def test_one_task_for_each_encoder(slurm: Cluster, workspace: Workspace) -> None:
+def test_each_creates_one_task_per_encoder(slurm: Cluster, workspace: Workspace) -> None:
     """Commands that are not extractions: one task per value; those that ended well are not again."""
     workspace.pa(*EXTRACT, "--limit", "4")
     words = ("index", "build", "--representation", "cls,nonsense", "--each", "representation")

@@ -37,7 +37,7 @@ def flag(step: Step, name: str) -> str:
     return step.words[step.words.index(name) + 1]
 
 
-def test_the_papers_figures_show_the_encoders_that_are_there() -> None:
+def test_paper_figures_show_available_encoders() -> None:
     found = {step.name: step for step in drawn("imagenet", *PAIR).steps}
     assert list(found) == ["figure 2", "figure 4", "figure 7", "figure 8", "figure 6 pascal paper"]
     shown = {name: flag(step, "--encoder") for name, step in found.items()}
@@ -55,7 +55,7 @@ def test_the_papers_figures_show_the_encoders_that_are_there() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["paper", "released"])
-def test_a_figure_comes_after_all_it_is_drawn_from(protocol: str) -> None:
+def test_figure_follows_its_sources(protocol: str) -> None:
     steps = study(["deit", "dino"], protocol=protocol)
     names = {step.name for step in steps}
     made = figures(steps, protocol, None).steps
@@ -108,7 +108,7 @@ def to_do(workspace: Path, request: StudyRequest = REQUEST) -> set[str]:
     return {step.name for step in read_study(load(workspace), request).to_do if step.is_figure}
 
 
-def test_a_study_draws_its_figures_once(workspace: Path) -> None:
+def test_figures_are_drawn_once(workspace: Path) -> None:
     names = {"figure 2", "figure 7", "figure 8"}
     assert to_do(workspace) == names
     states = {one.step.name: one.state for one in run_paper(load(workspace), REQUEST, Silent())}
@@ -131,7 +131,7 @@ def test_a_study_draws_its_figures_once(workspace: Path) -> None:
     assert to_do(workspace) == names
 
 
-def test_a_figure_that_fails_stops_nothing(workspace: Path) -> None:
+def test_failed_figure_stops_nothing(workspace: Path) -> None:
     config = load(workspace)
     (workspace / "figures").write_text("in the way of the folder")
     (workspace / "results").mkdir()
@@ -156,7 +156,7 @@ def test_figures_can_be_left_out(workspace: Path) -> None:
     assert "pa figure" not in done.stdout
 
 
-def test_a_job_array_leaves_figures_to_the_end(workspace: Path) -> None:
+def test_job_array_defers_figures(workspace: Path) -> None:
     lines = submissions(read_study(load(workspace), REQUEST), 4)
     commands = [word for line in lines for word in shlex.split(line)]
     assert not any("figure" in word for word in commands)

@@ -42,7 +42,7 @@ def run(workspace: Path) -> Run:
     return call
 
 
-def test_the_study_runs_and_runs_again_in_no_time(workspace: Path, run: Run) -> None:
+def test_study_runs_and_is_skipped_when_complete(workspace: Path, run: Run) -> None:
     first = run("--epochs", "1", "--json", "--keep-going")
     states = {one["name"]: one["state"] for one in json.loads(first.stdout)["steps"]}
     failed = {name for name, state in states.items() if state != "ran"}
@@ -67,7 +67,7 @@ def test_the_study_runs_and_runs_again_in_no_time(workspace: Path, run: Run) -> 
     }
 
 
-def test_a_scaled_down_study_needs_a_workspace_of_its_own(workspace: Path, run: Run) -> None:
+def test_scaled_study_needs_separate_workspace(workspace: Path, run: Run) -> None:
     words = ["-w", str(workspace), "extract", "--encoder", "deit", "--dataset", "cub"]
     assert CliRunner().invoke(cli, [*words, "--split", "all", "--limit", "4"]).exit_code == 0
     assert run("--limit", "4", "--dry-run").exit_code == 0
@@ -75,7 +75,7 @@ def test_a_scaled_down_study_needs_a_workspace_of_its_own(workspace: Path, run: 
         run("--limit", "3", "--dry-run")
 
 
-def test_a_failing_step_stops_with_its_own_words(
+def test_failing_step_stops_with_its_message(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (workspace / "deit.pth").write_bytes(b"no checkpoint")
@@ -87,7 +87,7 @@ def test_a_failing_step_stops_with_its_own_words(
     assert [one.state for one in ended] == ["failed"]
 
 
-def test_what_is_not_set_up_is_named(workspace: Path, run: Run) -> None:
+def test_unconfigured_inputs_are_listed(workspace: Path, run: Run) -> None:
     told = run("--dry-run")
     assert told.exit_code == 0
     assert "left out: encoder mae: no checkpoint. Set [encoders.mae]" in told.output
@@ -145,7 +145,7 @@ def test_steps_that_a_limit_is_too_small_for_are_left_out(workspace: Path) -> No
     }
 
 
-def test_every_step_that_a_limit_leaves_runs(workspace: Path) -> None:
+def test_remaining_steps_run_under_limit(workspace: Path) -> None:
     request = StudyRequest(scale=Scale(limit=1, epochs=1))
     ran = []
     for step in read_study(load(workspace), request).steps:
@@ -171,7 +171,7 @@ def test_plan_says_bytes_and_refuses_a_small_disk(
         run("--plan")
 
 
-def test_the_script_is_what_would_run(workspace: Path, run: Run) -> None:
+def test_script_equals_run(workspace: Path, run: Run) -> None:
     script = run("--script").stdout
     commands = [line for line in script.splitlines() if line.startswith("pa ")]
     assert commands == [step.command for step in read_study(load(workspace), StudyRequest()).to_do]
@@ -189,9 +189,7 @@ def test_the_script_is_what_would_run(workspace: Path, run: Run) -> None:
         (("--datasets", "cubb"), "unknown dataset of the study 'cubb'. Did you mean cub"),
     ],
 )
-def test_a_name_typed_wrong_is_answered_with_the_nearest(
-    run: Run, words: tuple[str, str], said: str
-) -> None:
+def test_misspelled_name_suggests_nearest(run: Run, words: tuple[str, str], said: str) -> None:
     with pytest.raises(UnknownNameError) as caught:
         run("--dry-run", *words)
     assert str(caught.value).startswith(said)

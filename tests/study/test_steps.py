@@ -13,7 +13,7 @@ from tests.support.commands import parse_words
 
 
 @pytest.mark.parametrize("protocol", ["paper", "released"])
-def test_every_cell_is_filled_once_by_a_command_that_exists(protocol: str) -> None:
+def test_cells_are_filled_once_by_existing_commands(protocol: str) -> None:
     steps = study(protocol=protocol)
     filled = [key for step in steps for key in step.fills]
     assert sorted(filled) == sorted(one.key for one in published())
@@ -22,7 +22,7 @@ def test_every_cell_is_filled_once_by_a_command_that_exists(protocol: str) -> No
 
 
 @pytest.mark.parametrize("protocol", ["paper", "released"])
-def test_a_step_comes_after_what_it_reads(protocol: str) -> None:
+def test_step_follows_its_inputs(protocol: str) -> None:
     steps = study(protocol=protocol)
     place = {step.name: i for i, step in enumerate(steps)}
     assert len(place) == len(steps)
@@ -32,7 +32,7 @@ def test_a_step_comes_after_what_it_reads(protocol: str) -> None:
         assert step.is_extraction != bool(step.fills) or not step.fills
 
 
-def test_the_commands_of_a_cell_are_those_of_the_study() -> None:
+def test_commands_of_cell_are_steps_of_study() -> None:
     typed = {step.command for step in study()}
     for one in published():
         commands = commands_for(one)
@@ -41,7 +41,7 @@ def test_the_commands_of_a_cell_are_those_of_the_study() -> None:
         assert commands[-1] == last.command
 
 
-def test_the_released_code_trains_on_other_patches() -> None:
+def test_released_protocol_trains_on_other_patches() -> None:
     commands = commands_for(cell("t3/dino/cub/linear"), "released")
     assert [shlex.split(c)[shlex.split(c).index("--protocol") + 1] for c in commands] == [
         "released-train",
@@ -50,7 +50,7 @@ def test_the_released_code_trains_on_other_patches() -> None:
     ]
 
 
-def test_a_store_that_serves_two_tasks_is_extracted_once() -> None:
+def test_shared_store_is_extracted_once() -> None:
     """COCO's training images are the retrieval database and what classifiers train on."""
     steps = study(["mae"], ["coco"])
     train = [s for s in steps if s.is_extraction and "train2017" in s.words]
@@ -74,7 +74,7 @@ def test_scaling_down_is_in_the_commands() -> None:
         Scale(crops=0)
 
 
-def test_other_encoders_may_be_named_and_other_datasets_not() -> None:
+def test_unknown_encoders_are_accepted_and_datasets_refused() -> None:
     steps = study(["timm/vit"], ["lip", "lip"])
     assert [step.encoder for step in steps] == ["timm/vit"] * 3
     assert not any(step.fills for step in steps)

@@ -59,7 +59,7 @@ def pristine(photographs: Callable[..., Path], make_parts: MakeParts, workspace:
 
 
 @pytest.mark.timeout(7200)
-def test_no_command_answers_otherwise_for_a_flipped_bit(pristine: Path) -> None:
+def test_flipped_bit_never_changes_an_answer(pristine: Path) -> None:
     flips = rounds("FLIPS")
     told = run_script("answers", pristine, flips, rounds("SEED"), timeout=7200)
     print(json.dumps(told, indent=1, ensure_ascii=False))

@@ -54,7 +54,7 @@ def only_store(config: Config) -> Store:
 
 
 @pytest.mark.timeout(3600)
-def test_a_flipped_bit_of_a_shard(workspace: Config, tmp_path: Path) -> None:
+def test_flipped_bit_of_shard_is_detected(workspace: Config, tmp_path: Path) -> None:
     """Every one is found, also where HDF5 would hang or crash: it never opens such a file."""
     store = only_store(workspace)
     pristine = shutil.copytree(store.path, tmp_path / "pristine")
@@ -64,7 +64,7 @@ def test_a_flipped_bit_of_a_shard(workspace: Config, tmp_path: Path) -> None:
     assert told == {"found": flips, "harmless": 0, "hung": 0, "crashed": 0, "silent": []}
 
 
-def test_every_flipped_bit_of_features_is_found(workspace: Config, draw: random.Random) -> None:
+def test_flipped_bits_of_features_are_all_detected(workspace: Config, draw: random.Random) -> None:
     import h5py
 
     store = only_store(workspace)
@@ -89,7 +89,7 @@ def issues(
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "rows.parquet", "spec.json"])
-def test_a_flipped_bit_of_manifest_rows_and_spec_is_found(
+def test_flipped_bit_of_manifest_rows_or_spec_is_detected(
     workspace: Config, draw: random.Random, name: str
 ) -> None:
     path = only_store(workspace).path / name
@@ -106,7 +106,7 @@ def test_a_flipped_bit_of_manifest_rows_and_spec_is_found(
 
 @pytest.mark.parametrize("factory", ["SQfp16", "IVF2,Flat"])
 @pytest.mark.parametrize("name", ["index.faiss", "ids.npy"])
-def test_a_flipped_bit_of_an_index_is_found_and_refused(
+def test_flipped_bit_of_index_is_detected_and_refused(
     workspace: Config, draw: random.Random, factory: str, name: str
 ) -> None:
     store = only_store(workspace)
@@ -123,7 +123,7 @@ def test_a_flipped_bit_of_an_index_is_found_and_refused(
     assert set(issues(verify_indexes, workspace).values()) == {None}
 
 
-def test_a_flipped_bit_of_index_json_is_found(workspace: Config, draw: random.Random) -> None:
+def test_flipped_bit_of_index_json_is_detected(workspace: Config, draw: random.Random) -> None:
     store = only_store(workspace)
     path = open_index(store, "pooled", workspace.indexes).path / "index.json"
     whole = path.read_bytes()
@@ -139,7 +139,7 @@ def test_a_flipped_bit_of_index_json_is_found(workspace: Config, draw: random.Ra
 
 
 @pytest.mark.parametrize("suffix", [".json", ".parquet", ".safetensors"])
-def test_a_flipped_bit_of_a_result_is_found(
+def test_flipped_bit_of_result_is_detected(
     workspace: Config, draw: random.Random, suffix: str
 ) -> None:
     """All but what leaves the same JSON: the case of an exponent, a digit past the last that counts."""
@@ -164,9 +164,7 @@ def test_a_flipped_bit_of_a_result_is_found(
     assert issues(verify_results, workspace) == {json_path: None}
 
 
-def test_a_shard_cut_off_anywhere_is_never_read_as_good(
-    workspace: Config, draw: random.Random
-) -> None:
+def test_truncated_shard_is_never_accepted(workspace: Config, draw: random.Random) -> None:
     store = only_store(workspace)
     path = store.shard_path(store.plan[1])
     whole = path.read_bytes()
@@ -183,7 +181,7 @@ def test_a_shard_cut_off_anywhere_is_never_read_as_good(
             list(store.blocks("pooled"))
 
 
-def test_one_image_in_a_hundred_is_torn(photographs: Photographs, tmp_path: Path) -> None:
+def test_truncated_images_are_listed(photographs: Photographs, tmp_path: Path) -> None:
     images = photographs(300, bad_every=100)
     store = Store.open(work(images, tmp_path / "f"))
     torn = sorted(str(p.relative_to(images)) for p in images.rglob("*.png") if _is_torn(p))
@@ -202,7 +200,7 @@ def _is_torn(path: Path) -> bool:
     return path.stat().st_size == 200
 
 
-def test_nothing_depends_on_the_clock(
+def test_bytes_are_independent_of_clock(
     photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draw: random.Random
 ) -> None:
     """The clock goes back an hour with every look at it, and file times are drawn by lot."""
@@ -261,7 +259,7 @@ def test_lock_files_of_dead_holders_block_nobody(photographs: Photographs, tmp_p
     assert differences(store.path, undisturbed) == []
 
 
-def test_a_living_holder_is_waited_for(photographs: Photographs, tmp_path: Path) -> None:
+def test_lock_of_living_process_is_waited_for(photographs: Photographs, tmp_path: Path) -> None:
     images = photographs(12)
     store = Store.open(work(images, tmp_path / "f"))
     (store.path / "manifest.json").unlink()

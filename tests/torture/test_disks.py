@@ -160,7 +160,7 @@ def test_disk_full_while_a_table_is_written(tiny_disk: TinyDisk, pages: int) -> 
     assert pl.read_parquet(path).equals(large)
 
 
-def test_a_read_only_workspace(
+def test_read_only_workspace_can_be_read(
     photographs: Photographs, read_only: ReadOnly, tmp_path: Path
 ) -> None:
     images = photographs(12)
@@ -188,7 +188,7 @@ def test_a_read_only_workspace(
         write_json(shown / "results" / "x.json", {})
 
 
-def test_a_read_only_unfinished_store(
+def test_read_only_unfinished_store_is_reported(
     photographs: Photographs, read_only: ReadOnly, tmp_path: Path
 ) -> None:
     images = photographs(12)

@@ -98,7 +98,7 @@ def ade(tmp_path: Path) -> Path:
     return root
 
 
-def test_the_deepest_listed_part_wins(ade: Path, tmp_path: Path) -> None:
+def test_deepest_listed_part_wins(ade: Path, tmp_path: Path) -> None:
     parts = labels.load("ade20k-part")
     found = built(ade20k.plan_parts(ade), tmp_path / "out", "train", "ADE_train_00000001")
     door, window, wheel, rim = (value(parts, n) for n in ("door", "window", "wheel", "rim"))
@@ -108,7 +108,7 @@ def test_the_deepest_listed_part_wins(ade: Path, tmp_path: Path) -> None:
     assert np.array_equal(found, expected)
 
 
-def test_the_report_counts_what_was_built(ade: Path, tmp_path: Path) -> None:
+def test_report_counts_built_images(ade: Path, tmp_path: Path) -> None:
     train, val = build(ade20k.plan_parts(ade), tmp_path / "out")
     assert (train.split, train.n_images, train.present, train.all_zero) == (
         "train",
@@ -191,7 +191,7 @@ def json_of(*objects: tuple[int, str, int]) -> str:
     return json.dumps({"annotation": {"object": entries}})
 
 
-def test_a_release_with_other_numbers_is_refused(ade: Path, tmp_path: Path) -> None:
+def test_release_with_other_numbers_is_refused(ade: Path, tmp_path: Path) -> None:
     path = ade / "images/training/s/street/ADE_train_00000002.json"
     path.write_text(json_of((0, "sky", SKY), (1, "no class of ours", 4000)))
     build(ade20k.plan_parts(ade), tmp_path / "good")
@@ -261,7 +261,7 @@ def test_numbers_beyond_all_bounds_in_json() -> None:
         parse_json(f'{{"annotation": {{"object": [{one}]}}}}', Path("x.json"))
 
 
-def test_other_trees_are_no_release(tmp_path: Path) -> None:
+def test_other_folder_tree_is_not_a_release(tmp_path: Path) -> None:
     index_tree(tmp_path, "train", {"ADE_train_00000001": [[1]]})
     for plan in (ade20k.plan_parts, ade20k.plan_objects):
         with pytest.raises(MissingError, match=r"Expected there:\n  <root>/"):
@@ -287,7 +287,7 @@ def test_classes_that_are_no_numbers(tmp_path: Path, number: Any, message: str) 
         pascal.read_mat(tmp_path / "a.mat")
 
 
-def test_a_mat_of_version_7_3(tmp_path: Path) -> None:
+def test_mat_file_of_version_7_3_is_read(tmp_path: Path) -> None:
     file = tmp_path / "a.mat"
     file.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(512))
     with pytest.raises(
@@ -387,7 +387,7 @@ def test_lists_of_voc2010_that_are_not_right(voc: Path) -> None:
         pascal.plan("pascal-part", voc, None, None)
 
 
-def test_a_part_that_is_not_listed(tmp_path: Path) -> None:
+def test_unlisted_part_is_reported(tmp_path: Path) -> None:
     pascal_mat(tmp_path, "2008_000001", (9, "chair", WHOLE, [("leg_1", WHOLE)]))
     (report,) = build(pascal.plan("pascal-part", tmp_path, None, None), tmp_path / "out")
     assert (
@@ -576,7 +576,7 @@ build.build(ade20k.plan_parts(Path(root)), Path(out), copy=True, workers=2)
         ("build", "write_json", 1),  # all but the report
     ],
 )
-def test_a_killed_build_goes_on_to_the_same_tree(
+def test_killed_build_resumes_to_same_tree(
     ade: Path, tmp_path: Path, module: str, name: str, calls: int
 ) -> None:
     path = ade / "images/training/s/street/ADE_train_00000001_atr.txt"
@@ -595,7 +595,7 @@ def test_a_killed_build_goes_on_to_the_same_tree(
     assert content(tmp_path / "out") == content(tmp_path / "undisturbed")
 
 
-def test_a_full_disk_says_so_and_leaves_no_part(
+def test_full_disk_is_reported_and_leaves_no_partial_file(
     ade: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*given: Any) -> None:
@@ -634,7 +634,7 @@ def test_partial_files_of_killed_builders_are_removed(ade: Path, tmp_path: Path)
         assert [path.name for path in out.rglob("*.partial")] == [mine.name]
 
 
-def test_two_different_builders_that_begin_at_once(
+def test_concurrent_builds_of_different_datasets_are_refused(
     ade: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One of them writes build.json after the other has found none."""
@@ -654,7 +654,7 @@ def test_two_different_builders_that_begin_at_once(
     assert json.loads((out / "build.json").read_text())["dataset"] == "ade20k-part"
 
 
-def test_a_tree_of_another_hand_is_not_built_into(ade: Path, tmp_path: Path) -> None:
+def test_folder_not_built_by_pa_is_refused(ade: Path, tmp_path: Path) -> None:
     out = index_tree(tmp_path / "out", "train", {"ADE_train_00000001": canvas()})
     with pytest.raises(
         FingerprintError, match=r"holds ann/ but no build.json: it was not built by pa"
@@ -662,7 +662,7 @@ def test_a_tree_of_another_hand_is_not_built_into(ade: Path, tmp_path: Path) -> 
         build(ade20k.plan_parts(ade), out)
 
 
-def test_one_tree_one_recipe(ade: Path, tmp_path: Path) -> None:
+def test_tree_has_one_recipe(ade: Path, tmp_path: Path) -> None:
     build(ade20k.plan_parts(ade), tmp_path / "out")
     with pytest.raises(
         FingerprintError, match=r"was built differently .*dataset ade20k-part → ade20k-object"
@@ -670,7 +670,7 @@ def test_one_tree_one_recipe(ade: Path, tmp_path: Path) -> None:
         build(ade20k.plan_objects(ade, "seg"), tmp_path / "out")
 
 
-def test_one_tree_one_release(ade: Path, tmp_path: Path) -> None:
+def test_tree_has_one_release(ade: Path, tmp_path: Path) -> None:
     out, other = tmp_path / "out", tmp_path / "other"
     build(ade20k.plan_parts(ade), out)
     shutil.copytree(ade, other)
@@ -718,7 +718,7 @@ def test_links_of_another_place_are_put_right(ade: Path, tmp_path: Path) -> None
     assert link.readlink() == moved / "images/training/s/street/ADE_train_00000001.jpg"
 
 
-def test_many_builders_place_one_image(tmp_path: Path) -> None:
+def test_concurrent_builds_write_one_image(tmp_path: Path) -> None:
     source, path = tmp_path / "a.jpg", tmp_path / "out" / "a.jpg"
     source.write_bytes(b"image")
     other = tmp_path / "b.jpg"
@@ -735,7 +735,7 @@ def test_many_builders_place_one_image(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["a.jpg"]
 
 
-def test_a_built_tree_is_a_dataset(ade: Path, tmp_path: Path) -> None:
+def test_built_tree_is_a_dataset(ade: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     build(ade20k.plan_parts(ade), out)
     assert datasets.DATASETS["ade20k-part"].default_view == "windows"
@@ -768,7 +768,7 @@ def test_a_built_tree_is_a_dataset(ade: Path, tmp_path: Path) -> None:
             tree.label_set("ade20k-part", out)
 
 
-def test_two_images_of_one_mask_are_refused(tmp_path: Path) -> None:
+def test_images_with_same_mask_name_are_refused(tmp_path: Path) -> None:
     root = index_tree(tmp_path, "train", {"a": canvas()})
     Image.new("RGB", SIZE).save(root / "img/train/a.png")
     with pytest.raises(AnnotationError, match=r"a.jpg and img/train/a.png have one mask, ann/tr"):
@@ -792,7 +792,7 @@ def test_scene_parsing_is_not_taken_for_objects(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
-def test_the_real_ade20k(shared_dir: Path, tmp_path: Path) -> None:
+def test_ade20k_sample_is_built(shared_dir: Path, tmp_path: Path) -> None:
     """Pixel counts by the arithmetic of the levels, stated with the label lists."""
     root = shared_dir / "data" / "ADE20K_2021_17_01"
     paths = ade20k.find_release(root)["train"]
@@ -812,7 +812,7 @@ def test_the_real_ade20k(shared_dir: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
-def test_the_real_pascal_part(shared_dir: Path) -> None:
+def test_pascal_part_sample_is_built(shared_dir: Path) -> None:
     mats = {p.stem: p for p in (shared_dir / "data" / "pascal_part").rglob("*.mat")}
     assert len(mats) == 22
     things = {name: pascal.read_mat(path) for name, path in mats.items()}

@@ -31,7 +31,7 @@ def load(root: Path, split: str = "val2017") -> Images:
 
 
 @pytest.mark.parametrize("folder", ["images/val2017", "val2017"])
-def test_both_places_of_the_images(tmp_path: Path, folder: str) -> None:
+def test_images_are_read_from_both_layouts(tmp_path: Path, folder: str) -> None:
     images = load(write_coco(tmp_path, CONTENT, folder=folder))
     assert images.table.select("image", "path", "label", "label_id").rows() == [
         (i, f"{folder}/{i + 1:012d}.jpg", None, None) for i in range(3)
@@ -45,7 +45,7 @@ def test_both_places_of_the_images(tmp_path: Path, folder: str) -> None:
     ]
 
 
-def test_a_split_needs_annotations_and_images(tmp_path: Path) -> None:
+def test_split_needs_annotations_and_images(tmp_path: Path) -> None:
     write_coco(tmp_path, CONTENT)
     (tmp_path / "annotations/person_keypoints_train2017.json").write_text("{}")
     assert datasets.load("coco", "coco", tmp_path).split == "val2017"

@@ -73,7 +73,7 @@ def test_missing_files_stay_in_the_table(root: Path) -> None:
 
 
 @pytest.mark.parametrize("gone", ["files", "folder"])
-def test_no_image_at_all_shows_the_layout(root: Path, gone: str) -> None:
+def test_missing_images_show_layout(root: Path, gone: str) -> None:
     for file in (root / "images").rglob("*.jpg"):
         file.unlink()
     if gone == "folder":
@@ -117,7 +117,7 @@ def test_faulty_lists_are_refused(root: Path, file: str, line: str, message: str
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_an_image_without_split_is_refused(root: Path, split: str) -> None:
+def test_image_without_split_is_refused(root: Path, split: str) -> None:
     (root / "train_test_split.txt").write_text("1 1\n3 1\n")
     with pytest.raises(
         AnnotationError,
@@ -130,7 +130,7 @@ def test_an_image_without_split_is_refused(root: Path, split: str) -> None:
 @pytest.mark.parametrize(
     ("kept", "found"), [(15, "0 lines of image 2"), (29, "14 lines of image 2")]
 )
-def test_an_image_without_part_locations_is_refused(root: Path, kept: int, found: str) -> None:
+def test_image_without_part_locations_is_refused(root: Path, kept: int, found: str) -> None:
     file = root / "parts/part_locs.txt"
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(lines[:kept] + lines[30:]))
@@ -151,7 +151,7 @@ def test_parts_of_another_release_are_refused(root: Path) -> None:
         load(root).annotations()
 
 
-def test_an_image_without_class_is_refused(root: Path) -> None:
+def test_image_without_class_is_refused(root: Path) -> None:
     (root / "image_class_labels.txt").write_text("1 1\n2 7\n3 1\n")
     with pytest.raises(
         AnnotationError, match=r"1 images have no class of classes.txt; the first is"

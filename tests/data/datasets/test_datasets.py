@@ -87,12 +87,12 @@ def test_file_names_that_tables_cannot_hold(tmp_path: Path) -> None:
         datasets.load("photos", "folder", tmp_path)
 
 
-def test_a_dangling_link_is_listed(tmp_path: Path) -> None:
+def test_dangling_link_is_listed(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").symlink_to(tmp_path / "gone.jpg")
     assert datasets.load("photos", "folder", tmp_path).table["file_bytes"].to_list() == [-1]
 
 
-def test_a_link_to_a_folder_above_is_refused(tmp_path: Path) -> None:
+def test_link_to_parent_folder_is_refused(tmp_path: Path) -> None:
     for name in ("photos/cats", "other"):
         (tmp_path / name).mkdir(parents=True)
     noise_image(1).save(tmp_path / "other" / "1.png")
@@ -105,7 +105,7 @@ def test_a_link_to_a_folder_above_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
-def test_the_real_sample(shared_dir: Path) -> None:
+def test_sample_is_read(shared_dir: Path) -> None:
     root = shared_dir / "data" / "imagenet_sample_1000"
     found = datasets.load("imagenet", "imagenet", root)
     assert found.split == "val"

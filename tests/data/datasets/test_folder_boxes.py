@@ -171,7 +171,7 @@ def test_faulty_parquet_tables_are_refused(
         BOXES.rows(datasets.load("pets", "folder", root, boxes=file))
 
 
-def test_an_empty_part_in_parquet_is_none(root: Path) -> None:
+def test_empty_part_in_parquet_is_none(root: Path) -> None:
     table = {"path": ["cats/1.png"], "x0": [1], "y0": [2], "x1": [30], "y1": [40], "label": ["ear"]}
     file = root.parent / "boxes.parquet"
     pl.DataFrame({**table, "part": [""]}).write_parquet(file)
@@ -179,7 +179,7 @@ def test_an_empty_part_in_parquet_is_none(root: Path) -> None:
     assert rows["part"].to_list() == ["ear"]
 
 
-def test_a_label_with_a_comma_is_chosen_in_a_list(root: Path) -> None:
+def test_label_with_comma_is_selected_as_list(root: Path) -> None:
     images = load(root, HEAD + 'cats/1.png,0,0,9,9,"ear, left"\ncats/1.png,0,0,9,9,nose\n')
     with pytest.raises(UnknownNameError) as caught:
         replace(BOXES, parts="ear, left").rows(images)
@@ -196,7 +196,7 @@ def test_boxes_of_images_that_are_nowhere(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["boxes", "boxes.csv", "boxes.parquet"])
-def test_a_folder_is_no_table(root: Path, name: str) -> None:
+def test_folder_is_not_a_table(root: Path, name: str) -> None:
     (root / name).mkdir()
     images = datasets.load("pets", "folder", root, boxes=root / name)
     with pytest.raises(AnnotationError, match=rf"{name} is a folder. Expected: the table of boxes"):
@@ -212,7 +212,7 @@ def test_tables_that_are_no_text(root: Path) -> None:
             BOXES.rows(images)
 
 
-def test_a_table_of_a_spreadsheet(root: Path) -> None:
+def test_table_of_spreadsheet_is_read(root: Path) -> None:
     """With a byte-order mark, Windows line ends, quotes and blank lines."""
     images = load(
         root, "\ufeff" + (HEAD + '\n"cats/1.png",0,0,9,9,"ear, left"\n').replace("\n", "\r\n")
@@ -220,7 +220,7 @@ def test_a_table_of_a_spreadsheet(root: Path) -> None:
     assert BOXES.rows(images)["label"].to_list() == ["ear, left"]
 
 
-def test_no_table_of_boxes(root: Path) -> None:
+def test_missing_table_of_boxes_is_reported(root: Path) -> None:
     for name in ("no.csv", "no.parquet"):
         images = datasets.load("pets", "folder", root, boxes=root / name)
         with pytest.raises(MissingError, match=rf"the table of boxes .*{name} does not exist"):

@@ -22,19 +22,19 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_authors_subset(root: Path) -> None:
+def test_val_25003_contains_authors_images(root: Path) -> None:
     found = datasets.load("imagenet", "imagenet", root, "val-25003")
     numbers = [int(path[-13:-5]) for path in found.table["path"]]
     assert numbers == [1, 24999, 25793, 39553, 41979, 44160]
     assert found.table["image"].to_list() == list(range(6))
 
 
-def test_all_numbers_below_and_the_four_make_25003() -> None:
+def test_val_25003_has_25003_images() -> None:
     paths = (f"val/n/ILSVRC2012_val_{number:08d}.JPEG" for number in range(1, 50001))
     assert sum(map(imagenet._in_subset, paths)) == 25_003
 
 
-def test_the_subset_is_read_only_where_it_is_asked_for(root: Path) -> None:
+def test_val_25003_is_read_only_on_request(root: Path) -> None:
     assert datasets.load("imagenet", "imagenet", root).split == "val"
     with pytest.raises(UnknownNameError, match=r"'val-2500'. Did you mean val-25003 or val\?"):
         datasets.load("imagenet", "imagenet", root, "val-2500")
@@ -47,7 +47,7 @@ def test_class_names_are_those_of_timm() -> None:
     assert list(names) == sorted(names)
 
 
-def test_without_timm_there_are_no_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_class_names_need_timm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for spec in (None, ModuleSpec("timm", None, origin=str(tmp_path / "__init__.py"))):
         imagenet.synset_names.cache_clear()
         monkeypatch.setattr(imagenet, "find_spec", lambda name, spec=spec: spec)
@@ -73,7 +73,7 @@ def test_labels_are_shown_by_name() -> None:
     assert imagenet.readable_label("left wing") == "left wing"
 
 
-def test_a_root_too_high_or_too_low(tmp_path: Path) -> None:
+def test_root_one_level_off_is_recognised(tmp_path: Path) -> None:
     for name in ("imagenet/val/n01440764/a.JPEG", "photos/2024/spring/b.jpg", "docs/a/b/c.txt"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()

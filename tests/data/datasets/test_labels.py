@@ -33,7 +33,7 @@ def test_load_returns_the_frozen_list(name: str) -> None:
     assert label_set.rule
 
 
-def test_every_label_set_is_frozen() -> None:
+def test_label_sets_are_unchanged() -> None:
     assert tuple(FROZEN) == labels.LABEL_SETS
 
 

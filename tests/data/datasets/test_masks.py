@@ -28,7 +28,7 @@ def test_zero_is_ignored_and_k_is_class_k_minus_one(tmp_path: Path) -> None:
     assert masks.count(masks.read_index(path), 3).tolist() == [1, 1, 1]
 
 
-def test_a_palette_gives_its_indices_not_its_colours(tmp_path: Path) -> None:
+def test_palette_mask_gives_indices(tmp_path: Path) -> None:
     path = save(tmp_path / "m.png", [[0, 7], [19, 1]], "P")
     with Image.open(path) as image:
         assert image.mode == "P"
@@ -44,7 +44,7 @@ def test_unknown_class_ids(tmp_path: Path) -> None:
         masks.read(path, 19)
 
 
-def test_a_mask_of_another_size(tmp_path: Path) -> None:
+def test_mask_of_other_size_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "m.png", [[0, 1], [1, 1], [1, 1]])
     with pytest.raises(AnnotationError, match="the mask is 2x3, its image 3x2 pixels"):
         masks.read(path, 1, (3, 2))
@@ -60,7 +60,7 @@ def test_channels(tmp_path: Path) -> None:
         masks.read_rgb(save(tmp_path / "m.png", [[1]]))
 
 
-def test_a_truncated_file(tmp_path: Path) -> None:
+def test_truncated_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.png"
     save(path, np.random.default_rng(0).integers(0, 9, (60, 60)))
     path.write_bytes(path.read_bytes()[:400])
@@ -126,7 +126,7 @@ def test_sixteen_bits_and_other_formats_are_refused(tmp_path: Path) -> None:
         masks.read_index(path)
 
 
-def test_one_bit_a_pixel_is_zero_and_one(tmp_path: Path) -> None:
+def test_one_bit_mask_has_values_zero_and_one(tmp_path: Path) -> None:
     path = tmp_path / "m.png"
     Image.fromarray(np.array([[0, 1], [1, 0]], bool)).save(path)
     assert masks.read_index(path).tolist() == [[0, 1], [1, 0]]

@@ -73,16 +73,16 @@ def rebuilt(spec: Spec) -> View:
         windows_for("pascal-part", 1),
     ],
 )
-def test_the_flags_give_the_view(view: View) -> None:
+def test_command_options_reproduce_view(view: View) -> None:
     spec = replace(USUAL, view=view.to_json())
     assert rebuilt(spec) == view
 
 
-def test_nothing_unusual_is_said_of_what_is_usual() -> None:
+def test_command_omits_defaults() -> None:
     assert command(USUAL) == "pa extract --encoder dino --dataset lip --split val --view grid"
 
 
-def test_all_that_is_unusual_is_said() -> None:
+def test_command_lists_all_changes() -> None:
     unusual = replace(
         USUAL,
         encoder={
@@ -113,6 +113,6 @@ def test_all_that_is_unusual_is_said() -> None:
     }
 
 
-def test_a_view_of_another_version_stops_nothing() -> None:
+def test_view_of_other_version_is_accepted() -> None:
     spec = replace(USUAL, view={"name": "grid", "unheard": 1})
     assert command(spec).endswith("--view grid")

@@ -116,7 +116,7 @@ def test_coco_nested_without_end(tmp_path: Path) -> None:
      ({"image_id": 1, "segments_info": [{"id": 1}], "file_name": "a.png"}, "panoptic")],
 )  # fmt: skip
 @pytest.mark.parametrize("categories", [None, [{"id": 1, "name": "person"}]])
-def test_other_files_of_coco_are_named(
+def test_other_coco_files_are_identified(
     tmp_path: Path, annotation: dict[str, Any], kind: str, categories: object
 ) -> None:
     content: dict[str, Any] = {"images": [], "annotations": [annotation], "categories": categories}
@@ -211,7 +211,7 @@ def test_labels_of_boxes(tmp_path: Path, image_tree: Any, label: str, match: str
         PartsView(side="given").rows(images)
 
 
-def test_a_corner_far_away_is_refused(tmp_path: Path, image_tree: Any) -> None:
+def test_distant_corner_is_refused(tmp_path: Path, image_tree: Any) -> None:
     root = image_tree(1, 1)
     table = tmp_path / "b.csv"
     table.write_text("path,x0,y0,x1,y1,label\nclass0/0.png,1e10,1,10000000009,9,eye\n")
@@ -219,7 +219,7 @@ def test_a_corner_far_away_is_refused(tmp_path: Path, image_tree: Any) -> None:
         PartsView(side="given").rows(datasets.load("photos", "folder", root, "all", table))
 
 
-def test_a_title_is_cut_to_the_room() -> None:
+def test_title_is_shortened_to_width() -> None:
     text = fit("wide " * 50_000, 14, 200)
     assert text.endswith("…")
     assert 10 < len(text) < 60

@@ -65,11 +65,11 @@ def test_protocols_tell_part_stores_apart_and_leave_out_all_others(
     assert len(titles(tmp_path)) == 4
 
 
-def test_a_changed_rule_belongs_to_the_nearest_protocol(make: Make) -> None:
+def test_changed_rule_belongs_to_closest_protocol(make: Make) -> None:
     assert protocol(make(replace(PROTOCOLS["released"], min_d=50.0))) == "released"
 
 
-def test_where_only_views_without_protocol_fit_it_says_nothing(make: Make, tmp_path: Path) -> None:
+def test_views_without_protocol_are_accepted_silently(make: Make, tmp_path: Path) -> None:
     make(PROTOCOLS["paper"])
     make(VIEWS["grid"], dataset="imagenet")
     with pytest.raises(MissingError, match=r"the store .*imagenet.* is not complete"):
@@ -78,7 +78,7 @@ def test_where_only_views_without_protocol_fit_it_says_nothing(make: Make, tmp_p
         choose(tmp_path, StoreSelector(dataset="cub", protocol="released"))
 
 
-def test_an_unknown_protocol_is_named(make: Make, tmp_path: Path) -> None:
+def test_unknown_protocol_is_named(make: Make, tmp_path: Path) -> None:
     make(VIEWS["grid"])
     with pytest.raises(UnknownNameError, match="Did you mean released"):
         choose(tmp_path, StoreSelector(protocol="relesed"))
@@ -91,7 +91,7 @@ def test_an_unknown_protocol_is_named(make: Make, tmp_path: Path) -> None:
         ({"dataset": "cubb", "split": "al"}, "Did you mean --dataset cub --split all?"),
     ],
 )
-def test_a_name_typed_wrong_is_answered_with_one_that_is_there(
+def test_misspelled_name_suggests_existing_one(
     make: Make, tmp_path: Path, wanted: dict[str, str], said: str
 ) -> None:
     make(PROTOCOLS["paper"])

@@ -35,7 +35,7 @@ CHANGES: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("field", "value"), CHANGES, ids=[name for name, _ in CHANGES])
-def test_every_field_changes_the_fingerprint(field: str, value: Any) -> None:
+def test_fingerprint_changes_with_every_field(field: str, value: Any) -> None:
     assert replace(SPEC, **{field: value}).fingerprint != SPEC.fingerprint
 
 

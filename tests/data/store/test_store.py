@@ -73,7 +73,7 @@ def test_plan_of_nothing_is_empty() -> None:
 
 
 @pytest.mark.parametrize("storage", ["fp16", "bf16", "fp32"])
-def test_what_is_read_is_what_was_written(make_store: MakeStore, storage: str) -> None:
+def test_read_rows_equal_written_rows(make_store: MakeStore, storage: str) -> None:
     store = make_store(storage=storage)
     expected = features_of(np.arange(50), (TOKENS, WIDTH))
     assert np.array_equal(store.read("patch"), expected)
@@ -122,7 +122,7 @@ def test_int8_of_the_smallest_numbers(tiny: float) -> None:
     assert np.abs(back - values).max() <= 64 * tiny
 
 
-def test_an_int8_store_is_read_like_any_other(make_store: MakeStore) -> None:
+def test_int8_store_is_read_like_others(make_store: MakeStore) -> None:
     store = make_store(storage="int8")
     expected = features_of(np.arange(50), (TOKENS, WIDTH))
     quantised = from_disk(to_disk(expected, "int8"), "int8")
@@ -145,7 +145,7 @@ def test_row_outside_the_store(make_store: MakeStore) -> None:
         make_store().read("pooled", [-1])
 
 
-def test_a_representation_that_is_not_stored_says_how_to_get_it(make_store: MakeStore) -> None:
+def test_missing_representation_names_extract_command(make_store: MakeStore) -> None:
     with pytest.raises(UsageError) as caught:
         make_store().read("cls")
     assert "it holds pooled, patch" in str(caught.value)
@@ -179,7 +179,7 @@ def test_processes_read_at_once(make_store: MakeStore) -> None:
 # -- opening ----------------------------------------------------------------------------------
 
 
-def test_no_store(tmp_path: Path) -> None:
+def test_missing_store_is_reported(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"no feature store at .*nothing"):
         Store.open(tmp_path / "nothing")
 
@@ -218,7 +218,7 @@ def test_torn_or_future_spec_is_refused(make_store: MakeStore) -> None:
 # -- writing ----------------------------------------------------------------------------------
 
 
-def test_two_stores_of_the_same_spec_are_equal_byte_for_byte(make_store: MakeStore) -> None:
+def test_stores_of_equal_spec_are_equal_byte_for_byte(make_store: MakeStore) -> None:
     one, two = make_store(name="one"), make_store(name="two", filled=False)
     for shard in reversed(two.missing()):  # in another order
         with claim(two, shard) as writer:
@@ -235,7 +235,7 @@ def test_two_stores_of_the_same_spec_are_equal_byte_for_byte(make_store: MakeSto
     assert filecmp.cmpfiles(one.path, two.path, names, shallow=False) == (names, [], [])
 
 
-def test_a_failed_shard_leaves_nothing(make_store: MakeStore) -> None:
+def test_failed_shard_leaves_no_file(make_store: MakeStore) -> None:
     store = make_store(filled=False)
     with pytest.raises(KeyboardInterrupt), claim(store, store.plan[0]) as writer:
         assert writer is not None
@@ -244,7 +244,7 @@ def test_a_failed_shard_leaves_nothing(make_store: MakeStore) -> None:
     assert not list(store.path.glob("*.partial"))
 
 
-def test_a_half_filled_shard_does_not_count(make_store: MakeStore) -> None:
+def test_incomplete_shard_does_not_count(make_store: MakeStore) -> None:
     store = make_store(filled=False)
     with (
         pytest.raises(StorageError, match=r"shard-00000.h5: 3 of 10 rows were written"),
@@ -256,7 +256,7 @@ def test_a_half_filled_shard_does_not_count(make_store: MakeStore) -> None:
     assert len(store.missing()) == 5
 
 
-def test_a_claimed_shard_is_not_given_twice(make_store: MakeStore) -> None:
+def test_claimed_shard_is_not_given_twice(make_store: MakeStore) -> None:
     store = make_store(filled=False)
     with pytest.raises(StorageError), claim(store, store.plan[0]) as first:
         assert first is not None
@@ -264,7 +264,7 @@ def test_a_claimed_shard_is_not_given_twice(make_store: MakeStore) -> None:
             assert second is None
 
 
-def test_not_finite_features_are_refused_with_the_row(make_store: MakeStore) -> None:
+def test_non_finite_features_are_refused_with_row(make_store: MakeStore) -> None:
     store = make_store(filled=False)
     arrays = {
         n: features_of(np.arange(10), tuple(s)) for n, s in store.spec.representations.items()
@@ -305,7 +305,7 @@ with claim(store, store.plan[0]) as writer:
 """
 
 
-def test_a_killed_writer_loses_only_its_shard(make_store: MakeStore) -> None:
+def test_killed_writer_loses_its_shard_only(make_store: MakeStore) -> None:
     store, undisturbed = make_store(name="killed", filled=False), make_store(name="whole")
     killed = subprocess.run([sys.executable, "-c", KILLED, store.path], check=False)
     assert killed.returncode == -signal.SIGKILL
@@ -338,7 +338,7 @@ except StorageError as error:
 
 
 @pytest.mark.parametrize("limit", [0, 700, 2500])
-def test_no_space_left(make_store: MakeStore, limit: int) -> None:
+def test_full_disk_is_reported(make_store: MakeStore, limit: int) -> None:
     store = make_store(filled=False)
     child = subprocess.run(
         [sys.executable, "-c", FULL, store.path, str(limit)],
@@ -397,11 +397,11 @@ def test_shards_of_other_weights_are_not_adopted(make_store: MakeStore, tmp_path
 # -- verify -----------------------------------------------------------------------------------
 
 
-def test_a_good_store_has_no_problem(make_store: MakeStore) -> None:
+def test_intact_store_has_no_issue(make_store: MakeStore) -> None:
     assert list(verify(make_store(bad_images=(3,)))) == []
 
 
-def test_a_store_of_an_earlier_format_is_refused_with_its_command(make_store: MakeStore) -> None:
+def test_store_of_older_format_is_refused_with_command(make_store: MakeStore) -> None:
     store = make_store()
     path = store.path / "spec.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}))
@@ -410,7 +410,7 @@ def test_a_store_of_an_earlier_format_is_refused_with_its_command(make_store: Ma
     assert store.command in str(caught.value)
 
 
-def test_a_manifest_whose_checksum_has_another_name_is_damaged(make_store: MakeStore) -> None:
+def test_manifest_with_misnamed_checksum_is_damaged(make_store: MakeStore) -> None:
     """One flipped bit makes "chec{sum" of it: such a manifest is not one of an earlier version."""
     store = make_store()
     path = store.path / "manifest.json"
@@ -419,9 +419,7 @@ def test_a_manifest_whose_checksum_has_another_name_is_damaged(make_store: MakeS
         _ = Store.open(store.path).manifest
 
 
-def test_the_table_of_rows_is_read_once(
-    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_row_table_is_read_once(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Features of a complete store need it not at all: the manifest says where shards begin."""
     made = make_store()
     looked: list[list[str] | None] = []
@@ -464,7 +462,7 @@ def test_manifest_recomputes_lost_checksum(make_store: MakeStore, note: str | No
     assert store.manifest.shards[store.plan[0].name].file == expected
 
 
-def test_a_shard_that_grew_is_not_opened(
+def test_shard_that_grew_is_not_opened(
     make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = make_store()
@@ -480,7 +478,7 @@ def test_a_shard_that_grew_is_not_opened(
     ]
 
 
-def test_a_foreign_shard_stops_the_manifest(make_store: MakeStore) -> None:
+def test_foreign_shard_stops_manifest(make_store: MakeStore) -> None:
     store = make_store(filled=False)
     fill(store, finish=False)
     store.shard_path(store.plan[3]).replace(store.shard_path(store.plan[1]))
@@ -565,7 +563,7 @@ def test_shard_info_of_a_foreign_file(tmp_path: Path) -> None:
         shards.read_info(tmp_path / "x.h5")
 
 
-def test_an_interrupt_while_hdf5_writes_is_not_lost(
+def test_interrupt_during_hdf5_write_is_raised(
     make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """HDF5 swallows exceptions of the Python file it writes to, a KeyboardInterrupt too."""
@@ -598,7 +596,7 @@ def test_swapped_shards_are_not_read(make_store: MakeStore) -> None:
         store.read("pooled", [3])
 
 
-def test_a_shard_of_another_run_is_not_read(make_store: MakeStore) -> None:
+def test_shard_of_another_run_is_not_read(make_store: MakeStore) -> None:
     store, other = make_store(name="a"), make_store(name="b", bad_images=(1,))
     other.shard_path(other.plan[0]).replace(store.shard_path(store.plan[0]))
     with pytest.raises(VerificationError, match="row checksums"):
@@ -606,9 +604,7 @@ def test_a_shard_of_another_run_is_not_read(make_store: MakeStore) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b"null", b'{"format": 1}'])
-def test_a_damaged_manifest_is_an_error_with_a_way_out(
-    make_store: MakeStore, content: bytes
-) -> None:
+def test_damaged_manifest_names_repair_command(make_store: MakeStore, content: bytes) -> None:
     store = make_store()
     (store.path / "manifest.json").write_bytes(content)
     for work in (lambda s: s.valid, lambda s: s.read("pooled"), lambda s: s.rows):
@@ -618,7 +614,7 @@ def test_a_damaged_manifest_is_an_error_with_a_way_out(
 
 
 @pytest.mark.parametrize("content", ["[]", "null", '{"format": 1}', '{"format": 1, "spec": 3}'])
-def test_a_damaged_spec_is_an_error(make_store: MakeStore, content: str) -> None:
+def test_damaged_spec_is_an_error(make_store: MakeStore, content: str) -> None:
     store = make_store()
     (store.path / "spec.json").write_text(content)
     with pytest.raises(FingerprintError, match=r"spec\.json"):
@@ -626,7 +622,7 @@ def test_a_damaged_spec_is_an_error(make_store: MakeStore, content: str) -> None
 
 
 @pytest.mark.parametrize("damage", [b"", b"garbage"])
-def test_a_damaged_table_of_rows_is_an_error(make_store: MakeStore, damage: bytes) -> None:
+def test_damaged_row_table_is_an_error(make_store: MakeStore, damage: bytes) -> None:
     store = make_store()
     (store.path / "rows.parquet").write_bytes(damage)
     with pytest.raises(VerificationError, match=r"rows\.parquet is not what was written"):
@@ -639,7 +635,7 @@ def test_a_damaged_table_of_rows_is_an_error(make_store: MakeStore, damage: byte
         _ = Store.open(store.path, incomplete=True).plan
 
 
-def test_a_damaged_shard_is_not_adopted(make_store: MakeStore) -> None:
+def test_damaged_shard_is_not_reused(make_store: MakeStore) -> None:
     some, whole = make_store(n_images=7, name="some"), make_store(name="whole", filled=False)
     path = some.shard_path(some.plan[1])
     with h5py.File(path) as file:
@@ -650,7 +646,7 @@ def test_a_damaged_shard_is_not_adopted(make_store: MakeStore) -> None:
     assert adopt(whole, some) == 2
 
 
-def test_an_empty_shard_is_named_when_the_store_is_finished(make_store: MakeStore) -> None:
+def test_empty_shard_is_reported_on_completion(make_store: MakeStore) -> None:
     store = make_store()
     (store.path / "manifest.json").unlink()
     store.shard_path(store.plan[1]).write_bytes(b"")
@@ -678,7 +674,7 @@ finish(store)
 """
 
 
-def test_several_processes_repair_a_complete_store(make_store: MakeStore) -> None:
+def test_concurrent_processes_repair_complete_store(make_store: MakeStore) -> None:
     store = make_store(n_images=60, shard_rows=10)
     for shard in store.plan[:25]:
         store.shard_path(shard).unlink()
@@ -694,7 +690,7 @@ def test_several_processes_repair_a_complete_store(make_store: MakeStore) -> Non
     ]
 
 
-def test_the_first_of_two_creators_wins(make_store: MakeStore, tmp_path: Path) -> None:
+def test_first_of_two_creators_wins(make_store: MakeStore, tmp_path: Path) -> None:
     rows = make_rows(4, 5)
     spec = make_spec(rows)
     path = tmp_path / "s"

@@ -32,9 +32,7 @@ def collect(stream: Stream, buffers: list[np.ndarray], batch: int) -> tuple[np.n
 @pytest.mark.parametrize(
     ("n", "block", "buffer"), [(1, 4, 8), (7, 4, 8), (64, 4, 16), (1000, 32, 100)]
 )
-def test_every_row_once_and_only_rows_of_few_blocks_at_a_time(
-    n: int, block: int, buffer: int
-) -> None:
+def test_stream_visits_every_row_once_from_few_blocks(n: int, block: int, buffer: int) -> None:
     buffers = BlockShuffle(3, block, buffer).buffers(n, epoch=5)
     assert sorted(np.concatenate(buffers).tolist()) == list(range(n))
     at_once = -(-buffer // block)
@@ -45,7 +43,7 @@ def test_every_row_once_and_only_rows_of_few_blocks_at_a_time(
         assert counts.tolist() == whole  # what is read is whole blocks
 
 
-def test_the_order_follows_seed_and_epoch_alone() -> None:
+def test_stream_order_depends_on_seed_and_epoch() -> None:
     order = BlockShuffle(1, 8, 32)
     first, again = (np.concatenate(order.buffers(500, 2)) for _ in range(2))
     assert np.array_equal(first, again)
@@ -53,7 +51,7 @@ def test_the_order_follows_seed_and_epoch_alone() -> None:
     assert not np.array_equal(first, np.concatenate(BlockShuffle(2, 8, 32).buffers(500, 2)))
 
 
-def test_few_rows_are_permuted_as_a_whole() -> None:
+def test_few_rows_are_permuted_together() -> None:
     """Each row comes first about equally often: a permutation that is uniform, not by blocks."""
     first = [BlockShuffle(0, 2, 8).buffers(8, epoch)[0][0] for epoch in range(4000)]
     counts = np.bincount(first, minlength=8)
@@ -73,7 +71,7 @@ def test_sizes_out_of_range(sizes: tuple[int, int, int]) -> None:
 @pytest.mark.parametrize("storage", ["fp16", "bf16", "fp32"])
 @pytest.mark.parametrize("representation", ["patch", "pooled"])
 @pytest.mark.parametrize("memory", [0, 1e9])
-def test_a_stream_gives_what_the_store_holds(
+def test_stream_equals_store(
     make_store: MakeStore, storage: str, representation: str, memory: float
 ) -> None:
     store = make_store(n_images=9, storage=storage)
@@ -117,7 +115,7 @@ def test_memory_held_is_two_buffers_or_all(make_store: MakeStore) -> None:
     assert not Stream(store, "patch", rows, memory=one * store.n_rows - 1).is_kept
 
 
-def test_an_error_of_the_reading_thread_reaches_the_reader(make_store: MakeStore) -> None:
+def test_error_of_reader_thread_is_raised(make_store: MakeStore) -> None:
     store = make_store(n_images=9)
     store.shard_path(store.plan[-1]).unlink()
     stream = Stream(store, "patch", np.arange(store.n_rows))
@@ -125,7 +123,7 @@ def test_an_error_of_the_reading_thread_reaches_the_reader(make_store: MakeStore
         collect(stream, in_order(store.n_rows, 4), 4)
 
 
-def test_a_reader_may_stop_early(make_store: MakeStore) -> None:
+def test_reader_can_stop_early(make_store: MakeStore) -> None:
     store = make_store(n_images=9)
     stream = Stream(store, "patch", np.arange(store.n_rows))
     batches = stream.batches(in_order(store.n_rows, 4), 4)
@@ -174,7 +172,7 @@ def test_short_reads_are_continued(
     np.testing.assert_array_equal(out, np.stack([data[at : at + 24] for at in offsets[:50]]))
 
 
-def test_a_file_that_ends_too_early(pieces: tuple[Path, np.ndarray]) -> None:
+def test_truncated_file_is_an_error(pieces: tuple[Path, np.ndarray]) -> None:
     path, offsets = pieces
     with path.open("r+b") as file:
         file.truncate(int(offsets[-1]) + 5)
@@ -224,7 +222,7 @@ def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return looked
 
 
-def test_a_shard_is_looked_at_once_and_never_opened_by_hdf5(
+def test_shard_is_verified_once_and_not_opened_by_hdf5(
     make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = make_store()
@@ -239,7 +237,7 @@ def test_a_shard_is_looked_at_once_and_never_opened_by_hdf5(
     assert len(looked) == 2 * len(store.plan)
 
 
-def test_a_shard_that_changed_is_looked_at_again(
+def test_changed_shard_is_verified_again(
     make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = make_store()
@@ -273,7 +271,7 @@ def test_offset_cache_is_limited(make_store: MakeStore, monkeypatch: pytest.Monk
     assert len(looked) == 2 * len(store.plan)
 
 
-def test_a_store_is_read_across_a_fork_and_by_threads(make_store: MakeStore) -> None:
+def test_store_is_read_by_threads_and_after_fork(make_store: MakeStore) -> None:
     store = make_store()
     expected = features_of(np.arange(store.n_rows), store.shape("patch")).astype(np.float16)
     np.testing.assert_array_equal(store.read("patch"), expected)
@@ -294,7 +292,7 @@ def test_a_store_is_read_across_a_fork_and_by_threads(make_store: MakeStore) -> 
 
 @pytest.mark.parametrize("rows", [None, [12], [49, 12, 3]])
 @pytest.mark.parametrize("name", ["pooled", "patch"])
-def test_a_flipped_bit_is_found_by_whatever_reads_its_row(
+def test_flipped_bit_is_detected_by_every_reader(
     make_store: MakeStore, name: str, rows: list[int] | None
 ) -> None:
     store = make_store()

@@ -70,7 +70,7 @@ def test_released_cuts_half_of_it_with_halves_to_even() -> None:
     assert rows == [("a", 50.0, 88, 88, 112, 112), ("b", 50.0, 118, 128, 142, 152)]
 
 
-def test_every_corner_is_rounded_on_its_own_half_to_even() -> None:
+def test_corners_are_rounded_half_to_even() -> None:
     # d = 5: a's box is 100 ± 2.5 = 97.5 … 102.5 → 98 … 102, and 101 ± 2.5 = 98.5 … 103.5 → 98 … 104.
     points: list[Point] = [(1, "a", 100.0, 101.0), (1, "b", 103.0, 105.0)]
     rows, _ = select(PAPER, points)
@@ -167,7 +167,7 @@ def test_coincident_parts_are_skipped_or_ignored() -> None:
 
 
 @pytest.mark.parametrize(("d", "kept"), [(40.0, 0), (40.01, 2), (1999.9, 2), (2000.0, 0)])
-def test_the_gate_is_open_between_its_bounds(d: float, kept: int) -> None:
+def test_distance_limits_are_exclusive(d: float, kept: int) -> None:
     view = replace(RELEASED, outside="keep")
     points: list[Point] = [(1, "a", 0.0, 0.0), (1, "b", d, 0.0)]
     others: list[Point] = [(1, "a", 0.0, 0.0), (1, "b", 50.0, 0.0)]
@@ -177,7 +177,7 @@ def test_the_gate_is_open_between_its_bounds(d: float, kept: int) -> None:
     assert gated == 2 - kept
 
 
-def test_a_box_that_rounds_to_nothing() -> None:
+def test_box_that_rounds_to_nothing_is_skipped() -> None:
     rows, counts = select(PAPER, PAIR, [(1, "a", 10.1, 10.1), (1, "b", 10.1, 10.4)])
     assert len(rows) == 2
     assert counts.skipped == {"box of no pixel": {"a": 1, "b": 1, "c": 0}}
@@ -235,7 +235,7 @@ def test_classification_of_the_released_code_trains_on_the_central_part(size: in
     assert np.array_equal(cut, np.asarray(by_hand))
 
 
-def test_an_empty_selection_says_why() -> None:
+def test_empty_selection_states_reason() -> None:
     with pytest.raises(MissingError, match=r"no row. Of 1 annotated parts in 1 images: 1 lone"):
         select(PAPER, [(1, "a", 1.0, 1.0)])
 
@@ -248,7 +248,7 @@ def test_first_n_images_are_the_first_rows() -> None:
 # -- protocols and options --------------------------------------------------------------------
 
 
-def test_the_protocols_differ_in_these_fields() -> None:
+def test_protocols_differ_in_listed_fields() -> None:
     paper, released = PAPER.to_json(), RELEASED.to_json()
     assert {name: (paper[name], released[name]) for name in paper if paper[name] != released[name]} == {
         "side": ("d", "d/2"),
@@ -269,7 +269,7 @@ def test_protocols_survive_a_spec(name: str) -> None:
     assert view_from_json(fields) == view
 
 
-def test_the_nearest_protocol_is_named_with_what_was_changed() -> None:
+def test_closest_protocol_is_named_with_changed_fields() -> None:
     assert protocol_of(RELEASED) == ("released", {})
     assert protocol_of(configure(RELEASED, [("min_d", 20)])) == ("released", {"min_d": 20.0})
     assert protocol_of(configure(RELEASED, [("resize", 256)])) == ("released-train", {})
@@ -337,7 +337,7 @@ def released_by_hand(found: Keypoints) -> list[tuple[str, int, str, float]]:
     ("kind", "folder", "split"),
     [("cub", "CUB_200_2011_320px", "all"), ("coco", "coco_mini", "train2017")],
 )
-def test_the_real_samples_agree_with_loops(
+def test_sample_regions_equal_plain_loops(
     shared_dir: Path, kind: str, folder: str, split: str
 ) -> None:
     images = datasets.load(kind, kind, shared_dir / "data" / folder, split)

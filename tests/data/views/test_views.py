@@ -105,6 +105,6 @@ def test_unknown_view_names_the_nearest() -> None:
         {"resize": 2000, "crop": 2000, "stride": 1},
     ],
 )
-def test_a_grid_that_cannot_be(options: dict[str, Any]) -> None:
+def test_impossible_grid_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="view grid"):
         GridView(**options)

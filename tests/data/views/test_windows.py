@@ -141,14 +141,14 @@ def test_rows_carry_the_resized_image() -> None:
         windows_in(rows.drop("canvas_width", "canvas_height"))
 
 
-def test_an_image_without_size_gets_one_row() -> None:
+def test_image_without_size_gets_one_row() -> None:
     """So that the extraction meets it, and records why it cannot be read."""
     for views in (0, 1, 3):
         rows = replace(PASCAL, views=views).rows(of_size((None, None)))
         assert len(rows) == max(views, 1)
 
 
-def test_a_small_image_is_padded_never_skipped() -> None:
+def test_small_image_is_padded() -> None:
     """A strip of 6000x100: the long side decides, and the short one stays below the window."""
     view = ADE
     (first, *others) = sliding(rescaled((6000, 100), view.test_long, view.test_short), 512, 341)
@@ -246,7 +246,7 @@ def test_images_of_odd_shapes(tmp_path: Path, size: tuple[int, int], views: int)
         assert there.sum() == (x1 - x0) * (y1 - y0) > 0
 
 
-def test_a_window_larger_than_every_image() -> None:
+def test_window_larger_than_every_image_is_padded() -> None:
     view = replace(ADE, crop=4096, stride=4096)
     (window,) = windows_in(view.rows(of_size((640, 480))))
     assert window == Window(0, 0, 4096, 4096, 683, 512)
@@ -256,7 +256,7 @@ def test_a_window_larger_than_every_image() -> None:
     assert (cut[:, 683:] == (124, 116, 104)).all()
 
 
-def test_one_view_is_the_plain_centre() -> None:
+def test_single_crop_is_central() -> None:
     rows = replace(PASCAL, views=1).rows(of_size((500, 375), (1000, 1000)))
     assert rows.select("x0", "y0", "canvas_width", "canvas_height").rows() == [
         (20, 0, 520, 390),
@@ -326,7 +326,7 @@ def test_crops_avoid_one_class_alone(tmp_path: Path) -> None:
     assert mixed(0.75) > 0.7
 
 
-def test_a_mask_of_another_size_is_an_error(tmp_path: Path) -> None:
+def test_mask_of_other_size_is_an_error(tmp_path: Path) -> None:
     root = index_tree(tmp_path, "train", {"a": np.ones((48, 96))}, {"a": (95, 48)})
     images = load("pascal-part", "pascal-part", root)
     with pytest.raises(AnnotationError, match="the mask is 96x48, its image 95x48 pixels"):
@@ -340,7 +340,7 @@ def test_sizes_are_read_where_the_table_lacks_them(tmp_path: Path) -> None:
     assert rows.group_by("path", maintain_order=True).len().rows() == [("a.png", 10), ("b.png", 1)]
 
 
-def test_the_view_is_made_again_from_a_spec() -> None:
+def test_view_is_restored_from_spec() -> None:
     view = replace(LIP, views=4, seed=7)
     assert view_from_json(view.to_json()) == view
     assert view.input_size(Transform()) == 320
@@ -390,7 +390,7 @@ def test_numbers_out_of_range_are_refused(field: str, value: object, expected: s
 # -- colours ----------------------------------------------------------------------------------
 
 
-def test_a_neutral_distortion_changes_nothing() -> None:
+def test_neutral_distortion_changes_nothing() -> None:
     image, _ = position_image(30, 20)
     assert np.array_equal(augment.distort(image, Colours()), image)
 
@@ -412,7 +412,7 @@ def test_distortion_by_hand() -> None:
     assert (abs(red - 50), abs(green - 200), abs(blue - 100)) <= (3, 3, 3)
 
 
-def test_is_mixed() -> None:
+def test_mixed_crops_are_detected() -> None:
     def mixed(*values: int) -> bool:
         return augment.is_mixed(np.array(values, np.uint8), 0.75)
 

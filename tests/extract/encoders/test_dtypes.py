@@ -27,7 +27,7 @@ def test_whole_and_complex_numbers_are_refused(tmp_path: Path, dtype: torch.dtyp
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_floating_point_numbers_are_taken(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_floating_point_types_are_converted(tmp_path: Path, dtype: torch.dtype) -> None:
     ensure()
     import timm
 

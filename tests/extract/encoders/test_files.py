@@ -48,7 +48,7 @@ def test_safetensors_and_pickles_give_the_same(
         assert torch.equal(ours, encoder.encode(pixels, {representation})[representation])
 
 
-def test_the_old_torch_format_is_read(tmp_path: Path) -> None:
+def test_old_torch_format_is_read(tmp_path: Path) -> None:
     path = tmp_path / "old.pth"
     torch.save(official("mae"), path, _use_new_zipfile_serialization=False)
     assert load_report("mae", path).ok
@@ -58,7 +58,7 @@ class Harmless:
     """Stands for any class that is not a tensor."""
 
 
-def test_a_pickle_with_other_objects_is_refused(save: Save) -> None:
+def test_pickle_with_other_objects_is_refused(save: Save) -> None:
     path = save(official("mae") | {"model_class": Harmless()})
     with pytest.raises(CheckpointError) as caught:
         load_encoder("mae", path)
@@ -107,12 +107,12 @@ def test_files_that_are_no_checkpoint(data: bytes, words: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("content", [[1, 2], {}, torch.zeros(3)])
-def test_a_checkpoint_is_a_dict(content: Any, save: Save) -> None:
+def test_checkpoint_must_be_a_dict(content: Any, save: Save) -> None:
     with pytest.raises(CheckpointError, match="where a non-empty dict of tensors was expected"):
         load_encoder("mae", save(content))
 
 
-def test_a_plain_pickle_is_refused(tmp_path: Path) -> None:
+def test_plain_pickle_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "plain.pkl"
     path.write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(CheckpointError, match="cannot be read"):

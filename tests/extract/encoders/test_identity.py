@@ -142,7 +142,7 @@ every_file = pytest.mark.parametrize("file", FILES)
 
 
 @every_file
-def test_a_file_is_accepted_by_its_family_alone(file: str, save: Save) -> None:
+def test_file_is_accepted_by_its_family_only(file: str, save: Save) -> None:
     content, expected = FILES[file]
     family, _, branch = expected.partition(" ")
     path = save(content)
@@ -175,7 +175,7 @@ def test_advice_leads_to_an_encoder_or_says_that_there_is_none(
 
 
 @every_file
-def test_a_refusal_names_the_file_and_what_it_looks_like(file: str, save: Save) -> None:
+def test_refusal_names_file_and_similar_encoder(file: str, save: Save) -> None:
     content, expected = FILES[file]
     path = save(content)
     for name in set(FAMILIES) - {expected.partition(" ")[0]}:

@@ -30,7 +30,7 @@ BACKBONE_ONLY = {"dino": vit(), "ibot": {"state_dict": vit()}}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_good_file_loads_and_reports_every_key(name: str, save: Save, pixels: Tensor) -> None:
+def test_valid_file_loads_and_reports_every_key(name: str, save: Save, pixels: Tensor) -> None:
     path = save(official(name))
     report = load_report(name, path)
     assert report.ok
@@ -58,7 +58,7 @@ def test_renamed_and_ignored_keys_say_why(save: Save) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("damage", ["missing", "unexpected", "wrong shape"])
-def test_nothing_is_loaded_that_does_not_fit(name: str, damage: str, save: Save) -> None:
+def test_unfitting_file_is_refused(name: str, damage: str, save: Save) -> None:
     content = official(name)
     tensors = content[load_report(name, save(official(name))).container.strip("`")]
     prefix = {"mocov3": "module.base_encoder.", "dino": "backbone.", "ibot": "backbone."}.get(
@@ -89,7 +89,7 @@ def test_nothing_is_loaded_that_does_not_fit(name: str, damage: str, save: Save)
 
 
 @pytest.mark.parametrize("name", ["mocov3", "dino", "ibot"])
-def test_a_projector_must_be_whole(name: str, save: Save) -> None:
+def test_incomplete_projector_is_refused(name: str, save: Save) -> None:
     content = official(name)
     tensors = content["state_dict" if name == "mocov3" else "teacher"]
     key = "module.base_encoder.head.3.weight" if name == "mocov3" else "head.mlp.2.weight"
@@ -100,7 +100,7 @@ def test_a_projector_must_be_whole(name: str, save: Save) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("found", FAMILIES)
-def test_another_familys_file_is_named_for_what_it_is(name: str, found: str, save: Save) -> None:
+def test_file_of_another_family_is_identified(name: str, found: str, save: Save) -> None:
     if name == found:
         return
     path = save(official(found))
@@ -152,7 +152,7 @@ def test_tensors_that_decide_the_shape_are_named(
 
 @pytest.mark.parametrize("name", ["beit", "cae"])
 @pytest.mark.parametrize("key", ["gamma_1", "attn.q_bias", "mlp.fc1.weight"])
-def test_one_tensor_of_the_first_block_that_is_missing(name: str, key: str, save: Save) -> None:
+def test_missing_tensor_of_first_block_is_reported(name: str, key: str, save: Save) -> None:
     content = official(name)
     prefix = "encoder." if name == "cae" else ""
     del content["model"][f"{prefix}blocks.0.{key}"]
@@ -174,14 +174,14 @@ def test_weights_that_are_not_finite_are_refused(name: str, value: float, save: 
         load_encoder(name, path)
 
 
-def test_a_tensor_given_twice_is_refused(save: Save) -> None:
+def test_repeated_tensor_is_refused(save: Save) -> None:
     content = official("mae")
     content["model"]["module.norm.weight"] = content["model"]["norm.weight"] + 1
     assert load_report("mae", save(content)).unexpected == ("module.norm.weight",)
 
 
 @pytest.mark.parametrize("name", ["dino", "ibot"])
-def test_a_backbone_only_file_says_where_the_projector_is(name: str, save: Save) -> None:
+def test_backbone_file_names_file_with_projector(name: str, save: Save) -> None:
     encoder = load_encoder(name, save(BACKBONE_ONLY[name]))
     assert "projected" not in encoder.representations
     for representation in ("projected", "bottleneck"):
@@ -226,7 +226,7 @@ def test_unknown_representations_list_what_there_is(save: Save) -> None:
         encoder.require(["layers"])
 
 
-def test_a_file_with_the_student_only(save: Save) -> None:
+def test_file_with_student_only_is_accepted(save: Save) -> None:
     content = official("dino")
     del content["teacher"]
     with pytest.raises(CheckpointError, match="the student only: pass --branch student"):

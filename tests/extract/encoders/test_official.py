@@ -73,7 +73,7 @@ def test_tokens_class_and_mean(case: Case) -> None:
 
 
 @everyone
-def test_a_kept_class_token_does_not_keep_all_tokens(case: Case) -> None:
+def test_selected_class_token_does_not_keep_all_tokens(case: Case) -> None:
     cls = case.encoder.encode(case.inputs(), {"cls"})["cls"]
     assert cls.untyped_storage().nbytes() == cls.numel() * 4
 
@@ -107,7 +107,7 @@ def test_sizes_other_than_the_native_one(case: Case, size: str) -> None:
 
 
 @everyone
-def test_the_native_size_is_untouched_by_another_size(case: Case) -> None:
+def test_native_size_is_independent_of_other_sizes(case: Case) -> None:
     before = case.encoder.encode(case.inputs(), {"patch"})["patch"]
     case.encoder.encode(case.inputs("hi"), {"cls"})
     assert torch.equal(before, case.encoder.encode(case.inputs(), {"patch"})["patch"])
@@ -177,7 +177,7 @@ def cosines(vectors: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("name", "branch"), [("mocov3", "momentum"), ("dino", "student"), ("ibot", "student")]
 )
-def test_the_other_branch_is_another_network(case: Case, branch: str) -> None:
+def test_other_branch_is_another_network(case: Case, branch: str) -> None:
     encoder = load_encoder(case.encoder.name, case.checkpoint, num_heads=3, branch=branch)
     assert encoder.spec.options["branch"] == branch
     assert encoder.spec != case.encoder.spec
@@ -187,7 +187,7 @@ def test_the_other_branch_is_another_network(case: Case, branch: str) -> None:
 
 @everyone
 @pytest.mark.parametrize(("compute", "lowest"), [("bf16", 0.9995), ("fp16", 0.99999)])
-def test_half_precision_is_near_and_comes_back_as_float32(
+def test_half_precision_is_close_and_returned_as_float32(
     case: Case, compute: str, lowest: float
 ) -> None:
     encoder = load_encoder(case.encoder.name, case.checkpoint, num_heads=3, compute=compute)

@@ -34,7 +34,7 @@ def test_projected_equals_the_explicit_logits(plain: bool, save: Save, pixels: T
     assert torch.allclose(cosine(ours[0], ours[1], 0), cosine(logits[0], logits[1], 0), atol=1e-6)
 
 
-def test_more_bottleneck_than_prototypes(save: Save, pixels: Tensor) -> None:
+def test_bottleneck_wider_than_prototypes_is_accepted(save: Save, pixels: Tensor) -> None:
     content = official("dino")  # WᵀW has no full rank: its root exists all the same
     for key in ("weight_g", "weight_v"):
         del content["teacher"][f"head.last_layer.{key}"]

@@ -78,7 +78,7 @@ def test_heads_of_official_sizes(name: str, width: int, depth: int, heads: int) 
 
 
 @pytest.mark.parametrize("name", ["mocov3", "cae"])
-def test_a_small_network_with_narrow_heads(name: str, save: Save) -> None:
+def test_small_network_with_narrow_heads_is_loaded(name: str, save: Save) -> None:
     """Without `arch`, the table alone says that ViT-S of MoCo v3 and CAE has twelve heads."""
     prefix = {"mocov3": "module.base_encoder.", "cae": "encoder."}[name]
     tensors = vit(prefix, width=384, depth=12, split_bias=name == "cae")

@@ -46,7 +46,7 @@ def test_timm_models_are_asked_once() -> None:
         fixed.n_patches_at(2 * fixed.size)
 
 
-def test_an_encoder_of_one_size_says_so() -> None:
+def test_encoder_with_fixed_size_refuses_others() -> None:
     encoder = MeanColour(32)
     assert encoder.representations_at(32) == encoder.representations
     with pytest.raises(UsageError, match="mean-colour takes 32x32 images only; found 64x64"):

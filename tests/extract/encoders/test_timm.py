@@ -268,7 +268,7 @@ def test_family_arguments_are_refused(save: Save) -> None:
             load_encoder("timm/test_vit", **arguments)
 
 
-def test_without_a_network_the_way_out_is_a_file(
+def test_missing_network_access_is_reported_with_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def unreachable(*_arguments: Any) -> Any:
@@ -290,7 +290,7 @@ def test_without_a_network_the_way_out_is_a_file(
     )
 
 
-def test_a_cached_hub_file_is_used(
+def test_cached_hub_file_is_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, images: Tensor
 ) -> None:
     from huggingface_hub import constants
@@ -313,7 +313,7 @@ def test_a_cached_hub_file_is_used(
     assert load_report("timm/test_vit").container == "the timm hub"
 
 
-def test_the_hash_of_weights_sees_every_part() -> None:
+def test_weights_hash_covers_every_part() -> None:
     base = {"a": torch.zeros(2), "b": torch.ones(2)}
     hashes = {
         state_sha256(state)

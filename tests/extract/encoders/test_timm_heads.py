@@ -138,7 +138,7 @@ def test_pooled_is_what_timm_passes_to_its_classifier(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, (_, normed) in POOLING_BY_MEAN.items() if normed])
-def test_the_final_norm_is_applied_to_every_patch(name: str) -> None:
+def test_final_norm_is_applied_to_every_patch(name: str) -> None:
     model = drawn(POOLING_BY_MEAN[name][0])
     trunk = TimmTrunk(f"timm/{name}", model, ())
     norm: nn.Module = (

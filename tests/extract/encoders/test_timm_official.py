@@ -83,7 +83,7 @@ def content(file: str) -> dict[str, Any]:
 
 
 @every_file
-def test_an_official_file_gives_what_timms_own_file_gives(file: str, save: Save) -> None:
+def test_official_file_gives_features_of_timm_file(file: str, save: Save) -> None:
     name = OFFICIAL[file][0]
     loaded = load_encoder(f"timm/{name}", save(content(file)))
     own = network(name).state_dict()
@@ -92,13 +92,13 @@ def test_an_official_file_gives_what_timms_own_file_gives(file: str, save: Save)
 
 
 @every_file
-def test_the_advice_of_a_family_names_the_timm_model_that_loads_it(file: str, save: Save) -> None:
+def test_recommended_timm_model_loads_file(file: str, save: Save) -> None:
     report = load_report("deit", save(content(file)))
     assert f"load it as `timm/{OFFICIAL[file][0]}`" in report.describe()
 
 
 @every_file
-def test_a_converted_file_is_still_loaded_strictly(file: str, save: Save) -> None:
+def test_converted_file_is_loaded_strictly(file: str, save: Save) -> None:
     name, container, _ = OFFICIAL[file]
     whole = content(file)
     tensors = whole[container] if container else whole
@@ -131,7 +131,7 @@ def test_weights_that_are_not_finite_are_refused(save: Save) -> None:
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_a_file_of_a_family_is_named_when_it_does_not_fit(name: str, save: Save) -> None:
+def test_family_of_unfitting_file_is_named(name: str, save: Save) -> None:
     path = save(official(name))
     report = load_report("timm/resnet18", path)
     assert not report.ok

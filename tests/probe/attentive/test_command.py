@@ -86,7 +86,7 @@ def test_protocol_means_the_recipe_and_its_stores(
     assert Path(fields["file"]).is_file()
 
 
-def test_what_is_printed(pa: Run, workspace: dict[str, Store]) -> None:
+def test_command_prints_scores(pa: Run, workspace: dict[str, Store]) -> None:
     words = ("--seeds", 2, "--lr", "0.1,0.4", "--order-seed", 3)
     code, out, err = pa("probe", "attentive", *TWO, *QUICK, *words)
     assert code == 0, err

@@ -78,7 +78,7 @@ def test_evaluation_uses_running_or_batch_statistics(by_batch: bool) -> None:
         assert torch.equal(tensor, before[name])  # a test never moves the running statistics
 
 
-def test_a_single_row_has_no_variance_and_does_no_harm() -> None:
+def test_batch_norm_accepts_single_row() -> None:
     heads = stirred([0], 64, 3, PAPER)
     tokens = batch(1, 7, 64)
     logits = heads.train_logits(tokens[:, 0], tokens[:, 1:], 0.1)
@@ -103,7 +103,7 @@ def test_pooling_in_pieces_is_pooling_at_once(monkeypatch: pytest.MonkeyPatch) -
         torch.testing.assert_close(found[1], gradient, rtol=1e-5, atol=1e-4)
 
 
-def test_half_precision_tokens_lose_nothing_on_the_way() -> None:
+def test_half_precision_tokens_are_computed_exactly() -> None:
     heads = stirred([0], 64, 3, PAPER)
     stored = batch(8, 9, 64).half()
     from_half = heads.logits(stored[:, 0], stored[:, 1:])
@@ -145,7 +145,7 @@ def test_first_weights_follow_the_released_code() -> None:
     assert not torch.equal(p["query_weight"][0], p["query_weight"][1])
 
 
-def test_a_query_of_zeros_changes_nothing_else() -> None:
+def test_zero_query_changes_nothing_else() -> None:
     normal = Heads.new([3], 64, 4, PAPER, CPU)
     zeros = Heads.new([3], 64, 4, replace(PAPER, query_init="zeros"), CPU)
     assert (zeros.parameters["query"] == 0).all()
@@ -153,7 +153,7 @@ def test_a_query_of_zeros_changes_nothing_else() -> None:
         assert name == "query" or torch.equal(tensor, normal.parameters[name])
 
 
-def test_a_query_of_zeros_still_learns() -> None:
+def test_zero_query_learns() -> None:
     """LayerNorm of zeros is zero, but its shift and the query's bias get gradients."""
     heads = Heads.new([0], 64, 3, replace(PAPER, query_init="zeros"), CPU)
     for tensor in heads.parameters.values():

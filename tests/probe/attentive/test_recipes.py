@@ -12,7 +12,7 @@ from pa.errors import UnknownNameError, UsageError
 from pa.probe.attentive.recipes import ATTENTIVE_PROTOCOLS, PAPER, AttentiveRecipe
 
 
-def test_the_paper_protocol() -> None:
+def test_paper_recipe_has_published_values() -> None:
     recipe = ATTENTIVE_PROTOCOLS["paper"]
     assert recipe == AttentiveRecipe()
     assert (recipe.lr, recipe.lr_per, recipe.epochs, recipe.batch) == (0.04, None, 90, 1024)
@@ -30,7 +30,7 @@ def differing(name: str) -> dict[str, Any]:
     }
 
 
-def test_every_difference_of_a_protocol_is_a_field() -> None:
+def test_protocol_differences_are_fields() -> None:
     assert differing("released") == {
         "protocol": "released",
         "lr": 0.01,
@@ -75,7 +75,7 @@ def test_rates_by_iteration_are_those_of_cae() -> None:
     np.testing.assert_allclose(found, np.concatenate([warmup, cosine]), rtol=1e-12)
 
 
-def test_what_left_the_protocol_is_recorded() -> None:
+def test_changed_fields_are_recorded() -> None:
     assert PAPER.to_json()["changed"] == {}
     assert replace(PAPER, seed=4).to_json()["changed"] == {}
     changed = replace(PAPER, lr=0.1, order=BlockShuffle(seed=2)).to_json()["changed"]
@@ -121,7 +121,7 @@ def test_heads_are_64_wide(width: int, heads: int) -> None:
         (192, 5, "5 attention heads do not divide the tokens' width 192"),
     ],
 )
-def test_a_width_that_heads_do_not_divide(width: int, heads: int | None, text: str) -> None:
+def test_width_not_divisible_by_heads_is_refused(width: int, heads: int | None, text: str) -> None:
     with pytest.raises(UsageError) as caught:
         replace(PAPER, attention_heads=heads).heads_of(width)
     message = str(caught.value)

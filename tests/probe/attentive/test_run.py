@@ -52,7 +52,7 @@ def run(stores: tuple[Store, Store], tmp_path: Path, **given: Any) -> AttentiveR
     return run_attentive(*stores, **given)
 
 
-def test_the_result_says_what_was_done(stores: tuple[Store, Store], tmp_path: Path) -> None:
+def test_result_records_run(stores: tuple[Store, Store], tmp_path: Path) -> None:
     made = run(stores, tmp_path, options=AttentiveOptions(seeds=3))
     predicted, truth = made.trained.predicted.numpy(), made.split.test.targets
     shares = (predicted == truth).mean(axis=1)
@@ -92,9 +92,7 @@ def test_the_result_says_what_was_done(stores: tuple[Store, Store], tmp_path: Pa
     ]  # fmt: skip
 
 
-def test_a_saved_head_gives_the_scored_predictions(
-    stores: tuple[Store, Store], tmp_path: Path
-) -> None:
+def test_saved_head_gives_scored_predictions(stores: tuple[Store, Store], tmp_path: Path) -> None:
     made = run(stores, tmp_path, options=AttentiveOptions(seeds=2))
     test = stores[1]
     tokens = np.concatenate([test.read("cls")[:, None], test.read("patch")], axis=1)
@@ -119,7 +117,7 @@ def test_a_saved_head_gives_the_scored_predictions(
         heads[0].logits(tokens[:, 0])
 
 
-def test_a_file_that_is_no_attentive_head(tmp_path: Path) -> None:
+def test_foreign_file_is_not_an_attentive_head(tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
     with pytest.raises(MissingError, match="`pa probe attentive` train heads"):
         load_attentive_heads(path)
@@ -152,7 +150,9 @@ def test_equal_heads_are_equal_files(tmp_path: Path) -> None:
 # -- choosing a learning rate ----------------------------------------------------------------------
 
 
-def test_the_rate_is_chosen_by_training_images(stores: tuple[Store, Store], tmp_path: Path) -> None:
+def test_learning_rate_is_selected_on_training_images(
+    stores: tuple[Store, Store], tmp_path: Path
+) -> None:
     options = AttentiveOptions(seeds=2, lr=(1e30, 1e-5, 0.4))
     made = run(stores, tmp_path, options=options)
     assert made.sweep is not None
@@ -173,7 +173,7 @@ def test_the_rate_is_chosen_by_training_images(stores: tuple[Store, Store], tmp_
         assert torch.equal(tensor, load_file(made.head_path)[name]), name
 
 
-def test_every_rate_diverging_is_an_error(stores: tuple[Store, Store], tmp_path: Path) -> None:
+def test_divergence_of_every_rate_is_an_error(stores: tuple[Store, Store], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"training diverged: with learning rate 1e\+30, 1e\+31"):
         run(stores, tmp_path, options=AttentiveOptions(lr=(1e30, 1e31)))
 
@@ -187,7 +187,7 @@ def test_every_rate_diverging_is_an_error(stores: tuple[Store, Store], tmp_path:
         ([0, 3, 2, 0], [9, 9, 1, 1], [1, 1, 2, 2], None),
     ],
 )
-def test_which_rate_wins(
+def test_selection_prefers_best_rate(
     stores: tuple[Store, Store],
     monkeypatch: pytest.MonkeyPatch,
     diverged: list[int],
@@ -216,7 +216,7 @@ def test_which_rate_wins(
         assert choose().filter("chosen")["lr"].unique().to_list() == [chosen]
 
 
-def test_a_split_to_choose_by_shares_no_test_row(
+def test_select_split_with_test_rows_is_refused(
     stores: tuple[Store, Store], tmp_path: Path, make_store: MakeStore
 ) -> None:
     tokens, labels = token_maps(30, 2)
@@ -287,7 +287,7 @@ def test_tokens_of_two_widths(make_store: MakeStore, tmp_path: Path) -> None:
         run_attentive(store, results=tmp_path)
 
 
-def test_a_width_that_heads_do_not_divide(make_store: MakeStore, tmp_path: Path) -> None:
+def test_width_not_divisible_by_heads_is_refused(make_store: MakeStore, tmp_path: Path) -> None:
     tokens, labels = token_maps(30)
     store = make_store({"cls": tokens[:, 0, :48], "patch": tokens[:, 1:, :48]}, labels)
     with pytest.raises(UsageError, match="heads of width 64 do not divide the tokens' width 48"):
@@ -365,7 +365,7 @@ def test_kill_minus_nine_in_the_middle_and_type_it_again(
         assert details["resumed_after_epoch"] >= 1
 
 
-def test_no_resume_begins_anew(stores: tuple[Store, Store], tmp_path: Path) -> None:
+def test_no_resume_restarts(stores: tuple[Store, Store], tmp_path: Path) -> None:
     results = tmp_path / "killed"
     words = [str(stores[0].path), str(stores[1].path), str(results), "33"]
     code = KILLED.replace("LRS", "()")

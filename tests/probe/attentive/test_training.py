@@ -84,7 +84,7 @@ def test_training_is_that_of_plain_torch(store: Store) -> None:
         assert found.test_loss[index].item() == pytest.approx(loss, rel=1e-4)
 
 
-def test_each_head_ends_where_it_would_alone(store: Store) -> None:
+def test_heads_equal_heads_trained_alone(store: Store) -> None:
     candidates = [Candidate(seed, lr) for seed in (0, 1, 5) for lr in (0.01, 0.04, 0.4)]
     together = run(store, candidates)
     for index, candidate in enumerate(candidates):
@@ -103,7 +103,7 @@ def test_streamed_or_in_memory_equal_to_the_bit(store: Store) -> None:
     assert torch.equal(kept.loss, streamed.loss)
 
 
-def test_equal_bits_for_equal_seeds_and_nothing_global_is_seeded(store: Store) -> None:
+def test_equal_seeds_give_equal_bits_without_global_seeding(store: Store) -> None:
     before = torch.random.get_rng_state()
     first, again, other = run(store), run(store), run(store, [Candidate(2, 0.04)])
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -112,7 +112,7 @@ def test_equal_bits_for_equal_seeds_and_nothing_global_is_seeded(store: Store) -
     assert not torch.equal(first.heads.parameters["weight"][0], other.heads.parameters["weight"][0])
 
 
-def test_what_only_tokens_tell_is_learnt(store: Store) -> None:
+def test_head_learns_information_of_tokens(store: Store) -> None:
     """The class is in one patch token of a random place: neither class token nor mean of any use
     to a plain average of places, but to attention."""
     found = run(store, [Candidate(0, 0.4)], replace(QUICK, epochs=40))
@@ -122,7 +122,7 @@ def test_what_only_tokens_tell_is_learnt(store: Store) -> None:
     assert found.loss[-1, 0] < 0.5 * found.loss[0, 0]
 
 
-def test_the_best_epoch_on_the_test_rows_is_kept(store: Store) -> None:
+def test_best_epoch_on_test_rows_is_kept(store: Store) -> None:
     recipe = replace(QUICK, epochs=6, bn_eval="batch")
     found = run(store, TWO, recipe, best_on_test=True)
     truth = torch.from_numpy(side(store, np.arange(40, 60)).targets)
@@ -175,9 +175,7 @@ class StopsAt:
 
 
 @pytest.mark.parametrize("watched", [False, True])
-def test_a_run_taken_up_again_ends_with_the_same_bits(
-    store: Store, tmp_path: Path, watched: bool
-) -> None:
+def test_resumed_run_gives_same_bits(store: Store, tmp_path: Path, watched: bool) -> None:
     recipe = replace(QUICK, epochs=5)
     whole = run(store, recipe=recipe, best_on_test=watched)
     path = tmp_path / "run.state"
@@ -210,7 +208,7 @@ def test_divergence_names_the_rate_and_the_epoch(store: Store) -> None:
     )
 
 
-def test_a_head_that_diverges_does_not_touch_the_others(store: Store) -> None:
+def test_diverged_head_leaves_others_unchanged(store: Store) -> None:
     candidates = [Candidate(0, 1e30), Candidate(0, 0.04)]
     found = run(store, candidates, tolerant=True)
     alone = run(store, [candidates[1]])

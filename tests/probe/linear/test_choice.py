@@ -38,7 +38,7 @@ def chosen(validation: ValidationSplit, grid: Grid, lr: float = 0.4) -> pl.DataF
     return choose(validation, grid, replace(QUICK, lr=lr), device="cpu", progress=Silent()).sweep
 
 
-def test_the_held_out_part_is_of_train_alone_and_cuts_no_image(split: Split) -> None:
+def test_held_out_rows_are_whole_training_images(split: Split) -> None:
     validation = validation_split(split, None, 0.25, 0)
     assert validation.fit.store is validation.score.store is split.train.store
     assert not set(validation.fit.images) & set(validation.score.images)
@@ -49,7 +49,7 @@ def test_the_held_out_part_is_of_train_alone_and_cuts_no_image(split: Split) -> 
     assert other.score.rows.tolist() != validation.score.rows.tolist()
 
 
-def test_the_best_mean_over_the_seeds_is_chosen(split: Split) -> None:
+def test_best_mean_over_seeds_is_selected(split: Split) -> None:
     validation = validation_split(split, None, 0.25, 0)
     grid = Grid(("cls", "pooled"), (0.001, 0.4), (0.0, 0.1), (0, 1, 2))
     done = choose(validation, grid, QUICK, device="cpu", progress=Silent())
@@ -81,14 +81,14 @@ def test_the_best_mean_over_the_seeds_is_chosen(split: Split) -> None:
     assert set(flagged["representation"]) == {"cls"}
 
 
-def test_the_test_rows_play_no_part(make_store: MakeStore, split: Split) -> None:
+def test_selection_ignores_test_rows(make_store: MakeStore, split: Split) -> None:
     grid = Grid(("cls",), (0.01, 0.4), (0.0,))
     other = split_rows(split.train.store, store_of(make_store, "other", 9, 60), SplitOptions())
     sweep = [chosen(validation_split(of, None, 0.25, 0), grid) for of in (split, other)]
     assert sweep[0].equals(sweep[1])
 
 
-def test_a_split_of_its_own_chooses(make_store: MakeStore, split: Split) -> None:
+def test_selection_uses_select_split(make_store: MakeStore, split: Split) -> None:
     dev = store_of(make_store, "dev", 2, 60)
     validation = validation_split(split, dev, 0.2, 0)
     assert validation.rule == "split dev"
@@ -98,13 +98,13 @@ def test_a_split_of_its_own_chooses(make_store: MakeStore, split: Split) -> None
     assert len(chosen(validation, Grid(("cls",), (0.4,), (0.0,)))) == 1
 
 
-def test_the_reporting_split_cannot_choose(split: Split) -> None:
+def test_split_cannot_select(split: Split) -> None:
     with pytest.raises(UsageError, match=r"120 rows of toy/val/.* are test rows too") as caught:
         validation_split(split, split.test.store, 0.2, 0)
     assert "leave --select-split out" in str(caught.value)
 
 
-def test_a_setting_that_diverges_is_recorded_and_not_chosen(split: Split) -> None:
+def test_diverged_candidate_is_recorded_and_not_selected(split: Split) -> None:
     validation = validation_split(split, None, 0.25, 0)
     done = choose(
         validation,
@@ -122,7 +122,7 @@ def test_a_setting_that_diverges_is_recorded_and_not_chosen(split: Split) -> Non
         chosen(validation, Grid(("cls",), (1e39,), (0.0,)))
 
 
-def test_too_few_images_to_choose_by(make_store: MakeStore) -> None:
+def test_too_few_images_for_selection_are_refused(make_store: MakeStore) -> None:
     features, _ = blobs(12)
     train = make_store({"cls": features}, ["a"] * 11 + ["b"])
     test = make_store({"cls": features}, ["a"] * 11 + ["b"], split="val")

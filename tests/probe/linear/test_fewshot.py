@@ -29,7 +29,7 @@ def test_shots_are_stratified_and_from_different_images() -> None:
             assert len(set(mine)) == len(mine)  # each class is on 20 images or more
 
 
-def test_an_image_gives_a_second_row_only_when_all_have_given_one() -> None:
+def test_shots_repeat_an_image_only_after_all_others() -> None:
     images = np.array([0, 0, 0, 0, 1, 2])
     targets = np.zeros(6, dtype=np.int64)
     for seed in range(20):

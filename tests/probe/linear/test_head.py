@@ -49,7 +49,7 @@ def test_round_trip(tmp_path: Path) -> None:
     )
 
 
-def test_another_width() -> None:
+def test_head_refuses_other_width() -> None:
     with pytest.raises(MismatchError, match=r"reads features of shape \(n, 2\), not \(4, 3\)"):
         HEAD.logits(np.zeros((4, 3), dtype=np.float32))
 
@@ -69,7 +69,7 @@ def test_files_that_are_no_heads(tmp_path: Path) -> None:
         LinearHead.load(path)
 
 
-def test_a_batch_norm_comes_before_the_head(tmp_path: Path) -> None:
+def test_batch_norm_is_applied_before_head(tmp_path: Path) -> None:
     mean, var = np.array([1, 2], np.float32), np.array([3, 8], np.float32)
     head = replace(HEAD, norm=BatchNorm(mean, var, 1.0))
     features = np.array([[3, 5]], np.float32)
@@ -79,7 +79,7 @@ def test_a_batch_norm_comes_before_the_head(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.logits(features), head.logits(features))
 
 
-def test_one_file_holds_the_heads_of_all_seeds(tmp_path: Path) -> None:
+def test_file_holds_heads_of_all_seeds(tmp_path: Path) -> None:
     norm = BatchNorm(np.zeros(2, np.float32), np.ones(2, np.float32), 1e-6)
     heads = [replace(HEAD, weight=scale * HEAD.weight, norm=norm) for scale in (1, 2, 3)]
     save_heads(tmp_path / "heads.safetensors", heads)
@@ -132,7 +132,7 @@ def test_heads_of_another_kind(tmp_path: Path) -> None:
         kind_of(path)
 
 
-def test_a_flipped_bit_of_a_head_is_found(tmp_path: Path) -> None:
+def test_flipped_bit_of_head_is_detected(tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
     HEAD.save(path)
     whole = path.read_bytes()

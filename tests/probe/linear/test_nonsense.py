@@ -33,12 +33,12 @@ def test_numbers_and_lists(pa: Run, in_empty_folder: Path, words: tuple[str, ...
     assert "Invalid value" in done.err
 
 
-def test_a_seed_beyond_64_bits() -> None:
+def test_seed_beyond_64_bits_is_refused() -> None:
     with pytest.raises(UsageError, match="the seed must be between"):
         LinearRecipe(seed=10**20)
 
 
-def test_a_folder_and_foreign_weights_are_no_heads(tmp_path: Path) -> None:
+def test_folder_and_foreign_weights_are_not_heads(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no trained head"):
         load_heads(tmp_path)
     from safetensors.numpy import save_file

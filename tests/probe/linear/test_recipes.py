@@ -15,7 +15,7 @@ def differences(name: str) -> dict[str, Any]:
     return {key: value for key, value in named.items() if value != usual[key]}
 
 
-def test_the_paper_protocol() -> None:
+def test_paper_recipe_has_published_values() -> None:
     recipe = LINEAR_PROTOCOLS["paper"]
     assert recipe == LinearRecipe()
     assert (recipe.lr, recipe.epochs, recipe.batch) == (0.4, 90, 1024)
@@ -63,7 +63,7 @@ def test_plain_imagenet_is_the_papers_numbers_under_its_own_name() -> None:
     assert "imagenet" not in PART_STORES
 
 
-def test_what_left_the_protocol_is_recorded() -> None:
+def test_changed_fields_are_recorded() -> None:
     assert PAPER.to_json()["changed"] == {}
     assert replace(PAPER, seed=4).to_json()["changed"] == {}
     assert replace(PAPER, lr=0.1, epochs=5).to_json()["changed"] == {"lr": 0.1, "epochs": 5}

@@ -82,14 +82,14 @@ def test_logistic_regression_is_scikit_learns_from_scratch() -> None:
     np.testing.assert_array_equal(model.predict(x), theirs.predict(x))
 
 
-def test_a_descent_that_does_not_end_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logistic_regression_without_convergence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pa.probe.linear.references.MAX_ITERATIONS", 2)
     x, y = data(150)
     assert not logistic(x, y, 3, [1e-5])[0].converged
 
 
 @pytest.mark.parametrize("name", ["ridge", "logistic"])
-def test_the_strength_is_chosen_by_the_rows_that_may_choose(name: str) -> None:
+def test_penalty_is_selected_on_selection_rows(name: str) -> None:
     x, y = data(200)
     test, _ = data(60, seed=1)
     fit, held = (x[:150], y[:150]), (x[150:], y[150:])

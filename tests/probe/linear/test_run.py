@@ -72,7 +72,7 @@ def test_separable_clouds_are_learnt_whole() -> None:
     assert run.train_loss[-1] < 0.05 < run.train_loss[0]
 
 
-def test_equal_bits_for_equal_seeds_and_no_global_seeding() -> None:
+def test_equal_seeds_give_equal_bits_without_global_seeding() -> None:
     train, test = rows(*blobs(200, spread=0.7)), rows(*blobs(50, spread=0.7, seed=1))
     state = torch.random.get_rng_state()
     first, again, other = (
@@ -141,7 +141,7 @@ def test_sides_that_do_not_fit() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_no_gpu() -> None:
+def test_missing_gpu_is_reported() -> None:
     train = rows(*blobs(60))
     with pytest.raises(UsageError, match=r"no device 'cuda': torch finds no GPU. Use --device cpu"):
         train_linear(train, train, QUICK, device="cuda")
@@ -182,9 +182,7 @@ def test_run_linear_writes_result_and_head(make_store: MakeStore, tmp_path: Path
     assert fields["details"]["per_class"][0] == {"class": "c2", "n": 10, "accuracy": 1.0}
 
 
-def test_the_head_is_saved_and_gives_the_same_predictions(
-    make_store: MakeStore, tmp_path: Path
-) -> None:
+def test_saved_head_gives_same_predictions(make_store: MakeStore, tmp_path: Path) -> None:
     features, labels = blobs(60, spread=0.6)
     store = make_store({"cls": features}, labels)
     done = run_linear(store, results=tmp_path, recipe=QUICK)
@@ -202,9 +200,7 @@ def test_the_head_is_saved_and_gives_the_same_predictions(
         assert json.loads(file.metadata()["classes"]) == ["c2", "c1", "c0"]
 
 
-def test_the_same_run_replaces_itself_and_another_does_not(
-    make_store: MakeStore, tmp_path: Path
-) -> None:
+def test_result_is_replaced_by_same_run_only(make_store: MakeStore, tmp_path: Path) -> None:
     features, labels = blobs(60)
     store = make_store({"cls": features}, labels)
     first = run_linear(store, results=tmp_path, recipe=QUICK)
@@ -242,7 +238,7 @@ def test_random_labels_score_at_chance(make_store: MakeStore, tmp_path: Path) ->
     assert score.interval.low < score.chance.uniform < score.interval.high
 
 
-def test_a_class_without_test_rows(make_store: MakeStore, tmp_path: Path) -> None:
+def test_class_without_test_rows_is_accepted(make_store: MakeStore, tmp_path: Path) -> None:
     features, labels = blobs(60)
     store = make_store({"cls": features}, labels)
     options = SplitOptions(train_where="row < 30", test_where="row >= 30 AND label != 'c1'")
@@ -296,7 +292,9 @@ def test_seeds_have_a_mean_and_a_spread(stores: tuple[Store, Store], tmp_path: P
     assert of_one["epoch"].to_list() == list(range(1, 11))
 
 
-def test_a_sweep_chooses_on_train_and_is_kept(stores: tuple[Store, Store], tmp_path: Path) -> None:
+def test_sweep_selects_on_training_rows_and_is_saved(
+    stores: tuple[Store, Store], tmp_path: Path
+) -> None:
     grid = Grid(("cls", "pooled"), (1e-4, 0.4), (0.0, 1e-3), (0, 1))
     done = run_linear(
         *stores, results=tmp_path, recipe=QUICK, options=LinearOptions(seeds=2, grid=grid)
@@ -324,7 +322,7 @@ def test_a_sweep_chooses_on_train_and_is_kept(stores: tuple[Store, Store], tmp_p
     assert len(done.split.train.rows) == 120
 
 
-def test_another_split_chooses(
+def test_sweep_selects_on_select_split(
     stores: tuple[Store, Store], make_store: MakeStore, tmp_path: Path
 ) -> None:
     features, labels = blobs(60, spread=0.5, seed=7)
@@ -406,9 +404,7 @@ def test_large_products_have_no_references_unless_asked(
     assert run_linear(*stores, results=tmp_path, recipe=QUICK, options=options).references
 
 
-def test_the_imagenet_recipe_saves_its_batch_norm(
-    stores: tuple[Store, Store], tmp_path: Path
-) -> None:
+def test_imagenet_recipe_saves_batch_norm(stores: tuple[Store, Store], tmp_path: Path) -> None:
     recipe = replace(LINEAR_PROTOCOLS["imagenet-cae"], epochs=40, batch=64, warmup=2)
     done = run_linear(*stores, results=tmp_path, recipe=recipe)
     head = LinearHead.load(done.head_path)
@@ -421,6 +417,6 @@ def test_the_imagenet_recipe_saves_its_batch_norm(
     np.testing.assert_allclose(head.norm.var, x.var(0), atol=0.1)
 
 
-def test_no_seeds() -> None:
+def test_zero_seeds_are_refused() -> None:
     with pytest.raises(UsageError, match="number of seeds must be 1 or more, not 0"):
         LinearOptions(seeds=0)

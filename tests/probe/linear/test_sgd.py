@@ -68,7 +68,7 @@ def test_equals_a_plain_torch_loop(weight_decay: float) -> None:
     torch.testing.assert_close(ours.bias[:, 0], layer.bias.detach(), atol=1e-6, rtol=0)
 
 
-def test_each_head_of_a_stack_ends_where_it_does_alone() -> None:
+def test_stacked_heads_equal_heads_trained_alone() -> None:
     features, targets = data()
     settings = [(0, 0.4, 0.0), (1, 0.04, 0.0), (1, 0.4, 0.01)]
     stack = heads(*map(list, zip(*settings, strict=True)))  # type: ignore[arg-type]
@@ -97,7 +97,7 @@ def test_initial_weight_has_the_spread_asked_for() -> None:
     assert not torch.equal(weight, initial_weight(1, 768, 100, 0.01))
 
 
-def test_a_head_that_diverges_leaves_the_others_as_they_are() -> None:
+def test_diverged_head_leaves_others_unchanged() -> None:
     features, targets = data()
     # float32 ends at 3.4e38: the second head's first step is beyond it.
     stack = heads([0, 0], [0.4, 1e38], [0.0, 0.0])
@@ -121,12 +121,12 @@ def test_warm_up_then_cosine_by_iteration() -> None:
     assert recipe.factor(30.5) == pytest.approx(0.5 * (1 + math.cos(math.pi * 20.5 / 80)))
 
 
-def test_by_epoch_the_rate_is_that_of_the_epochs_beginning() -> None:
+def test_schedule_by_epoch_uses_rate_of_epoch_start() -> None:
     recipe = LinearRecipe(epochs=90, batch=4, momentum=0.9, seed=0)
     assert recipe.factor(30.9) == recipe.factor(30)
 
 
-def test_the_smaller_last_batch_is_dropped_where_the_recipe_says_so() -> None:
+def test_smaller_last_batch_is_dropped_if_recipe_says_so() -> None:
     kept = LinearRecipe(epochs=1, batch=30, momentum=0, seed=0)
     dropped = LinearRecipe(epochs=1, batch=30, momentum=0, seed=0, drop_last=True)
     assert [len(rows) for rows in epoch_batches(kept, 0, 70)] == [30, 30, 10]
@@ -188,7 +188,7 @@ def test_lars_and_batch_norm_equal_torchs_layer_and_the_formula(weight_decay: fl
     )
 
 
-def test_a_batch_of_one_row_leaves_the_running_statistics_finite() -> None:
+def test_batch_of_one_row_keeps_running_statistics_finite() -> None:
     norm = Norm(torch.zeros(2), torch.ones(2), 1e-6)
     assert norm.train(torch.ones(1, 2)).tolist() == [[0, 0]]
     assert norm.var.isfinite().all()

@@ -38,7 +38,7 @@ GRID = Grid(("cls", "pooled"), (0.04, 0.4), (0.0, 0.01), (0, 1))
 
 
 @pytest.mark.parametrize("protocol", ["paper", "released", "imagenet-cae"])
-def test_each_head_of_a_sweep_equals_the_head_alone(protocol: str) -> None:
+def test_sweep_heads_equal_heads_trained_alone(protocol: str) -> None:
     recipe = replace(LINEAR_PROTOCOLS[protocol], epochs=8, batch=64, warmup=0)
     candidates = GRID.candidates()
     together = train_stack(sides, candidates, recipe)
@@ -85,7 +85,7 @@ def by_torch(recipe: LinearRecipe, lr: float, seed: int) -> tuple[list[float], n
     return accuracy, layer
 
 
-def test_the_best_epoch_on_the_test_split_and_the_last_one() -> None:
+def test_best_epoch_and_last_epoch_are_reported() -> None:
     recipe = replace(QUICK, reported=BEST_ON_TEST, epochs=20)
     candidates = Grid(("cls",), (0.01, 4.0), (0.0,), (0, 3)).candidates()
     differing = 0
@@ -156,7 +156,7 @@ def test_half_precision_features_are_computed_in_single() -> None:
     np.testing.assert_array_equal(first.weight, second.weight)
 
 
-def test_each_representation_is_read_once() -> None:
+def test_representations_are_read_once() -> None:
     asked: list[str] = []
 
     def read(representation: str) -> tuple[LabelledRows, LabelledRows]:
@@ -167,7 +167,7 @@ def test_each_representation_is_read_once() -> None:
     assert asked == ["cls", "pooled"]
 
 
-def test_a_diverged_head_is_recorded_and_the_others_go_on() -> None:
+def test_diverged_head_is_recorded_and_others_continue() -> None:
     train, test = sides("cls")
     big = {
         "cls": (
@@ -194,13 +194,13 @@ def test_a_diverged_head_is_recorded_and_the_others_go_on() -> None:
         ({"seeds": ()}, "seeds"),
     ],
 )
-def test_a_grid_needs_different_values(changed: dict[str, Any], name: str) -> None:
+def test_sweep_needs_different_values(changed: dict[str, Any], name: str) -> None:
     fields: dict[str, Any] = {"representation": ("cls",), "lr": (0.1,), "weight_decay": (0.0,)}
     with pytest.raises(UsageError, match=f"one or more different values of {name}"):
         Grid(**{**fields, **changed})
 
 
-def test_the_order_of_candidates_keeps_groups_together() -> None:
+def test_candidate_order_keeps_groups_together() -> None:
     groups = [(c.representation, c.seed) for c in GRID.candidates()]
     changes = sum(a != b for a, b in pairwise(groups))
     assert changes == len(set(groups)) - 1

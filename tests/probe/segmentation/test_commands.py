@@ -51,7 +51,7 @@ def invoke(config: settings.Config, *words: str) -> Result:
     return found
 
 
-def test_the_command_says_what_the_api_says(make_store: MakeStore, config: settings.Config) -> None:
+def test_command_equals_api(make_store: MakeStore, config: settings.Config) -> None:
     make_store("train", views=2)
     make_store("val")
     request = SegmentationRequest(iterations=3, changes=(("batch", 4),), device="cpu")
@@ -66,7 +66,7 @@ def test_the_command_says_what_the_api_says(make_store: MakeStore, config: setti
     assert "changed: iterations=3" in text
 
 
-def test_several_heads_and_label_sets(
+def test_several_heads_and_label_sets_are_trained(
     make_store: MakeStore, config: settings.Config, tree: Path
 ) -> None:
     make_store("train", views=1)
@@ -79,7 +79,9 @@ def test_several_heads_and_label_sets(
     assert [head["selection"]["labels"]["name"] for head in heads] == [*2 * ["lip"], *2 * ["again"]]
 
 
-def test_any_folder_of_masks(make_store: MakeStore, config: settings.Config, tree: Path) -> None:
+def test_masks_of_any_folder_are_accepted(
+    make_store: MakeStore, config: settings.Config, tree: Path
+) -> None:
     make_store("train")
     folder = tree.parent / "masks"
     (tree / "ann").rename(folder)
@@ -106,7 +108,9 @@ def test_stores_are_chosen_by_what_they_are_for(
     assert (train.spec.split, test.fingerprint) == ("train", val.fingerprint)
 
 
-def test_what_is_missing_or_unclear(make_store: MakeStore, config: settings.Config) -> None:
+def test_missing_or_ambiguous_inputs_are_reported(
+    make_store: MakeStore, config: settings.Config
+) -> None:
     with pytest.raises(MissingError, match=r"pa extract .*--view windows .*--views 1"):
         choose_stores(config, SegmentationRequest())
     make_store("train", views=1)
@@ -208,7 +212,7 @@ def test_names_of_classes(tmp_path: Path) -> None:
             read_names(file)
 
 
-def test_several_encoders_one_after_the_other(
+def test_several_encoders_are_trained_in_turn(
     make_store: MakeStore, config: settings.Config
 ) -> None:
     fields = {"name": "other", "weights_sha256": "cd" * 32}
@@ -227,7 +231,7 @@ def test_several_encoders_one_after_the_other(
     assert both["heads"][0]["digest"] == alone[0]["digest"]
 
 
-def test_a_fingerprint_does_not_overrule_what_is_typed(
+def test_fingerprint_does_not_override_options(
     make_store: MakeStore, config: settings.Config
 ) -> None:
     train, test = make_store("train", views=1), make_store("val")
@@ -251,7 +255,7 @@ def test_stores_that_hold_what_the_protocol_reads(
         assert train.fingerprint == expected.fingerprint
 
 
-def test_an_image_that_changed_is_noticed_beside_a_folder_of_masks(
+def test_changed_image_is_detected_with_folder_of_masks(
     make_store: MakeStore, config: settings.Config, tree: Path
 ) -> None:
     make_store("train")
@@ -269,7 +273,7 @@ def test_an_image_that_changed_is_noticed_beside_a_folder_of_masks(
         probe_segmentation(config, request, Silent())
 
 
-def test_every_field_of_the_recipe_can_be_changed() -> None:
+def test_recipe_fields_can_all_be_changed() -> None:
     request = SegmentationRequest(
         protocol="released", iterations=1600, changes=(("weight_decay", 0), ("loss_over", "valid"))
     )
@@ -291,7 +295,7 @@ def test_every_field_of_the_recipe_can_be_changed() -> None:
         make_recipe(SegmentationRequest(protocol="papers"), "deit")
 
 
-def test_the_plan_before_and_after_the_extraction(
+def test_plan_works_before_and_after_extraction(
     make_store: MakeStore, config: settings.Config
 ) -> None:
     before = json.loads(invoke(config, "--plan", "--json").stdout)
@@ -316,7 +320,7 @@ def test_the_plan_before_and_after_the_extraction(
     assert not list(config.workspace.rglob(".pa-plan-*"))
 
 
-def test_the_plan_counts_every_label_set(
+def test_plan_counts_every_label_set(
     make_store: MakeStore, config: settings.Config, tree: Path
 ) -> None:
     names = tree.parent / "names.txt"

@@ -51,7 +51,7 @@ def test_loss_and_gradient_are_those_of_the_plain_way(grid: int, pixels: int, fi
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-4)
 
 
-def test_how_many_tiles_are_taken_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loss_is_independent_of_tiles_per_step(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     coarse, labels = torch.randn(3, 4, 4, 5), random_labels(3, 32, 5, ignored=0.2)
     tiles = LabelTiles.of(labels, 4)

@@ -53,7 +53,7 @@ def test_scores_are_those_of_cached_features(
     assert scores[True].result_path != scores[False].result_path
 
 
-def test_it_does_not_go_with_stores(tmp_path: Path) -> None:
+def test_online_refuses_store_options(tmp_path: Path) -> None:
     request = SegmentationRequest(online=True, test_store="ab")
     with pytest.raises(UsageError, match="--online encodes anew"):
         check_request(request)
@@ -81,7 +81,7 @@ def test_splits_are_found_as_for_stores(tree: Path, tmp_path: Path) -> None:
     assert live_splits(load_config(tmp_path), asked) == ("train", "train")
 
 
-def test_the_command_as_typed(pa: Run, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_online_command_runs(pa: Run, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tree.parent)
     ensure()
     import timm

@@ -79,7 +79,7 @@ def test_times_by_hand() -> None:
     assert online.train_hours == pytest.approx(3 * (step + 16 * work.encode_flops) / 3600)
 
 
-def test_a_slow_disk_limits_by_reading() -> None:
+def test_plan_with_slow_disk_is_limited_by_reading() -> None:
     slow = replace(GPU, read=Rate(1e8, "bytes/s"))
     plan = make_plan(ADE, [slow], 10, 1e15, "x", "gpu")
     plain = plan.ways[0]
@@ -89,7 +89,7 @@ def test_a_slow_disk_limits_by_reading() -> None:
     assert "a batch of 0.101 GB takes 1.01 s to read at 0.1 GB/s" in plan.advice.text
 
 
-def test_a_slow_encoder_is_asked_once() -> None:
+def test_slow_encoder_is_timed_once() -> None:
     plan = make_plan(ADE, [CPU, GPU], 10, 1e13, "x", "cpu")
     assert (plan.advice.way, plan.advice.decided_by) == (
         "cached, 10 random crops",
@@ -99,7 +99,7 @@ def test_a_slow_encoder_is_asked_once() -> None:
     assert "207,100 cached, 10 random crops, 2,565,000 online (127 epochs)" in plan.advice.text
 
 
-def test_a_short_training_needs_no_cache() -> None:
+def test_short_training_needs_no_store() -> None:
     """Fewer windows are seen than crops would be made: encoding decides for online."""
     short = replace(ADE, iterations=1000)
     plan = make_plan(short, [CPU], 10, 1e13, "x", "cpu")
@@ -107,14 +107,14 @@ def test_a_short_training_needs_no_cache() -> None:
     assert "21,000 online, 207,100 cached, 10 random crops" in plan.advice.text
 
 
-def test_as_many_crops_as_the_disk_holds() -> None:
+def test_plan_counts_crops_that_fit_the_disk() -> None:
     """3 · 20,210 + 5,000 windows of 6.29 MB are 413 GB."""
     plan = make_plan(ADE, [CPU], 10, 5e11, "x", "cpu")
     assert [way.name for way in plan.ways][1] == "cached, 3 random crops"
     assert plan.advice.way == "cached, 3 random crops"
 
 
-def test_no_room_for_crops() -> None:
+def test_plan_without_disk_space_for_crops() -> None:
     plan = make_plan(ADE, [CPU], 10, 2e11, "x", "cpu")
     assert (plan.advice.way, plan.advice.decided_by) == ("online", "space on disk")
     assert "cached, 10 random crops needs 1.3e+03 GB, 200 GB are free" in plan.advice.text

@@ -61,7 +61,7 @@ def test_released_heads_learn_too(make_store: MakeStore, maps: LabelMaps, tmp_pa
     assert found.result.protocol.changed["windows"] == "one plain crop per image"
 
 
-def test_what_is_written(make_store: MakeStore, maps: LabelMaps, tmp_path: Path) -> None:
+def test_run_writes_result_files(make_store: MakeStore, maps: LabelMaps, tmp_path: Path) -> None:
     store = make_store("train")
     recipe = replace(LEARNS, iterations=4)
     options = SegmentationOptions(lrs=(0.05, 0.01), test_fraction=0, figures=2)
@@ -95,7 +95,7 @@ def test_what_is_written(make_store: MakeStore, maps: LabelMaps, tmp_path: Path)
     assert not list((tmp_path / "probe-segmentation").glob("running-*"))
 
 
-def test_the_same_run_says_the_same(make_store: MakeStore, maps: LabelMaps, tmp_path: Path) -> None:
+def test_run_is_reproducible(make_store: MakeStore, maps: LabelMaps, tmp_path: Path) -> None:
     store, recipe = make_store("train"), replace(LEARNS, iterations=3)
     paths, scores = set(), set()
     for _ in range(2):
@@ -153,7 +153,7 @@ def test_bad_images_and_empty_ones_are_counted(
     assert (counts.test_images, counts.test_images_unlabelled) == (4, 1)
 
 
-def test_the_survey_counts_the_pixels_of_the_windows(
+def test_survey_counts_pixels_of_windows(
     make_store: MakeStore, maps: LabelMaps, tree: Path
 ) -> None:
     for path in sorted((tree / "ann" / "train").glob("*.png")):
@@ -207,7 +207,7 @@ def test_images_replaced_since_the_extraction(
         run_segmentation(store, store, [maps], results=tmp_path, recipe=LEARNS)
 
 
-def test_nothing_labelled_to_train_on(
+def test_training_without_labels_is_refused(
     make_store: MakeStore, maps: LabelMaps, tree: Path, tmp_path: Path
 ) -> None:
     store = make_store("train")
@@ -259,7 +259,7 @@ def test_figures_without_the_images(make_store: MakeStore, maps: LabelMaps, tmp_
         ({"representation": "cls"}, {}, "cls"),
     ],
 )
-def test_what_is_wrong_is_found_before_the_labels_are_read(
+def test_wrong_options_are_refused_before_labels_are_read(
     make_store: MakeStore,
     maps: LabelMaps,
     tree: Path,
@@ -294,7 +294,7 @@ def test_folders_that_cannot_be_written_are_found_first(
         run_segmentation(store, store, [maps], results=tmp_path / "results", recipe=LEARNS)
 
 
-def test_a_read_only_folder_is_found_first(
+def test_read_only_folder_is_refused_first(
     make_store: MakeStore, maps: LabelMaps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = make_store("train")
@@ -310,7 +310,7 @@ def test_label_sets_of_one_name(make_store: MakeStore, maps: LabelMaps, tmp_path
         run_segmentation(store, store, [maps, maps], results=tmp_path, recipe=LEARNS)
 
 
-def test_a_store_without_masks(tmp_path: Path) -> None:
+def test_store_without_masks_is_refused(tmp_path: Path) -> None:
     maps = LabelMaps("masks", ("a", "b"), tmp_path)
     image = {"path": "x/1.jpg", "width": 2, "height": 2, "file_bytes": -1}
     with pytest.raises(MissingError, match="--masks DIR --names FILE"):

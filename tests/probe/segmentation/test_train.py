@@ -87,7 +87,7 @@ def test_training_is_that_of_torch(
     torch.testing.assert_close(head.bias, expected.bias, rtol=1e-3, atol=2e-4)
 
 
-def test_the_rate_warms_up_and_falls_to_nothing() -> None:
+def test_learning_rate_warms_up_and_decays_to_zero() -> None:
     rates = [PAPER.lr * PAPER.factor(t) for t in (0, 750, 1500, 80_000, 159_999)]
     assert rates[0] == pytest.approx(4e-4 * 1e-6)
     assert rates[1] == pytest.approx(4e-4 * (1 - 750 / 160_000) * 0.5, rel=1e-5)
@@ -119,7 +119,7 @@ def test_heads_together_equal_heads_alone(make_store: MakeStore, maps: LabelMaps
         torch.testing.assert_close(head.losses, expected.losses, rtol=1e-4, atol=1e-5)
 
 
-def test_every_window_comes_once_an_epoch(make_store: MakeStore, maps: LabelMaps) -> None:
+def test_epoch_contains_every_window_once(make_store: MakeStore, maps: LabelMaps) -> None:
     windows = windows_of(make_store(), [maps], SHORT, seed=7)
     n = len(windows.windows)
     drawn = np.concatenate([windows.places(t) for t in range(-(-2 * n // SHORT.batch))])
@@ -134,7 +134,7 @@ class KilledError(Exception):
     pass
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(
+def test_killed_run_resumes_bit_for_bit(
     make_store: MakeStore, maps: LabelMaps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, state, specs = make_store(), tmp_path / "state.safetensors", [HeadSpec(0, 0.02)]
@@ -164,7 +164,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(
 
 
 @pytest.mark.parametrize("damage", ["other key", "torn", "empty"])
-def test_a_state_that_is_not_of_this_run_is_not_used(
+def test_state_of_another_run_is_not_used(
     make_store: MakeStore, maps: LabelMaps, tmp_path: Path, damage: str
 ) -> None:
     store, state, specs = make_store(), tmp_path / "state.safetensors", [HeadSpec(0, 0.02)]
@@ -199,7 +199,7 @@ def test_features_that_are_not_finite(make_store: MakeStore, maps: LabelMaps) ->
         train_heads(windows, [HeadSpec(0, 0.02)], SHORT)
 
 
-def test_a_representation_that_is_no_map_of_tokens(make_store: MakeStore) -> None:
+def test_representation_without_token_map_is_refused(make_store: MakeStore) -> None:
     store = make_store()
     assert grid_of(store, "patch") == (4, 24)
     assert grid_of(store, "layers") == (4, 48)
