@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pa.errors import AmbiguousError, MissingError, OutOfRangeError, UsageError
 
 if TYPE_CHECKING:
-    from pa.commands.figure.patches import PatchSearch
+    from pa.commands.figure.patch_search import PatchSearch
     from pa.data.store.reader import Store
     from pa.workspace import Workspace
 

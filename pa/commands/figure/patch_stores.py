@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pa.data.store import find
-from pa.data.store.find import StoreSelector
 from pa.errors import AmbiguousError, MissingError, UsageError
 
 if TYPE_CHECKING:
-    from pa.commands.figure.patches import PatchSearch
+    from pa.commands.figure.patch_search import PatchSearch
+    from pa.data.store.find import StoreSelector
     from pa.data.store.reader import Store
     from pa.workspace import Workspace
 
@@ -22,6 +21,7 @@ def select_stores(
 
     With `needs`, encoders that were not named are used only if they have that representation.
     """
+    from pa.data.store.find import StoreSelector
     from pa.data.store.spec import reason_absent
 
     if patches.examples and patches.queries:
@@ -61,6 +61,7 @@ def _stores_of_all_encoders(
     workspace: Workspace, selector: StoreSelector, needs: str | None
 ) -> list[Store]:
     """Return the complete stores of every encoder; view grid is preferred."""
+    from pa.data.store import find
     from pa.data.store.same_rows import without_subsets
     from pa.figures.names import in_order
 
@@ -88,7 +89,9 @@ def _stores_of_all_encoders(
 
 def _origin(store: Store) -> StoreSelector:
     """Return what the stores of a figure must share."""
-    return StoreSelector(store.spec.dataset, store.spec.split, store.view, find.protocol(store))
+    from pa.data.store.find import StoreSelector, protocol
+
+    return StoreSelector(store.spec.dataset, store.spec.split, store.view, protocol(store))
 
 
 def _missing(workspace: Workspace, selector: StoreSelector, needs: str | None) -> MissingError:

@@ -1,114 +1,19 @@
-"""Options and searches that `pa figure neighbours` and `pa figure projected` share."""
+"""The searches of `pa figure neighbours` and `pa figure projected`, drawn as one figure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import click
-
-from pa.commands import options
 from pa.commands.figure import patch_queries
+from pa.commands.figure.patch_search import PatchSearch
 from pa.commands.figure.patch_stores import select_stores
 
 if TYPE_CHECKING:
-    from pa.data.store.reader import Store
     from pa.figures.record import FigureOutput, WrittenFigure
     from pa.index.search import SearchResult
     from pa.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class PatchSearch:
-    """Queries, stores and layout of a figure of neighbours; None or empty selects the default.
-
-    A query is a row id, or NAME:REGION: the region of that number of the image whose path contains
-    NAME. `examples` are numbers, from 1, of the default queries. `fingerprints` select stores
-    instead of all other fields.
-    """
-
-    queries: tuple[str, ...] = ()
-    examples: tuple[int, ...] = ()
-    encoders: tuple[str, ...] = ()
-    representations: tuple[str, ...] = ()
-    dataset: str | None = None
-    split: str | None = None
-    view: str | None = None
-    protocol: str | None = None
-    fingerprints: tuple[str, ...] = ()
-    k: int = 24
-    across: int | None = None
-    exclude_same_image: bool = False
-    root: Path | None = None
-
-    def words(self, stores: Sequence[Store]) -> list[str]:
-        """Return the options that draw the same figure again."""
-        from pa.data.store.find import protocol
-
-        spec = stores[0].spec
-        words = ["--query", ",".join(self.queries)]
-        words += ["--encoder", ",".join(store.encoder for store in stores)]
-        words += ["--representation", ",".join(self.representations)]
-        words += ["--dataset", spec.dataset, "--split", spec.split, "--view", stores[0].view]
-        if (cut_by := protocol(stores[0])) is not None:
-            words += ["--protocol", cut_by]
-        words += ["-k", str(self.k)] if self.k != 24 else []
-        words += ["--across", str(self.across)] if self.across else []
-        return [*words, *(["--exclude-same-image"] if self.exclude_same_image else [])]
-
-
-patch_search = options.Group(
-    "patches",
-    lambda: PatchSearch,
-    click.Option(
-        ["--query", "queries"],
-        callback=options.listed,
-        help="Row id, or NAME:REGION of an image, or several with commas. Default for imagenet: "
-        "the queries of the released code.",
-    ),
-    click.Option(
-        ["--example", "examples"],
-        callback=options.numbers,
-        help="Numbers of default queries, from 1, with commas.",
-    ),
-    click.Option(
-        ["--encoder", "encoders"],
-        callback=options.listed,
-        help="Encoder, or several with commas. Default: all that are stored.",
-    ),
-    click.Option(
-        ["--representation", "representations"],
-        callback=options.listed,
-        help="Stored vector: cls or pooled. Default: pooled.",
-    ),
-    click.Option(["--dataset"], help="Dataset of the stores."),
-    click.Option(["--split"], help="Split of the stores."),
-    click.Option(["--view"], help="View of the stores. Default: grid, if it is stored."),
-    click.Option(["--protocol"], help="Protocol that cut the parts of view parts."),
-    click.Option(
-        ["--store", "fingerprints"],
-        callback=options.listed,
-        help="Fingerprints of the stores, with commas, instead of the options above.",
-    ),
-    click.Option(
-        ["-k"],
-        type=click.IntRange(1),
-        default=24,
-        show_default=True,
-        help="Number of neighbours.",
-    ),
-    click.Option(
-        ["--across"],
-        type=click.IntRange(1, 6),
-        help="Number of panels next to each other. Default: 1, or 2 for projected.",
-    ),
-    click.Option(
-        ["--exclude-same-image"], is_flag=True, help="Exclude regions of the query's image."
-    ),
-    click.Option(["--root"], type=options.PATH, help="Current root folder of the images."),
-)
 
 
 def draw_searches(

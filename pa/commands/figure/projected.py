@@ -8,7 +8,8 @@ import click
 
 from pa.commands import options
 from pa.commands.figure.output import output, show
-from pa.commands.figure.patches import PatchSearch, draw_searches, patch_search
+from pa.commands.figure.patch_search import PatchSearch, patch_search
+from pa.commands.figure.patches import draw_searches
 from pa.errors import UsageError
 
 if TYPE_CHECKING:
