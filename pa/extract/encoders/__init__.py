@@ -14,10 +14,11 @@ from typing import Any
 import torch
 
 from pa.errors import CheckpointError, MissingError, UsageError
-from pa.extract.encoders import beit, cae, deit, dino, ibot, mae, mocov3, timm_models
 from pa.extract.encoders import checkpoint as checkpoints
+from pa.extract.encoders import timm_models
 from pa.extract.encoders.base import Encoder, EncoderSpec, Features
 from pa.extract.encoders.card import CheckpointSource, EncoderCard
+from pa.extract.encoders.families import FAMILIES
 from pa.extract.encoders.family import Family, Request
 from pa.extract.encoders.frozen import DTYPES, FrozenEncoder
 from pa.extract.encoders.report import LoadReport
@@ -38,7 +39,7 @@ __all__ = [
 
 ENCODERS: Registry[Family] = Registry(
     "encoder",
-    {module.CARD.name: module.FAMILY for module in (deit, mocov3, dino, beit, mae, cae, ibot)},
+    {family.card.name: family for family in FAMILIES},
     hint=f"Or any timm network: {timm_models.PREFIX}<model>.",
     group="pa.encoders",
     of=Family,

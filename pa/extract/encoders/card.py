@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 
 from pa.data.images import Transform
 
@@ -47,3 +49,19 @@ class EncoderCard:
         return " or ".join(
             f"{source.file} ({source.url or source.note})" for source in self.sources
         )
+
+
+def read_cards() -> dict[str, EncoderCard]:
+    """Read the cards of the official encoders, cards.toml."""
+    tables = tomllib.loads(Path(__file__).with_name("cards.toml").read_text(encoding="utf-8"))
+    cards = {}
+    for name, table in tables.items():
+        fields = {
+            **table,
+            "sources": tuple(CheckpointSource(**source) for source in table["sources"]),
+            "transform": Transform(**table.get("transform", {})),
+            "branches": tuple(table.get("branches", ())),
+            "options": tuple(table.get("options", {}).items()),
+        }
+        cards[name] = EncoderCard(name, **fields)
+    return cards

@@ -1,0 +1,209 @@
+"""The seven official families: key rules, network and options of each; cards in cards.toml.
+
+Commits of the official code: DeiT 7e160fe, MoCo v3 c349e6e, DINO 7c446df, BEiT (unilm) 768a3c8, MAE
+efb2a80, CAE d725971, iBOT da316d8.
+
+B: regions, L: patches of P×P pixels, D: width, K: chosen blocks, H, W: input pixels.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pa.data.images import Transform
+from pa.errors import CheckpointError, UsageError
+from pa.extract.encoders.card import read_cards
+from pa.extract.encoders.checkpoint import CheckpointFile
+from pa.extract.encoders.family import (
+    ENCODER_KEYS,
+    Family,
+    Request,
+    Selection,
+    one_network,
+    plain_trunk,
+    select_distilled,
+    select_network,
+)
+from pa.extract.encoders.frozen import Tokens
+from pa.extract.encoders.positions import (
+    AbsolutePositions,
+    Positions,
+    SharedRelativePositions,
+    bicubic_by_factor,
+    bicubic_to_size,
+)
+from pa.extract.encoders.projectors import moco_projector, prototype_projector
+from pa.extract.encoders.report import Rule
+from pa.extract.encoders.vit import RELATIVE_TABLE, VitTrunk, beit_vit, plain_vit, read_shape
+
+CARDS = read_cards()
+HALF = (0.5, 0.5, 0.5)  # mean and std of BEiT's pretraining on ImageNet-22k
+MEAN_STD = ("auto", "imagenet", "half")
+TOKEN_ORDERS = ("natural", "shuffled")
+
+DEIT_RULES = (Rule(r"head\..*", reason="the classifier"), Rule(ENCODER_KEYS, "encoder"))
+BEIT_RULES = (
+    Rule(r"lm_head\..*", reason="the classifier of visual tokens"),
+    Rule(r"mask_token", reason="the mask token, used in training only"),
+    Rule(r".*relative_position_index", reason="a fixed index, computed anew"),
+    Rule(r"cls_pt_layers\..*", reason="class-token layers of the pretraining"),
+    Rule(ENCODER_KEYS, "encoder"),
+)
+MAE_RULES = (
+    Rule(r"decoder_.*", reason="the decoder"),
+    Rule(r"mask_token", reason="the mask token of the decoder"),
+    Rule(ENCODER_KEYS, "encoder"),
+)
+CAE_RULES = (
+    Rule(r"(?:encoder\.)?" + ENCODER_KEYS, "encoder"),
+    Rule(r"pretext_neck\..*", reason="the regressor and decoder"),
+    Rule(r"mask_token", reason="the mask token of the regressor"),
+    Rule(r"teacher\..*", reason="the averaged copy of the encoder"),
+    Rule(r"encoder_to_decoder.*", reason="the bridge to the decoder"),
+)
+
+
+# -- MoCo v3 -------------------------------------------------------------------------------------
+
+
+def select_moco(file: CheckpointFile, branch: str | None) -> Selection:
+    """Select a branch of a training file, or the base encoder that convert_to_deit.py wrote."""
+    other = "momentum" if branch == "base" else "base"
+    rules = (
+        Rule(rf"{branch}_encoder\.head\.(.*)", "projector"),
+        Rule(rf"{branch}_encoder\." + ENCODER_KEYS, "encoder"),
+        Rule(rf"{other}_encoder\..*", reason=f"the {other} branch"),
+        Rule(r"predictor\..*", reason="the predictor, used in training only"),
+    )
+    selection = select_network(file, rules)
+    if any("_encoder." in key for key in selection.tensors):
+        if not any(f"{branch}_encoder." in key for key in selection.tensors):
+            raise CheckpointError(f"it contains the {other} encoder only: pass --branch {other}")
+        return selection
+    if branch != "base":
+        raise CheckpointError("it contains one encoder, without the momentum encoder")
+    return replace(selection, rules=(Rule(ENCODER_KEYS, "encoder"),))
+
+
+# -- BEiT and CAE --------------------------------------------------------------------------------
+
+
+def build_beit(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
+    """Build the trunk of BEiT, with the kind of positions of the file."""
+    shape = read_shape("beit", tensors, request.num_heads)
+    shared = RELATIVE_TABLE in tensors
+    positions: Positions = (
+        SharedRelativePositions() if shared else AbsolutePositions(bicubic_to_size)
+    )
+    return VitTrunk("beit", beit_vit(shape, tensors), shape, positions, request.layers)
+
+
+def settle_beit(file: CheckpointFile, tensors: Mapping[str, Tensor], request: Request) -> Request:
+    """Replace mean_std `auto` by the normalisation that the file was trained with."""
+    mean_std = request.options["mean_std"]
+    if mean_std not in MEAN_STD:
+        raise UsageError(f"unknown mean_std {mean_std!r}. Known: {', '.join(MEAN_STD)}.")
+    if mean_std == "auto":
+        arguments: Any = file.content.get("args")  # argparse.Namespace of the training
+        imagenet = getattr(arguments, "imagenet_default_mean_and_std", "pos_embed" in tensors)
+        mean_std = "imagenet" if imagenet else "half"
+    return replace(request, options={**request.options, "mean_std": mean_std})
+
+
+def beit_transform(request: Request) -> Transform:
+    """Return the transform with the mean and standard deviation of option mean_std."""
+    transform = CARDS["beit"].transform
+    half = request.options["mean_std"] == "half"
+    return replace(transform, mean=HALF, std=HALF) if half else transform
+
+
+def build_cae(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
+    """Build the trunk of CAE with the eps of option layer_norm_eps."""
+    eps = request.options["layer_norm_eps"]
+    if not isinstance(eps, float) or not 0 < eps < 1:
+        raise UsageError(f"layer_norm_eps must be a number between 0 and 1; found {eps!r}.")
+    shape = read_shape("cae", tensors, request.num_heads, eps)
+    positions = AbsolutePositions(bicubic_to_size)
+    return VitTrunk("cae", beit_vit(shape, tensors), shape, positions, request.layers)
+
+
+# -- MAE -----------------------------------------------------------------------------------------
+
+
+class ShuffledTrunk(VitTrunk):
+    """A ViT that adds permuted positions to its patches, as in the released code of the paper.
+
+    Permuting the patches of the image is the same as permuting their embeddings before positions
+    are added. Token i of the result still belongs to patch i. The permutation depends on `seed`
+    and the pixels only, so it is the same in every batch.
+    """
+
+    def __init__(self, *args: Any, seed: int) -> None:
+        super().__init__(*args)
+        self.seed = seed
+
+    def tokens(self, pixels: Tensor, with_layers: bool) -> Tokens:
+        rows, columns = self.grid_of(pixels)
+        order = torch.stack([self._draw(image, rows * columns) for image in pixels])  # (B, L)
+        tokens = super().tokens(self._permute(pixels, order), with_layers)
+        back = order.argsort(dim=1).to(pixels.device)[:, :, None]  # (B, L, 1)
+        patch = tokens.patch.gather(1, back.expand_as(tokens.patch))  # (B, L, D)
+        layers = tokens.layers
+        if layers is not None:
+            layers = layers.gather(2, back[:, None].expand_as(layers))  # (B, K, L, D)
+        return Tokens(tokens.cls, patch, layers, tokens.layers_cls)
+
+    def _draw(self, image: Tensor, n: int) -> Tensor:
+        """Draw the permutation (L,) of an image: position i receives patch order[i]."""
+        key = zlib.crc32(image.float().cpu().contiguous().numpy().data, self.seed)
+        return torch.randperm(n, generator=torch.Generator().manual_seed(key))
+
+    def _permute(self, pixels: Tensor, order: Tensor) -> Tensor:
+        side = self.shape.patch
+        height, width = pixels.shape[-2:]
+        patches = torch.nn.functional.unfold(pixels, side, stride=side)  # (B, 3*P*P, L)
+        index = order.to(pixels.device)[:, None].expand_as(patches)  # (B, 3*P*P, L)
+        return torch.nn.functional.fold(
+            patches.gather(2, index), (height, width), side, stride=side
+        )
+
+
+def build_mae(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
+    """Build the trunk of MAE, natural or shuffled by option token_order."""
+    order, seed = request.options["token_order"], request.options["seed"]
+    if order not in TOKEN_ORDERS:
+        raise UsageError(f"unknown token_order {order!r}. Known: {', '.join(TOKEN_ORDERS)}.")
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise UsageError(f"seed must be an integer in 0..2^32-1; found {seed!r}.")
+    shape = read_shape("mae", tensors, request.num_heads)
+    positions = AbsolutePositions(bicubic_to_size)
+    parts = ("mae", plain_vit(shape), shape, positions, request.layers)
+    return VitTrunk(*parts) if order == "natural" else ShuffledTrunk(*parts, seed=seed)
+
+
+FAMILIES = (
+    Family(CARDS["deit"], one_network(DEIT_RULES), plain_trunk("deit", bicubic_to_size)),
+    # The pretraining code of MoCo v3 has no rule for positions; it fine-tunes with DeiT's code.
+    Family(CARDS["mocov3"], select_moco, plain_trunk("mocov3", bicubic_to_size), moco_projector),
+    Family(
+        CARDS["dino"], select_distilled, plain_trunk("dino", bicubic_by_factor), prototype_projector
+    ),
+    Family(
+        CARDS["beit"],
+        one_network(BEIT_RULES),
+        build_beit,
+        settle=settle_beit,
+        transform=beit_transform,
+    ),
+    Family(CARDS["mae"], one_network(MAE_RULES), build_mae),
+    Family(CARDS["cae"], one_network(CAE_RULES), build_cae),
+    Family(
+        CARDS["ibot"], select_distilled, plain_trunk("ibot", bicubic_by_factor), prototype_projector
+    ),
+)
