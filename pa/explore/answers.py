@@ -17,10 +17,10 @@ from pa.data.schema import Box
 from pa.data.store import find
 from pa.data.store.find import StoreSelector
 from pa.errors import PaError
-from pa.explore.galleries import Column, Galleries, Gallery
-from pa.explore.own import Encoders, OwnImage
+from pa.explore.neighbour_shares import Share
 from pa.explore.pictures import Pictures
-from pa.explore.shares import Share
+from pa.explore.stores import Column, Gallery, OpenStores
+from pa.explore.uploads import Encoders, Upload
 from pa.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is asked besides the query itself."""
+class SearchOptions:
+    """What is options besides the query itself."""
 
     k: int = 24
     include_self: bool = False
@@ -56,24 +56,24 @@ class Answer:
 class Answers:
     """Searches the columns of galleries. All methods are for any number of threads."""
 
-    def __init__(self, galleries: Galleries, pictures: Pictures, encoders: Encoders) -> None:
+    def __init__(self, galleries: OpenStores, pictures: Pictures, encoders: Encoders) -> None:
         self._galleries = galleries
         self._pictures = pictures
         self._encoders = encoders
         self._drawing = threading.Lock()  # matplotlib's settings are global
 
     def neighbours(
-        self, gallery: Gallery, column: Column, query: int | OwnImage, asked: Asked
+        self, gallery: Gallery, column: Column, query: int | Upload, options: SearchOptions
     ) -> Answer:
         """The nearest regions of a row, or of a box in an image of one's own.
 
-        Raises what `pa.index.search.search`, `Galleries.index` and `Encoders.query` raise.
+        Raises what `pa.index.search.search`, `OpenStores.index` and `Encoders.query` raise.
         """
         began = time.perf_counter()
-        result = self._search(column, query, asked)
+        result = self._search(column, query, options)
         seconds = time.perf_counter() - began
         rows = [neighbour.row for neighbour in result.neighbours]
-        usual = not asked.include_self and not asked.exclude_same_image
+        usual = not options.include_self and not options.exclude_same_image
         return Answer(
             column=column.id,
             result=_with_readable_labels(result.to_json()),
@@ -83,13 +83,13 @@ class Answers:
         )
 
     def figure(
-        self, columns: Sequence[Column], query: int | OwnImage, asked: Asked, suffix: str
+        self, columns: Sequence[Column], query: int | Upload, options: SearchOptions, suffix: str
     ) -> bytes:
         """The figure that `pa search --figure` draws of these columns: a png, pdf or svg."""
         from pa.figures.neighbours import draw
 
         answers: list[tuple[Store, SearchResult]] = [
-            (column.store, self._search(column, query, asked)) for column in columns
+            (column.store, self._search(column, query, options)) for column in columns
         ]
         with self._drawing, tempfile.TemporaryDirectory(prefix="pa-explore-") as folder:
             place = Path(folder) / f"figure.{suffix}"
@@ -98,16 +98,16 @@ class Answers:
             draw([result for _, result in answers], [crops[s.path] for s, _ in answers], place)
             return place.read_bytes()
 
-    def _search(self, column: Column, query: int | OwnImage, asked: Asked) -> SearchResult:
+    def _search(self, column: Column, query: int | Upload, options: SearchOptions) -> SearchResult:
         from pa.index.search import search
 
         index = self._galleries.index(column)
         return search(
             index,
             [query if isinstance(query, int) else self._encoders.query(column, query)],
-            asked.k,
-            include_self=asked.include_self,
-            exclude_same_image=asked.exclude_same_image,
+            options.k,
+            include_self=options.include_self,
+            exclude_same_image=options.exclude_same_image,
         )[0]
 
 
@@ -115,7 +115,10 @@ class Answers:
 
 
 def search_command(
-    workspace: Workspace, columns: Sequence[Column], query: int | tuple[str, Box], asked: Asked
+    workspace: Workspace,
+    columns: Sequence[Column],
+    query: int | tuple[str, Box],
+    options: SearchOptions,
 ) -> str:
     """The `pa search` command, or one per line, that asks the same of these columns."""
     by_store: dict[Path, list[Column]] = {}
@@ -130,7 +133,7 @@ def search_command(
     if together:
         encoders = ",".join(store.encoder for store in chosen)
         return _command(
-            workspace, [*_names(chosen[0]), "--encoder", encoders], names[0], query, asked
+            workspace, [*_names(chosen[0]), "--encoder", encoders], names[0], query, options
         )
     return "\n".join(
         _command(
@@ -138,7 +141,7 @@ def search_command(
             ["--store", store.spec.short, "--encoder", store.encoder],
             representations,
             query,
-            asked,
+            options,
         )
         for store, representations in zip(chosen, names, strict=True)
     )
@@ -172,18 +175,18 @@ def _command(
     which: Sequence[str],
     representations: Sequence[str],
     query: int | tuple[str, Box],
-    asked: Asked,
+    options: SearchOptions,
 ) -> str:
     if isinstance(query, int):
         words = ["--query-id", str(query)]
     else:
         name, box = query
         words = ["--image", name, "--box", ",".join(f"{value:.15g}" for value in box)]
-    flags = ["--include-self"] * asked.include_self
-    flags += ["--exclude-same-image"] * asked.exclude_same_image
+    flags = ["--include-self"] * options.include_self
+    flags += ["--exclude-same-image"] * options.exclude_same_image
     return shlex.join(
         [
-            *("pa", "search", *words, "-k", str(asked.k), *which),
+            *("pa", "search", *words, "-k", str(options.k), *which),
             *("--representation", ",".join(representations), *flags),
             *("--workspace", str(workspace.path)),
         ]

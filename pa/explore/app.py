@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from pa import __version__
-from pa.explore import problems
+from pa.explore import error_responses
 from pa.explore.routes import routers
 from pa.explore.safety import LOOPBACK, Guard
 from pa.explore.services import Services
@@ -36,7 +36,7 @@ def make_app(
 ) -> ASGIApp:
     """The explorer of a workspace as an ASGI application.
 
-    `names` are the hosts it may be asked for as; with a `token`, every request must carry it;
+    `names` are the hosts it may be options for as; with a `token`, every request must carry it;
     `device` and `checkpoints` encode uploaded images. The schema is at /api/openapi.json.
     """
     services = Services.of(workspace, device, checkpoints)
@@ -44,7 +44,7 @@ def make_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        services.gates.close()
+        services.limiters.close()
 
     app = FastAPI(
         title="pa explore",
@@ -57,7 +57,7 @@ def make_app(
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    problems.add_handlers(app)
+    error_responses.add_handlers(app)
     for router in routers(services):
         app.include_router(router)
     _add_page(app)

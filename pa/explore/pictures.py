@@ -1,6 +1,6 @@
-"""The pictures of a gallery as JPEG: thumbnails, regions, whole images; cut on demand, and kept.
+"""JPEG pictures of a gallery: thumbnails, regions and whole images, cut on demand and cached.
 
-A picture is named by an image's number or a row's id alone; which file that is, the store says.
+A picture is addressed by the number of an image or a row alone; the store knows the file.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from pa.data.crops import Crops
 from pa.data.store.reader import Store
 from pa.errors import PaError
 
-THUMBNAIL = 128  # longest side in pixels
+THUMBNAIL = 128  # pixels of the longest side
 REGION = 112  # as in the figure
-CANVAS = 1024  # longest side; the 224×224 of the grid stay as they are
-CACHE_BYTES = 96 << 20
-QUALITY = 90
+CANVAS = 1024  # pixels of the longest side; the 224×224 of the grid stay as they are
+CACHE_BYTES = 96 << 20  # thousands of thumbnails
+QUALITY = 90  # JPEG artefacts stay invisible at the size of a region
 
 
 class ByteCache:
-    """The most recently used byte strings, up to a number of bytes. For any number of threads."""
+    """The most recently used byte strings, up to a number of bytes. Thread-safe."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._kept: OrderedDict[object, bytes] = OrderedDict()
+        self._values: OrderedDict[object, bytes] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
     def get(self, key: object, make: Callable[[], bytes]) -> bytes:
-        """What is kept, or what `make` gives; made twice where two threads ask at once."""
+        """Return the cached value, or make it; two simultaneous calls may make it twice."""
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
         made = make()
         with self._lock:
-            self._bytes += len(made) - len(self._kept.pop(key, b""))
-            self._kept[key] = made
-            while self._bytes > self._limit and self._kept:
-                self._bytes -= len(self._kept.popitem(last=False)[1])
+            self._bytes += len(made) - len(self._values.pop(key, b""))
+            self._values[key] = made
+            while self._bytes > self._limit and self._values:
+                self._bytes -= len(self._values.popitem(last=False)[1])
         return made
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._values)
 
 
 class Pictures:
-    """Cuts pictures out of the images of stores. All methods are for any number of threads."""
+    """Cut pictures out of the images of stores. Thread-safe."""
 
     def __init__(self, config: Config, cache_bytes: int = CACHE_BYTES) -> None:
         self._config = config
@@ -61,10 +61,7 @@ class Pictures:
         self._crops: dict[Path, Crops] = {}
 
     def root(self, store: Store) -> Path | None:
-        """Where a store's images lie: where they lay at extraction, else where pa.toml says.
-
-        None stands for the first.
-        """
+        """Return the root of pa.toml if the root recorded at extraction is gone, else None."""
         entry = self._config.settings.datasets.get(store.spec.dataset)
         if entry is None or Path(store.source["root"]).is_dir():
             return None
@@ -77,23 +74,23 @@ class Pictures:
         return known
 
     def size(self, store: Store, row: int) -> tuple[int, int] | None:
-        """Width and height of the canvas of a row; None where its image is not to be had."""
+        """Return width and height of the canvas of a row; None if its image is unreadable."""
         try:
             return self.crops(store).canvas(row).size
         except (PaError, OSError):
             return None
 
     def thumbnail(self, store: Store, row: int) -> bytes:
-        """The whole image of a row, small."""
-        return self._kept(store, "thumbnail", row, lambda: self._canvas(store, row, THUMBNAIL))
+        """Return the whole image of a row as a thumbnail."""
+        return self._cached(store, "thumbnail", row, lambda: self._canvas(store, row, THUMBNAIL))
 
     def canvas(self, store: Store, row: int) -> bytes:
-        """The image on which the boxes of a row's image lie; only larger ones are made smaller."""
-        return self._kept(store, "canvas", row, lambda: self._canvas(store, row, CANVAS))
+        """Return the image on which boxes are drawn, reduced to at most `CANVAS` pixels."""
+        return self._cached(store, "canvas", row, lambda: self._canvas(store, row, CANVAS))
 
     def region(self, store: Store, row: int) -> bytes:
-        """A row's region as a square."""
-        return self._kept(
+        """Return the region of a row as a square."""
+        return self._cached(
             store, "region", row, lambda: _jpeg(self.crops(store).region(row, REGION))
         )
 
@@ -104,7 +101,7 @@ class Pictures:
             canvas.thumbnail((side, side), Image.Resampling.LANCZOS)
         return _jpeg(canvas)
 
-    def _kept(self, store: Store, kind: str, row: int, make: Callable[[], bytes]) -> bytes:
+    def _cached(self, store: Store, kind: str, row: int, make: Callable[[], bytes]) -> bytes:
         return self._cache.get((store.fingerprint, kind, row), make)
 
 

@@ -66,7 +66,7 @@ def _is_address(host: str, kind: str | None = None) -> bool:
 
 
 def names_of(host: str) -> frozenset[str]:
-    """The names by which a server that listens on `host` may be asked for, in lower case."""
+    """The names by which a server that listens on `host` may be options for, in lower case."""
     names = {*LOOPBACK, host.strip("[]")}
     if not is_loopback(host):
         names |= {socket.gethostname(), socket.getfqdn()}
@@ -81,8 +81,8 @@ def new_token() -> str:
 class Guard:
     """An ASGI application around another, with the rules above.
 
-    `names` are the hosts that may be asked for, next to literal addresses, to which no name can be
-    rebound. Without a `token` everyone who reaches the server may ask.
+    `names` are the accepted host names, next to literal addresses, which cannot be rebound. Without
+    a `token` everyone who reaches the server is admitted.
     """
 
     def __init__(self, app: ASGIApp, names: Iterable[str], token: str | None = None) -> None:
@@ -97,7 +97,7 @@ class Guard:
         answer = _Answer(send)
         try:
             await self._guarded(scope, receive, answer)
-        except asyncio.CancelledError:  # the server is told to stop, and its patience is at an end
+        except asyncio.CancelledError:  # the server is told to stop, and its timeout is at an end
             if not answer.begun:
                 text = "the explorer was stopped before it could answer."
                 await _tell(answer, 503, "stopped", text)

@@ -1,4 +1,4 @@
-"""What is asked of the server and what it answers: parameters with their limits, and objects."""
+"""What is options of the server and what it answers: parameters with their limits, and objects."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Path, Query, Response
 
 from pa.data.store.find import protocol
-from pa.explore.answers import Asked
+from pa.explore.answers import SearchOptions
 from pa.explore.browsing import Region
-from pa.explore.galleries import Column, Galleries, Gallery
-from pa.explore.problems import Responses
+from pa.explore.error_responses import Responses
+from pa.explore.stores import Column, Gallery, OpenStores
 
 MOST_K = 1000
 MOST_LISTED = 500
 
 
-# -- what is asked -----------------------------------------------------------------------------
+# -- what is options -----------------------------------------------------------------------------
 
 _NUMBER = "a whole number from 0"
 GalleryId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,300}$", description="Id of a gallery.")]
@@ -46,16 +46,16 @@ ImageName = Annotated[str, Query(min_length=1, max_length=300, description="Name
 
 def _asked_of_row(
     k: K = 24, include_self: IncludeSelf = False, exclude_same_image: ExcludeImage = False
-) -> Asked:
-    return Asked(k, include_self, exclude_same_image)
+) -> SearchOptions:
+    return SearchOptions(k, include_self, exclude_same_image)
 
 
-def _asked_of_own(k: K = 24, exclude_same_image: ExcludeImage = False) -> Asked:
-    return Asked(k, exclude_same_image=exclude_same_image)
+def _asked_of_own(k: K = 24, exclude_same_image: ExcludeImage = False) -> SearchOptions:
+    return SearchOptions(k, exclude_same_image=exclude_same_image)
 
 
-AskedOfRow = Annotated[Asked, Depends(_asked_of_row)]
-AskedOfOwn = Annotated[Asked, Depends(_asked_of_own)]
+RowSearchOptions = Annotated[SearchOptions, Depends(_asked_of_row)]
+UploadSearchOptions = Annotated[SearchOptions, Depends(_asked_of_own)]
 
 
 # -- what is answered --------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def file(data: bytes, name: str, suffix: str) -> Response:
     return Response(data, media_type=MEDIA[suffix], headers=headers)
 
 
-def gallery_info(galleries: Galleries, gallery: Gallery) -> GalleryInfo:
+def gallery_info(galleries: OpenStores, gallery: Gallery) -> GalleryInfo:
     spec = gallery.any.spec
     return GalleryInfo(
         id=gallery.id,

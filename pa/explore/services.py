@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from pa.explore.answers import Answers
-from pa.explore.galleries import Galleries, Gallery
-from pa.explore.gate import Gates
-from pa.explore.own import Encoders
+from pa.explore.limiter import Limiters
 from pa.explore.pictures import Pictures
+from pa.explore.stores import Gallery, OpenStores
+from pa.explore.uploads import Encoders
 from pa.workspace import Workspace
 
 T = TypeVar("T")
@@ -20,20 +20,20 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Services:
     workspace: Workspace
-    galleries: Galleries
+    galleries: OpenStores
     pictures: Pictures
     answers: Answers
-    gates: Gates = field(default_factory=Gates)
+    limiters: Limiters = field(default_factory=Limiters)
 
     @classmethod
     def of(
         cls, workspace: Workspace, device: str | None, checkpoints: Sequence[Path] = ()
     ) -> Services:
         """Those of a workspace; `device` and `checkpoints` encode uploaded images."""
-        galleries, pictures = Galleries(workspace.config), Pictures(workspace.config)
+        galleries, pictures = OpenStores(workspace.config), Pictures(workspace.config)
         encoders = Encoders(workspace, device, checkpoints)
         return cls(workspace, galleries, pictures, Answers(galleries, pictures, encoders))
 
     async def look_up(self, gallery: str, work: Callable[[Gallery], T]) -> T:
-        """What the tables of a gallery say. Raises what `Galleries.get` and `work` raise."""
-        return await self.gates.tables.run(lambda: work(self.galleries.get(gallery)))
+        """What the tables of a gallery say. Raises what `OpenStores.get` and `work` raise."""
+        return await self.limiters.tables.run(lambda: work(self.galleries.get(gallery)))

@@ -1,40 +1,105 @@
-"""An image that a visitor sends: limited in bytes and in pixels before anything is decoded."""
+"""Uploaded images: received and decoded within limits, then encoded as queries."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from pa.data import images as im
+from pa.data.schema import Box
 from pa.errors import ImageError
+from pa.explore.stores import Column
+from pa.workspace import Workspace, check_box
 
-MOST_BYTES = 32 << 20
-MOST_PIXELS = 50_000_000
-# Formats of photographs, for bytes that anyone may send: fewer than those of a dataset's files.
+if TYPE_CHECKING:
+    from pa.extract.encoders import Encoder
+    from pa.index.search import Query
+
+MAX_BYTES = 32 << 20  # a photograph of any camera
+MAX_PIXELS = 50_000_000  # 150 MB decoded
+# Formats of photographs: fewer than those of a dataset, since anyone may send these bytes.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 
 class TooLargeError(ImageError):
-    """More bytes than are taken."""
+    """The upload has too many bytes."""
 
 
 async def receive(parts: AsyncIterator[bytes], announced: str | None) -> bytes:
-    """Gather the body of a request. Raises `TooLargeError` as soon as it is more than is taken."""
-    reason = f"more than {MOST_BYTES >> 20} MB; make it smaller"
-    if announced is not None and announced.isdecimal() and int(announced) > MOST_BYTES:
+    """Return the body of a request. Raise `TooLargeError` once it exceeds the limit."""
+    reason = f"more than {MAX_BYTES >> 20} MB; make it smaller"
+    if announced is not None and announced.isdecimal() and int(announced) > MAX_BYTES:
         raise TooLargeError("the image", reason)
     data = bytearray()
     async for part in parts:
         data += part
-        if len(data) > MOST_BYTES:
+        if len(data) > MAX_BYTES:
             raise TooLargeError("the image", reason)
     return bytes(data)
 
 
 def decode(data: bytes, name: str) -> Image.Image:
-    """Decode an image to upright RGB by the reader that extraction uses.
+    """Decode an image to upright RGB with the decoder of the extraction.
 
-    Raises `ImageError` for another format than `FORMATS`, too many pixels, or broken data.
+    Raise `ImageError` for a format outside `FORMATS`, too many pixels, or broken data.
     """
-    return im.decode(data, name, formats=FORMATS, max_pixels=MOST_PIXELS)
+    return im.decode(data, name, formats=FORMATS, max_pixels=MAX_PIXELS)
+
+
+MAX_ENCODERS = 4  # in memory at the same time
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A decoded image, its name, and a box in its pixels."""
+
+    name: str
+    picture: Image.Image = field(repr=False)
+    box: Box
+
+
+class Encoders:
+    """Encode uploads with the encoders of the stores; the last ones used stay in memory."""
+
+    def __init__(
+        self, workspace: Workspace, device: str | None, checkpoints: Sequence[Path] = ()
+    ) -> None:
+        self._workspace = workspace
+        self._device = device
+        self._checkpoints = checkpoints
+        self._loaded: OrderedDict[str, Encoder] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def query(self, column: Column, upload: Upload) -> Query:
+        """Encode the box of an upload, as `pa search --image` does.
+
+        Raise as `Workspace.encoder_of` and `check_box`: for a missing checkpoint, a network other
+        than the store's, or a box outside the image.
+        """
+        check_box(upload.box, upload.picture.size)
+        # Imported here, since it loads torch.
+        from pa.extract.run import encode_region
+        from pa.index.search import Query
+
+        with self._lock:
+            encoder = self._encoder(column)
+            vector = encode_region(encoder, upload.picture, upload.box, column.representation)
+        return Query(vector=vector, path=upload.name, box=upload.box, canvas=upload.picture)
+
+    def _encoder(self, column: Column) -> Encoder:
+        store = column.store
+        encoder = self._loaded.pop(store.fingerprint, None)
+        if encoder is None:
+            encoder = self._workspace.encoder_of(
+                store, "pa explore", checkpoints=self._checkpoints, device=self._device
+            )
+        self._loaded[store.fingerprint] = encoder
+        while len(self._loaded) > MAX_ENCODERS:
+            self._loaded.popitem(last=False)
+        return encoder

@@ -20,7 +20,7 @@ from pa.config import Config
 from pa.data.crops import Crops
 from pa.data.store import find as stores
 from pa.data.store.find import StoreSelector
-from pa.explore.galleries import Galleries, vector_names
+from pa.explore.stores import OpenStores, vector_names
 from pa.workspace import Workspace
 from tests.explore.conftest import N_IMAGES, PER_IMAGE, N, column, drawn, searched
 
@@ -229,10 +229,10 @@ def test_missing_index_returns_command_and_builds_nothing(
 def test_command_builds_all_missing_indexes(config: Config, tmp_path: Path) -> None:
     bare = replace(config, workspace=tmp_path)
     (tmp_path / "features").symlink_to(config.features)
-    found, _ = Galleries(bare).all()
+    found, _ = OpenStores(bare).all()
     for one in found[0].columns.values():
         names = ",".join(vector_names(one.store))
-        assert f"--representation {names} --workspace" in Galleries(bare).index_command(one)
+        assert f"--representation {names} --workspace" in OpenStores(bare).index_command(one)
 
 
 @pytest.mark.parametrize(

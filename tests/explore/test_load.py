@@ -20,7 +20,7 @@ import pytest
 
 from pa.config import Config
 from pa.errors import BusyError, UsageError
-from pa.explore.gate import Gate
+from pa.explore.limiter import ConcurrencyLimiter
 from pa.explore.pictures import ByteCache
 from pa.explore.safety import new_token
 from pa.explore.server import listen
@@ -44,7 +44,7 @@ def test_limiter_runs_few_queues_some_and_refuses_rest() -> None:
         return done
 
     async def many() -> list[Any]:
-        gate = Gate("test", 2, 10)
+        gate = ConcurrencyLimiter("test", 2, 10)
         tasks = [asyncio.create_task(gate.run(work)) for _ in range(30)]
         return await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -56,7 +56,7 @@ def test_limiter_runs_few_queues_some_and_refuses_rest() -> None:
 
 def test_limiter_wait_times_out_and_slot_is_released() -> None:
     async def wait() -> list[Any]:
-        gate = Gate("test", 1, 10, patience=0.05)
+        gate = ConcurrencyLimiter("test", 1, 10, timeout=0.05)
         first = asyncio.create_task(gate.run(lambda: time.sleep(0.4)))
         await asyncio.sleep(0.01)
         second = await asyncio.gather(gate.run(lambda: 2), return_exceptions=True)
@@ -72,7 +72,7 @@ def test_work_that_nobody_waits_for_keeps_its_turn_until_it_ends() -> None:
     order: list[str] = []
 
     async def leave() -> None:
-        gate = Gate("test", 1, 10)
+        gate = ConcurrencyLimiter("test", 1, 10)
         first = asyncio.create_task(gate.run(lambda: (time.sleep(0.2), order.append("first"))[0]))
         await asyncio.sleep(0.02)
         first.cancel()
@@ -87,7 +87,7 @@ def test_faults_of_the_work_arrive() -> None:
         raise UsageError("wrong")
 
     with pytest.raises(UsageError, match="wrong"):
-        asyncio.run(Gate("test", 1, 1).run(fail))
+        asyncio.run(ConcurrencyLimiter("test", 1, 1).run(fail))
 
 
 def test_cache_stays_within_its_size() -> None:

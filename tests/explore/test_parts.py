@@ -16,7 +16,7 @@ from pa.evaluate.neighbours import (
     SAME_PART_SAME_CLASS,
     UNRELATED,
 )
-from pa.explore.shares import Shares
+from pa.explore.neighbour_shares import NeighbourShares
 
 N = 60
 
@@ -59,7 +59,7 @@ def test_shares_count_what_neighbours_are(store: Any) -> None:
         for row in [*range(12, 30), *same]
         if row // 3 != 2 or store.rows["label"][row] != store.rows["label"][query]
     ]
-    found = Shares(store).of(query, others, all_others=False)
+    found = NeighbourShares(store).of(query, others, all_others=False)
     told = [relation(store.rows, query, row) for row in others]
     expected = {name: told.count(name) / len(told) for name in set(told)}
     assert {one.name: one.value for one in found} == pytest.approx(expected)
@@ -69,12 +69,12 @@ def test_shares_count_what_neighbours_are(store: Any) -> None:
 def test_chance_is_the_share_among_all_other_rows(store: Any) -> None:
     query = 8
     rows = [row for row in range(N) if row not in (query, 5)]
-    everything = {one.name: one for one in Shares(store).of(query, rows, all_others=True)}
+    everything = {one.name: one for one in NeighbourShares(store).of(query, rows, all_others=True)}
     assert everything
     for one in everything.values():
         assert one.value == pytest.approx(one.chance)
 
 
 def test_unlabelled_row_or_uploaded_image_has_no_relation(store: Any) -> None:
-    assert Shares(store).of(5, [1, 2], all_others=True) == []
-    assert Shares(store).of(None, [1, 2], all_others=True) == []
+    assert NeighbourShares(store).of(5, [1, 2], all_others=True) == []
+    assert NeighbourShares(store).of(None, [1, 2], all_others=True) == []

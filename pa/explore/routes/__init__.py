@@ -1,14 +1,14 @@
-"""The routes of the explorer: parameters in, one call, an answer out.
+"""The routes of the explorer: each checks parameters, makes one call and returns its result.
 
-Everything is asked for by the id of a gallery and the number of a row, an image or a column.
+Objects are addressed by the id of a gallery and the number of a row, an image or a column.
 """
 
 from fastapi import APIRouter
 
-from pa.explore.routes import own, pictures, rows, searches
+from pa.explore.routes import pictures, rows, searches, uploads
 from pa.explore.services import Services
 
 
 def routers(services: Services) -> list[APIRouter]:
-    """All routes below /api."""
-    return [module.router(services) for module in (rows, pictures, searches, own)]
+    """Return all routes below /api."""
+    return [module.router(services) for module in (rows, pictures, searches, uploads)]

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from fastapi import APIRouter, Response
 
-from pa.explore.galleries import Gallery
-from pa.explore.problems import RESPONSES
+from pa.explore.error_responses import RESPONSES
 from pa.explore.schema import JPEG, GalleryId, ImageId, Jpeg, RowId
 from pa.explore.services import Services
+from pa.explore.stores import Gallery
 
 # Pictures are named by ids that hold a digest of the rows, so they may be kept for a while.
 KEPT = "private, max-age=3600"
@@ -20,7 +20,7 @@ def router(services: Services) -> APIRouter:
     pictures = services.pictures
 
     async def cut(gallery: str, work: Callable[[Gallery], bytes]) -> Jpeg:
-        data = await services.gates.pictures.run(lambda: work(services.galleries.get(gallery)))
+        data = await services.limiters.pictures.run(lambda: work(services.galleries.get(gallery)))
         return Jpeg(data, headers={"Cache-Control": KEPT})
 
     @api.get("/images/{image}/thumbnail", responses=JPEG, response_class=Response)

@@ -9,8 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from pa import __version__
 from pa.explore.browsing import ImagePage
-from pa.explore.galleries import Gallery
-from pa.explore.problems import RESPONSES
+from pa.explore.error_responses import RESPONSES
 from pa.explore.schema import (
     MOST_LISTED,
     GalleryId,
@@ -21,6 +20,7 @@ from pa.explore.schema import (
     gallery_info,
 )
 from pa.explore.services import Services
+from pa.explore.stores import Gallery
 
 
 def router(services: Services) -> APIRouter:
@@ -35,7 +35,7 @@ def router(services: Services) -> APIRouter:
             listed = [gallery_info(services.galleries, gallery) for gallery in found]
             return Workspace(__version__, str(services.workspace.path), listed, faults)
 
-        return await services.gates.tables.run(look)
+        return await services.limiters.tables.run(look)
 
     @api.get("/galleries/{gallery}/images", response_model=ImagePage)
     async def images(

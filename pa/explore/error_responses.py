@@ -1,4 +1,4 @@
-"""What the server answers when it cannot: one object, with a status that says whose turn it is."""
+"""Turn errors into responses: one JSON object and a status code."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _COMMAND = re.compile(r"^\s+(pa .+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Why there is no answer. `commands` are those of the message, to be typed in a shell."""
+class ErrorResponse:
+    """The reason of a failure; `commands` are the shell commands in the message."""
 
     error: str
     message: str
     commands: list[str]
 
 
-# The first class that fits. 409: the request is right, but something must be done here first.
+# The first class that matches. 409: the request is valid, but the workspace must be repaired first.
 STATUSES: tuple[tuple[type[PaError], int, str], ...] = (
     (BusyError, 503, "busy"),
     (TooLargeError, 413, "too large"),
@@ -53,26 +53,32 @@ STATUSES: tuple[tuple[type[PaError], int, str], ...] = (
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
-# What FastAPI says of each route besides its answer.
+# The documented errors of each route.
 RESPONSES: Responses = {
-    401: {"model": Problem, "description": "The request has no valid token."},
-    404: {"model": Problem, "description": "No such gallery, image, row, column, or so many."},
-    409: {"model": Problem, "description": "Something is missing or damaged here; what to do."},
-    422: {"model": Problem, "description": "The request is not what it should be."},
+    401: {"model": ErrorResponse, "description": "The request has no valid token."},
+    404: {
+        "model": ErrorResponse,
+        "description": "The gallery, image, row or column does not exist.",
+    },
+    409: {
+        "model": ErrorResponse,
+        "description": "Something in the workspace is missing or damaged.",
+    },
+    422: {"model": ErrorResponse, "description": "The request is malformed."},
     503: {
-        "model": Problem,
-        "description": "Too much at once. Ask again after the seconds of Retry-After.",
+        "model": ErrorResponse,
+        "description": "Too many requests. Retry after the seconds of Retry-After.",
         "headers": {"Retry-After": {"schema": {"type": "integer"}}},
     },
 }
 UPLOAD_RESPONSES: Responses = {
     **RESPONSES,
-    413: {"model": Problem, "description": "The image has too many bytes."},
+    413: {"model": ErrorResponse, "description": "The image has too many bytes."},
 }
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Turn every error into a `Problem`."""
+    """Turn every error into an `ErrorResponse`."""
     app.add_exception_handler(PaError, _of_ours)
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_http)
@@ -81,13 +87,13 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def commands_in(message: str) -> list[str]:
-    """The commands that a message tells to type: its indented lines that begin with `pa`."""
+    """Return the commands of a message: its indented lines that begin with `pa`."""
     return _COMMAND.findall(message)
 
 
 def _answer(status: int, error: str, message: str, **headers: str) -> JSONResponse:
-    problem = Problem(error, message, commands_in(message))
-    return JSONResponse(asdict(problem), status, headers)
+    body = ErrorResponse(error, message, commands_in(message))
+    return JSONResponse(asdict(body), status, headers)
 
 
 async def _of_ours(request: Request, error: Exception) -> JSONResponse:

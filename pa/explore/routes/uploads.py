@@ -11,24 +11,24 @@ from fastapi import APIRouter, Request, Response
 from pa.errors import UsageError
 from pa.explore import uploads
 from pa.explore.answers import Answer, search_command
-from pa.explore.galleries import Gallery
-from pa.explore.gate import Gates
-from pa.explore.own import OwnImage
-from pa.explore.problems import RESPONSES, UPLOAD_RESPONSES
+from pa.explore.error_responses import RESPONSES, UPLOAD_RESPONSES
+from pa.explore.limiter import Limiters
 from pa.explore.schema import (
     FIGURE,
     UPLOAD,
-    AskedOfOwn,
     BoxText,
     ColumnIds,
     Command,
     GalleryId,
     ImageName,
     Suffix,
+    UploadSearchOptions,
     columns_of,
     file,
 )
 from pa.explore.services import Services
+from pa.explore.stores import Gallery
+from pa.explore.uploads import Upload
 
 UPLOAD_SECONDS = 60.0  # 4 Mbit/s for the largest image
 T = TypeVar("T")
@@ -49,16 +49,16 @@ def router(services: Services) -> APIRouter:
         name: ImageName,
         box: BoxText,
         columns: ColumnIds,
-        asked: AskedOfOwn,
+        options: UploadSearchOptions,
     ) -> list[Answer]:
         """The nearest regions of a box in the image that is sent, as `pa search --image` does."""
 
-        def find(own: OwnImage) -> list[Answer]:
+        def find(own: Upload) -> list[Answer]:
             found = services.galleries.get(gallery)
             chosen = columns_of(found, columns)
-            return [services.answers.neighbours(found, column, own, asked) for column in chosen]
+            return [services.answers.neighbours(found, column, own, options) for column in chosen]
 
-        return await _with_image(services.gates, request, name, box, find)
+        return await _with_image(services.limiters, request, name, box, find)
 
     @api.post(
         "/figure",
@@ -72,16 +72,16 @@ def router(services: Services) -> APIRouter:
         name: ImageName,
         box: BoxText,
         columns: ColumnIds,
-        asked: AskedOfOwn,
+        options: UploadSearchOptions,
         suffix: Suffix = "png",
     ) -> Response:
         """The figure that `pa search --image --figure` draws."""
 
-        def draw(own: OwnImage) -> bytes:
+        def draw(own: Upload) -> bytes:
             chosen = columns_of(services.galleries.get(gallery), columns)
-            return services.answers.figure(chosen, own, asked, suffix)
+            return services.answers.figure(chosen, own, options, suffix)
 
-        drawn = await _with_image(services.gates, request, name, box, draw)
+        drawn = await _with_image(services.limiters, request, name, box, draw)
         return file(drawn, "query-own", suffix)
 
     @api.get("/command", response_model=Command)
@@ -90,14 +90,14 @@ def router(services: Services) -> APIRouter:
         name: ImageName,
         box: BoxText,
         columns: ColumnIds,
-        asked: AskedOfOwn,
+        options: UploadSearchOptions,
     ) -> Command:
         """The `pa search --image` command, or one per line, that asks the same."""
 
         def say(found: Gallery) -> Command:
             query = name, _corners(box)
             chosen = columns_of(found, columns)
-            return Command(search_command(services.workspace, chosen, query, asked))
+            return Command(search_command(services.workspace, chosen, query, options))
 
         return await services.look_up(gallery, say)
 
@@ -105,10 +105,10 @@ def router(services: Services) -> APIRouter:
 
 
 async def _with_image(
-    gates: Gates, request: Request, name: str, box: str, work: Callable[[OwnImage], T]
+    limiters: Limiters, request: Request, name: str, box: str, work: Callable[[Upload], T]
 ) -> T:
     """Receive the image when there is room for it, then decode it and do the work in a thread."""
-    async with gates.bodies.turn():
+    async with limiters.bodies.turn():
         try:
             async with asyncio.timeout(UPLOAD_SECONDS):
                 data = await uploads.receive(
@@ -116,8 +116,8 @@ async def _with_image(
                 )
         except TimeoutError:
             raise UsageError(f"the image did not arrive within {UPLOAD_SECONDS:g} s.") from None
-        return await gates.uploads.run(
-            lambda: work(OwnImage(name, uploads.decode(data, name), _corners(box)))
+        return await limiters.uploads.run(
+            lambda: work(Upload(name, uploads.decode(data, name), _corners(box)))
         )
 
 

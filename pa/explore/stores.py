@@ -2,7 +2,7 @@
 
 A gallery is all stores of one table of regions, so that a row id means the same region in each. A
 column is one representation of one store. Stores, their tables and their indexes stay open once
-they were asked for; what was made or replaced meanwhile is noticed by the files' identity.
+they were options for; what was made or replaced meanwhile is noticed by the files' identity.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pa.data.store.reader import SPEC, Store
 from pa.data.store.spec import digest
 from pa.errors import MissingError, PaError, UnknownNameError
 from pa.explore.browsing import Browser
-from pa.explore.shares import Shares
+from pa.explore.neighbour_shares import NeighbourShares
 
 if TYPE_CHECKING:
     from pa.index.stored import Index
@@ -70,8 +70,8 @@ class Gallery:
         return Browser(self.any)
 
     @cached_property
-    def shares(self) -> Shares:
-        return Shares(self.any)
+    def shares(self) -> NeighbourShares:
+        return NeighbourShares(self.any)
 
     def column(self, id: str) -> Column:
         if id not in self.columns:
@@ -84,7 +84,7 @@ def vector_names(store: Store) -> list[str]:
     return [name for name, shape in store.spec.representations.items() if len(shape) == 1]
 
 
-class Galleries:
+class OpenStores:
     """The galleries of a workspace, and the open indexes of their columns."""
 
     def __init__(self, config: Config) -> None:
@@ -195,8 +195,8 @@ class Galleries:
         settings, spec = self.config.settings, gallery.any.spec
         entry = settings.datasets.get(spec.dataset)
         fits = [
-            asked in (None, found)
-            for asked, found in (
+            options in (None, found)
+            for options, found in (
                 (settings.dataset, spec.dataset),
                 (entry and entry.split, spec.split),
                 (settings.view, gallery.any.view),

@@ -36,7 +36,7 @@ class Share:
     chance: float | None = None
 
 
-class Shares:
+class NeighbourShares:
     """Says what neighbours are: part or whole where parts are known, else image and label."""
 
     def __init__(self, store: Store) -> None:

@@ -1,0 +1,92 @@
+"""Limit the work that runs at the same time and the work that waits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from pa.errors import BusyError
+
+T = TypeVar("T")
+
+
+class ConcurrencyLimiter:
+    """Run work in `running` threads; at most `waiting` more calls wait for one.
+
+    One event loop uses it. A call that finds no free place, or has waited for `timeout` seconds,
+    raises `BusyError`: memory and waiting times stay bounded under any load.
+    """
+
+    def __init__(self, name: str, running: int, waiting: int, timeout: float = 20.0) -> None:
+        self._name = name
+        self._pool = ThreadPoolExecutor(running, thread_name_prefix=f"pa-{name}")
+        self._turns = asyncio.Semaphore(running)
+        self._capacity = running + waiting
+        self._admitted_count = 0
+        self._timeout = timeout
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run a function in a thread once one is free.
+
+        A function that has started runs to its end before the next one starts, even if its client
+        has disconnected.
+        """
+        async with self._admitted():
+            done = asyncio.get_running_loop().run_in_executor(self._pool, work)
+            done.add_done_callback(lambda _: self._turns.release())
+            return await asyncio.shield(done)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Hold a turn for work on the event loop. Raise `BusyError` as `run` does."""
+        async with self._admitted():
+            try:
+                yield
+            finally:
+                self._turns.release()
+
+    @asynccontextmanager
+    async def _admitted(self) -> AsyncIterator[None]:
+        """Count the call and wait for a turn, which the caller releases."""
+        if self._admitted_count >= self._capacity:
+            raise self._busy()
+        self._admitted_count += 1
+        try:
+            try:
+                await asyncio.wait_for(self._turns.acquire(), self._timeout)
+            except TimeoutError:
+                raise self._busy() from None
+            yield
+        finally:
+            self._admitted_count -= 1
+
+    def close(self) -> None:
+        """Drop waiting work and let running work finish."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _busy(self) -> BusyError:
+        return BusyError(
+            f"the explorer is busy: {self._admitted_count} requests for {self._name} are running "
+            f"or waiting. Try again in a moment."
+        )
+
+
+class Limiters:
+    """The limits of each kind of work. Searches share memory bandwidth, pictures share cores."""
+
+    def __init__(self) -> None:
+        cores = os.cpu_count() or 1
+        self.searches = ConcurrencyLimiter("searches", min(cores, 4), 64)
+        self.pictures = ConcurrencyLimiter("pictures", min(2 * cores, 8), 2000, timeout=60.0)
+        self.tables = ConcurrencyLimiter("tables", 2, 200)
+        # An upload is received within a turn, which bounds the number of request bodies in memory.
+        self.bodies = ConcurrencyLimiter("uploads", 4, 32)
+        self.uploads = ConcurrencyLimiter("uploads", 1, 8, timeout=120.0)
+
+    def close(self) -> None:
+        for limiter in (self.searches, self.pictures, self.tables, self.uploads):
+            limiter.close()
