@@ -36,7 +36,7 @@ def make_app(
 ) -> ASGIApp:
     """The explorer of a workspace as an ASGI application.
 
-    `names` are the hosts it may be options for as; with a `token`, every request must carry it;
+    `names` are the hosts it is reached by; with a `token`, every request must carry it;
     `device` and `checkpoints` encode uploaded images. The schema is at /api/openapi.json.
     """
     services = Services.of(workspace, device, checkpoints)

@@ -66,7 +66,7 @@ def _is_address(host: str, kind: str | None = None) -> bool:
 
 
 def names_of(host: str) -> frozenset[str]:
-    """The names by which a server that listens on `host` may be options for, in lower case."""
+    """The names by which a server that listens on `host` is reached, in lower case."""
     names = {*LOOPBACK, host.strip("[]")}
     if not is_loopback(host):
         names |= {socket.gethostname(), socket.getfqdn()}

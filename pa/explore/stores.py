@@ -2,7 +2,7 @@
 
 A gallery is all stores of one table of regions, so that a row id means the same region in each. A
 column is one representation of one store. Stores, their tables and their indexes stay open once
-they were options for; what was made or replaced meanwhile is noticed by the files' identity.
+they were requested; what was made or replaced meanwhile is noticed by the files' identity.
 """
 
 from __future__ import annotations
