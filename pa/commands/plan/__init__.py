@@ -1,4 +1,4 @@
-"""`pa plan`: the options of a command, and what it would cost in place of doing it."""
+"""`pa plan`: the bytes, files, memory and time of long commands, before they begin."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ def _segmentation() -> click.Command:
 
 @plan.group("index")
 def plan_index() -> None:
-    """Cost of building indexes."""
+    """Report the cost of building indexes."""
 
 
 @plan.group("probe")
 def plan_probe() -> None:
-    """Cost of training a probe."""
+    """Report the cost of training a probe."""
 
 
 @plan.group("evaluate")
 def plan_evaluate() -> None:
-    """Cost of scoring stored features."""
+    """Report the cost of scoring stored features."""
 
 
 plan_index.add_command(same_options(build, build_command))
