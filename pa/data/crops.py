@@ -1,4 +1,4 @@
-"""The pictures behind the rows of a store, for figures and pages."""
+"""Pictures of the rows of a store, for figures and pages."""
 
 from __future__ import annotations
 
@@ -18,11 +18,19 @@ from pa.errors import MissingError
 
 
 class Crops:
-    """Cuts the regions of a store out of the images it was made from.
+    """Crop the regions of a store from the images it was made from.
 
-    An image whose file changed since is refused with a `FingerprintError`.
+    Parameters
+    ----------
+    store
+        The store, whose spec holds the view.
+    root
+        The current root folder of the images; by default that of the extraction.
 
-    `root` is where the dataset's images lie now; by default where they lay at extraction.
+    Raises
+    ------
+    FingerprintError
+        For an image whose file changed since the extraction.
     """
 
     def __init__(self, store: Store, root: Path | None = None) -> None:
@@ -33,31 +41,31 @@ class Crops:
         self._canvas = lru_cache(maxsize=64)(self._load_canvas)  # by the first row of an image
 
     def box(self, row: int) -> Box:
-        """x0, y0, x1, y1 of a row on its canvas."""
-        values = self.store.rows.row(row, named=True)
-        return (values[BOX[0]], values[BOX[1]], values[BOX[2]], values[BOX[3]])
+        """Return x0, y0, x1, y1 of a row on its canvas."""
+        x0, y0, x1, y1 = self.store.rows.select(BOX).row(row)
+        return x0, y0, x1, y1
 
     def canvas(self, row: int) -> Image.Image:
-        """The image on which the row's box lies."""
+        """Return the image to which the box of a row refers."""
         images = self.store.rows["image"]
         canvas = self._canvas(int(images.search_sorted(images[row])))
         if isinstance(self.view, WindowsView):
-            # Each training crop lies on a canvas of its own size.
+            # Each training crop has its own canvas size.
             (window,) = windows_in(self.store.rows[row : row + 1])
             return self.view.resized(canvas, window.canvas)
         return canvas
 
     def region(self, row: int, size: int = 112) -> Image.Image:
-        """The row's region, resized to a square of `size` pixels for display.
+        """Return the region of a row, resized to a square of `size` pixels for display.
 
-        Of view `windows` it is what the encoder saw: padded, and of training crops flipped and
-        distorted.
+        For view `windows` it is the input of the encoder: padded, and for training crops flipped
+        and distorted.
         """
         canvas = self.canvas(row)
         if isinstance(self.view, WindowsView):
             cut = self.store.rows.select(self.view.cut_columns).row(row)
-            seen = Image.fromarray(self.view.cut(canvas, [cut], self.transform)[0])
-            return seen.resize((size, size), Image.Resampling.LANCZOS)
+            encoded = Image.fromarray(self.view.cut(canvas, [cut], self.transform)[0])
+            return encoded.resize((size, size), Image.Resampling.LANCZOS)
         if self.view.name == "image":
             return canvas.resize((size, size), Image.Resampling.LANCZOS)
         x0, y0, x1, y1 = (round(value) for value in self.box(row))
@@ -69,9 +77,9 @@ class Crops:
             data = file.read_bytes()
         except FileNotFoundError:
             raise MissingError(
-                f"the image {file} is not there. The store {self.store.title} was made from "
-                f"images under {self.store.source['root']}; if they moved, set their place with "
-                f"--root DIR."
+                f"the image {file} does not exist. The store {self.store.title} was made from "
+                f"images under {self.store.source['root']}; if they were moved, give their root "
+                f"with --root DIR."
             ) from None
         check_content(self.store, row, data, file)
         return self.view.canvas(im.decode(data, file), self.transform)

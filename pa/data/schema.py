@@ -1,4 +1,4 @@
-"""The tables that pass between datasets, views and stores: images, annotations, regions."""
+"""The tables of datasets, views and stores: images, annotations, regions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pa.errors import UsageError
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
 BOX = ("x0", "y0", "x1", "y1")
 
-# The columns of rows.parquet, in order. Datasets may add columns of their own behind these.
+# The columns of rows.parquet, in order. Columns of a dataset may follow.
 ROW_SCHEMA: dict[str, pl.DataType] = {
     "row": pl.Int64(),
     "image": pl.Int64(),
@@ -27,11 +27,11 @@ ROW_SCHEMA: dict[str, pl.DataType] = {
     "file_bytes": pl.Int64(),
 }
 
-# What the pixels of a row depend on, besides the view and the transform: shards are reused by it.
+# The columns that determine the pixels of a row, with view and transform: keys of shards.
 PIXEL_COLUMNS = ("image", "path", "file_bytes", *BOX)
 
-# `visible`: 0 not annotated, 1 annotated but hidden, 2 visible (the v of COCO; CUB's 1 is our 2).
-# `object` tells the bird or person apart; `width` and `height` where the annotations give them.
+# `visible`: 0 not annotated, 1 annotated but hidden, 2 visible (the v of COCO; the 1 of CUB is 2).
+# `object` identifies the bird or person; `width` and `height` are null if not annotated.
 KEYPOINT_SCHEMA: dict[str, pl.DataType] = {
     "path": pl.String(),
     "object": pl.Int64(),
@@ -77,13 +77,13 @@ class Boxes:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The labels, sorted: a label's place is its id."""
+        """The labels, sorted: the position of a label is its id."""
         return tuple(self.table["label"].unique().sort())
 
 
 @dataclass(frozen=True)
 class Images:
-    """The images of one split: name, root folder and table; and how to read what is annotated."""
+    """The images of one split: names, root folder, table, and the reader of its annotations."""
 
     dataset: str
     split: str
@@ -92,11 +92,11 @@ class Images:
     read_annotations: Callable[[], Keypoints | Boxes] | None = None
 
     def first(self, n: int | None) -> Images:
-        """The first n images; all of them for None."""
+        """Return the first n images; all of them for None."""
         return self if n is None else replace(self, table=self.table.head(n))
 
     def annotations(self) -> Keypoints | Boxes:
-        """The parts annotated in the split. Raises `UsageError` where the dataset has none."""
+        """Read the annotated parts. Raise `UsageError` if the dataset has none."""
         if self.read_annotations is None:
             raise UsageError(
                 f"dataset {self.dataset} has no parts for view parts. Give a table of boxes: "
@@ -113,11 +113,11 @@ def in_schema(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def path_outside(paths: pl.Series) -> str | None:
-    """The first path of a table that leaves the root: absolute, or with a component "..".
+    """Return the first path of a table outside the root: absolute, or with a component "..".
 
     Links below the root are followed: a dataset may be a link to another disk.
     """
-    # Two searches for fixed text leave nothing to the slow one in nearly every table.
+    # Two fast searches for fixed text leave the slow one nothing to do in nearly every table.
     likely = paths.filter(paths.str.starts_with("/") | paths.str.contains("..", literal=True))
     outside = likely.filter(likely.str.contains(r"^/|(^|/)\.\.(/|$)"))
     return None if outside.is_empty() else str(outside[0])

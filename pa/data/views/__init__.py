@@ -1,8 +1,8 @@
-"""The views by name, and those whose boxes are the same for every image: `image` and `grid`.
+"""The views by name, and the views with the same boxes for every image: `image` and `grid`.
 
-A view turns the table of images into the table of rows (one row = one encoder input), and cuts
-those regions out of a decoded image. Boxes are given on the view's canvas: for `image` and `grid`
-the 224×224 centre crop that the paper works on.
+A view turns the table of images into the table of rows (one row = one encoder input), and crops
+those regions from a decoded image. Boxes refer to the canvas of the view: for `image` and `grid`
+the 224×224 centre crop of the paper.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ __all__ = [
     "view_from_json",
 ]
 
-CANVAS = 224
-LARGEST = 16_384  # pixels of a side of the grid's canvas
-MOST_WINDOWS = 10_000  # of one image
+CANVAS = 224  # pixels: the centre crop of the paper
+MAX_SIDE = 16_384  # pixels of a side of the grid's canvas: 800 MB as RGB
+MAX_WINDOWS = 10_000  # windows of one image, so that memory holds the regions of an image
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class ImageView(FixedView):
 class GridView(FixedView):
     """49 windows of 56×56, stride 28, of the 224×224 centre crop (paper, section 4.2 and A.4).
 
-    The interpolation is the paper's, bicubic, for every encoder: all of them see the same windows.
+    The interpolation is bicubic (paper) for every encoder, so that all receive the same windows.
     """
 
     name = "grid"
@@ -83,17 +83,17 @@ class GridView(FixedView):
 
     def __post_init__(self) -> None:
         sizes = (self.stride, self.window, self.crop, self.resize)
-        whole = all(type(size) is int and 1 <= size <= LARGEST for size in sizes)
+        whole = all(type(size) is int and 1 <= size <= MAX_SIDE for size in sizes)
         if not whole or not self.window <= self.crop <= self.resize:
             raise UsageError(
                 f"view grid: stride={self.stride}, window={self.window}, crop={self.crop}, "
                 f"resize={self.resize}. Expected whole numbers with 1 ≤ window ≤ crop ≤ resize ≤ "
-                f"{LARGEST}, and 1 ≤ stride ≤ {LARGEST}."
+                f"{MAX_SIDE}, and 1 ≤ stride ≤ {MAX_SIDE}."
             )
-        if (per_side := (self.crop - self.window) // self.stride + 1) ** 2 > MOST_WINDOWS:
+        if (per_side := (self.crop - self.window) // self.stride + 1) ** 2 > MAX_WINDOWS:
             raise UsageError(
                 f"view grid: {per_side}×{per_side} windows of each image are more than "
-                f"{MOST_WINDOWS:,}. Make stride larger, or crop smaller."
+                f"{MAX_WINDOWS:,}. Make stride larger, or crop smaller."
             )
         if not isinstance(self.interpolation, str) or self.interpolation not in im.RESAMPLING:
             raise UnknownNameError(
@@ -129,7 +129,7 @@ VIEWS: Registry[View] = Registry(
 
 
 def configure(view: View, options: Sequence[tuple[str, Any]]) -> View:
-    """A view with some of its fields changed. Raises `UsageError` for fields it does not have."""
+    """Return a view with some fields changed. Raise `UsageError` for unknown fields."""
     known = [field.name for field in fields(view)]  # type: ignore[arg-type]
     for name, value in options:
         if name not in known:
@@ -140,6 +140,6 @@ def configure(view: View, options: Sequence[tuple[str, Any]]) -> View:
 
 
 def view_from_json(fields: dict[str, Any]) -> View:
-    """Rebuild a view from the fields that `View.to_json` gave."""
+    """Rebuild a view from the fields of `View.to_json`."""
     view = VIEWS[fields["name"]]
     return type(view)(**{name: value for name, value in fields.items() if name != "name"})

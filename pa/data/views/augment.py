@@ -1,8 +1,8 @@
-"""Training crops of a segmentation dataset: where they lie and how their colours are changed.
+"""Training crops of a segmentation dataset: their positions and colour distortions.
 
-The draws of mmsegmentation 0.11's pipeline (RandomCrop, RandomFlip, PhotoMetricDistortion), made
-once and kept as numbers in the table of rows: the same crop can be cut again, from the image and
-from its mask, without any random generator.
+The random numbers of mmsegmentation 0.11 (RandomCrop, RandomFlip, PhotoMetricDistortion) are drawn
+once and stored in the table of rows: the same crop can be cut again, from the image and from its
+mask, without a random generator.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL import Image
 from pa.data.datasets.segmentation.labels import IGNORED
 from pa.data.datasets.segmentation.masks import Map, nearest
 
-HUE_CIRCLE = 180  # of OpenCV's 8-bit HSV, in which the hue's limit is given; Pillow's has 256
+HUE_CIRCLE = 180  # OpenCV's 8-bit hue, the unit of the limit in mmsegmentation; Pillow has 256
 Size = tuple[int, int]
 Corner = tuple[int, int]
 
@@ -36,7 +36,7 @@ class Colours(NamedTuple):
 
 
 def generator(seed: int, path: str, number: int) -> np.random.Generator:
-    """The generator of one crop: it depends on nothing but the seed, the image and its number."""
+    """Return the generator of one crop, which depends only on seed, image and crop number."""
     digest = hashlib.sha256(f"{seed}\n{path}\n{number}".encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
 
@@ -53,7 +53,7 @@ def draw_corner(
 
     With a mask of the image (any size; 0 and 255 = ignored) the corner is drawn again, up to
     `tries` times, while one class has `share` or more of the crop's labelled pixels, or all of them
-    (RandomCrop's cat_max_ratio). What comes out of the last try is taken as it is.
+    (RandomCrop's cat_max_ratio). The last draw is used in any case.
     """
     corner = _corner(draw, canvas, crop)
     if mask is None or share >= 1:
@@ -74,8 +74,8 @@ def _corner(draw: np.random.Generator, canvas: Size, crop: int) -> Corner:
 
 
 def is_mixed(values: Map, share: float) -> bool:
-    """Whether a crop shows several classes, none with `share` or more of the labelled pixels."""
-    counts = np.bincount(values.ravel(), minlength=IGNORED + 1)
+    """Return whether a crop has several classes, none with `share` or more of its pixels."""
+    counts = np.bincount(values.ravel(), minlength=IGNORED + 1)  # (256,)
     labelled = counts[1:IGNORED]
     total = int(labelled.sum())
     return int(np.count_nonzero(labelled)) > 1 and int(labelled.max()) < share * total
@@ -84,7 +84,7 @@ def is_mixed(values: Map, share: float) -> bool:
 def draw_colours(
     draw: np.random.Generator, brightness: float, contrast: float, saturation: float, hue: int
 ) -> Colours:
-    """Draw a distortion: each of the four with a chance of one half (PhotoMetricDistortion)."""
+    """Draw a distortion: each of the four with probability 1/2 (PhotoMetricDistortion)."""
     on = draw.integers(0, 2, 4)
     return Colours(
         brightness=float(draw.uniform(-brightness, brightness)) * int(on[0]),

@@ -1,13 +1,12 @@
-"""From annotated parts to the rows of view `parts`, with an account of what was left out and why.
+"""Turn annotated parts into the rows of view `parts`, and count the skipped parts by reason.
 
-N is the number of candidates: the annotated parts that a view considers (and, while distances are
-measured, their neighbours).
+Shapes: N candidates, which are the annotated parts that a view considers (and their neighbours
+while distances are measured).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,29 +18,29 @@ from pa.data.datasets.annotations import HIDDEN, VISIBLE
 from pa.data.datasets.boxes import MAX_SIDE
 from pa.data.images import read_headers
 from pa.data.schema import BOX, ROW_SCHEMA, Boxes, Images, Keypoints, in_schema
-from pa.data.views.distances import COINCIDENT, FEW, KEPT, LONE, DistanceRule, nearest
+from pa.data.views.distances import COINCIDENT, FEW, KEPT, LONE, nearest
 from pa.data.views.part_rules import PartRules
 from pa.errors import MissingError, UnknownNameError, UsageError
 
 Floats = npt.NDArray[np.float64]
 Texts = npt.NDArray[np.str_]
 
-# Behind the columns of ROW_SCHEMA. `label` is the part, which is what part retrieval and part
-# classification are about; `class` is what the image as a whole is labelled with.
+# Follow the columns of ROW_SCHEMA. `label` is the part, the target of part retrieval and part
+# classification; `class` is the label of the whole image.
 PART_COLUMNS = ("part", "object", "class", "x", "y", "d")
 
 NOT_VISIBLE, OUTSIDE = "not visible", "outside the image"
 GATED, EMPTY, TOO_LARGE = "d outside the gate", "box of no pixel", "box too large"
-# Each part that is left out has the first of these reasons that applies.
+# A skipped part has the first of these reasons that applies.
 REASONS = (NOT_VISIBLE, OUTSIDE, LONE, FEW, COINCIDENT, GATED, EMPTY, TOO_LARGE)
 
 
 @dataclass(frozen=True)
 class PartCounts:
-    """What became of the annotated parts of a split.
+    """Counts of the annotated parts of a split.
 
-    `images` are all of the split, `images_kept` those with at least one row. `kept[part]` and
-    `skipped[reason][part]` together are all annotated parts that were considered.
+    `images` counts all images of the split, `images_kept` those with at least one row.
+    `kept[part]` and `skipped[reason][part]` add up to all annotated parts that were considered.
     """
 
     images: int
@@ -54,7 +53,7 @@ class PartCounts:
         return sum(self.kept.values())
 
     def left_out(self) -> list[str]:
-        """How many parts were left out for each reason."""
+        """Return the number of skipped parts for each reason."""
         return [f"{sum(n.values()):,} {reason}" for reason, n in self.skipped.items()]
 
     def __str__(self) -> str:
@@ -74,50 +73,38 @@ class PartCounts:
 
 @dataclass(frozen=True)
 class Selection:
-    """The rows of a view `parts`, and the account of what was left out."""
+    """The rows of a view `parts`, and the counts of kept and skipped parts."""
 
     rows: pl.DataFrame
     counts: PartCounts
 
 
 def select(rules: PartRules, images: Images) -> Selection:
-    """Choose and cut out the parts of a split by the rules of a protocol.
+    """Select the parts of a split, and compute their boxes, by the rules of a protocol.
 
-    Raises `UsageError` where the dataset has no parts, or boxes where the view wants keypoints;
-    `UnknownNameError` for a part that is not in the dataset; `MissingError` where no row is left.
+    Raise `UsageError` if the dataset has no parts, or boxes instead of keypoints;
+    `UnknownNameError` for a part that the dataset does not have; `MissingError` if no row remains.
     """
-    found = images.annotations()
-    if isinstance(found, Boxes) != (rules.side == "given"):
-        has, fitting = ("boxes", "boxes") if isinstance(found, Boxes) else ("keypoints", "paper")
+    annotated = images.annotations()
+    has_boxes = isinstance(annotated, Boxes)
+    if has_boxes != (rules.side == "given"):
+        kind, protocol = ("boxes", "boxes") if has_boxes else ("keypoints", "paper")
         raise UsageError(
-            f"dataset {images.dataset} gives {has}: side={rules.side} of view parts does not go "
-            f"with them. Choose --protocol {fitting}."
+            f"dataset {images.dataset} has {kind}, which side={rules.side} of view parts cannot "
+            f"use. Choose --protocol {protocol}."
         )
     for part in rules.parts:
-        if part not in found.names:
-            raise _unknown(images, part, found.names)
-    if isinstance(found, Boxes):
-        names = rules.parts or found.names
-        candidates = _from_boxes(rules, images, found, names)
+        if part not in annotated.names:
+            known = [json.dumps(n, ensure_ascii=False) if "," in n else n for n in annotated.names]
+            hint = "Choose a name with a comma in a list: --view-option 'parts=[\"a, b\"]'."
+            hint = hint if known != list(annotated.names) else ""
+            raise UnknownNameError(f"part of dataset {images.dataset}", part, known, hint)
+    if isinstance(annotated, Boxes):
+        names = rules.parts or annotated.names
+        candidates = _from_boxes(rules, images, annotated, names)
     else:
-        names = rules.parts or found.considered
-        candidates = _from_keypoints(rules, images, found, names)
-    return _divide(candidates, names, images)
-
-
-def _unknown(images: Images, part: str, names: Sequence[str]) -> UnknownNameError:
-    """Names with a comma in quotes, and how such a one is chosen."""
-    quoted = [json.dumps(name, ensure_ascii=False) if "," in name else name for name in names]
-    hint = (
-        "A name with a comma is chosen in a list: --view-option 'parts=[\"a, b\"]'."
-        if quoted != list(names)
-        else ""
-    )
-    return UnknownNameError(f"part of dataset {images.dataset}", part, quoted, hint)
-
-
-def _divide(candidates: pl.DataFrame, names: tuple[str, ...], images: Images) -> Selection:
-    """Divide candidates with a `reason` into rows and counts."""
+        names = rules.parts or annotated.considered
+        candidates = _from_keypoints(rules, images, annotated, names)
     kept = candidates.filter(pl.col("reason") == KEPT)
     left = candidates.filter(pl.col("reason") != KEPT)
     counts = PartCounts(
@@ -146,7 +133,7 @@ def _per_part(frame: pl.DataFrame, names: tuple[str, ...]) -> dict[str, int]:
 
 
 def _joined(table: pl.DataFrame, images: Images) -> pl.DataFrame:
-    """Annotations with the number, size and label of their image; those of other images go."""
+    """Join annotations with the number, size and label of their image; drop other images."""
     columns = images.table.select("path", "image", "file_bytes", image_class="label")
     return table.join(columns, on="path", how="inner", maintain_order="left")
 
@@ -162,10 +149,10 @@ def _ids(names: tuple[str, ...]) -> pl.DataFrame:
 
 
 def _from_keypoints(
-    rules: PartRules, images: Images, found: Keypoints, names: tuple[str, ...]
+    rules: PartRules, images: Images, annotated: Keypoints, names: tuple[str, ...]
 ) -> pl.DataFrame:
-    """Candidates (N rows) with d, box and reason; images in order, then objects, then parts."""
-    table = found.table
+    """Return candidates (N rows) with d, box and reason, by image, object and part."""
+    table = annotated.table
     if rules.neighbours == "considered":
         table = table.filter(pl.col("part").is_in(names))
     frame = _joined(table.with_columns(label="part"), images)
@@ -176,7 +163,7 @@ def _from_keypoints(
     if rules.outside == "skip":
         widths, heights = _sizes(images, frame, reasons == KEPT)
         x, y = frame["x"].to_numpy(), frame["y"].to_numpy()
-        # The far border counts as inside: annotators' coordinates reach the width and the height.
+        # The far border is inside: annotated coordinates reach the width and the height.
         beyond = (x < 0) | (y < 0) | (x > widths) | (y > heights)
         reasons = np.where((reasons == KEPT) & beyond, OUTSIDE, reasons)
     d, reasons = _measure(rules, frame, reasons)
@@ -191,11 +178,10 @@ def _from_keypoints(
 
 
 def _measure(rules: PartRules, frame: pl.DataFrame, reasons: Texts) -> tuple[Floats, Texts]:
-    """d of every candidate (N,), NaN where it is not measured, and the reasons with the gate's."""
-    rule = DistanceRule(rules.distance, rules.coincident, rules.min_per_object)
+    """Return d of every candidate (N,), NaN if not measured, and the reasons after the gate."""
     live = np.flatnonzero(reasons == KEPT)
     image = frame["image"].to_numpy()[live]
-    points = frame.select("x", "y").to_numpy()[live]
+    points = frame.select("x", "y").to_numpy()[live]  # (live, 2)
     objects = frame["object"].to_numpy()[live]
     considered = frame["label_id"].is_not_null().to_numpy()[live]
     d = np.full(len(frame), np.nan)
@@ -203,7 +189,7 @@ def _measure(rules: PartRules, frame: pl.DataFrame, reasons: Texts) -> tuple[Flo
     borders = np.flatnonzero(np.diff(image)) + 1
     for group in np.split(np.arange(len(live)), borders) if len(live) else []:
         at = live[group]
-        d[at], reasons[at] = nearest(points[group], objects[group], considered[group], rule)
+        d[at], reasons[at] = nearest(points[group], objects[group], considered[group], rules)
     low = -np.inf if rules.min_d is None else rules.min_d
     high = np.inf if rules.max_d is None else rules.max_d
     gated = (reasons == KEPT) & ~((d > low) & (d < high))
@@ -213,35 +199,35 @@ def _measure(rules: PartRules, frame: pl.DataFrame, reasons: Texts) -> tuple[Flo
 def _boxes(
     rules: PartRules, frame: pl.DataFrame, d: Floats, reasons: Texts
 ) -> tuple[Floats, Texts]:
-    """The boxes to cut (N, 4), in whole pixels; NaN for candidates that are left out."""
-    centre = frame.select("x", "y").to_numpy()
+    """Return the boxes to cut (N, 4), in whole pixels; NaN for skipped candidates."""
+    centre = frame.select("x", "y").to_numpy()  # (N, 2)
     half = np.rint(d / 4) if rules.side == "d/2" else d / 2
-    half = np.where(reasons == KEPT, half, np.nan)[:, None]
+    half = np.where(reasons == KEPT, half, np.nan)[:, None]  # (N, 1)
     return _rounded(rules, centre - half, centre + half, np.repeat(2 * half, 2, axis=1), reasons)
 
 
 def _rounded(
     rules: PartRules, low: Floats, high: Floats, sides: Floats, reasons: Texts
 ) -> tuple[Floats, Texts]:
-    """Boxes (N, 4) from corners and sides (N, 2) each: whole pixels, halves to even."""
+    """Round corners and sides, (N, 2) each, to boxes (N, 4) in whole pixels, halves to even."""
     first = np.rint(low)
     last = np.rint(high) if rules.rounding == "corners" else first + np.rint(sides)
     boxes: Floats = np.concatenate([first, last], axis=1)
     empty = (reasons == KEPT) & (last <= first).any(axis=1)
-    # Those that a dataset gives are as long at most, and may come out a pixel longer.
+    # Boxes of a dataset are limited to MAX_SIDE, and rounding may add a pixel.
     too_large = (reasons == KEPT) & (last - first > MAX_SIDE + 1).any(axis=1)
     return boxes, np.select([empty, too_large], [EMPTY, TOO_LARGE], reasons)
 
 
 def _sizes(
-    images: Images, frame: pl.DataFrame, asked: npt.NDArray[np.bool_]
+    images: Images, frame: pl.DataFrame, needed: npt.NDArray[np.bool_]
 ) -> tuple[Floats, Floats]:
-    """Widths and heights of the candidates' images (N,), read where the annotations lack them.
+    """Return widths and heights of the candidates' images (N,), from headers if not annotated.
 
-    Infinite for images that cannot be read: those are reported by the extraction, not here.
+    Infinite for images that cannot be read, which the extraction reports.
     """
     known = frame.select("path", "width", "height")
-    lacking = known.filter(pl.Series(asked), pl.col("width").is_null())["path"].unique(
+    lacking = known.filter(pl.Series(needed), pl.col("width").is_null())["path"].unique(
         maintain_order=True
     )
     sizes = [header.size for header in read_headers(images.root, lacking.to_list())]
@@ -264,10 +250,10 @@ def _sizes(
 
 
 def _from_boxes(
-    rules: PartRules, images: Images, found: Boxes, names: tuple[str, ...]
+    rules: PartRules, images: Images, annotated: Boxes, names: tuple[str, ...]
 ) -> pl.DataFrame:
-    """Candidates (N rows) with their boxes in whole pixels; images in order, boxes as listed."""
-    frame = _joined(found.table, images).join(
+    """Return candidates (N rows) with boxes in whole pixels, by image, in their listed order."""
+    frame = _joined(annotated.table, images).join(
         _ids(names), on="label", how="inner", maintain_order="left"
     )
     frame = frame.sort("image", maintain_order=True)

@@ -1,4 +1,4 @@
-"""The rules by which annotated parts become boxes, and the checks of their values."""
+"""The rules that turn annotated parts into boxes, and the checks of their values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class PartRules:
-    """Which parts become boxes, and how large; the defaults are the protocol `paper`.
+    """Which parts become boxes, and of which size; the defaults are the protocol `paper`.
 
     d is the distance from a keypoint to its nearest neighbour, in pixels.
 
@@ -29,14 +29,15 @@ class PartRules:
     side: of the box: "d"; "d/2", which is 2·round(d/4) with halves to even; "given" by the dataset.
     neighbours: d is measured to the "considered" parts only, or to "all" parts of the dataset.
     distance: to parts of all objects of the "image"; to those of the same "object"; or "image+id",
-        which takes the object's id as a third coordinate.
+        with the id of the object as a third coordinate, as in the released code: parts of other
+        objects are then far away unless the ids are close.
     visibility: "visible" parts only, or also those "labelled" but hidden.
     min_per_object: objects with fewer considered parts are skipped.
-    coincident: "skip" a part that lies on its neighbour, or "ignore" that neighbour.
+    coincident: "skip" a part at the position of its neighbour, or "ignore" that neighbour.
     outside: "skip" or "keep" keypoints outside the image (boxes: those that do not touch it).
-    min_d, max_d: d must lie strictly between them; None = no bound.
-    rounding: to pixels, halves to even: each of the "corners" on its own, as Pillow rounds a box of
-        floats (one side may come out a pixel longer), or the first corner and the "sides".
+    min_d, max_d: exclusive bounds of d; None = no bound.
+    rounding: to pixels, halves to even: both "corners", as Pillow rounds a box of floats (one side
+        may become a pixel longer), or the first corner and the "sides".
     """
 
     parts: tuple[str, ...] = ()
@@ -52,7 +53,7 @@ class PartRules:
     rounding: str = "corners"
 
     def __post_init__(self) -> None:
-        # Flags give the parts as text with commas, JSON as a list.
+        # A flag passes the parts as text with commas, JSON as a list.
         parts = self.parts.split(",") if isinstance(self.parts, str) else self.parts
         if not isinstance(parts, list | tuple) or not all(isinstance(p, str) for p in parts):
             raise UsageError(

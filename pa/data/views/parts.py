@@ -1,9 +1,9 @@
 """View `parts`: one square patch around each part of each object.
 
-Keypoints become boxes by the rules of a protocol; every choice is a field of `PartsView`, and so
-part of the fingerprint. `paper` is the text of the paper (4.2, A.2), `released` what the authors'
-code does; docs/datasets.md compares them field by field. Boxes that a dataset gives itself are
-cut as they stand (protocol `boxes`).
+The rules of a protocol turn keypoints into boxes; every rule is a field of `PartsView`, and so part
+of the fingerprint. `paper` follows the text of the paper (4.2, A.2), `released` the code of the
+authors; docs/datasets.md compares them field by field. Protocol `boxes` cuts the boxes of a
+dataset unchanged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pa.data.views.base import View
 from pa.data.views.part_rules import PartRules
 from pa.registry import Registry
 
-CANVAS = 224  # the encoder input that `resize` is stated for
+CANVAS = 224  # pixels: the encoder input to which `resize` refers
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class PartsView(PartRules, View):
         return self.select(images).rows
 
     def select(self, images: Images) -> part_rows.Selection:
-        """The rows, and the account of what was left out and why: see `part_rows.select`."""
+        """Return the rows, and the counts of skipped parts by reason; see `part_rows.select`."""
         return part_rows.select(self, images)
 
     def canvas(self, image: Image.Image, transform: Transform) -> Image.Image:
@@ -93,7 +93,7 @@ PROTOCOLS: Registry[PartsView] = Registry(
     {
         "paper": PAPER,
         "released": RELEASED,
-        # What the released code trains its part classifiers on; it tests on `released`.
+        # The released code trains its part classifiers on these, and tests them on `released`.
         "released-train": replace(RELEASED, resize=256),
         "boxes": PartsView(side="given"),
     },
@@ -101,7 +101,7 @@ PROTOCOLS: Registry[PartsView] = Registry(
 
 
 def protocol_of(view: PartsView) -> tuple[str, dict[str, Any]]:
-    """The named protocol that a view is nearest to, and the fields in which it differs."""
+    """Return the named protocol nearest to a view, and the fields in which the view differs."""
 
     def changed(name: str) -> dict[str, Any]:
         named = asdict(PROTOCOLS[name])

@@ -1,8 +1,10 @@
 """View `windows`: pieces of a resized image at the resolution of a segmentation recipe.
 
-Sliding windows that cover the whole image, for evaluation; or K training crops of each image. A
-box lies on the *resized* image, whose size the row carries, so that the same piece can be cut from
-the mask. Shapes: B windows, S side of a window, H and W of the image's mask.
+Sliding windows that cover the whole image, for evaluation, or K training crops of each image. A box
+refers to the *resized* image, whose size is a column of the row, so that the same piece can be cut
+from the mask.
+
+Shapes: B windows, S side of a window, H and W of the image's mask.
 """
 
 from __future__ import annotations
@@ -34,10 +36,10 @@ if TYPE_CHECKING:
 
 
 class Window(NamedTuple):
-    """One piece: its box on the resized image, the size of that, and what was done to the piece.
+    """One piece: its box on the resized image, the size of that image, and its augmentation.
 
-    The box is a square of S pixels and may reach beyond the image on the right and below: there the
-    piece is padded. It is cut, then flipped, then distorted, then padded.
+    The box is a square of S pixels and may exceed the image on the right and below. The piece is
+    cut, then flipped, then distorted, then padded.
     """
 
     x0: float
@@ -55,7 +57,7 @@ class Window(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The side of the piece."""
+        """The side of the piece in pixels."""
         return round(self.x1 - self.x0)
 
     @property
@@ -65,7 +67,7 @@ class Window(NamedTuple):
 
     @property
     def inside(self) -> tuple[int, int, int, int]:
-        """The box, cut off where the image ends."""
+        """The part of the box inside the image."""
         x1, y1 = min(round(self.x1), self.canvas_width), min(round(self.y1), self.canvas_height)
         return round(self.x0), round(self.y0), x1, y1
 
@@ -74,7 +76,7 @@ class Window(NamedTuple):
         return Colours(*self[7:])
 
 
-# What a row of the view holds behind the box: of every piece, and of augmented ones.
+# The columns that follow the box: of every row, and of augmented rows.
 CANVAS_COLUMNS = ("canvas_width", "canvas_height")
 AUGMENTED_COLUMNS = Window._fields[6:]
 COLUMN_TYPES = {
@@ -88,9 +90,8 @@ COLUMN_TYPES = {
     "contrast_last": pl.Boolean(),
 }
 
-
-# What each number of the view may be. Of a length above the pictures would not fit in memory; a
-# scale below would leave no pixel; distortions beyond would make contrast or chance negative.
+# Limits of each number: longer sides would not fit in memory, a smaller scale would leave no pixel,
+# stronger distortions would make a contrast or a probability negative.
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("crop", "stride"), (1, 10_000)),
     **dict.fromkeys(("test_long", "test_short", "train_long", "train_short"), (1, 50_000)),
@@ -108,12 +109,12 @@ RANGES: dict[str, tuple[float, float]] = {
 class WindowsView(View):
     """Windows of `crop` pixels; the defaults are the released recipe for ADE20K.
 
-    `views` = 0 gives sliding windows of the image resized to the test lengths, K >= 1 K crops for
-    training: 1 the plain image, resized to the training lengths and cropped in its centre; K > 1
-    random ones, drawn by `seed`, for which `rows` reads every mask each time it is called. Lengths:
-    the image is scaled until its long or its short side reaches the given one. Sources: protocols
-    of the released code, _base_/datasets/*.py; bilinear is Pillow's, which averages where it makes
-    smaller (OpenCV's skips pixels).
+    `views` = 0 selects sliding windows of the image resized to the test lengths; `views` = 1 the
+    centre crop of the image resized to the training lengths; `views` = K > 1 selects K random
+    crops, drawn by `seed`, for which `rows` reads every mask at each call. The image is scaled
+    until its long or its short side reaches the given length. Source: _base_/datasets/*.py of the
+    released code. Bilinear is Pillow's, which averages when it shrinks an image (OpenCV's skips
+    pixels).
     """
 
     name = "windows"
@@ -140,7 +141,7 @@ class WindowsView(View):
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
-            # Whole numbers go for fractions, and true and false for neither.
+            # An integer is accepted as a fraction; true and false are not numbers.
             kinds = (int,) if type(getattr(type(self), name)) is int else (int, float)
             if type(value) not in kinds or not low <= value <= high:
                 what = "a whole number" if kinds == (int,) else "a number"
@@ -149,8 +150,8 @@ class WindowsView(View):
                 )
         if not 1 <= self.stride <= self.crop:
             raise UsageError(
-                f"windows of {self.crop} pixels every {self.stride}: pixels between them would be "
-                "in none. Choose a stride from 1 to the window's side."
+                f"windows of {self.crop} pixels every {self.stride}: no window would contain the "
+                "pixels between them. Choose a stride from 1 to the side of a window."
             )
         if str(self.interpolation) not in im.RESAMPLING:
             raise UnknownNameError(
@@ -170,8 +171,8 @@ class WindowsView(View):
     def input_size(self, transform: Transform) -> int:
         return self.crop
 
-    def kept(self, there: Collection[str]) -> tuple[str, ...]:
-        return ("layers",) if "layers" in there else self.default_representations
+    def kept(self, available: Collection[str]) -> tuple[str, ...]:
+        return ("layers",) if "layers" in available else self.default_representations
 
     def rows(self, images: Images) -> pl.DataFrame:
         table = with_sizes(images)
@@ -183,29 +184,26 @@ class WindowsView(View):
             name: pl.Series(name, [getattr(w, name) for _, w in windows], COLUMN_TYPES.get(name))
             for name in names
         }
-        places = [place for place, _ in windows]
-        return in_schema(table[places].with_columns(**columns))
+        images_of_rows = [row for row, _ in windows]
+        return in_schema(table[images_of_rows].with_columns(**columns))
 
     def _windows(self, images: Images, row: dict[str, Any]) -> list[Window]:
         size = (row["width"], row["height"])
-        if None in size:  # not an image: its rows let the extraction meet and record the fault
+        if None in size:  # not an image: the extraction records the fault of its rows
             side = self.crop
             return [Window(0, 0, side, side, side, side)] * max(self.views, 1)
         if self.views == 0:
             canvas = rescaled(size, self.test_long, self.test_short)
             return list(sliding(canvas, self.crop, self.stride))
         if self.views == 1:
-            return [self._plain(size)]
+            canvas = rescaled(size, self.train_long, self.train_short)
+            x, y = (max(length - self.crop, 0) // 2 for length in canvas)
+            return [Window(x, y, x + self.crop, y + self.crop, *canvas)]
         mask = None
         if row.get("mask") is not None:
             mask = masks.read_index(images.root / row["mask"])
             masks.check_size(mask, size, images.root / row["mask"])
         return [self._random(size, row["path"], k, mask) for k in range(self.views)]
-
-    def _plain(self, size: Size) -> Window:
-        canvas = rescaled(size, self.train_long, self.train_short)
-        x, y = (max(length - self.crop, 0) // 2 for length in canvas)
-        return Window(x, y, x + self.crop, y + self.crop, *canvas)
 
     def _random(self, size: Size, path: str, number: int, mask: Map | None) -> Window:
         draw = augment.generator(self.seed, path, number)
@@ -215,19 +213,19 @@ class WindowsView(View):
         colours = augment.draw_colours(
             draw, self.brightness, self.contrast, self.saturation, self.hue
         )
-        # Last, because the mask decides how often it draws: all else depends on seed and path.
+        # Last, because the number of draws depends on the mask: all else depends on seed and path.
         x, y = augment.draw_corner(draw, canvas, self.crop, mask, self.category_share, self.tries)
         return Window(x, y, x + self.crop, y + self.crop, *canvas, flip, *colours)  # type: ignore[arg-type]
 
     def canvas(self, image: Image.Image, transform: Transform) -> Image.Image:
-        """The resized image; the image itself where every crop has a scale of its own."""
+        """Return the resized image; the image itself if every crop has its own scale."""
         if self.views > 1:
             return image
         train, test = (self.train_long, self.train_short), (self.test_long, self.test_short)
         return self.resized(image, rescaled(image.size, *(train if self.views else test)))
 
     def resized(self, image: Image.Image, size: Size) -> Image.Image:
-        """The image at the size of a window's canvas, by the view's interpolation."""
+        """Resize an image to the canvas of a window, by the interpolation of the view."""
         return (
             image if image.size == size else image.resize(size, im.RESAMPLING[self.interpolation])
         )
@@ -235,7 +233,7 @@ class WindowsView(View):
     def cut(
         self, canvas: Image.Image, boxes: Sequence[tuple[Any, ...]], transform: Transform
     ) -> npt.NDArray[np.uint8]:
-        """Cut the windows: (B, S, S, 3), uint8, with S = `crop`; padded with the mean colour."""
+        """Crop the windows: (B, S, S, 3), uint8, with S = `crop`; padded with the mean colour."""
         pieces = []
         for window in (Window(*box) for box in boxes):
             piece = self.resized(canvas, window.canvas).crop(window.inside)
@@ -251,13 +249,13 @@ class WindowsView(View):
 
 
 def mean_colour(transform: Transform) -> tuple[int, int, int]:
-    """The colour that the encoder's normalisation turns into zeros, to a rounding error."""
+    """Return the colour that the encoder's normalisation maps to zero, up to rounding."""
     red, green, blue = (round(255 * value) for value in transform.mean)
     return red, green, blue
 
 
 def with_sizes(images: Images) -> pl.DataFrame:
-    """The table of images with width and height, read from the files where it lacks them."""
+    """Return the table of images with width and height, read from headers if it lacks them."""
     table = images.table
     if {"width", "height"} <= set(table.columns):
         return table
@@ -280,10 +278,10 @@ def rescaled(size: Size, long: int, short: int) -> Size:
 
 
 def sliding(canvas: Size, crop: int, stride: int) -> Iterator[Window]:
-    """The windows that cover a canvas (width, height), row-major, as mmsegmentation lays them.
+    """Yield the windows that cover a canvas (width, height), row by row, as in mmsegmentation.
 
-    The last ones are shifted inside the border; a canvas smaller than a window gets one that
-    reaches beyond it, and is padded.
+    The last windows are shifted inside the border; a canvas smaller than a window gets one window
+    that exceeds it, and is padded.
     """
     for y in starts(canvas[1], crop, stride):
         for x in starts(canvas[0], crop, stride):
@@ -291,31 +289,32 @@ def sliding(canvas: Size, crop: int, stride: int) -> Iterator[Window]:
 
 
 def starts(length: int, crop: int, stride: int) -> list[int]:
-    """The first pixels of the windows along one side."""
+    """Return the first pixels of the windows along one side."""
     n = max(length - crop + stride - 1, 0) // stride + 1
     return [max(min(i * stride + crop, length) - crop, 0) for i in range(n)]
 
 
 def windows_in(rows: pl.DataFrame) -> list[Window]:
-    """The windows of a table of rows, such as `Store.rows`."""
+    """Return the windows of a table of rows, such as `Store.rows`."""
     names = [name for name in Window._fields if name in rows.columns]
     missing = [name for name in (*BOX, *CANVAS_COLUMNS) if name not in names]
     if missing:
-        raise UsageError(f"these rows are not of view windows: no columns {', '.join(missing)}.")
+        raise UsageError(
+            f"these rows are not of view windows: missing columns {', '.join(missing)}."
+        )
     return [Window(**row) for row in rows.select(names).iter_rows(named=True)]
 
 
 def cut_mask(classes: Map, window: Window) -> Map:
-    """Cut a window out of the image's class map (H, W): (S, S), uint8, padded with 255.
+    """Crop a window from the class map (H, W) of an image: (S, S), uint8, padded with 255.
 
-    The map is resized to the window's canvas by nearest neighbour, flipped as the window is, and is
-    otherwise untouched.
+    The map is resized to the canvas of the window by nearest neighbour and flipped as the window.
     """
     height, width = classes.shape
     x0, y0, x1, y1 = window.inside
     ys = masks.nearest(window.canvas_height, height)[y0:y1]
     xs = masks.nearest(window.canvas_width, width)[x0:x1]
-    piece = classes[np.ix_(ys, xs)]
+    piece = classes[np.ix_(ys, xs)]  # (≤ S, ≤ S)
     if window.flip:
         piece = piece[:, ::-1]
     cut = np.full((window.size, window.size), IGNORED, np.uint8)
@@ -331,10 +330,10 @@ LIP = WindowsView(
     crop=320, stride=161, test_long=4096, test_short=320, train_long=1024, train_short=320
 )
 
-# The released recipe of each kind of dataset; any other gets ADE20K's.
+# The released recipe of each kind of dataset; other kinds use that of ADE20K.
 RECIPES = {"pascal-object": PASCAL, "pascal-part": PASCAL, "lip": LIP}
 
 
 def windows_for(kind: str, views: int = 0) -> WindowsView:
-    """The view for a kind of dataset: sliding windows, or `views` crops of every image."""
+    """Return the view of a kind of dataset: sliding windows, or `views` crops of every image."""
     return replace(RECIPES.get(kind, ADE), views=views)

@@ -310,7 +310,9 @@ def test_images_without_annotations_say_what_to_give(tmp_path: Path) -> None:
         UsageError, match=r"dataset toy has no parts for view parts. Give a table of"
     ):
         PAPER.rows(images)
-    with pytest.raises(UsageError, match=r"dataset toy gives keypoints: side=given of view parts"):
+    with pytest.raises(
+        UsageError, match=r"dataset toy has keypoints, which side=given of view parts"
+    ):
         PROTOCOLS["boxes"].rows(images_of(PAIR))
 
 
