@@ -3,7 +3,7 @@
     python benchmarks/segmentation.py [--classes 209] [--width 768] [--crop 512] [--batch 4]
 
 Training: one iteration on cached features, beside reading alone, computing alone, and the plain
-way (enlarge the features 4×, convolve, enlarge the logits, autograd) on the same batch. Several
+way (upsample the features 4×, convolve, upsample the logits, autograd) on the same batch. Several
 heads in one pass, beside one pass for each. Scoring: one image from sliding windows, beside
 mmsegmentation's procedure with full-size logits. A ratio of 2 means twice the time of ours.
 """
@@ -31,13 +31,20 @@ from pa.data.store.writer import claim, create, finish
 from pa.data.views.windows import ADE, sliding
 from pa.probe.segmentation.batches import TrainingWindows, token_features
 from pa.probe.segmentation.labels import LabelMaps, WindowRows
-from pa.probe.segmentation.loss import LabelTiles, UpsampledLoss, enlarge
+from pa.probe.segmentation.loss import LabelTiles, UpsampledLoss
 from pa.probe.segmentation.predict import SlidingPrediction
 from pa.probe.segmentation.recipes import PAPER
 from pa.probe.segmentation.train import HeadSpec, train_heads
 
 PATCH = 16
 STEPS = 2  # iterations that are timed as one
+
+
+def upsample(maps: torch.Tensor, size: int, first: int = 1) -> torch.Tensor:
+    """Upsample maps (B, C, g, g) to (B, C, size, size): bilinear by `first`, then to the size."""
+    if first > 1:
+        maps = F.interpolate(maps, scale_factor=first, mode="bilinear", align_corners=False)
+    return F.interpolate(maps, (size, size), mode="bilinear", align_corners=False)
 
 
 def make(folder: Path, n: int, width: int, crop: int, classes: int) -> tuple[Store, LabelMaps]:
@@ -123,7 +130,7 @@ def training(args: argparse.Namespace, store: Store, maps: LabelMaps) -> None:
 
     def whole() -> None:
         leaf = logits.clone().requires_grad_()
-        F.cross_entropy(enlarge(leaf.permute(0, 3, 1, 2), args.crop, 4), labels).backward()
+        F.cross_entropy(upsample(leaf.permute(0, 3, 1, 2), args.crop, 4), labels).backward()
 
     steps = in_turns(
         {
@@ -136,7 +143,7 @@ def training(args: argparse.Namespace, store: Store, maps: LabelMaps) -> None:
     )
     single = in_turns(
         {
-            "enlarge, convolve, enlarge, autograd": lambda: plain_step(tokens, labels, conv),
+            "upsample, convolve, upsample, autograd": lambda: plain_step(tokens, labels, conv),
             "loss by F.interpolate, autograd": whole,
             "loss of coarse logits": lambda: loss.sums(logits, tiles),
             "one head": lambda: train(1),
@@ -148,9 +155,9 @@ def training(args: argparse.Namespace, store: Store, maps: LabelMaps) -> None:
     print(f"training, {args.batch} windows of {args.crop} pixels, {args.classes} classes:")
     for name, seconds in per_step.items():
         print(f"  {name:36} {seconds:8.3f} s   {seconds / one:5.2f}   {1 / seconds:7.2f} steps/s")
-    plain, beside = single["enlarge, convolve, enlarge, autograd"], single["one head"] / STEPS
+    plain, beside = single["upsample, convolve, upsample, autograd"], single["one head"] / STEPS
     told = f"{plain:8.3f} s   {plain / beside:5.2f}   {1 / plain:7.2f} steps/s"
-    print(f"  enlarge, convolve, enlarge, autograd {told}")
+    print(f"  upsample, convolve, upsample, autograd {told}")
     naive, ours = single["loss by F.interpolate, autograd"], single["loss of coarse logits"]
     print(f"  loss and gradient of coarse logits   {ours:8.3f} s    1.00")
     print(f"  the same by F.interpolate, autograd  {naive:8.3f} s   {naive / ours:5.2f}")
@@ -169,7 +176,7 @@ def scoring(args: argparse.Namespace) -> None:
         count = torch.zeros(canvas[1], canvas[0])
         for window, logits in zip(windows, coarse, strict=True):
             x0, y0, x1, y1 = window.inside
-            full = enlarge(logits.permute(2, 0, 1)[None], window.size, 4)[0]
+            full = upsample(logits.permute(2, 0, 1)[None], window.size, 4)[0]
             total[:, y0:y1, x0:x1] += full[:, : y1 - y0, : x1 - x0]
             count[y0:y1, x0:x1] += 1
         resized = F.interpolate((total / count)[None], (size[1], size[0]), mode="bilinear")

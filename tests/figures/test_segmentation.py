@@ -5,28 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pa import config as settings
 from pa.data.datasets.segmentation.labels import IGNORED
 from pa.data.store.reader import Store
 from pa.errors import AmbiguousError, MissingError
 from pa.evaluate.results import ResultFile
-from pa.figures.heads import ScoredHead, labelled_images, truth
+from pa.figures.heads import ScoredHead, drawable_pair, labelled_images, truth
 from pa.figures.names import PAIRS
 from pa.figures.segmentation import Example, Labels, Layout, Line, draw
 from pa.probe.segmentation.labels import LabelMaps
 from pa.progress import Silent
 from pa.report.collection import collect_results
-from pa.tasks import figure_segmentation as work
+from pa.workspace import Workspace
 from tests.figures.conftest import metadata_of, pixels_of
-from tests.probe.segmentation.conftest import load, make_store, maps, tree
 from tests.support.commands import Run
+from tests.support.segmentation_stores import load, make_store, maps, tree
 
 __all__ = ["load", "make_store", "maps", "tree"]
 
@@ -34,13 +31,13 @@ MakeStore = Callable[..., Store]
 
 
 @pytest.fixture
-def config(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> settings.Config:
+def workspace(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     text = (
         f'dataset = "lip"\nencoder = "knowing"\ndevice = "cpu"\n[datasets.lip]\nroot = "{tree}"\n'
     )
     (tmp_path / "pa.toml").write_text(text)
     monkeypatch.chdir(tmp_path)
-    return settings.load(tmp_path)
+    return Workspace(tmp_path)
 
 
 def trained(pa: Run, *words: object) -> ResultFile:
@@ -53,7 +50,7 @@ def trained(pa: Run, *words: object) -> ResultFile:
 
 
 def test_predictions_are_those_that_were_scored(
-    pa: Run, make_store: MakeStore, config: settings.Config, maps: LabelMaps
+    pa: Run, make_store: MakeStore, workspace: Workspace, maps: LabelMaps
 ) -> None:
     make_store("train", views=0)
     store = make_store("val")
@@ -74,9 +71,7 @@ def test_predictions_are_those_that_were_scored(
     assert right / total == pytest.approx(found.result.scores["aAcc"].value, abs=1e-9)
 
 
-def test_figure_records_its_sources(
-    pa: Run, make_store: MakeStore, config: settings.Config
-) -> None:
+def test_figure_records_its_sources(pa: Run, make_store: MakeStore, workspace: Workspace) -> None:
     make_store("train", views=0)
     make_store("val")
     trained(pa)
@@ -92,7 +87,7 @@ def test_figure_records_its_sources(
 
 
 def test_held_out_images_alone_are_drawn(
-    pa: Run, make_store: MakeStore, config: settings.Config
+    pa: Run, make_store: MakeStore, workspace: Workspace
 ) -> None:
     store = make_store("train")
     found = trained(pa, "--train-split", "train", "--test-split", "train", "--test-fraction", 0.34)
@@ -106,7 +101,7 @@ def test_held_out_images_alone_are_drawn(
     assert "is not among the 2 images" in refused.err
 
 
-def test_errors(pa: Run, make_store: MakeStore, config: settings.Config, tree: Path) -> None:
+def test_errors(pa: Run, make_store: MakeStore, workspace: Workspace, tree: Path) -> None:
     nothing = pa("figure", "segmentation", "--labels", "lip")
     assert nothing.code == 3
     assert "pa probe segmentation --dataset lip" in nothing.err
@@ -153,7 +148,7 @@ def test_class_has_one_colour_in_every_picture(tmp_path: Path) -> None:
 
 
 def test_images_without_labels_are_passed_over(
-    pa: Run, make_store: MakeStore, config: settings.Config, tree: Path, maps: LabelMaps
+    pa: Run, make_store: MakeStore, workspace: Workspace, tree: Path, maps: LabelMaps
 ) -> None:
     make_store("train", views=0)
     store = make_store("val")
@@ -165,40 +160,31 @@ def test_images_without_labels_are_passed_over(
     assert labelled_images([head], [], 2) == ["1", "5"]
 
 
-def test_available_pairs_alone_are_offered(
-    monkeypatch: pytest.MonkeyPatch, config: settings.Config
-) -> None:
+def test_drawable_pair_skips_pairs_that_cannot_be_drawn() -> None:
     drawable: set[str] = set()
 
-    def prepared(config: object, workspace: object, request: object, sets: Any, _: object) -> None:
-        if sets[0] not in drawable:
-            raise MissingError(f"the windows of {sets[0]} are gone")
+    def prepare(pair: tuple[str, str]) -> None:
+        if pair[0] not in drawable:
+            raise MissingError(f"the windows of {pair[0]} are gone")
 
-    results = [
-        SimpleNamespace(result=SimpleNamespace(task=work.TASK, dataset=name))
-        for pair in PAIRS
-        for name in pair
-    ]
-    workspace: Any = SimpleNamespace(results=results, root=Path())
-    monkeypatch.setattr(work, "_prepared", prepared)
-    request = work.SegmentationFigureRequest()
+    existing = {name for pair in PAIRS for name in pair}
     with pytest.raises(MissingError, match="the windows of ade20k-object are gone"):
-        work._drawable_pair(config, workspace, request)
+        drawable_pair(existing, prepare, Path())
     drawable.add("pascal-object")
-    assert work._drawable_pair(config, workspace, request) == PAIRS[1]
+    assert drawable_pair(existing, prepare, Path()) == PAIRS[1]
     drawable.add("ade20k-object")
     with pytest.raises(AmbiguousError, match="--labels ade20k-object,ade20k-part or pascal-object"):
-        work._drawable_pair(config, workspace, request)
+        drawable_pair(existing, prepare, Path())
 
 
 def test_run_figure_records_its_result(
-    pa: Run, make_store: MakeStore, config: settings.Config
+    pa: Run, make_store: MakeStore, workspace: Workspace
 ) -> None:
     make_store("train", views=0)
     make_store("val")
     words = ("--iterations", 2, "--device", "cpu", "--figures", 2, "--json")
     (head,) = pa("probe", "segmentation", *words).json["heads"]
-    assert Path(head["figure"]).parent == config.figures / "probe-segmentation"
+    assert Path(head["figure"]).parent == workspace.config.figures / "probe-segmentation"
     metadata = metadata_of(head["figure"])
     assert "2 iterations" in metadata["Title"]
     assert metadata["Source"] == f"result {Path(head['file']).name}"

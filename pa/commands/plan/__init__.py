@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from pa.commands.evaluate.retrieval import retrieval as retrieval_command
@@ -14,10 +12,11 @@ from pa.commands.plan.extract import extract
 from pa.commands.plan.index_build import build
 from pa.commands.plan.probe_attentive import attentive
 from pa.commands.plan.probe_linear import linear
+from pa.commands.plan.probe_segmentation import plan_segmentation
 from pa.commands.plan.work import same_options
 from pa.commands.probe.attentive import attentive as attentive_command
 from pa.commands.probe.linear import linear as linear_command
-from pa.commands.probe_segmentation import segmentation
+from pa.commands.probe.segmentation import segmentation as segmentation_command
 
 
 @click.group()
@@ -30,24 +29,6 @@ def plan() -> None:
 
 
 plan.add_command(same_options(extract, extract_command))
-
-
-def _segmentation() -> click.Command:
-    """`pa probe segmentation --plan` by the name that the other plans have."""
-    callback = segmentation.callback
-    assert callback is not None
-
-    def run(**given: Any) -> None:
-        callback(only_plan=True, **given)
-
-    return click.Command(
-        "segmentation",
-        callback=run,
-        params=[option for option in segmentation.params if option.name != "only_plan"],
-        help="""Cost of a segmentation head, cached and on the fly, on a CPU and on a GPU.
-
-        The same as `pa probe segmentation --plan`.""",
-    )
 
 
 @plan.group("index")
@@ -68,5 +49,5 @@ def plan_evaluate() -> None:
 plan_index.add_command(same_options(build, build_command))
 plan_probe.add_command(same_options(linear, linear_command))
 plan_probe.add_command(same_options(attentive, attentive_command))
-plan_probe.add_command(_segmentation())
+plan_probe.add_command(same_options(plan_segmentation, segmentation_command))
 plan_evaluate.add_command(same_options(retrieval, retrieval_command))

@@ -89,7 +89,8 @@ class WorkPlan:
 def same_options(plan: click.Command, command: click.Command) -> click.Command:
     """Return a plan that accepts all options of its command; those it does not need are ignored."""
     needed = {option.name: option for option in plan.params}
-    plan.params = [needed.get(option.name) or _ignored(option) for option in command.params]
+    same = [needed.get(option.name) or _ignored(option) for option in command.params]
+    plan.params = [*same, *(option for option in plan.params if option not in same)]
     return plan
 
 

@@ -8,7 +8,7 @@ from pa.commands.probe.attentive import attentive
 from pa.commands.probe.knn import knn
 from pa.commands.probe.linear import linear
 from pa.commands.probe.predict import predict
-from pa.commands.probe_segmentation import segmentation
+from pa.commands.probe.segmentation import segmentation
 
 
 @click.group()

@@ -1,10 +1,10 @@
-"""Batches of cached windows: token features, and labels cut from the same pieces of the masks.
+"""Batches of stored windows: token features, and labels cut from the same regions of the masks.
 
-Which windows make the batch of an iteration depends on the seed and the iteration alone, so a run
-can be taken up anywhere. The next batch is read while the present one is worked on; memory does not
-grow with the dataset.
+The windows of an iteration depend on the seed and the iteration alone, so a run can resume
+anywhere. The next batch is read while the current one is processed; memory does not grow with the
+dataset.
 
-Shapes: B windows, L = g² tokens, D width, K layers, S side of a window.
+Shapes: B windows, g tokens per side, L = g² tokens, D width, K layers, S side of a window.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ from pa.probe.segmentation.labels import LabelMaps, WindowRows
 from pa.probe.segmentation.loss import LabelTiles
 
 T = TypeVar("T")
+R = TypeVar("R")
 
-LABELS_KEPT = 256 * 1024**2  # bytes of cut label maps that are held for the next epoch
-ROWS_SHOWN = 5
+LABEL_CACHE = 256 * 1024**2  # bytes of cut label maps kept for the next epoch
+MAX_ROWS = 5  # rows listed in a message
 
 
 def grid_of(store: FeatureSource, representation: str) -> tuple[int, int]:
-    """Tokens along a side, and width of the features per token, of a stored token map.
+    """Return the tokens per side, and the width of the features per token, of a token map.
 
-    `patch` (L, D) gives D, `layers` (K, L, D) gives K·D. Raises `UsageError` for a representation
-    that is no map of a square of tokens.
+    `patch` (L, D) gives D, `layers` (K, L, D) gives K·D. Raise `UsageError` for a representation
+    that is not a map of a square of tokens.
     """
     shape = store.shape(representation)
     tokens = shape[-2] if len(shape) in (2, 3) else 0
@@ -52,21 +53,21 @@ def grid_of(store: FeatureSource, representation: str) -> tuple[int, int]:
 
 
 def token_features(raw: npt.NDArray[Any], device: torch.device) -> Tensor:
-    """Stored features (B, L, D) or (B, K, L, D) as one row per token: (B·L, D or K·D), float32."""
-    moved = torch.from_numpy(raw).to(device)
-    if moved.ndim == 4:
-        moved = moved.transpose(1, 2).flatten(2)
-    return moved.flatten(0, 1).float()
+    """Return stored features (B, L, D) or (B, K, L, D) as (B·L, D or K·D), float32."""
+    features = torch.from_numpy(raw).to(device)
+    if features.ndim == 4:
+        features = features.transpose(1, 2).flatten(2)  # (B, L, K·D)
+    return features.flatten(0, 1).float()
 
 
 def check_finite(features: Tensor, rows: npt.NDArray[np.int64], store: FeatureSource) -> None:
-    """Raise `VerificationError` where the features (B·L, D) of some rows (B,) are not finite."""
-    if features.sum().isfinite():  # NaN and infinity pass through; large sums are looked at again
+    """Raise `VerificationError` unless the features (B·L, D) of rows (B,) are finite."""
+    if features.sum().isfinite():  # fast: NaN and infinity survive a sum
         return
-    bad = ~features.view(len(rows), -1).isfinite().all(1).cpu().numpy()
+    bad = ~features.view(len(rows), -1).isfinite().all(1).cpu().numpy()  # (B,)
     if bad.any():
-        shown = ", ".join(map(str, rows[bad][:ROWS_SHOWN]))
-        more = ", …" if bad.sum() > ROWS_SHOWN else ""
+        shown = ", ".join(map(str, rows[bad][:MAX_ROWS]))
+        more = ", …" if bad.sum() > MAX_ROWS else ""
         raise VerificationError(
             f"{store.title}: rows {shown}{more} hold NaN or infinity. A store never keeps such "
             f"values, so its bytes were damaged: check it with `pa verify`."
@@ -75,7 +76,7 @@ def check_finite(features: Tensor, rows: npt.NDArray[np.int64], store: FeatureSo
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The features of B windows as they are stored, and their labels for every label set."""
+    """Stored features `raw` of B windows, and their labels for every label set."""
 
     rows: npt.NDArray[np.int64]
     raw: npt.NDArray[Any]
@@ -99,62 +100,60 @@ class TrainingWindows:
         self.grid, self.width = grid_of(windows.store, representation)
         self._batch = batch
         self._seed = seed
-        self._cut: OrderedDict[tuple[int, int], Map] = OrderedDict()
+        self._labels: OrderedDict[tuple[int, int], Map] = OrderedDict()
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
-    def places(self, iteration: int) -> npt.NDArray[np.int64]:
-        """Which windows (B,) make the batch of an iteration: epochs, each in an order of its own,
-        one behind the other."""
-        first = iteration * self._batch
-        return np.array([self._place(position) for position in range(first, first + self._batch)])
-
-    def _place(self, position: int) -> int:
-        epoch, within = divmod(position, len(self.windows))
-        if self._order[0] != epoch:
-            draw = np.random.default_rng([self._seed, epoch])
-            self._order = epoch, draw.permutation(len(self.windows))
-        return int(self._order[1][within])
+    def indices(self, iteration: int) -> npt.NDArray[np.int64]:
+        """Return the windows (B,) of an iteration: consecutive epochs, each in its own order."""
+        indices = []
+        for position in range(iteration * self._batch, (iteration + 1) * self._batch):
+            epoch, within = divmod(position, len(self.windows))
+            if self._order[0] != epoch:
+                draw = np.random.default_rng([self._seed, epoch])
+                self._order = epoch, draw.permutation(len(self.windows))
+            indices.append(int(self._order[1][within]))
+        return np.array(indices)
 
     def batch(self, iteration: int) -> Batch:
-        """Read the batch of an iteration. Raises what reading features and label maps raises."""
-        places = self.places(iteration)
-        rows = self.windows.rows[places]
-        raw = self.windows.store.read(self.representation, rows)
+        """Read the batch of an iteration. Raise what reading features and label maps raises."""
+        indices = self.indices(iteration)
+        rows = self.windows.rows[indices]
+        raw = self.windows.store.read(self.representation, rows)  # (B, L, D) or (B, K, L, D)
         tiles = []
-        for index in range(len(self.maps)):
-            labels = np.stack([self._labels(index, place) for place in places.tolist()])
-            tiles.append(LabelTiles.of(torch.from_numpy(labels), self.grid))
+        for number in range(len(self.maps)):
+            labels = [self._cut_labels(number, index) for index in indices.tolist()]
+            tiles.append(LabelTiles.of(torch.from_numpy(np.stack(labels)), self.grid))
         return Batch(rows, raw, tiles)
 
     def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
-        """The batches of iterations `start` to `stop`, each read while the last is in work."""
-        return ahead(self.batch, range(start, stop))
+        """Yield the batches of iterations `start` to `stop`, reading one ahead."""
+        return read_ahead(self.batch, range(start, stop))
 
-    def _labels(self, index: int, place: int) -> Map:
-        """The labels of a window (S, S); the latest ones are kept."""
-        key = (index, place)
-        if (found := self._cut.get(key)) is not None:
-            self._cut.move_to_end(key)
-            return found
-        image = self.windows.images[self.windows.image_of[place]]
-        cut = cut_mask(self.maps[index].read(image), self.windows.windows[place])
-        self._cut[key] = cut
-        while len(self._cut) * cut.nbytes > LABELS_KEPT:
-            self._cut.popitem(last=False)
+    def _cut_labels(self, number: int, index: int) -> Map:
+        """Return the labels (S, S) of a window for a label set; recent ones are cached."""
+        key = (number, index)
+        if (cached := self._labels.get(key)) is not None:
+            self._labels.move_to_end(key)
+            return cached
+        image = self.windows.images[self.windows.image_of[index]]
+        cut = cut_mask(self.maps[number].read(image), self.windows.windows[index])
+        self._labels[key] = cut
+        while len(self._labels) * cut.nbytes > LABEL_CACHE:
+            self._labels.popitem(last=False)
         return cut
 
 
-def ahead(make: Callable[[Any], T], items: Sequence[Any]) -> Generator[T, None, None]:
-    """`make` of every item, in order; the next one is made in a thread behind the present one."""
+def read_ahead(make: Callable[[T], R], items: Sequence[T]) -> Generator[R, None, None]:
+    """Yield `make` of every item in order; the next one is made in a background thread."""
     with ThreadPoolExecutor(1, thread_name_prefix="pa-ahead") as pool:
-        coming = None
+        current = None
         try:
             for item in items:
                 following = pool.submit(make, item)
-                if coming is not None:
-                    yield coming.result()
-                coming = following
-            if coming is not None:
-                yield coming.result()
+                if current is not None:
+                    yield current.result()
+                current = following
+            if current is not None:
+                yield current.result()
         finally:
             pool.shutdown(cancel_futures=True)

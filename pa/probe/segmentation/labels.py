@@ -1,6 +1,6 @@
-"""Where the label maps of a store's images lie, and what the training windows show of them.
+"""Label maps of a store's images, the windows of a store, and the labels in the training windows.
 
-Shapes: C classes, S side of a window, H and W of an image.
+Shapes: C classes, n windows, S side of a window, H and W of an image.
 """
 
 from __future__ import annotations
@@ -31,10 +31,16 @@ IMAGE_COLUMNS = ("path", "mask", "width", "height", "file_bytes")
 class LabelMaps:
     """One label set, and the index PNGs (0 = ignored, k = class k - 1) of some images.
 
-    `root` is where the masks lie: at the path that the store's rows name, or, where `by_image`, at
-    the image's own path with the suffix .png. `images` is where the images lie, to see that they
-    are still those that were encoded (None: not looked at, but below `root` where the masks are).
-    `provenance` goes into results.
+    Attributes
+    ----------
+    root : Path
+        Root of the masks. Their paths are those in the store's rows or, if `by_image`, the paths
+        of the images with the suffix .png.
+    images : Path, optional
+        Root of the images, to check that they are the ones that were encoded. They are also
+        checked below `root` unless `by_image`.
+    provenance : dict
+        Recorded in results.
     """
 
     name: str
@@ -52,25 +58,25 @@ class LabelMaps:
             )
 
     def file(self, image: dict[str, Any]) -> Path:
-        """The label map of an image. Raises `MissingError` for a store without masks."""
+        """Return the label map of an image. Raise `MissingError` for a store without masks."""
         if self.by_image:
             return (self.root / str(image["path"])).with_suffix(".png")
         if image.get("mask") is None:
             raise MissingError(
                 f"the store names no label map for {image['path']}: its dataset has none. Give a "
-                f"folder of them: --masks DIR --names FILE."
+                f"folder of label maps: --masks DIR --names FILE."
             )
         return self.root / str(image["mask"])
 
     def read(self, image: dict[str, Any]) -> Map:
-        """The class map (H, W), uint8, 255 = ignored, of an image.
+        """Read the class map (H, W), uint8, 255 = ignored, of an image.
 
-        `image` holds path, mask, width and height, as a store's rows do. Raises `AnnotationError`
-        for a map that is missing, torn, of another size, or of unknown classes; `MismatchError`
-        where the image itself is no longer the one that was encoded.
+        `image` is a row of a store, with path, mask, width, height and file_bytes. Raise
+        `AnnotationError` for a map that is missing, damaged, of another size, or of unknown
+        classes; `MismatchError` for an image that is not the one that was encoded.
         """
-        places = (None if self.by_image else self.root, self.images)
-        for folder in dict.fromkeys(place for place in places if place is not None):
+        roots = (None if self.by_image else self.root, self.images)
+        for folder in dict.fromkeys(root for root in roots if root is not None):
             _check_image(folder / str(image["path"]), image["file_bytes"])
         size = (image["width"], image["height"])
         return masks.read(self.file(image), len(self.classes), size)
@@ -80,14 +86,14 @@ class LabelMaps:
 
 
 def _check_image(path: Path, file_bytes: int) -> None:
-    """The images need not be here; where they are, they must be those that were encoded."""
+    """Raise `MismatchError` if an image exists and is not the one that was encoded."""
     try:
-        found = path.stat().st_size
+        size = path.stat().st_size
     except OSError:
         return
-    if file_bytes not in (-1, found):
+    if file_bytes not in (-1, size):
         raise MismatchError(
-            f"{path} has {found} bytes, but the features were made from a file of {file_bytes}: "
+            f"{path} has {size} bytes, but the features were computed from a file of {file_bytes}: "
             f"masks and features would be of different images. Extract again, or give the folder "
             f"that was encoded with --root."
         )
@@ -97,8 +103,8 @@ def _check_image(path: Path, file_bytes: int) -> None:
 class WindowRows:
     """Rows of a store of view `windows`, grouped by image.
 
-    `rows` (n,) are row ids in ascending order; `windows` their windows; `image_of` (n,) the place
-    in `images` of each. Rows of images that could not be decoded are left out.
+    `rows` (n,) are row ids in ascending order; `windows` their windows; `image_of` (n,) the index
+    of each in `images`. Rows of images that could not be decoded are left out.
     """
 
     store: FeatureSource
@@ -109,9 +115,9 @@ class WindowRows:
 
     @classmethod
     def of(cls, store: FeatureSource, paths: set[str] | None = None) -> WindowRows:
-        """The rows of a store; only those of the images `paths`, where given.
+        """Return the rows of a store, optionally only those of the images `paths`.
 
-        Raises `UsageError` for a store of another view, and where no row is left.
+        Raise `UsageError` for a store of another view, or without any such row.
         """
         if store.view != "windows":
             raise UsageError(
@@ -122,7 +128,7 @@ class WindowRows:
         if paths is not None:
             table = table.filter(pl.col("path").is_in(sorted(paths)))
         if table.is_empty():
-            raise UsageError(f"{store.title}: no window is left to work on.")
+            raise UsageError(f"{store.title}: it has no usable window.")
         columns = [name for name in IMAGE_COLUMNS if name in table.columns]
         first = table.group_by("image", maintain_order=True).first()
         _, image_of = np.unique(table["image"].to_numpy(), return_inverse=True)
@@ -138,15 +144,15 @@ class WindowRows:
         return len(self.rows)
 
     def by_image(self) -> Iterator[tuple[dict[str, Any], slice]]:
-        """Every image, and where its windows stand among `rows` and `windows`."""
+        """Yield every image, and the slice of `rows` and `windows` of its windows."""
         ends = np.append(np.flatnonzero(np.diff(self.image_of)) + 1, len(self.rows)).tolist()
         for image, start, stop in zip(self.images, [0, *ends[:-1]], ends, strict=True):
             yield image, slice(start, stop)
 
 
 @dataclass(frozen=True, eq=False)
-class Survey:
-    """What the training windows show: `pixels` (C,) of every class, int64, and what is empty."""
+class LabelCounts:
+    """Labelled pixels (C,) of every class in the training windows, int64, and empty windows."""
 
     pixels: npt.NDArray[np.int64]
     n_images: int
@@ -156,26 +162,27 @@ class Survey:
 
     @property
     def majority(self) -> int:
-        """The commonest class."""
+        """The most frequent class."""
         return int(self.pixels.argmax())
 
     @property
     def trained(self) -> int:
-        """Classes with a pixel to learn from."""
+        """Number of classes with a labelled pixel."""
         return int((self.pixels > 0).sum())
 
 
-def survey(maps: LabelMaps, windows: WindowRows, progress: Progress) -> Survey:
-    """Read every label map once, before any training: count classes, find what is wrong early.
+def count_labels(maps: LabelMaps, windows: WindowRows, progress: Progress) -> LabelCounts:
+    """Count the classes in every training window, which also finds faulty masks before training.
 
-    Raises what `LabelMaps.read` raises, and `UsageError` where no window has a labelled pixel.
+    Raise what `LabelMaps.read` raises, and `UsageError` if no window has a labelled pixel.
     """
 
-    def count(part: tuple[dict[str, Any], slice]) -> npt.NDArray[np.int64]:
-        image, place = part
-        classes = maps.read(image)
-        cut = [cut_mask(classes, window) for window in windows.windows[place]]
-        return np.stack([np.bincount(c.ravel(), minlength=IGNORED + 1)[:IGNORED] for c in cut])
+    def count(item: tuple[dict[str, Any], slice]) -> npt.NDArray[np.int64]:
+        image, at = item
+        classes = maps.read(image)  # (H, W)
+        cut = [cut_mask(classes, window) for window in windows.windows[at]]
+        counts = [np.bincount(c.ravel(), minlength=IGNORED + 1)[:IGNORED] for c in cut]
+        return np.stack(counts)  # (windows of the image, 255)
 
     pixels = np.zeros(IGNORED, np.int64)
     empty_images = empty_windows = 0
@@ -191,24 +198,24 @@ def survey(maps: LabelMaps, windows: WindowRows, progress: Progress) -> Survey:
         finally:
             pool.shutdown(cancel_futures=True)
             progress.stop()
-    found = Survey(
+    labels = LabelCounts(
         pixels[: len(maps.classes)],
         len(windows.images),
         len(windows),
         empty_images,
         empty_windows,
     )
-    if not found.pixels.any():
+    if not labels.pixels.any():
         raise UsageError(
             f"nothing to train on: none of the {len(windows)} windows of {len(windows.images)} "
             f"images in {windows.store.title} has a pixel labelled with a class of {maps.name}."
         )
-    return found
+    return labels
 
 
 def check_pair(train: FeatureSource, test: FeatureSource, representation: str) -> None:
-    """Raise `MismatchError` where two stores were not made by the same encoder at one resolution,
-    `UsageError` where the second one's windows do not cover its images."""
+    """Raise `MismatchError` for stores of different encoders or resolutions, `UsageError` for test
+    windows that do not cover their images."""
     names = ("encoder", "transform")
     differing = [name for name in names if getattr(train.spec, name) != getattr(test.spec, name)]
     crops = [store.spec.view.get("crop") for store in (train, test)]
@@ -230,15 +237,15 @@ def check_pair(train: FeatureSource, test: FeatureSource, representation: str) -
 
 
 def held_out(paths: Sequence[str], fraction: float, seed: int) -> set[str]:
-    """About `fraction` of the images, at least one and not all, drawn by `seed`.
+    """Draw about `fraction` of the images by `seed`: at least one, and not all.
 
-    Raises `UsageError` for a share outside (0, 1), and where there are fewer than two images.
+    Raise `UsageError` for a fraction outside (0, 1) or fewer than two images.
     """
     names = sorted(set(paths))
     if not 0 < fraction < 1 or len(names) < 2:
         raise UsageError(
-            f"cannot hold out {fraction:g} of {len(names)} images: expected a share between 0 and "
-            f"1, of two images or more. --test-fraction 0 scores the images that were trained on."
+            f"cannot hold out {fraction:g} of {len(names)} images: expected a fraction between 0 "
+            f"and 1, of two images or more. --test-fraction 0 scores the training images."
         )
     n = int(np.clip(round(fraction * len(names)), 1, len(names) - 1))
     order = np.random.default_rng(seed).permutation(len(names))

@@ -1,195 +1,145 @@
-"""What a segmentation run costs before it is begun: bytes on disk and hours, three ways.
+"""Compare ways to run a segmentation probe by disk space, windows to encode, and recorded time.
 
-The features of the training windows can be cached once (one plain crop per image), cached for K
-random crops of each image, or made anew for every batch (online). The arithmetic is here; which
-rates were measured and which are assumed is said beside every one of them.
+The features of the training windows can be stored once (one plain crop per image), stored for K
+random crops of each image, or encoded anew for every batch (online).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from pa.probe.segmentation.costs import Machine, Workload
+from pa.probe.segmentation.batches import LABEL_CACHE
 
-HOUR = 3600.0
+FLOAT = 4  # bytes of float32
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to do it on one machine.
+class Workload:
+    """Sizes of a run: `tokens` of a window, each of `layers` vectors of `width` values, each
+    `vector_bytes` on disk; `classes` of every head."""
 
-    `windows` are encoded in all; `keeps_crops`: the recipe's random crops, not one plain.
-    """
-
-    name: str
-    machine: str
-    n_bytes: float
-    windows: float
-    encode_hours: float
-    train_hours: float
-    keeps_crops: bool
-    limited_by: str
+    train_images: int
+    test_images: int
+    test_windows: int
+    crop: int
+    tokens: int
+    width: int
+    layers: int
+    vector_bytes: int
+    classes: tuple[int, ...]
+    iterations: int
+    batch: int
 
     @property
-    def hours(self) -> float:
-        return self.encode_hours + self.train_hours
+    def window_bytes(self) -> int:
+        """Bytes of one window's features in the store."""
+        return self.tokens * self.layers * self.vector_bytes
 
-    def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "hours": self.hours}
+    @property
+    def epochs(self) -> float:
+        """Number of times that each training image is used."""
+        return self.iterations * self.batch / self.train_images
 
-
-@dataclass(frozen=True)
-class Advice:
-    """The way to take, and what decides: the quantity, and its numbers in words."""
-
-    way: str
-    decided_by: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All ways on all machines, what they rest on, and the one to take."""
-
-    work: Workload
-    machines: tuple[Machine, ...]
-    ways: tuple[Way, ...]
-    free_bytes: float
-    encoder_source: str
-    advice: Advice
+    @property
+    def memory(self) -> int:
+        """Peak bytes of the arrays in training."""
+        n_logits = sum(self.classes)
+        values = self.layers * self.width
+        heads = 4 * values * n_logits  # weights, gradients and both moments of AdamW
+        features = 2 * self.batch * self.tokens * values  # this batch and the next one
+        logits = 2 * self.batch * self.tokens * n_logits  # logits and their gradient
+        return FLOAT * (heads + features + logits) + LABEL_CACHE
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "work": {**vars(self.work), "epochs": self.work.epochs},
-            "encoder": self.encoder_source,
-            "free_bytes": self.free_bytes,
-            "rates": {
-                machine.name: {name: vars(rate) for name, rate in machine.rates().items()}
-                for machine in self.machines
-            },
-            "ways": [way.to_json() for way in self.ways],
-            "advice": vars(self.advice),
+            **asdict(self),
+            "window_bytes": self.window_bytes,
+            "epochs": self.epochs,
+            "memory": self.memory,
         }
 
 
-def make_plan(
+@dataclass(frozen=True)
+class Strategy:
+    """One way to obtain the features; times are None without a recorded run.
+
+    `windows` are encoded in total, with `bytes` on disk; `random_crops`: whether each image is used
+    in several random crops, as the recipe does.
+    """
+
+    name: str
+    windows: int
+    bytes: int
+    random_crops: bool
+    encode_seconds: float | None
+    train_seconds: float | None
+
+    @property
+    def seconds(self) -> float | None:
+        if self.encode_seconds is None or self.train_seconds is None:
+            return None
+        return self.encode_seconds + self.train_seconds
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "seconds": self.seconds}
+
+
+@dataclass(frozen=True)
+class SegmentationPlan:
+    """All strategies, and the recommended one. `encoder` states where the sizes are from."""
+
+    work: Workload
+    encoder: str
+    free: int
+    strategies: tuple[Strategy, ...]
+
+    @property
+    def recommended(self) -> Strategy:
+        """The fastest strategy with random crops that fits; without times, the fewest windows."""
+        fitting = [s for s in self.strategies if s.random_crops and s.bytes <= self.free]
+        times = [s.seconds for s in fitting if s.seconds is not None]
+        if len(times) == len(fitting):
+            return fitting[times.index(min(times))]
+        return min(fitting, key=lambda strategy: strategy.windows)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "work": self.work.to_json(),
+            "encoder": self.encoder,
+            "free": self.free,
+            "strategies": [strategy.to_json() for strategy in self.strategies],
+            "recommended": self.recommended.name,
+        }
+
+
+def plan_segmentation(
     work: Workload,
-    machines: Sequence[Machine],
-    views: int,
-    free_bytes: float,
-    encoder_source: str,
-    here: str,
-) -> Plan:
-    """Cost every way on every machine; recommend one for the machine named `here`.
+    encoder: str,
+    n_views: int,
+    free: int,
+    *,
+    windows_per_second: float | None = None,
+    train_seconds: float | None = None,
+) -> SegmentationPlan:
+    """Plan one plain crop, `n_views` random crops, and encoding online.
 
-    Where `views` crops of each image do not fit on the disk, as many as fit are costed too.
+    If `n_views` crops of each image do not fit on the disk, as many as fit are planned too.
     """
-    counts = {1, views}
-    fitting = int((free_bytes / work.window_bytes - work.test_windows) // work.train_images)
-    if 1 < fitting < views:
+
+    def strategy(name: str, windows: int, n_bytes: int, random_crops: bool) -> Strategy:
+        encode = None if windows_per_second is None else windows / windows_per_second
+        return Strategy(name, windows, n_bytes, random_crops, encode, train_seconds)
+
+    counts = {1, n_views}
+    fitting = int((free / work.window_bytes - work.test_windows) // work.train_images)
+    if 1 < fitting < n_views:
         counts.add(fitting)
-    ways = tuple(way for machine in machines for way in _ways(work, machine, sorted(counts)))
-    own = {machine.name: machine for machine in machines}[here]
-    advice = _advise(work, own, [way for way in ways if way.machine == here], free_bytes)
-    return Plan(work, tuple(machines), ways, free_bytes, encoder_source, advice)
-
-
-def _ways(work: Workload, machine: Machine, counts: Sequence[int]) -> list[Way]:
-    step = work.step_seconds(machine)
-    encode = work.encode_seconds(machine, work.batch)
+    strategies = []
+    for views in sorted(counts):
+        windows = views * work.train_images + work.test_windows
+        name = "cached, 1 plain crop" if views == 1 else f"cached, {views} random crops"
+        strategies.append(strategy(name, windows, windows * work.window_bytes, views > 1))
     windows = work.iterations * work.batch + work.test_windows
-    online = Way(
-        "online",
-        machine.name,
-        n_bytes=0,
-        windows=windows,
-        encode_hours=work.encode_seconds(machine, work.test_windows) / HOUR,
-        train_hours=work.iterations * (step + encode) / HOUR,
-        keeps_crops=True,
-        limited_by="encoding" if encode > step else "the head",
-    )
-    return [*(_cached(work, machine, views) for views in counts), online]
-
-
-def _cached(work: Workload, machine: Machine, views: int) -> Way:
-    windows = views * work.train_images + work.test_windows
-    n_bytes = windows * work.window_bytes
-    # Reading ahead and computing go on at once, and so do encoding and writing: the slower counts.
-    making = max(work.encode_seconds(machine, windows), n_bytes / machine.write.value)
-    read = work.read_seconds(machine)
-    step = work.step_seconds(machine)
-    return Way(
-        "cached, 1 plain crop" if views == 1 else f"cached, {views} random crops",
-        machine.name,
-        n_bytes=n_bytes,
-        windows=windows,
-        encode_hours=making / HOUR,
-        train_hours=work.iterations * max(read, step) / HOUR,
-        keeps_crops=views > 1,
-        limited_by="reading" if read > step else "the head",
-    )
-
-
-def _advise(work: Workload, machine: Machine, ways: Sequence[Way], free_bytes: float) -> Advice:
-    """The fastest way that keeps the recipe's random crops and fits on the disk; and why.
-
-    The reason is the one quantity in which it differs most from its rival: online from cached, or
-    cached from online.
-    """
-    (online,) = (way for way in ways if way.name == "online")
-    cached = [way for way in ways if way is not online and way.keeps_crops]
-    fitting = [way for way in cached if way.n_bytes <= free_bytes]
-    # More crops are nearer to the recipe: of those that fit, the most.
-    best = max(fitting, key=lambda way: way.n_bytes, default=None)
-    plain = next(way for way in ways if not way.keeps_crops)
-    if best is not None and best.hours <= online.hours:
-        return _advice(best, online, *_encoding(work, machine, best, online))
-    if best is not None:
-        reading = best.train_hours - online.train_hours > best.encode_hours - online.encode_hours
-        why = _reading(work, machine) if reading else _encoding(work, machine, online, best)
-        return _advice(online, best, *why)
-    if cached:
-        rival = min(cached, key=lambda way: way.n_bytes)
-        needs = f"{rival.name} needs {_size(rival.n_bytes)}, {_size(free_bytes)} are free"
-        return _advice(online, plain, "space on disk", needs)
-    faster = plain if plain.hours <= online.hours and plain.n_bytes <= free_bytes else online
-    rival = online if faster is plain else plain
-    return _advice(faster, rival, *_encoding(work, machine, faster, rival))
-
-
-def _advice(best: Way, rival: Way, quantity: str, numbers: str) -> Advice:
-    text = (
-        f"{best.name} ({best.machine}): {_time(best.hours)} in all, {rival.name} "
-        f"{_time(rival.hours)}"
-    )
-    crops = "" if rival.keeps_crops else ", without the recipe's random crops"
-    lost = "" if best.keeps_crops else "; it leaves out the recipe's random crops"
-    return Advice(best.name, quantity, f"{text}{crops}{lost}. Decided by {quantity}: {numbers}")
-
-
-def _encoding(work: Workload, machine: Machine, best: Way, rival: Way) -> tuple[str, str]:
-    rate = 1 / work.encode_seconds(machine, 1)
-    numbers = (
-        f"{best.windows:,.0f} {best.name}, {rival.windows:,.0f} {rival.name} "
-        f"({work.epochs:.3g} epochs), at {rate:.3g} windows/s ({machine.encode.source})"
-    )
-    return "windows to encode", numbers
-
-
-def _reading(work: Workload, machine: Machine) -> tuple[str, str]:
-    numbers = (
-        f"a batch of {_size(work.batch * work.window_bytes)} takes "
-        f"{work.read_seconds(machine):.3g} s to read at {_size(machine.read.value)}/s "
-        f"({machine.read.source}) and {work.encode_seconds(machine, work.batch):.3g} s to encode"
-    )
-    return "reading speed", numbers
-
-
-def _time(hours: float) -> str:
-    return f"{hours:.3g} h" if hours >= 1 else f"{60 * hours:.3g} min"
-
-
-def _size(n_bytes: float) -> str:
-    return f"{n_bytes / 1e9:.3g} GB"
+    strategies.append(strategy("online", windows, 0, True))
+    return SegmentationPlan(work, encoder, free, tuple(strategies))

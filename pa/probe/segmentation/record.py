@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 
 from pa.data.files import replacing
@@ -30,19 +29,21 @@ from pa.evaluate.results import (
 )
 from pa.evaluate.segmentation import SegmentationScore
 from pa.probe.linear.head import LinearHead
-from pa.probe.segmentation.labels import LabelMaps, Survey, WindowRows
+from pa.probe.segmentation.labels import LabelCounts, LabelMaps, WindowRows
 from pa.probe.segmentation.recipes import RELEASED_LAYERS, SegmentationRecipe, named_recipe
-from pa.probe.segmentation.score import Scored
+from pa.probe.segmentation.score import HeadAreas
 from pa.probe.segmentation.train import TrainedHead
 
 TASK = SegmentationProbeResult.task
-CURVE_POINTS = 100
+CURVE_POINTS = 100  # of the loss curve in a result: enough to plot
 
 
 @dataclass(frozen=True, eq=False)
 class SegmentationResult:
-    """One scored head: its score, the score of labels brought to the grid and back up (where asked
-    for), and the files that were written. `losses` is the loss of every batch."""
+    """One scored head and its files. `losses` holds the loss of every batch.
+
+    `ceiling` is the score of the labels at token resolution, if it was requested.
+    """
 
     maps: LabelMaps
     recipe: SegmentationRecipe
@@ -56,13 +57,13 @@ class SegmentationResult:
     table_path: Path
 
     def to_json(self) -> dict[str, Any]:
-        """The result and the files that were written."""
+        """Return the result and the files that were written."""
         files = {"file": self.result_path, "head": self.head_path, "table": self.table_path}
         return {**self.result.to_json(), **{name: str(path) for name, path in files.items()}}
 
 
 @dataclass(frozen=True)
-class Work:
+class RunRecord:
     """What all results of a run share."""
 
     train: WindowRows
@@ -72,133 +73,122 @@ class Work:
     device: str
     results: Path
 
+    def write(
+        self,
+        maps: Sequence[LabelMaps],
+        label_counts: Sequence[LabelCounts],
+        recipes: Sequence[SegmentationRecipe],
+        heads: Sequence[TrainedHead],
+        areas: HeadAreas,
+    ) -> list[SegmentationResult]:
+        """Score the areas of every head and write its files: label sets × recipes, in order."""
+        written: list[SegmentationResult] = []
+        for index, (head, head_areas) in enumerate(zip(heads, areas.heads, strict=True)):
+            of, recipe = index // len(recipes), recipes[index % len(recipes)]
+            labels, counts = maps[of], label_counts[of]
+            score = head_areas.score(counts.majority)
+            ceiling = areas.ceilings[of].score(counts.majority) if areas.ceilings else None
+            result = self._result(labels, counts, recipe, score, ceiling, head)
+            path = result.path(self.results)
+            linear = LinearHead(
+                head.weight.numpy(),
+                head.bias.numpy(),
+                labels.classes,
+                recipe.representation,
+                self.train.store.fingerprint,
+                store_checksum=self.train.store.checksum,
+            )
+            head_path = path.with_suffix(".safetensors")
+            table_path = path.with_suffix(".classes.parquet")
+            linear.save(head_path)  # before the result, which is complete when it exists
+            with replacing(table_path) as partial:
+                score.table(labels.classes).write_parquet(partial, compression="zstd")
+            write_result(self.results, result)
+            written.append(
+                SegmentationResult(
+                    maps=labels,
+                    recipe=recipe,
+                    score=score,
+                    ceiling=ceiling,
+                    losses=head.losses,
+                    head=linear,
+                    result=result,
+                    result_path=path,
+                    head_path=head_path,
+                    table_path=table_path,
+                )
+            )
+        return written
 
-def check_folder(folder: Path) -> None:
-    """Raise `StorageError` where no file can be put below `folder`, which need not be there yet."""
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        found = "is not writable" if there.is_dir() else "is a file, not a folder"
+    def _result(
+        self,
+        maps: LabelMaps,
+        label_counts: LabelCounts,
+        recipe: SegmentationRecipe,
+        score: SegmentationScore,
+        ceiling: SegmentationScore | None,
+        head: TrainedHead,
+    ) -> SegmentationProbeResult:
+        train, test = self.train.store, self.test.store
+        protocol = recipe.to_json(named_recipe(recipe.protocol, train.encoder))
+        protocol["changed"].update(_deviations(train, recipe))
+        curve = np.array_split(head.losses.double().numpy(), min(CURVE_POINTS, len(head.losses)))
+        details: dict[str, Any] = {
+            "device": self.device,
+            "majority_class": label_counts.majority,
+            "train_loss": [round(float(part.mean()), 6) for part in curve],
+            "windows": {"train": train.spec.view, "test": test.spec.view},
+        }
+        if ceiling is not None:
+            values = {"mIoU": ceiling.miou, "mAcc": ceiling.macc, "aAcc": ceiling.aacc}
+            details["grid_ceiling"] = {name: measure.value for name, measure in values.items()}
+        return SegmentationProbeResult(
+            protocol=RecordedProtocol(protocol),
+            stores=TrainTest(StoreReference.of(train), StoreReference.of(test)),
+            representation=recipe.representation,
+            selection=SegmentationSelection(
+                **self.selection, labels=LabelsReference(**maps.to_json())
+            ),
+            counts=SegmentationCounts(
+                train_windows=label_counts.n_windows,
+                train_windows_unlabelled=label_counts.unlabelled_windows,
+                train_images=label_counts.n_images,
+                train_images_unlabelled=label_counts.unlabelled_images,
+                train_images_bad=len(train.bad),
+                test_windows=len(self.test),
+                test_images=score.n_images,
+                test_images_unlabelled=score.n_unlabelled,
+                test_images_bad=len(test.bad),
+                classes=len(maps.classes),
+                classes_trained=label_counts.trained,
+                classes_scored=score.n_present,
+            ),
+            scores=score.measures,
+            seconds=self.seconds,
+            details=details,
+        )
+
+
+def check_writable(folder: Path) -> None:
+    """Raise `StorageError` if no file can be written below `folder`, which may not exist yet."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        reason = "is not writable" if existing.is_dir() else "is a file, not a folder"
         raise StorageError(
-            f"nothing can be written to {folder}: {there} {found}. Give write permission, or "
-            f"choose another place with --workspace DIR or PA_WORKSPACE."
+            f"nothing can be written to {folder}: {existing} {reason}. Give write permission, or "
+            f"choose another folder with --workspace DIR or PA_WORKSPACE."
         )
 
 
-def write(
-    work: Work,
-    maps: Sequence[LabelMaps],
-    surveys: Sequence[Survey],
-    recipes: Sequence[SegmentationRecipe],
-    heads: Sequence[TrainedHead],
-    scored: Scored,
-) -> list[SegmentationResult]:
-    """Score the areas of every head and write its files."""
-    written: list[SegmentationResult] = []
-    for index, (head, areas) in enumerate(zip(heads, scored.heads, strict=True)):
-        of, recipe = index // len(recipes), recipes[index % len(recipes)]
-        score = areas.score(surveys[of].majority)
-        ceiling = scored.ceilings[of].score(surveys[of].majority) if scored.ceilings else None
-        result = _result(work, maps[of], surveys[of], recipe, score)
-        result.details.update(_details(work, ceiling, surveys[of], head))
-        path = result.path(work.results)
-        linear = LinearHead(
-            head.weight.numpy(),
-            head.bias.numpy(),
-            maps[of].classes,
-            recipe.representation,
-            work.train.store.fingerprint,
-            store_checksum=work.train.store.checksum,
-        )
-        made = SegmentationResult(
-            maps=maps[of],
-            recipe=recipe,
-            score=score,
-            ceiling=ceiling,
-            losses=head.losses,
-            head=linear,
-            result=result,
-            result_path=path,
-            head_path=path.with_suffix(".safetensors"),
-            table_path=path.with_suffix(".classes.parquet"),
-        )
-        made.head.save(made.head_path)  # first: where the result is, its other files are too
-        _write_table(made.table_path, score.table(maps[of].classes))
-        write_result(work.results, result)
-        written.append(made)
-    return written
-
-
-def _result(
-    work: Work,
-    maps: LabelMaps,
-    seen: Survey,
-    recipe: SegmentationRecipe,
-    score: SegmentationScore,
-) -> SegmentationProbeResult:
-    train, test = work.train.store, work.test.store
-    protocol = recipe.to_json(named_recipe(recipe.protocol, train.encoder))
-    protocol["changed"].update(_departures(train, recipe))
-    return SegmentationProbeResult(
-        protocol=RecordedProtocol(protocol),
-        stores=TrainTest(StoreReference.of(train), StoreReference.of(test)),
-        representation=recipe.representation,
-        selection=SegmentationSelection(**work.selection, labels=LabelsReference(**maps.to_json())),
-        counts=SegmentationCounts(
-            train_windows=seen.n_windows,
-            train_windows_unlabelled=seen.unlabelled_windows,
-            train_images=seen.n_images,
-            train_images_unlabelled=seen.unlabelled_images,
-            train_images_bad=len(train.bad),
-            test_windows=len(work.test),
-            test_images=score.n_images,
-            test_images_unlabelled=score.n_unlabelled,
-            test_images_bad=len(test.bad),
-            classes=len(maps.classes),
-            classes_trained=seen.trained,
-            classes_scored=score.n_present,
-        ),
-        scores=score.measures,
-        seconds=work.seconds,
-    )
-
-
-def _details(
-    work: Work,
-    ceiling: SegmentationScore | None,
-    seen: Survey,
-    head: TrainedHead,
-) -> dict[str, Any]:
-    names = ("mIoU", "mAcc", "aAcc")
-    parts = np.array_split(head.losses.double().numpy(), min(CURVE_POINTS, len(head.losses)))
-    details: dict[str, Any] = {
-        "device": work.device,
-        "majority_class": seen.majority,
-        "train_loss": [round(float(part.mean()), 6) for part in parts],
-        "windows": {
-            "train": work.train.store.spec.view,
-            "test": work.test.store.spec.view,
-        },
-    }
-    if ceiling is not None:
-        values = (ceiling.miou.value, ceiling.macc.value, ceiling.aacc.value)
-        details["grid_ceiling"] = dict(zip(names, values, strict=True))
-    return details
-
-
-def _departures(train: FeatureSource, recipe: SegmentationRecipe) -> dict[str, Any]:
-    """Where the features are not what the named protocol trains on."""
+def _deviations(train: FeatureSource, recipe: SegmentationRecipe) -> dict[str, Any]:
+    """Return how the features deviate from those that the named protocol trains on."""
     views = train.spec.view["views"]
     kinds = {0: "sliding windows", 1: "one plain crop per image"}
-    # Both protocols draw a fresh random crop of an image each time that it is seen.
-    departures: dict[str, Any] = {
+    # Both protocols draw a new random crop of an image each time that it is used.
+    deviations: dict[str, Any] = {
         "windows": kinds.get(views, f"{views} cached random crops per image")
     }
     layers = tuple(train.spec.encoder.get("options", {}).get("layers", ()))
     if recipe.representation == "layers" and layers != RELEASED_LAYERS:
-        departures["layers"] = list(layers)
-    return departures
-
-
-def _write_table(path: Path, table: pl.DataFrame) -> None:
-    with replacing(path) as partial:
-        table.write_parquet(partial, compression="zstd")
+        deviations["layers"] = list(layers)
+    return deviations

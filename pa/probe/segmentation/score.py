@@ -1,6 +1,7 @@
 """Score trained segmentation heads on the sliding windows of a store, image by image.
 
-Shapes: H and W of an image, C classes of one head, D width, M = sum of C over the heads.
+Shapes: H and W of an image, n windows of it, g tokens per side, C classes of one head, D width,
+M = sum of C over the heads.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from pa.data.datasets.segmentation.labels import IGNORED
 from pa.data.datasets.segmentation.masks import Map
 from pa.evaluate.precision import full_precision
 from pa.evaluate.segmentation import SegmentationAreas
-from pa.probe.segmentation.batches import ahead, check_finite, grid_of, token_features
+from pa.probe.segmentation.batches import check_finite, grid_of, read_ahead, token_features
 from pa.probe.segmentation.labels import LabelMaps, WindowRows
 from pa.probe.segmentation.predict import SlidingPrediction, label_shares
 from pa.probe.segmentation.recipes import SegmentationRecipe
@@ -28,8 +28,8 @@ from pa.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
-    """One image to draw: `truth` of every label set and `predicted` by every head, (H, W) uint8."""
+class ImagePrediction:
+    """Labels by every label set and predictions by every head, (H, W), uint8, of one image."""
 
     image: dict[str, Any]
     truth: list[Map]
@@ -37,13 +37,24 @@ class Shown:
 
 
 @dataclass(eq=False)
-class Scored:
-    """The areas of every head, those of the labels brought to the grid and back up (one per label
-    set, where asked for), and the images to draw."""
+class HeadAreas:
+    """Areas of every head, areas of the labels at token resolution per label set (if requested),
+    and the images to draw."""
 
     heads: list[SegmentationAreas]
     ceilings: list[SegmentationAreas]
-    shown: list[Shown] = field(default_factory=list)
+    shown: list[ImagePrediction] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class _ReadImage:
+    """An image with its windows, their features and its label maps."""
+
+    number: int
+    image: dict[str, Any]
+    at: slice
+    raw: npt.NDArray[Any]
+    truth: list[Map]
 
 
 def score_heads(
@@ -57,66 +68,65 @@ def score_heads(
     figures: int = 0,
     device: str = "cpu",
     progress: Progress,
-) -> Scored:
-    """Predict every image at its own size and count the areas of its classes.
+) -> HeadAreas:
+    """Predict every image at its original size and count the areas of its classes.
 
-    With `ceiling`, the labels themselves are brought to the grid of tokens and back up and scored
-    too. The class maps of `figures` images that have labels, spread evenly, are kept. Raises what
-    reading the store and the masks raises, and `UsageError` for windows that do not cover their
-    image.
+    Parameters
+    ----------
+    ceiling : bool
+        Also score the labels themselves, averaged over each token and upsampled again.
+    figures : int
+        Number of images with labels, spread evenly, whose class maps are returned.
+
+    Raises
+    ------
+    UsageError
+        The windows of an image do not cover it.
+    PaError
+        What reading the store and the masks raises.
     """
-    place = torch.device(device)
+    torch_device = torch.device(device)
     grid, _ = grid_of(windows.store, recipe.representation)
-    weight = torch.cat([head.weight for head in heads]).T.contiguous().to(place)
-    bias = torch.cat([head.bias for head in heads]).to(place)
+    weight = torch.cat([head.weight for head in heads]).T.contiguous().to(torch_device)  # (D, M)
+    bias = torch.cat([head.bias for head in heads]).to(torch_device)  # (M,)
     sizes = [len(head.bias) for head in heads]
-    found = Scored(
+    areas = HeadAreas(
         [SegmentationAreas(n) for n in sizes],
-        [SegmentationAreas(len(one.classes)) for one in maps] if ceiling else [],
+        [SegmentationAreas(len(labels.classes)) for labels in maps] if ceiling else [],
     )
-    wanted = np.linspace(0, len(windows.images) - 1, figures).round().astype(int).tolist()
+    spread = np.linspace(0, len(windows.images) - 1, figures).round().astype(int).tolist()
     items = list(enumerate(windows.by_image()))
 
-    def read(item: tuple[int, tuple[dict[str, Any], slice]]) -> _Read:
+    def read(item: tuple[int, tuple[dict[str, Any], slice]]) -> _ReadImage:
         number, (image, at) = item
         raw = windows.store.read(recipe.representation, windows.rows[at])
-        return _Read(number, image, at, raw, [one.read(image) for one in maps])
+        return _ReadImage(number, image, at, raw, [labels.read(image) for labels in maps])
 
     progress.start("scoring", len(items), "images")
     try:
-        with full_precision(), contextlib.closing(ahead(read, items)) as coming:
-            for one in coming:
-                pieces, first = windows.windows[one.at], recipe.upsample_first
-                size = (one.image["width"], one.image["height"])
-                prediction = SlidingPrediction(pieces, size, grid, first)
-                features = token_features(one.raw, place)
-                check_finite(features, windows.rows[one.at], windows.store)
-                logits = torch.split(torch.addmm(bias, features, weight), sizes, dim=1)
-                predicted = [prediction.classes(_on_grid(of, len(pieces), grid)) for of in logits]
-                for areas, spec, guess in zip(found.heads, specs, predicted, strict=True):
-                    areas.add(guess, one.truth[spec.maps])
-                for areas, truth in zip(found.ceilings, one.truth, strict=False):
-                    shares = label_shares(truth, pieces, grid, areas.n_classes)
-                    areas.add(prediction.classes(torch.from_numpy(shares).to(place)), truth)
-                due = len(found.shown) < figures and one.number >= wanted[len(found.shown)]
-                if due and any((truth != IGNORED).any() for truth in one.truth):
-                    found.shown.append(Shown(one.image, one.truth, predicted))
+        with full_precision(), contextlib.closing(read_ahead(read, items)) as images:
+            for each in images:
+                cut, first = windows.windows[each.at], recipe.upsample_first
+                size = (each.image["width"], each.image["height"])
+                prediction = SlidingPrediction(cut, size, grid, first)
+                features = token_features(each.raw, torch_device)  # (n·g², D)
+                check_finite(features, windows.rows[each.at], windows.store)
+                logits = torch.addmm(bias, features, weight).view(len(cut), grid, grid, -1)
+                predicted = [
+                    prediction.classes(of_head.contiguous())  # (H, W)
+                    for of_head in torch.split(logits, sizes, dim=-1)
+                ]
+                for head_areas, spec, classes in zip(areas.heads, specs, predicted, strict=True):
+                    head_areas.add(classes, each.truth[spec.maps])
+                for set_areas, truth in zip(areas.ceilings, each.truth, strict=False):
+                    shares = label_shares(truth, cut, grid, set_areas.n_classes)
+                    on_grid = torch.from_numpy(shares).to(torch_device)
+                    set_areas.add(prediction.classes(on_grid), truth)
+                n_shown = len(areas.shown)
+                is_due = n_shown < figures and each.number >= spread[n_shown]
+                if is_due and any((truth != IGNORED).any() for truth in each.truth):
+                    areas.shown.append(ImagePrediction(each.image, each.truth, predicted))
                 progress.advance(1)
     finally:
         progress.stop()
-    return found
-
-
-@dataclass(frozen=True, eq=False)
-class _Read:
-    """What is read of one image: its number, its windows' features, its labels."""
-
-    number: int
-    image: dict[str, Any]
-    at: slice
-    raw: npt.NDArray[Any]
-    truth: list[Map]
-
-
-def _on_grid(logits: Tensor, n_windows: int, grid: int) -> Tensor:
-    return logits.reshape(n_windows, grid, grid, -1)
+    return areas

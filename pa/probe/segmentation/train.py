@@ -1,9 +1,11 @@
-"""Train segmentation heads side by side: one pass over the cached features serves them all.
+"""Train several segmentation heads in one pass over the stored features.
 
-All heads of a run see the same windows in the same order; each has its own label set, learning
-rate and first weights, and ends where it would alone. One matrix product gives the logits of all.
+All heads of a run see the same windows in the same order. Each has its own label set, learning rate
+and initial weights, and equals the same head trained alone. One matrix product computes the logits
+of all heads.
 
-Shapes: B windows, L = g² tokens, D width, C classes of one head, M = sum of C over the heads.
+Shapes: B windows, g tokens per side, L = g² tokens, D width, H heads, C classes of one head,
+M = sum of C over the heads.
 """
 
 from __future__ import annotations
@@ -27,13 +29,13 @@ from pa.probe.segmentation.loss import UpsampledLoss, pixels_per_token
 from pa.probe.segmentation.recipes import SegmentationRecipe
 from pa.progress import Progress, Silent
 
-CHECK_EVERY = 50  # iterations between looks at the losses: on a GPU each look waits for it
-SAVE_SECONDS = 15.0
+CHECK_EVERY = 50  # iterations between checks of the losses, which wait for a GPU
+SAVE_SECONDS = 15.0  # between states: the work that a kill may cost
 
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """One head: which of the label sets, its learning rate, and the seed of its first weights."""
+    """One head: index of its label set, learning rate, and seed of its initial weights."""
 
     maps: int
     lr: float
@@ -50,10 +52,10 @@ class TrainedHead:
 
 
 class Heads:
-    """The parameters of all heads as one matrix, and AdamW on it.
+    """The parameters of all heads as one matrix, optimized by AdamW.
 
-    `weight` (D, M), `bias` (M,), float32; `lr` (M,) holds each column's learning rate. The update
-    is that of torch.optim.AdamW (Loshchilov & Hutter 2019), with a rate per column.
+    `weight` (D, M), `bias` (M,), float32; `lr` (M,) holds the learning rate of each column. The
+    update is that of torch.optim.AdamW (Loshchilov & Hutter 2019), with a rate per column.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Heads:
     ) -> None:
         self.sizes = [classes[spec.maps] for spec in specs]
         weights = [
-            first_weight(spec.init_seed, width, n, recipe.init_std)
+            initial_weight(spec.init_seed, width, n, recipe.init_std)  # (C, D)
             for spec, n in zip(specs, self.sizes, strict=True)
         ]
         self.weight = torch.cat(weights).T.contiguous().to(device)
@@ -83,14 +85,14 @@ class Heads:
         return {"weight": self.weight, "bias": self.bias}
 
     def columns(self) -> list[slice]:
-        """The columns of each head."""
+        """Return the columns of each head."""
         ends = np.cumsum([0, *self.sizes]).tolist()
         return [slice(start, stop) for start, stop in itertools.pairwise(ends)]
 
     def step(self, iteration: int, gradients: dict[str, Tensor]) -> None:
-        """One step of AdamW, in place; `iteration` counts from 0."""
+        """Make one step of AdamW in place; `iteration` counts from 0."""
         recipe = self._recipe
-        lr = self.lr * recipe.factor(iteration)
+        lr = self.lr * recipe.factor(iteration)  # (M,)
         unbias1 = 1 - recipe.beta1 ** (iteration + 1)
         unbias2 = 1 - recipe.beta2 ** (iteration + 1)
         for name, parameter in self._parameters().items():
@@ -99,19 +101,19 @@ class Heads:
                 parameter *= 1 - lr * recipe.weight_decay
             first.lerp_(gradient, 1 - recipe.beta1)
             second.mul_(recipe.beta2).addcmul_(gradient, gradient, value=1 - recipe.beta2)
-            spread = second.sqrt().div_(unbias2**0.5).add_(recipe.eps)
-            parameter -= lr / unbias1 * first / spread
+            scale = second.sqrt().div_(unbias2**0.5).add_(recipe.eps)
+            parameter -= lr / unbias1 * first / scale
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that is needed to go on later, by name; the tensors themselves, no copies."""
+        """Return the state to resume from, by name: the tensors themselves, not copies."""
         named = dict(self._parameters())
         for name, (first, second) in self._moments.items():
             named |= {f"{name}.first": first, f"{name}.second": second}
         return named
 
 
-def first_weight(seed: int, width: int, n_classes: int, std: float) -> Tensor:
-    """Normal weights of one head (C, D), float32, equal on every device."""
+def initial_weight(seed: int, width: int, n_classes: int, std: float) -> Tensor:
+    """Draw normal weights of one head (C, D), float32, equal on every device."""
     generator = torch.Generator().manual_seed(seed)
     return torch.empty(n_classes, width).normal_(0.0, std, generator=generator)
 
@@ -127,46 +129,60 @@ def train_heads(
     key: str = "",
     save_seconds: float = SAVE_SECONDS,
 ) -> list[TrainedHead]:
-    """Train heads on cached windows; what they share is `recipe`.
+    """Train heads on stored windows. Equal inputs give equal bits on a CPU.
 
-    With `state`, what has been done is kept in that file every `save_seconds`, and a run of the
-    same `key` goes on from there, on the CPU to the same bits. Equal inputs give equal bits on the
-    CPU; nothing global is seeded. `progress` advances by iterations. Raises `UsageError` for
-    divergence, with the learning rate and the iteration; `VerificationError` for features that are
-    not finite; what reading the store and the masks raises.
+    Parameters
+    ----------
+    windows : TrainingWindows
+        Features and labels.
+    specs : sequence of HeadSpec
+        The heads.
+    recipe : SegmentationRecipe
+        Shared by the heads, except for learning rate and initial seed.
+    state : Path, optional
+        File that keeps the state of the run, written every `save_seconds`. A run with the same
+        `key` resumes from it, on a CPU to the same bits.
+
+    Raises
+    ------
+    UsageError
+        Training diverged; the message names learning rate and iteration.
+    VerificationError
+        Features are not finite.
     """
-    place = torch.device(device)
-    heads = Heads(specs, [len(maps.classes) for maps in windows.maps], windows.width, recipe, place)
-    losses = torch.zeros(recipe.iterations, len(specs), device=place)
+    torch_device = torch.device(device)
+    classes = [len(maps.classes) for maps in windows.maps]
+    heads = Heads(specs, classes, windows.width, recipe, torch_device)
+    losses = torch.zeros(recipe.iterations, len(specs), device=torch_device)
     checkpoint = Checkpoint(state, key) if state else None
     start = checkpoint.load({**heads.tensors(), "losses": losses}) if checkpoint else 0
     progress = progress or Silent()
-    what = "a segmentation head" if len(specs) == 1 else f"{len(specs)} segmentation heads"
-    progress.start(f"training {what}", recipe.iterations, "iterations", start)
+    subject = "a segmentation head" if len(specs) == 1 else f"{len(specs)} segmentation heads"
+    progress.start(f"training {subject}", recipe.iterations, "iterations", start)
     pixels = pixels_per_token(windows.windows.windows[0].size, windows.grid)
-    cross_entropy = UpsampledLoss(windows.grid, pixels, recipe.upsample_first, place)
+    cross_entropy = UpsampledLoss(windows.grid, pixels, recipe.upsample_first, torch_device)
     saved = time.monotonic()
     try:
-        coming = windows.batches(start, recipe.iterations)
-        with full_precision(), contextlib.closing(coming) as batches:
+        ahead = windows.batches(start, recipe.iterations)
+        with full_precision(), contextlib.closing(ahead) as batches:
             for iteration, batch in enumerate(batches, start):
                 loss, gradients = _gradients(windows, batch, specs, heads, cross_entropy, recipe)
                 losses[iteration] = loss
                 heads.step(iteration, gradients)
                 progress.advance(1)
-                last = iteration + 1 == recipe.iterations  # scoring may take long, too
-                due = last or time.monotonic() - saved >= save_seconds
-                if due or (iteration + 1) % CHECK_EVERY == 0:
-                    _check(losses[: iteration + 1], heads, specs)
-                if due and checkpoint:
-                    held = {**heads.tensors(), "losses": losses}
-                    checkpoint.save(held, iteration + 1, last=True)
+                is_last = iteration + 1 == recipe.iterations  # saved too: scoring may take long
+                is_due = is_last or time.monotonic() - saved >= save_seconds
+                if is_due or (iteration + 1) % CHECK_EVERY == 0:
+                    _check_converging(losses[: iteration + 1], heads, specs)
+                if is_due and checkpoint:
+                    tensors = {**heads.tensors(), "losses": losses}
+                    checkpoint.save(tensors, iteration + 1, last=True)
                     saved = time.monotonic()
     finally:
         progress.stop()
     return [
         TrainedHead(
-            heads.weight[:, columns].T.contiguous().cpu(),
+            heads.weight[:, columns].T.contiguous().cpu(),  # (C, D)
             heads.bias[columns].cpu(),
             losses[:, index].cpu(),
         )
@@ -182,31 +198,33 @@ def _gradients(
     cross_entropy: UpsampledLoss,
     recipe: SegmentationRecipe,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss of every head (H,), float32, and the gradients of weight (D, M) and bias (M,)."""
+    """Return the loss of every head (H,), and the gradients of weight (D, M) and bias (M,)."""
     device, g = heads.weight.device, windows.grid
     features = token_features(batch.raw, device)  # (B·L, D)
     check_finite(features, batch.rows, windows.windows.store)
-    logits = torch.addmm(heads.bias, features, heads.weight).view(-1, g, g, len(heads.bias))
-    tiles = [one.to(device) for one in batch.tiles]
+    logits = torch.addmm(heads.bias, features, heads.weight)  # (B·L, M)
+    logits = logits.view(-1, g, g, len(heads.bias))  # (B, g, g, M)
+    tiles = [labels.to(device) for labels in batch.tiles]
     error, losses = torch.empty_like(logits), []
     for spec, columns in zip(specs, heads.columns(), strict=True):
-        of = tiles[spec.maps]
-        loss, gradient = cross_entropy.sums(logits[..., columns].contiguous(), of)
-        n = max(of.n_valid, 1) if recipe.loss_over == "valid" else of.n_pixels
+        labels = tiles[spec.maps]
+        loss, gradient = cross_entropy.sums(logits[..., columns].contiguous(), labels)
+        n = max(labels.n_valid, 1) if recipe.loss_over == "valid" else labels.n_pixels
         losses.append(loss / n)
         error[..., columns] = gradient / n
-    by_token = error.flatten(0, 2)
+    by_token = error.flatten(0, 2)  # (B·L, M)
     gradients = {"weight": features.T @ by_token, "bias": by_token.sum(0)}
     return torch.stack(losses), gradients
 
 
-def _check(losses: Tensor, heads: Heads, specs: Sequence[HeadSpec]) -> None:
+def _check_converging(losses: Tensor, heads: Heads, specs: Sequence[HeadSpec]) -> None:
+    """Raise `UsageError` for a head whose losses (iterations,) or weights are not finite."""
     for index, columns in enumerate(heads.columns()):
         finite = losses[:, index].isfinite()
         if finite.all() and heads.weight[:, columns].isfinite().all():
             continue
-        where = int(finite.int().argmin()) if not finite.all() else len(finite) - 1
+        first = int(finite.int().argmin()) if not finite.all() else len(finite) - 1
         raise UsageError(
             f"training diverged: with learning rate {specs[index].lr:g} the loss is not finite in "
-            f"iteration {where + 1}. Lower the learning rate with --lr."
+            f"iteration {first + 1}. Lower the learning rate with --lr."
         )

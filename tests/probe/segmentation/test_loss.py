@@ -12,10 +12,10 @@ from pa.probe.segmentation import loss as module
 from pa.probe.segmentation.loss import (
     LabelTiles,
     UpsampledLoss,
-    enlarge,
     pixels_per_token,
     side_weights,
 )
+from tests.support.upsampling import upsample
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ def random_labels(batch: int, size: int, classes: int, ignored: float) -> Tensor
 def naive(coarse: Tensor, labels: Tensor, first: int) -> tuple[Tensor, Tensor]:
     """Summed loss and gradient of whole logits at label size."""
     leaf = coarse.clone().requires_grad_()
-    logits = enlarge(leaf.permute(0, 3, 1, 2), labels.shape[-1], first)
+    logits = upsample(leaf.permute(0, 3, 1, 2), labels.shape[-1], first)
     targets = labels.long().masked_fill(labels == 255, -1)
     total = F.cross_entropy(logits, targets, ignore_index=-1, reduction="sum")
     (gradient,) = torch.autograd.grad(total, leaf)
@@ -86,14 +86,14 @@ def test_tiles_without_a_label_are_left_out_and_pixels_counted() -> None:
 
 
 def test_convolution_and_upsampling_commute() -> None:
-    """The paper's order (enlarge features 4×, convolve) and ours give the same logits."""
+    """The paper's order (upsample features 4×, convolve) and ours give the same logits."""
     torch.manual_seed(1)
     features, weight, bias = torch.randn(2, 12, 6, 6), torch.randn(5, 12, 1, 1), torch.randn(5)
     four = F.interpolate(features, scale_factor=4, mode="bilinear", align_corners=False)
     expected = F.interpolate(
         F.conv2d(four, weight, bias), (96, 96), mode="bilinear", align_corners=False
     )
-    ours = enlarge(F.conv2d(features, weight, bias), 96, first=4)
+    ours = upsample(F.conv2d(features, weight, bias), 96, first=4)
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -101,7 +101,7 @@ def test_convolution_and_upsampling_commute() -> None:
 def test_side_weights_enlarge_along_each_side(first: int) -> None:
     maps = torch.randn(1, 3, 5, 5)
     side = side_weights(5, 40, first)
-    torch.testing.assert_close(side @ maps @ side.T, enlarge(maps, 40, first))
+    torch.testing.assert_close(side @ maps @ side.T, upsample(maps, 40, first))
     torch.testing.assert_close(side.sum(1), torch.ones(40))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
-from pa.config import load as load_config
+from pa.commands.probe.segmentation_inputs import SegmentationInputs, dataset_splits
 from pa.data.schema import Images
 from pa.errors import AmbiguousError, UsageError
 from pa.extract.live import LiveStore
@@ -19,12 +19,11 @@ from pa.extract.stores import ExtractOptions
 from pa.extract.torchvision_ops import ensure
 from pa.probe.segmentation.labels import LabelMaps
 from pa.probe.segmentation.recipes import PAPER
-from pa.probe.segmentation.run import SegmentationOptions, run_segmentation
-from pa.tasks.probe_segmentation import SegmentationRequest, check_request
-from pa.tasks.segmentation_inputs import live_splits
-from tests.probe.segmentation.conftest import VIEW
+from pa.probe.segmentation.run import run_segmentation
+from pa.workspace import Workspace
 from tests.support.commands import Run
 from tests.support.mean_colour import MeanColour
+from tests.support.segmentation_stores import VIEW
 
 KEPT = ExtractOptions(representations=("patch",))
 SHORT = replace(PAPER, iterations=40, warmup=2, batch=4, lr=0.05)
@@ -42,9 +41,8 @@ def test_scores_are_those_of_cached_features(
             else extract([MeanColour()], load(split), view, tmp_path / "f", KEPT).reports[0].store
             for split, view in views.items()
         ]
-        options = SegmentationOptions(online=online)
         (found,) = run_segmentation(
-            *pair, [maps], results=tmp_path / "r", recipe=SHORT, options=options
+            *pair, [maps], results=tmp_path / "r", recipe=SHORT, online=online
         ).results
         assert ("features" in found.result.selection) is online
         scores[online] = found
@@ -53,32 +51,26 @@ def test_scores_are_those_of_cached_features(
     assert scores[True].result_path != scores[False].result_path
 
 
-def test_online_refuses_store_options(tmp_path: Path) -> None:
-    request = SegmentationRequest(online=True, test_store="ab")
-    with pytest.raises(UsageError, match="--online encodes anew"):
-        check_request(request)
-
-
-def test_splits_are_found_as_for_stores(tree: Path, tmp_path: Path) -> None:
+def test_dataset_splits_are_found_as_for_stores(tree: Path, tmp_path: Path) -> None:
     """Flags, else [probe] of pa.toml, else train and val, else the only one."""
-    file, asked = tmp_path / "pa.toml", SegmentationRequest(online=True, dataset="lip")
+    file, asked = tmp_path / "pa.toml", SegmentationInputs(dataset="lip")
     text = f'[datasets.lip]\nroot = "{tree}"\n'
     file.write_text(text)
-    assert live_splits(load_config(tmp_path), asked) == ("train", "val")
+    assert dataset_splits(Workspace(tmp_path), asked) == ("train", "val")
     both = replace(asked, train_split="val", test_split="train")
-    assert live_splits(load_config(tmp_path), both) == ("val", "train")
+    assert dataset_splits(Workspace(tmp_path), both) == ("val", "train")
     with pytest.raises(UsageError, match="name both, or neither"):
-        live_splits(load_config(tmp_path), replace(asked, test_split="val"))
+        replace(asked, test_split="val").check()
     file.write_text('[probe]\ntrain_split = "val"\ntest_split = "val"\n' + text)
-    assert live_splits(load_config(tmp_path), asked) == ("val", "val")
+    assert dataset_splits(Workspace(tmp_path), asked) == ("val", "val")
     file.write_text(text)
     for folder in ("img", "ann"):
         (tree / folder / "val").rename(tree / folder / "more")
     with pytest.raises(AmbiguousError, match="dataset lip has the splits more, train"):
-        live_splits(load_config(tmp_path), asked)
+        dataset_splits(Workspace(tmp_path), asked)
     for folder in ("img", "ann"):
         (tree / folder / "more").rename(tree / f"{folder}-away")
-    assert live_splits(load_config(tmp_path), asked) == ("train", "train")
+    assert dataset_splits(Workspace(tmp_path), asked) == ("train", "train")
 
 
 def test_online_command_runs(pa: Run, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,18 +13,18 @@ from torch import Tensor
 from pa.data.views.windows import Window, sliding
 from pa.errors import UsageError
 from pa.probe.segmentation import predict as module
-from pa.probe.segmentation.loss import enlarge
 from pa.probe.segmentation.predict import SlidingPrediction, label_shares
+from tests.support.upsampling import upsample
 
 Size = tuple[int, int]
 
 
 def slide(coarse: Tensor, windows: Sequence[Window], size: Size, first: int) -> Tensor:
-    """mmsegmentation's slide_inference: enlarge, add, count, divide, resize; (H, W, C)."""
+    """mmsegmentation's slide_inference: upsample, add, count, divide, resize; (H, W, C)."""
     width, height = windows[0].canvas
     total, count = torch.zeros(coarse.shape[-1], height, width), torch.zeros(height, width)
     for window, grid in zip(windows, coarse, strict=True):
-        full = enlarge(grid.permute(2, 0, 1)[None], window.size, first)[0]
+        full = upsample(grid.permute(2, 0, 1)[None], window.size, first)[0]
         x0, y0, x1, y1 = window.inside
         total[:, y0:y1, x0:x1] += full[:, : y1 - y0, : x1 - x0]
         count[y0:y1, x0:x1] += 1

@@ -17,9 +17,9 @@ from pa.data.store.reader import Store
 from pa.data.views.windows import WindowsView
 from pa.errors import AnnotationError, MismatchError, MissingError, StorageError, UsageError
 from pa.probe.linear.head import LinearHead
-from pa.probe.segmentation.labels import LabelMaps, WindowRows, held_out, survey
+from pa.probe.segmentation.labels import LabelMaps, WindowRows, count_labels, held_out
 from pa.probe.segmentation.recipes import PAPER, RELEASED
-from pa.probe.segmentation.run import SegmentationOptions, run_segmentation
+from pa.probe.segmentation.run import run_segmentation
 from pa.progress import Silent
 
 MakeStore = Callable[..., Store]
@@ -38,7 +38,7 @@ def test_known_parts_are_found_on_held_out_images(
         [maps],
         results=tmp_path / "results",
         recipe=LEARNS,
-        options=SegmentationOptions(ceiling=True),
+        ceiling=True,
     ).results
     assert found.ceiling is not None
     assert found.score.miou.value > found.ceiling.miou.value - 0.05
@@ -50,9 +50,8 @@ def test_known_parts_are_found_on_held_out_images(
 def test_released_heads_learn_too(make_store: MakeStore, maps: LabelMaps, tmp_path: Path) -> None:
     recipe = replace(RELEASED, iterations=150, warmup=5, batch=6, lr=0.05)
     train, test = make_store("train", views=1), make_store("val")
-    options = SegmentationOptions(ceiling=True)
     (found,) = run_segmentation(
-        train, test, [maps], results=tmp_path, recipe=recipe, options=options
+        train, test, [maps], results=tmp_path, recipe=recipe, ceiling=True
     ).results
     assert found.ceiling is not None
     assert found.score.miou.value > found.ceiling.miou.value - 0.05
@@ -64,10 +63,16 @@ def test_released_heads_learn_too(make_store: MakeStore, maps: LabelMaps, tmp_pa
 def test_run_writes_result_files(make_store: MakeStore, maps: LabelMaps, tmp_path: Path) -> None:
     store = make_store("train")
     recipe = replace(LEARNS, iterations=4)
-    options = SegmentationOptions(lrs=(0.05, 0.01), test_fraction=0, figures=2)
     more = LabelMaps("again", maps.classes, maps.root)
     run = run_segmentation(
-        store, store, [maps, more], results=tmp_path, recipe=recipe, options=options
+        store,
+        store,
+        [maps, more],
+        results=tmp_path,
+        recipe=recipe,
+        variants=[replace(recipe, lr=lr) for lr in (0.05, 0.01)],
+        test_fraction=0,
+        figures=2,
     )
     found = run.results
     assert [(one.maps.name, one.recipe.lr) for one in found] == [
@@ -108,14 +113,13 @@ def test_run_is_reproducible(make_store: MakeStore, maps: LabelMaps, tmp_path: P
 def test_images_are_held_out_of_one_split(
     make_store: MakeStore, maps: LabelMaps, tmp_path: Path
 ) -> None:
-    options = SegmentationOptions(test_fraction=0.34)
     (found,) = run_segmentation(
         make_store("train", views=2),
         make_store("train"),
         [maps],
         results=tmp_path,
         recipe=replace(LEARNS, iterations=2),
-        options=options,
+        test_fraction=0.34,
     ).results
     assert found.result.counts.train_images == 4
     assert found.result.counts.test_images == 2
@@ -138,14 +142,13 @@ def test_bad_images_and_empty_ones_are_counted(
     mask = tree / "ann" / "train" / "2.png"
     Image.fromarray(np.zeros((48, 48), np.uint8)).save(mask)
     store = make_store("train", bad_images=[4])
-    options = SegmentationOptions(test_fraction=0)
     (found,) = run_segmentation(
         store,
         store,
         [maps],
         results=tmp_path,
         recipe=replace(LEARNS, iterations=2),
-        options=options,
+        test_fraction=0,
     ).results
     counts = found.result.counts
     assert (counts.train_images, counts.train_images_bad) == (5, 1)
@@ -161,7 +164,7 @@ def test_survey_counts_pixels_of_windows(
             size = image.size
         Image.fromarray(np.full(size[::-1], 4, np.uint8)).save(path)
     store = make_store("train", views=1)
-    found = survey(maps, WindowRows.of(store), Silent())
+    found = count_labels(maps, WindowRows.of(store), Silent())
     assert found.majority == 3
     assert found.pixels[3] == found.pixels.sum() == 6 * 32 * 32
     assert found.trained == 1
@@ -245,17 +248,22 @@ def test_training_crops_cannot_be_scored(
 
 def test_figures_without_the_images(make_store: MakeStore, maps: LabelMaps, tmp_path: Path) -> None:
     store = make_store("train")
-    options = SegmentationOptions(figures=1, image_root=tmp_path / "elsewhere")
     with pytest.raises(MissingError, match="1 of 1 are not in"):
-        run_segmentation(store, store, [maps], results=tmp_path, recipe=LEARNS, options=options)
+        run_segmentation(
+            store,
+            store,
+            [maps],
+            results=tmp_path,
+            recipe=LEARNS,
+            figures=1,
+            image_root=tmp_path / "elsewhere",
+        )
 
 
 @pytest.mark.parametrize(
     ("recipe", "options", "message"),
     [
-        ({}, {"lrs": (0.1, -0.1)}, "must be positive"),
-        ({}, {"lrs": (0.1, 0.1)}, "may be named once"),
-        ({}, {"init_seeds": (3, 3)}, "may be named once"),
+        ({}, {"variants": (LEARNS, LEARNS)}, "may be given once"),
         ({"representation": "cls"}, {}, "cls"),
     ],
 )
@@ -277,7 +285,7 @@ def test_wrong_options_are_refused_before_labels_are_read(
             [maps],
             results=tmp_path,
             recipe=replace(LEARNS, **recipe),
-            options=SegmentationOptions(**options),
+            **options,
         )
 
 
@@ -306,7 +314,7 @@ def test_read_only_folder_is_refused_first(
 
 def test_label_sets_of_one_name(make_store: MakeStore, maps: LabelMaps, tmp_path: Path) -> None:
     store = make_store("train")
-    with pytest.raises(UsageError, match="names of their own, not lip, lip"):
+    with pytest.raises(UsageError, match="need different names, not lip, lip"):
         run_segmentation(store, store, [maps, maps], results=tmp_path, recipe=LEARNS)
 
 

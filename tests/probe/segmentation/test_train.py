@@ -18,7 +18,7 @@ from pa.probe.segmentation import train as module
 from pa.probe.segmentation.batches import TrainingWindows, grid_of
 from pa.probe.segmentation.labels import LabelMaps, WindowRows
 from pa.probe.segmentation.recipes import PAPER, RELEASED, SegmentationRecipe, named_recipe
-from pa.probe.segmentation.train import HeadSpec, TrainedHead, first_weight, train_heads
+from pa.probe.segmentation.train import HeadSpec, TrainedHead, initial_weight, train_heads
 
 MakeStore = Callable[..., Store]
 SHORT = replace(PAPER, iterations=12, warmup=3, batch=5, lr=0.02)
@@ -38,7 +38,7 @@ def naive(windows: TrainingWindows, recipe: SegmentationRecipe) -> TrainedHead:
     n_classes, grid = len(windows.maps[0].classes), windows.grid
     conv = torch.nn.Conv2d(windows.width, n_classes, 1)
     with torch.no_grad():
-        conv.weight[:, :, 0, 0] = first_weight(0, windows.width, n_classes, recipe.init_std)
+        conv.weight[:, :, 0, 0] = initial_weight(0, windows.width, n_classes, recipe.init_std)
         conv.bias.zero_()
     decayed = [{"params": [conv.weight]}, {"params": [conv.bias]}]
     if not recipe.decay_bias:
@@ -46,15 +46,15 @@ def naive(windows: TrainingWindows, recipe: SegmentationRecipe) -> TrainedHead:
     optimizer = torch.optim.AdamW(decayed, lr=recipe.lr, weight_decay=recipe.weight_decay)
     losses = []
     for iteration in range(recipe.iterations):
-        places = windows.places(iteration)
-        raw = torch.from_numpy(store.read(recipe.representation, rows.rows[places]))
+        indices = windows.indices(iteration)
+        raw = torch.from_numpy(store.read(recipe.representation, rows.rows[indices]))
         if raw.ndim == 4:  # concatenate the layers' channels
             raw = torch.cat(raw.unbind(1), dim=-1)
         features = raw.transpose(1, 2).unflatten(2, (grid, grid))
         cut = []
-        for place in places:
-            image = rows.images[rows.image_of[place]]
-            cut.append(cut_mask(windows.maps[0].read(image), rows.windows[place]))
+        for index in indices:
+            image = rows.images[rows.image_of[index]]
+            cut.append(cut_mask(windows.maps[0].read(image), rows.windows[index]))
         labels = torch.from_numpy(np.stack(cut)).long()
         if recipe.upsample_first > 1:
             features = F.interpolate(features, scale_factor=4, mode="bilinear")
@@ -122,12 +122,12 @@ def test_heads_together_equal_heads_alone(make_store: MakeStore, maps: LabelMaps
 def test_epoch_contains_every_window_once(make_store: MakeStore, maps: LabelMaps) -> None:
     windows = windows_of(make_store(), [maps], SHORT, seed=7)
     n = len(windows.windows)
-    drawn = np.concatenate([windows.places(t) for t in range(-(-2 * n // SHORT.batch))])
+    drawn = np.concatenate([windows.indices(t) for t in range(-(-2 * n // SHORT.batch))])
     assert sorted(drawn[:n]) == list(range(n))
     assert sorted(drawn[n : 2 * n]) == list(range(n))
     assert drawn[:n].tolist() != drawn[n : 2 * n].tolist()
-    later = windows_of(make_store(), [maps], SHORT, seed=7).places(2)
-    assert later.tolist() == windows.places(2).tolist()  # needs no earlier iteration
+    later = windows_of(make_store(), [maps], SHORT, seed=7).indices(2)
+    assert later.tolist() == windows.indices(2).tolist()  # needs no earlier iteration
 
 
 class KilledError(Exception):

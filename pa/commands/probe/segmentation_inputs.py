@@ -1,0 +1,424 @@
+"""The stores and label maps of a segmentation probe, resolved from names.
+
+Shared by `pa probe segmentation`, `pa plan probe segmentation` and `pa figure segmentation`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pa.commands import options
+from pa.errors import AmbiguousError, MissingError, UsageError
+
+if TYPE_CHECKING:
+    from pa.data.store.find import StoreSelector
+    from pa.data.store.reader import Store
+    from pa.data.store.source import FeatureSource
+    from pa.probe.segmentation.labels import LabelMaps
+    from pa.workspace import EncoderOptions, Workspace
+
+VIEW = "windows"
+DEFAULT_SPLITS = ("train", "val")
+Splits = tuple[str | None, str | None]
+
+
+@dataclass(frozen=True)
+class SegmentationInputs:
+    """Stores and labels of a segmentation probe; None or empty selects the default.
+
+    `labels` are datasets whose masks fit the images, NAME or NAME=ROOT. `masks` and `names` are a
+    folder of index PNGs and a file of class names, in place of `labels`.
+    """
+
+    dataset: str | None = None
+    train_split: str | None = None
+    test_split: str | None = None
+    train_store: str | None = None
+    test_store: str | None = None
+    root: Path | None = None
+    labels: tuple[str, ...] = ()
+    masks: Path | None = None
+    names: Path | None = None
+
+    def check(self) -> None:
+        """Raise `UsageError` for options that contradict each other or repeat a value."""
+        if (self.masks is None) != (self.names is None):
+            raise UsageError("--masks DIR and --names FILE go together: give both.")
+        if self.masks is not None and self.labels:
+            raise UsageError(
+                "--masks and --names are labels themselves, --labels names a dataset's: give one "
+                "or the other."
+            )
+        for entry in self.labels:
+            name, equals, root = entry.partition("=")
+            if not name or (equals and not root):
+                raise UsageError(
+                    f"--labels {entry!r}: expected NAME, or NAME=DIR with the folder that holds "
+                    f"the masks of NAME."
+                )
+        refuse_repeated("--labels", [entry.partition("=")[0] for entry in self.labels])
+        if (self.train_split is None) != (self.test_split is None):
+            raise UsageError(
+                "only one of --train-split and --test-split was given: name both, or neither."
+            )
+
+
+inputs_options = options.Group(
+    "inputs",
+    lambda: SegmentationInputs,
+    click.Option(["--dataset"], help="Dataset of the stores."),
+    click.Option(["--train-split"], help="Split to train on. Default: train."),
+    click.Option(["--test-split"], help="Split to score. Default: val."),
+    click.Option(["--train-store"], help="Fingerprint of the store to train on."),
+    click.Option(["--test-store"], help="Fingerprint of the store of sliding windows to score."),
+    click.Option(
+        ["--root"], type=options.PATH, help="Current root folder of the images and masks."
+    ),
+    click.Option(
+        ["--labels"],
+        multiple=True,
+        metavar="NAME[=DIR]",
+        help="Label set of the images; repeat it to train several in one pass. Default: the "
+        "dataset's.",
+    ),
+    click.Option(["--masks"], type=options.PATH, help="Folder of index PNGs of the images."),
+    click.Option(
+        ["--names"], type=options.PATH, help="File of the class names of --masks, one per line."
+    ),
+)
+
+
+def refuse_repeated(option: str, values: Sequence[Any]) -> None:
+    """Raise `UsageError` for a value that an option names more than once."""
+    repeated = [value for value in dict.fromkeys(values) if values.count(value) > 1]
+    if repeated:
+        raise UsageError(
+            f"{option} names {', '.join(map(str, repeated))} more than once: it would give the "
+            f"same result again. Name each once."
+        )
+
+
+def encoder_names(
+    workspace: Workspace, inputs: SegmentationInputs, encoders: Sequence[str]
+) -> tuple[str | None, ...]:
+    """Return the encoders given, else those of the settings, else (None,) for any store's.
+
+    Raise `UsageError` for a repeated name, or for several with a fingerprint.
+    """
+    by_fingerprint = bool(inputs.train_store or inputs.test_store)
+    configured = workspace.settings.encoder
+    if not encoders and (by_fingerprint or configured is None):
+        return (None,)
+    names = workspace.encoder_names(encoders)
+    refuse_repeated("--encoder", names)
+    if len(names) > 1 and by_fingerprint:
+        raise UsageError(
+            f"--train-store and --test-store name stores of one encoder, but {len(names)} were "
+            f"requested ({', '.join(names)}). Name one."
+        )
+    return names
+
+
+# -- splits ------------------------------------------------------------------------------------
+
+
+def named_splits(workspace: Workspace, inputs: SegmentationInputs) -> Splits:
+    """Return the splits given, else those of the settings, else (None, None)."""
+    probe = workspace.settings.probe
+    if inputs.train_split is not None:
+        return inputs.train_split, inputs.test_split
+    if probe.train_split and probe.test_split:
+        return probe.train_split, probe.test_split
+    return None, None
+
+
+def _default_splits(existing: Sequence[str], subject: str) -> Splits:
+    """Return train and val if both exist, else the only split. Raise `AmbiguousError`."""
+    if set(DEFAULT_SPLITS) <= set(existing):
+        return DEFAULT_SPLITS
+    if len(existing) > 1:
+        raise AmbiguousError(
+            f"{subject} the splits {', '.join(existing)}: choose with --train-split and "
+            f"--test-split."
+        )
+    return (existing[0], existing[0]) if existing else (None, None)
+
+
+def dataset_splits(workspace: Workspace, inputs: SegmentationInputs) -> Splits:
+    """Return the named splits, else the default ones of the dataset on disk."""
+    from pa.data.datasets import DATASETS
+
+    splits = named_splits(workspace, inputs)
+    if splits != (None, None):
+        return splits
+    name = workspace.dataset(inputs.dataset)
+    root = workspace.dataset_root(name, inputs.root).expanduser()
+    existing = DATASETS[workspace.dataset_kind(name)].splits(root) if root.is_dir() else []
+    return _default_splits(existing, f"dataset {name} has")
+
+
+# -- stores ------------------------------------------------------------------------------------
+
+
+def live_stores(
+    workspace: Workspace,
+    inputs: SegmentationInputs,
+    encoder: str | None,
+    representation: str,
+    encoder_options: EncoderOptions,
+    *,
+    n_views: int = 1,
+    limit: int | None = None,
+) -> tuple[FeatureSource, FeatureSource]:
+    """Return sources of both splits that encode on the fly and store nothing.
+
+    The training source has `n_views` crops per image, the other sliding windows; both are of the
+    first `limit` images.
+    """
+    from pa.extract.live import LiveStore
+    from pa.extract.stores import ExtractOptions
+    from pa.probe.segmentation.recipes import RELEASED_LAYERS
+
+    (name,) = workspace.encoder_names((encoder,) if encoder else ())
+    layers = RELEASED_LAYERS if representation == "layers" else ()
+    network = workspace.encoder(name, replace(encoder_options, layers=layers))
+    kept = ExtractOptions(representations=(representation,), limit=limit)
+    kept = workspace.extract_options(kept)
+    sources = []
+    for split, views in zip(dataset_splits(workspace, inputs), (n_views, 0), strict=True):
+        images = workspace.images(inputs.dataset, split=split, root=inputs.root)
+        (view,) = workspace.views(images, (VIEW,), options=(("views", views),))
+        sources.append(LiveStore(network, images, view, kept))
+    return sources[0], sources[1]
+
+
+def choose_stores(
+    workspace: Workspace,
+    inputs: SegmentationInputs,
+    encoder: str | None = None,
+    representation: str | None = None,
+) -> tuple[Store, Store]:
+    """Return the store to train on and the one of sliding windows to score.
+
+    Among stores of one split and the same images, training crops are chosen before sliding windows,
+    more crops before fewer, and stores with `representation` before others. Without splits: those
+    of the settings, else train and val, else the only one. Raise `MissingError` with the command
+    that makes a store, `AmbiguousError` with the choices.
+    """
+    splits = named_splits(workspace, inputs)
+    if splits == (None, None) and not (inputs.train_store and inputs.test_store):
+        found = _fitting(workspace, _selector(workspace, inputs, encoder, None, None))
+        splits = _default_splits(sorted({s.spec.split for s in found}), "there are stores of")
+    return (
+        _choose(workspace, inputs, encoder, representation, splits[0], is_test=False),
+        _choose(workspace, inputs, encoder, representation, splits[1], is_test=True),
+    )
+
+
+def _selector(
+    workspace: Workspace,
+    inputs: SegmentationInputs,
+    encoder: str | None,
+    split: str | None,
+    fingerprint: str | None,
+) -> StoreSelector:
+    from pa.data.store.find import StoreSelector
+
+    if fingerprint is not None:
+        # With a fingerprint only options count, not the settings.
+        split = split if inputs.train_split is not None else None
+        return StoreSelector(inputs.dataset, split, encoder=encoder, fingerprint=fingerprint)
+    selector = workspace.complete(StoreSelector(inputs.dataset, split, VIEW, encoder=encoder))
+    # The split of a dataset in the settings is meant for commands that work on one split.
+    return replace(selector, split=split)
+
+
+def _fitting(workspace: Workspace, selector: StoreSelector) -> list[Store]:
+    from pa.data.store import find
+
+    find.check_readable(workspace.config.features, selector)
+    return list(find.find(workspace.config.features, selector))
+
+
+def _choose(
+    workspace: Workspace,
+    inputs: SegmentationInputs,
+    encoder: str | None,
+    representation: str | None,
+    split: str | None,
+    *,
+    is_test: bool,
+) -> Store:
+    from pa.data.store.reader import Store
+    from pa.data.store.same_rows import have_same_images, without_subsets
+
+    fingerprint = inputs.test_store if is_test else inputs.train_store
+    selector = _selector(workspace, inputs, encoder, split, fingerprint)
+    stores = _fitting(workspace, selector)
+    if fingerprint is None:
+        stores = [store for store in stores if not is_test or not store.spec.view["views"]]
+        holding = [store for store in stores if representation in store.spec.representations]
+        stores = holding or stores
+        stores = without_subsets([store for store in stores if store.is_complete] or stores)
+        most = max((store.spec.view["views"] for store in stores), default=0)
+        crops = [store for store in stores if store.spec.view["views"] == most]
+        if all(have_same_images(crops[0], store) for store in stores):
+            stores = crops
+    flag = "--test-store" if is_test else "--train-store"
+    if not stores:
+        raise MissingError(_missing(workspace, selector, flag, is_test))
+    if len(stores) > 1:
+        lines = "\n".join(
+            f"  {flag} {s.spec.short[:12]}    # {_description(s, stores)}" for s in stores
+        )
+        raise AmbiguousError(f"{len(stores)} stores fit. Choose one by its fingerprint:\n{lines}")
+    return Store.open(stores[0].path)
+
+
+def _missing(workspace: Workspace, selector: StoreSelector, flag: str, is_test: bool) -> str:
+    features, fingerprint = workspace.config.features, selector.fingerprint
+    words = str(replace(selector, fingerprint=None))
+    if fingerprint is not None:
+        return (
+            f"{flag} {fingerprint}: no store{f' of {words}' if words else ''} in {features} has a "
+            f"fingerprint that begins with it. `pa status` lists the stores."
+        )
+    kind = "sliding windows (--views 0)" if is_test else "training windows (--views 1, 10 …)"
+    command = workspace.extract_command(selector, "--views", "0" if is_test else "1")
+    return (
+        f"there is no store of {kind} for {words} in {features}. Make it with:\n  {command}\n"
+        f"or add --online, which encodes during training and stores nothing."
+    )
+
+
+def _description(store: Store, others: Sequence[Store]) -> str:
+    from pa.data.store.find import describe_row_differences
+
+    kept = ", ".join(store.spec.representations)
+    views, storage = store.spec.view["views"], store.spec.precision.get("storage")
+    crops = f"{views} crops" if views else "sliding"
+    words = [f"{store.title}: {store.n_rows} rows, {crops}, {kept}, {storage}"]
+    return ", ".join([*words, *describe_row_differences(store, others)])
+
+
+def source_root(store: FeatureSource) -> Path:
+    """Return the folder of the images when they were encoded."""
+    return Path(str(store.source["root"]))
+
+
+# -- label maps --------------------------------------------------------------------------------
+
+
+def label_maps(
+    workspace: Workspace, inputs: SegmentationInputs, dataset: str, source: Path
+) -> list[LabelMaps]:
+    """Return the label sets requested for images of `dataset` in the folder `source`.
+
+    Raise `UsageError` for a dataset without masks, `MissingError` for a root that does not exist.
+    """
+    images = (inputs.root or source).expanduser().absolute()
+    if inputs.masks is not None and inputs.names is not None:
+        return [_folder_maps(inputs.masks, inputs.names, images)]
+    return [
+        _dataset_maps(workspace, inputs.root, dataset, source, images, entry)
+        for entry in inputs.labels or (dataset,)
+    ]
+
+
+def _dataset_maps(
+    workspace: Workspace,
+    root: Path | None,
+    dataset: str,
+    source: Path,
+    images: Path,
+    requested: str,
+) -> LabelMaps:
+    from pa.data.datasets.segmentation import tree
+    from pa.data.datasets.segmentation.labels import LABEL_SETS
+    from pa.probe.segmentation.labels import LabelMaps
+
+    name, _, folder = requested.partition("=")
+    kind = workspace.dataset_kind(name)
+    if kind not in LABEL_SETS:
+        raise UsageError(
+            f"dataset {name} has no label maps. Known: {', '.join(LABEL_SETS)}; or give "
+            f"a folder of index PNGs: --masks DIR --names FILE."
+        )
+    entry = workspace.settings.datasets.get(name)
+    if folder:
+        masks = Path(folder)
+    elif name == dataset:
+        masks = root or (workspace.config.path(entry.root) if entry else source)
+    elif entry is not None:
+        masks = workspace.config.path(entry.root)
+    else:
+        raise UsageError(
+            f"where are the masks of {name}? Give --labels {name}=DIR, or set it in "
+            f'{workspace.config.file}:\n  [datasets.{name}]\n  root = "/path/to/{name}"'
+        )
+    masks = masks.expanduser().absolute()
+    if not masks.is_dir():
+        raise MissingError(
+            f"the masks of {name}: {masks} is not a folder. Give it with --root DIR."
+        )
+    chosen = tree.label_set(kind, masks)
+    provenance = chosen.provenance()
+    return LabelMaps(name, tuple(chosen.names), masks, images=images, provenance=provenance)
+
+
+def _folder_maps(folder: Path, names: Path, images: Path) -> LabelMaps:
+    from pa.probe.segmentation.labels import LabelMaps
+
+    if not folder.is_dir():
+        raise MissingError(f"--masks {folder} is not a folder.")
+    classes = read_names(names)
+    digest = hashlib.sha256()  # other label maps are another result
+    for file in sorted(folder.rglob("*.png")):
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())
+        digest.update(file.read_bytes())
+    return LabelMaps(
+        names.stem,
+        classes,
+        folder.expanduser().absolute(),
+        by_image=True,
+        images=images,
+        provenance={
+            "sha256": hashlib.sha256("\n".join(classes).encode()).hexdigest(),
+            "masks": digest.hexdigest(),
+        },
+    )
+
+
+def read_names(file: Path) -> tuple[str, ...]:
+    """Read class names, one per line: line k names class k of the masks.
+
+    Raise `UsageError` for an empty line, which would renumber every class below it, and for a
+    repeated name.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise MissingError(f"--names {file} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--names {file} is not a UTF-8 text: {error.reason}.") from None
+    lines = [line.strip() for line in text.rstrip().splitlines()]
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line:
+            raise UsageError(
+                f"--names {file}: line {number} is empty. Line k names the class that is k in the "
+                f"masks: write a name there."
+            )
+        if line in seen:
+            raise UsageError(
+                f"--names {file}: lines {seen[line]} and {number} are both {line!r}. Expected a "
+                f"different name for each class."
+            )
+        seen[line] = number
+    return tuple(lines)
