@@ -32,28 +32,12 @@ def hold_out(
     purpose: str = "for the test",
     remedy: str = REMEDY,
 ) -> Ints:
-    """Select about `fraction` of the images of each class, at least one of each.
+    """Select about `fraction` of the images of each class, at least one; return their numbers.
 
     Classes are assigned from the rarest to the commonest, each from the images not yet assigned
-    (Sechidis et al. 2011, iterative stratification, in one pass).
-
-    Parameters
-    ----------
-    images, class_of
-        Image number and class index of each row, (n,); an image may have rows of several classes.
-    names
-        The C classes, each with a row.
-    purpose, remedy
-        Words of the error.
-
-    Returns
-    -------
-    array of image numbers, sorted
-
-    Raises
-    ------
-    UsageError
-        A class cannot be on both sides.
+    (Sechidis et al. 2011, iterative stratification, in one pass). `images` and `class_of` (n,) are
+    image number and class index of each row, `names` the C classes. Raise `UsageError`, with
+    `purpose` and `remedy`, if a class cannot be on both sides.
     """
 
     def refuse(affected: npt.NDArray[np.bool_], reason: str) -> None:

@@ -112,14 +112,9 @@ def nearest_votes(
 ) -> Ints:
     """Return class indices (K, n) of the test rows, for each k. Cosines are float32, in blocks.
 
-    Raises
-    ------
-    OutOfRangeError
-        A k is below 1 or above N.
-    UsageError
-        The temperature is not positive.
-    VerificationError, MismatchError
-        Features are not finite, or differ in width.
+    Raise `OutOfRangeError` for a k below 1 or above N, `UsageError` for a temperature that is not
+    positive, `VerificationError` for features that are not finite, `MismatchError` for sides of
+    different width.
     """
     n_train = len(train.rows)
     wrong = [k for k in ks if not 1 <= k <= n_train]

@@ -43,24 +43,14 @@ ROWS_SHOWN = 5  # row ids in a message
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """Options of a selection.
+    """Options of a selection. Conditions are SQL expressions over the rows table: "x1 <= 112"."""
 
-    Parameters
-    ----------
-    target
-        The column of the rows table to predict.
-    where, train_where, test_where
-        SQL expressions over that table ("x1 <= 112") for both sides, or for one of them.
-    test_fraction, seed
-        Share of the held-out images and seed of their draw.
-    """
-
-    target: str = "label"
-    where: str | None = None
+    target: str = "label"  # the column to predict
+    where: str | None = None  # condition on both sides
     train_where: str | None = None
     test_where: str | None = None
-    test_fraction: float = 0.2
-    seed: int = 0
+    test_fraction: float = 0.2  # share of the held-out images, if no split or condition divides
+    seed: int = 0  # of the draw of held-out images
 
     def __post_init__(self) -> None:
         if not 0 < self.test_fraction < 1:
@@ -170,21 +160,16 @@ def split_rows(
 ) -> Split:
     """Select training and test rows from one store (`test` None, or the same store) or from two.
 
-    Parameters
-    ----------
-    permitted
-        Differences between the two stores that the recipe allows: field, value of the training
-        store, value of the test store.
+    `permitted` are the differences between the two stores that the recipe allows: field, value of
+    the training store, value of the test store.
 
     Raises
     ------
     FingerprintError
         The stores were encoded differently.
-    UnknownNameError
-        The target column does not exist.
     UsageError
-        A condition is invalid or selects nothing, the sides share rows, a test label has no
-        training row, or a class has too few images to hold some out.
+        A condition or the target column is invalid, a condition selects nothing, the sides share
+        rows, a test label has no training row, or a class has too few images to hold some out.
     """
     if test is not None and test.fingerprint != train.fingerprint:
         rule, frames = TWO_STORES, _two_stores(train, test, options, permitted)
@@ -216,12 +201,7 @@ def _two_stores(
     train: Store, test: Store, options: SplitOptions, permitted: Sequence[Difference]
 ) -> Frames:
     check_encoded_alike(train, test, permitted)
-    frames = (
-        select_rows(train, options.target, [options.where, options.train_where]),
-        select_rows(test, options.target, [options.where, options.test_where]),
-    )
-    _refuse_shared(frames, [*FILE, *BOX], "Give two splits without common images")
-    return frames
+    return _disjoint(train, test, options, [*FILE, *BOX], "Give two splits without common images")
 
 
 def _filters(store: Store, options: SplitOptions) -> Frames:
@@ -231,11 +211,23 @@ def _filters(store: Store, options: SplitOptions) -> Frames:
             f"--{set_side}-where on one store needs --{other}-where too: which rows are the "
             f"{other} rows?"
         )
+    return _disjoint(store, store, options, ["row"], "Make the conditions exclude each other")
+
+
+def _disjoint(
+    train: Store, test: Store, options: SplitOptions, identity: list[str], remedy: str
+) -> Frames:
+    """Select the rows of both sides; raise `UsageError` for rows with the same `identity`."""
     frames = (
-        select_rows(store, options.target, [options.where, options.train_where]),
-        select_rows(store, options.target, [options.where, options.test_where]),
+        select_rows(train, options.target, [options.where, options.train_where]),
+        select_rows(test, options.target, [options.where, options.test_where]),
     )
-    _refuse_shared(frames, ["row"], "Make the two conditions exclude each other")
+    n_shared = len(frames[1].join(frames[0], on=identity, how="semi"))
+    if n_shared:
+        raise UsageError(
+            f"{n_shared} of {len(frames[1])} test rows are training rows too: the probe would be "
+            f"scored on its training rows. {remedy}."
+        )
     return frames
 
 
@@ -252,15 +244,6 @@ def _held_out(store: Store, options: SplitOptions) -> Frames:
     )
     is_test = frame["image"].is_in(test_images.tolist())
     return frame.filter(~is_test), frame.filter(is_test)
-
-
-def _refuse_shared(frames: Frames, identity: list[str], remedy: str) -> None:
-    n_shared = len(frames[1].join(frames[0], on=identity, how="semi"))
-    if n_shared:
-        raise UsageError(
-            f"{n_shared} of {len(frames[1])} test rows are training rows too: the probe would be "
-            f"scored on its training rows. {remedy}."
-        )
 
 
 def check_encoded_alike(train: Store, test: Store, permitted: Sequence[Difference] = ()) -> None:

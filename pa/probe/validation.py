@@ -25,6 +25,19 @@ from pa.probe.selection import LabelledRows, Side, Split, split_rows
 SELECT_FRACTION = 0.2  # default share of each class's training images
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProbeOptions:
+    """Options of a probe beyond one head of one recipe."""
+
+    seeds: int = 1  # heads with the recipe's seed and the following ones; their mean is reported
+    select_split: Store | None = None  # its rows choose; None holds training images out
+    select_fraction: float = SELECT_FRACTION
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise UsageError(f"the number of seeds must be 1 or more, not {self.seeds}.")
+
+
 @dataclass(frozen=True, eq=False)
 class ValidationSplit:
     """Rows that `fit` the candidates and rows that `score` them, selected by a `rule`."""
@@ -50,19 +63,16 @@ class ValidationSplit:
 
 
 def validation_split(
-    split: Split,
-    store: Store | None,
-    fraction: float,
-    seed: int,
-    permitted: Sequence[Difference] = (),
+    split: Split, options: ProbeOptions, seed: int, permitted: Sequence[Difference] = ()
 ) -> ValidationSplit:
-    """Return validation rows: those of `store`, or a share of the training images if it is None.
+    """Return the rows of `options.select_split`, or a share of the training images without one.
 
-    Raise `UsageError` for a class with too few images and for rows of `store` that are test rows,
+    Raise `UsageError` for a class with too few images and for validation rows that are test rows,
     and what `split_rows` raises.
     """
-    if store is not None:
-        return _from_store(split, store, permitted)
+    fraction = options.select_fraction
+    if options.select_split is not None:
+        return _from_store(split, options.select_split, permitted)
     if not 0 < fraction < 1:
         raise UsageError(f"the select fraction must be between 0 and 1, not {fraction}.")
     side = split.train
@@ -100,16 +110,8 @@ def _from_store(split: Split, store: Store, permitted: Sequence[Difference]) -> 
 def rank_settings(sweep: pl.DataFrame, setting: Sequence[str]) -> pl.DataFrame:
     """Summarise the candidates of each setting over their seeds, the best setting first.
 
-    Parameters
-    ----------
-    sweep
-        A row for each candidate: the columns of `setting`, accuracy and loss on the validation
-        rows (null where it diverged), and the epoch in which it diverged (or null).
-
-    Returns
-    -------
-    data frame
-        setting, mean accuracy, its standard deviation `std`, mean loss, `n_diverged` seeds.
+    `sweep` has a row for each candidate: the columns of `setting`, accuracy and loss on the
+    validation rows (null if it diverged), and the epoch in which it diverged (or null).
     """
     return (
         sweep.group_by(setting, maintain_order=True)

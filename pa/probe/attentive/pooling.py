@@ -28,21 +28,10 @@ CHUNK_VALUES = {"cpu": 1 << 19, "cuda": 1 << 27}
 def pool(queries: Tensor, cls: Tensor, patch: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
     """Sum softmax(query · token) · token over tokens normalised to mean 0 and variance 1.
 
-    Differentiable with respect to the queries. The backward pass normalises the tokens again, so
-    memory beyond the tokens is B·K·(T + D) values.
-
-    Parameters
-    ----------
-    queries
-        (K, D), float32.
-    cls, patch
-        (B, D) and (B, T − 1, D), of any floating type, on the same device.
-    dtype
-        Precision of the products; the softmax is computed in float32.
-
-    Returns
-    -------
-    (B, K, D), float32
+    `queries` are (K, D), float32; `cls` (B, D) and `patch` (B, T − 1, D) of any floating type, on
+    the same device; the result is (B, K, D), float32. Products are computed in `dtype`, the softmax
+    in float32. The backward pass normalises the tokens again, so memory beyond the tokens is
+    B·K·(T + D) values.
     """
     pooled: Tensor = _Pool.apply(queries, cls, patch, eps, dtype)  # type: ignore[no-untyped-call]
     return pooled

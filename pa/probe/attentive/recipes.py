@@ -33,70 +33,35 @@ HEAD_WIDTH = 64  # per attention head, as in the encoders
 class AttentiveRecipe(SgdRecipe):
     """Hyper-parameters of an attentive head. The defaults are the protocol `paper`.
 
-    Parameters
-    ----------
-    protocol
-        The named recipe that this one is, or was changed from.
-    lr, lr_per
-        Learning rate; with `lr_per` = R it is the rate for R rows, multiplied by batch / R. The
-        released command's 0.01 for 256 rows equals the paper's 0.04 for 1024.
-    epochs, batch, momentum, weight_decay
-        As for torch.optim.SGD. The last batch of an epoch may be smaller.
-    cosine
-        Update the rate every "epoch" or every "iteration", from `lr` to `last_lr`.
-    warmup, first_lr
-        Epochs in which the rate rises linearly from `first_lr`, every iteration.
-    attention_heads
-        Heads of the cross-attention; None is width / 64.
-    init_std, init_cut
-        Query and attention matrices are normal with this standard deviation, cut at ± `init_cut`
-        of it; the released wrapper of trunc_normal_ cuts at one.
-    query_init
-        Initial query: "normal", or "zeros" as in CAE.
-    classifier_std
-        Standard deviation of the classifier's initial weights, not cut; its bias starts at 0.
-    norm_eps
-        Epsilon of the LayerNorms of query, key and value.
-    bn_eps, bn_momentum
-        Epsilon and momentum of the BatchNorm without affine before the classifier.
-    bn_eval, eval_batch
-        Statistics of the BatchNorm at test: "running", or those of each "batch" of `eval_batch`
-        unshuffled rows, as in the released code.
-    reported
-        The last epoch, or the best epoch on the test split, which is optimistic.
-    precision
-        Precision of products with tokens; weights, normalisation and softmax are always fp32.
-    order
-        Block-shuffled order of the rows, the same for all heads of a run.
-    seed
-        Seed of the initial weights of the first head; further heads have the following seeds.
+    With `lr_per` = R, `lr` is the rate for R rows and is multiplied by batch / R: the released
+    command's 0.01 for 256 rows equals the paper's 0.04 for 1024. SGD is that of torch.optim.
     """
 
-    protocol: str = "paper"
+    protocol: str = "paper"  # the named recipe that this one is, or was changed from
     lr: float = 0.04
     lr_per: int | None = None
     epochs: int = 90
-    batch: int = 1024
+    batch: int = 1024  # the last batch of an epoch may be smaller
     momentum: float = 0.9
     weight_decay: float = 0.0
-    cosine: str = "epoch"
-    warmup: int = 0
+    cosine: str = "epoch"  # the rate changes every "epoch" or every "iteration", to `last_lr`
+    warmup: int = 0  # epochs in which the rate rises linearly from `first_lr`, every iteration
     first_lr: float = 0.0
     last_lr: float = 0.0
-    attention_heads: int | None = None
-    init_std: float = 0.02
-    init_cut: float = 1.0
-    query_init: str = "normal"
-    classifier_std: float = 0.01
-    norm_eps: float = 1e-6
-    bn_eps: float = 1e-5
+    attention_heads: int | None = None  # None: width / 64
+    init_std: float = 0.02  # of query and attention matrices, which are normal
+    init_cut: float = 1.0  # cut at ± this many std; the released trunc_normal_ cuts at one
+    query_init: str = "normal"  # or "zeros", as in CAE
+    classifier_std: float = 0.01  # of the classifier's normal weights, not cut; its bias is 0
+    norm_eps: float = 1e-6  # of the LayerNorms of query, key and value
+    bn_eps: float = 1e-5  # of the BatchNorm without affine before the classifier
     bn_momentum: float = 0.1
-    bn_eval: str = "running"
-    eval_batch: int = 256
-    reported: str = LAST
-    precision: str = "fp32"
-    order: BlockShuffle = field(default_factory=BlockShuffle)
-    seed: int = 0
+    bn_eval: str = "running"  # or statistics of each "batch" of test rows, as in the released code
+    eval_batch: int = 256  # unshuffled test rows
+    reported: str = LAST  # or the best epoch on the test split, which is optimistic
+    precision: str = "fp32"  # of products with tokens; weights, norms and softmax are fp32
+    order: BlockShuffle = field(default_factory=BlockShuffle)  # of the rows, for all heads
+    seed: int = 0  # of the first head's initial weights; further heads have the following seeds
 
     def __post_init__(self) -> None:
         self.check(CHOICES)

@@ -31,7 +31,7 @@ from pa.probe.recipes import BEST_ON_TEST, permitted_differences
 from pa.probe.recording import TrainedProbe, probe_result, write_probe
 from pa.probe.scoring import ClassificationScorer
 from pa.probe.selection import Split, SplitOptions, split_rows
-from pa.probe.validation import SELECT_FRACTION, ValidationSplit, validation_split
+from pa.probe.validation import ProbeOptions, ValidationSplit, validation_split
 from pa.progress import Progress, Silent, Stopwatch
 
 TASK = AttentiveProbeResult.task
@@ -41,36 +41,16 @@ CHOOSING, TRAINING = "choosing", "training"  # stages with a state file of their
 ALL_ROWS = SplitOptions()
 
 
-@dataclass(frozen=True)
-class AttentiveOptions:
-    """Options beyond one head of one recipe.
+@dataclass(frozen=True, kw_only=True)
+class AttentiveOptions(ProbeOptions):
+    """Options of the attentive probe beyond one head of one recipe."""
 
-    Parameters
-    ----------
-    seeds
-        Number of heads, with the recipe's seed and the following ones; their mean is reported.
-    lr
-        Learning rates to choose from; a single one is used as it is.
-    select_split
-        Store whose rows choose; None holds out a share of the training images.
-    select_fraction
-        The share.
-    memory
-        Bytes of patch tokens to keep in memory; more are streamed, with the same result.
-    resume
-        Resume a killed run.
-    """
-
-    seeds: int = 1
-    lr: tuple[float, ...] = ()
-    select_split: Store | None = None
-    select_fraction: float = SELECT_FRACTION
-    memory: float = MEMORY
-    resume: bool = True
+    lr: tuple[float, ...] = ()  # rates to choose from; a single one is used as it is
+    memory: float = MEMORY  # bytes of patch tokens to keep; more are streamed, to the same result
+    resume: bool = True  # resume a killed run
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise UsageError(f"the number of seeds must be 1 or more, not {self.seeds}.")
+        super().__post_init__()
         if len(set(self.lr)) < len(self.lr) or not all(rate > 0 for rate in self.lr):
             raise UsageError(f"learning rates must be positive and different: {list(self.lr)}.")
         if self.memory < 0:
@@ -134,19 +114,33 @@ def run_attentive(
     if len(options.lr) > 1:
         if options.select_split is not None:
             check_tokens(options.select_split)
-        validation = validation_split(
-            split, options.select_split, options.select_fraction, recipe.seed, permitted
-        )
+        validation = validation_split(split, options, recipe.seed, permitted)
     clock.lap("rows")
     # The names of the result and of the state files are fixed before the training.
     planned = _planned(split, recipe, options, validation)
-    stages = _Stages(results, planned, options, torch_device(device), progress)
+    target_device = torch_device(device)
+    states = {s: _state(results, planned, s, target_device) for s in (CHOOSING, TRAINING)}
+    if not options.resume:
+        for state in states.values():
+            state.remove()
+    seeds = range(recipe.seed, recipe.seed + options.seeds)
     sweep = None
     if validation is not None:
-        sweep = stages.choose(validation, len(split.classes), recipe)
+        sweep = choose_rate(
+            validation,
+            len(split.classes),
+            [Candidate(seed, lr) for lr in options.lr for seed in seeds],
+            recipe,
+            device=target_device,
+            memory=options.memory,
+            checkpoint=states[CHOOSING],
+            progress=progress,
+        )
         recipe = replace(recipe, lr=sweep.filter("chosen")["lr"][0])
         clock.lap("choose")
-    trained = stages.train(split, recipe)
+    trained = _train(
+        split, recipe, seeds, options.memory, target_device, states[TRAINING], progress
+    )
     clock.lap("train")
 
     scorer = ClassificationScorer(split)
@@ -177,10 +171,10 @@ def run_attentive(
         },
     )
     heads = tuple(split_heads(trained.heads, split.classes, train))
-    curves = _learning_curves(trained, recipe.lr, _seeds(recipe, options))
+    curves = _learning_curves(trained, recipe.lr, seeds)
     files = write_probe(results, result, partial(save_attentive_heads, heads=heads), curves)
-    for stage in (CHOOSING, TRAINING):
-        stages.checkpoint(stage).remove()
+    for state in states.values():
+        state.remove()
     return AttentiveResult(
         scores=scores,
         last_epoch=last_epoch,
@@ -211,67 +205,42 @@ def _planned(
     return probe_result(AttentiveProbeResult, split, REPRESENTATION, protocol, {}, {}, {})
 
 
-@dataclass(frozen=True, eq=False)
-class _Stages:
-    """The two stages of a run; each saves its state and resumes from it."""
-
-    results: Path
-    planned: AttentiveProbeResult
-    options: AttentiveOptions
-    device: torch.device
-    progress: Progress
-
-    def checkpoint(self, stage: str) -> Checkpoint:
-        """Return the state file of a stage; its key names features, kind of device and torch."""
-        path = self.planned.path(self.results).with_suffix(f".{stage}.state")
-        features = [store.checksum for store in self.planned.stores_by_role.values()]
-        key = digest([self.planned.digest, features, stage, self.device.type, versions()["torch"]])
-        return Checkpoint(path, key)
-
-    def _begin(self, stage: str) -> Checkpoint:
-        checkpoint = self.checkpoint(stage)
-        if not self.options.resume:
-            checkpoint.remove()
-        return checkpoint
-
-    def choose(
-        self, validation: ValidationSplit, n_classes: int, recipe: AttentiveRecipe
-    ) -> pl.DataFrame:
-        seeds = _seeds(recipe, self.options)
-        return choose_rate(
-            validation,
-            n_classes,
-            [Candidate(seed, lr) for lr in self.options.lr for seed in seeds],
-            recipe,
-            device=self.device,
-            memory=self.options.memory,
-            checkpoint=self._begin(CHOOSING),
-            progress=self.progress,
-        )
-
-    def train(self, split: Split, recipe: AttentiveRecipe) -> Trained:
-        monitored = recipe.reported == BEST_ON_TEST
-        seeds = _seeds(recipe, self.options)
-        train = Tokens(split.train, self.device, memory=self.options.memory)
-        # Test rows that are read after every epoch share the memory with the training rows.
-        left = self.options.memory - train.patches.row_bytes * len(train)
-        test = Tokens(split.test, self.device, memory=max(left, 0) if monitored else 0)
-        return train_heads(
-            train,
-            test,
-            len(split.classes),
-            [Candidate(seed, recipe.lr) for seed in seeds],
-            recipe,
-            device=self.device,
-            best_on_test=monitored,
-            checkpoint=self._begin(TRAINING),
-            progress=self.progress,
-            title="training an attentive head" + (f" for {len(seeds)} seeds" if seeds[1:] else ""),
-        )
+def _state(
+    results: Path, planned: AttentiveProbeResult, stage: str, device: torch.device
+) -> Checkpoint:
+    """Return the state file of a stage; its key names features, kind of device and torch."""
+    path = planned.path(results).with_suffix(f".{stage}.state")
+    features = [store.checksum for store in planned.stores_by_role.values()]
+    key = digest([planned.digest, features, stage, device.type, versions()["torch"]])
+    return Checkpoint(path, key)
 
 
-def _seeds(recipe: AttentiveRecipe, options: AttentiveOptions) -> range:
-    return range(recipe.seed, recipe.seed + options.seeds)
+def _train(
+    split: Split,
+    recipe: AttentiveRecipe,
+    seeds: Sequence[int],
+    memory: float,
+    device: torch.device,
+    state: Checkpoint,
+    progress: Progress,
+) -> Trained:
+    monitored = recipe.reported == BEST_ON_TEST
+    train = Tokens(split.train, device, memory=memory)
+    # Test rows that are read after every epoch share the memory with the training rows.
+    left = memory - train.patches.row_bytes * len(train)
+    test = Tokens(split.test, device, memory=max(left, 0) if monitored else 0)
+    return train_heads(
+        train,
+        test,
+        len(split.classes),
+        [Candidate(seed, recipe.lr) for seed in seeds],
+        recipe,
+        device=device,
+        best_on_test=monitored,
+        checkpoint=state,
+        progress=progress,
+        title="training an attentive head" + (f" for {len(seeds)} seeds" if seeds[1:] else ""),
+    )
 
 
 def _learning_curves(trained: Trained, lr: float, seeds: Sequence[int]) -> pl.DataFrame:

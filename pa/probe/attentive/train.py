@@ -66,27 +66,13 @@ def train_heads(
 ) -> Trained:
     """Train one head for each candidate on `train` and predict `test`.
 
-    Equal inputs give equal bits on the CPU, whether tokens are in memory or streamed; no global
-    generator is seeded.
+    With `best_on_test`, keep the head of the epoch that scored best on the test rows. A
+    `checkpoint` saves the state after each epoch; a run with the same key resumes from it, on the
+    CPU to the same bits. Equal inputs give equal bits on the CPU, whether tokens are in memory or
+    streamed; no global generator is seeded. `progress` advances by steps.
 
-    Parameters
-    ----------
-    best_on_test
-        Keep the head of the epoch that scored best on the test rows.
-    tolerant
-        Raise for divergence only where all heads diverge.
-    checkpoint
-        Saves the state after each epoch; a run with the same key resumes from it, on the CPU to
-        the same bits.
-    progress
-        Advances by steps.
-
-    Raises
-    ------
-    UsageError
-        Training diverged; the message states the learning rate.
-    VerificationError
-        Tokens are not finite.
+    Raise `UsageError`, with the learning rate, for divergence of one head, or with `tolerant` of
+    all; `VerificationError` for tokens that are not finite.
     """
     width = train.patches.store.shape(train.patches.representation)[-1]
     heads = Heads.new(

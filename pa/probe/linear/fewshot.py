@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from pa.data.store.reader import Store
 from pa.errors import UsageError
@@ -118,20 +119,12 @@ def draw_shots(targets: Ints, images: Ints, shots: int, seed: int) -> Ints:
     for index in range(int(targets.max()) + 1):
         positions = np.flatnonzero(targets == index)
         positions = np.random.default_rng([seed, index]).permutation(positions)
-        order = np.argsort(_occurrence(images[positions]), kind="stable")
+        # Rows are ranked by how many earlier rows have the same image: 0 for the first of each.
+        table = pl.DataFrame({"image": images[positions]})
+        earlier = table.select(pl.int_range(pl.len()).over("image")).to_series().to_numpy()
+        order = np.argsort(earlier, kind="stable")
         drawn.append(positions[order][:shots])
     return np.sort(np.concatenate(drawn))
-
-
-def _occurrence(images: Ints) -> Ints:
-    """Count the earlier rows with the same image, (n,)."""
-    order = np.argsort(images, kind="stable")
-    ordered = images[order]
-    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])  # of each image
-    lengths = np.diff(np.r_[first, len(images)])
-    occurrence = np.empty(len(images), dtype=np.int64)
-    occurrence[order] = np.arange(len(images)) - np.repeat(first, lengths)
-    return occurrence
 
 
 def _check(split: Split, shots: Sequence[int], draws: int) -> None:

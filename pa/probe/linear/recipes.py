@@ -28,55 +28,28 @@ CHOICES: dict[str, tuple[str, ...]] = {
 class LinearRecipe(SgdRecipe):
     """Hyper-parameters of a linear head. The defaults are the protocol `paper`.
 
-    Parameters
-    ----------
-    protocol
-        The named recipe that this one is, or was changed from.
-    optimizer
-        "sgd" as torch.optim.SGD, or "lars" as in MAE and CAE: trust coefficient 0.001 on the
-        weight; neither trust ratio nor weight decay on the bias.
-    lr, lr_per
-        Learning rate; with `lr_per` = R it is the rate for R rows, multiplied by batch / R. The
-        released command's 0.1 for 256 rows equals the paper's 0.4 for 1024.
-    batch
-        Rows of a step. Fewer training rows make one batch; the rate is not scaled.
-    drop_last
-        Skip the last, smaller batch of an epoch.
-    cosine
-        Update the rate every "epoch" or every "iteration", from lr to 0.
-    warmup
-        Epochs in which the rate rises linearly from 0.
-    init_std
-        Standard deviation of the normal initial weights; biases start at 0. The truncated normal
-        of CAE is timm's, cut at ±2 in absolute value: at 0.01 it cuts nothing.
-    batch_norm, bn_eps
-        A BatchNorm without affine before the head; momentum 0.1.
-    bn_eval
-        Statistics of the BatchNorm at test: "running", or those of each "batch" of 256 unshuffled
-        rows, as in the authors' attentive head.
-    reported
-        The last epoch, or the best epoch on the test split, which is optimistic.
-    seed
-        Seed of the initial weights and of the order of rows.
+    With `lr_per` = R, `lr` is the rate for R rows and is multiplied by batch / R: the released
+    command's 0.1 for 256 rows equals the paper's 0.4 for 1024. LARS is that of MAE and CAE: trust
+    coefficient 0.001 on the weight; neither trust ratio nor weight decay on the bias.
     """
 
-    protocol: str = "paper"
-    optimizer: str = "sgd"
+    protocol: str = "paper"  # the named recipe that this one is, or was changed from
+    optimizer: str = "sgd"  # as torch.optim.SGD, or "lars"
     lr: float = 0.4
     lr_per: int | None = None
     epochs: int = 90
-    batch: int = 1024
-    drop_last: bool = False
+    batch: int = 1024  # rows of a step; fewer training rows make one batch at the same rate
+    drop_last: bool = False  # skip the last, smaller batch of an epoch
     momentum: float = 0.9
     weight_decay: float = 0.0
-    cosine: str = "epoch"
-    warmup: int = 0
-    init_std: float = 0.01
-    batch_norm: bool = False
+    cosine: str = "epoch"  # the rate changes every "epoch" or every "iteration", from lr to 0
+    warmup: int = 0  # epochs in which the rate rises linearly from 0
+    init_std: float = 0.01  # of the normal initial weights; CAE's cut at ±2 cuts nothing at 0.01
+    batch_norm: bool = False  # without affine, before the head, momentum 0.1
     bn_eps: float = 1e-6
-    bn_eval: str = "running"
-    reported: str = LAST
-    seed: int = 0
+    bn_eval: str = "running"  # or statistics of each "batch" of 256 unshuffled test rows
+    reported: str = LAST  # or the best epoch on the test split, which is optimistic
+    seed: int = 0  # of the initial weights and of the order of rows
 
     def __post_init__(self) -> None:
         self.check(CHOICES)

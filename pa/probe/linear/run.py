@@ -28,7 +28,7 @@ from pa.probe.recipes import BEST_ON_TEST, permitted_differences
 from pa.probe.recording import TrainedProbe, probe_result, write_probe
 from pa.probe.scoring import ClassificationScorer
 from pa.probe.selection import LabelledRows, Split, SplitOptions, split_rows
-from pa.probe.validation import SELECT_FRACTION, ValidationSplit, validation_split
+from pa.probe.validation import ProbeOptions, ValidationSplit, validation_split
 from pa.progress import Progress, Silent, Stopwatch
 
 TASK = LinearProbeResult.task
@@ -37,33 +37,12 @@ CONFUSION_CLASSES = 50  # a larger matrix would fill the JSON
 ALL_ROWS = SplitOptions()
 
 
-@dataclass(frozen=True)
-class LinearOptions:
-    """Options beyond one head of one recipe.
+@dataclass(frozen=True, kw_only=True)
+class LinearOptions(ProbeOptions):
+    """Options of the linear probe beyond one head of one recipe."""
 
-    Parameters
-    ----------
-    seeds
-        Number of heads, with the recipe's seed and the following ones; their mean is reported.
-    grid
-        Values of representation, lr and weight decay to choose from; None chooses nothing.
-    select_split
-        Store whose rows choose; None holds out a share of the training images.
-    select_fraction
-        The share.
-    references
-        Fit ridge and logistic regression; None: where N·D·C is at most `AUTO_SIZE`.
-    """
-
-    seeds: int = 1
-    grid: Grid | None = None
-    select_split: Store | None = None
-    select_fraction: float = SELECT_FRACTION
-    references: bool | None = None
-
-    def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise UsageError(f"the number of seeds must be 1 or more, not {self.seeds}.")
+    grid: Grid | None = None  # values to choose from; None chooses nothing
+    references: bool | None = None  # fit ridge and logistic regression; None: if N·D·C is small
 
     def wants_references(self, n_train: int, width: int, n_classes: int) -> bool:
         """Return whether references are fitted to features (N, D) of C classes."""
@@ -234,13 +213,8 @@ def _validation(
 ) -> ValidationSplit | None:
     """Return the validation rows; None if only optional references want them and none can be."""
     try:
-        return validation_split(
-            split,
-            options.select_split,
-            options.select_fraction,
-            recipe.seed,
-            permitted_differences(recipe.protocol),
-        )
+        permitted = permitted_differences(recipe.protocol)
+        return validation_split(split, options, recipe.seed, permitted)
     except UsageError:
         if options.select_split is not None or options.grid is not None or options.references:
             raise

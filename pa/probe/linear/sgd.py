@@ -108,17 +108,10 @@ def fit(
 ) -> History:
     """Minimise cross-entropy by SGD with momentum as torch.optim.SGD defines it, or by LARS.
 
-    Parameters
-    ----------
-    features, targets
-        (N, D), float16 or float32, and (N,), int64, on the device of `heads`.
-    heads
-        Trained in place, at their rates and weight decays in place of the recipe's. A head that
-        is no longer finite is set to zero, stays there and does not touch the others.
-    progress
-        Advances by one each epoch.
-    after_epoch
-        Called after each epoch with its number, counted from 0.
+    `features` (N, D), float16 or float32, and `targets` (N,), int64, are on the device of `heads`,
+    which are trained in place with their own rates and weight decays. A head that is no longer
+    finite is set to zero, stays there and does not touch the others. `after_epoch` is called with
+    the number of the epoch, from 0; `progress` advances by one each epoch.
     """
     buffers = torch.zeros_like(heads.weight), torch.zeros_like(heads.bias)
     H = heads.weight.shape[1]

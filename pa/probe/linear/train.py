@@ -78,36 +78,20 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class TrainedHead:
-    """A trained head and its history.
-
-    Attributes
-    ----------
-    weight, bias, norm
-        (C, D) and (C,), float32, and the BatchNorm before them.
-    predicted, test_loss
-        Class indices (n,) of the test rows and their mean loss at `epoch`.
-    epoch
-        The reported epoch, counted from 1.
-    last_predicted
-        Class indices (n,) of the last epoch.
-    train_loss, train_accuracy, test_accuracy
-        (epochs,); the last one is None unless the test rows were monitored.
-    diverged
-        The epoch, from 1, in which the head ceased to be finite, or None.
-    """
+    """A trained head and its history."""
 
     candidate: Candidate
-    weight: Floats
-    bias: Floats
-    norm: BatchNorm | None
-    predicted: Ints
-    last_predicted: Ints
-    test_loss: float
-    epoch: int
-    train_loss: Floats
-    train_accuracy: Floats
-    test_accuracy: Floats | None
-    diverged: int | None
+    weight: Floats  # (C, D)
+    bias: Floats  # (C,)
+    norm: BatchNorm | None  # before the head
+    predicted: Ints  # (n,) class indices of the test rows at `epoch`
+    last_predicted: Ints  # (n,) of the last epoch
+    test_loss: float  # mean over the test rows, at `epoch`
+    epoch: int  # reported, counted from 1
+    train_loss: Floats  # (epochs,)
+    train_accuracy: Floats  # (epochs,)
+    test_accuracy: Floats | None  # (epochs,), None unless monitored
+    diverged: int | None  # epoch, from 1, in which the head ceased to be finite
 
 
 def train_stack(
@@ -122,32 +106,13 @@ def train_stack(
 ) -> list[TrainedHead]:
     """Train all candidates by a recipe, whose rate, weight decay and seed they replace.
 
-    Equal inputs give equal bits on the CPU; no global generator is seeded. A head that diverges is
-    marked and leaves the others unchanged.
+    Candidates of one representation must be consecutive: `read` is called once for each
+    representation, so that the features of only one are in memory. With `monitored`, the test rows
+    are scored after every epoch, else after the last. A head that diverges is marked and leaves the
+    others unchanged. Equal inputs give equal bits on the CPU; no global generator is seeded.
 
-    Parameters
-    ----------
-    read
-        Returns the training and test rows of a representation. It is called once for each, so that
-        the features of only one are in memory.
-    candidates
-        Those of one representation must be consecutive.
-    monitored
-        Score the test rows after every epoch, not only after the last one.
-
-    Returns
-    -------
-    list of TrainedHead
-        In the order of the candidates.
-
-    Raises
-    ------
-    VerificationError
-        Features are not finite.
-    MismatchError
-        The sides differ in width.
-    UsageError
-        A test target exceeds the training classes, or the device is missing.
+    Raise `VerificationError` for features that are not finite, `MismatchError` for sides of
+    different width, `UsageError` for a test target beyond the training classes.
     """
     if recipe.reported == BEST_ON_TEST and not monitored:
         recipe = replace(recipe, reported=LAST)

@@ -27,7 +27,7 @@ from pa.probe.attentive.run import AttentiveOptions, AttentiveResult, run_attent
 from pa.probe.attentive.train import Candidate
 from pa.probe.linear.head import LinearHead
 from pa.probe.selection import SplitOptions, split_rows
-from pa.probe.validation import validation_split
+from pa.probe.validation import ProbeOptions, validation_split
 from pa.progress import Silent
 from tests.support.arrays import MakeStore
 from tests.support.tokens import WIDTH, token_maps
@@ -196,7 +196,7 @@ def test_selection_prefers_best_rate(
     chosen: float | None,
 ) -> None:
     split = split_rows(stores[0], stores[1], SplitOptions())
-    validation = validation_split(split, None, 0.2, 0)
+    validation = validation_split(split, ProbeOptions(select_fraction=0.2), 0)
     targets = torch.from_numpy(validation.score.targets)
     predicted = torch.stack([torch.where(torch.arange(len(targets)) < n, targets, -1) for n in right])  # fmt: skip
     trained = SimpleNamespace(

@@ -12,7 +12,7 @@ from pa.probe.linear.choice import choose
 from pa.probe.linear.recipes import PAPER
 from pa.probe.linear.train import Candidate, Grid, train_stack
 from pa.probe.selection import Split, SplitOptions, split_rows
-from pa.probe.validation import ValidationSplit, validation_split
+from pa.probe.validation import ProbeOptions, ValidationSplit, validation_split
 from pa.progress import Silent
 from tests.support.arrays import MakeStore, blobs
 
@@ -39,18 +39,18 @@ def chosen(validation: ValidationSplit, grid: Grid, lr: float = 0.4) -> pl.DataF
 
 
 def test_held_out_rows_are_whole_training_images(split: Split) -> None:
-    validation = validation_split(split, None, 0.25, 0)
+    validation = validation_split(split, ProbeOptions(select_fraction=0.25), 0)
     assert validation.fit.store is validation.score.store is split.train.store
     assert not set(validation.fit.images) & set(validation.score.images)
     assert sorted([*validation.fit.rows, *validation.score.rows]) == split.train.rows.tolist()
     assert np.bincount(validation.score.targets).min() > 0
     assert validation.to_json()["rule"] == "held-out part of train"
-    other = validation_split(split, None, 0.25, 1)
+    other = validation_split(split, ProbeOptions(select_fraction=0.25), 1)
     assert other.score.rows.tolist() != validation.score.rows.tolist()
 
 
 def test_best_mean_over_seeds_is_selected(split: Split) -> None:
-    validation = validation_split(split, None, 0.25, 0)
+    validation = validation_split(split, ProbeOptions(select_fraction=0.25), 0)
     grid = Grid(("cls", "pooled"), (0.001, 0.4), (0.0, 0.1), (0, 1, 2))
     done = choose(validation, grid, QUICK, device="cpu", progress=Silent())
     assert len(done.sweep) == 24
@@ -84,13 +84,16 @@ def test_best_mean_over_seeds_is_selected(split: Split) -> None:
 def test_selection_ignores_test_rows(make_store: MakeStore, split: Split) -> None:
     grid = Grid(("cls",), (0.01, 0.4), (0.0,))
     other = split_rows(split.train.store, store_of(make_store, "other", 9, 60), SplitOptions())
-    sweep = [chosen(validation_split(of, None, 0.25, 0), grid) for of in (split, other)]
+    sweep = [
+        chosen(validation_split(of, ProbeOptions(select_fraction=0.25), 0), grid)
+        for of in (split, other)
+    ]
     assert sweep[0].equals(sweep[1])
 
 
 def test_selection_uses_select_split(make_store: MakeStore, split: Split) -> None:
     dev = store_of(make_store, "dev", 2, 60)
-    validation = validation_split(split, dev, 0.2, 0)
+    validation = validation_split(split, ProbeOptions(select_split=dev), 0)
     assert validation.rule == "split dev"
     assert validation.fit is split.train
     assert validation.score.store is dev
@@ -100,12 +103,12 @@ def test_selection_uses_select_split(make_store: MakeStore, split: Split) -> Non
 
 def test_split_cannot_select(split: Split) -> None:
     with pytest.raises(UsageError, match=r"120 rows of toy/val/.* are test rows too") as caught:
-        validation_split(split, split.test.store, 0.2, 0)
+        validation_split(split, ProbeOptions(select_split=split.test.store), 0)
     assert "leave --select-split out" in str(caught.value)
 
 
 def test_diverged_candidate_is_recorded_and_not_selected(split: Split) -> None:
-    validation = validation_split(split, None, 0.25, 0)
+    validation = validation_split(split, ProbeOptions(select_fraction=0.25), 0)
     done = choose(
         validation,
         Grid(("cls",), (1e39, 0.4), (0.0,), (0, 1)),
@@ -128,7 +131,7 @@ def test_too_few_images_for_selection_are_refused(make_store: MakeStore) -> None
     test = make_store({"cls": features}, ["a"] * 11 + ["b"], split="val")
     split = split_rows(train, test, SplitOptions())
     with pytest.raises(UsageError, match="cannot hold images out for validation: classes") as e:
-        validation_split(split, None, 0.2, 0)
+        validation_split(split, ProbeOptions(select_fraction=0.2), 0)
     assert "--select-split NAME" in str(e.value)
     with pytest.raises(UsageError, match=r"fraction must be between 0 and 1, not 1\.5"):
-        validation_split(split, None, 1.5, 0)
+        validation_split(split, ProbeOptions(select_fraction=1.5), 0)
