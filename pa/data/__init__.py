@@ -1,1 +1,1 @@
-"""Datasets, regions and the feature store. Nothing in here imports torch, timm or faiss."""
+"""Datasets, regions and the feature store. No module here imports torch, timm or faiss."""

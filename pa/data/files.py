@@ -22,7 +22,7 @@ from typing import Any
 
 from pa.errors import StorageError
 
-PARTIAL_SUFFIX = ".partial"
+PARTIAL_SUFFIX = ".partial"  # of a file or folder in work
 WRITTEN = "PART_AWARE_WRITTEN"  # environment variable: file that lists what a command wrote
 # A host name may hold hyphens, but no dot: only its first label is used.
 _PARTIAL = re.compile(r"(?P<name>.+)\.(?P<host>[^.]+)-(?P<pid>\d+)-[0-9a-f]{8}\.partial")
@@ -83,7 +83,7 @@ def replacing(path: Path, *, once: bool = False) -> Iterator[Path]:
             yield partial
             sync(partial)
             _put(partial, path, once)
-            sync(path.parent)
+            sync(path.parent)  # makes the rename durable
     note_written(path)
 
 
@@ -152,7 +152,7 @@ def _exclusive(path: Path) -> Iterator[bool]:
         yield False
         return
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails if the lock is held
     except OSError:
         yield False
     else:
@@ -317,7 +317,7 @@ class HoldingFile(io.FileIO):
 
     def write(self, data: Any) -> int:
         """Write all of `data`; after the first error, drop it."""
-        view = memoryview(data).cast("B")
+        view = memoryview(data).cast("B")  # HDF5 passes memory of any format
         done = 0
         while done < len(view) and self._fault is None:
             try:
@@ -343,7 +343,7 @@ def _errno(error: BaseException) -> int | None:
     """Return the errno of an OSError, or of the text of an error of HDF5."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
-    text = str(error).lower()
+    text = str(error).lower()  # HDF5 raises errors without an errno
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
         if os.strerror(number).lower() in text or f"errno = {number}," in text:
             return number

@@ -31,7 +31,7 @@ IMAGE_SUFFIXES = frozenset(
     {".jpeg", ".jpg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"}
     | {".avif", ".heic", ".heif"}
 )
-HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")  # bytes 8 to 12
 
 # Last words of reasons that depend on this machine and its settings, not on the file.
 RAISE_LIMIT = "set max_pixels in pa.toml, or PA_MAX_PIXELS, if the file can be trusted"
@@ -68,8 +68,8 @@ class Transform:
     the centre crop (view `image`); `mean` and `std` apply to RGB in [0, 1].
     """
 
-    size: int = 224
-    resize: int = 256
+    size: int = 224  # side of the input in pixels
+    resize: int = 256  # short side before the centre crop
     interpolation: str = "bicubic"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -185,13 +185,13 @@ def decode(
 
 def _why_unidentified(source: bytes | Path, accepted: Sequence[str]) -> str:
     if isinstance(source, bytes):
-        head = source[:16]
+        head = source[:16]  # enough for every signature
     else:
         with source.open("rb") as file:
             head = file.read(16)
     if not head:
         return "the file is empty (0 bytes)"
-    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS and "HEIF" not in accepted:
+    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS and "HEIF" not in accepted:  # ISO 14496
         return f"HEIC, for which no decoder is installed; {INSTALL_HEIF}"
     if head.isascii():
         kind = f"text, it begins with {head.decode('ascii')!r}"

@@ -15,16 +15,16 @@ BOX = ("x0", "y0", "x1", "y1")
 
 # The columns of rows.parquet, in order. Columns of a dataset may follow.
 ROW_SCHEMA: dict[str, pl.DataType] = {
-    "row": pl.Int64(),
-    "image": pl.Int64(),
+    "row": pl.Int64(),  # id: position in the store
+    "image": pl.Int64(),  # number of the image in its split
     "path": pl.String(),
     "x0": pl.Float64(),
     "y0": pl.Float64(),
     "x1": pl.Float64(),
     "y1": pl.Float64(),
     "label": pl.String(),
-    "label_id": pl.Int64(),
-    "file_bytes": pl.Int64(),
+    "label_id": pl.Int64(),  # position among the classes
+    "file_bytes": pl.Int64(),  # size of the file; -1 if it does not exist
 }
 
 # The columns that determine the pixels of a row, with view and transform: keys of shards.
@@ -34,12 +34,12 @@ PIXEL_COLUMNS = ("image", "path", "file_bytes", *BOX)
 # `object` identifies the bird or person; `width` and `height` are null if not annotated.
 KEYPOINT_SCHEMA: dict[str, pl.DataType] = {
     "path": pl.String(),
-    "object": pl.Int64(),
-    "part": pl.String(),
-    "x": pl.Float64(),
+    "object": pl.Int64(),  # id of the bird or person
+    "part": pl.String(),  # name of the part
+    "x": pl.Float64(),  # pixels of the upright image
     "y": pl.Float64(),
     "visible": pl.Int64(),
-    "width": pl.Int64(),
+    "width": pl.Int64(),  # of the image in pixels, or null
     "height": pl.Int64(),
 }
 
@@ -51,8 +51,8 @@ BOX_SCHEMA: dict[str, pl.DataType] = {
     "y1": pl.Float64(),
     "label": pl.String(),
     "part": pl.String(),
-    "object": pl.String(),
-    "class": pl.String(),
+    "object": pl.String(),  # id of the object, if annotated
+    "class": pl.String(),  # label of the whole image
 }
 
 

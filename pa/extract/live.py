@@ -1,9 +1,9 @@
-"""A store that encodes rows when they are read, in the place of reading what was kept.
+"""Features that are encoded when they are read, instead of being stored.
 
-It has the spec, the rows and the fingerprint of the store that `pa extract` would make, so whatever
-works with a store works with it; only nothing is written, and every read is paid again. Features
-pass through the storage format, as if they had lain on disk: they differ from a cached store's by
-what another composition of batches does to floating-point sums.
+Spec, rows and fingerprint are those of the store that `pa extract` would write, so everything that
+takes a `FeatureSource` works with it; nothing is written, and every read encodes again. Features
+are rounded to the storage format: they differ from those of a store only because other batches
+change the order of floating-point sums.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pa.extract.stores import ExtractOptions, make_spec
 
 
 class LiveStore(FeatureSource):
-    """Encodes on the fly. Cheap to make: nothing is decoded before it is read."""
+    """Encode rows on the fly; nothing is decoded before it is read."""
 
     def __init__(
         self, encoder: Encoder, images: Images, view: View, options: ExtractOptions | None = None
@@ -64,39 +64,39 @@ class LiveStore(FeatureSource):
     def read(
         self, representation: str, rows: Sequence[int] | Ints | None = None
     ) -> npt.NDArray[Any]:
-        """Encode rows, in the order asked for; see `FeatureSource.read`.
+        """Encode rows in the requested order; see `FeatureSource.read`.
 
-        Raises `ImageError` for an image that cannot be decoded: only a stored split can leave it
-        out, because only there it is known beforehand.
+        Raise `ImageError` for an image that cannot be decoded: only a stored split, whose bad
+        images are known, can skip it.
         """
         wanted = np.arange(self.n_rows) if rows is None else np.asarray(rows, dtype=np.int64)
         self.check_rows(wanted)
         shape = self.shape(representation)
-        unique, place = np.unique(wanted, return_inverse=True)
+        unique, inverse = np.unique(wanted, return_inverse=True)  # (unique,), (n,)
         encoded = [
             encode_pixels(self._encoder, pixels, [representation])[representation]
             for pixels in self._batches(unique)
         ]
         storage = self.spec.precision["storage"]
         values = np.concatenate([np.empty((0, *shape), np.float32), *encoded])
-        return shards.from_disk(shards.to_disk(values, storage), storage)[place]
+        return shards.from_disk(shards.to_disk(values, storage), storage)[inverse]
 
     def blocks(
         self, representation: str, block_rows: int = 1024
     ) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-        """Go through all rows in order; see `FeatureSource.blocks`."""
+        """Yield all rows in order; see `FeatureSource.blocks`."""
         for start in range(0, self.n_rows, block_rows):
             stop = min(start + block_rows, self.n_rows)
             yield start, self.read(representation, np.arange(start, stop))
 
     def _batches(self, rows: Ints) -> Iterator[npt.NDArray[np.uint8]]:
-        """The pixels of rows, which ascend, in batches (n, S, S, 3)."""
+        """Yield the pixels of ascending rows in batches (B, S, S, 3)."""
         waiting: list[npt.NDArray[np.uint8]] = []
         for loaded in self._loader.ahead(self._jobs(rows)):
             if loaded.fault is not None:
                 raise ImageError(
                     self._loader.root / loaded.job.path,
-                    f"{loaded.fault}. Encoding on the fly cannot leave it out; `pa extract` can.",
+                    f"{loaded.fault}. Encoding on the fly cannot skip it; `pa extract` can.",
                 )
             waiting.extend(next(iter(loaded.cuts.values())).pixels)
             while len(waiting) >= self._batch:

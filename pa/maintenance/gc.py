@@ -142,15 +142,15 @@ def _unfinished(config: Config, named: Sequence[str]) -> Iterator[Garbage]:
             yield Garbage(folder, "store", why, _size(folder))
 
 
-def _empty(config: Config, gone: set[Path]) -> Iterator[Garbage]:
+def _empty(config: Config, garbage: set[Path]) -> Iterator[Garbage]:
     """Yield folders that hold nothing but garbage, the innermost first."""
     empty: set[Path] = set()
     for root in _roots(config):
-        folders = [path for path in root.rglob("*") if path.is_dir() and path not in gone]
+        folders = [path for path in root.rglob("*") if path.is_dir() and path not in garbage]
         for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
             inside = set(folder.iterdir())
-            in_use = folder.name == LOCKS or any(parent in gone for parent in folder.parents)
-            if not in_use and inside <= gone | empty:
+            in_use = folder.name == LOCKS or any(parent in garbage for parent in folder.parents)
+            if not in_use and inside <= garbage | empty:
                 empty.add(folder)
     for folder in sorted(empty, key=lambda path: len(path.parts), reverse=True):
         yield Garbage(folder, "folder", "empty", 0)

@@ -123,8 +123,8 @@ def _status(store: Store) -> StoreStatus:
 def _bad_images(path: Path) -> int:
     """Return the number of bad images of a shard; 0 for a damaged one, which verify reports."""
     try:
-        found = path.stat()
-        return _read_bad_images(path, found.st_ino, found.st_size)
+        status = path.stat()
+        return _read_bad_images(path, status.st_ino, status.st_size)
     except (OSError, VerificationError, NewerFormatError):
         return 0
 

@@ -17,7 +17,7 @@ from pa.data.datasets.annotations import CONTROL, FARTHEST
 from pa.data.schema import BOX, BOX_SCHEMA, Boxes
 from pa.errors import AnnotationError, MissingError
 
-REQUIRED = ("path", *BOX, "label")
+REQUIRED = ("path", *BOX, "label")  # columns that a table must have
 OPTIONAL = tuple(name for name in BOX_SCHEMA if name not in REQUIRED)
 SHOWN = 3  # names in a message
 NAME_SHOWN = 60  # characters of a column name: a file of another kind has one long column
@@ -80,10 +80,10 @@ def _load(file: Path) -> tuple[_Source, pl.DataFrame]:
 
 def _load_csv(file: Path) -> tuple[_Source, pl.DataFrame]:
     """Read all columns as text, so that a message can show a wrong number; empty is null."""
-    positions, rows = [], []
+    positions, rows = [], []  # line numbers, and the fields of each line
     with file.open(encoding="utf-8-sig", newline="") as text:
-        lines = csv.reader(text, strict=True)
-        names = next(filter(None, lines), None)
+        lines = csv.reader(text, strict=True)  # a broken quote is an error
+        names = next(filter(None, lines), None)  # blank lines are skipped
         if names is None:
             raise AnnotationError(f"{file} is blank. Expected: a header line {','.join(REQUIRED)}.")
         for row in filter(None, lines):
@@ -140,7 +140,7 @@ def _typed(source: _Source, table: pl.DataFrame) -> pl.DataFrame:
     lacking = [pl.lit(None, pl.String).alias(n) for n in OPTIONAL if n not in table.columns]
     table = table.with_columns(lacking)
     for name in BOX:
-        numbers = table[name].cast(pl.Float64, strict=False)
+        numbers = table[name].cast(pl.Float64, strict=False)  # null for anything but a number
         source.raise_at(table, ~numbers.is_finite().fill_null(False), f"{name} is not a number")
         table = table.with_columns(numbers)
     table = table.select(pl.col(name).cast(kind) for name, kind in BOX_SCHEMA.items())
@@ -160,7 +160,7 @@ def _check_values(source: _Source, table: pl.DataFrame) -> None:
         long = table[name].str.len_chars() > MAX_LABEL
         source.raise_at(table, long, f"the {name} is longer than {MAX_LABEL} characters")
     for name in ("path", "label", *OPTIONAL):
-        odd = table[name].str.contains(CONTROL)
+        odd = table[name].str.contains(CONTROL)  # line breaks, terminal controls
         source.raise_at(table, odd, f"the {name} holds a control character")
     far = pl.max_horizontal(pl.col(*BOX).abs()) > FARTHEST
     source.raise_at(
@@ -181,12 +181,12 @@ def _check_values(source: _Source, table: pl.DataFrame) -> None:
 
 def _check_paths(file: Path, root: Path, table: pl.DataFrame, paths: pl.Series) -> None:
     """Raise `MissingError` for boxes of files that do not exist; other splits are allowed."""
-    others = table["path"].unique(maintain_order=True)
+    others = table["path"].unique(maintain_order=True)  # images of other splits, or missing
     others = others.filter(~others.is_in(paths.implode()))
-    gone = [path for path in others if not (root / path).is_file()]
-    if gone:
-        shown = ", ".join(gone[:SHOWN]) + (", …" if len(gone) > SHOWN else "")
+    missing = [path for path in others if not (root / path).is_file()]
+    if missing:
+        shown = ", ".join(missing[:SHOWN]) + (", …" if len(missing) > SHOWN else "")
         raise MissingError(
-            f"{file} names {len(gone)} images that are not under {root}: {shown}. Expected: "
+            f"{file} names {len(missing)} images that are not under {root}: {shown}. Expected: "
             f"paths relative to the root, with / between folders."
         )

@@ -34,7 +34,7 @@ LAYOUT = """  <root>/images/<split>/*.jpg   or   <root>/<split>/*.jpg     split:
 # The parts of the paper (A.2), in the order of the released code: the position is the label id.
 CONSIDERED = ("nose", "right_wrist", "left_ankle")
 
-PREFIX = "person_keypoints_"
+PREFIX = "person_keypoints_"  # of the names of annotation files
 NAMES = (
     *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder"),
     *("left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip"),
@@ -262,7 +262,7 @@ def _keypoints(file: Path, persons: Sequence[dict[str, Any]], images: pl.DataFra
             f"Expected: whole numbers."
         )
     require_unique(ids, ["object"], file, "annotation id")
-    lost = ids.join(images, on="image_id", how="anti")
+    lost = ids.join(images, on="image_id", how="anti")  # persons in images that are not listed
     if len(lost):
         raise AnnotationError(
             f"{file}: {len(lost)} annotations are of images that it does not list; the first is "
@@ -285,13 +285,13 @@ def _keypoints(file: Path, persons: Sequence[dict[str, Any]], images: pl.DataFra
             f"{file}: a keypoint of annotation {person['id']} is not a number "
             f"of pixels within ±{FARTHEST:,}."
         )
-    odd = np.flatnonzero(~np.isin(values[:, 2], (0, 1, VISIBLE)))
+    odd = np.flatnonzero(~np.isin(values[:, 2], (0, 1, VISIBLE)))  # rows with another v
     if len(odd):
         person = persons[odd[0] // n]
         raise AnnotationError(
             f"{file}: the keypoints of annotation {person['id']} are not {expected}."
         )
-    each = ids.select(pl.all().repeat_by(n)).explode("object", "image_id")
+    each = ids.select(pl.all().repeat_by(n)).explode("object", "image_id")  # one row per keypoint
     return each.with_columns(
         pl.Series("part", list(NAMES) * len(persons), dtype=pl.String),
         pl.Series("x", values[:, 0]),

@@ -29,11 +29,11 @@ LAYOUT = """  <root>/images/<class>/*.jpg
 # The parts of the paper (A.2), in the order of the released code: the position is the label id.
 CONSIDERED = ("right eye", "right leg", "left wing", "tail")
 
-INDEX = "images.txt"
-SPLITS = "train_test_split.txt"
-NAMES = "parts/parts.txt"
+INDEX = "images.txt"  # image id, path below images/
+SPLITS = "train_test_split.txt"  # image id, 1 for train or 0 for test
+NAMES = "parts/parts.txt"  # part id, name
 MAX_DIGITS = 18  # a number of 18 digits fits in 64 bits
-LOCATIONS = "parts/part_locs.txt"
+LOCATIONS = "parts/part_locs.txt"  # image id, part id, x, y, visible
 
 
 def list_splits(root: Path) -> list[str]:
@@ -52,7 +52,7 @@ def read(root: Path, split: str) -> pl.DataFrame:
         raise MissingError(
             f"{root}: none of the {len(listed)} images of {INDEX} exists. Expected:\n{LAYOUT}"
         )
-    classes = _pairs(root, "classes.txt", "label_id", "label")
+    classes = _pairs(root, "classes.txt", "label_id", "label")  # 200 rows
     require_unique(classes, ["label"], root / "classes.txt", "class")
     labels = _pairs(root, "image_class_labels.txt", "id", "label_id", _whole, "a number")
     table = (
@@ -62,7 +62,7 @@ def read(root: Path, split: str) -> pl.DataFrame:
         .with_columns(pl.col("file_bytes").fill_null(-1), pl.col("label_id") - 1)
     )
     _require_known(labels, _images(root), root / "image_class_labels.txt")
-    unlabelled = table.filter(pl.col("label").is_null())
+    unlabelled = table.filter(pl.col("label").is_null())  # no class of classes.txt
     if len(unlabelled):
         raise AnnotationError(
             f"{root / 'image_class_labels.txt'}: {len(unlabelled)} images have no class of "
@@ -77,7 +77,7 @@ def read_parts(root: Path, split: str) -> Keypoints:
     Raise `MissingError` for a missing list, `AnnotationError` for a faulty one: every part of
     parts.txt needs one line for every image, visible or not.
     """
-    names = _names(root)
+    names = _names(root)  # 15 rows: part_id, part
     locations = pl.DataFrame(
         list(_locations(root / LOCATIONS)),
         schema={
@@ -127,7 +127,7 @@ def _check_locations(root: Path, locations: pl.DataFrame, names: pl.DataFrame) -
         raise AnnotationError(
             f"{file}, line {unknown['line'][0]}: part {unknown['part_id'][0]} is not in parts.txt."
         )
-    index = _images(root)
+    index = _images(root)  # id, path
     unknown = locations.join(index, on="id", how="anti", maintain_order="left")
     if len(unknown):
         raise AnnotationError(
@@ -137,7 +137,7 @@ def _check_locations(root: Path, locations: pl.DataFrame, names: pl.DataFrame) -
     counts = index.join(
         locations.group_by("id").len("n"), on="id", how="left", maintain_order="left"
     )
-    short = counts.filter(pl.col("n").fill_null(0) < len(names))
+    short = counts.filter(pl.col("n").fill_null(0) < len(names))  # images without lines have a null
     if len(short):
         n = short["n"].fill_null(0)[0]
         raise AnnotationError(
@@ -149,7 +149,7 @@ def _check_locations(root: Path, locations: pl.DataFrame, names: pl.DataFrame) -
 
 def _index(root: Path, split: str) -> pl.DataFrame:
     """Read id and path (relative to root) of the images of a split."""
-    index = _images(root)
+    index = _images(root)  # id, path
     if split == "all":
         return index
     flags = _pairs(root, SPLITS, "id", "train", _flag, "0 (test) or 1 (train)")

@@ -10,7 +10,7 @@ from pa.data.datasets.listing import list_images
 
 LAYOUT = """  <root>/**/*.jpg (png, webp, tif, …)     the first sub-folder, if any, is the label"""
 
-WHOLE = "all"
+WHOLE = "all"  # the only split
 
 
 def list_splits(root: Path) -> list[str]:
@@ -19,7 +19,7 @@ def list_splits(root: Path) -> list[str]:
 
 def read(root: Path, split: str) -> pl.DataFrame:
     """List all images under root; label = first sub-folder, or none for images in the root."""
-    parts = pl.col("path").str.split("/")
+    parts = pl.col("path").str.split("/")  # folders and file name
     images = list_images(root).with_columns(
         pl.when(parts.list.len() > 1).then(parts.list.first()).alias("label")
     )

@@ -18,10 +18,10 @@ split val-25003, by name only: the validation images of the paper's authors)"""
 # The gallery of the released patch search: the validation images with numbers below 25,000, and
 # a list of eight, of which these four have larger ones (retrieval-classification/moco/loader.py).
 SUBSET = "val-25003"
-SUBSET_BELOW = 25_000
-SUBSET_MORE = frozenset({25793, 39553, 41979, 44160})
-WNID = re.compile(r"n\d+")
-NUMBERED = re.compile(r"ILSVRC2012_val_(\d{8})\.")
+SUBSET_BELOW = 25_000  # numbers 1 to 24,999
+SUBSET_MORE = frozenset({25793, 39553, 41979, 44160})  # 25,003 images in all
+WNID = re.compile(r"n\d+")  # WordNet id of a noun
+NUMBERED = re.compile(r"ILSVRC2012_val_(\d{8})\.")  # official file names
 
 
 def list_splits(root: Path) -> list[str]:
@@ -46,7 +46,7 @@ def read(root: Path, split: str) -> pl.DataFrame:
     images = list_images(root, split).with_columns(
         pl.col("path").str.split("/").list.get(1, null_on_oob=True).alias("label")
     )
-    wnids = sorted(set(subfolders(root / split)))
+    wnids = sorted(set(subfolders(root / split)))  # also folders without images keep their id
     ids = pl.DataFrame(
         {"label": wnids, "label_id": range(len(wnids))}, schema_overrides={"label_id": pl.Int64}
     )
@@ -79,7 +79,7 @@ def synset_names() -> dict[str, str]:
 
 
 def _timm_lines(file: str) -> list[str]:
-    timm = find_spec("timm")  # found without being imported
+    timm = find_spec("timm")  # locates timm without importing it
     if timm is None or timm.origin is None:
         return []
     try:

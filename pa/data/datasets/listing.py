@@ -14,7 +14,7 @@ from pa.data.datasets.annotations import read_text
 from pa.data.images import IMAGE_SUFFIXES
 from pa.errors import AnnotationError, MissingError, UsageError
 
-SCHEMA = {"path": pl.String(), "file_bytes": pl.Int64()}
+SCHEMA = {"path": pl.String(), "file_bytes": pl.Int64()}  # path relative to the root
 
 
 def list_images(root: Path, below: str = "") -> pl.DataFrame:
@@ -72,7 +72,7 @@ def _walk(
         )
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            if entry.name.startswith("."):  # hidden
                 continue
             if _is_folder(entry):
                 yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, identity))

@@ -1,1 +1,1 @@
-"""The feature store: HDF5 shards, rows, spec and manifest, and how they are found and read."""
+"""The feature store: HDF5 shards, rows, spec and manifest; finding, reading and writing stores."""

@@ -1,4 +1,4 @@
-"""The image files behind a store: what each one held when it was read, and whether it still does.
+"""The image files of a store: their hashes at extraction, and whether they changed since.
 
 Every shard records the xxh3-128 of its image files. Comparing them means reading every file, so
 `images.jsonl` of a store records which states of files (size, times, inode) are known to match. It
@@ -34,7 +34,7 @@ STATUS = 4  # size, time of the content, time of the entry, inode
 GONE = (-1, 0, 0, 0)  # status of a file that cannot be read
 # A file that changes twice within a tick of its file system's clock keeps its time: what changed
 # less than this long ago is read again at the next comparison.
-YOUNG_NS = 2_000_000_000
+YOUNG_NS = 2_000_000_000  # 2 s: the coarsest clock, of FAT
 SHOWN = 5  # changed images that a message names
 
 Status = tuple[int, int, int, int]
@@ -100,7 +100,7 @@ class ImageFiles:
         self.store = store
         self.root = root.absolute()
         self._read_only = read_only
-        images = store.rows["image"].to_numpy()
+        images = store.rows["image"].to_numpy()  # (N,)
         first_rows = np.append(0, np.flatnonzero(np.diff(images)) + 1) if len(images) else images
         self._first_rows = first_rows  # (M,)
         self._numbers = images[first_rows]  # (M,)
@@ -222,12 +222,12 @@ class ImageFiles:
 
 def hashes_of(store: Store, rows: npt.NDArray[np.int64]) -> list[bytes]:
     """Return the recorded hash of the image file of each row; zero for an unreadable file."""
-    images = store.rows["image"].to_numpy()
+    images = store.rows["image"].to_numpy()  # (N,)
     result = [b""] * len(rows)
-    shards = np.searchsorted(store.starts, rows, side="right") - 1
+    shards = np.searchsorted(store.starts, rows, side="right") - 1  # (n,) shard of each row
     for number in np.unique(shards).tolist():
         shard = store.plan[number]
-        of_shard = np.unique(images[shard.start : shard.stop])
+        of_shard = np.unique(images[shard.start : shard.stop])  # (M,) ascending
         hashes = store.image_hashes(shard)  # (M, 16)
         for i in np.flatnonzero(shards == number).tolist():
             result[i] = hashes[np.searchsorted(of_shard, images[rows[i]])].tobytes()

@@ -76,12 +76,12 @@ def compose(
 
 
 def parse(text: str, identity: Identity) -> Manifest:
-    """Read a manifest. Raises `ManifestError` for a text that is damaged, or of another store."""
+    """Read a manifest. Raise `ManifestError` for a text that is damaged, or of another store."""
     try:
         fields: dict[str, Any] = json.loads(text)
-        found = (fields["format"], fields["fingerprint"], fields["n_rows"])
-        if found != identity:
-            raise ManifestError(f"it is of another store: {found}")
+        own = (fields["format"], fields["fingerprint"], fields["n_rows"])
+        if own != identity:
+            raise ManifestError(f"it is of another store: {own}")
         if not has_checksum(fields):
             raise ManifestError("its checksum is not that of its fields")
         shards = {

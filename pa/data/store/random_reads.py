@@ -26,20 +26,20 @@ def read(
     path: Path,
     offsets: npt.NDArray[np.int64],
     out: npt.NDArray[np.uint8],
-    places: npt.NDArray[np.int64],
+    positions: npt.NDArray[np.int64],
 ) -> None:
-    """Read the pieces at `offsets` (n,) of a file to `places` (n,) of `out` (N, b).
+    """Read the pieces at `offsets` (n,) of a file to `positions` (n,) of `out` (N, b).
 
     Raise `OSError` if the file ends before a piece does.
     """
-    order = np.argsort(offsets, kind="stable")
-    waste = np.empty(GAP_READ, dtype=np.uint8)
+    order = np.argsort(offsets, kind="stable")  # (n,) in the order of the file
+    waste = np.empty(GAP_READ, dtype=np.uint8)  # receives the bytes of gaps
     descriptor = os.open(path, os.O_RDONLY)
     try:
         for span in _spans(offsets[order], out.shape[1]):
             chosen = order[span]
-            at, to = offsets[chosen], places[chosen]
-            gaps = np.diff(at) - out.shape[1]
+            at, to = offsets[chosen], positions[chosen]
+            gaps = np.diff(at) - out.shape[1]  # bytes between neighbours
             buffers: list[Any] = []
             # Pieces that are adjacent in the file and in memory are one buffer.
             ends = np.append(np.flatnonzero((gaps != 0) | (np.diff(to) != 1)) + 1, len(chosen))
@@ -56,7 +56,7 @@ def read(
 
 def _spans(offsets: npt.NDArray[np.int64], length: int) -> Iterator[slice]:
     """Yield the slices of sorted pieces for one read: near each other, none twice, not too many."""
-    gaps = np.diff(offsets) - length
+    gaps = np.diff(offsets) - length  # bytes between neighbours
     cuts = [0, *(np.flatnonzero((gaps < 0) | (gaps > GAP_READ)) + 1).tolist(), len(offsets)]
     for first, last in itertools.pairwise(cuts):
         for start in range(first, last, PIECES):
@@ -66,7 +66,7 @@ def _spans(offsets: npt.NDArray[np.int64], length: int) -> Iterator[slice]:
 def _read_all(descriptor: int, buffers: list[Any], offset: int, path: Path) -> None:
     """Fill all buffers; one call may read less than requested."""
     while buffers:
-        n_read = os.preadv(descriptor, buffers, offset)
+        n_read = os.preadv(descriptor, buffers, offset)  # one system call for all buffers
         if n_read == 0:
             raise OSError(f"{path} ends at byte {offset}, in the middle of its data")
         offset += n_read

@@ -41,7 +41,7 @@ from pa.data.store.source import FeatureSource, Ints
 from pa.data.store.spec import Spec, digest, digest_rows
 from pa.errors import FingerprintError, MissingError, NewerFormatError, VerificationError, is_newer
 
-STORE_FORMAT = 2
+STORE_FORMAT = 2  # of spec.json and manifest.json; see docs/formats.md
 
 SPEC, ROWS, MANIFEST, RUNS, IMAGES, LOCKS = (
     "spec.json",
@@ -245,18 +245,20 @@ class Store(FeatureSource):
         return np.empty((n, *on_disk), shards.DISK_DTYPES[self._storage])
 
     def read_into(
-        self, representation: str, rows: Ints, out: npt.NDArray[Any], places: Ints
+        self, representation: str, rows: Ints, out: npt.NDArray[Any], positions: Ints
     ) -> None:
-        """Read `rows` (n,) to `places` (n,) of `out`, an array made by `empty`.
+        """Read `rows` (n,) to `positions` (n,) of `out`, an array made by `empty`.
 
         The rest of `out` is left alone. `from_disk` gives its values.
         """
         self.check_rows(rows)
         shard_of = np.searchsorted(self.starts, rows, side="right") - 1  # (n,)
         for index in np.unique(shard_of).tolist():
-            chosen = np.flatnonzero(shard_of == index)
+            chosen = np.flatnonzero(shard_of == index)  # the requested rows in this shard
             shard = self.plan[index]
-            self._read_shard(shard, representation, rows[chosen] - shard.start, out, places[chosen])
+            self._read_shard(
+                shard, representation, rows[chosen] - shard.start, out, positions[chosen]
+            )
 
     def _read_shard(
         self,
@@ -264,23 +266,23 @@ class Store(FeatureSource):
         representation: str,
         local: Ints,
         out: npt.NDArray[Any],
-        places: Ints,
+        positions: Ints,
     ) -> None:
-        """Read rows of one shard, by their numbers in it, to `places` of `out`."""
+        """Read rows of one shard, by their numbers in it, to `positions` of `out`."""
         path = self.shard_path(shard)
         offset = self._offsets.get(
             path,
             representation,
             lambda: reading.find_offset(path, shard, representation, self._entry(shard)),
         )
-        reading.read_rows(path, shard, representation, offset, local, out, places)
+        reading.read_rows(path, shard, representation, offset, local, out, positions)
 
     def from_disk(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return fp16 and fp32 as they are, bf16 and int8 as float32."""
         return shards.from_disk(values, self._storage)
 
     def _entry(self, shard: ShardPlan) -> ShardEntry | None:
-        """Return what the manifest says of a shard; None for a store that is not complete."""
+        """Return the entry of a shard in the manifest; None for an incomplete store."""
         return self.manifest.shards[shard.name] if self.is_complete else None
 
     @property

@@ -68,19 +68,19 @@ def read_rows(
     offset: ArrayOffset,
     local: Ints,
     out: npt.NDArray[Any],
-    places: Ints,
+    positions: Ints,
 ) -> None:
-    """Read rows of an array, `local` (m,) by their numbers in the shard, to `places` (m,) of `out`.
+    """Read the rows `local` (m,) of an array in a shard to `positions` (m,) of `out`.
 
     Raises `VerificationError` if the file cannot be read or a row does not match its checksum.
     """
     row_bytes = out.itemsize * math.prod(out.shape[1:])
     as_bytes = out.reshape(len(out), -1).view(np.uint8)  # (len(out), row_bytes)
     try:
-        random_reads.read(path, offset.begin + local * row_bytes, as_bytes, places)
+        random_reads.read(path, offset.begin + local * row_bytes, as_bytes, positions)
     except OSError as error:
         raise shards.damaged(path, str(error)) from None
-    changed = shards.row_checksums(out, places.tolist()) != offset.checksums[local]
+    changed = shards.row_checksums(out, positions.tolist()) != offset.checksums[local]
     if changed.any():
         row = shard.start + int(local[changed.argmax()])
         raise shards.damaged(

@@ -1,4 +1,4 @@
-"""Compare the rows of two stores of one recipe: equal, a subset, or different in what.
+"""Compare the rows of two stores of one recipe: equal, a subset, or different in named columns.
 
 Rows are equal if every column except row and image number is: file, size, box, label and the
 columns of the dataset; and if the image files had the same content.
@@ -110,7 +110,7 @@ def _rows_in(large: pl.DataFrame, small: pl.DataFrame) -> npt.NDArray[np.int64] 
         maintain_order="left",
         nulls_equal=True,
     )
-    rows = matches["row"].fill_null(-1).to_numpy()
+    rows = matches["row"].fill_null(-1).to_numpy()  # (rows of small,)
     return rows if (np.diff(rows, prepend=-1) > 0).all() else None
 
 

@@ -32,7 +32,7 @@ from pa.errors import (
     is_newer,
 )
 
-SHARD_FORMAT = 2
+SHARD_FORMAT = 2  # of the HDF5 file; see docs/formats.md
 ROW_CHECKSUMS = ".xxh3"  # added to an array's name: its row checksums
 ROW_CHECKSUM = np.dtype("<u8")  # xxh3-64: fast, and enough to detect accidental changes
 CHECKED_ROWS = 256  # rows checked at a time: bounds memory
@@ -47,10 +47,10 @@ DISK_DTYPES: dict[str, np.dtype[Any]] = {
     "fp32": np.dtype("<f4"),
     "int8": np.dtype("u1"),
 }
-LARGEST_FLOAT = 3.4028234663852886e38
+LARGEST_FLOAT = 3.4028234663852886e38  # of IEEE float32
 LARGEST = {
-    "fp16": 65504.0,
-    "bf16": 3.3895313892515355e38,
+    "fp16": 65504.0,  # IEEE half precision
+    "bf16": 3.3895313892515355e38,  # float32 with 8 bits of significand
     "fp32": LARGEST_FLOAT,
     "int8": LARGEST_FLOAT,
 }
@@ -75,7 +75,7 @@ def to_disk(values: npt.NDArray[np.float32], storage: str) -> npt.NDArray[Any]:
         return _to_int8(values)
     if storage != "bf16":
         return values.astype(DISK_DTYPES[storage])
-    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)  # (…, D)
     # Add just below half of the last kept bit, and 1 more if that bit is odd: ties go to even.
     rounded = (bits + (0x7FFF + ((bits >> np.uint32(16)) & np.uint32(1)))) >> np.uint32(16)
     return rounded.astype(np.uint16)
@@ -93,9 +93,9 @@ def from_disk(values: npt.NDArray[Any], storage: str) -> npt.NDArray[Any]:
 
 
 def _to_int8(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    largest = np.abs(values).max(axis=-1, keepdims=True, initial=0.0)
-    scales = (largest / np.float32(INT8_LARGEST)).astype("<f4")
-    steps = np.divide(values, scales, out=np.zeros_like(values), where=scales > 0)
+    largest = np.abs(values).max(axis=-1, keepdims=True, initial=0.0)  # (…, 1)
+    scales = (largest / np.float32(INT8_LARGEST)).astype("<f4")  # (…, 1)
+    steps = np.divide(values, scales, out=np.zeros_like(values), where=scales > 0)  # (…, D)
     # A subnormal scale has few significant bits: its quotient may exceed 127.
     steps = np.rint(steps).clip(-INT8_LARGEST, INT8_LARGEST).astype(np.int8)
     return np.concatenate([steps.view(np.uint8), scales.view(np.uint8)], axis=-1)
@@ -132,7 +132,7 @@ def plan(image_of_row: npt.NDArray[np.int64], shard_rows: int) -> list[ShardPlan
     n_rows = len(image_of_row)
     if n_rows == 0:
         return []
-    image_ends = np.append(np.flatnonzero(np.diff(image_of_row)) + 1, n_rows)
+    image_ends = np.append(np.flatnonzero(np.diff(image_of_row)) + 1, n_rows)  # (images,)
     cuts, start, end = [0], 0, 0
     for image_end in map(int, image_ends):
         if image_end - start > shard_rows and end > start:
@@ -181,7 +181,7 @@ class ShardWriter:
         self._storage = storage
         self._filled = 0
         self._bad: list[BadImage] = []
-        self._valid = np.ones(shard.n_rows, dtype=np.uint8)
+        self._valid = np.ones(shard.n_rows, dtype=np.uint8)  # (n,)
         self._row_checksums: dict[str, list[RowChecksums]] = {name: [] for name in shapes}
         self._positions = {image: i for i, image in enumerate(images)}
         self._images = np.zeros((len(images), HASH_BYTES), dtype=np.uint8)  # (M, 16)
@@ -210,7 +210,7 @@ class ShardWriter:
         Arrays (n, …) per representation; nothing is rounded again.
         """
         n = len(valid)
-        block = slice(self._filled, self._filled + n)
+        block = slice(self._filled, self._filled + n)  # rows of the shard
         for name, data in arrays.items():
             with uninterrupted():
                 self._file[name][block] = data
@@ -252,7 +252,7 @@ class ShardWriter:
         self._file.create_dataset("valid", data=self._valid)
         checksums = {"valid": xxhash.xxh3_128_hexdigest(self._valid.data)}
         for name, parts in self._row_checksums.items():
-            rows = np.concatenate(parts)
+            rows = np.concatenate(parts)  # (n,)
             self._file.create_dataset(name + ROW_CHECKSUMS, data=rows)
             checksums[name] = array_checksum(rows)
         self._file.create_dataset("images", data=self._images)
@@ -387,12 +387,12 @@ def damaged(path: Path, reason: str) -> VerificationError:
     )
 
 
-def row_checksums(rows: npt.NDArray[Any], places: Sequence[int] | None = None) -> RowChecksums:
-    """Return the xxh3-64 of the bytes of each row (n,), or of the rows at `places`."""
-    flat = np.ascontiguousarray(rows).data.cast("B")
-    width = rows[:1].nbytes
+def row_checksums(rows: npt.NDArray[Any], positions: Sequence[int] | None = None) -> RowChecksums:
+    """Return the xxh3-64 of the bytes of each row (n,), or of the rows at `positions`."""
+    flat = np.ascontiguousarray(rows).data.cast("B")  # all bytes
+    width = rows[:1].nbytes  # bytes of a row
     digest = xxhash.xxh3_64_intdigest
-    numbers = range(len(rows)) if places is None else places
+    numbers = range(len(rows)) if positions is None else positions
     return np.array([digest(flat[i * width : (i + 1) * width]) for i in numbers], ROW_CHECKSUM)
 
 

@@ -106,7 +106,7 @@ class FeatureSource(Protocol):
     @cached_property
     def valid(self) -> npt.NDArray[np.bool_]:
         """(N,) bool: False for rows of images that could not be decoded."""
-        valid = np.ones(self.n_rows, dtype=np.bool_)
+        valid = np.ones(self.n_rows, dtype=np.bool_)  # (N,)
         for bad in self.bad:
             valid[bad.first_row : bad.last_row + 1] = False
         return valid

@@ -20,14 +20,14 @@ FINGERPRINT_SHOWN = 16  # hex digits in names of directories and in output: uniq
 
 # The fields of `pa.extract.encoders.base.Features`.
 REPRESENTATIONS = (
-    "cls",
-    "pooled",
-    "patch",
-    "projected",
-    "bottleneck",
-    "layers",
-    "layers_cls",
-    "layers_pooled",
+    "cls",  # class token
+    "pooled",  # mean of the patch tokens
+    "patch",  # patch tokens (L, D)
+    "projected",  # output of the pretraining projector
+    "bottleneck",  # its layer before the prototypes
+    "layers",  # patch tokens of selected blocks
+    "layers_cls",  # class token of the same blocks
+    "layers_pooled",  # mean of the same patch tokens
 )
 
 # The encoders with a pretraining projector, and its representations; see their cards.
@@ -37,7 +37,7 @@ PROJECTORS = {
     "mocov3": ("projected",),
 }
 WITHOUT_PROJECTOR = ("beit", "cae", "deit", "mae")  # and every timm network
-OF_PROJECTORS = ("projected", "bottleneck")
+OF_PROJECTORS = ("projected", "bottleneck")  # representations of a pretraining head
 
 Difference = tuple[str, Any, Any]
 
@@ -72,7 +72,7 @@ def digest_rows(rows: pl.DataFrame) -> str:
     state = hashlib.sha256(canonical_json([[n, str(t)] for n, t in rows.schema.items()]).encode())
     for column in rows.iter_columns():
         if column.dtype.is_numeric():
-            values = column.fill_null(0).to_numpy()
+            values = column.fill_null(0).to_numpy()  # (n,)
             state.update(column.is_null().to_numpy().tobytes())
             state.update(values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes())
         else:

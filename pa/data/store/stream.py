@@ -49,16 +49,16 @@ class BlockShuffle:
 
     def buffers(self, n_rows: int, epoch: int) -> list[Ints]:
         """Return the rows 0 to n − 1, each once, as they fill the buffers in turn."""
-        draw = np.random.default_rng([self.seed, epoch])
-        starts = draw.permutation(np.arange(0, n_rows, self.block_rows))
-        at_once = -(-self.buffer_rows // self.block_rows)
+        draw = np.random.default_rng([self.seed, epoch])  # another order in every epoch
+        starts = draw.permutation(np.arange(0, n_rows, self.block_rows))  # first rows of the blocks
+        at_once = -(-self.buffer_rows // self.block_rows)  # blocks per buffer, rounded up
         return [
             draw.permutation(self._rows(starts[first : first + at_once], n_rows))
             for first in range(0, len(starts), at_once)
         ]
 
     def _rows(self, starts: Ints, n_rows: int) -> Ints:
-        ends = np.minimum(starts + self.block_rows, n_rows)
+        ends = np.minimum(starts + self.block_rows, n_rows)  # the last block may be smaller
         return np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)])
 
     def to_json(self) -> dict[str, int]:
@@ -167,6 +167,6 @@ class Stream:
 
     def _read(self, positions: Ints, memory: npt.NDArray[Any]) -> npt.NDArray[Any]:
         # Read in the order of the file, place in the order of the buffer.
-        order = np.argsort(self.rows[positions], kind="stable")
+        order = np.argsort(self.rows[positions], kind="stable")  # (n,)
         self.store.read_into(self.representation, self.rows[positions][order], memory, order)
         return memory[: len(positions)]

@@ -160,7 +160,7 @@ class _ShardCheck:
             yield Issue(
                 self.path, f"{name}: checksum differs, bytes have changed since they were written"
             )
-        valid = np.ones(self.shard.n_rows, dtype=np.uint8)
+        valid = np.ones(self.shard.n_rows, dtype=np.uint8)  # (n,)
         for bad in info.bad:
             valid[bad.first_row - self.shard.start : bad.last_row + 1 - self.shard.start] = 0
         storage = self.store.spec.precision["storage"]

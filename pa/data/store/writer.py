@@ -32,7 +32,7 @@ from pa.data.store.shards import ShardPlan, ShardWriter
 from pa.data.store.spec import Spec, digest_rows
 from pa.data.tables import write_parquet
 
-DEFAULT_SHARD_ROWS = 1024
+DEFAULT_SHARD_ROWS = 1024  # small enough that a kill loses little work
 
 
 def create(
@@ -97,7 +97,7 @@ def _locked(store: Store, name: str, timeout: float = -1) -> Iterator[bool]:
     here and before the lock is opened: then the store is complete, or the next attempt succeeds.
     """
     path = store.path / LOCKS / f"{name}.lock"
-    lock = FileLock(path)
+    lock = FileLock(path)  # flock: released by the kernel when the process dies
     with storage_errors(path):
         while not lock.is_locked:
             try:

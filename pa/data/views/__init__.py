@@ -75,11 +75,11 @@ class GridView(FixedView):
 
     name = "grid"
     default_representations = ("cls", "pooled", "projected")
-    resize: int = 256
-    crop: int = CANVAS
-    window: int = 56
-    stride: int = 28
-    interpolation: str = "bicubic"
+    resize: int = 256  # short side in pixels before the crop
+    crop: int = CANVAS  # side of the centre crop in pixels
+    window: int = 56  # side of a window in pixels
+    stride: int = 28  # pixels between windows: 7 per side, 49 in all
+    interpolation: str = "bicubic"  # as in the paper
 
     def __post_init__(self) -> None:
         sizes = (self.stride, self.window, self.crop, self.resize)

@@ -76,7 +76,7 @@ def _corner(draw: np.random.Generator, canvas: Size, crop: int) -> Corner:
 def is_mixed(values: Map, share: float) -> bool:
     """Return whether a crop has several classes, none with `share` or more of its pixels."""
     counts = np.bincount(values.ravel(), minlength=IGNORED + 1)  # (256,)
-    labelled = counts[1:IGNORED]
+    labelled = counts[1:IGNORED]  # without 0 and 255, which are ignored
     total = int(labelled.sum())
     return int(np.count_nonzero(labelled)) > 1 and int(labelled.max()) < share * total
 
@@ -85,7 +85,7 @@ def draw_colours(
     draw: np.random.Generator, brightness: float, contrast: float, saturation: float, hue: int
 ) -> Colours:
     """Draw a distortion: each of the four with probability 1/2 (PhotoMetricDistortion)."""
-    on = draw.integers(0, 2, 4)
+    on = draw.integers(0, 2, 4)  # (4,) which distortions apply
     return Colours(
         brightness=float(draw.uniform(-brightness, brightness)) * int(on[0]),
         contrast=float(draw.uniform(1 - contrast, 1 + contrast)) if on[1] else 1.0,
@@ -103,7 +103,7 @@ def distort(image: Image.Image, colours: Colours) -> Image.Image:
     if colours.saturation != 1 or colours.hue:
         hue, saturation, value = image.convert("HSV").split()
         shift = round(colours.hue * 256 / HUE_CIRCLE)
-        hue = hue.point([(level + shift) % 256 for level in range(256)])
+        hue = hue.point([(level + shift) % 256 for level in range(256)])  # the hue is a circle
         saturation = _scaled(saturation, colours.saturation)
         image = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
     if colours.contrast_last:
@@ -114,5 +114,5 @@ def distort(image: Image.Image, colours: Colours) -> Image.Image:
 def _scaled(image: Image.Image, factor: float, shift: float = 0.0) -> Image.Image:
     if factor == 1 and shift == 0:
         return image
-    table = [min(max(int(level * factor + shift), 0), 255) for level in range(256)]
+    table = [min(max(int(level * factor + shift), 0), 255) for level in range(256)]  # clipped
     return image.point(table * len(image.getbands()))

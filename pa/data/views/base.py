@@ -71,5 +71,5 @@ class FixedView(View):
         """Return the boxes on the canvas, (B, 4): x0, y0, x1, y1."""
 
     def rows(self, images: Images) -> pl.DataFrame:
-        boxes = pl.DataFrame(self.boxes(), schema=list(BOX), orient="row")
+        boxes = pl.DataFrame(self.boxes(), schema=list(BOX), orient="row")  # (B, 4)
         return in_schema(images.table.join(boxes, how="cross", maintain_order="left_right"))

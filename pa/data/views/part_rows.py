@@ -106,7 +106,7 @@ def select(rules: PartRules, images: Images) -> Selection:
         names = rules.parts or annotated.considered
         candidates = _from_keypoints(rules, images, annotated, names)
     kept = candidates.filter(pl.col("reason") == KEPT)
-    left = candidates.filter(pl.col("reason") != KEPT)
+    left = candidates.filter(pl.col("reason") != KEPT)  # the skipped parts, for the counts
     counts = PartCounts(
         images=len(images.table),
         images_kept=kept["image"].n_unique(),
@@ -159,10 +159,10 @@ def _from_keypoints(
     frame = frame.join(_ids(names), on="label", how="left", maintain_order="left")
     frame = frame.sort("image", "object", "label_id", maintain_order=True)
     least = VISIBLE if rules.visibility == "visible" else HIDDEN
-    reasons = np.where(frame["visible"].to_numpy() < least, NOT_VISIBLE, KEPT)
+    reasons = np.where(frame["visible"].to_numpy() < least, NOT_VISIBLE, KEPT)  # (N,)
     if rules.outside == "skip":
         widths, heights = _sizes(images, frame, reasons == KEPT)
-        x, y = frame["x"].to_numpy(), frame["y"].to_numpy()
+        x, y = frame["x"].to_numpy(), frame["y"].to_numpy()  # (N,) each
         # The far border is inside: annotated coordinates reach the width and the height.
         beyond = (x < 0) | (y < 0) | (x > widths) | (y > heights)
         reasons = np.where((reasons == KEPT) & beyond, OUTSIDE, reasons)
@@ -179,18 +179,18 @@ def _from_keypoints(
 
 def _measure(rules: PartRules, frame: pl.DataFrame, reasons: Texts) -> tuple[Floats, Texts]:
     """Return d of every candidate (N,), NaN if not measured, and the reasons after the gate."""
-    live = np.flatnonzero(reasons == KEPT)
-    image = frame["image"].to_numpy()[live]
+    live = np.flatnonzero(reasons == KEPT)  # (live,) candidates not skipped so far
+    image = frame["image"].to_numpy()[live]  # (live,)
     points = frame.select("x", "y").to_numpy()[live]  # (live, 2)
-    objects = frame["object"].to_numpy()[live]
-    considered = frame["label_id"].is_not_null().to_numpy()[live]
-    d = np.full(len(frame), np.nan)
-    reasons = reasons.astype("<U24")
-    borders = np.flatnonzero(np.diff(image)) + 1
+    objects = frame["object"].to_numpy()[live]  # (live,)
+    considered = frame["label_id"].is_not_null().to_numpy()[live]  # (live,)
+    d = np.full(len(frame), np.nan)  # (N,)
+    reasons = reasons.astype("<U24")  # room for the longest reason
+    borders = np.flatnonzero(np.diff(image)) + 1  # first candidate of each further image
     for group in np.split(np.arange(len(live)), borders) if len(live) else []:
         at = live[group]
         d[at], reasons[at] = nearest(points[group], objects[group], considered[group], rules)
-    low = -np.inf if rules.min_d is None else rules.min_d
+    low = -np.inf if rules.min_d is None else rules.min_d  # exclusive bounds
     high = np.inf if rules.max_d is None else rules.max_d
     gated = (reasons == KEPT) & ~((d > low) & (d < high))
     return d, np.where(gated, GATED, reasons)
@@ -201,7 +201,7 @@ def _boxes(
 ) -> tuple[Floats, Texts]:
     """Return the boxes to cut (N, 4), in whole pixels; NaN for skipped candidates."""
     centre = frame.select("x", "y").to_numpy()  # (N, 2)
-    half = np.rint(d / 4) if rules.side == "d/2" else d / 2
+    half = np.rint(d / 4) if rules.side == "d/2" else d / 2  # (N,) half of the side
     half = np.where(reasons == KEPT, half, np.nan)[:, None]  # (N, 1)
     return _rounded(rules, centre - half, centre + half, np.repeat(2 * half, 2, axis=1), reasons)
 
@@ -210,9 +210,9 @@ def _rounded(
     rules: PartRules, low: Floats, high: Floats, sides: Floats, reasons: Texts
 ) -> tuple[Floats, Texts]:
     """Round corners and sides, (N, 2) each, to boxes (N, 4) in whole pixels, halves to even."""
-    first = np.rint(low)
-    last = np.rint(high) if rules.rounding == "corners" else first + np.rint(sides)
-    boxes: Floats = np.concatenate([first, last], axis=1)
+    first = np.rint(low)  # (N, 2)
+    last = np.rint(high) if rules.rounding == "corners" else first + np.rint(sides)  # (N, 2)
+    boxes: Floats = np.concatenate([first, last], axis=1)  # (N, 4)
     empty = (reasons == KEPT) & (last <= first).any(axis=1)
     # Boxes of a dataset are limited to MAX_SIDE, and rounding may add a pixel.
     too_large = (reasons == KEPT) & (last - first > MAX_SIDE + 1).any(axis=1)
@@ -226,7 +226,7 @@ def _sizes(
 
     Infinite for images that cannot be read, which the extraction reports.
     """
-    known = frame.select("path", "width", "height")
+    known = frame.select("path", "width", "height")  # N rows
     lacking = known.filter(pl.Series(needed), pl.col("width").is_null())["path"].unique(
         maintain_order=True
     )
@@ -257,8 +257,8 @@ def _from_boxes(
         _ids(names), on="label", how="inner", maintain_order="left"
     )
     frame = frame.sort("image", maintain_order=True)
-    reasons = np.full(len(frame), KEPT, dtype="<U24")
-    corners = frame.select(BOX).to_numpy()
+    reasons = np.full(len(frame), KEPT, dtype="<U24")  # (N,)
+    corners = frame.select(BOX).to_numpy()  # (N, 4)
     if rules.outside == "skip":
         sized = frame.with_columns(width=pl.lit(None, pl.Int64), height=pl.lit(None, pl.Int64))
         widths, heights = _sizes(images, sized, reasons == KEPT)

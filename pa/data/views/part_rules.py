@@ -40,7 +40,7 @@ class PartRules:
         may become a pixel longer), or the first corner and the "sides".
     """
 
-    parts: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()  # empty: the list of the dataset
     side: str = "d"
     neighbours: str = "considered"
     distance: str = "image"
@@ -64,7 +64,7 @@ class PartRules:
             raise UsageError(f"view parts: parts={','.join(self.parts)} names a part twice.")
         for name, choices in CHOICES.items():
             self.require_choice(name, choices)
-        self.require_whole("min_per_object", 1, 1000)
+        self.require_whole("min_per_object", 1, 1000)  # 1000 against typing errors
         for name in ("min_d", "max_d"):
             self._require_bound(name)
 

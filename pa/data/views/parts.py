@@ -40,7 +40,7 @@ class PartsView(PartRules, View):
     name = "parts"
     default_representations = ("cls", "pooled", "projected", "patch")
     interpolation: str = "bicubic"
-    resize: int = CANVAS
+    resize: int = CANVAS  # 224 uses the whole patch
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,7 +63,7 @@ class PartsView(PartRules, View):
     def cut(
         self, canvas: Image.Image, boxes: Sequence[Box], transform: Transform
     ) -> npt.NDArray[np.uint8]:
-        resized = round(self.resize * transform.size / CANVAS)
+        resized = round(self.resize * transform.size / CANVAS)  # pixels before the centre crop
         return im.stack(
             [
                 im.centre_crop(
@@ -79,13 +79,13 @@ class PartsView(PartRules, View):
 
 PAPER = PartsView()
 RELEASED = PartsView(
-    side="d/2",
-    distance="image+id",
-    min_per_object=2,
-    coincident="ignore",
-    outside="keep",
-    min_d=40.0,
-    max_d=2000.0,
+    side="d/2",  # half the distance to the neighbour
+    distance="image+id",  # the object id is a third coordinate
+    min_per_object=2,  # a lone part has no neighbour of its object
+    coincident="ignore",  # zero distances are masked
+    outside="keep",  # no test against the image border
+    min_d=40.0,  # pixels: smaller patches are discarded
+    max_d=2000.0,  # pixels
 )
 
 PROTOCOLS: Registry[PartsView] = Registry(

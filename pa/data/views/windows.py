@@ -42,13 +42,13 @@ class Window(NamedTuple):
     cut, then flipped, then distorted, then padded.
     """
 
-    x0: float
+    x0: float  # box in pixels of the resized image
     y0: float
     x1: float
     y1: float
-    canvas_width: int
+    canvas_width: int  # size of the resized image
     canvas_height: int
-    flip: bool = False
+    flip: bool = False  # left to right
     brightness: float = 0.0
     contrast: float = 1.0
     saturation: float = 1.0
@@ -78,7 +78,7 @@ class Window(NamedTuple):
 
 # The columns that follow the box: of every row, and of augmented rows.
 CANVAS_COLUMNS = ("canvas_width", "canvas_height")
-AUGMENTED_COLUMNS = Window._fields[6:]
+AUGMENTED_COLUMNS = Window._fields[6:]  # flip and the colour distortion
 COLUMN_TYPES = {
     "canvas_width": pl.Int64(),
     "canvas_height": pl.Int64(),
@@ -98,10 +98,10 @@ RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("ratio_low", "ratio_high"), (0.01, 100)),
     **dict.fromkeys(("category_share", "flip", "contrast", "saturation"), (0, 1)),
     "brightness": (0, 255),
-    "hue": (0, 180),
+    "hue": (0, 180),  # OpenCV's 8-bit hue
     "views": (0, 10_000),
     "tries": (0, 10_000),
-    "seed": (0, 2**63 - 1),
+    "seed": (0, 2**63 - 1),  # int64 of the JSON spec
 }
 
 
@@ -119,24 +119,24 @@ class WindowsView(View):
 
     name = "windows"
     default_representations = ("patch",)
-    crop: int = 512
-    stride: int = 341
-    test_long: int = 2048
+    crop: int = 512  # side of a window in pixels
+    stride: int = 341  # pixels between sliding windows: two thirds of 512
+    test_long: int = 2048  # limits of the resized sides in pixels, for sliding windows
     test_short: int = 512
-    train_long: int = 2048
+    train_long: int = 2048  # the same, for training crops
     train_short: int = 512
     interpolation: str = "bilinear"
     views: int = 0
     seed: int = 0
-    ratio_low: float = 0.5
+    ratio_low: float = 0.5  # random scale of a training crop
     ratio_high: float = 2.0
-    category_share: float = 0.75
-    tries: int = 10
-    flip: float = 0.5
-    brightness: float = 32.0
-    contrast: float = 0.5
-    saturation: float = 0.5
-    hue: int = 18
+    category_share: float = 0.75  # cat_max_ratio of RandomCrop
+    tries: int = 10  # attempts of RandomCrop
+    flip: float = 0.5  # probability
+    brightness: float = 32.0  # PhotoMetricDistortion: added to 0..255
+    contrast: float = 0.5  # factor within 1 ± 0.5
+    saturation: float = 0.5  # factor within 1 ± 0.5
+    hue: int = 18  # added to 0..180
 
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():
@@ -184,7 +184,7 @@ class WindowsView(View):
             name: pl.Series(name, [getattr(w, name) for _, w in windows], COLUMN_TYPES.get(name))
             for name in names
         }
-        images_of_rows = [row for row, _ in windows]
+        images_of_rows = [row for row, _ in windows]  # row of the table of images
         return in_schema(table[images_of_rows].with_columns(**columns))
 
     def _windows(self, images: Images, row: dict[str, Any]) -> list[Window]:
@@ -317,7 +317,7 @@ def cut_mask(classes: Map, window: Window) -> Map:
     piece = classes[np.ix_(ys, xs)]  # (≤ S, ≤ S)
     if window.flip:
         piece = piece[:, ::-1]
-    cut = np.full((window.size, window.size), IGNORED, np.uint8)
+    cut = np.full((window.size, window.size), IGNORED, np.uint8)  # (S, S)
     cut[: piece.shape[0], : piece.shape[1]] = piece
     return cut
 
