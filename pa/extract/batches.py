@@ -1,4 +1,4 @@
-"""Divide the rows of a shard into images to decode and batches of regions.
+"""Collect the regions of decoded images into batches.
 
 n: rows of a batch, v: rows with pixels among them.
 """
@@ -11,20 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pa.data.store.reader import Store
-from pa.data.store.shards import BadImage, ShardPlan, ShardWriter
-from pa.data.views import View
-from pa.extract.pixels import Cut, CutKey, ImageJob, Loaded
-
-
-def image_jobs(store: Store, shard: ShardPlan, view: View) -> list[ImageJob]:
-    """Return the images of a shard and the boxes to cut from each."""
-    rows = store.rows.slice(shard.start, shard.n_rows)
-    jobs = []
-    for (image,), group in rows.group_by("image", maintain_order=True):
-        boxes = [tuple(box) for box in group.select(view.cut_columns).iter_rows()]
-        jobs.append(ImageJob(int(image), group["path"][0], int(group["row"][0]), boxes))
-    return jobs
+from pa.data.store.shards import BadImage, ShardWriter
+from pa.extract.pixels import Cut, CutKey, Loaded
 
 
 @dataclass(frozen=True)
@@ -52,9 +40,9 @@ def batches(loaded: Iterable[Loaded], size: int, writers: Sequence[ShardWriter])
             bad = BadImage(image.job.image, image.job.path, first, first + n - 1, image.fault)
             for writer in writers:
                 writer.record_bad(bad)
-        taken = 0
+        taken = 0  # regions of the image that are in batches
         while taken < n:
-            step = min(n - taken, size - len(valid))
+            step = min(n - taken, size - len(valid))  # an image may span batches
             valid += [image.fault is None] * step
             for key, cut in image.cuts.items():
                 cuts.setdefault(key, []).append(cut.part(taken, taken + step))

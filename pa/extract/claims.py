@@ -10,11 +10,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from pa.data.store.shards import ShardPlan
 from pa.data.views.base import View
-from pa.extract.batches import image_jobs
 from pa.extract.encoders.base import Encoder
-from pa.extract.pixels import ImageJob
+from pa.extract.pixels import ImageJob, image_jobs
 from pa.extract.share import MAX_MISSES, Share
 from pa.extract.stores import Report
 from pa.extract.writing import Claimed, ShardThread
@@ -55,10 +53,10 @@ class Claims:
         Yield None while the next shard is not claimed yet and the loader is `busy`.
         """
         waited = False
-        while left := self._missing():
+        while left := {s.index: s for _, report in self._pairs for s in report.store.missing()}:
             took, misses = False, 0
             for index in self._share.order(sorted(left)) if self._share else sorted(left):
-                while self._ahead and busy():
+                while self._ahead and busy():  # hold one shard ahead at most
                     yield None
                 claim = self._thread.claim(self._pairs, left[index])
                 while busy() and not claim.done():
@@ -67,15 +65,16 @@ class Claims:
                 if claimed is None:
                     misses += 1
                     if took and misses == MAX_MISSES:
-                        break
+                        break  # list the missing shards again
                     continue
                 took, misses = True, 0
-                jobs = image_jobs(claimed.targets[0].report.store, claimed.shard, self._view)
+                store, shard = claimed.targets[0].report.store, claimed.shard
+                jobs = image_jobs(store.rows.slice(shard.start, shard.n_rows), self._view)
                 self._ahead.append((claimed, len(jobs)))
                 yield from jobs
             while busy():
                 yield None
-            self._thread.flush()
+            self._thread.flush()  # the last shards are closed before missing ones are listed
             if took:
                 continue
             if self._share:
@@ -85,6 +84,3 @@ class Claims:
                 self._progress.note(f"waiting for {len(left)} shards locked by other processes")
                 waited = True
             time.sleep(POLL_SECONDS)
-
-    def _missing(self) -> dict[int, ShardPlan]:
-        return {s.index: s for _, report in self._pairs for s in report.store.missing()}

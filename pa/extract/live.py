@@ -24,7 +24,7 @@ from pa.data.views.base import View
 from pa.errors import ImageError
 from pa.extract.encoders.base import Encoder
 from pa.extract.encoding import default_batch, encode_pixels
-from pa.extract.pixels import ImageJob, Loader
+from pa.extract.pixels import Loader, image_jobs
 from pa.extract.stages import Stages
 from pa.extract.stores import ExtractOptions, make_spec
 
@@ -90,9 +90,10 @@ class LiveStore(FeatureSource):
             yield start, self.read(representation, np.arange(start, stop))
 
     def _batches(self, rows: Ints) -> Iterator[npt.NDArray[np.uint8]]:
-        """Yield the pixels of ascending rows in batches (B, S, S, 3)."""
-        waiting: list[npt.NDArray[np.uint8]] = []
-        for loaded in self._loader.ahead(self._jobs(rows)):
+        """Yield the pixels of ascending rows in batches (n, S, S, 3)."""
+        chosen = self._cut_columns[rows].with_columns(pl.Series("row", rows))
+        waiting: list[npt.NDArray[np.uint8]] = []  # regions (S, S, 3) of the next batch
+        for loaded in self._loader.ahead(image_jobs(chosen, self._loader.view)):
             if loaded.fault is not None:
                 raise ImageError(
                     self._loader.root / loaded.job.path,
@@ -104,11 +105,3 @@ class LiveStore(FeatureSource):
                 del waiting[: self._batch]
         if waiting:
             yield np.stack(waiting)
-
-    def _jobs(self, rows: Ints) -> list[ImageJob]:
-        chosen = self._cut_columns[rows].with_columns(pl.Series("row", rows))
-        jobs = []
-        for (image,), group in chosen.group_by("image", maintain_order=True):
-            boxes = list(group.select(self._loader.view.cut_columns).iter_rows())
-            jobs.append(ImageJob(int(image), group["path"][0], int(group["row"][0]), boxes))
-        return jobs

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from PIL import Image
 
 from pa.data import images as im
@@ -42,6 +43,15 @@ class ImageJob:
     path: str
     first: int
     boxes: Sequence[Box]
+
+
+def image_jobs(rows: pl.DataFrame, view: View) -> list[ImageJob]:
+    """Return the images of consecutive rows and the boxes to cut from each."""
+    jobs = []
+    for (image,), group in rows.group_by("image", maintain_order=True):
+        boxes = [tuple(box) for box in group.select(view.cut_columns).iter_rows()]
+        jobs.append(ImageJob(int(image), group["path"][0], int(group["row"][0]), boxes))
+    return jobs
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import itertools
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,12 +48,21 @@ from pa.extract.pixels import CutKey, Loader
 from pa.extract.reuse import reuse_rows
 from pa.extract.share import Share
 from pa.extract.stages import Stages
-from pa.extract.stores import ExtractOptions, Report, open_store, remove_replaced, row_bytes
+from pa.extract.stores import (
+    ExtractOptions,
+    Report,
+    open_store,
+    remove_replaced,
+    row_bytes,
+    rows_in,
+)
 from pa.extract.writing import Claimed, ShardThread
 from pa.progress import Progress, Silent
 
 BATCHES_AHEAD = 2  # batches of images decoded in advance: hides differences between images
 CPU = torch.device("cpu")
+
+Pairs = Sequence[tuple[Encoder, Report]]  # encoders with the reports of their stores
 
 
 @dataclass(frozen=True)
@@ -130,24 +139,29 @@ def extract(
         If the disk is full or fails.
     """
     options = options or ExtractOptions()
-    progress = progress or Silent()
-    stages = Stages()
+    run = _Run(images.root, view, options, Stages(), progress or Silent(), share)
     began = time.perf_counter()
     rows = view.rows(images.first(options.limit))
     reports = [open_store(encoder, images, view, rows, features, options) for encoder in encoders]
     pairs = list(zip(encoders, reports, strict=True))
-    _check_space(features, _bytes_to_write(pairs))
+    n_bytes, free = _bytes_to_write(pairs), free_bytes(features)
+    if n_bytes > free:  # refused before hours of work, not after them
+        raise StorageError(
+            f"the features need {n_bytes / 1e9:.2f} GB, and {features} has {free / 1e9:.2f} GB "
+            f"free. Free some space, choose another --workspace, or store less with --features."
+        )
     copying = time.perf_counter()
     for report in reports:
-        reuse_rows(report, view, features, share, progress)
+        reuse_rows(report, view, features, share, run.progress)
     began += time.perf_counter() - copying  # `wall` is the time of encoding
     try:
-        for group in _by_shard_size(pairs):
-            _fill(group, images.root, view, options, stages, progress, share)
+        # Stores with equally large shards share decoded images.
+        for size in sorted({report.store.shard_rows for report in reports}):
+            run.fill([pair for pair in pairs if pair[1].store.shard_rows == size])
     finally:
-        stages.wall = time.perf_counter() - began
+        run.stages.wall = time.perf_counter() - began
         for report in reports:
-            _log(report, stages)
+            _log(report, run.stages)
     for report in reports:
         if report.store.missing():
             continue  # held by other tasks, of which the last one finishes the store
@@ -155,123 +169,98 @@ def extract(
             report.check_others()
         writer.finish(report.store)
         remove_replaced(report)
-    return RunResult(reports, stages)
+    return RunResult(reports, run.stages)
 
 
-def _by_shard_size(
-    pairs: Sequence[tuple[Encoder, Report]],
-) -> Iterator[list[tuple[Encoder, Report]]]:
-    """Group the stores by rows per shard: a group shares decoded images."""
-    for size in sorted({report.store.shard_rows for _, report in pairs}):
-        yield [(e, r) for e, r in pairs if r.store.shard_rows == size]
-
-
-def _fill(
-    pairs: Sequence[tuple[Encoder, Report]],
-    root: Path,
-    view: View,
-    options: ExtractOptions,
-    stages: Stages,
-    progress: Progress,
-    share: Share | None,
-) -> None:
-    """Write every missing shard of a group of stores."""
-    store = pairs[0][1].store
-    missing = {shard.index for _, report in pairs for shard in report.store.missing()}
-    done = sum(shard.n_rows for shard in store.plan if shard.index not in missing)
-    n_bytes = _bytes_to_write(pairs)
-    if missing:
-        images = (
-            f"{store.spec.rows['n_images']} images, {store.n_rows} rows, {n_bytes / 1e6:.1f} MB"
-        )
-        progress.note(f"{images} to write in {len(missing)} of {len(store.plan)} shards")
-    progress.start(_title(pairs), store.n_rows, "rows", done)
-    try:
-        _encode_missing(pairs, root, view, options, stages, progress, share)
-    except KeyboardInterrupt:
-        progress.note(f"{len(store.plan) - len(store.missing())} of {len(store.plan)} shards kept")
-        raise
-    finally:
-        progress.stop()
-
-
-def _bytes_to_write(pairs: Sequence[tuple[Encoder, Report]]) -> int:
+def _bytes_to_write(pairs: Pairs) -> int:
     """Return the size of the missing shards."""
     return sum(
-        row_bytes(report.store.spec) * sum(shard.n_rows for shard in report.store.missing())
-        for _, report in pairs
+        row_bytes(report.store.spec) * rows_in(report.store.missing()) for _, report in pairs
     )
 
 
-def _check_space(path: Path, n_bytes: int) -> None:
-    """Raise `StorageError` early if the disk is too small."""
-    free = free_bytes(path)
-    if n_bytes > free:
-        raise StorageError(
-            f"the features need {n_bytes / 1e9:.2f} GB, and {path} has {free / 1e9:.2f} GB free. "
-            f"Free some space, choose another --workspace, or store less with --features."
+@dataclass(frozen=True)
+class _Run:
+    """The arguments of a run that its steps share."""
+
+    root: Path
+    view: View
+    options: ExtractOptions
+    stages: Stages
+    progress: Progress
+    share: Share | None
+
+    def fill(self, pairs: Pairs) -> None:
+        """Write every missing shard of a group of stores, and report the progress."""
+        store, progress = pairs[0][1].store, self.progress
+        spec = store.spec
+        missing = {shard.index for _, report in pairs for shard in report.store.missing()}
+        done = sum(shard.n_rows for shard in store.plan if shard.index not in missing)
+        if missing:
+            progress.note(
+                f"{spec.rows['n_images']} images, {store.n_rows} rows, "
+                f"{_bytes_to_write(pairs) / 1e6:.1f} MB to write in {len(missing)} of "
+                f"{len(store.plan)} shards"
+            )
+        names = ",".join(encoder.name for encoder, _ in pairs)
+        title = f"{spec.dataset}/{spec.split}/{spec.view['name']} · {names}"
+        progress.start(title, store.n_rows, "rows", done)
+        try:
+            self._encode_missing(pairs)
+        except KeyboardInterrupt:
+            n_kept = len(store.plan) - len(store.missing())
+            progress.note(f"{n_kept} of {len(store.plan)} shards kept")
+            raise
+        finally:
+            progress.stop()
+
+    def _encode_missing(self, pairs: Pairs) -> None:
+        """Claim shards until none is missing; decode, encode and write in parallel."""
+        encoders = [encoder for encoder, _ in pairs]
+        size = self.options.batch_size or default_batch(encoders[0], self.view)
+        store = pairs[0][1].store
+        loader = Loader(
+            self.root,
+            self.view,
+            [encoder.transform for encoder in encoders],
+            self.stages,
+            self.options.workers or default_workers(),
+            # Regions per image turn batches into images.
+            ahead_images=BATCHES_AHEAD * size * store.spec.rows["n_images"] // max(store.n_rows, 1),
+            canvases=cuts_on_device(encoders, self.view),
         )
+        passes = [Forward(e, list(report.store.spec.representations)) for e, report in pairs]
+        by_encoder = {id(forward.encoder): forward for forward in passes}
+        on_cpu = any(forward.device.type == "cpu" for forward in passes)
+        memory = freed_memory_kept() if on_cpu else contextlib.nullcontext()
+        with memory, loader, ShardThread(self.stages) as thread:
+            claims = Claims(pairs, self.view, thread, self.progress, self.share)
+            loaded = loader.ahead(claims.jobs(lambda: loader.busy))
+            for first in loaded:  # the first image of each shard
+                claimed, n_images = claims.begun()
+                images = itertools.chain([first], itertools.islice(loaded, n_images - 1))
+                writers = [target.writer for target in claimed.targets]
+                for batch in batches(claimed.noting(images), size, writers):
+                    self._encode_batch(batch, claimed, by_encoder, thread)
+                    self.progress.advance(len(batch.valid))
+                thread.close(claimed)
+            thread.flush()
 
-
-def _encode_missing(
-    pairs: Sequence[tuple[Encoder, Report]],
-    root: Path,
-    view: View,
-    options: ExtractOptions,
-    stages: Stages,
-    progress: Progress,
-    share: Share | None,
-) -> None:
-    """Claim shards until none is missing; decode, encode and write in parallel."""
-    encoders = [encoder for encoder, _ in pairs]
-    size = options.batch_size or default_batch(encoders[0], view)
-    store = pairs[0][1].store
-    loader = Loader(
-        root,
-        view,
-        [encoder.transform for encoder in encoders],
-        stages,
-        options.workers or default_workers(),
-        ahead_images=BATCHES_AHEAD * size * store.spec.rows["n_images"] // max(store.n_rows, 1),
-        canvases=cuts_on_device(encoders, view),
-    )
-    passes = [Forward(e, list(report.store.spec.representations)) for e, report in pairs]
-    by_encoder = {id(forward.encoder): forward for forward in passes}
-    on_cpu = any(forward.device.type == "cpu" for forward in passes)
-    memory = freed_memory_kept() if on_cpu else contextlib.nullcontext()
-    with memory, loader, ShardThread(stages) as thread:
-        claims = Claims(pairs, view, thread, progress, share)
-        loaded = loader.ahead(claims.jobs(lambda: loader.busy))
-        for first in loaded:
-            claimed, n_images = claims.begun()
-            images = itertools.chain([first], itertools.islice(loaded, n_images - 1))
-            writers = [target.writer for target in claimed.targets]
-            for batch in batches(claimed.noting(images), size, writers):
-                _encode_batch(batch, claimed, by_encoder, view, thread, stages)
-                progress.advance(len(batch.valid))
-            thread.close(claimed)
-        thread.flush()
-
-
-def _encode_batch(
-    batch: Batch,
-    claimed: Claimed,
-    passes: Mapping[int, Forward],
-    view: View,
-    thread: ShardThread,
-    stages: Stages,
-) -> None:
-    """Encode a batch with each encoder whose store lacks the shard; encoders share the upload."""
-    uploaded: dict[tuple[CutKey, torch.device], Tensor] = {}
-    for target in claimed.targets:
-        forward = passes[id(target.encoder)]
-        transform = target.encoder.transform
-        key = view.cut_key(transform), forward.device
-        with stages.timed("encode"):
-            if key not in uploaded and (cuts := batch.cuts.get(key[0])):
-                uploaded[key] = upload(cuts, forward.device, view, transform)
-            features = forward.begin(uploaded[key]) if key in uploaded else Pending({}, CPU)
-        thread.append(claimed, target, features, batch.valid)
+    def _encode_batch(
+        self, batch: Batch, claimed: Claimed, passes: Mapping[int, Forward], thread: ShardThread
+    ) -> None:
+        """Encode a batch with each encoder whose store lacks the shard; they share the upload."""
+        uploaded: dict[tuple[CutKey, torch.device], Tensor] = {}  # (v, S, S, 3) uint8 each
+        for target in claimed.targets:
+            forward = passes[id(target.encoder)]
+            transform = target.encoder.transform
+            key = self.view.cut_key(transform), forward.device
+            with self.stages.timed("encode"):
+                if key not in uploaded and (cuts := batch.cuts.get(key[0])):
+                    uploaded[key] = upload(cuts, forward.device, self.view, transform)
+                # A batch of bad images has no pixels.
+                features = forward.begin(uploaded[key]) if key in uploaded else Pending({}, CPU)
+            thread.append(claimed, target, features, batch.valid)
 
 
 def default_workers() -> int:
@@ -285,19 +274,13 @@ def encode_region(
     """Encode a box (x0, y0, x1, y1, pixels) of an upright RGB image to a vector (D,)."""
     cut = im.crop_resize(image, box, encoder.transform.size, "bicubic")
     encoder.require([representation])
-    vector: npt.NDArray[np.float32] = encode_pixels(encoder, im.stack([cut]), [representation])[
-        representation
-    ][0]
+    arrays = encode_pixels(encoder, im.stack([cut]), [representation])
+    vector: npt.NDArray[np.float32] = arrays[representation][0]
     return vector
 
 
-def _title(pairs: Sequence[tuple[Encoder, Report]]) -> str:
-    spec = pairs[0][1].store.spec
-    names = ",".join(encoder.name for encoder, _ in pairs)
-    return f"{spec.dataset}/{spec.split}/{spec.view['name']} · {names}"
-
-
 def _log(report: Report, stages: Stages) -> None:
+    """Append the run to the log of a store that it wrote to."""
     if not report.rows_encoded and not report.rows_copied:
         return
     writer.log_run(

@@ -17,6 +17,7 @@ from pa.data.schema import Images
 from pa.data.store.reader import Store
 from pa.data.store.verify import verify
 from pa.data.views import VIEWS
+from pa.extract.plan import plan_extract
 from pa.extract.reuse import find_rows
 from pa.extract.run import RunResult, extract
 from pa.extract.stores import ExtractOptions, Report
@@ -230,32 +231,18 @@ def test_concurrent_runs_copy(image_tree: Tree, tmp_path: Path) -> None:
     same_rows(Store.open(found[0].store.path), whole)
 
 
-def test_plan_reports_copied_rows(
-    image_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pa.config import load as load_config
-    from pa.tasks import extract as commands
-
-    root = image_tree()
-    config = load_config(tmp_path)
-    request = commands.ExtractRequest(
-        encoders=("mean-colour",), representations=("pooled", "patch"), shard_rows=100
-    )
-
-    def prepared(name: str) -> None:
-        parts = [MeanColour()], split(root, name), [VIEWS["grid"]]
-        monkeypatch.setattr(commands, "prepare", lambda *_: parts)
-
-    prepared("train")
-    commands.extract(config, request, Silent())
+def test_plan_extract_reports_copied_rows(image_tree: Tree, tmp_path: Path) -> None:
+    root, view = image_tree(), VIEWS["grid"]
+    options = ExtractOptions(representations=("pooled", "patch"), shard_rows=100)
+    extract([MeanColour()], split(root, "train"), view, tmp_path, options)
     for name in ("all", "test"):
-        prepared(name)
-        (foreseen,) = commands.plan(config, request, Silent()).stores
-        ((found,),) = [made.reports for made in commands.extract(config, request, Silent())]
-        assert (foreseen.rows_to_do, foreseen.rows_copied, foreseen.rows_adopted) == (
-            found.rows_encoded,
-            found.rows_copied,
-            found.rows_adopted,
+        images = split(root, name)
+        (planned,) = plan_extract([MeanColour()], images, [view], tmp_path, options).stores
+        (report,) = extract([MeanColour()], images, view, tmp_path, options).reports
+        assert (planned.rows_to_do, planned.rows_copied, planned.rows_adopted) == (
+            report.rows_encoded,
+            report.rows_copied,
+            report.rows_adopted,
         )
-        assert (found.rows_copied > 0) == (name == "test")
-        assert foreseen.seconds_saved == pytest.approx(found.seconds_saved or 0.0)
+        assert (report.rows_copied > 0) == (name == "test")
+        assert planned.seconds_saved == pytest.approx(report.seconds_saved or 0.0)

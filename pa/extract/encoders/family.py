@@ -126,39 +126,41 @@ class Family:
         fill(trunk.model, "encoder", by_target, comparison)
         if projector is not None:
             fill(projector, "projector", by_target, comparison)
+        architecture = {"network": type(trunk.model).__name__, **trunk.shape.to_json()}
+        architecture["positions"] = trunk.positions.rule
+        if projector is not None:
+            architecture["projected"] = projector.out_width
+            architecture["bottleneck"] = projector.bottleneck_width
         report = replace(
             report,
             container=selection.container,
-            architecture=_architecture(trunk, projector),
+            architecture=architecture,
             ignored=by_target.ignored,
             **comparison.lists(),
         )
         if not report.ok:
             return report, None
-        return report, self._finish(file, request, report, trunk, projector)
-
-    def _finish(
-        self,
-        file: CheckpointFile,
-        request: Request,
-        report: LoadReport,
-        trunk: VitTrunk,
-        projector: Projector | None,
-    ) -> FrozenEncoder:
         trunk.finish()
         if projector is not None:
             projector.finish()
-        options = _options(request) | ({"accept": True} if report.accepted else {})
-        spec = EncoderSpec(self.card.name, file.sha256, report.architecture, options)
+        options: dict[str, Any] = {"branch": request.branch} if request.branch else {}
+        options |= {"layers": list(request.layers)} if request.layers else {}
+        options |= {**request.options, **({"accept": True} if report.accepted else {})}
+        spec = EncoderSpec(self.card.name, file.sha256, architecture, options)
         published = self.card.transform if self.transform is None else self.transform(request)
         # At another native size, keep the published ratio of resize to crop.
         resize = trunk.size * published.resize // published.size
         transform = replace(published, size=trunk.size, resize=resize)
-        return FrozenEncoder(spec, transform, trunk, projector, self._absent(file, projector))
+        absent = self._absent(file, projector)
+        return report, FrozenEncoder(spec, transform, trunk, projector, absent)
 
     def _absent(self, file: CheckpointFile, projector: Projector | None) -> dict[str, PaError]:
+        """Return the error to raise for each representation that the file cannot provide."""
+        if projector is not None and projector.bottleneck_width:
+            return {}
         if projector is not None:
-            return {} if projector.bottleneck_width else {"bottleneck": self._no_bottleneck()}
+            reason = "has no bottleneck: its output is `projected`."
+            return {"bottleneck": UsageError(f"the projector of {self.card.name} {reason}")}
         if self.project is None:
             error: PaError = UsageError(
                 f"{self.card.name} has no projector ({self.card.projector}). "
@@ -171,26 +173,6 @@ class Family:
                 f"`projected` is not available. Files with the projector: {' or '.join(files)}."
             )
         return {"projected": error, "bottleneck": error}
-
-    def _no_bottleneck(self) -> PaError:
-        return UsageError(
-            f"the projector of {self.card.name} has no bottleneck: its output is `projected`."
-        )
-
-
-def _architecture(trunk: VitTrunk, projector: Projector | None) -> dict[str, Any]:
-    described = {"network": type(trunk.model).__name__, **trunk.shape.to_json()}
-    described["positions"] = trunk.positions.rule
-    if projector is not None:
-        described["projected"] = projector.out_width
-        described["bottleneck"] = projector.bottleneck_width
-    return described
-
-
-def _options(request: Request) -> dict[str, Any]:
-    options: dict[str, Any] = {"branch": request.branch} if request.branch else {}
-    options |= {"layers": list(request.layers)} if request.layers else {}
-    return options | dict(request.options)
 
 
 def flat_or(file: CheckpointFile, *containers: str) -> tuple[str, dict[str, Tensor]]:
