@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pa.data import datasets, limits
+from pa.data import datasets
+from pa.data import images as im
 from pa.data.crops import Crops
 from pa.data.store import image_files
 from pa.data.store.image_files import ImageFiles
@@ -332,16 +333,17 @@ def test_index_of_old_images_is_not_used(root: Path, features: Path, tmp_path: P
 
 @pytest.mark.parametrize("complete", [True, False])
 def test_image_within_raised_limit_is_reported(
-    root: Path, features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complete: bool
+    root: Path, features: Path, tmp_path: Path, request: pytest.FixtureRequest, complete: bool
 ) -> None:
     noise_image(99, (200, 100)).save(root / "a/3.bmp", "BMP")
-    monkeypatch.setattr(limits, "max_pixels", lambda: 19_999)
+    request.addfinalizer(lambda: im.set_max_pixels(im.MAX_PIXELS))
+    im.set_max_pixels(19_999)
     store = run(root, features).store
     assert [bad.path for bad in store.bad] == ["a/3.bmp"]
     assert run(root, features).rows_encoded == 0
     if not complete:
         (store.path / "manifest.json").unlink()
-    monkeypatch.setattr(limits, "max_pixels", lambda: 20_000)
+    im.set_max_pixels(20_000)
     with pytest.raises(FingerprintError, match=r"a/3\.bmp\. --replace"):
         run(root, features)
     found = run(root, features, replace=True)
