@@ -6,6 +6,7 @@ fmt:
 docs:
 	python docs/help_pages.py
 	python docs/encoder_cards.py
+	python docs/claims_page.py
 
 lint:
 	ruff check . && ruff format --check .

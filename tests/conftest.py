@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.images import noise_image
+from tests.support.report import Runs
 
 pytest_plugins = ["tests.support.commands", "tests.support.stores", "tests.support.study"]
 
@@ -71,3 +72,11 @@ def image_tree(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    """An empty workspace to write results into."""
+    root = tmp_path / "work"
+    root.mkdir()
+    return Runs(root)

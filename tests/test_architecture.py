@@ -46,7 +46,7 @@ OWNERS = {
     "torchvision": {"extract"},
     "torch": {"evaluate", "extract", "probe", "figures.heads", "tasks.choose", "commands.demo"},
     "matplotlib": {"figures"},
-    "pydantic": {"config"},
+    "pydantic": {"config", "evaluate.results"},
     "rich": {"commands"},
     "fastapi": {"explore", "tasks.explore"},
     "starlette": {"explore"},

@@ -20,7 +20,12 @@ from typing import Any, Literal
 from pa.report.cells import Cell, cell, column_title, encoders
 
 Need = Literal["all", "most", "any"]
-FILES = ("object", "retrieval", "classification", "segmentation")
+GROUPS = {  # files of claims, and the titles of their groups
+    "object": "Recognising objects",
+    "retrieval": "Retrieving parts",
+    "classification": "Classifying parts",
+    "segmentation": "Segmenting parts",
+}
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ def claims() -> tuple[Claim, ...]:
     """Every claim, in the order of the files."""
     return tuple(
         _claim(group, entry)
-        for group in FILES
+        for group in GROUPS
         for entry in _toml("claims", f"{group}.toml")["claims"]
     )
 

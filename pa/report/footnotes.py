@@ -21,12 +21,12 @@ class Marks:
     texts: tuple[str, ...]
 
     @classmethod
-    def of(cls, taken: Iterable[SelectedResult]) -> Marks:
-        return cls(tuple(dict.fromkeys(mark.text for one in taken for mark in one.ours.marks)))
+    def of(cls, selected: Iterable[SelectedResult]) -> Marks:
+        return cls(tuple(dict.fromkeys(mark.text for one in selected for mark in one.ours.marks)))
 
-    def letters(self, taken: SelectedResult) -> list[str]:
+    def letters(self, selected: SelectedResult) -> list[str]:
         """The letters of one number's remarks."""
-        return [letter(self.texts.index(mark.text)) for mark in taken.ours.marks]
+        return [letter(self.texts.index(mark.text)) for mark in selected.ours.marks]
 
     def listed(self) -> list[tuple[str, str]]:
         return [(letter(index), text) for index, text in enumerate(self.texts)]

@@ -116,14 +116,14 @@ def judge_published(claim: Claim) -> Judgement:
 
 
 def judge_ours(
-    claim: Claim, taken: Mapping[tuple[str, Protocol], SelectedResult], protocol: Protocol
+    claim: Claim, selected: Mapping[tuple[str, Protocol], SelectedResult], protocol: Protocol
 ) -> Judgement:
     """By our numbers of one protocol. A comparison holds, or does not, where the whole interval of
     the difference says so, and is undecided otherwise."""
     used: list[Measured] = []
 
     def outcome(comparison: Comparison) -> Outcome:
-        sides = [taken.get((c.key, protocol)) for c in (comparison.first, comparison.second)]
+        sides = [selected.get((c.key, protocol)) for c in (comparison.first, comparison.second)]
         first, second = (side.ours if side else None for side in sides)
         if first is None or second is None:
             return Outcome(comparison, "not measured")
@@ -175,3 +175,10 @@ def combine(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
 def _short(text: str) -> str:
     """A mark without what differs from result to result: "subset: 470 images of 11,788" stays."""
     return text.split("…")[0] + "…" if text.startswith("other weights") else text
+
+
+def unpaired_note(n: int) -> str:
+    """State that n comparisons lack the scores of queries; empty for 0."""
+    noun = "comparison uses" if n == 1 else "comparisons use"
+    reason = "scores of queries are damaged or missing"
+    return f"{n} {noun} an unpaired interval: {reason}" if n else ""

@@ -13,7 +13,7 @@ from pa.report.judging import Judgement
 from pa.report.protocol import Protocol
 from pa.report.report import Judged, Report, all_protocols
 from pa.report.results import ListedResult
-from pa.report.visible import identifier, one_line
+from pa.report.text import identifier, one_line
 
 HEADING = """\
 % Tables of the paper, ours beside theirs; made by pa {version}.
@@ -92,14 +92,14 @@ def latex(report: Report) -> str:
 
 
 def _table(report: Report, table: Table, protocol: Protocol | None) -> str:
-    taken = {} if protocol is None else {t.cell.key: t for t in report.in_table(table, protocol)}
-    marks = Marks.of(taken.values())
+    selected = {} if protocol is None else {t.cell.key: t for t in report.in_table(table, protocol)}
+    marks = Marks.of(selected.values())
 
     def shown(encoder: str, column: str) -> str:
         cell = table.at(encoder, column)
         if cell is None:
             return "--"
-        if (ours := taken.get(cell.key)) is None:
+        if (ours := selected.get(cell.key)) is None:
             return cell.printed
         letters = ",".join(marks.letters(ours))
         sup = f"$^{{\\mathrm{{{letters}}}}}$" if letters else ""
@@ -108,7 +108,7 @@ def _table(report: Report, table: Table, protocol: Protocol | None) -> str:
     columns = table.columns
     lines = [
         r"\begin{table}[t]",
-        r"\centering" + (_NARROW if len(columns) > WIDE and taken else r"\small"),
+        r"\centering" + (_NARROW if len(columns) > WIDE and selected else r"\small"),
         rf"\caption{{{_caption(table, protocol)}}}",
         rf"\label{{tab:{_label(table, protocol)}}}",
         rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",

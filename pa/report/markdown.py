@@ -10,7 +10,7 @@ from pa.report.footnotes import Marks, Remark, numbers_at, remarks
 from pa.report.numbers import source_name
 from pa.report.protocol import Protocol
 from pa.report.report import Judged, Report, all_protocols
-from pa.report.visible import one_line, visible
+from pa.report.text import one_line, printable
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 
@@ -20,7 +20,7 @@ def markdown(report: Report) -> str:
     parts = [
         "# The paper, beside what was measured",
         f"{escape(paper())}.",
-        f"Workspace {code(report.workspace.root)}, {report.made:%Y-%m-%d %H:%M} UTC, "
+        f"Workspace {code(report.collection.root)}, {report.made:%Y-%m-%d %H:%M} UTC, "
         f"pa {report.version}.",
         *_summary(report),
         "## Tables",
@@ -40,7 +40,7 @@ def markdown(report: Report) -> str:
 
 def escape(value: object) -> str:
     """Text that Markdown takes as it stands, on one line."""
-    return _SPECIAL.sub(r"\\\1", re.sub(r"\s+", " ", visible(value)))
+    return _SPECIAL.sub(r"\\\1", re.sub(r"\s+", " ", printable(value)))
 
 
 def prose(words: str) -> str:
@@ -76,7 +76,7 @@ def _summary(report: Report) -> Iterator[str]:
     )
     if report.damaged:
         lines = [
-            f"- {code(report.workspace.relative(d.path))}: {escape(d.reason)}"
+            f"- {code(report.collection.relative(d.path))}: {escape(d.reason)}"
             for d in report.damaged
         ]
         yield f"{len(report.damaged)} files could not be read:\n\n" + "\n".join(lines)
@@ -94,15 +94,15 @@ def _table(report: Report, table: Table) -> Iterator[str]:
 
 
 def _one(report: Report, table: Table, protocol: Protocol | None, known: Sequence[Remark]) -> str:
-    taken = {} if protocol is None else {t.cell.key: t for t in report.in_table(table, protocol)}
-    marks = Marks.of(taken.values())
+    selected = {} if protocol is None else {t.cell.key: t for t in report.in_table(table, protocol)}
+    marks = Marks.of(selected.values())
 
     def shown(encoder: str, column: str) -> str:
         cell = table.at(encoder, column)
         if cell is None:
             return "–"
         theirs = cell.printed + _sup(numbers_at(known, "cell", cell.key))
-        if (ours := taken.get(cell.key)) is None:
+        if (ours := selected.get(cell.key)) is None:
             return theirs
         letters = _sup(marks.letters(ours))
         delta = ours.shown_delta()
@@ -143,11 +143,8 @@ def _claims(report: Report) -> Iterator[str]:
     yield grid(heads, rows)
     if any(judgement.marks for one in report.judged for judgement in one.ours):
         yield "\\* from numbers that are not of the paper's setting."
-    if lost := sum(by.without_pairs for one in report.judged for by in one.ours):
-        yield (
-            f"{lost} comparisons took an interval without pairs, since scores of queries are "
-            f"damaged or gone."
-        )
+    if note := report.unpaired_note:
+        yield f"{note}."
     yield from _comparisons(report)
 
 
@@ -211,7 +208,7 @@ def _all_results(report: Report) -> Iterator[str]:
 
 
 def _results(report: Report) -> Iterator[str]:
-    files = {taken.ours.file: taken.ours for taken in report.taken.values()}
+    files = {selected.ours.file: selected.ours for selected in report.selected.values()}
     if not files:
         yield "None."
         return

@@ -28,7 +28,7 @@ from pa.report.collection import ResultCollection
 from pa.report.deviations import Deviation, deviations_of, model_name
 from pa.report.protocol import Protocol, protocol_of_result
 from pa.report.queries import State, table_of
-from pa.report.visible import one_line
+from pa.report.text import one_line
 
 CLASS_TOKEN, MEAN_PATCH, PROJECTED = "cls", "pooled", "projected"
 REPRESENTATION_TITLES = {CLASS_TOKEN: "class token", MEAN_PATCH: "mean patch token"}

@@ -1,4 +1,4 @@
-"""Every number as a table: one line per cell and result, and one per comparison of each claim."""
+"""Every number of a report as tables, for CSV and Parquet."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any
 import polars as pl
 
 from pa.report.cells import Cell, published
-from pa.report.judging import Judgement
 from pa.report.measured import Measured
 from pa.report.protocol import Protocol
 from pa.report.report import Report
 from pa.report.selection import SelectedResult
 
-TAKEN, OTHER, MISSING = "taken", "not taken", "not measured"
+SELECTED, OTHER, MISSING = "taken", "not taken", "not measured"  # values of `state`
 
 CELLS = {
     "key": pl.String,
@@ -95,26 +94,27 @@ CLAIMS = {
 }
 
 
-def cells_table(report: Report) -> pl.DataFrame:
-    """One line per cell and result of ours, taken or not; cells without one have one line.
+def tables_of(report: Report) -> dict[str, pl.DataFrame]:
+    """Return every number of a report as tables.
 
-    Percent and points, as in the paper; intervals are `low` and `high`.
+    Values are in percent and points, as in the paper; `low` and `high` are ends of intervals.
+
+    `cells` has a row for each cell and result, selected or not; a cell without a result has one
+    row. `claims` has a row for each comparison of each claim, by the paper's numbers and by ours
+    of each protocol. `results` has a row for each score of every result.
     """
-    return pl.DataFrame(list(_cell_lines(report)), schema=CELLS, orient="row")
+    rows = {
+        "cells": (CELLS, _cell_rows(report)),
+        "claims": (CLAIMS, _claim_rows(report)),
+        "results": (RESULTS, _result_rows(report)),
+    }
+    return {
+        name: pl.DataFrame(list(of_table), schema=schema, orient="row")
+        for name, (schema, of_table) in rows.items()
+    }
 
 
-def claims_table(report: Report) -> pl.DataFrame:
-    """One line per comparison of each claim: by the paper's numbers ("paper's numbers"), and by
-    ours of each protocol."""
-    return pl.DataFrame(list(_claim_lines(report)), schema=CLAIMS, orient="row")
-
-
-def results_table(report: Report) -> pl.DataFrame:
-    """One line per score of every result, in percent; `cells` are those of the paper."""
-    return pl.DataFrame(list(_result_lines(report)), schema=RESULTS, orient="row")
-
-
-def _result_lines(report: Report) -> Iterator[dict[str, Any]]:
+def _result_rows(report: Report) -> Iterator[dict[str, Any]]:
     for one in report.listed:
         low, high = one.interval or (None, None)
         low_fixed, high_fixed = one.fixed_gallery or (None, None)
@@ -129,14 +129,14 @@ def _result_lines(report: Report) -> Iterator[dict[str, Any]]:
         }
 
 
-def _cell_lines(report: Report) -> Iterator[dict[str, Any]]:
+def _cell_rows(report: Report) -> Iterator[dict[str, Any]]:
     for cell in published():
-        standing = [taken for (key, _), taken in report.taken.items() if key == cell.key]
-        for taken in sorted(standing, key=lambda one: one.ours.protocol.order):
-            yield _line(cell, taken.ours, TAKEN, taken)
-            for other in taken.others:
-                yield _line(cell, other, OTHER, taken)
-        if not standing:
+        results = [selected for (key, _), selected in report.selected.items() if key == cell.key]
+        for selected in sorted(results, key=lambda one: one.ours.protocol.order):
+            yield _line(cell, selected.ours, SELECTED, selected)
+            for other in selected.others:
+                yield _line(cell, other, OTHER, selected)
+        if not results:
             yield {**_of_cell(cell), "state": MISSING}
 
 
@@ -154,7 +154,7 @@ def _of_cell(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _line(cell: Cell, ours: Measured, state: str, taken: SelectedResult) -> dict[str, Any]:
+def _line(cell: Cell, ours: Measured, state: str, selected: SelectedResult) -> dict[str, Any]:
     low, high = ours.interval or (None, None)
     return {
         **_of_cell(cell),
@@ -175,7 +175,7 @@ def _line(cell: Cell, ours: Measured, state: str, taken: SelectedResult) -> dict
         "in_the_papers_setting": ours.is_papers,
         "remarks": "; ".join(mark.text for mark in ours.marks),
         "notes": "; ".join(note.text for note in ours.notes),
-        "why": taken.why if state == TAKEN else "",
+        "why": selected.why if state == SELECTED else "",
         "stores": ", ".join(f"{store.role} {store.fingerprint}" for store in ours.stores),
         "file": ours.file,
         "digest": ours.digest,
@@ -184,39 +184,35 @@ def _line(cell: Cell, ours: Measured, state: str, taken: SelectedResult) -> dict
     }
 
 
-def _claim_lines(report: Report) -> Iterator[dict[str, Any]]:
-    for judged in report.judged:
-        for judgement in (judged.published, *judged.ours):
-            yield from _comparisons(judgement)
-
-
-def _comparisons(judgement: Judgement) -> Iterator[dict[str, Any]]:
-    claim = judgement.claim
-    for outcome in judgement.outcomes:
-        comparison, (low, high) = outcome.comparison, outcome.interval or (None, None)
-        yield {
-            "claim": claim.id,
-            "says": claim.says,
-            "where": claim.where,
-            "reading": claim.reading,
-            "by": source_name(judgement.protocol),
-            "claim_verdict": judgement.verdict,
-            "claim_comparisons": len(judgement.outcomes),
-            "claim_measured": judgement.measured,
-            "claim_needed": claim.needed,
-            "first": comparison.first.key,
-            "second": comparison.second.key,
-            "above": None if comparison.within is not None else comparison.above,
-            "within": comparison.within,
-            "difference": outcome.value,
-            "low": low,
-            "high": high,
-            "basis": outcome.basis,
-            "verdict": outcome.verdict,
-            "remarks": "; ".join(judgement.marks),
-        }
+def _claim_rows(report: Report) -> Iterator[dict[str, Any]]:
+    judgements = [j for judged in report.judged for j in (judged.published, *judged.ours)]
+    for judgement in judgements:
+        claim = judgement.claim
+        for outcome in judgement.outcomes:
+            comparison, (low, high) = outcome.comparison, outcome.interval or (None, None)
+            yield {
+                "claim": claim.id,
+                "says": claim.says,
+                "where": claim.where,
+                "reading": claim.reading,
+                "by": source_name(judgement.protocol),
+                "claim_verdict": judgement.verdict,
+                "claim_comparisons": len(judgement.outcomes),
+                "claim_measured": judgement.measured,
+                "claim_needed": claim.needed,
+                "first": comparison.first.key,
+                "second": comparison.second.key,
+                "above": None if comparison.within is not None else comparison.above,
+                "within": comparison.within,
+                "difference": outcome.value,
+                "low": low,
+                "high": high,
+                "basis": outcome.basis,
+                "verdict": outcome.verdict,
+                "remarks": "; ".join(judgement.marks),
+            }
 
 
 def source_name(protocol: Protocol | None) -> str:
-    """Whose numbers judge: "paper's numbers", "ours, released"."""
+    """Name the numbers that judge: "paper's numbers", "ours, released"."""
     return "paper's numbers" if protocol is None else f"ours, {protocol.title}"

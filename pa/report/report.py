@@ -18,7 +18,14 @@ from pa.report.cells import Cell, Table, published, tables
 from pa.report.claims import Claim, KnownIssue, claims, known_issues
 from pa.report.collection import DamagedFile, ResultCollection
 from pa.report.figures import Figure, figures_in
-from pa.report.judging import VERDICTS, Judgement, Verdict, judge_ours, judge_published
+from pa.report.judging import (
+    VERDICTS,
+    Judgement,
+    Verdict,
+    judge_ours,
+    judge_published,
+    unpaired_note,
+)
 from pa.report.measured import Measured, measured_in
 from pa.report.protocol import Protocol
 from pa.report.results import ListedResult, all_results
@@ -79,9 +86,9 @@ class Report:
     `listed` the scores of every result, whether a cell asks for them or not.
     """
 
-    workspace: ResultCollection
+    collection: ResultCollection
     made: datetime
-    taken: Mapping[tuple[str, Protocol], SelectedResult]
+    selected: Mapping[tuple[str, Protocol], SelectedResult]
     measured: tuple[Measured, ...]
     judged: tuple[Judged, ...]
     figures: tuple[Figure, ...]
@@ -93,37 +100,44 @@ class Report:
 
     @property
     def damaged(self) -> tuple[DamagedFile, ...]:
-        return self.workspace.damaged
+        return self.collection.damaged
 
     @property
     def measured_cells(self) -> tuple[Cell, ...]:
         """Cells with a number of ours under any protocol."""
-        there = {key for key, _ in self.taken}
+        there = {key for key, _ in self.selected}
         return tuple(cell for cell in published() if cell.key in there)
 
     @property
     def missing(self) -> tuple[Cell, ...]:
         """Cells without one."""
-        there = {key for key, _ in self.taken}
+        there = {key for key, _ in self.selected}
         return tuple(cell for cell in published() if cell.key not in there)
 
     @property
     def papers_cells(self) -> tuple[Cell, ...]:
         """Cells with a number of ours that is of the paper's model, images and recipe."""
-        there = {key for (key, _), taken in self.taken.items() if taken.ours.is_papers}
+        there = {key for (key, _), selected in self.selected.items() if selected.ours.is_papers}
         return tuple(cell for cell in published() if cell.key in there)
 
     def protocols(self, table: Table) -> tuple[Protocol, ...]:
         """The protocols with a number in a table, the paper's own first."""
         keys = {cell.key for cell in table.cells}
-        found = {protocol for key, protocol in self.taken if key in keys}
+        found = {protocol for key, protocol in self.selected if key in keys}
         return tuple(sorted(found, key=lambda one: one.order))
 
     def in_table(self, table: Table, protocol: Protocol) -> Iterator[SelectedResult]:
         """What stands in a table under a protocol, in the order of its cells."""
         for cell in table.cells:
-            if (taken := self.taken.get((cell.key, protocol))) is not None:
-                yield taken
+            if (selected := self.selected.get((cell.key, protocol))) is not None:
+                yield selected
+
+    @property
+    def unpaired_note(self) -> str:
+        """Name the comparisons that would be paired with intact tables; empty without any."""
+        return unpaired_note(
+            sum(one.without_pairs for judged in self.judged for one in judged.ours)
+        )
 
     def tally(self, protocol: Protocol | None) -> Mapping[Verdict, int]:
         """Claims by verdict: by our numbers of a protocol, or (None) by the paper's own."""
@@ -132,13 +146,13 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "workspace": str(self.workspace.root),
+            "workspace": str(self.collection.root),
             "cells": len(published()),
             "measured": len(self.measured_cells),
             "in_the_papers_setting": len(self.papers_cells),
-            "numbers": [_number_json(taken) for taken in self.taken.values()],
+            "numbers": [_number_json(selected) for selected in self.selected.values()],
             "claims": [one.to_json() for one in self.judged],
-            "results": len(self.workspace.results),
+            "results": len(self.collection.results),
             "all_results": [one.to_json() for one in self.listed],
             "damaged": [one.to_json() for one in self.damaged],
             "missing": [cell.key for cell in self.missing],
@@ -146,7 +160,7 @@ class Report:
 
 
 def build(
-    workspace: ResultCollection,
+    collection: ResultCollection,
     figures: Path,
     *,
     made: datetime | None = None,
@@ -157,34 +171,34 @@ def build(
     `made` is when; now, by default.
     """
     progress = progress or Silent()
-    measured = measured_in(workspace)
-    taken = select_results(published(), measured)
+    measured = measured_in(collection)
+    selected = select_results(published(), measured)
     judged = []
     progress.start("judging the claims", len(claims()), "claims")
     try:
         for claim in claims():
-            judged.append(_judge(claim, taken))
+            judged.append(_judge(claim, selected))
             progress.advance(1)
     finally:
         progress.stop()
     return Report(
-        workspace=workspace,
+        collection=collection,
         made=made or datetime.now(UTC),
-        taken=taken,
+        selected=selected,
         measured=tuple(measured),
         judged=tuple(judged),
         figures=figures_in(figures),
-        listed=all_results(workspace, taken.values()),
+        listed=all_results(collection, selected.values()),
     )
 
 
-def _judge(claim: Claim, taken: Mapping[tuple[str, Protocol], SelectedResult]) -> Judged:
+def _judge(claim: Claim, selected: Mapping[tuple[str, Protocol], SelectedResult]) -> Judged:
     keys = {cell.key for pair in claim.comparisons for cell in (pair.first, pair.second)}
-    protocols = sorted({p for key, p in taken if key in keys}, key=lambda one: one.order)
+    protocols = sorted({p for key, p in selected if key in keys}, key=lambda one: one.order)
     return Judged(
         claim,
         judge_published(claim),
-        tuple(judge_ours(claim, taken, protocol) for protocol in protocols),
+        tuple(judge_ours(claim, selected, protocol) for protocol in protocols),
         tuple(one for one in known_issues() if claim.id in one.claims),
     )
 
@@ -205,22 +219,22 @@ def all_protocols(report: Report) -> tuple[Protocol, ...]:
     return tuple(sorted(found, key=lambda one: one.order))
 
 
-def _number_json(taken: SelectedResult) -> dict[str, Any]:
-    ours = taken.ours
+def _number_json(selected: SelectedResult) -> dict[str, Any]:
+    ours = selected.ours
     return {
-        **taken.cell.to_json(),
+        **selected.cell.to_json(),
         "protocol": ours.protocol.key,
         "value": ours.value,
         "interval": ours.interval,
-        "delta": taken.delta,
+        "delta": selected.delta,
         "n": ours.n,
         "n_images": ours.n_images,
         "model": ours.model,
         "in_the_papers_setting": ours.is_papers,
         "marks": [mark.text for mark in ours.marks],
         "notes": [note.text for note in ours.notes],
-        "why": taken.why,
-        "others": [other.file for other in taken.others],
+        "why": selected.why,
+        "others": [other.file for other in selected.others],
         "file": ours.file,
         "stores": {store.role: store.fingerprint for store in ours.stores},
         "command": ours.command,

@@ -15,7 +15,7 @@ from pa.report.collection import ResultCollection
 from pa.report.measured import UNITS, percent, percent_interval
 from pa.report.protocol import protocol_of_result
 from pa.report.selection import SelectedResult
-from pa.report.visible import one_line
+from pa.report.text import one_line
 
 # Scores that are listed, by task; of other tasks all. Those of single parts, and of neighbours by
 # each relation, are in the result file.

@@ -7,7 +7,6 @@ and sweep where the workspace holds such results, which no number of the paper n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from pa.evaluate.results import ResultFile
 from pa.figures.names import PAIRS, in_order, listed, title_of
@@ -21,50 +20,40 @@ FIGURE_2 = ("deit", "mocov3", "cae")
 QUERIES = {"2": "1,2", "4": "1", "7": "2", "8": "3"}
 
 
-@dataclass(frozen=True)
-class NotDrawn:
-    """A figure that cannot be drawn here, and what it would need."""
-
-    what: str
-    why: str
+Missing = tuple[str, str]  # a figure that cannot be drawn here, and what it needs
 
 
-@dataclass(frozen=True)
-class Figures:
-    """The figures that can be drawn once the study's steps ran, and those that cannot."""
+def figure_steps(
+    steps: Sequence[Step], protocol: str, results: ResultCollection | None
+) -> tuple[list[Step], list[Missing]]:
+    """Return the figures that can be drawn after these steps, and those that cannot.
 
-    steps: list[Step]
-    not_drawn: list[NotDrawn]
-
-
-def figures(steps: Sequence[Step], protocol: str, workspace: ResultCollection | None) -> Figures:
-    """The figures of a study of these steps by a protocol.
-
-    `workspace` holds the results that depth and sweep are drawn from; None = none yet.
+    `results` are those that depth and sweep are drawn from, None without any.
     """
-    made = Figures([], [])
-    for one in (
+    figures: list[Step] = []
+    missing: list[Missing] = []
+    for figure in (
         *_retrieval(steps),
         *_segmentation(steps, protocol),
         *_shares(steps, protocol),
-        *_of_results(steps, protocol, workspace),
+        *_of_results(steps, protocol, results),
     ):
-        if isinstance(one, Step):
-            made.steps.append(one)
+        if isinstance(figure, Step):
+            figures.append(figure)
         else:
-            made.not_drawn.append(one)
-    return made
+            missing.append(figure)
+    return figures, missing
 
 
 # -- of the paper ---------------------------------------------------------------------------------
 
 
-def _retrieval(steps: Sequence[Step]) -> Iterator[Step | NotDrawn]:
+def _retrieval(steps: Sequence[Step]) -> Iterator[Step | Missing]:
     """Figures 2, 4, 7 and 8: neighbours among the windows of ImageNet."""
     built = _by_encoder(steps, "index", "build", "imagenet")
     if not built:
         why = "they show windows of dataset imagenet, split val, which the study does not have here"
-        yield NotDrawn("figures 2, 4, 7, 8", why)
+        yield "figures 2, 4, 7, 8", why
         return
     among = {"2": FIGURE_2, "4": PROJECTED, "7": tuple(built), "8": tuple(built)}
     for number, encoders in among.items():
@@ -72,7 +61,7 @@ def _retrieval(steps: Sequence[Step]) -> Iterator[Step | NotDrawn]:
         if not shown:
             has = " with a projector" if number == "4" else ""
             why = f"it shows encoders{has}, {listed(map(title_of, encoders))}; none is here"
-            yield NotDrawn(f"figure {number}", why)
+            yield f"figure {number}", why
             continue
         kind = "projected" if number == "4" else "neighbours"
         words = ["--dataset", "imagenet", "--split", "val", "--view", "grid"]
@@ -81,7 +70,7 @@ def _retrieval(steps: Sequence[Step]) -> Iterator[Step | NotDrawn]:
         yield _figure(f"figure {number}", kind, f"figure-{number}", needed, words)
 
 
-def _segmentation(steps: Sequence[Step], protocol: str) -> Iterator[Step | NotDrawn]:
+def _segmentation(steps: Sequence[Step], protocol: str) -> Iterator[Step | Missing]:
     """Figure 6: objects against parts, a figure for each dataset that has both."""
     for pair in PAIRS:
         source = pair[0].partition("-")[0]
@@ -90,7 +79,7 @@ def _segmentation(steps: Sequence[Step], protocol: str) -> Iterator[Step | NotDr
         if not both:
             lacking = [n for n, of in zip(pair, (objects, parts), strict=True) if not of]
             why = f"it shows segmentation of {listed(pair)}; there is none of {listed(lacking)}"
-            yield NotDrawn(f"figure 6 of {source}", why)
+            yield f"figure 6 of {source}", why
             continue
         needed = [of[name] for of in (objects, parts) for name in both]
         words = ["--labels", ",".join(pair), "--protocol", protocol]
@@ -101,18 +90,18 @@ def _segmentation(steps: Sequence[Step], protocol: str) -> Iterator[Step | NotDr
 # -- ours -----------------------------------------------------------------------------------------
 
 
-def _shares(steps: Sequence[Step], protocol: str) -> Iterator[Step | NotDrawn]:
+def _shares(steps: Sequence[Step], protocol: str) -> Iterator[Step | Missing]:
     for dataset in PARTS:
         scored = _by_encoder(steps, "evaluate", "neighbours", dataset)
         if scored:
             yield _of_scores("shares", dataset, protocol, list(scored.values()))
         else:
-            yield NotDrawn(f"figure shares of {dataset}", "there are no part patches of it here")
+            yield f"figure shares of {dataset}", "there are no part patches of it here"
 
 
 def _of_results(
-    steps: Sequence[Step], protocol: str, workspace: ResultCollection | None
-) -> Iterator[Step | NotDrawn]:
+    steps: Sequence[Step], protocol: str, results: ResultCollection | None
+) -> Iterator[Step | Missing]:
     """Depth and sweep of the encoders that have such results, of the datasets of the study."""
     kinds: dict[str, tuple[str, Callable[[ResultFile], bool], str]] = {
         "depth": (
@@ -141,7 +130,7 @@ def _of_results(
                 continue
             fitting = [
                 found
-                for found in (workspace.results if workspace else ())
+                for found in (results.results if results else ())
                 if accepts(found)
                 and found.result.dataset == dataset
                 and found.result.tested.encoder in there
@@ -153,7 +142,7 @@ def _of_results(
                 needed = [there[name] for name in in_order(encoders)]
                 yield _of_scores(kind, dataset, protocol, needed, read)
             else:
-                yield NotDrawn(f"figure {kind} of {dataset}", f"it shows {needs}")
+                yield f"figure {kind} of {dataset}", f"it shows {needs}"
 
 
 # -- steps ----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Commands as a shell script: a block for each encoder and dataset, every command once."""
+"""Commands as a shell script, with a block for each encoder and dataset."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pa.report.cells import Cell, dataset_titles, encoders
+from pa.report.cells import Cell, cell, dataset_titles, encoders, published
+from pa.report.collection import collect_results
+from pa.report.measured import measured_in
+from pa.study.plan import Study
+from pa.study.steps import commands_for
+from pa.workspace import Workspace
 
-# A command that left out images which cannot be read ends with 6, and what follows may go on.
+# Exit code 6 means that unreadable images were left out: what follows may run.
 HEAD = """\
 set -e
 cd {folder}
@@ -18,9 +24,8 @@ pa() { command pa "$@" || { code=$?; [ "$code" -eq 6 ] || exit "$code"; }; }
 
 
 @dataclass(frozen=True)
-class Line:
-    """A command, the encoder and dataset whose numbers want it (None where it is about all), and
-    the cells that it is the last step of."""
+class ScriptLine:
+    """A command, the encoder and dataset it is for (None: all), and the cells that it fills."""
 
     command: str
     encoder: str | None
@@ -37,29 +42,95 @@ class Line:
         return f"{encoder} on {dataset_titles().get(self.dataset, self.dataset)}"
 
 
-def shell_script(about: Sequence[str], folder: Path, lines: Iterable[Line]) -> str:
-    """A POSIX shell script that runs the commands in `folder` and stops at the first that fails.
+def shell_script(about: Sequence[str], folder: Path, lines: Iterable[ScriptLine]) -> str:
+    """Return a POSIX shell script that runs the commands in `folder` and stops at the first error.
 
-    `about` are comments for its head. Blocks stand in the order of their first lines, and the
-    lines of a block in theirs; a command that stood before is left out, so that each stands where
-    it is wanted first.
+    `about` are comments at its head. Blocks are in the order of their first lines; of a repeated
+    command only the first occurrence is kept.
     """
-    blocks: dict[str, list[Line]] = {}
-    seen: dict[str, Line] = {}
+    blocks: dict[str, list[ScriptLine]] = {}
+    seen: dict[str, ScriptLine] = {}
     for line in lines:
         if seen.setdefault(line.command, line) is line:
             blocks.setdefault(line.title, []).append(line)
     head = HEAD.replace("{folder}", shlex.quote(str(folder)))
-    parts = ["\n".join(["#!/bin/sh", *(_comment(said) for said in about), head])]
+    parts = ["\n".join(["#!/bin/sh", *(_comment(text) for text in about), head])]
     for title, members in blocks.items():
         shown = [_comment(f"-- {title} --")]
         for line in members:
-            shown += [_comment(cell.sentence) for cell in line.fills]
+            shown += [_comment(filled.sentence) for filled in line.fills]
             shown.append(line.command)
         parts.append("\n".join(shown) + "\n")
     return "\n".join(parts)
 
 
-def _comment(said: str) -> str:
-    """On one line, whatever is in it: a second one would be run."""
-    return f"# {' '.join(said.split())}"
+def _comment(text: str) -> str:
+    """Return a comment on one line: the shell would run a second line."""
+    return f"# {' '.join(text.split())}"
+
+
+def study_script(workspace: Workspace, study: Study) -> str:
+    """Return the remaining steps of a study as a shell script."""
+    lines = [
+        ScriptLine(step.command, step.encoder, step.dataset, tuple(cell(key) for key in step.fills))
+        for step in study.remaining
+    ]
+    return shell_script(["The steps of the study that are left, in order."], workspace.path, lines)
+
+
+@dataclass(frozen=True, eq=False)
+class MissingCells:
+    """The cells without a measured value, and the commands that fill them, each once."""
+
+    workspace: Path
+    cells: tuple[Cell, ...]
+    lines: tuple[ScriptLine, ...]
+
+    def script(self) -> str:
+        """Return the commands as a shell script."""
+        about = (
+            f"{len(self.cells)} of {len(published())} cells of the paper are not measured in "
+            f"{self.workspace}.",
+            "Each command skips what is done already. `pa submit COMMAND` sends one to a cluster.",
+        )
+        return shell_script(about, self.workspace, self.lines)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "missing": [missing.key for missing in self.cells],
+            "commands": [
+                {
+                    "command": line.command,
+                    "encoder": line.encoder,
+                    "dataset": line.dataset,
+                    "fills": [filled.key for filled in line.fills],
+                }
+                for line in self.lines
+            ],
+        }
+
+
+def missing_cells(workspace: Workspace) -> MissingCells:
+    """Return the cells that no result fills, and the commands that fill them.
+
+    Raises `MissingError` if the workspace does not exist.
+    """
+    config = workspace.config
+    collection = collect_results(config.workspace, config.results, config.features)
+    if collection.damaged:
+        workspace.progress.note(
+            f"{len(collection.damaged)} files could not be read: see `pa report`."
+        )
+    answered = {measured.question for measured in measured_in(collection)}
+    cells = tuple(one for one in published() if one.question not in answered)
+    commands: dict[str, tuple[Cell, list[Cell]]] = {}  # of the first cell that needs it
+    for missing in cells:
+        *before, last = commands_for(missing)
+        for command in before:
+            commands.setdefault(command, (missing, []))
+        commands.setdefault(last, (missing, []))[1].append(missing)
+    lines = tuple(
+        ScriptLine(command, first.encoder, first.dataset, tuple(filled))
+        for command, (first, filled) in commands.items()
+    )
+    return MissingCells(config.workspace, cells, lines)

@@ -1,4 +1,4 @@
-"""What of the study is there already, asked from files."""
+"""Which steps of the study are done, as recorded in files of the workspace."""
 
 from __future__ import annotations
 
@@ -9,61 +9,60 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pa.config import Config
 from pa.data.files import write_json
-from pa.data.store import find as stores
+from pa.data.store import find
 from pa.data.store.find import StoreSelector
 from pa.data.store.reader import Store
 from pa.errors import AmbiguousError, PaError
 from pa.study.steps import Step
+from pa.workspace import Workspace
 
 FOLDER = "study"
+PATH_STARTS = ("/", ".", "results/", "indexes/", "figures/")  # of paths in JSON output
 
 
-def options(step: Step) -> dict[str, str]:
-    """The flags of a step's command and their values; "" for one without."""
-    found: dict[str, str] = {}
-    words = list(step.words)
-    for place, word in enumerate(words):
+def step_options(step: Step) -> dict[str, str]:
+    """Return the options of a step's command and their values; "" for a flag."""
+    values: dict[str, str] = {}
+    for word, following in zip(step.words, (*step.words[1:], "--"), strict=True):
         if word.startswith("--"):
-            following = words[place + 1] if place + 1 < len(words) else "--"
-            found[word[2:]] = "" if following.startswith("--") else following
-    return found
+            values[word[2:]] = "" if following.startswith("--") else following
+    return values
 
 
-def extracted(config: Config, step: Step) -> Store | None:
-    """The complete store that an extraction would make, or one that holds as much.
+def extracted(workspace: Workspace, step: Step) -> Store | None:
+    """Return the complete store of an extraction, or one that holds at least its features.
 
-    Raises `AmbiguousError` where several of one recipe do, such as stores of changed images or
-    labels: the commands of later steps could not choose either.
+    Raise `AmbiguousError` if several of one recipe do, such as stores of changed images or labels:
+    the commands of later steps could not choose either.
     """
-    given = options(step)
-    query = StoreSelector(
-        dataset=given["dataset"],
-        split=given["split"],
-        view=given["view"],
-        protocol=given.get("protocol"),
-        encoder=given["encoder"],
+    values = step_options(step)
+    selector = StoreSelector(
+        dataset=values["dataset"],
+        split=values["split"],
+        view=values["view"],
+        protocol=values.get("protocol"),
+        encoder=values["encoder"],
     )
-    wanted = set(filter(None, given.get("features", "").split(",")))
+    representations = set(filter(None, values.get("features", "").split(",")))
     fitting = []
-    for store in stores.find(config.features, query):
+    for store in find.find(workspace.config.features, selector):
         spec = store.spec
         views = str(spec.view.get("views", ""))
         layers = ",".join(map(str, spec.encoder.get("options", {}).get("layers", [])))
         if (
             store.is_complete
-            and wanted <= set(spec.representations)
-            and str(spec.limit or "") == given.get("limit", "")
-            and given.get("layers", layers) == layers
-            and given.get("views", views) == views
+            and representations <= set(spec.representations)
+            and str(spec.limit or "") == values.get("limit", "")
+            and values.get("layers", layers) == layers
+            and values.get("views", views) == views
         ):
             fitting.append(store)
     first = fitting[0] if fitting else None
     alike = [store for store in fitting if first and store.spec.recipe == first.spec.recipe]
     if len(alike) > 1:
         listed = "\n".join(
-            f"  {', '.join([str(store.path), *stores.describe_row_differences(store, alike)])}"
+            f"  {', '.join([str(store.path), *find.describe_row_differences(store, alike)])}"
             for store in alike
         )
         raise AmbiguousError(
@@ -73,85 +72,80 @@ def extracted(config: Config, step: Step) -> Store | None:
     return first
 
 
-def is_done(config: Config, step: Step, by_name: Mapping[str, Step]) -> bool:
-    """Whether a step need not run: its store is complete; or it ran with this command on the very
-    stores and results that are there now, and the files that it wrote still are.
+def is_done(workspace: Workspace, step: Step, by_name: Mapping[str, Step]) -> bool:
+    """Return whether a step is done.
 
-    Of the steps it comes after only what they left is asked, not whether they must run again.
+    An extraction is done if its store is complete; any other step if it ran with this command on
+    the stores and results that exist now, and the files that it wrote still exist.
     """
     if step.is_extraction:
-        return extracted(config, step) is not None
+        return extracted(workspace, step) is not None
     try:
-        fields = json.loads(_record(config, step).read_text(encoding="utf-8"))
+        fields = json.loads(_record(workspace, step).read_text(encoding="utf-8"))
         return bool(
             fields["command"] == step.command
-            and fields["stores"] == _inputs(config, step, by_name)
-            and all((config.workspace / file).exists() for file in fields["files"])
+            and fields["stores"] == _inputs(workspace, step, by_name)
+            and all((workspace.path / file).exists() for file in fields["files"])
         )
     except (OSError, ValueError, LookupError, TypeError, PaError):
         return False
 
 
-def record(config: Config, step: Step, by_name: Mapping[str, Step], printed: str) -> None:
-    """Note that a step ended well, on which stores, and which files its JSON names."""
+def record(workspace: Workspace, step: Step, by_name: Mapping[str, Step], output: str) -> None:
+    """Record that a step succeeded, its inputs, and the files that its JSON output names."""
     try:
-        files = sorted(set(_files(json.loads(printed), config.workspace)))
+        files = sorted(set(_files(json.loads(output), workspace.path)))
     except ValueError:
         files = []
     fields = {
         "command": step.command,
-        "stores": _inputs(config, step, by_name),
+        "stores": _inputs(workspace, step, by_name),
         "files": files,
         "fills": list(step.fills),
     }
-    write_json(_record(config, step), fields)
+    write_json(_record(workspace, step), fields)
 
 
-def log_path(config: Config, step: Step) -> Path:
-    """Where a step's output goes."""
-    return config.workspace / FOLDER / f"{_slug(step.name)}.log"
+def log_path(workspace: Workspace, step: Step) -> Path:
+    """Return the file of the messages of a step."""
+    return workspace.path / FOLDER / f"{_slug(step.name)}.log"
 
 
-def _record(config: Config, step: Step) -> Path:
-    # Another scale is another command of the same name, and must not take its record's place.
+def _record(workspace: Workspace, step: Step) -> Path:
+    # The same step at another scale is another command, with another record.
     tag = hashlib.sha256(step.command.encode()).hexdigest()[:8]
-    return config.workspace / FOLDER / f"{_slug(step.name)}-{tag}.json"
+    return workspace.path / FOLDER / f"{_slug(step.name)}-{tag}.json"
 
 
 def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name)
 
 
-def _inputs(config: Config, step: Step, by_name: Mapping[str, Step]) -> list[str]:
-    """What a step reads: fingerprints of stores, digests of the records of other steps and of
-    results that no step made."""
-    found = []
+def _inputs(workspace: Workspace, step: Step, by_name: Mapping[str, Step]) -> list[str]:
+    """Return what a step reads: fingerprints of stores, and digests of the records of other steps
+    and of results from outside the study."""
+    inputs = []
     for name in step.after:
         before = by_name[name]
         if before.is_extraction:
-            store = extracted(config, before)
-            found.append("" if store is None else store.fingerprint)
+            store = extracted(workspace, before)
+            inputs.append("" if store is None else store.fingerprint)
             continue
         try:
-            found.append(hashlib.sha256(_record(config, before).read_bytes()).hexdigest())
+            inputs.append(hashlib.sha256(_record(workspace, before).read_bytes()).hexdigest())
         except OSError:
-            found.append("")
-    return [*found, *step.read]
+            inputs.append("")
+    return [*inputs, *step.read]
 
 
 def _files(value: Any, workspace: Path) -> Iterator[str]:
-    """Every path in a command's JSON that is a file of the workspace, relative to it."""
+    """Yield every path in a command's JSON that is a file of the workspace, relative to it."""
     if isinstance(value, dict):
-        for inner in value.values():
-            yield from _files(inner, workspace)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _files(inner, workspace)
-    elif (isinstance(value, str) and value.startswith(("/", "."))) or _looks_written(value):
-        path = workspace / str(value)
-        if path.is_file() and path.resolve().is_relative_to(workspace.resolve()):
-            yield path.resolve().relative_to(workspace.resolve()).as_posix()
-
-
-def _looks_written(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(("results/", "indexes/", "figures/"))
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _files(item, workspace)
+    elif isinstance(value, str) and value.startswith(PATH_STARTS):
+        path = (workspace / value).resolve()
+        if path.is_file() and path.is_relative_to(workspace.resolve()):
+            yield path.relative_to(workspace.resolve()).as_posix()

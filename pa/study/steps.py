@@ -90,7 +90,7 @@ class Step:
 REPORT = Step("report", ("report",))
 
 
-def study(
+def study_steps(
     chosen: Sequence[str] | None = None,
     datasets: Sequence[str] | None = None,
     protocol: str = "paper",

@@ -15,7 +15,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pa.cli import cli
-from pa.config import load as load_config
 from pa.data import datasets
 from pa.data.schema import BOX_SCHEMA, Boxes, Images
 from pa.data.store.find import StoreSelector, choose
@@ -28,6 +27,7 @@ from pa.extract.run import extract
 from pa.extract.stores import ExtractOptions
 from pa.study.state import extracted
 from pa.study.steps import Step
+from pa.workspace import Workspace
 from tests.support.images import noise_image
 from tests.support.mean_colour import MeanColour
 
@@ -253,7 +253,7 @@ def test_study_does_not_select_among_changed_stores(
     words = "extract --dataset photos --split train --view parts --encoder mean-colour"
     step = Step("extract photos", tuple(words.split()))
     with pytest.raises(AmbiguousError) as caught:
-        extracted(load_config(changed[0]), step)
+        extracted(Workspace(changed[0]), step)
     assert all(str(store.path) in str(caught.value) for store in changed[1])
 
 

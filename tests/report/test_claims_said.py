@@ -9,13 +9,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pa.commands.text_report import written
+from pa.commands.report import report_text
 from pa.report.html.page import page
 from pa.report.latex import latex
 from pa.report.markdown import markdown
-from pa.report.numbers import claims_table
-from pa.tasks.report import Written
-from tests.report.conftest import Runs
+from pa.report.numbers import tables_of
+from tests.support.report import Runs
 
 
 def test_claim_progress_is_shown_in_every_format(runs: Runs) -> None:
@@ -26,7 +25,7 @@ def test_claim_progress_is_shown_in_every_format(runs: Runs) -> None:
     assert f"<small>{said}</small>" in page(report)
     assert f"undecided ({said})" in re.sub(r"\\\*", "", markdown(report))
     assert rf"\newline{{\tiny {said}}}" in latex(report)
-    shown = written(Written(report, ()))
+    shown = report_text(report, ())
     line = next(row for row in shown.splitlines() if "DINO is above DeiT on ADE20K-Part" in row)
     assert re.split(r"\s{2,}", line)[:7] == [
         "undecided",
@@ -49,7 +48,7 @@ def test_claim_progress_is_shown_in_every_format(runs: Runs) -> None:
     assert (first["first"], first["verdict"]) == ("t4/dino/ade20k-part/miou", "holds")
     assert first["difference"] == pytest.approx(5)
     assert (second["verdict"], second["interval"]) == ("not measured", None)
-    lines = claims_table(report).filter(claim=judged.claim.id, by="ours, paper")
+    lines = tables_of(report)["claims"].filter(claim=judged.claim.id, by="ours, paper")
     assert lines["claim_measured"].to_list() == [1, 1]
     assert lines["claim_comparisons"].to_list() == [2, 2]
     assert lines["claim_needed"].to_list() == [2, 2]
@@ -92,7 +91,7 @@ def test_damaged_scores_of_queries_are_named_and_claims_say_so(
     damage(path.with_suffix(".parquet"))
     report = runs.report()
     assert [one.path for one in report.damaged] == [path.with_suffix(".parquet")]
-    assert len(report.workspace.results) == 4  # the result itself stands
+    assert len(report.collection.results) == 4  # the result itself stands
     judged = {one.claim.id: one for one in report.judged}["retrieval-self-supervised-over-deit"]
     bases = {o.comparison.first.key: o.basis for o in judged.ours[0].outcomes if o.is_measured}
     assert bases == {
@@ -100,8 +99,8 @@ def test_damaged_scores_of_queries_are_named_and_claims_say_so(
         "t3/dino/coco/encoded": "unpaired: scores of queries damaged",
     }
     assert judged.ours[0].without_pairs == 1
-    for made in (page(report), markdown(report), written(Written(report, ()))):
+    for made in (page(report), markdown(report), report_text(report, ())):
         assert path.with_suffix(".parquet").name in made
-        assert re.search(r"without pairs(:|, since) scores of queries", made)
+        assert "unpaired interval: scores of queries are damaged or missing" in made
     found = judged.to_json()["by_ours"]["paper"]
     assert found["without_pairs"] == 1

@@ -14,9 +14,9 @@ from pa.data.store.checksums import with_checksum
 from pa.errors import MissingError
 from pa.report.collection import collect_results
 from pa.report.measured import measured_in
-from tests.report.conftest import Runs
 from tests.support.commands import Run
 from tests.support.parts import MakeParts, make_parts, workspace
+from tests.support.report import Runs
 
 __all__ = ["make_parts", "workspace"]
 

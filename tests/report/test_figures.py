@@ -16,8 +16,8 @@ from pa.report.paper_figures import (
     others,
     paper_figures,
 )
-from tests.report.conftest import Runs
 from tests.support.commands import parse_words
+from tests.support.report import Runs
 
 ABOUT = {
     "title": "Top-24 neighbours",

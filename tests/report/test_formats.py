@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,11 +15,10 @@ from pa.report.cells import published, tables
 from pa.report.footnotes import letter, remarks
 from pa.report.latex import escape as latex_escape
 from pa.report.latex import latex
-from pa.report.listing import claims_page
 from pa.report.markdown import code, markdown
 from pa.report.markdown import escape as markdown_escape
-from pa.report.numbers import cells_table, claims_table
-from tests.report.conftest import VIT_TI, Runs
+from pa.report.numbers import tables_of
+from tests.support.report import VIT_TI, Runs
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def some(runs: Runs) -> Runs:
 
 
 def test_cells_and_results_have_one_line_each(some: Runs) -> None:
-    table = cells_table(some.report())
+    table = tables_of(some.report())["cells"]
     assert table["key"].n_unique() == len(published()) == 230
     states = dict(table.group_by("state").len().iter_rows())
     assert states == {"taken": 3, "not taken": 1, "not measured": 228}
@@ -49,7 +49,7 @@ def test_cells_and_results_have_one_line_each(some: Runs) -> None:
 
 
 def test_csv_and_parquet_agree(some: Runs, tmp_path: Path) -> None:
-    table = cells_table(some.report())
+    table = tables_of(some.report())["cells"]
     table.write_parquet(tmp_path / "cells.parquet")
     read = pl.read_parquet(tmp_path / "cells.parquet")
     text = pl.read_csv(table.write_csv().encode(), schema=table.schema)
@@ -61,7 +61,7 @@ def test_csv_and_parquet_agree(some: Runs, tmp_path: Path) -> None:
 
 def test_comparisons_have_one_line_per_source(some: Runs) -> None:
     report = some.report()
-    table = claims_table(report)
+    table = tables_of(report)["claims"]
     for judged in report.judged:
         lines = table.filter(claim=judged.claim.id)
         sources = 1 + len(judged.ours)
@@ -168,6 +168,5 @@ def test_remarks_stand_where_they_belong() -> None:
 
 def test_claims_page_is_current() -> None:
     page = Path(__file__).resolve().parents[2] / "docs" / "claims.md"
-    assert page.read_text(encoding="utf-8") == claims_page(), (
-        "write pa.report.listing.claims_page()"
-    )
+    script = runpy.run_path(str(page.with_name("claims_page.py")))
+    assert page.read_text(encoding="utf-8") == script["claims_page"]()

@@ -17,8 +17,7 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from pa.commands.text_report import written
-from pa.config import load
+from pa.commands.report import report_text
 from pa.progress import Silent
 from pa.report.collection import collect_results
 from pa.report.html.page import page
@@ -26,12 +25,11 @@ from pa.report.latex import escape as latex_escape
 from pa.report.latex import latex
 from pa.report.markdown import code, markdown
 from pa.report.markdown import escape as markdown_escape
-from pa.report.numbers import cells_table, claims_table
+from pa.report.numbers import tables_of
+from pa.report.output import write_report
 from pa.report.report import Report, build
-from pa.report.visible import identifier, one_line, visible
-from pa.tasks.report import ReportRequest as Request
-from pa.tasks.report import Written, write_report
-from tests.report.conftest import Runs
+from pa.report.text import identifier, one_line, printable
+from tests.support.report import Runs
 
 HOSTILE = {
     "markup": "\"><img src=x onerror='alert(1)'>&amp;<script>alert(2)</script><!-- ]]>",
@@ -197,19 +195,19 @@ def test_latex_compiles_with_every_name(tmp_path: Path) -> None:
 @names
 def test_tables_read_back_equal(tmp_path: Path, name: str) -> None:
     report = workspace(tmp_path, name)
-    for table in (cells_table(report), claims_table(report)):
+    for table in (tables_of(report)["cells"], tables_of(report)["claims"]):
         read = pl.read_csv(io.BytesIO(table.write_csv().encode()), schema=table.schema)
         empty = pl.col(pl.String).fill_null("")
         assert read.with_columns(empty).equals(table.with_columns(empty))
-    assert any(name in (one or "") for one in cells_table(report)["remarks"])
-    assert f"{name}-on-paper" in cells_table(report)["protocol"].to_list()
+    assert any(name in (one or "") for one in tables_of(report)["cells"]["remarks"])
+    assert f"{name}-on-paper" in tables_of(report)["cells"]["protocol"].to_list()
 
 
 @names
 def test_hostile_names_do_not_control_terminal(tmp_path: Path, plain: Report, name: str) -> None:
-    shown = written(Written(workspace(tmp_path, name), ()))
-    assert visible(shown) == shown
-    assert len(shown.splitlines()) == len(written(Written(plain, ())).splitlines())
+    shown = report_text(workspace(tmp_path, name), ())
+    assert printable(shown) == shown
+    assert len(shown.splitlines()) == len(report_text(plain, ()).splitlines())
     assert one_line(name) in shown
 
 
@@ -223,13 +221,13 @@ def test_undecodable_file_name_is_shown(tmp_path: Path) -> None:
             file.write(b"{")
     except OSError:
         pytest.skip("this file system takes names of UTF-8 only")
-    made = write_report(load(tmp_path), Request(), Silent())
-    for path in made.files:
+    report = runs.report()
+    for path in write_report(report, tmp_path / "reports", (), Silent()):
         assert path.stat().st_size
         if path.suffix in (".html", ".md"):
             assert "xe9.json" in path.read_text(encoding="utf-8")
-    assert made.to_json()["damaged"][0]["file"].endswith(r"caf\xe9.json")
-    assert json.dumps(made.to_json(), ensure_ascii=False).encode()
+    assert report.to_json()["damaged"][0]["file"].endswith(r"caf\xe9.json")
+    assert json.dumps(report.to_json(), ensure_ascii=False).encode()
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from pa.report.difference import difference, joined
 from pa.report.judging import VERDICTS, Verdict, combine, judge_ours, judge_published
 from pa.report.measured import measured_in
 from pa.report.protocol import Protocol
-from tests.report.conftest import VIT_TI, Runs
 from tests.support.commands import Run
 from tests.support.parts import MakeParts, make_parts, workspace
+from tests.support.report import VIT_TI, Runs
 
 __all__ = ["make_parts", "workspace"]
 
@@ -199,7 +199,7 @@ def test_different_queries_of_same_rows_are_joined(runs: Runs) -> None:
 
 
 def verdict(runs: Runs, name: str, protocol: Protocol = PAPER) -> Verdict:
-    return judge_ours(claim(name), runs.report().taken, protocol).verdict
+    return judge_ours(claim(name), runs.report().selected, protocol).verdict
 
 
 @pytest.mark.parametrize(
@@ -247,11 +247,11 @@ def test_claim_of_all_is_undecided_until_all_are_measured(runs: Runs) -> None:
     assert (claimed.need, len(claimed.comparisons)) == ("all", 2)
     for encoder, miou in (("dino", 0.35), ("deit", 0.30)):
         runs.segmentation(encoder, "ade20k-part", miou=miou)
-    made = judge_ours(claimed, runs.report().taken, PAPER)
+    made = judge_ours(claimed, runs.report().selected, PAPER)
     assert (made.verdict, made.said) == ("undecided", "1 of 2 measured: 1 holds")
     for encoder, miou in (("dino", 0.35), ("deit", 0.30)):
         runs.segmentation(encoder, "pascal-part", miou=miou)
-    made = judge_ours(claimed, runs.report().taken, PAPER)
+    made = judge_ours(claimed, runs.report().selected, PAPER)
     assert (made.verdict, made.said) == ("holds", "2 of 2 measured: 2 hold")
 
 
@@ -262,13 +262,13 @@ def test_claim_of_most_states_required_number(runs: Runs) -> None:
     others = ("mocov3", "dino", "beit", "mae", "cae", "ibot")
     for encoder in others:
         runs.segmentation(encoder, "lip", miou=0.4)
-    made = judge_ours(claimed, runs.report().taken, PAPER)
+    made = judge_ours(claimed, runs.report().selected, PAPER)
     said = "6 of 18 measured: 6 do not; 10 must hold"
     assert (made.verdict, made.said) == ("undecided", said)
     runs.segmentation("deit", "pascal-part", miou=0.5)
     for encoder in others[:3]:
         runs.segmentation(encoder, "pascal-part", miou=0.4)
-    made = judge_ours(claimed, runs.report().taken, PAPER)
+    made = judge_ours(claimed, runs.report().selected, PAPER)
     said = "9 of 18 measured: 9 do not; 10 must hold"
     assert (made.verdict, made.said) == ("does not hold", said)
 
@@ -277,7 +277,9 @@ def test_counterexample_decides_claim_of_all(runs: Runs) -> None:
     """The claim is of twelve comparisons; one that fails decides it, the others need not be run."""
     runs.segmentation("mocov3", "lip", miou=0.2)
     runs.segmentation("mae", "lip", miou=0.3)
-    made = judge_ours(claim("segmentation-contrastive-over-beit-mae"), runs.report().taken, PAPER)
+    made = judge_ours(
+        claim("segmentation-contrastive-over-beit-mae"), runs.report().selected, PAPER
+    )
     assert made.verdict == "does not hold"
     assert made.said == "1 of 12 measured: 1 does not"
 
@@ -291,7 +293,7 @@ def test_claim_without_measurements_says_so(runs: Runs) -> None:
 def test_numbers_of_another_model_are_judged_and_marked(runs: Runs) -> None:
     runs.segmentation("mocov3", "lip", miou=0.4, architecture=VIT_TI, test_images=10_000)
     runs.segmentation("deit", "lip", miou=0.3, test_images=10_000)
-    made = judge_ours(claim("segmentation-moco-over-deit-on-lip"), runs.report().taken, PAPER)
+    made = judge_ours(claim("segmentation-moco-over-deit-on-lip"), runs.report().selected, PAPER)
     assert made.verdict == "holds"
     assert made.marks == ("another model: ViT-Ti/16, 192 wide",)
 

@@ -14,7 +14,7 @@ from pa.report.deviations import model_name
 from pa.report.deviations import runs as expected_runs
 from pa.report.measured import Measured, measured_in
 from pa.report.protocol import Protocol
-from tests.report.conftest import VIT_TI, Runs
+from tests.support.report import VIT_TI, Runs
 
 
 def only(runs: Runs) -> Measured:
@@ -61,7 +61,7 @@ def test_tasks_match_their_cells(runs: Runs, key: str, make: Any) -> None:
 def test_segmentation_answers_three_questions_of_both_tables(runs: Runs) -> None:
     runs.segmentation("deit", "ade20k-part", miou=0.25)
     report = runs.report()
-    filled = {key: round(taken.ours.value, 1) for (key, _), taken in report.taken.items()}
+    filled = {key: round(selected.ours.value, 1) for (key, _), selected in report.selected.items()}
     assert filled == {
         f"{table}/deit/ade20k-part/{metric}": value
         for table in ("t4", "t5")
@@ -155,11 +155,11 @@ def test_other_split_and_changed_recipe_are_marked(runs: Runs) -> None:
 def test_encoded_score_is_better_of_cls_and_pooled(runs: Runs) -> None:
     runs.retrieval("deit", ap=(0.4, 0.5), representation="cls")
     runs.retrieval("deit", ap=(0.5, 0.7), representation="pooled")
-    (taken,) = runs.report().taken.values()
-    assert (taken.ours.stored_as, round(taken.ours.value, 6)) == ("pooled", 60)
-    assert taken.why == "the better representation, of 2 results"
-    assert [other.stored_as for other in taken.others] == ["cls"]
-    assert taken.ours.notes[-1].text.startswith("mean patch token; class token 45.0")
+    (selected,) = runs.report().selected.values()
+    assert (selected.ours.stored_as, round(selected.ours.value, 6)) == ("pooled", 60)
+    assert selected.why == "the better representation, of 2 results"
+    assert [other.stored_as for other in selected.others] == ["cls"]
+    assert selected.ours.notes[-1].text.startswith("mean patch token; class token 45.0")
 
 
 def test_protocols_are_told_apart_by_recipe_and_patches(runs: Runs) -> None:

@@ -19,8 +19,8 @@ from pa.report.html.markup import VOID, tag
 from pa.report.html.page import page
 from pa.report.html.words import signed
 from pa.report.report import build
-from pa.report.visible import identifier
-from tests.report.conftest import VIT_TI, Runs
+from pa.report.text import identifier
+from tests.support.report import VIT_TI, Runs
 
 
 class Page(HTMLParser):

@@ -8,7 +8,7 @@ from dataclasses import fields
 
 import pytest
 
-from pa.commands.text_report import written
+from pa.commands.report import report_text
 from pa.evaluate.bootstrap import Mean
 from pa.evaluate.classification import Chance, Score, Scores
 from pa.evaluate.intervals import Interval
@@ -26,9 +26,8 @@ from pa.evaluate.results import (
 from pa.report.html.page import page
 from pa.report.latex import latex
 from pa.report.markdown import markdown
-from pa.report.numbers import results_table
-from pa.tasks.report import Written
-from tests.report.conftest import Runs
+from pa.report.numbers import tables_of
+from tests.support.report import Runs
 
 METHOD = "t over images"
 
@@ -110,7 +109,7 @@ def test_cells_of_paper_are_marked(several: Runs) -> None:
 
 def test_results_are_listed_in_every_format(several: Runs) -> None:
     report = several.report()
-    table = results_table(report)
+    table = tables_of(report)["results"]
     assert table["value"].to_list() == [one.value for one in report.listed]
     assert table["cells"].to_list().count("t3/deit/cub/encoded") == 2
     rows = re.findall(r"<tr[^>]*>.*?</tr>", page(report), flags=re.S)
@@ -122,4 +121,4 @@ def test_results_are_listed_in_every_format(several: Runs) -> None:
         for value in ("62.50", "50.00", "-1.50"):
             assert value in text
     assert len(json.loads(json.dumps(report.to_json()))["all_results"]) == 6
-    assert "6 scores of 5 results" in written(Written(report, ()))
+    assert "6 scores of 5 results" in report_text(report, ())

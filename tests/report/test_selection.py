@@ -10,12 +10,12 @@ from pa.report.html.page import page
 from pa.report.html.words import MINUS
 from pa.report.markdown import markdown
 from pa.report.protocol import Protocol
-from tests.report.conftest import VIT_TI, Runs
+from tests.support.report import VIT_TI, Runs
 
 
 def reason(runs: Runs) -> tuple[float, str, int]:
-    taken = runs.report().taken["t3/deit/cub/linear", Protocol("paper")]
-    return round(taken.ours.value, 3), taken.why, len(taken.others)
+    selected = runs.report().selected["t3/deit/cub/linear", Protocol("paper")]
+    return round(selected.ours.value, 3), selected.why, len(selected.others)
 
 
 @pytest.mark.parametrize(
@@ -57,10 +57,12 @@ def test_protocols_never_compete(runs: Runs) -> None:
     runs.probe(accuracy=0.5)
     runs.probe(accuracy=0.6, protocol="released")
     report = runs.report()
-    values = {protocol.key: taken.ours.value for (_, protocol), taken in report.taken.items()}
+    values = {
+        protocol.key: selected.ours.value for (_, protocol), selected in report.selected.items()
+    }
     assert values == pytest.approx({"paper": 50, "released": 60})
-    assert all(not taken.others for taken in report.taken.values())
-    assert report.taken["t3/deit/cub/linear", Protocol("released")].delta == pytest.approx(
+    assert all(not selected.others for selected in report.selected.values())
+    assert report.selected["t3/deit/cub/linear", Protocol("released")].delta == pytest.approx(
         60 - 90.9
     )
 
@@ -80,10 +82,10 @@ def test_printed_difference_is_that_of_printed_numbers(
     """The paper's number of this cell is 90.9."""
     runs.probe(accuracy=measured)
     report = runs.report()
-    taken = report.taken["t3/deit/cub/linear", Protocol("paper")]
-    assert (taken.shown(), str(taken.shown_delta())) == (shown, delta)
-    assert str(taken.shown_delta(2)) == closer
-    assert taken.delta == pytest.approx(100 * measured - 90.9)
+    selected = report.selected["t3/deit/cub/linear", Protocol("paper")]
+    assert (selected.shown(), str(selected.shown_delta())) == (shown, delta)
+    assert str(selected.shown_delta(2)) == closer
+    assert selected.delta == pytest.approx(100 * measured - 90.9)
     signed = delta if delta[0] in "-0" else f"+{delta}"
     assert f"**{shown}** (90.9, {signed})" in markdown(report)
     assert f'<b>{shown}</b> <span class="delta">{signed.replace("-", MINUS)}</span>' in page(report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,14 +12,13 @@ import torch
 from click.testing import CliRunner
 
 from pa.cli import cli
-from pa.config import load
 from pa.data.files import write_json
-from pa.progress import Silent
 from pa.report.figures import figures_in
-from pa.study.figures import Figures, figures
-from pa.study.steps import Step, study
-from pa.tasks.run import StepError, run_paper, submissions
-from pa.tasks.study import StudyRequest, read_study
+from pa.study.figures import figure_steps
+from pa.study.plan import StudyOptions, plan_study
+from pa.study.run import StepError, StepResult, run_study, submissions
+from pa.study.steps import Step, study_steps
+from pa.workspace import Workspace
 from tests.support.checkpoints import official
 from tests.support.commands import parse_words
 from tests.support.images import noise_image
@@ -28,9 +27,11 @@ ENCODERS = ("mocov3", "deit", "mae")
 PAIR = ("pascal-object", "pascal-part")
 
 
-def drawn(*datasets: str, encoders: tuple[str, ...] = ENCODERS, **given: str) -> Figures:
+def drawn(
+    *datasets: str, encoders: tuple[str, ...] = ENCODERS, **given: str
+) -> tuple[list[Step], list[tuple[str, str]]]:
     protocol = given.get("protocol", "paper")
-    return figures(study(encoders, datasets, protocol), protocol, None)
+    return figure_steps(study_steps(encoders, datasets, protocol), protocol, None)
 
 
 def flag(step: Step, name: str) -> str:
@@ -38,7 +39,7 @@ def flag(step: Step, name: str) -> str:
 
 
 def test_paper_figures_show_available_encoders() -> None:
-    found = {step.name: step for step in drawn("imagenet", *PAIR).steps}
+    found = {step.name: step for step in drawn("imagenet", *PAIR)[0]}
     assert list(found) == ["figure 2", "figure 4", "figure 7", "figure 8", "figure 6 pascal paper"]
     shown = {name: flag(step, "--encoder") for name, step in found.items()}
     assert shown == {
@@ -56,9 +57,9 @@ def test_paper_figures_show_available_encoders() -> None:
 
 @pytest.mark.parametrize("protocol", ["paper", "released"])
 def test_figure_follows_its_sources(protocol: str) -> None:
-    steps = study(["deit", "dino"], protocol=protocol)
+    steps = study_steps(["deit", "dino"], protocol=protocol)
     names = {step.name for step in steps}
-    made = figures(steps, protocol, None).steps
+    made = figure_steps(steps, protocol, None)[0]
     assert {step.words[1] for step in made} == {
         "neighbours",
         "projected",
@@ -74,12 +75,12 @@ def test_figure_follows_its_sources(protocol: str) -> None:
 
 
 def test_figures_that_cannot_be_drawn_say_why() -> None:
-    told = {one.what: one.why for one in drawn("cub", "pascal-part", encoders=("beit",)).not_drawn}
+    told = dict(drawn("cub", "pascal-part", encoders=("beit",))[1])
     assert "windows of dataset imagenet" in told["figures 2, 4, 7, 8"]
     assert told["figure 6 of pascal"].endswith("there is none of pascal-object")
     assert "pa evaluate retrieval --layers all" in told["figure depth of cub"]
     assert "pa probe linear --sweep" in told["figure sweep of cub"]
-    told = {one.what: one.why for one in drawn("imagenet", encoders=("beit",)).not_drawn}
+    told = dict(drawn("imagenet", encoders=("beit",))[1])
     assert "DeiT, MoCo v3 and CAE; none is here" in told["figure 2"]
     assert "with a projector" in told["figure 4"]
 
@@ -87,7 +88,7 @@ def test_figures_that_cannot_be_drawn_say_why() -> None:
 # -- a study with figures -------------------------------------------------------------------------
 
 # No number is of ImageNet's windows alone, so that there is nothing to report.
-REQUEST = StudyRequest(datasets=("imagenet",), keep_going=True)
+REQUEST = StudyOptions(datasets=("imagenet",))
 
 
 @pytest.fixture
@@ -104,14 +105,21 @@ def workspace(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def to_do(workspace: Path, request: StudyRequest = REQUEST) -> set[str]:
-    return {step.name for step in read_study(load(workspace), request).to_do if step.is_figure}
+def run(workspace: Path, *, keep_going: bool = False) -> Iterator[StepResult]:
+    opened = Workspace(workspace)
+    return run_study(opened, plan_study(opened, REQUEST), keep_going=keep_going)
+
+
+def to_do(workspace: Path, request: StudyOptions = REQUEST) -> set[str]:
+    return {
+        step.name for step in plan_study(Workspace(workspace), request).remaining if step.is_figure
+    }
 
 
 def test_figures_are_drawn_once(workspace: Path) -> None:
     names = {"figure 2", "figure 7", "figure 8"}
     assert to_do(workspace) == names
-    states = {one.step.name: one.state for one in run_paper(load(workspace), REQUEST, Silent())}
+    states = {one.step.name: one.state for one in run(workspace, keep_going=True)}
     assert {states[name] for name in names} == {"ran"}
     shown = {one.name: one for one in figures_in(workspace / "figures")}
     assert sorted(shown) == ["figure-2", "figure-7", "figure-8"]
@@ -132,12 +140,11 @@ def test_figures_are_drawn_once(workspace: Path) -> None:
 
 
 def test_failed_figure_stops_nothing(workspace: Path) -> None:
-    config = load(workspace)
     (workspace / "figures").write_text("in the way of the folder")
     (workspace / "results").mkdir()
     ended = []
     with pytest.raises(StepError, match="pa report"):
-        for one in run_paper(config, replace(REQUEST, keep_going=False), Silent()):
+        for one in run(workspace):
             ended.append((one.step.name, one.state))
     assert ended[-4:] == [
         ("figure 2", "failed"),
@@ -147,8 +154,8 @@ def test_failed_figure_stops_nothing(workspace: Path) -> None:
     ]
 
 
-def test_figures_can_be_left_out(workspace: Path) -> None:
-    assert to_do(workspace, StudyRequest(figures=False)) == set()
+def test_figures_can_be_skipped(workspace: Path) -> None:
+    assert to_do(workspace, StudyOptions(figures=False)) == set()
     done = CliRunner().invoke(
         cli, ["-w", str(workspace), "run", "paper", "--script", "--no-figures"]
     )
@@ -157,6 +164,6 @@ def test_figures_can_be_left_out(workspace: Path) -> None:
 
 
 def test_job_array_defers_figures(workspace: Path) -> None:
-    lines = submissions(read_study(load(workspace), REQUEST), 4)
+    lines = submissions(plan_study(Workspace(workspace), REQUEST), 4)
     commands = [word for line in lines for word in shlex.split(line)]
     assert not any("figure" in word for word in commands)

@@ -13,16 +13,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pa.cli import cli
-from pa.config import load
 from pa.errors import MissingError, StorageError, UnknownNameError, UsageError
-from pa.progress import Silent
+from pa.study.plan import StudyOptions, plan_study
+from pa.study.run import StepError, run_study, submissions
 from pa.study.steps import Scale
-from pa.tasks.run import StepError, run_paper, submissions
-from pa.tasks.study import StudyRequest, read_study
+from pa.workspace import Workspace
 from tests.support.images import noise_image
 from tests.support.segmentation_trees import index_tree
 
-REQUEST = StudyRequest(scale=Scale(epochs=1))
+REQUEST = StudyOptions(scale=Scale(epochs=1))
 Run = Callable[..., Result]
 
 
@@ -51,19 +50,19 @@ def test_study_runs_and_is_skipped_when_complete(workspace: Path, run: Run) -> N
     assert (workspace / "results" / "retrieval").is_dir()
     assert list((workspace / "study").glob("*.log"))
 
-    config = load(workspace)
-    again = read_study(config, REQUEST)
-    assert {step.name for step in again.to_do} == failed | {"report"}
-    assert read_study(config, StudyRequest(scale=Scale(epochs=2))).done < again.done
+    opened = Workspace(workspace)
+    again = plan_study(opened, REQUEST)
+    assert {step.name for step in again.remaining} == failed | {"report"}
+    assert plan_study(opened, StudyOptions(scale=Scale(epochs=2))).done < again.done
 
     # What a step wrote is gone: it runs again. Its store is another: so does all that read it.
     (result,) = (workspace / "results" / "probe-linear").glob("*.json")
     result.unlink()
-    assert "probe linear paper cub deit" in {s.name for s in read_study(config, REQUEST).to_do}
+    assert "probe linear paper cub deit" in {s.name for s in plan_study(opened, REQUEST).remaining}
     for manifest in workspace.glob("features/cub/all/*/*/*/manifest.json"):
         manifest.unlink()
     assert {"extract cub all parts paper deit", "retrieval paper cub deit"} <= {
-        step.name for step in read_study(config, REQUEST).to_do
+        step.name for step in plan_study(opened, REQUEST).remaining
     }
 
 
@@ -81,7 +80,7 @@ def test_failing_step_stops_with_its_message(
     (workspace / "deit.pth").write_bytes(b"no checkpoint")
     ended = []
     with pytest.raises(StepError, match="is not a checkpoint") as caught:
-        for one in run_paper(load(workspace), REQUEST, Silent()):
+        for one in run_study(Workspace(workspace), plan_study(Workspace(workspace), REQUEST)):
             ended.append(one)
     assert caught.value.exit_code == 4
     assert [one.state for one in ended] == ["failed"]
@@ -94,16 +93,16 @@ def test_unconfigured_inputs_are_listed(workspace: Path, run: Run) -> None:
     assert "left out: dataset lip: set [datasets.lip]" in told.output
     (workspace / "pa.toml").write_text("")
     with pytest.raises(MissingError, match="nothing of the study can be run"):
-        read_study(load(workspace), REQUEST)
+        plan_study(Workspace(workspace), REQUEST)
 
 
-def test_steps_of_a_split_that_is_not_there_are_left_out(workspace: Path) -> None:
+def test_steps_of_a_split_that_is_not_there_are_skipped(workspace: Path) -> None:
     folder = workspace / "imagenet" / "val" / "n01440764"
     folder.mkdir(parents=True)
     noise_image(1).save(folder / "a.JPEG")
     settings = workspace / "pa.toml"
     settings.write_text(settings.read_text() + '[datasets.imagenet]\nroot = "imagenet"\n')
-    found = read_study(load(workspace), StudyRequest(datasets=("imagenet",)))
+    found = plan_study(Workspace(workspace), StudyOptions(datasets=("imagenet",)))
     # The windows of the gallery need no training split; the probes do, and what only they read.
     assert [step.name for step in found.steps] == [
         "extract imagenet val grid deit",
@@ -111,12 +110,12 @@ def test_steps_of_a_split_that_is_not_there_are_left_out(workspace: Path) -> Non
         *(f"figure {number}" for number in (2, 7, 8)),
         "report",
     ]
-    assert ("dataset imagenet, split train", "it is not there, only val") in [
-        (one.what, one.why) for one in found.left_out
+    assert ("dataset imagenet, split train", "the split does not exist, only val") in [
+        (one.what, one.why) for one in found.skipped
     ]
 
 
-def test_steps_that_a_limit_is_too_small_for_are_left_out(workspace: Path) -> None:
+def test_steps_that_a_limit_is_too_small_for_are_skipped(workspace: Path) -> None:
     for split in ("train", "val"):
         folder = workspace / "imagenet" / split / "n01440764"
         folder.mkdir(parents=True)
@@ -128,9 +127,9 @@ def test_steps_that_a_limit_is_too_small_for_are_left_out(workspace: Path) -> No
         f'{settings.read_text()}[datasets.imagenet]\nroot = "imagenet"\n'
         f'[datasets.lip]\nroot = "lip"\n'
     )
-    request = StudyRequest(datasets=("imagenet", "cub", "lip"), scale=Scale(limit=1))
-    found = read_study(load(workspace), request)
-    reasons = {one.what: one.why for one in found.left_out}
+    request = StudyOptions(datasets=("imagenet", "cub", "lip"), scale=Scale(limit=1))
+    found = plan_study(Workspace(workspace), request)
+    reasons = {one.what: one.why for one in found.skipped}
     assert "two classes" in reasons["probe linear of imagenet"]
     assert "two classes" in reasons["probe attentive of imagenet"]
     assert "nothing can be retrieved" in reasons["evaluate retrieval of cub"]
@@ -139,16 +138,16 @@ def test_steps_that_a_limit_is_too_small_for_are_left_out(workspace: Path) -> No
     names = [step.name for step in found.steps]
     assert not [name for name in names if "lip" in name or "train image" in name]
     assert {"index imagenet deit", "neighbours paper cub deit"} <= set(names)
-    more = read_study(load(workspace), replace(request, scale=Scale(limit=2)))
+    more = plan_study(Workspace(workspace), replace(request, scale=Scale(limit=2)))
     assert {"retrieval paper cub deit", "segmentation paper lip deit"} <= {
         step.name for step in more.steps
     }
 
 
 def test_remaining_steps_run_under_limit(workspace: Path) -> None:
-    request = StudyRequest(scale=Scale(limit=1, epochs=1))
+    request = StudyOptions(scale=Scale(limit=1, epochs=1))
     ran = []
-    for step in read_study(load(workspace), request).steps:
+    for step in plan_study(Workspace(workspace), request).steps:
         result = CliRunner().invoke(cli, ["-w", str(workspace), *step.words])
         # The tiny network's width is no multiple of 64, which attention heads need.
         if "attentive" not in step.words:
@@ -174,7 +173,9 @@ def test_plan_says_bytes_and_refuses_a_small_disk(
 def test_script_equals_run(workspace: Path, run: Run) -> None:
     script = run("--script").stdout
     commands = [line for line in script.splitlines() if line.startswith("pa ")]
-    assert commands == [step.command for step in read_study(load(workspace), StudyRequest()).to_do]
+    assert commands == [
+        step.command for step in plan_study(Workspace(workspace), StudyOptions()).remaining
+    ]
     assert "# Table 3, CUB-200-2011, DeiT, encoded, AP\n" in script
     assert script.count("# -- DeiT on CUB-200-2011 --\n") == 1
     assert f"\ncd {workspace}\n" in script
@@ -196,17 +197,17 @@ def test_misspelled_name_suggests_nearest(run: Run, words: tuple[str, str], said
 
 
 def test_submissions_hold_every_step_once(workspace: Path) -> None:
-    study = read_study(load(workspace), StudyRequest())
+    study = plan_study(Workspace(workspace), StudyOptions())
     (line,) = submissions(study, 8)
     assert line.startswith("pa submit extract --encoder deit")
     assert "--tasks 8" in line
-    drawn = sum(step.is_figure for step in study.to_do)
+    drawn = sum(step.is_figure for step in study.remaining)
     assert drawn == 1
     # All but the array, the figures and the report.
-    assert line.count("--then") == len(study.to_do) - drawn - 2
+    assert line.count("--then") == len(study.remaining) - drawn - 2
 
 
 def test_modes_do_not_go_together(run: Run) -> None:
     wrong = run("--plan", "--script")
     assert wrong.exit_code == 2
-    assert "--plan and --script do not go together" in wrong.output
+    assert "--plan and --script cannot be combined" in wrong.output

@@ -8,13 +8,13 @@ import pytest
 
 from pa.errors import UsageError
 from pa.report.cells import cell, encoders, published
-from pa.study.steps import DATASETS, REPORT, Scale, commands_for, study
+from pa.study.steps import DATASETS, REPORT, Scale, commands_for, study_steps
 from tests.support.commands import parse_words
 
 
 @pytest.mark.parametrize("protocol", ["paper", "released"])
 def test_cells_are_filled_once_by_existing_commands(protocol: str) -> None:
-    steps = study(protocol=protocol)
+    steps = study_steps(protocol=protocol)
     filled = [key for step in steps for key in step.fills]
     assert sorted(filled) == sorted(one.key for one in published())
     for step in [*steps, REPORT]:
@@ -23,7 +23,7 @@ def test_cells_are_filled_once_by_existing_commands(protocol: str) -> None:
 
 @pytest.mark.parametrize("protocol", ["paper", "released"])
 def test_step_follows_its_inputs(protocol: str) -> None:
-    steps = study(protocol=protocol)
+    steps = study_steps(protocol=protocol)
     place = {step.name: i for i, step in enumerate(steps)}
     assert len(place) == len(steps)
     for i, step in enumerate(steps):
@@ -33,11 +33,11 @@ def test_step_follows_its_inputs(protocol: str) -> None:
 
 
 def test_commands_of_cell_are_steps_of_study() -> None:
-    typed = {step.command for step in study()}
+    typed = {step.command for step in study_steps()}
     for one in published():
         commands = commands_for(one)
         assert set(commands) <= typed
-        (last,) = (step for step in study() if one.key in step.fills)
+        (last,) = (step for step in study_steps() if one.key in step.fills)
         assert commands[-1] == last.command
 
 
@@ -52,7 +52,7 @@ def test_released_protocol_trains_on_other_patches() -> None:
 
 def test_shared_store_is_extracted_once() -> None:
     """COCO's training images are the retrieval database and what classifiers train on."""
-    steps = study(["mae"], ["coco"])
+    steps = study_steps(["mae"], ["coco"])
     train = [s for s in steps if s.is_extraction and "train2017" in s.words]
     assert len(train) == 1
     assert "patch" in train[0].words[train[0].words.index("--features") + 1]
@@ -61,7 +61,7 @@ def test_shared_store_is_extracted_once() -> None:
 def test_scaling_down_is_in_the_commands() -> None:
     scale = Scale(limit=7, epochs=2, iterations=9, crops=3, seeds=4)
     assert not scale.is_whole
-    for step in study(["mae"], scale=scale):
+    for step in study_steps(["mae"], scale=scale):
         parse_words(step.words)
         if step.is_extraction:
             assert step.words[-2:] == ("--limit", "7") or "--limit 7" in step.command
@@ -75,12 +75,12 @@ def test_scaling_down_is_in_the_commands() -> None:
 
 
 def test_unknown_encoders_are_accepted_and_datasets_refused() -> None:
-    steps = study(["timm/vit"], ["lip", "lip"])
+    steps = study_steps(["timm/vit"], ["lip", "lip"])
     assert [step.encoder for step in steps] == ["timm/vit"] * 3
     assert not any(step.fills for step in steps)
     with pytest.raises(UsageError, match="unknown dataset of the study 'cars'"):
-        study(datasets=["cars"])
+        study_steps(datasets=["cars"])
     with pytest.raises(UsageError, match="protocol 'papr'"):
-        study(protocol="papr")
-    assert {step.dataset for step in study()} == set(DATASETS)
-    assert {step.encoder for step in study()} == set(encoders())
+        study_steps(protocol="papr")
+    assert {step.dataset for step in study_steps()} == set(DATASETS)
+    assert {step.encoder for step in study_steps()} == set(encoders())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from pa.report.claims import GROUPS
 from pa.report.html.markup import Child, Markup, prose, tag
 from pa.report.html.words import BADGES, badge, count, ends, signed
-from pa.report.judging import Judgement, Outcome, Verdict
-from pa.report.listing import GROUPS
+from pa.report.judging import Judgement, Outcome, Verdict, unpaired_note
 from pa.report.protocol import Protocol
 from pa.report.report import Judged, Report, all_protocols
-from pa.report.visible import identifier
+from pa.report.text import identifier
 
 
 def section(report: Report) -> Markup:
@@ -140,7 +140,7 @@ def _ours(one: Judged) -> Child:
 
 
 def _verdict(who: str, judgement: Judgement) -> Markup:
-    lost = judgement.without_pairs
+    note = unpaired_note(judgement.without_pairs)
     return tag(
         "div",
         tag("dt", who),
@@ -149,13 +149,7 @@ def _verdict(who: str, judgement: Judgement) -> Markup:
             badge(judgement.verdict),
             tag("small", judgement.said),
             _not_the_papers(judgement),
-            tag(
-                "span",
-                f"{count(lost, 'comparison')} without pairs: scores of queries damaged or gone",
-                class_="warning",
-            )
-            if lost
-            else None,
+            tag("span", note, class_="warning") if note else None,
         ),
     )
 

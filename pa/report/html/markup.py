@@ -10,7 +10,7 @@ import html
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from pa.report.visible import visible
+from pa.report.text import printable
 
 VOID = frozenset({"meta", "img", "br", "line", "circle", "rect", "path"})
 
@@ -33,7 +33,7 @@ def tag(name: str, /, *children: Child, **attributes: str | int | float | bool |
     """
     opening = name + "".join(
         f" {key.rstrip('_').replace('_', '-')}"
-        + ("" if value is True else f'="{html.escape(visible(value), quote=True)}"')
+        + ("" if value is True else f'="{html.escape(printable(value), quote=True)}"')
         for key, value in attributes.items()
         if value is not None and value is not False
     )
@@ -49,7 +49,7 @@ def text(child: Child) -> Markup:
     if isinstance(child, Markup):
         return child
     if isinstance(child, str | int):
-        return Markup(html.escape(visible(child), quote=False))
+        return Markup(html.escape(printable(child), quote=False))
     return Markup("".join(text(one) for one in child))
 
 

@@ -22,7 +22,7 @@ SECTIONS = {
 
 def page(report: Report) -> str:
     """The report as HTML that needs nothing beside it."""
-    title = f"The paper and what was measured: {report.workspace.root.name}"
+    title = f"The paper and what was measured: {report.collection.root.name}"
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -63,7 +63,7 @@ def _header(report: Report) -> Markup:
         tag(
             "p",
             "Workspace ",
-            tag("code", str(report.workspace.root)),
+            tag("code", str(report.collection.root)),
             f" · {report.made:%d %B %Y, %H:%M} UTC · pa {report.version}",
             class_="facts",
         ),

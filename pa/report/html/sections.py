@@ -71,7 +71,7 @@ def _tile(number: str, said: str, below: Markup | None) -> Markup:
 
 
 def _warning(report: Report) -> Markup | None:
-    numbers = [taken.ours for taken in report.taken.values()]
+    numbers = [selected.ours for selected in report.selected.values()]
     marked = [ours for ours in numbers if not ours.is_papers]
     if not marked:
         return None
@@ -123,7 +123,7 @@ def _figures(report: Report, shown: Sequence[Figure]) -> Markup:
 
 
 def _figure(report: Report, one: Figure) -> Markup:
-    files = ", ".join(report.workspace.relative(path) for path in one.files)
+    files = ", ".join(report.collection.relative(path) for path in one.files)
     image: Child = tag("p", f"not shown: {one.why_not}", class_="hint")
     if one.shown is not None:
         data = base64.b64encode(one.shown.read_bytes()).decode()
@@ -202,7 +202,7 @@ def results(report: Report) -> Markup:
         tag(
             "p",
             f"{count(len(report.listed), 'score')} of "
-            f"{count(len(report.workspace.results), 'result')}, {shown} of them shown in a table "
+            f"{count(len(report.collection.results), 'result')}, {shown} of them shown in a table "
             f"of the paper (shaded). Percent; points for differences.",
             class_="lead",
         ),
@@ -255,7 +255,7 @@ def provenance(report: Report) -> Markup:
             "p",
             f"The paper: {paper()}. Its numbers are those of Tables 1 to 6. Ours are read from "
             f"the result files of ",
-            tag("code", str(report.workspace.root)),
+            tag("code", str(report.collection.root)),
             "; nothing is computed again for this page.",
         ),
         _damaged(report),
@@ -276,7 +276,9 @@ def _damaged(report: Report) -> Markup | None:
         tag(
             "ul",
             (
-                tag("li", tag("code", report.workspace.relative(one.path)), ": ", prose(one.reason))
+                tag(
+                    "li", tag("code", report.collection.relative(one.path)), ": ", prose(one.reason)
+                )
                 for one in report.damaged
             ),
         ),
@@ -290,8 +292,8 @@ def _scrolled(name: str, table: Markup) -> Markup:
 
 def _stores(report: Report) -> Markup:
     lines: dict[str, Markup] = {}
-    for taken in report.taken.values():
-        ours = taken.ours
+    for selected in report.selected.values():
+        ours = selected.ours
         for store in ours.stores:
             lines[store.fingerprint] = tag(
                 "tr",
@@ -314,8 +316,8 @@ def _stores(report: Report) -> Markup:
 
 def _results(report: Report) -> Markup:
     files: dict[str, Markup] = {}
-    for taken in report.taken.values():
-        ours = taken.ours
+    for selected in report.selected.values():
+        ours = selected.ours
         versions = ", ".join(f"{name} {version}" for name, version in ours.versions)
         files[ours.file] = tag(
             "tr",

@@ -14,7 +14,7 @@ from pa.report.measured import Measured
 from pa.report.protocol import Protocol
 from pa.report.report import Report
 from pa.report.selection import SelectedResult
-from pa.report.visible import identifier
+from pa.report.text import identifier
 
 Standing = dict[str, SelectedResult]  # cell key → what stands there, under one protocol
 
@@ -62,7 +62,7 @@ def _article(report: Report, table: Table) -> Markup:
             _grid(table, None, {}, known, Marks(())),
         ]
     for protocol in protocols:
-        standing = {taken.cell.key: taken for taken in report.in_table(table, protocol)}
+        standing = {selected.cell.key: selected for selected in report.in_table(table, protocol)}
         marks = Marks.of(standing.values())
         parts += [
             tag(
@@ -126,9 +126,9 @@ def _grid(
 
 def _scale(table: Table, column: str, standing: Standing) -> Scale:
     values = [cell.value for cell in table.cells if cell.column == column]
-    for taken in standing.values():
-        if taken.cell.column == column:
-            values += [taken.ours.value, *(taken.ours.interval or ())]
+    for selected in standing.values():
+        if selected.cell.column == column:
+            values += [selected.ours.value, *(selected.ours.interval or ())]
     return Scale.over(values)
 
 
@@ -177,22 +177,22 @@ def _cell(
     if cell is None:
         return tag("td", tag("span", "–", class_="paper-number", aria_label="not in the paper"))
     numbers = _sup(numbers_at(known, "cell", cell.key))
-    taken = standing.get(cell.key)
-    if taken is None:
+    selected = standing.get(cell.key)
+    if selected is None:
         return tag("td", tag("span", cell.printed, class_="paper-number"), numbers)
     return tag(
         "td",
         tag(
             "div",
-            tag("b", taken.shown()),
-            _sup(marks.letters(taken)),
+            tag("b", selected.shown()),
+            _sup(marks.letters(selected)),
             " ",
-            tag("span", signed(taken.shown_delta()), class_="delta"),
+            tag("span", signed(selected.shown_delta()), class_="delta"),
             class_="ours-number",
         ),
-        interval(scale, taken.ours.value, taken.ours.interval, cell.value, spoken(taken)),
+        interval(scale, selected.ours.value, selected.ours.interval, cell.value, spoken(selected)),
         tag("div", tag("span", cell.printed, class_="paper-number"), numbers),
-        class_="measured" + ("" if taken.ours.is_papers else " marked"),
+        class_="measured" + ("" if selected.ours.is_papers else " marked"),
     )
 
 
@@ -245,7 +245,7 @@ def _numbers(table: Table, standing: Standing) -> Markup:
             tag(
                 "table",
                 tag("thead", tag("tr", (tag("th", head, scope="col") for head in HEADS))),
-                tag("tbody", (_line(taken) for taken in standing.values())),
+                tag("tbody", (_line(selected) for selected in standing.values())),
                 class_="full",
             ),
             class_="scroll",
@@ -256,8 +256,8 @@ def _numbers(table: Table, standing: Standing) -> Markup:
     )
 
 
-def _line(taken: SelectedResult) -> Markup:
-    ours, cell = taken.ours, taken.cell
+def _line(selected: SelectedResult) -> Markup:
+    ours, cell = selected.ours, selected.cell
     title = f"{encoders()[cell.encoder].title}, {dataset_titles()[cell.dataset]}, "
     return tag(
         "tr",
@@ -268,13 +268,13 @@ def _line(taken: SelectedResult) -> Markup:
             scope="row",
             id=identifier(f"{cell.key}-{ours.protocol.key}"),
         ),
-        tag("td", taken.shown(2), class_="number"),
+        tag("td", selected.shown(2), class_="number"),
         tag("td", ends(ours.interval), tag("small", ours.interval_method), class_="number"),
         tag("td", cell.printed, class_="number"),
-        tag("td", signed(taken.shown_delta(2), 2), class_="number"),
+        tag("td", signed(selected.shown_delta(2), 2), class_="number"),
         tag("td", _counted(ours), class_="number"),
         tag("td", tag("ul", (tag("li", said) for said in _said(ours)))),
-        tag("td", _source(taken)),
+        tag("td", _source(selected)),
     )
 
 
@@ -292,10 +292,10 @@ def _said(ours: Measured) -> list[str]:
     return texts if ours.deviates("model") else [f"model: {ours.model}", *texts]
 
 
-def _source(taken: SelectedResult) -> Iterator[Child]:
-    yield tag("code", taken.ours.file)
-    stores = ", ".join(f"{store.role} {store.fingerprint}" for store in taken.ours.stores)
+def _source(selected: SelectedResult) -> Iterator[Child]:
+    yield tag("code", selected.ours.file)
+    stores = ", ".join(f"{store.role} {store.fingerprint}" for store in selected.ours.stores)
     yield tag("small", f"store: {stores}")
-    yield tag("small", f"taken: {taken.why}")
-    for other in taken.others:
+    yield tag("small", f"taken: {selected.why}")
+    for other in selected.others:
         yield tag("small", f"not taken: {other.value:.1f}, ", tag("code", other.file))

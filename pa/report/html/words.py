@@ -36,11 +36,11 @@ def _plain(value: float) -> str:
     return f"{value:.1f}".replace("-", MINUS)
 
 
-def spoken(taken: SelectedResult) -> str:
+def spoken(selected: SelectedResult) -> str:
     """A measured cell in one sentence."""
-    ours = taken.ours
+    ours = selected.ours
     by = f", 95 % interval {ends(ours.interval)}" if ours.interval else ", without an interval"
-    return f"ours {taken.shown()}{by}; the paper {taken.cell.printed}"
+    return f"ours {selected.shown()}{by}; the paper {selected.cell.printed}"
 
 
 def badge(verdict: Verdict, after: str = "") -> Markup:

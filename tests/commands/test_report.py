@@ -13,8 +13,8 @@ import pytest
 
 from pa.errors import StorageError
 from pa.report.cells import published
-from tests.report.conftest import Runs
 from tests.support.commands import Run
+from tests.support.report import Runs
 
 FILES = ["cells.csv", "cells.parquet", "claims.csv", "claims.parquet"]
 FILES += ["figures.tex", "report.html", "report.md"]
@@ -68,7 +68,7 @@ def test_missing_workspace_exits_3(pa: Run, tmp_path: Path) -> None:
 def test_missing_results_exit_3(pa: Run) -> None:
     done = pa("report")
     assert done.code == 3
-    assert "there are no results in" in done.err
+    assert "holds no results" in done.err
     assert "pa report --missing" in done.err
 
 
@@ -163,11 +163,11 @@ def wrong_places(root: Path) -> dict[str, Path]:
     (root / "page" / "report.html").mkdir(parents=True)
     (root / "dangling").symlink_to(root / "nowhere" / "at all")
     return {
-        "a file is in the place of the folder": root / "file",
-        "a file is in the place of a folder on the way": root / "file" / "below",
-        "this folder cannot be made there": Path("/proc/foo"),
+        "a file has the name of the folder": root / "file",
+        "a file has the name of a parent folder": root / "file" / "below",
+        "the folder cannot be created": Path("/proc/foo"),
         "File name too long": root / ("x" * 300),
-        "a folder is in the place of the file": root / "page",
+        "a folder has the name of the file": root / "page",
     }
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pytest
 
 from pa.data.store.spec import Spec
 from pa.data.views.parts import PROTOCOLS
@@ -278,11 +277,3 @@ class Runs:
 
     def report(self) -> Report:
         return build(self.read(), self.root / "figures")
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Runs:
-    """An empty workspace to write results into."""
-    root = tmp_path / "work"
-    root.mkdir()
-    return Runs(root)

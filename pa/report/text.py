@@ -13,7 +13,7 @@ _OBEYED = re.compile(
 )
 
 
-def visible(text: object) -> str:
+def printable(text: object) -> str:
     r"""Text in which every character that a page or a terminal would obey stands as its code.
 
     >>> visible("a\x1b[1m")
@@ -24,7 +24,7 @@ def visible(text: object) -> str:
 
 def one_line(text: object) -> str:
     """`visible`, with runs of white space as one space."""
-    return " ".join(visible(text).split())
+    return " ".join(printable(text).split())
 
 
 def identifier(name: str) -> str:

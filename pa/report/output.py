@@ -1,0 +1,125 @@
+"""Write a report: all of its files, or none of them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pa.data.files import locked_partial, sync
+from pa.data.tables import parquet_bytes
+from pa.errors import StorageError, UnknownNameError
+from pa.progress import Progress
+from pa.report.html.page import page
+from pa.report.latex import latex
+from pa.report.markdown import markdown
+from pa.report.numbers import tables_of
+from pa.report.paper_figures import latex_figures, markdown_figures
+from pa.report.report import Report
+
+_REASONS = {
+    errno.EEXIST: "a file has the name of the folder",
+    errno.ENOTDIR: "a file has the name of a parent folder",
+    errno.ENOENT: "the folder cannot be created",
+}
+
+
+def write_report(
+    report: Report, folder: Path, formats: Sequence[str], progress: Progress
+) -> list[Path]:
+    """Write a report in some formats (empty: all) and return the paths.
+
+    Raises `UnknownNameError` for a format, and `StorageError`; then no file is written.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise UnknownNameError("format of a report", name, FORMATS)
+    chosen = [name for name in FORMATS if name in (formats or FORMATS)]
+    files: dict[str, bytes] = {}
+    progress.start("writing the report", len(chosen), "formats")
+    try:
+        for name in chosen:
+            files |= FORMATS[name](report, folder)
+            progress.advance(1)
+    finally:
+        progress.stop()
+    return write_all(folder, files)
+
+
+def _html(report: Report, _: Path) -> dict[str, bytes]:
+    return {"report.html": _utf8(page(report))}
+
+
+def _markdown(report: Report, folder: Path) -> dict[str, bytes]:
+    figures = ["## Figures", *markdown_figures(report.figures, folder)]
+    return {"report.md": _utf8(markdown(report) + "\n" + "\n\n".join(figures) + "\n")}
+
+
+def _latex(report: Report, folder: Path) -> dict[str, bytes]:
+    figures = latex_figures(report.figures, folder, report.version)
+    return {"tables.tex": _utf8(latex(report)), "figures.tex": _utf8(figures)}
+
+
+def _csv(report: Report, _: Path) -> dict[str, bytes]:
+    return {f"{name}.csv": _utf8(table.write_csv()) for name, table in tables_of(report).items()}
+
+
+def _parquet(report: Report, _: Path) -> dict[str, bytes]:
+    return {f"{name}.parquet": parquet_bytes(table) for name, table in tables_of(report).items()}
+
+
+def _utf8(text: str) -> bytes:
+    """Encode text; bytes of file names that are not UTF-8 are escaped."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+# Name of a format → its files, by name; links in them are relative to the folder.
+FORMATS: Mapping[str, Callable[[Report, Path], dict[str, bytes]]] = {
+    "html": _html,
+    "md": _markdown,
+    "latex": _latex,
+    "csv": _csv,
+    "parquet": _parquet,
+}
+
+
+def write_all(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Write files into a folder, which is created if needed, and return their paths.
+
+    Every file is on disk under a temporary name before the first is renamed, so that the files of
+    two reports are never mixed. Raises `StorageError`; earlier files are kept then, and a created
+    folder is removed.
+    """
+    created = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    paths = [folder / name for name in files]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as partials:
+            written: list[tuple[Path, Path]] = []
+            for path, data in zip(paths, files.values(), strict=True):
+                if path.is_dir():
+                    raise IsADirectoryError(0, "a folder has the name of the file", str(path))
+                partial = partials.enter_context(locked_partial(path))
+                partial.write_bytes(data)
+                sync(partial)
+                written.append((partial, path))
+            for partial, path in written:
+                partial.replace(path)
+            sync(folder)
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
+        name = str(error.filename or "")
+        if name and not name.endswith(".partial") and Path(name) != folder:
+            reason += f" ({name})"
+        raise StorageError(
+            f"cannot write the report to {folder}: {reason}. No file was written, and files of an "
+            f"earlier report are unchanged. Free some space, give write permission, or choose "
+            f"another folder with --out DIR."
+        ) from error
+    finally:
+        for path in created:
+            with contextlib.suppress(OSError):  # not empty: the report is in it
+                path.rmdir()
+    return paths

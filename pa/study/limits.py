@@ -1,0 +1,118 @@
+"""Whether the first images of each split are enough for a scaled-down study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pa.errors import MissingError, UsageError
+from pa.study.state import step_options
+from pa.study.steps import Step
+from pa.workspace import RegionSelector, Workspace
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from pa.data.schema import Images
+
+# The options of an extraction that select its regions; they do not depend on the encoder.
+REGION_OPTIONS = ("dataset", "split", "view", "protocol", "views", "limit")
+
+
+def region_selector(step: Step) -> RegionSelector:
+    """Return the regions that an extraction selects."""
+    values = step_options(step)
+    n_views = values.get("views")
+    return RegionSelector(
+        dataset=values["dataset"],
+        split=values["split"],
+        views=(values["view"],),
+        protocol=values.get("protocol"),
+        view_options=() if n_views is None else (("views", int(n_views)),),
+    )
+
+
+def step_limit(step: Step) -> int | None:
+    """Return the number of images that an extraction is limited to."""
+    limit = step_options(step).get("limit")
+    return None if limit is None else int(limit)
+
+
+def too_small(workspace: Workspace, steps: Sequence[Step]) -> dict[str, str]:
+    """Return the reason for each step that would refuse the regions within the limit, by name.
+
+    Reads annotations, headers and label maps of the images within the limit. A step that reads
+    from one of the named steps is not named itself. Raises what reading a dataset raises.
+    """
+    selected: dict[tuple[str | None, ...], tuple[Images, pl.DataFrame] | str] = {}
+    inputs: dict[str, tuple[Images, pl.DataFrame]] = {}
+    reasons: dict[str, str] = {}
+    for step in steps:
+        if step.is_extraction:
+            values = step_options(step)
+            key = tuple(values.get(name) for name in REGION_OPTIONS)
+            if key not in selected:
+                selected[key] = _regions(workspace, step)
+            regions = selected[key]
+            if isinstance(regions, str):
+                reasons[step.name] = regions
+            else:
+                inputs[step.name] = regions
+        elif all(name in inputs for name in step.after):
+            try:
+                _check(step, [inputs[name] for name in step.after])
+            except UsageError as error:
+                reasons[step.name] = str(error)
+    return reasons
+
+
+def _regions(workspace: Workspace, step: Step) -> tuple[Images, pl.DataFrame] | str:
+    """Return the images of an extraction and its regions, or the reason why it has no region."""
+    images, (view,) = workspace.regions(region_selector(step))
+    images = images.first(step_limit(step))
+    if view.name == "parts":
+        images.annotations()  # unreadable annotations are an error, whatever the limit
+    try:
+        return images, view.rows(images)
+    except MissingError as error:
+        return str(error)
+
+
+def _check(step: Step, inputs: Sequence[tuple[Images, pl.DataFrame]]) -> None:
+    """Raise `UsageError` as the command of a step would for these regions if all are readable."""
+    group, kind = step.words[:2]
+    images, table = inputs[0]
+    title = f"{images.dataset}/{images.split}"
+    if group == "evaluate":
+        from pa.evaluate.neighbours import check_k, default_k
+        from pa.evaluate.retrieval import check_labels
+        from pa.evaluate.retrieval_table import RETRIEVAL_PROTOCOLS
+
+        if kind == "neighbours":
+            check_k(default_k(len(table)), len(table))
+        else:
+            protocol = RETRIEVAL_PROTOCOLS[step_options(step)["protocol"]]
+            labels = table["label"].to_numpy()
+            check_labels(labels, include_self=protocol.include_self, of=title)
+    elif group == "probe" and kind == "segmentation":
+        if not _shows_labels(images, table):
+            raise UsageError(f"no window of {title} has a labelled pixel: nothing to train on.")
+    elif group == "probe":
+        from pa.probe.labels import check_seen, classes_of, with_readable
+
+        train, test = (with_readable(rows, True) for _, rows in inputs)
+        check_seen(test, classes_of(train, "label"), "label")
+
+
+def _shows_labels(images: Images, table: pl.DataFrame) -> bool:
+    """Return whether a window shows a pixel that is not ignored."""
+    from pa.data.datasets.segmentation import masks
+    from pa.data.datasets.segmentation.labels import IGNORED
+    from pa.data.views.windows import cut_mask, windows_in
+
+    readable = table.drop_nulls(["mask", "width"])
+    for (mask,), windows in readable.group_by("mask", maintain_order=True):
+        classes = masks.read(images.root / str(mask), IGNORED - 1)  # (H, W)
+        if any((cut_mask(classes, window) != IGNORED).any() for window in windows_in(windows)):
+            return True
+    return False
