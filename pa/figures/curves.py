@@ -1,4 +1,4 @@
-"""The figures of the probes: confusion between classes, learning curves, surface of a sweep."""
+"""Figures of the probes: confusion matrix, learning curves, sweep results, few shots."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 NAMED_CLASSES = 12  # more classes are drawn without names and numbers
 SHEETS_ACROSS = 3
 _HEIGHT, _SHEET_HEIGHT = 2.5, 1.7  # inches
-_SMALL = 6.5  # points: the numbers of a surface
-_DARK = 0.55  # share of a cell above which its number is white
+_SMALL = 6.5  # points, of the numbers of a sweep
+_DARK = 0.55  # share of the colour scale above which a number is white
 
 
 def draw_linear(done: LinearResult, path: Path) -> Path:
-    """Confusion and learning curves; where there was a sweep, its surface below them."""
-    surface = None if done.choice is None else done.choice.sweep
+    """Draw the confusion matrix and learning curves, and below them the results of a sweep."""
+    sweep = None if done.choice is None else done.choice.sweep
     names: list[str] = []
-    if surface is not None:
-        names = surface["representation"].unique(maintain_order=True).to_list()
+    if sweep is not None:
+        names = sweep["representation"].unique(maintain_order=True).to_list()
     across = max(1, min(len(names), SHEETS_ACROSS))
     n_rows = 1 + math.ceil(len(names) / SHEETS_ACROSS)
     with drawing(path, _HEIGHT + (n_rows - 1) * _SHEET_HEIGHT) as (figure, (only,)):
@@ -46,13 +46,13 @@ def draw_linear(done: LinearResult, path: Path) -> Path:
         left, right = figure.add_subplot(grid[0, :across]), figure.add_subplot(grid[0, across:])
         draw_confusion(figure, left, done.confusion, done.split.classes)
         draw_curves(right, done.runs, best=done.recipe.reported == BEST_ON_TEST)
-        if surface is not None:
-            found = 100 * surface["accuracy"].drop_nulls().to_numpy()
-            for place, name in enumerate(names):
-                row, column = divmod(place, across)
+        if sweep is not None:
+            values = 100 * sweep["accuracy"].drop_nulls().to_numpy()
+            for i, name in enumerate(names):
+                row, column = divmod(i, across)
                 axes = figure.add_subplot(grid[1 + row, 2 * column : 2 * column + 2])
-                sheet = surface.filter(pl.col("representation") == name)
-                draw_surface(axes, sheet, name, (found.min(), found.max()))
+                sheet = sweep.filter(pl.col("representation") == name)
+                draw_sweep_results(axes, sheet, name, (values.min(), values.max()))
                 if column:
                     axes.set(ylabel="", yticks=[])
     return path
@@ -60,8 +60,10 @@ def draw_linear(done: LinearResult, path: Path) -> Path:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """One head's accuracies after each epoch (E,), on the test rows where they were watched, and
-    the epoch that is reported, from 1."""
+    """Accuracies of a head after each epoch (E,), and the reported epoch, from 1.
+
+    `test_accuracy` is None if it was not computed in each epoch.
+    """
 
     train_accuracy: npt.NDArray[Any]
     test_accuracy: npt.NDArray[Any] | None
@@ -69,14 +71,14 @@ class Curve:
 
 
 def draw_attentive(done: AttentiveResult, path: Path) -> Path:
-    """Confusion, summed over the seeds, and learning curves."""
+    """Draw the confusion matrix, summed over the seeds, and learning curves."""
     curves = pl.read_parquet(done.files.curves, glob=False)
     best = done.recipe.reported == BEST_ON_TEST
     runs = []
     for (_,), of_seed in curves.group_by("seed", maintain_order=True):
-        watched = of_seed["test_accuracy"].to_numpy()
-        test = None if np.isnan(watched).all() else watched
-        epoch = int(np.nanargmax(watched)) + 1 if best and test is not None else len(watched)
+        accuracy = of_seed["test_accuracy"].to_numpy()  # (E,)
+        test = None if np.isnan(accuracy).all() else accuracy
+        epoch = int(np.nanargmax(accuracy)) + 1 if best and test is not None else len(accuracy)
         runs.append(Curve(of_seed["train_accuracy"].to_numpy(), test, epoch))
     with drawing(path, _HEIGHT, columns=2) as (figure, (left, right)):
         draw_confusion(figure, left, done.confusion, done.split.classes)
@@ -87,8 +89,8 @@ def draw_attentive(done: AttentiveResult, path: Path) -> Path:
 def draw_confusion(
     figure: Figure, axes: Axes, confusion: npt.NDArray[np.int64], classes: tuple[str, ...]
 ) -> None:
-    """Shares of each true class (rows) by predicted class, in percent."""
-    sizes = confusion.sum(axis=1, keepdims=True)
+    """Draw the share of each true class (rows) by predicted class, in percent."""
+    sizes = confusion.sum(axis=1, keepdims=True)  # (C, 1)
     shares = np.divide(confusion, sizes, out=np.full(confusion.shape, np.nan), where=sizes > 0)
     image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
     axes.set(xlabel="predicted", ylabel="true")
@@ -99,10 +101,10 @@ def draw_confusion(
         axes.set(xlabel=f"predicted ({len(classes)} classes)")
         figure.colorbar(image, ax=axes, shrink=0.8)
         return
-    places = range(len(classes))
+    ticks = range(len(classes))
     names = [readable_label(name).replace("_", " ") for name in classes]
-    axes.set_xticks(places, names, rotation=35, ha="right")
-    axes.set_yticks(places, names)
+    axes.set_xticks(ticks, names, rotation=35, ha="right")
+    axes.set_yticks(ticks, names)
     axes.tick_params(length=0)
     for (row, column), share in np.ndenumerate(shares):
         if not np.isnan(share):
@@ -112,10 +114,10 @@ def draw_confusion(
 
 
 def draw_curves(axes: Axes, runs: Sequence[TrainedHead | Curve], *, best: bool = False) -> None:
-    """Accuracy after each epoch, of every seed; `best` marks the epochs reported."""
-    for place, head in enumerate(runs):
+    """Draw the accuracy of every seed after each epoch; `best` marks the reported epochs."""
+    for i, head in enumerate(runs):
         epochs = np.arange(1, len(head.train_accuracy) + 1)
-        first = place == 0
+        first = i == 0
         thin: dict[str, Any] = {"linewidth": 1.0, "alpha": 0.8}
         label = "training" if first else None
         axes.plot(epochs, 100 * head.train_accuracy, "--", color=GREY, label=label, **thin)
@@ -132,13 +134,17 @@ def draw_curves(axes: Axes, runs: Sequence[TrainedHead | Curve], *, best: bool =
     axes.legend(loc="lower right")
 
 
-def draw_surface(axes: Axes, sheet: pl.DataFrame, name: str, limits: tuple[float, float]) -> None:
-    """Mean accuracy over the seeds on the rows that chose, learning rate by weight decay.
+def draw_sweep_results(
+    axes: Axes, sheet: pl.DataFrame, name: str, limits: tuple[float, float]
+) -> None:
+    """Draw mean validation accuracy over the seeds by learning rate and weight decay.
 
-    The chosen cell has a frame; a setting of which a seed diverged is a cross.
+    The selected cell has a frame; a setting with a diverged seed is a cross.
     """
+    from matplotlib.patches import Rectangle
+
     rates, decays = sorted(sheet["lr"].unique()), sorted(sheet["weight_decay"].unique())
-    cells = np.full((len(decays), len(rates)), np.nan)
+    cells = np.full((len(decays), len(rates)), np.nan)  # percent
     chosen = None
     means = sheet.group_by("lr", "weight_decay", "chosen").agg(
         pl.col("accuracy").mean(), pl.col("diverged").count()
@@ -148,7 +154,7 @@ def draw_surface(axes: Axes, sheet: pl.DataFrame, name: str, limits: tuple[float
         if cell["diverged"] == 0:
             cells[at] = 100 * cell["accuracy"]
         chosen = at if cell["chosen"] else chosen
-    spread = max(limits[1] - limits[0], 1e-9)
+    spread = max(limits[1] - limits[0], 1e-9)  # not 0 if all cells are equal
     axes.imshow(cells, cmap="Blues", vmin=limits[0], vmax=limits[1], aspect="auto")
     for (row, column), value in np.ndenumerate(cells):
         dark = not np.isnan(value) and (value - limits[0]) / spread > _DARK
@@ -157,7 +163,8 @@ def draw_surface(axes: Axes, sheet: pl.DataFrame, name: str, limits: tuple[float
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=_SMALL)
     if chosen is not None:
         corner = chosen[1] - 0.5, chosen[0] - 0.5
-        axes.add_patch(_frame(corner))
+        style: Any = {"fill": False, "edgecolor": COLOURS[1], "linewidth": 2, "clip_on": False}
+        axes.add_patch(Rectangle(corner, 1, 1, **style))
     axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
     axes.set_yticks(range(len(decays)), [f"{decay:g}" for decay in decays])
     axes.tick_params(length=0, labelsize=_SMALL)
@@ -166,26 +173,20 @@ def draw_surface(axes: Axes, sheet: pl.DataFrame, name: str, limits: tuple[float
     axes.set_title(f"{name}: validation (%)", loc="left")
 
 
-def _frame(corner: tuple[float, float]) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(corner, 1, 1, fill=False, edgecolor=COLOURS[1], linewidth=2, clip_on=False)
-
-
 def draw_fewshot(done: FewShotResult, path: Path) -> Path:
-    """Accuracy by the number of shots: the mean, and every draw."""
+    """Draw the accuracy by the number of shots: the mean, and every draw."""
     with drawing(path, _HEIGHT) as (figure, (axes,)):
         figure.set_size_inches(3.6, _HEIGHT)
-        places = range(len(done.scores))
-        for place, scores in zip(places, done.scores.values(), strict=True):
-            values = [100 * one.value for one in scores.each]
-            label = "a draw" if place == 0 else None
-            axes.plot([place] * len(values), values, ".", color=GREY, label=label)
+        ticks = range(len(done.scores))
+        for tick, scores in zip(ticks, done.scores.values(), strict=True):
+            values = [100 * score.value for score in scores.each]
+            label = "a draw" if tick == 0 else None
+            axes.plot([tick] * len(values), values, ".", color=GREY, label=label)
         means = [100 * scores.mean.value for scores in done.scores.values()]
-        axes.plot(places, means, "-o", color=COLOURS[0], label="mean", markersize=4)
+        axes.plot(ticks, means, "-o", color=COLOURS[0], label="mean", markersize=4)
         chance = 100 * next(iter(done.scores.values())).mean.chance.majority
         axes.axhline(chance, color=GREY, linestyle=":", label="commonest class")
-        axes.set_xticks(places, [str(n) for n in done.scores])
+        axes.set_xticks(ticks, [str(n) for n in done.scores])
         axes.set(xlabel="regions of each class", ylabel="test accuracy (%)")
         axes.set_title("few shots", loc="left")
         axes.legend(loc="upper left")

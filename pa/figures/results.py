@@ -1,4 +1,4 @@
-"""Which results of a workspace a figure shows: of one dataset and one protocol, one per encoder."""
+"""Select the results that a figure shows: of one dataset and one protocol, one set per encoder."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pa.report.protocol import NOT_KNOWN, protocol_of_result
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The results of a task; None or empty = whatever is there.
+class ResultQuery:
+    """Results of a task; None or empty matches all.
 
-    `datasets` of one of which all are, by the name of the label set where there is one. `command`
-    is what makes such results, without dataset and encoder.
+    A result matches one of `datasets` by the name of its label set, if it has one. `command`
+    produces such results; dataset and encoder are appended.
     """
 
     task: str
@@ -28,39 +28,40 @@ class Wanted:
     encoders: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     protocol: str | None = None
-    accepts: Callable[[ResultFile], bool] = lambda found: True
+    accepts: Callable[[ResultFile], bool] = lambda file: True
 
-    def is_met_by(self, found: ResultFile) -> bool:
-        """Whether a result is one of these, its protocol left aside."""
+    def matches(self, file: ResultFile) -> bool:
+        """Return whether a result matches, whatever its protocol."""
+        result = file.result
         return (
-            found.result.task == self.task
-            and (not self.datasets or found.result.dataset in self.datasets)
-            and (not self.encoders or found.result.tested.encoder in self.encoders)
-            and self.accepts(found)
+            result.task == self.task
+            and (not self.datasets or result.dataset in self.datasets)
+            and (not self.encoders or result.tested.encoder in self.encoders)
+            and self.accepts(file)
         )
 
-    def missing(self, workspace: ResultCollection, encoder: str | None = None) -> MissingError:
-        """What to say where there is none of them."""
+    def missing(self, collection: ResultCollection, encoder: str | None = None) -> MissingError:
+        """Return the error with the command that produces a missing result."""
         words = [self.command, *(["--encoder", encoder] if encoder else [])]
         words += ["--dataset", self.datasets[0]] if self.datasets else []
         words += ["--protocol", self.protocol] if self.protocol else []
-        of = f" of {title_of(encoder)}" if encoder else ""
-        there = sorted(
+        subject = f" of {title_of(encoder)}" if encoder else ""
+        others = sorted(
             {
-                f"{f.result.dataset} {recipe_of(f)}"
-                for f in workspace.results
-                if f.result.task == self.task and self.accepts(f)
+                f"{file.result.dataset} {protocol_key(file)}"
+                for file in collection.results
+                if file.result.task == self.task and self.accepts(file)
             }
         )
-        has = f"\nThere are results of: {', '.join(there)}." if there else ""
+        existing = f"\nThere are results of: {', '.join(others)}." if others else ""
         return MissingError(
-            f"there is no such result{of} in {workspace.root / 'results' / self.task}. Make it "
-            f"with:\n  {' '.join(words)}{has}"
+            f"there is no such result{subject} in {collection.root / 'results' / self.task}. "
+            f"Produce it with:\n  {' '.join(words)}{existing}"
         )
 
 
 @dataclass(frozen=True, eq=False)
-class OfEncoder:
+class EncoderResults:
     """The results of one encoder, all from the same stores, by their representation."""
 
     encoder: str
@@ -77,112 +78,118 @@ class OfEncoder:
 
     @property
     def store(self) -> StoreReference:
-        """What the results say of the store that was scored."""
+        """The scored store."""
         return self.results[0].result.tested
 
 
-def recipe_of(found: ResultFile) -> str:
-    """The protocol of a result: of its recipe, or else that by which its patches were cut."""
-    known = protocol_of_result(found.result)[0]
+def protocol_key(file: ResultFile) -> str:
+    """Return the protocol of a result: of its recipe, else the one that cut its patches."""
+    known = protocol_of_result(file.result)[0]
     return known.key if known.recipe != NOT_KNOWN else (known.patches or NOT_KNOWN)
 
 
-def choose(workspace: ResultCollection, wanted: Wanted, progress: Progress) -> list[OfEncoder]:
-    """The results to show, encoders in the paper's order.
+def select_by_encoder(
+    collection: ResultCollection, query: ResultQuery, progress: Progress
+) -> list[EncoderResults]:
+    """Return the results to show, encoders in the paper's order.
 
-    Of several that fit, of an encoder those of the store with most of them, nearest to the named
-    protocol, newest are taken, and a line says so. Without a protocol it is `paper` where there is
-    one. Raises `MissingError` with the command that makes what is missing, `AmbiguousError` for
-    results of several datasets or protocols, `MismatchError` for encoders scored on other rows.
+    If several results of an encoder match, those of the store with most of them are selected,
+    then those closest to the named protocol, then the newest, with a note. Without a protocol,
+    `paper` is preferred.
+
+    Raises
+    ------
+    MissingError
+        With the command that produces what is missing.
+    AmbiguousError
+        For results of several datasets or protocols.
+    MismatchError
+        For encoders scored on different rows.
     """
-    fitting = [found for found in workspace.results if wanted.is_met_by(found)]
-    _require_one("dataset", (found.result.dataset for found in fitting), progress)
-    recipes = {recipe_of(found) for found in fitting}
-    recipe = wanted.protocol or ("paper" if "paper" in recipes else None)
-    if recipe is None and recipes:
-        recipe = _require_one("protocol", recipes, progress)
-    fitting = [found for found in fitting if recipe_of(found) == recipe]
-    there = in_order(found.result.tested.encoder for found in fitting)
-    if missing := [name for name in wanted.encoders if name not in there]:
-        raise wanted.missing(workspace, missing[0])
-    if not there:
-        raise wanted.missing(workspace)
-    chosen = [_of_encoder(name, fitting, progress) for name in there]
-    _check_same_rows(chosen)
-    return chosen
+    matching = [file for file in collection.results if query.matches(file)]
+    _require_one("dataset", (file.result.dataset for file in matching))
+    protocols = {protocol_key(file) for file in matching}
+    protocol = query.protocol or ("paper" if "paper" in protocols else None)
+    if protocol is None and protocols:
+        protocol = _require_one("protocol", protocols)
+    matching = [file for file in matching if protocol_key(file) == protocol]
+    encoders = in_order(file.result.tested.encoder for file in matching)
+    if missing := [name for name in query.encoders if name not in encoders]:
+        raise query.missing(collection, missing[0])
+    if not encoders:
+        raise query.missing(collection)
+    selected = [_select(name, matching, progress) for name in encoders]
+    _check_same_rows(selected)
+    return selected
 
 
-def _require_one(what: str, values: Iterable[str], progress: Progress) -> str | None:
-    found = sorted(set(values))
-    if len(found) > 1:
+def _require_one(what: str, values: Iterable[str]) -> str | None:
+    unique = sorted(set(values))
+    if len(unique) > 1:
         raise AmbiguousError(
-            f"there are results of {len(found)} {what}s: {', '.join(found)}. A figure shows one: "
+            f"there are results of {len(unique)} {what}s: {', '.join(unique)}. A figure shows one: "
             f"choose with --{what}."
         )
-    return found[0] if found else None
+    return unique[0] if unique else None
 
 
-def _of_encoder(encoder: str, fitting: Sequence[ResultFile], progress: Progress) -> OfEncoder:
+def _select(encoder: str, matching: Sequence[ResultFile], progress: Progress) -> EncoderResults:
     groups: dict[tuple[str, ...], dict[str, ResultFile]] = {}
-    own = [found for found in fitting if found.result.tested.encoder == encoder]
-    for found in sorted(own, key=_preference):
-        stores = tuple(store.fingerprint for store in found.result.stores_by_role.values())
-        groups.setdefault(stores, {}).setdefault(found.result.representation, found)
+    files = [file for file in matching if file.result.tested.encoder == encoder]
+    # The closest to its protocol first, then the newest.
+    files.sort(key=lambda f: (len(f.result.protocol.changed), -f.written.timestamp()))
+    for file in files:
+        stores = tuple(store.fingerprint for store in file.result.stores_by_role.values())
+        groups.setdefault(stores, {}).setdefault(file.result.representation, file)
     best = max(groups.values(), key=len)
-    if len(own) > len(best):
-        digests = ", ".join(found.result.digest[:8] for found in list(best.values())[:3])
+    if len(files) > len(best):
+        digests = ", ".join(file.result.digest[:8] for file in list(best.values())[:3])
         progress.note(
-            f"{title_of(encoder)}: {len(own)} results fit, {len(best)} are shown ({digests}"
-            f"{', …' if len(best) > 3 else ''}): those nearest to the protocol, then the newest"
+            f"{title_of(encoder)}: {len(files)} results match, {len(best)} are shown ({digests}"
+            f"{', …' if len(best) > 3 else ''}): the closest to the protocol, then the newest"
         )
-    return OfEncoder(encoder, best)
+    return EncoderResults(encoder, best)
 
 
-def _preference(found: ResultFile) -> tuple[int, float]:
-    """Sorts the nearest to its protocol first, then the newest."""
-    return len(found.result.protocol.changed), -found.written.timestamp()
-
-
-def _check_same_rows(chosen: Sequence[OfEncoder]) -> None:
-    rows = {one.encoder: one.store.rows_sha256 for one in chosen}
+def _check_same_rows(selected: Sequence[EncoderResults]) -> None:
+    rows = {entry.encoder: entry.store.rows_sha256 for entry in selected}
     known = {digest for digest in rows.values() if digest is not None}
     if len(known) > 1:
         first, *others = rows
         other = next(name for name in others if rows[name] not in (None, rows[first]))
         raise MismatchError(
-            f"{title_of(first)} and {title_of(other)} were scored on other rows of "
-            f"{chosen[0].store.dataset}: their numbers do not belong in one figure. Extract "
-            f"both from the same split with the same --protocol and --limit, or name the encoders "
+            f"{title_of(first)} and {title_of(other)} were scored on different rows of "
+            f"{selected[0].store.dataset}, so their scores cannot share a figure. Extract both "
+            f"from the same split with the same --protocol and --limit, or name the encoders "
             f"that fit with --encoder."
         )
 
 
-# -- what a caption says ---------------------------------------------------------------------------
+# -- captions and provenance -----------------------------------------------------------------------
 
 
-def remarks(chosen: Sequence[OfEncoder]) -> str:
-    """Where the results are not of the paper's models, images or recipe; empty where they are."""
-    told: dict[str, list[str]] = {}
-    for one in chosen:
-        for deviation in deviations_of(one.results[0].result):
+def remarks(selected: Sequence[EncoderResults]) -> str:
+    """Describe how the results deviate from the paper's setting; empty if they do not."""
+    titles: dict[str, list[str]] = {}  # text of a deviation -> encoders
+    for entry in selected:
+        for deviation in deviations_of(entry.results[0].result):
             if deviation.kind != "note":
-                told.setdefault(deviation.text, []).append(one.title)
-    if not told:
+                titles.setdefault(deviation.text, []).append(entry.title)
+    if not titles:
         return ""
-    everyone = len(chosen)
     lines = [
-        text if len(names) == everyone else f"{listed(names)}: {text}"
-        for text, names in told.items()
+        text if len(names) == len(selected) else f"{listed(names)}: {text}"
+        for text, names in titles.items()
     ]
     return f"Not the paper's setting: {'; '.join(lines)}."
 
 
-def shown_result(found: ResultFile, workspace: ResultCollection) -> dict[str, Any]:
-    """What the files beside a figure say of a result."""
+def shown_result(file: ResultFile, collection: ResultCollection) -> dict[str, Any]:
+    """Return the fields of a result that are stored with a figure."""
     return {
-        "title": workspace.relative(found.path),
-        "digest": found.result.digest,
-        "task": found.result.task,
-        "protocol": found.result.protocol.parameters,
-        "scores": found.result.to_json()["scores"],
+        "title": collection.relative(file.path),
+        "digest": file.result.digest,
+        "task": file.result.task,
+        "protocol": file.result.protocol.parameters,
+        "scores": file.result.to_json()["scores"],
     }

@@ -1,4 +1,4 @@
-"""The figures of retrieval: AP by encoder, AP by depth, part against whole, the hubs."""
+"""Figures of `pa evaluate`: AP by encoder and by depth, part against whole, hubs."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ if TYPE_CHECKING:
     from pa.evaluate.neighbours_table import Shares
     from pa.evaluate.retrieval_table import Scored
 
-# Parts in blues, wholes in oranges, neither in grey.
+# Colours of `RELATIONS`: parts in blue, wholes in orange, neither in grey.
 _RELATION_COLOURS = ("#08519c", "#6baed6", "#d94801", "#fdae6b", "#d9d9d9", "#000000")
+_DARK = ("#08519c", "#d94801", "#000000")  # of these, with white numbers
 _CELL, _GAP, _TITLE, _MARGIN = 120, 6, 46, 12  # pixels
 _HUB_COLUMNS, _HUB_ROWS = 10, 2
-_FINAL = 1.5  # blocks from the last one to the output after the final norm
+_FINAL = 1.5  # distance on the axis from the last block to the output after the final norm
 
 
 def draw_scores(scored: Sequence[Scored], path: Path) -> Path:
-    """AP with its interval for every encoder and representation, and the level of chance."""
+    """Draw AP with its interval for every encoder and representation, and chance."""
     encoders = list(dict.fromkeys(entry.encoder for entry in scored))
     names = list(dict.fromkeys(entry.representation for entry in scored))
     with drawing(path, 2.4) as (_, (axes,)):
-        for place, name in enumerate(names):
-            of_name = [entry for entry in scored if entry.representation == name]
-            offset = (place - (len(names) - 1) / 2) * 0.8 / len(names)
+        for i, name in enumerate(names):
+            entries = [entry for entry in scored if entry.representation == name]
+            offset = (i - (len(names) - 1) / 2) * 0.8 / len(names)
             _points(
                 axes,
-                [encoders.index(entry.encoder) + offset for entry in of_name],
-                [entry.means.overall for entry in of_name],
-                COLOURS[place % len(COLOURS)],
+                [encoders.index(entry.encoder) + offset for entry in entries],
+                [entry.means.overall for entry in entries],
+                COLOURS[i % len(COLOURS)],
                 name,
             )
         _chance(axes, scored[0].means.overall.chance)
@@ -54,7 +55,7 @@ def draw_scores(scored: Sequence[Scored], path: Path) -> Path:
 
 
 def draw_depth(scored: Sequence[Scored], path: Path) -> Path:
-    """AP after each block; the last point of a curve is the output after the final norm."""
+    """Draw AP after each block; the last point of a curve is that after the final norm."""
     stores = list(dict.fromkeys(entry.store.path for entry in scored))
     curves = [
         Curve(
@@ -77,7 +78,7 @@ def draw_depth(scored: Sequence[Scored], path: Path) -> Path:
 
 @dataclass(frozen=True)
 class Curve:
-    """AP after each block; `final` is that after the final norm, `style` a line and a marker."""
+    """AP after each block, and `final` after the final norm; `style` is a line and a marker."""
 
     label: str
     colour: str
@@ -87,7 +88,7 @@ class Curve:
 
 
 def plot_depth(axes: Axes, curves: Sequence[Curve], chance: float) -> None:
-    """Curves of AP by depth with their intervals, and the level of chance."""
+    """Plot curves of AP by depth with their intervals, and chance."""
     blocks = sorted({block for curve in curves for block in curve.means})
     for curve in curves:
         means = list(curve.means.values())
@@ -104,15 +105,16 @@ def plot_depth(axes: Axes, curves: Sequence[Curve], chance: float) -> None:
     )
 
 
-def draw_shares(found: Sequence[Shares], path: Path) -> Path:
-    """One bar per encoder and representation: what the neighbours are; at the end, chance."""
-    shown = {name: label for name, label in found[0].shown.items() if name in RELATIONS}
-    labels = [f"{entry.store.encoder}\n{entry.representation}" for entry in found]
-    k = found[0].result.k
-    with drawing(path, 0.42 * (len(found) + 1) + 1.5) as (figure, (axes,)):
-        plot_shares(axes, labels, [entry.means for entry in found], shown)
+def draw_shares(shares: Sequence[Shares], path: Path) -> Path:
+    """Draw a bar of relations per encoder and representation, and one of chance."""
+    first = shares[0]
+    shown = {name: label for name, label in first.shown.items() if name in RELATIONS}
+    labels = [f"{entry.store.encoder}\n{entry.representation}" for entry in shares]
+    k = first.result.k
+    with drawing(path, 0.42 * (len(shares) + 1) + 1.5) as (figure, (axes,)):
+        plot_shares(axes, labels, [entry.means for entry in shares], shown)
         axes.set_xlabel(f"share of the {k} nearest neighbours (%)")
-        axes.set_title(_title(found[0].store.spec.dataset, found[0].store.spec.split), loc="left")
+        axes.set_title(f"{first.store.spec.dataset}/{first.store.spec.split}", loc="left")
         figure.legend(loc="outside lower center", ncols=2, fontsize=7)
     return path
 
@@ -123,40 +125,39 @@ def plot_shares(
     means: Sequence[Mapping[str, Mean]],
     shown: Mapping[str, str],
 ) -> None:
-    """A bar of shares for each label, and one of chance; `shown` is relation → how to call it."""
+    """Plot a bar of shares for each label, and one of chance; `shown` maps relations to labels."""
     start = [0.0] * (len(means) + 1)
     for name, label in shown.items():
-        each = [one[name] for one in means]
-        widths = [100 * value for value in (*(m.value for m in each), each[0].chance)]
+        of_bars = [bar[name] for bar in means]
+        widths = [100 * value for value in (*(m.value for m in of_bars), of_bars[0].chance)]
         colour = _RELATION_COLOURS[RELATIONS.index(name)]
         axes.barh(range(len(widths)), widths, left=start, color=colour, height=0.72, label=label)
-        for place, (left, width) in enumerate(zip(start, widths, strict=True)):
-            if width >= 5:
-                dark = colour in ("#08519c", "#d94801", "#000000")
+        for bar, (left, width) in enumerate(zip(start, widths, strict=True)):
+            if width >= 5:  # percent: room for the number
                 axes.text(
                     left + width / 2,
-                    place,
+                    bar,
                     f"{width:.0f}",
                     ha="center",
                     va="center",
                     fontsize=7,
-                    color="white" if dark else "black",
+                    color="white" if colour in _DARK else "black",
                 )
         start = [left + width for left, width in zip(start, widths, strict=True)]
     axes.set(yticks=range(len(start)), yticklabels=[*labels, "at random"], xlim=(0, 100))
     axes.invert_yaxis()
 
 
-def draw_hubs(found: Sequence[Shares], crops: Sequence[Crops], path: Path) -> Path:
-    """The twenty patches of each encoder and representation that most others have as neighbours."""
+def draw_hubs(shares: Sequence[Shares], crops: Sequence[Crops], path: Path) -> Path:
+    """Draw the twenty patches of each encoder and representation that are most often neighbours."""
     per_block = _TITLE + _HUB_ROWS * (_CELL + _GAP)
     width = _HUB_COLUMNS * (_CELL + _GAP) - _GAP + 2 * _MARGIN
-    height = per_block * len(found) + 2 * _MARGIN
+    height = per_block * len(shares) + 2 * _MARGIN
     with drawing(path, PAGE_WIDTH * height / width) as (figure, (axes,)):
         figure.set_layout_engine("none")
         axes.set_position((0, 0, 1, 1))
         axes.set_axis_off()
-        for block, (entry, of_store) in enumerate(zip(found, crops, strict=True)):
+        for block, (entry, of_store) in enumerate(zip(shares, crops, strict=True)):
             top = _MARGIN + block * per_block
             hubs = entry.hubness
             title = (
@@ -165,17 +166,17 @@ def draw_hubs(found: Sequence[Shares], crops: Sequence[Crops], path: Path) -> Pa
             )
             axes.text(_MARGIN, top + _TITLE - 12, title, fontsize=8)
             counts = hubs.occurrences[hubs.top]
-            for place in range(min(_HUB_ROWS * _HUB_COLUMNS, len(entry.hub_rows))):
-                row, column = divmod(place, _HUB_COLUMNS)
+            for i in range(min(_HUB_ROWS * _HUB_COLUMNS, len(entry.hub_rows))):
+                row, column = divmod(i, _HUB_COLUMNS)
                 left = _MARGIN + column * (_CELL + _GAP)
                 upper = top + _TITLE + row * (_CELL + _GAP)
-                picture = of_store.region(int(entry.hub_rows[place]), _CELL)
+                picture = of_store.region(int(entry.hub_rows[i]), _CELL)
                 extent = (left, left + _CELL, upper + _CELL, upper)
                 axes.imshow(picture, extent=extent, interpolation="nearest", aspect="auto")
                 axes.text(
                     left + _CELL - 4,
                     upper + _CELL - 4,
-                    f"×{counts[place]}",
+                    f"×{counts[i]}",
                     fontsize=5.5,
                     color="white",
                     ha="right",
@@ -187,13 +188,13 @@ def draw_hubs(found: Sequence[Shares], crops: Sequence[Crops], path: Path) -> Pa
 
 
 def _curve(scored: Sequence[Scored], store: Path, kind: str) -> dict[int, Scored]:
-    """The scores of a store's blocks, by block."""
-    found = {}
+    """Return the scores of a store's blocks, by block."""
+    curve = {}
     for entry in scored:
         name, _, block = entry.representation.partition(":")
         if entry.store.path == store and name == kind:
-            found[int(block)] = entry
-    return dict(sorted(found.items()))
+            curve[int(block)] = entry
+    return dict(sorted(curve.items()))
 
 
 def _final(scored: Sequence[Scored], store: Path, kind: str) -> Scored | None:
@@ -203,31 +204,31 @@ def _final(scored: Sequence[Scored], store: Path, kind: str) -> Scored | None:
 
 
 def _line(
-    axes: Axes, places: Sequence[float], means: Sequence[Mean], colour: str, style: str, label: str
+    axes: Axes, blocks: Sequence[float], means: Sequence[Mean], colour: str, style: str, label: str
 ) -> None:
     values = [100 * mean.value for mean in means]
-    axes.plot(places, values, style, color=colour, markersize=3.5, linewidth=1, label=label)
+    axes.plot(blocks, values, style, color=colour, markersize=3.5, linewidth=1, label=label)
     low, high = [100 * mean.low for mean in means], [100 * mean.high for mean in means]
-    axes.fill_between(places, low, high, color=colour, alpha=0.12, linewidth=0)
+    axes.fill_between(blocks, low, high, color=colour, alpha=0.12, linewidth=0)
 
 
 def _points(
     axes: Axes,
-    places: Sequence[float],
+    positions: Sequence[float],
     means: Sequence[Mean],
     colour: str,
     label: str | None,
     marker: str = "o",
 ) -> None:
     values = [100 * mean.value for mean in means]
-    spread = [
+    lengths = [
         [100 * (mean.value - mean.low) for mean in means],
         [100 * (mean.high - mean.value) for mean in means],
     ]
     axes.errorbar(
-        places,
+        positions,
         values,
-        yerr=spread,
+        yerr=lengths,
         fmt=marker,
         color=colour,
         markersize=4,
@@ -245,10 +246,6 @@ def _gallery(entry: Scored) -> str:
     counts, spec = entry.result.counts, entry.store.spec
     protocol = entry.result.protocol.name
     return (
-        f"{_title(spec.dataset, spec.split)}, protocol {protocol}: {counts.queries} patches of "
+        f"{spec.dataset}/{spec.split}, protocol {protocol}: {counts.queries} patches of "
         f"{counts.images} images"
     )
-
-
-def _title(dataset: str, split: str) -> str:
-    return f"{dataset}/{split}"

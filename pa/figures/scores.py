@@ -17,7 +17,7 @@ from pa.evaluate.results import ResultFile
 from pa.evaluate.rows import BLOCK_VECTORS
 from pa.figures.names import look_of, representation_title
 from pa.figures.record import FigureOutput, FigureRecord, WrittenFigure
-from pa.figures.results import OfEncoder, recipe_of, remarks, shown_result
+from pa.figures.results import EncoderResults, protocol_key, remarks, shown_result
 from pa.figures.retrieval import Curve, plot_depth, plot_shares
 from pa.figures.style import Metadata, page
 from pa.report.collection import ResultCollection
@@ -44,7 +44,7 @@ def gallery(file: ResultFile) -> str:
 def write_scores(
     kind: str,
     collection: ResultCollection,
-    chosen: Sequence[OfEncoder],
+    chosen: Sequence[EncoderResults],
     *,
     title: str,
     sentence: str,
@@ -59,7 +59,7 @@ def write_scores(
     figure again.
     """
     first = chosen[0].results[0]
-    recipe, dataset = recipe_of(first), str(chosen[0].store.dataset)
+    recipe, dataset = protocol_key(first), str(chosen[0].store.dataset)
     words = ["--encoder", ",".join(entry.encoder for entry in chosen), "--dataset", dataset]
     record = FigureRecord(
         kind=kind,
@@ -83,22 +83,22 @@ def write_scores(
 # -- depth -----------------------------------------------------------------------------------------
 
 
-def depth_panels(chosen: Sequence[OfEncoder]) -> dict[str, list[Curve]]:
-    """Curves of every encoder by the kind of vector, those without a block left out."""
-    names = [one.encoder for one in chosen]
+def depth_panels(chosen: Sequence[EncoderResults]) -> dict[str, list[Curve]]:
+    """Return the curves of every encoder that has blocks, by the kind of vector."""
+    names = [entry.encoder for entry in chosen]
     panels: dict[str, list[Curve]] = {}
     for kind in BLOCK_VECTORS:
-        for one in chosen:
+        for entry in chosen:
             blocks = {
-                int(name.partition(":")[2]): mean_of(found, "ap")
-                for name, found in one.by_representation.items()
+                int(name.partition(":")[2]): mean_of(file, "ap")
+                for name, file in entry.by_representation.items()
                 if name.startswith(f"{kind}:")
             }
             if blocks:
-                colour, marker = look_of(one.encoder, names)
-                final = one.by_representation.get(kind.removeprefix("layers_"))
+                colour, marker = look_of(entry.encoder, names)
+                final = entry.by_representation.get(kind.removeprefix("layers_"))
                 curve = Curve(
-                    one.title,
+                    entry.title,
                     colour,
                     f"-{marker}",
                     dict(sorted(blocks.items())),
@@ -116,7 +116,7 @@ def draw_depth(
     width: float,
     metadata: Metadata | None = None,
 ) -> None:
-    """A panel for each kind of vector, with a line for each encoder."""
+    """Draw a panel for each kind of vector, with a line for each encoder."""
     across = len(panels) if width >= NARROW else 1
     down = math.ceil(len(panels) / across)
     with page(paths, (width, _PANEL * down + 0.3), metadata) as figure:
@@ -136,22 +136,22 @@ def draw_depth(
 
 @dataclass(frozen=True)
 class Bars:
-    """Labels and shares of the bars from the top, and how the relations are called."""
+    """Labels and shares of the bars from the top, and labels of the relations."""
 
     labels: list[str]
     means: list[dict[str, Mean]]
     shown: dict[str, str]
 
 
-def share_bars(chosen: Sequence[OfEncoder]) -> Bars:
-    """A bar for each encoder and representation: class token, mean patch token, projected."""
+def share_bars(chosen: Sequence[EncoderResults]) -> Bars:
+    """Return a bar for each encoder and representation, projected last."""
     order = ("cls", "pooled", "projected")
     labels, means = [], []
-    for one in chosen:
-        for name in sorted(one.by_representation, key=lambda n: (*order, n).index(n)):
-            found = one.by_representation[name]
-            labels.append(f"{one.title}, {representation_title(name)}")
-            means.append({score: mean_of(found, score) for score in found.result.scores})
+    for entry in chosen:
+        for name in sorted(entry.by_representation, key=lambda n: (*order, n).index(n)):
+            file = entry.by_representation[name]
+            labels.append(f"{entry.title}, {representation_title(name)}")
+            means.append({score: mean_of(file, score) for score in file.result.scores})
     shown = {n: label for n, label in shown_measures(means[0]).items() if n in RELATIONS}
     return Bars(labels, means, shown)
 
@@ -159,7 +159,7 @@ def share_bars(chosen: Sequence[OfEncoder]) -> Bars:
 def draw_shares(
     bars: Bars, k: int, paths: Sequence[Path], *, width: float, metadata: Metadata | None = None
 ) -> None:
-    """Stacked shares of the k nearest neighbours; the last bar is what chance gives."""
+    """Draw stacked shares of the k nearest neighbours; the last bar is that of chance."""
     columns = 2 if width >= NARROW else 1
     legend = 0.17 * math.ceil(len(bars.shown) / columns)
     height = 0.24 * (len(bars.labels) + 1) + legend + 0.55
@@ -178,21 +178,23 @@ def draw_shares(
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """The surface of one encoder and representation."""
+    """Sweep results of one encoder and representation."""
 
     title: str
     table: pl.DataFrame
 
 
-def sweep_sheets(chosen: Sequence[OfEncoder], tables: Mapping[str, pl.DataFrame]) -> list[Sheet]:
-    """The sheets of every encoder's table (by encoder), in the order of its representations."""
+def sweep_sheets(
+    chosen: Sequence[EncoderResults], tables: Mapping[str, pl.DataFrame]
+) -> list[Sheet]:
+    """Return the sheets of every encoder's table, in the order of its representations."""
     return [
         Sheet(
-            f"{one.title}, {representation_title(name)}",
-            tables[one.encoder].filter(pl.col("representation") == name),
+            f"{entry.title}, {representation_title(name)}",
+            tables[entry.encoder].filter(pl.col("representation") == name),
         )
-        for one in chosen
-        for name in tables[one.encoder]["representation"].unique(maintain_order=True)
+        for entry in chosen
+        for name in tables[entry.encoder]["representation"].unique(maintain_order=True)
     ]
 
 
@@ -203,22 +205,22 @@ def draw_sweep(
     width: float,
     metadata: Metadata | None = None,
 ) -> None:
-    """Mean validation accuracy, learning rate by weight decay; all sheets share the colours."""
-    from pa.figures.curves import draw_surface
+    """Draw mean validation accuracy by learning rate and weight decay, on one colour scale."""
+    from pa.figures.curves import draw_sweep_results
 
     rates = max(sheet.table["lr"].n_unique() for sheet in sheets)
     across = max(1, min(len(sheets), int(width / max(2.0, 0.42 * rates + 0.5))))
     down = math.ceil(len(sheets) / across)
     decays = max(sheet.table["weight_decay"].n_unique() for sheet in sheets)
     values = 100 * pl.concat([sheet.table["accuracy"] for sheet in sheets]).drop_nulls().to_numpy()
-    height = down * max(0.9, 0.24 * decays + 0.62)
+    height = down * max(0.9, 0.24 * decays + 0.62)  # 0.24 inches per line of numbers
     with page(paths, (width, height), metadata) as figure:
         figure.set_layout_engine("constrained")
-        for place, sheet in enumerate(sheets):
-            axes = figure.add_subplot(down, across, place + 1)
-            draw_surface(axes, sheet.table, sheet.title, (values.min(), values.max()))
+        for i, sheet in enumerate(sheets):
+            axes = figure.add_subplot(down, across, i + 1)
+            draw_sweep_results(axes, sheet.table, sheet.title, (values.min(), values.max()))
             axes.set_title(sheet.title, loc="left")
-            if place % across:
+            if i % across:
                 axes.set_ylabel("")
-            if place + across < len(sheets):
+            if i + across < len(sheets):
                 axes.set_xlabel("")

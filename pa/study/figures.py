@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pa.evaluate.results import ResultFile
 from pa.figures.names import PAIRS, in_order, listed, title_of
-from pa.figures.results import recipe_of
+from pa.figures.results import protocol_key
 from pa.report.collection import ResultCollection
 from pa.study.steps import PARTS, PROJECTED, Step
 
@@ -134,7 +134,7 @@ def _of_results(
                 if accepts(found)
                 and found.result.dataset == dataset
                 and found.result.tested.encoder in there
-                and recipe_of(found) == protocol
+                and protocol_key(found) == protocol
             ]
             if fitting:
                 encoders = {found.result.tested.encoder for found in fitting}

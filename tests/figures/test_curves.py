@@ -9,7 +9,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pa.errors import UsageError
-from pa.figures.curves import draw_confusion, draw_curves, draw_fewshot, draw_linear, draw_surface
+from pa.figures.curves import (
+    draw_confusion,
+    draw_curves,
+    draw_fewshot,
+    draw_linear,
+    draw_sweep_results,
+)
 from pa.probe.linear.fewshot import run_fewshot
 from pa.probe.linear.recipes import PAPER
 from pa.probe.linear.run import LinearOptions, run_linear
@@ -82,7 +88,7 @@ def test_run_and_sweep_are_drawn(make_store: MakeStore, tmp_path: Path, suffix: 
     assert done.choice is not None
     sheet = done.choice.sweep.filter(representation=done.choice.representation)
     axes = Figure().add_subplot()
-    draw_surface(axes, sheet, "cls", (0, 100))
+    draw_sweep_results(axes, sheet, "cls", (0, 100))
     shown = texts(axes)
     assert shown.count("×") == 2  # the rate that diverged, for both decays
     mean = 100 * sheet.filter(lr=0.1, weight_decay=0.01)["accuracy"].mean()  # type: ignore[operator]

@@ -13,7 +13,7 @@ import pytest
 from pa.evaluate.bootstrap import Mean
 from pa.evaluate.intervals import Interval
 from pa.figures.names import in_order, listed, look_of, title_of
-from pa.figures.results import OfEncoder
+from pa.figures.results import EncoderResults
 from pa.figures.scores import depth_panels, share_bars, sweep_sheets
 from pa.report.collection import collect_results
 from tests.figures.conftest import size_of
@@ -31,14 +31,14 @@ def in_layers(make_parts: MakeParts, encoder: str, seed: int = 12) -> None:
     make_parts(encoder, features=features, layers=(3, 11))
 
 
-def results_of(workspace: Path, task: str, encoder: str) -> OfEncoder:
+def results_of(workspace: Path, task: str, encoder: str) -> EncoderResults:
     everything = collect_results(workspace, workspace / "results", workspace / "features").results
     own = [
         one
         for one in everything
         if one.result.task == task and one.result.tested.encoder == encoder
     ]
-    return OfEncoder(encoder, {one.result.representation: one for one in own})
+    return EncoderResults(encoder, {one.result.representation: one for one in own})
 
 
 def test_mean_is_read_as_written() -> None:
@@ -206,7 +206,7 @@ def test_encoders_scored_on_other_rows_do_not_share_a_figure(
         pa("evaluate", "neighbours", "-k", 5, "--encoder", encoder)
     refused = pa("figure", "shares", "-k", 5)
     assert refused.code == 4
-    assert "were scored on other rows" in refused.err
+    assert "were scored on different rows" in refused.err
 
 
 def test_missing_results_name_the_command(pa: Run, workspace: Path) -> None:

@@ -16,7 +16,7 @@ from pa.errors import MissingError
 if TYPE_CHECKING:
     from pa.data.store.spec import Spec
     from pa.figures.record import FigureOutput
-    from pa.figures.results import OfEncoder
+    from pa.figures.results import EncoderResults
     from pa.workspace import Workspace
 
 BLOCKS = "encoder.options.layers"  # field of a spec with the stored blocks
@@ -80,7 +80,7 @@ def depth(
     show(figure, as_json)
 
 
-def _commands(workspace: Workspace, entry: OfEncoder) -> str:
+def _commands(workspace: Workspace, entry: EncoderResults) -> str:
     """Return the commands that score the blocks of an encoder on the rows of its results."""
     from pa.data.store import extract_command, find
     from pa.data.store.spec import Spec

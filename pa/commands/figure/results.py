@@ -12,7 +12,7 @@ from pa.commands import options
 
 if TYPE_CHECKING:
     from pa.evaluate.results import ResultFile
-    from pa.figures.results import OfEncoder
+    from pa.figures.results import EncoderResults
     from pa.report.collection import ResultCollection
     from pa.workspace import Workspace
 
@@ -31,17 +31,17 @@ class ResultSelector:
         task: str,
         command: str,
         accepts: Callable[[ResultFile], bool] = lambda file: True,
-    ) -> tuple[ResultCollection, list[OfEncoder]]:
+    ) -> tuple[ResultCollection, list[EncoderResults]]:
         """Return all results, and those to draw; `command` produces missing ones."""
-        from pa.figures.results import Wanted, choose
+        from pa.figures.results import ResultQuery, select_by_encoder
         from pa.report.collection import collect_results
 
         config = workspace.config
         dataset = self.dataset or workspace.settings.dataset
         datasets = (dataset,) if dataset else ()
-        wanted = Wanted(task, command, self.encoders, datasets, self.protocol, accepts)
+        wanted = ResultQuery(task, command, self.encoders, datasets, self.protocol, accepts)
         collection = collect_results(workspace.path, config.results, config.features)
-        return collection, choose(collection, wanted, workspace.progress)
+        return collection, select_by_encoder(collection, wanted, workspace.progress)
 
 
 selection = options.Group(

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from pa.evaluate.results import ResultFile
     from pa.figures.heads import ScoredHead
     from pa.figures.record import FigureOutput, FigureRecord
-    from pa.figures.results import OfEncoder
+    from pa.figures.results import EncoderResults
     from pa.report.collection import ResultCollection
     from pa.workspace import Workspace
 
 TASK = "probe-segmentation"
 LINE_TITLES = {"object": "objects", "part": "parts"}
 
-ByLabelSet = dict[str, "list[OfEncoder]"]
+ByLabelSet = dict[str, "list[EncoderResults]"]
 
 
 @click.command()
@@ -125,22 +125,22 @@ def _choose(
     """
     from pa.data.store import find
     from pa.figures.names import in_order, listed, title_of
-    from pa.figures.results import Wanted, choose, recipe_of
+    from pa.figures.results import ResultQuery, protocol_key, select_by_encoder
 
     if len(set(labels)) < len(labels):
         raise UsageError(f"--labels names a set twice: {', '.join(labels)}.")
     fingerprints = {store.fingerprint for store in find.find(workspace.config.features)}
     by_set: ByLabelSet = {}
     for name in labels:
-        wanted = Wanted(TASK, "pa probe segmentation", encoders, (name,), protocol, _has_head)
+        wanted = ResultQuery(TASK, "pa probe segmentation", encoders, (name,), protocol, _has_head)
         drawable = replace(
             wanted,
             accepts=lambda file: _has_head(file) and file.result.tested.fingerprint in fingerprints,
         )
-        if any(drawable.accepts(file) for file in collection.results if wanted.is_met_by(file)):
+        if any(drawable.accepts(file) for file in collection.results if wanted.matches(file)):
             wanted = drawable
-        by_set[name] = choose(collection, wanted, progress)
-        protocol = protocol or recipe_of(by_set[name][0].results[0])
+        by_set[name] = select_by_encoder(collection, wanted, progress)
+        protocol = protocol or protocol_key(by_set[name][0].results[0])
     common = set.intersection(*({each.encoder for each in row} for row in by_set.values()))
     every = {each.encoder for row in by_set.values() for each in row}
     if incomplete := in_order(every - common):
@@ -158,7 +158,7 @@ def _has_head(file: ResultFile) -> bool:
     return file.path.with_suffix(".safetensors").is_file()
 
 
-def _head(workspace: Workspace, labels: str, chosen: OfEncoder) -> ScoredHead:
+def _head(workspace: Workspace, labels: str, chosen: EncoderResults) -> ScoredHead:
     from pa.data.store import find
     from pa.data.store.find import StoreSelector
     from pa.figures.heads import ScoredHead
@@ -189,11 +189,11 @@ def _record(
 ) -> FigureRecord:
     from pa.figures.names import listed, title_of
     from pa.figures.record import FigureRecord
-    from pa.figures.results import recipe_of, remarks, shown_result
+    from pa.figures.results import protocol_key, remarks, shown_result
 
     labels = list(chosen)
     files = [each.results[0] for row in chosen.values() for each in row]
-    recipe = recipe_of(files[0])
+    recipe = protocol_key(files[0])
     stores = {file.result.tested.fingerprint: file.result.tested for file in files}
     titles = listed(title_of(name) for name in encoders)
     scores = []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from pa.figures.record import FigureOutput
-    from pa.figures.results import OfEncoder
+    from pa.figures.results import EncoderResults
     from pa.workspace import Workspace
 
 COMMAND = "pa probe linear --sweep --lr 0.1,0.4,1 --weight-decay 0,0.0001"
@@ -66,7 +66,7 @@ def sweep(
     show(figure, as_json)
 
 
-def _table(entry: OfEncoder) -> pl.DataFrame:
+def _table(entry: EncoderResults) -> pl.DataFrame:
     """Read the table of a sweep, compared with the checksum of the result."""
     import polars as pl
 
