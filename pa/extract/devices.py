@@ -1,4 +1,4 @@
-"""The GPUs this process may use."""
+"""The devices that this process can use."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pa.errors import UsageError
 
 
 def visible_gpus() -> list[str]:
-    """Names for CUDA_VISIBLE_DEVICES, one per GPU; empty where there is none.
+    """Return a value of CUDA_VISIBLE_DEVICES for each GPU; empty without a GPU.
 
-    Those that the variable already allows, be they numbers or UUIDs, else all by number.
+    The values are those that the variable already contains (numbers or UUIDs), else all numbers.
     """
     count = torch.cuda.device_count()
     allowed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]

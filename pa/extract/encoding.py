@@ -50,7 +50,7 @@ def cuts_on_device(encoders: Sequence[Encoder], view: View) -> bool:
 def upload(cuts: Sequence[Cut], device: torch.device, view: View, transform: Transform) -> Tensor:
     """Copy the regions of a batch to the device: (v, S, S, 3) uint8."""
     pixels = _to_device([cut.pixels for cut in cuts], device)
-    corners = [cut.corners for cut in cuts if cut.corners is not None]
+    corners = [cut.corners for cut in cuts if cut.corners is not None]  # (B, 2) per image
     if not corners or not isinstance(view, GridView):
         return pixels
     canvas_of = np.repeat(np.arange(len(corners)), [len(c) for c in corners])  # (v,)
@@ -68,7 +68,7 @@ def _to_device(arrays: Sequence[npt.NDArray[np.uint8]], device: torch.device) ->
     if device.type != "cuda":
         return torch.from_numpy(np.concatenate(arrays)).to(device)
     shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
-    staged = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+    staged = torch.empty(shape, dtype=torch.uint8, pin_memory=True)  # (v, S, S, 3)
     np.concatenate(arrays, out=staged.numpy())
     return staged.to(device, non_blocking=True)
 
@@ -127,7 +127,7 @@ class Forward:
                         f"memory of {self.device} ({str(error).splitlines()[0]}). Stop other "
                         f"programs on it, or encode with --dtype bf16 or --device cpu."
                     ) from None
-            self._most = (len(pixels) + 1) // 2
+            self._most = (len(pixels) + 1) // 2  # halved until it fits, and kept for later batches
             torch.cuda.empty_cache()
         pieces = [self._encode(piece) for piece in torch.split(pixels, self._most)]
         return {name: torch.cat([piece[name] for piece in pieces]) for name in self.names}

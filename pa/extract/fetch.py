@@ -86,7 +86,7 @@ def _download(url: str, part: Path, progress: Progress) -> None:
             return
         raise
     with response:
-        resumed = response.status == 206
+        resumed = response.status == 206  # a server without ranges sends the whole file (200)
         have = have if resumed else 0
         whole = have + int(response.headers.get("Content-Length") or 0)
         progress.start(url.rsplit("/", 1)[1], whole, "bytes", have)

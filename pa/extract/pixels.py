@@ -101,9 +101,9 @@ class Loader:
         self.transforms = {view.cut_key(transform): transform for transform in transforms}
         self.stages = stages
         self.workers = workers
-        self.ahead_images = max(ahead_images, 2 * workers)
+        self.ahead_images = max(ahead_images, 2 * workers)  # no thread waits for another
         self.canvases = canvases
-        self._waiting: deque[Future[Loaded]] = deque()
+        self._waiting: deque[Future[Loaded]] = deque()  # in the order of the jobs
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="pa-decode")
 
     def __enter__(self) -> Loader:
@@ -141,7 +141,7 @@ class Loader:
     def _cut(self, image: Image.Image, job: ImageJob, transform: Transform) -> Cut:
         canvas = self.view.canvas(image, transform)
         if self.canvases:
-            return Cut(im.stack([canvas]), np.array(job.boxes, np.int64)[:, :2])
+            return Cut(im.stack([canvas]), np.array(job.boxes, np.int64)[:, :2])  # x0, y0
         return Cut(self.view.cut(canvas, job.boxes, transform))
 
     @property

@@ -205,14 +205,15 @@ def _note_changed(store: Store, images: Images, progress: Progress) -> None:
 def _plan_store(features: Path, store: Store, view: View) -> StorePlan:
     spec, begun = store.spec, (store.path / SPEC).exists()
     missing = store.missing()
-    donors = find_donors(features, spec) if missing else []
+    donors = find_donors(features, spec) if missing else []  # reading their shards takes time
     donated = _shard_keys(donors)
-    adopted = [shard for shard in missing if store.shard_key(shard) in donated]
+    adopted = [shard for shard in missing if store.shard_key(shard) in donated]  # linked
     to_write = [shard for shard in missing if shard not in adopted]
     sources = find_rows(store, donors, view) if to_write else None
     copied = [shard for shard in to_write if sources is not None and sources.cover(shard)]
     to_do = [shard for shard in to_write if shard not in copied]
     arrays = len(spec.representations)
+    # One byte per row states whether its image could be decoded.
     n_bytes = rows_in(to_write) * (row_bytes(spec) + 1 + CHECKSUM_BYTES * arrays)
     n_bytes += len(to_write) * (SHARD_BYTES + ARRAY_BYTES * arrays)
     if not store.is_complete:
@@ -228,6 +229,7 @@ def _plan_store(features: Path, store: Store, view: View) -> StorePlan:
         shards=len(store.plan),
         shards_to_do=len(to_do),
         shards_copied=len(copied),
+        # A store that exists has its spec.json and rows.parquet.
         files=len(missing) + (0 if store.is_complete else OTHER_FILES - 2 * begun),
         bytes=n_bytes,
         throughput=recorded_throughput(features, spec),

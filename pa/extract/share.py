@@ -75,5 +75,5 @@ def _from_slurm(environment: Mapping[str, str]) -> Share | None:
     except ValueError:
         return None
     if index < 0 or count < 1:
-        return None
+        return None  # not inside an array
     return Share((index - first) // max(step, 1) % count, count)

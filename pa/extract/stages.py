@@ -16,8 +16,8 @@ class Stages:
     """Seconds per stage, summed over threads, and seconds that encoding waited for images."""
 
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    waited: float = 0.0
-    wall: float = 0.0
+    waited: float = 0.0  # seconds
+    wall: float = 0.0  # seconds
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @contextmanager
@@ -27,7 +27,7 @@ class Stages:
             yield
         finally:
             elapsed = time.perf_counter() - start
-            with self._lock:
+            with self._lock:  # decoding threads add to the same stages
                 self.seconds[stage] += elapsed
 
     @contextmanager

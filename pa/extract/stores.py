@@ -86,7 +86,7 @@ def make_spec(
     """Return the spec of the store of an extraction."""
     recorded = encoder.spec.to_json()
     options_of_encoder = dict(recorded["options"])
-    compute = options_of_encoder.pop("compute", "fp32")
+    compute = options_of_encoder.pop("compute", "fp32")  # stored as a precision, not as an option
     return Spec(
         dataset=images.dataset,
         split=images.split,
@@ -151,7 +151,7 @@ def open_store(
     if not store.is_complete:
         report.donors = find_donors(features, spec)
         missing = rows_in(store.missing())
-        for donor in report.donors:
+        for donor in report.donors:  # linking costs nothing, so it precedes copying
             report.shards_adopted += adopt(report.files, donor)
         report.rows_adopted = missing - rows_in(store.missing())
     report.compared = {s.name for s in set(store.plan) - set(store.missing())}
@@ -220,7 +220,7 @@ def rows_in(shards: Sequence[ShardPlan]) -> int:
 
 def choose_shard_rows(spec: Spec) -> int:
     """Return 1024, or the largest power of two below it whose shard has at most 256 MB."""
-    fitting = max(1, SHARD_BYTES // row_bytes(spec))
+    fitting = max(1, SHARD_BYTES // row_bytes(spec))  # rows
     return min(DEFAULT_SHARD_ROWS, 1 << (fitting.bit_length() - 1))
 
 

@@ -121,7 +121,7 @@ class ShardThread:
                     claimed.targets.append(Target(encoder, report, writer))
             if not claimed.targets:
                 return None
-            claimed.held = held.pop_all()
+            claimed.held = held.pop_all()  # locks stay held after this block
         self._open.append(claimed)
         return claimed
 
@@ -129,9 +129,9 @@ class ShardThread:
         self, claimed: Claimed, target: Target, features: Pending, valid: npt.NDArray[np.bool_]
     ) -> None:
         try:
-            if claimed in self._open:
+            if claimed in self._open:  # not abandoned after an earlier error
                 with self._stages.timed("encode"):
-                    arrays = features.arrays()
+                    arrays = features.arrays()  # (v, …) each
                 with self._stages.timed("write"):
                     shapes = target.report.store.spec.representations
                     target.writer.append(spread(arrays, valid, shapes), valid)

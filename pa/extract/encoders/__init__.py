@@ -147,6 +147,7 @@ def _norms(encoder: FrozenEncoder) -> dict[str, float]:
     """Return the mean L2 norm of the vectors of each representation for a fixed image of waves."""
     size = encoder.transform.size
     steps = torch.arange(size, dtype=torch.float64) / size  # (S,)
+    # One frequency per channel: no photograph is needed, and every patch differs.
     waves = [torch.sin(k * steps)[:, None] * torch.cos((k + 2) * steps)[None] for k in (7, 11, 17)]
     features = encoder.encode(torch.stack(waves).float()[None])  # (1, 3, S, S)
     return {name: float(features[name].norm(dim=-1).mean()) for name in encoder.representations}

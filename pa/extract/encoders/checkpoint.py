@@ -47,7 +47,7 @@ def read(path: Path | str, hint: str = "") -> CheckpointFile:
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise MissingError(f"checkpoint {path} {what}. {hint}".rstrip())
     head = _head(path)
-    if head[8:9] == b"{":  # eight bytes of length, then JSON
+    if head[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
         content: Any = _read_safetensors(path)
     elif head.startswith((ZIP_MAGIC, PICKLE_MAGIC)):
         content = _read_pickle(path, mmap=head.startswith(ZIP_MAGIC))
@@ -101,7 +101,7 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)  # also bfloat16
     return digest.hexdigest()
 
 

@@ -117,15 +117,15 @@ class Family:
         selection = self.select(file, request.branch)
         by_target = sort_keys(selection.tensors, selection.rules)
         if self.settle is not None:
-            request = self.settle(file, by_target["encoder"], request)
+            request = self.settle(file, by_target["encoder"], request)  # recorded in the spec
         trunk = self.build(by_target["encoder"], request)
-        projector = None
+        projector = None  # a file may contain the backbone alone
         if self.project is not None and by_target["projector"]:
             projector = self.project(by_target["projector"])
         comparison = Comparison(unexpected=list(by_target.unexpected))
         fill(trunk.model, "encoder", by_target, comparison)
         if projector is not None:
-            fill(projector, "projector", by_target, comparison)
+            fill(projector, "projector", by_target, comparison)  # loads only if all keys fit
         architecture = {"network": type(trunk.model).__name__, **trunk.shape.to_json()}
         architecture["positions"] = trunk.positions.rule
         if projector is not None:
@@ -220,7 +220,7 @@ def select_distilled(file: CheckpointFile, branch: str | None) -> Selection:
         Rule(r"(?:backbone\.)?masked_embed", reason="the mask token, training only"),
         Rule(r"(?:backbone\.)?" + ENCODER_KEYS, "encoder"),
     )
-    held = distilled_branch(file.content)
+    held = distilled_branch(file.content)  # "both", "teacher" or "student"
     if held not in (branch, "both"):
         raise CheckpointError(f"it contains the {held} only: pass --branch {held}")
     if tensors := tensors_in(file.content.get(str(branch))):

@@ -112,10 +112,10 @@ def _require_hub(model_name: str) -> None:
     ]
     proxied = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
     if proxied or any(isinstance(path, str) for path in cached):
-        return
+        return  # a proxy resolves names itself
     host = urllib.parse.urlsplit(constants.ENDPOINT if hub_id else str(config.url)).hostname
     try:
-        socket.getaddrinfo(host, 443)
+        socket.getaddrinfo(host, 443)  # a name server answers or fails within a second
     except OSError:
         raise _no_weights(model_name, f"{host} cannot be reached") from None
 
@@ -193,6 +193,7 @@ def _convert(
     except Exception:  # noqa: BLE001 - filters raise any error for a file they do not know
         return None
     n_prefix = int(getattr(model, "num_prefix_tokens", 1))
+    # Tensors that a filter passes through are the same objects under other keys.
     same, kept = {id(t) for t in before.values()}, {id(t) for t in after.values()}
     resized = {}
     for key, tensor in after.items():
@@ -211,8 +212,8 @@ def _is_resized(key: str, before: Tensor, after: Tensor, n_prefix: int) -> bool:
     Removing the rows of prefix tokens from a table of positions is a conversion.
     """
     if before.numel() == after.numel():
-        return False
-    rows = before.shape[1] - after.shape[1] if before.ndim == after.ndim == 3 else -1
+        return False  # reshaped or split
+    rows = before.shape[1] - after.shape[1] if before.ndim == after.ndim == 3 else -1  # (1, N, C)
     return not (key == "pos_embed" and 0 < rows <= n_prefix)
 
 
@@ -296,7 +297,7 @@ class TimmTrunk(Trunk):
             self.channel_axis = channel_axis(self.name, self.model, output.shape)
             self.channels_last = self.channel_axis == 1
             self.width = output.shape[self.channel_axis]
-            self.n_patches = output[0].numel() // self.width
+            self.n_patches = output[0].numel() // self.width  # h * w
             return torch.Size(output.shape)
         cls_token = getattr(self.model, "cls_token", None)
         self.n_prefix = int(getattr(self.model, "num_prefix_tokens", 0))
@@ -318,7 +319,7 @@ class TimmTrunk(Trunk):
         if not self.only_cls:
             return self.model.forward_features(pixels)
         cls, maps = self.model.forward_intermediates(pixels, indices=1)
-        cells: Tensor = self.model.norm(maps[-1].flatten(2).mT)
+        cells: Tensor = self.model.norm(maps[-1].flatten(2).mT)  # (B, L, C)
         return torch.cat([cls, cells], dim=1)  # (B, N, C)
 
     @torch.no_grad()
@@ -332,7 +333,8 @@ class TimmTrunk(Trunk):
         noise = _noise(*shape)
         cells = self._cells(noise)  # (1, N, C)
         mean = cells[:, self.n_prefix :].mean(dim=1)  # (1, C)
-        same = mean[:, None].expand_as(cells).clone()
+        # A second input with the same mean: a head that pools by the mean returns the same vector.
+        same = mean[:, None].expand_as(cells).clone()  # (1, N, C)
         same[:, : self.n_prefix] = -cells[:, : self.n_prefix]
         inputs: dict[nn.Module, Tensor] = {}
 
@@ -374,6 +376,7 @@ class TimmTrunk(Trunk):
         """Convert the output to tokens (B, N, C), a feature map row by row."""
         if self.channel_axis is None:
             return output
+        # (B, C, h, w) or (B, h, w, C) to (B, h*w, C)
         return output.flatten(2).mT if self.channel_axis == 1 else output.flatten(1, 2)
 
     def _as_output(self, cells: Tensor, like: Tensor) -> Tensor:
@@ -432,15 +435,15 @@ class TimmTrunk(Trunk):
         layers: tuple[Tensor | None, Tensor | None] = (None, None)
         if with_layers:
             output, blocks = self._intermediates(pixels)
-            layers = stack_layers(blocks)
+            layers = stack_layers(blocks)  # (B, K, L, C) and (B, K, C)
         else:
             output = self._features(pixels)
-        pooled = self._pool(output) if self.pools_by_mean else None
-        cells = self._cells(output)
+        pooled = self._pool(output) if self.pools_by_mean else None  # (B, P)
+        cells = self._cells(output)  # (B, N, C)
         if self.token_norm is not None:
             rows = self.token_norm(cells.reshape(-1, *self._norm_input))  # (B*N, C) or (…, 1, 1)
             cells = rows.reshape(cells.shape)
-        cls = cells[:, 0] if self.has_cls else None
+        cls = cells[:, 0] if self.has_cls else None  # (B, C)
         patches, of_cls = layers
         of_cls = of_cls if self.has_cls else None
         return Tokens(cls, cells[:, self.n_prefix :], patches, of_cls, pooled)
@@ -471,7 +474,7 @@ def _noise(*shape: int) -> Tensor:
 
 def _close(first: Tensor, second: Tensor) -> bool:
     """Return whether two vectors are equal except for rounding."""
-    scale = float(first.abs().max())
+    scale = float(first.abs().max())  # rounding is relative to the largest component
     return first.shape == second.shape and torch.allclose(first, second, atol=1e-4 * scale)
 
 

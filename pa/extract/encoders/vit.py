@@ -84,11 +84,11 @@ def read_shape(
     for key, known in ((PATCH_WEIGHT, PATCH_WEIGHT in tensors), ("blocks.0.mlp.fc1.weight", mlp)):
         if not known:
             raise CheckpointError(f"it has no tensor {key!r}, which every ViT of this kind has")
-    width, _, patch, _ = _shape(tensors, PATCH_WEIGHT, 4)
+    width, _, patch, _ = _shape(tensors, PATCH_WEIGHT, 4)  # (D, 3, P, P)
     blocks = {int(m[1]) for key in tensors if (m := re.match(r"blocks\.(\d+)\.", key))}
     heads = num_heads
     if heads is None and RELATIVE_TABLE in tensors:
-        heads = _shape(tensors, RELATIVE_TABLE, 2)[1]
+        heads = _shape(tensors, RELATIVE_TABLE, 2)[1]  # ((2n-1)²+3, heads)
     depth = max(blocks) + 1
     return VitShape(
         width=width,
@@ -236,7 +236,7 @@ class VitTrunk(Trunk):
         model = self._at(self.grid_of(pixels))
         if not with_layers:
             output = model.forward_features(pixels)
-            return Tokens(output[:, 0], output[:, 1:], None)
+            return Tokens(output[:, 0], output[:, 1:], None)  # (B, D), (B, L, D)
         # (B, 1+L, D) after the norm, and K times (B, L, D) and (B, 1, D) before it
         output, blocks = model.forward_intermediates(
             pixels,
