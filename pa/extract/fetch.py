@@ -62,7 +62,14 @@ def fetch(source: CheckpointSource, folder: Path, progress: Progress) -> Path:
             raise MissingError(
                 f"cannot reach {source.url} ({reason}). {_by_hand(source, target)}"
             ) from None
-        _check(source, part)
+        with part.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        if source.sha256_prefix and not source.matches(sha256):
+            part.unlink()
+            raise CheckpointError(
+                f"{source.file} from {source.url} has SHA-256 {sha256}, expected one that begins "
+                f"with {source.sha256_prefix}. The download was deleted; run the command again."
+            )
         sync(part)
         part.replace(target)
     return target
@@ -99,14 +106,3 @@ def _download(url: str, part: Path, progress: Progress) -> None:
             progress.stop()
         if part.stat().st_size < whole:
             raise ConnectionError("the connection ended early; run the same command to resume")
-
-
-def _check(source: CheckpointSource, part: Path) -> None:
-    with part.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if source.sha256_prefix and not source.matches(sha256):
-        part.unlink()
-        raise CheckpointError(
-            f"{source.file} from {source.url} has SHA-256 {sha256}, expected one that begins with "
-            f"{source.sha256_prefix}. The download was deleted; run the command again."
-        )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import polars as pl
 
 from pa.data import files
 from pa.data.schema import Images
@@ -56,17 +55,17 @@ class StorePlan:
 
     where: str
     encoder: str
-    path: Path
     rows: int
     rows_to_do: int
+    path: Path
     rows_adopted: int
+    rows_copied: int
     shards: int
     shards_to_do: int
+    shards_copied: int
     files: int
     bytes: int
     throughput: Throughput | None
-    rows_copied: int = 0
-    shards_copied: int = 0
 
     @property
     def seconds(self) -> float | None:
@@ -84,21 +83,13 @@ class StorePlan:
         return None if self.throughput is None else rows / self.throughput.rows_per_second
 
     def to_json(self) -> dict[str, Any]:
+        fields = dataclasses.asdict(self)
+        throughput = fields.pop("throughput") or {}
         return {
-            "where": self.where,
-            "encoder": self.encoder,
-            "rows": self.rows,
-            "rows_to_do": self.rows_to_do,
+            **fields,
             "path": str(self.path),
-            "rows_adopted": self.rows_adopted,
-            "rows_copied": self.rows_copied,
-            "shards": self.shards,
-            "shards_to_do": self.shards_to_do,
-            "shards_copied": self.shards_copied,
-            "files": self.files,
-            "bytes": self.bytes,
-            "rows_per_second": self.throughput and self.throughput.rows_per_second,
-            "rows_per_second_from": self.throughput and self.throughput.source,
+            "rows_per_second": throughput.get("rows_per_second"),
+            "rows_per_second_from": throughput.get("source"),
             "seconds": self.seconds,
             "seconds_saved": self.seconds_saved,
         }
@@ -106,10 +97,10 @@ class StorePlan:
 
 @dataclass(frozen=True)
 class ExtractPlan:
-    """The stores of an extraction, and the `free` bytes on the disk of the folder `place`."""
+    """The stores of an extraction, and the `free` bytes on the disk of the `folder` of stores."""
 
     stores: list[StorePlan]
-    place: Path
+    folder: Path
     free: int
 
     @property
@@ -131,7 +122,7 @@ class ExtractPlan:
             "stores": [entry.to_json() for entry in self.stores],
             "bytes": self.bytes,
             "seconds": self.seconds,
-            "place": str(self.place),
+            "place": str(self.folder),
             "free": self.free,
             "fits": self.fits,
         }
@@ -185,7 +176,7 @@ def check_space(*plans: ExtractPlan) -> None:
     n_bytes = sum(plan.bytes for plan in plans)
     if plans and n_bytes > plans[0].free:
         raise StorageError(
-            f"the features need {n_bytes / 1e9:.2f} GB, and {plans[0].place} has "
+            f"the features need {n_bytes / 1e9:.2f} GB, and {plans[0].folder} has "
             f"{plans[0].free / 1e9:.2f} GB free. Free some space (`pa gc` lists unused files), "
             f"choose another --workspace, or store less with --features."
         )
@@ -217,7 +208,10 @@ def _plan_store(features: Path, store: Store, view: View) -> StorePlan:
     n_bytes = rows_in(to_write) * (row_bytes(spec) + 1 + CHECKSUM_BYTES * arrays)
     n_bytes += len(to_write) * (SHARD_BYTES + ARRAY_BYTES * arrays)
     if not store.is_complete:
-        n_bytes += len(store.plan) * MANIFEST_BYTES + (0 if begun else _table_bytes(store.rows))
+        table = io.BytesIO()  # rows.parquet
+        if not begun:
+            store.rows.write_parquet(table, compression="zstd")
+        n_bytes += len(store.plan) * MANIFEST_BYTES + table.tell()
     return StorePlan(
         where=f"{spec.dataset}/{spec.split}/{spec.view['name']}",
         encoder=str(spec.encoder["name"]),
@@ -246,9 +240,3 @@ def _shard_keys(donors: Sequence[Store]) -> set[str]:
             except (OSError, VerificationError):
                 continue  # missing, or damaged and not to be linked
     return keys
-
-
-def _table_bytes(rows: pl.DataFrame) -> int:
-    table = io.BytesIO()
-    rows.write_parquet(table, compression="zstd")
-    return table.tell()

@@ -128,7 +128,12 @@ def open_store(
     )
     conflicting = find_conflicting(directory, spec)
     if conflicting and not (options.replace or options.alongside):
-        raise FingerprintError(_conflict(conflicting[-1], spec))
+        raise FingerprintError(
+            f"{conflicting[-1].title} has another fingerprint. Fields that differ (stored → "
+            f"requested):\n{describe(conflicting[-1].spec.differences(spec))}\n"
+            "Undo the difference, or choose: --replace creates the new store, reusing equal "
+            "shards, and then deletes the old one; --alongside keeps both, selected with --store."
+        )
     checkpoint = encoder.checkpoint and str(encoder.checkpoint)
     source = {"root": str(images.root), "checkpoint": checkpoint}
     shard_rows = options.shard_rows or choose_shard_rows(spec)
@@ -229,15 +234,6 @@ def row_bytes(spec: Spec) -> int:
     storage = spec.precision["storage"]
     sizes = (math.prod(disk_shape(shape, storage)) for shape in spec.representations.values())
     return int(DISK_DTYPES[storage].itemsize) * sum(sizes)
-
-
-def _conflict(store: Store, spec: Spec) -> str:
-    return (
-        f"{store.title} has another fingerprint. Fields that differ (stored → requested):\n"
-        f"{describe(store.spec.differences(spec))}\n"
-        "Undo the difference, or choose: --replace creates the new store, reusing equal shards, "
-        "and then deletes the old one; --alongside keeps both, selected with --store."
-    )
 
 
 def remove_replaced(report: Report) -> None:

@@ -37,7 +37,9 @@ def ensure() -> None:
     missing = [s for s in SCHEMAS if not hasattr(torch.ops.torchvision, s.partition("(")[0])]
     if len(missing) < len(SCHEMAS):
         return  # the real operators are loaded; an older torchvision has no qnms
-    _forget_half_imported()
+    # Remove the submodules that a failed `import torchvision` leaves.
+    for name in [name for name in sys.modules if name.startswith("torchvision.")]:
+        del sys.modules[name]
     library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for schema in missing:
         library.define(schema)  # type: ignore[no-untyped-call]
@@ -58,9 +60,3 @@ def _load_real_operators() -> None:
                 torch.ops.load_library(library.origin)  # type: ignore[no-untyped-call]
             except (OSError, ImportError):
                 return
-
-
-def _forget_half_imported() -> None:
-    """Remove the submodules that a failed `import torchvision` leaves in `sys.modules`."""
-    for name in [name for name in sys.modules if name.startswith("torchvision.")]:
-        del sys.modules[name]

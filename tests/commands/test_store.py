@@ -803,7 +803,7 @@ def test_plan_refuses_a_disk_that_is_too_small(
 
 
 def test_plan_time_needs_every_part() -> None:
-    one = StorePlan("a/b/c", "e", Path("p"), 10, 10, 0, 1, 1, 4, 100, Throughput(2.0, "x"))
+    one = StorePlan("a/b/c", "e", 10, 10, Path("p"), 0, 0, 1, 1, 0, 4, 100, Throughput(2.0, "x"))
     unknown = replace(one, throughput=None)
     assert ExtractPlan([one, one], Path(), 200).seconds == 10
     assert ExtractPlan([one, one], Path(), 200).fits

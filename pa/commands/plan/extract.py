@@ -84,7 +84,7 @@ def _text(plan: ExtractPlan) -> str:
     total = "unknown (no earlier run)" if plan.seconds is None else console.duration(plan.seconds)
     lines.append(f"total {console.size(plan.bytes)}, time with one process: {total}")
     verdict = "enough" if plan.fits else "TOO LITTLE"
-    lines.append(f"free on the disk of {plan.place}: {console.size(plan.free)}, {verdict}")
+    lines.append(f"free on the disk of {plan.folder}: {console.size(plan.free)}, {verdict}")
     return "\n".join(lines)
 
 

@@ -51,7 +51,7 @@ class WorkPlan:
     """
 
     items: tuple[WorkItem, ...]
-    place: Path
+    folder: Path
     free: int
     available: int | None
 
@@ -79,7 +79,7 @@ class WorkPlan:
             "bytes": self.bytes,
             "memory": self.memory,
             "seconds": self.seconds,
-            "place": str(self.place),
+            "place": str(self.folder),
             "free": self.free,
             "memory_available": self.available,
             "fits": self.fits_memory and self.bytes <= self.free,
@@ -125,9 +125,9 @@ def recorded_seconds(
     return None
 
 
-def report(items: Sequence[WorkItem], place: Path, as_json: bool) -> None:
+def report(items: Sequence[WorkItem], folder: Path, as_json: bool) -> None:
     """Print a plan. Raises `StorageError` if the disk or the memory is too small for it."""
-    plan = WorkPlan(tuple(items), place, files.free_bytes(place), available_memory())
+    plan = WorkPlan(tuple(items), folder, files.free_bytes(folder), available_memory())
     if as_json:
         emit(plan.to_json())
     else:
@@ -139,7 +139,7 @@ def check_room(plan: WorkPlan) -> None:
     """Raise `StorageError` if the disk or the memory is too small for a plan."""
     if plan.bytes > plan.free:
         raise StorageError(
-            f"the plan needs {plan.bytes / 1e9:.2f} GB of disk, and {plan.place} has "
+            f"the plan needs {plan.bytes / 1e9:.2f} GB of disk, and {plan.folder} has "
             f"{plan.free / 1e9:.2f} GB free. Free some space (`pa gc` lists unused files), or "
             f"choose another --workspace."
         )
@@ -183,7 +183,7 @@ def _text(plan: WorkPlan) -> str:
         [
             table(["work", "rows", "files", "to write", "arrays", "time"], rows, " rrrrr"),
             f"total {size(plan.bytes)}, time {_time(plan.seconds)}",
-            f"free on the disk of {plan.place}: {size(plan.free)}, {disk}",
+            f"free on the disk of {plan.folder}: {size(plan.free)}, {disk}",
             memory,
         ]
     )

@@ -46,7 +46,8 @@ def read(path: Path | str, hint: str = "") -> CheckpointFile:
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise MissingError(f"checkpoint {path} {what}. {hint}".rstrip())
-    head = _head(path)
+    with path.open("rb") as file:
+        head = file.read(64)
     if head[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
         content: Any = _read_safetensors(path)
     elif head.startswith((ZIP_MAGIC, PICKLE_MAGIC)):
@@ -69,25 +70,21 @@ def _require_dense(path: Path, content: Mapping[str, Any]) -> None:
     """Raise `CheckpointError` naming the key of a tensor that is not dense."""
     for container, value in [("", content), *content.items()]:
         for key, tensor in tensors_in(value).items():
-            kind = _unusual_kind(tensor)
-            if kind:
-                name = f"{container}/{key}" if container else key
-                raise CheckpointError(
-                    f"{path}: the tensor {name!r} is {kind}. Expected dense floating-point "
-                    "weights. Convert the tensor (to_dense, dequantize) and save the file again."
-                )
-
-
-def _unusual_kind(tensor: Tensor) -> str:
-    if tensor.is_meta:
-        return "a meta tensor, which has a shape but no numbers"
-    if tensor.is_quantized:
-        return f"quantized ({tensor.dtype})"
-    if tensor.is_nested:
-        return "a nested tensor"
-    if tensor.layout is not torch.strided:
-        return f"sparse ({str(tensor.layout).removeprefix('torch.')})"
-    return ""
+            if tensor.is_meta:
+                kind = "a meta tensor, which has a shape but no numbers"
+            elif tensor.is_quantized:
+                kind = f"quantized ({tensor.dtype})"
+            elif tensor.is_nested:
+                kind = "a nested tensor"
+            elif tensor.layout is not torch.strided:
+                kind = f"sparse ({str(tensor.layout).removeprefix('torch.')})"
+            else:
+                continue
+            name = f"{container}/{key}" if container else key
+            raise CheckpointError(
+                f"{path}: the tensor {name!r} is {kind}. Expected dense floating-point "
+                "weights. Convert the tensor (to_dense, dequantize) and save the file again."
+            )
 
 
 def file_sha256(path: Path) -> str:
@@ -123,11 +120,6 @@ def first_container(
         if tensors := tensors_in(content.get(container)):
             return container, tensors
     return "", tensors_in(content)
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(64)
 
 
 def _describe(head: bytes) -> str:

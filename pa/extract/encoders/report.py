@@ -70,7 +70,10 @@ class LoadReport:
         """Return the reason for failure in one paragraph."""
         if self.problem:
             return self.problem
-        parts = [f"{len(keys)} {kind} ({_shorten(keys)})" for kind, keys in self.misfits() if keys]
+        parts = []
+        for kind, keys in self.misfits():
+            more = f", … {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+            parts += [f"{len(keys)} {kind} ({', '.join(keys[:SHOWN])}{more})"] if keys else []
         advice = (
             "Its weights are damaged: download or save the file again."
             if self.not_finite
@@ -80,11 +83,6 @@ class LoadReport:
             f"{self.checkpoint} does not fit {self.name}: of the tensors in {self.container}, "
             f"{len(self.matched)} match, {'; '.join(parts)}. {self.looks_like} {advice}"
         )
-
-
-def _shorten(keys: Sequence[str]) -> str:
-    more = f", … {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-    return ", ".join(keys[:SHOWN]) + more
 
 
 @dataclass(frozen=True)
