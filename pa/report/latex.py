@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from pa.report.cells import Table, dataset_titles, encoders, families, kind_title, tables
-from pa.report.footnotes import Marks
 from pa.report.judging import Judgement
 from pa.report.protocol import Protocol
 from pa.report.report import Judged, Report, all_protocols
 from pa.report.results import ListedResult
+from pa.report.table_view import Marks, TableView, views_of
 from pa.report.text import identifier, one_line
 
 HEADING = """\
@@ -85,30 +85,28 @@ def latex(report: Report) -> str:
     """Tables 1 to 6, the claims, and the scores of every result."""
     parts = [HEADING.format(version=report.version)]
     for table in tables():
-        protocols: Sequence[Protocol | None] = report.protocols(table) or (None,)
-        parts += [_table(report, table, protocol) for protocol in protocols]
+        parts += [_table(view) for view in views_of(report, table)]
     parts += [_claims(report), _results(report)]
     return "\n".join(parts)
 
 
-def _table(report: Report, table: Table, protocol: Protocol | None) -> str:
-    selected = {} if protocol is None else {t.cell.key: t for t in report.in_table(table, protocol)}
-    marks = Marks.of(selected.values())
+def _table(view: TableView) -> str:
+    table, protocol = view.table, view.protocol
 
     def shown(encoder: str, column: str) -> str:
         cell = table.at(encoder, column)
         if cell is None:
             return "--"
-        if (ours := selected.get(cell.key)) is None:
+        if (selected := view.selected.get(cell.key)) is None:
             return cell.printed
-        letters = ",".join(marks.letters(ours))
+        letters = ",".join(view.marks.letters(selected))
         sup = f"$^{{\\mathrm{{{letters}}}}}$" if letters else ""
-        return rf"\textbf{{{ours.shown()}}}{sup} {{\scriptsize {cell.printed}}}"
+        return rf"\textbf{{{selected.shown()}}}{sup} {{\scriptsize {cell.printed}}}"
 
     columns = table.columns
     lines = [
         r"\begin{table}[t]",
-        r"\centering" + (_NARROW if len(columns) > WIDE and selected else r"\small"),
+        r"\centering" + (_NARROW if len(columns) > WIDE and view.selected else r"\small"),
         rf"\caption{{{_caption(table, protocol)}}}",
         rf"\label{{tab:{_label(table, protocol)}}}",
         rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
@@ -124,7 +122,7 @@ def _table(report: Report, table: Table, protocol: Protocol | None) -> str:
         for name in names:
             cells = " & ".join(shown(name.name, column) for column in columns)
             lines.append(rf"{escape(name.title)} & {cells} \\")
-    lines += [r"\bottomrule", r"\end{tabular}", *_notes(marks), r"\end{table}", ""]
+    lines += [r"\bottomrule", r"\end{tabular}", *_notes(view.marks), r"\end{table}", ""]
     return "\n".join(lines)
 
 

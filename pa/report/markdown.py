@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from pa.report.cells import Table, dataset_titles, encoders, kind_title, paper, published, tables
-from pa.report.footnotes import Marks, Remark, numbers_at, remarks
 from pa.report.numbers import source_name
 from pa.report.protocol import Protocol
 from pa.report.report import Judged, Report, all_protocols
+from pa.report.table_view import TableView, views_of
 from pa.report.text import one_line, printable
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
@@ -83,46 +83,41 @@ def _summary(report: Report) -> Iterator[str]:
 
 
 def _table(report: Report, table: Table) -> Iterator[str]:
-    known = remarks(table)
+    views = views_of(report, table)
     yield f"### Table {table.number}: {escape(table.title)}"
-    protocols: Sequence[Protocol | None] = report.protocols(table) or (None,)
-    for protocol in protocols:
-        yield _one(report, table, protocol, known)
-    if known:
-        ordered = sorted(known, key=lambda one: one.number)
-        yield "\n".join(f"{one.number}. {prose(one.issue.text)}" for one in ordered)
+    for view in views:
+        yield _view(view)
+    if remarks := views[0].remarks:
+        yield "\n".join(f"{remark.number}. {prose(remark.issue.text)}" for remark in remarks)
 
 
-def _one(report: Report, table: Table, protocol: Protocol | None, known: Sequence[Remark]) -> str:
-    selected = {} if protocol is None else {t.cell.key: t for t in report.in_table(table, protocol)}
-    marks = Marks.of(selected.values())
+def _view(view: TableView) -> str:
+    table, protocol = view.table, view.protocol
 
     def shown(encoder: str, column: str) -> str:
         cell = table.at(encoder, column)
         if cell is None:
             return "–"
-        theirs = cell.printed + _sup(numbers_at(known, "cell", cell.key))
-        if (ours := selected.get(cell.key)) is None:
-            return theirs
-        letters = _sup(marks.letters(ours))
-        delta = ours.shown_delta()
-        return f"**{ours.shown()}**{letters} ({theirs}, {f'{delta:+}' if delta else '0.0'})"
+        published = cell.printed + _sup(view.numbers("cell", cell.key))
+        if (selected := view.selected.get(cell.key)) is None:
+            return published
+        letters, delta = _sup(view.marks.letters(selected)), selected.shown_delta()
+        return f"**{selected.shown()}**{letters} ({published}, {f'{delta:+}' if delta else '0.0'})"
 
     heads = ["Method"]
     for column in table.columns:
         dataset = dataset_titles()[column.partition("/")[0]]
-        numbers = _sup(numbers_at(known, "column", column))
-        heads.append(f"{dataset} {kind_title(column)}{numbers}")
+        heads.append(f"{dataset} {kind_title(column)}{_sup(view.numbers('column', column))}")
     rows = [
         [
-            name.title + _sup(numbers_at(known, "row", name.name)),
-            *(shown(name.name, column) for column in table.columns),
+            encoder.title + _sup(view.numbers("row", encoder.name)),
+            *(shown(encoder.name, column) for column in table.columns),
         ]
-        for name in encoders().values()
+        for encoder in encoders().values()
     ]
     title = f"Protocol {escape(protocol.title)}:" if protocol else "Nothing of it is measured:"
-    notes = [f"- {sign}: {escape(said)}" for sign, said in marks.listed()]
-    return "\n\n".join([title, grid(heads, rows, right=1), *(["\n".join(notes)] if notes else [])])
+    notes = "\n".join(f"- {sign}: {escape(text)}" for sign, text in view.marks.listed())
+    return "\n\n".join(filter(None, [title, grid(heads, rows, right=1), notes]))
 
 
 def _sup(signs: Sequence[str]) -> str:

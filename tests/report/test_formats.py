@@ -12,12 +12,12 @@ import polars as pl
 import pytest
 
 from pa.report.cells import published, tables
-from pa.report.footnotes import letter, remarks
 from pa.report.latex import escape as latex_escape
 from pa.report.latex import latex
 from pa.report.markdown import code, markdown
 from pa.report.markdown import escape as markdown_escape
 from pa.report.numbers import tables_of
+from pa.report.table_view import letter, remarks
 from tests.support.report import VIT_TI, Runs
 
 

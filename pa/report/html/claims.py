@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from pa.report.claims import GROUPS
-from pa.report.html.markup import Child, Markup, prose, tag
+from pa.report.html.markup import Child, Markup, prose, scrolled, table, tag
 from pa.report.html.words import BADGES, badge, count, ends, signed
 from pa.report.judging import Judgement, Outcome, Verdict, unpaired_note
 from pa.report.protocol import Protocol
@@ -59,13 +59,9 @@ def glance(report: Report) -> Markup:
     ]
     return tag(
         "figure",
-        tag(
-            "div",
+        scrolled(
+            "Claims at a glance",
             tag("table", tag("thead", head), tag("tbody", rows), class_="glance"),
-            class_="scroll",
-            role="region",
-            tabindex=0,
-            aria_label="Claims at a glance",
         ),
         tag(
             "figcaption",
@@ -188,19 +184,7 @@ def _details(one: Judged) -> Markup:
         tag("p", "Ours is not of the paper's setting: ", "; ".join(marks), ".", class_="warned")
         if marks
         else None,
-        tag(
-            "div",
-            tag(
-                "table",
-                tag("thead", tag("tr", (tag("th", head, scope="col") for head in heads))),
-                tag("tbody", rows),
-                class_="full",
-            ),
-            class_="scroll",
-            role="region",
-            tabindex=0,
-            aria_label=f"Comparisons: {one.claim.says}",
-        ),
+        scrolled(f"Comparisons: {one.claim.says}", table(heads, rows)),
     )
 
 

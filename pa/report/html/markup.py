@@ -42,6 +42,21 @@ def tag(name: str, /, *children: Child, **attributes: str | int | float | bool |
     return Markup(f"<{opening}>{text(children)}</{name}>")
 
 
+def table(heads: Iterable[Child], rows: Child, kind: str = "full") -> Markup:
+    """A table with a row of heads; `kind` is its class of the style sheet."""
+    return tag(
+        "table",
+        tag("thead", tag("tr", (tag("th", head, scope="col") for head in heads))),
+        tag("tbody", rows),
+        class_=kind,
+    )
+
+
+def scrolled(name: str, wide: Markup) -> Markup:
+    """A wide element in a region of this name that scrolls sideways."""
+    return tag("div", wide, class_="scroll", role="region", tabindex=0, aria_label=name)
+
+
 def text(child: Child) -> Markup:
     """Children as HTML, one after the other."""
     if child is None:

@@ -9,7 +9,7 @@ from pa.report.cells import dataset_titles, paper, published, tables
 from pa.report.figures import Figure
 from pa.report.html import claims
 from pa.report.html.graphics import Bar, stacked
-from pa.report.html.markup import Child, Markup, prose, tag
+from pa.report.html.markup import Child, Markup, prose, scrolled, table, tag
 from pa.report.html.words import MINUS, count, ends
 from pa.report.paper_figures import by_paper_figure, others
 from pa.report.report import Report
@@ -148,18 +148,17 @@ def missing(report: Report) -> Markup:
     """How many cells of each table are not measured, and what fills them."""
     left = {cell.key for cell in report.missing}
     rows = []
-    for table in tables():
-        cells = [cell for cell in table.cells if cell.key in left]
+    for printed in tables():
+        cells = [cell for cell in printed.cells if cell.key in left]
         names = dict.fromkeys(dataset_titles()[cell.dataset] for cell in cells)
         rows.append(
             tag(
                 "tr",
-                tag("th", f"Table {table.number}", scope="row"),
-                tag("td", f"{len(cells)} of {len(table.cells)}", class_="number"),
+                tag("th", f"Table {printed.number}", scope="row"),
+                tag("td", f"{len(cells)} of {len(printed.cells)}", class_="number"),
                 tag("td", ", ".join(names)),
             )
         )
-    heads = ("Table", "Not measured", "Datasets")
     return tag(
         "section",
         tag("h2", "What is missing"),
@@ -169,12 +168,7 @@ def missing(report: Report) -> Markup:
             tag("code", "pa report --missing > fill.sh"),
             " writes the commands that fill them, as a script.",
         ),
-        tag(
-            "table",
-            tag("thead", tag("tr", (tag("th", head, scope="col") for head in heads))),
-            tag("tbody", rows),
-            class_="full narrow",
-        ),
+        table(("Table", "Not measured", "Datasets"), rows, "full narrow"),
         id="missing",
     )
 
@@ -206,14 +200,9 @@ def results(report: Report) -> Markup:
             f"of the paper (shaded). Percent; points for differences.",
             class_="lead",
         ),
-        _scrolled(
+        scrolled(
             "All results",
-            tag(
-                "table",
-                tag("thead", tag("tr", (tag("th", head, scope="col") for head in RESULT_HEADS))),
-                tag("tbody", (_result(one) for one in report.listed)),
-                class_="full results",
-            ),
+            table(RESULT_HEADS, (_result(one) for one in report.listed), "full results"),
         ),
         id="results",
     )
@@ -260,9 +249,9 @@ def provenance(report: Report) -> Markup:
         ),
         _damaged(report),
         tag("h3", "Stores"),
-        _scrolled("Stores", _stores(report)),
+        scrolled("Stores", _stores(report)),
         tag("h3", "Results that stand in a table"),
-        _scrolled("Results", _results(report)),
+        scrolled("Results", _results(report)),
         id="provenance",
     )
 
@@ -286,10 +275,6 @@ def _damaged(report: Report) -> Markup | None:
     )
 
 
-def _scrolled(name: str, table: Markup) -> Markup:
-    return tag("div", table, class_="scroll", role="region", tabindex=0, aria_label=name)
-
-
 def _stores(report: Report) -> Markup:
     lines: dict[str, Markup] = {}
     for selected in report.selected.values():
@@ -306,12 +291,7 @@ def _stores(report: Report) -> Markup:
                 tag("td", "there" if store.is_there else "not in this workspace"),
             )
     heads = ("Fingerprint", "Rows of", "Encoder", "Model", "Weights, SHA-256", "Rows", "State")
-    return tag(
-        "table",
-        tag("thead", tag("tr", (tag("th", head, scope="col") for head in heads))),
-        tag("tbody", lines.values()),
-        class_="full",
-    )
+    return table(heads, lines.values())
 
 
 def _results(report: Report) -> Markup:
@@ -327,9 +307,4 @@ def _results(report: Report) -> Markup:
             tag("td", tag("code", ours.command)),
         )
     heads = ("File", "Written (UTC)", "Versions", "Command")
-    return tag(
-        "table",
-        tag("thead", tag("tr", (tag("th", head, scope="col") for head in heads))),
-        tag("tbody", (files[name] for name in sorted(files))),
-        class_="full",
-    )
+    return table(heads, (files[name] for name in sorted(files)))

@@ -6,17 +6,14 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from pa.report.cells import Table, dataset_titles, encoders, families, kind_title, tables
-from pa.report.footnotes import Marks, Remark, numbers_at, remarks
 from pa.report.html.graphics import Scale, interval
-from pa.report.html.markup import Child, Markup, prose, tag
+from pa.report.html.markup import Child, Markup, prose, scrolled, table, tag
 from pa.report.html.words import count, ends, signed, spoken
 from pa.report.measured import Measured
-from pa.report.protocol import Protocol
 from pa.report.report import Report
 from pa.report.selection import SelectedResult
+from pa.report.table_view import Marks, Remark, TableView, views_of
 from pa.report.text import identifier
-
-Standing = dict[str, SelectedResult]  # cell key → what stands there, under one protocol
 
 
 def section(report: Report) -> Markup:
@@ -32,7 +29,7 @@ def section(report: Report) -> Markup:
             class_="lead",
         ),
         _legend(),
-        (_article(report, table) for table in tables()),
+        (_article(report, printed) for printed in tables()),
         id="tables",
     )
 
@@ -50,90 +47,74 @@ def _legend() -> Markup:
     )
 
 
-def _article(report: Report, table: Table) -> Markup:
-    known = remarks(table)
-    protocols = report.protocols(table)
+def _article(report: Report, printed: Table) -> Markup:
+    views = views_of(report, printed)
     parts: list[Child] = [
-        tag("h3", f"Table {table.number}", tag("span", table.title, class_="subtitle")),
+        tag("h3", f"Table {printed.number}", tag("span", printed.title, class_="subtitle")),
     ]
-    if not protocols:
-        parts += [
-            tag("p", "Nothing of it is measured: these are the paper's numbers.", class_="hint"),
-            _grid(table, None, {}, known, Marks(())),
-        ]
-    for protocol in protocols:
-        standing = {selected.cell.key: selected for selected in report.in_table(table, protocol)}
-        marks = Marks.of(standing.values())
+    for view in views:
+        if view.protocol is None:
+            hint = "Nothing of it is measured: these are the paper's numbers."
+            parts += [tag("p", hint, class_="hint"), _grid(view)]
+            continue
+        measured = f"{len(view.selected)} of {len(printed.cells)} cells measured"
         parts += [
             tag(
                 "h4",
                 "Protocol ",
-                tag("span", protocol.title, class_="protocol"),
-                tag(
-                    "span", f"{len(standing)} of {len(table.cells)} cells measured", class_="count"
-                ),
+                tag("span", view.protocol.title, class_="protocol"),
+                tag("span", measured, class_="count"),
             ),
-            _grid(table, protocol, standing, known, marks),
-            _letters(marks),
-            _numbers(table, standing),
+            _grid(view),
+            _letters(view.marks),
+            _numbers(view),
         ]
-    parts.append(_known(known))
-    return tag("article", parts, id=f"table-{table.number}")
+    return tag("article", parts, _known(views[0].remarks), id=f"table-{printed.number}")
 
 
 # -- the table as the paper prints it -------------------------------------------------------------
 
 
-def _grid(
-    table: Table,
-    protocol: Protocol | None,
-    standing: Standing,
-    known: Sequence[Remark],
-    marks: Marks,
-) -> Markup:
-    caption = f"Table {table.number}: {table.title}" + (
+def _grid(view: TableView) -> Markup:
+    printed, protocol = view.table, view.protocol
+    caption = f"Table {printed.number}: {printed.title}" + (
         f", protocol {protocol.title}" if protocol else ", the paper's numbers"
     )
-    scales = {column: _scale(table, column, standing) for column in table.columns}
+    scales = {column: _scale(view, column) for column in printed.columns}
     rows = []
     for family, names in groupby(encoders().values(), key=lambda one: one.family):
         heading = tag(
             "tr",
-            tag("th", families()[family], colspan=len(table.columns) + 1, scope="rowgroup"),
+            tag("th", families()[family], colspan=len(printed.columns) + 1, scope="rowgroup"),
             class_="family",
         )
         body = [
             tag(
                 "tr",
-                tag("th", name.title, _sup(numbers_at(known, "row", name.name)), scope="row"),
-                (
-                    _cell(table, name.name, column, standing, known, marks, scales[column])
-                    for column in table.columns
-                ),
+                tag("th", name.title, _sup(view.numbers("row", name.name)), scope="row"),
+                (_cell(view, name.name, column, scales[column]) for column in printed.columns),
             )
             for name in names
         ]
         rows.append(tag("tbody", heading, body))
-    return tag(
-        "div",
-        tag("table", tag("caption", caption), _heads(table, known), rows, class_="paper"),
-        class_="scroll",
-        role="region",
-        tabindex=0,
-        aria_label=caption,
+    return scrolled(
+        caption, tag("table", tag("caption", caption), _heads(view), rows, class_="paper")
     )
 
 
-def _scale(table: Table, column: str, standing: Standing) -> Scale:
-    values = [cell.value for cell in table.cells if cell.column == column]
-    for selected in standing.values():
+def _scale(view: TableView, column: str) -> Scale:
+    """The scale that all rows of a column share."""
+    values = [cell.value for cell in view.table.cells if cell.column == column]
+    for selected in view.selected.values():
         if selected.cell.column == column:
             values += [selected.ours.value, *(selected.ours.interval or ())]
     return Scale.over(values)
 
 
-def _heads(table: Table, known: Sequence[Remark]) -> Markup:
-    groups = [(name, len(list(columns))) for name, columns in groupby(table.columns, key=_dataset)]
+def _heads(view: TableView) -> Markup:
+    columns = view.table.columns
+    by_dataset = groupby(columns, key=lambda column: column.partition("/")[0])
+    groups = [(name, len(list(members))) for name, members in by_dataset]
     return tag(
         "thead",
         tag(
@@ -147,37 +128,23 @@ def _heads(table: Table, known: Sequence[Remark]) -> Markup:
         tag(
             "tr",
             (
-                tag(
-                    "th", kind_title(column), _sup(numbers_at(known, "column", column)), scope="col"
-                )
-                for column in table.columns
+                tag("th", kind_title(column), _sup(view.numbers("column", column)), scope="col")
+                for column in columns
             ),
         ),
     )
-
-
-def _dataset(column: str) -> str:
-    return column.partition("/")[0]
 
 
 def _sup(marks: Sequence[str]) -> Markup | None:
     return tag("sup", ",".join(marks)) if marks else None
 
 
-def _cell(
-    table: Table,
-    encoder: str,
-    column: str,
-    standing: Standing,
-    known: Sequence[Remark],
-    marks: Marks,
-    scale: Scale,
-) -> Markup:
-    cell = table.at(encoder, column)
+def _cell(view: TableView, encoder: str, column: str, scale: Scale) -> Markup:
+    cell = view.table.at(encoder, column)
     if cell is None:
         return tag("td", tag("span", "–", class_="paper-number", aria_label="not in the paper"))
-    numbers = _sup(numbers_at(known, "cell", cell.key))
-    selected = standing.get(cell.key)
+    numbers = _sup(view.numbers("cell", cell.key))
+    selected = view.selected.get(cell.key)
     if selected is None:
         return tag("td", tag("span", cell.printed, class_="paper-number"), numbers)
     return tag(
@@ -185,7 +152,7 @@ def _cell(
         tag(
             "div",
             tag("b", selected.shown()),
-            _sup(marks.letters(selected)),
+            _sup(view.marks.letters(selected)),
             " ",
             tag("span", signed(selected.shown_delta()), class_="delta"),
             class_="ours-number",
@@ -210,7 +177,6 @@ def _letters(marks: Marks) -> Markup | None:
 def _known(known: Sequence[Remark]) -> Markup | None:
     if not known:
         return None
-    ordered = sorted(known, key=lambda one: one.number)
     return tag(
         "details",
         tag("summary", f"What to know of the paper's numbers ({len(known)})"),
@@ -224,7 +190,7 @@ def _known(known: Sequence[Remark]) -> Markup | None:
                     tag("cite", one.issue.source),
                     value=one.number,
                 )
-                for one in ordered
+                for one in known
             ),
             class_="known-issues",
         ),
@@ -236,23 +202,12 @@ def _known(known: Sequence[Remark]) -> Markup | None:
 HEADS = ("Cell", "Ours", "95 % interval", "Paper", "Δ", "n", "What it is of", "Source")
 
 
-def _numbers(table: Table, standing: Standing) -> Markup:
+def _numbers(view: TableView) -> Markup:
+    lines = (_line(selected) for selected in view.selected.values())
     return tag(
         "details",
-        tag("summary", f"Each number in full ({len(standing)})"),
-        tag(
-            "div",
-            tag(
-                "table",
-                tag("thead", tag("tr", (tag("th", head, scope="col") for head in HEADS))),
-                tag("tbody", (_line(selected) for selected in standing.values())),
-                class_="full",
-            ),
-            class_="scroll",
-            role="region",
-            tabindex=0,
-            aria_label=f"Each number of table {table.number} in full",
-        ),
+        tag("summary", f"Each number in full ({len(view.selected)})"),
+        scrolled(f"Each number of table {view.table.number} in full", table(HEADS, lines)),
     )
 
 

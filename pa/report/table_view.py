@@ -1,22 +1,52 @@
-"""Footnotes of a table: what our numbers are not, and what is odd about the paper's."""
+"""The tables of a report with their footnotes, as every renderer shows them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from pa.report.cells import Cell, Table
 from pa.report.claims import KnownIssue
-from pa.report.report import known_issues_of
+from pa.report.protocol import Protocol
+from pa.report.report import Report, known_issues_of
 from pa.report.selection import SelectedResult
 
 Place = Literal["table", "row", "column", "cell"]
 
 
+@dataclass(frozen=True, eq=False)
+class TableView:
+    """One table under one protocol; without a protocol it holds the paper's numbers alone.
+
+    `selected` holds our results by the key of their cell, `marks` the deviations of all of them,
+    `remarks` what to know of the paper's numbers.
+    """
+
+    table: Table
+    protocol: Protocol | None
+    selected: Mapping[str, SelectedResult]
+    marks: Marks
+    remarks: list[Remark]
+
+    def numbers(self, place: Place, name: str) -> list[str]:
+        """Return the numbers of the remarks on a row, a column or a cell."""
+        return [str(r.number) for r in self.remarks if r.place == place and name in r.at]
+
+
+def views_of(report: Report, table: Table) -> list[TableView]:
+    """Return a view for each protocol with a result, or one with the paper's numbers."""
+    about = remarks(table)
+    views = []
+    for protocol in report.protocols(table):
+        selected = {one.cell.key: one for one in report.in_table(table, protocol)}
+        views.append(TableView(table, protocol, selected, Marks.of(selected.values()), about))
+    return views or [TableView(table, None, {}, Marks(()), about)]
+
+
 @dataclass(frozen=True)
 class Marks:
-    """The remarks on our numbers of one table, each with its letter, in order of appearance."""
+    """The deviations of our numbers in one table, each with a letter, in order of appearance."""
 
     texts: tuple[str, ...]
 
@@ -25,15 +55,16 @@ class Marks:
         return cls(tuple(dict.fromkeys(mark.text for one in selected for mark in one.ours.marks)))
 
     def letters(self, selected: SelectedResult) -> list[str]:
-        """The letters of one number's remarks."""
+        """Return the letters of the deviations of one number."""
         return [letter(self.texts.index(mark.text)) for mark in selected.ours.marks]
 
     def listed(self) -> list[tuple[str, str]]:
+        """Return each letter with its text."""
         return [(letter(index), text) for index, text in enumerate(self.texts)]
 
 
 def letter(index: int) -> str:
-    """a … z, aa, ab … as a sheet's columns.
+    """Return a … z, aa, ab … as the columns of a spreadsheet.
 
     >>> letter(0), letter(25), letter(26)
     ('a', 'z', 'aa')
@@ -48,9 +79,9 @@ def letter(index: int) -> str:
 
 @dataclass(frozen=True)
 class Remark:
-    """An issue of a table: its number, and where its mark stands.
+    """A numbered known issue of a table.
 
-    `place` is the whole `table` (no mark), the heads of whole rows or columns in `at` (names of
+    `place` is the whole `table` (without a mark), the heads of rows or columns in `at` (names of
     encoders or columns), or the cells in `at` (keys).
     """
 
@@ -61,7 +92,7 @@ class Remark:
 
 
 def remarks(table: Table) -> list[Remark]:
-    """The known_issues of a table, numbered."""
+    """Return the known issues of a table, numbered from 1."""
     return [
         Remark(number, issue, *_placed(table, cells))
         for number, (issue, cells) in enumerate(known_issues_of(table), start=1)
@@ -79,8 +110,3 @@ def _placed(table: Table, about: tuple[Cell, ...]) -> tuple[Place, frozenset[str
     if {cell.key for cell in table.cells if cell.column in columns} == chosen:
         return "column", frozenset(columns)
     return "cell", frozenset(chosen)
-
-
-def numbers_at(found: Iterable[Remark], place: Place, name: str) -> list[str]:
-    """The numbers of the remarks that stand at a row's head, a column's head or a cell."""
-    return [str(one.number) for one in found if one.place == place and name in one.at]
