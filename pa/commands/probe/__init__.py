@@ -13,7 +13,7 @@ from pa.commands.probe.segmentation import segmentation
 
 @click.group()
 def probe() -> None:
-    """Train light classifiers on stored features."""
+    """Train classifiers on stored features."""
 
 
 for command in (linear, attentive, knn, segmentation, predict):

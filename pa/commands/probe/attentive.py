@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from pa.commands import console, options
 from pa.commands.probe.rows import (
-    SELECT_FRACTION,
+    TRAINING_OPTIONS,
     RowSelector,
-    check_select_fraction,
+    Training,
     device_option,
     heading,
     rows_options,
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from pa.workspace import Workspace
 
 CLASSES_SHOWN = 10  # accuracies of more classes do not fit on a line
-RECIPE_FIELDS = (
-    *("epochs", "batch", "momentum", "weight_decay", "attention_heads", "bn_eval", "precision"),
-    "seed",
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,22 +42,14 @@ class AttentiveInputs:
 
 
 @dataclass(frozen=True)
-class AttentiveTraining:
+class AttentiveTraining(Training):
     """How attentive heads are trained; None or empty selects the value of the recipe."""
 
     lr: tuple[float, ...] = ()
     weight_decay: float | None = None
-    epochs: int | None = None
-    batch: int | None = None
-    momentum: float | None = None
     attention_heads: int | None = None
-    bn_eval: str | None = None
     precision: str | None = None
-    seed: int | None = None
-    seeds: int = 1
     order_seed: int | None = None
-    select_split: str | None = None
-    select_fraction: float = SELECT_FRACTION
     memory: float = 2.0  # GB
     resume: bool = True
 
@@ -74,17 +62,14 @@ class AttentiveTraining:
                 "--select-split names the validation rows that choose between learning rates: give "
                 "several values of --lr."
             )
-        check_select_fraction(self.select_split, self.select_fraction)
+        self.check_fraction()
         rows = rows.complete(workspace)
         recipe = self.recipe(rows.protocol)
         train, test = rows.stores(workspace)
-        select = None
-        if self.select_split is not None:
-            select = rows.store(workspace, self.select_split, "test")
         attentive_options = AttentiveOptions(
             seeds=self.seeds,
             lr=self.lr,
-            select_split=select,
+            select_split=self.validation_store(workspace, rows),
             select_fraction=self.select_fraction,
             memory=self.memory * 1e9,
             resume=self.resume,
@@ -97,9 +82,7 @@ class AttentiveTraining:
         from pa.probe.attentive.recipes import ATTENTIVE_PROTOCOLS, PAPER
 
         named = ATTENTIVE_PROTOCOLS[protocol] if protocol else PAPER
-        changes: dict[str, Any] = {
-            name: value for name in RECIPE_FIELDS if (value := getattr(self, name)) is not None
-        }
+        changes = self.changes("weight_decay", "attention_heads", "precision")
         if self.order_seed is not None:
             changes["order"] = replace(named.order, seed=self.order_seed)
         return replace(named, **changes)
@@ -111,45 +94,29 @@ training_options = options.Group(
     click.Option(
         ["--lr"],
         callback=options.reals,
-        help="Learning rate; of several, the best on validation rows. The paper's is 0.04.",
+        help="Learning rates, separated by commas; one of several is selected on held-out images. "
+        "Paper: 0.04.",
     ),
-    click.Option(["--weight-decay"], type=float, help="Weight decay. The paper's is 0."),
-    click.Option(["--epochs"], type=int, help="Number of epochs. The paper's is 90."),
-    click.Option(["--batch"], type=int, help="Batch size. The paper's is 1024."),
-    click.Option(["--momentum"], type=float, help="Momentum. The paper's is 0.9."),
+    click.Option(["--weight-decay"], type=float, help="Weight decay. Paper: 0."),
+    *TRAINING_OPTIONS,
+    click.Option(["--seed"], type=int, help="Seed of initial weights and held-out images."),
     click.Option(
         ["--attention-heads"], type=int, help="Number of attention heads. Default: width / 64."
     ),
-    click.Option(["--bn-eval"], help="Statistics of the BatchNorm at test: running or batch."),
-    click.Option(["--precision"], help="Precision of products with tokens: fp32 or bf16."),
-    click.Option(["--seed"], type=int, help="Seed of initial weights and held-out images."),
-    click.Option(
-        ["--seeds"],
-        type=click.IntRange(1, 1000),
-        default=1,
-        show_default=True,
-        help="Number of seeds, at most 1000; the mean of their heads is reported.",
-    ),
-    click.Option(["--order-seed"], type=int, help="Seed of the order of rows, of all heads."),
-    click.Option(
-        ["--select-split"],
-        help="Split of validation rows. Default: a share of the training images is held out.",
-    ),
-    click.Option(
-        ["--select-fraction"],
-        type=float,
-        default=SELECT_FRACTION,
-        show_default=True,
-        help="Share of the training images held out for validation.",
-    ),
+    click.Option(["--precision"], help="Precision of matrix products with tokens: fp32 or bf16."),
+    click.Option(["--order-seed"], type=int, help="Seed of the row order, shared by all heads."),
     click.Option(
         ["--memory"],
         type=float,
         default=2.0,
         show_default=True,
-        help="GB of patch tokens kept in memory; more are streamed, with the same result.",
+        help="Memory for patch tokens in GB; more are streamed from disk.",
     ),
-    click.Option(["--resume/--no-resume"], default=True, help="Resume a run that was killed."),
+    click.Option(
+        ["--resume/--no-resume"],
+        default=True,
+        help="Continue an interrupted run, or start again.",
+    ),
 )
 
 
@@ -158,7 +125,9 @@ training_options = options.Group(
 @training_options
 @device_option
 @click.option(
-    "--figure", type=options.PATH, help="Draw confusion and curves to .png, .pdf or .svg."
+    "--figure",
+    type=options.PATH,
+    help="Draw confusion matrix and learning curves to this .png, .pdf or .svg file.",
 )
 @options.as_json
 @options.workspace
@@ -170,11 +139,11 @@ def attentive(
     figure: Path | None,
     as_json: bool,
 ) -> None:
-    """Train attentive classifiers on stored class and patch tokens and score them.
+    """Train attentive classifiers on stored tokens and score them.
 
-    One learned query attends to the tokens of each region. Train and test rows are selected as for
-    `pa probe linear`, and --protocol names the recipe (paper, released, imagenet, imagenet-cae).
-    The stores must be extracted with --features cls,patch.
+    A learned query attends to the class and patch tokens of each region. Training and test rows are
+    selected as in `pa probe linear`; --protocol names the recipe (paper, released, imagenet,
+    imagenet-cae). Requires stores extracted with --features cls,patch.
 
     \b
     pa probe attentive --train-split train --test-split test --seeds 5

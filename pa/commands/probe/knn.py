@@ -25,17 +25,20 @@ if TYPE_CHECKING:
 @click.command()
 @rows_options
 @click.option(
-    "--representation", help="Stored vector: cls, pooled or projected. Default: cls if stored."
+    "--representation", help="Representation: cls, pooled or projected. Default: cls, if stored."
 )
 @click.option(
-    "-k", "ks", callback=options.numbers, help="Numbers of neighbours. Default: 10,20,100,200."
+    "-k",
+    "ks",
+    callback=options.numbers,
+    help="Numbers of neighbours, separated by commas. Default: 10,20,100,200.",
 )
 @click.option(
     "--temperature",
     type=float,
     default=0.07,
     show_default=True,
-    help="Temperature T of a neighbour's vote, exp(cosine / T).",
+    help="Temperature T of the votes exp(cosine / T).",
 )
 @click.option("--seed", type=int, default=0, help="Seed of held-out images.")
 @device_option
@@ -51,9 +54,9 @@ def knn(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Classify by weighted nearest neighbours, the protocol of DINO. Nothing is trained.
+    """Classify by weighted nearest neighbours, the protocol of DINO.
 
-    For view parts, --protocol names the pair of stores.
+    Nothing is trained. For view parts, --protocol names the stores for training and test rows.
 
     \b
     pa probe knn --train-split train --test-split val

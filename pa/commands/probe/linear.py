@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from pa.commands import console, options
 from pa.commands.probe.rows import (
-    SELECT_FRACTION,
+    TRAINING_OPTIONS,
     RowSelector,
-    check_select_fraction,
+    Training,
     device_option,
     heading,
     indented,
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 SETTINGS_SHOWN = 8  # of a sweep
 SWEPT = ("representation", "lr", "weight_decay")
-RECIPE_FIELDS = ("epochs", "batch", "momentum", "bn_eval", "seed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,21 +51,13 @@ class LinearInputs:
 
 
 @dataclass(frozen=True)
-class LinearTraining:
+class LinearTraining(Training):
     """How linear heads are trained; None or empty selects the value of the recipe."""
 
     representation: tuple[str, ...] = ()
     lr: tuple[float, ...] = ()
     weight_decay: tuple[float, ...] = ()
-    epochs: int | None = None
-    batch: int | None = None
-    momentum: float | None = None
-    bn_eval: str | None = None
-    seed: int | None = None
-    seeds: int = 1
     sweep: bool = False
-    select_split: str | None = None
-    select_fraction: float = SELECT_FRACTION
     references: bool | None = None
 
     def inputs(self, workspace: Workspace, rows: RowSelector) -> LinearInputs:
@@ -75,11 +66,12 @@ class LinearTraining:
         from pa.probe.linear.train import Grid
 
         self._check()
+        self.check_fraction()
         rows = rows.complete(workspace)
         recipe = self.recipe(rows.protocol)
         train, test = rows.stores(workspace)
         representation = self.representation or (usual_representation(train),)
-        grid, select = None, None
+        grid = None
         if self.sweep:
             grid = Grid(
                 representation=representation,
@@ -87,12 +79,10 @@ class LinearTraining:
                 weight_decay=self.weight_decay or (recipe.weight_decay,),
                 seeds=tuple(range(recipe.seed, recipe.seed + self.seeds)),
             )
-        if self.select_split is not None:
-            select = rows.store(workspace, self.select_split, "test")
         linear_options = LinearOptions(
             seeds=self.seeds,
             grid=grid,
-            select_split=select,
+            select_split=self.validation_store(workspace, rows),
             select_fraction=self.select_fraction,
             references=self.references,
         )
@@ -104,13 +94,9 @@ class LinearTraining:
         from pa.probe.linear.recipes import LINEAR_PROTOCOLS, PAPER
 
         named = LINEAR_PROTOCOLS[protocol] if protocol else PAPER
-        changes: dict[str, Any] = {
-            name: value for name in RECIPE_FIELDS if (value := getattr(self, name)) is not None
-        }
-        changes |= {
-            name: values[0] for name in ("lr", "weight_decay") if (values := getattr(self, name))
-        }
-        recipe = replace(named, **changes)
+        swept = ("lr", "weight_decay")
+        first = {name: values[0] for name in swept if (values := getattr(self, name))}
+        recipe = replace(named, **self.changes(), **first)
         if self.bn_eval is not None and not recipe.batch_norm:
             raise UsageError(
                 f"--bn-eval selects the statistics of a BatchNorm, and protocol {named.protocol} "
@@ -131,7 +117,6 @@ class LinearTraining:
             )
         if self.select_split is not None and not self.sweep:
             raise UsageError("--select-split names the validation rows of a --sweep; add --sweep.")
-        check_select_fraction(self.select_split, self.select_fraction)
 
 
 training_options = options.Group(
@@ -140,49 +125,35 @@ training_options = options.Group(
     click.Option(
         ["--representation"],
         callback=options.listed,
-        help="Stored vector: cls, pooled, projected or cls+pooled. Default: cls.",
+        help="Representations, separated by commas; cls+pooled concatenates two. Default: cls.",
     ),
     click.Option(
-        ["--lr"], callback=options.reals, help="Learning rate, or several. The paper's is 0.4."
+        ["--lr"], callback=options.reals, help="Learning rates, separated by commas. Paper: 0.4."
     ),
     click.Option(
-        ["--weight-decay"], callback=options.reals, help="Weight decay. The paper's is 0."
+        ["--weight-decay"],
+        callback=options.reals,
+        help="Weight decays, separated by commas. Paper: 0.",
     ),
-    click.Option(["--epochs"], type=int, help="Number of epochs. The paper's is 90."),
-    click.Option(["--batch"], type=int, help="Batch size. The paper's is 1024."),
-    click.Option(["--momentum"], type=float, help="Momentum. The paper's is 0.9."),
-    click.Option(["--bn-eval"], help="Statistics of a BatchNorm at test: running or batch."),
+    *TRAINING_OPTIONS,
     click.Option(
-        ["--seed"], type=int, help="Seed of initial weights, order of rows and held-out images."
-    ),
-    click.Option(
-        ["--seeds"],
-        type=click.IntRange(1, 1000),
-        default=1,
-        show_default=True,
-        help="Number of seeds, at most 1000; the mean of their heads is reported.",
-    ),
-    click.Option(["--sweep"], is_flag=True, help="Train all values and choose the best setting."),
-    click.Option(
-        ["--select-split"],
-        help="Split of validation rows. Default: a share of the training images is held out.",
+        ["--seed"], type=int, help="Seed of initial weights, row order and held-out images."
     ),
     click.Option(
-        ["--select-fraction"],
-        type=float,
-        default=SELECT_FRACTION,
-        show_default=True,
-        help="Share of the training images held out for validation.",
+        ["--sweep"],
+        is_flag=True,
+        help="Train all given values and select the best on held-out training images.",
     ),
     click.Option(
         ["--references/--no-references"],
         default=None,
-        help="Also fit ridge and logistic regression. Default: if that takes seconds.",
+        help="Also fit ridge and logistic regression. Default: only if it takes seconds.",
     ),
 )
-
 shots_option = click.option(
-    "--shots", callback=options.numbers, help="Train on N regions of each class: 1,5,10."
+    "--shots",
+    callback=options.numbers,
+    help="Numbers of training regions per class, separated by commas, such as 1,5,10.",
 )
 
 
@@ -195,11 +166,13 @@ shots_option = click.option(
     type=int,
     default=5,
     show_default=True,
-    help="Number of random draws of regions for each value of --shots.",
+    help="Number of random draws of training regions per number of shots.",
 )
 @device_option
 @click.option(
-    "--figure", type=options.PATH, help="Draw confusion, curves and sweep to .png, .pdf or .svg."
+    "--figure",
+    type=options.PATH,
+    help="Draw confusion matrix, learning curves and sweep to this .png, .pdf or .svg file.",
 )
 @options.as_json
 @options.workspace
@@ -215,10 +188,9 @@ def linear(
 ) -> None:
     """Train linear classifiers on stored features and score them.
 
-    Train and test rows are two splits, two conditions on the rows of one store, or (by default)
-    images held out from one store. The defaults are the paper's recipe; --protocol names another
-    one (paper, released, imagenet, imagenet-cae) and, for view parts, the stores that belong to it.
-    A sweep chooses on rows that are not reported.
+    Training and test rows are two splits, two conditions on the rows of one store, or (the default)
+    images held out from one store. --protocol names the recipe: paper (the default), released,
+    imagenet or imagenet-cae. A sweep selects on rows that are not part of the reported score.
 
     \b
     pa probe linear

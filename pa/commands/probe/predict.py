@@ -20,15 +20,17 @@ CLASSES_SHOWN = 10
 @click.command()
 @click.option("--image", type=options.PATH, required=True, help="Image file to classify.")
 @click.option(
-    "--box", callback=options.box, help="Region x0,y0,x1,y1 in its pixels. Default: all of it."
+    "--box",
+    callback=options.box,
+    help="Region of the image as x0,y0,x1,y1 in pixels. Default: the whole image.",
 )
 @click.option(
     "--head",
     type=options.PATH,
     required=True,
-    help="Trained heads, .safetensors, or their result, .json.",
+    help="Trained head (.safetensors) or its result (.json).",
 )
-@click.option("--device", help="Torch device: auto, cpu, cuda, cuda:1 …")
+@click.option("--device", help="Device: auto, cpu, cuda or cuda:N.")
 @options.checkpoints
 @options.as_json
 @options.workspace
@@ -41,10 +43,10 @@ def predict(
     checkpoints: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """Classify a region of an image file with trained heads.
+    """Classify a region of an image with a trained head.
 
-    The heads are those of `pa probe linear` or `pa probe attentive`. The region is encoded by the
-    encoder that produced the features of their training store.
+    The head is stored next to the result of `pa probe linear` or `pa probe attentive`. The region
+    is encoded by the encoder that produced the head's training features.
 
     \b
     pa probe predict --image bird.jpg --box 40,60,96,116 --head results/probe-linear/….safetensors

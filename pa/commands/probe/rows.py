@@ -1,9 +1,9 @@
-"""Options that select the stores and rows of a probe, and the text that describes them."""
+"""Options that the probes share: stores, rows and training; and the text about them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -126,32 +126,96 @@ rows_options = options.Group(
     click.Option(["--dataset"], help="Dataset of the stores."),
     click.Option(["--split"], help="Split of the store, if one store has all rows."),
     click.Option(["--view"], help="View of the stores: image, grid or parts."),
-    click.Option(["--protocol"], help="Recipe, which for view parts also selects the stores."),
-    click.Option(["--store", "fingerprint"], help="Fingerprint of the store, or its beginning."),
-    click.Option(["--train-split"], help="Split to train on; needs --test-split."),
-    click.Option(["--test-split"], help="Split to score; needs --train-split."),
-    click.Option(["--train-where"], help="Training rows, as an SQL condition: 'x1 <= 112'."),
-    click.Option(["--test-where"], help="Test rows, as an SQL condition: 'x0 >= 112'."),
-    click.Option(["--where"], help="Condition that all rows must fulfil, in SQL."),
-    click.Option(["--target"], help="Column of the rows to predict. Default: label."),
+    click.Option(
+        ["--protocol"], help="Recipe of the probe and, for view parts, protocol of its stores."
+    ),
+    click.Option(
+        ["--store", "fingerprint"],
+        help="Fingerprint of the store; its first characters are enough.",
+    ),
+    click.Option(["--train-split"], help="Split to train on. Requires --test-split."),
+    click.Option(["--test-split"], help="Split to score. Requires --train-split."),
+    click.Option(
+        ["--train-where"], help="SQL condition that selects the training rows, such as 'x1 <= 112'."
+    ),
+    click.Option(
+        ["--test-where"], help="SQL condition that selects the test rows, such as 'x0 >= 112'."
+    ),
+    click.Option(
+        ["--where"], help="SQL condition that selects the rows to use, for training and test."
+    ),
+    click.Option(["--target"], help="Column to predict. Default: label."),
     click.Option(
         ["--test-fraction"],
         type=float,
         default=0.2,
         show_default=True,
-        help="Share of each class's images held out for the test, if no other option divides rows.",
+        help="Fraction of each class's images to hold out if no other option separates training "
+        "and test rows.",
     ),
 )
-device_option = click.option("--device", help="Torch device: auto, cpu, cuda, cuda:1 …")
+device_option = click.option("--device", help="Device: auto, cpu, cuda or cuda:N.")
 
 
-def check_select_fraction(select_split: str | None, select_fraction: float) -> None:
-    """Raise `UsageError` for a share of the training images where a whole split chooses."""
-    if select_split is not None and select_fraction != SELECT_FRACTION:
-        raise UsageError(
-            "--select-fraction is the share of the training images held out for validation; with "
-            "--select-split that split is used instead. Give one of them."
-        )
+@dataclass(frozen=True)
+class Training:
+    """Options of all probes that train heads; None selects the value of the recipe."""
+
+    epochs: int | None = None
+    batch: int | None = None
+    momentum: float | None = None
+    bn_eval: str | None = None
+    seed: int | None = None
+    seeds: int = 1
+    select_split: str | None = None
+    select_fraction: float = SELECT_FRACTION
+
+    def changes(self, *more: str) -> dict[str, Any]:
+        """Return the fields of a recipe that options change, those named `more` among them."""
+        names = ("epochs", "batch", "momentum", "bn_eval", "seed", *more)
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def validation_store(self, workspace: Workspace, rows: RowSelector) -> Store | None:
+        """Return the store of --select-split, if any."""
+        if self.select_split is None:
+            return None
+        return rows.store(workspace, self.select_split, "test")
+
+    def check_fraction(self) -> None:
+        """Raise `UsageError` for a fraction of the training images and a split in their place."""
+        if self.select_split is not None and self.select_fraction != SELECT_FRACTION:
+            raise UsageError(
+                "--select-fraction is the fraction of the training images held out for "
+                "validation; --select-split replaces them. Give one of them."
+            )
+
+
+TRAINING_OPTIONS = (
+    click.Option(["--epochs"], type=int, help="Number of epochs. Paper: 90."),
+    click.Option(["--batch"], type=int, help="Batch size. Paper: 1024."),
+    click.Option(["--momentum"], type=float, help="Momentum of SGD. Paper: 0.9."),
+    click.Option(
+        ["--bn-eval"], help="Statistics that BatchNorm uses at test time: running or batch."
+    ),
+    click.Option(
+        ["--seeds"],
+        type=click.IntRange(1, 1000),
+        default=1,
+        show_default=True,
+        help="Number of seeds, at most 1000.",
+    ),
+    click.Option(
+        ["--select-split"],
+        help="Split used to select hyper-parameters. Default: a fraction of the training images.",
+    ),
+    click.Option(
+        ["--select-fraction"],
+        type=float,
+        default=SELECT_FRACTION,
+        show_default=True,
+        help="Fraction of the training images used to select hyper-parameters.",
+    ),
+)
 
 
 def usual_representation(store: Store) -> str:

@@ -71,11 +71,11 @@ def test_constant_features_have_zero_weights() -> None:
                 "--select-fraction",
                 "0.5",
             ),
-            "--select-fraction is the share",
+            "--select-fraction is the fraction",
         ),
         (
             ("attentive", "--lr", "0.1,1", "--select-split", "a", "--select-fraction", "0.5"),
-            "--select-fraction is the share",
+            "--select-fraction is the fraction",
         ),
     ],
 )
