@@ -20,7 +20,7 @@ from pa.commands.plan.evaluate_retrieval import count_differences
 from pa.commands.plan.work import WorkItem, WorkPlan, check_room
 from pa.data import datasets
 from pa.data.views import VIEWS
-from pa.errors import StorageError, UsageError
+from pa.errors import AmbiguousError, StorageError, UsageError
 from pa.extract.encoders import Features
 from pa.extract.run import extract
 from pa.extract.stores import ExtractOptions
@@ -189,7 +189,7 @@ def test_plans_take_every_option_of_their_commands() -> None:
     for words in ("index build", "probe linear", "probe attentive", "evaluate retrieval"):
         assert options(cli, f"plan {words}") == options(cli, words)
     segmentation = options(cli, "probe segmentation")
-    assert options(cli, "plan probe segmentation") == segmentation - {"only_plan"}
+    assert options(cli, "plan probe segmentation") == segmentation | {"plan_views"}
 
 
 def options(command: Any, words: str) -> set[str | None]:
@@ -199,10 +199,6 @@ def options(command: Any, words: str) -> set[str | None]:
     return {option.name for option in command.params}
 
 
-def test_segmentation_plan_equals_its_command(run: Run) -> None:
-    words = ["--view-less"]
-    assert run("plan", "probe", "segmentation", *words).exit_code == 2
-    one = run("plan", "probe", "segmentation")
-    other = run("probe", "segmentation", "--plan")
-    assert type(one.exception) is type(other.exception)
-    assert str(one.exception) == str(other.exception)
+def test_segmentation_plan_needs_a_dataset_or_stores(run: Run) -> None:
+    assert isinstance(run("plan", "probe", "segmentation").exception, AmbiguousError)
+    assert run("plan", "probe", "segmentation", "--no-such-option").exit_code == 2
