@@ -198,7 +198,7 @@ class Workspace:
         for name in names:
             view = VIEWS[name]
             if name == "parts":
-                rules = protocol or (entry.protocol if entry else None)
+                rules = entry.protocol if protocol is None and entry else protocol
                 if rules is None:
                     rules = "boxes" if isinstance(images.annotations(), Boxes) else "paper"
                 view = PROTOCOLS[rules]

@@ -167,9 +167,9 @@ def test_show_counts_and_draws(pa: Run, cub: Path) -> None:
     ("words", "message"),
     [
         (["--protocol", "papre"], "unknown protocol of view parts 'papre'. Did you mean paper"),
-        (["--protocol", "boxes"], "dataset cub gives keypoints: side=given"),
+        (["--protocol", "boxes"], "dataset cub has keypoints, which side=given"),
         (["--view", "windows"], "view windows has no sheet"),
-        (["--view", "grid", "--part", "tail"], "--part chooses among parts; view grid has none"),
+        (["--view", "grid", "--part", "tail"], "--part selects parts; view grid has none"),
         (["--view", "grid", "--protocol", "paper"], "--protocol is for view parts; view grid has"),
         (["--view-option", "side"], "'side' is not NAME=VALUE"),
     ],

@@ -12,11 +12,8 @@ import torch
 from click.testing import CliRunner, Result
 
 from pa.cli import cli
-from pa.config import load as load_config
 from pa.data.store.reader import Store
 from pa.errors import MissingError, PaError, StorageError, UnknownNameError, UsageError
-from pa.progress import Silent
-from pa.tasks.segmentation import BuildRequest, build_dataset
 from tests.support.checkpoints import official
 from tests.support.segmentation_trees import canvas, index_tree, lip_image, pascal_mat, voc_lists
 
@@ -130,17 +127,18 @@ def test_missing_mask_requires_no_release(run: Run, tmp_path: Path) -> None:
         ({"name": "cub"}, UnknownNameError, "unknown dataset with label maps 'cub'"),
         ({"rule": "area"}, UnknownNameError, "unknown rule of lip 'area'"),
         ({"split": "tset"}, UnknownNameError, "unknown split of .* 'tset'"),
-        ({"root": Path("gone")}, MissingError, "--root gone is not a folder"),
+        ({"root": "gone"}, MissingError, "--root gone is not a folder"),
         ({"split": ""}, UnknownNameError, "unknown split of .* ''"),
-        ({"out": Path("lip")}, UsageError, "is the release itself, or inside it"),
-        ({"out": Path("lip/../lip/out")}, UsageError, "--out lip/../lip/out is the release itself"),
-        ({"out": Path("file")}, UsageError, "--out file: file is a file. Choose a folder"),
-        ({"out": Path("file/out")}, UsageError, "--out file/out: .*/file is a file"),
-        ({"out": Path("locked/new/out")}, StorageError, "--out .*: .*/locked is read-only"),
-        ({"out": Path("link/out")}, UsageError, "Choose a folder outside of it"),
+        ({"out": "lip"}, UsageError, "is the release itself, or inside it"),
+        ({"out": "lip/../lip/out"}, UsageError, "--out lip/../lip/out is the release itself"),
+        ({"out": "file"}, UsageError, "--out file: file is a file. Choose a folder"),
+        ({"out": "file/out"}, UsageError, "--out file/out: .*/file is a file"),
+        ({"out": "locked/new/out"}, StorageError, "--out .*: .*/locked is read-only"),
+        ({"out": "link/out"}, UsageError, "Choose a folder outside of it"),
     ],
 )
-def test_bad_requests(
+def test_build_refuses_wrong_options(
+    run: Run,
     in_empty_folder: Path,
     changes: dict[str, object],
     error: type[PaError],
@@ -153,9 +151,11 @@ def test_bad_requests(
     monkeypatch.setattr("os.access", lambda path, mode: Path(path).name != "locked")
     lip_image(Path("lip"), "train", "1_1", canvas())
     Path("link").symlink_to("lip")
-    request = {"name": "lip", "root": Path("lip"), "out": Path("out"), **changes}
+    values = {"name": "lip", "root": "lip", "out": "out", **changes}
+    name = values.pop("name")
+    flags = [word for flag, value in values.items() for word in (f"--{flag}", value)]
     with pytest.raises(error, match=text):
-        build_dataset(load_config(None), BuildRequest(**request), Silent())  # type: ignore[arg-type]
+        run("datasets", "build", name, *flags)
 
 
 def test_extract_takes_the_recipe_of_the_dataset(run: Run, tmp_path: Path) -> None:
