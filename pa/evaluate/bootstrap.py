@@ -11,7 +11,8 @@ Shapes: n values, G images, C parts with a value, R resamples.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ from pa.evaluate.intervals import (
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Drawn: TypeAlias = tuple[Floats, Floats]  # sums and counts of the resamples, (R, C) each
 
 
 @dataclass(frozen=True)
@@ -149,50 +151,109 @@ def bootstrap_means(
     valid = ~np.isnan(values)
     _, image = np.unique(images, return_inverse=True)  # (n,): 0 … G - 1
     shape = int(image.max()) + 1, len(names)
-    sums, counts = _tabulate(values[valid], image[valid], parts[valid], shape)
-    kept = np.flatnonzero(counts.sum(axis=0))  # (C,): parts with a value
-    sums, counts = sums[:, kept], counts[:, kept]  # (G, C)
-    sizes, n = counts.sum(axis=0), int(valid.sum())  # (C,) and a number
-    value, means = float(values[valid].mean()), sums.sum(axis=0) / sizes
-    drawn_sums, drawn_counts = _resample(sums, counts, seed)  # (R, C) each
-    with np.errstate(invalid="ignore"):  # a resample without a part has no mean of it
-        ratios = drawn_sums / drawn_counts
-        overall_draws = drawn_sums.sum(axis=1) / drawn_counts.sum(axis=1)
-    influences = (sums - means * counts) / sizes  # (G, C): of each image as queries
-    overall_influences = (sums.sum(axis=1) - value * counts.sum(axis=1)) / n
-    levels = [_levels(chance, prior, valid & (parts == part)) for part in kept]
+    table = _Table.of(values[valid], image[valid], parts[valid], shape)
+    drawn = table.resample(seed)
+    value, n = float(values[valid].mean()), int(valid.sum())
     least = -1.0 if chance is None else 0.0  # a difference can be negative, a score cannot
-
-    def gallery(effect: Floats | None) -> Floats | None:
-        """Return the influence of each image in the gallery, (G,)."""
-        return None if effect is None else np.bincount(image, effect, len(sums)).astype(np.float64)
-
-    def part_mean(column: int, part: int) -> Mean:
-        by_class = None if effects is None else effects.of_class
-        if by_class is not None:
-            by_class = by_class[:, np.searchsorted(np.unique(parts), part)] / sizes[column]
-        draws, of_part = ratios[:, column], influences[:, column]
-        count = counts[:, column]
-        estimate = _Estimate(float(means[column]), draws, of_part, count, gallery(by_class), least)
-        return estimate.mean(*levels[column])
-
-    per_image = counts.sum(axis=1)  # (G,)
-    by_all = None if effects is None else gallery(effects.all / n)
-    over_classes = None if effects is None else gallery(effects.over_classes)
-    overall = _Estimate(value, overall_draws, overall_influences, per_image, by_all, least)
-    over_parts = _Estimate(
-        float(means.mean()),
-        _nanmean(ratios),
-        influences.mean(axis=1),
-        per_image,
-        over_classes,
-        least,
-    )
+    levels = [_levels(chance, prior, valid & (parts == part)) for part in table.parts]
+    acting: list[Floats | None] = [None, None, *[None] * len(table.parts)]
+    if effects is not None:
+        acting = [
+            None if effect is None else np.bincount(image, effect, shape[0]).astype(np.float64)
+            for effect in (effects.all / n, effects.over_classes, *table.by_part(effects, parts))
+        ]
+    by_all, over_classes, *by_part = acting  # (G,) each: influences of the images in the gallery
     return Means(
-        overall.mean(*_levels(chance, prior, valid)),
-        over_parts.mean(*np.mean(levels, axis=0).tolist()),
-        {names[part]: part_mean(column, part) for column, part in enumerate(kept.tolist())},
+        table.overall(value, drawn, by_all, least).mean(*_levels(chance, prior, valid)),
+        table.over_parts(drawn, over_classes, least).mean(*np.mean(levels, axis=0).tolist()),
+        {
+            names[part]: table.of_part(column, drawn, by_part[column], least).mean(*levels[column])
+            for column, part in enumerate(table.parts.tolist())
+        },
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """Sums and counts (G, C) of values by image and part, and the numbers of the parts (C,)."""
+
+    sums: Floats
+    counts: Ints
+    parts: Ints
+
+    @classmethod
+    def of(cls, values: Floats, image: Ints, parts: Ints, shape: tuple[int, int]) -> _Table:
+        """Add up values by image and part, numbers below `shape`; drop parts without a value."""
+        cell, n_cells = np.ravel_multi_index((image, parts), shape), shape[0] * shape[1]
+        sums = np.bincount(cell, values, n_cells).astype(np.float64).reshape(shape)
+        counts = np.bincount(cell, minlength=n_cells).reshape(shape)
+        kept = np.flatnonzero(counts.sum(axis=0))
+        return cls(sums[:, kept], counts[:, kept], kept)
+
+    @cached_property
+    def sizes(self) -> Ints:
+        """(C,) number of values of each part."""
+        return self.counts.sum(axis=0)  # type: ignore[no-any-return]
+
+    @cached_property
+    def means(self) -> Floats:
+        """(C,) mean of each part."""
+        means: Floats = self.sums.sum(axis=0) / self.sizes
+        return means
+
+    @cached_property
+    def influences(self) -> Floats:
+        """(G, C) influence of each image, as queries, on the mean of each part."""
+        influences: Floats = (self.sums - self.means * self.counts) / self.sizes
+        return influences
+
+    def resample(self, seed: int) -> Drawn:
+        """Return sums and counts, (R, C) each, of R draws of G images with replacement."""
+        rng = np.random.default_rng(seed)
+        table = np.concatenate([self.sums, self.counts], axis=1)  # (G, 2 C)
+        n_images, width = table.shape
+        out = np.empty((RESAMPLES, width))
+        for draw in range(RESAMPLES):
+            times = np.bincount(rng.integers(n_images, size=n_images), minlength=n_images)  # (G,)
+            out[draw] = times @ table
+        return out[:, : width // 2], out[:, width // 2 :]
+
+    def by_part(self, effects: GalleryEffects, parts: Ints) -> list[Floats | None]:
+        """Return the effects (n,) of the rows in the gallery on the mean of each part."""
+        if effects.of_class is None:
+            return [None] * len(self.parts)
+        columns = np.searchsorted(np.unique(parts), self.parts)  # classes include empty parts
+        return [effects.of_class[:, c] / n for c, n in zip(columns, self.sizes, strict=True)]
+
+    def overall(
+        self, value: float, drawn: Drawn, gallery: Floats | None, least: float
+    ) -> _Estimate:
+        counts = self.counts.sum(axis=1)  # (G,)
+        with np.errstate(invalid="ignore"):  # NaN for a resample of images without a value
+            draws = drawn[0].sum(axis=1) / drawn[1].sum(axis=1)  # (R,)
+        influences = (self.sums.sum(axis=1) - value * counts) / counts.sum()
+        return _Estimate(value, draws, influences, counts, gallery, least)
+
+    def over_parts(self, drawn: Drawn, gallery: Floats | None, least: float) -> _Estimate:
+        with np.errstate(invalid="ignore"):  # NaN for a resample without the part
+            ratios = drawn[0] / drawn[1]  # (R, C)
+        valid = ~np.isnan(ratios)
+        totals = np.where(valid, ratios, 0).sum(axis=1)  # (R,)
+        means = totals / np.maximum(valid.sum(axis=1), 1)
+        return _Estimate(
+            float(self.means.mean()),
+            np.where(valid.any(axis=1), means, np.nan),
+            self.influences.mean(axis=1),
+            self.counts.sum(axis=1),
+            gallery,
+            least,
+        )
+
+    def of_part(self, column: int, drawn: Drawn, gallery: Floats | None, least: float) -> _Estimate:
+        with np.errstate(invalid="ignore"):
+            draws = drawn[0][:, column] / drawn[1][:, column]  # (R,)
+        value, influences = float(self.means[column]), self.influences[:, column]
+        return _Estimate(value, draws, influences, self.counts[:, column], gallery, least)
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,32 +309,3 @@ def _levels(chance: Floats | None, prior: Floats | None, rows: Any) -> tuple[flo
         nan if chance is None else float(chance[rows].mean()),
         nan if prior is None else float(prior[rows].mean()),
     )
-
-
-def _tabulate(
-    values: Floats, image: Ints, parts: Ints, shape: tuple[int, int]
-) -> tuple[Floats, Ints]:
-    """Return the sum and the number of values by image and part, arrays of `shape`."""
-    cell = np.ravel_multi_index((image, parts), shape)
-    n_cells = shape[0] * shape[1]
-    sums: Floats = np.bincount(cell, values, n_cells).astype(np.float64).reshape(shape)
-    return sums, np.bincount(cell, minlength=n_cells).reshape(shape)
-
-
-def _resample(sums: Floats, counts: Ints, seed: int) -> tuple[Floats, Floats]:
-    """Return sums and counts, (R, C) each, of R draws of G images with replacement."""
-    rng = np.random.default_rng(seed)
-    table = np.concatenate([sums, counts], axis=1)  # (G, 2 C)
-    n_images, width = table.shape
-    out = np.empty((RESAMPLES, width))
-    for draw in range(RESAMPLES):
-        times = np.bincount(rng.integers(n_images, size=n_images), minlength=n_images)  # (G,)
-        out[draw] = times @ table
-    return out[:, : width // 2], out[:, width // 2 :]
-
-
-def _nanmean(ratios: Floats) -> Floats:
-    """Return the mean of each row without NaN, (R,); NaN for a row without a number."""
-    valid = ~np.isnan(ratios)
-    means: Floats = np.where(valid, ratios, 0).sum(axis=1) / np.maximum(valid.sum(axis=1), 1)
-    return np.where(valid.any(axis=1), means, np.nan)

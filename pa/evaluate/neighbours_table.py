@@ -49,10 +49,9 @@ from pa.evaluate.rows import (
     ENCODED,
     Rows,
     check_same_rows,
-    default_representations,
     read_vectors,
-    require_vector,
     rows_to_score,
+    stores_and_vectors,
 )
 from pa.progress import Named, Progress, Stopwatch
 
@@ -135,14 +134,10 @@ def measure_stores(
     rows = rows_to_score(stores[0])
     relation = neighbour_relation(stores[0], rows)
     k = default_k(len(rows.ids)) if k is None else k
-    work = [
-        (store, name)
-        for store in stores
-        for name in representations or default_representations(store)
+    shares = [
+        _measure(store, name, rows, relation, k, results, progress)
+        for store, name in stores_and_vectors(stores, representations)
     ]
-    for store, name in work:
-        require_vector(store, name)
-    shares = [_measure(store, name, rows, relation, k, results, progress) for store, name in work]
     shifts = [
         _shift(projected, encoded, rows, results)
         for encoded in shares

@@ -39,10 +39,9 @@ from pa.evaluate.rows import (
     ENCODED,
     Rows,
     check_same_rows,
-    default_representations,
     read_vectors,
-    require_vector,
     rows_to_score,
+    stores_and_vectors,
 )
 from pa.progress import Named, Progress, Stopwatch
 from pa.registry import Registry
@@ -151,15 +150,9 @@ def score_stores(
     check_same_rows(stores)
     rows = rows_to_score(stores[0], target)
     check_labels(rows.labels, include_self=protocol.include_self, of=stores[0].title)
-    work = [
-        (store, name)
-        for store in stores
-        for name in representations or default_representations(store)
-    ]
-    for store, name in work:
-        require_vector(store, name)  # check all before the first long computation
     scored = [
-        _score(store, name, rows, results, protocol, device, progress) for store, name in work
+        _score(store, name, rows, results, protocol, device, progress)
+        for store, name in stores_and_vectors(stores, representations)
     ]
     paired = [
         _compare(first, second, rows, results, protocol) for first, second in _to_compare(scored)
@@ -226,7 +219,7 @@ def _score(
 
 
 def _per_query(rows: Rows, pairs: AllPairs) -> pl.DataFrame:
-    assert pairs.effects is not None  # asked for in `_score`
+    assert pairs.effects is not None  # requested in `_score`
     return pl.DataFrame(
         {
             "row": rows.ids,
@@ -284,10 +277,10 @@ def _to_compare(scored: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
 def _compare(
     first: Scored, second: Scored, rows: Rows, results: Path, protocol: RetrievalProtocol
 ) -> Paired:
-    ours, theirs = first.pairs, second.pairs
-    assert ours.effects is not None  # asked for in `_score`
-    assert theirs.effects is not None
-    means = _means(ours.ap - theirs.ap, ours.effects - theirs.effects, rows)
+    minuend, subtrahend = first.pairs, second.pairs
+    assert minuend.effects is not None  # requested in `_score`
+    assert subtrahend.effects is not None
+    means = _means(minuend.ap - subtrahend.ap, minuend.effects - subtrahend.effects, rows)
     same = first.representation == second.representation
     result = RetrievalDifference(
         protocol=RecordedProtocol(protocol.to_json()),

@@ -122,6 +122,20 @@ def default_representations(store: Store) -> list[str]:
     return [name for name in (*ENCODED, "projected") if name in store.spec.representations]
 
 
+def stores_and_vectors(
+    stores: Sequence[Store], representations: Sequence[str]
+) -> list[tuple[Store, str]]:
+    """Return every store with every representation, all checked; empty selects the default."""
+    pairs = [
+        (store, name)
+        for store in stores
+        for name in representations or default_representations(store)
+    ]
+    for store, name in pairs:
+        require_vector(store, name)
+    return pairs
+
+
 def keeps_blocks(store: Store) -> bool:
     """Return whether a store keeps vectors of single blocks."""
     return any(name in store.spec.representations for name in BLOCK_VECTORS)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from pa.data.crops import Crops
-from pa.data.store import reading, shards
+from pa.data.store import shards
 from pa.data.store.reader import Store
 from pa.data.vectors import unit_vectors
 from pa.errors import FingerprintError, MissingError, OutOfRangeError, UsageError, VerificationError
@@ -148,7 +148,7 @@ def test_vectors_that_are_not_finite(
         found[(found == target).all(axis=1)] = np.nan
         return found
 
-    monkeypatch.setattr(reading, "from_disk", with_nan)
+    monkeypatch.setattr(Store, "from_disk", with_nan)
     with pytest.raises(
         UsageError, match=rf"contains NaN or infinity in 1 rows: {row}\. `pa verify`"
     ):
