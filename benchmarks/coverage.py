@@ -35,8 +35,8 @@ def retrieval_of(n_images: int, rng: np.random.Generator) -> tuple[float, Interv
     centres = np.random.default_rng(5).standard_normal((4, 8))
     features = centres[parts] + rng.standard_normal((n_images, 8))[images]
     features += rng.standard_normal((len(parts), 8))
-    found = evaluate_all_pairs(features.astype(np.float32), parts, with_effects=True)
-    mean = bootstrap_means(found.ap, images, parts, PARTS, effects=found.effects).overall
+    actual = evaluate_all_pairs(features.astype(np.float32), parts, with_effects=True)
+    mean = bootstrap_means(actual.ap, images, parts, PARTS, effects=actual.effects).overall
     assert mean.interval is not None
     assert mean.fixed_gallery is not None
     return mean.value, mean.interval, mean.fixed_gallery
@@ -69,10 +69,10 @@ def main() -> None:
             rng = np.random.default_rng(n_images)
             drawn = [draw(n_images, rng) for _ in range(sets)]
             truth = float(np.mean([value for value, *_ in drawn]))
-            for place, name in enumerate(names, start=1):
-                chosen = [one[place] for one in drawn]
-                held = np.mean([one.low <= truth <= one.high for one in chosen])
-                half = 50 * np.mean([one.high - one.low for one in chosen])
+            for index, name in enumerate(names, start=1):
+                chosen = [item[index] for item in drawn]
+                held = np.mean([item.low <= truth <= item.high for item in chosen])
+                half = 50 * np.mean([item.high - item.low for item in chosen])
                 print(f"{score:10} {n_images:6} {name:17} {100 * held:14.1f} % {half:9.2f}")
 
 

@@ -49,10 +49,12 @@ def serving(workspace: Path) -> Iterator[tuple[http.client.HTTPConnection, float
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
     try:
-        said = ""
-        while not said.endswith("}\n"):
-            said += process.stdout.readline()
-        connection = http.client.HTTPConnection(json.loads(said)["url"].split("/")[2], timeout=600)
+        output = ""
+        while not output.endswith("}\n"):
+            output += process.stdout.readline()
+        connection = http.client.HTTPConnection(
+            json.loads(output)["url"].split("/")[2], timeout=600
+        )
         read(connection, "/")
         yield connection, time.perf_counter() - began
     finally:
@@ -69,17 +71,19 @@ def read(connection: http.client.HTTPConnection, path: str) -> bytes:
     return body
 
 
-def compare(title: str, ways: dict[str, Way], rows: list[int]) -> None:
+def compare(title: str, methods: dict[str, Way], rows: list[int]) -> None:
     """Time every way on every row in turn, and print medians, tails and ratios."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[str, list[float]] = {name: [] for name in methods}
     for row in rows:
-        for name, way in ways.items():
-            times[name].append(seconds(lambda way=way, row=row: way(row)))
+        for name, method in methods.items():
+            times[name].append(seconds(lambda method=method, row=row: method(row)))
     bare = next(iter(times.values()))
     print(f"\n{title}, {len(rows)} rows\n  {'':<38} {'median ms':>10} {'p95 ms':>9}   way / bare")
-    for name, found in times.items():
-        ratio = statistics.median(mine / other for mine, other in zip(found, bare, strict=True))
-        median, tail = 1000 * np.percentile(found, [50, 95])
+    for name, actual in times.items():
+        ratio = statistics.median(
+            current / other for current, other in zip(actual, bare, strict=True)
+        )
+        median, tail = 1000 * np.percentile(actual, [50, 95])
         print(f"  {name:<38} {median:>10.1f} {tail:>9.1f}   {ratio:.2f}")
 
 
@@ -96,9 +100,9 @@ def started(workspace: Path, rounds: int) -> None:
         base = seconds(lambda: subprocess.run([sys.executable, "-c", IMPORTS], check=True))
         with serving(workspace) as (_, until):
             pairs.append((until, base))
-    mine, base = (statistics.median(side) for side in zip(*pairs, strict=True))
-    ratio = statistics.median(one / other for one, other in pairs)
-    print(f"\nstart: {mine:.2f} s to the first answer, imports alone {base:.2f} s; {ratio:.2f}")
+    current, base = (statistics.median(side) for side in zip(*pairs, strict=True))
+    ratio = statistics.median(item / other for item, other in pairs)
+    print(f"\nstart: {current:.2f} s to the first answer, imports alone {base:.2f} s; {ratio:.2f}")
 
 
 def main() -> None:
@@ -122,14 +126,14 @@ def main() -> None:
             (gallery,) = json.loads(read(connection, "/api/workspace"))["galleries"]
             column = gallery["columns"][0]["id"]
             base = f"/api/galleries/{gallery['id']}/rows"
-            ways: dict[str, Way] = {
+            methods: dict[str, Way] = {
                 "bare: search() on an open index": lambda row: search(index, [row], K),
                 "request to pa explore": lambda row: read(
                     connection, f"{base}/{row}/neighbours?column={column}&k={K}"
                 ),
             }
-            compare("first", ways, rows[: options.rounds])
-            compare("warm", ways, rows[options.rounds :])
+            compare("first", methods, rows[: options.rounds])
+            compare("warm", methods, rows[options.rounds :])
         started(workspace, options.starts)
 
 

@@ -153,11 +153,11 @@ def half_open(server: Server, connections: int, header: bytes) -> str:
 
 def _within(seconds: float, call: Callable[[], tuple[int | str, bytes]]) -> tuple[int | str, bytes]:
     """Return what a call returns, or "timeout"; the call goes on in its thread."""
-    found: list[tuple[int | str, bytes]] = []
-    thread = threading.Thread(target=lambda: found.append(call()), daemon=True)
+    collected: list[tuple[int | str, bytes]] = []
+    thread = threading.Thread(target=lambda: collected.append(call()), daemon=True)
     thread.start()
     thread.join(seconds)
-    return found[0] if found else ("timeout", b"")
+    return collected[0] if collected else ("timeout", b"")
 
 
 def uploads(server: Server, number: int, size: int) -> str:

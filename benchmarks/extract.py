@@ -191,7 +191,7 @@ class Case:
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
         )
-        found = []
+        collected = []
         with torch.inference_mode():
             for pixels in loader:
                 batch = pixels.flatten(0, 1) if self.per_image > 1 else pixels
@@ -199,8 +199,8 @@ class Case:
                     batch.to(self.device, DTYPES[self.options.dtype], non_blocking=True)
                 )
                 kept = torch.cat([tokens[:, 0], tokens[:, 1:].mean(1)], 1)
-                found.append(kept.float().cpu().numpy())
-        np.save(target, np.concatenate(found).astype(np.float16))
+                collected.append(kept.float().cpu().numpy())
+        np.save(target, np.concatenate(collected).astype(np.float16))
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
@@ -277,7 +277,7 @@ def link_images(root: Path, source: Path | None, wanted: int) -> Path:
 @contextmanager
 def inside_network() -> Iterator[list[float]]:
     """The seconds of every pass through an encoder's trunk: waiting for a GPU is not among them."""
-    taken: list[float] = []
+    durations: list[float] = []
     began: list[float] = []
 
     def enter(module: nn.Module, _: object) -> None:
@@ -286,11 +286,11 @@ def inside_network() -> Iterator[list[float]]:
 
     def leave(module: nn.Module, _: object, __: object) -> None:
         if isinstance(module, Trunk):
-            taken.append(time.perf_counter() - began.pop())
+            durations.append(time.perf_counter() - began.pop())
 
     hooks = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]
     try:
-        yield taken
+        yield durations
     finally:
         for hook in hooks:
             hook.remove()
@@ -320,11 +320,11 @@ def measure(case: Case) -> None:
     """Time every way in every round and print speeds, ratios and where the seconds went."""
     assert case.network is not None
     assert case.encoder_transform is not None
-    ways = {"forward": case.forward, "decode": case.decode, "pa": case.pa}
+    methods = {"forward": case.forward, "decode": case.decode, "pa": case.pa}
     if not case.options.no_script:
-        ways["script"] = case.script
+        methods["script"] = case.script
     if case.options.processes:
-        ways["decode in processes"] = case.decode_in_processes
+        methods["decode in processes"] = case.decode_in_processes
     rounds: list[dict[str, float]] = []
     print(
         f"\n{case.view.name}: {len(case.jobs)} images, {case.n} regions, batches of {case.batch}, "
@@ -332,12 +332,12 @@ def measure(case: Case) -> None:
         flush=True,
     )
     case.forward(1)  # first touch of memory and kernels
-    names, loads = list(ways), []
+    names, loads = list(methods), []
     for number in range(case.options.rounds):
         turned = names[number % len(names) :] + names[: number % len(names)]
-        rounds.append({name: case.n / ways[name]() for name in turned})
+        rounds.append({name: case.n / methods[name]() for name in turned})
         rounds[-1]["network"] = case.network_share
-        rounds[-1] |= {f"processor of {way}": value for way, value in case.processor.items()}
+        rounds[-1] |= {f"processor of {method}": value for method, value in case.processor.items()}
         loads.append(load())
         speeds = ", ".join(f"{name} {rounds[-1][name]:.1f}" for name in names)
         print(f"  round {number + 1}: {speeds} regions/s; load {loads[-1]}", file=sys.stderr)

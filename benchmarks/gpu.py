@@ -324,8 +324,8 @@ def compiled(run: Run) -> None:
     pixels = torch.randn(batch, 3, size, size).to(run.device, torch.bfloat16)
 
     def compare(what: str, forward: Callable[[], torch.Tensor]) -> None:
-        found = forward()[:, 0].float()
-        cosine = torch.nn.functional.cosine_similarity(found, expected).min().item()
+        actual = forward()[:, 0].float()
+        cosine = torch.nn.functional.cosine_similarity(actual, expected).min().item()
         speed = batch / run.each(forward)
         note = f"{speed / eager:.3f} of eager; smallest cosine of cls {cosine:.6f}"
         run.record(what, speed, "images/s", note)
@@ -472,9 +472,9 @@ def faiss_search(run: Run) -> None:
     def rows(start: int) -> np.ndarray:
         generator = torch.Generator(run.device).manual_seed(start)
         count = min(50_000, n - start)
-        given = {"generator": generator, "device": run.device}
-        of = torch.randint(0, len(centres), (count,), **given)
-        vectors = centres[of] + torch.randn(count, width, **given)
+        values = {"generator": generator, "device": run.device}
+        of = torch.randint(0, len(centres), (count,), **values)
+        vectors = centres[of] + torch.randn(count, width, **values)
         return torch.nn.functional.normalize(vectors, dim=1).cpu().numpy()
 
     queries = rows(0)[:256]
@@ -495,24 +495,24 @@ def faiss_search(run: Run) -> None:
     ivf.nprobe = 16
     resources = faiss.StandardGpuResources() if on_gpu else None
     for name, index in (("Flat fp16", flat), ("IVF fp16", ivf)):
-        one = run.each(lambda index=index: index.search(queries[:1], k))
-        there = index
+        first = run.each(lambda index=index: index.search(queries[:1], k))
+        existing = index
         if resources is not None:
-            run.record(f"{name} on the CPU, 1 query", 1000 * one, "ms", f"{n} × {width}")
+            run.record(f"{name} on the CPU, 1 query", 1000 * first, "ms", f"{n} × {width}")
             options = faiss.GpuClonerOptions()
             options.useFloat16 = True
-            there = faiss.index_cpu_to_gpu(resources, run.device.index or 0, index, options)
+            existing = faiss.index_cpu_to_gpu(resources, run.device.index or 0, index, options)
         for count in (1, 256):
             asked = queries[:count]
-            took = run.each(lambda there=there, asked=asked: there.search(asked, k))
-            place, plural = "GPU" if on_gpu else "CPU", "query" if count == 1 else "queries"
+            took = run.each(lambda existing=existing, asked=asked: existing.search(asked, k))
+            folder, plural = "GPU" if on_gpu else "CPU", "query" if count == 1 else "queries"
             note = f"{n} × {width}"
             if on_gpu and count == 1:
-                note += f", {one / took:.1f} times as fast as on the CPU"
-            run.record(f"{name} on the {place}, {count} {plural}", 1000 * took, "ms", note)
-        _, found = there.search(queries[:32], k)
+                note += f", {first / took:.1f} times as fast as on the CPU"
+            run.record(f"{name} on the {folder}, {count} {plural}", 1000 * took, "ms", note)
+        _, actual = existing.search(queries[:32], k)
         shared = [
-            len(set(a) & set(b)) / k for a, b in zip(found.tolist(), exact.tolist(), strict=True)
+            len(set(a) & set(b)) / k for a, b in zip(actual.tolist(), exact.tolist(), strict=True)
         ]
         run.record(
             f"{name}, recall@{k}", float(np.mean(shared)), "", "against the CPU's exact search"
@@ -540,9 +540,11 @@ def heads(run: Run) -> None:
         plain.zero_grad()
         torch.nn.functional.cross_entropy(plain(tokens), targets).backward()
 
-    ours, theirs = run.each(lambda: step(batch, targets)), run.each(plainly)
+    ours, reference = run.each(lambda: step(batch, targets)), run.each(plainly)
     run.record("attentive head, one step", 1000 * ours, "ms", f"{B} rows of {1 + L} tokens")
-    run.record("the same by torch's layers", 1000 * theirs, "ms", f"{theirs / ours:.1f} × ours")
+    run.record(
+        "the same by torch's layers", 1000 * reference, "ms", f"{reference / ours:.1f} × ours"
+    )
 
     crop, classes = run.size.crop, run.size.segmentation_classes
     grid, n = crop // segmentation.PATCH, 4
@@ -561,10 +563,12 @@ def heads(run: Run) -> None:
         features.T @ gradient.flatten(0, 2)
 
     ours = run.each(tiled)
-    theirs = run.each(lambda: segmentation.plain_step(maps, on_device, conv))
+    reference = run.each(lambda: segmentation.plain_step(maps, on_device, conv))
     note = f"{n} windows of {crop} pixels, {classes} classes"
     run.record("segmentation head, one step", 1000 * ours, "ms", note)
-    run.record("the same by F.interpolate", 1000 * theirs, "ms", f"{theirs / ours:.1f} × ours")
+    run.record(
+        "the same by F.interpolate", 1000 * reference, "ms", f"{reference / ours:.1f} × ours"
+    )
 
     for classes in (4, 100):
         train = sweep.data(run.size.sweep_rows, D, classes, 0)

@@ -24,10 +24,10 @@ def differences(name: str, folder: Path) -> tuple[float, float]:
     """Largest absolute difference of the class token, and of the patch tokens."""
     encoder = load_encoder(name, folder / "checkpoint.pth", num_heads=HEADS)
     inputs = torch.from_numpy(np.load(folder / "inputs.npy"))
-    found = encoder.encode(inputs, {"cls", "patch"})
+    actual = encoder.encode(inputs, {"cls", "patch"})
     expected = np.load(folder / "expected.npz")
-    pairs = ((found["cls"], expected["cls"]), (found["patch"], expected["tokens"][:, 1:]))
-    cls, patch = (float(np.abs(ours.numpy() - theirs).max()) for ours, theirs in pairs)
+    pairs = ((actual["cls"], expected["cls"]), (actual["patch"], expected["tokens"][:, 1:]))
+    cls, patch = (float(np.abs(ours.numpy() - reference).max()) for ours, reference in pairs)
     return cls, patch
 
 
@@ -37,10 +37,10 @@ def main() -> None:
     parser.add_argument("--fixtures", type=Path, default=default, help="Folder of the fixtures.")
     folder = parser.parse_args().fixtures
     print(f"{'encoder':8} {'class token':>12} {'patch tokens':>13}")
-    found = {name: differences(name, folder / FOLDERS.get(name, name)) for name in ENCODERS}
-    for name, (cls, patch) in found.items():
+    actual = {name: differences(name, folder / FOLDERS.get(name, name)) for name in ENCODERS}
+    for name, (cls, patch) in actual.items():
         print(f"{name:8} {cls:12.1e} {patch:13.1e}")
-    print(f"largest difference in tokens: {max(map(max, found.values())):.1e}")
+    print(f"largest difference in tokens: {max(map(max, actual.values())):.1e}")
 
 
 if __name__ == "__main__":

@@ -143,30 +143,30 @@ def compare(n: int, width: int, n_queries: int, rounds: int) -> None:
     ratios: dict[str, list[float]] = {name: [] for name in WAYS}
     gaps: dict[str, float] = {}
     for _ in range(rounds):
-        mine, _ = timed(ours, features, labels, everything)
-        for name, (way, whole) in WAYS.items():
+        current, _ = timed(ours, features, labels, everything)
+        for name, (method, whole) in WAYS.items():
             queries = everything if whole else some
-            if way is released:
+            if method is released:
                 queries = some[:64]
             try:
-                seconds, scores = timed(way, features, labels, queries)
+                seconds, scores = timed(method, features, labels, queries)
             except ImportError:
                 continue
-            ratios[name].append(seconds * n / len(queries) / mine)
+            ratios[name].append(seconds * n / len(queries) / current)
             if len(scores):
                 gaps[name] = float(np.abs(scores - reference[queries]).max())
     print(
         f"\nN = {n}, D = {width}, {threads()} threads, load {os.getloadavg()[0]:.1f}; time / ours"
     )
-    for name, found in ratios.items():
-        if not found:
+    for name, values in ratios.items():
+        if not values:
             print(f"  {name:36} not installed")
             continue
-        spread = f"{min(found):.2f} to {max(found):.2f}"
+        spread = f"{min(values):.2f} to {max(values):.2f}"
         whole = WAYS[name][1]
         scaled = "" if whole else f"  scaled from {64 if WAYS[name][0] is released else len(some)}"
         gap = f"  largest difference {gaps[name]:.1e}" if name in gaps else ""
-        print(f"  {name:36} {statistics.median(found):8.2f}  ({spread}){scaled}{gap}")
+        print(f"  {name:36} {statistics.median(values):8.2f}  ({spread}){scaled}{gap}")
 
 
 def on_equal_cosines(features: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> float:
@@ -174,14 +174,14 @@ def on_equal_cosines(features: np.ndarray, labels: np.ndarray, queries: np.ndarr
     gaps = [0.0]
     for rows, scores in _cosine_blocks(features, queries):
         relevant = labels[rows][:, None] == labels
-        theirs = [average_precision_score(r, s) for r, s in zip(relevant, scores, strict=True)]
-        gaps.append(float(np.abs(average_precision(scores, relevant) - theirs).max()))
+        reference = [average_precision_score(r, s) for r, s in zip(relevant, scores, strict=True)]
+        gaps.append(float(np.abs(average_precision(scores, relevant) - reference).max()))
     return max(gaps)
 
 
-def timed(way: Way, *arguments: np.ndarray) -> tuple[float, np.ndarray]:
+def timed(method: Way, *arguments: np.ndarray) -> tuple[float, np.ndarray]:
     start = time.perf_counter()
-    scores = way(*arguments)
+    scores = method(*arguments)
     return time.perf_counter() - start, scores
 
 

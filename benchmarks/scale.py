@@ -81,8 +81,8 @@ def encoding() -> None:
 
 def storing(store: Store) -> None:
     """Bytes of a row on disk, beyond its numbers: headers, checksums, table of rows."""
-    there = sum(file.stat().st_size for file in store.path.iterdir())
-    print(f"store: {there / store.n_rows:.1f} bytes a row for {2 * WIDTH} of numbers (fp16)")
+    existing = sum(file.stat().st_size for file in store.path.iterdir())
+    print(f"store: {existing / store.n_rows:.1f} bytes a row for {2 * WIDTH} of numbers (fp16)")
     listing = statistics.median(timed(store.missing) for _ in range(5))
     print(f"listing of what is missing, {len(store.plan)} shards: {1e3 * listing:.1f} ms")
 
@@ -117,21 +117,24 @@ def indexing(store: Store, place: Path, n_lists: int) -> None:
     )
     for template in FACTORIES:
         factory = template.format(n=n_lists)
-        told: dict[str, float] = {}
-        with pieces_timed(told):
+        output: dict[str, float] = {}
+        with pieces_timed(output):
             whole = build(store, "pooled", place / "whole", factory)
             merged = build(store, "pooled", place / "merged", factory, pieces=4)
         n_bytes = sum(entry["bytes"] for entry in merged.info.files.values())
         lists = merged.info.files["index.ivfdata"]["bytes"]
         answers = [search(index, queries, K) for index in (whole, merged)]
-        equal = all(one.neighbours == other.neighbours for one, other in zip(*answers, strict=True))
+        equal = all(
+            item.neighbours == other.neighbours for item, other in zip(*answers, strict=True)
+        )
         seconds = timed(lambda index=merged: search(index, queries, K)) / QUERIES
         recall = merged.info.recall_at_24
         assert isinstance(recall, Recall)
         visited = lists * 16 / n_lists
         print(
-            f"{factory:<34} {n_bytes / store.n_rows:9.1f} {recall.value:9.3f} {told['train']:8.1f} "
-            f"{store.n_rows / told['add']:10.0f} {lists / told['merge'] / 1e6:10.0f} "
+            f"{factory:<34} {n_bytes / store.n_rows:9.1f} {recall.value:9.3f} "
+            f"{output['train']:8.1f} "
+            f"{store.n_rows / output['add']:10.0f} {lists / output['merge'] / 1e6:10.0f} "
             f"{1e3 * seconds:9.1f} {visited / 1e6:9.2f} {'yes' if equal else 'NO':>6}"
         )
 
@@ -139,8 +142,8 @@ def indexing(store: Store, place: Path, n_lists: int) -> None:
 class pieces_timed:  # noqa: N801 - used as a function
     """Time training, adding and merging inside a build: seconds by name, of the last of each."""
 
-    def __init__(self, told: dict[str, float]) -> None:
-        self.told = told
+    def __init__(self, message: dict[str, float]) -> None:
+        self.told = message
 
     def __enter__(self) -> None:
         import faiss.contrib.ondisk as ondisk
@@ -214,14 +217,14 @@ def simulate(figure: Path | None) -> None:
         f"{'complete/ideal':>14} {'lost %':>7} {'again':>7} {'idle':>6} {'last':>5} {'looks':>7} "
         f"{'tries/shard':>11} {'s':>6}"
     )
-    found: dict[tuple[str, str], float] = {}
+    collected: dict[tuple[str, str], float] = {}
     for case, (tasks, parallel, shards, seconds) in CASES.items():
         for weather, change in WEATHER.items():
             conditions = dataclasses.replace(CALM, tasks=tasks, parallel=parallel, **change)
             began = time.perf_counter()
             run = simulate_array(np.full(shards, seconds), conditions)
             took = time.perf_counter() - began
-            found[case, weather] = run.complete / run.ideal
+            collected[case, weather] = run.complete / run.ideal
             print(
                 f"{case:<19} {weather:<24} {run.ideal / HOUR:8.2f} {run.complete / HOUR:10.2f} "
                 f"{run.finish / HOUR:9.2f} {run.complete / run.ideal:14.2f} "
@@ -230,10 +233,10 @@ def simulate(figure: Path | None) -> None:
                 flush=True,
             )
     if figure is not None:
-        draw(found, figure)
+        draw(collected, figure)
 
 
-def draw(found: dict[tuple[str, str], float], path: Path) -> None:
+def draw(actual: dict[tuple[str, str], float], path: Path) -> None:
     """Bars of the time to completion over the ideal: one group per case, one colour per weather."""
     import matplotlib as mpl
 
@@ -242,14 +245,14 @@ def draw(found: dict[tuple[str, str], float], path: Path) -> None:
 
     colours = ("#999999", "#56B4E9", "#009E73", "#E69F00", "#D55E00")  # Okabe and Ito
     canvas, panel = plt.subplots(figsize=(7.2, 3.0))
-    for place, (weather, colour) in enumerate(zip(WEATHER, colours, strict=True)):
-        heights = [found[case, weather] for case in CASES]
-        x = np.arange(len(CASES)) + (place - 2) * 0.16
+    for index, (weather, colour) in enumerate(zip(WEATHER, colours, strict=True)):
+        heights = [actual[case, weather] for case in CASES]
+        x = np.arange(len(CASES)) + (index - 2) * 0.16
         panel.bar(x, heights, 0.15, color=colour, label=weather)
     panel.axhline(1, color="black", linewidth=0.8, linestyle="--", zorder=0)
     panel.set_xticks(range(len(CASES)), [case.replace(" on ", "\non ") for case in CASES])
     panel.set_ylabel("time to completion / ideal")
-    panel.set_ylim(0, 1.15 * max(found.values()))
+    panel.set_ylim(0, 1.15 * max(actual.values()))
     panel.spines[["top", "right"]].set_visible(False)
     panel.legend(frameon=False, fontsize=8, loc="upper left")
     canvas.tight_layout()
@@ -262,12 +265,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dir", type=Path, help="Scratch folder of `units`.")
     parser.add_argument("--figure", type=Path, help="Draw the simulations.")
-    given = parser.parse_args()
-    if given.what == "simulate":
-        simulate(given.figure)
+    args = parser.parse_args()
+    if args.what == "simulate":
+        simulate(args.figure)
         return
-    with tempfile.TemporaryDirectory(dir=given.dir) as folder:
-        units(given.rows, Path(folder))
+    with tempfile.TemporaryDirectory(dir=args.dir) as folder:
+        units(args.rows, Path(folder))
 
 
 if __name__ == "__main__":

@@ -73,9 +73,9 @@ print((x[7:8].float() @ x.float().T).topk(25))
 def make_store(workspace: Path, n: int, width: int) -> Store:
     """A store of clustered vectors in windows of images, or the one that is there."""
     features = workspace / "features"
-    for found in stores.find(features):
-        if found.is_complete and (found.n_rows, found.shape("pooled")) == (n, (width,)):
-            return found
+    for values in stores.find(features):
+        if values.is_complete and (values.n_rows, values.shape("pooled")) == (n, (width,)):
+            return values
     n_images = n // PER_IMAGE
     numbers = range(n_images)
     table = pl.DataFrame(
@@ -139,13 +139,13 @@ def by_torch(matrix: torch.Tensor, queries: torch.Tensor) -> object:
     best = None
     for start in range(0, len(matrix), BLOCK_ROWS):
         block = matrix[start : start + BLOCK_ROWS].float()  # no copy where it is float32
-        scores, found = (queries @ block.T).topk(min(K + 1, len(block)))
-        found += start
+        scores, actual = (queries @ block.T).topk(min(K + 1, len(block)))
+        actual += start
         if best is not None:
-            scores, found = torch.cat([best[0], scores], 1), torch.cat([best[1], found], 1)
+            scores, actual = torch.cat([best[0], scores], 1), torch.cat([best[1], actual], 1)
             scores, places = scores.topk(K + 1)
-            found = found.gather(1, places)
-        best = scores, found
+            actual = actual.gather(1, places)
+        best = scores, actual
     return best
 
 
@@ -155,7 +155,7 @@ def warm(
     queries = unit_vectors(exact.store.read("pooled", rows))
     tensor, ids = torch.from_numpy(queries), rows.tolist()
     half = half_matrix(exact)
-    ways: dict[str, Work] = {
+    methods: dict[str, Work] = {
         "pa, exact (SQfp16)": lambda: search(exact, ids, K),
         f"pa, {approximate.info.factory}": lambda: search(approximate, ids, K),
         "FAISS SQfp16": lambda: exact.faiss_index.search(queries, K + 1),
@@ -165,9 +165,9 @@ def warm(
     if flat is not None:
         memory = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d)
         single = torch.from_numpy(memory.reshape(flat.ntotal, flat.d))
-        ways["FAISS Flat"] = lambda: flat.search(queries, K + 1)
-        ways["torch, fp32 GEMM + topk"] = lambda: by_torch(single, tensor)
-    return ways
+        methods["FAISS Flat"] = lambda: flat.search(queries, K + 1)
+        methods["torch, fp32 GEMM + topk"] = lambda: by_torch(single, tensor)
+    return methods
 
 
 def cold(
@@ -178,7 +178,7 @@ def cold(
         return lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
     pa_search = (COLD_PA, "search", "--query-id", 7, "-k", K, "--workspace", workspace)
-    ways = {
+    methods = {
         "pa, exact (SQfp16)": run(*pa_search),
         f"pa, {approximate.info.factory}": run(*pa_search, "--index", approximate.info.factory),
         "FAISS SQfp16, mapped": run(COLD_FAISS, exact.path / "index.faiss", "IO_FLAG_MMAP_IFC"),
@@ -188,27 +188,27 @@ def cold(
         faiss.write_index(flat, str(file))
         memory = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d)
         np.save(matrix, memory.reshape(flat.ntotal, flat.d))
-        ways["FAISS Flat, read"] = run(COLD_FAISS, file, "IO_FLAG_READ_ONLY")
-        ways["FAISS Flat, mapped"] = run(COLD_FAISS, file, "IO_FLAG_MMAP_IFC")
-        ways["torch, fp32 mapped"] = run(COLD_TORCH, matrix)
-    return ways
+        methods["FAISS Flat, read"] = run(COLD_FAISS, file, "IO_FLAG_READ_ONLY")
+        methods["FAISS Flat, mapped"] = run(COLD_FAISS, file, "IO_FLAG_MMAP_IFC")
+        methods["torch, fp32 mapped"] = run(COLD_TORCH, matrix)
+    return methods
 
 
 # -- the table --------------------------------------------------------------------------------
 
 
-def compare(title: str, ways: dict[str, Work], rounds: int, n_queries: int = 1) -> None:
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for work in ways.values():
+def compare(title: str, methods: dict[str, Work], rounds: int, n_queries: int = 1) -> None:
+    times: dict[str, list[float]] = {name: [] for name in methods}
+    for work in methods.values():
         work()
     for _ in range(rounds):
-        for name, work in ways.items():
+        for name, work in methods.items():
             times[name].append(seconds(work))
     ours = next(iter(times.values()))
     print(f"\n{title}\n  {'':<36} {'seconds':>9} {'queries/s':>10}   other / pa exact")
-    for name, found in times.items():
-        median = statistics.median(found)
-        ratios = [other / mine for other, mine in zip(found, ours, strict=True)]
+    for name, actual in times.items():
+        median = statistics.median(actual)
+        ratios = [other / current for other, current in zip(actual, ours, strict=True)]
         low, high = min(ratios), max(ratios)
         print(
             f"  {name:<36} {median:>9.3f} {n_queries / median:>10.1f}   "

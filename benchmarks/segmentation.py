@@ -151,18 +151,18 @@ def training(args: argparse.Namespace, store: Store, maps: LabelMaps) -> None:
         args.repeats,
     )
     per_step = {name: seconds / STEPS for name, seconds in steps.items()}
-    one = per_step["one head, features from disk"]
+    first = per_step["one head, features from disk"]
     print(f"training, {args.batch} windows of {args.crop} pixels, {args.classes} classes:")
     for name, seconds in per_step.items():
-        print(f"  {name:36} {seconds:8.3f} s   {seconds / one:5.2f}   {1 / seconds:7.2f} steps/s")
-    plain, beside = single["upsample, convolve, upsample, autograd"], single["one head"] / STEPS
-    told = f"{plain:8.3f} s   {plain / beside:5.2f}   {1 / plain:7.2f} steps/s"
-    print(f"  upsample, convolve, upsample, autograd {told}")
+        print(f"  {name:36} {seconds:8.3f} s   {seconds / first:5.2f}   {1 / seconds:7.2f} steps/s")
+    plain, second = single["upsample, convolve, upsample, autograd"], single["one head"] / STEPS
+    output = f"{plain:8.3f} s   {plain / second:5.2f}   {1 / plain:7.2f} steps/s"
+    print(f"  upsample, convolve, upsample, autograd {output}")
     naive, ours = single["loss by F.interpolate, autograd"], single["loss of coarse logits"]
     print(f"  loss and gradient of coarse logits   {ours:8.3f} s    1.00")
     print(f"  the same by F.interpolate, autograd  {naive:8.3f} s   {naive / ours:5.2f}")
-    saved = 3 * one / per_step["three heads in one pass"]
-    print(f"  three passes of one head             {3 * one:8.3f} s   {saved:5.2f} of one pass")
+    saved = 3 * first / per_step["three heads in one pass"]
+    print(f"  three passes of one head             {3 * first:8.3f} s   {saved:5.2f} of one pass")
 
 
 def scoring(args: argparse.Namespace) -> None:
@@ -184,10 +184,10 @@ def scoring(args: argparse.Namespace) -> None:
 
     same = (prediction.classes(coarse) == plain().numpy()).mean()
     times = in_turns({"ours": lambda: prediction.classes(coarse), "plain": plain}, args.repeats)
-    ours, theirs = times["ours"], times["plain"]
+    ours, reference = times["ours"], times["plain"]
     print(f"scoring an image of {size[0]}x{size[1]} pixels from {len(windows)} windows:")
     print(f"  two matrices, a few rows at a time   {ours:8.3f} s   1.00")
-    print(f"  full-size logits of every window     {theirs:8.3f} s   {theirs / ours:.2f}")
+    print(f"  full-size logits of every window     {reference:8.3f} s   {reference / ours:.2f}")
     print(f"  pixels of equal class                {100 * same:8.3f} %")
 
 

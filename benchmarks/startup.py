@@ -69,24 +69,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--workspace", type=Path, help="Where `pa status` runs; default: empty.")
-    given = parser.parse_args()
+    args = parser.parse_args()
     lines = [*helps(cli), ("status",)]
     measured = {line: Measured() for line in lines}
     base = Measured()
     with tempfile.TemporaryDirectory() as empty:
-        folder = given.workspace or Path(empty)
+        folder = args.workspace or Path(empty)
         for line in [BASE, *lines]:  # once, so that all files are in memory and compiled
             run(line if line is BASE else ("-m", "pa", *line), folder)
-        for _ in range(given.rounds):
-            for line, found in measured.items():
+        for _ in range(args.rounds):
+            for line, values in measured.items():
                 base.add(run(BASE, folder))
-                found.add(run(("-m", "pa", *line), folder))
+                values.add(run(("-m", "pa", *line), folder))
     print(f'python -c "import click": {1e3 * min(base.wall):.0f} ms')
     print(f"{'command':<36} {'ms':>6} {'× click':>8} {'× processor time':>17}")
-    for line, found in measured.items():
-        ratio, cpu = found.ratios(base)
-        print(f"pa {' '.join(line):<33} {1e3 * min(found.wall):6.0f} {ratio:8.2f} {cpu:17.2f}")
-    shown = {line: found.ratios(base)[0] for line, found in measured.items() if "--help" in line}
+    for line, values in measured.items():
+        ratio, cpu = values.ratios(base)
+        print(f"pa {' '.join(line):<33} {1e3 * min(values.wall):6.0f} {ratio:8.2f} {cpu:17.2f}")
+    shown = {line: values.ratios(base)[0] for line, values in measured.items() if "--help" in line}
     worst = max(shown, key=lambda line: shown[line])
     verdict = "met" if shown[worst] <= TARGET else "MISSED"
     print(f"pa --help: {shown[('--help',)]:.2f} × click")

@@ -64,7 +64,7 @@ class Step:
     def __call__(self, batch: Batch, targets: torch.Tensor) -> None:
         logits = self.heads.train_logits(batch.cls, batch.patch, 0.1)
         y = targets[torch.from_numpy(batch.positions).to(targets.device)]
-        loss = sum(F.cross_entropy(one, y) for one in logits)
+        loss = sum(F.cross_entropy(item, y) for item in logits)
         parameters = list(self.heads.parameters.values())
         with torch.no_grad():
             for parameter, gradient in zip(
@@ -120,8 +120,8 @@ def halves(store: Store, batch: int, seeds: int, epochs: int) -> None:
             step(held[number % len(held)], tokens.targets)
 
     def both(epoch: int) -> None:
-        for one in stream(epoch):
-            step(one, tokens.targets)
+        for item in stream(epoch):
+            step(item, tokens.targets)
 
     compute()  # first touch of the memory
     rates: dict[str, list[float]] = {"reader alone": [], "step alone": [], "both together": []}
@@ -150,7 +150,7 @@ def halves(store: Store, batch: int, seeds: int, epochs: int) -> None:
 def attention(batch: int, repeats: int) -> None:
     tokens, targets = torch.randn(batch, 1 + L, D), torch.arange(batch) % CLASSES
     plain, step = PlainHead(), Step(1)
-    one = Batch(np.arange(batch), tokens[:, 0], tokens[:, 1:])
+    first = Batch(np.arange(batch), tokens[:, 0], tokens[:, 1:])
 
     def plainly() -> None:
         plain.zero_grad()
@@ -159,9 +159,9 @@ def attention(batch: int, repeats: int) -> None:
     stack = Step(HEADS)
     folded, together = [], []
     for _ in range(repeats):
-        alone = seconds(lambda: step(one, targets))
+        alone = seconds(lambda: step(first, targets))
         folded.append(seconds(plainly) / alone)
-        together.append(seconds(lambda: stack(one, targets)) / alone)
+        together.append(seconds(lambda: stack(first, targets)) / alone)
     print(f"one training step of {batch} rows, time as a ratio")
     for name, ratios in (("torch's layers / folded", folded), (f"{HEADS} heads / one", together)):
         low, high = min(ratios), max(ratios)

@@ -44,9 +44,9 @@ def stack(n_heads: int, seeds: int = 1) -> list[Candidate]:
     settings = n_heads // seeds
     rates = np.geomspace(0.001, 1.0, settings)
     return [
-        Candidate("cls", float(lr), 1e-4 * (place % 2), seed)
+        Candidate("cls", float(lr), 1e-4 * (index % 2), seed)
         for seed in range(seeds)
-        for place, lr in enumerate(rates)
+        for index, lr in enumerate(rates)
     ]
 
 
@@ -79,25 +79,25 @@ def measure(arguments: argparse.Namespace, n_classes: int) -> None:
         return lambda: train_stack(read, candidates, recipe, monitored=False)
 
     n = arguments.heads
-    ways: dict[str, tuple[int, Callable[[], object]]] = {
+    methods: dict[str, tuple[int, Callable[[], object]]] = {
         "one head": (1, heads(stack(1))),
         f"{n} heads, one seed": (n, heads(stack(n))),
         f"{n} heads, {SEEDS} seeds": (n, heads(stack(n, SEEDS))),
         "one head, plain torch": (1, lambda: plain_torch(train, recipe, n_classes)),
     }
-    for _, work in ways.values():  # the first call pays for thread pools and memory
+    for _, work in methods.values():  # the first call pays for thread pools and memory
         work()
-    taken = {name: [] for name in ways}
+    durations = {name: [] for name in methods}
     for _ in range(arguments.rounds):
-        for name, (_, work) in ways.items():
-            taken[name].append(seconds(work))
-    base = taken["one head"]
+        for name, (_, work) in methods.items():
+            durations[name].append(seconds(work))
+    base = durations["one head"]
     products = 4 * arguments.rows * arguments.width * n_classes * arguments.epochs
     print(f"\nN {arguments.rows}, D {arguments.width}, C {n_classes}, {arguments.epochs} epochs")
     print(f"{'':24} {'seconds':>8} {'× one head':>11} {'products ×':>11} {'GFLOP/s':>8}")
-    for name, (count, _) in ways.items():
-        middle = statistics.median(taken[name])
-        ratio = statistics.median(t / b for t, b in zip(taken[name], base, strict=True))
+    for name, (count, _) in methods.items():
+        middle = statistics.median(durations[name])
+        ratio = statistics.median(t / b for t, b in zip(durations[name], base, strict=True))
         speed = count * products / middle / 1e9
         print(f"{name:24} {middle:8.3f} {ratio:11.2f} {count:11d} {speed:8.1f}")
 

@@ -67,16 +67,16 @@ SOURCES = pytest.mark.parametrize("module", MODULES)
 @cache
 def imports(module: str) -> frozenset[str]:
     """Every module that a file imports: at the top, inside functions, or for types alone."""
-    found = set()
+    collected = set()
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            collected |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{module} has a relative import"
             for alias in node.names:
                 name = f"{node.module}.{alias.name}"
-                found.add(name if name in MODULES else str(node.module))
-    return frozenset(found)
+                collected.add(name if name in MODULES else str(node.module))
+    return frozenset(collected)
 
 
 def folder(module: str) -> str:
@@ -89,9 +89,9 @@ def test_imports_run_one_way(module: str) -> None:
         return
     here = folder(module)
     for name in imports(module) & MODULES.keys() - ENTRIES:
-        there = folder(name)
-        below = LEVEL[there] < LEVEL[here]
-        assert here == there or below, f"{module} imports {name}, which is not in a lower layer"
+        existing = folder(name)
+        below = LEVEL[existing] < LEVEL[here]
+        assert here == existing or below, f"{module} imports {name}, which is not in a lower layer"
 
 
 def cycles() -> Iterator[list[str]]:

@@ -12,35 +12,35 @@ from pa.errors import UsageError
 from pa.workspace import Workspace
 
 
-def sources(found: config.Config) -> dict[str, tuple[object, str]]:
-    return {s.name: (s.value, s.source) for s in found.explain()}
+def sources(actual: config.Config) -> dict[str, tuple[object, str]]:
+    return {s.name: (s.value, s.source) for s in actual.explain()}
 
 
 def test_defaults_without_a_file(in_empty_folder: Path) -> None:
-    found = config.load()
-    assert found.workspace == in_empty_folder
-    assert found.settings.storage == "fp16"
-    assert sources(found)["storage"] == ("fp16", "built in")
-    assert sources(found)["workspace"] == (str(in_empty_folder), "this folder")
+    loaded = config.load()
+    assert loaded.workspace == in_empty_folder
+    assert loaded.settings.storage == "fp16"
+    assert sources(loaded)["storage"] == ("fp16", "built in")
+    assert sources(loaded)["workspace"] == (str(in_empty_folder), "this folder")
 
 
 def test_file_then_environment(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (in_empty_folder / "pa.toml").write_text('device = "cpu"\nencoder = "dino"\n')
     monkeypatch.setenv("PA_DEVICE", "cuda")
-    found = config.load()
-    assert found.settings.device == "cuda"
-    assert found.settings.encoder == "dino"
-    assert sources(found)["device"] == ("cuda", "environment PA_DEVICE")
-    assert sources(found)["encoder"] == ("dino", str(in_empty_folder / "pa.toml"))
+    loaded = config.load()
+    assert loaded.settings.device == "cuda"
+    assert loaded.settings.encoder == "dino"
+    assert sources(loaded)["device"] == ("cuda", "environment PA_DEVICE")
+    assert sources(loaded)["encoder"] == ("dino", str(in_empty_folder / "pa.toml"))
 
 
 def test_nested_environment(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PA_DATASETS__CUB__ROOT", "/data/cub")
     monkeypatch.setenv("PA_PROBE__TRAIN_SPLIT", "train")
-    found = config.load()
-    assert found.settings.datasets["cub"].root == Path("/data/cub")
-    assert sources(found)["probe.train_split"] == ("train", "environment PA_PROBE__TRAIN_SPLIT")
-    assert sources(found)["datasets.cub.root"][1] == "environment PA_DATASETS__CUB__ROOT"
+    loaded = config.load()
+    assert loaded.settings.datasets["cub"].root == Path("/data/cub")
+    assert sources(loaded)["probe.train_split"] == ("train", "environment PA_PROBE__TRAIN_SPLIT")
+    assert sources(loaded)["datasets.cub.root"][1] == "environment PA_DATASETS__CUB__ROOT"
 
 
 @pytest.mark.parametrize("text", ['split = "val"\n', ""])
@@ -61,8 +61,8 @@ def test_split_per_dataset_is_used(in_empty_folder: Path, monkeypatch: pytest.Mo
     (in_empty_folder / "pa.toml").write_text('[datasets.cub]\nroot = "cub"\nsplit = "test"\n')
     assert config.load().settings.datasets["cub"].split == "test"
     monkeypatch.setenv("PA_DATASETS__CUB__SPLIT", "all")
-    found = config.load()
-    assert sources(found)["datasets.cub.split"] == ("all", "environment PA_DATASETS__CUB__SPLIT")
+    loaded = config.load()
+    assert sources(loaded)["datasets.cub.split"] == ("all", "environment PA_DATASETS__CUB__SPLIT")
 
     def split(**fields: str) -> str | None:
         return Workspace().complete(StoreSelector(**fields)).split
@@ -87,9 +87,9 @@ def test_workspace_is_the_nearest_folder_with_settings(
 
 def test_relative_paths_start_at_the_workspace(in_empty_folder: Path) -> None:
     (in_empty_folder / "pa.toml").write_text('[datasets.photos]\nkind = "folder"\nroot = "p"\n')
-    found = config.load()
-    assert found.path(found.settings.datasets["photos"].root) == in_empty_folder / "p"
-    assert found.path(Path("/x")) == Path("/x")
+    loaded = config.load()
+    assert loaded.path(loaded.settings.datasets["photos"].root) == in_empty_folder / "p"
+    assert loaded.path(Path("/x")) == Path("/x")
 
 
 @pytest.mark.parametrize(

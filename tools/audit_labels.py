@@ -55,12 +55,12 @@ class Audit:
     notes: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
-    def add(self, what: str, found: SupportsInt, low: int, high: int | None = None) -> None:
-        self.counts.append((what, int(found), low, low if high is None else high))
+    def add(self, what: str, actual: SupportsInt, low: int, high: int | None = None) -> None:
+        self.counts.append((what, int(actual), low, low if high is None else high))
 
-    def differs(self, found: int, low: int, high: int) -> bool:
+    def differs(self, actual: int, low: int, high: int) -> bool:
         """Return whether a count is wrong; a subset of a release may give smaller ones."""
-        return found > high or (self.is_complete and found < low)
+        return actual > high or (self.is_complete and actual < low)
 
     @property
     def is_sound(self) -> bool:
@@ -68,10 +68,10 @@ class Audit:
 
     def print(self) -> None:
         print(self.title if self.is_complete else f"{self.title} (a subset of the release)")
-        for what, found, low, high in self.counts:
+        for what, actual, low, high in self.counts:
             expected = str(low) if low == high else f"{low} to {high}"
-            verdict = "  DIFFERS" if self.differs(found, low, high) else ""
-            print(f"  {what:<68} {found:>7,}  expected {expected}{verdict}")
+            verdict = "  DIFFERS" if self.differs(actual, low, high) else ""
+            print(f"  {what:<68} {actual:>7,}  expected {expected}{verdict}")
         for line in (*self.notes, *(f"FAULT {fault}" for fault in self.faults)):
             print(f"  {line}")
 
@@ -109,8 +109,8 @@ def audit_index(path: Path) -> Audit:
     audit.add("names that are a part in a validation image", np.sum(val > 0), PART_NAMES["val"])
     audit.add("names that are a part in both splits", np.sum(both), 231)
     for n, expected in MIN_IMAGES.items():
-        found = np.sum((train >= n) & (val >= n))
-        audit.add(f"… in at least {n} images of each", found, expected)
+        actual = np.sum((train >= n) & (val >= n))
+        audit.add(f"… in at least {n} images of each", actual, expected)
     in_train, in_val = (parts[:, of].sum(axis=1, dtype=np.float64) for of in (is_train, ~is_train))
     for n, expected in MIN_INSTANCES.items():
         audit.add(f"… {n} instances in each", np.sum((in_train >= n) & (in_val >= n)), expected)
@@ -144,12 +144,12 @@ def _add_list(
     for entry in classes:
         number = entry.keys["ade20k_index"][0] - 1
         if number < len(names):
-            found = (names[number], int(train[number]), int(val[number]))
+            actual = (names[number], int(train[number]), int(val[number]))
             listed = (
                 entry.keys["ade20k_names"][0],
                 *(entry.keys[f"{s}_images"] for s in PART_NAMES),
             )
-            agreeing += found == listed
+            agreeing += actual == listed
     audit.add("classes of the list with the index's number and images", agreeing, len(classes))
 
 
@@ -205,14 +205,14 @@ def audit_ade20k(root: Path) -> Audit:
         parts: Parts = Counter()
         objects: set[int] = set()
         with_text = 0
-        for image, found in zip(images, threaded(read_image, images), strict=True):
-            if isinstance(found, str):
-                audit.faults.append(found)
+        for image, actual in zip(images, threaded(read_image, images), strict=True):
+            if isinstance(actual, str):
+                audit.faults.append(actual)
                 continue
-            parts += found.parts
-            objects |= found.objects
-            with_text += found.differences is not None
-            audit.notes += [f"{image.stem}: {line}" for line in found.differences or ()]
+            parts += actual.parts
+            objects |= actual.objects
+            with_text += actual.differences is not None
+            audit.notes += [f"{image.stem}: {line}" for line in actual.differences or ()]
         audit.notes.append(f"{split}: {len(images):,} images, {with_text:,} with a text file")
         audit.add(f"of the 59 objects, in {split}", len(objects), 59)
         n = len({part for _, _, part in parts})
@@ -277,11 +277,11 @@ def audit_pascal(root: Path) -> Audit:
     mats = sorted((root / "Annotations_Part").glob("*.mat"))
     audit = Audit(f"Pascal-Part: {root}", is_complete=len(mats) == PASCAL_IMAGES)
     pairs: set[tuple[int, str]] = set()
-    for found in threaded(_pascal_pairs, mats):
-        if isinstance(found, str):
-            audit.faults.append(found)
+    for values in threaded(_pascal_pairs, mats):
+        if isinstance(values, str):
+            audit.faults.append(values)
         else:
-            pairs |= found
+            pairs |= values
     known = pascal.part_values()
     audit.add("annotated images", len(mats), PASCAL_IMAGES)
     n_objects = len(labels.load("pascal-object"))

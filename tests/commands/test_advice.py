@@ -20,9 +20,9 @@ SEARCH = ("search", "--query-id", 0, "-k", 3)
 
 def advice(outcome: Outcome, **fillers: object) -> list[list[str]]:
     """The commands of a message, with the words in capitals filled in."""
-    found = [shlex.split(line) for line in COMMAND.findall(outcome.out + outcome.err)]
-    assert found, outcome.err
-    return [[str(fillers.get(word, word)) for word in words] for words in found]
+    actual = [shlex.split(line) for line in COMMAND.findall(outcome.out + outcome.err)]
+    assert actual, outcome.err
+    return [[str(fillers.get(word, word)) for word in words] for words in actual]
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_new_workspace_is_announced(
     refused = pa(*words, "-w", tmp_path / "nope" / "deeper")
     assert refused.code == 3
     assert not (tmp_path / "nope").exists()
-    made = pa(*words, "-w", tmp_path / "new")
-    assert made.code == 0, made.err
-    assert f"workspace {tmp_path / 'new'} is not there" in made.err
+    outcome = pa(*words, "-w", tmp_path / "new")
+    assert outcome.code == 0, outcome.err
+    assert f"workspace {tmp_path / 'new'} is not there" in outcome.err
 
 
 def test_split_must_be_named_if_several_exist(pa: Run, workspace: Path, tmp_path: Path) -> None:
@@ -191,8 +191,8 @@ def test_unfinished_store_is_reported(pa: Run, extracted: Path) -> None:
 
 def test_tokens_of_windows_are_not_searched(pa: Run, workspace: Path) -> None:
     asked = (*SEARCH, "--encoder", "timm/test_efficientnet", "--view")
-    made = pa("extract", *asked[5:], "windows", "--features", "patch", "--limit", 1)
-    assert made.code == 0, made.err
+    outcome = pa("extract", *asked[5:], "windows", "--features", "patch", "--limit", 1)
+    assert outcome.code == 0, outcome.err
     (words,) = advice(pa(*asked, "windows"))
     assert pa(*words).code == 0
     assert pa(*asked, "grid").code == 0

@@ -25,14 +25,14 @@ def test_extract_search_and_probe_run(pa: Run, workspace: Path) -> None:
     assert "588 rows of 12 images: cls 64, pooled 64" in extracted.out
     assert "limited by" in extracted.out
 
-    found = pa("search", "--query-id", 123, "-k", 24)
-    assert found.code == 0
-    lines = found.out.splitlines()
+    outcome = pa("search", "--query-id", 123, "-k", 24)
+    assert outcome.code == 0
+    lines = outcome.out.splitlines()
     assert lines[0].startswith("timm/test_vit · pooled · cosine, exact · photos/all/grid/")
     assert lines[1] == "query: row 123, class0/2.png 112,84,168,140 class0"
     assert lines[2].split() == ["rank", "id", "cosine", "image", "box", "label"]
     assert len(lines) == 3 + 24
-    assert "built the index" in found.err
+    assert "built the index" in outcome.err
 
     probed = pa("probe", "linear", "--test-fraction", 0.25)
     assert probed.code == 0, probed.err
@@ -62,10 +62,10 @@ def test_own_image_as_query_finds_its_place(pa: Run, extracted: Path, tmp_path: 
     from pa.data.crops import Crops
 
     Crops(store).canvas(0).save(tmp_path / "canvas.png")
-    found = pa(
+    outcome = pa(
         "search", "--image", tmp_path / "canvas.png", "--box", "28,56,84,112", "-k", 1, "--json"
     )
-    neighbour = found.json["results"][0]["neighbours"][0]
+    neighbour = outcome.json["results"][0]["neighbours"][0]
     assert (neighbour["row"], neighbour["path"]) == (2 * 7 + 1, f"class0/{path.name}")
     assert neighbour["cosine"] > 0.9999
 
@@ -76,19 +76,19 @@ def test_figure_of_two_encoders_and_two_representations(
     both = "timm/test_vit,timm/test_efficientnet"
     assert pa("extract", "--encoder", both).code == 0
     figure = tmp_path / "f.png"
-    found = pa("search", "--query-id", 3, "--encoder", both, "--figure", figure, "--json")
-    assert [r["encoder"] for r in found.json["results"]] == both.split(",")
-    assert found.json["figure"] == str(figure)
+    outcome = pa("search", "--query-id", 3, "--encoder", both, "--figure", figure, "--json")
+    assert [r["encoder"] for r in outcome.json["results"]] == both.split(",")
+    assert outcome.json["figure"] == str(figure)
     pixels = np.asarray(Image.open(figure).convert("RGB"))
     assert (pixels == (255, 0, 0)).all(-1).sum() > 100
-    found = pa("search", "--query-id", 3, "--representation", "cls,pooled", "--figure", figure)
-    assert found.code == 0
+    outcome = pa("search", "--query-id", 3, "--representation", "cls,pooled", "--figure", figure)
+    assert outcome.code == 0
 
 
 def test_convolutional_network_has_no_class_token(pa: Run, workspace: Path) -> None:
-    made = pa("extract", "--encoder", "timm/test_efficientnet")
-    assert "pooled 256" in made.out
-    assert "cls" not in made.out
+    outcome = pa("extract", "--encoder", "timm/test_efficientnet")
+    assert "pooled 256" in outcome.out
+    assert "cls" not in outcome.out
     asked = pa(
         "search", "--query-id", 0, "--encoder", "timm/test_efficientnet", "--representation", "cls"
     )
@@ -236,8 +236,8 @@ def test_other_weights_are_refused_with_differences(
     refused = pa("extract", "--checkpoint", tmp_path / "other.safetensors")
     assert refused.code == 4
     assert "encoder.weights_sha256" in refused.err
-    beside = pa("extract", "--limit", 2, "--checkpoint", tmp_path / "other.safetensors")
-    assert beside.code == 0
+    second = pa("extract", "--limit", 2, "--checkpoint", tmp_path / "other.safetensors")
+    assert second.code == 0
 
 
 def test_wrong_checkpoint(pa: Run, workspace: Path, weights: dict[str, Path]) -> None:
@@ -255,15 +255,15 @@ def test_bad_images_exit_6_and_the_rest_is_usable(pa: Run, workspace: Path, tmp_
     Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64) * 16).save(
         root / "class0" / "3.png"
     )
-    made = pa("extract")
-    assert made.code == 6
-    assert "1 images could not be read" in made.out
-    assert "class0/0.png: the file is empty (0 bytes)" in made.out
+    outcome = pa("extract")
+    assert outcome.code == 6
+    assert "1 images could not be read" in outcome.out
+    assert "class0/0.png: the file is empty (0 bytes)" in outcome.out
     asked = pa("search", "--query-id", 5)
     assert asked.code == 2
     assert "could not be decoded (the file is empty (0 bytes))" in asked.err
-    found = pa("search", "--query-id", 60, "-k", 100, "--json").json["results"][0]
-    assert all(n["path"] != "class0/0.png" for n in found["neighbours"])
+    output = pa("search", "--query-id", 60, "-k", 100, "--json").json["results"][0]
+    assert all(n["path"] != "class0/0.png" for n in output["neighbours"])
     # Asked again, it still says so.
     assert pa("extract").code == 6
 
@@ -348,10 +348,10 @@ def test_killed_three_times_and_resumed_equals_undisturbed(
     left, right = (
         {
             p.name: p.read_bytes()
-            for p in place.rglob("*")
+            for p in folder.rglob("*")
             if p.is_file() and p.name not in (RUNS, IMAGES)
         }
-        for place in (workspace / "features", whole / "features")
+        for folder in (workspace / "features", whole / "features")
     )
     assert left == right
     assert len(left) == 6 + 3

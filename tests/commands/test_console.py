@@ -38,17 +38,17 @@ for title in ("average precision · cub/test/parts · deit", "training", "{deit}
 
 def in_terminal(program: str, columns: int, *, keep_blank: bool = False) -> list[str]:
     """The lines that a program writes to a terminal of this width; a redrawn line is several."""
-    ours, theirs = pty.openpty()
-    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    ours, reference = pty.openpty()
+    ioctl(reference, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
     with subprocess.Popen(
         [sys.executable, "-c", program],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
+        stdin=reference,
+        stdout=reference,
+        stderr=reference,
         env={**environment, "TERM": "xterm"},
     ) as process:
-        os.close(theirs)
+        os.close(reference)
         data = b""
         while True:
             try:

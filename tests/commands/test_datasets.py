@@ -117,18 +117,18 @@ def test_sizes_that_the_annotations_do_not_mean(pa: Run, in_empty_folder: Path) 
     exif[0x0112] = 6  # lies on its side: 80x60 is 60x80 upright
     noise_image(2).save(root / "images/val2017/000000000002.jpg", exif=exif)
     noise_image(3, (90, 60)).save(root / "images/val2017/000000000003.jpg")
-    told = (
+    output = (
         "wrong size: images/val2017/000000000002.jpg: 60x80, after its EXIF rotation, annotated as "
         "80x60",
         "wrong size: images/val2017/000000000003.jpg: 90x60, annotated as 80x60",
     )
     code, out, _ = pa("datasets", "check", "coco", "--root", root)
     assert code == 6
-    assert all(f"val2017: {line}\n" in out for line in told)
+    assert all(f"val2017: {line}\n" in out for line in output)
     assert "000000000001" not in out
     code, out, _ = pa("datasets", "show", "coco", "--root", root)
     assert code == 0
-    assert all(f"{line}\n" in f"{out}\n" for line in told)
+    assert all(f"{line}\n" in f"{out}\n" for line in output)
     code, out, _ = pa("datasets", "show", "coco", "--root", root, "--json")
     assert [Path(path).stem[-1] for path, _ in json.loads(out)["odd_sizes"]] == ["2", "3"]
     code, out, _ = pa("datasets", "check", "coco", "--root", root, "--quick")

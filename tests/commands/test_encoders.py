@@ -38,8 +38,8 @@ def test_seven_encoders_decode_each_image_once(
     original = im.decode
     monkeypatch.setattr(im, "decode", lambda d, p: decoded.append(str(p)) or original(d, p))
     names = ",".join(FIXTURES)
-    made = pa("extract", "--encoder", names, "--view", "image", "--limit", 64)
-    assert made.code == 0, made.err
+    outcome = pa("extract", "--encoder", names, "--view", "image", "--limit", 64)
+    assert outcome.code == 0, outcome.err
     assert len(decoded) == len(set(decoded)) == 64
     stores = {s.parts[-3]: Store.open(s.parent) for s in seven.rglob("manifest.json")}
     assert set(stores) == set(FIXTURES)
@@ -122,12 +122,12 @@ def test_list(pa: Run, workspace: Path) -> None:
     listed = pa("encoders", "list", "--json").json["encoders"]
     assert [entry["name"] for entry in listed] == list(FIXTURES)
     assert all(entry["checkpoint"] is None for entry in listed)
-    place = workspace / "checkpoints" / "mae"
-    place.mkdir(parents=True)
-    (place / "mae_pretrain_vit_base.pth").write_bytes(b"x")
+    folder = workspace / "checkpoints" / "mae"
+    folder.mkdir(parents=True)
+    (folder / "mae_pretrain_vit_base.pth").write_bytes(b"x")
     listed = pa("encoders", "list", "--json").json["encoders"]
-    found = {entry["name"]: entry["checkpoint"] for entry in listed}
-    assert found["mae"] == str(place / "mae_pretrain_vit_base.pth")
+    actual = {entry["name"]: entry["checkpoint"] for entry in listed}
+    assert actual["mae"] == str(folder / "mae_pretrain_vit_base.pth")
 
 
 def test_fetch_without_an_address(pa: Run, workspace: Path) -> None:
@@ -209,13 +209,13 @@ def test_accept_and_heads_from_options_and_settings(pa: Run, tmp_path: Path, pla
     )
     if place == "option":
         assert pa(*extract).code == 4
-    made = pa(*extract, *options)
-    assert made.code == 0, made.err
+    outcome = pa(*extract, *options)
+    assert outcome.code == 0, outcome.err
     store = Store.open(next(tmp_path.rglob("manifest.json")).parent)
     assert store.spec.encoder["options"]["accept"] is True
     assert store.spec.encoder["architecture"]["heads"] == 2
     assert "--accept --num-heads 2" in store.command
     # Searching loads the same network again, from what the store records.
     image = tmp_path / "photographs" / "class" / "0.jpg"
-    found = pa("-w", tmp_path, "search", "--image", image, "-k", 1)
-    assert found.code == 0, found.err
+    output = pa("-w", tmp_path, "search", "--image", image, "-k", 1)
+    assert output.code == 0, output.err

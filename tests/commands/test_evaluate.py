@@ -129,9 +129,9 @@ def test_neighbours(pa: Run, make_parts: MakeParts, workspace: Path) -> None:
     assert "dino: projected − cls" in done.out
     assert "hubness: skewness" in done.out
     assert width(workspace / "shares.png") == 1300
-    found = pa("evaluate", "neighbours", "-k", 5, "--json").json
-    assert found["results"][0]["protocol"]["k"] == 5
-    assert len(found["differences"]) == 2
+    output = pa("evaluate", "neighbours", "-k", 5, "--json").json
+    assert output["results"][0]["protocol"]["k"] == 5
+    assert len(output["differences"]) == 2
 
 
 def test_hubs_are_cut_out_of_their_images(pa: Run, make_parts: MakeParts, workspace: Path) -> None:
@@ -151,8 +151,8 @@ def test_hubs_are_cut_out_of_their_images(pa: Run, make_parts: MakeParts, worksp
 def test_small_store_has_fewer_neighbours(pa: Run, make_parts: MakeParts) -> None:
     rows = birds()[:10]
     make_parts("dino", rows=rows, features={"cls": features_of(rows, 12, 1.0)})
-    found = pa("evaluate", "neighbours", "--json").json
-    assert found["results"][0]["protocol"]["k"] == 9
+    output = pa("evaluate", "neighbours", "--json").json
+    assert output["results"][0]["protocol"]["k"] == 9
     done = pa("figure", "shares", "--json")
     assert done.code == 0, done.err
     again = pa("figure", "shares", "-k", 9)

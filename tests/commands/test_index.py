@@ -40,10 +40,10 @@ def noise(seed: int, width: int) -> npt.NDArray[np.float32]:
 @pytest.fixture
 def workspace(in_empty_folder: Path) -> Path:
     """Stores of two encoders and two splits, each with two vector representations."""
-    for place, (encoder, split) in enumerate(
+    for index, (encoder, split) in enumerate(
         [("mocov3", "train"), ("mocov3", "val"), ("dino", "train"), ("dino", "val")]
     ):
-        vectors = {"pooled": noise(place, 12), "projected": noise(10 + place, 6)}
+        vectors = {"pooled": noise(index, 12), "projected": noise(10 + index, 6)}
         images = images_of(in_empty_folder, split)
         write_store(in_empty_folder / "features", images, VIEWS["image"], vectors, encoder)
     return in_empty_folder
@@ -64,8 +64,8 @@ def test_combinations_are_all_indexed(pa: Run, workspace: Path) -> None:
     )
     assert code == 0, err
     built = json.loads(out)["indexes"]
-    found = [(b["store"].rpartition("/")[0], b["representation"], b["dimension"]) for b in built]
-    assert found == EIGHT
+    actual = [(b["store"].rpartition("/")[0], b["representation"], b["dimension"]) for b in built]
+    assert actual == EIGHT
     assert {b["n"] for b in built} == {N}
     assert all((Path(b["path"]) / "index.faiss").is_file() for b in built)
     listed = json.loads(pa("index", "info", "--json")[1])["indexes"]

@@ -117,12 +117,12 @@ def test_stopped_study_stops_its_step(study_workspace: Path) -> None:
 
 def children(parent: int) -> list[int]:
     """The process ids of a process's children."""
-    found = []
+    collected = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = status.read_text().rpartition(")")[2].split()
         except OSError:  # it has ended
             continue
         if int(fields[1]) == parent:
-            found.append(int(status.parent.name))
-    return found
+            collected.append(int(status.parent.name))
+    return collected

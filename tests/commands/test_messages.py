@@ -105,10 +105,10 @@ def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
     """The command that the first words name, and the words behind it."""
     command: click.Command = cli
     while isinstance(command, click.Group) and words and not is_placeholder(words[0]):
-        found = command.commands.get(words[0])
-        if found is None:
+        actual = command.commands.get(words[0])
+        if actual is None:
             raise click.UsageError(f"no command {words[0]!r} in {command.name}")
-        command, words = found, words[1:]
+        command, words = actual, words[1:]
     return command, words
 
 
@@ -126,8 +126,8 @@ FOUND = list(commands())
 
 def test_commands_are_found() -> None:
     """The scan reads f-strings, sums and lists of lines: it does not pass by finding nothing."""
-    found = {command.words[:2] for command in FOUND}
-    assert {("index", "build"), ("verify", "--repair"), ("probe", "linear")} <= found
+    actual = {command.words[:2] for command in FOUND}
+    assert {("index", "build"), ("verify", "--repair"), ("probe", "linear")} <= actual
 
 
 @pytest.mark.parametrize(

@@ -40,19 +40,19 @@ def test_command_writes_selected_formats_to_folder(pa: Run, runs: Runs, tmp_path
     runs.probe("deit", "cub")
     done = pa("report", "--format", "md,html", "--out", str(tmp_path / "new" / "place"))
     assert done.code == 0, done.err
-    made = sorted(path.name for path in (tmp_path / "new" / "place").iterdir())
-    assert made == ["report.html", "report.md"]
+    result = sorted(path.name for path in (tmp_path / "new" / "place").iterdir())
+    assert result == ["report.html", "report.md"]
 
 
 def test_json_is_one_object(pa: Run, runs: Runs) -> None:
     runs.probe("deit", "cub", accuracy=0.9)
-    found = pa("report", "--json", "--format", "csv").json
-    assert (found["cells"], found["measured"], found["in_the_papers_setting"]) == (230, 1, 1)
-    assert found["numbers"][0]["key"] == "t3/deit/cub/linear"
-    assert found["numbers"][0]["value"] == pytest.approx(90)
-    assert len(found["claims"]) == 34
-    assert len(found["missing"]) == 229
-    assert [Path(path).name for path in found["files"]] == [
+    output = pa("report", "--json", "--format", "csv").json
+    assert (output["cells"], output["measured"], output["in_the_papers_setting"]) == (230, 1, 1)
+    assert output["numbers"][0]["key"] == "t3/deit/cub/linear"
+    assert output["numbers"][0]["value"] == pytest.approx(90)
+    assert len(output["claims"]) == 34
+    assert len(output["missing"]) == 229
+    assert [Path(path).name for path in output["files"]] == [
         "cells.csv",
         "claims.csv",
         "results.csv",
@@ -84,17 +84,17 @@ def test_damaged_result_is_skipped_with_exit_code_6(pa: Run, runs: Runs) -> None
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--format", "docx"), "unknown format of a report 'docx'"),
         (("--missing", "--format", "md"), "--missing writes nothing"),
     ],
 )
-def test_wrong_usage(pa: Run, runs: Runs, words: tuple[str, ...], said: str) -> None:
+def test_wrong_usage(pa: Run, runs: Runs, words: tuple[str, ...], message: str) -> None:
     runs.probe("deit", "cub")
     done = pa("report", *words)
     assert done.code == 2
-    assert said in done.err
+    assert message in done.err
 
 
 def test_missing_cells_are_a_script(pa: Run, runs: Runs) -> None:
@@ -152,10 +152,10 @@ def test_missing_script_runs(
 
 
 def test_missing_without_any_result(pa: Run) -> None:
-    found = json.loads(pa("report", "--missing", "--json").out)
-    assert found["missing"] == [cell.key for cell in published()]
-    filled = [key for entry in found["commands"] for key in entry["fills"]]
-    assert sorted(filled) == sorted(found["missing"])
+    output = json.loads(pa("report", "--missing", "--json").out)
+    assert output["missing"] == [cell.key for cell in published()]
+    filled = [key for entry in output["commands"] for key in entry["fills"]]
+    assert sorted(filled) == sorted(output["missing"])
 
 
 def wrong_places(root: Path) -> dict[str, Path]:
@@ -173,11 +173,11 @@ def wrong_places(root: Path) -> dict[str, Path]:
 
 def test_unwritable_path_is_reported(pa: Run, runs: Runs) -> None:
     runs.probe("deit", "cub")
-    for reason, place in wrong_places(runs.root).items():
+    for reason, folder in wrong_places(runs.root).items():
         before = sorted(runs.root.rglob("*"))
-        done = pa("report", "--out", str(place))
-        assert done.code == StorageError.exit_code, place
-        assert f"cannot write the report to {place}: {reason}" in done.err
+        done = pa("report", "--out", str(folder))
+        assert done.code == StorageError.exit_code, folder
+        assert f"cannot write the report to {folder}: {reason}" in done.err
         assert "--out DIR" in done.err
         assert sorted(runs.root.rglob("*")) == before
     assert (runs.root / "file").read_text() == "here before"
@@ -206,8 +206,8 @@ def test_full_disk_keeps_previous_report(runs: Runs) -> None:
         assert done.returncode == StorageError.exit_code, done.stderr
         assert f"cannot write the report to {out}: File too large" in done.stderr
         folder = runs.root / out
-        found = sorted(p.name for p in folder.iterdir()) if folder.exists() else None
-        assert found == left
+        actual = sorted(p.name for p in folder.iterdir()) if folder.exists() else None
+        assert actual == left
     assert not (runs.root / "new").exists()
     assert (runs.root / "reports" / "report.md").read_text() == "the one before"
 

@@ -90,17 +90,17 @@ ELSEWHERE = {
 
 
 @pytest.fixture(scope="module")
-def place(
+def path(
     tmp_path_factory: pytest.TempPathFactory,
     weights: dict[str, Path],
 ) -> Path:
     """A workspace with 12 photographs of 3 classes, encoded with their patches, and a probe."""
-    place = tmp_path_factory.mktemp("startup")
+    path = tmp_path_factory.mktemp("startup")
     for number in range(12):
-        folder = place / "photos" / f"class{number % 3}"
+        folder = path / "photos" / f"class{number % 3}"
         folder.mkdir(parents=True, exist_ok=True)
         noise_image(number).save(folder / f"{number}.png")
-    (place / "pa.toml").write_text(
+    (path / "pa.toml").write_text(
         f"""
 encoder = "timm/test_vit"
 view = "image"
@@ -116,17 +116,17 @@ checkpoint = "{weights["test_vit"]}"
         "extract --features cls,pooled,patch",
         "probe linear --target label --epochs 1",
     ):
-        code, _, said = run(line.split(), place)
-        assert code == 0, said
-    return place
+        code, _, outcome = run(line.split(), path)
+        assert code == 0, outcome
+    return path
 
 
 def run(words: Sequence[str], folder: Path) -> tuple[int, set[str], str]:
     """Run `pa words…`: its exit code, every module it loaded, and what it said."""
-    told = folder / "modules.json"
+    output = folder / "modules.json"
     code = (
         "import atexit, json, pathlib, sys\n"
-        f"told = pathlib.Path({str(told)!r})\n"
+        f"told = pathlib.Path({str(output)!r})\n"
         "atexit.register(lambda: told.write_text(json.dumps(list(sys.modules))))\n"
         "from pa.cli import main\n"
         f"sys.argv = ['pa', *{list(words)!r}]\n"
@@ -140,7 +140,7 @@ def run(words: Sequence[str], folder: Path) -> tuple[int, set[str], str]:
         text=True,
         check=False,
     )
-    return done.returncode, set(json.loads(told.read_text())), done.stdout + done.stderr
+    return done.returncode, set(json.loads(output.read_text())), done.stdout + done.stderr
 
 
 def libraries(modules: set[str]) -> set[str]:
@@ -170,8 +170,8 @@ def test_commands_are_all_covered() -> None:
 def test_command_imports_only_what_it_uses(line: str, place: Path) -> None:
     expected, allowed = COMMANDS[line]
     head = str(next(place.rglob("*.safetensors"), ""))
-    code, modules, said = run(line.replace("HEAD", head).split(), place)
-    assert code == expected, said
+    code, modules, outcome = run(line.replace("HEAD", head).split(), place)
+    assert code == expected, outcome
     assert libraries(modules) <= allowed, f"pa {line} also loads {libraries(modules) - allowed}"
 
 

@@ -103,8 +103,8 @@ def order(images: Images) -> Images:
 
 def encode(workspace: Path, images: Images, view: View, **options: object) -> Store:
     changed = replace(OPTIONS, **options)  # type: ignore[arg-type]
-    made = extract([MeanColour()], images, view, workspace / "features", changed)
-    return made.reports[0].store
+    outcome = extract([MeanColour()], images, view, workspace / "features", changed)
+    return outcome.reports[0].store
 
 
 def call(workspace: Path, words: str) -> Result:
@@ -159,14 +159,14 @@ def test_windows_of_a_changed_dataset_are_choices(
 
 
 def test_choices_state_differences(tmp_path: Path, root: Path) -> None:
-    for change, said in (
+    for change, message in (
         ("labels", "labels"),
         ("images", "images"),
         ("boxes", "boxes"),
         ("order", "order of rows"),
     ):
         two_stores(tmp_path / change, root, PARTS, change)
-        assert f" in {said}" in str(call(tmp_path / change, "search --query-id 0").exception)
+        assert f" in {message}" in str(call(tmp_path / change, "search --query-id 0").exception)
 
 
 def test_limited_store_is_subset_of_full_store(tmp_path: Path, root: Path) -> None:
@@ -195,9 +195,9 @@ def test_splits_give_way_to_the_one_that_holds_them(tmp_path: Path, root: Path) 
     whole = encode(tmp_path, replace(images, split="all"), PARTS)
     encode(tmp_path, split(images, "test", 1), PARTS)
     assert choose(tmp_path / "features", StoreSelector()).path == whole.path
-    found = call(tmp_path, "search --query-id 0 -k 3")
-    assert found.exit_code == 0
-    assert whole.title in found.output
+    actual = call(tmp_path, "search --query-id 0 -k 3")
+    assert actual.exit_code == 0
+    assert whole.title in actual.output
 
 
 @pytest.mark.parametrize("change", [labels, boxes], ids=["labels", "boxes"])

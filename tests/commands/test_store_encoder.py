@@ -35,10 +35,10 @@ def moving(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
     """A checkpoint file in a workspace without pa.toml, with a store and a head made from it."""
-    place = tmp_path / "work"
-    place.mkdir()
-    monkeypatch.chdir(place)
-    checkpoint = place / "weights.safetensors"
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    checkpoint = folder / "weights.safetensors"
     shutil.copy(weights["test_vit"], checkpoint)
     flags = ("--checkpoint", "weights.safetensors", "--root", image_tree(3, 6), "--device", "cpu")
     assert pa(*EXTRACT, *flags).code == 0
@@ -82,9 +82,9 @@ def test_moved_checkpoint_is_named(pa: Run, moving: Path) -> None:
 def test_replaced_checkpoint_is_refused(pa: Run, moving: Path, weights: dict[str, Path]) -> None:
     other = weights["test_efficientnet"]
     for call in calls(moving.parent):
-        given = pa(*call, "--checkpoint", other)
-        assert given.code == 4
-        assert str(other) in given.err
+        values = pa(*call, "--checkpoint", other)
+        assert values.code == 4
+        assert str(other) in values.err
     shutil.copy(other, moving)
     for call in calls(moving.parent):
         replaced = pa(*call)

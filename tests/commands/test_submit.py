@@ -173,12 +173,17 @@ python = "apptainer exec pa.sif python"
 parameters = {mail-type = "FAIL"}
 """
     )
-    found = choose_resources(
+    actual = choose_resources(
         load().settings.cluster, partition="debug", gpus=0, mem="4G", array_parallelism=16
     )
-    assert (found.partition, found.account, found.gpus, found.minutes) == ("debug", "vision", 0, 60)
+    assert (actual.partition, actual.account, actual.gpus, actual.minutes) == (
+        "debug",
+        "vision",
+        0,
+        60,
+    )
     assert choose_resources(load().settings.cluster, time="5").minutes == 5
-    text = cluster.script(in_empty_folder / "jobs", "extract", found, 64)
+    text = cluster.script(in_empty_folder / "jobs", "extract", actual, 64)
     for line in (
         "#SBATCH --array=0-63%16",
         "#SBATCH --partition=debug",
@@ -230,13 +235,13 @@ EXTRACT = Command(("extract", "--shard-rows", "49"), extraction(shard_rows=49))
 
 def test_dry_run_writes_nothing_and_prints_plan(place: Path) -> None:
     before = sorted(place.rglob("*"))
-    found = submit(Workspace(), (EXTRACT,), tasks=64, dry_run=True)
-    [store] = found.commands[0].stores
-    assert (store.shards, store.shards_to_do, store.rows_to_do, found.tasks) == (12, 12, 588, 12)
+    actual = submit(Workspace(), (EXTRACT,), tasks=64, dry_run=True)
+    [store] = actual.commands[0].stores
+    assert (store.shards, store.shards_to_do, store.rows_to_do, actual.tasks) == (12, 12, 588, 12)
     assert store.bytes > 588 * (64 + 64) * 2  # two fp16 vectors of width 64, and headers
-    assert (store.throughput, found.seconds, found.job) == (None, None, None)
-    assert found.script is not None
-    assert "--array=0-11%12" in found.script
+    assert (store.throughput, actual.seconds, actual.job) == (None, None, None)
+    assert actual.script is not None
+    assert "--array=0-11%12" in actual.script
     assert sorted(place.rglob("*")) == before
 
 
@@ -250,10 +255,10 @@ def test_missing_work_alone_is_submitted_with_recorded_time(place: Path) -> None
         store.shard_path(shard).unlink()
     (store.path / "manifest.json").unlink()
     resources = Resources(array_parallelism=2)
-    found = submit(Workspace(), (EXTRACT,), tasks=4, resources=resources, dry_run=True)
-    assert found.commands[0].stores[0].shards_to_do == 5
-    assert found.seconds == pytest.approx(3 * 49 * wall / 588)  # shards are not divided
-    assert "5/12" in submission_text(found, None)
+    actual = submit(Workspace(), (EXTRACT,), tasks=4, resources=resources, dry_run=True)
+    assert actual.commands[0].stores[0].shards_to_do == 5
+    assert actual.seconds == pytest.approx(3 * 49 * wall / 588)  # shards are not divided
+    assert "5/12" in submission_text(actual, None)
 
 
 def test_disk_must_hold_output_of_all_commands(
@@ -261,13 +266,13 @@ def test_disk_must_hold_output_of_all_commands(
 ) -> None:
     other = Command(("extract",), extraction(limit=6))
     needed = [
-        submit(Workspace(), (one,), dry_run=True).commands[0].plan for one in (EXTRACT, other)
+        submit(Workspace(), (item,), dry_run=True).commands[0].plan for item in (EXTRACT, other)
     ]
     assert all(needed)
     enough = max(plan.bytes for plan in needed if plan) + 1
     monkeypatch.setattr("pa.data.files.free_bytes", lambda place: enough)
-    for one in (EXTRACT, other):
-        assert submit(Workspace(), (one,), dry_run=True).tasks == 1
+    for item in (EXTRACT, other):
+        assert submit(Workspace(), (item,), dry_run=True).tasks == 1
     with pytest.raises(StorageError, match="the features need"):
         submit(Workspace(), (EXTRACT, other), dry_run=True)
 
@@ -316,8 +321,8 @@ def test_array_is_followed_by_final_job(
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
     then = parse_then(["pa index build --encoder 'timm/test_vit'", "status"])
-    found = submit(Workspace(), (EXTRACT,), then=then, tasks=3)
-    assert (found.job, found.last) == ("100", "101")
+    actual = submit(Workspace(), (EXTRACT,), then=then, tasks=3)
+    assert (actual.job, actual.last) == ("100", "101")
     assert "--array=0-2%3" in (fake_sbatch / "script-100").read_text()
     assert "--dependency=afterany:100" in (fake_sbatch / "script-101").read_text()
     passed = (fake_sbatch / "env-100").read_text().splitlines()
@@ -326,16 +331,16 @@ def test_array_is_followed_by_final_job(
     assert os.environ["SLURM_ARRAY_TASK_ID"] == "3"
     where = ("--workspace", str(place))
     for task in range(3):
-        steps = pickled(found.folder / f"100_{task}_submitted.pkl")
+        steps = pickled(actual.folder / f"100_{task}_submitted.pkl")
         share = ("--task-id", str(task), "--task-count", "3")
         assert steps.commands == ((*where, *EXTRACT.words, *share),)
         assert steps.checkpoint().function == steps
-    assert pickled(found.folder / "101_submitted.pkl").commands == (
+    assert pickled(actual.folder / "101_submitted.pkl").commands == (
         (*where, *EXTRACT.words),
         (*where, "index", "build", "--encoder", "timm/test_vit"),
         (*where, "status"),
     )
-    assert json.loads((found.folder / "submission.json").read_text())["job"] == "100"
+    assert json.loads((actual.folder / "submission.json").read_text())["job"] == "100"
 
 
 def pickled(path: Path) -> Steps:
@@ -361,14 +366,14 @@ def test_local_processes_share_the_work(
     kept = tmp_path / "alone"
     alone.rename(kept)
     then = parse_then(["index build"])
-    found = submit(Workspace(), (EXTRACT,), then=then, tasks=2, local=True)
-    assert [end.code for end in found.ended] == [0, 0, 0]
-    assert found.ended[-1].words[2:] == ("index", "build")
+    actual = submit(Workspace(), (EXTRACT,), then=then, tasks=2, local=True)
+    assert [end.code for end in actual.ended] == [0, 0, 0]
+    assert actual.ended[-1].words[2:] == ("index", "build")
     assert same_files(kept, alone)
-    logs = "".join(path.read_text() for path in found.folder.glob("*.log"))
+    logs = "".join(path.read_text() for path in actual.folder.glob("*.log"))
     assert "task 0 of 2" in logs
     assert "task 1 of 2" in logs
-    assert "done; logs" in submission_text(found, None)
+    assert "done; logs" in submission_text(actual, None)
 
 
 def test_failed_commands_alone_are_repeated(extracted: Path) -> None:
@@ -377,10 +382,10 @@ def test_failed_commands_alone_are_repeated(extracted: Path) -> None:
     with pytest.raises(PaError, match="1 commands failed") as failed:
         submit(Workspace(), commands, local=True)
     assert "--representation nonsense" in str(failed.value)
-    found = submit(Workspace(), commands, local=True, dry_run=True)
-    assert [plan.tasks for plan in found.commands] == [0, 1]
-    found = submit(Workspace(), commands, local=True, dry_run=True, again=True)
-    assert [plan.tasks for plan in found.commands] == [1, 1]
+    actual = submit(Workspace(), commands, local=True, dry_run=True)
+    assert [plan.tasks for plan in actual.commands] == [0, 1]
+    actual = submit(Workspace(), commands, local=True, dry_run=True, again=True)
+    assert [plan.tasks for plan in actual.commands] == [1, 1]
 
 
 def test_command_with_missing_output_is_repeated(extracted: Path) -> None:
@@ -398,7 +403,7 @@ def test_command_with_missing_output_is_repeated(extracted: Path) -> None:
 
 def test_places_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus = workers.environments(["2", "GPU-f00"], 3)
-    assert [place["CUDA_VISIBLE_DEVICES"] for place in gpus] == ["2", "GPU-f00", "2"]
+    assert [folder["CUDA_VISIBLE_DEVICES"] for folder in gpus] == ["2", "GPU-f00", "2"]
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert workers.environments([], 3) == [{"OMP_NUM_THREADS": "2"}] * 3
@@ -508,14 +513,14 @@ def test_options_stand_before_or_after_the_command(pa: Run, place: Path) -> None
 def test_mistakes_show_before_anything_is_submitted(
     pa: Run, place: Path, words: tuple[str, ...], code: int, message: str
 ) -> None:
-    found = pa("submit", *words, "--dry-run")
-    assert found.code == code
-    assert message in found.err
+    outcome = pa("submit", *words, "--dry-run")
+    assert outcome.code == code
+    assert message in outcome.err
 
 
 def test_extract_as_one_of_several(pa: Run, place: Path) -> None:
-    found = pa("extract", "--shard-rows", 49, "--task-id", 1, "--task-count", 3)
-    assert found.code == 0
-    assert "task 1 of 3" in found.err
+    outcome = pa("extract", "--shard-rows", 49, "--task-id", 1, "--task-count", 3)
+    assert outcome.code == 0
+    assert "task 1 of 3" in outcome.err
     assert pa("extract", "--task-id", 1).code == 2
     assert pa("extract", "--task-id", 3, "--task-count", 3).code == 2

@@ -103,11 +103,11 @@ def test_resize_and_crop_equal_torchvision(size: tuple[int, int], interpolation:
 
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     image = Image.fromarray(noise)
-    theirs = tv.center_crop(
+    reference = tv.center_crop(
         tv.resize(image, 256, InterpolationMode(interpolation), antialias=True), [224, 224]
     )
     ours = im.centre_crop(im.resize_short_side(image, 256, interpolation), 224)
-    assert np.array_equal(np.asarray(ours), np.asarray(theirs))
+    assert np.array_equal(np.asarray(ours), np.asarray(reference))
 
 
 def test_crop_resize_lets_no_outside_pixel_in() -> None:

@@ -60,8 +60,8 @@ def test_scores_below_two_in_magnitude_are_exact(
 
 
 def test_neighbouring_floats_are_told_apart() -> None:
-    one = np.float32(0.7)
-    scores = np.array([[one, np.nextafter(one, np.float32(1)), -one]])
+    first = np.float32(0.7)
+    scores = np.array([[first, np.nextafter(first, np.float32(1)), -first]])
     assert average_precision(scores, np.array([[True, False, False]])) == [0.5]
     assert average_precision(scores, np.array([[False, True, False]])) == [1.0]
 
@@ -82,9 +82,9 @@ def test_keys_keep_the_order_of_all_magnitudes() -> None:
 
 def test_query_without_relevant_item_is_nan() -> None:
     scores = np.array([[0.1, 0.2], [0.1, 0.2]], dtype=np.float32)
-    found = average_precision(scores, np.array([[False, False], [True, False]]))
-    assert np.isnan(found[0])
-    assert found[1] == 0.5
+    actual = average_precision(scores, np.array([[False, False], [True, False]]))
+    assert np.isnan(actual[0])
+    assert actual[1] == 0.5
 
 
 def test_empty_input_is_accepted() -> None:
@@ -110,9 +110,9 @@ def test_chance_is_the_mean_over_all_rankings(self_first: bool) -> None:
         for r in range(1, n + 1):
             fixed, free = ((0,), range(1, n)) if self_first else ((), range(n))
             placed = [fixed + rest for rest in combinations(free, r - len(fixed))]
-            each = [average_precision_score(np.isin(np.arange(n), one), scores) for one in placed]
-            found = expected_average_precision(np.array([r]), n, self_first=self_first)
-            assert found[0] == pytest.approx(np.mean(each), abs=1e-12), (n, r)
+            each = [average_precision_score(np.isin(np.arange(n), item), scores) for item in placed]
+            actual = expected_average_precision(np.array([r]), n, self_first=self_first)
+            assert actual[0] == pytest.approx(np.mean(each), abs=1e-12), (n, r)
 
 
 def test_chance_is_that_of_shuffled_scores_and_above_the_prior() -> None:
@@ -120,8 +120,8 @@ def test_chance_is_that_of_shuffled_scores_and_above_the_prior() -> None:
     scores = rng.random((4000, 200), dtype=np.float32)
     relevant = np.zeros((4000, 200), dtype=bool)
     relevant[:, :50] = True
-    found = expected_average_precision(np.array([50, 0]), 200)
+    actual = expected_average_precision(np.array([50, 0]), 200)
     each = average_precision(scores, relevant)
-    assert found[0] == pytest.approx(each.mean(), abs=4 * each.std() / np.sqrt(4000))
-    assert found[0] > 50 / 200 + 0.005
-    assert np.isnan(found[1])
+    assert actual[0] == pytest.approx(each.mean(), abs=4 * each.std() / np.sqrt(4000))
+    assert actual[0] > 50 / 200 + 0.005
+    assert np.isnan(actual[1])

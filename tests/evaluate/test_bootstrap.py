@@ -21,19 +21,19 @@ NAMES = ("head", "leg", "tail")
 
 def test_means_are_means() -> None:
     values, images, parts = some_values()
-    found = bootstrap_means(values, images, parts, NAMES)
+    actual = bootstrap_means(values, images, parts, NAMES)
     of_parts = [values[parts == part].mean() for part in range(3)]
-    assert found.overall.value == pytest.approx(values.mean())
-    assert [mean.value for mean in found.parts.values()] == pytest.approx(of_parts)
-    assert found.over_parts.value == pytest.approx(np.mean(of_parts))
-    assert found.overall.n == len(values)
-    assert found.overall.n_images == 60
-    assert sum(mean.n for mean in found.parts.values()) == len(values)
+    assert actual.overall.value == pytest.approx(values.mean())
+    assert [mean.value for mean in actual.parts.values()] == pytest.approx(of_parts)
+    assert actual.over_parts.value == pytest.approx(np.mean(of_parts))
+    assert actual.overall.n == len(values)
+    assert actual.overall.n_images == 60
+    assert sum(mean.n for mean in actual.parts.values()) == len(values)
 
 
 def test_interval_equals_resampling_with_scipy() -> None:
     values, images, parts = some_values()
-    found = bootstrap_means(values, images, parts, NAMES).overall
+    actual = bootstrap_means(values, images, parts, NAMES).overall
     sums, counts = np.bincount(images, values), np.bincount(images)
     reference = stats.bootstrap(
         (sums, counts),
@@ -45,8 +45,8 @@ def test_interval_equals_resampling_with_scipy() -> None:
         random_state=1,
     ).confidence_interval
     width = reference.high - reference.low
-    assert found.low == pytest.approx(reference.low, abs=0.05 * width)
-    assert found.high == pytest.approx(reference.high, abs=0.05 * width)
+    assert actual.low == pytest.approx(reference.low, abs=0.05 * width)
+    assert actual.high == pytest.approx(reference.high, abs=0.05 * width)
 
 
 def test_rows_of_one_image_do_not_count_as_many() -> None:
@@ -59,35 +59,35 @@ def test_rows_of_one_image_do_not_count_as_many() -> None:
 def test_equal_differences_have_no_spread() -> None:
     values, images, parts = some_values()
     difference = (values + 0.1) - values
-    found = bootstrap_means(difference, images, parts, NAMES).overall
-    assert (found.low, found.high) == pytest.approx((0.1, 0.1))
+    actual = bootstrap_means(difference, images, parts, NAMES).overall
+    assert (actual.low, actual.high) == pytest.approx((0.1, 0.1))
 
 
 def test_interval_of_one_image_is_missing() -> None:
-    found = bootstrap_means(np.array([0.2, 0.4]), np.array([5, 5]), np.array([0, 2]), NAMES)
-    assert found.overall.value == pytest.approx(0.3)
-    assert found.overall.to_json()["interval"] is None
-    assert list(found.parts) == ["head", "tail"]
+    actual = bootstrap_means(np.array([0.2, 0.4]), np.array([5, 5]), np.array([0, 2]), NAMES)
+    assert actual.overall.value == pytest.approx(0.3)
+    assert actual.overall.to_json()["interval"] is None
+    assert list(actual.parts) == ["head", "tail"]
 
 
 def test_chance_is_averaged_as_the_values_are() -> None:
     values, images, parts = some_values()
     chance = np.array([0.2, 0.3, 0.5])[parts]
-    found = bootstrap_means(values, images, parts, NAMES, chance=chance)
-    assert found.overall.chance == pytest.approx(chance.mean())
-    assert found.over_parts.chance == pytest.approx(1 / 3)
-    assert found.parts["tail"].chance == pytest.approx(0.5)
-    assert found.overall.to_json()["above_chance"] == pytest.approx(values.mean() - chance.mean())
+    actual = bootstrap_means(values, images, parts, NAMES, chance=chance)
+    assert actual.overall.chance == pytest.approx(chance.mean())
+    assert actual.over_parts.chance == pytest.approx(1 / 3)
+    assert actual.parts["tail"].chance == pytest.approx(0.5)
+    assert actual.overall.to_json()["above_chance"] == pytest.approx(values.mean() - chance.mean())
 
 
 def test_interval_of_few_images_is_students_t() -> None:
     """One value of each of 6 images: the textbook interval of a mean."""
     values = np.random.default_rng(3).random(6)
-    found = bootstrap_means(values, np.arange(6), np.zeros(6, dtype=np.int64), ("all",)).overall
+    actual = bootstrap_means(values, np.arange(6), np.zeros(6, dtype=np.int64), ("all",)).overall
     reference = stats.ttest_1samp(values, 0).confidence_interval()
-    assert found.to_json()["interval"] == pytest.approx([reference.low, reference.high])
-    assert found.to_json()["interval_method"] == "t over images"
-    assert type(found).from_json(found.to_json()).to_json() == found.to_json()
+    assert actual.to_json()["interval"] == pytest.approx([reference.low, reference.high])
+    assert actual.to_json()["interval_method"] == "t over images"
+    assert type(actual).from_json(actual.to_json()).to_json() == actual.to_json()
 
 
 def test_coverage_of_five_images() -> None:

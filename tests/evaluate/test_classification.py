@@ -60,21 +60,21 @@ def test_wilson_by_hand() -> None:
 
 def test_interval_of_one_row_per_image_is_wilson() -> None:
     predicted, target = predictions(263)
-    found = score(predicted, target, np.arange(263))
-    assert found.interval.method == "wilson over rows"
-    assert (found.interval.low, found.interval.high) == wilson(found.value, 263)
-    assert (found.n, found.n_images) == (263, 263)
+    actual = score(predicted, target, np.arange(263))
+    assert actual.interval.method == "wilson over rows"
+    assert (actual.interval.low, actual.interval.high) == wilson(actual.value, 263)
+    assert (actual.n, actual.n_images) == (263, 263)
 
 
 def test_bootstrap_resamples_images() -> None:
     """Rows of an image that are right or wrong together count as one."""
     predicted, target = predictions(400, right=0.6)
     repeated = [np.repeat(values, 10) for values in (predicted, target, np.arange(400))]
-    found = score(*repeated)
-    assert found.interval.method == "bootstrap over images"
-    assert (found.n, found.n_images) == (4000, 400)
-    low, high = wilson(found.value, 400)
-    assert (found.interval.low, found.interval.high) == pytest.approx((low, high), abs=0.01)
+    actual = score(*repeated)
+    assert actual.interval.method == "bootstrap over images"
+    assert (actual.n, actual.n_images) == (4000, 400)
+    low, high = wilson(actual.value, 400)
+    assert (actual.interval.low, actual.interval.high) == pytest.approx((low, high), abs=0.01)
 
 
 def test_bootstrap_agrees_with_the_plain_one() -> None:
@@ -87,8 +87,8 @@ def test_bootstrap_agrees_with_the_plain_one() -> None:
         correct[np.concatenate([members[i] for i in generator.integers(0, 60, 60)])].mean()
         for _ in range(2000)
     ]
-    found = score(predicted, target, groups).interval
-    assert (found.low, found.high) == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=0.006)
+    actual = score(predicted, target, groups).interval
+    assert (actual.low, actual.high) == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=0.006)
 
 
 def test_interval_is_seeded_and_blind_to_the_order_and_names_of_groups() -> None:
@@ -112,16 +112,16 @@ def test_coverage() -> None:
 @pytest.mark.parametrize("right", [0, 1])
 def test_interval_without_spread_is_not_a_point(right: int) -> None:
     target = np.zeros(40, dtype=np.int64)
-    found = score(target + 1 - right, target, np.repeat(np.arange(10), 4))
-    assert found.interval.method == "wilson over images"
-    assert found.interval.high - found.interval.low == pytest.approx(0.2775, abs=1e-3)
+    actual = score(target + 1 - right, target, np.repeat(np.arange(10), 4))
+    assert actual.interval.method == "wilson over images"
+    assert actual.interval.high - actual.interval.low == pytest.approx(0.2775, abs=1e-3)
 
 
 def test_interval_of_one_image_is_wide() -> None:
     predicted, target = predictions(40)
-    found = score(predicted, target, np.zeros(40, dtype=np.int64))
-    assert found.interval.method == "wilson over images"
-    assert found.interval.high - found.interval.low > 0.7
+    actual = score(predicted, target, np.zeros(40, dtype=np.int64))
+    assert actual.interval.method == "wilson over images"
+    assert actual.interval.high - actual.interval.low > 0.7
 
 
 def test_chance() -> None:
@@ -130,13 +130,13 @@ def test_chance() -> None:
 
 
 def test_text_and_json() -> None:
-    found = score(np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0]), np.arange(4))
-    assert str(found) == (
+    actual = score(np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0]), np.arange(4))
+    assert str(actual) == (
         "75.00 % (95 % interval 30.06 to 95.44, wilson over rows; n = 4 rows of 4 images; "
         "chance 50.00 %)"
     )
-    fields = found.to_json()
-    assert fields["interval"] == [found.interval.low, found.interval.high]
+    fields = actual.to_json()
+    assert fields["interval"] == [actual.interval.low, actual.interval.high]
     assert fields["interval_method"] == "wilson over rows"
     assert fields["chance"] == {"majority": 0.5, "uniform": 0.25}
 
@@ -159,15 +159,15 @@ def test_scores_of_several_heads_have_mean_and_spread() -> None:
     )
     groups = np.arange(300) // 3
     scores = accuracies(predicted, target, groups, CHANCE)
-    values = [metrics.accuracy_score(target, one) for one in predicted]
-    assert [one.value for one in scores.each] == pytest.approx(values)
+    values = [metrics.accuracy_score(target, item) for item in predicted]
+    assert [item.value for item in scores.each] == pytest.approx(values)
     assert scores.each[2] == score(predicted[2], target, groups)
     assert scores.mean.value == pytest.approx(np.mean(values))
     assert scores.std == pytest.approx(np.std(values, ddof=1))
     assert (scores.mean.n, scores.mean.n_images) == (300, 100)
     written = scores.to_json()
     assert written["value"] == scores.mean.value
-    assert [one["value"] for one in written["each"]] == pytest.approx(values)
+    assert [item["value"] for item in written["each"]] == pytest.approx(values)
     assert str(scores).startswith(
         f"{100 * np.mean(values):.2f} ± {100 * np.std(values, ddof=1):.2f} %"
     )
@@ -202,11 +202,11 @@ def test_interval_of_few_images_is_students_t() -> None:
     """Images of ten rows each: the textbook interval of the mean of their accuracies."""
     predicted, target = predictions(80, right=0.6)
     groups = np.repeat(np.arange(8), 10)
-    found = score(predicted, target, groups).interval
+    actual = score(predicted, target, groups).interval
     each = (predicted == target).reshape(8, 10).mean(axis=1)
     reference = stats.ttest_1samp(each, 0).confidence_interval()
-    assert (found.low, found.high) == pytest.approx((reference.low, reference.high))
-    assert found.method == "t over images"
+    assert (actual.low, actual.high) == pytest.approx((reference.low, reference.high))
+    assert actual.method == "t over images"
 
 
 def test_draws_widen_the_interval_of_their_mean() -> None:
@@ -216,13 +216,13 @@ def test_draws_widen_the_interval_of_their_mean() -> None:
     rates = np.array([0.5, 0.6, 0.7, 0.8])
     predicted = (rng.random((4, 2000)) > rates[:, None]).astype(np.int64)
     fixed = accuracies(predicted, target, groups, CHANCE)
-    found = accuracies(predicted, target, groups, CHANCE, of_draws=True)
-    assert found.mean.value == fixed.mean.value
-    values = [one.value for one in found.each]
+    actual = accuracies(predicted, target, groups, CHANCE, of_draws=True)
+    assert actual.mean.value == fixed.mean.value
+    values = [item.value for item in actual.each]
     reference = stats.ttest_1samp(values, 0).confidence_interval()
-    low, high = found.mean.interval.low, found.mean.interval.high
+    low, high = actual.mean.interval.low, actual.mean.interval.high
     assert (low, high) == pytest.approx((reference.low, reference.high), abs=0.01)
     assert high - low > 5 * (fixed.mean.interval.high - fixed.mean.interval.low)
-    assert "4 draws" in found.mean.interval.method
+    assert "4 draws" in actual.mean.interval.method
     single = accuracies(predicted[:1], target, groups, CHANCE, of_draws=True)
     assert "one draw" in single.mean.interval.method

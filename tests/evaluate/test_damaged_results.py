@@ -19,11 +19,11 @@ from tests.support.results import linear_result
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A result in a workspace, with a table beside it."""
-    made = linear_result()
-    table = made.path(tmp_path / "results").with_suffix(".parquet")
+    outcome = linear_result()
+    table = outcome.path(tmp_path / "results").with_suffix(".parquet")
     table.parent.mkdir(parents=True)
     pl.DataFrame({"ap": [0.4, 0.5, 0.6]}).write_parquet(table)
-    return write_result(tmp_path / "results", made)
+    return write_result(tmp_path / "results", outcome)
 
 
 @pytest.mark.parametrize("full", [True, False])

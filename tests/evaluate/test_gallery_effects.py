@@ -34,11 +34,11 @@ def weighted(features: Any, parts: Any, weights: Floats, include_self: bool) -> 
     out = np.full(len(units), np.nan)
     for query in range(len(units)):
         kept = np.arange(len(units)) != query
-        own = weights.copy()
-        own[query] = 1
+        direct = weights.copy()
+        direct[query] = 1
         if include_self:
             kept[query] = True
-        score, right, w = (a[kept] for a in (units @ units[query], parts == parts[query], own))
+        score, right, w = (a[kept] for a in (units @ units[query], parts == parts[query], direct))
         above = score[None, :] >= score[right, None]
         hits, items = above @ (w * right), above @ w
         if right.any():
@@ -73,16 +73,16 @@ def test_effects_are_the_derivatives_by_the_weight_of_each_item(include_self: bo
 def test_error_equals_leaving_out_each_image() -> None:
     """The jackknife scores all that is left, once without each image."""
     features, parts, images = photographs(80, seed=1)
-    found = evaluate_all_pairs(features, parts, with_effects=True)
-    assert found.effects is not None
-    each = np.bincount(images, influence(found.ap, found.effects))
+    actual = evaluate_all_pairs(features, parts, with_effects=True)
+    assert actual.effects is not None
+    each = np.bincount(images, influence(actual.ap, actual.effects))
     left = [
-        np.nanmean(evaluate_all_pairs(features[images != one], parts[images != one]).ap)
-        for one in range(80)
+        np.nanmean(evaluate_all_pairs(features[images != item], parts[images != item]).ap)
+        for item in range(80)
     ]
     jackknife = np.sqrt(79 / 80 * np.square(left - np.mean(left)).sum())
     assert np.sqrt(np.square(each).sum()) == pytest.approx(jackknife, rel=0.05)
-    fixed = np.bincount(images, found.ap - found.ap.mean()) / len(images)
+    fixed = np.bincount(images, actual.ap - actual.ap.mean()) / len(images)
     assert jackknife > 1.5 * np.sqrt(np.square(fixed).sum())
 
 
@@ -90,9 +90,9 @@ def test_error_from_sampled_queries_is_equal(monkeypatch: pytest.MonkeyPatch) ->
     features, parts, images = photographs(300, seed=2)
 
     def error() -> float:
-        found = evaluate_all_pairs(features, parts, with_effects=True)
-        assert found.effects is not None
-        each = np.bincount(images, influence(found.ap, found.effects))
+        actual = evaluate_all_pairs(features, parts, with_effects=True)
+        assert actual.effects is not None
+        each = np.bincount(images, influence(actual.ap, actual.effects))
         return float(np.sqrt(np.square(each).sum()))
 
     monkeypatch.setattr(gallery_effects, "SAMPLED", 10**6)
@@ -105,8 +105,8 @@ def test_error_from_sampled_queries_is_equal(monkeypatch: pytest.MonkeyPatch) ->
 def test_effects_of_many_classes_are_not_kept_by_class(monkeypatch: pytest.MonkeyPatch) -> None:
     features, parts, images = photographs(30, seed=3)
     monkeypatch.setattr(gallery_effects, "KEPT", 10)
-    found = evaluate_all_pairs(features, parts, with_effects=True)
-    means = bootstrap_means(found.ap, images, parts, PARTS, effects=found.effects)
+    actual = evaluate_all_pairs(features, parts, with_effects=True)
+    means = bootstrap_means(actual.ap, images, parts, PARTS, effects=actual.effects)
     assert means.overall.to_json()["interval_method"] == GALLERY
     assert means.over_parts.to_json()["interval_method"] == GALLERY
     assert "interval_fixed_gallery" not in means.parts["a"].to_json()
@@ -119,13 +119,15 @@ def test_coverage_of_new_images(n_images: int) -> None:
     means = []
     for seed in range(120):
         features, parts, images = photographs(n_images, seed)
-        found = evaluate_all_pairs(features, parts, with_effects=True)
-        means.append(bootstrap_means(found.ap, images, parts, PARTS, effects=found.effects).overall)
+        actual = evaluate_all_pairs(features, parts, with_effects=True)
+        means.append(
+            bootstrap_means(actual.ap, images, parts, PARTS, effects=actual.effects).overall
+        )
     truth = np.mean([mean.value for mean in means])
     fixed = [mean.fixed_gallery for mean in means if mean.fixed_gallery is not None]
     assert len(fixed) == 120
     assert np.mean([mean.low <= truth <= mean.high for mean in means]) > 0.9
-    assert np.mean([one.low <= truth <= one.high for one in fixed]) < 0.85
+    assert np.mean([item.low <= truth <= item.high for item in fixed]) < 0.85
 
 
 @pytest.mark.parametrize("n_images", [2, 3, 6])
@@ -135,7 +137,7 @@ def test_new_images_are_never_more_certain_than_a_fixed_gallery(n_images: int) -
         features, parts, images = photographs(n_images, seed)
         if len(np.unique(parts)) < 2 or np.bincount(parts).max() < 2:
             continue  # whatever is retrieved is right, or nothing can be
-        found = evaluate_all_pairs(features, parts, with_effects=True)
-        mean = bootstrap_means(found.ap, images, parts, PARTS, effects=found.effects).overall
+        actual = evaluate_all_pairs(features, parts, with_effects=True)
+        mean = bootstrap_means(actual.ap, images, parts, PARTS, effects=actual.effects).overall
         if (fixed := mean.fixed_gallery) is not None:
             assert mean.high - mean.low >= fixed.high - fixed.low

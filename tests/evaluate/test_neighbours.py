@@ -74,11 +74,11 @@ def test_shares_are_those_of_counting_case_by_case() -> None:
     rows = some_rows()
     neighbours = all_neighbours(np.random.default_rng(1).standard_normal((120, 5)), 7)
     shares = rows.shares(neighbours)
-    for query, found in enumerate(neighbours):
-        kinds = [relation(rows, query, other) for other in found]
+    for query, values in enumerate(neighbours):
+        kinds = [relation(rows, query, other) for other in values]
         for name in RELATIONS:
             assert shares[query, MEASURES.index(name)] == pytest.approx(kinds.count(name) / 7)
-        same_image = (rows.image[found] == rows.image[query]).mean()
+        same_image = (rows.image[values] == rows.image[query]).mean()
         assert shares[query, MEASURES.index(SAME_IMAGE)] == pytest.approx(same_image)
     assert shares[:, : len(RELATIONS)].sum(axis=1) == pytest.approx(1)
 
@@ -99,16 +99,16 @@ def test_expected_shares_are_those_of_all_others() -> None:
 
 def test_hubness_is_the_skewness_of_the_occurrences() -> None:
     neighbours = all_neighbours(np.random.default_rng(2).standard_normal((200, 40)), 10)
-    found = hubness(neighbours)
+    actual = hubness(neighbours)
     counts = [int((neighbours == row).sum()) for row in range(200)]
-    assert found.occurrences.tolist() == counts
-    assert found.skewness == pytest.approx(stats.skew(counts))
-    assert found.never == pytest.approx(counts.count(0) / 200)
-    assert found.chance_skewness == pytest.approx(stats.binom(199, 10 / 199).stats("s"))
-    assert counts[found.top[0]] == max(counts)
+    assert actual.occurrences.tolist() == counts
+    assert actual.skewness == pytest.approx(stats.skew(counts))
+    assert actual.never == pytest.approx(counts.count(0) / 200)
+    assert actual.chance_skewness == pytest.approx(stats.binom(199, 10 / 199).stats("s"))
+    assert counts[actual.top[0]] == max(counts)
 
 
 def test_ring_has_no_hubs() -> None:
     ring = (np.arange(10)[:, None] + [1, 9]) % 10
-    found = hubness(ring)
-    assert (found.skewness, found.never) == (0, 0)
+    actual = hubness(ring)
+    assert (actual.skewness, actual.never) == (0, 0)

@@ -48,23 +48,23 @@ def test_projection_by_object_retrieves_wholes(make_parts: MakeParts) -> None:
 
 def test_per_query_shares_are_kept(make_parts: MakeParts) -> None:
     store = make_parts()
-    (found,), _ = measure([store], representations=["cls"])
-    kept = pl.read_parquet(found.path.with_suffix(".parquet"))
+    (actual,), _ = measure([store], representations=["cls"])
+    kept = pl.read_parquet(actual.path.with_suffix(".parquet"))
     assert kept["row"].to_list() == store.rows["row"].to_list()
     for name in MEASURES:
-        assert kept[name].mean() == pytest.approx(found.means[name].value)
+        assert kept[name].mean() == pytest.approx(actual.means[name].value)
     assert kept["occurrences"].sum() == 6 * store.n_rows
-    details = read_result(found.path).result.to_json()["details"]
+    details = read_result(actual.path).result.to_json()["details"]
     assert details["hubs"][0]["occurrences"] == kept["occurrences"].max()
-    assert details["hubs"][0]["row"] == found.hub_rows[0]
+    assert details["hubs"][0]["row"] == actual.hub_rows[0]
 
 
 def test_objects_without_class_count_as_one_class(make_parts: MakeParts) -> None:
     rows = birds().with_columns(pl.lit(None, pl.String).alias("class"))
     store = make_parts(rows=rows, features={"cls": features_of(rows, 12, 1.0)})
-    (found,), _ = measure([store])
-    assert found.means[SAME_CLASS].chance == found.means[SAME_PART_SAME_CLASS].chance == 0
-    assert list(found.shown.values()) == [
+    (actual,), _ = measure([store])
+    assert actual.means[SAME_CLASS].chance == actual.means[SAME_PART_SAME_CLASS].chance == 0
+    assert list(actual.shown.values()) == [
         PART,
         SAME_OBJECT,
         "another part of another object",

@@ -82,7 +82,7 @@ def example(kind: type[Result]) -> Result:
         TrainTest: TrainTest(STORE, STORE),
         Pair: Pair(STORE, STORE),
     }
-    names = [one.name for one in fields(hints["counts"])]
+    names = [item.name for item in fields(hints["counts"])]
     return kind(
         protocol=RecordedProtocol({"k": 3}),
         stores=stores[hints["stores"]],
@@ -114,9 +114,9 @@ def test_name_ignores_what_came_out() -> None:
 
 
 def test_versions() -> None:
-    found = versions()
-    assert found["pa"] == pa.__version__
-    assert set(found) == {"pa", "python", "torch", "numpy"}
+    actual = versions()
+    assert actual["pa"] == pa.__version__
+    assert set(actual) == {"pa", "python", "torch", "numpy"}
 
 
 def test_files_that_are_no_results(tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ def clustered(n: int = 400, width: int = 16, seed: int = 0) -> tuple[Any, Any]:
 @pytest.mark.parametrize("device", ["cpu", "torch"])
 def test_ap_of_every_query_equals_scikit_learn(include_self: bool, device: str) -> None:
     features, labels = clustered()
-    found = _evaluate(features, labels, include_self, device)
-    np.testing.assert_allclose(found, oracle(features, labels, include_self), atol=1e-6)
+    actual = _evaluate(features, labels, include_self, device)
+    np.testing.assert_allclose(actual, oracle(features, labels, include_self), atol=1e-6)
 
 
 @pytest.mark.parametrize("device", ["cpu", "torch"])
@@ -52,21 +52,21 @@ def test_copies_of_a_vector_are_ties(device: str) -> None:
     features, labels = clustered(120)
     features = np.vstack([features, features[:40], features[:20]])
     labels = np.concatenate([labels, np.roll(labels[:40], 7), np.roll(labels[:20], 3)])
-    found = _evaluate(features, labels, False, device)
-    np.testing.assert_allclose(found, oracle(features, labels), atol=1e-6)
+    actual = _evaluate(features, labels, False, device)
+    np.testing.assert_allclose(actual, oracle(features, labels), atol=1e-6)
 
 
 def test_constant_vectors_give_the_prior() -> None:
     labels = np.array(["a"] * 30 + ["b"] * 70)
-    found = evaluate_all_pairs(np.ones((100, 8), dtype=np.float16), labels)
-    np.testing.assert_allclose(found.ap, found.prior, atol=1e-12)
-    np.testing.assert_allclose(found.prior, [29 / 99] * 30 + [69 / 99] * 70)
+    actual = evaluate_all_pairs(np.ones((100, 8), dtype=np.float16), labels)
+    np.testing.assert_allclose(actual.ap, actual.prior, atol=1e-12)
+    np.testing.assert_allclose(actual.prior, [29 / 99] * 30 + [69 / 99] * 70)
 
 
 def test_opposite_classes_are_retrieved_perfectly() -> None:
     features = np.repeat([[1.0, 0.1], [-1.0, 0.1]], 5, axis=0)
-    found = evaluate_all_pairs(features, np.repeat([0, 1], 5))
-    assert (found.ap == 1).all()
+    actual = evaluate_all_pairs(features, np.repeat([0, 1], 5))
+    assert (actual.ap == 1).all()
 
 
 @pytest.mark.parametrize("device", ["cpu", "torch"])
@@ -74,9 +74,9 @@ def test_class_of_one_row_has_no_score(device: str) -> None:
     features, labels = clustered(50)
     labels = np.append(labels, "beak")
     features = np.vstack([features, features[:1] + 1])
-    found = _evaluate(features, labels, False, device)
-    assert np.isnan(found[-1])
-    assert not np.isnan(found[:-1]).any()
+    actual = _evaluate(features, labels, False, device)
+    assert np.isnan(actual[-1])
+    assert not np.isnan(actual[:-1]).any()
     assert not np.isnan(_evaluate(features, labels, True, device)).any()
 
 

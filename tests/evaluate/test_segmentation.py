@@ -66,8 +66,8 @@ def by_confusion(maps: list[tuple[Map, Map]], n_classes: int) -> tuple[float, fl
 def test_scores_agree_with_a_confusion_matrix(seed: int) -> None:
     maps = random_maps(seed)
     score = collect(maps).score(majority=0)
-    found = (score.miou.value, score.macc.value, score.aacc.value)
-    assert found == pytest.approx(by_confusion(maps, 7), abs=1e-12)
+    actual = (score.miou.value, score.macc.value, score.aacc.value)
+    assert actual == pytest.approx(by_confusion(maps, 7), abs=1e-12)
 
 
 def test_areas_agree_with_a_loop_over_pixels() -> None:
@@ -111,8 +111,8 @@ def test_chance_level_is_that_of_one_predicted_class() -> None:
     always = [(np.full_like(target, 2), target) for _, target in maps]
     score = collect(maps).score(majority=2)
     expected = by_confusion(always, 7)
-    found = tuple(measure.chance_level for measure in score.measures.values())
-    assert found == pytest.approx(expected, abs=1e-12)
+    actual = tuple(measure.chance_level for measure in score.measures.values())
+    assert actual == pytest.approx(expected, abs=1e-12)
     labelled = score.areas[LABELLED]
     np.testing.assert_array_equal(always_class(labelled, 2), collect(always).score(2).areas)
 
@@ -124,7 +124,7 @@ def test_interval_is_spread_over_resampled_images() -> None:
     draw = np.random.default_rng(99)  # other draws: the two agree within sampling error
     resampled = [scores(each[draw.integers(0, 25, 25)].sum(0)) for _ in range(2000)]
     for index, measure in enumerate((score.miou, score.macc, score.aacc)):
-        values = np.array([one[index] for one in resampled])
+        values = np.array([item[index] for item in resampled])
         assert measure.interval is not None
         ends = (measure.interval.low, measure.interval.high)
         assert ends == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.006)

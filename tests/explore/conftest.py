@@ -45,9 +45,9 @@ def clustered(seed: int, width: int, n: int = N) -> Vectors:
     """Vectors in a few clusters, with exact duplicates, so that some cosines are equal."""
     generator = np.random.default_rng(seed)
     centres = generator.normal(size=(8, width))
-    found = centres[generator.integers(0, 8, n)] + 0.4 * generator.normal(size=(n, width))
-    found[100:110] = found[7]
-    return found.astype(np.float32)
+    actual = centres[generator.integers(0, 8, n)] + 0.4 * generator.normal(size=(n, width))
+    actual[100:110] = actual[7]
+    return actual.astype(np.float32)
 
 
 def photographs(root: Path, n: int = N_IMAGES, *, there: bool = True) -> Images:
@@ -70,21 +70,21 @@ def photographs(root: Path, n: int = N_IMAGES, *, there: bool = True) -> Images:
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stores `alpha` (three representations) and `beta` (two, of which `pooled` has no index)."""
-    place = tmp_path_factory.mktemp("explore")
-    (place / "pa.toml").write_text('view = "grid"\n[datasets.photos]\nroot = "photos"\n')
-    images = photographs(place / "photos")
+    folder = tmp_path_factory.mktemp("explore")
+    (folder / "pa.toml").write_text('view = "grid"\n[datasets.photos]\nroot = "photos"\n')
+    images = photographs(folder / "photos")
     alpha = {
         name: clustered(at, width)
         for at, (name, width) in enumerate([("cls", 16), ("pooled", 16), ("projected", 8)])
     }
     beta = {"cls": clustered(7, 12), "pooled": clustered(8, 12)}
-    write_store(place / "features", images, VIEWS["grid"], alpha, "alpha")
-    write_store(place / "features", images, VIEWS["grid"], beta, "beta")
-    work = Workspace(place)
+    write_store(folder / "features", images, VIEWS["grid"], alpha, "alpha")
+    write_store(folder / "features", images, VIEWS["grid"], beta, "beta")
+    work = Workspace(folder)
     for encoder, names in (("alpha", ("cls", "pooled", "projected")), ("beta", ("cls",))):
         for name in names:
             work.index(work.store(StoreSelector(encoder=encoder)), name)
-    return place
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -103,18 +103,18 @@ def client(config: Config) -> Iterator[TestClient]:
 @pytest.fixture(scope="module")
 def gallery(client: TestClient) -> dict[str, Any]:
     """The one gallery of the workspace, as the server describes it."""
-    (found,) = client.get("/api/workspace").json()["galleries"]
-    described: dict[str, Any] = found
+    (output,) = client.get("/api/workspace").json()["galleries"]
+    described: dict[str, Any] = output
     return described
 
 
 def column(gallery: dict[str, Any], encoder: str, representation: str) -> str:
-    (found,) = [
-        one["id"]
-        for one in gallery["columns"]
-        if (one["encoder"], one["representation"]) == (encoder, representation)
+    (actual,) = [
+        item["id"]
+        for item in gallery["columns"]
+        if (item["encoder"], item["representation"]) == (encoder, representation)
     ]
-    return str(found)
+    return str(actual)
 
 
 def searched(config: Config, **asked: Any) -> list[dict[str, Any]]:
@@ -139,10 +139,10 @@ def neighbours_of(config: Config, rows: list[int]) -> dict[int, list[dict[str, A
 
     store = next(stores.find(config.features))
     index = open_index(store, "cls", config.indexes)
-    found = run(index, rows, 24)
+    outcome = run(index, rows, 24)
     return {
-        row: json.loads(json.dumps(one.to_json()))["neighbours"]
-        for row, one in zip(rows, found, strict=True)
+        row: json.loads(json.dumps(item.to_json()))["neighbours"]
+        for row, item in zip(rows, outcome, strict=True)
     }
 
 

@@ -28,7 +28,9 @@ Json = dict[str, Any]
 
 
 def test_encoders_of_same_regions_share_gallery(gallery: Json) -> None:
-    names = [(one["encoder"], one["representation"], one["width"]) for one in gallery["columns"]]
+    names = [
+        (item["encoder"], item["representation"], item["width"]) for item in gallery["columns"]
+    ]
     assert names == [
         ("alpha", "cls", 16),
         ("alpha", "pooled", 16),
@@ -36,7 +38,7 @@ def test_encoders_of_same_regions_share_gallery(gallery: Json) -> None:
         ("beta", "cls", 12),
         ("beta", "pooled", 12),
     ]
-    assert [one["indexed"] for one in gallery["columns"]] == [True, True, True, True, False]
+    assert [item["indexed"] for item in gallery["columns"]] == [True, True, True, True, False]
     assert (gallery["n_rows"], gallery["n_images"]) == (N, N_IMAGES)
     assert gallery["unfinished"] == []
 
@@ -62,7 +64,7 @@ def test_neighbours_are_those_of_the_command_line(
     asked = {"column": column(gallery, encoder, representation), "k": k, **flags}
     answer = client.get(f"/api/galleries/{gallery['id']}/rows/{row}/neighbours", params=asked)
     assert answer.status_code == 200, answer.text
-    found = answer.json()
+    output = answer.json()
     (expected,) = searched(
         config,
         query_id=row,
@@ -71,29 +73,29 @@ def test_neighbours_are_those_of_the_command_line(
         representations=(representation,),
         **flags,
     )
-    assert found["result"] == _as_json(expected)
+    assert output["result"] == _as_json(expected)
     rows = [neighbour["row"] for neighbour in expected["neighbours"]]
-    assert found["images"] == [[r // PER_IMAGE, f"class{r // PER_IMAGE % 3}"] for r in rows]
+    assert output["images"] == [[r // PER_IMAGE, f"class{r // PER_IMAGE % 3}"] for r in rows]
 
 
 def _as_json(value: Json) -> Json:
     """Boxes are tuples in Python and lists in JSON."""
     query = {**value["query"], "box": list(value["query"]["box"])}
-    near = [{**one, "box": list(one["box"])} for one in value["neighbours"]]
+    near = [{**item, "box": list(item["box"])} for item in value["neighbours"]]
     return {**value, "query": query, "neighbours": near}
 
 
 def test_shares_of_windows_are_counts(client: TestClient, gallery: Json) -> None:
     asked = {"column": column(gallery, "alpha", "cls"), "k": 60}
-    found = client.get(f"/api/galleries/{gallery['id']}/rows/30/neighbours", params=asked).json()
-    rows = np.array([one["row"] for one in found["result"]["neighbours"]])
+    output = client.get(f"/api/galleries/{gallery['id']}/rows/30/neighbours", params=asked).json()
+    rows = np.array([item["row"] for item in output["result"]["neighbours"]])
     image, label = rows // PER_IMAGE, rows // PER_IMAGE % 3
     expected = {
         "same image": (image == 0).mean(),
         "same label, another image": ((label == 0) & (image != 0)).mean(),
         "another label": (label != 0).mean(),
     }
-    shares = {one["name"]: one["value"] for one in found["shares"]}
+    shares = {item["name"]: item["value"] for item in output["shares"]}
     assert shares == {name: value for name, value in expected.items() if value}
     assert sum(shares.values()) == pytest.approx(1)
 
@@ -118,44 +120,48 @@ def test_shares_of_windows_are_counts(client: TestClient, gallery: Json) -> None
 def test_images_are_found_by_label_path_and_row(
     client: TestClient, gallery: Json, text: str, images: list[int]
 ) -> None:
-    place = f"/api/galleries/{gallery['id']}/images"
-    found = client.get(place, params={"text": text}).json()
-    assert [one["image"] for one in found["images"]] == images
-    assert found["total"] == len(images)
+    address = f"/api/galleries/{gallery['id']}/images"
+    output = client.get(address, params={"text": text}).json()
+    assert [item["image"] for item in output["images"]] == images
+    assert output["total"] == len(images)
     pages = [
-        client.get(place, params={"text": text, "offset": offset, "limit": 5}).json()
+        client.get(address, params={"text": text, "offset": offset, "limit": 5}).json()
         for offset in range(0, N_IMAGES, 5)
     ]
-    assert [one["image"] for page in pages for one in page["images"]] == images
+    assert [item["image"] for page in pages for item in page["images"]] == images
 
 
 def test_row_lists_regions_of_its_image(client: TestClient, gallery: Json) -> None:
-    found = client.get(f"/api/galleries/{gallery['id']}/rows/100").json()
-    assert (found["image"], found["path"], found["image_label"]) == (2, "class2/002.png", "class2")
-    assert (found["size"], found["bad"]) == ([224, 224], None)
-    assert [one["row"] for one in found["regions"]] == list(range(98, 147))
-    assert found["regions"][2]["box"] == [56, 0, 112, 56]
+    output = client.get(f"/api/galleries/{gallery['id']}/rows/100").json()
+    assert (output["image"], output["path"], output["image_label"]) == (
+        2,
+        "class2/002.png",
+        "class2",
+    )
+    assert (output["size"], output["bad"]) == ([224, 224], None)
+    assert [item["row"] for item in output["regions"]] == list(range(98, 147))
+    assert output["regions"][2]["box"] == [56, 0, 112, 56]
 
 
 def test_pictures_are_those_of_the_rows(client: TestClient, config: Config, gallery: Json) -> None:
-    place = f"/api/galleries/{gallery['id']}"
+    address = f"/api/galleries/{gallery['id']}"
     crops = Crops(next(stores.find(config.features)))
     for path, expected in (
-        (f"{place}/rows/60/region", crops.region(60)),
-        (f"{place}/images/1/canvas", crops.canvas(60)),
-        (f"{place}/images/1/thumbnail", crops.canvas(60).resize((128, 128))),
+        (f"{address}/rows/60/region", crops.region(60)),
+        (f"{address}/images/1/canvas", crops.canvas(60)),
+        (f"{address}/images/1/thumbnail", crops.canvas(60).resize((128, 128))),
     ):
         answer = client.get(path)
         assert answer.headers["content-type"] == "image/jpeg"
-        found = Image.open(io.BytesIO(answer.content))
-        assert found.size == expected.size
-        apart = np.asarray(found, dtype=float) - np.asarray(expected, dtype=float)
+        actual = Image.open(io.BytesIO(answer.content))
+        assert actual.size == expected.size
+        apart = np.asarray(actual, dtype=float) - np.asarray(expected, dtype=float)
         assert np.abs(apart).mean() < 3, path  # of 255: what JPEG loses
 
 
 def test_random_rows_are_rows(client: TestClient, gallery: Json) -> None:
-    place = f"/api/galleries/{gallery['id']}/random"
-    rows = {client.get(place).json()["row"] for _ in range(20)}
+    address = f"/api/galleries/{gallery['id']}/random"
+    rows = {client.get(address).json()["row"] for _ in range(20)}
     assert len(rows) > 5
     assert rows <= set(range(N))
 
@@ -167,9 +173,9 @@ def test_figure_equals_command_line(
     client: TestClient, config: Config, gallery: Json, tmp_path: Path
 ) -> None:
     columns = [column(gallery, "alpha", "cls"), column(gallery, "alpha", "pooled")]
-    place = f"/api/galleries/{gallery['id']}/rows/7/figure"
+    address = f"/api/galleries/{gallery['id']}/rows/7/figure"
     for suffix, kind in (("png", "image/png"), ("pdf", "application/pdf")):
-        answer = client.get(place, params={"column": columns, "k": 8, "suffix": suffix})
+        answer = client.get(address, params={"column": columns, "k": 8, "suffix": suffix})
         assert answer.headers["content-type"] == kind
         answers = Workspace(config.workspace).search(
             StoreSelector(), 7, k=8, encoders=("alpha",), representations=("cls", "pooled")
@@ -189,15 +195,15 @@ def test_command_repeats_query(
     client: TestClient, config: Config, gallery: Json, columns: list[tuple[str, str]], lines: int
 ) -> None:
     ids = [column(gallery, *names) for names in columns]
-    place = f"/api/galleries/{gallery['id']}/rows/7"
+    address = f"/api/galleries/{gallery['id']}/rows/7"
     flags = {"k": 9, "exclude_same_image": True}
-    said = client.get(f"{place}/command", params={"column": ids, **flags}).json()["command"]
-    assert len(said.splitlines()) == lines
-    told = [result for line in said.splitlines() for result in _asked_by(config, line)]
+    output = client.get(f"{address}/command", params={"column": ids, **flags}).json()["command"]
+    assert len(output.splitlines()) == lines
+    results = [result for line in output.splitlines() for result in _asked_by(config, line)]
     for id in ids:
-        answer = client.get(f"{place}/neighbours", params={"column": id, **flags}).json()
-        assert answer["result"] in told
-    assert len(told) == len(ids)
+        answer = client.get(f"{address}/neighbours", params={"column": id, **flags}).json()
+        assert answer["result"] in results
+    assert len(results) == len(ids)
 
 
 def _asked_by(config: Config, line: str) -> list[Json]:
@@ -219,8 +225,8 @@ def test_missing_index_returns_command_and_builds_nothing(
     answer = client.get(f"/api/galleries/{gallery['id']}/rows/7/neighbours", params=asked)
     assert answer.status_code == 409
     (command,) = answer.json()["commands"]
-    (told,) = [one["command"] for one in gallery["columns"] if not one["indexed"]]
-    assert command == told
+    (output,) = [item["command"] for item in gallery["columns"] if not item["indexed"]]
+    assert command == output
     assert sorted(config.workspace.rglob("*")) == before
     assert "--representation pooled" in command
     assert f"--workspace {config.workspace}" in command
@@ -229,10 +235,10 @@ def test_missing_index_returns_command_and_builds_nothing(
 def test_command_builds_all_missing_indexes(config: Config, tmp_path: Path) -> None:
     bare = replace(config, workspace=tmp_path)
     (tmp_path / "features").symlink_to(config.features)
-    found, _ = OpenStores(bare).all()
-    for one in found[0].columns.values():
-        names = ",".join(vector_names(one.store))
-        assert f"--representation {names} --workspace" in OpenStores(bare).index_command(one)
+    actual, _ = OpenStores(bare).all()
+    for item in actual[0].columns.values():
+        names = ",".join(vector_names(item.store))
+        assert f"--representation {names} --workspace" in OpenStores(bare).index_command(item)
 
 
 @pytest.mark.parametrize(

@@ -59,15 +59,15 @@ def open_page(browser: Browser, url: str) -> Iterator[Open]:
     contexts = []
 
     def stay(request: Request) -> None:
-        place = urlsplit(request.url)
-        if place.scheme not in ("blob", "data") and place.hostname != "127.0.0.1":
+        address = urlsplit(request.url)
+        if address.scheme not in ("blob", "data") and address.hostname != "127.0.0.1":
             strangers.append(request.url)
         referers.append(request.headers.get("referer", ""))
 
     def open_it(query: str = "", at: str = url, **settings: Any) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **settings})
         contexts.append(context)
-        context.route(lambda place: urlsplit(place).hostname not in (None, "127.0.0.1"), _abort)
+        context.route(lambda address: urlsplit(address).hostname not in (None, "127.0.0.1"), _abort)
         page = context.new_page()
         page.set_default_timeout(20_000)
         page.on("request", stay)
@@ -97,28 +97,28 @@ def settled(page: Page, row: int) -> None:
 
 def shown(page: Page) -> dict[str, list[tuple[int, float]]]:
     """Rows and cosines of every column that has an answer."""
-    found: dict[str, list[tuple[int, float]]] = {}
+    collected: dict[str, list[tuple[int, float]]] = {}
     for section in page.locator(".column").all():
         patches = section.locator(".patch").all()
         if patches:
             name = " ".join(section.locator("h2 > *").all_inner_texts())
-            found[name] = [
+            collected[name] = [
                 (int(p.get_attribute("data-row") or -1), float(p.get_attribute("data-cosine") or 9))
                 for p in patches
             ]
-    return found
+    return collected
 
 
 def searched(command: str) -> dict[str, list[tuple[int, float]]]:
     """The same of `pa search --json`, typed in a shell."""
-    found = {}
+    collected = {}
     for line in command.splitlines():
         words = [sys.executable, "-m", *shlex.split(line), "--json"]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         for result in json.loads(done.stdout)["results"]:
             name = f"{result['encoder']} {result['representation']}"
-            found[name] = [(near["row"], near["cosine"]) for near in result["neighbours"]]
-    return found
+            collected[name] = [(near["row"], near["cosine"]) for near in result["neighbours"]]
+    return collected
 
 
 def test_choose_an_image_click_a_window_follow_a_neighbour_and_go_back(open_page: Open) -> None:
@@ -229,8 +229,8 @@ def test_page_fits_narrow_screen(open_page: Open) -> None:
     page = open_page(f"?row={ROW}", viewport={"width": 400, "height": 860})
     settled(page, ROW)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
-    for place in ("#gallery", "#k", "#random", "#text", "#query .frame", ".patch"):
-        box = page.locator(place).first.bounding_box()
+    for selector in ("#gallery", "#k", "#random", "#text", "#query .frame", ".patch"):
+        box = page.locator(selector).first.bounding_box()
         assert box is not None
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 400
@@ -274,8 +274,8 @@ def _contrast(text: list[int], ground: list[int]) -> float:
         linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    one, other = sorted((luminance(text), luminance(ground)))
-    return (other + 0.05) / (one + 0.05)
+    first, other = sorted((luminance(text), luminance(ground)))
+    return (other + 0.05) / (first + 0.05)
 
 
 def test_missing_index_is_shown_with_command(
@@ -283,9 +283,9 @@ def test_missing_index_is_shown_with_command(
 ) -> None:
     page = open_page(f"?row={ROW}")
     settled(page, ROW)
-    told = page.locator(".column").last.locator(".problem")
-    expect(told.locator("code")).to_contain_text("pa index build --store")
-    expect(told.locator("code")).to_contain_text(f"--workspace {workspace}")
+    output = page.locator(".column").last.locator(".problem")
+    expect(output.locator("code")).to_contain_text("pa index build --store")
+    expect(output.locator("code")).to_contain_text(f"--workspace {workspace}")
     with serving(tmp_path) as empty:
         nothing = open_page(at=empty)
         expect(nothing.get_by_role("heading", name="Nothing to look at yet")).to_be_visible()
@@ -301,9 +301,9 @@ def test_stopped_server_is_noticed(open_page: Open, workspace: Path) -> None:
         page = open_page(f"?row={ROW}", at=address)
         settled(page, ROW)
     page.get_by_role("button", name=f"row {ROW + 1}", exact=False).click()
-    told = page.locator("#query .problem")
-    expect(told).to_contain_text("does not answer")
-    expect(told.locator("code")).to_have_text("pa explore")
+    output = page.locator("#query .problem")
+    expect(output).to_contain_text("does not answer")
+    expect(output.locator("code")).to_have_text("pa explore")
 
 
 def test_uploaded_image_is_boxed_and_searched(open_page: Open, tmp_path: Path) -> None:
@@ -325,7 +325,9 @@ def test_uploaded_image_is_boxed_and_searched(open_page: Open, tmp_path: Path) -
     page.mouse.move(*at[1])
     page.mouse.up()
     box = [int(number.input_value()) for number in numbers.all()]
-    assert all(abs(found - drawn) <= 1 for found, drawn in zip(box, (20, 20, 120, 80), strict=True))
+    assert all(
+        abs(corner - drawn) <= 1 for corner, drawn in zip(box, (20, 20, 120, 80), strict=True)
+    )
     page.locator(".drawing .box").focus()
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Shift+ArrowDown")
@@ -356,11 +358,13 @@ def test_touch_selects_window_and_draws_box(open_page: Open, tmp_path: Path) -> 
     scrolled = page.evaluate("scrollY")
     finger = page.context.new_cdp_session(page)
     for kind, x, y in (("Start", 0.1, 0.2), ("Move", 0.4, 0.5), ("Move", 0.6, 0.8)):
-        place = {"x": frame["x"] + frame["width"] * x, "y": frame["y"] + frame["height"] * y}
-        finger.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": [place]})
+        point = {"x": frame["x"] + frame["width"] * x, "y": frame["y"] + frame["height"] * y}
+        finger.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": [point]})
     finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     box = [int(number.input_value()) for number in numbers.all()]
-    assert all(abs(found - drawn) <= 2 for found, drawn in zip(box, (20, 20, 120, 80), strict=True))
+    assert all(
+        abs(corner - drawn) <= 2 for corner, drawn in zip(box, (20, 20, 120, 80), strict=True)
+    )
     assert page.evaluate("scrollY") == scrolled
 
 

@@ -52,8 +52,8 @@ Names = dict[str, Any]
 def operations(client: TestClient) -> dict[tuple[str, str], Any]:
     """The operations of the schema, by method and path."""
     schema = schemathesis.openapi.from_dict(client.get("/api/openapi.json").json())
-    found = [result.ok() for result in schema.get_all_operations()]
-    return {(operation.method.upper(), operation.path): operation for operation in found}
+    actual = [result.ok() for result in schema.get_all_operations()]
+    return {(operation.method.upper(), operation.path): operation for operation in actual}
 
 
 @pytest.fixture(scope="module")

@@ -44,24 +44,24 @@ def test_limiter_runs_few_queues_some_and_refuses_rest() -> None:
         return done
 
     async def many() -> list[Any]:
-        gate = ConcurrencyLimiter("test", 2, 10)
-        tasks = [asyncio.create_task(gate.run(work)) for _ in range(30)]
+        limiter = ConcurrencyLimiter("test", 2, 10)
+        tasks = [asyncio.create_task(limiter.run(work)) for _ in range(30)]
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     answers = asyncio.run(many())
-    told = Counter(type(answer) for answer in answers)
-    assert told == {int: 12, BusyError: 18}
+    counts = Counter(type(answer) for answer in answers)
+    assert counts == {int: 12, BusyError: 18}
     assert most == 2
 
 
 def test_limiter_wait_times_out_and_slot_is_released() -> None:
     async def wait() -> list[Any]:
-        gate = ConcurrencyLimiter("test", 1, 10, timeout=0.05)
-        first = asyncio.create_task(gate.run(lambda: time.sleep(0.4)))
+        limiter = ConcurrencyLimiter("test", 1, 10, timeout=0.05)
+        first = asyncio.create_task(limiter.run(lambda: time.sleep(0.4)))
         await asyncio.sleep(0.01)
-        second = await asyncio.gather(gate.run(lambda: 2), return_exceptions=True)
+        second = await asyncio.gather(limiter.run(lambda: 2), return_exceptions=True)
         await first
-        return [*second, await gate.run(lambda: 3)]
+        return [*second, await limiter.run(lambda: 3)]
 
     second, third = asyncio.run(wait())
     assert isinstance(second, BusyError)
@@ -72,11 +72,13 @@ def test_work_that_nobody_waits_for_keeps_its_turn_until_it_ends() -> None:
     order: list[str] = []
 
     async def leave() -> None:
-        gate = ConcurrencyLimiter("test", 1, 10)
-        first = asyncio.create_task(gate.run(lambda: (time.sleep(0.2), order.append("first"))[0]))
+        limiter = ConcurrencyLimiter("test", 1, 10)
+        first = asyncio.create_task(
+            limiter.run(lambda: (time.sleep(0.2), order.append("first"))[0])
+        )
         await asyncio.sleep(0.02)
         first.cancel()
-        await gate.run(lambda: order.append("second"))
+        await limiter.run(lambda: order.append("second"))
 
     asyncio.run(leave())
     assert order == ["first", "second"]
@@ -92,16 +94,16 @@ def test_faults_of_the_work_arrive() -> None:
 
 def test_cache_stays_within_its_size() -> None:
     cache = ByteCache(1000)
-    made: list[str] = []
+    created: list[str] = []
 
     def often() -> bytes:
-        made.append("often")
+        created.append("often")
         return b"y" * 100
 
     for key in range(50):
         assert cache.get(key, lambda: b"x" * 300) == b"x" * 300
         assert cache.get("often", often) == b"y" * 100
-    assert made == ["often"], "what is used often stays"
+    assert created == ["often"], "what is used often stays"
     assert len(cache) == 4
     assert cache.get("large", lambda: b"x" * 2000) == b"x" * 2000
     assert len(cache) == 0
@@ -114,8 +116,8 @@ def test_concurrent_queries_are_answered(workspace: Path, config: Config) -> Non
         column = gallery["columns"][0]["id"]
 
         def ask(row: int) -> tuple[int, Any]:
-            place = f"/api/galleries/{gallery['id']}/rows/{row}/neighbours?column={column}"
-            answer = client.get(place)
+            address = f"/api/galleries/{gallery['id']}/rows/{row}/neighbours?column={column}"
+            answer = client.get(address)
             if answer.status_code == 200:
                 return 200, answer.json()["result"]["neighbours"]
             assert int(answer.headers["Retry-After"]) >= 1
@@ -129,8 +131,8 @@ def test_concurrent_queries_are_answered(workspace: Path, config: Config) -> Non
         codes = Counter(code for code, _ in answers)
         assert set(codes) <= {200, 503}
         assert codes[200] >= 50
-        for row, (code, found) in zip(rows, answers, strict=True):
-            assert code != 200 or found == expected[row]
+        for row, (code, values) in zip(rows, answers, strict=True):
+            assert code != 200 or values == expected[row]
         assert ask(N - 1)[0] == 200
 
 
@@ -185,8 +187,8 @@ def test_server_listens_locally_and_stops_on_signal(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
     )
     assert process.stdout is not None
-    said = process.stdout.readline()
-    url = said.split()[-1]
+    output = process.stdout.readline()
+    url = output.split()[-1]
     assert url.startswith("http://127.0.0.1:")
     with socket.create_connection(("127.0.0.1", urlsplit(url).port)):
         process.send_signal(number)
@@ -215,10 +217,10 @@ def test_server_stops_during_searches(workspace: Path) -> None:
         next(as_completed(asked))
         process.send_signal(signal.SIGINT)
         _, complained = process.communicate(timeout=60)
-        told = {one.result() for one in asked if one.exception() is None}
+        output = {item.result() for item in asked if item.exception() is None}
     assert process.returncode == 0
     assert "Traceback" not in complained
-    assert told <= {200, 503}
+    assert output <= {200, 503}
 
 
 def test_tokens_differ() -> None:

@@ -29,11 +29,11 @@ def real(
     weights: dict[str, Path],
 ) -> Config:
     """Six photographs encoded by a real network, with an index."""
-    place = tmp_path_factory.mktemp("own")
-    (place / "photos").mkdir()
+    target = tmp_path_factory.mktemp("own")
+    (target / "photos").mkdir()
     for number in range(6):
-        noise_image(number, (200, 160)).save(place / "photos" / f"{number}.png")
-    (place / "pa.toml").write_text(
+        noise_image(number, (200, 160)).save(target / "photos" / f"{number}.png")
+    (target / "pa.toml").write_text(
         f"""
 encoder = "timm/test_vit"
 view = "image"
@@ -45,8 +45,8 @@ root = "photos"
 checkpoint = "{weights["test_vit"]}"
 """
     )
-    config = settings.load(place)
-    work = Workspace(place)
+    config = settings.load(target)
+    work = Workspace(target)
     work.extract(work.encoders(), *work.regions(RegionSelector()))
     for name in ("cls", "pooled"):
         work.index(work.store(), name)
@@ -69,7 +69,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def asked(client: TestClient) -> tuple[str, dict[str, Any]]:
     (gallery,) = client.get("/api/workspace").json()["galleries"]
-    ids = [one["id"] for one in gallery["columns"]]
+    ids = [item["id"] for item in gallery["columns"]]
     query = {"name": "mine.png", "box": ",".join(map(str, BOX)), "column": ids, "k": 4}
     return f"/api/galleries/{gallery['id']}/own", query
 
@@ -84,30 +84,30 @@ def expected(config: Config, image: Path) -> Any:
 def test_neighbours_of_upload_equal_command_line(
     served: TestClient, real: Config, mine: Path
 ) -> None:
-    place, query = asked(served)
-    answer = served.post(f"{place}/neighbours", params=query, content=mine.read_bytes())
+    address, query = asked(served)
+    answer = served.post(f"{address}/neighbours", params=query, content=mine.read_bytes())
     assert answer.status_code == 200, answer.text
-    found = [one["result"] for one in answer.json()]
-    told = [result.to_json() for _, result in expected(real, mine)]
-    assert [one["neighbours"] for one in found] == [
-        [{**near, "box": list(near["box"])} for near in one["neighbours"]] for one in told
+    output = [item["result"] for item in answer.json()]
+    report = [result.to_json() for _, result in expected(real, mine)]
+    assert [item["neighbours"] for item in output] == [
+        [{**near, "box": list(near["box"])} for near in item["neighbours"]] for item in report
     ]
-    assert found[0]["query"] == {"row": None, "path": "mine.png", "box": list(BOX), "label": None}
-    assert [one["shares"] for one in answer.json()] == [[], []]
+    assert output[0]["query"] == {"row": None, "path": "mine.png", "box": list(BOX), "label": None}
+    assert [item["shares"] for item in answer.json()] == [[], []]
 
 
 def test_figure_of_upload_equals_command_line(served: TestClient, real: Config, mine: Path) -> None:
-    place, query = asked(served)
-    answer = served.post(f"{place}/figure", params=query, content=mine.read_bytes())
+    address, query = asked(served)
+    answer = served.post(f"{address}/figure", params=query, content=mine.read_bytes())
     assert answer.headers["content-type"] == "image/png"
     assert answer.content == drawn(expected(real, mine), Path("figure.png"))
 
 
 def test_command_of_upload_names_image_and_box(served: TestClient, real: Config) -> None:
-    place, query = asked(served)
-    said = served.get(f"{place}/command", params=query).json()["command"]
-    assert said.startswith("pa search --image mine.png --box 20,30,120,110 -k 4 ")
-    assert "--representation cls,pooled" in said
+    address, query = asked(served)
+    output = served.get(f"{address}/command", params=query).json()["command"]
+    assert output.startswith("pa search --image mine.png --box 20,30,120,110 -k 4 ")
+    assert "--representation cls,pooled" in output
 
 
 def test_upload_without_network_is_reported(
@@ -117,15 +117,15 @@ def test_upload_without_network_is_reported(
     weights: dict[str, Path],
 ) -> None:
     """A store of other weights is not searched with these."""
-    place = tmp_path / "copy"
-    shutil.copytree(real.workspace, place)
+    folder = tmp_path / "copy"
+    shutil.copytree(real.workspace, folder)
     other = weights["test_efficientnet"]
-    (place / "pa.toml").write_text(f'[encoders."timm/test_vit"]\ncheckpoint = "{other}"\n')
-    (spec,) = place.rglob("spec.json")
+    (folder / "pa.toml").write_text(f'[encoders."timm/test_vit"]\ncheckpoint = "{other}"\n')
+    (spec,) = folder.rglob("spec.json")
     fields = json.loads(spec.read_text())
     fields["source"]["checkpoint"] = str(other)
     spec.write_text(json.dumps(with_checksum(fields)))
-    with TestClient(make_app(Workspace(place)), "http://localhost") as client:
+    with TestClient(make_app(Workspace(folder)), "http://localhost") as client:
         where, query = asked(client)
         answer = client.post(f"{where}/neighbours", params=query, content=mine.read_bytes())
     assert answer.status_code == 409

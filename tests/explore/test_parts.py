@@ -41,12 +41,12 @@ def store() -> Any:
 
 def relation(rows: pl.DataFrame, a: int, b: int) -> str:
     """What row b is to row a, by comparing their columns one by one."""
-    one, other = rows.row(a, named=True), rows.row(b, named=True)
-    same_class = one["class"] == other["class"]
-    if one["label"] == other["label"]:
-        assert one["object"] != other["object"], "the rows of this test were chosen without these"
+    first, other = rows.row(a, named=True), rows.row(b, named=True)
+    same_class = first["class"] == other["class"]
+    if first["label"] == other["label"]:
+        assert first["object"] != other["object"], "the rows of this test were chosen without these"
         return SAME_PART_SAME_CLASS if same_class else SAME_PART
-    if one["object"] == other["object"]:
+    if first["object"] == other["object"]:
         return SAME_OBJECT
     return SAME_CLASS if same_class else UNRELATED
 
@@ -59,20 +59,22 @@ def test_shares_count_what_neighbours_are(store: Any) -> None:
         for row in [*range(12, 30), *same]
         if row // 3 != 2 or store.rows["label"][row] != store.rows["label"][query]
     ]
-    found = NeighbourShares(store).of(query, others, all_others=False)
-    told = [relation(store.rows, query, row) for row in others]
-    expected = {name: told.count(name) / len(told) for name in set(told)}
-    assert {one.name: one.value for one in found} == pytest.approx(expected)
-    assert all(one.chance is None for one in found)
+    actual = NeighbourShares(store).of(query, others, all_others=False)
+    output = [relation(store.rows, query, row) for row in others]
+    expected = {name: output.count(name) / len(output) for name in set(output)}
+    assert {item.name: item.value for item in actual} == pytest.approx(expected)
+    assert all(item.chance is None for item in actual)
 
 
 def test_chance_is_the_share_among_all_other_rows(store: Any) -> None:
     query = 8
     rows = [row for row in range(N) if row not in (query, 5)]
-    everything = {one.name: one for one in NeighbourShares(store).of(query, rows, all_others=True)}
+    everything = {
+        item.name: item for item in NeighbourShares(store).of(query, rows, all_others=True)
+    }
     assert everything
-    for one in everything.values():
-        assert one.value == pytest.approx(one.chance)
+    for item in everything.values():
+        assert item.value == pytest.approx(item.chance)
 
 
 def test_unlabelled_row_or_uploaded_image_has_no_relation(store: Any) -> None:

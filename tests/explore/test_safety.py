@@ -192,8 +192,8 @@ def test_files_of_the_page_are_asked_for_again_by_their_tag(client: TestClient) 
 
 def test_workspace_is_not_changed(client: TestClient, config: Config, gallery: Json) -> None:
     def seen() -> dict[Path, tuple[int, int]]:
-        found = {path: path.stat() for path in config.workspace.rglob("*")}
-        return {path: (stat.st_mtime_ns, stat.st_size) for path, stat in found.items()}
+        actual = {path: path.stat() for path in config.workspace.rglob("*")}
+        return {path: (stat.st_mtime_ns, stat.st_size) for path, stat in actual.items()}
 
     before, here = seen(), sorted(Path().iterdir())
     id, cls = gallery["id"], column(gallery, "alpha", "cls")
@@ -269,9 +269,9 @@ def test_too_many_bytes_are_refused_before_they_arrive(
             sent += 1
             yield b"\0" * (1 << 16)
 
-    place = f"/api/galleries/{gallery['id']}/own/neighbours"
+    address = f"/api/galleries/{gallery['id']}/own/neighbours"
     asked = {"name": "mine", "box": "0,0,9,9", "column": column(gallery, "alpha", "cls")}
-    answer = client.post(place, params=asked, content=parts())
+    answer = client.post(address, params=asked, content=parts())
     assert answer.status_code == 413
     assert "1 MB" in answer.json()["message"]
     status, _ = send(client, gallery, b"\0" * (2 << 20))

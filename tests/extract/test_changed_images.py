@@ -169,10 +169,10 @@ def test_changed_images_are_refused_then_replaced(
     assert "--replace" in str(refused.value)
     with pytest.raises(FingerprintError):  # nothing was accepted by being looked at
         run(now, features, alongside=True)
-    found = run(now, features, replace=True)
+    outcome = run(now, features, replace=True)
     affected = {int(path[2]) // PER_SHARD for path in CHANGED[change]}
-    assert found.rows_encoded == PER_SHARD * len(affected)
-    assert_fresh(found.store, now, tmp_path)
+    assert outcome.rows_encoded == PER_SHARD * len(affected)
+    assert_fresh(outcome.store, now, tmp_path)
     assert run(now, features).rows_encoded == 0
 
 
@@ -186,9 +186,9 @@ def test_equal_images_are_accepted(
     run(root, features)
     now = change(root) or root
     encoder = MeanColour()
-    found = run(now, features, encoder)
-    assert (found.rows_encoded, encoder.batches) == (0, [])
-    assert_fresh(found.store, now, tmp_path, SPEC)  # which names the root
+    outcome = run(now, features, encoder)
+    assert (outcome.rows_encoded, encoder.batches) == (0, [])
+    assert_fresh(outcome.store, now, tmp_path, SPEC)  # which names the root
 
 
 @pytest.mark.parametrize("change", [larger, removed, added], ids=lambda change: change.__name__)
@@ -199,9 +199,9 @@ def test_changed_file_list_is_another_store(
     change(root)
     with pytest.raises(FingerprintError, match=r"rows\.sha256"):
         run(root, features)
-    found = run(root, features, replace=True)
-    assert found.rows_encoded < N_IMAGES
-    assert_fresh(found.store, root, tmp_path)
+    outcome = run(root, features, replace=True)
+    assert outcome.rows_encoded < N_IMAGES
+    assert_fresh(outcome.store, root, tmp_path)
 
 
 def test_unfinished_store_is_not_completed_from_other_images(
@@ -223,9 +223,9 @@ def test_shards_of_changed_images_are_not_taken_over(
 ) -> None:
     run(root, features, limit=6)
     other_bytes(root)
-    found = run(root, features)
-    assert (found.shards_adopted, found.rows_encoded) == (2, N_IMAGES - 2 * PER_SHARD)
-    assert_fresh(found.store, root, tmp_path)
+    outcome = run(root, features)
+    assert (outcome.shards_adopted, outcome.rows_encoded) == (2, N_IMAGES - 2 * PER_SHARD)
+    assert_fresh(outcome.store, root, tmp_path)
 
 
 def test_processes_with_two_roots_do_not_complete_a_store(root: Path, features: Path) -> None:
@@ -240,12 +240,12 @@ def test_processes_with_two_roots_do_not_complete_a_store(root: Path, features: 
     class Meeting(MeanColour):
         """Lets the other process encode what is free, while the first shard is locked here."""
 
-        def encode(self, *given: Any, **named: Any) -> Any:
+        def encode(self, *args: Any, **named: Any) -> Any:
             if not self.batches:
                 thread = threading.Thread(target=elsewhere)
                 thread.start()
                 thread.join()
-            return super().encode(*given, **named)
+            return super().encode(*args, **named)
 
     with pytest.raises(FingerprintError, match="not those"):
         run(root, features, Meeting())
@@ -288,8 +288,8 @@ def test_missing_image_is_listed_if_every_file_is_checked(root: Path, features: 
     files = ImageFiles(store, root)
     removed(root)
     assert files.changed() == []
-    (found,) = files.changed(full=True)
-    assert (found.path, found.found) == ("a/3.bmp", None)
+    (actual,) = files.changed(full=True)
+    assert (actual.path, actual.found) == ("a/3.bmp", None)
 
 
 def test_crops_refuse_an_image_that_changed(root: Path, features: Path) -> None:
@@ -324,11 +324,11 @@ def test_index_of_old_images_is_not_used(root: Path, features: Path, tmp_path: P
     other_bytes(root)
     run(root, features, replace=True)
     fresh = run(root, tmp_path / "fresh").store
-    found, expected = (
-        search(open_or_build(Store.open(one.path), "pooled", indexes).index, [0], 3)[0].neighbours
-        for one, indexes in ((store, tmp_path / "indexes"), (fresh, tmp_path / "others"))
+    actual, expected = (
+        search(open_or_build(Store.open(item.path), "pooled", indexes).index, [0], 3)[0].neighbours
+        for item, indexes in ((store, tmp_path / "indexes"), (fresh, tmp_path / "others"))
     )
-    assert found == expected
+    assert actual == expected
 
 
 @pytest.mark.parametrize("complete", [True, False])
@@ -346,6 +346,6 @@ def test_image_within_raised_limit_is_reported(
     im.set_max_pixels(20_000)
     with pytest.raises(FingerprintError, match=r"a/3\.bmp\. --replace"):
         run(root, features)
-    found = run(root, features, replace=True)
-    assert (found.rows_encoded, found.store.bad) == (PER_SHARD, [])
-    assert_fresh(found.store, root, tmp_path)
+    outcome = run(root, features, replace=True)
+    assert (outcome.rows_encoded, outcome.store.bad) == (PER_SHARD, [])
+    assert_fresh(outcome.store, root, tmp_path)

@@ -34,9 +34,9 @@ def noise(n: int) -> np.ndarray:
 
 def test_features_are_those_of_the_encoder() -> None:
     pixels = noise(4)
-    found = encode_pixels(MeanColour(), pixels, ["pooled"])
-    assert list(found) == ["pooled"]
-    np.testing.assert_allclose(found["pooled"], pixels.mean((1, 2)) / 255, atol=1e-6)
+    actual = encode_pixels(MeanColour(), pixels, ["pooled"])
+    assert list(actual) == ["pooled"]
+    np.testing.assert_allclose(actual["pooled"], pixels.mean((1, 2)) / 255, atol=1e-6)
 
 
 def test_batch_beyond_memory_is_halved_permanently() -> None:
@@ -44,9 +44,9 @@ def test_batch_beyond_memory_is_halved_permanently() -> None:
     forward = Forward(encoder, ["pooled", "patch"])
     for n in (10, 10, 2):
         pixels = noise(n)
-        found = forward.begin(torch.from_numpy(pixels)).arrays()
+        actual = forward.begin(torch.from_numpy(pixels)).arrays()
         for name, values in encode_pixels(MeanColour(), pixels, ["pooled", "patch"]).items():
-            np.testing.assert_allclose(found[name], values, atol=1e-6)
+            np.testing.assert_allclose(actual[name], values, atol=1e-6)
     # 10 and 5 do not fit; from then on nothing larger than 3 is tried.
     assert encoder.batches == [-10, -5, 3, 2, 3, 2, 3, 3, 3, 1, 2]
 

@@ -34,7 +34,7 @@ def test_equals_pillow(side: int, size: int, interpolation: str) -> None:
     canvases[1] = 255 * (canvases[1] > 127)  # hard edges: the filter overshoots and is clipped
     of = generator.integers(0, 3, 9)
     corners = generator.integers(0, 224 - side + 1, (9, 2))
-    found = windows(
+    actual = windows(
         torch.from_numpy(canvases),
         torch.from_numpy(of),
         torch.from_numpy(corners),
@@ -42,8 +42,8 @@ def test_equals_pillow(side: int, size: int, interpolation: str) -> None:
         size,
         interpolation,
     )
-    assert found.dtype == torch.uint8
-    for window, canvas, (x, y) in zip(found.numpy(), of, corners, strict=True):
+    assert actual.dtype == torch.uint8
+    for window, canvas, (x, y) in zip(actual.numpy(), of, corners, strict=True):
         cut = Image.fromarray(canvases[canvas]).crop((x, y, x + side, y + side))
         expected = cut.resize((size, size), FILTERS[interpolation])
         np.testing.assert_array_equal(window, np.asarray(expected))
@@ -77,4 +77,4 @@ def test_store_is_independent_of_resampling_device(
         encoders = [MeanColour(), MeanColour(64, name="other")]
         result = run.extract(encoders, images, VIEWS["grid"], tmp_path / str(on_device), options)
         stores.append([report.store.path for report in result.reports])
-    assert all(same_files(one, two) for one, two in zip(*stores, strict=True))
+    assert all(same_files(item, two) for item, two in zip(*stores, strict=True))

@@ -46,12 +46,12 @@ def run(
     progress: Silent | None = None,
 ) -> tuple[MeanColour, RunResult]:
     encoder = MeanColour()
-    made = extract([encoder], split(root, name), VIEWS["grid"], features, options, progress)
-    return encoder, made
+    outcome = extract([encoder], split(root, name), VIEWS["grid"], features, options, progress)
+    return encoder, outcome
 
 
-def report(made: RunResult) -> Report:
-    return made.reports[0]
+def report(result: RunResult) -> Report:
+    return result.reports[0]
 
 
 def stored(store: Store, name: str) -> np.ndarray:
@@ -66,8 +66,10 @@ def stored(store: Store, name: str) -> np.ndarray:
 def same_rows(part: Store, whole: Store) -> None:
     """Every row of `part` is on disk as the same region of `whole` is."""
     columns = ["path", "x0", "y0", "x1", "y1"]
-    there = whole.rows.select(*columns, there="row")
-    rows = part.rows.join(there, on=columns, how="left", maintain_order="left")["there"].to_numpy()
+    existing = whole.rows.select(*columns, there="row")
+    rows = part.rows.join(existing, on=columns, how="left", maintain_order="left")[
+        "there"
+    ].to_numpy()
     for name in part.spec.representations:
         assert np.array_equal(stored(part, name), stored(whole, name)[rows])
     assert np.array_equal(part.valid, whole.valid[rows])
@@ -81,54 +83,54 @@ def test_splits_after_all_of_them_are_copied(
     root, options = image_tree(), replace(SMALL, storage=storage)
     whole = Store.open(report(run(root, tmp_path / "f", "all", options)[1]).store.path)
     for name in ("train", "test"):
-        encoder, made = run(root, tmp_path / "f", name, options)
+        encoder, outcome = run(root, tmp_path / "f", name, options)
         assert not encoder.batches
-        found = report(made)
-        assert (found.rows_encoded, found.rows_copied) == (0, 6 * GRID)
-        assert found.copied_from == {whole.title: 6 * GRID}
-        same_rows(Store.open(found.store.path), whole)
+        actual = report(outcome)
+        assert (actual.rows_encoded, actual.rows_copied) == (0, 6 * GRID)
+        assert actual.copied_from == {whole.title: 6 * GRID}
+        same_rows(Store.open(actual.store.path), whole)
 
 
 def test_all_is_copied_from_train_and_test(image_tree: Tree, tmp_path: Path) -> None:
     root = image_tree()
     parts = [report(run(root, tmp_path / "f", name)[1]).store for name in ("train", "test")]
-    encoder, made = run(root, tmp_path / "f", "all")
+    encoder, outcome = run(root, tmp_path / "f", "all")
     assert not encoder.batches
-    assert report(made).copied_from == {part.title: 6 * GRID for part in parts}
+    assert report(outcome).copied_from == {part.title: 6 * GRID for part in parts}
     for part in parts:
-        same_rows(Store.open(part.path), Store.open(report(made).store.path))
+        same_rows(Store.open(part.path), Store.open(report(outcome).store.path))
 
 
 def test_copied_rows_and_saved_time_are_recorded(image_tree: Tree, tmp_path: Path) -> None:
     root = image_tree()
     whole = report(run(root, tmp_path / "f", "all")[1]).store
-    made = run(root, tmp_path / "f", "train")[1]
-    (entry,) = made.to_json()["stores"]
+    outcome = run(root, tmp_path / "f", "train")[1]
+    (entry,) = outcome.to_json()["stores"]
     assert (entry["rows_copied"], entry["rows_encoded"]) == (294, 0)
     assert entry["bytes_copied"] == 294 * (3 + 4 * 3) * 2  # pooled and patch in half precision
     log = whole.runs()[0]
     assert entry["seconds_saved"] == pytest.approx(294 * log["seconds"]["wall"] / log["rows"])
-    assert report(made).store.runs()[0]["copied_from"] == {whole.title: 294}
+    assert report(outcome).store.runs()[0]["copied_from"] == {whole.title: 294}
 
 
 def test_shards_that_are_found_in_part_are_encoded(image_tree: Tree, tmp_path: Path) -> None:
     root = image_tree()
     run(root, tmp_path / "f", "train", replace(SMALL, limit=5))
-    made = run(root, tmp_path / "f", "train")[1]
-    assert report(made).shards_adopted == 2
-    assert report(made).rows_encoded == 2 * GRID
+    outcome = run(root, tmp_path / "f", "train")[1]
+    assert report(outcome).shards_adopted == 2
+    assert report(outcome).rows_encoded == 2 * GRID
 
 
 def test_bad_images_are_carried_over(image_tree: Tree, tmp_path: Path) -> None:
     root = image_tree()
     (root / "class1" / "2.png").write_bytes(b"torn")
     whole = Store.open(report(run(root, tmp_path / "f", "all")[1]).store.path)
-    encoder, made = run(root, tmp_path / "f", "train")
+    encoder, outcome = run(root, tmp_path / "f", "train")
     assert not encoder.batches
-    (bad,) = made.bad
+    (bad,) = outcome.bad
     assert (bad.path, bad.reason) == ("class1/2.png", whole.bad[0].reason)
     assert (bad.image, bad.first_row, bad.last_row) == (3, 3 * GRID, 4 * GRID - 1)
-    same_rows(Store.open(report(made).store.path), whole)
+    same_rows(Store.open(report(outcome).store.path), whole)
 
 
 @pytest.mark.parametrize(
@@ -144,22 +146,22 @@ def test_bad_images_are_carried_over(image_tree: Tree, tmp_path: Path) -> None:
 def test_changed_rows_are_not_found(image_tree: Tree, tmp_path: Path, change: pl.Expr) -> None:
     root = image_tree(1, 3)
     whole = Store.open(report(run(root, tmp_path / "f", "all")[1]).store.path)
-    one = Store(tmp_path / "other", whole.spec, 100, whole.source)
-    one.rows = whole.rows.with_columns(
+    first = Store(tmp_path / "other", whole.spec, 100, whole.source)
+    first.rows = whole.rows.with_columns(
         pl.when(pl.col("row") == 60).then(change).otherwise(pl.col(change.meta.output_name()))
     )
-    found = find_rows(one, [whole], VIEWS["grid"])
+    actual = find_rows(first, [whole], VIEWS["grid"])
     lacking = np.repeat([False, True, False], GRID)  # all of the image that the row is of
-    assert np.array_equal(found.donor < 0, lacking)
-    assert np.array_equal(found.row[~lacking], np.flatnonzero(~lacking))
+    assert np.array_equal(actual.donor < 0, lacking)
+    assert np.array_equal(actual.row[~lacking], np.flatnonzero(~lacking))
 
 
 def test_labels_and_splits_do_not_count(image_tree: Tree, tmp_path: Path) -> None:
     root = image_tree(1, 3)
     whole = Store.open(report(run(root, tmp_path / "f", "all")[1]).store.path)
-    one = Store(tmp_path / "other", whole.spec, 100, whole.source)
-    one.rows = whole.rows.reverse().with_columns(label=pl.lit("other"))
-    assert np.array_equal(find_rows(one, [whole], VIEWS["grid"]).row, np.arange(3 * GRID)[::-1])
+    first = Store(tmp_path / "other", whole.spec, 100, whole.source)
+    first.rows = whole.rows.reverse().with_columns(label=pl.lit("other"))
+    assert np.array_equal(find_rows(first, [whole], VIEWS["grid"]).row, np.arange(3 * GRID)[::-1])
 
 
 def test_rows_of_another_recipe_are_not_copied(image_tree: Tree, tmp_path: Path) -> None:
@@ -176,8 +178,8 @@ def test_rows_of_other_image_files_are_not_copied(image_tree: Tree, tmp_path: Pa
     run(root, tmp_path / "f", "all")
     file = other / "class0" / "0.png"
     file.write_bytes(file.read_bytes()[:-1] + b"?")  # of the same size
-    found = report(run(other, tmp_path / "f", "train")[1])
-    assert (found.rows_encoded, found.rows_copied) == (2 * GRID, 4 * GRID)
+    actual = report(run(other, tmp_path / "f", "train")[1])
+    assert (actual.rows_encoded, actual.rows_copied) == (2 * GRID, 4 * GRID)
 
 
 def test_damaged_source_store_is_encoded_instead(image_tree: Tree, tmp_path: Path) -> None:
@@ -190,11 +192,11 @@ def test_damaged_source_store_is_encoded_instead(image_tree: Tree, tmp_path: Pat
     notes: list[str] = []
     progress = Silent()
     progress.note = notes.append  # type: ignore[method-assign]
-    made = run(root, tmp_path / "f", "train", progress=progress)[1]
-    assert report(made).rows_encoded == 2 * GRID
-    assert report(made).rows_copied == 4 * GRID
+    outcome = run(root, tmp_path / "f", "train", progress=progress)[1]
+    assert report(outcome).rows_encoded == 2 * GRID
+    assert report(outcome).rows_copied == 4 * GRID
     assert any(str(file) in note for note in notes)
-    assert np.array_equal(report(made).store.read("pooled"), good.read("pooled"))
+    assert np.array_equal(report(outcome).store.read("pooled"), good.read("pooled"))
 
 
 def test_interrupted_copy_resumes(image_tree: Tree, tmp_path: Path) -> None:
@@ -209,26 +211,28 @@ def test_interrupted_copy_resumes(image_tree: Tree, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(root, tmp_path / "f", "train", progress=progress)
     assert not list((tmp_path / "f").rglob("*.partial"))
-    encoder, made = run(root, tmp_path / "f", "train")
+    encoder, outcome = run(root, tmp_path / "f", "train")
     assert not encoder.batches
-    assert report(made).rows_copied == 4 * GRID
-    same_rows(Store.open(report(made).store.path), whole)
+    assert report(outcome).rows_copied == 4 * GRID
+    same_rows(Store.open(report(outcome).store.path), whole)
 
 
 def test_concurrent_runs_copy(image_tree: Tree, tmp_path: Path) -> None:
     root = image_tree()
     whole = Store.open(report(run(root, tmp_path / "f", "all")[1]).store.path)
-    found: list[Report] = []
+    collected: list[Report] = []
     threads = [
-        threading.Thread(target=lambda: found.append(report(run(root, tmp_path / "f", "train")[1])))
+        threading.Thread(
+            target=lambda: collected.append(report(run(root, tmp_path / "f", "train")[1]))
+        )
         for _ in range(3)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(one.rows_copied + one.rows_encoded for one in found) == 6 * GRID
-    same_rows(Store.open(found[0].store.path), whole)
+    assert sum(item.rows_copied + item.rows_encoded for item in collected) == 6 * GRID
+    same_rows(Store.open(collected[0].store.path), whole)
 
 
 def test_plan_extract_reports_copied_rows(image_tree: Tree, tmp_path: Path) -> None:

@@ -34,14 +34,14 @@ def photos(root: Path) -> Images:
 
 def expected_pooled(root: Path, size: int = 32) -> npt.NDArray[np.float64]:
     """Mean colour of every window, computed with Pillow alone."""
-    found = []
+    collected = []
     for path in sorted(root.rglob("*.png")):
         canvas = VIEWS["grid"].canvas(Image.open(path).convert("RGB"), MeanColour(size).transform)
         for y in range(0, 169, 28):
             for x in range(0, 169, 28):
                 window = canvas.crop((x, y, x + 56, y + 56)).resize((size, size), Image.BICUBIC)
-                found.append(np.asarray(window, float).mean((0, 1)) / 255)
-    return np.array(found)
+                collected.append(np.asarray(window, float).mean((0, 1)) / 255)
+    return np.array(collected)
 
 
 def test_features_are_those_of_the_pixels(image_tree: Tree, tmp_path: Path) -> None:
@@ -92,10 +92,10 @@ def test_interrupted_run_resumes_bit_for_bit(image_tree: Tree, tmp_path: Path) -
         encoder = MeanColour()
         original = encoder.encode
 
-        def interrupted(*given, _encode=original, _e=encoder, _n=stop_after, **named):  # type: ignore[no-untyped-def]
+        def interrupted(*args, _encode=original, _e=encoder, _n=stop_after, **named):  # type: ignore[no-untyped-def]
             if len(_e.batches) == _n:
                 raise KeyboardInterrupt
-            return _encode(*given, **named)
+            return _encode(*args, **named)
 
         encoder.encode = interrupted  # type: ignore[method-assign]
         with pytest.raises(KeyboardInterrupt):
@@ -157,8 +157,8 @@ def test_bad_image_leaves_neighbours_unchanged(image_tree: Tree, tmp_path: Path)
     (root / "class0" / "1.png").write_bytes(b"torn")
     torn = extract([MeanColour()], photos(root), VIEWS["grid"], tmp_path / "b", SMALL)
     keep = torn.reports[0].store.valid
-    one, two = (run.reports[0].store.read("pooled") for run in (sound, torn))
-    assert np.array_equal(one[keep], two[keep])
+    first, two = (run.reports[0].store.read("pooled") for run in (sound, torn))
+    assert np.array_equal(first[keep], two[keep])
 
 
 def test_vanished_file_is_a_bad_image(image_tree: Tree, tmp_path: Path) -> None:

@@ -56,11 +56,11 @@ def test_error_of_writer_thread_stops_run(
     original = getattr(ShardWriter, broken)
     calls = []
 
-    def full(*given: object, **named: object) -> object:
-        calls.append(given)
+    def full(*args: object, **named: object) -> object:
+        calls.append(args)
         if len(calls) == 3:
             raise OSError(28, "No space left on device")
-        return original(*given, **named)
+        return original(*args, **named)
 
     monkeypatch.setattr(ShardWriter, broken, full)
     with pytest.raises(StorageError, match="no space left while writing"):

@@ -54,11 +54,11 @@ def test_sheets_of_many_images_are_not_tall(tmp_path: Path, n: int) -> None:
 
 def test_classes_are_coloured_and_ignored_pixels_fade(root: Path) -> None:
     images = datasets.load("lip", "lip", root)
-    one = mask_sheet.read_example(images, images.table.row(0, named=True), 19)
-    assert set(one.shares) == {2, 18}
-    assert one.shares[2] == 0.25
-    picture = Image.new("RGB", one.picture.size, (0, 0, 0))
-    drawn = np.asarray(overlay(picture, one.classes, {2: (200, 0, 0), 18: (0, 200, 0)}))
+    first = mask_sheet.read_example(images, images.table.row(0, named=True), 19)
+    assert set(first.shares) == {2, 18}
+    assert first.shares[2] == 0.25
+    picture = Image.new("RGB", first.picture.size, (0, 0, 0))
+    drawn = np.asarray(overlay(picture, first.classes, {2: (200, 0, 0), 18: (0, 200, 0)}))
     height, width = drawn.shape[:2]
     assert drawn[height // 4, width // 4].tolist() == [int(200 * OPACITY), 0, 0]
     assert drawn[height // 4, 3 * width // 4].tolist() == [0, int(200 * OPACITY), 0]

@@ -43,22 +43,22 @@ def test_neighbours_are_drawn_in_rank_order(store: Store, results, tmp_path: Pat
     first = np.asarray(crops.region(results[0].neighbours[0].row, 112), int)
     # The first neighbour's upper half stands somewhere right of the query, pixel by pixel.
     patch = first[:80]
-    found = [
+    actual = [
         (top, left)
         for top in range(80)
         for left in range(300, 460)
         if np.abs(picture[top, left : left + 112] - patch[0]).mean() < 3
         and np.abs(picture[top : top + 80, left : left + 112] - patch).mean() < 3
     ]
-    assert found
+    assert actual
 
 
 @pytest.mark.parametrize("suffix", [".pdf", ".svg", ".png"])
 def test_equal_results_give_equal_files(store: Store, results, tmp_path: Path, suffix: str) -> None:  # type: ignore[no-untyped-def]
-    one = draw(results, Crops(store), tmp_path / f"one{suffix}")
+    first = draw(results, Crops(store), tmp_path / f"one{suffix}")
     two = draw(results, Crops(store), tmp_path / f"two{suffix}")
-    assert one.read_bytes() == two.read_bytes()
-    assert one.stat().st_size > 5000
+    assert first.read_bytes() == two.read_bytes()
+    assert first.stat().st_size > 5000
 
 
 def test_results_are_drawn_in_rows(store: Store, results, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -38,9 +38,9 @@ def draw(images: Images, path: Path, options: SheetOptions | None = None) -> Ima
 
 def test_sheet_shows_each_part(images: Images, tmp_path: Path) -> None:
     whole = draw(images, tmp_path / "sheet.png")
-    one = draw(images, tmp_path / "one.png", SheetOptions(parts=("tail",)))
+    first = draw(images, tmp_path / "one.png", SheetOptions(parts=("tail",)))
     line = sheet.CELL + sheet.CAPTION + sheet.GAP
-    assert (whole.width, whole.height - one.height) == (one.width, line)
+    assert (whole.width, whole.height - first.height) == (first.width, line)
     shown = {colour for _, colour in whole.getcolors(maxcolors=1 << 24)}
     for colour in sheet.COLOURS[:2]:
         assert tuple(bytes.fromhex(colour[1:])) in shown
@@ -129,7 +129,7 @@ def test_regions_are_those_that_are_cut(images: Images, tmp_path: Path, name: st
     view = VIEWS[name]
     assert isinstance(view, FixedView)
     drawn = region_sheet.draw(tmp_path / "sheet.png", images, view, "a title", 2)
-    found = np.asarray(Image.open(drawn).convert("RGB"))
+    actual = np.asarray(Image.open(drawn).convert("RGB"))
     image = Image.open(images.root / images.table["path"][0]).convert("RGB")
     transform = Transform()
     canvas = view.canvas(image, transform)
@@ -139,9 +139,9 @@ def test_regions_are_those_that_are_cut(images: Images, tmp_path: Path, name: st
     else:
         tile = canvas.resize((sheet.CELL, sheet.CELL))
     wanted = np.asarray(tile)
-    windows = np.lib.stride_tricks.sliding_window_view(found, wanted.shape[:2], axis=(0, 1))
+    windows = np.lib.stride_tricks.sliding_window_view(actual, wanted.shape[:2], axis=(0, 1))
     corner = wanted[0, 0]
-    places = np.argwhere((found == corner).all(axis=2))
+    places = np.argwhere((actual == corner).all(axis=2))
     assert any(
         np.array_equal(windows[y, x].transpose(1, 2, 0), wanted)
         for y, x in places

@@ -36,8 +36,8 @@ def test_squares_fill_the_width_and_do_not_overlap(across: int, width: float) ->
     boxes = []
     for panel in range(7):
         left, top = layout.corner(panel)
-        for place in range(24):
-            x, y = layout.square(place)
+        for index in range(24):
+            x, y = layout.square(index)
             boxes.append((left + x, top + y))
     rights = [left + layout.cell for left, _ in boxes]
     assert max(rights) == pytest.approx(width)
@@ -53,7 +53,7 @@ def test_neighbours_of_each_encoder_in_the_order_of_rank(
     done = pa("figure", "neighbours", "--query", QUERY, "-k", 12, "--out", "f")
     assert done.code == 0, done.err
     fields = json.loads(Path("f.json").read_text())
-    answers = {one["encoder"]: one["neighbours"] for one in fields["details"]["answers"][0]}
+    answers = {item["encoder"]: item["neighbours"] for item in fields["details"]["answers"][0]}
     assert list(answers) == ["deit", "dino"]  # the paper's order
     picture = pixels_of("f.png")
     layout = Layout(6.5, n_panels=2, across=1, k=12)
@@ -61,15 +61,15 @@ def test_neighbours_of_each_encoder_in_the_order_of_rank(
     for panel, name in enumerate(answers):
         store = two_encoders[name]
         rows = neighbours_of(store, "pooled", QUERY, 12)
-        assert [one["row"] for one in answers[name]] == rows
+        assert [item["row"] for item in answers[name]] == rows
         crops = Crops(store)
         left, top = layout.corner(panel)
-        for place, row in enumerate(rows):
-            x, y = layout.square(place)
+        for index, row in enumerate(rows):
+            x, y = layout.square(index)
             at = round((top + y) * PRINT_DPI), round((left + x) * PRINT_DPI)
             expected = np.asarray(crops.region(row, side), int)[2:-2, 2:-2]
-            found = picture[at[0] + 2 : at[0] + side - 2, at[1] + 2 : at[1] + side - 2]
-            assert np.abs(found - expected).mean() < 2
+            actual = picture[at[0] + 2 : at[0] + side - 2, at[1] + 2 : at[1] + side - 2]
+            assert np.abs(actual - expected).mean() < 2
 
 
 def test_red_box_surrounds_window(pa: Run, two_encoders: dict[str, Store]) -> None:
@@ -91,12 +91,12 @@ def test_metadata_name_sources_and_picture_does_not(pa: Run) -> None:
     paths = {Path(path).suffix: Path(path) for path in done["files"]}
     assert set(paths) == {".pdf", ".png", ".txt", ".json"}
     assert all(path.parent == Path.cwd() / "figures" / "neighbours" for path in paths.values())
-    told = metadata_of(paths[".png"])
-    origin = json.loads(told["Source"])
+    output = metadata_of(paths[".png"])
+    origin = json.loads(output["Source"])
     command = "pa figure neighbours --query val_0001:11 --encoder deit,dino --representation pooled"
     assert origin["command"].startswith(command)
-    assert list(origin["stores"].values()) == [one["fingerprint"] for one in done["stores"]]
-    assert told["Description"] == done["caption"]
+    assert list(origin["stores"].values()) == [item["fingerprint"] for item in done["stores"]]
+    assert output["Description"] == done["caption"]
     assert command.encode() in paths[".pdf"].read_bytes()
     text = paths[".txt"].read_text()
     assert text.startswith(done["caption"])
@@ -121,11 +121,11 @@ def test_recorded_command_recreates_file(pa: Run) -> None:
 def test_encoded_stands_beside_projected(pa: Run, two_encoders: dict[str, Store]) -> None:
     done = pa("figure", "projected", "--query", QUERY, "-k", 6, "--json").json
     (answers,) = done["details"]["answers"]
-    assert [one["representation"] for one in answers] == ["pooled", "projected"]
-    assert [one["encoder"] for one in answers] == ["dino", "dino"]
-    for one in answers:
-        expected = neighbours_of(two_encoders["dino"], one["representation"], QUERY, 6)
-        assert [neighbour["row"] for neighbour in one["neighbours"]] == expected
+    assert [item["representation"] for item in answers] == ["pooled", "projected"]
+    assert [item["encoder"] for item in answers] == ["dino", "dino"]
+    for item in answers:
+        expected = neighbours_of(two_encoders["dino"], item["representation"], QUERY, 6)
+        assert [neighbour["row"] for neighbour in item["neighbours"]] == expected
 
 
 @pytest.mark.usefixtures("two_encoders")
@@ -190,11 +190,11 @@ def test_default_queries_stand_in_for_images_that_are_not_there(pa: Run) -> None
 @pytest.mark.usefixtures("two_encoders")
 def test_named_figure_replaces_previous_one(pa: Run) -> None:
     for query in ("3", "4"):
-        made = pa("figure", "neighbours", "--query", query, "--name", "figure-2", "--json").json
+        output = pa("figure", "neighbours", "--query", query, "--name", "figure-2", "--json").json
     folder = Path("figures") / "neighbours"
     assert sorted(path.name for path in folder.iterdir()) == [
         f"figure-2.{suffix}" for suffix in ("json", "pdf", "png", "txt")
     ]
-    assert made["details"]["answers"][0][0]["query"]["row"] == 4
+    assert output["details"]["answers"][0][0]["query"]["row"] == 4
     assert pa("figure", "neighbours", "--query", "3", "--name", "../x").code == 2
     assert pa("figure", "neighbours", "--query", "3", "--name", "x", "--out", "y").code == 2

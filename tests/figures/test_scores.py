@@ -33,12 +33,12 @@ def in_layers(make_parts: MakeParts, encoder: str, seed: int = 12) -> None:
 
 def results_of(workspace: Path, task: str, encoder: str) -> EncoderResults:
     everything = collect_results(workspace, workspace / "results", workspace / "features").results
-    own = [
-        one
-        for one in everything
-        if one.result.task == task and one.result.tested.encoder == encoder
+    direct = [
+        item
+        for item in everything
+        if item.result.task == task and item.result.tested.encoder == encoder
     ]
-    return EncoderResults(encoder, {one.result.representation: one for one in own})
+    return EncoderResults(encoder, {item.result.representation: item for item in direct})
 
 
 def test_mean_is_read_as_written() -> None:
@@ -83,9 +83,9 @@ def test_depth_draws_the_scores_of_the_results(
     panels = depth_panels(of)
     assert list(panels) == ["cls", "pooled"]
     assert [curve.label for curve in panels["cls"]] == ["DeiT", "DINO"]
-    for curve, one in zip(panels["cls"], of, strict=True):
+    for curve, item in zip(panels["cls"], of, strict=True):
         for block in (3, 11):
-            score = one.by_representation[f"layers_cls:{block}"].result.scores["ap"]
+            score = item.by_representation[f"layers_cls:{block}"].result.scores["ap"]
             assert curve.means[block].value == score.value
             assert curve.means[block].interval == score.interval
         assert curve.final is not None
@@ -148,8 +148,8 @@ def test_shares_draws_the_scores_of_the_results(
     assert done.code == 0, done.err
     fields = json.loads(Path("shares.json").read_text())
     assert {result["protocol"]["k"] for result in fields["results"]} == {7}
-    one = results_of(workspace, "neighbours", "dino")
-    bars = share_bars([one])
+    first = results_of(workspace, "neighbours", "dino")
+    bars = share_bars([first])
     assert bars.labels == ["DINO, class token", "DINO, mean patch token", "DINO, projected"]
     for means in bars.means:  # what a neighbour can be, exactly one of which holds
         assert sum(means[name].value for name in bars.shown) == pytest.approx(1)
@@ -171,8 +171,8 @@ def test_sweep_is_drawn_from_its_table(pa: Run, place: Place) -> None:
     assert "No test row took part" in done.json["caption"]
     (table,) = Path("results/probe-linear").glob("*.sweep.parquet")
     surface = pl.read_parquet(table)
-    one = results_of(Path.cwd(), "probe-linear", "timm/ramp")
-    sheets = sweep_sheets([one], {"timm/ramp": surface})
+    first = results_of(Path.cwd(), "probe-linear", "timm/ramp")
+    sheets = sweep_sheets([first], {"timm/ramp": surface})
     assert [sheet.title for sheet in sheets] == ["ramp, class token", "ramp, mean patch token"]
     assert sum(len(sheet.table) for sheet in sheets) == len(surface) == 8
     table.unlink()
@@ -187,9 +187,9 @@ def test_protocols_and_datasets_are_never_mixed(pa: Run, make_parts: MakeParts) 
     for protocol in ("paper", "released"):
         pa("evaluate", "neighbours", "-k", 5, "--protocol", protocol)
     for wanted, words in (("paper", ()), ("released", ("--protocol", "released"))):
-        told = pa("figure", "shares", "-k", 5, *words, "--json").json
-        assert f"Protocol {wanted}." in told["caption"]
-        assert len({one["fingerprint"] for one in told["stores"]}) == 1
+        output = pa("figure", "shares", "-k", 5, *words, "--json").json
+        assert f"Protocol {wanted}." in output["caption"]
+        assert len({item["fingerprint"] for item in output["stores"]}) == 1
     make_parts("dino", dataset="mine")
     pa("evaluate", "neighbours", "-k", 5, "--dataset", "mine")
     refused = pa("figure", "shares", "-k", 5)

@@ -45,8 +45,8 @@ def trained(pa: Run, *words: object) -> ResultFile:
     fixed = ("--iterations", 60, "--lr", 0.5, "--device", "cpu")
     done = pa("probe", "segmentation", *fixed, *words)
     assert done.code == 0, done.err
-    (found,) = collect_results(Path.cwd(), Path("results"), Path("features")).results
-    return found
+    (actual,) = collect_results(Path.cwd(), Path("results"), Path("features")).results
+    return actual
 
 
 def test_predictions_are_those_that_were_scored(
@@ -54,10 +54,10 @@ def test_predictions_are_those_that_were_scored(
 ) -> None:
     make_store("train", views=0)
     store = make_store("val")
-    found = trained(pa)
-    sha256 = found.result.selection.labels.sha256
+    actual = trained(pa)
+    sha256 = actual.result.selection.labels.sha256
     named = LabelMaps("lip", maps.classes, maps.root, provenance={"sha256": sha256})
-    head = ScoredHead("knowing", found, store, named)
+    head = ScoredHead("knowing", actual, store, named)
     paths = head.paths()
     assert sorted(paths) == [str(number) for number in range(6)]
     predicted = head.predict(list(paths.values()), "cpu", Silent())
@@ -68,7 +68,7 @@ def test_predictions_are_those_that_were_scored(
         right += int((predicted[name] == labels)[counted].sum())
         total += int(counted.sum())
     # The accuracy over all pixels that the run reported, from another road to the same maps.
-    assert right / total == pytest.approx(found.result.scores["aAcc"].value, abs=1e-9)
+    assert right / total == pytest.approx(actual.result.scores["aAcc"].value, abs=1e-9)
 
 
 def test_figure_records_its_sources(pa: Run, make_store: MakeStore, workspace: Workspace) -> None:
@@ -80,8 +80,8 @@ def test_figure_records_its_sources(pa: Run, make_store: MakeStore, workspace: W
     assert "Linear segmentation of lip on frozen features of knowing" in done.out
     fields = json.loads(Path("f.json").read_text())
     assert "--image 0,5" in fields["command"]
-    told = metadata_of("f.png")
-    assert json.loads(told["Source"])["results"] == [fields["results"][0]["digest"]]
+    output = metadata_of("f.png")
+    assert json.loads(output["Source"])["results"] == [fields["results"][0]["digest"]]
     chosen = pa("figure", "segmentation", "--labels", "lip", "--image", "3", "--json").json
     assert "Images: 3." in chosen["caption"]
 
@@ -90,10 +90,10 @@ def test_held_out_images_alone_are_drawn(
     pa: Run, make_store: MakeStore, workspace: Workspace
 ) -> None:
     store = make_store("train")
-    found = trained(pa, "--train-split", "train", "--test-split", "train", "--test-fraction", 0.34)
+    actual = trained(pa, "--train-split", "train", "--test-split", "train", "--test-fraction", 0.34)
     done = pa("figure", "segmentation", "--labels", "lip", "--json").json
     names = done["command"].rpartition(" ")[2].split(",")
-    assert len(names) == found.result.counts.test_images == 2
+    assert len(names) == actual.result.counts.test_images == 2
     assert set(names) < {Path(path).stem for path in store.rows["path"].unique()}
     (other, *_) = sorted({str(number) for number in range(6)} - set(names))
     refused = pa("figure", "segmentation", "--labels", "lip", "--image", other)
@@ -109,13 +109,13 @@ def test_errors(pa: Run, make_store: MakeStore, workspace: Workspace, tree: Path
     assert pa("figure", "segmentation", "--labels", "lip,lip").code == 2
     make_store("train", views=0)
     make_store("val")
-    found = trained(pa)
+    actual = trained(pa)
     assert "There are heads of lip" in pa("figure", "segmentation").err
     (tree / "img" / "val" / "0.png").unlink()
     gone = pa("figure", "segmentation", "--labels", "lip", "--image", "0")
     assert gone.code == 3
     assert "give their folder with --root" in gone.err
-    found.path.with_suffix(".safetensors").unlink()
+    actual.path.with_suffix(".safetensors").unlink()
     assert pa("figure", "segmentation", "--labels", "lip").code == 3
 
 
@@ -138,11 +138,11 @@ def test_class_has_one_colour_in_every_picture(tmp_path: Path) -> None:
     pixels = pixels_of(path)
     layout = Layout.of(6.5, 1, 1, 1)
     line = pixels[round((0.2 + layout.column * 40 / 60 / 2) * 300)]
-    found = [
+    actual = [
         line[round((0.2 + n * (layout.column + 0.04) + layout.column / 2) * 300)] for n in range(3)
     ]
-    assert found[0].min() > 250  # the image
-    for colour, expected in zip(found[1:], ((230, 159, 0), (86, 180, 233)), strict=True):
+    assert actual[0].min() > 250  # the image
+    for colour, expected in zip(actual[1:], ((230, 159, 0), (86, 180, 233)), strict=True):
         mixed = np.array(expected) * 0.62 + 255 * 0.38
         assert np.abs(colour - mixed).max() <= 3
 
@@ -152,10 +152,10 @@ def test_images_without_labels_are_passed_over(
 ) -> None:
     make_store("train", views=0)
     store = make_store("val")
-    found = trained(pa)
-    sha256 = found.result.selection.labels.sha256
+    actual = trained(pa)
+    sha256 = actual.result.selection.labels.sha256
     named = LabelMaps("lip", maps.classes, maps.root, provenance={"sha256": sha256})
-    head = ScoredHead("knowing", found, store, named)
+    head = ScoredHead("knowing", actual, store, named)
     Image.fromarray(np.zeros((48, 64), np.uint8)).save(tree / "ann" / "val" / "0.png")
     assert labelled_images([head], [], 2) == ["1", "5"]
 

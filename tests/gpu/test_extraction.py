@@ -60,9 +60,9 @@ def features_of(
     return {name: store.read(name) for name in store.spec.representations}
 
 
-def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    one, other = (a.astype(np.float64).reshape(-1, a.shape[-1]) for a in (one, other))
-    return (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+def cosines(first: np.ndarray, other: np.ndarray) -> np.ndarray:
+    first, other = (a.astype(np.float64).reshape(-1, a.shape[-1]) for a in (first, other))
+    return (first * other).sum(1) / np.linalg.norm(first, axis=1) / np.linalg.norm(other, axis=1)
 
 
 @pytest.mark.parametrize("view", ["image", "grid"])
@@ -82,10 +82,10 @@ def test_features_equal_the_cpus(
     )
     assert set(on_cpu) == set(on_device)
     for representation, expected in on_cpu.items():
-        found = on_device[representation]
-        assert cosines(expected, found).min() > FP32_COSINE, representation
+        actual = on_device[representation]
+        assert cosines(expected, actual).min() > FP32_COSINE, representation
         largest = np.abs(expected).max()
-        np.testing.assert_allclose(found, expected, atol=FP32_DIFFERENCE * largest, rtol=0)
+        np.testing.assert_allclose(actual, expected, atol=FP32_DIFFERENCE * largest, rtol=0)
 
 
 @pytest.mark.parametrize("compute", ["bf16", "fp16"])
@@ -102,8 +102,8 @@ def test_half_precision_keeps_directions(
         for c in ("fp32", compute)
     )
     for representation in ("cls", "pooled"):
-        found = cosines(full[representation], half[representation])
-        assert HALF_COSINE[compute] < found.min() < 1
+        actual = cosines(full[representation], half[representation])
+        assert HALF_COSINE[compute] < actual.min() < 1
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
@@ -116,8 +116,8 @@ def test_windows_equal_pillows_pixels(
     canvases[1] = 255 * (canvases[1] > 127)  # hard edges: the filter overshoots and is clipped
     of, corners = generator.integers(0, 3, 49), generator.integers(0, 224 - side + 1, (49, 2))
     tensors = (torch.from_numpy(a).to(device) for a in (canvases, of, corners))
-    found = windows(*tensors, side, size, interpolation).cpu().numpy()
-    for window, canvas, (x, y) in zip(found, of, corners, strict=True):
+    actual = windows(*tensors, side, size, interpolation).cpu().numpy()
+    for window, canvas, (x, y) in zip(actual, of, corners, strict=True):
         cut = Image.fromarray(canvases[canvas]).crop((x, y, x + side, y + side))
         expected = cut.resize((size, size), Image.Resampling[interpolation.upper()])
         np.testing.assert_array_equal(window, np.asarray(expected))
@@ -144,10 +144,10 @@ def test_batch_beyond_memory_is_halved(device: str, checkpoint: Callable[[str], 
         with torch.inference_mode(), pytest.raises(torch.OutOfMemoryError):
             encoder.encode(encoder.normalise(on_device), ["cls"])
         torch.cuda.empty_cache()
-        found = Forward(encoder, ["cls"]).begin(on_device).arrays()["cls"]
+        actual = Forward(encoder, ["cls"]).begin(on_device).arrays()["cls"]
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
-    assert cosines(expected, found).min() > FP32_COSINE
+    assert cosines(expected, actual).min() > FP32_COSINE
 
 
 def test_killed_extraction_resumes_to_same_bytes(

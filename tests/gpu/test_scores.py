@@ -49,18 +49,18 @@ def clusters(n: int, seed: int, width: int = 32, classes: int = 4) -> LabelledRo
 @pytest.mark.parametrize("include_self", [False, True])
 def test_average_precision_equals_the_cpus(include_self: bool, device: str) -> None:
     rows = clusters(1500, 0, 64)
-    expected, found = (
+    expected, actual = (
         evaluate_all_pairs(rows.features, rows.targets, include_self=include_self, device=at).ap
         for at in ("cpu", device)
     )
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 def test_linear_probe_equals_the_cpus(device: str) -> None:
     train, test = clusters(600, 0), clusters(600, 1)
-    expected, found = (train_linear(train, test, PAPER, device=at) for at in ("cpu", device))
-    np.testing.assert_allclose(found.weight, expected.weight, atol=1e-4)
-    assert (found.predicted == expected.predicted).mean() > 0.995
+    expected, actual = (train_linear(train, test, PAPER, device=at) for at in ("cpu", device))
+    np.testing.assert_allclose(actual.weight, expected.weight, atol=1e-4)
+    assert (actual.predicted == expected.predicted).mean() > 0.995
 
 
 def test_sweep_equals_the_cpus(device: str) -> None:
@@ -72,9 +72,9 @@ def test_sweep_equals_the_cpus(device: str) -> None:
     ]
     read = {"cls": (clusters(300, 0), clusters(300, 1))}.__getitem__
     recipe = replace(PAPER, epochs=5, batch=64)
-    expected, found = (train_stack(read, candidates, recipe, device=at) for at in ("cpu", device))
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one.weight, other.weight, atol=1e-4)
+    expected, actual = (train_stack(read, candidates, recipe, device=at) for at in ("cpu", device))
+    for item, other in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(item.weight, other.weight, atol=1e-4)
 
 
 def test_attentive_probe_equals_the_cpus(device: str, make_store: MakeStore) -> None:
@@ -89,13 +89,13 @@ def test_attentive_probe_equals_the_cpus(device: str, make_store: MakeStore) -> 
     )
 
     def at(name: str) -> np.ndarray:
-        place = torch.device(name)
+        folder = torch.device(name)
         sides = [
-            Tokens(side(store, rows), place, memory=1e9)
+            Tokens(side(store, rows), folder, memory=1e9)
             for rows in (np.arange(60), np.arange(60, 90))
         ]
         candidates = [AttentiveCandidate(0, 0.04), AttentiveCandidate(1, 0.4)]
-        trained = train_attentive(*sides, 3, candidates, recipe, device=place)
+        trained = train_attentive(*sides, 3, candidates, recipe, device=folder)
         return trained.loss.numpy()
 
     np.testing.assert_allclose(at(device), at("cpu"), rtol=1e-3)
@@ -113,10 +113,10 @@ def test_segmentation_head_equals_the_cpus(
     windows = TrainingWindows(
         WindowRows.of(make_windows()), [maps], recipe.representation, recipe.batch, 0
     )
-    expected, found = (
+    expected, actual = (
         train_segmentation(windows, [HeadSpec(0, 0.02), HeadSpec(0, 0.002)], recipe, device=at)
         for at in ("cpu", device)
     )
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one.losses.cpu(), other.losses.cpu(), rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(one.weight, other.weight, rtol=1e-2, atol=1e-3)
+    for item, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(item.losses.cpu(), other.losses.cpu(), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(item.weight, other.weight, rtol=1e-2, atol=1e-3)

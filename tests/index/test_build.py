@@ -169,8 +169,8 @@ def test_pieces_give_results_of_whole_index(
     (tmp_path / "merged").rename(tmp_path / "moved")
     opened = open_index(store, "pooled", tmp_path / "moved", factory, verify=True)
     queries = np.flatnonzero(store.valid).tolist()
-    for one, other in zip(search(opened, queries, 24), search(whole, queries, 24), strict=True):
-        assert one.neighbours == other.neighbours
+    for item, other in zip(search(opened, queries, 24), search(whole, queries, 24), strict=True):
+        assert item.neighbours == other.neighbours
 
 
 def test_blocks_of_rows_become_pieces(

@@ -44,9 +44,9 @@ def test_search_is_exact_for_rows_equal_in_fp16(
         exact = cosines(vectors[query], vectors)
         exact[query] = -np.inf
         order = np.argsort(-exact, kind="stable")[:5]
-        found = search(index, [query], 5)[0].neighbours
-        assert [n.row for n in found] == order.tolist()
-        assert [np.float32(n.cosine) for n in found] == exact[order].tolist()
+        actual = search(index, [query], 5)[0].neighbours
+        assert [n.row for n in actual] == order.tolist()
+        assert [np.float32(n.cosine) for n in actual] == exact[order].tolist()
 
 
 @pytest.mark.parametrize("half", [True, False])
@@ -57,8 +57,8 @@ def test_scores_of_faiss_stay_within_the_bound(
     store = make_store(vectors, storage="fp32")
     index = build(store, "pooled", tmp_path, "SQfp16" if half else "Flat")
     scores, rows = index.candidates(unit_vectors(vectors[:9]), 490)
-    for query, score, found in zip(vectors, scores, rows, strict=False):
-        error = np.abs(score - cosines(query, vectors[found])).max()
+    for query, score, values in zip(vectors, scores, rows, strict=False):
+        error = np.abs(score - cosines(query, vectors[values])).max()
         assert error < error_bound(32, half_gallery=half)
 
 
@@ -87,8 +87,8 @@ def test_many_equal_rows_are_ordered_by_id(make_store: MakeStore, tmp_path: Path
 def test_storage_formats_are_searched(make_store: MakeStore, tmp_path: Path, storage: str) -> None:
     store = make_store(crowd(98, 0.5), storage=storage, name=storage)
     stored = store.read("pooled")
-    found = search(build(store, "pooled", tmp_path), [3], 1)[0].neighbours[0]
-    assert found.cosine == np.sort(cosines(stored[3], stored))[-2]
+    actual = search(build(store, "pooled", tmp_path), [3], 1)[0].neighbours[0]
+    assert actual.cosine == np.sort(cosines(stored[3], stored))[-2]
 
 
 def test_batch_equals_single_queries(store: Store, tmp_path: Path) -> None:
@@ -122,8 +122,8 @@ def test_approximate_index_with_few_candidates_returns_fewer(store: Store, tmp_p
 def test_own_image_that_is_in_the_store_can_be_excluded(store: Store, tmp_path: Path) -> None:
     index = build(store, "pooled", tmp_path)
     query = Query(vector=store.read("pooled", [60])[0], path="001.png")
-    found = search(index, [query], 24, exclude_same_image=True)[0].neighbours
-    assert {n.path for n in found} & {"001.png"} == set()
+    actual = search(index, [query], 24, exclude_same_image=True)[0].neighbours
+    assert {n.path for n in actual} & {"001.png"} == set()
     other = search(index, [replace(query, path="no.png")], 1, exclude_same_image=True)[0]
     assert other.neighbours[0].row == 60
 
@@ -144,9 +144,9 @@ def test_vectors_that_are_not_finite(
     target = store.read("pooled", [row])[0]
 
     def with_nan(store: Store, values: Floats) -> Floats:
-        found = shards.from_disk(values, "fp16").astype(np.float32)
-        found[(found == target).all(axis=1)] = np.nan
-        return found
+        actual = shards.from_disk(values, "fp16").astype(np.float32)
+        actual[(actual == target).all(axis=1)] = np.nan
+        return actual
 
     monkeypatch.setattr(Store, "from_disk", with_nan)
     with pytest.raises(
@@ -186,9 +186,9 @@ def test_figures_that_cannot_be_drawn(store: Store, tmp_path: Path) -> None:
         draw([], crops, tmp_path / "f.png")
     with pytest.raises(UsageError, match="found 1 results and 2 crops"):
         draw(results, [crops, crops], tmp_path / "f.png")
-    own = search(index, [Query(vector=store.read("pooled", [1])[0])], 3)
+    direct = search(index, [Query(vector=store.read("pooled", [1])[0])], 3)
     with pytest.raises(UsageError, match=r"the query has no picture"):
-        draw(own, crops, tmp_path / "f.png")
+        draw(direct, crops, tmp_path / "f.png")
 
 
 class Recorder(Silent):

@@ -88,21 +88,21 @@ def test_answers_are_those_of_the_cpu(
     gpus: list[int], store: Store, tmp_path: Path, k: int
 ) -> None:
     index = build(store, "pooled", tmp_path)
-    there = to_gpu(index, 1)
-    assert search(there, range(0, 490, 30), k) == search(index, range(0, 490, 30), k)
+    existing = to_gpu(index, 1)
+    assert search(existing, range(0, 490, 30), k) == search(index, range(0, 490, 30), k)
     assert gpus == [1]
-    assert there.faiss_index.index.asked
+    assert existing.faiss_index.index.asked
 
 
 def test_scores_of_a_gpu_stay_within_the_bound(
     gpus: list[int], store: Store, tmp_path: Path, vectors: Floats
 ) -> None:
-    there = to_gpu(build(store, "pooled", tmp_path), 0)
+    existing = to_gpu(build(store, "pooled", tmp_path), 0)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    scores, rows = there.candidates(unit[:20], 490)
+    scores, rows = existing.candidates(unit[:20], 490)
     errors = [
-        np.abs(score - cosines(query, vectors[found])).max()
-        for query, score, found in zip(vectors, scores, rows, strict=False)
+        np.abs(score - cosines(query, vectors[values])).max()
+        for query, score, values in zip(vectors, scores, rows, strict=False)
     ]
     assert max(errors) < error_bound(24, half_gallery=True, half_query=True)
     assert error_bound(24, half_gallery=True) > error_bound(24, half_gallery=False) > 0
@@ -117,11 +117,11 @@ def test_beyond_the_largest_k_the_cpu_answers() -> None:
             self.asked.append(k)
             return None, None
 
-    here, there = Counting(), Counting()
-    both = OnGpu(there, object(), here)
+    here, existing = Counting(), Counting()
+    both = OnGpu(existing, object(), here)
     for k in (24, 2048, 2049):
         both.search(np.ones((1, 2), np.float32), k)
-    assert (there.asked, here.asked) == ([24, 2048], [2049])
+    assert (existing.asked, here.asked) == ([24, 2048], [2049])
 
 
 def test_unsupported_index_is_refused(gpus: list[int], store: Store, tmp_path: Path) -> None:
@@ -155,11 +155,11 @@ def workspace(in_empty_folder: Path) -> Path:
 
 def test_search_on_the_device_named(gpus: list[int], workspace: Path) -> None:
     work = Workspace(workspace)
-    here, there = (
+    here, existing = (
         work.search(StoreSelector(), 4, k=5, device=device)[0][1] for device in (None, "cuda:1")
     )
     assert gpus == [1]
-    assert here == there
+    assert here == existing
 
 
 def test_encoder_device_can_differ_from_faiss(

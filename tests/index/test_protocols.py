@@ -27,12 +27,12 @@ def stores(in_empty_folder: Path) -> dict[str, Store]:
     root = write_cub(in_empty_folder / "cub", birds, train=(1, 2, 3), size=(400, 300))
     (in_empty_folder / "pa.toml").write_text(f'[datasets.cub]\nroot = "{root}"\n')
     images = datasets.load("cub", "cub", root, "all")
-    made = {}
+    result = {}
     for name in ("paper", "released"):
         view = PROTOCOLS[name]
         vectors = generator.normal(size=(len(view.rows(images)), 8)).astype(np.float32)
-        made[name] = write_store(in_empty_folder / "features", images, view, {"pooled": vectors})
-    return made
+        result[name] = write_store(in_empty_folder / "features", images, view, {"pooled": vectors})
+    return result
 
 
 def test_protocols_select_different_stores(stores: dict[str, Store]) -> None:

@@ -42,7 +42,7 @@ def test_scan_equals_full_sort(
     products = unit[:20] @ unit.astype(np.float16).astype(np.float32).T
     np.testing.assert_allclose(scores, -np.sort(-products, axis=1)[:, :k], atol=1e-6)
     np.testing.assert_allclose(np.take_along_axis(products, rows, 1), scores, atol=1e-6)
-    assert all(len(set(found)) == k for found in rows.tolist())
+    assert all(len(set(values)) == k for values in rows.tolist())
 
 
 def test_batch_results_equal_single_results(
@@ -95,8 +95,8 @@ def test_possible_neighbours_alone_are_read(
         return read(self, representation, rows)
 
     monkeypatch.setattr(Store, "read", counting)
-    found = [n.row for n in search(index, [100], 10)[0].neighbours]
-    assert found == exhaustive(vectors, 100, 10)
+    actual = [n.row for n in search(index, [100], 10)[0].neighbours]
+    assert actual == exhaustive(vectors, 100, 10)
     assert asked[0] == 1  # the query itself
     if spread > 0.1:
         assert 10 <= asked[1] <= 20
@@ -132,5 +132,5 @@ def test_scores_stay_within_the_bound(
     bound = ranking.score_error_bound(index)
     assert bound is not None
     scores, rows = index.candidates(unit_vectors(vectors[:40]), 490)
-    for query, score, found in zip(vectors, scores, rows, strict=False):
-        assert np.abs(score - ranking.cosines(query, vectors[found])).max() < bound
+    for query, score, values in zip(vectors, scores, rows, strict=False):
+        assert np.abs(score - ranking.cosines(query, vectors[values])).max() < bound

@@ -40,12 +40,12 @@ def test_answers_are_those_of_exhaustive_search(index: Index, vectors: Floats, k
     queries = [0, 7, 110, 333, 489]
     for query, result in zip(queries, search(index, queries, k), strict=True):
         rows, cosines = exhaustive(vectors, vectors[query], [query], k)
-        found = np.array([n.cosine for n in result.neighbours], dtype=np.float32)
-        assert np.abs(found - cosines).max() < 1e-6
+        actual = np.array([n.cosine for n in result.neighbours], dtype=np.float32)
+        assert np.abs(actual - cosines).max() < 1e-6
         assert [n.rank for n in result.neighbours] == list(range(1, k + 1))
         # Float64 sums in another order may swap cosines that are equal to seven digits.
-        for mine, theirs, cosine in zip(result.neighbours, rows, cosines, strict=True):
-            assert mine.row == theirs or abs(mine.cosine - cosine) < 1e-6
+        for current, reference, cosine in zip(result.neighbours, rows, cosines, strict=True):
+            assert current.row == reference or abs(current.cosine - cosine) < 1e-6
 
 
 def test_equal_vectors_are_ordered_by_id(index: Index) -> None:
@@ -77,9 +77,9 @@ def test_exclude_same_image(index: Index, vectors: Floats) -> None:
 
 def test_external_vector_is_searched(index: Index, vectors: Floats) -> None:
     query = Query(vector=vectors[200] * 3, path="mine.png")
-    found = search(index, [query], 2)[0]
-    assert found.neighbours[0].row == 200
-    assert found.query.row is None
+    actual = search(index, [query], 2)[0]
+    assert actual.neighbours[0].row == 200
+    assert actual.query.row is None
 
 
 def test_result_says_what_it_is(index: Index, store: Store) -> None:
@@ -104,8 +104,8 @@ def test_bad_images_and_zero_vectors_are_never_found(
     index = build(store, "pooled", tmp_path / "i")
     assert (index.info.n, index.info.n_bad, index.info.n_zero) == (490 - 98 - 1, 98, 1)
     everything = search(index, [0], index.n - 1)[0]
-    found = {n.row for n in everything.neighbours}
-    assert found == set(np.flatnonzero(store.valid).tolist()) - {0, 300}
+    actual = {n.row for n in everything.neighbours}
+    assert actual == set(np.flatnonzero(store.valid).tolist()) - {0, 300}
     with pytest.raises(UsageError, match=r"query id 98 belongs to 002.png, .* \(is torn\)"):
         search(index, [98])
     with pytest.raises(UsageError, match="the pooled vector of query id 300 is zero"):

@@ -130,9 +130,9 @@ def test_codes_are_not_trained_for_l2_searches(store: Store, tmp_path: Path) -> 
         index.pq.cp.min_points_per_centroid = 1
         index.train(read_sample(store, "pooled", 490))
     built = faiss.read_index(str(build(store, "pooled", tmp_path, "PQ2x6").path / "index.faiss"))
-    found = faiss.vector_to_array(built.pq.centroids)
-    assert np.array_equal(found, faiss.vector_to_array(plain.pq.centroids))
-    assert not np.array_equal(found, faiss.vector_to_array(permuted.pq.centroids))
+    actual = faiss.vector_to_array(built.pq.centroids)
+    assert np.array_equal(actual, faiss.vector_to_array(plain.pq.centroids))
+    assert not np.array_equal(actual, faiss.vector_to_array(permuted.pq.centroids))
 
 
 def test_l2_index_is_refused(store: Store, tmp_path: Path) -> None:

@@ -69,11 +69,13 @@ def place(make_store: MakeStore, in_empty_folder: Path) -> Place:
         view = PROTOCOLS[protocol].to_json()
         both = {"cls": features, "pooled": features[:, :4] + 0.5}
         images = (np.arange(n) // 2).tolist()
-        made = make_store(both, labels, images, split=split, view=view, **spec)
-        encoder = made.encoder.replace("/", "--")
-        target = in_empty_folder / "features" / "toy" / split / "parts" / encoder / made.spec.short
+        new_store = make_store(both, labels, images, split=split, view=view, **spec)
+        encoder = new_store.encoder.replace("/", "--")
+        target = (
+            in_empty_folder / "features" / "toy" / split / "parts" / encoder / new_store.spec.short
+        )
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(made.path, target)
+        shutil.move(new_store.path, target)
         return Store.open(target)
 
     return put
@@ -110,9 +112,9 @@ def test_protocol_means_the_recipe_and_its_stores(
 
 @pytest.mark.usefixtures("both_protocols")
 def test_terminal_marks_best_epoch(pa: Run) -> None:
-    said = pa("probe", "linear", *TWO, "--protocol", "released", *QUICK).out
-    assert "this is the best epoch on the test split" in said
-    assert "chosen on the rows it is scored on and so optimistic; the last epoch gives" in said
+    outcome = pa("probe", "linear", *TWO, "--protocol", "released", *QUICK).out
+    assert "this is the best epoch on the test split" in outcome
+    assert "chosen on the rows it is scored on and so optimistic; the last epoch gives" in outcome
     assert "best epoch" not in pa("probe", "linear", *TWO, *QUICK).out
 
 
@@ -181,9 +183,9 @@ def test_select_split_is_used(pa: Run, place: Place) -> None:
     )
     assert done.code == 0, done.err
     assert done.json["details"]["chosen"]["by"]["rule"] == "split dev"
-    own = pa(*("probe", "linear", *TWO, "--lr", "0.01,0.4", "--sweep", "--select-split", "test"))
-    assert own.code == 2
-    assert "are test rows too" in own.err
+    direct = pa(*("probe", "linear", *TWO, "--lr", "0.01,0.4", "--sweep", "--select-split", "test"))
+    assert direct.code == 2
+    assert "are test rows too" in direct.err
 
 
 @pytest.mark.usefixtures("both_protocols")
@@ -298,7 +300,7 @@ def test_predict_gives_what_the_stored_features_give(pa: Run, extracted: Store) 
     assert done.code == 0, done.err
     row = extracted.rows.filter(path="7.png", x0=40.0)["row"].to_list()
     vector = np.concatenate([extracted.read(name, row) for name in ("cls", "pooled")], axis=1)
-    expected = np.mean([one.probabilities(vector)[0] for one in load_heads(head)], axis=0)
+    expected = np.mean([item.probabilities(vector)[0] for item in load_heads(head)], axis=0)
     shares = {entry["class"]: entry["probability"] for entry in done.json["classes"]}
     assert list(shares.values()) == sorted(shares.values(), reverse=True)
     assert [shares[name] for name in load_heads(head)[0].classes] == pytest.approx(
@@ -365,8 +367,8 @@ def test_predict_reads_attentive_heads_too(pa: Run, in_empty_folder: Path) -> No
     tokens = np.concatenate([store.read("cls", row)[:, None], store.read("patch", row)], axis=1)
     head = AttentiveHead.load(path)
     expected = dict(zip(head.classes, head.probabilities(tokens)[0].tolist(), strict=True))
-    found = {entry["class"]: entry["probability"] for entry in shares}
-    assert found == pytest.approx(expected, abs=1e-5)
+    actual = {entry["class"]: entry["probability"] for entry in shares}
+    assert actual == pytest.approx(expected, abs=1e-5)
 
 
 def test_predict_refuses_the_head_of_another_result(

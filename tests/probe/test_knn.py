@@ -45,19 +45,19 @@ def test_equals_the_formula(temperature: float) -> None:
     ks = (1, 10, 50, 300)
     predicted = nearest_votes(TRAIN, TEST, 4, ks, temperature)
     assert predicted.shape == (4, 150)
-    for k, found in zip(ks, predicted, strict=True):
-        np.testing.assert_array_equal(found, by_formula(k, temperature))
+    for k, values in zip(ks, predicted, strict=True):
+        np.testing.assert_array_equal(values, by_formula(k, temperature))
 
 
 def test_equals_scikit_learn_with_the_weights_as_a_callable() -> None:
-    theirs = KNeighborsClassifier(
+    reference = KNeighborsClassifier(
         20,
         weights=lambda distance: np.exp((1 - distance) / 0.07),
         metric="cosine",
         algorithm="brute",
     ).fit(TRAIN.features, TRAIN.targets)
-    found = nearest_votes(TRAIN, TEST, 4, (20,))[0]
-    np.testing.assert_array_equal(found, theirs.predict(TEST.features))
+    actual = nearest_votes(TRAIN, TEST, 4, (20,))[0]
+    np.testing.assert_array_equal(actual, reference.predict(TEST.features))
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,15 +68,15 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_votes_with_small_temperature_do_not_overflow() -> None:
-    one = nearest_votes(TRAIN, TEST, 4, (1,))
-    np.testing.assert_array_equal(nearest_votes(TRAIN, TEST, 4, (50,), 1e-4), one)
+    first = nearest_votes(TRAIN, TEST, 4, (1,))
+    np.testing.assert_array_equal(nearest_votes(TRAIN, TEST, 4, (50,), 1e-4), first)
 
 
 def test_knn_accepts_half_precision_rows() -> None:
     train, test = rows(300, 0, np.float16), rows(150, 1, np.float16)
-    found = nearest_votes(train, test, 4, (20,))
+    actual = nearest_votes(train, test, 4, (20,))
     np.testing.assert_array_equal(
-        found,
+        actual,
         nearest_votes(
             replace(train, features=train.features.astype(np.float32)),
             replace(test, features=test.features.astype(np.float32)),

@@ -138,10 +138,10 @@ def test_overlapping_filters(store: Store) -> None:
     assert "conditions exclude each other" in str(caught.value)
 
 
-@pytest.mark.parametrize(("given", "other"), [("train", "test"), ("test", "train")])
-def test_single_condition_is_refused(store: Store, given: str, other: str) -> None:
-    options = SplitOptions(**{f"{given}_where": "row < 3"})  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=f"--{given}-where on one store needs --{other}-where"):
+@pytest.mark.parametrize(("values", "other"), [("train", "test"), ("test", "train")])
+def test_single_condition_is_refused(store: Store, values: str, other: str) -> None:
+    options = SplitOptions(**{f"{values}_where": "row < 3"})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=f"--{values}-where on one store needs --{other}-where"):
         split_rows(store, None, options)
 
 

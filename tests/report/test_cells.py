@@ -28,20 +28,20 @@ HEADINGS = {
 
 def printed_in(text: str) -> dict[int, list[tuple[str, list[str]]]]:
     """Table → its rows as printed: the method's name, and the entries, dashes kept."""
-    found: dict[int, list[tuple[str, list[str]]]] = {}
+    collected: dict[int, list[tuple[str, list[str]]]] = {}
     number = 0
     for line in text.splitlines():
         if start := re.match(r"Table (\d): ", line):
             number = int(start[1])
         name, *entries = line.split("\t")
-        if number and entries and all(re.fullmatch(r"\d+\.\d|–", one) for one in entries):
-            found.setdefault(number, []).append((name, entries))
-    return found
+        if number and entries and all(re.fullmatch(r"\d+\.\d|–", item) for item in entries):
+            collected.setdefault(number, []).append((name, entries))
+    return collected
 
 
 def test_cells_are_230_with_distinct_keys() -> None:
     assert {table.number: len(table.cells) for table in tables()} == SIZES
-    assert len({one.key for one in published()}) == len(published()) == sum(SIZES.values())
+    assert len({item.key for item in published()}) == len(published()) == sum(SIZES.values())
 
 
 def test_columns_stand_in_the_paper_s_order() -> None:
@@ -52,14 +52,18 @@ def test_columns_stand_in_the_paper_s_order() -> None:
 def test_numbers_equal_the_paper(shared_dir: Path) -> None:
     paper = printed_in((shared_dir / "paper.txt").read_text(encoding="utf-8"))
     assert sorted(paper) == sorted(SIZES)
-    titles = [one.title for one in encoders().values()]
+    titles = [item.title for item in encoders().values()]
     for table in tables():
         assert [name for name, _ in paper[table.number]] == titles
         for (_, entries), encoder in zip(paper[table.number], encoders(), strict=True):
             assert len(entries) == len(table.columns)
             for entry, column in zip(entries, table.columns, strict=True):
-                mine = table.at(encoder, column)
-                assert ("–" if mine is None else mine.printed) == entry, (table, encoder, column)
+                current = table.at(encoder, column)
+                assert ("–" if current is None else current.printed) == entry, (
+                    table,
+                    encoder,
+                    column,
+                )
 
 
 @pytest.mark.shared
@@ -72,24 +76,24 @@ def test_numbers_agree_with_second_transcription(shared_dir: Path) -> None:
     columns = ("t4/{}/ade20k-part", "t4/{}/pascal-part", "t4/{}/lip")
     columns += ("t5/{}/ade20k-object", "t6/{}/pascal-object")
     for row, encoder in zip(rows, encoders(), strict=True):
-        assert [cell(f"{one.format(encoder)}/miou").printed for one in columns] == row
+        assert [cell(f"{item.format(encoder)}/miou").printed for item in columns] == row
 
 
 def test_tables_4_to_6_print_the_part_scores_twice_and_differ_once() -> None:
     first: dict[Question, str] = {}
     differing = []
-    for one in published():
-        if first.setdefault(one.question, one.printed) != one.printed:
-            differing.append(one.key)
+    for item in published():
+        if first.setdefault(item.question, item.printed) != item.printed:
+            differing.append(item.key)
     assert differing == ["t6/deit/pascal-part/macc"]  # 36.2, where Table 4 has 36.1
 
 
 def test_cell_has_a_description() -> None:
-    one = cell("t3/dino/cub/projected")
-    assert (one.value, one.metric, one.representation) == (31.7, "AP", "projected")
-    assert (one.task, one.probe) == ("retrieval", "none")
-    assert one.source == "Table 3, DINO, CUB-200-2011 Projected"
-    assert one.sentence == "Table 3, CUB-200-2011, DINO, projected, AP"
+    first = cell("t3/dino/cub/projected")
+    assert (first.value, first.metric, first.representation) == (31.7, "AP", "projected")
+    assert (first.task, first.probe) == ("retrieval", "none")
+    assert first.source == "Table 3, DINO, CUB-200-2011 Projected"
+    assert first.sentence == "Table 3, CUB-200-2011, DINO, projected, AP"
     assert cell("t4/cae/lip/miou").sentence == "Table 4, LIP, CAE, mIoU"
     assert cell("t1/mocov3/imagenet/linear").sentence == "Table 1, ImageNet, MoCo v3, linear, top-1"
     assert cell("t3/cae/coco/attentive").task == "part-classification"
@@ -98,8 +102,8 @@ def test_cell_has_a_description() -> None:
 
 
 def test_names_are_those_of_the_package() -> None:
-    assert {one.encoder for one in published()} == set(ENCODERS)
-    assert {one.dataset for one in published()} <= set(DATASETS)
+    assert {item.encoder for item in published()} == set(ENCODERS)
+    assert {item.dataset for item in published()} <= set(DATASETS)
 
 
 def test_unknown_key_names_the_nearest() -> None:

@@ -21,10 +21,10 @@ def test_claim_progress_is_shown_in_every_format(runs: Runs) -> None:
     for encoder, miou in (("dino", 0.35), ("deit", 0.30)):
         runs.segmentation(encoder, "ade20k-part", miou=miou)
     report = runs.report()
-    said = "1 of 2 measured: 1 holds"
-    assert f"<small>{said}</small>" in page(report)
-    assert f"undecided ({said})" in re.sub(r"\\\*", "", markdown(report))
-    assert rf"\newline{{\tiny {said}}}" in latex(report)
+    output = "1 of 2 measured: 1 holds"
+    assert f"<small>{output}</small>" in page(report)
+    assert f"undecided ({output})" in re.sub(r"\\\*", "", markdown(report))
+    assert rf"\newline{{\tiny {output}}}" in latex(report)
     shown = report_text(report, ())
     line = next(row for row in shown.splitlines() if "DINO is above DeiT on ADE20K-Part" in row)
     assert re.split(r"\s{2,}", line)[:7] == [
@@ -36,7 +36,7 @@ def test_claim_progress_is_shown_in_every_format(runs: Runs) -> None:
         "2",
         "ours, paper",
     ]
-    judged = {one.claim.id: one for one in report.judged}["segmentation-dino-over-deit"]
+    judged = {item.claim.id: item for item in report.judged}["segmentation-dino-over-deit"]
     ours = judged.to_json()["by_ours"]["paper"]
     assert {name: ours[name] for name in ("verdict", "comparisons", "measured", "hold")} == {
         "verdict": "undecided",
@@ -90,17 +90,17 @@ def test_damaged_scores_of_queries_are_named_and_claims_say_so(
         path = runs.retrieval("deit", dataset, ap=(0.4, 0.5), split=split)
     damage(path.with_suffix(".parquet"))
     report = runs.report()
-    assert [one.path for one in report.damaged] == [path.with_suffix(".parquet")]
+    assert [item.path for item in report.damaged] == [path.with_suffix(".parquet")]
     assert len(report.collection.results) == 4  # the result itself stands
-    judged = {one.claim.id: one for one in report.judged}["retrieval-self-supervised-over-deit"]
+    judged = {item.claim.id: item for item in report.judged}["retrieval-self-supervised-over-deit"]
     bases = {o.comparison.first.key: o.basis for o in judged.ours[0].outcomes if o.is_measured}
     assert bases == {
         "t3/dino/cub/encoded": "paired",
         "t3/dino/coco/encoded": "unpaired: scores of queries damaged",
     }
     assert judged.ours[0].without_pairs == 1
-    for made in (page(report), markdown(report), report_text(report, ())):
-        assert path.with_suffix(".parquet").name in made
-        assert "unpaired interval: scores of queries are damaged or missing" in made
-    found = judged.to_json()["by_ours"]["paper"]
-    assert found["without_pairs"] == 1
+    for html in (page(report), markdown(report), report_text(report, ())):
+        assert path.with_suffix(".parquet").name in html
+        assert "unpaired interval: scores of queries are damaged or missing" in html
+    actual = judged.to_json()["by_ours"]["paper"]
+    assert actual["without_pairs"] == 1

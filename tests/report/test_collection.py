@@ -44,7 +44,7 @@ def put(*keys: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (put("format", value=99), "result format 99"),
         (put("scores", "ap", "value", value=float("nan")), "scores.ap is .*finite value"),
@@ -60,23 +60,23 @@ def put(*keys: str, value: Any) -> Callable[[dict[str, Any]], None]:
     ],
 )
 def test_damaged_result_is_reported_and_skipped(
-    runs: Runs, change: Callable[[dict[str, Any]], None], said: str
+    runs: Runs, change: Callable[[dict[str, Any]], None], message: str
 ) -> None:
     runs.probe("dino", "cub")
     edited(runs.retrieval("deit"), change)
-    found = runs.read()
-    assert len(found.results) == 1
-    (damaged,) = found.damaged
+    actual = runs.read()
+    assert len(actual.results) == 1
+    (damaged,) = actual.damaged
     assert damaged.path == runs.written[1]
-    assert re.search(said, damaged.reason), damaged.reason
+    assert re.search(message, damaged.reason), damaged.reason
 
 
 def test_numbers_that_were_changed_by_hand_are_not_taken(runs: Runs) -> None:
     edited(runs.retrieval("deit"), put("scores", "ap", "value", value=0.99), sealed=True)
     edited(runs.probe("deit"), put("files", value={"a": 7}), sealed=True)
-    found = runs.read()
-    assert found.results == ()
-    for damaged in found.damaged:
+    actual = runs.read()
+    assert actual.results == ()
+    for damaged in actual.damaged:
         assert "its checksum is not that of its fields" in damaged.reason
 
 
@@ -85,26 +85,26 @@ def test_result_without_table_is_shown(runs: Runs, make_parts: MakeParts, pa: Ru
     assert pa("evaluate", "retrieval", "--representation", "cls").code == 0
     (table,) = Path("results/retrieval").glob("*.parquet")
     table.unlink()
-    found = collect_results(Path.cwd(), Path.cwd() / "results", Path.cwd() / "features")
-    assert found.damaged == ()
-    assert [one.per_query for one in measured_in(found)] == [None]
+    actual = collect_results(Path.cwd(), Path.cwd() / "results", Path.cwd() / "features")
+    assert actual.damaged == ()
+    assert [item.per_query for item in measured_in(actual)] == [None]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe\x00", b"null", b"[" * 100_000])
 def test_invalid_json_is_damaged(runs: Runs, content: bytes) -> None:
     path = runs.retrieval("deit")
     path.write_bytes(content)
-    found = runs.read()
-    assert (len(found.results), [one.path for one in found.damaged]) == (0, [path])
-    assert str(path) not in found.damaged[0].reason  # it stands beside the reason already
+    actual = runs.read()
+    assert (len(actual.results), [item.path for item in actual.damaged]) == (0, [path])
+    assert str(path) not in actual.damaged[0].reason  # it stands beside the reason already
 
 
 def test_results_of_other_tasks_are_checked_too(runs: Runs) -> None:
     path = runs.retrieval("deit")
     edited(path, put("task", value="probe-knn"))
     edited(path, put("scores", value="whatever"))
-    found = runs.read()
-    assert (found.results, [one.path for one in found.damaged]) == ((), [path])
+    actual = runs.read()
+    assert (actual.results, [item.path for item in actual.damaged]) == ((), [path])
 
 
 def test_result_of_changed_features_is_skipped(make_parts: MakeParts, pa: Run) -> None:
@@ -114,15 +114,15 @@ def test_result_of_changed_features_is_skipped(make_parts: MakeParts, pa: Run) -
     fields = json.loads(manifest.read_text())
     fields["shards"][0]["xxh3"] = "0" * 32  # as if the store had been encoded elsewhere
     manifest.write_text(json.dumps(with_checksum(fields)))
-    found = collect_results(Path.cwd(), Path.cwd() / "results", Path.cwd() / "features")
-    assert found.results == ()
-    assert "other features" in found.damaged[0].reason
+    actual = collect_results(Path.cwd(), Path.cwd() / "results", Path.cwd() / "features")
+    assert actual.results == ()
+    assert "other features" in actual.damaged[0].reason
     assert pa("verify", "--quick").code == 5
 
 
 def test_damaged_store_is_reported(runs: Runs, make_parts: MakeParts, workspace: Path) -> None:
     spec = make_parts("dino").path / "spec.json"
     edited(spec, put("spec", "split", value="other"))
-    found = collect_results(workspace, workspace / "results", workspace / "features")
-    assert [one.path for one in found.damaged] == [spec]
-    assert "was edited" in found.damaged[0].reason
+    actual = collect_results(workspace, workspace / "results", workspace / "features")
+    assert [item.path for item in actual.damaged] == [spec]
+    assert "was edited" in actual.damaged[0].reason

@@ -44,27 +44,28 @@ def figures(runs: Runs) -> tuple[Figure, ...]:
 
 def test_figures_are_shown_next_to_descriptions(figures: tuple[Figure, ...]) -> None:
     ours = {
-        theirs.number: [one.name for one in found] for theirs, found in by_paper_figure(figures)
+        reference.number: [item.name for item in actual]
+        for reference, actual in by_paper_figure(figures)
     }
     assert ours == {2: ["figure-2"], 4: [], 6: ["figure-6-pascal-paper"], 7: [], 8: []}
-    assert [one.name for one in others(figures)] == ["cub-paper"]
+    assert [item.name for item in others(figures)] == ["cub-paper"]
 
 
 def test_commands_of_paper_figures_are_valid() -> None:
-    for one in paper_figures():
-        words = one.command.split()
+    for item in paper_figures():
+        words = item.command.split()
         assert words[0] == "pa"
         parse_words(words[1:])
-        assert words[-1] == f"figure-{one.number}"
+        assert words[-1] == f"figure-{item.number}"
 
 
 def test_page_embeds_figures(runs: Runs, figures: tuple[Figure, ...]) -> None:
-    made = page(runs.report())
-    assert made.count('src="data:image/png;base64,') == len(figures)
-    assert "Figure 2: Nearest patches" in made
-    assert made.index("Figure 6: ") < made.index("Other figures")
-    assert made.count("imagenet/val/grid/deit/0123456789abcdef") == len(figures)
-    assert "pa figure projected --encoder mocov3 --example 1 --name figure-4" in made
+    html = page(runs.report())
+    assert html.count('src="data:image/png;base64,') == len(figures)
+    assert "Figure 2: Nearest patches" in html
+    assert html.index("Figure 6: ") < html.index("Other figures")
+    assert html.count("imagenet/val/grid/deit/0123456789abcdef") == len(figures)
+    assert "pa figure projected --encoder mocov3 --example 1 --name figure-4" in html
 
 
 def test_markdown_links_from_where_it_lies(runs: Runs, figures: tuple[Figure, ...]) -> None:

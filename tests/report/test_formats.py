@@ -44,7 +44,7 @@ def test_cells_and_results_have_one_line_each(some: Runs) -> None:
     assert linear["in_the_papers_setting"].to_list() == [False, True]
     assert linear["low"].to_list() == pytest.approx([79, 84])
     assert table["published"].to_list() == [
-        one.value for key in table["key"] for one in published() if one.key == key
+        item.value for key in table["key"] for item in published() if item.key == key
     ]
 
 
@@ -66,8 +66,8 @@ def test_comparisons_have_one_line_per_source(some: Runs) -> None:
         lines = table.filter(claim=judged.claim.id)
         sources = 1 + len(judged.ours)
         assert len(lines) == sources * len(judged.claim.comparisons)
-    theirs = table.filter(by="paper's numbers")
-    assert theirs["verdict"].is_in(["holds", "does not hold"]).all()
+    reference = table.filter(by="paper's numbers")
+    assert reference["verdict"].is_in(["holds", "does not hold"]).all()
 
 
 # -- Markdown -------------------------------------------------------------------------------------
@@ -84,11 +84,11 @@ def rows_of(text: str) -> list[list[list[str]]]:
 
 
 def test_markdown_tables_are_whole(some: Runs) -> None:
-    made = rows_of(markdown(some.report()))
-    assert len(made) == 6 + 1 + 3  # Table 3 twice, the claims, all results, the sources
-    for table in made:
+    result = rows_of(markdown(some.report()))
+    assert len(result) == 6 + 1 + 3  # Table 3 twice, the claims, all results, the sources
+    for table in result:
         assert len({len(row) for row in table}) == 1
-    deit = next(row for table in made for row in table if row[1].startswith("**40.0**"))
+    deit = next(row for table in result for row in table if row[1].startswith("**40.0**"))
     assert deit[1] == "**40.0** (35.0, +5.0)"
     assert deit[5] == "**80.0**<sup>a</sup> (90.9, -10.9)"
 
@@ -105,17 +105,17 @@ def test_markdown_takes_names_as_they_stand() -> None:
 
 
 def test_latex_rows_have_their_columns(some: Runs) -> None:
-    made = latex(some.report())
-    for found in re.finditer(
-        r"\\begin\{tabular\}\{(l(r+))\}(.*?)\\end\{tabular\}", made, re.DOTALL
+    result = latex(some.report())
+    for values in re.finditer(
+        r"\\begin\{tabular\}\{(l(r+))\}(.*?)\\end\{tabular\}", result, re.DOTALL
     ):
-        rows = [line for line in found[3].splitlines() if line.endswith(r"\\") and "&" in line]
+        rows = [line for line in values[3].splitlines() if line.endswith(r"\\") and "&" in line]
         assert len(rows) == 2 + 7
         for row in rows:
             spanned = sum(int(n) - 1 for n in re.findall(r"\\multicolumn\{(\d+)\}", row))
-            assert row.count("&") + spanned == len(found[2])
-    assert made.count(r"\begin{table}") == made.count(r"\end{table}") == 7
-    assert r"\textbf{80.0}$^{\mathrm{a}}$ {\scriptsize 90.9}" in made
+            assert row.count("&") + spanned == len(values[2])
+    assert result.count(r"\begin{table}") == result.count(r"\end{table}") == 7
+    assert r"\textbf{80.0}$^{\mathrm{a}}$ {\scriptsize 90.9}" in result
 
 
 def test_latex_takes_names_as_they_stand() -> None:
@@ -157,13 +157,13 @@ def test_letters_go_on_after_z() -> None:
 
 
 def test_remarks_stand_where_they_belong() -> None:
-    placed = {one.issue.id: one for one in remarks(tables()[2])}
+    placed = {item.issue.id: item for item in remarks(tables()[2])}
     assert (placed["mae-shuffle"].place, placed["mae-shuffle"].at) == ("row", {"mae"})
     assert placed["projected-which"].place == "column"
     assert placed["projected-which"].at == {"cub/projected", "coco/projected"}
     assert placed["half-sides"].place == "table"
     assert placed["ibot-best-on-coco-only"].at == {"t3/ibot/cub/encoded"}
-    assert [one.number for one in remarks(tables()[2])] == list(range(1, len(placed) + 1))
+    assert [item.number for item in remarks(tables()[2])] == list(range(1, len(placed) + 1))
 
 
 def test_claims_page_is_current() -> None:

@@ -67,8 +67,8 @@ def workspace(root: Path, name: str) -> Report:
     Image.new("RGB", (4, 4)).save(folder / "figure.png")
     about = {"title": name, "caption": name, "command": f"pa figure {name}"}
     (folder / "figure.json").write_text(json.dumps(about))
-    found = collect_results(root, root / "results", root / "features")
-    return build(found, root / "figures")
+    actual = collect_results(root, root / "results", root / "features")
+    return build(actual, root / "figures")
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +84,12 @@ def parsed(text: str) -> html5lib.HTMLParser:
 
 
 def tags(root: Element) -> list[str]:
-    return [str(one.tag) for one in root.iter()]
+    return [str(item.tag) for item in root.iter()]
 
 
 def words(root: Element) -> str:
     """What a page says and shows on hovering, with runs of white space as one space."""
-    attributes = (value for one in root.iter() for value in one.attrib.values())
+    attributes = (value for item in root.iter() for value in item.attrib.values())
     return " ".join(" ".join([*root.itertext(), *attributes]).split())
 
 
@@ -106,19 +106,19 @@ def test_hostile_names_do_not_change_page_structure(
     assert read.errors == []
     assert tags(read.root) == plain_tags
     assert one_line(name) in words(read.root)
-    assert [key for one in read.root.iter() for key in one.attrib if key.startswith("on")] == []
-    ids = [one.attrib["id"] for one in read.root.iter() if "id" in one.attrib]
+    assert [key for item in read.root.iter() for key in item.attrib if key.startswith("on")] == []
+    ids = [item.attrib["id"] for item in read.root.iter() if "id" in item.attrib]
     assert len(set(ids)) == len(ids)
 
 
 def structure(text: str) -> list[str]:
     """The parts of a Markdown page, and what stands in its lines but words."""
     reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
-    found: list[str] = []
+    collected: list[str] = []
     for token in reader.parse(text):
-        found.append(token.type)
-        found += [child.type for child in token.children or () if child.type not in INLINE]
-    return found
+        collected.append(token.type)
+        collected += [child.type for child in token.children or () if child.type not in INLINE]
+    return collected
 
 
 # Code with a | in it is written as HTML; this makes no other part of a page.
@@ -129,9 +129,9 @@ INLINE = ("text", "code_inline", "html_inline", "text_special", "softbreak")
 def test_markdown_shows_names_and_its_tables_stay_tables(
     tmp_path: Path, plain: Report, name: str
 ) -> None:
-    made = markdown(workspace(tmp_path, name))
-    assert structure(made) == structure(markdown(plain))
-    shown = parsed(MarkdownIt("commonmark").enable("table").render(made)).root
+    result = markdown(workspace(tmp_path, name))
+    assert structure(result) == structure(markdown(plain))
+    shown = parsed(MarkdownIt("commonmark").enable("table").render(result)).root
     assert one_line(name) in words(shown)
     assert {"script", "img", "a", "style"} & set(tags(shown)) == set()
 
@@ -141,7 +141,7 @@ def test_markdown_text_and_code_read_back(name: str) -> None:
     reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     for written_as in (markdown_escape(name), code(name)):
         shown = parsed(reader.render(f"| a | b |\n| --- | --- |\n| {written_as} | c |\n")).root
-        cells = ["".join(one.itertext()) for one in shown.iter("td")]
+        cells = ["".join(item.itertext()) for item in shown.iter("td")]
         assert cells == [one_line(name), "c"]
     shown = parsed(reader.render(f"Workspace {code(name)}, and")).root
     assert "".join(next(shown.iter("p")).itertext()) == f"Workspace {one_line(name)}, and"
@@ -157,9 +157,9 @@ SAFE = re.compile(
 
 @names
 def test_latex_is_words_and_signs(name: str) -> None:
-    made = latex_escape(name)
-    assert SAFE.fullmatch(made), made
-    assert "--" not in made
+    result = latex_escape(name)
+    assert SAFE.fullmatch(result), result
+    assert "--" not in result
 
 
 def test_latex_sets_accents_and_says_what_it_has_no_sign_for() -> None:
@@ -186,10 +186,10 @@ def test_latex_compiles_with_every_name(tmp_path: Path) -> None:
         capture_output=True,
         check=False,
     )
-    said = done.stdout.decode(errors="replace")
-    assert done.returncode == 0, said[-2000:]
-    assert "multiply defined" not in said
-    assert "Missing character" not in said
+    output = done.stdout.decode(errors="replace")
+    assert done.returncode == 0, output[-2000:]
+    assert "multiply defined" not in output
+    assert "Missing character" not in output
 
 
 @names
@@ -199,7 +199,7 @@ def test_tables_read_back_equal(tmp_path: Path, name: str) -> None:
         read = pl.read_csv(io.BytesIO(table.write_csv().encode()), schema=table.schema)
         empty = pl.col(pl.String).fill_null("")
         assert read.with_columns(empty).equals(table.with_columns(empty))
-    assert any(name in (one or "") for one in tables_of(report)["cells"]["remarks"])
+    assert any(name in (item or "") for item in tables_of(report)["cells"]["remarks"])
     assert f"{name}-on-paper" in tables_of(report)["cells"]["protocol"].to_list()
 
 
@@ -231,9 +231,9 @@ def test_undecodable_file_name_is_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "two"), [("a b", "a_b"), ("שלום", "北京"), ("A", "a"), ("a|b", "a/b")]
+    ("first", "two"), [("a b", "a_b"), ("שלום", "北京"), ("A", "a"), ("a|b", "a/b")]
 )
-def test_identifiers_of_other_names_are_other_ones(one: str, two: str) -> None:
-    made = {identifier(one), identifier(two)}
-    assert len(made) == 2
-    assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in made)
+def test_identifiers_of_other_names_are_other_ones(first: str, two: str) -> None:
+    result = {identifier(first), identifier(two)}
+    assert len(result) == 2
+    assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in result)

@@ -40,19 +40,19 @@ NOT_BY_ITS_OWN = {
 
 
 def claim(name: str) -> Claim:
-    return next(one for one in claims() if one.id == name)
+    return next(item for item in claims() if item.id == name)
 
 
 def test_claims_are_34_of_which_26_hold_by_paper() -> None:
-    assert len({one.id for one in claims()}) == len(claims()) == 34
-    judged = {one.id: judge_published(one) for one in claims()}
+    assert len({item.id for item in claims()}) == len(claims()) == 34
+    judged = {item.id: judge_published(item) for item in claims()}
     failing = {
-        name: made.count("does not hold")
-        for name, made in judged.items()
-        if made.verdict == "does not hold"
+        name: result.count("does not hold")
+        for name, result in judged.items()
+        if result.verdict == "does not hold"
     }
     assert failing == NOT_BY_ITS_OWN
-    assert all(made.verdict in ("holds", "does not hold") for made in judged.values())
+    assert all(result.verdict in ("holds", "does not hold") for result in judged.values())
 
 
 def test_most_means_more_than_half() -> None:
@@ -65,8 +65,8 @@ def test_decimals_are_exact() -> None:
     """92.8 − 92.9 and 81.8 − 71.8 are not what binary floating point makes of them."""
     gaps = {
         (o.comparison.first.key, o.comparison.second.key): o.value
-        for one in claims()
-        for o in judge_published(one).outcomes
+        for item in claims()
+        for o in judge_published(item).outcomes
     }
     for (first, second), value in gaps.items():
         cells = {cell.key: cell for cell in published()}
@@ -75,18 +75,18 @@ def test_decimals_are_exact() -> None:
 
 
 def test_oddities_are_about_something() -> None:
-    ids = {one.id for one in claims()}
-    for one in known_issues():
-        assert set(one.claims) <= ids, one.id
-        assert one.claims or one.cells
-        for pattern in one.cells:
-            alone = replace(one, cells=(pattern,))
+    ids = {item.id for item in claims()}
+    for item in known_issues():
+        assert set(item.claims) <= ids, item.id
+        assert item.claims or item.cells
+        for pattern in item.cells:
+            alone = replace(item, cells=(pattern,))
             assert any(alone.is_about(cell) for cell in published()), pattern
-    assert len({one.id for one in known_issues()}) == len(known_issues())
+    assert len({item.id for item in known_issues()}) == len(known_issues())
 
 
 def test_claims_that_fail_by_paper_have_a_reason() -> None:
-    explained = {name for one in known_issues() for name in one.claims}
+    explained = {name for item in known_issues() for name in item.claims}
     assert set(NOT_BY_ITS_OWN) <= explained
 
 
@@ -100,18 +100,18 @@ def test_open_comparison_counts_only_if_decisive(need: str) -> None:
         outcomes = set()
         for filled in product((True, False), repeat=len(open_ones)):
             answers = [v == "holds" for v in verdicts]
-            for place, answer in zip(open_ones, filled, strict=True):
-                answers[place] = answer
+            for folder, answer in zip(open_ones, filled, strict=True):
+                answers[folder] = answer
             held = sum(answers)
             outcomes.add({"all": held == 3, "most": held > 1.5, "any": held > 0}[need])
-        found = combine(three, verdicts)
+        actual = combine(three, verdicts)
         if outcomes == {True}:
-            assert found == "holds"
+            assert actual == "holds"
         elif outcomes == {False}:
-            assert found == "does not hold"
+            assert actual == "does not hold"
         else:
             nothing = set(verdicts) == {"not measured"}
-            assert found == ("not measured" if nothing else "undecided")
+            assert actual == ("not measured" if nothing else "undecided")
 
 
 # -- differences of our numbers -------------------------------------------------------------------
@@ -123,13 +123,13 @@ def test_unpaired_intervals_are_joined_in_quadrature(runs: Runs) -> None:
     errors = (0.012, 0.005)
     runs.probe("dino", "cub", accuracy=0.90, half=z * errors[0])
     runs.probe("deit", "cub", accuracy=0.85, half=z * errors[1])
-    made = {one.question.encoder: one for one in measured_in(runs.read())}
-    first, second = made["dino"], made["deit"]
+    result = {item.question.encoder: item for item in measured_in(runs.read())}
+    first, second = result["dino"], result["deit"]
     half = 100 * z * math.hypot(*errors)
-    found = difference(first, second)
-    assert found.basis == "unpaired"
-    assert found.value == pytest.approx(5)
-    assert found.interval == pytest.approx((5 - half, 5 + half))
+    actual = difference(first, second)
+    assert actual.basis == "unpaired"
+    assert actual.value == pytest.approx(5)
+    assert actual.interval == pytest.approx((5 - half, 5 + half))
     assert joined(replace(first, interval=None), second) is None
 
 
@@ -138,11 +138,11 @@ def test_queries_are_paired(runs: Runs) -> None:
     ap = np.random.default_rng(0).uniform(0.1, 0.8, 60)
     runs.retrieval("dino", ap=ap + 0.01)
     runs.retrieval("deit", ap=ap)
-    made = {one.question.encoder: one for one in measured_in(runs.read())}
-    found = difference(made["dino"], made["deit"])
-    assert found.basis == "paired"
-    assert found.interval == pytest.approx((1, 1))
-    unpaired = joined(made["dino"], made["deit"])
+    result = {item.question.encoder: item for item in measured_in(runs.read())}
+    actual = difference(result["dino"], result["deit"])
+    assert actual.basis == "paired"
+    assert actual.interval == pytest.approx((1, 1))
+    unpaired = joined(result["dino"], result["deit"])
     assert unpaired is not None
     assert unpaired[0] < 0 < unpaired[1]
 
@@ -159,10 +159,11 @@ def test_paired_intervals_are_those_of_the_evaluation(
     assert done.code == 0, done.err
     (path,) = (workspace / "results" / "retrieval-difference").glob("*.json")
     expected = json.loads(path.read_text())
-    found = collect_results(workspace, workspace / "results", workspace / "features")
-    made = {one.question.encoder: one for one in measured_in(found)}
+    actual = collect_results(workspace, workspace / "results", workspace / "features")
+    result = {item.question.encoder: item for item in measured_in(actual)}
     gap = difference(
-        made[expected["stores"]["first"]["encoder"]], made[expected["stores"]["second"]["encoder"]]
+        result[expected["stores"]["first"]["encoder"]],
+        result[expected["stores"]["second"]["encoder"]],
     )
     assert gap.basis == "paired"
     assert gap.value == pytest.approx(100 * expected["scores"]["ap"]["value"])
@@ -174,25 +175,25 @@ def test_paired_intervals_are_those_of_the_evaluation(
 def test_different_queries_are_not_compared(runs: Runs) -> None:
     runs.retrieval("dino", ap=(0.5, 0.6), rows="some")
     runs.retrieval("deit", ap=(0.4, 0.5), rows="others")
-    made = {one.question.encoder: one for one in measured_in(runs.read())}
-    found = difference(made["dino"], made["deit"])
-    assert (found.basis, found.interval) == ("not the same rows", None)
+    result = {item.question.encoder: item for item in measured_in(runs.read())}
+    actual = difference(result["dino"], result["deit"])
+    assert (actual.basis, actual.interval) == ("not the same rows", None)
 
 
 def test_missing_query_table_joins_intervals(runs: Runs) -> None:
     ap = np.random.default_rng(0).uniform(0.1, 0.8, 60)
     runs.retrieval("dino", ap=ap + 0.01, per_query=False)
     runs.retrieval("deit", ap=ap)
-    made = {one.question.encoder: one for one in measured_in(runs.read())}
-    assert difference(made["dino"], made["deit"]).basis == "unpaired: scores of queries missing"
+    result = {item.question.encoder: item for item in measured_in(runs.read())}
+    assert difference(result["dino"], result["deit"]).basis == "unpaired: scores of queries missing"
 
 
 def test_different_queries_of_same_rows_are_joined(runs: Runs) -> None:
     """Two tables that are whole, of which one lists another image."""
     runs.retrieval("dino", ap=(0.5, 0.6))
     runs.retrieval("deit", ap=(0.5, 0.6), first_image=1)
-    made = {one.question.encoder: one for one in measured_in(runs.read())}
-    assert difference(made["dino"], made["deit"]).basis == "unpaired: other queries"
+    result = {item.question.encoder: item for item in measured_in(runs.read())}
+    assert difference(result["dino"], result["deit"]).basis == "unpaired: other queries"
 
 
 # -- claims by our numbers ------------------------------------------------------------------------
@@ -247,12 +248,12 @@ def test_claim_of_all_is_undecided_until_all_are_measured(runs: Runs) -> None:
     assert (claimed.need, len(claimed.comparisons)) == ("all", 2)
     for encoder, miou in (("dino", 0.35), ("deit", 0.30)):
         runs.segmentation(encoder, "ade20k-part", miou=miou)
-    made = judge_ours(claimed, runs.report().selected, PAPER)
-    assert (made.verdict, made.said) == ("undecided", "1 of 2 measured: 1 holds")
+    result = judge_ours(claimed, runs.report().selected, PAPER)
+    assert (result.verdict, result.said) == ("undecided", "1 of 2 measured: 1 holds")
     for encoder, miou in (("dino", 0.35), ("deit", 0.30)):
         runs.segmentation(encoder, "pascal-part", miou=miou)
-    made = judge_ours(claimed, runs.report().selected, PAPER)
-    assert (made.verdict, made.said) == ("holds", "2 of 2 measured: 2 hold")
+    result = judge_ours(claimed, runs.report().selected, PAPER)
+    assert (result.verdict, result.said) == ("holds", "2 of 2 measured: 2 hold")
 
 
 def test_claim_of_most_states_required_number(runs: Runs) -> None:
@@ -262,26 +263,26 @@ def test_claim_of_most_states_required_number(runs: Runs) -> None:
     others = ("mocov3", "dino", "beit", "mae", "cae", "ibot")
     for encoder in others:
         runs.segmentation(encoder, "lip", miou=0.4)
-    made = judge_ours(claimed, runs.report().selected, PAPER)
-    said = "6 of 18 measured: 6 do not; 10 must hold"
-    assert (made.verdict, made.said) == ("undecided", said)
+    result = judge_ours(claimed, runs.report().selected, PAPER)
+    output = "6 of 18 measured: 6 do not; 10 must hold"
+    assert (result.verdict, result.said) == ("undecided", output)
     runs.segmentation("deit", "pascal-part", miou=0.5)
     for encoder in others[:3]:
         runs.segmentation(encoder, "pascal-part", miou=0.4)
-    made = judge_ours(claimed, runs.report().selected, PAPER)
-    said = "9 of 18 measured: 9 do not; 10 must hold"
-    assert (made.verdict, made.said) == ("does not hold", said)
+    result = judge_ours(claimed, runs.report().selected, PAPER)
+    output = "9 of 18 measured: 9 do not; 10 must hold"
+    assert (result.verdict, result.said) == ("does not hold", output)
 
 
 def test_counterexample_decides_claim_of_all(runs: Runs) -> None:
     """The claim is of twelve comparisons; one that fails decides it, the others need not be run."""
     runs.segmentation("mocov3", "lip", miou=0.2)
     runs.segmentation("mae", "lip", miou=0.3)
-    made = judge_ours(
+    result = judge_ours(
         claim("segmentation-contrastive-over-beit-mae"), runs.report().selected, PAPER
     )
-    assert made.verdict == "does not hold"
-    assert made.said == "1 of 12 measured: 1 does not"
+    assert result.verdict == "does not hold"
+    assert result.said == "1 of 12 measured: 1 does not"
 
 
 def test_claim_without_measurements_says_so(runs: Runs) -> None:
@@ -293,17 +294,17 @@ def test_claim_without_measurements_says_so(runs: Runs) -> None:
 def test_numbers_of_another_model_are_judged_and_marked(runs: Runs) -> None:
     runs.segmentation("mocov3", "lip", miou=0.4, architecture=VIT_TI, test_images=10_000)
     runs.segmentation("deit", "lip", miou=0.3, test_images=10_000)
-    made = judge_ours(claim("segmentation-moco-over-deit-on-lip"), runs.report().selected, PAPER)
-    assert made.verdict == "holds"
-    assert made.marks == ("another model: ViT-Ti/16, 192 wide",)
+    result = judge_ours(claim("segmentation-moco-over-deit-on-lip"), runs.report().selected, PAPER)
+    assert result.verdict == "holds"
+    assert result.marks == ("another model: ViT-Ti/16, 192 wide",)
 
 
 def test_protocols_are_judged_apart(runs: Runs) -> None:
     runs.segmentation("mocov3", "lip", miou=0.4)
     runs.segmentation("deit", "lip", miou=0.3, protocol="released")
-    judged = {one.claim.id: one for one in runs.report().judged}
-    made = judged["segmentation-moco-over-deit-on-lip"]
-    assert [(one.protocol, one.verdict) for one in made.ours] == [
+    judged = {item.claim.id: item for item in runs.report().judged}
+    result = judged["segmentation-moco-over-deit-on-lip"]
+    assert [(item.protocol, item.verdict) for item in result.ours] == [
         (Protocol("paper"), "not measured"),
         (Protocol("released"), "not measured"),
     ]

@@ -18,22 +18,22 @@ from tests.support.report import VIT_TI, Runs
 
 
 def only(runs: Runs) -> Measured:
-    (one,) = measured_in(runs.read())
-    return one
+    (first,) = measured_in(runs.read())
+    return first
 
 
-def marks(one: Measured) -> list[tuple[str, str]]:
-    return [(mark.kind, mark.text) for mark in one.marks]
+def marks(first: Measured) -> list[tuple[str, str]]:
+    return [(mark.kind, mark.text) for mark in first.marks]
 
 
 def test_score_is_in_percent_with_interval(runs: Runs) -> None:
     runs.probe("deit", "cub", accuracy=0.905, half=0.015)
-    one = only(runs)
-    assert one.question == cell("t3/deit/cub/linear").question
-    assert one.value == pytest.approx(90.5)
-    assert one.interval == pytest.approx((89.0, 92.0))
-    assert (one.n, one.n_images, one.chance) == (1000, 5_794, 30)
-    assert one.protocol == Protocol("paper")
+    first = only(runs)
+    assert first.question == cell("t3/deit/cub/linear").question
+    assert first.value == pytest.approx(90.5)
+    assert first.interval == pytest.approx((89.0, 92.0))
+    assert (first.n, first.n_images, first.chance) == (1000, 5_794, 30)
+    assert first.protocol == Protocol("paper")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_score_is_in_percent_with_interval(runs: Runs) -> None:
 )
 def test_tasks_match_their_cells(runs: Runs, key: str, make: Any) -> None:
     make(runs)
-    assert cell(key).question in {one.question for one in measured_in(runs.read())}
+    assert cell(key).question in {item.question for item in measured_in(runs.read())}
 
 
 def test_segmentation_answers_three_questions_of_both_tables(runs: Runs) -> None:
@@ -81,13 +81,13 @@ def test_paper_setting_has_no_mark(runs: Runs) -> None:
     runs.probe("dino", "cub", kind="attentive")
     runs.probe("mae", "coco", protocol="released", options={"token_order": "shuffled"})
     runs.segmentation("ibot", "lip", test_images=10_000)
-    found = measured_in(runs.read())
-    assert len(found) == 7
-    assert [marks(one) for one in found] == [[]] * 7
+    actual = measured_in(runs.read())
+    assert len(actual) == 7
+    assert [marks(item) for item in actual] == [[]] * 7
 
 
 @pytest.mark.parametrize(
-    ("store", "said"),
+    ("store", "message"),
     [
         ({"architecture": VIT_TI}, "another model: ViT-Ti/16, 192 wide"),
         (
@@ -96,9 +96,9 @@ def test_paper_setting_has_no_mark(runs: Runs) -> None:
         ),
     ],
 )
-def test_other_model_is_marked(runs: Runs, store: dict[str, Any], said: str) -> None:
+def test_other_model_is_marked(runs: Runs, store: dict[str, Any], message: str) -> None:
     runs.probe("deit", "cub", **store)
-    assert marks(only(runs)) == [("model", said)]
+    assert marks(only(runs)) == [("model", message)]
 
 
 def test_student_branch_is_marked(runs: Runs) -> None:
@@ -113,9 +113,9 @@ def test_mae_is_shuffled_by_the_released_code_alone(runs: Runs) -> None:
 
 def test_hashes_that_nobody_publishes_are_a_note(runs: Runs) -> None:
     runs.probe("cae", "cub")
-    one = only(runs)
-    assert one.is_papers
-    assert [note.text for note in one.notes] == [
+    first = only(runs)
+    assert first.is_papers
+    assert [note.text for note in first.notes] == [
         "weights cdcdcdcd: CAE publishes no hash to compare with"
     ]
 
@@ -165,7 +165,7 @@ def test_encoded_score_is_better_of_cls_and_pooled(runs: Runs) -> None:
 def test_protocols_are_told_apart_by_recipe_and_patches(runs: Runs) -> None:
     for protocol, cut in (("paper", "paper"), ("released", "released"), ("paper", "released")):
         runs.retrieval("deit", protocol=protocol, view=cut)
-    keys = {one.protocol.key for one in measured_in(runs.read())}
+    keys = {item.protocol.key for item in measured_in(runs.read())}
     assert keys == {"paper", "released", "paper-on-released"}
 
 
@@ -182,11 +182,11 @@ def test_views_of_another_version_are_not_known(runs: Runs) -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "depth", "said"),
+    ("width", "depth", "message"),
     [(768, 12, "ViT-B/16, 768 wide"), (96, 3, "a ViT of 3 blocks, 96 wide")],
 )
-def test_models_have_their_usual_names(width: int, depth: int, said: str) -> None:
-    assert model_name({"width": width, "depth": depth, "patch": 16}) == said
+def test_models_have_their_usual_names(width: int, depth: int, message: str) -> None:
+    assert model_name({"width": width, "depth": depth, "patch": 16}) == message
     assert model_name({}) == "not known"
 
 
@@ -207,7 +207,7 @@ def test_command_of_result_is_valid(runs: Runs) -> None:
     runs.probe("dino", "coco", kind="attentive", changed={"epochs": 5})
     runs.probe("dino", "imagenet", protocol="imagenet", view={"name": "image"})
     runs.segmentation("mae", "lip", protocol="released")
-    commands = {one.question.task: one.command for one in measured_in(runs.read())}
+    commands = {item.question.task: item.command for item in measured_in(runs.read())}
     assert parse(commands["retrieval"])["representations"] == ("pooled",)
     assert parse(commands["retrieval"])["protocol"] == "released"
     assert parse(commands["part-classification"])["test_split"] == "val2017"
@@ -218,7 +218,7 @@ def test_command_of_result_is_valid(runs: Runs) -> None:
 
 def test_windows_have_no_patches(runs: Runs) -> None:
     runs.segmentation("deit", "lip")
-    assert {one.protocol for one in measured_in(runs.read())} == {Protocol("paper")}
+    assert {item.protocol for item in measured_in(runs.read())} == {Protocol("paper")}
 
 
 def test_expected_runs_agree_with_package() -> None:
@@ -252,6 +252,6 @@ def test_expected_runs_agree_with_package() -> None:
 
 def test_unreadable_image_does_not_make_a_subset(runs: Runs) -> None:
     runs.segmentation("ibot", "lip", test_images=9_995)
-    one = measured_in(runs.read())[0]
-    assert one.is_papers
-    assert "9,995 images of 10,000" in [note.text for note in one.notes]
+    first = measured_in(runs.read())[0]
+    assert first.is_papers
+    assert "9,995 images of 10,000" in [note.text for note in first.notes]

@@ -50,7 +50,7 @@ class Page(HTMLParser):
             self.text.append(data)
 
     def of(self, name: str) -> list[dict[str, str | None]]:
-        return [attributes for found, attributes in self.elements if found == name]
+        return [attributes for values, attributes in self.elements if values == name]
 
 
 @pytest.fixture
@@ -70,9 +70,9 @@ def full(runs: Runs) -> Runs:
 
 
 def test_page_is_valid_html(full: Runs) -> None:
-    made = page(full.report())
-    assert made.startswith('<!doctype html>\n<html lang="en">')
-    read = Page(made)
+    document = page(full.report())
+    assert document.startswith('<!doctype html>\n<html lang="en">')
+    read = Page(document)
     assert read.open == []
     assert next(a.get("charset") for a in read.of("meta")) == "utf-8"
 
@@ -92,7 +92,7 @@ def test_page_is_self_contained(full: Runs) -> None:
 def test_page_links_have_targets(full: Runs) -> None:
     read = Page(page(full.report()))
     places = [attributes["id"] for _, attributes in read.elements if attributes.get("id")]
-    assert [place for place, n in Counter(places).items() if n > 1] == []
+    assert [folder for folder, n in Counter(places).items() if n > 1] == []
     links = {str(attributes["href"])[1:] for attributes in read.of("a")}
     assert links - set(places) == set()
 
@@ -122,10 +122,10 @@ def test_names_cannot_inject(tmp_path: Path) -> None:
     folder = root / "figures" / EVIL.replace("/", "")
     folder.mkdir(parents=True)
     Image.new("RGB", (4, 4)).save(folder / '"onload=alert(3) x=".png')
-    found = collect_results(root, root / "results", root / "features")
-    made = page(build(found, root / "figures"))
+    actual = collect_results(root, root / "results", root / "features")
+    html = page(build(actual, root / "figures"))
     plain = Page(page(build(collect_results(tmp_path, tmp_path, tmp_path), tmp_path / "no")))
-    read = Page(made)
+    read = Page(html)
     assert {name for name, _ in read.elements} - {name for name, _ in plain.elements} <= {
         "img",
         "svg",
@@ -145,17 +145,17 @@ def test_names_cannot_inject(tmp_path: Path) -> None:
     assert read.of("script") == []
     assert all(str(a["src"]).startswith("data:image/png;base64,") for a in read.of("img"))
     assert not [a for _, a in read.elements if any(key.startswith("on") for key in a)]
-    assert any("<script>alert(2)" in said for said in read.text)  # as words
+    assert any("<script>alert(2)" in message for message in read.text)  # as words
 
 
 def test_protocol_has_separate_tables(full: Runs) -> None:
-    made = page(full.report())
-    captions = re.findall(r"<caption>(Table 3[^<]*)</caption>", made)
+    html = page(full.report())
+    captions = re.findall(r"<caption>(Table 3[^<]*)</caption>", html)
     assert [caption.rpartition(", ")[2] for caption in captions] == [
         "protocol paper",
         "protocol released",
     ]
-    tables = re.findall(r'<table class="paper"><caption>Table 3.*?</table>', made, re.DOTALL)
+    tables = re.findall(r'<table class="paper"><caption>Table 3.*?</table>', html, re.DOTALL)
     assert "80.0" in tables[0]
     assert "85.0" not in tables[0]
     assert "85.0" in tables[1]
@@ -163,14 +163,14 @@ def test_protocol_has_separate_tables(full: Runs) -> None:
 
 
 def test_deviations_are_marked_at_number_and_on_top(full: Runs) -> None:
-    made = page(full.report())
-    letters = re.search(r"<b>80\.0</b><sup>([a-z,]+)</sup>", made)
+    html = page(full.report())
+    letters = re.search(r"<b>80\.0</b><sup>([a-z,]+)</sup>", html)
     assert letters is not None
     assert letters[1] == "a,b"
-    assert "<sup>a</sup> another model: ViT-Ti/16, 192 wide" in made
-    assert "<sup>b</sup> subset: 400 images of 5,794" in made
-    assert "Read with care." in made
-    assert re.search(r"<b>85\.0</b> ", made)  # this one is the paper's setting: no letter
+    assert "<sup>a</sup> another model: ViT-Ti/16, 192 wide" in html
+    assert "<sup>b</sup> subset: 400 images of 5,794" in html
+    assert "Read with care." in html
+    assert re.search(r"<b>85\.0</b> ", html)  # this one is the paper's setting: no letter
 
 
 def test_page_without_deviations_has_no_warning(runs: Runs) -> None:
@@ -181,9 +181,9 @@ def test_page_without_deviations_has_no_warning(runs: Runs) -> None:
 def test_equal_reports_give_equal_pages(full: Runs) -> None:
     from datetime import UTC, datetime
 
-    made = datetime(2026, 1, 2, tzinfo=UTC)
-    found = full.read()
-    pages = {page(build(found, full.root / "figures", made=made)) for _ in range(2)}
+    result = datetime(2026, 1, 2, tzinfo=UTC)
+    actual = full.read()
+    pages = {page(build(actual, full.root / "figures", made=result)) for _ in range(2)}
     assert len(pages) == 1
 
 
@@ -192,13 +192,13 @@ def test_equal_reports_give_equal_pages(full: Runs) -> None:
 
 def luminance(colour: str) -> float:
     """Relative luminance of a colour, WCAG 2.1."""
-    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    channels = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def contrast(one: str, two: str) -> float:
-    light, dark = sorted((luminance(one), luminance(two)), reverse=True)
+def contrast(first: str, two: str) -> float:
+    light, dark = sorted((luminance(first), luminance(two)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 
 
@@ -244,10 +244,10 @@ def test_dot_is_drawn_at_its_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(1.54, "+1.5"), (-0.04, "0.0"), (-0.4, "\u22120.4"), (0, "0.0")]
+    ("value", "message"), [(1.54, "+1.5"), (-0.04, "0.0"), (-0.4, "\u22120.4"), (0, "0.0")]
 )
-def test_differences_have_signs(value: float, said: str) -> None:
-    assert signed(value) == said
+def test_differences_have_signs(value: float, message: str) -> None:
+    assert signed(value) == message
 
 
 def test_figures_are_grouped_and_the_best_is_shown(tmp_path: Path) -> None:
@@ -256,13 +256,13 @@ def test_figures_are_grouped_and_the_best_is_shown(tmp_path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
     (tmp_path / "big.png").write_bytes(bytes(LARGEST + 1))
-    found = {one.name: one for one in figures_in(tmp_path)}
-    assert sorted(found) == ["a", "b", "big", "c"]
-    assert found["a"].shown == tmp_path / "a.png"
-    assert found["a"].files == (tmp_path / "a.pdf", tmp_path / "a.png")
-    assert found["b"].why_not == "no PNG, SVG, JPEG or WebP beside it"
-    assert found["big"].why_not == "8.0 MB, too large for this page"
-    assert (found["c"].folder, found["c"].media_type) == ("sub", "image/svg+xml")
+    actual = {item.name: item for item in figures_in(tmp_path)}
+    assert sorted(actual) == ["a", "b", "big", "c"]
+    assert actual["a"].shown == tmp_path / "a.png"
+    assert actual["a"].files == (tmp_path / "a.pdf", tmp_path / "a.png")
+    assert actual["b"].why_not == "no PNG, SVG, JPEG or WebP beside it"
+    assert actual["big"].why_not == "8.0 MB, too large for this page"
+    assert (actual["c"].folder, actual["c"].media_type) == ("sub", "image/svg+xml")
     assert figures_in(tmp_path / "nowhere") == ()
 
 
@@ -275,8 +275,8 @@ def test_figures_say_what_was_written_beside_them(tmp_path: Path) -> None:
     ):
         (tmp_path / f"{name}.png").write_bytes(b"x")
         (tmp_path / f"{name}.json").write_text(about)
-    said = {one.name: (one.title, one.caption, one.command) for one in figures_in(tmp_path)}
-    assert said == {
+    output = {item.name: (item.title, item.caption, item.command) for item in figures_in(tmp_path)}
+    assert output == {
         "top-24": ("Top 24", "Nearest patches.", "pa figure"),
         "torn-0123456789ab": ("torn", "", ""),
         "list": ("list", "", ""),

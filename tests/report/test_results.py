@@ -39,7 +39,7 @@ def knn_result(runs: Runs) -> KnnProbeResult:
         Score(value, 80, 40, Interval(0.5, 0.75, METHOD), Chance(0.25, 0.25))
         for value in (0.625, 0.5)
     )
-    counts = dict.fromkeys((one.name for one in fields(SplitCounts)), 40)
+    counts = dict.fromkeys((item.name for item in fields(SplitCounts)), 40)
     return KnnProbeResult(
         protocol=RecordedProtocol({"protocol": "dino", "k": [10, 20]}),
         stores=TrainTest(store, store),
@@ -56,7 +56,7 @@ def knn_result(runs: Runs) -> KnnProbeResult:
 
 def difference_result(runs: Runs) -> RetrievalDifference:
     """A difference of two encoders, with the score of one part."""
-    counts = dict.fromkeys((one.name for one in fields(RowCounts)), 40)
+    counts = dict.fromkeys((item.name for item in fields(RowCounts)), 40)
     return RetrievalDifference(
         protocol=RecordedProtocol({"protocol": "paper"}),
         stores=Pair(runs.store("dino", "cub", "all"), runs.store("deit", "cub", "all")),
@@ -84,22 +84,22 @@ def several(runs: Runs) -> Runs:
 
 def test_results_are_listed_once_with_scores(several: Runs) -> None:
     listed = several.report().listed
-    assert {one.file for one in listed} == {
+    assert {item.file for item in listed} == {
         str(path.relative_to(several.root)) for path in several.written
     }
-    assert [one.score for one in listed] == ["k=10", "k=20", "AP", "AP", "AP", "AP"]
+    assert [item.score for item in listed] == ["k=10", "k=20", "AP", "AP", "AP", "AP"]
     knn = listed[0]
     assert (knn.encoder, knn.data) == ("timm/convnext_tiny", "holidays, summer, parts")
     assert (knn.value, knn.interval, knn.chance) == (62.5, (50, 75), 25)
     assert (knn.n, knn.unit, knn.n_images) == (80, "test rows", 40)
     assert knn.protocol.startswith("dino")
-    difference = next(one for one in listed if one.task == "retrieval-difference")
+    difference = next(item for item in listed if item.task == "retrieval-difference")
     assert (difference.encoder, difference.value) == ("dino − deit", -1.5)
 
 
 def test_cells_of_paper_are_marked(several: Runs) -> None:
     listed = several.report().listed
-    marked = {(one.encoder, one.representation): one for one in listed if one.cells}
+    marked = {(item.encoder, item.representation): item for item in listed if item.cells}
     assert set(marked) == {("deit", "cls"), ("deit", "pooled")}
     better, other = marked["deit", "cls"], marked["deit", "pooled"]
     assert [cell.key for cell in better.cells] == ["t3/deit/cub/encoded"]
@@ -110,12 +110,12 @@ def test_cells_of_paper_are_marked(several: Runs) -> None:
 def test_results_are_listed_in_every_format(several: Runs) -> None:
     report = several.report()
     table = tables_of(report)["results"]
-    assert table["value"].to_list() == [one.value for one in report.listed]
+    assert table["value"].to_list() == [item.value for item in report.listed]
     assert table["cells"].to_list().count("t3/deit/cub/encoded") == 2
     rows = re.findall(r"<tr[^>]*>.*?</tr>", page(report), flags=re.S)
-    for one in report.listed:
-        in_page = [row for row in rows if one.file in row and one.protocol in row]
-        assert any(f"{one.value:.2f}".lstrip("-") in row for row in in_page)
+    for item in report.listed:
+        in_page = [row for row in rows if item.file in row and item.protocol in row]
+        assert any(f"{item.value:.2f}".lstrip("-") in row for row in in_page)
     assert f"**{report.listed[2].value:.2f}**" in markdown(report)
     for text in (markdown(report), latex(report)):
         for value in ("62.50", "50.00", "-1.50"):

@@ -52,20 +52,20 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> str:
     ensure()
     import timm
 
-    place = tmp_path_factory.mktemp("data")
-    (place / "photos").mkdir()
+    target = tmp_path_factory.mktemp("data")
+    (target / "photos").mkdir()
     for number in range(IMAGES):
-        noise_image(number).save(place / "photos" / f"{number:02d}.png")
+        noise_image(number).save(target / "photos" / f"{number:02d}.png")
     torch.manual_seed(0)
-    save_file(timm.create_model("test_vit").state_dict(), place / "weights.safetensors")
+    save_file(timm.create_model("test_vit").state_dict(), target / "weights.safetensors")
     return f"""
 encoder = "timm/test_vit"
 device = "cpu"
 [datasets.photos]
 kind = "folder"
-root = "{place}/photos"
+root = "{target}/photos"
 [encoders."timm/test_vit"]
-checkpoint = "{place}/weights.safetensors"
+checkpoint = "{target}/weights.safetensors"
 [cluster]
 partition = "cpu"
 cpus = 1
@@ -125,17 +125,17 @@ def workspace(slurm: Cluster, settings: str, tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "work", settings, slurm.environment)
 
 
-def assert_equal(found: Store, wanted: Store) -> None:
+def assert_equal(actual: Store, wanted: Store) -> None:
     """Every file is equal byte for byte, the log of runs apart, and nothing else is there."""
     names = sorted(
         p.name for p in wanted.path.iterdir() if p.name not in (stores.RUNS, stores.IMAGES)
     )
     assert (
-        sorted(p.name for p in found.path.iterdir() if p.name not in (stores.RUNS, stores.IMAGES))
+        sorted(p.name for p in actual.path.iterdir() if p.name not in (stores.RUNS, stores.IMAGES))
         == names
     )
-    assert filecmp.cmpfiles(found.path, wanted.path, names, shallow=False)[0] == names
-    assert not list(verify(found))
+    assert filecmp.cmpfiles(actual.path, wanted.path, names, shallow=False)[0] == names
+    assert not list(verify(actual))
 
 
 def over(slurm: Cluster, *jobs: str) -> Callable[[], bool]:
@@ -144,15 +144,15 @@ def over(slurm: Cluster, *jobs: str) -> Callable[[], bool]:
 
 def commands_of(workspace: Workspace, flag: str) -> list[int]:
     """Processes of `python -m pa` of this workspace whose command line holds some words."""
-    found = []
+    collected = []
     for entry in Path("/proc").iterdir():
         try:
             words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except (OSError, UnicodeDecodeError):
             continue
         if " -m pa " in words and f"{workspace.path} " in words and flag in words:
-            found.append(int(entry.name))
-    return found
+            collected.append(int(entry.name))
+    return collected
 
 
 def test_final_job_completes_shards_of_killed_task(
@@ -160,15 +160,15 @@ def test_final_job_completes_shards_of_killed_task(
 ) -> None:
     lines = ("index build", "pa status", "evaluate retrieval --target x0", "report --format md")
     then = [word for line in lines for word in ("--then", line)]
-    made = workspace.submit(*EXTRACT, *then)
-    assert made["tasks"] == TASKS
-    assert made["commands"][0]["stores"][0]["shards_to_do"] == IMAGES
+    result = workspace.submit(*EXTRACT, *then)
+    assert result["tasks"] == TASKS
+    assert result["commands"][0]["stores"][0]["shards_to_do"] == IMAGES
     nodes: set[str] = set()
 
     def in_the_middle() -> bool:
         nodes.update(node for _, state, node in slurm.queue() if state == "RUNNING")
         log = "".join(
-            p.read_text() for p in workspace.path.glob(f"jobs/*/{made['job']}_2_*log.out")
+            p.read_text() for p in workspace.path.glob(f"jobs/*/{result['job']}_2_*log.out")
         )
         return workspace.shards >= 2 and " to write in " in log
 
@@ -176,7 +176,7 @@ def test_final_job_completes_shards_of_killed_task(
     assert workspace.shards < IMAGES
     [victim] = commands_of(workspace, "--task-id 2 ")
     os.kill(victim, signal.SIGKILL)
-    slurm.wait(over(slurm, made["job"], made["last_job"]))
+    slurm.wait(over(slurm, result["job"], result["last_job"]))
     assert nodes == set(NODES)
     assert_equal(workspace.store, alone)
     logs = workspace.logs()
@@ -188,10 +188,10 @@ def test_final_job_completes_shards_of_killed_task(
 
 
 def test_cancelled_then_submitted_again(slurm: Cluster, workspace: Workspace, alone: Store) -> None:
-    made = workspace.submit(*EXTRACT)
+    result = workspace.submit(*EXTRACT)
     slurm.wait(lambda: workspace.shards >= 3)
-    slurm.ask("scancel", made["last_job"], made["job"])
-    slurm.wait(over(slurm, made["job"], made["last_job"]))
+    slurm.ask("scancel", result["last_job"], result["job"])
+    slurm.wait(over(slurm, result["job"], result["last_job"]))
     done = workspace.shards
     assert 3 <= done < IMAGES
     assert not workspace.store.is_complete
@@ -208,12 +208,12 @@ def test_cancelled_then_submitted_again(slurm: Cluster, workspace: Workspace, al
 def test_task_near_time_limit_is_requeued_and_continues(
     slurm: Cluster, workspace: Workspace, alone: Store
 ) -> None:
-    made = workspace.submit(*EXTRACT)
+    result = workspace.submit(*EXTRACT)
     slurm.wait(lambda: workspace.shards >= 1)
     running_now = [j for j, state, _ in slurm.queue() if state == "RUNNING"]
-    task = next(job for job in running_now if job.startswith(f"{made['job']}_"))
+    task = next(job for job in running_now if job.startswith(f"{result['job']}_"))
     slurm.ask("scancel", "--signal=USR2", task)  # as Slurm does before a time limit
-    slurm.wait(over(slurm, made["job"], made["last_job"]), 240)
+    slurm.wait(over(slurm, result["job"], result["last_job"]), 240)
     logs = workspace.logs()
     assert f"Requeued job {task}" in logs
     log = next(workspace.path.glob(f"jobs/*/{task}_0_log.out")).read_text()
@@ -242,8 +242,8 @@ def test_documented_array_script_runs(
         "sbatch", f"--output={tmp_path}/%a.txt", "--chdir", tmp_path, tmp_path / "array.sh"
     ).split()[-1]
     slurm.wait(over(slurm, job))
-    said = "".join((tmp_path / f"{task}.txt").read_text() for task in range(TASKS))
-    assert [f"task {task} of {TASKS}\n" in said for task in range(TASKS)] == [True] * TASKS
+    message = "".join((tmp_path / f"{task}.txt").read_text() for task in range(TASKS))
+    assert [f"task {task} of {TASKS}\n" in message for task in range(TASKS)] == [True] * TASKS
     assert_equal(workspace.store, alone)
 
 
@@ -251,9 +251,9 @@ def test_each_creates_one_task_per_encoder(slurm: Cluster, workspace: Workspace)
     """Commands that are not extractions: one task per value; those that ended well are not again."""
     workspace.pa(*EXTRACT, "--limit", "4")
     words = ("index", "build", "--representation", "cls,nonsense", "--each", "representation")
-    made = json.loads(workspace.pa("submit", "--json", *words))
-    assert (made["tasks"], made["last_job"]) == (2, None)
-    slurm.wait(over(slurm, made["job"]))
+    output = json.loads(workspace.pa("submit", "--json", *words))
+    assert (output["tasks"], output["last_job"]) == (2, None)
+    slurm.wait(over(slurm, output["job"]))
     assert len(list(workspace.path.glob("indexes/*/cls/*/index.faiss"))) == 1
     again = json.loads(workspace.pa("submit", "--json", *words, "--dry-run"))
     assert [command["tasks"] for command in again["commands"]] == [0, 1]
@@ -269,9 +269,9 @@ def test_evaluations_and_probes_as_arrays(slurm: Cluster, workspace: Workspace) 
         (("probe", "knn", "--target", "x0"), "report --format md", 2),
     ):
         before = len(list(workspace.path.glob("jobs/done/*.json")))
-        made = json.loads(workspace.pa("submit", "--json", *words, *each, "--then", then))
-        assert made["tasks"] == 2
-        slurm.wait(over(slurm, made["job"], made["last_job"]))
+        output = json.loads(workspace.pa("submit", "--json", *words, *each, "--then", then))
+        assert output["tasks"] == 2
+        slurm.wait(over(slurm, output["job"], output["last_job"]))
         assert len(list(workspace.path.glob("jobs/done/*.json"))) == before + results, (
             workspace.logs()
         )

@@ -28,9 +28,9 @@ PAIR = ("pascal-object", "pascal-part")
 
 
 def drawn(
-    *datasets: str, encoders: tuple[str, ...] = ENCODERS, **given: str
+    *datasets: str, encoders: tuple[str, ...] = ENCODERS, **args: str
 ) -> tuple[list[Step], list[tuple[str, str]]]:
-    protocol = given.get("protocol", "paper")
+    protocol = args.get("protocol", "paper")
     return figure_steps(study_steps(encoders, datasets, protocol), protocol, None)
 
 
@@ -39,9 +39,9 @@ def flag(step: Step, name: str) -> str:
 
 
 def test_paper_figures_show_available_encoders() -> None:
-    found = {step.name: step for step in drawn("imagenet", *PAIR)[0]}
-    assert list(found) == ["figure 2", "figure 4", "figure 7", "figure 8", "figure 6 pascal paper"]
-    shown = {name: flag(step, "--encoder") for name, step in found.items()}
+    actual = {step.name: step for step in drawn("imagenet", *PAIR)[0]}
+    assert list(actual) == ["figure 2", "figure 4", "figure 7", "figure 8", "figure 6 pascal paper"]
+    shown = {name: flag(step, "--encoder") for name, step in actual.items()}
     assert shown == {
         "figure 2": "deit,mocov3",  # the paper's third is not there
         "figure 4": "mocov3",  # the one with a projector
@@ -49,9 +49,9 @@ def test_paper_figures_show_available_encoders() -> None:
         "figure 8": "deit,mocov3,mae",
         "figure 6 pascal paper": "deit,mocov3,mae",
     }
-    assert flag(found["figure 7"], "--example") != flag(found["figure 8"], "--example")
-    assert flag(found["figure 6 pascal paper"], "--labels") == ",".join(PAIR)
-    for step in found.values():
+    assert flag(actual["figure 7"], "--example") != flag(actual["figure 8"], "--example")
+    assert flag(actual["figure 6 pascal paper"], "--labels") == ",".join(PAIR)
+    for step in actual.values():
         parse_words(step.words)
 
 
@@ -59,30 +59,30 @@ def test_paper_figures_show_available_encoders() -> None:
 def test_figure_follows_its_sources(protocol: str) -> None:
     steps = study_steps(["deit", "dino"], protocol=protocol)
     names = {step.name for step in steps}
-    made = figure_steps(steps, protocol, None)[0]
-    assert {step.words[1] for step in made} == {
+    result = figure_steps(steps, protocol, None)[0]
+    assert {step.words[1] for step in result} == {
         "neighbours",
         "projected",
         "segmentation",
         "shares",
     }
-    for step in made:
+    for step in result:
         assert set(step.after) <= names
-        before = [one for one in steps if one.name in step.after]
-        assert {one.encoder for one in before} == set(flag(step, "--encoder").split(","))
+        before = [item for item in steps if item.name in step.after]
+        assert {item.encoder for item in before} == set(flag(step, "--encoder").split(","))
         # The stores behind the scores too: when they are made anew, so is the figure.
-        assert {name for one in before for name in one.after} <= set(step.after)
+        assert {name for item in before for name in item.after} <= set(step.after)
 
 
 def test_figures_that_cannot_be_drawn_say_why() -> None:
-    told = dict(drawn("cub", "pascal-part", encoders=("beit",))[1])
-    assert "windows of dataset imagenet" in told["figures 2, 4, 7, 8"]
-    assert told["figure 6 of pascal"].endswith("there is none of pascal-object")
-    assert "pa evaluate retrieval --layers all" in told["figure depth of cub"]
-    assert "pa probe linear --sweep" in told["figure sweep of cub"]
-    told = dict(drawn("imagenet", encoders=("beit",))[1])
-    assert "DeiT, MoCo v3 and CAE; none is here" in told["figure 2"]
-    assert "with a projector" in told["figure 4"]
+    output = dict(drawn("cub", "pascal-part", encoders=("beit",))[1])
+    assert "windows of dataset imagenet" in output["figures 2, 4, 7, 8"]
+    assert output["figure 6 of pascal"].endswith("there is none of pascal-object")
+    assert "pa evaluate retrieval --layers all" in output["figure depth of cub"]
+    assert "pa probe linear --sweep" in output["figure sweep of cub"]
+    output = dict(drawn("imagenet", encoders=("beit",))[1])
+    assert "DeiT, MoCo v3 and CAE; none is here" in output["figure 2"]
+    assert "with a projector" in output["figure 4"]
 
 
 # -- a study with figures -------------------------------------------------------------------------
@@ -119,9 +119,9 @@ def to_do(workspace: Path, request: StudyOptions = REQUEST) -> set[str]:
 def test_figures_are_drawn_once(workspace: Path) -> None:
     names = {"figure 2", "figure 7", "figure 8"}
     assert to_do(workspace) == names
-    states = {one.step.name: one.state for one in run(workspace, keep_going=True)}
+    states = {item.step.name: item.state for item in run(workspace, keep_going=True)}
     assert {states[name] for name in names} == {"ran"}
-    shown = {one.name: one for one in figures_in(workspace / "figures")}
+    shown = {item.name: item for item in figures_in(workspace / "figures")}
     assert sorted(shown) == ["figure-2", "figure-7", "figure-8"]
     assert to_do(workspace) == set()
 
@@ -144,8 +144,8 @@ def test_failed_figure_stops_nothing(workspace: Path) -> None:
     (workspace / "results").mkdir()
     ended = []
     with pytest.raises(StepError, match="pa report"):
-        for one in run(workspace):
-            ended.append((one.step.name, one.state))
+        for item in run(workspace):
+            ended.append((item.step.name, item.state))
     assert ended[-4:] == [
         ("figure 2", "failed"),
         ("figure 7", "failed"),

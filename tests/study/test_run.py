@@ -43,7 +43,7 @@ def run(workspace: Path) -> Run:
 
 def test_study_runs_and_is_skipped_when_complete(workspace: Path, run: Run) -> None:
     first = run("--epochs", "1", "--json", "--keep-going")
-    states = {one["name"]: one["state"] for one in json.loads(first.stdout)["steps"]}
+    states = {item["name"]: item["state"] for item in json.loads(first.stdout)["steps"]}
     failed = {name for name, state in states.items() if state != "ran"}
     # The tiny network's width is no multiple of 64: the attentive probe says what to do about it.
     assert failed <= {"probe attentive paper cub deit"}
@@ -80,17 +80,17 @@ def test_failing_step_stops_with_its_message(
     (workspace / "deit.pth").write_bytes(b"no checkpoint")
     ended = []
     with pytest.raises(StepError, match="is not a checkpoint") as caught:
-        for one in run_study(Workspace(workspace), plan_study(Workspace(workspace), REQUEST)):
-            ended.append(one)
+        for item in run_study(Workspace(workspace), plan_study(Workspace(workspace), REQUEST)):
+            ended.append(item)
     assert caught.value.exit_code == 4
-    assert [one.state for one in ended] == ["failed"]
+    assert [item.state for item in ended] == ["failed"]
 
 
 def test_unconfigured_inputs_are_listed(workspace: Path, run: Run) -> None:
-    told = run("--dry-run")
-    assert told.exit_code == 0
-    assert "left out: encoder mae: no checkpoint. Set [encoders.mae]" in told.output
-    assert "left out: dataset lip: set [datasets.lip]" in told.output
+    outcome = run("--dry-run")
+    assert outcome.exit_code == 0
+    assert "left out: encoder mae: no checkpoint. Set [encoders.mae]" in outcome.output
+    assert "left out: dataset lip: set [datasets.lip]" in outcome.output
     (workspace / "pa.toml").write_text("")
     with pytest.raises(MissingError, match="nothing of the study can be run"):
         plan_study(Workspace(workspace), REQUEST)
@@ -102,16 +102,16 @@ def test_steps_of_a_split_that_is_not_there_are_skipped(workspace: Path) -> None
     noise_image(1).save(folder / "a.JPEG")
     settings = workspace / "pa.toml"
     settings.write_text(settings.read_text() + '[datasets.imagenet]\nroot = "imagenet"\n')
-    found = plan_study(Workspace(workspace), StudyOptions(datasets=("imagenet",)))
+    actual = plan_study(Workspace(workspace), StudyOptions(datasets=("imagenet",)))
     # The windows of the gallery need no training split; the probes do, and what only they read.
-    assert [step.name for step in found.steps] == [
+    assert [step.name for step in actual.steps] == [
         "extract imagenet val grid deit",
         "index imagenet deit",
         *(f"figure {number}" for number in (2, 7, 8)),
         "report",
     ]
     assert ("dataset imagenet, split train", "the split does not exist, only val") in [
-        (one.what, one.why) for one in found.skipped
+        (item.what, item.why) for item in actual.skipped
     ]
 
 
@@ -128,14 +128,14 @@ def test_steps_that_a_limit_is_too_small_for_are_skipped(workspace: Path) -> Non
         f'[datasets.lip]\nroot = "lip"\n'
     )
     request = StudyOptions(datasets=("imagenet", "cub", "lip"), scale=Scale(limit=1))
-    found = plan_study(Workspace(workspace), request)
-    reasons = {one.what: one.why for one in found.skipped}
+    actual = plan_study(Workspace(workspace), request)
+    reasons = {item.what: item.why for item in actual.skipped}
     assert "two classes" in reasons["probe linear of imagenet"]
     assert "two classes" in reasons["probe attentive of imagenet"]
     assert "nothing can be retrieved" in reasons["evaluate retrieval of cub"]
     assert "nothing to train on" in reasons["probe segmentation of lip"]
     # What only these read is not extracted; what is possible stays.
-    names = [step.name for step in found.steps]
+    names = [step.name for step in actual.steps]
     assert not [name for name in names if "lip" in name or "train image" in name]
     assert {"index imagenet deit", "neighbours paper cub deit"} <= set(names)
     more = plan_study(Workspace(workspace), replace(request, scale=Scale(limit=2)))
@@ -183,17 +183,17 @@ def test_script_equals_run(workspace: Path, run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--encoders", "diet"), "unknown encoder 'diet'. Did you mean deit"),
         (("--encoders", "deit,moco3"), "unknown encoder 'moco3'. Did you mean mocov3"),
         (("--datasets", "cubb"), "unknown dataset of the study 'cubb'. Did you mean cub"),
     ],
 )
-def test_misspelled_name_suggests_nearest(run: Run, words: tuple[str, str], said: str) -> None:
+def test_misspelled_name_suggests_nearest(run: Run, words: tuple[str, str], message: str) -> None:
     with pytest.raises(UnknownNameError) as caught:
         run("--dry-run", *words)
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(message)
 
 
 def test_submissions_hold_every_step_once(workspace: Path) -> None:

@@ -16,7 +16,7 @@ from tests.support.commands import parse_words
 def test_cells_are_filled_once_by_existing_commands(protocol: str) -> None:
     steps = study_steps(protocol=protocol)
     filled = [key for step in steps for key in step.fills]
-    assert sorted(filled) == sorted(one.key for one in published())
+    assert sorted(filled) == sorted(item.key for item in published())
     for step in [*steps, REPORT]:
         parse_words(step.words)
 
@@ -24,20 +24,20 @@ def test_cells_are_filled_once_by_existing_commands(protocol: str) -> None:
 @pytest.mark.parametrize("protocol", ["paper", "released"])
 def test_step_follows_its_inputs(protocol: str) -> None:
     steps = study_steps(protocol=protocol)
-    place = {step.name: i for i, step in enumerate(steps)}
-    assert len(place) == len(steps)
+    index = {step.name: i for i, step in enumerate(steps)}
+    assert len(index) == len(steps)
     for i, step in enumerate(steps):
-        assert all(place[name] < i for name in step.after)
+        assert all(index[name] < i for name in step.after)
         assert step.is_extraction or step.after
         assert step.is_extraction != bool(step.fills) or not step.fills
 
 
 def test_commands_of_cell_are_steps_of_study() -> None:
     typed = {step.command for step in study_steps()}
-    for one in published():
-        commands = commands_for(one)
+    for item in published():
+        commands = commands_for(item)
         assert set(commands) <= typed
-        (last,) = (step for step in study_steps() if one.key in step.fills)
+        (last,) = (step for step in study_steps() if item.key in step.fills)
         assert commands[-1] == last.command
 
 

@@ -89,9 +89,9 @@ def make_store(tmp_path: Path) -> MakeStore:
             "rows": {"n": len(rows), "n_images": len(set(images)), "sha256": digest_rows(rows)},
             **spec,
         }
-        made = Spec(**fields)
+        new_spec = Spec(**fields)
         shard_rows = max(16, len(rows) // 4)
-        store = create(tmp_path / made.short, made, rows, {"root": "/photos"}, shard_rows)
+        store = create(tmp_path / new_spec.short, new_spec, rows, {"root": "/photos"}, shard_rows)
         fill(store, features, bad_images)
         return store
 

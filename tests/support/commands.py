@@ -61,12 +61,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     import timm
 
     folder = tmp_path_factory.mktemp("weights")
-    made = {}
+    result = {}
     for name in ("test_vit", "test_efficientnet"):
         torch.manual_seed(0)
-        made[name] = folder / f"{name}.safetensors"
-        save_file(timm.create_model(name).state_dict(), made[name])
-    return made
+        result[name] = folder / f"{name}.safetensors"
+        save_file(timm.create_model(name).state_dict(), result[name])
+    return result
 
 
 @pytest.fixture
@@ -75,9 +75,9 @@ def workspace(
 ) -> Path:
     """A configured workspace with 12 small photographs of 3 classes; we stand in it."""
     root = image_tree()
-    place = tmp_path / "work"
-    place.mkdir()
-    (place / "pa.toml").write_text(
+    target = tmp_path / "work"
+    target.mkdir()
+    (target / "pa.toml").write_text(
         f"""
 encoder = "timm/test_vit"
 device = "cpu"
@@ -90,8 +90,8 @@ checkpoint = "{weights["test_vit"]}"
 checkpoint = "{weights["test_efficientnet"]}"
 """
     )
-    monkeypatch.chdir(place)
-    return place
+    monkeypatch.chdir(target)
+    return target
 
 
 @pytest.fixture(scope="session")
@@ -103,17 +103,17 @@ def extracted_once(
     The copies know the photographs by the name they have in every test's own folder, so the
     fingerprint is the same: it covers relative paths and sizes.
     """
-    made: list[Path] = []
+    created: list[Path] = []
 
     def copy_into(place: Path) -> None:
-        if not made:
+        if not created:
             work = Workspace(place)
             work.extract(work.encoders(), *work.regions(RegionSelector()))
             keep = tmp_path_factory.mktemp("extracted") / "features"
             shutil.copytree(place / "features", keep)
-            made.append(keep)
+            created.append(keep)
             return
-        shutil.copytree(made[0], place / "features")
+        shutil.copytree(created[0], place / "features")
         for spec in (place / "features").rglob("spec.json"):
             fields = json.loads(spec.read_text())
             fields["source"]["root"] = str(place.parent / "photos")
@@ -137,8 +137,8 @@ def parse_words(words: Sequence[str]) -> None:
     context = cli.cli.make_context("pa", list(words))
     command: click.Command = cli.cli
     while isinstance(command, click.Group):
-        name, found, rest = command.resolve_command(
+        name, actual, rest = command.resolve_command(
             context, [*context._protected_args, *context.args]
         )
-        assert found is not None
-        command, context = found, found.make_context(name, rest, parent=context)
+        assert actual is not None
+        command, context = actual, actual.make_context(name, rest, parent=context)

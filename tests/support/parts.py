@@ -81,7 +81,7 @@ def make_parts(workspace: Path) -> MakeParts:
     ) -> Store:
         rows = birds() if rows is None else rows
         seed = len(encoder)
-        given = features or {
+        values = features or {
             "cls": features_of(rows, 12 + seed, 1.0),
             "pooled": features_of(rows, 16 + seed, 0.8),
             "projected": features_of(rows, 10 + seed, 0.8, by="object"),
@@ -100,7 +100,7 @@ def make_parts(workspace: Path) -> MakeParts:
             },
             "transform": {"size": 224},
             "precision": {"compute": "fp32", "storage": "fp32"},
-            "representations": {name: list(v.shape[1:]) for name, v in given.items()},
+            "representations": {name: list(v.shape[1:]) for name, v in values.items()},
             "rows": {
                 "n": len(rows),
                 "n_images": rows["image"].n_unique(),
@@ -108,10 +108,12 @@ def make_parts(workspace: Path) -> MakeParts:
             },
             **spec,
         }
-        made = Spec(**fields)
-        place = store_directory(workspace / "features", made.dataset, made.split, "parts", encoder)
-        store = create(place / made.short, made, rows, {"root": "/birds"}, 64)
-        fill(store, given, bad_images)
+        new_spec = Spec(**fields)
+        folder = store_directory(
+            workspace / "features", new_spec.dataset, new_spec.split, "parts", encoder
+        )
+        store = create(folder / new_spec.short, new_spec, rows, {"root": "/birds"}, 64)
+        fill(store, values, bad_images)
         return Store.open(store.path)
 
     return make

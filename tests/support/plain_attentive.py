@@ -54,7 +54,7 @@ class PlainHead(nn.Module):
         """The gradient of every parameter, by our names."""
         query, key, value = self.attention.in_proj_weight.grad.chunk(3)
         query_bias, _, value_bias = self.attention.in_proj_bias.grad.chunk(3)
-        found = {
+        actual = {
             "query": self.query.grad[0, 0],
             "query_weight": query,
             "key_weight": key,
@@ -63,17 +63,17 @@ class PlainHead(nn.Module):
             "value_bias": value_bias,
         }
         for name, tensor in self.places().items():
-            if name not in found and tensor.grad is not None:
-                found[name] = tensor.grad
-        return found
+            if name not in actual and tensor.grad is not None:
+                actual[name] = tensor.grad
+        return actual
 
     @classmethod
     def like(cls, heads: Heads, index: int) -> PlainHead:
         """A plain head with the numbers of one of ours."""
         C, D = heads.parameters["weight"].shape[1:]
-        made = cls(D, C, heads.geometry.attention_heads)
+        result = cls(D, C, heads.geometry.attention_heads)
         with torch.no_grad():
-            made.attention.in_proj_bias.zero_()
-            for name, place in made.places().items():
-                place.copy_(heads.tensors()[name][index])
-        return made
+            result.attention.in_proj_bias.zero_()
+            for name, folder in result.places().items():
+                folder.copy_(heads.tensors()[name][index])
+        return result

@@ -56,13 +56,13 @@ RELEASED_TRAIN = "released-train"
 
 def encoder_json(name: str, **changed: Any) -> dict[str, Any]:
     """The encoder of a spec: the paper's, but for what is changed."""
-    made = {
+    result = {
         "name": name,
         "weights_sha256": DEIT_B_SHA256 if name == "deit" else "cd" * 32,
         "architecture": VIT_B,
         "options": OPTIONS.get(name, {}),
     }
-    return {**made, **changed}
+    return {**result, **changed}
 
 
 @dataclass

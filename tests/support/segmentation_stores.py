@@ -40,12 +40,12 @@ def paint(seed: int, size: tuple[int, int], used: Sequence[int]) -> npt.NDArray[
     ids = draw.choice(used, 4)
     values = np.zeros((height, width), np.uint8)
     x, y = width // 2, height // 2
-    for place, box in zip(
+    for folder, box in zip(
         ids.tolist(),
         ((0, y - 1, 0, x - 1), (0, y - 1, x, width), (y, height, 0, x - 1), (y, height, x, width)),
         strict=True,
     ):
-        values[box[0] : box[1], box[2] : box[3]] = place + 1
+        values[box[0] : box[1], box[2] : box[3]] = folder + 1
     return values
 
 
@@ -128,9 +128,11 @@ def make_store(tmp_path: Path, load: Callable[[str], Images]) -> Callable[..., S
             },
             **spec,
         }
-        made = Spec(**fields)
-        slot = stores.store_directory(tmp_path / "features", "lip", split, "windows", "knowing")
-        store = create(slot / made.short, made, rows, {"root": str(images.root)}, 8)
+        new_spec = Spec(**fields)
+        directory = stores.store_directory(
+            tmp_path / "features", "lip", split, "windows", "knowing"
+        )
+        store = create(directory / new_spec.short, new_spec, rows, {"root": str(images.root)}, 8)
         for shard in store.missing():
             with claim(store, shard) as writer:
                 assert writer is not None

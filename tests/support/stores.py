@@ -101,8 +101,8 @@ def make_store(tmp_path: Path) -> Callable[..., Store]:
     return make
 
 
-def same_files(one: Path, two: Path) -> bool:
+def same_files(first: Path, two: Path) -> bool:
     """Every file of two stores is equal byte for byte, the log of runs apart."""
-    names = sorted(p.name for p in one.iterdir() if p.name not in (RUNS, IMAGES))
+    names = sorted(p.name for p in first.iterdir() if p.name not in (RUNS, IMAGES))
     others = sorted(p.name for p in two.iterdir() if p.name not in (RUNS, IMAGES))
-    return names == others and filecmp.cmpfiles(one, two, names, shallow=False)[0] == names
+    return names == others and filecmp.cmpfiles(first, two, names, shallow=False)[0] == names

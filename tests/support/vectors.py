@@ -67,8 +67,10 @@ def write_store(
         representations={name: [values.shape[1]] for name, values in vectors.items()},
         rows={"n": len(rows), "n_images": len(images.table), "sha256": digest_rows(rows)},
     )
-    place = store_directory(features, images.dataset, images.split, view.name, encoder) / spec.short
-    store = create(place, spec, rows, {"root": str(images.root)}, 100)
+    target = (
+        store_directory(features, images.dataset, images.split, view.name, encoder) / spec.short
+    )
+    store = create(target, spec, rows, {"root": str(images.root)}, 100)
     for shard in store.missing():
         with claim(store, shard) as writer:
             assert writer is not None
@@ -77,7 +79,7 @@ def write_store(
             }
             writer.append(part, np.ones(shard.n_rows, np.bool_))
     finish(store)
-    return Store.open(place)
+    return Store.open(target)
 
 
 @pytest.fixture
@@ -141,9 +143,9 @@ def vectors() -> npt.NDArray[np.float32]:
     """Ten images of vectors in a few clusters, with many exact duplicates (equal cosines)."""
     generator = np.random.default_rng(0)
     centres = generator.normal(size=(8, 24))
-    found = centres[generator.integers(0, 8, 490)] + 0.3 * generator.normal(size=(490, 24))
-    found[100:120] = found[7]
-    return found.astype(np.float16).astype(np.float32)
+    actual = centres[generator.integers(0, 8, 490)] + 0.3 * generator.normal(size=(490, 24))
+    actual[100:120] = actual[7]
+    return actual.astype(np.float16).astype(np.float32)
 
 
 @pytest.fixture
@@ -155,5 +157,5 @@ def is_red(path: Path) -> npt.NDArray[np.bool_]:
     """Where a picture is pure red."""
     with Image.open(path) as file:
         pixels = np.asarray(file.convert("RGB"))
-    found: npt.NDArray[np.bool_] = (pixels == (255, 0, 0)).all(-1)
-    return found
+    actual: npt.NDArray[np.bool_] = (pixels == (255, 0, 0)).all(-1)
+    return actual

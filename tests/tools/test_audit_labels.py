@@ -35,7 +35,7 @@ def audit(release: str, path: Path) -> tuple[int, dict[str, int], str]:
     assert not done.stderr
     rows = [line.rpartition("  expected ") for line in done.stdout.splitlines()]
     titles = [row[0].strip().rpartition(" ") for row in rows if row[1]]
-    counts = {title.strip(): int(found.replace(",", "")) for title, _, found in titles}
+    counts = {title.strip(): int(actual.replace(",", "")) for title, _, actual in titles}
     return done.returncode, counts, done.stdout
 
 

@@ -103,9 +103,9 @@ def run(workspace: Path, words: tuple[str, ...]) -> tuple[int | str, str]:
 def answer(workspace: Path, printed: str, flipped: Path | None) -> Any:
     """What a command said, without times; and the files it left, but for the flipped one."""
     start = printed.find("{")
-    said: Any = printed
+    output: Any = printed
     with contextlib.suppress(ValueError):
-        said = json.JSONDecoder().raw_decode(printed[start:])[0]
+        output = json.JSONDecoder().raw_decode(printed[start:])[0]
     left = {}
     for pattern in ("results/*/*", "out.png", "indexes/*/*/*/index.faiss"):
         for path in sorted(workspace.glob(pattern)):
@@ -116,15 +116,15 @@ def answer(workspace: Path, printed: str, flipped: Path | None) -> Any:
                 with contextlib.suppress(ValueError):
                     data = json.dumps(_alike(json.loads(data))).encode()
             left[str(path.relative_to(workspace))] = hashlib.sha256(data).hexdigest()
-    return [_alike(said), left]
+    return [_alike(output), left]
 
 
 def same(answered: Any, expected: Any, flipped: str) -> bool:
     """Whether two answers are equal, but for a file that was flipped and not written again."""
-    (said, left), (should, others) = answered, expected
+    (output, left), (should, others) = answered, expected
     if flipped not in left:
         others = {name: value for name, value in others.items() if name != flipped}
-    return bool(said == should and left == others)
+    return bool(output == should and left == others)
 
 
 def readers_of(path: Path) -> list[str]:
@@ -138,12 +138,12 @@ def readers_of(path: Path) -> list[str]:
 def _alike(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            name: _alike(found)
-            for name, found in value.items()
+            name: _alike(values)
+            for name, values in value.items()
             if not UNLIKE.search(name) and name not in ("checksum", "files")
         }
     if isinstance(value, list):
-        return [_alike(found) for found in value]
+        return [_alike(values) for values in value]
     return value
 
 
@@ -175,7 +175,7 @@ def main() -> None:
         code, printed = run(copy, words)
         assert code == 0, (name, code, printed)
         expected[name] = answer(copy, printed, None)
-    found: Counter[str] = Counter()
+    actual: Counter[str] = Counter()
     table: dict[str, Counter[str]] = {}
     silent = []
     for number in range(flips):
@@ -184,27 +184,27 @@ def main() -> None:
         path = draw.choice(sorted(copy.glob(FILES[kind])))
         reader = draw.choice(readers_of(path.relative_to(copy)))
         data = bytearray(path.read_bytes())
-        used = [place for place, byte in enumerate(data) if byte]
-        place = draw.choice(used) if draw.random() < 0.75 else draw.randrange(len(data))
+        used = [index for index, byte in enumerate(data) if byte]
+        index = draw.choice(used) if draw.random() < 0.75 else draw.randrange(len(data))
         bit = 1 << draw.randrange(8)
-        data[place] ^= bit
+        data[index] ^= bit
         path.write_bytes(data)
         code, printed = run(copy, READERS[reader])
         if code in ("hung", "crashed"):
-            said = str(code)
+            output = str(code)
         elif code != 0:
-            said = "traceback" if "Traceback" in printed else "found"
+            output = "traceback" if "Traceback" in printed else "found"
         elif same(answer(copy, printed, path), expected[reader], str(path.relative_to(copy))):
-            said = "harmless"
+            output = "harmless"
         else:
             names = (path.name, path.parent.name)
-            said = "found" if any(name in printed for name in names) else "silent"
-        found[said] += 1
-        table.setdefault(f"{kind} × {reader}", Counter())[said] += 1
-        if said in ("silent", "traceback"):
-            silent.append([str(path.relative_to(copy)), place, bit, reader, said, printed[-800:]])
+            output = "found" if any(name in printed for name in names) else "silent"
+        actual[output] += 1
+        table.setdefault(f"{kind} × {reader}", Counter())[output] += 1
+        if output in ("silent", "traceback"):
+            silent.append([str(path.relative_to(copy)), index, bit, reader, output, printed[-800:]])
     kinds = ("found", "harmless", "hung", "crashed", "traceback", "silent")
-    counts = {kind: found[kind] for kind in kinds}
+    counts = {kind: actual[kind] for kind in kinds}
     print(json.dumps({**counts, "cases": silent, "table": table}))
 
 

@@ -67,8 +67,8 @@ def run_script(module: str, *words: object, timeout: float) -> dict[str, Any]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    output: dict[str, Any] = json.loads(done.stdout)
+    return output
 
 
 def mount(*words: object) -> None:
@@ -84,33 +84,33 @@ def mount(*words: object) -> None:
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """Make a file system of a size such as "1m"; writes to it fail when it is full."""
-    made: list[Path] = []
+    created: list[Path] = []
 
     def make(size: str) -> Path:
-        place = tmp_path / f"disk{len(made)}"
-        place.mkdir()
-        mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", place)
-        made.append(place)
-        return place
+        folder = tmp_path / f"disk{len(created)}"
+        folder.mkdir()
+        mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder)
+        created.append(folder)
+        return folder
 
     yield make
-    for place in made:
-        subprocess.run(["umount", "--lazy", place], check=True)
+    for folder in created:
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
     """Show a folder at another place where nobody can write, root neither."""
-    made: list[Path] = []
+    created: list[Path] = []
 
     def make(folder: Path) -> Path:
-        place = tmp_path / f"readonly{len(made)}"
-        place.mkdir()
-        mount("--bind", folder, place)
-        made.append(place)
-        mount("-o", "remount,bind,ro", place)
-        return place
+        target = tmp_path / f"readonly{len(created)}"
+        target.mkdir()
+        mount("--bind", folder, target)
+        created.append(target)
+        mount("-o", "remount,bind,ro", target)
+        return target
 
     yield make
-    for place in made:
-        subprocess.run(["umount", "--lazy", place], check=True)
+    for target in created:
+        subprocess.run(["umount", "--lazy", target], check=True)

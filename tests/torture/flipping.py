@@ -88,21 +88,21 @@ def main() -> None:
     path = folder / "shard-00001.h5"
     whole = path.read_bytes()
     # Most of a small HDF5 file is padding: three flips in four are of bytes that are not zero.
-    used = [place for place, byte in enumerate(whole) if byte]
-    found: Counter[str] = Counter()
+    used = [index for index, byte in enumerate(whole) if byte]
+    actual: Counter[str] = Counter()
     silent = []
     for _ in range(flips):
-        place = draw.choice(used) if draw.random() < 0.75 else draw.randrange(len(whole))
+        index = draw.choice(used) if draw.random() < 0.75 else draw.randrange(len(whole))
         data, bit = bytearray(whole), 1 << draw.randrange(8)
-        data[place] ^= bit
+        data[index] ^= bit
         path.write_bytes(data)
-        said = verdict_of_child(folder, expected)
-        found[said] += 1
-        if said == "silent":
-            silent.append([place, bit])
+        message = verdict_of_child(folder, expected)
+        actual[message] += 1
+        if message == "silent":
+            silent.append([index, bit])
     path.write_bytes(whole)
-    told = {kind: found[kind] for kind in ("found", "harmless", "hung", "crashed")}
-    print(json.dumps({**told, "silent": silent}))
+    output = {kind: actual[kind] for kind in ("found", "harmless", "hung", "crashed")}
+    print(json.dumps({**output, "silent": silent}))
 
 
 if __name__ == "__main__":

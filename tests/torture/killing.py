@@ -39,8 +39,8 @@ WORKERS = 2
 
 def work(images: Path, features: Path) -> Path:
     """One extraction, as a user's command does it; the folder of the store."""
-    found = datasets.load("photos", "folder", images)
-    result = extract([MeanColour()], found, VIEWS["image"], features, OPTIONS)
+    loaded = datasets.load("photos", "folder", images)
+    result = extract([MeanColour()], loaded, VIEWS["image"], features, OPTIONS)
     return result.reports[0].store.path
 
 

@@ -32,9 +32,9 @@ def in_child(images: Path, features: Path, at_step: Callable[[int], None]) -> in
         return ended(pid)
     seen = 0
 
-    def hook(event: str, given: tuple[Any, ...]) -> None:
+    def hook(event: str, args: tuple[Any, ...]) -> None:
         nonlocal seen
-        if event in STEPS and str(features) in str(given[0]):
+        if event in STEPS and str(features) in str(args[0]):
             at_step(seen)
             seen += 1
 
@@ -49,13 +49,13 @@ def in_child(images: Path, features: Path, at_step: Callable[[int], None]) -> in
 
 def count_steps(images: Path, folder: Path) -> int:
     """Extract once, undisturbed, and count."""
-    told = folder / "steps.txt"
+    output = folder / "steps.txt"
     folder.mkdir(parents=True)
-    with told.open("w") as file:
+    with output.open("w") as file:
         handle = file.fileno()
         if in_child(images, folder / "undisturbed", lambda n: os.truncate(handle, n + 1)):
             raise RuntimeError("the undisturbed extraction failed")
-    return told.stat().st_size
+    return output.stat().st_size
 
 
 def main() -> None:
@@ -74,8 +74,8 @@ def main() -> None:
             raise RuntimeError(f"the extraction killed before step {step} could not be resumed")
         store = next(features.rglob(SPEC)).parent
         left = [str(p) for p in features.rglob("*") if p.name.endswith((".partial", ".lock"))]
-        if found := differences(store, undisturbed) + left:
-            wrong[step] = found
+        if actual := differences(store, undisturbed) + left:
+            wrong[step] = actual
         shutil.rmtree(features)
     print(json.dumps({"steps": total, "killed": killed, "wrong": wrong}))
 

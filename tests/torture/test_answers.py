@@ -40,29 +40,29 @@ PHOTOS = ("--dataset", "folder", "--root", "photos", "--view", "image", "--shard
 def pristine(photographs: Callable[..., Path], make_parts: MakeParts, workspace: Path) -> Path:
     """A workspace with every kind of file: two stores, indexes, results, a head and a state."""
     make_parts("dino")
-    place = workspace / "pristine"
-    place.mkdir()
-    photographs(24).rename(place / "photos")
-    (workspace / "features").rename(place / "features")
-    (place / "pa.toml").write_text('device = "cpu"\n')
+    folder = workspace / "pristine"
+    folder.mkdir()
+    photographs(24).rename(folder / "photos")
+    (workspace / "features").rename(folder / "features")
+    (folder / "pa.toml").write_text('device = "cpu"\n')
 
     def call(code: str, *words: str) -> None:
         env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-c", code, *words]
-        subprocess.run(command, cwd=place, env=env, check=True, timeout=300)
+        subprocess.run(command, cwd=folder, env=env, check=True, timeout=300)
 
     call(WEIGHTS)
     call(COMMAND, *EXTRACT, *PHOTOS, "--features", "cls,pooled,patch")
     for name in ("search", "search by image", "retrieval", "linear", "knn", "attentive"):
         call(COMMAND, *READERS[name])
-    return place
+    return folder
 
 
 @pytest.mark.timeout(7200)
 def test_flipped_bit_never_changes_an_answer(pristine: Path) -> None:
     flips = rounds("FLIPS")
-    told = run_script("answers", pristine, flips, rounds("SEED"), timeout=7200)
-    print(json.dumps(told, indent=1, ensure_ascii=False))
-    assert told["cases"] == []
-    assert told["hung"] + told["crashed"] == 0
-    assert told["found"] > flips / 8
+    output = run_script("answers", pristine, flips, rounds("SEED"), timeout=7200)
+    print(json.dumps(output, indent=1, ensure_ascii=False))
+    assert output["cases"] == []
+    assert output["hung"] + output["crashed"] == 0
+    assert output["found"] > flips / 8

@@ -41,11 +41,11 @@ Photographs = Callable[..., Path]
 @pytest.fixture
 def workspace(photographs: Photographs, tmp_path: Path) -> Config:
     """A workspace with a store of four shards, one image of it torn, and two indexes."""
-    place = tmp_path / "ws"
-    store = Store.open(work(photographs(16, bad_every=16), place / "features"))
+    folder = tmp_path / "ws"
+    store = Store.open(work(photographs(16, bad_every=16), folder / "features"))
     for factory in ("SQfp16", "IVF2,Flat"):
-        build(store, "pooled", place / "indexes", factory)
-    return load_config(place)
+        build(store, "pooled", folder / "indexes", factory)
+    return load_config(folder)
 
 
 def only_store(config: Config) -> Store:
@@ -59,9 +59,9 @@ def test_flipped_bit_of_shard_is_detected(workspace: Config, tmp_path: Path) -> 
     store = only_store(workspace)
     pristine = shutil.copytree(store.path, tmp_path / "pristine")
     flips = rounds("FLIPS")
-    told = run_script("flipping", store.path, pristine, flips, rounds("SEED"), timeout=3600)
-    print(told)
-    assert told == {"found": flips, "harmless": 0, "hung": 0, "crashed": 0, "silent": []}
+    output = run_script("flipping", store.path, pristine, flips, rounds("SEED"), timeout=3600)
+    print(output)
+    assert output == {"found": flips, "harmless": 0, "hung": 0, "crashed": 0, "silent": []}
 
 
 def test_flipped_bits_of_features_are_all_detected(workspace: Config, draw: random.Random) -> None:
@@ -73,11 +73,11 @@ def test_flipped_bits_of_features_are_all_detected(workspace: Config, draw: rand
         with h5py.File(path) as file:
             arrays = [(data.id.get_offset(), data.id.get_storage_size()) for data in file.values()]
         whole = path.read_bytes()
-        for place in (begin + draw.randrange(length) for begin, length in arrays):
+        for index in (begin + draw.randrange(length) for begin, length in arrays):
             data = bytearray(whole)
-            data[place] ^= 1 << draw.randrange(8)
+            data[index] ^= 1 << draw.randrange(8)
             path.write_bytes(data)
-            assert list(verify(store)), f"byte {place} of {path.name}"
+            assert list(verify(store)), f"byte {index} of {path.name}"
             path.write_bytes(whole)
     assert not list(verify(store))
 
@@ -96,11 +96,11 @@ def test_flipped_bit_of_manifest_rows_or_spec_is_detected(
     whole = path.read_bytes()
     for _ in range(rounds("FLIPS")):
         data = bytearray(whole)
-        place, bit = draw.randrange(len(whole)), 1 << draw.randrange(8)
-        data[place] ^= bit
+        index, bit = draw.randrange(len(whole)), 1 << draw.randrange(8)
+        data[index] ^= bit
         path.write_bytes(data)
         (checked,) = verify_stores(Workspace(workspace.workspace), full=False)
-        assert checked.damage, f"byte {place}, bit {bit} of {name}"
+        assert checked.damage, f"byte {index}, bit {bit} of {name}"
     path.write_bytes(whole)
 
 
@@ -130,11 +130,11 @@ def test_flipped_bit_of_index_json_is_detected(workspace: Config, draw: random.R
     fields = json.loads(whole)
     for _ in range(rounds("FLIPS")):
         data = bytearray(whole)
-        place, bit = draw.randrange(len(whole)), 1 << draw.randrange(8)
-        data[place] ^= bit
+        position, bit = draw.randrange(len(whole)), 1 << draw.randrange(8)
+        data[position] ^= bit
         path.write_bytes(data)
         if issues(verify_indexes, workspace)[path.parent] is None:
-            assert json.loads(data) == fields, (place, bit)
+            assert json.loads(data) == fields, (position, bit)
     path.write_bytes(whole)
 
 
@@ -154,12 +154,12 @@ def test_flipped_bit_of_result_is_detected(
     whole = path.read_bytes()
     for _ in range(rounds("FLIPS")):
         data = bytearray(whole)
-        place, bit = draw.randrange(len(whole)), 1 << draw.randrange(8)
-        data[place] ^= bit
+        index, bit = draw.randrange(len(whole)), 1 << draw.randrange(8)
+        data[index] ^= bit
         path.write_bytes(data)
         if issues(verify_results, workspace)[json_path] is None:
-            assert suffix == ".json", (place, bit)
-            assert json.loads(data) == json.loads(whole), (place, bit)
+            assert suffix == ".json", (index, bit)
+            assert json.loads(data) == json.loads(whole), (index, bit)
     path.write_bytes(whole)
     assert issues(verify_results, workspace) == {json_path: None}
 

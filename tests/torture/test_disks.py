@@ -164,11 +164,11 @@ def test_read_only_workspace_can_be_read(
     photographs: Photographs, read_only: ReadOnly, tmp_path: Path
 ) -> None:
     images = photographs(12)
-    place = tmp_path / "ws"
-    store = Store.open(work(images, place / "features"))
-    index = build(store, "pooled", place / "indexes")
+    folder = tmp_path / "ws"
+    store = Store.open(work(images, folder / "features"))
+    index = build(store, "pooled", folder / "indexes")
     expected = [hit.row for hit in search(index, [3], k=5)[0].neighbours]
-    config = load_config(shown := read_only(place))
+    config = load_config(shown := read_only(folder))
     workspace = Workspace(shown)
     (entry,) = status(workspace)
     assert entry.is_complete
@@ -198,8 +198,8 @@ def test_read_only_unfinished_store_is_reported(
     shown = read_only(tmp_path / "ws")
     with pytest.raises(StorageError, match=r"cannot write .*Read-only.*--workspace"):
         work(images, shown / "features")
-    told = CliRunner().invoke(cli, ["-w", str(shown), "status"])
-    assert "2/3 shards, no active writer" in told.stdout
+    outcome = CliRunner().invoke(cli, ["-w", str(shown), "status"])
+    assert "2/3 shards, no active writer" in outcome.stdout
 
 
 def test_repair_where_nothing_can_be_removed(

@@ -17,12 +17,12 @@ Photographs = Callable[..., Path]
 def test_killed_at_random_moments_two_workers(photographs: Photographs, tmp_path: Path) -> None:
     images = photographs(60, bad_every=30)
     kills = rounds("KILLS")
-    told = run_script("killing", images, tmp_path / "o", kills, rounds("SEED"), timeout=3600)
-    print(told)
-    assert told["kills"] >= kills
-    assert told["compared"] >= kills / 6
-    assert told["wrong"] == []
-    assert sum(told["stopped"].values()) > 0
+    output = run_script("killing", images, tmp_path / "o", kills, rounds("SEED"), timeout=3600)
+    print(output)
+    assert output["kills"] >= kills
+    assert output["compared"] >= kills / 6
+    assert output["wrong"] == []
+    assert sum(output["stopped"].values()) > 0
 
 
 @pytest.fixture(scope="module")

@@ -100,12 +100,12 @@ def ade(tmp_path: Path) -> Path:
 
 def test_deepest_listed_part_wins(ade: Path, tmp_path: Path) -> None:
     parts = labels.load("ade20k-part")
-    found = built(ade20k.plan_parts(ade), tmp_path / "out", "train", "ADE_train_00000001")
+    actual = built(ade20k.plan_parts(ade), tmp_path / "out", "train", "ADE_train_00000001")
     door, window, wheel, rim = (value(parts, n) for n in ("door", "window", "wheel", "rim"))
     expected = canvas(
         ((0, 0, 4, 4), door), ((0, 4, 4, 8), wheel), ((0, 0, 2, 2), window), ((1, 5, 3, 7), rim)
     )  # the crosswalk at level 2 is not listed: the door shows through; the road has no parts
-    assert np.array_equal(found, expected)
+    assert np.array_equal(actual, expected)
 
 
 def test_report_counts_built_images(ade: Path, tmp_path: Path) -> None:
@@ -133,8 +133,8 @@ def test_report_counts_built_images(ade: Path, tmp_path: Path) -> None:
 def test_objects_of_the_full_release_are_an_own_rule(ade: Path, tmp_path: Path) -> None:
     objects = labels.load("ade20k-object")
     plan = ade20k.plan_objects(ade, "seg")
-    found = built(plan, tmp_path / "out", "train", "ADE_train_00000001")
-    assert np.array_equal(found, canvas(((0, 0, 8, 8), value(objects, "car"))))
+    actual = built(plan, tmp_path / "out", "train", "ADE_train_00000001")
+    assert np.array_equal(actual, canvas(((0, 0, 8, 8), value(objects, "car"))))
     assert plan.rule.startswith("seg:")
 
 
@@ -145,10 +145,10 @@ def test_scene_parsing_becomes_59_objects(tmp_path: Path) -> None:
     Image.new("RGB", (4, 1)).save(root / "images/validation/ADE_val_00000001.jpg")
     path = root / "annotations/validation/ADE_val_00000001.png"
     Image.fromarray(np.array([[0, 2, 149, 1]], np.uint8)).save(path)
-    found = built(ade20k.plan_objects(root), tmp_path / "o", "val", "ADE_val_00000001")
-    assert found.tolist() == [[0, 1, 59, 0]]  # building, clock; a wall is none of them
-    found = built(ade20k.plan_scenes(root), tmp_path / "s", "val", "ADE_val_00000001")
-    assert found.tolist() == [[0, 2, 149, 1]]
+    actual = built(ade20k.plan_objects(root), tmp_path / "o", "val", "ADE_val_00000001")
+    assert actual.tolist() == [[0, 1, 59, 0]]  # building, clock; a wall is none of them
+    actual = built(ade20k.plan_scenes(root), tmp_path / "s", "val", "ADE_val_00000001")
+    assert actual.tolist() == [[0, 2, 149, 1]]
     Image.fromarray(np.array([[0, 2, 151, 1]], np.uint8)).save(path)
     (report,) = build(ade20k.plan_scenes(root), tmp_path / "t")
     assert "unknown class ids 151: the label set has 150 classes" in report.faults[0][1]
@@ -256,9 +256,9 @@ def test_brackets_without_end(text: str, tmp_path: Path) -> None:
 
 
 def test_numbers_beyond_all_bounds_in_json() -> None:
-    one = '{"name": "x", "name_ndx": 1e999, "parts": {"part_level": 0}}'
+    first = '{"name": "x", "name_ndx": 1e999, "parts": {"part_level": 0}}'
     with pytest.raises(AnnotationError, match="not an annotation of ADE20K 2021_17_01"):
-        parse_json(f'{{"annotation": {{"object": [{one}]}}}}', Path("x.json"))
+        parse_json(f'{{"annotation": {{"object": [{first}]}}}}', Path("x.json"))
 
 
 def test_other_folder_tree_is_not_a_release(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def voc(tmp_path: Path) -> Path:
 
 def test_parts_are_painted_in_file_order(voc: Path, tmp_path: Path) -> None:
     parts = labels.load("pascal-part")
-    side, wheel, plate, head, hair = (
+    side, wheel, licence_plate, head, hair = (
         value(parts, n)
         for n in ("bus leftside", "bus wheel", "bus bliplate", "person head", "person hair")
     )
@@ -330,22 +330,24 @@ def test_parts_are_painted_in_file_order(voc: Path, tmp_path: Path) -> None:
         ((6, 2, 9, 5), head),
         ((6, 2, 9, 3), hair),
     ]
-    found = built(
+    actual = built(
         pascal.plan("pascal-part", voc, None, None), tmp_path / "f", "train", "2008_000001"
     )
-    assert np.array_equal(found, canvas(((0, 0, 8, 4), side), *later))  # the side hides the plate
+    assert np.array_equal(actual, canvas(((0, 0, 8, 4), side), *later))  # the side hides the plate
     plan = pascal.plan("pascal-part", voc, None, "area")
-    found = built(plan, tmp_path / "a", "train", "2008_000001")
-    assert np.array_equal(found, canvas(((0, 0, 8, 4), side), ((1, 1, 3, 2), plate), *later))
+    actual = built(plan, tmp_path / "a", "train", "2008_000001")
+    assert np.array_equal(
+        actual, canvas(((0, 0, 8, 4), side), ((1, 1, 3, 2), licence_plate), *later)
+    )
 
 
 def test_objects_are_silhouettes_and_a_removed_class_erases(voc: Path, tmp_path: Path) -> None:
     objects = labels.load("pascal-object")
     bus, person = value(objects, "bus"), value(objects, "person")
     plan = pascal.plan("pascal-object", voc, None, None)
-    found = built(plan, tmp_path / "o", "train", "2008_000001")
+    actual = built(plan, tmp_path / "o", "train", "2008_000001")
     expected = canvas(((0, 0, 8, 8), bus), ((6, 2, 12, 8), person), ((0, 6, 4, 8), 0))
-    assert np.array_equal(found, expected)
+    assert np.array_equal(actual, expected)
 
 
 def test_splits_are_those_of_voc2010(voc: Path, tmp_path: Path) -> None:
@@ -431,8 +433,8 @@ def test_lip_in_both_nestings(tmp_path: Path, nested: bool) -> None:
     (root / "TrainVal_images" / "train_id.txt").write_text("100_1\n")
     train, val = build(lip.plan(root), tmp_path / "out")
     assert (train.n_images, train.present, val.n_images, val.all_zero) == (1, 2, 1, ["300_3"])
-    found = masks.read_index(tmp_path / "out" / "ann" / "train" / "100_1.png")
-    assert np.array_equal(found, values)
+    actual = masks.read_index(tmp_path / "out" / "ann" / "train" / "100_1.png")
+    assert np.array_equal(actual, values)
     # The official tree is read as it lies, too.
     official = datasets.load("lip", "lip", root, "val")
     assert official.table.select("width", "height").rows() == [SIZE]
@@ -484,8 +486,8 @@ def test_lip_masks_that_are_none(tmp_path: Path) -> None:
     (folder / "text.png").write_text("mask")
     (report,) = build(lip.plan(tmp_path), tmp_path / "out")
     assert report.n_images == 1
-    found = masks.read_index(tmp_path / "out/ann/val/grey.png")
-    assert np.array_equal(found, values)
+    actual = masks.read_index(tmp_path / "out/ann/val/grey.png")
+    assert np.array_equal(actual, values)
     faults = dict(report.faults)
     for name, reason in (
         ("colour", "expected a label map with one 8-bit channel; found mode RGB"),
@@ -598,7 +600,7 @@ def test_killed_build_resumes_to_same_tree(
 def test_full_disk_is_reported_and_leaves_no_partial_file(
     ade: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*given: Any) -> None:
+    def full(*args: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     plan, out = ade20k.plan_parts(ade), tmp_path / "out"
@@ -629,9 +631,9 @@ def test_partial_files_of_killed_builders_are_removed(ade: Path, tmp_path: Path)
     path = out / "ann/train/ADE_train_00000002.png"
     partial_path(path).touch()
     partial_path(out / "img/train/ADE_train_00000002.jpg").symlink_to("nowhere")
-    with locked_partial(path) as mine:
+    with locked_partial(path) as current:
         build(plan, out)
-        assert [path.name for path in out.rglob("*.partial")] == [mine.name]
+        assert [path.name for path in out.rglob("*.partial")] == [current.name]
 
 
 def test_concurrent_builds_of_different_datasets_are_refused(
@@ -641,10 +643,10 @@ def test_concurrent_builds_of_different_datasets_are_refused(
     out = tmp_path / "out"
     plans = [ade20k.plan_parts(ade), ade20k.plan_objects(ade, "seg")]
 
-    def late(*given: Any, **options: Any) -> None:
+    def late(*args: Any, **options: Any) -> None:
         monkeypatch.undo()
         build(plans[0], out)
-        write_json(*given, **options)
+        write_json(*args, **options)
 
     monkeypatch.setattr("pa.data.datasets.segmentation.build.write_json", late)
     with pytest.raises(
@@ -815,13 +817,13 @@ def test_ade20k_sample_is_built(shared_dir: Path, tmp_path: Path) -> None:
 def test_pascal_part_sample_is_built(shared_dir: Path) -> None:
     mats = {p.stem: p for p in (shared_dir / "data" / "pascal_part").rglob("*.mat")}
     assert len(mats) == 22
-    things = {name: pascal.read_mat(path) for name, path in mats.items()}
-    assert sum(map(len, things.values())) == 62
-    assert sum(len(t.parts) for ts in things.values() for t in ts) == 517
-    assert len({t.voc_class for ts in things.values() for t in ts}) == 14
+    objects = {name: pascal.read_mat(path) for name, path in mats.items()}
+    assert sum(map(len, objects.values())) == 62
+    assert sum(len(t.parts) for ts in objects.values() for t in ts) == 517
+    assert len({t.voc_class for ts in objects.values() for t in ts}) == 14
     for name in ("2010_000145", "2010_001199"):  # a boat; chairs and a table
-        assert not pascal.rasterize_parts(things[name], mats[name]).any()
-    plate = value(labels.load("pascal-part"), "car bliplate")
-    bus = things["2008_000939"]
-    assert not (pascal.rasterize_parts(bus, mats["2008_000939"]) == plate).any()
-    assert (pascal.rasterize_parts(bus, mats["2008_000939"], "area") == plate).any()
+        assert not pascal.rasterize_parts(objects[name], mats[name]).any()
+    licence_plate = value(labels.load("pascal-part"), "car bliplate")
+    bus = objects["2008_000939"]
+    assert not (pascal.rasterize_parts(bus, mats["2008_000939"]) == licence_plate).any()
+    assert (pascal.rasterize_parts(bus, mats["2008_000939"], "area") == licence_plate).any()

@@ -43,15 +43,15 @@ def test_splits_and_labels(root: Path) -> None:
 
 
 def test_keypoints_are_those_of_the_split(root: Path) -> None:
-    found = load(root, "test").annotations()
-    seen = found.table.filter(visible=2).select("object", "part", "x", "y")
+    actual = load(root, "test").annotations()
+    seen = actual.table.filter(visible=2).select("object", "part", "x", "y")
     assert seen.rows() == [
         (2, "left wing", 30.5, 20.25),
         (2, "right leg", 30.5, 40.25),
         (2, "tail", 60.5, 20.25),
     ]
-    assert len(found.table) == 15
-    assert found.considered == ("right eye", "right leg", "left wing", "tail")
+    assert len(actual.table) == 15
+    assert actual.considered == ("right eye", "right leg", "left wing", "tail")
 
 
 def test_rows_say_part_and_species(root: Path) -> None:
@@ -128,14 +128,14 @@ def test_image_without_split_is_refused(root: Path, split: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kept", "found"), [(15, "0 lines of image 2"), (29, "14 lines of image 2")]
+    ("kept", "actual"), [(15, "0 lines of image 2"), (29, "14 lines of image 2")]
 )
-def test_image_without_part_locations_is_refused(root: Path, kept: int, found: str) -> None:
+def test_image_without_part_locations_is_refused(root: Path, kept: int, actual: str) -> None:
     file = root / "parts/part_locs.txt"
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(lines[:kept] + lines[30:]))
     with pytest.raises(
-        AnnotationError, match=rf"part_locs.txt: {found} .* one for each of the 15 parts"
+        AnnotationError, match=rf"part_locs.txt: {actual} .* one for each of the 15 parts"
     ):
         load(root, "train").annotations()
 

@@ -31,8 +31,8 @@ def imagenet(tmp_path: Path) -> Path:
 
 
 def test_imagenet_classes_are_the_sorted_wnids(imagenet: Path) -> None:
-    found = datasets.load("imagenet", "imagenet", imagenet, "val")
-    assert found.table.select("image", "path", "label", "label_id", "file_bytes").rows() == [
+    images = datasets.load("imagenet", "imagenet", imagenet, "val")
+    assert images.table.select("image", "path", "label", "label_id", "file_bytes").rows() == [
         (0, "val/n01/n01_1.JPEG", "n01", 0, 1),
         (1, "val/n01/n01_2.JPEG", "n01", 0, 2),
         (2, "val/n02/n02_1.JPEG", "n02", 1, 1),
@@ -53,9 +53,9 @@ def test_folder_labels_are_the_first_sub_folders(tmp_path: Path) -> None:
     for path in ("b/deep/1.jpg", "a/1.PNG", "lone.webp"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(b"x")
-    found = datasets.load("mine", "folder", tmp_path)
-    assert found.split == "all"
-    assert found.table.select("path", "label", "label_id").rows() == [
+    images = datasets.load("mine", "folder", tmp_path)
+    assert images.split == "all"
+    assert images.table.select("path", "label", "label_id").rows() == [
         ("a/1.PNG", "a", 0),
         ("b/deep/1.jpg", "b", 1),
         ("lone.webp", None, None),
@@ -107,11 +107,11 @@ def test_link_to_parent_folder_is_refused(tmp_path: Path) -> None:
 @pytest.mark.shared
 def test_sample_is_read(shared_dir: Path) -> None:
     root = shared_dir / "data" / "imagenet_sample_1000"
-    found = datasets.load("imagenet", "imagenet", root)
-    assert found.split == "val"
-    assert len(found.table) == 1000
-    assert found.table["label"].n_unique() == 1000
-    assert found.table["label_id"].to_list() == list(range(1000))
+    images = datasets.load("imagenet", "imagenet", root)
+    assert images.split == "val"
+    assert len(images.table) == 1000
+    assert images.table["label"].n_unique() == 1000
+    assert images.table["label_id"].to_list() == list(range(1000))
 
 
 @pytest.mark.parametrize(

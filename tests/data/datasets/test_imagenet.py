@@ -23,10 +23,10 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_val_25003_contains_authors_images(root: Path) -> None:
-    found = datasets.load("imagenet", "imagenet", root, "val-25003")
-    numbers = [int(path[-13:-5]) for path in found.table["path"]]
+    images = datasets.load("imagenet", "imagenet", root, "val-25003")
+    numbers = [int(path[-13:-5]) for path in images.table["path"]]
     assert numbers == [1, 24999, 25793, 39553, 41979, 44160]
-    assert found.table["image"].to_list() == list(range(6))
+    assert images.table["image"].to_list() == list(range(6))
 
 
 def test_val_25003_has_25003_images() -> None:

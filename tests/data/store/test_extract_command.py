@@ -32,21 +32,21 @@ def options(spec: Spec) -> dict[str, list[str]]:
     """The flags of the command and their values."""
     words = shlex.split(command(spec))
     assert words[:2] == ["pa", "extract"]
-    found: dict[str, list[str]] = {}
+    collected: dict[str, list[str]] = {}
     for flag, value in zip(words[2::2], words[3::2], strict=True):
-        found.setdefault(flag, []).append(value)
-    return found
+        collected.setdefault(flag, []).append(value)
+    return collected
 
 
 def rebuilt(spec: Spec) -> View:
     """The view that the flags of the command ask for."""
-    given = options(spec)
-    name = given["--view"][0]
-    base = PROTOCOLS[given["--protocol"][0]] if name == "parts" else VIEWS[name]
+    values = options(spec)
+    name = values["--view"][0]
+    base = PROTOCOLS[values["--protocol"][0]] if name == "parts" else VIEWS[name]
     if name == "windows":
-        base = windows_for(spec.dataset, int(given.get("--views", ["0"])[0]))  # type: ignore[assignment]
+        base = windows_for(spec.dataset, int(values.get("--views", ["0"])[0]))  # type: ignore[assignment]
     changes: list[tuple[str, Any]] = []
-    for option in given.get("--view-option", []):
+    for option in values.get("--view-option", []):
         key, _, text = option.partition("=")
         try:
             changes.append((key, json.loads(text)))

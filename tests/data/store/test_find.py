@@ -42,9 +42,9 @@ def make(tmp_path: Path) -> Make:
             "rows": {"n": 1, "n_images": 1, "sha256": digest_rows(rows)},
             **spec,
         }
-        made = Spec(**fields)
-        place = store_directory(tmp_path, made.dataset, made.split, view.name, encoder)
-        return create(place / made.short, made, rows, {"root": "/"}, 64)
+        new_spec = Spec(**fields)
+        folder = store_directory(tmp_path, new_spec.dataset, new_spec.split, view.name, encoder)
+        return create(folder / new_spec.short, new_spec, rows, {"root": "/"}, 64)
 
     return begin
 
@@ -85,31 +85,31 @@ def test_unknown_protocol_is_named(make: Make, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said"),
+    ("wanted", "message"),
     [
         ({"encoder": "diet"}, "Did you mean --encoder deit?"),
         ({"dataset": "cubb", "split": "al"}, "Did you mean --dataset cub --split all?"),
     ],
 )
 def test_misspelled_name_suggests_existing_one(
-    make: Make, tmp_path: Path, wanted: dict[str, str], said: str
+    make: Make, tmp_path: Path, wanted: dict[str, str], message: str
 ) -> None:
     make(PROTOCOLS["paper"])
-    with pytest.raises(MissingError) as found:
+    with pytest.raises(MissingError) as raised:
         choose(tmp_path, StoreSelector(**wanted))
-    assert said in str(found.value)
-    with pytest.raises(MissingError) as found:
+    assert message in str(raised.value)
+    with pytest.raises(MissingError) as raised:
         choose(tmp_path, StoreSelector(encoder="mocov3"))
-    assert "Did you mean" not in str(found.value)
+    assert "Did you mean" not in str(raised.value)
 
 
 def test_choices_name_what_a_person_tells_apart(make: Make, tmp_path: Path) -> None:
     make(PROTOCOLS["paper"])
     make(PROTOCOLS["released"])
     make(replace(PROTOCOLS["released"], min_d=50.0))
-    with pytest.raises(AmbiguousError) as found:
+    with pytest.raises(AmbiguousError) as raised:
         choose(tmp_path, StoreSelector())
-    lines = str(found.value).splitlines()[1:]
+    lines = str(raised.value).splitlines()[1:]
     assert sum("--protocol released " in line for line in lines) == 2
     paper = next(line for line in lines if "--protocol paper " in line)
     assert paper.endswith("# 1 rows, not complete")

@@ -51,10 +51,10 @@ def arrays_of(store: Store, n: int) -> dict[str, npt.NDArray[np.float32]]:
 
 def test_plan_never_cuts_an_image_and_covers_every_row() -> None:
     image = np.repeat(np.arange(10), [5, 1, 9, 30, 2, 2, 2, 2, 2, 2])
-    found = plan(image, 12)
-    assert [(s.start, s.stop) for s in found] == [(0, 6), (6, 15), (15, 45), (45, 57)]
-    assert found[3].name == "shard-00003.h5"
-    for before, after in itertools.pairwise(found):
+    actual = plan(image, 12)
+    assert [(s.start, s.stop) for s in actual] == [(0, 6), (6, 15), (15, 45), (45, 57)]
+    assert actual[3].name == "shard-00003.h5"
+    for before, after in itertools.pairwise(actual):
         assert before.stop == after.start
         assert image[before.stop - 1] != image[after.start]
 
@@ -219,7 +219,7 @@ def test_torn_or_future_spec_is_refused(make_store: MakeStore) -> None:
 
 
 def test_stores_of_equal_spec_are_equal_byte_for_byte(make_store: MakeStore) -> None:
-    one, two = make_store(name="one"), make_store(name="two", filled=False)
+    first, two = make_store(name="one"), make_store(name="two", filled=False)
     for shard in reversed(two.missing()):  # in another order
         with claim(two, shard) as writer:
             assert writer is not None
@@ -230,9 +230,9 @@ def test_stores_of_equal_spec_are_equal_byte_for_byte(make_store: MakeStore) -> 
                 }
                 writer.append(arrays, np.ones(len(part), bool))
     finish(two)
-    names = sorted(path.name for path in one.path.iterdir())
+    names = sorted(path.name for path in first.path.iterdir())
     assert names == sorted(path.name for path in two.path.iterdir())
-    assert filecmp.cmpfiles(one.path, two.path, names, shallow=False) == (names, [], [])
+    assert filecmp.cmpfiles(first.path, two.path, names, shallow=False) == (names, [], [])
 
 
 def test_failed_shard_leaves_no_file(make_store: MakeStore) -> None:
@@ -421,22 +421,22 @@ def test_manifest_with_misnamed_checksum_is_damaged(make_store: MakeStore) -> No
 
 def test_row_table_is_read_once(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Features of a complete store need it not at all: the manifest says where shards begin."""
-    made = make_store()
-    looked: list[list[str] | None] = []
+    new_store = make_store()
+    calls: list[list[str] | None] = []
     read = Store._read_rows
     monkeypatch.setattr(
-        Store, "_read_rows", lambda self, columns: (looked.append(columns), read(self, columns))[1]
+        Store, "_read_rows", lambda self, columns: (calls.append(columns), read(self, columns))[1]
     )
-    store = Store.open(made.path)
+    store = Store.open(new_store.path)
     store.read("pooled")
-    assert looked == []
+    assert calls == []
     assert store.plan == shards.plan(store.rows["image"].to_numpy(), store.shard_rows)
     store.read("pooled", [1])
-    assert looked == [None]
-    (made.path / "manifest.json").unlink()
-    unfinished = Store.open(made.path, incomplete=True)
+    assert calls == [None]
+    (new_store.path / "manifest.json").unlink()
+    unfinished = Store.open(new_store.path, incomplete=True)
     assert unfinished.plan == store.plan
-    assert looked == [None, ["image"]]
+    assert calls == [None, ["image"]]
 
 
 def test_manifest_records_checksum_of_every_file(make_store: MakeStore) -> None:
@@ -587,10 +587,10 @@ def test_interrupt_during_hdf5_write_is_raised(
 
 def test_swapped_shards_are_not_read(make_store: MakeStore) -> None:
     store = make_store()
-    one, two = store.shard_path(store.plan[0]), store.shard_path(store.plan[1])
-    spare = one.with_suffix(".spare")
-    one.rename(spare)
-    two.rename(one)
+    first, two = store.shard_path(store.plan[0]), store.shard_path(store.plan[1])
+    spare = first.with_suffix(".spare")
+    first.rename(spare)
+    two.rename(first)
     spare.rename(two)
     with pytest.raises(VerificationError, match="row checksums"):
         store.read("pooled", [3])

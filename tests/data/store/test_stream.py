@@ -106,13 +106,13 @@ def test_rows_as_they_come(make_store: MakeStore) -> None:
 
 def test_memory_held_is_two_buffers_or_all(make_store: MakeStore) -> None:
     store = make_store(n_images=9)
-    one = store.read("patch", [0]).nbytes
+    first = store.read("patch", [0]).nbytes
     rows = np.arange(store.n_rows)
-    assert Stream(store, "patch", rows).held_bytes(8) == 16 * one
-    kept = Stream(store, "patch", rows, memory=one * store.n_rows)
+    assert Stream(store, "patch", rows).held_bytes(8) == 16 * first
+    kept = Stream(store, "patch", rows, memory=first * store.n_rows)
     assert kept.is_kept
-    assert kept.held_bytes(8) == one * store.n_rows
-    assert not Stream(store, "patch", rows, memory=one * store.n_rows - 1).is_kept
+    assert kept.held_bytes(8) == first * store.n_rows
+    assert not Stream(store, "patch", rows, memory=first * store.n_rows - 1).is_kept
 
 
 def test_error_of_reader_thread_is_raised(make_store: MakeStore) -> None:
@@ -185,19 +185,19 @@ def test_neighbours_in_file_and_memory_are_read_as_one(
 ) -> None:
     path, _ = pieces
     data = np.fromfile(path, np.uint8)
-    given: list[list[int]] = []
+    values: list[list[int]] = []
     read = scatter.os.preadv
     monkeypatch.setattr(
         scatter.os,
         "preadv",
-        lambda fd, b, at: (given.append([len(x) for x in b]), read(fd, b, at))[1],
+        lambda fd, b, at: (values.append([len(x) for x in b]), read(fd, b, at))[1],
     )
     # Five neighbours; two more, but swapped in memory; a gap of ten bytes; one.
     offsets = np.array([0, 24, 48, 72, 96, 120, 144, 178])
     places = np.array([3, 4, 5, 6, 7, 1, 0, 9])
     out = np.zeros((10, 24), np.uint8)
     scatter.read(path, offsets, out, places)
-    assert given == [[120, 24, 24, 10, 24]]
+    assert values == [[120, 24, 24, 10, 24]]
     np.testing.assert_array_equal(out[places], [data[at : at + 24] for at in offsets])
 
 
@@ -214,19 +214,19 @@ def test_token_maps_read_past_hdf5_are_what_hdf5_reads(make_store: MakeStore) ->
 
 def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each array has whose row checksums are read from now on."""
-    looked: list[int] = []
+    calls: list[int] = []
     check = shards.array_checksum
     monkeypatch.setattr(
-        shards, "array_checksum", lambda rows: (looked.append(len(rows)), check(rows))[1]
+        shards, "array_checksum", lambda rows: (calls.append(len(rows)), check(rows))[1]
     )
-    return looked
+    return calls
 
 
 def test_shard_is_verified_once_and_not_opened_by_hdf5(
     make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = make_store()
-    looked = count_looks(monkeypatch)
+    calls = count_looks(monkeypatch)
     monkeypatch.setattr(h5py, "File", None)  # whatever opens a shard through HDF5 now fails
     rows = np.arange(store.n_rows)
     for name in ("pooled", "patch"):
@@ -234,7 +234,7 @@ def test_shard_is_verified_once_and_not_opened_by_hdf5(
         for _ in range(3):
             np.testing.assert_array_equal(store.read(name), expected)
             np.testing.assert_array_equal(store.read(name, rows[::-3]), expected[::-3])
-    assert len(looked) == 2 * len(store.plan)
+    assert len(calls) == 2 * len(store.plan)
 
 
 def test_changed_shard_is_verified_again(
@@ -244,7 +244,7 @@ def test_changed_shard_is_verified_again(
     store.read("pooled")
     path = store.shard_path(store.plan[1])
     whole = path.read_bytes()
-    looked = count_looks(monkeypatch)
+    calls = count_looks(monkeypatch)
     path.unlink()
     with pytest.raises(VerificationError, match="it does not exist"):
         store.read("pooled")
@@ -257,18 +257,18 @@ def test_changed_shard_is_verified_again(
     path.write_bytes(whole)
     expected = features_of(np.arange(store.n_rows), store.shape("pooled"))
     np.testing.assert_array_equal(store.read("pooled"), expected.astype(np.float16))
-    assert 1 <= len(looked) <= 3  # of this shard alone
+    assert 1 <= len(calls) <= 3  # of this shard alone
 
 
 def test_offset_cache_is_limited(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(offsets, "CACHE_BYTES", 2 * offsets.ENTRY_BYTES)
     store = make_store()
     assert len(store.plan) > 2
-    looked = count_looks(monkeypatch)
+    calls = count_looks(monkeypatch)
     expected = features_of(np.arange(store.n_rows), store.shape("pooled")).astype(np.float16)
     for _ in range(2):
         np.testing.assert_array_equal(store.read("pooled"), expected)
-    assert len(looked) == 2 * len(store.plan)
+    assert len(calls) == 2 * len(store.plan)
 
 
 def test_store_is_read_by_threads_and_after_fork(make_store: MakeStore) -> None:
@@ -286,8 +286,8 @@ def test_store_is_read_by_threads_and_after_fork(make_store: MakeStore) -> None:
     fresh = Store.open(store.path)
     _ = fresh.plan, fresh.manifest
     with ThreadPoolExecutor(8) as pool:
-        for found in pool.map(lambda _: fresh.read("patch"), range(32)):
-            np.testing.assert_array_equal(found, expected)
+        for values in pool.map(lambda _: fresh.read("patch"), range(32)):
+            np.testing.assert_array_equal(values, expected)
 
 
 @pytest.mark.parametrize("rows", [None, [12], [49, 12, 3]])
@@ -300,12 +300,12 @@ def test_flipped_bit_is_detected_by_every_reader(
     path = store.shard_path(store.plan[1])
     whole = path.read_bytes()
     row_bytes = 2 * int(np.prod(store.shape(name)))
-    for place in (
+    for folder in (
         entry.offsets[name] + 2 * row_bytes + 3,  # the third row of the second shard, row 12
         entry.offsets[f"{name}.xxh3"] + 2 * 8,
     ):
         data = bytearray(whole)
-        data[place] ^= 4
+        data[folder] ^= 4
         path.write_bytes(data)
         for opened in (store, Store.open(store.path)):
             with pytest.raises(VerificationError, match=path.name):

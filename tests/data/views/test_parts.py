@@ -46,8 +46,8 @@ def images_of(*images: Sequence[Point], size: tuple[int, int] = (1000, 800)) -> 
         for object, part, x, y in image
     ]
     keypoints = pl.DataFrame(points, schema=KEYPOINT_SCHEMA, orient="row")
-    found = Keypoints(keypoints, (*NAMES, "z"), NAMES)
-    return Images("toy", "all", Path("/nowhere"), table, lambda: found)
+    actual = Keypoints(keypoints, (*NAMES, "z"), NAMES)
+    return Images("toy", "all", Path("/nowhere"), table, lambda: actual)
 
 
 def select(view: PartsView, *images: Sequence[Point]) -> tuple[list[tuple[Any, ...]], PartCounts]:
@@ -87,9 +87,9 @@ def test_rounding_is_that_of_pillow() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8)
     image = Image.fromarray(noise)
     floats = (20.3 - d / 2, 30.7 - d / 2, 20.3 + d / 2, 30.7 + d / 2)
-    theirs = image.crop(floats).resize((224, 224), Image.Resampling.BICUBIC)
+    reference = image.crop(floats).resize((224, 224), Image.Resampling.BICUBIC)
     ours = PAPER.cut(PAPER.canvas(image, Transform()), [(x0, y0, x1, y1)], Transform())
-    assert np.array_equal(ours[0], np.asarray(theirs))
+    assert np.array_equal(ours[0], np.asarray(reference))
 
 
 def test_parts_outside_the_list_do_not_count_as_neighbours_unless_asked() -> None:
@@ -316,11 +316,11 @@ def test_images_without_annotations_say_what_to_give(tmp_path: Path) -> None:
         PROTOCOLS["boxes"].rows(images_of(PAIR))
 
 
-def released_by_hand(found: Keypoints) -> list[tuple[str, int, str, float]]:
+def released_by_hand(actual: Keypoints) -> list[tuple[str, int, str, float]]:
     """The released code's rule written out with loops: (path, object, part, h), in no order."""
     by_image: dict[str, dict[int, list[tuple[str, float, float]]]] = {}
-    for row in found.table.iter_rows(named=True):
-        if row["visible"] == 2 and row["part"] in found.considered:
+    for row in actual.table.iter_rows(named=True):
+        if row["visible"] == 2 and row["part"] in actual.considered:
             objects = by_image.setdefault(row["path"], {})
             objects.setdefault(row["object"], []).append((row["part"], row["x"], row["y"]))
     kept = []
@@ -344,8 +344,8 @@ def test_sample_regions_equal_plain_loops(
 ) -> None:
     images = datasets.load(kind, kind, shared_dir / "data" / folder, split)
     rows = RELEASED.rows(images)
-    found = images.annotations()
-    assert isinstance(found, Keypoints)
+    actual = images.annotations()
+    assert isinstance(actual, Keypoints)
     half = (pl.col("x1") - pl.col("x0")) / 2
     ours = rows.select("path", pl.col("object").cast(pl.Int64), "part", half).rows()
-    assert sorted(ours) == sorted(released_by_hand(found))
+    assert sorted(ours) == sorted(released_by_hand(actual))

@@ -76,8 +76,8 @@ def test_positions_are_those_of_mmsegmentation(view: windows.WindowsView) -> Non
     ]:
         if min(width, height) < view.crop:
             continue
-        found = [w[:4] for w in sliding((width, height), view.crop, view.stride)]
-        assert found == slide_inference(height, width, view.crop, view.stride)
+        actual = [w[:4] for w in sliding((width, height), view.crop, view.stride)]
+        assert actual == slide_inference(height, width, view.crop, view.stride)
 
 
 def test_windows_by_hand() -> None:
@@ -241,9 +241,9 @@ def test_images_of_odd_shapes(tmp_path: Path, size: tuple[int, int], views: int)
         cut = view.cut(view.canvas(image, transform), boxes, transform)
     assert cut.shape == (len(rows), 512, 512, 3)
     labelled = [cut_mask(np.zeros(size[::-1], np.uint8), w) == 0 for w in windows_in(rows)]
-    for there, window in zip(labelled, windows_in(rows), strict=True):
+    for existing, window in zip(labelled, windows_in(rows), strict=True):
         x0, y0, x1, y1 = window.inside
-        assert there.sum() == (x1 - x0) * (y1 - y0) > 0
+        assert existing.sum() == (x1 - x0) * (y1 - y0) > 0
 
 
 def test_window_larger_than_every_image_is_padded() -> None:

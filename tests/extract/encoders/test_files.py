@@ -145,13 +145,13 @@ def test_tensors_that_are_not_dense_are_named(kind: str, name: str, save: Save) 
 
 
 def test_missing_files_say_what_to_get_from_where(tmp_path: Path) -> None:
-    for given, words in (
+    for values, words in (
         (None, "mae needs a checkpoint file. MAE ViT-B/16, 1600 epochs is published as"),
         (tmp_path / "nowhere.pth", "nowhere.pth does not exist. MAE ViT-B/16"),
         (tmp_path, "is a folder, not a file"),
     ):
         with pytest.raises(MissingError) as caught:
-            load_encoder("mae", given)
+            load_encoder("mae", values)
         assert caught.value.exit_code == 3
         assert words in str(caught.value)
         assert "mae_pretrain_vit_base.pth" in str(caught.value)

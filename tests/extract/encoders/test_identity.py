@@ -163,12 +163,12 @@ def test_advice_leads_to_an_encoder_or_says_that_there_is_none(
         assert (name, *arguments) not in tried, report.describe()
         tried.add((name, *arguments))
         text = report.describe()
-        if advice := re.search(r"load it as `([\w/]+)`(?: with --branch (\w+))?", text):
-            name, arguments = advice[1], {"branch": advice[2]} if advice[2] else {}
+        if suggestion := re.search(r"load it as `([\w/]+)`(?: with --branch (\w+))?", text):
+            name, arguments = suggestion[1], {"branch": suggestion[2]} if suggestion[2] else {}
             if name.startswith("timm/"):
                 return  # tests of timm load real sizes
-        elif advice := re.search(r"if you know that it is `(\w+)`.*--accept", text):
-            name, arguments = advice[1], {"accept": True}
+        elif suggestion := re.search(r"if you know that it is `(\w+)`.*--accept", text):
+            name, arguments = suggestion[1], {"accept": True}
         else:
             assert any(end in text for end in ENDS), text
             return

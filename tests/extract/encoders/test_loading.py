@@ -99,11 +99,11 @@ def test_incomplete_projector_is_refused(name: str, save: Save) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("found", FAMILIES)
-def test_file_of_another_family_is_identified(name: str, found: str, save: Save) -> None:
-    if name == found:
+@pytest.mark.parametrize("actual", FAMILIES)
+def test_file_of_another_family_is_identified(name: str, actual: str, save: Save) -> None:
+    if name == actual:
         return
-    path = save(official(found))
+    path = save(official(actual))
     with pytest.raises(CheckpointError) as caught:
         load_encoder(name, path)
     words = {
@@ -115,7 +115,7 @@ def test_file_of_another_family_is_identified(name: str, found: str, save: Save)
         "cae": "a CAE checkpoint: load it as `cae`",
         "ibot": "an iBOT checkpoint: load it as `ibot`",
     }
-    assert f"It looks like {words[found]}" in str(caught.value)
+    assert f"It looks like {words[actual]}" in str(caught.value)
     assert str(path) in str(caught.value)
     assert load_report(name, path).describe() == str(caught.value)
 

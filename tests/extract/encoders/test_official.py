@@ -56,10 +56,10 @@ def case(name: str, cases: dict[str, Case], shared_dir: Path) -> Case:
     return cases[name]
 
 
-def difference(found: Tensor, expected: npt.NDArray[np.float32]) -> float:
-    assert tuple(found.shape) == expected.shape
-    assert found.dtype == torch.float32
-    return float(np.abs(found.numpy() - expected).max())
+def difference(actual: Tensor, expected: npt.NDArray[np.float32]) -> float:
+    assert tuple(actual.shape) == expected.shape
+    assert actual.dtype == torch.float32
+    return float(np.abs(actual.numpy() - expected).max())
 
 
 @everyone

@@ -60,6 +60,6 @@ def test_deit_and_timm_agree_on_the_same_file(
     encoder = load_encoder("deit", weights)
     timm = load_encoder("timm/deit_tiny_patch16_224", weights)
     images = pixels(encoder, [path for _, path in photographs[:2]])
-    ours, theirs = encoder.encode(images), timm.encode(images)
+    ours, reference = encoder.encode(images), timm.encode(images)
     for representation in ("cls", "patch", "pooled"):
-        assert torch.equal(ours[representation], theirs[representation])
+        assert torch.equal(ours[representation], reference[representation])

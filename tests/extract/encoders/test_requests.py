@@ -134,8 +134,8 @@ def test_cae_with_the_papers_eps(save: Save, pixels: Tensor) -> None:
     encoder = load_encoder("cae", path, layer_norm_eps=1e-5)
     assert encoder.spec.architecture["layer_norm_eps"] == 1e-5
     assert encoder.spec.options["layer_norm_eps"] == 1e-5
-    theirs, ours = load_encoder("cae", path).encode(pixels), encoder.encode(pixels)
-    assert 0 < (theirs["cls"] - ours["cls"]).abs().max() < 1e-2
+    reference, ours = load_encoder("cae", path).encode(pixels), encoder.encode(pixels)
+    assert 0 < (reference["cls"] - ours["cls"]).abs().max() < 1e-2
 
 
 @pytest.mark.parametrize(

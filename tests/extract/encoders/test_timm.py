@@ -59,9 +59,9 @@ def test_prefix_tokens_are_never_patches(
     assert torch.allclose(features["patch"], patches, atol=1e-5)
     assert features["patch"].shape[1:] == encoder.representations["patch"]
     with torch.no_grad():
-        own = model.forward_head(model.forward_features(images), pre_logits=True)
+        direct = model.forward_head(model.forward_features(images), pre_logits=True)
     by_mean = name in ("test_vit2", "test_vit4")  # the others pool by a class token or attention
-    expected = own if by_mean else patches.mean(1)
+    expected = direct if by_mean else patches.mean(1)
     assert torch.allclose(features["pooled"], expected, atol=1e-5)
     if has_cls:
         assert torch.allclose(features["cls"], tokens[:, 0], atol=1e-5)
@@ -206,18 +206,18 @@ def test_official_and_timm_layout_give_the_same(name: str, save: Save, images: T
     model = random_model("test_vit")
     state = model.state_dict()
     backbone = {key: tensor for key, tensor in state.items() if not key.startswith("head.")}
-    layouts = {
+    key_layouts = {
         "deit": {"model": state},
         "dino": backbone,
         "mae": {"model": backbone | {"decoder_embed.weight": torch.ones(8, 64)}},
         "ibot": {"state_dict": backbone},
     }
     heads = model.blocks[0].attn.num_heads
-    official = load_encoder(name, save(layouts[name], "official.pth"), num_heads=heads)
+    official = load_encoder(name, save(key_layouts[name], "official.pth"), num_heads=heads)
     timm = load_encoder("timm/test_vit", save(state, "timm.pth"))
-    ours, theirs = official.encode(images), timm.encode(images)
+    ours, reference = official.encode(images), timm.encode(images)
     for representation in ("cls", "patch", "pooled"):
-        assert torch.equal(ours[representation], theirs[representation])
+        assert torch.equal(ours[representation], reference[representation])
 
 
 def test_files_are_loaded_strictly(save: Save) -> None:
@@ -306,8 +306,8 @@ def test_cached_hub_file_is_used(
     model = random_model("test_vit")
     save_file(model.state_dict(), snapshot / "model.safetensors")
     encoder = load_encoder("timm/test_vit")
-    own = load_encoder("timm/test_vit", snapshot / "model.safetensors")
-    assert torch.equal(encoder.encode(images)["cls"], own.encode(images)["cls"])
+    direct = load_encoder("timm/test_vit", snapshot / "model.safetensors")
+    assert torch.equal(encoder.encode(images)["cls"], direct.encode(images)["cls"])
     headless = {k: v for k, v in model.state_dict().items() if not k.startswith("head.")}
     assert encoder.spec.weights_sha256 == state_sha256(headless)
     assert load_report("timm/test_vit").container == "the timm hub"

@@ -129,10 +129,10 @@ def test_pooled_is_what_timm_passes_to_its_classifier(name: str) -> None:
     trunk = TimmTrunk(f"timm/{name}", model, ())
     pixels = image(trunk.size)
     with torch.no_grad():
-        own = model.forward_head(model.forward_features(pixels), pre_logits=True)
+        direct = model.forward_head(model.forward_features(pixels), pre_logits=True)
         tokens = trunk(pixels)
     assert tokens.pooled is not None
-    assert torch.allclose(tokens.pooled, own, rtol=1e-5, atol=1e-5 * float(own.abs().max()))
+    assert torch.allclose(tokens.pooled, direct, rtol=1e-5, atol=1e-5 * float(direct.abs().max()))
     assert tokens.pooled.shape[1] == trunk.pooled_width
     assert (trunk.token_norm is not None) == normed
 

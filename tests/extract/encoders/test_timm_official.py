@@ -86,9 +86,9 @@ def content(file: str) -> dict[str, Any]:
 def test_official_file_gives_features_of_timm_file(file: str, save: Save) -> None:
     name = OFFICIAL[file][0]
     loaded = load_encoder(f"timm/{name}", save(content(file)))
-    own = network(name).state_dict()
+    direct = network(name).state_dict()
     for key, tensor in loaded.module.get_submodule("trunk.model").state_dict().items():
-        assert torch.allclose(tensor, own[key], atol=1e-6), key
+        assert torch.allclose(tensor, direct[key], atol=1e-6), key
 
 
 @every_file

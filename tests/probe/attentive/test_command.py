@@ -47,7 +47,7 @@ def pa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> R
 @pytest.fixture
 def workspace(make_store: MakeStore, in_empty_folder: Path) -> dict[str, Store]:
     """A workspace with the stores of two protocols, of view `parts`."""
-    made = {}
+    result = {}
     for name, split, protocol, seed in (
         ("paper train", "train", "paper", 0),
         ("paper test", "test", "paper", 1),
@@ -66,8 +66,8 @@ def workspace(make_store: MakeStore, in_empty_folder: Path) -> dict[str, Store]:
         target = in_empty_folder / "features/toy" / split / "parts" / encoder / store.spec.short
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(store.path, target)
-        made[name] = Store.open(target)
-    return made
+        result[name] = Store.open(target)
+    return result
 
 
 @pytest.mark.parametrize("protocol", ["paper", "released"])
@@ -113,7 +113,7 @@ def test_released_is_printed_with_its_caveats(pa: Run, workspace: dict[str, Stor
 
 def test_run_attentive_equals_the_command(pa: Run, workspace: dict[str, Store]) -> None:
     _, out, _ = pa("probe", "attentive", *TWO, *QUICK, "--seeds", 2, "--json")
-    made = run_attentive(
+    outcome = run_attentive(
         workspace["paper train"],
         workspace["paper test"],
         results=Path("results"),
@@ -121,9 +121,9 @@ def test_run_attentive_equals_the_command(pa: Run, workspace: dict[str, Store]) 
         options=AttentiveOptions(seeds=2),
     )
     fields = json.loads(out)
-    assert fields["scores"] == made.result.to_json()["scores"]
-    assert Path(fields["file"]).resolve() == made.result_path.resolve()
-    assert len(load_attentive_heads(made.head_path)) == 2
+    assert fields["scores"] == outcome.result.to_json()["scores"]
+    assert Path(fields["file"]).resolve() == outcome.result_path.resolve()
+    assert len(load_attentive_heads(outcome.head_path)) == 2
 
 
 @pytest.mark.parametrize(
@@ -142,8 +142,8 @@ def test_run_attentive_equals_the_command(pa: Run, workspace: dict[str, Store]) 
 def test_bad_input_is_one_paragraph_with_its_exit_code(
     pa: Run, workspace: dict[str, Store], words: tuple[Any, ...], code: int, text: str
 ) -> None:
-    found, out, err = pa("probe", "attentive", *TWO, *QUICK, *words)
-    assert found == code, err
+    outcome, out, err = pa("probe", "attentive", *TWO, *QUICK, *words)
+    assert outcome == code, err
     assert text in err
     assert out == ""
     assert "Traceback" not in err

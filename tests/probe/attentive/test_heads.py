@@ -43,7 +43,7 @@ def test_logits_statistics_and_gradients_are_those_of_plain_torch(
     tokens, targets = batch(16, 10, width), torch.arange(16) % 5
 
     logits = heads.train_logits(tokens[:, 0], tokens[:, 1:], 0.1)
-    losses = torch.stack([F.cross_entropy(one, targets) for one in logits])
+    losses = torch.stack([F.cross_entropy(item, targets) for item in logits])
     losses.sum().backward()
 
     for index, reference in enumerate(plain):
@@ -53,8 +53,8 @@ def test_logits_statistics_and_gradients_are_those_of_plain_torch(
         gradients = reference.gradients()
         assert set(gradients) == set(heads.parameters)
         for name, gradient in gradients.items():
-            found = heads.parameters[name].grad[index]
-            torch.testing.assert_close(found, gradient, rtol=1e-5, atol=1e-5, msg=name)
+            actual = heads.parameters[name].grad[index]
+            torch.testing.assert_close(actual, gradient, rtol=1e-5, atol=1e-5, msg=name)
         # What we leave out never moves.
         assert reference.norm_k.bias.grad.abs().max() < 1e-6
         assert reference.attention.in_proj_bias.grad.chunk(3)[1].abs().max() < 1e-6
@@ -98,9 +98,9 @@ def test_pooling_in_pieces_is_pooling_at_once(monkeypatch: pytest.MonkeyPatch) -
     x = F.layer_norm(tokens, (32,), eps=1e-6)
     expected = (queries @ x.transpose(1, 2)).softmax(-1) @ x
     (gradient,) = torch.autograd.grad(expected.square().sum(), queries)
-    for found in results:
-        torch.testing.assert_close(found[0], expected, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(found[1], gradient, rtol=1e-5, atol=1e-4)
+    for actual in results:
+        torch.testing.assert_close(actual[0], expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(actual[1], gradient, rtol=1e-5, atol=1e-4)
 
 
 def test_half_precision_tokens_are_computed_exactly() -> None:
@@ -116,10 +116,10 @@ def test_bf16_products_are_near_and_not_equal() -> None:
     heads, exact = stirred([0], 64, 3, recipe), stirred([0], 64, 3, PAPER)
     tokens = batch(64, 9, 64)
     with torch.no_grad():
-        found = heads.logits(tokens[:, 0], tokens[:, 1:])
+        actual = heads.logits(tokens[:, 0], tokens[:, 1:])
         expected = exact.logits(tokens[:, 0], tokens[:, 1:])
-    assert not torch.equal(found, expected)
-    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
+    assert not torch.equal(actual, expected)
+    torch.testing.assert_close(actual, expected, rtol=0.02, atol=0.02)
 
 
 # -- first weights ---------------------------------------------------------------------------------

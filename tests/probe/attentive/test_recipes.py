@@ -24,9 +24,9 @@ def test_paper_recipe_has_published_values() -> None:
 def differing(name: str) -> dict[str, Any]:
     recipe = ATTENTIVE_PROTOCOLS[name]
     return {
-        one.name: getattr(recipe, one.name)
-        for one in fields(recipe)
-        if getattr(recipe, one.name) != getattr(PAPER, one.name)
+        item.name: getattr(recipe, item.name)
+        for item in fields(recipe)
+        if getattr(recipe, item.name) != getattr(PAPER, item.name)
     }
 
 
@@ -60,8 +60,8 @@ def test_rates_by_epoch_are_the_released_formula() -> None:
         for epoch in (0, 1, 30, 89):
             expected = 0.01 * 1024 / 256 * 0.5 * (1 + math.cos(math.pi * epoch / 90))
             for step in (0, 6):
-                found = recipe.rate(recipe.lr, epoch, step, 7)
-                assert found == pytest.approx(expected, rel=1e-12)
+                actual = recipe.rate(recipe.lr, epoch, step, 7)
+                assert actual == pytest.approx(expected, rel=1e-12)
 
 
 def test_rates_by_iteration_are_those_of_cae() -> None:
@@ -71,8 +71,8 @@ def test_rates_by_iteration_are_those_of_cae() -> None:
     warmup = np.linspace(1e-6, 0.4, n_warmup)
     rest = np.arange(n - n_warmup)
     cosine = 1e-6 + 0.5 * (0.4 - 1e-6) * (1 + np.cos(np.pi * rest / len(rest)))
-    found = [recipe.rate(0.4, epoch, step, steps) for epoch in range(90) for step in range(steps)]
-    np.testing.assert_allclose(found, np.concatenate([warmup, cosine]), rtol=1e-12)
+    actual = [recipe.rate(0.4, epoch, step, steps) for epoch in range(90) for step in range(steps)]
+    np.testing.assert_allclose(actual, np.concatenate([warmup, cosine]), rtol=1e-12)
 
 
 def test_changed_fields_are_recorded() -> None:

@@ -38,30 +38,30 @@ QUICK = replace(PAPER, epochs=12, batch=16, lr=0.4, order=BlockShuffle(0, 8, 32)
 @pytest.fixture
 def stores(make_store: MakeStore) -> tuple[Store, Store]:
     """Training and test stores, two regions of each image."""
-    made = []
+    created = []
     for split, n, seed in (("train", 90, 0), ("test", 60, 1)):
         tokens, labels = token_maps(n, seed)
         features = {"cls": tokens[:, 0], "patch": tokens[:, 1:]}
         images = [row // 2 for row in range(n)]
-        made.append(make_store(features, labels, images, split=split))
-    return made[0], made[1]
+        created.append(make_store(features, labels, images, split=split))
+    return created[0], created[1]
 
 
-def run(stores: tuple[Store, Store], tmp_path: Path, **given: Any) -> AttentiveResult:
-    given = {"recipe": QUICK, "results": tmp_path / "results", **given}
-    return run_attentive(*stores, **given)
+def run(stores: tuple[Store, Store], tmp_path: Path, **args: Any) -> AttentiveResult:
+    args = {"recipe": QUICK, "results": tmp_path / "results", **args}
+    return run_attentive(*stores, **args)
 
 
 def test_result_records_run(stores: tuple[Store, Store], tmp_path: Path) -> None:
-    made = run(stores, tmp_path, options=AttentiveOptions(seeds=3))
-    predicted, truth = made.trained.predicted.numpy(), made.split.test.targets
+    outcome = run(stores, tmp_path, options=AttentiveOptions(seeds=3))
+    predicted, truth = outcome.trained.predicted.numpy(), outcome.split.test.targets
     shares = (predicted == truth).mean(axis=1)
-    assert made.scores.mean.value == pytest.approx(shares.mean())
-    assert made.scores.std == pytest.approx(np.std(shares, ddof=1))
-    assert made.scores.mean.value > 0.8
-    assert made.scores.mean.chance.majority == pytest.approx(1 / 3)
-    assert made.scores.mean.n_images == 30
-    fields = read_result(made.result_path).result.to_json()
+    assert outcome.scores.mean.value == pytest.approx(shares.mean())
+    assert outcome.scores.std == pytest.approx(np.std(shares, ddof=1))
+    assert outcome.scores.mean.value > 0.8
+    assert outcome.scores.mean.chance.majority == pytest.approx(1 / 3)
+    assert outcome.scores.mean.n_images == 30
+    fields = read_result(outcome.result_path).result.to_json()
     assert fields["task"] == "probe-attentive"
     assert fields["representation"] == "cls+patch"
     assert fields["protocol"]["changed"] == {
@@ -69,7 +69,7 @@ def test_result_records_run(stores: tuple[Store, Store], tmp_path: Path) -> None
         "order": {"seed": 0, "block_rows": 8, "buffer_rows": 32},
     }  # fmt: skip
     assert fields["protocol"]["seeds"] == 3
-    assert fields["scores"]["accuracy"]["value"] == made.scores.mean.value
+    assert fields["scores"]["accuracy"]["value"] == outcome.scores.mean.value
     assert len(fields["scores"]["accuracy"]["each"]) == 3
     details = fields["details"]
     confusion = np.array(details["confusion"])
@@ -83,31 +83,31 @@ def test_result_records_run(stores: tuple[Store, Store], tmp_path: Path) -> None
     assert details["resumed_after_epoch"] is None
     patch_bytes = 90 * 9 * WIDTH * 4
     assert details["memory"] == {"kept": True, "bytes": patch_bytes}
-    curves = pl.read_parquet(made.files.curves)
+    curves = pl.read_parquet(outcome.files.curves)
     assert curves.height == 36
     assert curves["test_accuracy"].is_nan().all()
-    assert curves.filter(seed=2)["train_loss"].to_list() == made.trained.loss[:, 2].tolist()
-    assert sorted(path.suffix for path in made.result_path.parent.iterdir()) == [
+    assert curves.filter(seed=2)["train_loss"].to_list() == outcome.trained.loss[:, 2].tolist()
+    assert sorted(path.suffix for path in outcome.result_path.parent.iterdir()) == [
         ".json", ".parquet", ".safetensors",
     ]  # fmt: skip
 
 
 def test_saved_head_gives_scored_predictions(stores: tuple[Store, Store], tmp_path: Path) -> None:
-    made = run(stores, tmp_path, options=AttentiveOptions(seeds=2))
+    outcome = run(stores, tmp_path, options=AttentiveOptions(seeds=2))
     test = stores[1]
     tokens = np.concatenate([test.read("cls")[:, None], test.read("patch")], axis=1)
-    heads = load_attentive_heads(made.head_path)
+    heads = load_attentive_heads(outcome.head_path)
     assert len(heads) == 2
     for index, head in enumerate(heads):
-        assert np.array_equal(head.predict(tokens), made.trained.predicted[index].numpy())
-        assert head.classes == made.split.classes
+        assert np.array_equal(head.predict(tokens), outcome.trained.predicted[index].numpy())
+        assert head.classes == outcome.split.classes
         assert head.representation == "cls+patch"
         assert head.fingerprint == stores[0].fingerprint
         shares = head.probabilities(tokens)
         np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
         assert np.array_equal(shares.argmax(axis=1), head.predict(tokens))
     np.testing.assert_array_equal(
-        AttentiveHead.load(made.head_path).logits(tokens), made.heads[0].logits(tokens)
+        AttentiveHead.load(outcome.head_path).logits(tokens), outcome.heads[0].logits(tokens)
     )
     halves = tokens.astype(np.float16)
     np.testing.assert_allclose(heads[0].logits(halves), heads[0].logits(tokens), atol=0.05)
@@ -138,10 +138,10 @@ def test_equal_heads_are_equal_files(tmp_path: Path) -> None:
         "sys.stdout.buffer.write(tensor_bytes({'y': torch.arange(3), 'x': torch.ones(2)}, fields))"
     )
     command = [sys.executable, "-c", code]
-    made = [subprocess.run(command, capture_output=True, check=True).stdout for _ in range(3)]
-    assert made[0] == made[1] == made[2]
+    result = [subprocess.run(command, capture_output=True, check=True).stdout for _ in range(3)]
+    assert result[0] == result[1] == result[2]
     path = tmp_path / "file.safetensors"
-    path.write_bytes(made[0])
+    path.write_bytes(result[0])
     assert load_file(path)["y"].tolist() == [0, 1, 2]
     with safe_open(path, framework="pt") as file:
         assert file.metadata().items() > {name: name.upper() for name in "abcdefgh"}.items()
@@ -154,23 +154,23 @@ def test_learning_rate_is_selected_on_training_images(
     stores: tuple[Store, Store], tmp_path: Path
 ) -> None:
     options = AttentiveOptions(seeds=2, lr=(1e30, 1e-5, 0.4))
-    made = run(stores, tmp_path, options=options)
-    assert made.sweep is not None
-    means = made.sweep.group_by("lr").agg(pl.col("accuracy").mean()).sort("accuracy")
-    assert made.recipe.lr == means["lr"][-1] == 0.4
-    assert made.sweep.filter(lr=1e30)["diverged"].to_list() == [1, 1]
-    assert made.sweep.filter(lr=1e30)["accuracy"].null_count() == 2
-    assert made.sweep["chosen"].to_list() == [False] * 4 + [True] * 2
-    chosen = read_result(made.result_path).result.to_json()["details"]["chosen"]
+    outcome = run(stores, tmp_path, options=options)
+    assert outcome.sweep is not None
+    means = outcome.sweep.group_by("lr").agg(pl.col("accuracy").mean()).sort("accuracy")
+    assert outcome.recipe.lr == means["lr"][-1] == 0.4
+    assert outcome.sweep.filter(lr=1e30)["diverged"].to_list() == [1, 1]
+    assert outcome.sweep.filter(lr=1e30)["accuracy"].null_count() == 2
+    assert outcome.sweep["chosen"].to_list() == [False] * 4 + [True] * 2
+    chosen = read_result(outcome.result_path).result.to_json()["details"]["chosen"]
     assert chosen["rule"] == "held-out part of train"
     assert chosen["rows"] + chosen["fit_rows"] == 90
     assert chosen["rows"] % 2 == 0  # whole images, of two rows each
     # The reported heads are those of this rate alone, trained on all rows.
     alone = run(stores, tmp_path / "alone", recipe=replace(QUICK, lr=0.4),
                 options=AttentiveOptions(seeds=2))  # fmt: skip
-    assert made.head_path.name != alone.head_path.name
+    assert outcome.head_path.name != alone.head_path.name
     for name, tensor in load_file(alone.head_path).items():
-        assert torch.equal(tensor, load_file(made.head_path)[name]), name
+        assert torch.equal(tensor, load_file(outcome.head_path)[name]), name
 
 
 def test_divergence_of_every_rate_is_an_error(stores: tuple[Store, Store], tmp_path: Path) -> None:
@@ -222,10 +222,11 @@ def test_select_split_with_test_rows_is_refused(
     tokens, labels = token_maps(30, 2)
     val = make_store({"cls": tokens[:, 0], "patch": tokens[:, 1:]}, labels, split="val")
     options = AttentiveOptions(lr=(1e-5, 0.4), select_split=val)
-    made = run(stores, tmp_path, options=options)
-    assert made.recipe.lr == 0.4
+    outcome = run(stores, tmp_path, options=options)
+    assert outcome.recipe.lr == 0.4
     assert (
-        read_result(made.result_path).result.to_json()["details"]["chosen"]["rule"] == "split val"
+        read_result(outcome.result_path).result.to_json()["details"]["chosen"]["rule"]
+        == "split val"
     )
     with pytest.raises(UsageError, match="are test rows too"):
         run(stores, tmp_path, options=replace(options, select_split=stores[1]))
@@ -238,10 +239,10 @@ def test_released_reports_the_best_epoch_and_says_so(
     stores: tuple[Store, Store], tmp_path: Path
 ) -> None:
     released = replace(ATTENTIVE_PROTOCOLS["released"], epochs=5, batch=32, lr=0.4)
-    made = run(stores, tmp_path, recipe=released, options=AttentiveOptions(seeds=2))
-    fields = read_result(made.result_path).result.to_json()
+    outcome = run(stores, tmp_path, recipe=released, options=AttentiveOptions(seeds=2))
+    fields = read_result(outcome.result_path).result.to_json()
     assert fields["protocol"]["reported"] == "best epoch on the test split"
-    curves = pl.read_parquet(made.files.curves)
+    curves = pl.read_parquet(outcome.files.curves)
     best = curves.group_by("seed").agg(pl.col("test_accuracy").max())["test_accuracy"].mean()
     last = curves.filter(epoch=5)["test_accuracy"].mean()
     assert fields["scores"]["accuracy"]["value"] == pytest.approx(best)
@@ -249,15 +250,15 @@ def test_released_reports_the_best_epoch_and_says_so(
 
 
 def test_held_out_images_of_one_store(stores: tuple[Store, Store], tmp_path: Path) -> None:
-    made = run_attentive(
+    result = run_attentive(
         stores[0],
         results=tmp_path / "results",
         recipe=replace(QUICK, epochs=1),
         split_options=SplitOptions(test_fraction=0.3),
     )
-    images = made.split.train.images, made.split.test.images
+    images = result.split.train.images, result.split.test.images
     assert not set(images[0].tolist()) & set(images[1].tolist())
-    assert made.split.rule == "held out"
+    assert result.split.rule == "held out"
 
 
 # -- bad input -------------------------------------------------------------------------------------
@@ -292,14 +293,14 @@ def test_width_not_divisible_by_heads_is_refused(make_store: MakeStore, tmp_path
     store = make_store({"cls": tokens[:, 0, :48], "patch": tokens[:, 1:, :48]}, labels)
     with pytest.raises(UsageError, match="heads of width 64 do not divide the tokens' width 48"):
         run_attentive(store, results=tmp_path)
-    made = run_attentive(
+    result = run_attentive(
         store, results=tmp_path, recipe=replace(QUICK, attention_heads=4, epochs=1)
     )
-    assert made.heads[0].geometry.attention_heads == 4
+    assert result.heads[0].geometry.attention_heads == 4
 
 
 @pytest.mark.parametrize(
-    ("given", "text"),
+    ("values", "text"),
     [
         ({"seeds": 0}, "the number of seeds must be 1 or more, not 0"),
         ({"lr": (0.1, 0.1)}, r"positive and different: \[0.1, 0.1\]"),
@@ -307,9 +308,9 @@ def test_width_not_divisible_by_heads_is_refused(make_store: MakeStore, tmp_path
         ({"memory": -1.0}, "must not be negative: -1 bytes"),
     ],
 )
-def test_options_out_of_range(given: dict[str, Any], text: str) -> None:
+def test_options_out_of_range(values: dict[str, Any], text: str) -> None:
     with pytest.raises(UsageError, match=text):
-        AttentiveOptions(**given)
+        AttentiveOptions(**values)
 
 
 # -- killed and resumed ----------------------------------------------------------------------------
@@ -371,14 +372,16 @@ def test_no_resume_restarts(stores: tuple[Store, Store], tmp_path: Path) -> None
     code = KILLED.replace("LRS", "()")
     subprocess.run([sys.executable, "-c", code, *words], check=False, timeout=120)
     assert list((results / "probe-attentive").glob("*.state"))
-    made = run(stores, tmp_path, results=results, options=AttentiveOptions(seeds=2, resume=False))
-    assert made.trained.resumed == 0
+    outcome = run(
+        stores, tmp_path, results=results, options=AttentiveOptions(seeds=2, resume=False)
+    )
+    assert outcome.trained.resumed == 0
     assert not list((results / "probe-attentive").glob("*.state"))
 
 
 def test_heads_of_all_seeds_share_a_file(stores: tuple[Store, Store], tmp_path: Path) -> None:
-    made = run(stores, tmp_path, recipe=replace(QUICK, epochs=1))
-    made.heads[0].save(tmp_path / "one.safetensors")
+    outcome = run(stores, tmp_path, recipe=replace(QUICK, epochs=1))
+    outcome.heads[0].save(tmp_path / "one.safetensors")
     assert load_file(tmp_path / "one.safetensors")["weight"].shape == (1, 3, WIDTH)
-    save_attentive_heads(tmp_path / "two.safetensors", [made.heads[0], made.heads[0]])
+    save_attentive_heads(tmp_path / "two.safetensors", [outcome.heads[0], outcome.heads[0]])
     assert load_file(tmp_path / "two.safetensors")["query"].shape == (2, WIDTH)

@@ -45,17 +45,17 @@ def run(
     candidates: Sequence[Candidate] = TWO,
     recipe: AttentiveRecipe = QUICK,
     memory: float = 1e9,
-    **given: object,
+    **args: object,
 ) -> Trained:
     train = Tokens(side(store, np.arange(40)), CPU, memory=memory)
     test = Tokens(side(store, np.arange(40, 60)), CPU, memory=memory)
-    return train_heads(train, test, 3, candidates, recipe, device=CPU, **given)
+    return train_heads(train, test, 3, candidates, recipe, device=CPU, **args)
 
 
 def test_training_is_that_of_plain_torch(store: Store) -> None:
     """Three epochs with torch.optim.SGD on the plain head, batch after batch in the stated order."""
     recipe = replace(QUICK, weight_decay=0.01)
-    found = run(store, recipe=recipe)
+    outcome = run(store, recipe=recipe)
     rows = side(store, np.arange(60))
     tokens = np.concatenate([store.read("cls")[:, None], store.read("patch")], axis=1)
     x, y = torch.from_numpy(tokens).float(), torch.from_numpy(rows.targets)
@@ -73,15 +73,15 @@ def test_training_is_that_of_plain_torch(store: Store) -> None:
                 loss.backward()
                 optimizer.step()
                 total += loss.item() * len(places)
-            assert found.loss[epoch, index].item() == pytest.approx(total / 40, rel=1e-4)
-        for name, place in plain.places().items():
-            ours = found.heads.tensors()[name][index]
-            torch.testing.assert_close(ours, place, rtol=1e-4, atol=1e-5, msg=name)
+            assert outcome.loss[epoch, index].item() == pytest.approx(total / 40, rel=1e-4)
+        for name, folder in plain.places().items():
+            ours = outcome.heads.tensors()[name][index]
+            torch.testing.assert_close(ours, folder, rtol=1e-4, atol=1e-5, msg=name)
         with torch.no_grad():
             logits = plain.eval()(x[40:])
-        assert torch.equal(found.predicted[index], logits.argmax(1))
+        assert torch.equal(outcome.predicted[index], logits.argmax(1))
         loss = F.cross_entropy(logits, y[40:]).item()
-        assert found.test_loss[index].item() == pytest.approx(loss, rel=1e-4)
+        assert outcome.test_loss[index].item() == pytest.approx(loss, rel=1e-4)
 
 
 def test_heads_equal_heads_trained_alone(store: Store) -> None:
@@ -115,33 +115,33 @@ def test_equal_seeds_give_equal_bits_without_global_seeding(store: Store) -> Non
 def test_head_learns_information_of_tokens(store: Store) -> None:
     """The class is in one patch token of a random place: neither class token nor mean of any use
     to a plain average of places, but to attention."""
-    found = run(store, [Candidate(0, 0.4)], replace(QUICK, epochs=40))
+    outcome = run(store, [Candidate(0, 0.4)], replace(QUICK, epochs=40))
     truth = torch.from_numpy(side(store, np.arange(40, 60)).targets)
-    assert (found.predicted[0] == truth).float().mean() > 0.9
-    assert found.accuracy[-1, 0] > 0.95
-    assert found.loss[-1, 0] < 0.5 * found.loss[0, 0]
+    assert (outcome.predicted[0] == truth).float().mean() > 0.9
+    assert outcome.accuracy[-1, 0] > 0.95
+    assert outcome.loss[-1, 0] < 0.5 * outcome.loss[0, 0]
 
 
 def test_best_epoch_on_test_rows_is_kept(store: Store) -> None:
     recipe = replace(QUICK, epochs=6, bn_eval="batch")
-    found = run(store, TWO, recipe, best_on_test=True)
+    outcome = run(store, TWO, recipe, best_on_test=True)
     truth = torch.from_numpy(side(store, np.arange(40, 60)).targets)
     for index in range(2):
-        curve = found.test_accuracy[:, index]
+        curve = outcome.test_accuracy[:, index]
         best = int(curve.argmax())  # the first of equals
-        assert int(found.epoch[index]) == best + 1
-        share = (found.predicted[index] == truth).float().mean()
+        assert int(outcome.epoch[index]) == best + 1
+        share = (outcome.predicted[index] == truth).float().mean()
         assert share.item() == pytest.approx(curve[best].item())
-        last = (found.last_predicted[index] == truth).float().mean()
+        last = (outcome.last_predicted[index] == truth).float().mean()
         assert last.item() == pytest.approx(curve[-1].item())
     unwatched = run(store, TWO, recipe)
-    assert torch.equal(unwatched.predicted, found.last_predicted)
+    assert torch.equal(unwatched.predicted, outcome.last_predicted)
     assert unwatched.test_accuracy.isnan().all()
     assert unwatched.epoch.tolist() == [6, 6]
     # The kept heads are those of that epoch: a cosine of 6 epochs seen up to there.
-    kept = found.heads.tensors()["weight"]
+    kept = outcome.heads.tensors()["weight"]
     same = (kept == unwatched.heads.tensors()["weight"]).flatten(1).all(1)
-    assert same.tolist() == [epoch == 6 for epoch in found.epoch.tolist()]
+    assert same.tolist() == [epoch == 6 for epoch in outcome.epoch.tolist()]
 
 
 # -- resume ----------------------------------------------------------------------------------------
@@ -181,11 +181,11 @@ def test_resumed_run_gives_same_bits(store: Store, tmp_path: Path, watched: bool
     path = tmp_path / "run.state"
     with pytest.raises(StopError):  # the fifth of three steps an epoch: in the second epoch
         stops = StopsAt(5)
-        given = {"checkpoint": Checkpoint(path, "k"), "progress": stops}
-        run(store, recipe=recipe, best_on_test=watched, **given)
+        values = {"checkpoint": Checkpoint(path, "k"), "progress": stops}
+        run(store, recipe=recipe, best_on_test=watched, **values)
     goes_on = StopsAt(1000)
-    given = {"checkpoint": Checkpoint(path, "k"), "progress": goes_on}
-    resumed = run(store, recipe=recipe, best_on_test=watched, **given)
+    values = {"checkpoint": Checkpoint(path, "k"), "progress": goes_on}
+    resumed = run(store, recipe=recipe, best_on_test=watched, **values)
     assert resumed.resumed == 1
     assert goes_on.started == [(15, 3)]
     assert goes_on.notes == ["resuming after epoch 1 of 5"]
@@ -210,10 +210,10 @@ def test_divergence_names_the_rate_and_the_epoch(store: Store) -> None:
 
 def test_diverged_head_leaves_others_unchanged(store: Store) -> None:
     candidates = [Candidate(0, 1e30), Candidate(0, 0.04)]
-    found = run(store, candidates, tolerant=True)
+    outcome = run(store, candidates, tolerant=True)
     alone = run(store, [candidates[1]])
-    assert found.diverged.tolist() == [1, 0]
-    assert torch.equal(found.predicted[1], alone.predicted[0])
+    assert outcome.diverged.tolist() == [1, 0]
+    assert torch.equal(outcome.predicted[1], alone.predicted[0])
     with pytest.raises(UsageError, match="with learning rate 1e\\+30 "):
         run(store, candidates[:1], tolerant=True)
 

@@ -25,8 +25,8 @@ def test_shots_are_stratified_and_from_different_images() -> None:
         chosen = draw_shots(targets, images, shots, seed=7)
         assert np.bincount(targets[chosen]).tolist() == [shots] * 3
         for index in range(3):
-            mine = images[chosen[targets[chosen] == index]]
-            assert len(set(mine)) == len(mine)  # each class is on 20 images or more
+            current = images[chosen[targets[chosen] == index]]
+            assert len(set(current)) == len(current)  # each class is on 20 images or more
 
 
 def test_shots_repeat_an_image_only_after_all_others() -> None:
@@ -53,8 +53,8 @@ def test_run_fewshot(make_store: MakeStore, tmp_path: Path) -> None:
         train, test, shots=(1, 20), draws=3, results=tmp_path, recipe=replace(QUICK, seed=2)
     )
     assert list(done.scores) == [1, 20]
-    one, many = done.scores.values()
-    assert many.mean.value > one.mean.value
+    first, many = done.scores.values()
+    assert many.mean.value > first.mean.value
     # Draw 1 again, by hand.
     side, test_side = done.split.train.read("cls"), done.split.test.read("cls")
     places = draw_shots(side.targets, side.images, 20, 3)

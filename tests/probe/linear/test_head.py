@@ -85,10 +85,10 @@ def test_file_holds_heads_of_all_seeds(tmp_path: Path) -> None:
     save_heads(tmp_path / "heads.safetensors", heads)
     loaded = load_heads(tmp_path / "heads.safetensors")
     assert len(loaded) == 3
-    for saved, found in zip(heads, loaded, strict=True):
-        np.testing.assert_array_equal(found.weight, saved.weight)
-        assert found.norm is not None
-        np.testing.assert_array_equal(found.norm.var, norm.var)
+    for saved, values in zip(heads, loaded, strict=True):
+        np.testing.assert_array_equal(values.weight, saved.weight)
+        assert values.norm is not None
+        np.testing.assert_array_equal(values.norm.var, norm.var)
     with safe_open(tmp_path / "heads.safetensors", framework="numpy") as file:
         assert file.get_tensor("weight").shape == (3, 3, 2)
         assert file.get_tensor("bn_mean").shape == (3, 2)
@@ -136,9 +136,9 @@ def test_flipped_bit_of_head_is_detected(tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
     HEAD.save(path)
     whole = path.read_bytes()
-    for place in range(len(whole)):
+    for index in range(len(whole)):
         data = bytearray(whole)
-        data[place] ^= 1 << place % 8
+        data[index] ^= 1 << index % 8
         path.write_bytes(data)
         with pytest.raises((VerificationError, CheckpointError)):
             LinearHead.load(path)

@@ -30,12 +30,12 @@ def test_ridge_of_every_strength_is_scikit_learns(n: int, width: int) -> None:
     assert [model.strength for model in models] == list(RIDGE_STRENGTHS)
     scale = n * np.var(x.astype(np.float64), axis=0).sum() / width
     for model in models:
-        theirs = Ridge(alpha=model.strength * scale, solver="svd").fit(
+        reference = Ridge(alpha=model.strength * scale, solver="svd").fit(
             x.astype(np.float64), np.eye(3)[y]
         )
-        np.testing.assert_allclose(model.weight, theirs.coef_, atol=1e-7, rtol=1e-5)
-        np.testing.assert_allclose(model.bias, theirs.intercept_, atol=1e-6)
-        np.testing.assert_array_equal(model.predict(x), theirs.predict(x).argmax(1))
+        np.testing.assert_allclose(model.weight, reference.coef_, atol=1e-7, rtol=1e-5)
+        np.testing.assert_allclose(model.bias, reference.intercept_, atol=1e-6)
+        np.testing.assert_array_equal(model.predict(x), reference.predict(x).argmax(1))
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -76,10 +76,10 @@ def test_logistic_regression_is_the_optimum_that_scipy_finds(n_classes: int) -> 
 def test_logistic_regression_is_scikit_learns_from_scratch() -> None:
     x, y = data(150)
     model = logistic(x, y, 3, [0.01])[0]
-    theirs = LogisticRegression(C=1 / (0.01 * 150), max_iter=2000, tol=1e-8)
-    theirs.fit(x.astype(np.float64), y)
-    np.testing.assert_allclose(model.weight, theirs.coef_, atol=1e-3)
-    np.testing.assert_array_equal(model.predict(x), theirs.predict(x))
+    reference = LogisticRegression(C=1 / (0.01 * 150), max_iter=2000, tol=1e-8)
+    reference.fit(x.astype(np.float64), y)
+    np.testing.assert_allclose(model.weight, reference.coef_, atol=1e-3)
+    np.testing.assert_array_equal(model.predict(x), reference.predict(x))
 
 
 def test_logistic_regression_without_convergence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -253,14 +253,14 @@ def test_class_without_test_rows_is_accepted(make_store: MakeStore, tmp_path: Pa
 @pytest.fixture
 def stores(make_store: MakeStore) -> tuple[Store, Store]:
     """Two rows per image; `cls` is told apart with errors, `pooled` is half noise."""
-    made = []
+    created = []
     for seed, split in enumerate(("train", "val")):
         features, labels = blobs(120, spread=0.5, seed=seed)
         noise = np.random.default_rng(seed).normal(size=features.shape).astype(np.float32)
         images = (np.arange(120) // 2).tolist()
         both = {"cls": features, "pooled": (features + noise) / 2}
-        made.append(make_store(both, labels, images, split=split))
-    return made[0], made[1]
+        created.append(make_store(both, labels, images, split=split))
+    return created[0], created[1]
 
 
 def test_seeds_have_a_mean_and_a_spread(stores: tuple[Store, Store], tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_seeds_have_a_mean_and_a_spread(stores: tuple[Store, Store], tmp_path: P
         for seed in (3, 4, 5)
     ]
     values = [(run.predicted == targets).mean() for run in alone]
-    assert [one.value for one in done.scores.each] == pytest.approx(values)
+    assert [item.value for item in done.scores.each] == pytest.approx(values)
     fields = read_result(done.result_path).result.to_json()
     score = fields["scores"]["accuracy"]
     assert score["value"] == pytest.approx(np.mean(values))
@@ -337,15 +337,15 @@ def test_sweep_selects_on_select_split(
 def test_released_reports_the_best_epoch_and_keeps_the_last(
     make_store: MakeStore, tmp_path: Path
 ) -> None:
-    made = {}
+    outcome = {}
     for seed, name in enumerate(("released-train", "released")):
         features, labels = blobs(120, spread=0.8, seed=seed)
         view = PROTOCOLS[name].to_json()
-        made[name] = make_store({"cls": features}, labels, split=name, view=view)
+        outcome[name] = make_store({"cls": features}, labels, split=name, view=view)
     recipe = replace(LINEAR_PROTOCOLS["released"], epochs=30)
     done = run_linear(
-        made["released-train"],
-        made["released"],
+        outcome["released-train"],
+        outcome["released"],
         results=tmp_path,
         recipe=recipe,
         options=LinearOptions(seeds=2, references=False),
@@ -360,7 +360,7 @@ def test_released_reports_the_best_epoch_and_keeps_the_last(
     assert np.mean(best) > np.mean(last)
     paper = replace(PAPER, epochs=3)
     with pytest.raises(FingerprintError, match=r"view\.resize"):
-        run_linear(made["released-train"], made["released"], results=tmp_path, recipe=paper)
+        run_linear(outcome["released-train"], outcome["released"], results=tmp_path, recipe=paper)
 
 
 def test_references_stand_beside_it(stores: tuple[Store, Store], tmp_path: Path) -> None:

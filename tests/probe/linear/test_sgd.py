@@ -41,7 +41,7 @@ def test_factor_is_a_cosine_over_epochs() -> None:
 def test_equals_a_plain_torch_loop(weight_decay: float) -> None:
     features, targets = data()
     ours = heads([3], [0.4], [weight_decay])
-    course = fit(features, targets, ours, RECIPE, Silent())
+    history = fit(features, targets, ours, RECIPE, Silent())
 
     layer = nn.Linear(5, 3)
     with torch.no_grad():
@@ -62,8 +62,8 @@ def test_equals_a_plain_torch_loop(weight_decay: float) -> None:
             optimizer.step()
             total += loss.item() * len(rows)
         cosine.step()
-        assert course.loss[epoch, 0].item() == pytest.approx(total / 100, abs=1e-6)
-        assert course.accuracy[epoch, 0].item() == pytest.approx(right / 100)
+        assert history.loss[epoch, 0].item() == pytest.approx(total / 100, abs=1e-6)
+        assert history.accuracy[epoch, 0].item() == pytest.approx(right / 100)
     torch.testing.assert_close(ours.weight[:, 0], layer.weight.detach(), atol=1e-6, rtol=0)
     torch.testing.assert_close(ours.bias[:, 0], layer.bias.detach(), atol=1e-6, rtol=0)
 
@@ -73,11 +73,11 @@ def test_stacked_heads_equal_heads_trained_alone() -> None:
     settings = [(0, 0.4, 0.0), (1, 0.04, 0.0), (1, 0.4, 0.01)]
     stack = heads(*map(list, zip(*settings, strict=True)))  # type: ignore[arg-type]
     losses = fit(features, targets, stack, RECIPE, Silent()).loss
-    for place, (seed, lr, weight_decay) in enumerate(settings):
+    for index, (seed, lr, weight_decay) in enumerate(settings):
         alone = heads([seed], [lr], [weight_decay])
         loss = fit(features, targets, alone, RECIPE, Silent()).loss
-        torch.testing.assert_close(stack.weight[:, place], alone.weight[:, 0], atol=1e-5, rtol=0)
-        torch.testing.assert_close(losses[:, place], loss[:, 0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(stack.weight[:, index], alone.weight[:, 0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(losses[:, index], loss[:, 0], atol=1e-5, rtol=0)
 
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:
@@ -101,13 +101,13 @@ def test_diverged_head_leaves_others_unchanged() -> None:
     features, targets = data()
     # float32 ends at 3.4e38: the second head's first step is beyond it.
     stack = heads([0, 0], [0.4, 1e38], [0.0, 0.0])
-    course = fit(features * 100, targets, stack, RECIPE, Silent())
+    history = fit(features * 100, targets, stack, RECIPE, Silent())
     alone = heads([0], [0.4], [0.0])
     fit(features * 100, targets, alone, RECIPE, Silent())
-    assert course.diverged.tolist() == [-1, 0]
+    assert history.diverged.tolist() == [-1, 0]
     assert not stack.weight[:, 1].any()
-    assert course.loss[1:, 1].isnan().all()
-    assert course.loss[:, 0].isfinite().all()
+    assert history.loss[1:, 1].isnan().all()
+    assert history.loss[:, 0].isfinite().all()
     torch.testing.assert_close(stack.weight[:, 0], alone.weight[:, 0], rtol=1e-5, atol=1e-5)
 
 

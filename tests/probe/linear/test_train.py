@@ -58,9 +58,9 @@ def test_stacks_that_do_not_fit_are_parted(monkeypatch: pytest.MonkeyPatch) -> N
     whole = train_stack(sides, candidates, QUICK)
     monkeypatch.setattr(train, "LOGITS", 2 * 64 * 3)  # two heads of 64 rows and 3 classes
     parted = train_stack(sides, candidates, QUICK)
-    for one, other in zip(whole, parted, strict=True):
-        np.testing.assert_allclose(one.weight, other.weight, atol=1e-5, rtol=0)
-        np.testing.assert_array_equal(one.predicted, other.predicted)
+    for item, other in zip(whole, parted, strict=True):
+        np.testing.assert_allclose(item.weight, other.weight, atol=1e-5, rtol=0)
+        np.testing.assert_array_equal(item.predicted, other.predicted)
 
 
 def by_torch(recipe: LinearRecipe, lr: float, seed: int) -> tuple[list[float], nn.Module]:

@@ -47,11 +47,11 @@ def workspace(tmp_path: Path, tree: Path) -> Workspace:
 
 
 def invoke(workspace: Workspace, *words: str, command: Command = segmentation) -> Result:
-    found = CliRunner().invoke(command, ["-w", str(workspace.path), *words])
-    if isinstance(found.exception, PaError):
-        raise found.exception
-    assert found.exit_code == 0, found.output
-    return found
+    actual = CliRunner().invoke(command, ["-w", str(workspace.path), *words])
+    if isinstance(actual.exception, PaError):
+        raise actual.exception
+    assert actual.exit_code == 0, actual.output
+    return actual
 
 
 def test_command_equals_api(make_store: MakeStore, workspace: Workspace) -> None:
@@ -66,9 +66,9 @@ def test_command_equals_api(make_store: MakeStore, workspace: Workspace) -> None
         results=workspace.config.results,
         recipe=RecipeOptions(iterations=3, batch=4).recipe("knowing"),
     ).results
-    (said,) = json.loads(invoke(workspace, *SHORT, "--json").stdout)["heads"]
-    assert said["scores"] == expected.result.to_json()["scores"]
-    assert said["digest"] == expected.result.digest
+    (output,) = json.loads(invoke(workspace, *SHORT, "--json").stdout)["heads"]
+    assert output["scores"] == expected.result.to_json()["scores"]
+    assert output["digest"] == expected.result.digest
     text = invoke(workspace, *SHORT, "--ceiling").stdout
     assert f"mIoU {expected.score.miou}" in text
     assert "labels at token resolution" in text
@@ -185,9 +185,9 @@ def test_options_without_an_effect(
     """Refused with all else in order: the same command without them trains."""
     make_store("train", views=1)
     make_store("val")
-    found = CliRunner().invoke(segmentation, ["-w", str(workspace.path), *words.split()])
-    assert isinstance(found.exception, UsageError), found.output
-    assert message in str(found.exception)
+    actual = CliRunner().invoke(segmentation, ["-w", str(workspace.path), *words.split()])
+    assert isinstance(actual.exception, UsageError), actual.output
+    assert message in str(actual.exception)
     assert not workspace.config.results.exists()
 
 
@@ -195,9 +195,9 @@ def test_options_without_an_effect(
     "words", ["--figures 0", "--views 0", "--limit 0", "--lr=", "--lr nan", "--lr inf"]
 )
 def test_values_that_mean_nothing(workspace: Workspace, words: str) -> None:
-    found = CliRunner().invoke(segmentation, ["-w", str(workspace.path), *words.split()])
-    assert found.exit_code == 2
-    assert "Invalid value" in found.stderr
+    actual = CliRunner().invoke(segmentation, ["-w", str(workspace.path), *words.split()])
+    assert actual.exit_code == 2
+    assert "Invalid value" in actual.stderr
 
 
 def test_fewer_iterations_shorten_the_warm_up_however_they_are_said() -> None:

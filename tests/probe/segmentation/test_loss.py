@@ -55,12 +55,12 @@ def test_loss_is_independent_of_tiles_per_step(monkeypatch: pytest.MonkeyPatch) 
     torch.manual_seed(0)
     coarse, labels = torch.randn(3, 4, 4, 5), random_labels(3, 32, 5, ignored=0.2)
     tiles = LabelTiles.of(labels, 4)
-    found = []
+    collected = []
     for elements in (1, 2**30):
         monkeypatch.setattr(module, "CPU_ELEMENTS", elements)
-        found.append(UpsampledLoss(4, 8, 4, CPU).sums(coarse, tiles))
-    (one, one_gradient), (many, many_gradient) = found
-    assert one.item() == pytest.approx(many.item(), rel=1e-6)
+        collected.append(UpsampledLoss(4, 8, 4, CPU).sums(coarse, tiles))
+    (first, one_gradient), (many, many_gradient) = collected
+    assert first.item() == pytest.approx(many.item(), rel=1e-6)
     torch.testing.assert_close(one_gradient, many_gradient, rtol=1e-6, atol=1e-6)
 
 

@@ -41,11 +41,11 @@ def test_scores_are_those_of_cached_features(
             else extract([MeanColour()], load(split), view, tmp_path / "f", KEPT).reports[0].store
             for split, view in views.items()
         ]
-        (found,) = run_segmentation(
+        (actual,) = run_segmentation(
             *pair, [maps], results=tmp_path / "r", recipe=SHORT, online=online
         ).results
-        assert ("features" in found.result.selection) is online
-        scores[online] = found
+        assert ("features" in actual.result.selection) is online
+        scores[online] = actual
     np.testing.assert_array_equal(scores[True].losses, scores[False].losses)
     assert scores[True].score.miou == scores[False].score.miou
     assert scores[True].result_path != scores[False].result_path

@@ -63,12 +63,12 @@ def test_rows_taken_together_change_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     windows = list(sliding((75, 40), 32, 21))
     coarse = torch.randn(len(windows), 4, 4, 3)
     prediction = SlidingPrediction(windows, (150, 80), 4, 1)
-    found = []
+    collected = []
     for elements in (1, 1000, 2**30):
         monkeypatch.setattr(module, "CPU_ELEMENTS", elements)
-        found.append(prediction.classes(coarse))
-    np.testing.assert_array_equal(found[0], found[2])
-    np.testing.assert_array_equal(found[1], found[2])
+        collected.append(prediction.classes(coarse))
+    np.testing.assert_array_equal(collected[0], collected[2])
+    np.testing.assert_array_equal(collected[1], collected[2])
 
 
 def test_windows_that_do_not_cover_the_image() -> None:

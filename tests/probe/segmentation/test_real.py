@@ -50,8 +50,8 @@ def test_heads_overfit_real_images(
             test_fraction=0,
             ceiling=True,
         )
-        (found,) = run.results
-        assert found.ceiling is not None
-        assert found.score.miou.value > found.ceiling.miou.value - 0.05, protocol
-        assert found.losses[-10:].mean() < 0.1 * found.losses[0]
-        assert found.result.counts.classes_trained > 10
+        (actual,) = run.results
+        assert actual.ceiling is not None
+        assert actual.score.miou.value > actual.ceiling.miou.value - 0.05, protocol
+        assert actual.losses[-10:].mean() < 0.1 * actual.losses[0]
+        assert actual.result.counts.classes_trained > 10

@@ -32,7 +32,7 @@ def test_known_parts_are_found_on_held_out_images(
 ) -> None:
     """Near what the tokens' grid allows, and far from chance."""
     train, test = make_store("train", views=3), make_store("val")
-    (found,) = run_segmentation(
+    (actual,) = run_segmentation(
         train,
         test,
         [maps],
@@ -40,24 +40,24 @@ def test_known_parts_are_found_on_held_out_images(
         recipe=LEARNS,
         ceiling=True,
     ).results
-    assert found.ceiling is not None
-    assert found.score.miou.value > found.ceiling.miou.value - 0.05
-    assert found.score.aacc.value > 0.9
-    assert found.score.miou.value > 2 * found.score.miou.chance_level
-    assert found.losses[-20:].mean() < 0.3 * found.losses[:5].mean()
+    assert actual.ceiling is not None
+    assert actual.score.miou.value > actual.ceiling.miou.value - 0.05
+    assert actual.score.aacc.value > 0.9
+    assert actual.score.miou.value > 2 * actual.score.miou.chance_level
+    assert actual.losses[-20:].mean() < 0.3 * actual.losses[:5].mean()
 
 
 def test_released_heads_learn_too(make_store: MakeStore, maps: LabelMaps, tmp_path: Path) -> None:
     recipe = replace(RELEASED, iterations=150, warmup=5, batch=6, lr=0.05)
     train, test = make_store("train", views=1), make_store("val")
-    (found,) = run_segmentation(
+    (actual,) = run_segmentation(
         train, test, [maps], results=tmp_path, recipe=recipe, ceiling=True
     ).results
-    assert found.ceiling is not None
-    assert found.score.miou.value > found.ceiling.miou.value - 0.05
-    assert found.score.aacc.value > 0.9
-    assert found.head.weight.shape == (19, 48)
-    assert found.result.protocol.changed["windows"] == "one plain crop per image"
+    assert actual.ceiling is not None
+    assert actual.score.miou.value > actual.ceiling.miou.value - 0.05
+    assert actual.score.aacc.value > 0.9
+    assert actual.head.weight.shape == (19, 48)
+    assert actual.result.protocol.changed["windows"] == "one plain crop per image"
 
 
 def test_run_writes_result_files(make_store: MakeStore, maps: LabelMaps, tmp_path: Path) -> None:
@@ -74,15 +74,15 @@ def test_run_writes_result_files(make_store: MakeStore, maps: LabelMaps, tmp_pat
         test_fraction=0,
         figures=2,
     )
-    found = run.results
-    assert [(one.maps.name, one.recipe.lr) for one in found] == [
+    actual = run.results
+    assert [(item.maps.name, item.recipe.lr) for item in actual] == [
         ("lip", 0.05),
         ("lip", 0.01),
         ("again", 0.05),
         ("again", 0.01),
     ]
-    assert len({one.result_path for one in found}) == 4
-    first = found[0]
+    assert len({item.result_path for item in actual}) == 4
+    first = actual[0]
     record = json.loads(first.result_path.read_text())
     assert record["scores"]["mIoU"]["value"] == first.score.miou.value
     assert record["selection"]["rule"].startswith("trained and scored on the same images")
@@ -104,16 +104,16 @@ def test_run_is_reproducible(make_store: MakeStore, maps: LabelMaps, tmp_path: P
     store, recipe = make_store("train"), replace(LEARNS, iterations=3)
     paths, scores = set(), set()
     for _ in range(2):
-        (found,) = run_segmentation(store, store, [maps], results=tmp_path, recipe=recipe).results
-        paths.add(found.result_path)
-        scores.add(found.score.miou.value)
+        (actual,) = run_segmentation(store, store, [maps], results=tmp_path, recipe=recipe).results
+        paths.add(actual.result_path)
+        scores.add(actual.score.miou.value)
     assert len(paths) == len(scores) == 1
 
 
 def test_images_are_held_out_of_one_split(
     make_store: MakeStore, maps: LabelMaps, tmp_path: Path
 ) -> None:
-    (found,) = run_segmentation(
+    (actual,) = run_segmentation(
         make_store("train", views=2),
         make_store("train"),
         [maps],
@@ -121,9 +121,9 @@ def test_images_are_held_out_of_one_split(
         recipe=replace(LEARNS, iterations=2),
         test_fraction=0.34,
     ).results
-    assert found.result.counts.train_images == 4
-    assert found.result.counts.test_images == 2
-    assert found.result.selection.rule == "2 of 6 images of split train held out"
+    assert actual.result.counts.train_images == 4
+    assert actual.result.counts.test_images == 2
+    assert actual.result.selection.rule == "2 of 6 images of split train held out"
 
 
 def test_held_out_images_are_drawn_by_seed() -> None:
@@ -142,7 +142,7 @@ def test_bad_images_and_empty_ones_are_counted(
     mask = tree / "ann" / "train" / "2.png"
     Image.fromarray(np.zeros((48, 48), np.uint8)).save(mask)
     store = make_store("train", bad_images=[4])
-    (found,) = run_segmentation(
+    (actual,) = run_segmentation(
         store,
         store,
         [maps],
@@ -150,7 +150,7 @@ def test_bad_images_and_empty_ones_are_counted(
         recipe=replace(LEARNS, iterations=2),
         test_fraction=0,
     ).results
-    counts = found.result.counts
+    counts = actual.result.counts
     assert (counts.train_images, counts.train_images_bad) == (5, 1)
     assert (counts.train_images_unlabelled, counts.train_windows_unlabelled) == (1, 1)
     assert (counts.test_images, counts.test_images_unlabelled) == (4, 1)
@@ -164,10 +164,10 @@ def test_survey_counts_pixels_of_windows(
             size = image.size
         Image.fromarray(np.full(size[::-1], 4, np.uint8)).save(path)
     store = make_store("train", views=1)
-    found = count_labels(maps, WindowRows.of(store), Silent())
-    assert found.majority == 3
-    assert found.pixels[3] == found.pixels.sum() == 6 * 32 * 32
-    assert found.trained == 1
+    actual = count_labels(maps, WindowRows.of(store), Silent())
+    assert actual.majority == 3
+    assert actual.pixels[3] == actual.pixels.sum() == 6 * 32 * 32
+    assert actual.trained == 1
 
 
 def broken_mask(tree: Path, what: str) -> None:
@@ -295,9 +295,9 @@ def test_folders_that_cannot_be_written_are_found_first(
 ) -> None:
     store = make_store("train")
     broken_mask(tree, "torn")
-    place = tmp_path / what
-    place.parent.mkdir(exist_ok=True)
-    place.write_text("a file")
+    target = tmp_path / what
+    target.parent.mkdir(exist_ok=True)
+    target.write_text("a file")
     with pytest.raises(StorageError, match=f"{what} is a file, not a folder"):
         run_segmentation(store, store, [maps], results=tmp_path / "results", recipe=LEARNS)
 
@@ -323,9 +323,9 @@ def test_store_without_masks_is_refused(tmp_path: Path) -> None:
     image = {"path": "x/1.jpg", "width": 2, "height": 2, "file_bytes": -1}
     with pytest.raises(MissingError, match="--masks DIR --names FILE"):
         maps.file(image)
-    beside = replace(maps, by_image=True)
+    second = replace(maps, by_image=True)
     (tmp_path / "x").mkdir()
     Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8)).save(tmp_path / "x" / "1.png")
-    assert beside.read(image).tolist() == [[255, 0], [1, 0]]
+    assert second.read(image).tolist() == [[255, 0], [1, 0]]
     with pytest.raises(UsageError, match="255 classes"):
         replace(maps, classes=("c",) * 255)
