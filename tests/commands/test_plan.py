@@ -48,24 +48,24 @@ class WithClass(MeanColour):
         return {"cls": (3,), **super().representations}
 
     def encode(self, pixels: Tensor, want: Collection[str] | None = None) -> Features:
-        found = super().encode(pixels, want)
-        return Features(cls=found["patch"][:, 0], pooled=found.pooled, patch=found.patch)
+        actual = super().encode(pixels, want)
+        return Features(cls=actual["patch"][:, 0], pooled=actual.pooled, patch=actual.patch)
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """48 photographs of three classes, encoded as class token, mean and patches."""
-    place = tmp_path_factory.mktemp("plan")
+    target = tmp_path_factory.mktemp("plan")
     for number in range(48):
-        folder = place / "photos" / f"class{number % 3}"
+        folder = target / "photos" / f"class{number % 3}"
         folder.mkdir(parents=True, exist_ok=True)
         noise_image(number).save(folder / f"{number:02d}.png")
-    images = datasets.load("photos", "folder", place / "photos")
+    images = datasets.load("photos", "folder", target / "photos")
     options = ExtractOptions(
         representations=("cls", "pooled", "patch"), shard_rows=16, batch_size=8
     )
-    extract([WithClass()], images, VIEWS["image"], place / "ws" / "features", options)
-    return place / "ws"
+    extract([WithClass()], images, VIEWS["image"], target / "ws" / "features", options)
+    return target / "ws"
 
 
 @pytest.fixture

@@ -71,8 +71,8 @@ def encode(workspace: Path, **changes: object) -> Store:
     """Extract the photographs into the workspace."""
     options = replace(SMALL, **changes)  # type: ignore[arg-type]
     images = datasets.load("photos", "folder", workspace.parent / "photos")
-    made = extract([MeanColour()], images, VIEWS["image"], workspace / "features", options)
-    return made.reports[0].store
+    outcome = extract([MeanColour()], images, VIEWS["image"], workspace / "features", options)
+    return outcome.reports[0].store
 
 
 @pytest.fixture
@@ -141,8 +141,8 @@ Hold = Callable[[Path], "subprocess.Popen[str]"]
 
 
 def test_status_of_a_complete_store(run: Run, store: Store) -> None:
-    told = json.loads(run("status", "--json").stdout)["stores"]
-    assert len(told) == 1
+    output = json.loads(run("status", "--json").stdout)["stores"]
+    assert len(output) == 1
     expected = {
         "rows": 12,
         "rows_done": 12,
@@ -156,10 +156,10 @@ def test_status_of_a_complete_store(run: Run, store: Store) -> None:
         "expected_end": None,
         "bytes": sum(p.stat().st_size for p in store.path.rglob("*") if p.is_file()),
     }
-    assert {name: told[0][name] for name in expected} == expected
+    assert {name: output[0][name] for name in expected} == expected
     wall = store.runs()[0]["seconds"]["wall"]
-    assert told[0]["rows_per_second"] == pytest.approx(12 / wall)
-    assert told[0]["rows_per_second_from"].startswith("last run, one process on ")
+    assert output[0]["rows_per_second"] == pytest.approx(12 / wall)
+    assert output[0]["rows_per_second_from"].startswith("last run, one process on ")
     assert "complete" in run("status").stdout
 
 
@@ -169,19 +169,19 @@ def test_status_of_work_in_progress(run: Run, store: Store, hold: Hold) -> None:
     for index, ago in enumerate((30, 20, 10)):
         os.utime(store.shard_path(store.plan[index]), (now - ago, now - ago))
     other = hold(store.path / "locks" / "shard-00003.h5.lock")
-    told = json.loads(run("status", "--json").stdout)["stores"][0]
-    assert (told["shards_done"], told["shards_in_work"], told["shards_missing"]) == (3, 1, 0)
-    assert told["bad_images"] == 1
-    assert told["rows_per_second"] == pytest.approx(6 / 20)  # two shards of 3 rows in 20 s
-    assert told["seconds_left"] == pytest.approx(3 / 0.3)
-    assert told["expected_end"] == pytest.approx(now + 10, abs=30)
+    output = json.loads(run("status", "--json").stdout)["stores"][0]
+    assert (output["shards_done"], output["shards_in_work"], output["shards_missing"]) == (3, 1, 0)
+    assert output["bad_images"] == 1
+    assert output["rows_per_second"] == pytest.approx(6 / 20)  # two shards of 3 rows in 20 s
+    assert output["seconds_left"] == pytest.approx(3 / 0.3)
+    assert output["expected_end"] == pytest.approx(now + 10, abs=30)
     text = run("status").stdout
     assert "3/4 shards, 1 in work" in text
     assert "in 10.0 s" in text
     other.communicate()
-    told = json.loads(run("status", "--json").stdout)["stores"][0]
-    assert (told["shards_in_work"], told["shards_missing"]) == (0, 1)
-    assert told["seconds_left"] is None
+    output = json.loads(run("status", "--json").stdout)["stores"][0]
+    assert (output["shards_in_work"], output["shards_missing"]) == (0, 1)
+    assert output["seconds_left"] is None
     assert "no active writer" in run("status").stdout
 
 
@@ -192,9 +192,9 @@ def test_status_counts_bad_images_of_what_is_done(run: Run, store: Store) -> Non
 
 def test_status_tells_what_it_cannot_read(run: Run, store: Store) -> None:
     (store.path / "spec.json").write_text("{")
-    told = run("status")
-    assert told.exit_code == 0
-    assert "is not readable JSON" in told.stdout
+    outcome = run("status")
+    assert outcome.exit_code == 0
+    assert "is not readable JSON" in outcome.stdout
     assert "problem" in json.loads(run("status", "--json").stdout)["stores"][0]
 
 
@@ -239,12 +239,12 @@ def test_watch_in_a_terminal_draws_in_place(
     from pa.commands import console
 
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    found = status(Workspace(workspace))
+    actual = status(Workspace(workspace))
     seen = iter([0, 1, 2])
     console.watch(
         lambda: next(seen),
         seconds=0.01,
-        live=lambda n: f"{n} {status_text(found)}",
+        live=lambda n: f"{n} {status_text(actual)}",
         line=str,
         until=lambda n: n == 2,
     )
@@ -266,8 +266,8 @@ def test_watch_in_a_terminal_draws_in_place(
     ],
 )
 def test_pace_of_work(times: list[tuple[float, int]], expected: float | None) -> None:
-    found = current_throughput(times, now=1500)
-    assert (found and found.rows_per_second) == expected
+    actual = current_throughput(times, now=1500)
+    assert (actual and actual.rows_per_second) == expected
 
 
 def test_torn_and_odd_lines_of_the_log(store: Store) -> None:
@@ -291,10 +291,10 @@ def test_lock_files_left_behind_are_not_held(tmp_path: Path, hold: Hold) -> None
 
 
 def test_owner_of_a_partial_file(tmp_path: Path) -> None:
-    mine = owner(partial_path(tmp_path / "shard-00001.h5"))
-    assert mine is not None
-    assert mine.name == "shard-00001.h5"
-    assert mine.is_here
+    current = owner(partial_path(tmp_path / "shard-00001.h5"))
+    assert current is not None
+    assert current.name == "shard-00001.h5"
+    assert current.is_here
     far = owner(tmp_path / "index@nprobe=4.node-17-4242-0123abcd.partial")
     assert far is not None
     assert (far.name, far.host) == ("index@nprobe=4", "node-17")
@@ -367,16 +367,16 @@ def test_repair_removes_what_is_bad_and_the_same_command_makes_it_again(
     before = contents(store.path)
     path = store.path / file
     flip(path, array_place(path) if path.suffix == ".h5" else path.stat().st_size // 2)
-    found = run("verify")
-    assert found.exit_code == 5
-    assert "pa verify --repair" in found.stdout
+    outcome = run("verify")
+    assert outcome.exit_code == 5
+    assert "pa verify --repair" in outcome.stdout
     assert contents(store.path).keys() == before.keys()
     repaired = run("verify", "--repair", "--json")
     assert repaired.exit_code == 6
-    told = json.loads(repaired.stdout)["removed"]
-    assert {Path(entry["path"]).name for entry in told} == removed
+    output = json.loads(repaired.stdout)["removed"]
+    assert {Path(entry["path"]).name for entry in output} == removed
     assert contents(store.path).keys() == before.keys() - removed
-    command = told[0]["command"]
+    command = output[0]["command"]
     expected = "pa extract --encoder mean-colour --dataset photos --split all --view image"
     assert command.startswith(expected)
     again = encode(workspace)
@@ -412,10 +412,10 @@ def test_missing_spec_is_reported_and_shards_are_kept(
     before = contents(store.path)
     (store.path / "spec.json").unlink()
     left = contents(store.path)
-    found = run("verify")
-    assert found.exit_code == 5
-    assert str(store.path) in found.stdout
-    assert "pa extract --encoder mean-colour --dataset photos" in found.stdout
+    outcome = run("verify")
+    assert outcome.exit_code == 5
+    assert str(store.path) in outcome.stdout
+    assert "pa extract --encoder mean-colour --dataset photos" in outcome.stdout
     assert run("verify", "--store", store.fingerprint[:8]).exit_code == 5
     status = run("status")
     assert "spec.json" in status.stdout
@@ -443,9 +443,9 @@ def test_shards_alone_are_an_unfinished_store(run: Run, store: Store) -> None:
 def test_repair_of_a_manifest_that_tells_other_bad_images(run: Run, store: Store) -> None:
     path = store.path / "manifest.json"
     path.write_text(path.read_text().replace("05.png", "06.png"))
-    told = run("verify", "--quick")
-    assert told.exit_code == 5
-    assert "its checksum is not that of its fields" in told.stdout
+    outcome = run("verify", "--quick")
+    assert outcome.exit_code == 5
+    assert "its checksum is not that of its fields" in outcome.stdout
     run("verify", "--repair")
     assert len(store.missing()) == 0
 
@@ -464,9 +464,9 @@ def test_repair_of_an_index(run: Run, store: Store, workspace: Path, name: str) 
     assert repaired.exit_code == 6
     assert not directory.exists()
     assert good.exists()
-    made = store.spec.short[:8]
+    result = store.spec.short[:8]
     assert (
-        f"pa index build --store {made} --representation pooled --index SQfp16" in repaired.stdout
+        f"pa index build --store {result} --representation pooled --index SQfp16" in repaired.stdout
     )
     assert run(*repaired.stdout.splitlines()[-1].split()[1:]).exit_code == 0
     assert run("verify").exit_code == 0
@@ -481,9 +481,9 @@ def test_index_without_json_is_an_issue(run: Run, store: Store, workspace: Path)
 def test_swapped_index_is_an_issue(run: Run, store: Store, workspace: Path) -> None:
     directory = build(store, "pooled", workspace / "indexes").path
     directory.rename(directory.with_name("Flat"))
-    told = run("verify")
-    assert told.exit_code == 5
-    assert "is another index" in told.stdout
+    outcome = run("verify")
+    assert outcome.exit_code == 5
+    assert "is another index" in outcome.stdout
 
 
 def make_result(workspace: Path, store: Store) -> Path:
@@ -500,12 +500,12 @@ def test_good_results(run: Run, store: Store, workspace: Path) -> None:
     path = make_result(workspace, store)
     fields = json.loads(path.read_text())
     head = path.with_suffix(".safetensors")
-    sealed = fields["files"][head.name]
-    assert sealed == {"bytes": 21, "xxh3": xxhash.xxh3_128_hexdigest(head.read_bytes())}
+    recorded = fields["files"][head.name]
+    assert recorded == {"bytes": 21, "xxh3": xxhash.xxh3_128_hexdigest(head.read_bytes())}
     assert {*fields["files"]} == {f"{path.stem}.curves.parquet", head.name}
-    told = run("verify")
-    assert told.exit_code == 0
-    assert "results: 1 good, 0 damaged" in told.stdout
+    outcome = run("verify")
+    assert outcome.exit_code == 0
+    assert "results: 1 good, 0 damaged" in outcome.stdout
     # A store that is gone is no damage to its results.
     shutil.rmtree(store.path)
     assert json.loads(run("verify", "--json").stdout)["results"] == [
@@ -529,8 +529,8 @@ def test_repair_removes_outputs_of_damaged_shard(run: Run, store: Store, workspa
     path.write_bytes(data)
     assert run("verify").exit_code == 5
     assert result.exists()
-    told = json.loads(run("verify", "--repair", "--json").stdout)["removed"]
-    gone = {entry["path"]: entry["command"] for entry in told}
+    output = json.loads(run("verify", "--repair", "--json").stdout)["removed"]
+    gone = {entry["path"]: entry["command"] for entry in output}
     for file in (path, index, result, result.with_suffix(".safetensors"), figures / "of-it.png"):
         assert not file.exists()
         assert gone[str(file)].startswith("pa ")
@@ -556,18 +556,18 @@ def test_path_outside_root_is_refused(store: Store, path: str) -> None:
 
 def test_undecodable_workspace_name_is_supported(run: Run, store: Store, workspace: Path) -> None:
     """Bytes that are no UTF-8: everything is good there, also after a repair."""
-    place = workspace.parent / os.fsdecode(b"caf\xe9")
-    workspace.rename(place)
-    config = load_config(place)
-    (found,) = find(config.features)
-    built = [build(found, "pooled", config.indexes, name) for name in ("SQfp16", "IVF2,Flat")]
-    result = make_result(place, found)
-    verification = verify(Workspace(place))
+    folder = workspace.parent / os.fsdecode(b"caf\xe9")
+    workspace.rename(folder)
+    config = load_config(folder)
+    (actual,) = find(config.features)
+    built = [build(actual, "pooled", config.indexes, name) for name in ("SQfp16", "IVF2,Flat")]
+    result = make_result(folder, actual)
+    verification = verify(Workspace(folder))
     checks = [*verification.indexes, *verification.results]
     assert [check.issue for check in checks] == [None] * 3
-    assert repair(Workspace(place), verification) == []
+    assert repair(Workspace(folder), verification) == []
     for index in built:
-        opened = open_or_build(found, "pooled", config.indexes, index.info.factory)
+        opened = open_or_build(actual, "pooled", config.indexes, index.info.factory)
         assert not opened.built
     assert result.exists()
 
@@ -588,10 +588,10 @@ def test_repair_of_a_result(
     bad = path.with_suffix(suffix)
     data = bad.read_bytes()
     flip(bad, data.index(b"0.125") + 2 if suffix == ".json" else len(data) // 2)
-    told = run("verify")
-    assert told.exit_code == 5
-    assert "results: 0 good, 1 damaged" in told.stdout
-    assert problem in told.stdout
+    outcome = run("verify")
+    assert outcome.exit_code == 5
+    assert "results: 0 good, 1 damaged" in outcome.stdout
+    assert problem in outcome.stdout
     repaired = run("verify", "--repair", "--json")
     assert repaired.exit_code == 6
     removed = json.loads(repaired.stdout)["removed"]
@@ -609,8 +609,8 @@ def test_results_that_are_incomplete_or_misplaced(run: Run, store: Store, worksp
     head = path.with_suffix(".safetensors")
 
     def problem(*words: str) -> str:
-        (told,) = json.loads(run("verify", "--json", *words).stdout)["results"]
-        return str(told["problem"])
+        (output,) = json.loads(run("verify", "--json", *words).stdout)["results"]
+        return str(output["problem"])
 
     head.write_bytes(head.read_bytes()[:-1])
     assert "it has 20 bytes, 21 were written" in problem("--quick")
@@ -630,8 +630,8 @@ def test_repair_reads_everything(run: Run, store: Store) -> None:
 def test_damaged_spec_does_not_hide_other_stores(run: Run, store: Store, workspace: Path) -> None:
     other = encode(workspace, limit=5)
     (other.path / "spec.json").write_text("[]")
-    told = json.loads(run("verify", "--json").stdout)["stores"]
-    assert sorted(len(entry["problems"]) for entry in told) == [0, 1]
+    output = json.loads(run("verify", "--json").stdout)["stores"]
+    assert sorted(len(entry["problems"]) for entry in output) == [0, 1]
     only = json.loads(run("verify", "--store", store.fingerprint[:10], "--json").stdout)["stores"]
     assert [entry["store"] for entry in only] == [store.title]
 
@@ -649,11 +649,11 @@ def test_files_of_newer_version_are_reported_and_kept(
         file.write_text(json.dumps({**fields, "format": fields["format"] + 1}))
     places = [other.path, index, result]
     before = [contents(folder) for folder in (other.path, index, result.parent)]
-    told = run("verify")
-    assert told.exit_code == 4
+    outcome = run("verify")
+    assert outcome.exit_code == 4
     for path in places:
-        assert f"\n  {path}\n" in f"{told.stdout}\n"
-    assert "--repair" not in told.stdout
+        assert f"\n  {path}\n" in f"{outcome.stdout}\n"
+    assert "--repair" not in outcome.stdout
     flip(store.path / "manifest.json", 40)
     assert run("verify").exit_code == 5
     repaired = run("verify", "--repair", "--json")
@@ -675,12 +675,12 @@ def test_verify_compares_every_image_when_asked(run: Run, store: Store, workspac
     assert run("verify").exit_code == 0
     before = contents(store.path)
     for words in (("--images",), ("--images", "--repair")):
-        found = run("verify", *words)
-        assert found.exit_code == 5
+        outcome = run("verify", *words)
+        assert outcome.exit_code == 5
         for word in ("07.png", "09.png", f"{store.command} --replace"):
-            assert word in found.stdout
-    found = run("verify", "--images", "--json")
-    (entry,) = json.loads(found.stdout)["images"]
+            assert word in outcome.stdout
+    outcome = run("verify", "--images", "--json")
+    (entry,) = json.loads(outcome.stdout)["images"]
     assert [image["path"] for image in entry["changed"]] == ["07.png", "09.png"]
     assert entry["changed"][1]["found"] is None
     assert contents(store.path) == before
@@ -773,8 +773,8 @@ def test_plan_says_what_extract_then_does(run: Run, workspace: Path, weights: Pa
 
 
 def _only_store(entry: dict[str, str]) -> str:
-    (there,) = Path(entry["path"]).parent.iterdir()
-    return there.name
+    (existing,) = Path(entry["path"]).parent.iterdir()
+    return existing.name
 
 
 def test_plan_says_that_images_changed(run: Run, workspace: Path, weights: Path) -> None:
@@ -803,12 +803,12 @@ def test_plan_refuses_a_disk_that_is_too_small(
 
 
 def test_plan_time_needs_every_part() -> None:
-    one = StorePlan("a/b/c", "e", 10, 10, Path("p"), 0, 0, 1, 1, 0, 4, 100, Throughput(2.0, "x"))
-    unknown = replace(one, throughput=None)
-    assert ExtractPlan([one, one], Path(), 200).seconds == 10
-    assert ExtractPlan([one, one], Path(), 200).fits
-    assert ExtractPlan([one, unknown], Path(), 199).seconds is None
-    assert not ExtractPlan([one, unknown], Path(), 199).fits
+    first = StorePlan("a/b/c", "e", 10, 10, Path("p"), 0, 0, 1, 1, 0, 4, 100, Throughput(2.0, "x"))
+    unknown = replace(first, throughput=None)
+    assert ExtractPlan([first, first], Path(), 200).seconds == 10
+    assert ExtractPlan([first, first], Path(), 200).fits
+    assert ExtractPlan([first, unknown], Path(), 199).seconds is None
+    assert not ExtractPlan([first, unknown], Path(), 199).fits
 
 
 def test_plan_extract_takes_the_options_of_extract() -> None:
@@ -850,10 +850,10 @@ def test_empty_workspace_is_reported(run: Run, workspace: Path) -> None:
 def test_missing_store_is_reported(
     run: Run, store: Store, command: str, words: tuple[str, str]
 ) -> None:
-    with pytest.raises(MissingError) as told:
+    with pytest.raises(MissingError) as raised:
         run(command, *words)
-    assert f"no store for {' '.join(words)}" in str(told.value)
-    assert f"--store {store.fingerprint[:8]}" in str(told.value)
+    assert f"no store for {' '.join(words)}" in str(raised.value)
+    assert f"--store {store.fingerprint[:8]}" in str(raised.value)
 
 
 def test_gc_lists_then_deletes(run: Run, store: Store, workspace: Path, hold: Hold) -> None:
@@ -891,8 +891,8 @@ def test_gc_lists_then_deletes(run: Run, store: Store, workspace: Path, hold: Ho
         workspace / "figures" / "old": ("folder", 0),
         workspace / "figures" / "old" / "older": ("folder", 0),
     }
-    found = {Path(entry["path"]): (entry["kind"], entry["bytes"]) for entry in listed["garbage"]}
-    assert found == expected
+    actual = {Path(entry["path"]): (entry["kind"], entry["bytes"]) for entry in listed["garbage"]}
+    assert actual == expected
     assert listed["deleted"] == []
     assert listed["bytes"] == 1061
     assert all(path.exists() for path in expected)
@@ -956,9 +956,9 @@ def test_gc_never_names_a_complete_store(run: Run, store: Store) -> None:
 def test_folder_in_use_again_is_not_deleted(workspace: Path, store: Store) -> None:
     folder = workspace / "figures" / "x"
     folder.mkdir(parents=True)
-    found = find_garbage(Workspace(workspace))
+    actual = find_garbage(Workspace(workspace))
     (folder / "new.png").touch()
-    assert delete(found) == []
+    assert delete(actual) == []
     assert (folder / "new.png").exists()
 
 
