@@ -1,7 +1,7 @@
 """The paper's tables as data: one `Cell` per printed number.
 
-The numbers lie as printed in `published/tableN.csv`, one file per table; `published/tables.toml`
-says what the tables, columns, datasets and encoders are. Nothing here is computed.
+`published/tableN.csv` holds the numbers as printed, one file per table; `published/tables.toml`
+describes tables, columns, datasets and encoders. Nothing is computed here.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ NOT_PRINTED = "–"
 
 @dataclass(frozen=True)
 class Question:
-    """What is measured, of which encoder, whatever the table: Tables 4, 5 and 6 print some answers
-    twice. `encoder` and `dataset` are the names that `pa` uses."""
+    """What a number measures, whatever the table: Tables 4, 5 and 6 print some numbers twice.
+
+    `encoder` and `dataset` are the names that `pa` uses.
+    """
 
     encoder: str
     dataset: str
@@ -48,9 +50,9 @@ class Question:
 class Cell:
     """One printed number.
 
-    `key` is its name for good, "t3/dino/cub/encoded": table, encoder, dataset, kind of column.
-    `encoder`, `dataset` are the names that `pa` uses. `printed` is the number as the paper prints
-    it, in percent; `value` the same as a number. `section` is where the table stands.
+    `key` names it permanently: "t3/dino/cub/encoded" is table, encoder, dataset and kind of column.
+    `encoder` and `dataset` are the names that `pa` uses. `printed` is the number in percent as the
+    paper prints it, `section` the section of the table.
     """
 
     table: int
@@ -75,13 +77,12 @@ class Cell:
 
     @property
     def source(self) -> str:
-        """Where the number stands, in words."""
+        """Table, encoder and column of the number."""
         return f"Table {self.table}, {encoders()[self.encoder].title}, {column_title(self.column)}"
 
     @property
     def sentence(self) -> str:
-        """What it is a number of, as a line of a script says it: "Table 3, CUB-200-2011, MoCo v3,
-        encoded, AP"."""
+        """Describe the cell in a line: "Table 3, CUB-200-2011, MoCo v3, encoded, AP"."""
         kind = kind_title(self.column)
         words = [f"Table {self.table}", dataset_titles()[self.dataset]]
         words += [encoders()[self.encoder].title, *([kind.lower()] if kind != self.metric else [])]
@@ -89,7 +90,7 @@ class Cell:
 
     @property
     def question(self) -> Question:
-        """What it answers."""
+        """The question that the number answers."""
         return Question(
             self.encoder, self.dataset, self.task, self.probe, self.representation, self.metric
         )
@@ -111,8 +112,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class EncoderName:
-    """An encoder of the paper: its printed name and its family (`supervised`, `contrastive`,
-    `mim`, `both`)."""
+    """An encoder of the paper; `family` is `supervised`, `contrastive`, `mim` or `both`."""
 
     name: str
     title: str
@@ -121,7 +121,7 @@ class EncoderName:
 
 @dataclass(frozen=True)
 class Table:
-    """One table: `columns` in printed order ("cub/encoded"), cells by row and column."""
+    """A table with its `columns` in printed order ("cub/encoded") and its cells."""
 
     number: int
     section: str
@@ -130,7 +130,7 @@ class Table:
     cells: tuple[Cell, ...]
 
     def at(self, encoder: str, column: str) -> Cell | None:
-        """The cell of a row and a column; None where the paper prints a dash."""
+        """Return the cell of a row and a column, None if the paper prints a dash."""
         for cell in self.cells:
             if (cell.encoder, cell.column) == (encoder, column):
                 return cell
@@ -139,18 +139,18 @@ class Table:
 
 @cache
 def tables() -> tuple[Table, ...]:
-    """Tables 1 to 6 of the paper."""
+    """Return Tables 1 to 6 of the paper."""
     return tuple(_read(described) for described in _described()["tables"])
 
 
 @cache
 def published() -> tuple[Cell, ...]:
-    """Every printed number of Tables 1 to 6: by table, then row, then column."""
+    """Return every printed number of Tables 1 to 6, by table, row and column."""
     return tuple(cell for table in tables() for cell in table.cells)
 
 
 def cell(key: str) -> Cell:
-    """The cell of a key such as "t3/dino/cub/encoded". Raises `UnknownNameError`."""
+    """Return the cell of a key such as "t3/dino/cub/encoded". Raise `UnknownNameError`."""
     found = _by_key().get(key)
     if found is None:
         raise UnknownNameError(
@@ -161,35 +161,35 @@ def cell(key: str) -> Cell:
 
 @cache
 def encoders() -> Mapping[str, EncoderName]:
-    """The paper's encoders in the order of its rows."""
+    """Return the encoders of the paper in the order of its rows."""
     return {name: EncoderName(name, **fields) for name, fields in _described()["encoders"].items()}
 
 
 @cache
 def families() -> Mapping[str, str]:
-    """Family → the heading the paper puts above its rows."""
+    """Return the heading of each family of encoders."""
     return dict(_described()["families"])
 
 
 @cache
 def dataset_titles() -> Mapping[str, str]:
-    """Dataset as `pa` names it → as the paper does."""
+    """Return the title of each dataset in the paper, by the name that `pa` uses."""
     return dict(_described()["datasets"])
 
 
 def kind_title(column: str) -> str:
-    """The last heading of a column: "Encoded", "mIoU"."""
+    """Return the last heading of a column: "Encoded", "mIoU"."""
     return str(_described()["kinds"][column.rpartition("/")[2]]["title"])
 
 
 def column_title(column: str) -> str:
-    """A column in words: "CUB-200-2011 Encoded"."""
+    """Return the headings of a column: "CUB-200-2011 Encoded"."""
     return f"{dataset_titles()[column.partition('/')[0]]} {kind_title(column)}"
 
 
 @cache
 def paper() -> str:
-    """The paper that the numbers are from."""
+    """Return the citation of the paper."""
     return str(_described()["source"])
 
 

@@ -1,9 +1,9 @@
-"""What the paper says, as data: each claim a number of comparisons of cells.
+"""The claims of the paper as data: each claim is a number of comparisons of cells.
 
-A claim is a file's entry in `claims/*.toml`. A comparison names two cells by their keys, and holds
-where the first is more than `above` points over the second (0 unless given), or where the two are
-`within` so many points of each other; `each` spells out a pattern, as in {e}, over lists of names.
-`need` says how many comparisons must hold: all, most (more than half), or any.
+A claim is an entry of a file in `claims/`. A comparison names two cells by their keys. It holds if
+the first is more than `above` points (default 0) over the second, or if the two differ by at most
+`within` points; `each` expands a pattern such as {e} over lists of names. `need` states how many
+comparisons must hold: all, most (more than half), or any.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GROUPS = {  # files of claims, and the titles of their groups
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two cells, and what is claimed of first − second, in points."""
+    """Two cells, and the claimed difference first − second in points."""
 
     first: Cell
     second: Cell
@@ -39,7 +39,7 @@ class Comparison:
 
     @property
     def text(self) -> str:
-        """As a formula: "dino cub/encoded − deit cub/encoded > 0"."""
+        """Return a formula: "dino cub/encoded − deit cub/encoded > 0"."""
         names = f"{self.first.encoder} {self.first.column} − {self.second.encoder} "
         names += self.second.column
         if self.within is not None:
@@ -48,7 +48,7 @@ class Comparison:
 
     @property
     def words(self) -> str:
-        """In words: "MoCo v3 − DeiT, CUB-200-2011 Encoded > 0"."""
+        """Return a formula with printed names: "MoCo v3 − DeiT, CUB-200-2011 Encoded > 0"."""
         titles = [encoders()[one.encoder].title for one in (self.first, self.second)]
         columns = [column_title(one.column) for one in (self.first, self.second)]
         if columns[0] == columns[1]:
@@ -64,10 +64,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Claim:
-    """One statement of the paper, in other words.
+    """A statement of the paper, reworded.
 
-    `says` is the statement, `section` where it stands, `reading` how its words are made precise
-    (empty where there is nothing to choose), `need` how many of the `comparisons` must hold.
+    `says` is the statement, `section` its section, `reading` how the statement is made precise
+    (empty if it is), and `need` how many of the `comparisons` must hold.
     """
 
     id: str
@@ -80,13 +80,13 @@ class Claim:
 
     @property
     def needed(self) -> int:
-        """How many comparisons must hold."""
+        """Number of comparisons that must hold."""
         n = len(self.comparisons)
         return {"all": n, "most": n // 2 + 1, "any": 1}[self.need]
 
     @property
     def where(self) -> str:
-        """The section and the tables: "section 4.2, Table 3"."""
+        """Section and tables: "section 4.2, Table 3"."""
         numbers = sorted({c.table for pair in self.comparisons for c in (pair.first, pair.second)})
         named = ", ".join(map(str, numbers))
         place = self.section if self.section == "Abstract" else f"section {self.section}"
@@ -95,7 +95,7 @@ class Claim:
 
 @cache
 def claims() -> tuple[Claim, ...]:
-    """Every claim, in the order of the files."""
+    """Return every claim in the order of the files."""
     return tuple(
         _claim(group, entry)
         for group in GROUPS
@@ -105,7 +105,7 @@ def claims() -> tuple[Claim, ...]:
 
 @dataclass(frozen=True)
 class KnownIssue:
-    """What is odd about published numbers: `cells` are patterns of keys, `claims` ids."""
+    """An inconsistency of published numbers; `cells` are patterns of keys, `claims` ids."""
 
     id: str
     text: str
@@ -119,7 +119,7 @@ class KnownIssue:
 
 @cache
 def known_issues() -> tuple[KnownIssue, ...]:
-    """Every known issue."""
+    """Return every known issue."""
     return tuple(
         KnownIssue(
             entry["id"],

@@ -1,4 +1,4 @@
-"""How far two of our numbers are apart, with an interval: paired where both keep their queries."""
+"""The difference of two measured numbers, with an interval."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Basis = Literal[
     "no interval",
     "not the same rows",
 ]
-# Comparisons that would be paired if the files were whole.
+# Comparisons that would be paired if the tables of queries were intact.
 UNPAIRED_MISSING_SCORES = (
     "unpaired: scores of queries damaged",
     "unpaired: scores of queries missing",
@@ -30,8 +30,10 @@ UNPAIRED_MISSING_SCORES = (
 
 @dataclass(frozen=True)
 class Difference:
-    """first − second in points; `interval` (95 %) is None where nothing can be said, and `basis`
-    says how it was found or why not."""
+    """The difference first − second in points.
+
+    `interval` (95 %) is None if it cannot be computed; `basis` is its method, or the reason.
+    """
 
     value: float
     interval: tuple[float, float] | None
@@ -39,12 +41,12 @@ class Difference:
 
 
 def difference(first: Measured, second: Measured) -> Difference:
-    """The difference of two results of one dataset and protocol.
+    """Return the difference of two results of one dataset and protocol.
 
-    Results of other rows are not compared: a subset may be easier. Paired: the queries' scores are
-    subtracted, and the interval is over their images as queries and gallery. Unpaired: the two
-    intervals are joined as if the scores were independent, which for the same test rows is the
-    wider one.
+    Results on other rows are not compared, because a subset may be easier. If both results keep
+    the scores of their queries, the difference is paired, with an interval over images as queries
+    and gallery. Otherwise the two intervals are joined as if the scores were independent, which
+    for the same test rows gives the wider interval.
     """
     value = first.value - second.value
     if first.question.dataset == second.question.dataset and not _same_rows(first, second):
@@ -58,7 +60,7 @@ def difference(first: Measured, second: Measured) -> Difference:
 
 
 def _unpaired(first: Measured, second: Measured) -> Basis:
-    """Why two results are not compared query by query."""
+    """Return why two results are not compared query by query."""
     states = {first.queries, second.queries}
     if "damaged" in states:
         return "unpaired: scores of queries damaged"
@@ -68,8 +70,9 @@ def _unpaired(first: Measured, second: Measured) -> Basis:
 
 
 def joined(first: Measured, second: Measured) -> tuple[float, float] | None:
-    """The interval of first − second from the two intervals, the method of variance estimates
-    recovery (Zou and Donner, Statistics in Medicine 2008): each side's half widths in quadrature.
+    """Return the interval of first − second, from the half widths of both sides in quadrature.
+
+    Method of variance estimates recovery (Zou and Donner, Statistics in Medicine 2008).
     """
     if first.interval is None or second.interval is None:
         return None
@@ -85,10 +88,12 @@ def _same_rows(first: Measured, second: Measured) -> bool:
     return (first.split, first.n, first.n_images) == (second.split, second.n, second.n_images)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=512)  # the same pair occurs in several claims
 def _paired(first: Path, second: Path) -> tuple[float, float] | None:
-    """t interval of the mean difference in points, over images as queries and gallery; None where
-    the queries differ or are of one image."""
+    """Return the t interval of the mean difference in points, over images as queries and gallery.
+
+    None if the queries differ, or come from one image.
+    """
     one, two = (read_queries(path) for path in (first, second))
     if not one.select(KEYS).equals(two.select(KEYS)):
         return None

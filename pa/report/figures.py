@@ -1,4 +1,4 @@
-"""The figures of a workspace: files that other commands drew, in the order of their names."""
+"""Find the figures that other commands drew in a workspace."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# What a browser shows inside an <img>, best first, and how it is named in a data URI.
+# Suffixes that a browser shows in an <img>, best first, with their media types.
 SHOWN = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 ALSO = (".pdf",)
 ABOUT = ("title", "caption", "command")
-LARGEST = 8_000_000  # bytes of a file that goes into the page
-BUDGET = 40_000_000  # bytes of all figures in the page
+LARGEST = 8_000_000  # bytes of one embedded file: base64 adds a third
+BUDGET = 40_000_000  # bytes of all embedded files: a browser opens such a page quickly
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: `shown` is the file that goes into the page, None where none can; `files` all
-    files of this name, `folder` the folder below figures/, `why_not` why it is not shown. `title`,
-    `caption`, `command` and `stores` (dataset, view, encoder, fingerprint) are what `pa figure`
-    wrote beside it; else the name in words, and empty.
+    """A figure of a workspace.
+
+    `shown` is the file embedded in the page, None if there is none, and `why_not` the reason;
+    `files` are all files of this name, `folder` is their folder below figures/. `title`, `caption`,
+    `command` and `stores` are what `pa figure` recorded.
     """
 
     folder: str
@@ -41,7 +42,7 @@ class Figure:
 
 
 def figures_in(folder: Path) -> tuple[Figure, ...]:
-    """Every figure below a folder; files that differ by their suffix alone are one figure."""
+    """Return every figure below a folder; files that differ only in suffix are one figure."""
     groups: dict[tuple[str, str], list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in (*SHOWN, *ALSO) and path.is_file():
@@ -53,7 +54,7 @@ def figures_in(folder: Path) -> tuple[Figure, ...]:
         if shown is not None and spent + shown.stat().st_size > BUDGET:
             shown, why_not = None, f"this page already holds {BUDGET // 1_000_000} MB of figures"
         spent += shown.stat().st_size if shown else 0
-        fields = _beside(files[0].with_name(f"{name}.json"))
+        fields = _record(files[0].with_name(f"{name}.json"))
         about = {word: fields[word] for word in ABOUT if isinstance(fields.get(word), str)}
         made.append(
             Figure(
@@ -72,7 +73,7 @@ def figures_in(folder: Path) -> tuple[Figure, ...]:
 
 
 def in_words(name: str) -> str:
-    """A file's name in words, without the digest that results end in.
+    """Return a file name as words, without the digest at its end.
 
     >>> in_words("cub-parts_dino-cls-25ad2fb0fd5d")
     'cub parts dino cls'
@@ -80,8 +81,8 @@ def in_words(name: str) -> str:
     return re.sub(r"[-_]+", " ", re.sub(r"-[0-9a-f]{12}$", "", name))
 
 
-def _beside(path: Path) -> dict[str, Any]:
-    """What stands beside a figure about it; empty where there is nothing that can be read."""
+def _record(path: Path) -> dict[str, Any]:
+    """Return the record of a figure; empty if it cannot be read."""
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -90,7 +91,7 @@ def _beside(path: Path) -> dict[str, Any]:
 
 
 def _stores(fields: dict[str, Any]) -> tuple[str, ...]:
-    """The titles of the stores a figure was drawn from, each once."""
+    """Return the titles of the stores that a figure was drawn from."""
     stores = fields.get("stores")
     listed = stores if isinstance(stores, list) else []
     titles = [store.get("title") for store in listed if isinstance(store, dict)]
@@ -98,13 +99,13 @@ def _stores(fields: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _choose(files: Sequence[Path]) -> tuple[Path | None, str]:
-    """The file that a browser shows best, or why there is none."""
+    """Return the best file for a browser, or None and the reason."""
     candidates = sorted(
         (f for f in files if f.suffix.lower() in SHOWN),
         key=lambda f: list(SHOWN).index(f.suffix.lower()),
     )
     if not candidates:
-        return None, "no PNG, SVG, JPEG or WebP beside it"
+        return None, "no PNG, SVG, JPEG or WebP of it"
     sizes = [f.stat().st_size for f in candidates]
     fitting = [f for f, size in zip(candidates, sizes, strict=True) if size <= LARGEST]
     if fitting:

@@ -1,4 +1,4 @@
-"""Does a claim hold? Judged from the printed numbers, and from ours with their intervals."""
+"""Judge whether a claim holds, from the printed numbers and from ours with intervals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COUNTED: tuple[tuple[Verdict, str, str], ...] = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """One comparison: its verdict, and the difference (points) with interval and basis."""
+    """The verdict of one comparison, and the difference (points) with interval and basis."""
 
     comparison: Comparison
     verdict: Verdict
@@ -50,10 +50,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim's verdict from one set of numbers, with every comparison behind it.
+    """The verdict on a claim from one set of numbers, with every comparison.
 
-    `protocol` is None for the paper's own numbers. `marks` says why our numbers are not of the
-    paper's setting, if they are not.
+    `protocol` is None for the paper's own numbers. `marks` are the deviations of our numbers from
+    the paper's setting.
     """
 
     claim: Claim
@@ -67,14 +67,15 @@ class Judgement:
 
     @property
     def measured(self) -> int:
-        """How many of the comparisons have both of their numbers."""
+        """Number of comparisons of which both numbers are known."""
         return sum(outcome.is_measured for outcome in self.outcomes)
 
     @property
     def said(self) -> str:
-        """How many comparisons are measured and how they came out, and how many must hold where
-        that is not all: "3 of 5 measured: 2 hold, 1 undecided". By the paper's own numbers, which
-        are all there: "5 of 5 hold"."""
+        """Count the comparisons by outcome: "3 of 5 measured: 2 hold, 1 undecided".
+
+        States how many must hold unless all must. By the paper's own numbers: "5 of 5 hold".
+        """
         total, counted = len(self.outcomes), []
         must = "" if self.claim.need == "all" else f"; {self.claim.needed} must hold"
         if self.protocol is None:
@@ -88,19 +89,18 @@ class Judgement:
 
     @property
     def without_pairs(self) -> int:
-        """How many comparisons took an interval without pairs since scores of queries are damaged
-        or gone."""
+        """Number of comparisons that are unpaired because scores of queries are unavailable."""
         return sum(outcome.basis in UNPAIRED_MISSING_SCORES for outcome in self.outcomes)
 
     @property
     def bases(self) -> tuple[str, ...]:
-        """How the intervals of the measured comparisons were found."""
+        """Methods of the intervals of the measured comparisons."""
         found = (o.basis for o in self.outcomes if o.is_measured and o.basis)
         return tuple(dict.fromkeys(found))
 
 
 def judge_published(claim: Claim) -> Judgement:
-    """By the numbers as printed, which have no intervals. Exact: 0.1 is a tenth."""
+    """Judge by the printed numbers, which have no intervals, in exact decimal arithmetic."""
 
     def outcome(comparison: Comparison) -> Outcome:
         gap = Decimal(comparison.first.printed) - Decimal(comparison.second.printed)
@@ -118,8 +118,11 @@ def judge_published(claim: Claim) -> Judgement:
 def judge_ours(
     claim: Claim, selected: Mapping[tuple[str, Protocol], SelectedResult], protocol: Protocol
 ) -> Judgement:
-    """By our numbers of one protocol. A comparison holds, or does not, where the whole interval of
-    the difference says so, and is undecided otherwise."""
+    """Judge by our numbers of one protocol.
+
+    A comparison holds, or does not, if the whole interval of the difference agrees; otherwise it is
+    undecided.
+    """
     used: list[Measured] = []
 
     def outcome(comparison: Comparison) -> Outcome:
@@ -160,9 +163,11 @@ def _judgement(
 
 
 def combine(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
-    """The claim's verdict: it holds, or does not, where no comparison that is undecided or not
-    measured could change that. So "all" holds when every comparison is measured and holds, and
-    falls with the first that does not; "most" is decided by a majority either way."""
+    """Return the verdict on a claim from those on its comparisons.
+
+    A claim is decided if no open comparison could change its verdict: "all" fails with the first
+    comparison that does not hold, and "most" is decided by a majority.
+    """
     held = verdicts.count("holds")
     possible = len(verdicts) - verdicts.count("does not hold")
     if held >= claim.needed:
@@ -173,7 +178,7 @@ def combine(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def _short(text: str) -> str:
-    """A mark without what differs from result to result: "subset: 470 images of 11,788" stays."""
+    """Shorten a deviation so that it is equal for results with different weights."""
     return text.split("…")[0] + "…" if text.startswith("other weights") else text
 
 

@@ -1,4 +1,4 @@
-"""The tables as LaTeX: booktabs, one table for each protocol, ready to \\input."""
+"""Render the tables as LaTeX with booktabs, one table per protocol."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _ACCENTS = {
 
 
 def escape(value: object) -> str:
-    """Text that LaTeX sets as it stands, on one line.
+    """Escape text for LaTeX and put it on one line.
 
     >>> escape("a_b 50 %")
     'a\\\\_b 50 \\\\%'
@@ -68,8 +68,11 @@ def escape(value: object) -> str:
 
 
 def _letter(sign: str) -> str:
-    """One character. Letters with an accent are set as such; what the fonts of LaTeX lack, and
-    would end its run with an error, stands as its code."""
+    """Return one character for LaTeX.
+
+    Accented letters are composed; a character that the fonts lack, which would stop LaTeX, is
+    written as its code point.
+    """
     if known := _SPECIAL.get(sign):
         return known
     if sign.isascii():
@@ -82,7 +85,7 @@ def _letter(sign: str) -> str:
 
 
 def latex(report: Report) -> str:
-    """Tables 1 to 6, the claims, and the scores of every result."""
+    """Return Tables 1 to 6, the claims, and the scores of every result."""
     parts = [HEADING.format(version=report.version)]
     for table in tables():
         parts += [_table(view) for view in views_of(report, table)]
@@ -175,7 +178,7 @@ def _claims(report: Report) -> str:
 
 
 def _long_table(columns: str, caption: str, heads: Sequence[str], rows: Sequence[str]) -> str:
-    """A table over several pages, in small print."""
+    """Return a table that may span several pages, in small print."""
     lines = [
         r"\begingroup" + _NARROW,
         rf"\begin{{longtable}}{{{columns}}}",
@@ -203,7 +206,7 @@ def _claim(one: Judged, sources: Sequence[Protocol | None]) -> str:
 
 
 def _counted(judgement: Judgement) -> str:
-    """How the comparisons came out, in small print below the verdict."""
+    """Return the counts of the comparisons, in small print below the verdict."""
     return rf"\newline{{\tiny {escape(judgement.said)}}}" if judgement.measured else ""
 
 

@@ -1,4 +1,4 @@
-"""The report as Markdown: what a repository page shows."""
+"""Render the report as Markdown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 
 
 def markdown(report: Report) -> str:
-    """The report as one Markdown page."""
+    """Return the report as one Markdown page."""
     parts = [
         "# The paper, beside what was measured",
         f"{escape(paper())}.",
@@ -39,20 +39,22 @@ def markdown(report: Report) -> str:
 
 
 def escape(value: object) -> str:
-    """Text that Markdown takes as it stands, on one line."""
+    """Escape text for Markdown and put it on one line."""
     return _SPECIAL.sub(r"\\\1", re.sub(r"\s+", " ", printable(value)))
 
 
 def prose(words: str) -> str:
-    """Words of our own data, in which `backticks` mark code."""
+    """Escape text of this package, in which `backticks` mark code."""
     pieces = words.split("`")
     return "".join(code(p) if place % 2 else escape(p) for place, p in enumerate(pieces))
 
 
 def code(value: object) -> str:
-    """A name as code, on one line: in more backticks than it holds. With a | among it, which
-    would end a cell of a table, it is HTML whose signs are numbers, since readers of Markdown
-    differ in what a backslash before | means."""
+    """Return a name as inline code, between more backticks than it contains.
+
+    A name with |, which would end a table cell, becomes HTML with numeric characters: Markdown
+    readers differ in how they treat a backslash before |.
+    """
     shown = one_line(value)
     if "|" in shown:
         coded = re.sub(r"[^A-Za-z0-9 ./-]", lambda found: f"&#{ord(found[0])};", shown)
@@ -63,7 +65,7 @@ def code(value: object) -> str:
 
 
 def grid(heads: Sequence[str], rows: Iterable[Sequence[str]], right: int = 99) -> str:
-    """A table whose columns align right from column `right` on. Cells are Markdown."""
+    """Return a table of Markdown cells; columns from `right` on are aligned right."""
     rule = ["---" if place < right else "---:" for place in range(len(heads))]
     return "\n".join(f"| {' | '.join(line)} |" for line in (heads, rule, *rows))
 
@@ -152,7 +154,7 @@ def _verdict(one: Judged, source: Protocol | None) -> str:
 
 
 def _comparisons(report: Report) -> Iterator[str]:
-    """How each measured comparison came out, folded away."""
+    """Yield the outcome of each measured comparison, in a collapsed block."""
     rows = [
         [
             escape(one.claim.says),
@@ -180,7 +182,7 @@ def _comparisons(report: Report) -> Iterator[str]:
 
 
 def _all_results(report: Report) -> Iterator[str]:
-    """The scores of every result; bold where a table of the paper shows the number."""
+    """Yield the scores of every result; bold ones are shown in a table of the paper."""
     heads = ["Score", "Data", "Encoder", "Representation", "Ours", "95 % interval", "Chance", "n"]
     rows = [
         [

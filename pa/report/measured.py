@@ -1,4 +1,4 @@
-"""Our numbers: what each result of a workspace says of the questions that the paper's tables ask.
+"""The measured numbers that answer the questions of the paper's tables.
 
 Values are in percent, as the paper prints them. Nothing is scored here: every number is read from
 a result file.
@@ -38,28 +38,25 @@ OBJECT_DATASETS = ("ade20k", "ade20k-object", "pascal-object")
 
 @dataclass(frozen=True)
 class StoreUse:
-    """A store behind a number: its role, what it is of, and whether it is still there.
-
-    `fingerprint` is cut as in the name of its directory; `n_rows` is None where it is not known.
-    """
+    """A store behind a number; `fingerprint` is shortened as in the name of its directory."""
 
     role: str
     fingerprint: str
     dataset: str
     split: str
     n_rows: int | None
-    is_there: bool
+    exists: bool
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One number of ours, in percent.
+    """One measured number, in percent.
 
-    `interval` is that of the result (its method in `interval_method`), None where there is none;
-    `n` values from `n_images` images in `unit`; `stored_as` the representation as the store names
-    it; `rows` the digest of the rows that were tested, None where it is not known; `per_query` the
-    table of the queries' scores, where `queries` is "intact"; `command` repeats the measurement.
-    `is_worse_vector` says of an encoded representation that the other one scored better.
+    `interval_method` is the method of `interval`, None without one; `n` values of `unit` come from
+    `n_images` images; `stored_as` is the representation in the store, `rows` the digest of the
+    tested rows. `per_query` is the table with the scores of the queries, if `queries` is "intact".
+    `command` repeats the measurement. `is_worse_vector` marks an encoded representation of which
+    the other vector scored better.
     """
 
     question: Question
@@ -90,7 +87,7 @@ class Measured:
 
     @property
     def is_papers(self) -> bool:
-        """Whether nothing but notes stands between this number and the paper's."""
+        """Whether the number has the setting of the paper: it deviates in nothing but notes."""
         return not self.marks
 
     @property
@@ -239,8 +236,10 @@ def command_of(result: Result) -> str:
 
 
 def _better_encoded(made: Sequence[Measured]) -> list[Measured]:
-    """Of the class token and the mean patch token of one store, the one that scored better: what
-    the paper reports (A.4). The other stays, as one that was not taken."""
+    """Mark the worse of the class token and the mean patch token of one store.
+
+    The paper reports the better one (A.4).
+    """
     kept = []
     for one in made:
         if one.question.task != "retrieval" or one.question.representation != "encoded":

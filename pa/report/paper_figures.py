@@ -1,6 +1,6 @@
-"""The paper's figures that are drawn here, and ours of each; as Markdown and LaTeX.
+"""The paper's figures and ours of each, as Markdown and LaTeX.
 
-The pictures of the paper are not ours to show: what each shows is told in words.
+The pictures of the paper are under copyright; a sentence describes each.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PRINTED = (".pdf", ".png", ".jpg")  # what pdflatex takes, best first
 
 @dataclass(frozen=True)
 class PaperFigure:
-    """A figure of the paper: `where` it is printed, what it shows, what draws ours."""
+    """A figure of the paper: its place, what it shows, and the command that draws ours."""
 
     number: int
     where: str
@@ -38,14 +38,14 @@ class PaperFigure:
 
 @functools.cache
 def paper_figures() -> tuple[PaperFigure, ...]:
-    """Those that are drawn here, by number."""
+    """Return the figures of the paper that `pa` can draw, by number."""
     file = resources.files("pa.report") / "published" / "figures.toml"
     text = file.read_text(encoding="utf-8")
     return tuple(PaperFigure(**fields) for fields in tomllib.loads(text)["figure"])
 
 
 def number_of(figure: Figure) -> int | None:
-    """The paper's figure that one of ours is named after: figure-2, figure-6-pascal-paper."""
+    """Return the number of the figure in a name: 2 of figure-2, 6 of figure-6-pascal-paper."""
     found = re.match(r"figure-(\d+)(?:-|$)", figure.name)
     return int(found[1]) if found else None
 
@@ -65,7 +65,7 @@ def others(figures: Sequence[Figure]) -> list[Figure]:
 
 
 def markdown_figures(figures: Sequence[Figure], folder: Path) -> Iterator[str]:
-    """Paragraphs of a Markdown page that lies in `folder`: pictures are linked."""
+    """Yield paragraphs of a Markdown page in `folder`, with linked pictures."""
     for theirs, ours in by_paper_figure(figures):
         yield f"### {escape(theirs.heading)}"
         yield f"The paper ({escape(theirs.where)}): {escape(theirs.shows)}."
@@ -91,7 +91,7 @@ def _linked(one: Figure, folder: Path) -> Iterator[str]:
 
 
 def latex_figures(figures: Sequence[Figure], folder: Path, version: str) -> str:
-    """Floats of a file that lies in `folder`, ours of the paper's figures first."""
+    """Return the floats of a LaTeX file in `folder`, those of the paper first."""
     lines = [
         f"% Figures of the workspace; made by pa {version}.",
         "% Needs \\usepackage{graphicx}; paths are relative to the folder of this file.",

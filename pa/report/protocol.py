@@ -1,4 +1,4 @@
-"""By which rules a number was made. Numbers of different protocols never stand in one column."""
+"""The protocol of a number. Numbers of different protocols never share a column."""
 
 from __future__ import annotations
 
@@ -20,20 +20,23 @@ PATCHES = {"paper": ("paper", "paper"), "released": ("released-train", "released
 
 @dataclass(frozen=True)
 class Protocol:
-    """`recipe` scores or trains; `patches` are the rules by which part patches were cut, None
-    where they are those that go with the recipe, or where there are no patches."""
+    """The rules that produced a number.
+
+    `recipe` names how it was trained or scored; `patches` the rules that cut the part patches, None
+    if they belong to the recipe or no patches are used.
+    """
 
     recipe: str
     patches: str | None = None
 
     @property
     def key(self) -> str:
-        """A name for files: "paper", "paper-on-released"."""
+        """Name for files: "paper", "paper-on-released"."""
         return self.recipe if self.patches is None else f"{self.recipe}-on-{self.patches}"
 
     @property
     def title(self) -> str:
-        """In words: "paper", "paper, on patches cut by released"."""
+        """Title: "paper", "paper, on patches cut by released"."""
         if self.patches is None:
             return self.recipe
         return f"{self.recipe}, on patches cut by {self.patches}".replace(
@@ -42,7 +45,7 @@ class Protocol:
 
     @property
     def order(self) -> tuple[int, str]:
-        """Sorts the paper's own protocols first."""
+        """Sort key: the protocols of the paper first."""
         known = self.patches is None and self.recipe in ORDER
         return (ORDER.index(self.recipe) if known else len(ORDER), self.key)
 

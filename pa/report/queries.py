@@ -20,9 +20,9 @@ def table_of(path: Path) -> Path:
 
 
 def read_queries(table: Path) -> pl.DataFrame:
-    """Columns `row`, `image`, `label`, `ap`, a fraction (NaN without a score), and `influence`.
+    """Return columns `row`, `image`, `label`, `ap` (a fraction, NaN without a score), `influence`.
 
-    Raises `OSError` or an error of polars for a file that is not such a table.
+    Raise `OSError` or an error of polars for a file that is not such a table.
     """
     scores = pl.read_parquet(table, columns=[*KEYS, SCORE, INFLUENCE], glob=False)
     return scores.with_columns(pl.col(SCORE).fill_null(float("nan")))

@@ -1,6 +1,6 @@
-"""The report as data: every cell of the paper, what stands in it, the claims, and their sources.
+"""The report as data: cells, measured values, claims and their sources.
 
-The pages (`pa.report.html`, `markdown`, `latex`, `numbers`) print this and decide nothing.
+The renderers (`pa.report.html`, `markdown`, `latex`, `numbers`) print it and decide nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pa.report.selection import SelectedResult, select_results
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim, judged from the paper's numbers and from ours, each protocol of ours on its own."""
+    """A claim, judged by the numbers of the paper and by ours of each protocol."""
 
     claim: Claim
     published: Judgement
@@ -42,7 +42,7 @@ class Judged:
     known_issues: tuple[KnownIssue, ...]
 
     def by(self, protocol: Protocol | None) -> Judgement:
-        """The judgement by one protocol of ours, or (None) by the paper's own numbers."""
+        """Return the judgement by our numbers of a protocol, or by those of the paper (None)."""
         if protocol is None:
             return self.published
         for one in self.ours:
@@ -80,10 +80,10 @@ class Judged:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """The contents of a workspace, compared with the paper.
+    """The results of a workspace, compared with the paper.
 
-    `taken` is by cell key and protocol; `measured` all of our numbers for its cells, taken or not;
-    `listed` the scores of every result, whether a cell asks for them or not.
+    `selected` is by cell key and protocol; `measured` holds all measured numbers of its cells,
+    selected or not; `listed` the scores of every result.
     """
 
     collection: ResultCollection
@@ -104,30 +104,30 @@ class Report:
 
     @property
     def measured_cells(self) -> tuple[Cell, ...]:
-        """Cells with a number of ours under any protocol."""
+        """Cells with a measured number under any protocol."""
         there = {key for key, _ in self.selected}
         return tuple(cell for cell in published() if cell.key in there)
 
     @property
     def missing(self) -> tuple[Cell, ...]:
-        """Cells without one."""
+        """Cells without a measured number."""
         there = {key for key, _ in self.selected}
         return tuple(cell for cell in published() if cell.key not in there)
 
     @property
     def papers_cells(self) -> tuple[Cell, ...]:
-        """Cells with a number of ours that is of the paper's model, images and recipe."""
+        """Cells with a measured number of the paper's model, images and recipe."""
         there = {key for (key, _), selected in self.selected.items() if selected.ours.is_papers}
         return tuple(cell for cell in published() if cell.key in there)
 
     def protocols(self, table: Table) -> tuple[Protocol, ...]:
-        """The protocols with a number in a table, the paper's own first."""
+        """Return the protocols with a number in a table, those of the paper first."""
         keys = {cell.key for cell in table.cells}
         found = {protocol for key, protocol in self.selected if key in keys}
         return tuple(sorted(found, key=lambda one: one.order))
 
     def in_table(self, table: Table, protocol: Protocol) -> Iterator[SelectedResult]:
-        """What stands in a table under a protocol, in the order of its cells."""
+        """Yield the selected results of a table under a protocol, in the order of its cells."""
         for cell in table.cells:
             if (selected := self.selected.get((cell.key, protocol))) is not None:
                 yield selected
@@ -140,7 +140,7 @@ class Report:
         )
 
     def tally(self, protocol: Protocol | None) -> Mapping[Verdict, int]:
-        """Claims by verdict: by our numbers of a protocol, or (None) by the paper's own."""
+        """Count the claims by verdict, by our numbers or (None) by those of the paper."""
         counts = Counter(one.by(protocol).verdict for one in self.judged)
         return {verdict: counts[verdict] for verdict in VERDICTS}
 
@@ -166,9 +166,9 @@ def build(
     made: datetime | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Put the report together from what was read of a workspace; `figures` is its folder of them.
+    """Compare the results of a workspace with the paper.
 
-    `made` is when; now, by default.
+    `figures` is the folder of its figures, `made` the time of the report (default: now).
     """
     progress = progress or Silent()
     measured = measured_in(collection)
@@ -204,7 +204,7 @@ def _judge(claim: Claim, selected: Mapping[tuple[str, Protocol], SelectedResult]
 
 
 def known_issues_of(table: Table) -> list[tuple[KnownIssue, tuple[Cell, ...]]]:
-    """The known_issues that concern a table, and the cells of it that they are about."""
+    """Return the known issues of a table, and the cells that each concerns."""
     found = []
     for one in known_issues():
         about = tuple(cell for cell in table.cells if one.is_about(cell))
@@ -214,7 +214,7 @@ def known_issues_of(table: Table) -> list[tuple[KnownIssue, tuple[Cell, ...]]]:
 
 
 def all_protocols(report: Report) -> tuple[Protocol, ...]:
-    """Every protocol with a number anywhere."""
+    """Return every protocol with a number in any table."""
     found = {protocol for table in tables() for protocol in report.protocols(table)}
     return tuple(sorted(found, key=lambda one: one.order))
 

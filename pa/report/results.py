@@ -1,4 +1,4 @@
-"""Every result of a workspace, whether a table of the paper has a cell for it or not."""
+"""List every result of a workspace, whether or not the paper has a cell for it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ListedResult:
     """One score of a result, in percent (points for a difference).
 
     `data` is "dataset, split, view"; `cells` are the cells of the paper that the score answers, and
-    `is_selected` whether it is the number shown there.
+    `is_selected` says whether it is the number shown there.
     """
 
     task: str
@@ -57,7 +57,7 @@ class ListedResult:
 
     @property
     def in_the_paper(self) -> str:
-        """The cells that the score answers, in words; empty where the tables have none."""
+        """Name the cells that the score answers; empty without any."""
         words = "; ".join(cell.source for cell in self.cells)
         return words if self.is_selected or not words else f"{words} (another result is shown)"
 

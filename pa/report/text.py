@@ -1,4 +1,4 @@
-"""Names from a user's disk as text that shows what it holds and does nothing else."""
+"""Names from a user's disk as text that cannot control a page or a terminal."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ _OBEYED = re.compile(
 
 
 def printable(text: object) -> str:
-    r"""Text in which every character that a page or a terminal would obey stands as its code.
+    r"""Return text with every character that a page or a terminal would obey written as its code.
 
-    >>> visible("a\x1b[1m")
+    >>> printable("a\x1b[1m")
     'a\\u001b[1m'
     """
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text))
 
 
 def one_line(text: object) -> str:
-    """`visible`, with runs of white space as one space."""
+    """Return printable text with white space collapsed."""
     return " ".join(printable(text).split())
 
 
 def identifier(name: str) -> str:
-    """A name as an id of an element: letters, digits and hyphens. Names of other letters end in a
-    checksum, so that they stay apart."""
+    """Return a name as an HTML id of letters, digits and hyphens.
+
+    Names with other characters end in a checksum, so that their ids differ.
+    """
     made = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()
     if re.fullmatch(r"[a-z0-9/ -]*", name):
         return made

@@ -1,4 +1,4 @@
-"""The claims: what the paper says, by its own numbers and by ours."""
+"""The claims of the paper, by its own numbers and by ours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pa.report.text import identifier
 
 
 def section(report: Report) -> Markup:
-    """Every claim in full."""
+    """Render every claim in full."""
     return tag(
         "section",
         tag("h2", "Claims"),
@@ -38,7 +38,7 @@ def section(report: Report) -> Markup:
 
 
 def glance(report: Report) -> Markup:
-    """All claims as squares: a row for the paper's numbers, and one for each protocol of ours."""
+    """Render all claims as squares, with a row for each source of numbers."""
     sources: list[Protocol | None] = [None, *all_protocols(report)]
     groups = [
         (group, list(members))
@@ -162,7 +162,7 @@ def _not_the_papers(judgement: Judgement) -> Markup | None:
 
 
 def _details(one: Judged) -> Markup:
-    """Every comparison, with the difference by the paper's numbers and by ours."""
+    """Render every comparison with the difference by each source of numbers."""
     heads = ["Comparison", "The paper"]
     heads += [source_title(judgement.protocol) for judgement in one.ours]
     lines = list(

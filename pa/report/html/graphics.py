@@ -1,4 +1,4 @@
-"""Small drawings inside the page: an interval as dot and whisker, and the claims as squares."""
+"""Small drawings of the page: intervals with dot and whisker, and stacked bars."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WIDTH, HEIGHT, MARGIN = 88, 14, 5
 
 @dataclass(frozen=True)
 class Scale:
-    """A range of values, in percent, and the pixels that it is drawn on."""
+    """A range of values in percent, and its width in pixels."""
 
     low: float
     high: float
@@ -20,13 +20,13 @@ class Scale:
 
     @classmethod
     def over(cls, values: Iterable[float], width: int = WIDTH) -> Scale:
-        """The range of some values with a little room on both sides."""
+        """Return the range of some values with a margin on both sides."""
         known = sorted(values)
         room = max(0.04 * (known[-1] - known[0]), 0.5)
         return cls(known[0] - room, known[-1] + room, width)
 
     def x(self, value: float) -> float:
-        """Where a value lies, in pixels from the left, with a margin for the dot."""
+        """Return the position of a value in pixels from the left."""
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
         return round(MARGIN + share * (self.width - 2 * MARGIN), 1)
 
@@ -34,9 +34,9 @@ class Scale:
 def interval(
     scale: Scale, value: float, ends: tuple[float, float] | None, published: float, spoken: str
 ) -> Markup:
-    """Ours as a dot with its whisker, the paper's number as a bar, on a thin axis.
+    """Draw our number as a dot with a whisker, and the paper's as a bar.
 
-    `spoken` is what a screen reader says in place of it.
+    `spoken` is the text for screen readers.
     """
     middle = HEIGHT / 2
     parts = [
@@ -65,7 +65,7 @@ def interval(
 
 @dataclass(frozen=True)
 class Bar:
-    """One stretch of a bar: a class of the style sheet, its length, and what it is."""
+    """A segment of a stacked bar: its class of the style sheet, length and label."""
 
     kind: str
     length: int
@@ -73,7 +73,7 @@ class Bar:
 
 
 def stacked(bars: Sequence[Bar], spoken: str) -> Markup:
-    """A bar in stretches whose lengths are numbers of the same things."""
+    """Draw a bar of segments whose lengths are counts."""
     return tag(
         "div",
         (

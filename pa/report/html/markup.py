@@ -1,7 +1,7 @@
-"""HTML by small functions that escape whatever is not markup already.
+"""Build HTML with small functions that escape text.
 
-Names of folders, encoders and files come from the user's disk. Text becomes part of a page through
-`tag` only, which escapes it; nothing else makes `Markup`.
+Names of folders, encoders and files come from the user's disk. `tag` escapes everything that is not
+`Markup`, and only `tag` creates `Markup`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ VOID = frozenset({"meta", "img", "br", "line", "circle", "rect", "path"})
 
 
 class Markup(str):
-    """Text that is HTML already, made by `tag`."""
+    """HTML text, created by `tag`."""
 
     __slots__ = ()
 
@@ -25,8 +25,10 @@ Child: TypeAlias = "str | int | Iterable[Child] | None"
 
 
 def tag(name: str, /, *children: Child, **attributes: str | int | float | bool | None) -> Markup:
-    """An element. Children are escaped unless they are markup; None is left out, iterables are
-    taken apart. In attributes `class_` is class, `data_x` is data-x; False and None are left out.
+    """Return an element.
+
+    Text children are escaped, None is skipped, and iterables are flattened. In attributes `class_`
+    is class and `data_x` is data-x; False and None are skipped.
 
     >>> tag("a", "R & D", href="?a=1&b=2", class_="x")
     '<a href="?a=1&amp;b=2" class="x">R &amp; D</a>'
@@ -43,7 +45,7 @@ def tag(name: str, /, *children: Child, **attributes: str | int | float | bool |
 
 
 def table(heads: Iterable[Child], rows: Child, kind: str = "full") -> Markup:
-    """A table with a row of heads; `kind` is its class of the style sheet."""
+    """Return a table with one row of heads; `kind` is its class of the style sheet."""
     return tag(
         "table",
         tag("thead", tag("tr", (tag("th", head, scope="col") for head in heads))),
@@ -53,12 +55,12 @@ def table(heads: Iterable[Child], rows: Child, kind: str = "full") -> Markup:
 
 
 def scrolled(name: str, wide: Markup) -> Markup:
-    """A wide element in a region of this name that scrolls sideways."""
+    """Return a wide element in a labelled region that scrolls sideways."""
     return tag("div", wide, class_="scroll", role="region", tabindex=0, aria_label=name)
 
 
 def text(child: Child) -> Markup:
-    """Children as HTML, one after the other."""
+    """Return children as HTML."""
     if child is None:
         return Markup("")
     if isinstance(child, Markup):
@@ -69,6 +71,6 @@ def text(child: Child) -> Markup:
 
 
 def prose(words: str) -> list[Child]:
-    """Words of our own data, in which `backticks` mark code."""
+    """Return text of this package, in which `backticks` mark code."""
     pieces = words.split("`")
     return [tag("code", piece) if place % 2 else piece for place, piece in enumerate(pieces)]

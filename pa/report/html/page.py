@@ -1,4 +1,4 @@
-"""The whole page."""
+"""The HTML page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECTIONS = {
 
 
 def page(report: Report) -> str:
-    """The report as HTML that needs nothing beside it."""
+    """Return the report as one HTML page without external files."""
     title = f"The paper and what was measured: {report.collection.root.name}"
     head = tag(
         "head",

@@ -1,4 +1,4 @@
-"""The summary, the figures, what is missing, and where everything is from."""
+"""The sections of the page: summary, figures, missing cells, results and provenance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pa.report.results import ListedResult
 
 
 def summary(report: Report) -> Markup:
-    """What was measured, and the claims at a glance."""
+    """Render what was measured, and an overview of the claims."""
     total, there = len(published()), len(report.measured_cells)
     by_papers, theirs = len(report.papers_cells), report.tally(None)
     decided = [
@@ -102,7 +102,7 @@ def _unread(report: Report) -> Markup | None:
 
 
 def figures(report: Report) -> Markup:
-    """The paper's figures in words with ours of each, then every other one of the workspace."""
+    """Render a description of each figure of the paper with ours, then all other figures."""
     parts: list[Child] = []
     for theirs, ours in by_paper_figure(report.figures):
         parts.append(tag("h3", theirs.heading))
@@ -145,7 +145,7 @@ def _figure(report: Report, one: Figure) -> Markup:
 
 
 def missing(report: Report) -> Markup:
-    """How many cells of each table are not measured, and what fills them."""
+    """Render the number of missing cells of each table, and the command that fills them."""
     left = {cell.key for cell in report.missing}
     rows = []
     for printed in tables():
@@ -188,7 +188,7 @@ RESULT_HEADS = (
 
 
 def results(report: Report) -> Markup:
-    """The scores of every result of the workspace, those of the paper's cells marked."""
+    """Render the scores of every result; those of cells of the paper are marked."""
     shown = sum(one.is_selected for one in report.listed)
     return tag(
         "section",
@@ -236,7 +236,7 @@ def _result(one: ListedResult) -> Markup:
 
 
 def provenance(report: Report) -> Markup:
-    """Versions, stores, result files, and what could not be read."""
+    """Render versions, stores, result files, and files that could not be read."""
     return tag(
         "section",
         tag("h2", "Provenance"),
@@ -288,7 +288,7 @@ def _stores(report: Report) -> Markup:
                 tag("td", ours.model),
                 tag("td", tag("code", ours.weights[:12] or "not known")),
                 tag("td", "" if store.n_rows is None else f"{store.n_rows:,}", class_="number"),
-                tag("td", "there" if store.is_there else "not in this workspace"),
+                tag("td", "there" if store.exists else "not in this workspace"),
             )
     heads = ("Fingerprint", "Rows of", "Encoder", "Model", "Weights, SHA-256", "Rows", "State")
     return table(heads, lines.values())

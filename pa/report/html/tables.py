@@ -1,4 +1,4 @@
-"""The paper's tables, ours beside theirs: one table for each protocol, never two in one column."""
+"""The paper's tables with our numbers: one table per protocol."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pa.report.text import identifier
 
 
 def section(report: Report) -> Markup:
-    """Tables 1 to 6."""
+    """Render Tables 1 to 6."""
     return tag(
         "section",
         tag("h2", "Tables"),
@@ -103,7 +103,7 @@ def _grid(view: TableView) -> Markup:
 
 
 def _scale(view: TableView, column: str) -> Scale:
-    """The scale that all rows of a column share."""
+    """Return the scale that all rows of a column share."""
     values = [cell.value for cell in view.table.cells if cell.column == column]
     for selected in view.selected.values():
         if selected.cell.column == column:

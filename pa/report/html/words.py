@@ -1,4 +1,4 @@
-"""Numbers and verdicts as the page writes them."""
+"""Numbers and verdicts as the page shows them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BADGES: dict[Verdict, tuple[str, str, str]] = {
 
 
 def signed(value: float | Decimal, places: int = 1) -> str:
-    """A difference in points: "+1.5", "−0.4"."""
+    """Format a difference in points: "+1.5", "−0.4"."""
     shown = f"{abs(value):.{places}f}"
     if float(shown) == 0:
         return shown
@@ -28,7 +28,7 @@ def signed(value: float | Decimal, places: int = 1) -> str:
 
 
 def ends(interval: tuple[float, float] | None) -> str:
-    """An interval: "36.1 to 37.0"."""
+    """Format an interval: "36.1 to 37.0"."""
     return "no interval" if interval is None else f"{_plain(interval[0])} to {_plain(interval[1])}"
 
 
@@ -37,14 +37,14 @@ def _plain(value: float) -> str:
 
 
 def spoken(selected: SelectedResult) -> str:
-    """A measured cell in one sentence."""
+    """Describe a measured cell in one sentence."""
     ours = selected.ours
     by = f", 95 % interval {ends(ours.interval)}" if ours.interval else ", without an interval"
     return f"ours {selected.shown()}{by}; the paper {selected.cell.printed}"
 
 
 def badge(verdict: Verdict, after: str = "") -> Markup:
-    """A verdict as a badge."""
+    """Return a verdict as a badge."""
     kind, sign, words = BADGES[verdict]
     return tag(
         "span",
@@ -56,5 +56,5 @@ def badge(verdict: Verdict, after: str = "") -> Markup:
 
 
 def count(number: int, singular: str, plural: str = "") -> str:
-    """A number of things: "1 claim", "34 claims"."""
+    """Format a count: "1 claim", "34 claims"."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
