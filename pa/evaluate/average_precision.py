@@ -160,7 +160,7 @@ def _by_keys(scores: npt.NDArray[np.float32], relevant: npt.NDArray[np.bool_]) -
     """Score a block of rows by integer sorts, rows with equally many relevant items together."""
     keys = keys_in_place(-scores)
     keys += relevant
-    counts = relevant.sum(axis=1)
+    counts = relevant.sum(axis=1)  # (n,) relevant items of each row
     out = np.full(len(scores), np.nan)
     for count in np.unique(counts[counts > 0]):
         rows = counts == count
@@ -175,6 +175,6 @@ def _by_argsort(scores: npt.NDArray[Any], relevant: npt.NDArray[np.bool_]) -> fl
     order = np.argsort(scores, kind="stable")[::-1]
     ordered, marks = scores[order], relevant[order]
     ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))  # last of equal scores
-    hits = np.cumsum(marks)[ends]
-    gained = np.diff(hits, prepend=0)
+    hits = np.cumsum(marks)[ends]  # relevant items at or above each threshold
+    gained = np.diff(hits, prepend=0)  # relevant items at each threshold
     return float((gained * hits / (ends + 1)).sum() / hits[-1])

@@ -30,8 +30,8 @@ from pa.evaluate.intervals import (
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-WILSON_ROWS = "wilson over rows"
-WILSON_IMAGES = "wilson over images"
+WILSON_ROWS = "wilson over rows"  # one row per image: rows are independent trials
+WILSON_IMAGES = "wilson over images"  # no spread between images: they are the trials
 ONE_DRAW = "one draw: without the spread of draws"
 
 
@@ -168,7 +168,7 @@ def accuracies(
             interval = replace(interval, method=f"{interval.method}, {ONE_DRAW}")
         return Scores(each, replace(each[0], interval=interval), None)
     values = np.array([score.value for score in each])  # (S,)
-    correct, sizes = _per_group((predicted == target).sum(axis=0), groups)
+    correct, sizes = _per_group((predicted == target).sum(axis=0), groups)  # (G,), over all heads
     interval = _interval(correct, len(each) * sizes, seed)
     if of_draws:
         interval = _with_draws(interval, values)
@@ -201,7 +201,7 @@ def accuracy(
         )
     if len(target) == 0:
         raise UsageError("accuracy of no rows is not defined.")
-    correct, sizes = _per_group(predicted == target, groups)
+    correct, sizes = _per_group(predicted == target, groups)  # (G,) each
     value = float(correct.sum() / sizes.sum())
     return Score(value, len(target), len(sizes), _interval(correct, sizes, seed), chance)
 
@@ -229,7 +229,7 @@ def confusion_matrix(predicted: Ints, target: Ints, n_classes: int) -> Ints:
 
 def per_class_accuracy(confusion: Ints) -> Floats:
     """Return the accuracy of each class, (C,); NaN for a class without rows."""
-    sizes = confusion.sum(axis=1)
+    sizes = confusion.sum(axis=1)  # (C,)
     shares: Floats = np.full(len(sizes), np.nan)
     np.divide(confusion.diagonal(), sizes, out=shares, where=sizes > 0)
     return shares
@@ -237,8 +237,8 @@ def per_class_accuracy(confusion: Ints) -> Floats:
 
 def _per_group(correct: npt.NDArray[Any], groups: Ints) -> tuple[Ints, Ints]:
     """Return correct answers and rows of each group, (G,) each."""
-    _, number = np.unique(groups, return_inverse=True)
-    sizes = np.bincount(number)
+    _, number = np.unique(groups, return_inverse=True)  # (n,): 0 … G - 1
+    sizes = np.bincount(number)  # (G,)
     return np.bincount(number, weights=correct).astype(np.int64), sizes.astype(np.int64)
 
 

@@ -27,7 +27,7 @@ ROWS_NAMED = 5  # in a message: enough to find the cause
 class Gallery:
     """Unit vectors (N, D), float32. Rows `copies` equal the earlier rows `originals`."""
 
-    units: npt.NDArray[np.float32]
+    units: npt.NDArray[np.float32]  # (N, D)
     copies: Ints
     originals: Ints
 
@@ -42,7 +42,7 @@ class Gallery:
             raise UsageError(f"features must be (rows, width), not {features.shape}.")
         names = np.arange(len(features)) if names is None else names
         _refuse(~np.isfinite(features).all(axis=1), "NaN or infinity", names)
-        units = unit_vectors(features)
+        units = unit_vectors(features)  # (N, D), float32
         _refuse(~units.any(axis=1), "only zeros, which have no cosine,", names)
         units += np.float32(0)  # -0.0 becomes 0.0: equal vectors have equal bytes
         return cls(units, *_copies(units))
@@ -61,7 +61,7 @@ class Gallery:
         queries = self.units[rows]  # (B, D)
         np.matmul(queries if sign > 0 else -queries, self.units.T, out=out)
         if len(self.copies):
-            out[:, self.copies] = out[:, self.originals]
+            out[:, self.copies] = out[:, self.originals]  # exact ties, which AP depends on
         return out
 
     def blocks(self) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
@@ -70,7 +70,7 @@ class Gallery:
         The array is reused for the next block.
         """
         n = len(self)
-        step = min(n, max(1, BLOCK_BYTES // (4 * n)))
+        step = min(n, max(1, BLOCK_BYTES // (4 * n)))  # queries per block
         buffer = np.empty((step, n), dtype=np.float32)
         for start in range(0, n, step):
             stop = min(start + step, n)
@@ -102,5 +102,5 @@ def _copies(units: npt.NDArray[np.float32]) -> tuple[Ints, Ints]:
         for row, vector in enumerate(units)
         if (original := first.setdefault(xxhash.xxh3_128_digest(vector.data), row)) != row
     ]
-    table = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    table = np.array(pairs, dtype=np.int64).reshape(-1, 2)  # (copies, 2)
     return table[:, 0], table[:, 1]

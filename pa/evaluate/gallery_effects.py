@@ -74,7 +74,7 @@ def gallery_effects(
 
     Classes without a relevant item for their queries have no effect and are skipped.
     """
-    n, sizes = len(gallery), np.diff(bounds)
+    n, sizes = len(gallery), np.diff(bounds)  # sizes: (C,)
     tasks = list(_tasks(bounds, include_self))
     scored = np.flatnonzero(sizes > (0 if include_self else 1))
     of_class = np.zeros((n, len(sizes))) if n * len(sizes) <= KEPT else None
@@ -83,10 +83,10 @@ def gallery_effects(
     def work(task: tuple[int, Ints, float]) -> tuple[int, Floats]:
         label, queries, scale = task
         low, high = bounds[label], bounds[label + 1]
-        block = np.empty((len(queries), n), dtype=np.float32)
+        block = np.empty((len(queries), n), dtype=np.float32)  # (S, N)
         keys = keys_in_place(gallery.cosines(queries, block, sign=-1))  # (S, N)
         keys[:, low:high] += 1  # odd: relevant
-        effects = np.zeros(n)
+        effects = np.zeros(n)  # (N,), summed over the queries
         for row, query in zip(keys, queries, strict=True):
             if not include_self:
                 row[query] = LAST
@@ -100,7 +100,7 @@ def gallery_effects(
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads()) as pool:
             for (label, effects), task in zip(pool.map(work, tasks), tasks, strict=True):
                 total += effects
-                over_classes += effects / (sizes[label] * len(scored))
+                over_classes += effects / (sizes[label] * len(scored))  # mean of means
                 if of_class is not None:
                     of_class[:, label] += effects
                 progress.advance(len(task[1]))

@@ -86,7 +86,7 @@ def all_neighbours(
     n = len(features)
     check_k(k, n)
     gallery = Gallery.of(features, rows)
-    out = np.empty((n, k), dtype=np.int64)
+    out = np.empty((n, k), dtype=np.int64)  # (N, k)
     progress = progress or Silent()
     progress.start(f"{k} nearest neighbours", n, "queries")
     try:
@@ -209,8 +209,8 @@ class Hubness:
 def hubness(neighbours: Ints) -> Hubness:
     """Count how often each row is among the neighbours (N, k)."""
     n, k = neighbours.shape
-    occurrences = np.bincount(neighbours.ravel(), minlength=n)
-    centred = occurrences - occurrences.mean()
+    occurrences = np.bincount(neighbours.ravel(), minlength=n)  # (N,)
+    centred = occurrences - occurrences.mean()  # (N,)
     spread = float(np.sqrt((centred**2).mean()))
     p = k / (n - 1)  # of one row to be a random neighbour of another: a binomial distribution
     spread_at_random = np.sqrt((n - 1) * p * (1 - p))

@@ -187,7 +187,7 @@ def _measure(
     clock.lap("search")
     shares = relation.shares(neighbours)  # (N, M)
     means = _means(shares, rows, relation.expected())
-    hubs = hubness(neighbours)
+    hubs = hubness(neighbours)  # counts of each row as a neighbour
     top = hubs.top[:HUBS_KEPT]
     result = NeighboursResult(
         protocol=RecordedProtocol({"k": k, "similarity": "cosine, float32", "query": "left out"}),

@@ -128,9 +128,9 @@ def evaluate_all_pairs(
             f"features and labels must be equally long, not {features.shape} and {labels.shape}."
         )
     check_labels(labels, include_self=include_self)
-    names, classes = np.unique(labels, return_inverse=True)
+    names, classes = np.unique(labels, return_inverse=True)  # (C,), (N,)
     # Sort by class, so that the relevant items of a query are a range of columns.
-    order = np.argsort(classes, kind="stable")
+    order = np.argsort(classes, kind="stable")  # (N,)
     gallery = Gallery.of(features[order], rows if rows is None else rows[order])
     bounds = np.searchsorted(classes[order], np.arange(len(names) + 1))  # (C + 1,)
     progress = progress or Silent()
@@ -144,7 +144,7 @@ def evaluate_all_pairs(
             ordered = all_pairs(gallery, bounds, include_self, device, progress)
     finally:
         progress.stop()
-    ap = np.empty(len(ordered))
+    ap = np.empty(len(ordered))  # (N,) in the order of the features
     ap[order] = ordered
     others = 0 if include_self else 1
     effects = None
@@ -163,7 +163,7 @@ def _on_cpu(gallery: Gallery, bounds: Ints, include_self: bool, progress: Progre
     than a product over all cores followed by the sorts.
     """
     n, n_threads = len(gallery), threads()
-    out = np.full(n, np.nan)
+    out = np.full(n, np.nan)  # (N,)
     step = max(1, min(_QUERIES, cosines.BLOCK_BYTES // (4 * n * n_threads)))
     local = threading.local()
 

@@ -18,7 +18,7 @@ from pa.errors import MismatchError, UnknownNameError, UsageError
 
 Ints = npt.NDArray[np.int64]
 
-ENCODED = ("cls", "pooled")
+ENCODED = ("cls", "pooled")  # without a projection; the paper reports the better one
 BLOCK_VECTORS = ("layers_cls", "layers_pooled")  # of single blocks, (K, D) per row, before norm
 
 
@@ -74,11 +74,11 @@ def rows_to_score(store: Store, target: str = "label") -> Rows:
     table = store.rows
     if target not in table.columns:
         raise UnknownNameError("target column", target, table.columns)
-    labelled = table[target].is_not_null().to_numpy()
+    labelled = table[target].is_not_null().to_numpy()  # (all rows,)
     kept = np.flatnonzero(store.valid & labelled)  # (N,)
     if not len(kept):
         raise nothing_to_score(store, table, target)
-    values = table[target].cast(pl.String)
+    values = table[target].cast(pl.String)  # of every row
     order = ["label_id", "label"] if target == "label" else [target]
     ordered = table[kept].select(order).unique().sort(order)[target].cast(pl.String)
     names = tuple(ordered.unique(maintain_order=True).to_list())

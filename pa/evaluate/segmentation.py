@@ -212,7 +212,7 @@ class SegmentationAreas:
             )
             for i in range(3)
         )
-        labelled = matrix[:, 2 * self.n_classes :]
+        labelled = matrix[:, 2 * self.n_classes :]  # (N, C)
         return SegmentationScore(
             miou,
             macc,
@@ -235,7 +235,7 @@ def image_areas(predicted: Map, target: Map, n_classes: int) -> Ints:
             f"a prediction of {predicted.shape} pixels cannot be scored by labels of "
             f"{target.shape}: the two maps must be equally large."
         )
-    scored = target != IGNORED
+    scored = target != IGNORED  # (H, W)
     guess, truth = predicted[scored], target[scored]  # (scored pixels,) each
     largest = max(int(guess.max(initial=0)), int(truth.max(initial=0)))
     if largest >= n_classes:
@@ -270,7 +270,7 @@ def scores(areas: npt.NDArray[Any]) -> Floats:
 
 def always_class(labelled: Ints, majority: int) -> Ints:
     """Return the areas (3, C) of a prediction of `majority` everywhere."""
-    areas = np.zeros((3, len(labelled)), np.int64)
+    areas = np.zeros((3, len(labelled)), np.int64)  # (3, C)
     areas[CORRECT, majority] = labelled[majority]
     areas[PREDICTED, majority] = labelled.sum()
     areas[LABELLED] = labelled

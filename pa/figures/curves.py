@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NAMED_CLASSES = 12  # more classes are drawn without names and numbers
-SHEETS_ACROSS = 3
+SHEETS_ACROSS = 3  # sweep results in a line; numbers stay legible
 _HEIGHT, _SHEET_HEIGHT = 2.5, 1.7  # inches
 _SMALL = 6.5  # points, of the numbers of a sweep
 _DARK = 0.55  # share of the colour scale above which a number is white
@@ -116,7 +116,7 @@ def draw_confusion(
 def draw_curves(axes: Axes, runs: Sequence[TrainedHead | Curve], *, best: bool = False) -> None:
     """Draw the accuracy of every seed after each epoch; `best` marks the reported epochs."""
     for i, head in enumerate(runs):
-        epochs = np.arange(1, len(head.train_accuracy) + 1)
+        epochs = np.arange(1, len(head.train_accuracy) + 1)  # (E,)
         first = i == 0
         thin: dict[str, Any] = {"linewidth": 1.0, "alpha": 0.8}
         label = "training" if first else None

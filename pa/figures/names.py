@@ -16,8 +16,8 @@ REPRESENTATIONS = {
 }
 # Label sets of objects and parts of the same images, compared in Figure 6.
 PAIRS = (("ade20k-object", "ade20k-part"), ("pascal-object", "pascal-part"))
-PAPER_SIZE = "ViT-B/16"
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+PAPER_SIZE = "ViT-B/16"  # of all encoders of the paper; others show their size
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # distinguish encoders in print without colour
 
 
 def title_of(encoder: str, architecture: Mapping[str, Any] | None = None) -> str:

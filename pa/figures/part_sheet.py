@@ -28,7 +28,7 @@ from pa.figures.style import check_suffix
 MAX_PARTS = 16  # lines of a sheet that stays readable on a screen
 N_CONTEXT = 6  # whole images with boxes
 NAMES = 190  # width of the column of part names
-CONTEXT_HEIGHT = 240
+CONTEXT_HEIGHT = 240  # of whole images: boxes of small parts stay visible
 RING = 6  # radius of the mark of a keypoint
 
 

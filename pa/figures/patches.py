@@ -30,9 +30,9 @@ from pa.report.deviations import model_name
 
 PER_LINE = 12  # squares in one line of panels
 QUERY_SHARE = 0.18  # of the width, for the query's image
-PAPER_MODEL = "ViT-B/16, 768 wide"
+PAPER_MODEL = "ViT-B/16, 768 wide"  # of all encoders of the paper
 TALLEST = 9.5  # height of the text on a page
-_GAP, _GUTTER, _TITLE, _BETWEEN = 0.02, 0.14, 0.19, 0.22
+_GAP, _GUTTER, _TITLE, _BETWEEN = 0.02, 0.14, 0.19, 0.22  # squares, panels, titles, sections
 _LINE, _POINTS = 1.5, 8.5  # width of the frame and size of the font, in points
 
 
@@ -277,7 +277,7 @@ class _Paper:
 
     def frame(self, left: float, top: float, width: float, height: float) -> None:
         """Draw a red frame inside a box, so that it is complete at the border of an image."""
-        half = _LINE / 72 / 2
+        half = _LINE / 72 / 2  # points to inches
         self._frames.append((left + half, top + half, width - 2 * half, height - 2 * half))
 
     def write(self, paths: Sequence[Path], metadata: Metadata | None) -> None:

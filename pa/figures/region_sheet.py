@@ -21,7 +21,7 @@ from pa.figures import sheet
 from pa.figures.sheet import CAPTION, CELL, COLOURS, GAP, INK, MARGIN, PAPER, SOFT, fit, write
 from pa.figures.style import check_suffix
 
-CANVAS_SIDE = 2 * CELL + GAP + CAPTION
+CANVAS_SIDE = 2 * CELL + GAP + CAPTION  # as high as two rows of regions
 PER_LINE = 8  # regions next to a canvas, in each of two rows
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _RELATION_COLOURS = ("#08519c", "#6baed6", "#d94801", "#fdae6b", "#d9d9d9", "#000000")
 _DARK = ("#08519c", "#d94801", "#000000")  # of these, with white numbers
 _CELL, _GAP, _TITLE, _MARGIN = 120, 6, 46, 12  # pixels
-_HUB_COLUMNS, _HUB_ROWS = 10, 2
+_HUB_COLUMNS, _HUB_ROWS = 10, 2  # twenty hubs; a result lists 100
 _FINAL = 1.5  # distance on the axis from the last block to the output after the final norm
 
 

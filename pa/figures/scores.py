@@ -161,8 +161,8 @@ def draw_shares(
 ) -> None:
     """Draw stacked shares of the k nearest neighbours; the last bar is that of chance."""
     columns = 2 if width >= NARROW else 1
-    legend = 0.17 * math.ceil(len(bars.shown) / columns)
-    height = 0.24 * (len(bars.labels) + 1) + legend + 0.55
+    legend = 0.17 * math.ceil(len(bars.shown) / columns)  # inches per line of the legend
+    height = 0.24 * (len(bars.labels) + 1) + legend + 0.55  # inches per bar, and for the axis
     with page(paths, (width, height), metadata) as figure:
         figure.set_layout_engine("constrained")
         axes = figure.add_subplot()

@@ -17,7 +17,7 @@ from pa.errors import ImageError
 from pa.figures.style import check_suffix
 
 SUFFIXES = (".png", ".jpg", ".pdf")
-CELL, GAP, MARGIN, CAPTION = 132, 8, 36, 22
+CELL, GAP, MARGIN, CAPTION = 132, 8, 36, 22  # patch, gaps, border of the sheet, line of text
 INK, SOFT, PAPER, EDGE = "#1a1a1a", "#6b6b6b", "#ffffff", "#d8d8d8"
 # Okabe and Ito (2008): distinguishable with colour-blindness; without black.
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")

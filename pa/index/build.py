@@ -139,7 +139,7 @@ def build(
             training=training,
         )
         index = Index(partial, info, store, faiss_index, filled.ids)
-        if factory not in EXACT_FACTORIES:
+        if factory not in EXACT_FACTORIES:  # exact by construction, see `pa.index.ranking`
             with refusals(factory):
                 recall = measure_recall(index, progress)
             index = replace(index, info=replace(info, recall_at_24=recall))
@@ -177,7 +177,7 @@ def _reserve(faiss: Any, faiss_index: Any, n: int) -> None:
     """Allocate memory for n rows at once: a growing vector briefly holds its rows twice."""
     if isinstance(faiss_index, faiss.IndexFlatCodes):
         faiss_index.codes.resize(n * faiss_index.code_size)
-        faiss_index.codes.resize(0)
+        faiss_index.codes.resize(0)  # keeps the allocated memory
 
 
 @dataclass
@@ -193,8 +193,8 @@ class _Filled:
         self, rows: npt.NDArray[np.int64], block: npt.NDArray[Any], valid: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.bool_]:
         """Count a block; return which of its rows (n,) are of a valid image and not zero."""
-        nonzero = block.any(axis=1)
-        usable: npt.NDArray[np.bool_] = valid & nonzero
+        nonzero = block.any(axis=1)  # (n,)
+        usable: npt.NDArray[np.bool_] = valid & nonzero  # (n,)
         self.n += int(usable.sum())
         self.n_bad += int((~valid).sum())
         self.n_zero += int((valid & ~nonzero).sum())
@@ -219,9 +219,9 @@ def _fill(
     progress.start(f"index of {store.title} · {representation}", store.n_rows, "rows")
     try:
         for first, block in store.blocks(representation):
-            rows = np.arange(first, first + len(block))
+            rows = np.arange(first, first + len(block))  # (n,)
             check_finite(store, representation, block, rows)
-            position = filled.n
+            position = filled.n  # of the block's first vector in the index
             vectors = unit_vectors(block[filled.select(rows, block, store.valid[rows])])  # (n, D)
             with refusals(factory):
                 if parts is None:

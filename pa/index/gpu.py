@@ -93,5 +93,5 @@ def clustering_on(number: int, dimension: int) -> OnGpu:
     """Return an empty index on a GPU, with which FAISS assigns rows to lists in k-means."""
     faiss = load_faiss()
     resources = faiss.StandardGpuResources()
-    flat = faiss.IndexFlatIP(dimension)
+    flat = faiss.IndexFlatIP(dimension)  # inner product: lists of unit vectors by cosine
     return OnGpu(faiss.index_cpu_to_gpu(resources, number, flat), resources)

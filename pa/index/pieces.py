@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pa.errors import UsageError
 from pa.index.library import load_faiss, quiet, readable_folder
 
-LISTS = "index.ivfdata"
+LISTS = "index.ivfdata"  # inverted lists, memory-mapped by a search
 
 
 def check_pieces(faiss_index: Any, factory: str) -> None:
@@ -69,5 +69,5 @@ class Pieces:
         file = self._folder / f"piece-{len(self._files):05d}.faiss"
         with readable_folder(self._folder) as folder:
             load_faiss().write_index(self._index, str(folder / file.name))
-        self._index.reset()
+        self._index.reset()  # keeps the trained lists, drops the vectors
         self._files.append(file)

@@ -83,7 +83,7 @@ def _search_batch(
             if exhausted[i] or settled:
                 answers[query] = (ids[:k], values[:k])
         pending = [query for query in pending if query not in answers]
-        n *= 4
+        n *= 4  # few rounds, even for thousands of nearly equal vectors
     return [answers[query] for query in range(len(vectors))]
 
 
@@ -91,7 +91,7 @@ def _contenders(
     scores: npt.NDArray[np.float32], rows: Ints, excluded: Ints, k: int, bound: float | None
 ) -> Ints:
     """Return the candidates of one query that can be among its k, ascending."""
-    allowed = (rows >= 0) & ~np.isin(rows, excluded)
+    allowed = (rows >= 0) & ~np.isin(rows, excluded)  # -1: FAISS found fewer
     scores, rows = scores[allowed].astype(np.float64), rows[allowed]
     if bound is not None and len(rows) > k:
         # k rows have a cosine above the k-th score minus the bound; only these can reach it.
@@ -107,7 +107,7 @@ def _rank(index: Index, vectors: npt.NDArray[Any], candidates: list[Ints]) -> li
     ranked = []
     for vector, rows in zip(vectors, candidates, strict=True):
         values = cosines(vector, features[np.searchsorted(union, rows)])  # (n,)
-        order = np.argsort(-values, kind="stable")
+        order = np.argsort(-values, kind="stable")  # rows ascend, so equal cosines stay by id
         ranked.append((rows[order], values[order]))
     return ranked
 
@@ -122,12 +122,12 @@ def cosines(query: npt.NDArray[Any], vectors: npt.NDArray[Any]) -> npt.NDArray[n
     matrix product), so that a cosine does not depend on the other vectors of the batch, and equal
     vectors get equal cosines.
     """
-    wide = query.astype(np.float64)
+    wide = query.astype(np.float64)  # (D,)
     length = np.sqrt((wide * wide).sum())
     out = np.empty(len(vectors), dtype=np.float32)
     for start in range(0, len(vectors), _BLOCK_ROWS):
-        block = vectors[start : start + _BLOCK_ROWS].astype(np.float64)
-        lengths = np.sqrt((block * block).sum(axis=1))
+        block = vectors[start : start + _BLOCK_ROWS].astype(np.float64)  # (rows, D)
+        lengths = np.sqrt((block * block).sum(axis=1))  # (rows,)
         out[start : start + _BLOCK_ROWS] = (block * wide).sum(axis=1) / (lengths * length)
     return out
 

@@ -127,7 +127,7 @@ def search(
         for query in resolved
     ]
     _check_k(index, k, resolved, excluded)
-    ranked = nearest(index, vectors, excluded, k)
+    ranked = nearest(index, vectors, excluded, k)  # (k,) row ids and cosines of each query
     for query, (rows, _) in zip(resolved, ranked, strict=True):
         if len(rows) < k:
             raise OutOfRangeError(
@@ -168,12 +168,12 @@ def _box(fields: dict[str, Any]) -> Box:
 
 def _vectors(index: Index, queries: list[Query]) -> npt.NDArray[np.float32]:
     """Return the vectors (B, D) of the queries, float32."""
-    out = np.empty((len(queries), index.info.dimension), dtype=np.float32)
+    out = np.empty((len(queries), index.info.dimension), dtype=np.float32)  # (B, D)
     for i, query in enumerate(queries):
         if query.vector is not None:
             out[i] = _checked(index, query.vector)
     stored = [i for i, query in enumerate(queries) if query.row is not None]
-    rows = np.array([queries[i].row for i in stored], dtype=np.int64)
+    rows = np.array([queries[i].row for i in stored], dtype=np.int64)  # (B,) or fewer
     out[stored] = index.store.read(index.info.representation, rows)
     for query, vector in zip(queries, out, strict=True):
         if not vector.any():
@@ -208,7 +208,7 @@ def _excluded(
     """Return the row ids of the index that must not be among the answers."""
     if same_image:
         rows = _rows_of_image(index.store, query)
-        return rows[index.holds(rows)]
+        return rows[index.holds(rows)]  # rows left out of the index do not reduce k
     if query.row is None or include_self:
         return np.empty(0, dtype=np.int64)
     return np.array([query.row], dtype=np.int64)

@@ -26,7 +26,7 @@ from pa.index.library import load_faiss, refusals
 from pa.index.stored import Training
 from pa.progress import Progress
 
-SEED = 0
+SEED = 0  # recorded in index.json, so that a build can be repeated
 ADVISED, USED = 39, 256  # rows per centroid: FAISS warns below the first, drops above the second
 USUAL_BYTES, LARGEST_BYTES = 512 << 20, 2 << 30  # of a float32 sample; the latter for many lists
 _WITHOUT_CENTROIDS = 256  # stands for the centroids of scalar quantisers and PCA, which have none
@@ -80,16 +80,16 @@ def read_sample(store: Store, representation: str, n: int) -> npt.NDArray[np.flo
 
     Raises `UsageError` if one is not finite.
     """
-    rows = np.flatnonzero(store.valid)
+    rows = np.flatnonzero(store.valid)  # all rows of readable images
     if len(rows) > n:
         rows = np.sort(np.random.default_rng(SEED).choice(rows, n, replace=False))
-    sample = np.empty((len(rows), *store.shape(representation)), dtype=np.float32)
+    sample = np.empty((len(rows), *store.shape(representation)), dtype=np.float32)  # (n, D)
     filled = 0
     for start in range(0, len(rows), _BLOCK_ROWS):
         block_rows = rows[start : start + _BLOCK_ROWS]
-        block = store.read(representation, block_rows)
+        block = store.read(representation, block_rows)  # (rows, D)
         check_finite(store, representation, block, block_rows)
-        usable = block[block.any(axis=1)]
+        usable = block[block.any(axis=1)]  # without zero vectors, which have no direction
         sample[filled : filled + len(usable)] = unit_vectors(usable)
         filled += len(usable)
     return sample[:filled]
@@ -99,7 +99,7 @@ def check_finite(
     store: Store, representation: str, block: npt.NDArray[Any], rows: npt.NDArray[np.int64]
 ) -> None:
     """Raise `UsageError` with the `rows` (n,) of a block (n, D) that contain NaN or infinity."""
-    broken = rows[~np.isfinite(block).all(axis=1)]
+    broken = rows[~np.isfinite(block).all(axis=1)]  # (n,) or fewer
     if len(broken):
         shown = ", ".join(map(str, broken[:5])) + (", …" if len(broken) > 5 else "")
         raise UsageError(
