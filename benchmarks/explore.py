@@ -9,7 +9,7 @@ round.
 
 "first" are the first rounds of a server that was just started: shards that were never read are
 checked then. "warm" comes after. "start" is from the start of the process to its first answer,
-beside the start of an interpreter that imports what the server is made of.
+compared with the start of an interpreter that imports what the server is made of.
 
 The vectors are those of benchmarks/search.py: clustered, as features are.
 """
@@ -37,7 +37,7 @@ from pa.index.search import search
 
 K = 24
 IMPORTS = "import fastapi, uvicorn, polars, h5py, PIL.Image, pydantic_settings"
-Way = Callable[[int], object]
+Method = Callable[[int], object]
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def read(connection: http.client.HTTPConnection, path: str) -> bytes:
     return body
 
 
-def compare(title: str, methods: dict[str, Way], rows: list[int]) -> None:
+def compare(title: str, methods: dict[str, Method], rows: list[int]) -> None:
     """Time every way on every row in turn, and print medians, tails and ratios."""
     times: dict[str, list[float]] = {name: [] for name in methods}
     for row in rows:
@@ -94,7 +94,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def started(workspace: Path, rounds: int) -> None:
-    """Print how long the start takes beside that of its imports."""
+    """Print the time of the start and of its imports."""
     pairs = []
     for _ in range(rounds):
         base = seconds(lambda: subprocess.run([sys.executable, "-c", IMPORTS], check=True))
@@ -126,7 +126,7 @@ def main() -> None:
             (gallery,) = json.loads(read(connection, "/api/workspace"))["galleries"]
             column = gallery["columns"][0]["id"]
             base = f"/api/galleries/{gallery['id']}/rows"
-            methods: dict[str, Way] = {
+            methods: dict[str, Method] = {
                 "bare: search() on an open index": lambda row: search(index, [row], K),
                 "request to pa explore": lambda row: read(
                     connection, f"{base}/{row}/neighbours?column={column}&k={K}"

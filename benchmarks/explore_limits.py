@@ -152,7 +152,7 @@ def half_open(server: Server, connections: int, header: bytes) -> str:
 
 
 def _within(seconds: float, call: Callable[[], tuple[int | str, bytes]]) -> tuple[int | str, bytes]:
-    """Return what a call returns, or "timeout"; the call goes on in its thread."""
+    """Return what a call returns, or "timeout"; the call continues in its thread."""
     collected: list[tuple[int | str, bytes]] = []
     thread = threading.Thread(target=lambda: collected.append(call()), daemon=True)
     thread.start()

@@ -20,7 +20,7 @@ what comes once per run (loading the weights, listing the dataset, the manifest)
 and left out of the script's time too. Ratios are taken within a round; their median is printed,
 with the extremes.
 
-Two bounds stand beside them. Network and decoder, each on hardware of its own, could run at
+Two bounds are printed with them. Network and decoder, each on separate hardware, could run at
 min(forward, decode). On a CPU they share the cores, and however they are arranged the seconds add
 up: 1 / (1/forward + 1/decode), called `shared cores`.
 

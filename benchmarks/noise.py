@@ -1,4 +1,4 @@
-"""Stores of made-up features, one row per image, for the benchmarks beside this file."""
+"""Stores of made-up features, one row per image, for the benchmarks in this folder."""
 
 from __future__ import annotations
 

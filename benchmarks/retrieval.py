@@ -123,8 +123,8 @@ def released(features: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> n
     return np.array(out)
 
 
-Way = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-WAYS: dict[str, tuple[Way, bool]] = {
+Method = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+METHODS: dict[str, tuple[Method, bool]] = {
     "floor: bare product + bare sort": (floor, True),
     "torch argsort in blocks": (torch_argsort, False),
     "scikit-learn in a loop": (scikit_learn, False),
@@ -140,11 +140,11 @@ def compare(n: int, width: int, n_queries: int, rounds: int) -> None:
     gap = on_equal_cosines(features, labels, some)
     print(f"largest difference to scikit-learn on equal cosines: {gap:.1e}", flush=True)
     reference = ours(features, labels, everything)
-    ratios: dict[str, list[float]] = {name: [] for name in WAYS}
+    ratios: dict[str, list[float]] = {name: [] for name in METHODS}
     gaps: dict[str, float] = {}
     for _ in range(rounds):
         current, _ = timed(ours, features, labels, everything)
-        for name, (method, whole) in WAYS.items():
+        for name, (method, whole) in METHODS.items():
             queries = everything if whole else some
             if method is released:
                 queries = some[:64]
@@ -163,8 +163,10 @@ def compare(n: int, width: int, n_queries: int, rounds: int) -> None:
             print(f"  {name:36} not installed")
             continue
         spread = f"{min(values):.2f} to {max(values):.2f}"
-        whole = WAYS[name][1]
-        scaled = "" if whole else f"  scaled from {64 if WAYS[name][0] is released else len(some)}"
+        whole = METHODS[name][1]
+        scaled = (
+            "" if whole else f"  scaled from {64 if METHODS[name][0] is released else len(some)}"
+        )
         gap = f"  largest difference {gaps[name]:.1e}" if name in gaps else ""
         print(f"  {name:36} {statistics.median(values):8.2f}  ({spread}){scaled}{gap}")
 
@@ -179,7 +181,7 @@ def on_equal_cosines(features: np.ndarray, labels: np.ndarray, queries: np.ndarr
     return max(gaps)
 
 
-def timed(method: Way, *arguments: np.ndarray) -> tuple[float, np.ndarray]:
+def timed(method: Method, *arguments: np.ndarray) -> tuple[float, np.ndarray]:
     start = time.perf_counter()
     scores = method(*arguments)
     return time.perf_counter() - start, scores
@@ -203,7 +205,7 @@ def grow(sizes: list[int], width: int) -> None:
         )
 
 
-def one(n: int, width: int) -> None:
+def compare_size(n: int, width: int) -> None:
     """One size: seconds, and kilobytes of memory before and at the peak."""
     features, labels = data(n, width)
     evaluate_all_pairs(features[:500], labels[:500])
@@ -222,10 +224,10 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--growth")
     parser.add_argument("--one", type=int)
-    given = parser.parse_args()
-    if given.one:
-        one(given.one, given.width)
-    elif given.growth:
-        grow([int(size) for size in given.growth.split(",")], given.width)
+    args = parser.parse_args()
+    if args.one:
+        compare_size(args.one, args.width)
+    elif args.growth:
+        grow([int(size) for size in args.growth.split(",")], args.width)
     else:
-        compare(given.rows, given.width, given.queries, given.rounds)
+        compare(args.rows, args.width, args.queries, args.rounds)

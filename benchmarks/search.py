@@ -71,7 +71,7 @@ print((x[7:8].float() @ x.float().T).topk(25))
 
 
 def make_store(workspace: Path, n: int, width: int) -> Store:
-    """A store of clustered vectors in windows of images, or the one that is there."""
+    """Return a store of clustered vectors in windows of images, created if missing."""
     features = workspace / "features"
     for values in stores.find(features):
         if values.is_complete and (values.n_rows, values.shape("pooled")) == (n, (width,)):

@@ -2,7 +2,7 @@
 
     python benchmarks/segmentation.py [--classes 209] [--width 768] [--crop 512] [--batch 4]
 
-Training: one iteration on cached features, beside reading alone, computing alone, and the plain
+Training: one iteration on cached features, with reading alone, computing alone, and the plain
 way (upsample the features 4×, convolve, upsample the logits, autograd) on the same batch. Several
 heads in one pass, beside one pass for each. Scoring: one image from sliding windows, beside
 mmsegmentation's procedure with full-size logits. A ratio of 2 means twice the time of ours.

@@ -3,7 +3,7 @@
     python benchmarks/startup.py [--rounds 9] [--workspace DIR]
 
 Every command is started once in a round, and click before it. Other work on the machine only ever
-adds time, so what stands in the table is the shortest of all rounds: of the wall clock, and of the
+adds time, so the table shows the shortest of all rounds: of the wall clock, and of the
 processor time of the process, which others disturb less. The target is a ratio of 3 for `pa --help`
 and the `--help` of every command; `pa status` reads the settings and the stores, so it loads more.
 """

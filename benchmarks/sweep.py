@@ -5,7 +5,7 @@
 One round times, in turn, one head alone, the sweep, the sweep with its heads over five seeds (whose
 batches differ, so that five stacks train), and one head as a torch.nn.Linear with torch.optim.SGD.
 The table gives medians over the rounds and the median of the ratios to the head alone of the same
-round, so that a busy machine hits all. Beside the time stand the multiplications of the two matrix
+round, so that a busy machine hits all. The table also gives the multiplications of the two matrix
 products of every step: where the ratio of the times nears that of the products, the sweep is bound
 by arithmetic and no stacking helps; with many classes one head is bound by it already.
 """

@@ -1,4 +1,4 @@
-"""Shared fixtures: real data beside the repository, small images, stores with known features."""
+"""Shared fixtures: real data next to the repository, small images, stores with known features."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def interrupts_arrive() -> None:
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The folder of real data, weights and fixtures beside the repository."""
+    """Return the folder of real data, weights and fixtures next to the repository."""
     if not SHARED.is_dir():
         pytest.skip(f"no folder of real data at {SHARED}")
     return SHARED

@@ -94,7 +94,7 @@ def test_new_workspace_is_announced(
 
 
 def test_split_must_be_named_if_several_exist(pa: Run, workspace: Path, tmp_path: Path) -> None:
-    """The command names the split of the dataset's settings, or a small one that is there."""
+    """The command names the split of the dataset's settings, or a small existing one."""
     root = tmp_path / "imagenet"
     for split, folder in (("train", "class0"), ("val", "class1")):
         (root / split).mkdir(parents=True)

@@ -277,7 +277,7 @@ def test_unwritable_workspace(pa: Run, workspace: Path, tmp_path: Path) -> None:
 
 
 def test_unwritable_features_folder_is_reported(pa: Run, workspace: Path) -> None:
-    (workspace / "features").write_text("in the way")
+    (workspace / "features").write_text("a file")
     refused = pa("extract")
     assert refused.code == 1
     assert "cannot write" in refused.err

@@ -73,7 +73,7 @@ def test_check_compares_with_the_release(pa: Run, cub: Path) -> None:
     assert "2 of 3 images have a patch, 1 none" in out
 
 
-def test_check_tells_of_missing_and_unreadable_files(pa: Run, cub: Path) -> None:
+def test_check_reports_missing_and_unreadable_files(pa: Run, cub: Path) -> None:
     (cub / "images/001.Auk/Auk_0001.jpg").unlink()
     (cub / "images/001.Auk/Auk_0003.jpg").write_bytes(b"torn")
     code, out, _ = pa("datasets", "check", "cub", "--root", cub, "--split", "all")
@@ -89,7 +89,7 @@ def test_check_tells_of_missing_and_unreadable_files(pa: Run, cub: Path) -> None
     assert split["expected"] == {"images": 11788, "classes": 200}
 
 
-def test_check_shows_the_layout_where_there_is_nothing(pa: Run, in_empty_folder: Path) -> None:
+def test_check_of_empty_folder_shows_layout(pa: Run, in_empty_folder: Path) -> None:
     for root, what in ((in_empty_folder, "no split found"), ("no", "is not a folder")):
         code, _, err = pa("datasets", "check", "coco", "--root", root)
         assert code == 3
@@ -199,7 +199,7 @@ def test_extract_parts_of_cub(pa: Run, cub: Path, weights: Path) -> None:
     assert "4 patches from 2 of 3 images (right eye 1, right leg 1, left wing 1, tail 1); " in err
     assert "left out: 7 not visible, 1 lone" in err
     code, out, err = pa(*extract, "--protocol", "released", "--json")
-    assert code == 0, err  # another protocol is another store beside it
+    assert code == 0, err  # another protocol is another store
     code, _, err = pa("search", "--query-id", 0, "-k", 1)
     assert code == 2
     assert "2 stores fit" in err
@@ -218,7 +218,7 @@ def test_extract_parts_of_cub(pa: Run, cub: Path, weights: Path) -> None:
     assert region[:-3].min(axis=2).max() > 0
 
 
-def test_extract_tells_of_images_that_are_not_there(pa: Run, weights: Path) -> None:
+def test_extract_reports_missing_images(pa: Run, weights: Path) -> None:
     points = {"nose": (10, 10, 2), "left_ankle": (10, 50, 2)}
     root = write_coco(Path("coco"), coco_json(2, [person(1, 1, points), person(2, 2, points)]))
     (root / "images/val2017/000000000002.jpg").unlink()

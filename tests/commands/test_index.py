@@ -132,7 +132,7 @@ def test_index_build_builds_a_repeated_index_once(pa: Run, workspace: Path) -> N
     assert len(json.loads(out)["indexes"]) == 1
 
 
-def test_info_tells_of_recall_and_training(pa: Run, workspace: Path) -> None:
+def test_info_shows_recall_and_training(pa: Run, workspace: Path) -> None:
     words = ("--encoder", "dino", "--split", "val", "--index", "IVF4,Flat@nprobe=4")
     code, out, err = pa("index", "build", *words)
     assert code == 0

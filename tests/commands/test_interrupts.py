@@ -12,7 +12,7 @@ import pytest
 
 from pa.errors import EXIT_INTERRUPTED
 
-# `pa stuck`: what stands in for {body} comes first, then work without end.
+# `pa stuck`: runs {body}, then never ends.
 PROGRAM = """
 import signal, sys, time, weakref
 from pathlib import Path
@@ -109,7 +109,7 @@ def test_stopped_study_stops_its_step(study_workspace: Path) -> None:
     study.terminate()
     _, err = study.communicate(timeout=100)
     assert study.returncode == EXIT_INTERRUPTED, err
-    assert not list(study_workspace.rglob("manifest.json"))  # the step did not go on to its end
+    assert not list(study_workspace.rglob("manifest.json"))  # the step was not completed
     for pid in steps:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

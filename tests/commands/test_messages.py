@@ -68,7 +68,7 @@ def commands() -> Iterator[Command]:
 
 
 def words_of(rest: str, *, quoted: bool) -> list[str]:
-    """The words of a command that a text goes on with: to the closing quote, or the line's end."""
+    """Return the words of the command at the start of a text, to the closing quote or line end."""
     rest = rest.split("`")[0] if quoted else rest.split("\n")[0].split("   ")[0]
     try:
         words = shlex.split(" ".join(rest.split()), comments=True)
@@ -121,12 +121,12 @@ def is_placeholder(value: str) -> bool:
     return INSERTED in value or value.isupper() or "…" in value or value.startswith("<")
 
 
-FOUND = list(commands())
+COMMANDS = list(commands())
 
 
 def test_commands_are_found() -> None:
     """The scan reads f-strings, sums and lists of lines: it does not pass by finding nothing."""
-    actual = {command.words[:2] for command in FOUND}
+    actual = {command.words[:2] for command in COMMANDS}
     assert {("index", "build"), ("verify", "--repair"), ("probe", "linear")} <= actual
 
 
@@ -145,7 +145,7 @@ def test_invalid_command_is_detected(words: str, what: str) -> None:
     assert what in refused.value.format_message()
 
 
-@pytest.mark.parametrize("command", FOUND, ids=lambda command: command.place)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.place)
 def test_commands_in_messages_are_valid(command: Command) -> None:
     check(command.words)
 

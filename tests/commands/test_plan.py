@@ -41,7 +41,7 @@ FOLDERS = {"index": "indexes", "probe": "results", "evaluate": "results"}
 
 
 class WithClass(MeanColour):
-    """cls (B, 3) = the mean RGB of the first quarter, besides."""
+    """Add cls (B, 3), the mean RGB of the first quarter."""
 
     @property
     def representations(self) -> dict[str, tuple[int, ...]]:

@@ -129,7 +129,7 @@ def stubbed(folder: Path, code: int) -> dict[str, str]:
 def test_missing_script_runs(
     pa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str, code: int, calls: int
 ) -> None:
-    """In a workspace with a name to quote. 6 says that images could not be read, and goes on."""
+    """In a workspace with a name to quote. Exit code 6 means that images could not be read; the script continues."""
     root = tmp_path / "it's $HOME\n`x` & co"
     root.mkdir()
     monkeypatch.chdir(root)

@@ -122,12 +122,12 @@ checkpoint = "{weights["test_vit"]}"
 
 
 def run(words: Sequence[str], folder: Path) -> tuple[int, set[str], str]:
-    """Run `pa words…`: its exit code, every module it loaded, and what it said."""
+    """Run `pa words…`. Return its exit code, the loaded modules, and its output."""
     output = folder / "modules.json"
     code = (
         "import atexit, json, pathlib, sys\n"
-        f"told = pathlib.Path({str(output)!r})\n"
-        "atexit.register(lambda: told.write_text(json.dumps(list(sys.modules))))\n"
+        f"target = pathlib.Path({str(output)!r})\n"
+        "atexit.register(lambda: target.write_text(json.dumps(list(sys.modules))))\n"
         "from pa.cli import main\n"
         f"sys.argv = ['pa', *{list(words)!r}]\n"
         "main()\n"

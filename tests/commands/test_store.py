@@ -190,7 +190,7 @@ def test_status_counts_bad_images_of_what_is_done(run: Run, store: Store) -> Non
     assert json.loads(run("status", "--json").stdout)["stores"][0]["bad_images"] == 0
 
 
-def test_status_tells_what_it_cannot_read(run: Run, store: Store) -> None:
+def test_status_reports_unreadable_stores(run: Run, store: Store) -> None:
     (store.path / "spec.json").write_text("{")
     outcome = run("status")
     assert outcome.exit_code == 0
@@ -265,7 +265,7 @@ def test_watch_in_a_terminal_draws_in_place(
         ([], None),
     ],
 )
-def test_pace_of_work(times: list[tuple[float, int]], expected: float | None) -> None:
+def test_throughput_of_active_store(times: list[tuple[float, int]], expected: float | None) -> None:
     actual = current_throughput(times, now=1500)
     assert (actual and actual.rows_per_second) == expected
 
@@ -440,7 +440,7 @@ def test_shards_alone_are_an_unfinished_store(run: Run, store: Store) -> None:
     assert run("verify").exit_code == 6
 
 
-def test_repair_of_a_manifest_that_tells_other_bad_images(run: Run, store: Store) -> None:
+def test_repair_of_manifest_with_other_bad_images(run: Run, store: Store) -> None:
     path = store.path / "manifest.json"
     path.write_text(path.read_text().replace("05.png", "06.png"))
     outcome = run("verify", "--quick")
@@ -487,7 +487,7 @@ def test_swapped_index_is_an_issue(run: Run, store: Store, workspace: Path) -> N
 
 
 def make_result(workspace: Path, store: Store) -> Path:
-    """A result with a table and a head beside it, written in the order of every command."""
+    """Write a result with a table and a head, in the order of every command."""
     result = linear_result(StoreReference.of(store), accuracy=0.125)
     path = result.path(workspace / "results")
     write_parquet(path.with_suffix(".curves.parquet"), pl.DataFrame({"epoch": [1, 2]}))
@@ -905,7 +905,7 @@ def test_gc_lists_then_deletes(run: Run, store: Store, workspace: Path, hold: Ho
     alive.unlink()
     writer.communicate()
     assert run("gc").stdout == "nothing to delete.\n"
-    shutil.rmtree(results)  # what stood for results there was none
+    shutil.rmtree(results)  # an invalid results folder
     assert run("verify").exit_code == 0
 
 
@@ -922,12 +922,12 @@ def test_gc_and_the_files_of_other_hosts(
     def deletable(**more: object) -> set[Path]:
         return {g.path for g in find_garbage(here, **more) if g.deletable}  # type: ignore[arg-type]
 
-    assert deletable() == set()  # nobody says that the writer is dead
+    assert deletable() == set()  # the writer may be alive
     assert {g.path for g in find_garbage(here)} == {shard, manifest}
     other = hold(store.path / "locks" / "shard-00001.h5.lock")
     assert deletable() == set()
     other.communicate()
-    assert deletable() == {shard}  # its lock is free: nobody writes it
+    assert deletable() == {shard}  # its lock is free, so it has no writer
     assert deletable(hosts=["node7"]) == {shard, manifest}
 
 

@@ -1,6 +1,6 @@
-"""Commands that look a store up by names: only a part of another store gives way to it.
+"""Commands that select a store by names: only a subset of another store is ignored.
 
-Two stores of one slot, made from changed labels, images, boxes or another order of rows, meet every
+Two conflicting stores, from changed labels, images, boxes or another order of rows, are given to every
 command that chooses.
 """
 
@@ -189,7 +189,7 @@ def split(images: Images, name: str, rest: int) -> Images:
     return replace(images, split=name, table=table)
 
 
-def test_splits_give_way_to_the_one_that_holds_them(tmp_path: Path, root: Path) -> None:
+def test_splits_are_subsets_of_all(tmp_path: Path, root: Path) -> None:
     images = photos(root)
     encode(tmp_path, split(images, "train", 0), PARTS)
     whole = encode(tmp_path, replace(images, split="all"), PARTS)

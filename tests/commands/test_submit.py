@@ -221,7 +221,7 @@ def test_setting_with_line_break_is_refused(in_empty_folder: Path, line: str) ->
 
 
 @pytest.fixture
-def place(workspace: Path) -> Path:
+def workspace_folder(workspace: Path) -> Path:
     """A workspace whose extraction has 12 shards."""
     return workspace
 
@@ -233,8 +233,8 @@ def extraction(**options: Any) -> Extraction:
 EXTRACT = Command(("extract", "--shard-rows", "49"), extraction(shard_rows=49))
 
 
-def test_dry_run_writes_nothing_and_prints_plan(place: Path) -> None:
-    before = sorted(place.rglob("*"))
+def test_dry_run_writes_nothing_and_prints_plan(workspace_folder: Path) -> None:
+    before = sorted(workspace_folder.rglob("*"))
     actual = submit(Workspace(), (EXTRACT,), tasks=64, dry_run=True)
     [store] = actual.commands[0].stores
     assert (store.shards, store.shards_to_do, store.rows_to_do, actual.tasks) == (12, 12, 588, 12)
@@ -242,13 +242,13 @@ def test_dry_run_writes_nothing_and_prints_plan(place: Path) -> None:
     assert (store.throughput, actual.seconds, actual.job) == (None, None, None)
     assert actual.script is not None
     assert "--array=0-11%12" in actual.script
-    assert sorted(place.rglob("*")) == before
+    assert sorted(workspace_folder.rglob("*")) == before
 
 
-def test_missing_work_alone_is_submitted_with_recorded_time(place: Path) -> None:
+def test_missing_work_alone_is_submitted_with_recorded_time(workspace_folder: Path) -> None:
     work = Workspace()
     work.extract(work.encoders(), *work.regions(RegionSelector()), ExtractOptions(shard_rows=49))
-    store = Store.open(next(place.rglob("manifest.json")).parent)
+    store = Store.open(next(workspace_folder.rglob("manifest.json")).parent)
     wall = store.runs()[0]["seconds"]["wall"]
     assert submit(Workspace(), (EXTRACT,), tasks=4).nothing_to_do
     for shard in store.plan[:5]:
@@ -262,7 +262,7 @@ def test_missing_work_alone_is_submitted_with_recorded_time(place: Path) -> None
 
 
 def test_disk_must_hold_output_of_all_commands(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    workspace_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Command(("extract",), extraction(limit=6))
     needed = [
@@ -270,22 +270,22 @@ def test_disk_must_hold_output_of_all_commands(
     ]
     assert all(needed)
     enough = max(plan.bytes for plan in needed if plan) + 1
-    monkeypatch.setattr("pa.data.files.free_bytes", lambda place: enough)
+    monkeypatch.setattr("pa.data.files.free_bytes", lambda path: enough)
     for item in (EXTRACT, other):
         assert submit(Workspace(), (item,), dry_run=True).tasks == 1
     with pytest.raises(StorageError, match="the features need"):
         submit(Workspace(), (EXTRACT, other), dry_run=True)
 
 
-def test_undividable_command_is_refused(place: Path) -> None:
+def test_undividable_command_is_refused(workspace_folder: Path) -> None:
     with pytest.raises(UsageError, match="only `extract` can be divided"):
         submit(Workspace(), (Command(("index", "build")),), tasks=2)
 
 
 def test_missing_slurm_or_submitit_is_reported(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    workspace_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", str(place))
+    monkeypatch.setenv("PATH", str(workspace_folder))
     for tasks in (1, 3):
         with pytest.raises(MissingError, match="sbatch and srun"):
             submit(Workspace(), (EXTRACT,), tasks=tasks)
@@ -315,7 +315,7 @@ env > {kept}/env-$n; cp "$1" {kept}/script-$n; echo "Submitted batch job $n"
 
 
 def test_array_is_followed_by_final_job(
-    place: Path, fake_sbatch: Path, monkeypatch: pytest.MonkeyPatch
+    workspace_folder: Path, fake_sbatch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
@@ -329,7 +329,7 @@ def test_array_is_followed_by_final_job(
     assert "SLURM_CONF=/etc/slurm.conf" in passed
     assert not any(line.startswith(("SLURM_JOB_ID", "SLURM_ARRAY")) for line in passed)
     assert os.environ["SLURM_ARRAY_TASK_ID"] == "3"
-    where = ("--workspace", str(place))
+    where = ("--workspace", str(workspace_folder))
     for task in range(3):
         steps = pickled(actual.folder / f"100_{task}_submitted.pkl")
         share = ("--task-id", str(task), "--task-count", "3")
@@ -348,7 +348,7 @@ def pickled(path: Path) -> Steps:
     return steps
 
 
-def test_slurm_refuses(place: Path, fake_sbatch: Path) -> None:
+def test_slurm_refuses(workspace_folder: Path, fake_sbatch: Path) -> None:
     (fake_sbatch / "sbatch").write_text("#!/bin/sh\necho 'invalid partition: gpu' >&2; exit 1\n")
     with pytest.raises(PaError, match="refused the job: invalid partition: gpu"):
         submit(Workspace(), (EXTRACT,))
@@ -358,11 +358,11 @@ def test_slurm_refuses(place: Path, fake_sbatch: Path) -> None:
 
 
 def test_local_processes_share_the_work(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workspace_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # equal numbers of threads, equal bits
     assert cluster.run_command(EXTRACT.words) == 0
-    alone = next((place / "features").rglob("manifest.json")).parent
+    alone = next((workspace_folder / "features").rglob("manifest.json")).parent
     kept = tmp_path / "alone"
     alone.rename(kept)
     then = parse_then(["index build"])
@@ -482,7 +482,7 @@ def test_steps_stop_at_the_first_failure(monkeypatch: pytest.MonkeyPatch, tmp_pa
 # -- the command line -------------------------------------------------------------------------
 
 
-def test_options_stand_before_or_after_the_command(pa: Run, place: Path) -> None:
+def test_options_are_accepted_before_and_after_command(pa: Run, workspace_folder: Path) -> None:
     plans = [
         pa("submit", "--json", *words).json
         for words in (
@@ -511,14 +511,14 @@ def test_options_stand_before_or_after_the_command(pa: Run, place: Path) -> None
     ],
 )
 def test_mistakes_show_before_anything_is_submitted(
-    pa: Run, place: Path, words: tuple[str, ...], code: int, message: str
+    pa: Run, workspace_folder: Path, words: tuple[str, ...], code: int, message: str
 ) -> None:
     outcome = pa("submit", *words, "--dry-run")
     assert outcome.code == code
     assert message in outcome.err
 
 
-def test_extract_as_one_of_several(pa: Run, place: Path) -> None:
+def test_extract_as_one_of_several(pa: Run, workspace_folder: Path) -> None:
     outcome = pa("extract", "--shard-rows", 49, "--task-id", 1, "--task-count", 3)
     assert outcome.code == 0
     assert "task 1 of 3" in outcome.err

@@ -59,7 +59,7 @@ def test_scores_below_two_in_magnitude_are_exact(
     np.testing.assert_allclose(average_precision(scores, relevant), oracle(scores, relevant), 1e-12)
 
 
-def test_neighbouring_floats_are_told_apart() -> None:
+def test_neighbouring_floats_are_distinguished() -> None:
     first = np.float32(0.7)
     scores = np.array([[first, np.nextafter(first, np.float32(1)), -first]])
     assert average_precision(scores, np.array([[True, False, False]])) == [0.5]

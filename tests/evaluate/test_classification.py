@@ -184,7 +184,7 @@ def test_interval_of_mean_resamples_images_of_all_heads() -> None:
     draws = [right[generator.integers(100, size=100)].mean() for _ in range(4000)]
     expected = np.quantile(draws, [0.025, 0.975])
     assert (mean.interval.low, mean.interval.high) == pytest.approx(expected, abs=0.006)
-    # Equal heads tell nothing that one does not.
+    # Equal heads give the scores of a single head.
     same = accuracies(np.stack([predicted] * 3), target, groups, CHANCE)
     assert same.std == 0
     assert same.mean == same.each[0]

@@ -1,4 +1,4 @@
-"""What is found to be wrong with a result and the tables beside it."""
+"""Damage of a result and its tables is detected."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.results import linear_result
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A result in a workspace, with a table beside it."""
+    """Return the path of a result with a table."""
     outcome = linear_result()
     table = outcome.path(tmp_path / "results").with_suffix(".parquet")
     table.parent.mkdir(parents=True)

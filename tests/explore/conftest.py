@@ -162,7 +162,7 @@ def serving(workspace: Path, *words: str) -> Iterator[str]:
         lines: list[str] = []
         while not lines or lines[-1].rstrip() != "}":
             line = process.stdout.readline()
-            assert line, "it ended before it said its address"
+            assert line, "it ended before it printed its address"
             lines.append(line)
         yield json.loads("".join(lines))["url"]
     finally:

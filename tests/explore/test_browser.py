@@ -249,13 +249,13 @@ def test_text_can_be_read_in_light_and_dark(open_page: Open, scheme: str) -> Non
 
 
 CONTRASTS = """() => {
-  const paint = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const canvas2d = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgb = (colour, below) => {
-    paint.fillStyle = `rgb(${below})`;
-    paint.fillRect(0, 0, 1, 1);
-    paint.fillStyle = colour;
-    paint.fillRect(0, 0, 1, 1);
-    return [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3);
+    canvas2d.fillStyle = `rgb(${below})`;
+    canvas2d.fillRect(0, 0, 1, 1);
+    canvas2d.fillStyle = colour;
+    canvas2d.fillRect(0, 0, 1, 1);
+    return [...canvas2d.getImageData(0, 0, 1, 1).data].slice(0, 3);
   };
   const behind = (element) => {
     const above = [];

@@ -1,6 +1,6 @@
 """The server under requests made up from its own schema, right ones and wrong ones.
 
-Half of them name a gallery, a row and a column that are there, so that more is reached than the
+Half of them name an existing gallery, row and column, so that more is reached than the
 answer to an unknown name.
 """
 
@@ -57,7 +57,7 @@ def operations(client: TestClient) -> dict[tuple[str, str], Any]:
 
 
 @pytest.fixture(scope="module")
-def there(gallery: dict[str, Any]) -> Names:
+def existing(gallery: dict[str, Any]) -> Names:
     """What a request can name and find."""
     return {"gallery": gallery["id"], "column": column(gallery, "alpha", "cls")}
 
@@ -79,7 +79,7 @@ def test_operations_are_all_fuzzed(operations: dict[tuple[str, str], Any]) -> No
 def test_responses_match_schema(
     client: TestClient,
     operations: dict[tuple[str, str], Any],
-    there: Names,
+    existing: Names,
     operation: tuple[str, str],
     mode: GenerationMode,
 ) -> None:
@@ -97,22 +97,22 @@ def test_responses_match_schema(
     @given(case=cases, exists=st.booleans(), row=st.integers(0, N + 2))
     def one(case: Case, exists: bool, row: int) -> None:
         if exists:
-            _name(case, there, row)
+            _name(case, existing, row)
         answer = client.send(_request(client, case))
         case.validate_response(answer, checks=CHECKS)
 
     one()
 
 
-def _name(case: Case, there: Names, row: int) -> None:
-    """Let a case name what is there, and leave its other parameters as they are."""
+def _name(case: Case, existing: Names, row: int) -> None:
+    """Let a case name existing objects, and keep its other parameters."""
     case.path_parameters = {
-        name: {"gallery": there["gallery"], "row": row, "image": row // 49}[name]
+        name: {"gallery": existing["gallery"], "row": row, "image": row // 49}[name]
         for name in case.path_parameters or {}
     }
     if "column" in (case.query or {}):
         is_list = isinstance(case.query["column"], list)
-        case.query["column"] = [there["column"]] if is_list else there["column"]
+        case.query["column"] = [existing["column"]] if is_list else existing["column"]
 
 
 def _request(client: TestClient, case: Case) -> Any:

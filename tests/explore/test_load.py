@@ -1,4 +1,4 @@
-"""Many requests at once are answered or told to wait; what is big is imported late."""
+"""Many simultaneous requests are answered or refused; large libraries are imported late."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_limiter_runs_few_queues_some_and_refuses_rest() -> None:
     assert most == 2
 
 
-def test_limiter_wait_times_out_and_slot_is_released() -> None:
+def test_limiter_wait_times_out_and_limit_is_released() -> None:
     async def wait() -> list[Any]:
         limiter = ConcurrencyLimiter("test", 1, 10, timeout=0.05)
         first = asyncio.create_task(limiter.run(lambda: time.sleep(0.4)))
@@ -68,7 +68,7 @@ def test_limiter_wait_times_out_and_slot_is_released() -> None:
     assert third == 3
 
 
-def test_work_that_nobody_waits_for_keeps_its_turn_until_it_ends() -> None:
+def test_abandoned_work_counts_until_it_ends() -> None:
     order: list[str] = []
 
     async def leave() -> None:
@@ -110,7 +110,7 @@ def test_cache_stays_within_its_size() -> None:
 
 
 def test_concurrent_queries_are_answered(workspace: Path, config: Config) -> None:
-    """Each is right, or is told when to come again; the server lives."""
+    """Each answer is correct or states when to retry; the server keeps running."""
     with serving(workspace) as url, visitor(url) as client:
         (gallery,) = client.get("/api/workspace").json()["galleries"]
         column = gallery["columns"][0]["id"]

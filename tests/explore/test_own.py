@@ -1,4 +1,4 @@
-"""An image of one's own is searched as `pa search --image` does."""
+"""An uploaded image is searched as by `pa search --image`."""
 
 from __future__ import annotations
 
@@ -60,17 +60,17 @@ def served(real: Config) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An image that is in no store; named as the command line would be told."""
+def image_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an image that is in no store, with the path used on the command line."""
     monkeypatch.chdir(tmp_path)
-    noise_image(77, (150, 120)).save("mine.png")
-    return Path("mine.png")
+    noise_image(77, (150, 120)).save("image_path.png")
+    return Path("image_path.png")
 
 
 def asked(client: TestClient) -> tuple[str, dict[str, Any]]:
     (gallery,) = client.get("/api/workspace").json()["galleries"]
     ids = [item["id"] for item in gallery["columns"]]
-    query = {"name": "mine.png", "box": ",".join(map(str, BOX)), "column": ids, "k": 4}
+    query = {"name": "image_path.png", "box": ",".join(map(str, BOX)), "column": ids, "k": 4}
     return f"/api/galleries/{gallery['id']}/own", query
 
 
@@ -82,37 +82,44 @@ def expected(config: Config, image: Path) -> Any:
 
 
 def test_neighbours_of_upload_equal_command_line(
-    served: TestClient, real: Config, mine: Path
+    served: TestClient, real: Config, image_path: Path
 ) -> None:
     address, query = asked(served)
-    answer = served.post(f"{address}/neighbours", params=query, content=mine.read_bytes())
+    answer = served.post(f"{address}/neighbours", params=query, content=image_path.read_bytes())
     assert answer.status_code == 200, answer.text
     output = [item["result"] for item in answer.json()]
-    report = [result.to_json() for _, result in expected(real, mine)]
+    report = [result.to_json() for _, result in expected(real, image_path)]
     assert [item["neighbours"] for item in output] == [
         [{**near, "box": list(near["box"])} for near in item["neighbours"]] for item in report
     ]
-    assert output[0]["query"] == {"row": None, "path": "mine.png", "box": list(BOX), "label": None}
+    assert output[0]["query"] == {
+        "row": None,
+        "path": "image_path.png",
+        "box": list(BOX),
+        "label": None,
+    }
     assert [item["shares"] for item in answer.json()] == [[], []]
 
 
-def test_figure_of_upload_equals_command_line(served: TestClient, real: Config, mine: Path) -> None:
+def test_figure_of_upload_equals_command_line(
+    served: TestClient, real: Config, image_path: Path
+) -> None:
     address, query = asked(served)
-    answer = served.post(f"{address}/figure", params=query, content=mine.read_bytes())
+    answer = served.post(f"{address}/figure", params=query, content=image_path.read_bytes())
     assert answer.headers["content-type"] == "image/png"
-    assert answer.content == drawn(expected(real, mine), Path("figure.png"))
+    assert answer.content == drawn(expected(real, image_path), Path("figure.png"))
 
 
 def test_command_of_upload_names_image_and_box(served: TestClient, real: Config) -> None:
     address, query = asked(served)
     output = served.get(f"{address}/command", params=query).json()["command"]
-    assert output.startswith("pa search --image mine.png --box 20,30,120,110 -k 4 ")
+    assert output.startswith("pa search --image image_path.png --box 20,30,120,110 -k 4 ")
     assert "--representation cls,pooled" in output
 
 
 def test_upload_without_network_is_reported(
     real: Config,
-    mine: Path,
+    image_path: Path,
     tmp_path: Path,
     weights: dict[str, Path],
 ) -> None:
@@ -127,6 +134,6 @@ def test_upload_without_network_is_reported(
     spec.write_text(json.dumps(with_checksum(fields)))
     with TestClient(make_app(Workspace(folder)), "http://localhost") as client:
         where, query = asked(client)
-        answer = client.post(f"{where}/neighbours", params=query, content=mine.read_bytes())
+        answer = client.post(f"{where}/neighbours", params=query, content=image_path.read_bytes())
     assert answer.status_code == 409
     assert answer.json()["error"] == "mismatch"

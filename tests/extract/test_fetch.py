@@ -20,7 +20,7 @@ CONTENT = bytes(range(256)) * 20_000  # 5 MB: several blocks
 
 
 class Server(BaseHTTPRequestHandler):
-    """Serves CONTENT with byte ranges; /cut breaks off in the middle, /gone is not there."""
+    """Serve CONTENT with byte ranges; /cut breaks off in the middle, /gone does not exist."""
 
     asked: list[str | None]
 

@@ -1,4 +1,4 @@
-"""Shards are taken one ahead, and written and closed beside the forward passes."""
+"""The writer claims one shard ahead, and writes in parallel to the forward passes."""
 
 from __future__ import annotations
 

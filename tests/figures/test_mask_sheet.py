@@ -49,7 +49,7 @@ def test_sheets_of_many_images_are_not_tall(tmp_path: Path, n: int) -> None:
         assert sheet.width < 4 * sheet.height or n == 1
         colours = set(np.unique(np.asarray(sheet.convert("RGB")) @ (1 << 16, 1 << 8, 1)).tolist())
     swatches = {(r << 16) + (g << 8) + b for r, g, b in spread_palette(min(n, 19))}
-    assert swatches <= colours  # a legend for every image, none painted over by another
+    assert swatches <= colours  # a legend for every image, none covered by another
 
 
 def test_classes_are_coloured_and_ignored_pixels_fade(root: Path) -> None:
@@ -74,7 +74,7 @@ def test_borders() -> None:
     ]
 
 
-def test_colours_are_told_apart() -> None:
+def test_colours_are_distinguishable() -> None:
     colours = spread_palette(40)
     assert len(set(colours)) == 40
     assert spread_palette(12) == colours[:12]

@@ -1,4 +1,4 @@
-"""The figure: the query in a red box, its neighbours beside it, in every format."""
+"""The figure of a query in a red box and its neighbours, in every format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pa figure neighbours` and `projected`: which patches stand where, and what the files say."""
+"""`pa figure neighbours` and `projected`: positions of patches, and metadata of files."""
 
 from __future__ import annotations
 
@@ -118,7 +118,9 @@ def test_recorded_command_recreates_file(pa: Run) -> None:
         assert Path(path).read_bytes() == Path(f"{path}.first").read_bytes()
 
 
-def test_encoded_stands_beside_projected(pa: Run, two_encoders: dict[str, Store]) -> None:
+def test_encoded_and_projected_are_drawn_side_by_side(
+    pa: Run, two_encoders: dict[str, Store]
+) -> None:
     done = pa("figure", "projected", "--query", QUERY, "-k", 6, "--json").json
     (answers,) = done["details"]["answers"]
     assert [item["representation"] for item in answers] == ["pooled", "projected"]
@@ -172,7 +174,7 @@ def test_figure_taller_than_page_is_noted(pa: Run) -> None:
 
 
 @pytest.mark.usefixtures("two_encoders")
-def test_default_queries_stand_in_for_images_that_are_not_there(pa: Run) -> None:
+def test_default_queries_replace_missing_images(pa: Run) -> None:
     """Of 4 images those at 1/6, 3/6 and 5/6, each by its middle window of 49."""
     Path("pa.toml").write_text('[datasets.toy]\nkind = "imagenet"\nroot = "photos"\n')
     done = pa("figure", "neighbours", "--json")

@@ -164,7 +164,7 @@ def test_sweep_is_drawn_from_its_table(pa: Run, place: Place) -> None:
     words = ("--train-split", "train", "--test-split", "test", "--epochs", 3, "--no-references")
     grid = ("--sweep", "--lr", "0.01,0.4", "--weight-decay", "0,1e-4")
     pa("probe", "linear", *words)
-    assert pa("figure", "sweep").code == 3  # a probe without a sweep is none
+    assert pa("figure", "sweep").code == 3  # a probe without a sweep does not count
     pa("probe", "linear", *words, *grid, "--representation", "cls,pooled")
     done = pa("figure", "sweep", "--json")
     assert done.code == 0, done.err

@@ -28,7 +28,7 @@ MakeStore = Callable[..., Store]
 
 
 def crowd(n: int, spread: float, seed: int = 0) -> Floats:
-    """Vectors whose cosines differ by less than fp16 can tell apart: FAISS's order is noise."""
+    """Return vectors whose cosines differ by less than the fp16 resolution."""
     generator = np.random.default_rng(seed)
     centre = generator.normal(size=32)
     return (centre + spread * generator.normal(size=(n, 32))).astype(np.float32)

@@ -69,7 +69,7 @@ def test_devices(gpus: list[int], device: str, number: int | None) -> None:
     assert gpu_number(device) == number
 
 
-def test_devices_that_are_not_there(gpus: list[int]) -> None:
+def test_missing_devices_are_refused(gpus: list[int]) -> None:
     with pytest.raises(UsageError, match="FAISS sees 2 GPUs, cuda:0 to cuda:1"):
         gpu_number("cuda:2")
     with pytest.raises(UsageError, match="unknown device 'mps' of an index"):
@@ -169,7 +169,7 @@ def test_encoder_device_can_differ_from_faiss(
     monkeypatch.delattr(faiss, "StandardGpuResources", raising=False)
     noise_image(1).save(workspace / "mine.png")
     work, image = Workspace(workspace), workspace / "mine.png"
-    # The index is built, on the CPU; what fails is the encoder, of which there is none.
+    # The index is built, on the CPU; the missing encoder is the error.
     with pytest.raises((MissingError, UsageError), match=r"checkpoint|finds no CUDA"):
         work.search(StoreSelector(), image=image, device="cuda")
     assert list(workspace.rglob("index.faiss"))

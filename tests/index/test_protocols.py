@@ -1,4 +1,4 @@
-"""Two stores of view `parts` side by side, one per protocol: --protocol says which is meant."""
+"""Two stores of view `parts`, one per protocol: --protocol selects one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def stores(in_empty_folder: Path) -> dict[str, Store]:
 
 
 def test_protocols_select_different_stores(stores: dict[str, Store]) -> None:
-    """Or the tests below could not tell one store from the other."""
+    """Otherwise the tests below could not distinguish the stores."""
     assert stores["paper"].path.parent == stores["released"].path.parent
     boxes = [store.rows.select("x0", "y0", "x1", "y1").rows() for store in stores.values()]
     assert boxes[0] != boxes[1]
@@ -92,4 +92,4 @@ def test_protocol_without_store_is_reported(pa: Run, stores: dict[str, Store]) -
     code, _, err = pa("search", "--query-id", 2, "--protocol", "released-train")
     assert code == 3
     assert "no store for --protocol released-train" in err
-    assert "--protocol paper" in err  # what there is
+    assert "--protocol paper" in err  # the existing store

@@ -90,7 +90,7 @@ def test_failed_save_keeps_previous_state(tmp_path: Path, monkeypatch: pytest.Mo
     assert torch.equal(tensors["weight"], state(7)["weight"])
 
 
-def test_removing_what_is_there_or_not(tmp_path: Path) -> None:
+def test_remove_accepts_missing_state(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path / "s", "k")
     checkpoint.remove()
     checkpoint.save(state(1), 1)

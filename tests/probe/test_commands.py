@@ -57,11 +57,11 @@ def pa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> R
     return run
 
 
-Place = Callable[..., Store]
+PutStore = Callable[..., Store]
 
 
 @pytest.fixture
-def place(make_store: MakeStore, in_empty_folder: Path) -> Place:
+def put_store(make_store: MakeStore, in_empty_folder: Path) -> PutStore:
     """Put a store of view `parts` into the workspace, cut by a protocol."""
 
     def put(split: str, protocol: str, seed: int = 0, n: int = 60, **spec: Any) -> Store:
@@ -86,12 +86,12 @@ QUICK = ("--epochs", 5, "--no-references")
 
 
 @pytest.fixture
-def both_protocols(place: Place) -> dict[str, Store]:
+def both_protocols(put_store: PutStore) -> dict[str, Store]:
     return {
-        "paper train": place("train", "paper"),
-        "paper test": place("test", "paper", 1),
-        "released train": place("train", "released-train", 2),
-        "released test": place("test", "released", 3),
+        "paper train": put_store("train", "paper"),
+        "paper test": put_store("test", "paper", 1),
+        "released train": put_store("train", "released-train", 2),
+        "released test": put_store("test", "released", 3),
     }
 
 
@@ -135,9 +135,9 @@ def test_protocol_defaults_to_that_of_dataset(pa: Run, both_protocols: dict[str,
     assert fields["stores"]["train"]["fingerprint"] == both_protocols["released train"].fingerprint
 
 
-def test_stores_of_another_recipe_are_not_taken_silently(pa: Run, place: Place) -> None:
-    place("train", "released-train")
-    place("test", "released", 1)
+def test_stores_of_another_recipe_are_not_taken_silently(pa: Run, put_store: PutStore) -> None:
+    put_store("train", "released-train")
+    put_store("test", "released", 1)
     done = pa("probe", "linear", *TWO, *QUICK)
     assert done.code == 2
     assert "holds parts cut by protocol released-train, but the recipe is paper" in done.err
@@ -147,10 +147,10 @@ def test_stores_of_another_recipe_are_not_taken_silently(pa: Run, place: Place) 
     assert "--protocol paper" in missing.err
 
 
-def test_stores_of_different_encoders_do_not_go_together(pa: Run, place: Place) -> None:
-    place("train", "paper")
+def test_stores_of_different_encoders_do_not_go_together(pa: Run, put_store: PutStore) -> None:
+    put_store("train", "paper")
     other = {"name": "timm/ramp", "weights_sha256": "cd" * 32}
-    place("test", "paper", 1, encoder=other)
+    put_store("test", "paper", 1, encoder=other)
     done = pa("probe", "linear", *TWO, *QUICK)
     assert done.code == 4
     assert "encoder.weights_sha256" in done.err
@@ -175,8 +175,8 @@ def test_sweep_over_seeds_draws_figure(pa: Run) -> None:
 
 
 @pytest.mark.usefixtures("both_protocols")
-def test_select_split_is_used(pa: Run, place: Place) -> None:
-    place("dev", "paper", 5)
+def test_select_split_is_used(pa: Run, put_store: PutStore) -> None:
+    put_store("dev", "paper", 5)
     done = pa(
         *("probe", "linear", *TWO, "--lr", "0.01,0.4", "--sweep", "--select-split", "dev"),
         *(*QUICK, "--json"),

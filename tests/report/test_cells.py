@@ -44,7 +44,7 @@ def test_cells_are_230_with_distinct_keys() -> None:
     assert len({item.key for item in published()}) == len(published()) == sum(SIZES.values())
 
 
-def test_columns_stand_in_the_paper_s_order() -> None:
+def test_columns_have_order_of_paper() -> None:
     assert {table.number: list(table.columns) for table in tables()} == HEADINGS
 
 

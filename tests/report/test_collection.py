@@ -96,7 +96,7 @@ def test_invalid_json_is_damaged(runs: Runs, content: bytes) -> None:
     path.write_bytes(content)
     actual = runs.read()
     assert (len(actual.results), [item.path for item in actual.damaged]) == (0, [path])
-    assert str(path) not in actual.damaged[0].reason  # it stands beside the reason already
+    assert str(path) not in actual.damaged[0].reason  # it is printed next to the reason
 
 
 def test_results_of_other_tasks_are_checked_too(runs: Runs) -> None:

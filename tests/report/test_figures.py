@@ -1,4 +1,4 @@
-"""The figures of a workspace beside the paper's: in the page, in Markdown and in LaTeX."""
+"""Figures of a workspace and of the paper in the page, in Markdown and in LaTeX."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_page_embeds_figures(runs: Runs, figures: tuple[Figure, ...]) -> None:
     assert "pa figure projected --encoder mocov3 --example 1 --name figure-4" in html
 
 
-def test_markdown_links_from_where_it_lies(runs: Runs, figures: tuple[Figure, ...]) -> None:
+def test_markdown_links_are_relative_to_its_folder(runs: Runs, figures: tuple[Figure, ...]) -> None:
     text = "\n".join(markdown_figures(figures, runs.root / "reports"))
     links = [line.split("(<")[1].rstrip(">)") for line in text.splitlines() if "](<" in line]
     assert len(links) == len(figures)

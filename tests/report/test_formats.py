@@ -144,7 +144,7 @@ def test_latex_compiles(some: Runs, tmp_path: Path) -> None:
 # -- footnotes ------------------------------------------------------------------------------------
 
 
-def test_letters_go_on_after_z() -> None:
+def test_letters_continue_after_z() -> None:
     assert [letter(n) for n in (0, 25, 26, 51, 52, 701, 702)] == [
         "a",
         "z",
@@ -156,7 +156,7 @@ def test_letters_go_on_after_z() -> None:
     ]
 
 
-def test_remarks_stand_where_they_belong() -> None:
+def test_remarks_are_at_their_cells() -> None:
     placed = {item.issue.id: item for item in remarks(tables()[2])}
     assert (placed["mae-shuffle"].place, placed["mae-shuffle"].at) == ("row", {"mae"})
     assert placed["projected-which"].place == "column"

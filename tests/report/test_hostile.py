@@ -112,7 +112,7 @@ def test_hostile_names_do_not_change_page_structure(
 
 
 def structure(text: str) -> list[str]:
-    """The parts of a Markdown page, and what stands in its lines but words."""
+    """Return the parts of a Markdown page, and the non-text content of its lines."""
     reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     collected: list[str] = []
     for token in reader.parse(text):

@@ -74,7 +74,7 @@ def test_decimals_are_exact() -> None:
         assert value == exact / 10
 
 
-def test_oddities_are_about_something() -> None:
+def test_known_issues_refer_to_cells_or_claims() -> None:
     ids = {item.id for item in claims()}
     for item in known_issues():
         assert set(item.claims) <= ids, item.id

@@ -111,7 +111,7 @@ def test_mae_is_shuffled_by_the_released_code_alone(runs: Runs) -> None:
     assert marks(only(runs)) == [("model", "token_order natural: the released code's is shuffled")]
 
 
-def test_hashes_that_nobody_publishes_are_a_note(runs: Runs) -> None:
+def test_unpublished_hashes_are_noted(runs: Runs) -> None:
     runs.probe("cae", "cub")
     first = only(runs)
     assert first.is_papers
@@ -162,7 +162,7 @@ def test_encoded_score_is_better_of_cls_and_pooled(runs: Runs) -> None:
     assert selected.ours.notes[-1].text.startswith("mean patch token; class token 45.0")
 
 
-def test_protocols_are_told_apart_by_recipe_and_patches(runs: Runs) -> None:
+def test_protocols_are_distinguished_by_recipe_and_patches(runs: Runs) -> None:
     for protocol, cut in (("paper", "paper"), ("released", "released"), ("paper", "released")):
         runs.retrieval("deit", protocol=protocol, view=cut)
     keys = {item.protocol.key for item in measured_in(runs.read())}
@@ -222,7 +222,7 @@ def test_windows_have_no_patches(runs: Runs) -> None:
 
 
 def test_expected_runs_agree_with_package() -> None:
-    """Hashes, options, splits and sizes stand in runs.toml so that reading loads no torch."""
+    """Hashes, options, splits and sizes are in runs.toml, so that reading loads no torch."""
     from pa.data.datasets import DATASETS
     from pa.extract.encoders import ENCODERS
     from pa.probe.recipes import PART_STORES

@@ -24,7 +24,7 @@ from tests.support.report import VIT_TI, Runs
 
 
 class Page(HTMLParser):
-    """What stands in a page: elements with attributes, the text of each table cell, balance."""
+    """Parse a page: elements with attributes, text of each table cell, balance of tags."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -266,7 +266,7 @@ def test_figures_are_grouped_and_the_best_is_shown(tmp_path: Path) -> None:
     assert figures_in(tmp_path / "nowhere") == ()
 
 
-def test_figures_say_what_was_written_beside_them(tmp_path: Path) -> None:
+def test_figures_have_recorded_captions(tmp_path: Path) -> None:
     for name, about in (
         ("top-24", '{"title": "Top 24", "caption": "Nearest patches.", "command": "pa figure"}'),
         ("torn-0123456789ab", "{"),

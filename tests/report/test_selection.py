@@ -1,4 +1,4 @@
-"""Which of several results stands in a cell, and why."""
+"""Selection of the result shown in a cell, with the reason."""
 
 from __future__ import annotations
 

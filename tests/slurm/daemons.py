@@ -20,7 +20,7 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
 NODES = ("pa1", "pa2")
-CPUS = 2  # per node, as Slurm is told; the machine may have fewer
+CPUS = 2  # per node, as configured; the machine may have fewer
 
 CONFIG = """\
 ClusterName=pa

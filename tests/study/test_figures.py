@@ -43,7 +43,7 @@ def test_paper_figures_show_available_encoders() -> None:
     assert list(actual) == ["figure 2", "figure 4", "figure 7", "figure 8", "figure 6 pascal paper"]
     shown = {name: flag(step, "--encoder") for name, step in actual.items()}
     assert shown == {
-        "figure 2": "deit,mocov3",  # the paper's third is not there
+        "figure 2": "deit,mocov3",  # the paper's third encoder is missing
         "figure 4": "mocov3",  # the one with a projector
         "figure 7": "deit,mocov3,mae",
         "figure 8": "deit,mocov3,mae",
@@ -70,7 +70,7 @@ def test_figure_follows_its_sources(protocol: str) -> None:
         assert set(step.after) <= names
         before = [item for item in steps if item.name in step.after]
         assert {item.encoder for item in before} == set(flag(step, "--encoder").split(","))
-        # The stores behind the scores too: when they are made anew, so is the figure.
+        # The stores of the scores are sources too: if they change, the figure is drawn again.
         assert {name for item in before for name in item.after} <= set(step.after)
 
 
@@ -140,7 +140,7 @@ def test_figures_are_drawn_once(workspace: Path) -> None:
 
 
 def test_failed_figure_stops_nothing(workspace: Path) -> None:
-    (workspace / "figures").write_text("in the way of the folder")
+    (workspace / "figures").write_text("a file")
     (workspace / "results").mkdir()
     ended = []
     with pytest.raises(StepError, match="pa report"):

@@ -96,7 +96,7 @@ def test_unconfigured_inputs_are_listed(workspace: Path, run: Run) -> None:
         plan_study(Workspace(workspace), REQUEST)
 
 
-def test_steps_of_a_split_that_is_not_there_are_skipped(workspace: Path) -> None:
+def test_steps_of_missing_split_are_skipped(workspace: Path) -> None:
     folder = workspace / "imagenet" / "val" / "n01440764"
     folder.mkdir(parents=True)
     noise_image(1).save(folder / "a.JPEG")

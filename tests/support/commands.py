@@ -73,7 +73,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def workspace(
     image_tree: Tree, weights: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A configured workspace with 12 small photographs of 3 classes; we stand in it."""
+    """Create a configured workspace with 12 small photographs of 3 classes, and enter it."""
     root = image_tree()
     target = tmp_path / "work"
     target.mkdir()

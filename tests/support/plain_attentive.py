@@ -26,8 +26,8 @@ class PlainHead(nn.Module):
         return self.classifier(self.norm(out[:, 0]))
 
     def places(self) -> dict[str, Tensor]:
-        """Where each number of our head lies here; the key's bias and its norm's shift, both zero
-        for ever, have no place with us."""
+        """Return the parameter of each number of `AttentiveHead`. The key's bias and its norm's
+        shift are always zero and have none."""
         query, key, value = self.attention.in_proj_weight.chunk(3)
         query_bias, _, value_bias = self.attention.in_proj_bias.chunk(3)
         return {

@@ -33,7 +33,7 @@ SIZES = ((64, 48), (40, 60), (48, 48), (90, 41), (33, 70), (64, 64))  # widths a
 Floats = npt.NDArray[np.float32]
 
 
-def paint(seed: int, size: tuple[int, int], used: Sequence[int]) -> npt.NDArray[np.uint8]:
+def draw_mask(seed: int, size: tuple[int, int], used: Sequence[int]) -> npt.NDArray[np.uint8]:
     """A label map of four rectangles of classes, with an ignored border line between them."""
     draw = np.random.default_rng(seed)
     width, height = size
@@ -57,7 +57,7 @@ def tree(tmp_path: Path) -> Path:
         for folder in ("img", "ann"):
             (root / folder / split).mkdir(parents=True)
         for number, size in enumerate(SIZES):
-            values = paint(first + number, size, used=(0, 1, 2, 5))
+            values = draw_mask(first + number, size, used=(0, 1, 2, 5))
             pixels = np.stack([values * 11, values * 7, 255 - values * 9], axis=-1)
             Image.fromarray(pixels).save(root / "img" / split / f"{number}.png")
             Image.fromarray(values).save(root / "ann" / split / f"{number}.png")

@@ -28,7 +28,7 @@ def rgb_of(codes: npt.NDArray[np.int64], instances: npt.NDArray[np.int64] | int 
 
 
 def canvas(*boxes: tuple[Box, int]) -> npt.NDArray[np.int64]:
-    """A map of the size of every test image, 0 but in the boxes, painted in their order."""
+    """Return a map of the size of a test image: 0 outside the boxes, drawn in order."""
     values = np.zeros((SIZE[1], SIZE[0]), np.int64)
     for (x0, y0, x1, y1), value in boxes:
         values[y0:y1, x0:x1] = value
@@ -53,28 +53,28 @@ def ade_image(
 
 
 def pascal_mat(
-    root: Path, name: str, *things: tuple[int, str, Box, Sequence[tuple[str, Box]]]
+    root: Path, name: str, *objects: tuple[int, str, Box, Sequence[tuple[str, Box]]]
 ) -> Path:
-    """One `.mat` of Pascal-Part and its image: things of (VOC class, name, silhouette, parts)."""
+    """One `.mat` of Pascal-Part and its image: objects of (VOC class, name, silhouette, parts)."""
     for folder in ("Annotations_Part", "JPEGImages"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     noise_image(len(name), SIZE).save(root / "JPEGImages" / f"{name}.jpg")
-    objects = np.zeros(
-        (1, len(things)), [(f, "O") for f in ("class", "class_ind", "mask", "parts")]
+    records = np.zeros(
+        (1, len(objects)), [(f, "O") for f in ("class", "class_ind", "mask", "parts")]
     )
-    for i, (voc_class, label, box, parts) in enumerate(things):
+    for i, (voc_class, label, box, parts) in enumerate(objects):
         entries = np.zeros((1, len(parts)), [("part_name", "O"), ("mask", "O")])
         for j, (part, part_box) in enumerate(parts):
             entries[0, j] = (part, canvas((part_box, 1)).astype(np.uint8))
         none: Any = np.zeros((0, 0))
-        objects[0, i] = (
+        records[0, i] = (
             label,
             voc_class,
             canvas((box, 1)).astype(np.uint8),
             entries if parts else none,
         )
     path = root / "Annotations_Part" / f"{name}.mat"
-    savemat(path, {"anno": {"imname": name, "objects": objects}})
+    savemat(path, {"anno": {"imname": name, "objects": records}})
     return path
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from tests.torture.flipping import outcome
 
-PATIENCE = 120.0  # seconds for one command
+TIMEOUT = 120.0  # seconds for one command
 # What differs from run to run: times, versions and rates.
 UNLIKE = re.compile(r"(seconds|versions|ended|written|time|_at|per_second|when)$")
 
@@ -96,12 +96,12 @@ def run(workspace: Path, words: tuple[str, ...]) -> tuple[int | str, str]:
                 stream.flush()
         finally:
             os._exit(code)
-    code = outcome(pid, PATIENCE)
+    code = outcome(pid, TIMEOUT)
     return code, "" if code == "hung" else out.read_text(errors="replace")
 
 
 def answer(workspace: Path, printed: str, flipped: Path | None) -> Any:
-    """What a command said, without times; and the files it left, but for the flipped one."""
+    """Return the output of a command without times, and its files except the flipped one."""
     start = printed.find("{")
     output: Any = printed
     with contextlib.suppress(ValueError):

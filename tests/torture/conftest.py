@@ -1,6 +1,6 @@
 """Small photographs in numbers, file systems that are really full or really read-only.
 
-How long the torture lasts is said by environment variables; `make torture` sets them:
+Environment variables set the length of these tests; `make torture` sets them:
 
     TORTURE_KILLS      workers killed at random moments               (8)
     TORTURE_EVERY      kill before every so-manieth step              (12)
@@ -100,7 +100,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
-    """Show a folder at another place where nobody can write, root neither."""
+    """Mount a folder read-only at another path, also for root."""
     created: list[Path] = []
 
     def make(folder: Path) -> Path:

@@ -1,8 +1,8 @@
 """Flip bits of a shard one by one, and look whether anything takes it for good.
 
 Run as `python -m tests.torture.flipping STORE PRISTINE FLIPS SEED`, where PRISTINE is a copy of the
-store; prints one JSON object. Each flip is looked at in a process of its own, because HDF5 may hang
-or crash on headers that nobody wrote.
+store; prints one JSON object. Each flip is read in a separate process, because HDF5 may hang
+or crash on invalid headers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from pa.data.store.reader import Store
 from pa.data.store.verify import verify
 
-PATIENCE = 4.0  # seconds; a look takes a tenth of one at most
+TIMEOUT = 4.0  # seconds; a look takes a tenth of one at most
 VERDICTS = ("found", "harmless", "silent")
 
 Features = dict[str, npt.NDArray[Any]]
@@ -47,7 +47,7 @@ def verdict_of_child(folder: Path, expected: Features) -> str:
             code = VERDICTS.index(verdict(folder, expected))
         finally:
             os._exit(code)
-    code = outcome(pid, PATIENCE)
+    code = outcome(pid, TIMEOUT)
     if isinstance(code, str):
         return code
     return VERDICTS[code] if code < len(VERDICTS) else "crashed"

@@ -3,7 +3,7 @@
 Run as `python -m tests.torture.killing IMAGES FOLDER KILLS SEED`; prints one JSON object. The
 libraries are loaded once and the workers are forked, so that a round takes a second and not ten.
 
-A store lives through one to three kills. Then it is finished by a worker that nobody kills and
+A store lives through one to three kills. Then it is completed by a worker that is not killed and
 compared with one that was never disturbed; a store that was finished before the kill came is
 compared at once.
 """
@@ -54,7 +54,7 @@ def fork_worker(images: Path, features: Path) -> int:
         torch.set_num_threads(1)
         work(images, features)
         code = 0
-    except BaseException:  # noqa: BLE001 - the child must not go on as if it were the parent
+    except BaseException:  # noqa: BLE001 - the child must not continue as the parent
         traceback.print_exc()
     finally:
         os._exit(code)
@@ -66,7 +66,7 @@ def ended(pid: int) -> int:
 
 
 def kill(pid: int) -> bool:
-    """Kill -9 a worker; whether it was still at work."""
+    """Kill a worker with -9. Return whether it was still running."""
     os.kill(pid, signal.SIGKILL)  # a worker that has ended is a zombie until it is waited for
     code = ended(pid)
     if code not in (0, -signal.SIGKILL):
@@ -120,7 +120,7 @@ class Torture:
         self.seconds = statistics.median(self._time_of_two(n) for n in range(3))
 
     def run(self, kills: int) -> dict[str, Any]:
-        """Go on until so many workers were killed at their work."""
+        """Continue until `kills` workers were killed while running."""
         while self.kills < kills:
             for _ in range(self.draw.randint(1, 3)):
                 if self._round():

@@ -237,7 +237,9 @@ os.kill(os.getpid(), 9)
 """
 
 
-def test_lock_files_of_dead_holders_block_nobody(photographs: Photographs, tmp_path: Path) -> None:
+def test_lock_files_of_dead_processes_do_not_block(
+    photographs: Photographs, tmp_path: Path
+) -> None:
     """Left by another host, in another format, and by a process that was killed holding it."""
     images = photographs(12)
     undisturbed = work(images, tmp_path / "one")

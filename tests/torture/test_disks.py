@@ -42,7 +42,7 @@ PAGE = 4096
 
 
 def fill_up(disk: Path, leave_pages: int = 0) -> Path:
-    """Fill a disk to the last page, or to so many pages before it; the file that fills it."""
+    """Fill a disk except for some pages. Return the file that fills it."""
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file:
         try:
@@ -205,7 +205,7 @@ def test_read_only_unfinished_store_is_reported(
 def test_repair_where_nothing_can_be_removed(
     photographs: Photographs, read_only: ReadOnly, tmp_path: Path
 ) -> None:
-    """What could not be removed is not said to be."""
+    """A file that could not be removed is not reported as removed."""
     store = Store.open(work(photographs(12), tmp_path / "ws" / "features"))
     manifest = store.path / "manifest.json"
     manifest.write_text("{")

@@ -146,7 +146,7 @@ def test_scene_parsing_becomes_59_objects(tmp_path: Path) -> None:
     path = root / "annotations/validation/ADE_val_00000001.png"
     Image.fromarray(np.array([[0, 2, 149, 1]], np.uint8)).save(path)
     actual = built(ade20k.plan_objects(root), tmp_path / "o", "val", "ADE_val_00000001")
-    assert actual.tolist() == [[0, 1, 59, 0]]  # building, clock; a wall is none of them
+    assert actual.tolist() == [[0, 1, 59, 0]]  # building, clock; a wall is not an object
     actual = built(ade20k.plan_scenes(root), tmp_path / "s", "val", "ADE_val_00000001")
     assert actual.tolist() == [[0, 2, 149, 1]]
     Image.fromarray(np.array([[0, 2, 151, 1]], np.uint8)).save(path)
@@ -318,7 +318,7 @@ def voc(tmp_path: Path) -> Path:
     return root
 
 
-def test_parts_are_painted_in_file_order(voc: Path, tmp_path: Path) -> None:
+def test_parts_are_drawn_in_file_order(voc: Path, tmp_path: Path) -> None:
     parts = labels.load("pascal-part")
     side, wheel, licence_plate, head, hair = (
         value(parts, n)
@@ -361,12 +361,10 @@ def test_splits_are_those_of_voc2010(voc: Path, tmp_path: Path) -> None:
         match=r"no folder JPEGImages in .*: give the images of VOC2010 with --images DIR",
     ):
         pascal.plan("pascal-part", voc, None, None)
-    assert list(pascal.plan("pascal-part", voc, tmp_path, None).splits) == [
-        "all"
-    ]  # no lists beside
+    assert list(pascal.plan("pascal-part", voc, tmp_path, None).splits) == ["all"]  # without lists
 
 
-def test_annotations_of_no_list_are_told(voc: Path, tmp_path: Path) -> None:
+def test_annotations_outside_lists_are_counted(voc: Path, tmp_path: Path) -> None:
     for name in ("2008_000003", "2008_000004"):
         pascal_mat(voc, name, (4, "boat", (0, 0, 5, 5), []))
     notes = pascal.plan("pascal-part", voc, None, None).notes
@@ -435,7 +433,7 @@ def test_lip_in_both_nestings(tmp_path: Path, nested: bool) -> None:
     assert (train.n_images, train.present, val.n_images, val.all_zero) == (1, 2, 1, ["300_3"])
     actual = masks.read_index(tmp_path / "out" / "ann" / "train" / "100_1.png")
     assert np.array_equal(actual, values)
-    # The official tree is read as it lies, too.
+    # The official tree is read without a build, too.
     official = datasets.load("lip", "lip", root, "val")
     assert official.table.select("width", "height").rows() == [SIZE]
     assert official.table["mask"][0].endswith("val_segmentations/300_3.png")
@@ -510,7 +508,7 @@ def files(root: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
-def test_building_again_paints_only_what_is_missing(ade: Path, tmp_path: Path) -> None:
+def test_repeated_build_draws_missing_masks_only(ade: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     plan = ade20k.plan_parts(ade)
     first = build(plan, out)
@@ -613,7 +611,7 @@ def test_full_disk_is_reported_and_leaves_no_partial_file(
     assert [report.n_images for report in build(plan, out)] == [2, 1]
 
 
-def test_masks_of_unknown_classes_are_painted_again(ade: Path, tmp_path: Path) -> None:
+def test_masks_of_unknown_classes_are_rebuilt(ade: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     plan = ade20k.plan_parts(ade)
     build(plan, out)

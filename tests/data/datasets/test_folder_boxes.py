@@ -77,7 +77,7 @@ def test_parquet_says_the_same(root: Path, tmp_path: Path) -> None:
     assert BOXES.rows(images).select("x0", "y1", "label").row(0) == (1.0, 40.0, "ear")
 
 
-def test_boxes_beside_the_image_are_counted(root: Path) -> None:
+def test_boxes_outside_image_are_counted(root: Path) -> None:
     images = load(root, HEAD + "cats/1.png,0,0,9,9,ear\ncats/1.png,80,0,99,9,ear\n")
     counts = BOXES.select(images).counts
     assert (counts.kept, counts.skipped) == ({"ear": 1}, {"outside the image": {"ear": 1}})
@@ -171,7 +171,7 @@ def test_faulty_parquet_tables_are_refused(
         BOXES.rows(datasets.load("pets", "folder", root, boxes=file))
 
 
-def test_empty_part_in_parquet_is_none(root: Path) -> None:
+def test_empty_part_in_parquet_is_read_as_null(root: Path) -> None:
     table = {"path": ["cats/1.png"], "x0": [1], "y0": [2], "x1": [30], "y1": [40], "label": ["ear"]}
     file = root.parent / "boxes.parquet"
     pl.DataFrame({**table, "part": [""]}).write_parquet(file)

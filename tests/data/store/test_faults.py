@@ -1,4 +1,4 @@
-"""Annotation files that are wrong in ways nobody means: each is refused with its place."""
+"""Faulty annotation files are refused with the position of the fault."""
 
 from __future__ import annotations
 

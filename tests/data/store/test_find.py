@@ -53,9 +53,7 @@ def titles(tmp_path: Path, **query: Any) -> set[str]:
     return {store.title for store in find(tmp_path, StoreSelector(**query))}
 
 
-def test_protocols_tell_part_stores_apart_and_leave_out_all_others(
-    make: Make, tmp_path: Path
-) -> None:
+def test_protocol_selects_part_stores(make: Make, tmp_path: Path) -> None:
     by = {name: make(PROTOCOLS[name]) for name in ("paper", "released", "released-train")}
     grid = make(VIEWS["grid"])
     assert {name: protocol(store) for name, store in by.items()} == {name: name for name in by}
@@ -103,7 +101,7 @@ def test_misspelled_name_suggests_existing_one(
     assert "Did you mean" not in str(raised.value)
 
 
-def test_choices_name_what_a_person_tells_apart(make: Make, tmp_path: Path) -> None:
+def test_choices_show_distinguishing_fields(make: Make, tmp_path: Path) -> None:
     make(PROTOCOLS["paper"])
     make(PROTOCOLS["released"])
     make(replace(PROTOCOLS["released"], min_d=50.0))

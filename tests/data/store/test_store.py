@@ -1,4 +1,4 @@
-"""The store as a contract: what is there is whole, what is read is what was written."""
+"""The contract of a store: existing files are complete, read rows equal written rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""View `windows`: where the windows lie, and that image and mask are cut alike."""
+"""View `windows`: positions of windows, and equal cuts of image and mask."""
 
 from __future__ import annotations
 

@@ -153,9 +153,7 @@ def test_file_is_accepted_by_its_family_only(file: str, save: Save) -> None:
 
 @every_file
 @pytest.mark.parametrize("first", FAMILIES)
-def test_advice_leads_to_an_encoder_or_says_that_there_is_none(
-    file: str, first: str, save: Save
-) -> None:
+def test_suggested_encoder_exists(file: str, first: str, save: Save) -> None:
     """Follow refusals as a user does: no advice comes twice, and the last one is an end."""
     path, tried = save(FILES[file][0]), set()
     name, arguments = first, {}

@@ -218,7 +218,7 @@ def test_moco_has_no_bottleneck(save: Save) -> None:
         encoder.require(["bottleneck"])
 
 
-def test_unknown_representations_list_what_there_is(save: Save) -> None:
+def test_unknown_representation_lists_available_ones(save: Save) -> None:
     encoder = load_encoder("mae", save(official("mae")))
     with pytest.raises(
         UsageError, match=r"mae has no representation 'layers'\. Available: cls, pooled, patch"

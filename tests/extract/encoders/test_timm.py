@@ -1,4 +1,4 @@
-"""timm networks: token layouts, transforms, strict files, and the hub that is not there."""
+"""timm networks: token layouts, transforms, strict files, and a missing hub."""
 
 from __future__ import annotations
 

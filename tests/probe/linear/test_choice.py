@@ -20,7 +20,7 @@ QUICK = replace(PAPER, epochs=6, batch=64)
 
 
 def store_of(make_store: MakeStore, split: str, seed: int, n: int = 120) -> Store:
-    """Two rows per image; `cls` tells the classes apart, `pooled` is noise."""
+    """Two rows per image; `cls` separates the classes, `pooled` is noise."""
     features, labels = blobs(n, spread=0.5, seed=seed)
     noise = np.random.default_rng(seed).normal(size=(n, 4)).astype(np.float32)
     images = (np.arange(n) // 2).tolist()

@@ -252,7 +252,7 @@ def test_class_without_test_rows_is_accepted(make_store: MakeStore, tmp_path: Pa
 
 @pytest.fixture
 def stores(make_store: MakeStore) -> tuple[Store, Store]:
-    """Two rows per image; `cls` is told apart with errors, `pooled` is half noise."""
+    """Two rows per image; `cls` separates classes with errors, `pooled` is half noise."""
     created = []
     for seed, split in enumerate(("train", "val")):
         features, labels = blobs(120, spread=0.5, seed=seed)
@@ -312,7 +312,7 @@ def test_sweep_selects_on_training_rows_and_is_saved(
     sweep = pl.read_parquet(done.files.sweep)
     assert len(sweep) == 16
     assert sweep["chosen"].sum() == 2
-    # The reported heads are trained anew, on all training rows.
+    # The reported heads are trained again, on all training rows.
     again = train_linear(
         done.split.train.read("cls"),
         done.split.test.read("cls"),
@@ -363,7 +363,7 @@ def test_released_reports_the_best_epoch_and_keeps_the_last(
         run_linear(outcome["released-train"], outcome["released"], results=tmp_path, recipe=paper)
 
 
-def test_references_stand_beside_it(stores: tuple[Store, Store], tmp_path: Path) -> None:
+def test_references_are_reported_with_scores(stores: tuple[Store, Store], tmp_path: Path) -> None:
     done = run_linear(*stores, results=tmp_path, recipe=QUICK)
     fields = read_result(done.result_path).result.to_json()
     assert set(done.references) == {"ridge", "logistic"}

@@ -133,7 +133,7 @@ def test_missing_or_ambiguous_inputs_are_reported(
         SegmentationInputs(train_split="train").check()
 
 
-def test_labels_that_are_not_there(
+def test_missing_labels_are_reported(
     make_store: MakeStore, workspace: Workspace, tmp_path: Path
 ) -> None:
     store = make_store("train")
@@ -200,7 +200,7 @@ def test_values_that_mean_nothing(workspace: Workspace, words: str) -> None:
     assert "Invalid value" in actual.stderr
 
 
-def test_fewer_iterations_shorten_the_warm_up_however_they_are_said() -> None:
+def test_fewer_iterations_shorten_warm_up() -> None:
     by_option = RecipeOptions(iterations=1600).recipe("deit")
     by_field = RecipeOptions(changes=(("iterations", 1600),)).recipe("deit")
     assert by_option == by_field
