@@ -126,7 +126,7 @@ def _interrupted() -> int:
     # Python notes an interrupt of code that exec() runs (an import does), and `python -m pa` would
     # then end by SIGINT whatever the exit code; the next exec() clears the note.
     exec("")
-    console.note("interrupted. What is finished is kept; the same command goes on from there.")
+    console.note("interrupted. Finished work is kept; run the same command again to continue.")
     return EXIT_INTERRUPTED
 
 
@@ -136,18 +136,18 @@ def _interrupted() -> int:
     "--workspace",
     "-w",
     type=PATH,
-    help="Folder of features, indexes and results. Default: PA_WORKSPACE, else the nearest folder "
-    "at or above this one with a pa.toml, else this folder.",
+    help="Folder of pa.toml, features, indexes and results. Default: PA_WORKSPACE, else the "
+    "nearest parent folder with a pa.toml, else the current folder.",
 )
 @click.pass_context
 def cli(context: click.Context, workspace: Path | None) -> None:
-    """Encode image regions once with a frozen encoder; search, probe and score from the cache.
+    """Encode image regions once with a frozen encoder, then search, probe and score them.
 
     \b
-    pa demo                                          the whole way, on photographs that come along
-    pa extract --encoder mocov3 --split val          fill the cache
-    pa search --query-id 123 -k 24 --figure top.png  nearest patches of a patch
-    pa probe linear                                  a linear classifier on the cache
+    pa demo                                          try everything on sample photographs
+    pa extract --encoder mocov3 --split val          encode a split and store its features
+    pa search --query-id 123 -k 24 --figure top.png  find the nearest regions of region 123
+    pa probe linear                                  train a linear classifier on the features
     """
     context.obj = workspace
 

@@ -32,7 +32,7 @@ extract_options = options.Group(
     click.Option(
         ["--features", "representations"],
         callback=options.listed,
-        help="Representations to store: cls, pooled, patch, projected … Default: by the view.",
+        help="Representations to store, such as cls,pooled,patch. Default: depends on the view.",
     ),
     click.Option(["--limit"], type=click.IntRange(1), help="Encode the first N images only."),
     click.Option(
@@ -48,10 +48,12 @@ extract_options = options.Group(
     click.Option(
         ["--replace"],
         is_flag=True,
-        help="Replace a store of the same name from other weights, options or image files.",
+        help="Replace a conflicting store, and encode changed images again.",
     ),
     click.Option(
-        ["--alongside"], is_flag=True, help="Keep such a store and create a new one next to it."
+        ["--alongside"],
+        is_flag=True,
+        help="Keep a conflicting store and create the new one next to it.",
     ),
 )
 n_views_option = click.option(

@@ -94,7 +94,9 @@ def choosing_store(command: F) -> F:
             click.option("--split", help="Split of the store."),
             click.option("--view", help="View of the store: image, grid, parts or windows."),
             click.option("--protocol", help="Rules of view parts; for a probe, its recipe too."),
-            click.option("--store", help="Fingerprint of the store, or its beginning."),
+            click.option(
+                "--store", help="Fingerprint of the store; its first characters are enough."
+            ),
         ]
     ):
         command = option(command)
@@ -133,7 +135,7 @@ def choosing_encoder(command: F) -> F:
                 "options",
                 multiple=True,
                 callback=key_values,
-                help="Switch of the encoder, NAME=VALUE; see `pa encoders list`.",
+                help="Option of the encoder, as NAME=VALUE; see `pa encoders list`.",
             ),
             click.option("--device", help="auto, cpu, cuda, cuda:1 …"),
             click.option("--dtype", type=click.Choice(DTYPES), help="Precision of compute."),

@@ -154,8 +154,11 @@ STORE_OPTIONS = (
     click.Option(["--dataset"], help="Dataset of the store."),
     click.Option(["--split"], help="Split of the store."),
     click.Option(["--view"], help="View of the store: image, grid, parts or windows."),
-    click.Option(["--protocol"], help="Protocol that cut the parts of view parts."),
-    click.Option(["--store", "fingerprint"], help="Fingerprint of the store, or its beginning."),
+    click.Option(["--protocol"], help="Protocol of view parts, such as paper or released."),
+    click.Option(
+        ["--store", "fingerprint"],
+        help="Fingerprint of the store; its first characters are enough.",
+    ),
 )
 
 # The store of a command, without its encoder: for commands that take several encoders.
@@ -168,7 +171,7 @@ stores = Group(
 )
 
 encoders = click.option(
-    "--encoder", "encoders", callback=listed, help="Encoder, or several with commas."
+    "--encoder", "encoders", callback=listed, help="Encoder, or several separated by commas."
 )
 
 encoder_options = Group(
@@ -181,15 +184,19 @@ encoder_options = Group(
         help="Number of attention heads. Default: that of the official size.",
     ),
     click.Option(["--branch"], help="Network of the file, such as teacher or student."),
-    click.Option(["--layers"], callback=numbers, help="Blocks whose raw output is kept: 3,5,7,11."),
+    click.Option(
+        ["--layers"],
+        callback=numbers,
+        help="Blocks whose raw outputs are stored, such as 3,5,7,11.",
+    ),
     click.Option(["--accept"], is_flag=True, help="Load a file that is not recognised."),
     click.Option(
         ["--option", "options"],
         multiple=True,
         callback=key_values,
-        help="Switch of the encoder, NAME=VALUE; see `pa encoders list`.",
+        help="Option of the encoder, as NAME=VALUE; see `pa encoders list`.",
     ),
-    click.Option(["--device"], help="Torch device: auto, cpu, cuda, cuda:1 …"),
+    click.Option(["--device"], help="Device: auto, cpu, cuda or cuda:N."),
     click.Option(["--dtype"], type=click.Choice(DTYPES), help="Precision of the forward pass."),
 )
 
@@ -200,15 +207,19 @@ regions = Group(
     click.Option(["--root"], type=PATH, help="Root folder of the dataset."),
     click.Option(["--split"], help="Split of the dataset; needed if it has several."),
     click.Option(["--boxes"], type=PATH, help="Table of boxes for view parts, CSV or Parquet."),
-    click.Option(["--protocol"], help="Protocol of view parts: paper, released … Default: paper."),
+    click.Option(
+        ["--protocol"], help="Protocol of view parts, such as paper or released. Default: paper."
+    ),
     click.Option(
         ["--view-option", "view_options"],
         multiple=True,
         callback=key_values,
-        help="One field of a view, NAME=VALUE; see docs/datasets.md.",
+        help="One field of a view, as NAME=VALUE; see docs/datasets.md.",
     ),
     click.Option(
-        ["--view", "views"], callback=listed, help="View: image, grid, parts, windows, or several."
+        ["--view", "views"],
+        callback=listed,
+        help="Views, separated by commas: image, grid, parts, windows.",
     ),
 )
 

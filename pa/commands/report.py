@@ -22,7 +22,9 @@ DAMAGED_SHOWN = 8  # files in the terminal; the report lists all
 
 
 @click.command()
-@click.option("--out", type=options.PATH, help="Folder of the files. Default: reports/.")
+@click.option(
+    "--out", type=options.PATH, help="Folder to write to. Default: reports/ of the workspace."
+)
 @click.option(
     "--format",
     "formats",

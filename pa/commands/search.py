@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--query-id", type=int, help="Row id of the query region.")
-@click.option("--image", type=options.PATH, help="Image file to search for, in place of a row.")
+@click.option("--image", type=options.PATH, help="Image file to search for instead of a row.")
 @click.option("--box", callback=options.box, help="Box of --image: x0,y0,x1,y1 in its pixels.")
 @click.option("-k", type=int, default=24, show_default=True, help="Number of neighbours.")
 @options.encoders
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "--representation",
     "representations",
     callback=options.listed,
-    help="Stored vector: cls, pooled, projected, or several with commas. Default: pooled.",
+    help="Stored vector: cls, pooled, projected, or several separated by commas. Default: pooled.",
 )
 @options.stores_of_encoders
 @click.option("--include-self", is_flag=True, help="Allow the query among its neighbours.")

@@ -24,7 +24,9 @@ IMAGES_SHOWN = 10  # changed images in the terminal; --json lists all
 @click.command()
 @options.stores
 @click.option("--quick", is_flag=True, help="Check structure and counts, but no checksums.")
-@click.option("--repair", is_flag=True, help="Remove damaged files, to be made again.")
+@click.option(
+    "--repair", is_flag=True, help="Remove damaged files so that their commands can recreate them."
+)
 @click.option("--images", is_flag=True, help="Also hash every image file and compare.")
 @options.as_json
 @options.workspace

@@ -325,7 +325,7 @@ def test_interrupt_exits_130_and_resumes(pa: Run, workspace: Path, number: int) 
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on from there" in err
+    assert "run the same command again to continue" in err
     assert not list(workspace.rglob("*.partial"))
     assert pa("extract", "--batch-size", "2").code == 0
     assert pa("verify").code == 0

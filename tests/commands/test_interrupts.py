@@ -69,7 +69,7 @@ def test_signal_with_dropped_exception_is_delivered_again(
     done = run(SWALLOWED[place], name, tmp_path)
     assert done.stdout == "works on\n"  # the first one was dropped
     assert done.returncode == EXIT_INTERRUPTED
-    assert "the same command goes on from there" in done.stderr
+    assert "run the same command again to continue" in done.stderr
 
 
 def test_interrupt_converted_by_library_exits_130(tmp_path: Path) -> None:

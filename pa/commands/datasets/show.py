@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 @click.option("--split", help="Split of the dataset; needed if it has several.")
 @click.option("--view", help="View: image, grid or parts. Default: that of the dataset.")
 @click.option("--boxes", type=options.PATH, help="Table of boxes for view parts, CSV or Parquet.")
-@click.option("--protocol", help="Protocol of view parts: paper, released … Default: paper.")
+@click.option(
+    "--protocol", help="Protocol of view parts, such as paper or released. Default: paper."
+)
 @click.option(
     "--view-option",
     "view_options",
     multiple=True,
     callback=options.key_values,
-    help="One field of a view, NAME=VALUE; see docs/datasets.md.",
+    help="One field of a view, as NAME=VALUE; see docs/datasets.md.",
 )
 @click.option("--part", "parts", multiple=True, help="Draw only this part; may be repeated.")
 @click.option(

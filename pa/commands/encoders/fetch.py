@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name")
-@click.option("--file", help="Name of the file. Default: the file that contains the most.")
+@click.option("--file", help="File to download. Default: the most complete one.")
 @options.as_json
 @options.workspace
 def fetch(workspace: Workspace, name: str, file: str | None, as_json: bool) -> None:

@@ -10,4 +10,4 @@ from pa.commands.evaluate.retrieval import retrieval
 
 @click.group(commands=[neighbours, retrieval])
 def evaluate() -> None:
-    """Score stored features: nothing is trained."""
+    """Score stored features without training."""

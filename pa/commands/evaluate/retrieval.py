@@ -42,7 +42,7 @@ layers_option = click.option("--layers", help="Score single blocks too: all, or 
     help="Whether a query is its own candidate. Default: paper excludes, released includes.",
 )
 @layers_option
-@click.option("--device", help="Torch device: auto, cpu, cuda …")
+@click.option("--device", help="Device: auto, cpu, cuda or cuda:N.")
 @click.option(
     "--figure", type=options.PATH, help="Draw the scores; with --layers, the curve by depth."
 )

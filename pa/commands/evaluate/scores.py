@@ -28,7 +28,8 @@ representations = click.option(
     "--representation",
     "representations",
     callback=options.listed,
-    help="Stored vector: cls, pooled, projected, or several with commas. Default: all stored.",
+    help="Stored vector: cls, pooled, projected, or several separated by commas. "
+    "Default: all stored.",
 )
 
 

@@ -39,7 +39,7 @@ encoders = click.option(
     "--encoder",
     "encoders",
     callback=options.listed,
-    help="Encoder, or several with commas. Default: all that are stored.",
+    help="Encoder, or several separated by commas. Default: all that are stored.",
 )
 
 

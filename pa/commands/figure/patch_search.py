@@ -60,18 +60,18 @@ patch_search = options.Group(
     click.Option(
         ["--query", "queries"],
         callback=options.listed,
-        help="Row id, or NAME:REGION of an image, or several with commas. Default for imagenet: "
+        help="Row id, or NAME:REGION of an image, or several separated by commas. Default for imagenet: "
         "the queries of the released code.",
     ),
     click.Option(
         ["--example", "examples"],
         callback=options.numbers,
-        help="Numbers of default queries, from 1, with commas.",
+        help="Numbers of default queries, counted from 1 and separated by commas.",
     ),
     click.Option(
         ["--encoder", "encoders"],
         callback=options.listed,
-        help="Encoder, or several with commas. Default: all that are stored.",
+        help="Encoder, or several separated by commas. Default: all that are stored.",
     ),
     click.Option(
         ["--representation", "representations"],
@@ -81,11 +81,11 @@ patch_search = options.Group(
     click.Option(["--dataset"], help="Dataset of the stores."),
     click.Option(["--split"], help="Split of the stores."),
     click.Option(["--view"], help="View of the stores. Default: grid, if it is stored."),
-    click.Option(["--protocol"], help="Protocol that cut the parts of view parts."),
+    click.Option(["--protocol"], help="Protocol of view parts, such as paper or released."),
     click.Option(
         ["--store", "fingerprints"],
         callback=options.listed,
-        help="Fingerprints of the stores, with commas, instead of the options above.",
+        help="Fingerprints of the stores, separated by commas; replaces the other store options.",
     ),
     click.Option(
         ["-k"],

@@ -50,7 +50,7 @@ selection = options.Group(
     click.Option(
         ["--encoder", "encoders"],
         callback=options.listed,
-        help="Encoder, or several with commas. Default: all that have results.",
+        help="Encoder, or several separated by commas. Default: all that have results.",
     ),
     click.Option(["--dataset"], help="Dataset of the results."),
     click.Option(["--protocol"], help="Protocol of the results. Default: paper, if it exists."),

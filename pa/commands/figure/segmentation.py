@@ -48,7 +48,7 @@ ByLabelSet = dict[str, "list[EncoderResults]"]
     help="Number of images if none is named.",
 )
 @click.option("--root", type=options.PATH, help="Current root folder of the images.")
-@click.option("--device", help="Torch device: auto, cpu, cuda, cuda:1 …")
+@click.option("--device", help="Device: auto, cpu, cuda or cuda:N.")
 @output
 @options.as_json
 @options.workspace

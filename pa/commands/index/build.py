@@ -64,12 +64,12 @@ selection = options.Group(
     click.Option(
         ["--encoder", "encoders"],
         callback=options.listed,
-        help="Encoder, or several with commas.",
+        help="Encoder, or several separated by commas.",
     ),
     click.Option(
         ["--representation", "representations"],
         callback=options.listed,
-        help="Stored vector: cls, pooled, projected, or several with commas. Default: pooled.",
+        help="Stored vector: cls, pooled, projected, or several separated by commas. Default: pooled.",
     ),
     click.Option(
         ["--dataset", "datasets"],

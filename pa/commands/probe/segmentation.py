@@ -44,10 +44,14 @@ recipe_options = options.Group(
     ),
     click.Option(["--iterations"], type=int, help="Iterations. Default: 160000."),
     click.Option(
-        ["--lr", "lrs"], callback=options.reals, help="Learning rates with commas. Default: 4e-4."
+        ["--lr", "lrs"],
+        callback=options.reals,
+        help="Learning rates, separated by commas. Default: 4e-4.",
     ),
     click.Option(
-        ["--init-seeds"], callback=options.numbers, help="Seeds of initial weights, with commas."
+        ["--init-seeds"],
+        callback=options.numbers,
+        help="Seeds of initial weights, separated by commas.",
     ),
     click.Option(["--batch"], type=int, help="Windows per iteration. Default: 16."),
     click.Option(["--seed"], type=int, help="Seed of the order of windows and of held-out images."),
@@ -72,7 +76,7 @@ recipe_options = options.Group(
     "Default: 0.2.",
 )
 @click.option("--ceiling", is_flag=True, help="Also score the labels at token resolution.")
-@click.option("--figures", type=click.IntRange(1), help="Draw this many images.")
+@click.option("--figures", type=click.IntRange(1), help="Number of images to draw.")
 @click.option("--online", is_flag=True, help="Encode during training; store no features.")
 @click.option(
     "--views",
@@ -82,7 +86,7 @@ recipe_options = options.Group(
 )
 @click.option("--limit", type=click.IntRange(1), help="With --online: the first N images only.")
 @click.option("--checkpoint", type=options.PATH, help="With --online: weights of the encoder.")
-@click.option("--device", help="Torch device: auto, cpu, cuda, cuda:1 …")
+@click.option("--device", help="Device: auto, cpu, cuda or cuda:N.")
 @options.as_json
 @options.workspace
 def segmentation(
