@@ -43,7 +43,7 @@ SLURM = {"submitit"}
 # and the command says so.
 COMMANDS: dict[str, tuple[int, set[str]]] = {
     "config show": (0, STORES),
-    "datasets list": (0, IMAGES),
+    "datasets list": (0, STORES),
     "datasets check photos": (0, STORES),
     "datasets show photos --out sheet.png": (0, STORES),
     "datasets build pascal-part --root photos --out built": (3, STORES | {"scipy"}),
@@ -54,7 +54,7 @@ COMMANDS: dict[str, tuple[int, set[str]]] = {
     "plan index build": (0, INDEXES),
     "plan probe linear --target label": (0, CONVEX),
     "plan probe attentive --target label": (0, CONVEX),
-    "plan probe segmentation": (2, CARDS),
+    "plan probe segmentation": (2, HEADS | {"scipy"}),
     "plan evaluate retrieval --target label": (0, STORES | {"scipy"}),
     "status": (0, STORES),
     "verify": (0, STORES),
@@ -69,7 +69,7 @@ COMMANDS: dict[str, tuple[int, set[str]]] = {
     "probe attentive --target label --epochs 1": (0, HEADS),
     "probe knn --target label": (0, HEADS),
     "probe predict --head HEAD --image photos/class0/0.png": (0, NETWORKS),
-    "probe segmentation --plan": (2, CARDS),
+    "probe segmentation": (3, HEADS | {"scipy"}),
     "report --format md": (0, STORES),
     "run paper --dry-run": (3, CARDS),
     "figure neighbours --query 3 -k 5": (0, INDEXES | FIGURES),

@@ -152,6 +152,7 @@ def _from_dataset(
         workspace.images(inputs.dataset, split=split, root=inputs.root)
         for split in dataset_splits(workspace, inputs)
     )
+    maps = label_maps(workspace, inputs, train.dataset, train.root)
     view = windows_for(workspace.dataset_kind(train.dataset))
     width, patch = VIT_B
     tokens, origin = (view.crop // patch) ** 2, "assumed: ViT-B/16, no store exists yet"
@@ -161,7 +162,6 @@ def _from_dataset(
         tokens, width = encoder.representations_at(view.crop)["patch"]
         origin = f"{name}, no store exists yet"
     recipe = recipe_options.recipe(name or "")
-    maps = label_maps(workspace, inputs, train.dataset, train.root)
     work = Workload(
         train_images=len(train.table),
         test_images=len(test.table),
