@@ -11,7 +11,7 @@ Timed in every round, one after the other, the order turning from round to round
   the device, in batches of the same size and the same precision;
 - decode: the images read, decoded and cut by as many threads as `pa extract` uses, and dropped;
   with `--processes` by as many worker processes too, which hand the pixels over in shared memory;
-- pa: `pa.tasks.extract`, the function behind the command, into a fresh workspace;
+- pa: `Workspace.extract`, as the command calls it, into a fresh workspace;
 - script: what one writes in an afternoon: a DataLoader with worker processes, torchvision's
   transforms, the same network, `numpy.save` at the end.
 

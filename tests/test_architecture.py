@@ -31,7 +31,6 @@ LAYERS = [
     {"workspace"},
     {"cluster"},
     {"explore", "maintenance", "study"},
-    {"tasks"},
     {"commands"},
     {"cli"},
 ]
@@ -44,13 +43,13 @@ OWNERS = {
     "faiss": {"index"},
     "timm": {"extract", "commands.demo"},
     "torchvision": {"extract"},
-    "torch": {"evaluate", "extract", "probe", "figures.heads", "tasks.choose", "commands.demo"},
+    "torch": {"evaluate", "extract", "probe", "figures.heads", "commands.demo"},
     "matplotlib": {"figures"},
     "pydantic": {"config", "evaluate.results"},
     "rich": {"commands"},
-    "fastapi": {"explore", "tasks.explore"},
+    "fastapi": {"explore"},
     "starlette": {"explore"},
-    "uvicorn": {"explore", "tasks.explore"},
+    "uvicorn": {"explore"},
     "submitit": {"cluster"},
 }
 

@@ -17,7 +17,6 @@ import click
 from pa.commands import console
 from pa.commands.console import duration, size, table
 from pa.commands.options import emit
-from pa.data import files
 from pa.errors import StorageError
 
 MEMINFO = Path("/proc/meminfo")
@@ -127,7 +126,9 @@ def recorded_seconds(
 
 def report(items: Sequence[WorkItem], folder: Path, as_json: bool) -> None:
     """Print a plan. Raises `StorageError` if the disk or the memory is too small for it."""
-    plan = WorkPlan(tuple(items), folder, files.free_bytes(folder), available_memory())
+    from pa.data.files import free_bytes
+
+    plan = WorkPlan(tuple(items), folder, free_bytes(folder), available_memory())
     if as_json:
         emit(plan.to_json())
     else:
