@@ -21,7 +21,6 @@ import click
 
 from pa.commands import options
 from pa.commands.console import duration, out
-from pa.data.files import replacing, write_text
 from pa.errors import MissingError
 
 ENCODER = "timm/tf_efficientnet_lite0"
@@ -240,6 +239,7 @@ def prepare_photographs(workspace: Path, images: Path | None) -> list[str]:
         if not root.is_dir():
             raise MissingError(f"{root} is not a folder. --images takes a folder of photographs.")
     from pa.data.datasets.listing import list_images  # imports polars
+    from pa.data.files import write_text
 
     names = list_images(root)["path"].to_list()
     if not names:
@@ -251,6 +251,8 @@ def prepare_photographs(workspace: Path, images: Path | None) -> list[str]:
 
 
 def _copy_photographs(root: Path) -> None:
+    from pa.data.files import replacing
+
     for package, (folder, names) in PHOTOGRAPHS.items():
         source = _package(package) / folder
         for name in names:
@@ -283,6 +285,7 @@ def prepare_weights(path: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
+    from pa.data.files import replacing
     from pa.extract.torchvision_ops import ensure
 
     ensure()
