@@ -60,8 +60,8 @@ patch_search = options.Group(
     click.Option(
         ["--query", "queries"],
         callback=options.listed,
-        help="Row id, or NAME:REGION of an image, or several separated by commas. Default for imagenet: "
-        "the queries of the released code.",
+        help="Row id, or NAME:REGION of an image, or several separated by commas. "
+        "Default for imagenet: the queries of the released code.",
     ),
     click.Option(
         ["--example", "examples"],

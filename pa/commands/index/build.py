@@ -69,7 +69,8 @@ selection = options.Group(
     click.Option(
         ["--representation", "representations"],
         callback=options.listed,
-        help="Stored vector: cls, pooled, projected, or several separated by commas. Default: pooled.",
+        help="Stored vector: cls, pooled, projected, or several separated by commas. "
+        "Default: pooled.",
     ),
     click.Option(
         ["--dataset", "datasets"],
