@@ -182,7 +182,7 @@ class Training:
         return rows.store(workspace, self.select_split, "test")
 
     def check_fraction(self) -> None:
-        """Raise `UsageError` for a fraction of the training images and a split in their place."""
+        """Raise `UsageError` for both a validation split and a fraction of the training images."""
         if self.select_split is not None and self.select_fraction != SELECT_FRACTION:
             raise UsageError(
                 "--select-fraction is the fraction of the training images held out for "
@@ -219,7 +219,7 @@ TRAINING_OPTIONS = (
 
 
 def usual_representation(store: Store) -> str:
-    """Return the class token, as in the paper; the pooled mean if there is none."""
+    """Return the class token, as in the paper; else the pooled mean."""
     return "cls" if "cls" in store.spec.representations else "pooled"
 
 
@@ -233,13 +233,13 @@ def heading(probe: str, representation: str, split: Split) -> list[str]:
         f"  rows: {split.rule}; train {len(train.rows)} rows of {train.n_images} images, "
         f"test {len(test.rows)} of {test.n_images}, {len(split.classes)} classes"
     )
-    if left_out := [
+    if omitted := [
         f"{number} {reason} {name} rows"
         for name, side in (("training", train), ("test", test))
         for reason, number in (("unlabelled", side.n_unlabelled), ("bad", side.n_bad))
         if number
     ]:
-        lines.append(f"  left out: {', '.join(left_out)}")
+        lines.append(f"  left out: {', '.join(omitted)}")
     return lines
 
 
