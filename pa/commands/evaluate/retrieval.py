@@ -31,10 +31,22 @@ target_option = click.option(
 layers_option = click.option("--layers", help="Score single blocks too: all, or 2,5,8,11.")
 
 
+PROTOCOL = click.Option(
+    ["--protocol"],
+    help="Protocol of scoring, paper or released; a store whose parts it cut is selected. "
+    "Default: the protocol that cut the parts.",
+)
+store_options = options.Group(
+    "selector",
+    options.stores_of_encoders.make,
+    *(PROTOCOL if o.name == "protocol" else o for o in options.stores_of_encoders.options),
+)
+
+
 @click.command()
 @options.encoders
 @scores.representations
-@options.stores_of_encoders
+@store_options
 @target_option
 @click.option(
     "--include-self/--exclude-self",
@@ -77,12 +89,12 @@ def retrieval(
 
     if figure is not None:
         check_suffix(figure)
-    stores = resolve_stores(workspace, selector, encoders, layers)
+    chosen = resolve_stores(workspace, selector, encoders, layers)
     scored, paired = score_stores(
-        stores,
-        resolve_representations(stores[0], representations, layers),
+        chosen,
+        resolve_representations(chosen[0], representations, layers),
         results=workspace.config.results,
-        protocol=resolve_protocol(stores[0], selector.protocol, include_self),
+        protocol=resolve_protocol(chosen[0], selector.protocol, include_self),
         target=target,
         device=workspace.device(device),
         progress=workspace.progress,

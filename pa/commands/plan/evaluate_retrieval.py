@@ -18,6 +18,7 @@ from pa.commands.evaluate.retrieval import (
     layers_option,
     resolve_representations,
     resolve_stores,
+    store_options,
     target_option,
 )
 from pa.commands.plan.work import WorkItem, recorded_seconds, report
@@ -36,7 +37,7 @@ RESULT_BYTES, SCORE_BYTES, QUERY_BYTES, TABLE_BYTES = 2_600, 480, 22, 3_000
 @click.command()
 @options.encoders
 @scores.representations
-@options.stores_of_encoders
+@store_options
 @target_option
 @layers_option
 @options.as_json
