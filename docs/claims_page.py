@@ -1,4 +1,4 @@
-"""Write docs/claims.md, the claims and the known issues of the paper: `make docs`."""
+"""Write docs/claims.md with the claims and known issues of the paper; run by `make docs`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ HEADING = """\
 This page is generated from `pa/report/claims/*.toml` and `pa/report/known_issues.toml` by
 `docs/claims_page.py`.
 
-What the paper says, in other words, as comparisons of the cells of its tables. How `pa report`
-judges them: [report](report.md#claims). The last column judges them from the paper's own printed
-numbers: how many comparisons hold, of how many.
+Statements of the paper, reworded and expressed as comparisons of cells of its tables. `pa report`
+judges them as described in [the report](report.md#claims). The last column judges them by the
+paper's printed numbers: how many of the comparisons hold.
 """
 
 KNOWN_ISSUES = """\
-## What to know of the paper's numbers
+## Known issues of the paper's numbers
 
-Found by reading the paper and the authors' released code. The report says each of them at the cells
-and claims that it is about.
+These issues were found in the paper and in the authors' released code. The report shows each of
+them at the cells and claims that it affects.
 """
 
 
@@ -32,9 +32,11 @@ def claims_page() -> str:
     """Return the text of docs/claims.md."""
     heads = ["Claim", "Where", "Read as", "By the paper's numbers"]
     parts = [HEADING]
-    for group, members in groupby(claims(), key=lambda one: one.group):
-        parts.append(f"## {GROUPS[group]}\n\n{grid(heads, [_line(one) for one in members])}\n")
-    issues = "\n".join(f"- {prose(one.text)} *{escape(one.source)}*" for one in known_issues())
+    for group, members in groupby(claims(), key=lambda claim: claim.group):
+        parts.append(f"## {GROUPS[group]}\n\n{grid(heads, [_line(claim) for claim in members])}\n")
+    issues = "\n".join(
+        f"- {prose(issue.text)} *{escape(issue.source)}*" for issue in known_issues()
+    )
     return "\n".join([*parts, KNOWN_ISSUES, issues]) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Bring the cards in docs/encoders.md up to date with the registry: `make docs`.
+"""Update the encoder cards in docs/encoders.md; run by `make docs`.
 
 Everything after the marker is generated; the text before it is written by hand. A test compares.
 """

@@ -15,7 +15,7 @@ from pa.report.collection import ResultCollection
 from pa.study.steps import PARTS, PROJECTED, Step
 
 # Figure 2 prints three encoders; the released code has three queries, and which figure prints which
-# is not said, so that 7 and 8 take the second and the third.
+# is not stated, so 7 and 8 take the second and the third.
 FIGURE_2 = ("deit", "mocov3", "cae")
 QUERIES = {"2": "1,2", "4": "1", "7": "2", "8": "3"}
 
