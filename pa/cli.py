@@ -62,14 +62,14 @@ received: list[int] = []  # signals that asked this command to stop
 
 
 def main() -> None:
-    """Run the command line, and turn errors into one paragraph and an exit code."""
-    # Torch's threads otherwise spin while they wait for one another, on cores that decoders and
-    # other programs could use. Read when torch is loaded, which is later.
+    """Run the command line and turn errors into one paragraph and an exit code."""
+    # Otherwise waiting threads of torch spin on cores that decoders and other programs could use.
+    # torch reads the variable when it is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         received.clear()
         for number in (signal.SIGINT, signal.SIGTERM):
-            # A shell starts a background job with SIGINT ignored: that stays so.
+            # A shell starts a background job with SIGINT ignored, which stays so.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _interrupt)
         for stream in (sys.stdout, sys.stderr):
@@ -81,7 +81,7 @@ def main() -> None:
     except KeyboardInterrupt:
         code = _interrupted()
     except Exception as error:  # noqa: BLE001 - raised again unless it was expected
-        # A C library may have made another error of an interrupt.
+        # A C library may have turned an interrupt into another error.
         code = _interrupted() if received else _failed(error)
     finally:
         if received:
@@ -101,7 +101,7 @@ def _failed(error: Exception) -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt; again after a while, in case the first one was swallowed.
+    """Raise KeyboardInterrupt, and again after a while in case the first one was swallowed.
 
     Python drops an exception that is raised in a destructor, in a callback of a weak reference (as
     the import system has) or in a callback of a C library. A command that is already cleaning up is
@@ -115,7 +115,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _is_unwinding() -> bool:
-    """Whether the main thread handles a KeyboardInterrupt, or another error met while doing so."""
+    """Return whether the main thread is handling a KeyboardInterrupt or an error during it."""
     error = sys.exception()
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
@@ -123,8 +123,8 @@ def _is_unwinding() -> bool:
 
 
 def _interrupted() -> int:
-    # Python notes an interrupt of code that exec() runs (an import does), and `python -m pa` would
-    # then end by SIGINT whatever the exit code; the next exec() clears the note.
+    # Python records an interrupt of code that exec() runs, such as an import, and `python -m pa`
+    # would then end by SIGINT whatever the exit code. The next exec() clears the record.
     exec("")
     console.note("interrupted. Finished work is kept; run the same command again to continue.")
     return EXIT_INTERRUPTED

@@ -1,4 +1,4 @@
-"""The workspace and its settings: built-in defaults < pa.toml < PA_* environment < flags.
+"""The settings of a workspace: built-in defaults < pa.toml < PA_* environment < flags.
 
 workspace/
   pa.toml                                     settings, optional
@@ -30,12 +30,12 @@ HERE = "this folder"  # source of a workspace that nothing names
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Storage = Literal["fp32", "bf16", "fp16", "int8"]
-# A dataset's name is the name of a folder too.
+# The name of a dataset is also the name of a folder.
 Name = Annotated[str, StringConstraints(pattern=r"^[^./\\\s][^/\\]*$")]
 
 
 class DatasetSettings(BaseModel):
-    """[datasets.NAME]: where it lies, and how to read it (by default the kind of that name)."""
+    """[datasets.NAME]: root folder and kind of a dataset (default: the kind of that name)."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -47,7 +47,7 @@ class DatasetSettings(BaseModel):
 
 
 class EncoderSettings(BaseModel):
-    """[encoders.NAME]: the checkpoint file and what is not in it."""
+    """[encoders.NAME]: the checkpoint file and what it does not record."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -59,7 +59,7 @@ class EncoderSettings(BaseModel):
 
 
 class ProbeSettings(BaseModel):
-    """[probe]: what is predicted, what trains and what tests (by split or by rows)."""
+    """[probe]: the target, and the training and test rows by split or by condition."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -71,7 +71,7 @@ class ProbeSettings(BaseModel):
 
 
 class ClusterSettings(BaseModel):
-    """[cluster]: what `pa submit` asks Slurm for where no flag says so, and how tasks start."""
+    """[cluster]: default resources of `pa submit`, and how tasks start."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -91,8 +91,7 @@ class ClusterSettings(BaseModel):
 
 
 class Settings(BaseSettings):
-    """Everything that can be set. `dataset`, `view`, `encoder` are used where a command names
-    none."""
+    """All settings. `dataset`, `view` and `encoder` apply to commands that name none."""
 
     model_config = SettingsConfigDict(env_prefix="PA_", env_nested_delimiter="__", extra="forbid")
 
@@ -120,14 +119,14 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # The init values are those of pa.toml: the environment goes before them. Flags are applied
-        # by the commands themselves.
+        # The init values are those of pa.toml, and the environment overrides them. Commands apply
+        # their flags themselves.
         return env_settings, init_settings
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One value and where it came from."""
+    """One value and its source."""
 
     name: str
     value: Any
@@ -173,7 +172,7 @@ class Config:
 
     @property
     def without_file(self) -> str | None:
-        """What to know where no pa.toml was found: the folders that were searched; else None."""
+        """A note if no pa.toml was found, with the searched folders; else None."""
         if self.file.is_file() or not self.workspace.is_dir():
             return None
         parents = " or its parents" if self.workspace_source == HERE else ""
@@ -184,12 +183,12 @@ class Config:
         )
 
     def path(self, value: Path) -> Path:
-        """A path from pa.toml: relative ones start at the workspace."""
+        """Return a path from pa.toml; relative paths start at the workspace."""
         value = value.expanduser()
         return value if value.is_absolute() else self.workspace / value
 
     def explain(self) -> list[Setting]:
-        """Every setting with its value and source."""
+        """Return every setting with its value and source."""
         listed = [Setting("workspace", str(self.workspace), self.workspace_source)]
         file = dict(_flatten(dict(self.from_file)))
         for name, value in _flatten(self.settings.model_dump(mode="json")):
@@ -207,20 +206,20 @@ class Config:
 def load(workspace: Path | None = None) -> Config:
     """Find the workspace and read its settings.
 
-    The workspace is the one given, else PA_WORKSPACE, else the nearest folder at or above this one
-    that has a pa.toml, else this folder. Raises `UsageError` naming the faulty setting.
+    The workspace is the given one, else PA_WORKSPACE, else the nearest folder at or above the
+    current one with a pa.toml, else the current folder. Raise `UsageError` for a faulty setting.
     """
-    place, source = _find(workspace)
-    fields = _read(place / FILE)
-    _refuse_one_split_for_all(place / FILE, fields)
+    folder, source = _find(workspace)
+    fields = _read(folder / FILE)
+    _refuse_one_split_for_all(folder / FILE, fields)
     try:
         settings = Settings(**fields)
     except ValidationError as error:
-        raise UsageError(_explain_faults(place / FILE, error)) from None
-    except SettingsError as error:  # a PA_* variable that is no JSON where a table is wanted
+        raise UsageError(_explain_faults(folder / FILE, error)) from None
+    except SettingsError as error:  # a PA_* variable of a table that is not valid JSON
         raise UsageError(f"settings are wrong, in PA_* variables: {error}.") from None
     images.set_max_pixels(settings.max_pixels)
-    return Config(place, source, settings, fields)
+    return Config(folder, source, settings, fields)
 
 
 def _find(workspace: Path | None) -> tuple[Path, str]:
@@ -249,7 +248,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _refuse_one_split_for_all(file: Path, fields: Mapping[str, Any]) -> None:
-    """Raise `UsageError` for a split that is set for every dataset at once."""
+    """Raise `UsageError` for one split of all datasets."""
     split = fields.get("split", os.environ.get("PA_SPLIT"))
     if split is None:
         return

@@ -1,26 +1,26 @@
-"""Everything `pa` raises on purpose, and the exit code each becomes.
+"""The errors that `pa` raises on purpose, with their exit codes.
 
     PaError                                  1  failed
     ├── UsageError(ValueError)               2  the call itself is wrong
     │   ├── UnknownNameError(LookupError)       no such encoder, dataset, split, column …
-    │   ├── OutOfRangeError(IndexError)         a row id or k beyond what is there
-    │   └── AmbiguousError                      several stores fit: the choices are listed
+    │   ├── OutOfRangeError(IndexError)         a row id or k out of range
+    │   └── AmbiguousError                      several stores match: the choices are listed
     ├── MissingError(FileNotFoundError)      3  dataset, checkpoint, store, package
     ├── MismatchError(ValueError)            4
     │   ├── CheckpointError                     wrong keys or shapes, another family
-    │   └── FingerprintError                    made by something else: the fields that differ
+    │   └── FingerprintError                    other weights, options or images than recorded
     │       └── NewerFormatError                written by a newer version of pa
-    ├── VerificationError                    5  stored bytes are not what was written
+    ├── VerificationError                    5  stored bytes changed since they were written
     ├── ImageError(ValueError)               1  one image that cannot be decoded
-    ├── AnnotationError(ValueError)          1  an annotation file that is not what it should be
+    ├── AnnotationError(ValueError)          1  a malformed annotation file
     ├── StorageError(OSError)                1  no space, not writable
-    └── BusyError(RuntimeError)              1  another process holds it
+    └── BusyError(RuntimeError)              1  a resource that another process uses
 
-Exit code 6, partly done, is a result and not an error: the run finished, and says which images it
+Exit code 6, partly done, is a result and not an error: the run finished and lists the images it
 could not read. 130 is an interrupt (Ctrl-C).
 
-Every leaf is also the built-in exception that a caller would catch. A message says what happened,
-where, what was expected against what was found, and what to do next.
+Every leaf is also the built-in exception that a caller would catch. A message states what happened,
+where, the expected and the actual value, and what to do next.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 EXIT_PARTLY_DONE = 6
-EXIT_INTERRUPTED = 130
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
 class PaError(Exception):
@@ -37,7 +37,7 @@ class PaError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        # OSError and KeyError subclasses print their arguments in their own way; we want the text.
+        # OSError and KeyError subclasses format their arguments differently.
         return str(self.args[0]) if self.args else ""
 
 
@@ -46,10 +46,10 @@ class UsageError(PaError, ValueError):
 
 
 class UnknownNameError(UsageError, LookupError):
-    """A name that is not in a registry, with the nearest ones that are."""
+    """A name that is not registered; the message lists the nearest names."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
-        import difflib  # for a message alone
+        import difflib  # only needed for this message
 
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
@@ -88,18 +88,18 @@ class FingerprintError(MismatchError):
 
 
 class NewerFormatError(FingerprintError):
-    """A file whose format number is above the one this version reads: nothing says it is bad."""
+    """A file whose format number is above the one this version reads; it may be intact."""
 
-    def __init__(self, path: object, kind: str, found: object, known: int) -> None:
+    def __init__(self, path: object, kind: str, version: object, known: int) -> None:
         super().__init__(
-            f"{path}: {kind} format {found}, this version reads {known}. A newer version of pa "
-            f"wrote it: read it with that version, or delete it where it can be made again."
+            f"{path}: {kind} format {version}, this version reads {known}. A newer version of pa "
+            f"wrote it: read it with that version, or delete it if it can be computed again."
         )
 
 
-def is_newer(found: object, known: int) -> bool:
-    """Whether a format number that was read is that of a later version."""
-    return isinstance(found, int) and found > known
+def is_newer(version: object, known: int) -> bool:
+    """Return whether a format number from a file is above the known one."""
+    return isinstance(version, int) and version > known
 
 
 class VerificationError(PaError, ValueError):

@@ -1,7 +1,7 @@
-"""One small registry: names to things, and an error with the nearest names.
+"""A registry of names, with the nearest names in its errors and entries from plugins.
 
-Other packages add to a registry by an entry point of its group in their metadata, as pytest's
-plugins do; what they add is imported when it is asked for, and never takes the place of pa's own.
+Other packages add entries by an entry point of the registry's group in their metadata, as pytest's
+plugins do. They are imported on first use and never replace an entry of pa.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """A mapping from name to entry: pa's own in the order of registration, then those of plugins.
+    """A mapping from name to entry: those of pa in order, then those of plugins.
 
-    `group` is the entry-point group that other packages may fill; what they give must be an
-    instance of `of`.
+    `group` is the entry-point group of plugins; their entries must be instances of `of`.
 
     >>> shapes = Registry("shape", {"square": 4})
     >>> shapes["square"]
@@ -47,43 +46,43 @@ class Registry(Generic[T]):
     def __getitem__(self, name: str) -> T:
         if name in self._entries:
             return self._entries[name]
-        if name in (plugins := self._found()):
+        if name in (plugins := self._plugin_entries()):
             return self._load(name, plugins[name])
         raise UnknownNameError(self.kind, name, list(self), self.hint) from None
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries or name in self._found()
+        return name in self._entries or name in self._plugin_entries()
 
     def __iter__(self) -> Iterator[str]:
         yield from self._entries
-        yield from (name for name in self._found() if name not in self._entries)
+        yield from (name for name in self._plugin_entries() if name not in self._entries)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def _found(self) -> dict[str, EntryPoint]:
-        """The entry points of installed packages, by name; looked up once."""
+    def _plugin_entries(self) -> dict[str, EntryPoint]:
+        """Return the entry points of installed packages by name; they are searched once."""
         if self._plugins is None:
-            found: dict[str, EntryPoint] = {}
+            points: dict[str, EntryPoint] = {}
             if self.group:
                 from importlib.metadata import entry_points
 
                 for point in entry_points(group=self.group):
-                    if point.name in self._entries or point.name in found:
-                        taken = "pa itself" if point.name in self._entries else "another package"
+                    if point.name in self._entries or point.name in points:
+                        owner = "pa itself" if point.name in self._entries else "another package"
                         raise PaError(
                             f"the installed package {_package(point)} adds a {self.kind} named "
-                            f"{point.name!r}, a name that {taken} has. Uninstall it, or ask its "
-                            f"authors for another name: results must say which one made them."
+                            f"{point.name!r}, a name that {owner} uses. Uninstall it, or ask its "
+                            f"authors for another name: a name in a result must be unambiguous."
                         )
-                    found[point.name] = point
-            self._plugins = found
+                    points[point.name] = point
+            self._plugins = points
         return self._plugins
 
     def _load(self, name: str, point: EntryPoint) -> T:
         try:
             entry: T = point.load()
-        except Exception as error:  # a plugin's import may raise anything
+        except Exception as error:  # the import of a plugin may raise anything
             raise PaError(
                 f"the {self.kind} {name!r} of the installed package {_package(point)} cannot be "
                 f"loaded from {point.value}: {type(error).__name__}: {error}"

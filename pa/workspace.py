@@ -163,12 +163,13 @@ class Workspace:
     ) -> Images:
         """Read the table of images of a split; see `pa.data.datasets.load`."""
         name = self.dataset(dataset)
-        place = self.dataset_root(name, root)
         entry = self.settings.datasets.get(name)
         if boxes is None and entry is not None and entry.boxes is not None:
             boxes = self.config.path(entry.boxes)
         split = split or (entry.split if entry else None)
-        return datasets.load(name, self.dataset_kind(name), place, split, boxes)
+        return datasets.load(
+            name, self.dataset_kind(name), self.dataset_root(name, root), split, boxes
+        )
 
     def views(
         self,

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: progress, tables, errors. Progress and notes go to stderr."""
+"""Terminal output: progress, tables and notes. Progress and notes go to stderr."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ WRAPPED = 12  # fewest letters of a line to which text in a table is wrapped
 # Letters of the columns of a progress line: "100%", "0:00:00", "12345.6/s"; the longest bar and
 # the shortest one worth showing.
 PERCENT, ETA, SPEED, BAR, SHORTEST_BAR = 4, 7, 9, 40, 5
-PLAIN_INTERVAL = 10.0  # seconds between lines where stderr is no terminal
+PLAIN_INTERVAL = 10.0  # seconds between lines if stderr is not a terminal
 
 
 def note(text: str) -> None:
-    """One line on stderr, where there is one."""
+    """Print one line on stderr, if it exists."""
     if sys.stderr is not None:
         print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the place that prints
 
 
 def out(text: str) -> None:
-    """A result on stdout."""
+    """Print a result on stdout."""
     print(text, flush=True)  # noqa: T201
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them.
+    """Return human-readable seconds.
 
     >>> duration(7.3), duration(83), duration(7384)
     ('7.3 s', '1 min 23 s', '2 h 3 min')
@@ -49,7 +49,7 @@ def duration(seconds: float) -> str:
 
 
 def size(n_bytes: float) -> str:
-    """Bytes as a person says them.
+    """Return human-readable bytes.
 
     >>> size(999), size(3_200_000)
     ('999 B', '3.2 MB')
@@ -64,7 +64,7 @@ def size(n_bytes: float) -> str:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> str:
-    """A plain table; `right` holds a letter r for each column that aligns right.
+    """Return a plain table; `right` holds a letter r for each column that aligns right.
 
     >>> print(table(["name", "n"], [["a", "10"], ["bb", "9"]], right=" r"))
     name   n
@@ -87,7 +87,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: str = ""
 
 
 def _terminal_width() -> int | None:
-    """Columns that a table may fill; None where stdout is not a terminal."""
+    """Return the number of columns of a table; None if stdout is not a terminal."""
     if sys.stdout is None or not sys.stdout.isatty():
         return None
     return max(shutil.get_terminal_size().columns - INDENT, 20)
@@ -100,7 +100,7 @@ def _narrow_table(
     widths: Sequence[int],
     room: int,
 ) -> str:
-    """A table whose text is wrapped to fit, or a line for each cell where that is too narrow."""
+    """Return a table with wrapped text, or with one line per cell if that is too narrow."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -110,10 +110,10 @@ def _narrow_table(
     least[0] = max(least[0], *map(len, names.split()))  # a name is looked up, so never cut
     padding = (0, len(GAP), 0, 0)
     if sum(least) + len(GAP) * (len(widths) - 1) <= room:
-        made = Table(box=None, padding=padding, pad_edge=False, header_style="")
+        grid = Table(box=None, padding=padding, pad_edge=False, header_style="")
         for header, side, n in zip(headers, right, least, strict=True):
             is_number = side == "r"
-            made.add_column(
+            grid.add_column(
                 Text(header),
                 justify="right" if is_number else "left",
                 no_wrap=is_number,
@@ -121,21 +121,21 @@ def _narrow_table(
                 overflow="fold",
             )
         for row in rows:
-            made.add_row(*map(Text, row))
+            grid.add_row(*map(Text, row))
     else:
-        made = Table(box=None, padding=padding, pad_edge=False, show_header=False)
-        made.add_column(no_wrap=True)
-        made.add_column(overflow="fold")
+        grid = Table(box=None, padding=padding, pad_edge=False, show_header=False)
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
         for row in rows:
-            if made.row_count:
-                made.add_row("", "")
+            if grid.row_count:
+                grid.add_row("", "")
             for header, cell in zip(headers, row, strict=True):
                 if cell:
-                    made.add_row(Text(header), Text(cell))
-        made.add_row("", "")  # sets the last row apart from what follows, as the others
+                    grid.add_row(Text(header), Text(cell))
+        grid.add_row("", "")  # sets the last row apart from what follows, as the others
     console = Console(width=room, color_system=None, file=io.StringIO())
     with console.capture() as captured:
-        console.print(made)
+        console.print(grid)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
@@ -161,8 +161,8 @@ class LiveProgress:
         self._bar.start()
 
     def _columns(self, title: str, total: int, unit: str) -> list[ProgressColumn]:
-        """The columns that the terminal has room for: first the bar goes, then the speed, then the
-        end of the title."""
+        """Return the columns that fit: first the bar is dropped, then the speed, then part of the
+        title."""
         from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
         from rich.table import Column
 
@@ -209,21 +209,21 @@ class PlainProgress:
     def __init__(self) -> None:
         self._title = self._unit = ""
         self._total = self._done = 0
-        self._told = 0.0
+        self._last_line = 0.0
         self._rate = Rate()
 
     def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
         self._title, self._unit, self._total, self._done = title, unit, total, done
         self._rate = Rate()
-        self._told = time.monotonic()
+        self._last_line = time.monotonic()
         note(f"{title}: {total} {unit}" + (f", {done} done before" if done else ""))
 
     def advance(self, n: int) -> None:
         self._done += n
         self._rate.add(n)
         now = time.monotonic()
-        if now - self._told >= PLAIN_INTERVAL:
-            self._told = now
+        if now - self._last_line >= PLAIN_INTERVAL:
+            self._last_line = now
             speed = self._rate.per_second
             left = duration((self._total - self._done) / speed) if speed else "?"
             done = f"{self._done}/{self._total} {self._unit}"
@@ -252,7 +252,7 @@ class Rate:
 
 
 def progress() -> LiveProgress | PlainProgress:
-    """The progress display that suits stderr."""
+    """Return the progress display for stderr."""
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     return LiveProgress() if is_terminal else PlainProgress()
 
@@ -265,10 +265,10 @@ def watch(
     line: Callable[[Seen], str],
     until: Callable[[Seen], bool],
 ) -> None:
-    """Show what `look` sees again and again, `seconds` apart, until it is what `until` waits for.
+    """Show the value of `look` every `seconds` until `until` holds for it.
 
-    In a terminal the text of `live` is drawn over the last one; elsewhere, or without `live`, the
-    text of `line` is printed below it.
+    In a terminal the text of `live` replaces the last one; elsewhere, or without `live`, the text
+    of `line` is printed.
     """
     if live is None or sys.stdout is None or not sys.stdout.isatty():
         out(line(seen := look()))

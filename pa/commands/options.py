@@ -245,13 +245,13 @@ def workspace(command: F) -> F:
         from pa.workspace import Workspace
 
         path = own_workspace or click.get_current_context().obj
-        place = Workspace(path, progress=console.progress())
+        opened_workspace = Workspace(path, progress=console.progress())
         try:
-            return command(place, *args, **values)
+            return command(opened_workspace, *args, **values)
         except PaError as error:
             names_settings = isinstance(error, MissingError | AmbiguousError)
-            if (names_settings or FILE in str(error)) and place.config.without_file:
-                error.add_note(place.config.without_file)
+            if (names_settings or FILE in str(error)) and opened_workspace.config.without_file:
+                error.add_note(opened_workspace.config.without_file)
             raise
 
     return opened  # type: ignore[return-value]
