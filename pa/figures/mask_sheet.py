@@ -20,18 +20,16 @@ from pa.data.datasets.segmentation.labels import IGNORED, LabelSet
 from pa.data.datasets.segmentation.masks import Map
 from pa.data.files import replacing
 from pa.data.schema import Images
-from pa.errors import ImageError, UsageError
+from pa.errors import ImageError
 from pa.figures.colours import Colour, overlay, spread_palette
-
-SUFFIXES = (".png", ".jpg", ".pdf")
+from pa.figures.sheet import INK, MARGIN, PAPER, SOFT, SUFFIXES, fit, spread, write
+from pa.figures.style import check_suffix
 
 PICTURE = (540, 420)  # largest width and height of one image
-LEGEND, GAP, MARGIN = 340, 16, 36
+LEGEND, GAP = 340, 16
 LINE, SWATCH, HEADING = 22, 14, 84
 BLOCK = 2 * (PICTURE[0] + GAP) + LEGEND  # width of an image, its overlay and the legend
 MAX_ASPECT = 1.75  # height of a sheet over its width; taller sheets get another column
-
-INK, SOFT, PAPER = "#1a1a1a", "#6b6b6b", "#ffffff"
 
 
 @dataclass(frozen=True)
@@ -51,13 +49,8 @@ def draw(path: Path, images: Images, label_set: LabelSet, examples: int = 6) -> 
     Return the paths of the images drawn. Raise `UsageError` for another suffix, `AnnotationError`
     or `ImageError` for a faulty file.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(
-            f"{path}: a sheet is written as {', '.join(SUFFIXES)}; found "
-            f"{path.suffix or 'no suffix'}."
-        )
-    spread = np.unique(np.linspace(0, len(images.table) - 1, examples).round().astype(int))
-    rows = images.table[spread.tolist()].to_dicts()
+    check_suffix(path, SUFFIXES)
+    rows = spread(images.table, examples)
     chosen = [read_example(images, row, len(label_set)) for row in rows]
     sheet = _sheet(chosen, label_set, f"{images.dataset} · {images.split} · {label_set.title}")
     kind = {".jpg": "JPEG"}.get(path.suffix.lower(), path.suffix[1:].upper())
@@ -96,11 +89,12 @@ def _sheet(examples: list[Example], label_set: LabelSet, title: str) -> Image.Im
     height = 2 * MARGIN + HEADING + sum(heights)
     sheet = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(sheet)
-    _write(pen, (MARGIN, MARGIN), title, 26, INK, width - 2 * MARGIN)
+    text_width = width - 2 * MARGIN
+    write(pen, (MARGIN, MARGIN), fit(title, 26, text_width), 26, INK)
     summary = f"{len(label_set)} classes, {len(colours)} of them shown; ignored pixels are faded"
     if "not certain" in label_set.certainty:
         summary += ". The authors' 209 classes cannot be recovered: this is one reading"
-    _write(pen, (MARGIN, MARGIN + 38), summary, 16, SOFT, width - 2 * MARGIN)
+    write(pen, (MARGIN, MARGIN + 38), fit(summary, 16, text_width), 16, SOFT)
     for number, block in enumerate(blocks):
         row, column = divmod(number, n_columns)
         left, top = MARGIN + column * (BLOCK + 2 * GAP), MARGIN + HEADING + sum(heights[:row])
@@ -127,16 +121,16 @@ def _block(example: Example, label_set: LabelSet, colours: dict[int, Colour]) ->
     strip.paste(overlay(example.picture, example.classes, colours), (PICTURE[0] + GAP, 0))
     pen, left = ImageDraw.Draw(strip), 2 * (PICTURE[0] + GAP)
     name = f"{example.path.rpartition('/')[2]}   {example.size[0]}x{example.size[1]}"
-    _write(pen, (left, 0), name, 15, INK, LEGEND)
+    write(pen, (left, 0), fit(name, 15, LEGEND), 15, INK)
     labelled = f"{sum(example.shares.values()):.1%} of the pixels labelled"
     labelled = labelled if example.shares else "no labelled pixel"
-    _write(pen, (left, LINE), labelled, 14, SOFT, LEGEND)
+    write(pen, (left, LINE), fit(labelled, 14, LEGEND), 14, SOFT)
     for line, (number, text, share) in enumerate(entries, 2):
         top = line * LINE
         if number is not None:
             box = (left, top + 3, left + SWATCH, top + 3 + SWATCH)
             pen.rectangle(box, fill=colours[number], outline=INK)
-        _write(pen, (left + SWATCH + 8, top), text, 15, INK, LEGEND - SWATCH - 70)
+        write(pen, (left + SWATCH + 8, top), fit(text, 15, LEGEND - SWATCH - 70), 15, INK)
         pen.text((left + LEGEND, top), share, SOFT, ImageFont.load_default(14), anchor="ra")
     return strip
 
@@ -150,20 +144,3 @@ def _entries(example: Example, label_set: LabelSet) -> Iterator[tuple[int | None
         yield number, label_set.names[number], f"{share:.1%}" if share >= 0.001 else "<0.1%"
     if len(ranked) > max_lines:
         yield None, f"and {len(ranked) - max_lines} smaller classes", ""
-
-
-def _write(
-    pen: ImageDraw.ImageDraw,
-    at: tuple[float, float],
-    text: str,
-    points: int,
-    colour: str,
-    max_width: float,
-) -> None:
-    """Write text, shortened with an ellipsis if it is too wide."""
-    font = ImageFont.load_default(points)
-    if font.getlength(text) > max_width:
-        while text and font.getlength(text + "…") > max_width:
-            text = text[:-1]
-        text += "…"
-    pen.text(at, text, fill=colour, font=font)

@@ -84,7 +84,7 @@ def test_colours_are_distinguishable() -> None:
 def test_bad_files(root: Path, tmp_path: Path) -> None:
     images = datasets.load("lip", "lip", root)
     with pytest.raises(
-        UsageError, match=r"o.gif: a sheet is written as .png, .jpg, .pdf; found .gif"
+        UsageError, match=r"o.gif: expected a file ending in .png, .jpg, .pdf; found .gif"
     ):
         mask_sheet.draw(tmp_path / "o.gif", images, labels.load("lip"))
     Image.fromarray(np.full((40, 60), 77, np.uint8)).save(root / "ann/val/a.png")
