@@ -5,7 +5,6 @@ Shared by `pa probe segmentation`, `pa plan probe segmentation` and `pa figure s
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -324,7 +323,9 @@ def label_maps(
     """
     images = (inputs.root or source).expanduser().absolute()
     if inputs.masks is not None and inputs.names is not None:
-        return [_folder_maps(inputs.masks, inputs.names, images)]
+        from pa.probe.segmentation.labels import folder_maps
+
+        return [folder_maps(inputs.masks, inputs.names, images)]
     return [
         _dataset_maps(workspace, inputs.root, dataset, source, images, entry)
         for entry in inputs.labels or (dataset,)
@@ -370,55 +371,3 @@ def _dataset_maps(
     chosen = tree.label_set(kind, masks)
     provenance = chosen.provenance()
     return LabelMaps(name, tuple(chosen.names), masks, images=images, provenance=provenance)
-
-
-def _folder_maps(folder: Path, names: Path, images: Path) -> LabelMaps:
-    from pa.probe.segmentation.labels import LabelMaps
-
-    if not folder.is_dir():
-        raise MissingError(f"--masks {folder} is not a folder.")
-    classes = read_names(names)
-    digest = hashlib.sha256()  # other label maps are another result
-    for file in sorted(folder.rglob("*.png")):
-        digest.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())
-        digest.update(file.read_bytes())
-    return LabelMaps(
-        names.stem,
-        classes,
-        folder.expanduser().absolute(),
-        by_image=True,
-        images=images,
-        provenance={
-            "sha256": hashlib.sha256("\n".join(classes).encode()).hexdigest(),
-            "masks": digest.hexdigest(),
-        },
-    )
-
-
-def read_names(file: Path) -> tuple[str, ...]:
-    """Read class names, one per line: line k names class k of the masks.
-
-    Raise `UsageError` for an empty line, which would renumber every class below it, and for a
-    repeated name.
-    """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise MissingError(f"--names {file} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--names {file} is not a UTF-8 text: {error.reason}.") from None
-    lines = [line.strip() for line in text.rstrip().splitlines()]
-    seen: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        if not line:
-            raise UsageError(
-                f"--names {file}: line {number} is empty. Line k names the class that is k in the "
-                f"masks: write a name there."
-            )
-        if line in seen:
-            raise UsageError(
-                f"--names {file}: lines {seen[line]} and {number} are both {line!r}. Expected a "
-                f"different name for each class."
-            )
-        seen[line] = number
-    return tuple(lines)

@@ -5,6 +5,7 @@ Shapes: C classes, n windows, S side of a window, H and W of an image.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +84,60 @@ class LabelMaps:
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "classes": len(self.classes), **self.provenance}
+
+
+def folder_maps(folder: Path, names: Path, images: Path) -> LabelMaps:
+    """Return the label set of a folder of index PNGs and a file of class names.
+
+    Raise `MissingError` for a missing folder or file, `UsageError` as `read_names`.
+    """
+    if not folder.is_dir():
+        raise MissingError(f"--masks {folder} is not a folder.")
+    classes = read_names(names)
+    digest = hashlib.sha256()  # other label maps are another result
+    for file in sorted(folder.rglob("*.png")):
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())
+        digest.update(file.read_bytes())
+    return LabelMaps(
+        names.stem,
+        classes,
+        folder.expanduser().absolute(),
+        by_image=True,
+        images=images,
+        provenance={
+            "sha256": hashlib.sha256("\n".join(classes).encode()).hexdigest(),
+            "masks": digest.hexdigest(),
+        },
+    )
+
+
+def read_names(file: Path) -> tuple[str, ...]:
+    """Read class names, one per line: line k names class k of the masks.
+
+    Raise `UsageError` for an empty line, which would renumber every class below it, and for a
+    repeated name.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise MissingError(f"--names {file} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--names {file} is not a UTF-8 text: {error.reason}.") from None
+    lines = [line.strip() for line in text.rstrip().splitlines()]
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line:
+            raise UsageError(
+                f"--names {file}: line {number} is empty. Line k names the class that is k in the "
+                f"masks: write a name there."
+            )
+        if line in seen:
+            raise UsageError(
+                f"--names {file}: lines {seen[line]} and {number} are both {line!r}. Expected a "
+                f"different name for each class."
+            )
+        seen[line] = number
+    return tuple(lines)
 
 
 def _check_image(path: Path, file_bytes: int) -> None:

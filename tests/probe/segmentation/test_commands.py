@@ -18,7 +18,6 @@ from pa.commands.probe.segmentation_inputs import (
     choose_stores,
     encoder_names,
     label_maps,
-    read_names,
     source_root,
 )
 from pa.data.store.reader import Store
@@ -30,6 +29,7 @@ from pa.errors import (
     UnknownNameError,
     UsageError,
 )
+from pa.probe.segmentation.labels import read_names
 from pa.probe.segmentation.recipes import RecipeOptions
 from pa.probe.segmentation.run import run_segmentation
 from pa.workspace import Workspace
