@@ -82,6 +82,6 @@ def test_image_file_query_is_drawn(store: Store, tmp_path: Path) -> None:
 def test_errors(store: Store, results, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UsageError, match=r"f.bmp: expected a file ending in .*; found .bmp"):
         draw(results, Crops(store), tmp_path / "f.bmp")
-    with pytest.raises(MissingError, match="they moved, set their place with --root DIR"):
+    with pytest.raises(MissingError, match="they were moved, give their root with --root DIR"):
         draw(results, Crops(store, tmp_path / "moved"), tmp_path / "f.png")
     assert not (tmp_path / "f.png").exists()

@@ -143,7 +143,7 @@ def test_encoded_and_projected_are_drawn_side_by_side(
         (("neighbours", "--query", "1", "--view", "parts"), 3, "there is no complete store"),
         (("neighbours", "--query", "1", "--width", "40"), 2, "2 to 20 inches wide, not 40"),
         (("neighbours", "--query", "1", "--out", "f.jpg"), 2, "found .jpg"),
-        (("neighbours", "--query", "1", "--root", "moved"), 3, "if they moved"),
+        (("neighbours", "--query", "1", "--root", "moved"), 3, "if they were moved"),
         (("projected", "--query", "1", "--encoder", "deit"), 2, "keeps no projected vectors"),
         (("projected", "--query", "1", "--representation", "projected"), 2, "the encoded vector"),
     ],
