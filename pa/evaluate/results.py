@@ -511,39 +511,37 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetrievalResult(Result):
+class RowResult(Result):
+    """Mean scores of the rows of a store, without training."""
+
+    selection: TargetSelection
+    counts: RowCounts
+    scores: MeanScores
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalResult(RowResult):
     """Average precision of part retrieval: `ap`, `ap_over_parts` and `ap/<part>`."""
 
     task = "retrieval"
-
     stores: Gallery
-    selection: TargetSelection
     counts: RetrievalCounts
-    scores: MeanScores
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetrievalDifference(Result):
+class RetrievalDifference(RowResult):
     """Paired difference of two retrieval results, with the same names of scores."""
 
     task = "retrieval-difference"
-
     stores: Pair
-    selection: TargetSelection
-    counts: RowCounts
-    scores: MeanScores
 
 
 @dataclass(frozen=True, kw_only=True)
-class NeighboursResult(Result):
+class NeighboursResult(RowResult):
     """Share of each neighbour relation among the k nearest neighbours."""
 
     task = "neighbours"
-
     stores: Gallery
-    selection: TargetSelection
-    counts: RowCounts
-    scores: MeanScores
 
     @property
     def k(self) -> int:
@@ -552,15 +550,11 @@ class NeighboursResult(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NeighboursDifference(Result):
+class NeighboursDifference(RowResult):
     """Paired difference of two representations of one store."""
 
     task = "neighbours-difference"
-
     stores: Gallery
-    selection: TargetSelection
-    counts: RowCounts
-    scores: MeanScores
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import polars as pl
@@ -11,7 +11,6 @@ from pa.report.cells import Cell, published
 from pa.report.measured import Measured
 from pa.report.protocol import Protocol
 from pa.report.report import Report
-from pa.report.selection import SelectedResult
 
 SELECTED, OTHER, MISSING = "taken", "not taken", "not measured"  # values of `state`
 
@@ -119,7 +118,7 @@ def _result_rows(report: Report) -> Iterator[dict[str, Any]]:
         low, high = one.interval or (None, None)
         low_fixed, high_fixed = one.fixed_gallery or (None, None)
         yield {
-            **{name: getattr(one, name) for name in RESULTS if hasattr(one, name)},
+            **_fields(one, RESULTS),
             "low": low,
             "high": high,
             "low_fixed_gallery": low_fixed,
@@ -133,54 +132,39 @@ def _cell_rows(report: Report) -> Iterator[dict[str, Any]]:
     for cell in published():
         results = [selected for (key, _), selected in report.selected.items() if key == cell.key]
         for selected in sorted(results, key=lambda one: one.ours.protocol.order):
-            yield _line(cell, selected.ours, SELECTED, selected)
+            yield _line(cell, selected.ours, SELECTED, selected.why)
             for other in selected.others:
-                yield _line(cell, other, OTHER, selected)
+                yield _line(cell, other, OTHER, "")
         if not results:
             yield {**_of_cell(cell), "state": MISSING}
 
 
+def _fields(source: object, schema: Iterable[str]) -> dict[str, Any]:
+    """Return the attributes that have the name of a column."""
+    return {name: getattr(source, name) for name in schema if hasattr(source, name)}
+
+
 def _of_cell(cell: Cell) -> dict[str, Any]:
-    return {
-        "key": cell.key,
-        "table": cell.table,
-        "encoder": cell.encoder,
-        "dataset": cell.dataset,
-        "task": cell.task,
-        "probe": cell.probe,
-        "representation": cell.representation,
-        "metric": cell.metric,
-        "published": cell.value,
-    }
+    return {**_fields(cell, [*CELLS][:8]), "published": cell.value}  # the columns of a cell
 
 
-def _line(cell: Cell, ours: Measured, state: str, selected: SelectedResult) -> dict[str, Any]:
+def _line(cell: Cell, ours: Measured, state: str, why: str) -> dict[str, Any]:
     low, high = ours.interval or (None, None)
     return {
+        **_fields(ours, CELLS),
         **_of_cell(cell),
         "state": state,
         "protocol": ours.protocol.key,
-        "value": ours.value,
         "low": low,
         "high": high,
-        "interval_method": ours.interval_method,
         "delta": ours.value - cell.value,
-        "chance": ours.chance,
-        "n": ours.n,
-        "unit": ours.unit,
-        "n_images": ours.n_images,
-        "stored_as": ours.stored_as,
-        "model": ours.model,
         "weights_sha256": ours.weights,
         "in_the_papers_setting": ours.is_papers,
         "remarks": "; ".join(mark.text for mark in ours.marks),
         "notes": "; ".join(note.text for note in ours.notes),
-        "why": selected.why if state == SELECTED else "",
+        "why": why,
         "stores": ", ".join(f"{store.role} {store.fingerprint}" for store in ours.stores),
-        "file": ours.file,
-        "digest": ours.digest,
         "written": ours.written.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "command": ours.command,
     }
 
 

@@ -144,20 +144,16 @@ def _verdict(who: str, judgement: Judgement) -> Markup:
             "dd",
             badge(judgement.verdict),
             tag("small", judgement.said),
-            _not_the_papers(judgement),
+            tag(
+                "span",
+                "not the paper's setting",
+                class_="warning",
+                title="; ".join(judgement.marks),
+            )
+            if judgement.marks
+            else None,
             tag("span", note, class_="warning") if note else None,
         ),
-    )
-
-
-def _not_the_papers(judgement: Judgement) -> Markup | None:
-    if not judgement.marks:
-        return None
-    return tag(
-        "span",
-        "not the paper's setting",
-        class_="warning",
-        title="; ".join(judgement.marks),
     )
 
 
@@ -172,7 +168,7 @@ def _details(one: Judged) -> Markup:
         tag(
             "tr",
             tag("th", outcomes[0].comparison.words, scope="row"),
-            tag("td", _printed(outcomes[0]), class_="number"),
+            tag("td", _sign(outcomes[0]), " ", signed(outcomes[0].value or 0), class_="number"),
             (tag("td", _difference(outcome), class_="number") for outcome in outcomes[1:]),
         )
         for outcomes in lines
@@ -188,24 +184,13 @@ def _details(one: Judged) -> Markup:
     )
 
 
-def _printed(outcome: Outcome) -> Child:
-    sign = BADGES[outcome.verdict][1]
-    return [_sign(outcome.verdict, sign), " ", signed(outcome.value or 0)]
-
-
 def _difference(outcome: Outcome) -> Child:
-    sign = BADGES[outcome.verdict][1]
     if outcome.value is None:
-        return _sign(outcome.verdict, "not measured")
-    return [
-        _sign(outcome.verdict, sign),
-        f" {signed(outcome.value)} ",
-        tag(
-            "small",
-            f"{ends(outcome.interval)}, {outcome.basis}" if outcome.interval else outcome.basis,
-        ),
-    ]
+        return _sign(outcome, "not measured")
+    basis = f"{ends(outcome.interval)}, {outcome.basis}" if outcome.interval else outcome.basis
+    return [_sign(outcome), f" {signed(outcome.value)} ", tag("small", basis)]
 
 
-def _sign(verdict: Verdict, shown: str) -> Markup:
-    return tag("span", shown, class_=f"sign {BADGES[verdict][0]}", title=verdict)
+def _sign(outcome: Outcome, shown: str = "") -> Markup:
+    kind, sign, _ = BADGES[outcome.verdict]
+    return tag("span", shown or sign, class_=f"sign {kind}", title=outcome.verdict)
