@@ -55,7 +55,7 @@ from pa.evaluate.classification import Scores
 from pa.evaluate.intervals import Interval
 from pa.evaluate.segmentation import Measure
 
-RESULT_FORMAT = 2
+RESULT_FORMAT = 2  # raised with every change of the fields
 DIGEST_SHOWN = 12  # hex digits in a file name: collisions need millions of results
 VERSIONED = ("torch", "numpy")  # the packages that compute scores
 # What a result's name matches and is not a file of it: the JSON itself, and files of work.

@@ -28,7 +28,7 @@ Probe = Literal["none", "linear", "attentive"]
 Metric = Literal["AP", "top-1", "mIoU", "mAcc", "aAcc"]
 Representation = Literal["encoded", "projected"]
 TASKS: tuple[Task, ...] = get_args(Task)
-NOT_PRINTED = "–"
+NOT_PRINTED = "–"  # of a cell that the paper leaves empty
 
 
 @dataclass(frozen=True)
@@ -151,12 +151,12 @@ def published() -> tuple[Cell, ...]:
 
 def cell(key: str) -> Cell:
     """Return the cell of a key such as "t3/dino/cub/encoded". Raise `UnknownNameError`."""
-    found = _by_key().get(key)
-    if found is None:
+    known = _by_key().get(key)
+    if known is None:
         raise UnknownNameError(
             "cell of the paper", key, _by_key(), "A key is t<table>/<encoder>/<dataset>/<column>."
         )
-    return found
+    return known
 
 
 @cache
@@ -212,14 +212,14 @@ def _read(described: Mapping[str, Any]) -> Table:
     text = (_folder() / f"table{number}.csv").read_text(encoding="utf-8")
     heading, *rows = csv.reader(text.splitlines())
     columns = tuple(heading[1:])
-    made = []
+    cells = []
     for encoder, *numbers in rows:
         for column, printed in zip(columns, numbers, strict=True):
             if printed == NOT_PRINTED:
                 continue
             dataset, _, kind = column.partition("/")
             fields = {k: v for k, v in _described()["kinds"][kind].items() if k != "title"}
-            made.append(
+            cells.append(
                 Cell(
                     table=number,
                     encoder=encoder,
@@ -231,4 +231,4 @@ def _read(described: Mapping[str, Any]) -> Table:
                     **fields,
                 )
             )
-    return Table(number, described["section"], described["title"], columns, tuple(made))
+    return Table(number, described["section"], described["title"], columns, tuple(cells))

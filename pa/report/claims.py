@@ -52,14 +52,14 @@ class Comparison:
         titles = [encoders()[one.encoder].title for one in (self.first, self.second)]
         columns = [column_title(one.column) for one in (self.first, self.second)]
         if columns[0] == columns[1]:
-            said = f"{titles[0]} − {titles[1]}, {columns[0]}"
+            formula = f"{titles[0]} − {titles[1]}, {columns[0]}"
         elif titles[0] == titles[1]:
-            said = f"{titles[0]}, {columns[0]} − {columns[1]}"
+            formula = f"{titles[0]}, {columns[0]} − {columns[1]}"
         else:
-            said = f"{titles[0]}, {columns[0]} − {titles[1]}, {columns[1]}"
+            formula = f"{titles[0]}, {columns[0]} − {titles[1]}, {columns[1]}"
         if self.within is not None:
-            return f"{said}: within {self.within:g}"
-        return f"{said} > {self.above:g}".replace("> -", "> −")
+            return f"{formula}: within {self.within:g}"
+        return f"{formula} > {self.above:g}".replace("> -", "> −")
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class Claim:
         """Section and tables: "section 4.2, Table 3"."""
         numbers = sorted({c.table for pair in self.comparisons for c in (pair.first, pair.second)})
         named = ", ".join(map(str, numbers))
-        place = self.section if self.section == "Abstract" else f"section {self.section}"
-        return f"{place}, Table{'s' if len(numbers) > 1 else ''} {named}"
+        section = self.section if self.section == "Abstract" else f"section {self.section}"
+        return f"{section}, Table{'s' if len(numbers) > 1 else ''} {named}"
 
 
 @cache

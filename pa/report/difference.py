@@ -97,9 +97,9 @@ def _paired(first: Path, second: Path) -> tuple[float, float] | None:
     one, two = (read_queries(path) for path in (first, second))
     if not one.select(KEYS).equals(two.select(KEYS)):
         return None
-    scored = ~(one[SCORE] - two[SCORE]).is_nan().to_numpy()
+    scored = ~(one[SCORE] - two[SCORE]).is_nan().to_numpy()  # (queries,)
     n_images = one.filter(scored)["image"].n_unique()
-    if n_images < 2:
+    if n_images < 2:  # one image has no spread
         return None
     gap = one.select("image", gap=one[INFLUENCE] - two[INFLUENCE])
     half = half_width(gap.group_by("image").sum()["gap"].to_numpy(), n_images)

@@ -11,8 +11,8 @@ from typing import Any
 
 # Suffixes that a browser shows in an <img>, best first, with their media types.
 SHOWN = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
-ALSO = (".pdf",)
-ABOUT = ("title", "caption", "command")
+ALSO = (".pdf",)  # printed figures, which a browser does not show in an <img>
+ABOUT = ("title", "caption", "command")  # fields of the record of a figure
 LARGEST = 8_000_000  # bytes of one embedded file: base64 adds a third
 BUDGET = 40_000_000  # bytes of all embedded files: a browser opens such a page quickly
 
@@ -46,19 +46,19 @@ def figures_in(folder: Path) -> tuple[Figure, ...]:
     groups: dict[tuple[str, str], list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in (*SHOWN, *ALSO) and path.is_file():
-            place = path.parent.relative_to(folder).as_posix()
-            groups.setdefault(("" if place == "." else place, path.stem), []).append(path)
-    made, spent = [], 0
-    for (place, name), files in sorted(groups.items()):
+            subfolder = path.parent.relative_to(folder).as_posix()
+            groups.setdefault(("" if subfolder == "." else subfolder, path.stem), []).append(path)
+    figures, spent = [], 0
+    for (subfolder, name), files in sorted(groups.items()):
         shown, why_not = _choose(files)
         if shown is not None and spent + shown.stat().st_size > BUDGET:
             shown, why_not = None, f"this page already holds {BUDGET // 1_000_000} MB of figures"
         spent += shown.stat().st_size if shown else 0
         fields = _record(files[0].with_name(f"{name}.json"))
         about = {word: fields[word] for word in ABOUT if isinstance(fields.get(word), str)}
-        made.append(
+        figures.append(
             Figure(
-                place,
+                subfolder,
                 name,
                 shown,
                 tuple(files),
@@ -69,7 +69,7 @@ def figures_in(folder: Path) -> tuple[Figure, ...]:
                 stores=_stores(fields),
             )
         )
-    return tuple(made)
+    return tuple(figures)
 
 
 def in_words(name: str) -> str:

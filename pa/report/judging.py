@@ -71,7 +71,7 @@ class Judgement:
         return sum(outcome.is_measured for outcome in self.outcomes)
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         """Count the comparisons by outcome: "3 of 5 measured: 2 hold, 1 undecided".
 
         States how many must hold unless all must. By the paper's own numbers: "5 of 5 hold".
@@ -95,8 +95,8 @@ class Judgement:
     @property
     def bases(self) -> tuple[str, ...]:
         """Methods of the intervals of the measured comparisons."""
-        found = (o.basis for o in self.outcomes if o.is_measured and o.basis)
-        return tuple(dict.fromkeys(found))
+        methods = (o.basis for o in self.outcomes if o.is_measured and o.basis)
+        return tuple(dict.fromkeys(methods))
 
 
 def judge_published(claim: Claim) -> Judgement:
@@ -136,9 +136,9 @@ def judge_ours(
             comparison, _decide(comparison, gap.interval), gap.value, gap.interval, gap.basis
         )
 
-    made = _judgement(claim, protocol, outcome)
+    judgement = _judgement(claim, protocol, outcome)
     marks = tuple(dict.fromkeys(_short(mark.text) for one in used for mark in one.marks))
-    return Judgement(claim, protocol, made.verdict, made.outcomes, marks)
+    return Judgement(claim, protocol, judgement.verdict, judgement.outcomes, marks)
 
 
 def _decide(comparison: Comparison, interval: tuple[float, float] | None) -> Verdict:

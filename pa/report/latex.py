@@ -21,9 +21,9 @@ HEADING = """\
 """
 
 WIDE = 3  # columns of numbers that fit a page in small print, ours with theirs
-_NARROW = r"\scriptsize\setlength{\tabcolsep}{2.5pt}"
+_NARROW = r"\scriptsize\setlength{\tabcolsep}{2.5pt}"  # wide tables fit a page this way
 
-_SPECIAL = {
+_SPECIAL = {  # characters that LaTeX or its fonts treat in another way
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -41,7 +41,7 @@ _SPECIAL = {
     '"': r"\textquotedblright{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }
-_ACCENTS = {
+_ACCENTS = {  # combining characters, and the accents of LaTeX
     "\u0300": "`",
     "\u0301": "'",
     "\u0302": "^",
@@ -117,8 +117,10 @@ def _table(view: TableView) -> str:
         *_heads(columns),
         r"\midrule",
     ]
-    for place, (family, names) in enumerate(groupby(encoders().values(), lambda one: one.family)):
-        if place:
+    for position, (family, names) in enumerate(
+        groupby(encoders().values(), lambda one: one.family)
+    ):
+        if position:
             lines.append(r"\addlinespace")
         title = escape(families()[family])
         lines.append(rf"\multicolumn{{{len(columns) + 1}}}{{l}}{{\textit{{{title}}}}} \\")
@@ -130,11 +132,11 @@ def _table(view: TableView) -> str:
 
 
 def _caption(table: Table, protocol: Protocol | None) -> str:
-    said = f"The paper's Table {table.number}: {escape(table.title)}."
+    text = f"The paper's Table {table.number}: {escape(table.title)}."
     if protocol is None:
-        return f"{said} The paper's numbers; nothing of it is measured."
+        return f"{text} The paper's numbers; nothing of it is measured."
     return (
-        f"{said} Protocol {escape(protocol.title)}. Bold: ours, with the paper's number in small "
+        f"{text} Protocol {escape(protocol.title)}. Bold: ours, with the paper's number in small "
         f"print; other numbers are the paper's."
     )
 
@@ -144,12 +146,12 @@ def _label(table: Table, protocol: Protocol | None) -> str:
 
 
 def _heads(columns: Sequence[str]) -> Iterator[str]:
-    first, rules, place = [""], [], 2
+    first, rules, position = [""], [], 2
     for dataset, members in groupby(columns, key=lambda column: column.partition("/")[0]):
         width = len(list(members))
         first.append(rf"\multicolumn{{{width}}}{{c}}{{{escape(dataset_titles()[dataset])}}}")
-        rules.append(rf"\cmidrule(lr){{{place}-{place + width - 1}}}")
-        place += width
+        rules.append(rf"\cmidrule(lr){{{position}-{position + width - 1}}}")
+        position += width
     yield " & ".join(first) + r" \\"
     yield "".join(rules)
     yield " & ".join(["Method", *(escape(kind_title(column)) for column in columns)]) + r" \\"
@@ -157,10 +159,10 @@ def _heads(columns: Sequence[str]) -> Iterator[str]:
 
 def _notes(marks: Marks) -> Iterator[str]:
     if marks.texts:
-        said = "; ".join(
+        text = "; ".join(
             f"$^{{\\mathrm{{{sign}}}}}$~{escape(text)}" for sign, text in marks.listed()
         )
-        yield rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {said}.}}"
+        yield rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {text}.}}"
 
 
 def _claims(report: Report) -> str:
@@ -207,7 +209,7 @@ def _claim(one: Judged, sources: Sequence[Protocol | None]) -> str:
 
 def _counted(judgement: Judgement) -> str:
     """Return the counts of the comparisons, in small print below the verdict."""
-    return rf"\newline{{\tiny {escape(judgement.said)}}}" if judgement.measured else ""
+    return rf"\newline{{\tiny {escape(judgement.summary)}}}" if judgement.measured else ""
 
 
 _RESULT_COLUMNS = (0.15, 0.12, 0.09, 0.1, 0.055, 0.115, 0.055, 0.055, 0.12)  # of the line's width

@@ -20,7 +20,7 @@ def markdown(report: Report) -> str:
     parts = [
         "# The paper, beside what was measured",
         f"{escape(paper())}.",
-        f"Workspace {code(report.collection.root)}, {report.made:%Y-%m-%d %H:%M} UTC, "
+        f"Workspace {code(report.collection.root)}, {report.created:%Y-%m-%d %H:%M} UTC, "
         f"pa {report.version}.",
         *_summary(report),
         "## Tables",
@@ -46,7 +46,7 @@ def escape(value: object) -> str:
 def prose(words: str) -> str:
     """Escape text of this package, in which `backticks` mark code."""
     pieces = words.split("`")
-    return "".join(code(p) if place % 2 else escape(p) for place, p in enumerate(pieces))
+    return "".join(code(p) if index % 2 else escape(p) for index, p in enumerate(pieces))
 
 
 def code(value: object) -> str:
@@ -57,7 +57,7 @@ def code(value: object) -> str:
     """
     shown = one_line(value)
     if "|" in shown:
-        coded = re.sub(r"[^A-Za-z0-9 ./-]", lambda found: f"&#{ord(found[0])};", shown)
+        coded = re.sub(r"[^A-Za-z0-9 ./-]", lambda match: f"&#{ord(match[0])};", shown)
         return f"<code>{coded}</code>"
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     room = " " if shown.startswith("`") or shown.endswith("`") else ""
@@ -66,15 +66,15 @@ def code(value: object) -> str:
 
 def grid(heads: Sequence[str], rows: Iterable[Sequence[str]], right: int = 99) -> str:
     """Return a table of Markdown cells; columns from `right` on are aligned right."""
-    rule = ["---" if place < right else "---:" for place in range(len(heads))]
+    rule = ["---" if index < right else "---:" for index in range(len(heads))]
     return "\n".join(f"| {' | '.join(line)} |" for line in (heads, rule, *rows))
 
 
 def _summary(report: Report) -> Iterator[str]:
-    there, papers = len(report.measured_cells), len(report.papers_cells)
+    n_measured, n_exact = len(report.measured_cells), len(report.papers_cells)
     yield (
-        f"{there} of {len(published())} cells are measured, {papers} of them of the paper's model, "
-        f"images and recipe."
+        f"{n_measured} of {len(published())} cells are measured, {n_exact} of them of the paper's "
+        f"model, images and recipe."
     )
     if report.damaged:
         lines = [
@@ -150,7 +150,7 @@ def _verdict(one: Judged, source: Protocol | None) -> str:
     if not judgement.measured:
         return "not measured"
     star = "\\*" if judgement.marks else ""
-    return f"{judgement.verdict}{star} ({judgement.said})"
+    return f"{judgement.verdict}{star} ({judgement.summary})"
 
 
 def _comparisons(report: Report) -> Iterator[str]:

@@ -33,7 +33,7 @@ from pa.report.text import one_line
 CLASS_TOKEN, MEAN_PATCH, PROJECTED = "cls", "pooled", "projected"
 REPRESENTATION_TITLES = {CLASS_TOKEN: "class token", MEAN_PATCH: "mean patch token"}
 UNITS = {"retrieval": "queries", "neighbours": "queries", "probe-segmentation": "pixels"}
-OBJECT_DATASETS = ("ade20k", "ade20k-object", "pascal-object")
+OBJECT_DATASETS = ("ade20k", "ade20k-object", "pascal-object")  # Tables 4 and 5
 
 
 @dataclass(frozen=True)
@@ -235,28 +235,28 @@ def command_of(result: Result) -> str:
     return shlex.join(words) + (f"  # with {comment}" if comment else "")
 
 
-def _better_encoded(made: Sequence[Measured]) -> list[Measured]:
+def _better_encoded(measured: Sequence[Measured]) -> list[Measured]:
     """Mark the worse of the class token and the mean patch token of one store.
 
     The paper reports the better one (A.4).
     """
     kept = []
-    for one in made:
+    for one in measured:
         if one.question.task != "retrieval" or one.question.representation != "encoded":
             kept.append(one)
             continue
-        other = next((two for two in made if _other_vector(one, two)), None)
+        other = next((two for two in measured if _other_vector(one, two)), None)
         title = REPRESENTATION_TITLES[one.stored_as]
         if other is None:
-            said = f"{title} only: the paper takes the better of class token and mean patch token"
+            text = f"{title} only: the paper takes the better of class token and mean patch token"
         elif other.value > one.value:
-            said = f"{title}, the worse of the two"
+            text = f"{title}, the worse of the two"
         else:
-            said = (
+            text = (
                 f"{title}; {REPRESENTATION_TITLES[other.stored_as]} {other.value:.1f}. Chosen on "
                 f"the score itself, as in the paper"
             )
-        note = Deviation("recipe" if other is None else "note", said)
+        note = Deviation("recipe" if other is None else "note", text)
         worse = other is not None and other.value > one.value
         kept.append(replace(one, deviations=(*one.deviations, note), is_worse_vector=worse))
     return kept

@@ -107,7 +107,7 @@ def write_all(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
                 written.append((partial, path))
             for partial, path in written:
                 partial.replace(path)
-            sync(folder)
+            sync(folder)  # the renames survive a power failure
     except OSError as error:
         reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
         name = str(error.filename or "")

@@ -46,31 +46,31 @@ def paper_figures() -> tuple[PaperFigure, ...]:
 
 def number_of(figure: Figure) -> int | None:
     """Return the number of the figure in a name: 2 of figure-2, 6 of figure-6-pascal-paper."""
-    found = re.match(r"figure-(\d+)(?:-|$)", figure.name)
-    return int(found[1]) if found else None
+    match = re.match(r"figure-(\d+)(?:-|$)", figure.name)
+    return int(match[1]) if match else None
 
 
 def by_paper_figure(figures: Sequence[Figure]) -> list[tuple[PaperFigure, list[Figure]]]:
     """Pair each figure of the paper with the figures of the workspace named after it."""
     return [
-        (theirs, [one for one in figures if number_of(one) == theirs.number])
-        for theirs in paper_figures()
+        (original, [one for one in figures if number_of(one) == original.number])
+        for original in paper_figures()
     ]
 
 
 def others(figures: Sequence[Figure]) -> list[Figure]:
     """Return figures that are named after none of the paper."""
-    known = {theirs.number for theirs in paper_figures()}
+    known = {original.number for original in paper_figures()}
     return [one for one in figures if number_of(one) not in known]
 
 
 def markdown_figures(figures: Sequence[Figure], folder: Path) -> Iterator[str]:
     """Yield paragraphs of a Markdown page in `folder`, with linked pictures."""
-    for theirs, ours in by_paper_figure(figures):
-        yield f"### {escape(theirs.heading)}"
-        yield f"The paper ({escape(theirs.where)}): {escape(theirs.shows)}."
+    for original, ours in by_paper_figure(figures):
+        yield f"### {escape(original.heading)}"
+        yield f"The paper ({escape(original.where)}): {escape(original.shows)}."
         if not ours:
-            yield f"Ours is not drawn: {code(theirs.command)}"
+            yield f"Ours is not drawn: {code(original.command)}"
         for one in ours:
             yield from _linked(one, folder)
     if more := others(figures):
@@ -85,9 +85,9 @@ def _linked(one: Figure, folder: Path) -> Iterator[str]:
     else:
         yield f"![{escape(one.title)}](<{_relative(one.shown, folder)}>)"
     yield " ".join(filter(None, [f"**{escape(one.title)}.**", escape(one.caption)]))
-    made = [code(store) for store in one.stores]
+    stores = [code(store) for store in one.stores]
     if one.command:
-        yield " ".join([code(one.command), *(["from", ", ".join(made)] if made else [])])
+        yield " ".join([code(one.command), *(["from", ", ".join(stores)] if stores else [])])
 
 
 def latex_figures(figures: Sequence[Figure], folder: Path, version: str) -> str:
@@ -97,21 +97,21 @@ def latex_figures(figures: Sequence[Figure], folder: Path, version: str) -> str:
         "% Needs \\usepackage{graphicx}; paths are relative to the folder of this file.",
         "",
     ]
-    ours = [(theirs, one) for theirs, found in by_paper_figure(figures) for one in found]
-    for theirs, one in (*ours, *((None, one) for one in others(figures))):
+    ours = [(original, one) for original, found in by_paper_figure(figures) for one in found]
+    for original, one in (*ours, *((None, one) for one in others(figures))):
         files = {path.suffix.lower(): path for path in one.files}
         printed = next((files[suffix] for suffix in PRINTED if suffix in files), None)
         if printed is None:
             continue
-        of = f"The paper's Figure {theirs.number}, ours: " if theirs else ""
+        of = f"The paper's Figure {original.number}, ours: " if original else ""
         stores = f"Stores: {', '.join(one.stores)}." if one.stores else ""
-        said = " ".join(filter(None, [f"{of}{one.title}.", one.caption, stores]))
+        caption = " ".join(filter(None, [f"{of}{one.title}.", one.caption, stores]))
         label = re.sub(r"[^A-Za-z0-9]+", "-", f"{one.folder}-{one.name}").strip("-")
         lines += [
             r"\begin{figure}[p]",
             r"\centering",
             rf"\includegraphics[width=\linewidth]{{\detokenize{{{_relative(printed, folder)}}}}}",
-            rf"\caption{{{tex(said)}}}",
+            rf"\caption{{{tex(caption)}}}",
             rf"\label{{figure-{label}}}",
             r"\end{figure}",
             "",

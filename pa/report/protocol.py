@@ -10,8 +10,8 @@ from pa.data.views.parts import PartsView, protocol_of
 from pa.errors import PaError
 from pa.evaluate.results import Pair, Result, StoreReference, TrainTest
 
-ORDER = ("paper", "released", "imagenet", "imagenet-cae")
-NOT_KNOWN = "not known"
+ORDER = ("paper", "released", "imagenet", "imagenet-cae")  # of tables
+NOT_KNOWN = "not known"  # a view of another version, or a task without protocols
 
 # The patches that a probe's recipe trains and tests on; `pa.probe.recipes.PART_STORES` has the
 # same, and a test compares them: this package does not load torch for two words.

@@ -10,7 +10,7 @@ import polars as pl
 from pa.evaluate.results import ResultFile
 
 State = Literal["intact", "missing", "damaged", "not stored"]  # of a result's table
-KEYS = ["row", "image", "label"]
+KEYS = ["row", "image", "label"]  # equal keys: the same queries, which can be paired
 SCORE, INFLUENCE = "ap", "influence"
 
 

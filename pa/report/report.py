@@ -87,7 +87,7 @@ class Report:
     """
 
     collection: ResultCollection
-    made: datetime
+    created: datetime
     selected: Mapping[tuple[str, Protocol], SelectedResult]
     measured: tuple[Measured, ...]
     judged: tuple[Judged, ...]
@@ -105,26 +105,26 @@ class Report:
     @property
     def measured_cells(self) -> tuple[Cell, ...]:
         """Cells with a measured number under any protocol."""
-        there = {key for key, _ in self.selected}
-        return tuple(cell for cell in published() if cell.key in there)
+        keys = {key for key, _ in self.selected}
+        return tuple(cell for cell in published() if cell.key in keys)
 
     @property
     def missing(self) -> tuple[Cell, ...]:
         """Cells without a measured number."""
-        there = {key for key, _ in self.selected}
-        return tuple(cell for cell in published() if cell.key not in there)
+        keys = {key for key, _ in self.selected}
+        return tuple(cell for cell in published() if cell.key not in keys)
 
     @property
     def papers_cells(self) -> tuple[Cell, ...]:
         """Cells with a measured number of the paper's model, images and recipe."""
-        there = {key for (key, _), selected in self.selected.items() if selected.ours.is_papers}
-        return tuple(cell for cell in published() if cell.key in there)
+        keys = {key for (key, _), selected in self.selected.items() if selected.ours.is_papers}
+        return tuple(cell for cell in published() if cell.key in keys)
 
     def protocols(self, table: Table) -> tuple[Protocol, ...]:
         """Return the protocols with a number in a table, those of the paper first."""
         keys = {cell.key for cell in table.cells}
-        found = {protocol for key, protocol in self.selected if key in keys}
-        return tuple(sorted(found, key=lambda one: one.order))
+        matches = {protocol for key, protocol in self.selected if key in keys}
+        return tuple(sorted(matches, key=lambda one: one.order))
 
     def in_table(self, table: Table, protocol: Protocol) -> Iterator[SelectedResult]:
         """Yield the selected results of a table under a protocol, in the order of its cells."""
@@ -163,12 +163,12 @@ def build(
     collection: ResultCollection,
     figures: Path,
     *,
-    made: datetime | None = None,
+    created: datetime | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Compare the results of a workspace with the paper.
 
-    `figures` is the folder of its figures, `made` the time of the report (default: now).
+    `figures` is the folder of its figures, `created` the time of the report (default: now).
     """
     progress = progress or Silent()
     measured = measured_in(collection)
@@ -183,7 +183,7 @@ def build(
         progress.stop()
     return Report(
         collection=collection,
-        made=made or datetime.now(UTC),
+        created=created or datetime.now(UTC),
         selected=selected,
         measured=tuple(measured),
         judged=tuple(judged),
@@ -205,18 +205,18 @@ def _judge(claim: Claim, selected: Mapping[tuple[str, Protocol], SelectedResult]
 
 def known_issues_of(table: Table) -> list[tuple[KnownIssue, tuple[Cell, ...]]]:
     """Return the known issues of a table, and the cells that each concerns."""
-    found = []
+    matches = []
     for one in known_issues():
         about = tuple(cell for cell in table.cells if one.is_about(cell))
         if about:
-            found.append((one, about))
-    return found
+            matches.append((one, about))
+    return matches
 
 
 def all_protocols(report: Report) -> tuple[Protocol, ...]:
     """Return every protocol with a number in any table."""
-    found = {protocol for table in tables() for protocol in report.protocols(table)}
-    return tuple(sorted(found, key=lambda one: one.order))
+    matches = {protocol for table in tables() for protocol in report.protocols(table)}
+    return tuple(sorted(matches, key=lambda one: one.order))
 
 
 def _number_json(selected: SelectedResult) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def printable(text: object) -> str:
     >>> printable("a\x1b[1m")
     'a\\u001b[1m'
     """
-    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text))
+    return _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", str(text))
 
 
 def one_line(text: object) -> str:
@@ -32,7 +32,7 @@ def identifier(name: str) -> str:
 
     Names with other characters end in a checksum, so that their ids differ.
     """
-    made = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()
     if re.fullmatch(r"[a-z0-9/ -]*", name):
-        return made
-    return f"{made}-{zlib.crc32(name.encode('utf-8', 'surrogatepass')):08x}"
+        return slug
+    return f"{slug}-{zlib.crc32(name.encode('utf-8', 'surrogatepass')):08x}"

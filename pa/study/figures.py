@@ -1,7 +1,7 @@
-"""The figures of the study as steps: each after the steps whose stores and results it shows.
+"""The figures of the study as steps, each after the steps whose stores and results it shows.
 
-Those of the paper by its numbers (2, 4, 6, 7, 8), and three of ours: part against whole, and depth
-and sweep where the workspace holds such results, which no number of the paper needs.
+Figures 2, 4, 6, 7 and 8 of the paper, and three more: neighbour shares, and depth and sweep if the
+workspace holds such results, which no number of the paper needs.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pa.figures.results import protocol_key
 from pa.report.collection import ResultCollection
 from pa.study.steps import PARTS, PROJECTED, Step
 
-# Figure 2 prints three encoders; the released code has three queries, and which figure prints which
-# is not stated, so 7 and 8 take the second and the third.
+# Figure 2 prints three encoders. The released code has three queries and does not state their
+# figures: 7 and 8 use the second and the third.
 FIGURE_2 = ("deit", "mocov3", "cae")
-QUERIES = {"2": "1,2", "4": "1", "7": "2", "8": "3"}
+QUERIES = {"2": "1,2", "4": "1", "7": "2", "8": "3"}  # numbers of --example
 
 
 Missing = tuple[str, str]  # a figure that cannot be drawn here, and what it needs
@@ -49,7 +49,7 @@ def figure_steps(
 
 
 def _retrieval(steps: Sequence[Step]) -> Iterator[Step | Missing]:
-    """Figures 2, 4, 7 and 8: neighbours among the windows of ImageNet."""
+    """Yield Figures 2, 4, 7 and 8: neighbours among the windows of ImageNet."""
     built = _by_encoder(steps, "index", "build", "imagenet")
     if not built:
         why = "they show windows of dataset imagenet, split val, which the study does not have here"
@@ -71,14 +71,16 @@ def _retrieval(steps: Sequence[Step]) -> Iterator[Step | Missing]:
 
 
 def _segmentation(steps: Sequence[Step], protocol: str) -> Iterator[Step | Missing]:
-    """Figure 6: objects against parts, a figure for each dataset that has both."""
+    """Yield Figure 6 for each dataset with objects and parts."""
     for pair in PAIRS:
         source = pair[0].partition("-")[0]
         objects, parts = (_by_encoder(steps, "probe", "segmentation", name) for name in pair)
         both = [name for name in objects if name in parts]
         if not both:
             lacking = [n for n, of in zip(pair, (objects, parts), strict=True) if not of]
-            why = f"it shows segmentation of {listed(pair)}; there is none of {listed(lacking)}"
+            why = (
+                f"it shows segmentation of {listed(pair)}; the study has none of {listed(lacking)}"
+            )
             yield f"figure 6 of {source}", why
             continue
         needed = [of[name] for of in (objects, parts) for name in both]
@@ -96,28 +98,28 @@ def _shares(steps: Sequence[Step], protocol: str) -> Iterator[Step | Missing]:
         if scored:
             yield _of_scores("shares", dataset, protocol, list(scored.values()))
         else:
-            yield f"figure shares of {dataset}", "there are no part patches of it here"
+            yield f"figure shares of {dataset}", "the study extracts no part patches of it"
 
 
 def _of_results(
     steps: Sequence[Step], protocol: str, results: ResultCollection | None
 ) -> Iterator[Step | Missing]:
-    """Depth and sweep of the encoders that have such results, of the datasets of the study."""
+    """Yield depth and sweep of the encoders that have such results."""
     kinds: dict[str, tuple[str, Callable[[ResultFile], bool], str]] = {
         "depth": (
             "scores of single blocks: extract with --layers, then pa evaluate retrieval --layers "
             "all",
-            lambda found: (
-                found.result.task == "retrieval"
-                and found.result.representation.startswith("layers_")
-                and found.result.selection.target == "label"
+            lambda file: (
+                file.result.task == "retrieval"
+                and file.result.representation.startswith("layers_")
+                and file.result.selection.target == "label"
             ),
             "retrieval",
         ),
         "sweep": (
             "results of a sweep: pa probe linear --sweep",
-            lambda found: (
-                found.result.task == "probe-linear" and found.result.protocol.sweep is not None
+            lambda file: (
+                file.result.task == "probe-linear" and file.result.protocol.sweep is not None
             ),
             "linear",
         ),
@@ -125,21 +127,21 @@ def _of_results(
     for kind, (needs, accepts, before) in kinds.items():
         for dataset in PARTS:
             group = "evaluate" if before == "retrieval" else "probe"
-            there = _by_encoder(steps, group, before, dataset)
-            if not there:
+            available = _by_encoder(steps, group, before, dataset)
+            if not available:
                 continue
             fitting = [
-                found
-                for found in (results.results if results else ())
-                if accepts(found)
-                and found.result.dataset == dataset
-                and found.result.tested.encoder in there
-                and protocol_key(found) == protocol
+                file
+                for file in (results.results if results else ())
+                if accepts(file)
+                and file.result.dataset == dataset
+                and file.result.tested.encoder in available
+                and protocol_key(file) == protocol
             ]
             if fitting:
-                encoders = {found.result.tested.encoder for found in fitting}
-                read = sorted(found.result.digest for found in fitting)
-                needed = [there[name] for name in in_order(encoders)]
+                encoders = {file.result.tested.encoder for file in fitting}
+                read = sorted(file.result.digest for file in fitting)
+                needed = [available[name] for name in in_order(encoders)]
                 yield _of_scores(kind, dataset, protocol, needed, read)
             else:
                 yield f"figure {kind} of {dataset}", f"it shows {needs}"
@@ -165,7 +167,7 @@ def _figure(
     dataset: str | None = None,
     read: Iterable[str] = (),
 ) -> Step:
-    """A step of the encoders of those it needs; what those need is drawn from too."""
+    """Return the step of a figure; it reads what the steps before it read, too."""
     encoders = dict.fromkeys(str(step.encoder) for step in needed)
     after = dict.fromkeys(one for step in needed for one in (*step.after, step.name))
     chosen = ["figure", kind, "--encoder", ",".join(encoders), *words, "--name", file]
@@ -173,10 +175,10 @@ def _figure(
 
 
 def _by_encoder(steps: Sequence[Step], group: str, kind: str, dataset: str) -> dict[str, Step]:
-    """The steps of a command on a dataset, encoders in the paper's order."""
-    found = {
+    """Return the steps of a command on a dataset by encoder, in the order of the paper."""
+    file = {
         str(step.encoder): step
         for step in steps
         if step.words[:2] == (group, kind) and step.dataset == dataset
     }
-    return {name: found[name] for name in in_order(found)}
+    return {name: file[name] for name in in_order(file)}

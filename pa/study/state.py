@@ -17,7 +17,7 @@ from pa.errors import AmbiguousError, PaError
 from pa.study.steps import Step
 from pa.workspace import Workspace
 
-FOLDER = "study"
+FOLDER = "study"  # of the workspace: logs and records of steps
 PATH_STARTS = ("/", ".", "results/", "indexes/", "figures/")  # of paths in JSON output
 
 

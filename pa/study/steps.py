@@ -1,7 +1,7 @@
-"""Every number of the paper's tables as the commands that make it, in the order they run.
+"""The commands that produce every number of the paper's tables, in the order they run.
 
-A step is one `pa` command, typed as a user would. `study` lists all of them for some encoders,
-datasets and one protocol; `commands_for` those behind a single cell.
+A step is one `pa` command. `study_steps` lists all of them for some encoders, datasets and one
+protocol; `commands_for` those of a single cell.
 """
 
 from __future__ import annotations
@@ -13,25 +13,23 @@ from dataclasses import dataclass, field
 from pa.errors import UnknownNameError, UsageError
 from pa.report.cells import Cell, Task, encoders, published
 
-PROTOCOLS = ("paper", "released")
+PROTOCOLS = ("paper", "released")  # those that name rules for every task
 
-# Encoders that have a projector (Table 3 prints no projected part of the others).
-PROJECTED = ("mocov3", "dino", "ibot")
+PROJECTED = ("mocov3", "dino", "ibot")  # Table 3 has no projected column of the others
 SEGMENTED = ("ade20k", "ade20k-object", "ade20k-part", "pascal-object", "pascal-part", "lip")
-# The blocks, counted from 0, whose raw outputs the released code segments from.
-RELEASED_LAYERS = "3,5,7,11"
+RELEASED_LAYERS = "3,5,7,11"  # blocks from 0 that the released code segments from
 # The split that is the retrieval database, and those that train and test classifiers.
 PARTS = {"cub": ("all", "train", "test"), "coco": ("train2017", "train2017", "val2017")}
-DATASETS = ("imagenet", *PARTS, *SEGMENTED)
+DATASETS = ("imagenet", *PARTS, *SEGMENTED)  # in the order of the steps
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of the study is done; the defaults are the paper's, or the code's.
+    """The size of a study; the defaults are those of the paper or of the released code.
 
-    limit: images of each split, None = all. epochs and iterations: of the probes and of
-    segmentation, None = those of the protocol. crops: cached training crops of each image, where
-    the protocols draw a fresh one each time. seeds: of every classifier.
+    `limit` is the number of images of each split, None for all; `epochs` of the probes and
+    `iterations` of segmentation are None for those of the protocol. `crops` is the number of cached
+    training crops per image, of which the protocols draw a new one each time.
     """
 
     limit: int | None = None
@@ -51,17 +49,16 @@ class Scale:
         return (self.limit, self.epochs, self.iterations) == (None, None, None)
 
 
-WHOLE = Scale()
+WHOLE = Scale()  # nothing is reduced
 
 
 @dataclass(frozen=True)
 class Step:
     """One command of the study: `words` are those after `pa`.
 
-    `name` tells steps apart and names the log; `after` are the names of the steps it reads from;
-    `encoder` and `dataset` are what it needs, None where it needs none or several; `fills` the keys
-    of the cells that it is the last step of; `read` the digests of results that it reads and no
-    step made.
+    `name` is unique and names the log; `after` are the names of the steps it reads from; `encoder`
+    and `dataset` are None if it needs none or several; `fills` are the keys of the cells that it
+    fills; `read` the digests of results from outside the study that it reads.
     """
 
     name: str
@@ -74,7 +71,7 @@ class Step:
 
     @property
     def command(self) -> str:
-        """As it is typed."""
+        """The command line."""
         return shlex.join(("pa", *self.words))
 
     @property
@@ -86,8 +83,7 @@ class Step:
         return self.words[0] == "figure"
 
 
-# What is made of all results; it takes seconds, so it is made anew each time.
-REPORT = Step("report", ("report",))
+REPORT = Step("report", ("report",))  # takes seconds, so it is never skipped
 
 
 def study_steps(
@@ -96,11 +92,10 @@ def study_steps(
     protocol: str = "paper",
     scale: Scale = WHOLE,
 ) -> list[Step]:
-    """The steps of the study, each after those it needs.
+    """Return the steps of the study, each after those it needs.
 
-    All encoders and datasets of the paper where none are named; other encoders may be named too.
-    Raises `UnknownNameError` for a dataset, `UsageError` for a protocol that the study does not
-    have.
+    None selects all encoders and datasets of the paper; other encoders are allowed. Raise
+    `UnknownNameError` for another dataset, `UsageError` for another protocol.
     """
     if protocol not in PROTOCOLS:
         raise UsageError(f"unknown protocol {protocol!r} of the study: {' or '.join(PROTOCOLS)}.")
@@ -116,7 +111,7 @@ def study_steps(
 
 
 def commands_for(cell: Cell, protocol: str = "paper") -> list[str]:
-    """The commands that fill a cell, in order; the last one makes the number."""
+    """Return the commands that fill a cell, in order; the last one measures the number."""
     task = _task(cell.encoder, cell.dataset, cell.task, cell.probe, protocol, WHOLE)
     return [step.command for step in task]
 
@@ -141,7 +136,7 @@ def _steps(encoder: str, dataset: str, protocol: str, scale: Scale) -> Iterator[
 def _task(
     encoder: str, dataset: str, task: Task, probe: str, protocol: str, scale: Scale
 ) -> list[Step]:
-    """The extractions a number needs, then the step that makes it."""
+    """Return the extractions that a number needs, then the step that measures it."""
     if task == "retrieval":
         return _retrieval(encoder, dataset, protocol, scale)
     if task.endswith("segmentation"):
@@ -153,20 +148,22 @@ def _task(
 
 def _retrieval(encoder: str, dataset: str, protocol: str, scale: Scale) -> list[Step]:
     split = PARTS[dataset][0]
-    made = _parts(encoder, dataset, split, protocol, scale, patch=_trains(dataset, split, protocol))
+    # The retrieval database of COCO is also what its probes train on, patch by patch.
+    patch = split == PARTS[dataset][1] and protocol == "paper"
+    extraction = _parts(encoder, dataset, split, protocol, scale, patch=patch)
     words = ["evaluate", "retrieval", *_chosen(encoder, dataset, split, protocol)]
-    return [made, _last(f"retrieval {protocol}", words, encoder, dataset, [made])]
+    return [extraction, _last(f"retrieval {protocol}", words, encoder, dataset, [extraction])]
 
 
 def _neighbours(encoder: str, dataset: str, protocol: str, scale: Scale) -> list[Step]:
-    made, _ = _retrieval(encoder, dataset, protocol, scale)
+    extraction, _ = _retrieval(encoder, dataset, protocol, scale)
     split = PARTS[dataset][0]
     words = ["evaluate", "neighbours", *_chosen(encoder, dataset, split, protocol)]
-    return [made, _last(f"neighbours {protocol}", words, encoder, dataset, [made])]
+    return [extraction, _last(f"neighbours {protocol}", words, encoder, dataset, [extraction])]
 
 
 def _part_probe(encoder: str, dataset: str, probe: str, protocol: str, scale: Scale) -> list[Step]:
-    """The released code trains on patches that are cut another way than those it tests on."""
+    """Return the steps of a part probe; the released code cuts training patches by other rules."""
     _, train, test = PARTS[dataset]
     cut = "released-train" if protocol == "released" else protocol
     needed = [
@@ -180,8 +177,11 @@ def _part_probe(encoder: str, dataset: str, probe: str, protocol: str, scale: Sc
 
 
 def _image_probe(encoder: str, probe: str, scale: Scale) -> list[Step]:
-    """Table 1 by the numbers of the appendix. One store for both probes: the linear one needs the
-    class token alone, but two stores of one place would have to be told apart by hand."""
+    """Return the steps of Table 1, with the recipe of the appendix.
+
+    Both probes share a store: the linear one needs the class token alone, but users would have to
+    choose between two stores of the same regions.
+    """
     needed = [
         _extract("imagenet", split, encoder, scale, "image", features="cls,patch")
         for split in ("train", "val")
@@ -193,12 +193,12 @@ def _image_probe(encoder: str, probe: str, scale: Scale) -> list[Step]:
 
 
 def _gallery(encoder: str, scale: Scale) -> list[Step]:
-    """The windows of Figures 2, 4, 7 and 8."""
-    made = _extract("imagenet", "val", encoder, scale, "grid")
+    """Return the steps of the windows of Figures 2, 4, 7 and 8."""
+    extraction = _extract("imagenet", "val", encoder, scale, "grid")
     vectors = "pooled,projected" if encoder in PROJECTED else "pooled"
     words = ["index", "build", "--encoder", encoder, "--dataset", "imagenet", "--split", "val"]
     words += ["--view", "grid", "--representation", vectors]
-    return [made, _last("index", words, encoder, "imagenet", [made])]
+    return [extraction, _last("index", words, encoder, "imagenet", [extraction])]
 
 
 def _segmentation(encoder: str, dataset: str, protocol: str, scale: Scale) -> list[Step]:
@@ -215,16 +215,11 @@ def _segmentation(encoder: str, dataset: str, protocol: str, scale: Scale) -> li
     return [*needed, _last(f"segmentation {protocol}", words, encoder, dataset, needed)]
 
 
-def _trains(dataset: str, split: str, protocol: str) -> bool:
-    """Whether the retrieval database is also what classifiers train on, patch by patch."""
-    return split == PARTS[dataset][1] and protocol == "paper"
-
-
 # -- steps ----------------------------------------------------------------------------------------
 
 
 def _parts(encoder: str, dataset: str, split: str, cut: str, scale: Scale, *, patch: bool) -> Step:
-    """The part patches of a split, cut by a protocol; with their tokens where probes need them."""
+    """Return the extraction of part patches; `patch` adds the tokens that probes need."""
     vectors = ["cls", "pooled", *(["projected"] if encoder in PROJECTED else [])]
     features = ",".join([*vectors, "patch"] if patch else vectors)
     return _extract(dataset, split, encoder, scale, "parts", protocol=cut, features=features)
@@ -253,18 +248,18 @@ def _extract(
     ):
         if value is not None:
             words += [flag, str(value)]
-    # Both protocols of segmentation keep stores of one place, told apart by what they keep.
+    # The stores of both protocols of segmentation differ in their representations alone.
     if view == "windows":
         words.append("--alongside")
-    told = [view, protocol, None if views is None else f"{views} crops", layers and "layers"]
-    name = " ".join(["extract", dataset, split, *(str(one) for one in told if one), encoder])
+    parts = [view, protocol, None if views is None else f"{views} crops", layers and "layers"]
+    name = " ".join(["extract", dataset, split, *(str(one) for one in parts if one), encoder])
     return Step(name, tuple(words), encoder, dataset)
 
 
 def _last(
     what: str, words: Sequence[str], encoder: str, dataset: str, needed: Sequence[Step]
 ) -> Step:
-    """The step that makes numbers of what the steps before it left."""
+    """Return the step that measures numbers from what the steps before it wrote."""
     return Step(
         f"{what} {dataset} {encoder}",
         tuple(words),
@@ -276,7 +271,7 @@ def _last(
 
 
 def _filled(words: Sequence[str], encoder: str, dataset: str) -> Iterator[str]:
-    """The cells whose number a command makes."""
+    """Yield the cells that a command fills."""
     kind = words[1]
     for cell in published():
         if (cell.encoder, cell.dataset) != (encoder, dataset):

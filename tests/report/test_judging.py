@@ -249,11 +249,11 @@ def test_claim_of_all_is_undecided_until_all_are_measured(runs: Runs) -> None:
     for encoder, miou in (("dino", 0.35), ("deit", 0.30)):
         runs.segmentation(encoder, "ade20k-part", miou=miou)
     result = judge_ours(claimed, runs.report().selected, PAPER)
-    assert (result.verdict, result.said) == ("undecided", "1 of 2 measured: 1 holds")
+    assert (result.verdict, result.summary) == ("undecided", "1 of 2 measured: 1 holds")
     for encoder, miou in (("dino", 0.35), ("deit", 0.30)):
         runs.segmentation(encoder, "pascal-part", miou=miou)
     result = judge_ours(claimed, runs.report().selected, PAPER)
-    assert (result.verdict, result.said) == ("holds", "2 of 2 measured: 2 hold")
+    assert (result.verdict, result.summary) == ("holds", "2 of 2 measured: 2 hold")
 
 
 def test_claim_of_most_states_required_number(runs: Runs) -> None:
@@ -265,13 +265,13 @@ def test_claim_of_most_states_required_number(runs: Runs) -> None:
         runs.segmentation(encoder, "lip", miou=0.4)
     result = judge_ours(claimed, runs.report().selected, PAPER)
     output = "6 of 18 measured: 6 do not; 10 must hold"
-    assert (result.verdict, result.said) == ("undecided", output)
+    assert (result.verdict, result.summary) == ("undecided", output)
     runs.segmentation("deit", "pascal-part", miou=0.5)
     for encoder in others[:3]:
         runs.segmentation(encoder, "pascal-part", miou=0.4)
     result = judge_ours(claimed, runs.report().selected, PAPER)
     output = "9 of 18 measured: 9 do not; 10 must hold"
-    assert (result.verdict, result.said) == ("does not hold", output)
+    assert (result.verdict, result.summary) == ("does not hold", output)
 
 
 def test_counterexample_decides_claim_of_all(runs: Runs) -> None:
@@ -282,7 +282,7 @@ def test_counterexample_decides_claim_of_all(runs: Runs) -> None:
         claim("segmentation-contrastive-over-beit-mae"), runs.report().selected, PAPER
     )
     assert result.verdict == "does not hold"
-    assert result.said == "1 of 12 measured: 1 does not"
+    assert result.summary == "1 of 12 measured: 1 does not"
 
 
 def test_claim_without_measurements_says_so(runs: Runs) -> None:

@@ -183,7 +183,7 @@ def test_equal_reports_give_equal_pages(full: Runs) -> None:
 
     result = datetime(2026, 1, 2, tzinfo=UTC)
     actual = full.read()
-    pages = {page(build(actual, full.root / "figures", made=result)) for _ in range(2)}
+    pages = {page(build(actual, full.root / "figures", created=result)) for _ in range(2)}
     assert len(pages) == 1
 
 

@@ -77,7 +77,7 @@ def test_figure_follows_its_sources(protocol: str) -> None:
 def test_figures_that_cannot_be_drawn_say_why() -> None:
     output = dict(drawn("cub", "pascal-part", encoders=("beit",))[1])
     assert "windows of dataset imagenet" in output["figures 2, 4, 7, 8"]
-    assert output["figure 6 of pascal"].endswith("there is none of pascal-object")
+    assert output["figure 6 of pascal"].endswith("none of pascal-object")
     assert "pa evaluate retrieval --layers all" in output["figure depth of cub"]
     assert "pa probe linear --sweep" in output["figure sweep of cub"]
     output = dict(drawn("imagenet", encoders=("beit",))[1])

@@ -87,29 +87,29 @@ def _tally(report: Report, source: Protocol | None) -> str:
         "undecided": "undecided",
         "not measured": "not measured",
     }
-    counted = [f"{tally[verdict]} {said}" for verdict, said in words.items() if tally[verdict]]
+    counted = [f"{tally[verdict]} {text}" for verdict, text in words.items() if tally[verdict]]
     return ", ".join(counted)
 
 
 def _square(one: Judged, source: Protocol | None) -> Markup:
     judgement = one.by(source)
     kind, sign, words = BADGES[judgement.verdict]
-    said = f"{words}, {judgement.said}: {one.claim.says}"
+    text = f"{words}, {judgement.summary}: {one.claim.says}"
     if judgement.marks:
-        kind, said = f"{kind} other", f"{said} Not the paper's setting."
+        kind, text = f"{kind} other", f"{text} Not the paper's setting."
     return tag(
         "a",
         tag("span", sign, aria_hidden="true"),
         class_=f"square {kind}",
         href=f"#{identifier('claim-' + one.claim.id)}",
-        title=said,
-        aria_label=said,
+        title=text,
+        aria_label=text,
     )
 
 
 def _claim(one: Judged) -> Markup:
     claim = one.claim
-    said = tag(
+    text = tag(
         "div",
         tag("h4", claim.says),
         tag("p", tag("span", claim.where, class_="where"), f" {claim.reading}", class_="reading"),
@@ -119,7 +119,7 @@ def _claim(one: Judged) -> Markup:
     verdicts = tag(
         "dl", _verdict("by the paper's numbers", one.published), _ours(one), class_="verdicts"
     )
-    return tag("article", said, verdicts, id=identifier(f"claim-{claim.id}"), class_="claim")
+    return tag("article", text, verdicts, id=identifier(f"claim-{claim.id}"), class_="claim")
 
 
 def _ours(one: Judged) -> Child:
@@ -143,7 +143,7 @@ def _verdict(who: str, judgement: Judgement) -> Markup:
         tag(
             "dd",
             badge(judgement.verdict),
-            tag("small", judgement.said),
+            tag("small", judgement.summary),
             tag(
                 "span",
                 "not the paper's setting",

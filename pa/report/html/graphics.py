@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pa.report.html.markup import Markup, tag
 
-WIDTH, HEIGHT, MARGIN = 88, 14, 5
+WIDTH, HEIGHT, MARGIN = 88, 14, 5  # pixels; the margin holds the dot
 
 
 @dataclass(frozen=True)

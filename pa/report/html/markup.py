@@ -73,4 +73,4 @@ def text(child: Child) -> Markup:
 def prose(words: str) -> list[Child]:
     """Return text of this package, in which `backticks` mark code."""
     pieces = words.split("`")
-    return [tag("code", piece) if place % 2 else piece for place, piece in enumerate(pieces)]
+    return [tag("code", piece) if index % 2 else piece for index, piece in enumerate(pieces)]

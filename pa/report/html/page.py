@@ -43,7 +43,7 @@ def page(report: Report) -> str:
         sections.provenance(report),
         id="main",
     )
-    footer = tag("footer", f"pa {report.version}, {report.made:%Y-%m-%d %H:%M} UTC")
+    footer = tag("footer", f"pa {report.version}, {report.created:%Y-%m-%d %H:%M} UTC")
     skip = tag("a", "To the report", href="#main", class_="skip")
     body = tag("body", skip, _header(report), _nav(), main, footer)
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
@@ -64,12 +64,12 @@ def _header(report: Report) -> Markup:
             "p",
             "Workspace ",
             tag("code", str(report.collection.root)),
-            f" · {report.made:%d %B %Y, %H:%M} UTC · pa {report.version}",
+            f" · {report.created:%d %B %Y, %H:%M} UTC · pa {report.version}",
             class_="facts",
         ),
     )
 
 
 def _nav() -> Markup:
-    links = (tag("li", tag("a", name, href=f"#{place}")) for place, name in SECTIONS.items())
+    links = (tag("li", tag("a", name, href=f"#{anchor}")) for anchor, name in SECTIONS.items())
     return tag("nav", tag("ul", links), aria_label="Sections")

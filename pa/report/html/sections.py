@@ -18,8 +18,8 @@ from pa.report.results import ListedResult
 
 def summary(report: Report) -> Markup:
     """Render what was measured, and an overview of the claims."""
-    total, there = len(published()), len(report.measured_cells)
-    by_papers, theirs = len(report.papers_cells), report.tally(None)
+    total, n_measured = len(published()), len(report.measured_cells)
+    by_papers, tally = len(report.papers_cells), report.tally(None)
     decided = [
         one
         for one in report.judged
@@ -27,16 +27,20 @@ def summary(report: Report) -> Markup:
     ]
     tiles: list[Child] = [
         _tile(
-            f"{there}",
+            f"{n_measured}",
             f"of {total} cells measured",
             stacked(
                 [
                     Bar("holds", by_papers, f"{by_papers} in the paper's setting"),
-                    Bar("open", there - by_papers, f"{there - by_papers} not in its setting"),
-                    Bar("none", total - there, f"{total - there} not measured"),
+                    Bar(
+                        "open",
+                        n_measured - by_papers,
+                        f"{n_measured - by_papers} not in its setting",
+                    ),
+                    Bar("none", total - n_measured, f"{total - n_measured} not measured"),
                 ],
-                f"{by_papers} in the paper's setting, {there - by_papers} not, "
-                f"{total - there} not measured",
+                f"{by_papers} in the paper's setting, {n_measured - by_papers} not, "
+                f"{total - n_measured} not measured",
             ),
         ),
         _tile(
@@ -45,7 +49,7 @@ def summary(report: Report) -> Markup:
             None,
         ),
         _tile(
-            f"{theirs['holds']}",
+            f"{tally['holds']}",
             f"of {len(report.judged)} claims hold by the paper's own numbers",
             None,
         ),
@@ -66,8 +70,8 @@ def summary(report: Report) -> Markup:
     )
 
 
-def _tile(number: str, said: str, below: Markup | None) -> Markup:
-    return tag("div", tag("b", number), tag("span", said), below, class_="tile")
+def _tile(number: str, label: str, below: Markup | None) -> Markup:
+    return tag("div", tag("b", number), tag("span", label), below, class_="tile")
 
 
 def _warning(report: Report) -> Markup | None:
@@ -104,14 +108,14 @@ def _unread(report: Report) -> Markup | None:
 def figures(report: Report) -> Markup:
     """Render a description of each figure of the paper with ours, then all other figures."""
     parts: list[Child] = []
-    for theirs, ours in by_paper_figure(report.figures):
-        parts.append(tag("h3", theirs.heading))
-        parts.append(tag("p", f"The paper ({theirs.where}): {theirs.shows}."))
+    for original, ours in by_paper_figure(report.figures):
+        parts.append(tag("h3", original.heading))
+        parts.append(tag("p", f"The paper ({original.where}): {original.shows}."))
         if ours:
             parts.append(_figures(report, ours))
         else:
             parts.append(
-                tag("p", "Ours is not drawn: ", tag("code", theirs.command), class_="hint")
+                tag("p", "Ours is not drawn: ", tag("code", original.command), class_="hint")
             )
     if more := others(report.figures):
         parts += [tag("h3", "Other figures"), _figures(report, more)]
@@ -134,14 +138,14 @@ def _figure(report: Report, one: Figure) -> Markup:
             alt=f"Figure{where}: {one.title}. {one.caption}".strip(". ") + ".",
             loading="lazy",
         )
-    said = tag("p", one.caption) if one.caption else None
-    made = tag("p", tag("code", one.command)) if one.command else None
+    label = tag("p", one.caption) if one.caption else None
+    command = tag("p", tag("code", one.command)) if one.command else None
     heading = tag("b", one.title)
     # Fingerprints and file names are long, and few readers want them.
     origin = [f"Store {store}" for store in one.stores] + [files]
     lines = tag("ul", (tag("li", tag("code", line)) for line in origin))
-    more = tag("details", tag("summary", "Made from"), made, lines)
-    return tag("figure", image, tag("figcaption", heading, said, more))
+    more = tag("details", tag("summary", "Made from"), command, lines)
+    return tag("figure", image, tag("figcaption", heading, label, more))
 
 
 def missing(report: Report) -> Markup:

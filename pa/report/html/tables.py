@@ -168,7 +168,7 @@ def _letters(marks: Marks) -> Markup | None:
         return None
     return tag(
         "ul",
-        (tag("li", tag("sup", sign), " ", said) for sign, said in marks.listed()),
+        (tag("li", tag("sup", sign), " ", text) for sign, text in marks.listed()),
         class_="letters",
         aria_label="Why these numbers are not of the paper's setting",
     )
@@ -228,7 +228,7 @@ def _line(selected: SelectedResult) -> Markup:
         tag("td", cell.printed, class_="number"),
         tag("td", signed(selected.shown_delta(2), 2), class_="number"),
         tag("td", _counted(ours), class_="number"),
-        tag("td", tag("ul", (tag("li", said) for said in _said(ours)))),
+        tag("td", tag("ul", (tag("li", text) for text in _said(ours)))),
         tag("td", _source(selected)),
     )
 

@@ -8,7 +8,7 @@ from pa.report.html.markup import Markup, tag
 from pa.report.judging import Verdict
 from pa.report.selection import SelectedResult
 
-MINUS = "\u2212"
+MINUS = "\u2212"  # as wide as a plus sign, so that columns align
 
 # Class of the style sheet, sign, and words; signs and words carry what the colours do.
 BADGES: dict[Verdict, tuple[str, str, str]] = {
