@@ -1,1 +1,1 @@
-"""The paper beside what was measured: published numbers, results of a workspace, claims, pages."""
+"""Compare the results of a workspace with the published numbers and claims, and write pages."""

@@ -16,7 +16,7 @@ from pa.report.table_view import Marks, TableView, views_of
 from pa.report.text import identifier, one_line
 
 HEADING = """\
-% Tables of the paper, ours beside theirs; made by pa {version}.
+% Tables of the paper with the measured numbers; written by pa {version}.
 % Needs \\usepackage{{booktabs}}. Claims and results need \\usepackage{{longtable}} too.
 """
 

@@ -18,7 +18,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 def markdown(report: Report) -> str:
     """Return the report as one Markdown page."""
     parts = [
-        "# The paper, beside what was measured",
+        "# The paper and what was measured",
         f"{escape(paper())}.",
         f"Workspace {code(report.collection.root)}, {report.created:%Y-%m-%d %H:%M} UTC, "
         f"pa {report.version}.",

@@ -93,7 +93,7 @@ def _linked(one: Figure, folder: Path) -> Iterator[str]:
 def latex_figures(figures: Sequence[Figure], folder: Path, version: str) -> str:
     """Return the floats of a LaTeX file in `folder`, those of the paper first."""
     lines = [
-        f"% Figures of the workspace; made by pa {version}.",
+        f"% Figures of the workspace; written by pa {version}.",
         "% Needs \\usepackage{graphicx}; paths are relative to the folder of this file.",
         "",
     ]

@@ -58,7 +58,7 @@ def _header(report: Report) -> Markup:
     return tag(
         "header",
         tag("p", "Reproduction report", class_="kicker"),
-        tag("h1", "The paper, beside what was measured"),
+        tag("h1", "The paper and what was measured"),
         tag("p", tag("cite", paper()), class_="citation"),
         tag(
             "p",

@@ -144,7 +144,7 @@ def _figure(report: Report, one: Figure) -> Markup:
     # Fingerprints and file names are long, and few readers want them.
     origin = [f"Store {store}" for store in one.stores] + [files]
     lines = tag("ul", (tag("li", tag("code", line)) for line in origin))
-    more = tag("details", tag("summary", "Made from"), command, lines)
+    more = tag("details", tag("summary", "Sources"), command, lines)
     return tag("figure", image, tag("figcaption", heading, label, more))
 
 
@@ -254,7 +254,7 @@ def provenance(report: Report) -> Markup:
         _damaged(report),
         tag("h3", "Stores"),
         scrolled("Stores", _stores(report)),
-        tag("h3", "Results that stand in a table"),
+        tag("h3", "Results shown in a table"),
         scrolled("Results", _results(report)),
         id="provenance",
     )
@@ -292,7 +292,7 @@ def _stores(report: Report) -> Markup:
                 tag("td", ours.model),
                 tag("td", tag("code", ours.weights[:12] or "not known")),
                 tag("td", "" if store.n_rows is None else f"{store.n_rows:,}", class_="number"),
-                tag("td", "there" if store.exists else "not in this workspace"),
+                tag("td", "in this workspace" if store.exists else "not in this workspace"),
             )
     heads = ("Fingerprint", "Rows of", "Encoder", "Model", "Weights, SHA-256", "Rows", "State")
     return table(heads, lines.values())

@@ -25,7 +25,7 @@ def section(report: Report) -> Markup:
             "p",
             "A measured cell holds our number and its difference to the paper in points, then "
             "both on a scale that all rows of a column share, and the paper's number below. A "
-            "difference is that of the two numbers shown beside it.",
+            "difference is that of the two numbers as shown.",
             class_="lead",
         ),
         _legend(),
@@ -251,6 +251,6 @@ def _source(selected: SelectedResult) -> Iterator[Child]:
     yield tag("code", selected.ours.file)
     stores = ", ".join(f"{store.role} {store.fingerprint}" for store in selected.ours.stores)
     yield tag("small", f"store: {stores}")
-    yield tag("small", f"taken: {selected.why}")
+    yield tag("small", f"selected: {selected.why}")
     for other in selected.others:
-        yield tag("small", f"not taken: {other.value:.1f}, ", tag("code", other.file))
+        yield tag("small", f"not selected: {other.value:.1f}, ", tag("code", other.file))
