@@ -716,7 +716,7 @@ def read_result(path: Path) -> ResultFile:
         )
     try:
         task = str(content["task"])
-        names = {one.name for one in fields(Result)}
+        names = {item.name for item in fields(Result)}
         result = _adapter(task).validate_python({k: v for k, v in content.items() if k in names})
         computed_by = {str(name): str(value) for name, value in content["versions"].items()}
     except ValidationError as error:

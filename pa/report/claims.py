@@ -49,8 +49,8 @@ class Comparison:
     @property
     def words(self) -> str:
         """Return a formula with printed names: "MoCo v3 − DeiT, CUB-200-2011 Encoded > 0"."""
-        titles = [encoders()[one.encoder].title for one in (self.first, self.second)]
-        columns = [column_title(one.column) for one in (self.first, self.second)]
+        titles = [encoders()[item.encoder].title for item in (self.first, self.second)]
+        columns = [column_title(item.column) for item in (self.first, self.second)]
         if columns[0] == columns[1]:
             formula = f"{titles[0]} − {titles[1]}, {columns[0]}"
         elif titles[0] == titles[1]:
@@ -113,8 +113,8 @@ class KnownIssue:
     cells: tuple[str, ...]
     claims: tuple[str, ...]
 
-    def is_about(self, one: Cell) -> bool:
-        return any(fnmatchcase(one.key, pattern) for pattern in self.cells)
+    def is_about(self, cell: Cell) -> bool:
+        return any(fnmatchcase(cell.key, pattern) for pattern in self.cells)
 
 
 @cache

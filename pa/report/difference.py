@@ -94,14 +94,14 @@ def _paired(first: Path, second: Path) -> tuple[float, float] | None:
 
     None if the queries differ, or come from one image.
     """
-    one, two = (read_queries(path) for path in (first, second))
-    if not one.select(KEYS).equals(two.select(KEYS)):
+    queries, others = (read_queries(path) for path in (first, second))
+    if not queries.select(KEYS).equals(others.select(KEYS)):
         return None
-    scored = ~(one[SCORE] - two[SCORE]).is_nan().to_numpy()  # (queries,)
-    n_images = one.filter(scored)["image"].n_unique()
+    scored = ~(queries[SCORE] - others[SCORE]).is_nan().to_numpy()  # (queries,)
+    n_images = queries.filter(scored)["image"].n_unique()
     if n_images < 2:  # one image has no spread
         return None
-    gap = one.select("image", gap=one[INFLUENCE] - two[INFLUENCE])
+    gap = queries.select("image", gap=queries[INFLUENCE] - others[INFLUENCE])
     half = half_width(gap.group_by("image").sum()["gap"].to_numpy(), n_images)
-    value = float((one[SCORE] - two[SCORE]).to_numpy()[scored].mean())
+    value = float((queries[SCORE] - others[SCORE]).to_numpy()[scored].mean())
     return 100 * (value - half), 100 * (value + half)

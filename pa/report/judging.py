@@ -82,9 +82,9 @@ class Judgement:
             return f"{self.count('holds')} of {total} hold{must}"
         if not self.measured:
             return f"none of {total} measured"
-        for verdict, one, many in _COUNTED:
+        for verdict, item, many in _COUNTED:
             if n := self.count(verdict):
-                counted.append(f"{n} {one if n == 1 else many}")
+                counted.append(f"{n} {item if n == 1 else many}")
         return f"{self.measured} of {total} measured: {', '.join(counted)}{must}"
 
     @property
@@ -137,7 +137,7 @@ def judge_ours(
         )
 
     judgement = _judgement(claim, protocol, outcome)
-    marks = tuple(dict.fromkeys(_short(mark.text) for one in used for mark in one.marks))
+    marks = tuple(dict.fromkeys(_short(mark.text) for item in used for mark in item.marks))
     return Judgement(claim, protocol, judgement.verdict, judgement.outcomes, marks)
 
 
@@ -159,7 +159,7 @@ def _judgement(
     claim: Claim, protocol: Protocol | None, outcome: Callable[[Comparison], Outcome]
 ) -> Judgement:
     outcomes = tuple(outcome(comparison) for comparison in claim.comparisons)
-    return Judgement(claim, protocol, combine(claim, [one.verdict for one in outcomes]), outcomes)
+    return Judgement(claim, protocol, combine(claim, [item.verdict for item in outcomes]), outcomes)
 
 
 def combine(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:

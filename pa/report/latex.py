@@ -118,7 +118,7 @@ def _table(view: TableView) -> str:
         r"\midrule",
     ]
     for position, (family, names) in enumerate(
-        groupby(encoders().values(), lambda one: one.family)
+        groupby(encoders().values(), lambda entry: entry.family)
     ):
         if position:
             lines.append(r"\addlinespace")
@@ -175,7 +175,7 @@ def _claims(report: Report) -> str:
         "The paper's claims, judged from its own numbers and from ours. A star: from numbers that "
         "are not of the paper's setting.",
         ["Claim", "Where", *names],
-        [_claim(one, sources) for one in report.judged],
+        [_claim(item, sources) for item in report.judged],
     )
 
 
@@ -197,13 +197,13 @@ def _long_table(columns: str, caption: str, heads: Sequence[str], rows: Sequence
     return "\n".join(lines)
 
 
-def _claim(one: Judged, sources: Sequence[Protocol | None]) -> str:
+def _claim(judged: Judged, sources: Sequence[Protocol | None]) -> str:
     verdicts = []
     for source in sources:
-        judgement = one.by(source)
+        judgement = judged.by(source)
         star = "*" if judgement.marks else ""
         verdicts.append(f"{judgement.verdict}{star}" + _counted(judgement))
-    cells = [escape(one.claim.says), escape(one.claim.where), *verdicts]
+    cells = [escape(judged.claim.says), escape(judged.claim.where), *verdicts]
     return " & ".join(cells) + r" \\"
 
 
@@ -224,21 +224,21 @@ def _results(report: Report) -> str:
         "The scores of every result, in percent; points for differences. Bold: shown in a table of "
         "the paper.",
         heads,
-        [_result(one) for one in report.listed],
+        [_result(item) for item in report.listed],
     )
 
 
-def _result(one: ListedResult) -> str:
-    value = f"{one.value:.2f}"
+def _result(result: ListedResult) -> str:
+    value = f"{result.value:.2f}"
     cells = [
-        f"{escape(one.task)}: {escape(one.score)}",
-        escape(one.data),
-        escape(one.encoder),
-        escape(one.representation),
-        rf"\textbf{{{value}}}" if one.is_selected else value,
-        "--" if one.interval is None else " to ".join(f"{end:.2f}" for end in one.interval),
-        "--" if one.chance is None else f"{one.chance:.2f}",
-        "--" if one.n is None else f"{one.n:,}",
-        escape(one.protocol),
+        f"{escape(result.task)}: {escape(result.score)}",
+        escape(result.data),
+        escape(result.encoder),
+        escape(result.representation),
+        rf"\textbf{{{value}}}" if result.is_selected else value,
+        "--" if result.interval is None else " to ".join(f"{end:.2f}" for end in result.interval),
+        "--" if result.chance is None else f"{result.chance:.2f}",
+        "--" if result.n is None else f"{result.n:,}",
+        escape(result.protocol),
     ]
     return " & ".join(cells) + r" \\"

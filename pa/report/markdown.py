@@ -131,22 +131,22 @@ def _claims(report: Report) -> Iterator[str]:
     heads = ["Claim", "Where", *(escape(source_name(source)) for source in sources)]
     rows = [
         [
-            escape(one.claim.says),
-            one.claim.where,
-            *(_verdict(one, source) for source in sources),
+            escape(item.claim.says),
+            item.claim.where,
+            *(_verdict(item, source) for source in sources),
         ]
-        for one in report.judged
+        for item in report.judged
     ]
     yield grid(heads, rows)
-    if any(judgement.marks for one in report.judged for judgement in one.ours):
+    if any(judgement.marks for item in report.judged for judgement in item.ours):
         yield "\\* from numbers that are not of the paper's setting."
     if note := report.unpaired_note:
         yield f"{note}."
     yield from _comparisons(report)
 
 
-def _verdict(one: Judged, source: Protocol | None) -> str:
-    judgement = one.by(source)
+def _verdict(judged: Judged, source: Protocol | None) -> str:
+    judgement = judged.by(source)
     if not judgement.measured:
         return "not measured"
     star = "\\*" if judgement.marks else ""
@@ -157,7 +157,7 @@ def _comparisons(report: Report) -> Iterator[str]:
     """Yield the outcome of each measured comparison, in a collapsed block."""
     rows = [
         [
-            escape(one.claim.says),
+            escape(item.claim.says),
             escape(source_name(judgement.protocol)),
             escape(outcome.comparison.words),
             f"{outcome.value:+.2f}" if outcome.value else "0.00",
@@ -165,8 +165,8 @@ def _comparisons(report: Report) -> Iterator[str]:
             escape(outcome.basis),
             outcome.verdict,
         ]
-        for one in report.judged
-        for judgement in one.ours
+        for item in report.judged
+        for judgement in item.ours
         for outcome in judgement.outcomes
         if outcome.is_measured
     ]
@@ -186,19 +186,19 @@ def _all_results(report: Report) -> Iterator[str]:
     heads = ["Score", "Data", "Encoder", "Representation", "Ours", "95 % interval", "Chance", "n"]
     rows = [
         [
-            f"{escape(one.task)}: {escape(one.score)}",
-            escape(one.data),
-            escape(one.encoder),
-            escape(one.representation),
-            f"**{one.value:.2f}**" if one.is_selected else f"{one.value:.2f}",
-            "–" if one.interval is None else " to ".join(f"{end:.2f}" for end in one.interval),
-            "–" if one.chance is None else f"{one.chance:.2f}",
-            "–" if one.n is None else f"{one.n:,} {one.unit}",
-            escape(one.protocol),
-            escape(one.in_the_paper) or "–",
-            code(one.file),
+            f"{escape(item.task)}: {escape(item.score)}",
+            escape(item.data),
+            escape(item.encoder),
+            escape(item.representation),
+            f"**{item.value:.2f}**" if item.is_selected else f"{item.value:.2f}",
+            "–" if item.interval is None else " to ".join(f"{end:.2f}" for end in item.interval),
+            "–" if item.chance is None else f"{item.chance:.2f}",
+            "–" if item.n is None else f"{item.n:,} {item.unit}",
+            escape(item.protocol),
+            escape(item.in_the_paper) or "–",
+            code(item.file),
         ]
-        for one in report.listed
+        for item in report.listed
     ]
     yield grid([*heads, "Protocol", "In the paper", "File"], rows)
     yield "Percent; points for differences. Bold: shown in a table above."

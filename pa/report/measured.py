@@ -92,19 +92,19 @@ class Measured:
 
     @property
     def marks(self) -> tuple[Deviation, ...]:
-        return tuple(one for one in self.deviations if one.kind != "note")
+        return tuple(item for item in self.deviations if item.kind != "note")
 
     @property
     def notes(self) -> tuple[Deviation, ...]:
-        return tuple(one for one in self.deviations if one.kind == "note")
+        return tuple(item for item in self.deviations if item.kind == "note")
 
     def deviates(self, kind: str) -> bool:
-        return any(one.kind == kind for one in self.deviations)
+        return any(item.kind == kind for item in self.deviations)
 
 
 def measured_in(collection: ResultCollection) -> list[Measured]:
     """Return every number of the workspace that answers a question of the paper's tables."""
-    measured = [one for file in collection.results for one in _of_file(file, collection)]
+    measured = [item for file in collection.results for item in _of_file(file, collection)]
     return _better_encoded(measured)
 
 
@@ -141,13 +141,13 @@ def _of_file(file: ResultFile, collection: ResultCollection) -> Iterator[Measure
             stores=tuple(
                 StoreUse(
                     role,
-                    one.fingerprint[:FINGERPRINT_SHOWN],
-                    one.dataset,
-                    one.split,
-                    one.n_rows,
-                    one.fingerprint in collection.fingerprints,
+                    item.fingerprint[:FINGERPRINT_SHOWN],
+                    item.dataset,
+                    item.split,
+                    item.n_rows,
+                    item.fingerprint in collection.fingerprints,
                 )
-                for role, one in result.stores_by_role.items()
+                for role, item in result.stores_by_role.items()
             ),
             split=store.split,
             rows=store.rows_sha256,
@@ -241,15 +241,15 @@ def _better_encoded(measured: Sequence[Measured]) -> list[Measured]:
     The paper reports the better one (A.4).
     """
     kept = []
-    for one in measured:
-        if one.question.task != "retrieval" or one.question.representation != "encoded":
-            kept.append(one)
+    for item in measured:
+        if item.question.task != "retrieval" or item.question.representation != "encoded":
+            kept.append(item)
             continue
-        other = next((two for two in measured if _other_vector(one, two)), None)
-        title = REPRESENTATION_TITLES[one.stored_as]
+        other = next((two for two in measured if _other_vector(item, two)), None)
+        title = REPRESENTATION_TITLES[item.stored_as]
         if other is None:
             text = f"{title} only: the paper takes the better of class token and mean patch token"
-        elif other.value > one.value:
+        elif other.value > item.value:
             text = f"{title}, the worse of the two"
         else:
             text = (
@@ -257,16 +257,16 @@ def _better_encoded(measured: Sequence[Measured]) -> list[Measured]:
                 f"the score itself, as in the paper"
             )
         note = Deviation("recipe" if other is None else "note", text)
-        worse = other is not None and other.value > one.value
-        kept.append(replace(one, deviations=(*one.deviations, note), is_worse_vector=worse))
+        worse = other is not None and other.value > item.value
+        kept.append(replace(item, deviations=(*item.deviations, note), is_worse_vector=worse))
     return kept
 
 
-def _other_vector(one: Measured, two: Measured) -> bool:
+def _other_vector(measured: Measured, two: Measured) -> bool:
     return (
-        one.question == two.question
-        and one.protocol == two.protocol
-        and one.stores == two.stores
-        and one.stored_as != two.stored_as
-        and one.marks == two.marks
+        measured.question == two.question
+        and measured.protocol == two.protocol
+        and measured.stores == two.stores
+        and measured.stored_as != two.stored_as
+        and measured.marks == two.marks
     )

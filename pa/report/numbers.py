@@ -114,24 +114,24 @@ def tables_of(report: Report) -> dict[str, pl.DataFrame]:
 
 
 def _result_rows(report: Report) -> Iterator[dict[str, Any]]:
-    for one in report.listed:
-        low, high = one.interval or (None, None)
-        low_fixed, high_fixed = one.fixed_gallery or (None, None)
+    for item in report.listed:
+        low, high = item.interval or (None, None)
+        low_fixed, high_fixed = item.fixed_gallery or (None, None)
         yield {
-            **_fields(one, RESULTS),
+            **_fields(item, RESULTS),
             "low": low,
             "high": high,
             "low_fixed_gallery": low_fixed,
             "high_fixed_gallery": high_fixed,
-            "cells": ", ".join(cell.key for cell in one.cells),
-            "shown_in_table": one.is_selected,
+            "cells": ", ".join(cell.key for cell in item.cells),
+            "shown_in_table": item.is_selected,
         }
 
 
 def _cell_rows(report: Report) -> Iterator[dict[str, Any]]:
     for cell in published():
         results = [selected for (key, _), selected in report.selected.items() if key == cell.key]
-        for selected in sorted(results, key=lambda one: one.ours.protocol.order):
+        for selected in sorted(results, key=lambda selected: selected.ours.protocol.order):
             yield _line(cell, selected.ours, SELECTED, selected.why)
             for other in selected.others:
                 yield _line(cell, other, OTHER, "")

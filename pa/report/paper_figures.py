@@ -53,7 +53,7 @@ def number_of(figure: Figure) -> int | None:
 def by_paper_figure(figures: Sequence[Figure]) -> list[tuple[PaperFigure, list[Figure]]]:
     """Pair each figure of the paper with the figures of the workspace named after it."""
     return [
-        (original, [one for one in figures if number_of(one) == original.number])
+        (original, [item for item in figures if number_of(item) == original.number])
         for original in paper_figures()
     ]
 
@@ -61,7 +61,7 @@ def by_paper_figure(figures: Sequence[Figure]) -> list[tuple[PaperFigure, list[F
 def others(figures: Sequence[Figure]) -> list[Figure]:
     """Return figures that are named after none of the paper."""
     known = {original.number for original in paper_figures()}
-    return [one for one in figures if number_of(one) not in known]
+    return [item for item in figures if number_of(item) not in known]
 
 
 def markdown_figures(figures: Sequence[Figure], folder: Path) -> Iterator[str]:
@@ -71,23 +71,23 @@ def markdown_figures(figures: Sequence[Figure], folder: Path) -> Iterator[str]:
         yield f"The paper ({escape(original.where)}): {escape(original.shows)}."
         if not ours:
             yield f"Ours is not drawn: {code(original.command)}"
-        for one in ours:
-            yield from _linked(one, folder)
+        for item in ours:
+            yield from _linked(item, folder)
     if more := others(figures):
         yield "### Other figures"
-        for one in more:
-            yield from _linked(one, folder)
+        for item in more:
+            yield from _linked(item, folder)
 
 
-def _linked(one: Figure, folder: Path) -> Iterator[str]:
-    if one.shown is None:
-        yield f"{escape(one.title)}: not shown, {escape(one.why_not)}."
+def _linked(figure: Figure, folder: Path) -> Iterator[str]:
+    if figure.shown is None:
+        yield f"{escape(figure.title)}: not shown, {escape(figure.why_not)}."
     else:
-        yield f"![{escape(one.title)}](<{_relative(one.shown, folder)}>)"
-    yield " ".join(filter(None, [f"**{escape(one.title)}.**", escape(one.caption)]))
-    stores = [code(store) for store in one.stores]
-    if one.command:
-        yield " ".join([code(one.command), *(["from", ", ".join(stores)] if stores else [])])
+        yield f"![{escape(figure.title)}](<{_relative(figure.shown, folder)}>)"
+    yield " ".join(filter(None, [f"**{escape(figure.title)}.**", escape(figure.caption)]))
+    stores = [code(store) for store in figure.stores]
+    if figure.command:
+        yield " ".join([code(figure.command), *(["from", ", ".join(stores)] if stores else [])])
 
 
 def latex_figures(figures: Sequence[Figure], folder: Path, version: str) -> str:
@@ -97,16 +97,16 @@ def latex_figures(figures: Sequence[Figure], folder: Path, version: str) -> str:
         "% Needs \\usepackage{graphicx}; paths are relative to the folder of this file.",
         "",
     ]
-    ours = [(original, one) for original, found in by_paper_figure(figures) for one in found]
-    for original, one in (*ours, *((None, one) for one in others(figures))):
-        files = {path.suffix.lower(): path for path in one.files}
+    ours = [(original, item) for original, actual in by_paper_figure(figures) for item in actual]
+    for original, item in (*ours, *((None, item) for item in others(figures))):
+        files = {path.suffix.lower(): path for path in item.files}
         printed = next((files[suffix] for suffix in PRINTED if suffix in files), None)
         if printed is None:
             continue
         of = f"The paper's Figure {original.number}, ours: " if original else ""
-        stores = f"Stores: {', '.join(one.stores)}." if one.stores else ""
-        caption = " ".join(filter(None, [f"{of}{one.title}.", one.caption, stores]))
-        label = re.sub(r"[^A-Za-z0-9]+", "-", f"{one.folder}-{one.name}").strip("-")
+        stores = f"Stores: {', '.join(item.stores)}." if item.stores else ""
+        caption = " ".join(filter(None, [f"{of}{item.title}.", item.caption, stores]))
+        label = re.sub(r"[^A-Za-z0-9]+", "-", f"{item.folder}-{item.name}").strip("-")
         lines += [
             r"\begin{figure}[p]",
             r"\centering",

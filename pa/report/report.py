@@ -45,9 +45,9 @@ class Judged:
         """Return the judgement by our numbers of a protocol, or by those of the paper (None)."""
         if protocol is None:
             return self.published
-        for one in self.ours:
-            if one.protocol == protocol:
-                return one
+        for item in self.ours:
+            if item.protocol == protocol:
+                return item
         return judge_ours(self.claim, {}, protocol)  # nothing of it is measured
 
     def to_json(self) -> dict[str, Any]:
@@ -59,21 +59,21 @@ class Judged:
             "needed": self.claim.needed,
             "by_the_papers_numbers": self.published.verdict,
             "by_ours": {
-                one.protocol.key: {
-                    "verdict": one.verdict,
-                    "comparisons": len(one.outcomes),
-                    "measured": one.measured,
-                    "hold": one.count("holds"),
-                    "do_not_hold": one.count("does not hold"),
-                    "undecided": one.count("undecided"),
-                    "not_measured": one.count("not measured"),
-                    "intervals": list(one.bases),
-                    "without_pairs": one.without_pairs,
-                    "not_the_papers_setting": list(one.marks),
-                    "outcomes": [outcome.to_json() for outcome in one.outcomes],
+                item.protocol.key: {
+                    "verdict": item.verdict,
+                    "comparisons": len(item.outcomes),
+                    "measured": item.measured,
+                    "hold": item.count("holds"),
+                    "do_not_hold": item.count("does not hold"),
+                    "undecided": item.count("undecided"),
+                    "not_measured": item.count("not measured"),
+                    "intervals": list(item.bases),
+                    "without_pairs": item.without_pairs,
+                    "not_the_papers_setting": list(item.marks),
+                    "outcomes": [outcome.to_json() for outcome in item.outcomes],
                 }
-                for one in self.ours
-                if one.protocol is not None
+                for item in self.ours
+                if item.protocol is not None
             },
         }
 
@@ -124,7 +124,7 @@ class Report:
         """Return the protocols with a number in a table, those of the paper first."""
         keys = {cell.key for cell in table.cells}
         matches = {protocol for key, protocol in self.selected if key in keys}
-        return tuple(sorted(matches, key=lambda one: one.order))
+        return tuple(sorted(matches, key=lambda item: item.order))
 
     def in_table(self, table: Table, protocol: Protocol) -> Iterator[SelectedResult]:
         """Yield the selected results of a table under a protocol, in the order of its cells."""
@@ -136,12 +136,12 @@ class Report:
     def unpaired_note(self) -> str:
         """Name the comparisons that would be paired with intact tables; empty without any."""
         return unpaired_note(
-            sum(one.without_pairs for judged in self.judged for one in judged.ours)
+            sum(item.without_pairs for judged in self.judged for item in judged.ours)
         )
 
     def tally(self, protocol: Protocol | None) -> Mapping[Verdict, int]:
         """Count the claims by verdict, by our numbers or (None) by those of the paper."""
-        counts = Counter(one.by(protocol).verdict for one in self.judged)
+        counts = Counter(item.by(protocol).verdict for item in self.judged)
         return {verdict: counts[verdict] for verdict in VERDICTS}
 
     def to_json(self) -> dict[str, Any]:
@@ -151,10 +151,10 @@ class Report:
             "measured": len(self.measured_cells),
             "in_the_papers_setting": len(self.papers_cells),
             "numbers": [_number_json(selected) for selected in self.selected.values()],
-            "claims": [one.to_json() for one in self.judged],
+            "claims": [item.to_json() for item in self.judged],
             "results": len(self.collection.results),
-            "all_results": [one.to_json() for one in self.listed],
-            "damaged": [one.to_json() for one in self.damaged],
+            "all_results": [item.to_json() for item in self.listed],
+            "damaged": [item.to_json() for item in self.damaged],
             "missing": [cell.key for cell in self.missing],
         }
 
@@ -194,29 +194,31 @@ def build(
 
 def _judge(claim: Claim, selected: Mapping[tuple[str, Protocol], SelectedResult]) -> Judged:
     keys = {cell.key for pair in claim.comparisons for cell in (pair.first, pair.second)}
-    protocols = sorted({p for key, p in selected if key in keys}, key=lambda one: one.order)
+    protocols = sorted(
+        {p for key, p in selected if key in keys}, key=lambda protocol: protocol.order
+    )
     return Judged(
         claim,
         judge_published(claim),
         tuple(judge_ours(claim, selected, protocol) for protocol in protocols),
-        tuple(one for one in known_issues() if claim.id in one.claims),
+        tuple(issue for issue in known_issues() if claim.id in issue.claims),
     )
 
 
 def known_issues_of(table: Table) -> list[tuple[KnownIssue, tuple[Cell, ...]]]:
     """Return the known issues of a table, and the cells that each concerns."""
     matches = []
-    for one in known_issues():
-        about = tuple(cell for cell in table.cells if one.is_about(cell))
+    for item in known_issues():
+        about = tuple(cell for cell in table.cells if item.is_about(cell))
         if about:
-            matches.append((one, about))
+            matches.append((item, about))
     return matches
 
 
 def all_protocols(report: Report) -> tuple[Protocol, ...]:
     """Return every protocol with a number in any table."""
     matches = {protocol for table in tables() for protocol in report.protocols(table)}
-    return tuple(sorted(matches, key=lambda one: one.order))
+    return tuple(sorted(matches, key=lambda protocol: protocol.order))
 
 
 def _number_json(selected: SelectedResult) -> dict[str, Any]:

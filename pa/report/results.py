@@ -73,10 +73,10 @@ def all_results(
     """Return the scores of every result by task, data, encoder and representation."""
     cells: dict[tuple[str, str], list[Cell]] = {}
     shown = set()
-    for one in selected:
-        shown.add((one.ours.file, one.ours.question.metric))
-        for ours in (one.ours, *one.others):
-            cells.setdefault((ours.file, ours.question.metric), []).append(one.cell)
+    for item in selected:
+        shown.add((item.ours.file, item.ours.question.metric))
+        for ours in (item.ours, *item.others):
+            cells.setdefault((ours.file, ours.question.metric), []).append(item.cell)
     listed = []
     for file in collection.results:
         name_of_file = collection.relative(file.path)
@@ -85,7 +85,9 @@ def all_results(
                 key = (name_of_file, METRICS.get(name, name))
                 about = tuple(dict.fromkeys(cells.get(key, ())))
                 listed.append(_listed(file.result, name_of_file, name, score, about, key in shown))
-    listed.sort(key=lambda one: (one.task, one.data, one.encoder, one.representation, one.file))
+    listed.sort(
+        key=lambda item: (item.task, item.data, item.encoder, item.representation, item.file)
+    )
     return tuple(listed)
 
 
@@ -104,7 +106,7 @@ def _listed(
         task=result.task,
         score=METRICS.get(name, name),
         data=", ".join((store.dataset, store.split, store.view)),
-        encoder=" − ".join(dict.fromkeys(one.encoder for one in compared)),
+        encoder=" − ".join(dict.fromkeys(item.encoder for item in compared)),
         representation=result.representation,
         value=100 * score.value,
         interval=percent_interval(score.interval),

@@ -66,8 +66,8 @@ def select_results(
 ) -> Mapping[tuple[str, Protocol], SelectedResult]:
     """Return the selected result of each (cell key, protocol) that has one."""
     by_question: dict[Question, dict[Protocol, list[Measured]]] = {}
-    for one in measured:
-        by_question.setdefault(one.question, {}).setdefault(one.protocol, []).append(one)
+    for item in measured:
+        by_question.setdefault(item.question, {}).setdefault(item.protocol, []).append(item)
     return {
         (cell.key, protocol): select(cell, results)
         for cell in cells

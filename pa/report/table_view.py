@@ -39,7 +39,7 @@ def views_of(report: Report, table: Table) -> list[TableView]:
     about = remarks(table)
     views = []
     for protocol in report.protocols(table):
-        selected = {one.cell.key: one for one in report.in_table(table, protocol)}
+        selected = {item.cell.key: item for item in report.in_table(table, protocol)}
         views.append(TableView(table, protocol, selected, Marks.of(selected.values()), about))
     return views or [TableView(table, None, {}, Marks(()), about)]
 
@@ -52,7 +52,7 @@ class Marks:
 
     @classmethod
     def of(cls, selected: Iterable[SelectedResult]) -> Marks:
-        return cls(tuple(dict.fromkeys(mark.text for one in selected for mark in one.ours.marks)))
+        return cls(tuple(dict.fromkeys(mark.text for item in selected for mark in item.ours.marks)))
 
     def letters(self, selected: SelectedResult) -> list[str]:
         """Return the letters of the deviations of one number."""

@@ -169,7 +169,7 @@ def _figure(
 ) -> Step:
     """Return the step of a figure; it reads what the steps before it read, too."""
     encoders = dict.fromkeys(str(step.encoder) for step in needed)
-    after = dict.fromkeys(one for step in needed for one in (*step.after, step.name))
+    after = dict.fromkeys(item for step in needed for item in (*step.after, step.name))
     chosen = ["figure", kind, "--encoder", ",".join(encoders), *words, "--name", file]
     return Step(name, tuple(chosen), None, dataset, tuple(after), read=tuple(read))
 

@@ -122,7 +122,7 @@ def missing_cells(workspace: Workspace) -> MissingCells:
             f"{len(collection.damaged)} files could not be read: see `pa report`."
         )
     answered = {measured.question for measured in measured_in(collection)}
-    cells = tuple(one for one in published() if one.question not in answered)
+    cells = tuple(item for item in published() if item.question not in answered)
     commands: dict[str, tuple[Cell, list[Cell]]] = {}  # of the first cell that needs it
     for missing in cells:
         *before, last = commands_for(missing)

@@ -252,7 +252,7 @@ def _extract(
     if view == "windows":
         words.append("--alongside")
     parts = [view, protocol, None if views is None else f"{views} crops", layers and "layers"]
-    name = " ".join(["extract", dataset, split, *(str(one) for one in parts if one), encoder])
+    name = " ".join(["extract", dataset, split, *(str(item) for item in parts if item), encoder])
     return Step(name, tuple(words), encoder, dataset)
 
 

@@ -54,8 +54,8 @@ def draw_searches(
 
     def panel_title(result: SearchResult) -> str:
         name = titles[result.encoder]
-        one = len(set(representations)) == 1
-        return name if one else f"{name}, {representation_title(result.representation)}"
+        single = len(set(representations)) == 1
+        return name if single else f"{name}, {representation_title(result.representation)}"
 
     crops = Crops(stores[0], patches.root)
     title, sentence = describe(listed(titles.values()))

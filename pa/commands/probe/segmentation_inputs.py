@@ -212,8 +212,8 @@ def choose_stores(
     """
     splits = named_splits(workspace, inputs)
     if splits == (None, None) and not (inputs.train_store and inputs.test_store):
-        found = _fitting(workspace, _selector(workspace, inputs, encoder, None, None))
-        splits = _default_splits(sorted({s.spec.split for s in found}), "there are stores of")
+        actual = _fitting(workspace, _selector(workspace, inputs, encoder, None, None))
+        splits = _default_splits(sorted({s.spec.split for s in actual}), "there are stores of")
     return (
         _choose(workspace, inputs, encoder, representation, splits[0], is_test=False),
         _choose(workspace, inputs, encoder, representation, splits[1], is_test=True),

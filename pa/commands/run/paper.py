@@ -111,9 +111,9 @@ def paper(
     from pa.study.run import run_study, submit_study
 
     flags = {"--plan": plan, "--dry-run": dry_run, "--script": script, "--slurm": slurm}
-    given = [name for name, is_given in flags.items() if is_given]
-    if len(given) > 1:
-        raise click.UsageError(f"{' and '.join(given)} cannot be combined.")
+    values = [name for name, is_given in flags.items() if is_given]
+    if len(values) > 1:
+        raise click.UsageError(f"{' and '.join(values)} cannot be combined.")
     study = plan_study(
         workspace, StudyOptions(encoders, datasets, protocol, scale, figures=not no_figures)
     )
@@ -124,7 +124,7 @@ def paper(
         options.emit(forecast.to_json()) if as_json else console.out(plan_text(forecast))
         forecast.check_room()
         return
-    if given:
+    if values:
         for item in study.skipped:
             console.note(item.message)
         if script:

@@ -30,8 +30,8 @@ def section(report: Report) -> Markup:
             class_="lead",
         ),
         (
-            [tag("h3", GROUPS[group]), (_claim(one) for one in members)]
-            for group, members in groupby(report.judged, key=lambda one: one.claim.group)
+            [tag("h3", GROUPS[group]), (_claim(item) for item in members)]
+            for group, members in groupby(report.judged, key=lambda item: item.claim.group)
         ),
         id="claims",
     )
@@ -42,7 +42,7 @@ def glance(report: Report) -> Markup:
     sources: list[Protocol | None] = [None, *all_protocols(report)]
     groups = [
         (group, list(members))
-        for group, members in groupby(report.judged, key=lambda one: one.claim.group)
+        for group, members in groupby(report.judged, key=lambda entry: entry.claim.group)
     ]
     head = tag(
         "tr",
@@ -53,7 +53,7 @@ def glance(report: Report) -> Markup:
         tag(
             "tr",
             tag("th", source_title(source), tag("small", _tally(report, source)), scope="row"),
-            (tag("td", [_square(one, source) for one in members]) for _, members in groups),
+            (tag("td", [_square(entry, source) for entry in members]) for _, members in groups),
         )
         for source in sources
     ]
@@ -91,46 +91,46 @@ def _tally(report: Report, source: Protocol | None) -> str:
     return ", ".join(counted)
 
 
-def _square(one: Judged, source: Protocol | None) -> Markup:
-    judgement = one.by(source)
+def _square(judged: Judged, source: Protocol | None) -> Markup:
+    judgement = judged.by(source)
     kind, sign, words = BADGES[judgement.verdict]
-    text = f"{words}, {judgement.summary}: {one.claim.says}"
+    text = f"{words}, {judgement.summary}: {judged.claim.says}"
     if judgement.marks:
         kind, text = f"{kind} other", f"{text} Not the paper's setting."
     return tag(
         "a",
         tag("span", sign, aria_hidden="true"),
         class_=f"square {kind}",
-        href=f"#{identifier('claim-' + one.claim.id)}",
+        href=f"#{identifier('claim-' + judged.claim.id)}",
         title=text,
         aria_label=text,
     )
 
 
-def _claim(one: Judged) -> Markup:
-    claim = one.claim
+def _claim(judged: Judged) -> Markup:
+    claim = judged.claim
     text = tag(
         "div",
         tag("h4", claim.says),
         tag("p", tag("span", claim.where, class_="where"), f" {claim.reading}", class_="reading"),
-        (tag("p", prose(issue.text), class_="known-issue") for issue in one.known_issues),
-        _details(one),
+        (tag("p", prose(issue.text), class_="known-issue") for issue in judged.known_issues),
+        _details(judged),
     )
     verdicts = tag(
-        "dl", _verdict("by the paper's numbers", one.published), _ours(one), class_="verdicts"
+        "dl", _verdict("by the paper's numbers", judged.published), _ours(judged), class_="verdicts"
     )
     return tag("article", text, verdicts, id=identifier(f"claim-{claim.id}"), class_="claim")
 
 
-def _ours(one: Judged) -> Child:
-    if not one.ours:
-        none = f"none of {count(len(one.claim.comparisons), 'comparison')}"
+def _ours(judged: Judged) -> Child:
+    if not judged.ours:
+        none = f"none of {count(len(judged.claim.comparisons), 'comparison')}"
         return tag(
             "div", tag("dt", "by ours"), tag("dd", badge("not measured"), tag("small", none))
         )
     return [
         _verdict(f"by ours, {judgement.protocol.title}", judgement)
-        for judgement in one.ours
+        for judgement in judged.ours
         if judgement.protocol is not None
     ]
 
@@ -157,12 +157,16 @@ def _verdict(who: str, judgement: Judgement) -> Markup:
     )
 
 
-def _details(one: Judged) -> Markup:
+def _details(judged: Judged) -> Markup:
     """Render every comparison with the difference by each source of numbers."""
     heads = ["Comparison", "The paper"]
-    heads += [source_title(judgement.protocol) for judgement in one.ours]
+    heads += [source_title(judgement.protocol) for judgement in judged.ours]
     lines = list(
-        zip(one.published.outcomes, *(judgement.outcomes for judgement in one.ours), strict=True)
+        zip(
+            judged.published.outcomes,
+            *(judgement.outcomes for judgement in judged.ours),
+            strict=True,
+        )
     )
     rows = [
         tag(
@@ -173,14 +177,14 @@ def _details(one: Judged) -> Markup:
         )
         for outcomes in lines
     ]
-    marks = dict.fromkeys(mark for judgement in one.ours for mark in judgement.marks)
+    marks = dict.fromkeys(mark for judgement in judged.ours for mark in judgement.marks)
     return tag(
         "details",
         tag("summary", count(len(lines), "comparison")),
         tag("p", "Ours is not of the paper's setting: ", "; ".join(marks), ".", class_="warned")
         if marks
         else None,
-        scrolled(f"Comparisons: {one.claim.says}", table(heads, rows)),
+        scrolled(f"Comparisons: {judged.claim.says}", table(heads, rows)),
     )
 
 

@@ -67,7 +67,7 @@ def text(child: Child) -> Markup:
         return child
     if isinstance(child, str | int):
         return Markup(html.escape(printable(child), quote=False))
-    return Markup("".join(text(one) for one in child))
+    return Markup("".join(text(item) for item in child))
 
 
 def prose(words: str) -> list[Child]:

@@ -21,9 +21,9 @@ def summary(report: Report) -> Markup:
     total, n_measured = len(published()), len(report.measured_cells)
     by_papers, tally = len(report.papers_cells), report.tally(None)
     decided = [
-        one
-        for one in report.judged
-        if any(by.verdict in ("holds", "does not hold") for by in one.ours)
+        item
+        for item in report.judged
+        if any(by.verdict in ("holds", "does not hold") for by in item.ours)
     ]
     tiles: list[Child] = [
         _tile(
@@ -123,26 +123,26 @@ def figures(report: Report) -> Markup:
 
 
 def _figures(report: Report, shown: Sequence[Figure]) -> Markup:
-    return tag("div", (_figure(report, one) for one in shown), class_="figures")
+    return tag("div", (_figure(report, item) for item in shown), class_="figures")
 
 
-def _figure(report: Report, one: Figure) -> Markup:
-    files = ", ".join(report.collection.relative(path) for path in one.files)
-    image: Child = tag("p", f"not shown: {one.why_not}", class_="hint")
-    if one.shown is not None:
-        data = base64.b64encode(one.shown.read_bytes()).decode()
-        where = f" of {one.folder}" if one.folder else ""
+def _figure(report: Report, figure: Figure) -> Markup:
+    files = ", ".join(report.collection.relative(path) for path in figure.files)
+    image: Child = tag("p", f"not shown: {figure.why_not}", class_="hint")
+    if figure.shown is not None:
+        data = base64.b64encode(figure.shown.read_bytes()).decode()
+        where = f" of {figure.folder}" if figure.folder else ""
         image = tag(
             "img",
-            src=f"data:{one.media_type};base64,{data}",
-            alt=f"Figure{where}: {one.title}. {one.caption}".strip(". ") + ".",
+            src=f"data:{figure.media_type};base64,{data}",
+            alt=f"Figure{where}: {figure.title}. {figure.caption}".strip(". ") + ".",
             loading="lazy",
         )
-    label = tag("p", one.caption) if one.caption else None
-    command = tag("p", tag("code", one.command)) if one.command else None
-    heading = tag("b", one.title)
+    label = tag("p", figure.caption) if figure.caption else None
+    command = tag("p", tag("code", figure.command)) if figure.command else None
+    heading = tag("b", figure.title)
     # Fingerprints and file names are long, and few readers want them.
-    origin = [f"Store {store}" for store in one.stores] + [files]
+    origin = [f"Store {store}" for store in figure.stores] + [files]
     lines = tag("ul", (tag("li", tag("code", line)) for line in origin))
     more = tag("details", tag("summary", "Sources"), command, lines)
     return tag("figure", image, tag("figcaption", heading, label, more))
@@ -193,7 +193,7 @@ RESULT_HEADS = (
 
 def results(report: Report) -> Markup:
     """Render the scores of every result; those of cells of the paper are marked."""
-    shown = sum(one.is_selected for one in report.listed)
+    shown = sum(item.is_selected for item in report.listed)
     return tag(
         "section",
         tag("h2", "All results"),
@@ -206,36 +206,36 @@ def results(report: Report) -> Markup:
         ),
         scrolled(
             "All results",
-            table(RESULT_HEADS, (_result(one) for one in report.listed), "full results"),
+            table(RESULT_HEADS, (_result(item) for item in report.listed), "full results"),
         ),
         id="results",
     )
 
 
-def _result(one: ListedResult) -> Markup:
-    counted: list[Child] = [] if one.n is None else [f"{one.n:,} {one.unit}"]
-    if one.n_images is not None:
-        counted.append(tag("small", f"of {count(one.n_images, 'image')}"))
-    fixed = one.fixed_gallery
+def _result(result: ListedResult) -> Markup:
+    counted: list[Child] = [] if result.n is None else [f"{result.n:,} {result.unit}"]
+    if result.n_images is not None:
+        counted.append(tag("small", f"of {count(result.n_images, 'image')}"))
+    fixed = result.fixed_gallery
     return tag(
         "tr",
-        tag("th", one.score, tag("small", one.task), scope="row"),
-        tag("td", one.data),
-        tag("td", one.encoder, tag("small", one.representation)),
-        tag("td", f"{one.value:.2f}".replace("-", MINUS), class_="number"),
+        tag("th", result.score, tag("small", result.task), scope="row"),
+        tag("td", result.data),
+        tag("td", result.encoder, tag("small", result.representation)),
+        tag("td", f"{result.value:.2f}".replace("-", MINUS), class_="number"),
         tag(
             "td",
-            ends(one.interval),
-            tag("small", one.interval_method),
+            ends(result.interval),
+            tag("small", result.interval_method),
             tag("small", f"gallery fixed: {ends(fixed)}") if fixed else None,
             class_="number",
         ),
-        tag("td", "–" if one.chance is None else f"{one.chance:.2f}", class_="number"),
+        tag("td", "–" if result.chance is None else f"{result.chance:.2f}", class_="number"),
         tag("td", counted, class_="number"),
-        tag("td", one.protocol),
-        tag("td", one.in_the_paper or "–"),
-        tag("td", tag("code", one.file)),
-        class_="in-table" if one.is_selected else None,
+        tag("td", result.protocol),
+        tag("td", result.in_the_paper or "–"),
+        tag("td", tag("code", result.file)),
+        class_="in-table" if result.is_selected else None,
     )
 
 
@@ -270,9 +270,12 @@ def _damaged(report: Report) -> Markup | None:
             "ul",
             (
                 tag(
-                    "li", tag("code", report.collection.relative(one.path)), ": ", prose(one.reason)
+                    "li",
+                    tag("code", report.collection.relative(item.path)),
+                    ": ",
+                    prose(item.reason),
                 )
-                for one in report.damaged
+                for item in report.damaged
             ),
         ),
         class_="care",

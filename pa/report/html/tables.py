@@ -82,7 +82,7 @@ def _grid(view: TableView) -> Markup:
     )
     scales = {column: _scale(view, column) for column in printed.columns}
     rows = []
-    for family, names in groupby(encoders().values(), key=lambda one: one.family):
+    for family, names in groupby(encoders().values(), key=lambda entry: entry.family):
         heading = tag(
             "tr",
             tag("th", families()[family], colspan=len(printed.columns) + 1, scope="rowgroup"),
@@ -185,12 +185,12 @@ def _known(known: Sequence[Remark]) -> Markup | None:
             (
                 tag(
                     "li",
-                    prose(one.issue.text),
+                    prose(item.issue.text),
                     " ",
-                    tag("cite", one.issue.source),
-                    value=one.number,
+                    tag("cite", item.issue.source),
+                    value=item.number,
                 )
-                for one in known
+                for item in known
             ),
             class_="known-issues",
         ),
@@ -243,7 +243,7 @@ def _counted(ours: Measured) -> Iterator[Child]:
 
 
 def _said(ours: Measured) -> list[str]:
-    texts = [one.text for one in (*ours.marks, *ours.notes)]
+    texts = [item.text for item in (*ours.marks, *ours.notes)]
     return texts if ours.deviates("model") else [f"model: {ours.model}", *texts]
 
 

@@ -98,12 +98,12 @@ def parse_json(text: str, path: Path) -> list[TextEntry]:
             for entry in content["annotation"]["object"]
         ]
     except (KeyError, TypeError, ValueError, IndexError, OverflowError):
-        found = (
+        actual = (
             ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         )
         raise AnnotationError(
             f"{path}: not an annotation of ADE20K 2021_17_01: expected annotation.object[] with "
-            f"name, name_ndx and parts.part_level; found {found[:80]}."
+            f"name, name_ndx and parts.part_level; found {actual[:80]}."
         ) from None
 
 

@@ -66,10 +66,10 @@ def read_mat(path: Path) -> list[AnnotatedObject]:
     except Exception as error:  # noqa: BLE001 - scipy raises many types on what is not MATLAB
         raise AnnotationError(f"{path}: not a MATLAB file: {error}.") from None
     if "anno" not in content or not hasattr(content["anno"], "objects"):
-        found = ", ".join(name for name in content if not name.startswith("__")) or "nothing"
+        actual = ", ".join(name for name in content if not name.startswith("__")) or "nothing"
         raise AnnotationError(
             f"{path}: not a file of Pascal-Part: expected the variable `anno` with objects; "
-            f"found {found}."
+            f"found {actual}."
         )
     try:
         return [_object(entry) for entry in _entries(content["anno"].objects)]
