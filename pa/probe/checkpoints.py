@@ -20,7 +20,7 @@ from pa.data.files import remove_stale, replacing
 from pa.errors import VerificationError
 from pa.probe.tensorfile import read_tensors, tensor_bytes
 
-STATE_FORMAT = "2"
+STATE_FORMAT = "2"  # an older state is not resumed
 SHARE = 0.1  # largest share of a run's time spent on saving
 
 

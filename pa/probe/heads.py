@@ -14,7 +14,7 @@ from pa.data.files import replacing
 from pa.errors import CheckpointError, MissingError, PaError
 from pa.probe.tensorfile import read_tensors, tensor_bytes
 
-HEAD_FORMAT = "2"
+HEAD_FORMAT = "2"  # raised when the names or the shapes of the tensors change
 
 
 def write_heads(
@@ -37,7 +37,7 @@ def write_heads(
         "classes": json.dumps(classes, ensure_ascii=False),
         "representation": representation,
         "fingerprint": fingerprint,
-        "store_checksum": store_checksum or "",
+        "store_checksum": store_checksum or "",  # metadata of safetensors are strings
         **more,
     }
     with replacing(path) as partial:

@@ -44,9 +44,9 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class KnnResult:
-    """Accuracy on the test rows for each k, and the file that was written."""
+    """Scores of a k-NN run, and the file that was written."""
 
-    scores: dict[int, Scores]
+    scores: dict[int, Scores]  # k → accuracy on the test rows
     split: Split
     result: KnnProbeResult
     result_path: Path

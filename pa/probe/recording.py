@@ -28,26 +28,21 @@ from pa.probe.selection import Split
 
 @dataclass(frozen=True)
 class ProbeFiles:
-    """Files of a run: result, heads of all seeds, learning curves, and sweep results or None."""
+    """Files of a run that trained heads."""
 
     result: Path
-    heads: Path
-    curves: Path
-    sweep: Path | None = None
+    heads: Path  # of all seeds
+    curves: Path  # learning curves
+    sweep: Path | None = None  # sweep results
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedProbe:
-    """A scored run that trained heads.
+    """A scored run that trained heads."""
 
-    `scores` are those of all seeds on the test rows, `last_epoch` those of the last epoch where
-    another one is reported; `confusion` (C, C) counts true class by predicted class, summed over
-    the seeds.
-    """
-
-    scores: Scores
-    last_epoch: Scores | None
-    confusion: npt.NDArray[np.int64]
+    scores: Scores  # of all seeds, on the test rows
+    last_epoch: Scores | None  # of the last epoch, if another one is reported
+    confusion: npt.NDArray[np.int64]  # (C, C), true by predicted class, summed over the seeds
     split: Split
     result: ProbeResult
     files: ProbeFiles

@@ -40,6 +40,15 @@ class ClassificationScorer:
             np.stack(predicted), self.targets, self.images, self.chance, of_draws=of_draws
         )
 
+    def score_epochs(
+        self, predicted: Sequence[Ints], last_predicted: Sequence[Ints] | None
+    ) -> dict[str, Scores]:
+        """Return the named scores of the reported epoch and, if another one, of the last epoch."""
+        scores = {"accuracy": self.score(predicted)}
+        if last_predicted is not None:
+            scores["accuracy_last_epoch"] = self.score(last_predicted)
+        return scores
+
     def confusion(self, predicted: Sequence[Ints]) -> Ints:
         """Count true class (row) by predicted class, (C, C), summed over the S predictions."""
         C = len(self.classes)

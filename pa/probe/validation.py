@@ -40,12 +40,12 @@ class ProbeOptions:
 
 @dataclass(frozen=True, eq=False)
 class ValidationSplit:
-    """Rows that `fit` the candidates and rows that `score` them, selected by a `rule`."""
+    """Rows that fit the candidates of a choice, and rows that score them."""
 
     fit: Side
     score: Side
-    rule: str
-    fraction: float | None
+    rule: str  # how the rows were selected
+    fraction: float | None  # share of the training images, if held out
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -29,18 +29,16 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class AttentiveHead:
-    """One head over `classes`, for the tokens of the store with this fingerprint.
+    """One head over `classes`, for the tokens of a store."""
 
-    `tensors` are float32, by name: `query` (D,), gains, shifts, weights (D, D) and biases of query,
-    key, value and out, `bn_mean` and `bn_var` (D,), `weight` (C, D), `bias` (C,).
-    """
-
+    # float32, by name: `query` (D,), gains, shifts, weights (D, D) and biases of query, key, value
+    # and out, `bn_mean` and `bn_var` (D,), `weight` (C, D), `bias` (C,).
     tensors: dict[str, Tensor]
     classes: tuple[str, ...]
-    fingerprint: str
+    fingerprint: str  # of the training store
     geometry: Geometry
     representation: str = REPRESENTATION
-    store_checksum: str | None = None
+    store_checksum: str | None = None  # of the training store, when the head was trained
 
     @property
     def width(self) -> int:
@@ -58,6 +56,7 @@ class AttentiveHead:
                 f"{tokens.shape}."
             )
         statistics = {name: self.tensors[name][None] for name in (BN_MEAN, BN_VAR)}
+        # Heads have H as axis 0; here H = 1.
         parameters = {n: t[None] for n, t in self.tensors.items() if n not in statistics}
         heads = Heads(parameters, statistics, self.geometry)
         blocks = torch.split(torch.from_numpy(np.ascontiguousarray(tokens)), ROWS_AT_ONCE)

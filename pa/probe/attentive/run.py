@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 
@@ -119,7 +120,7 @@ def run_attentive(
     # The names of the result and of the state files are fixed before the training.
     planned = _planned(split, recipe, options, validation)
     target_device = torch_device(device)
-    states = {s: _state(results, planned, s, target_device) for s in (CHOOSING, TRAINING)}
+    states = _states(results, planned, target_device)
     if not options.resume:
         for state in states.values():
             state.remove()
@@ -145,29 +146,20 @@ def run_attentive(
 
     scorer = ClassificationScorer(split)
     predicted = list(trained.predicted.numpy())
-    scores, confusion = scorer.score(predicted), scorer.confusion(predicted)
-    reported, last_epoch = {"accuracy": scores}, None
-    if recipe.reported == BEST_ON_TEST:
-        last_epoch = scorer.score(list(trained.last_predicted.numpy()))
-        reported["accuracy_last_epoch"] = last_epoch
+    last = list(trained.last_predicted.numpy()) if recipe.reported == BEST_ON_TEST else None
+    scores, confusion = scorer.score_epochs(predicted, last), scorer.confusion(predicted)
     chosen = None
     if validation is not None and sweep is not None:
         chosen = {**validation.to_json(), "candidates": sweep.to_dicts()}
     result = replace(
         planned,
-        scores=reported,
+        scores=scores,
         seconds=clock.laps,
         details={
             "device": device,
             "lr": recipe.lr,
             "chosen": chosen,
-            "memory": _memory(split, recipe, options),
-            "epochs": trained.epoch.tolist(),
-            "train_accuracy": [round(float(share), 6) for share in trained.accuracy[-1]],
-            "train_loss": [round(float(loss), 6) for loss in trained.loss[-1]],
-            "resumed_after_epoch": trained.resumed or None,
-            "confusion": confusion.tolist(),
-            "per_class": scorer.per_class(confusion),
+            **_details(split, recipe, options, trained, scorer, confusion),
         },
     )
     heads = tuple(split_heads(trained.heads, split.classes, train))
@@ -176,8 +168,8 @@ def run_attentive(
     for state in states.values():
         state.remove()
     return AttentiveResult(
-        scores=scores,
-        last_epoch=last_epoch,
+        scores=scores["accuracy"],
+        last_epoch=scores.get("accuracy_last_epoch"),
         confusion=confusion,
         split=split,
         result=result,
@@ -205,14 +197,17 @@ def _planned(
     return probe_result(AttentiveProbeResult, split, REPRESENTATION, protocol, {}, {}, {})
 
 
-def _state(
-    results: Path, planned: AttentiveProbeResult, stage: str, device: torch.device
-) -> Checkpoint:
-    """Return the state file of a stage; its key names features, kind of device and torch."""
-    path = planned.path(results).with_suffix(f".{stage}.state")
+def _states(
+    results: Path, planned: AttentiveProbeResult, device: torch.device
+) -> dict[str, Checkpoint]:
+    """Return the state file of each stage; its key names features, kind of device and torch."""
     features = [store.checksum for store in planned.stores_by_role.values()]
-    key = digest([planned.digest, features, stage, device.type, versions()["torch"]])
-    return Checkpoint(path, key)
+    states = {}
+    for stage in (CHOOSING, TRAINING):
+        path = planned.path(results).with_suffix(f".{stage}.state")
+        key = digest([planned.digest, features, stage, device.type, versions()["torch"]])
+        states[stage] = Checkpoint(path, key)
+    return states
 
 
 def _train(
@@ -261,9 +256,24 @@ def _learning_curves(trained: Trained, lr: float, seeds: Sequence[int]) -> pl.Da
     )
 
 
-def _memory(split: Split, recipe: AttentiveRecipe, options: AttentiveOptions) -> dict[str, Any]:
-    """Return whether the training rows' patch tokens are in memory, and the bytes they take."""
-    train = Stream(split.train.store, PATCH, split.train.rows, memory=options.memory)
+def _details(
+    split: Split,
+    recipe: AttentiveRecipe,
+    options: AttentiveOptions,
+    trained: Trained,
+    scorer: ClassificationScorer,
+    confusion: npt.NDArray[np.int64],
+) -> dict[str, Any]:
+    patches = Stream(split.train.store, PATCH, split.train.rows, memory=options.memory)
     order = recipe.order
     buffer_rows = -(-order.buffer_rows // order.block_rows) * order.block_rows  # whole blocks
-    return {"kept": train.is_kept, "bytes": train.held_bytes(min(buffer_rows, len(train)))}
+    held_bytes = patches.held_bytes(min(buffer_rows, len(patches)))
+    return {
+        "memory": {"kept": patches.is_kept, "bytes": held_bytes},
+        "epochs": trained.epoch.tolist(),
+        "train_accuracy": [round(float(accuracy), 6) for accuracy in trained.accuracy[-1]],
+        "train_loss": [round(float(loss), 6) for loss in trained.loss[-1]],
+        "resumed_after_epoch": trained.resumed or None,
+        "confusion": confusion.tolist(),
+        "per_class": scorer.per_class(confusion),
+    }

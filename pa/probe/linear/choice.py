@@ -28,13 +28,13 @@ SCHEMA: dict[str, Any] = {
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """The chosen setting, and the `sweep` results: `SCHEMA` and `chosen`, a row per candidate."""
+    """The chosen setting, and the results of all candidates."""
 
     representation: str
     lr: float
     weight_decay: float
     validation: ValidationSplit
-    sweep: pl.DataFrame
+    sweep: pl.DataFrame  # `SCHEMA` and the column chosen, a row for each candidate
 
     def settings(self) -> pl.DataFrame:
         """Summarise the candidates of each setting over their seeds, the best setting first."""

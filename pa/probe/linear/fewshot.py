@@ -33,9 +33,9 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class FewShotResult:
-    """Scores over the draws for each number of shots, the recipe, and the file written."""
+    """Scores of a few-shot run, and the file that was written."""
 
-    scores: dict[int, Scores]
+    scores: dict[int, Scores]  # number of shots → scores over the draws
     recipe: LinearRecipe
     split: Split
     result: FewShotProbeResult
@@ -58,14 +58,8 @@ def run_fewshot(
     """Train on `shots` regions of each class, `draws` times each, and score all test rows.
 
     Draw i uses the recipe's seed + i for the regions, the initial weights and the order of rows.
-    The regions of fewer shots are a subset of those of more.
-
-    Raises
-    ------
-    UsageError
-        A class has too few regions, or a head diverges.
-    FingerprintError, UnknownNameError, VerificationError, StorageError
-        From the stores, the features and the disk.
+    The regions of fewer shots are a subset of those of more. Raise `UsageError` for a class with
+    too few regions and for a head that diverges, and what `run_linear` raises.
     """
     protocol, progress = recipe.to_json(), progress or Silent()
     clock = Stopwatch()
@@ -117,7 +111,7 @@ def draw_shots(targets: Ints, images: Ints, shots: int, seed: int) -> Ints:
     """
     drawn = []
     for index in range(int(targets.max()) + 1):
-        positions = np.flatnonzero(targets == index)
+        positions = np.flatnonzero(targets == index)  # of the rows of one class
         positions = np.random.default_rng([seed, index]).permutation(positions)
         # Rows are ranked by how many earlier rows have the same image: 0 for the first of each.
         table = pl.DataFrame({"image": images[positions]})

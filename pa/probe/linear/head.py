@@ -25,10 +25,10 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class BatchNorm:
-    """Statistics (D,), float32, of a BatchNorm without affine before a head."""
+    """Statistics of a BatchNorm without affine before a head."""
 
-    mean: Floats
-    var: Floats
+    mean: Floats  # (D,)
+    var: Floats  # (D,)
     eps: float
 
     def __call__(self, features: Floats) -> Floats:
@@ -38,19 +38,15 @@ class BatchNorm:
 
 @dataclass(frozen=True, eq=False)
 class LinearHead:
-    """One head over `classes`, for a representation of the store with this fingerprint.
+    """One head over `classes`, for one representation of a store."""
 
-    `weight` (C, D) and `bias` (C,) are float32; `norm`, if any, comes before them.
-    `store_checksum` is the store's checksum at the time of training.
-    """
-
-    weight: Floats
-    bias: Floats
+    weight: Floats  # (C, D)
+    bias: Floats  # (C,)
     classes: tuple[str, ...]
-    representation: str
-    fingerprint: str
-    norm: BatchNorm | None = None
-    store_checksum: str | None = None
+    representation: str  # such as "cls" or "cls+pooled"
+    fingerprint: str  # of the training store
+    norm: BatchNorm | None = None  # applied before weight and bias
+    store_checksum: str | None = None  # of the training store, when the head was trained
 
     def logits(self, features: Floats) -> Floats:
         """Return class scores (n, C) of features (n, D). Raise `MismatchError` for other shapes."""
@@ -61,12 +57,12 @@ class LinearHead:
             )
         if self.norm is not None:
             features = self.norm(features)
-        return features @ self.weight.T + self.bias
+        return features @ self.weight.T + self.bias  # (n, C)
 
     def probabilities(self, features: Floats) -> Floats:
         """Return the softmax of the class scores, (n, C)."""
         logits = self.logits(features)
-        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))  # at most 1: no overflow
         probabilities: Floats = shares / shares.sum(axis=1, keepdims=True)
         return probabilities
 
@@ -92,7 +88,7 @@ def save_heads(path: Path, heads: Sequence[LinearHead]) -> None:
     BatchNorm, `bn_mean` and `bn_var` are (D,) or (S, D).
     """
     arrays = {"weight": [head.weight for head in heads], "bias": [head.bias for head in heads]}
-    norms = [head.norm for head in heads if head.norm is not None]
+    norms = [head.norm for head in heads if head.norm is not None]  # of all heads, or of none
     more = {}
     if norms:
         more["bn_eps"] = repr(norms[0].eps)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from pa.data.store.reader import Store
@@ -92,7 +93,7 @@ def run_linear(
     Raises
     ------
     UsageError
-        Every head diverges, or the rows cannot be divided (`split_rows`, `validation_split`).
+        Every head diverges, or the rows cannot be divided.
     FingerprintError, UnknownNameError, VerificationError, StorageError
         From the stores, the features and the disk.
     """
@@ -116,9 +117,8 @@ def run_linear(
 
     scorer = ClassificationScorer(split)
     predicted = [run.predicted for run in runs]
-    scores = {"accuracy": scorer.score(predicted)}
-    if recipe.reported == BEST_ON_TEST:
-        scores["accuracy_last_epoch"] = scorer.score([run.last_predicted for run in runs])
+    last = [run.last_predicted for run in runs] if recipe.reported == BEST_ON_TEST else None
+    scores = scorer.score_epochs(predicted, last)
     references: dict[str, tuple[Reference, Scores]] = {}
     n_train, width = rows[0].features.shape
     if options.wants_references(n_train, width, len(split.classes)):
@@ -134,22 +134,7 @@ def run_linear(
         {**recipe.to_json(), "seeds": options.seeds, "sweep": _sweep_json(options.grid, choice)},
         scores,
         clock.laps,
-        {
-            "device": device,
-            "runs": [
-                {
-                    "seed": run.candidate.seed,
-                    "epoch": run.epoch,
-                    "train_loss": round(float(run.train_loss[-1]), 6),
-                    "train_accuracy": round(float(run.train_accuracy[-1]), 6),
-                }
-                for run in runs
-            ],
-            "per_class": scorer.per_class(confusion),
-            "confusion": confusion.tolist() if len(confusion) <= CONFUSION_CLASSES else None,
-            "chosen": None if choice is None else choice.to_json(),
-            "references": {name: fitted.to_json() for name, (fitted, _) in references.items()},
-        },
+        _details(device, runs, scorer, confusion, choice, [r for r, _ in references.values()]),
     )
     heads = tuple(_head(run, split, representation) for run in runs)
     sweep = None if choice is None else choice.sweep
@@ -255,6 +240,32 @@ def _head(run: TrainedHead, split: Split, representation: str) -> LinearHead:
         run.norm,
         split.train.store.checksum,
     )
+
+
+def _details(
+    device: str,
+    runs: Sequence[TrainedHead],
+    scorer: ClassificationScorer,
+    confusion: npt.NDArray[np.int64],
+    choice: Choice | None,
+    references: Sequence[Reference],
+) -> dict[str, Any]:
+    return {
+        "device": device,
+        "runs": [
+            {
+                "seed": run.candidate.seed,
+                "epoch": run.epoch,
+                "train_loss": round(float(run.train_loss[-1]), 6),
+                "train_accuracy": round(float(run.train_accuracy[-1]), 6),
+            }
+            for run in runs
+        ],
+        "per_class": scorer.per_class(confusion),
+        "confusion": confusion.tolist() if len(confusion) <= CONFUSION_CLASSES else None,
+        "chosen": None if choice is None else choice.to_json(),
+        "references": {reference.name: reference.to_json() for reference in references},
+    }
 
 
 def _sweep_json(grid: Grid | None, choice: Choice | None) -> dict[str, Any] | None:
