@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ID_BYTES, LINK_BYTES = 8, 4  # int64 row ids and int32 graph links of FAISS
 INFO_BYTES = 600  # index.json and headers, measured
+BLOCK_ROWS = 8_192  # about as many rows are held as float32 vectors while they are added
 
 
 @click.command()
@@ -66,7 +67,7 @@ def plan_index(store: Store, representation: str, factory: str, pieces: int = 1)
         rows=store.n_rows,
         files=2 + (pieces > 1) + bool(store.bad),
         bytes=store.n_rows * row + tables + INFO_BYTES,
-        memory=max(piece_bytes + tables, sample_bytes),
+        memory=max(piece_bytes + tables, sample_bytes) + 4 * width * min(store.n_rows, BLOCK_ROWS),
         seconds=None,
     )
 

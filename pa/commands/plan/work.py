@@ -191,4 +191,4 @@ def _text(plan: WorkPlan) -> str:
 
 
 def _time(seconds: float | None) -> str:
-    return "unknown (no earlier run)" if seconds is None else duration(seconds)
+    return "unknown" if seconds is None else duration(seconds)
