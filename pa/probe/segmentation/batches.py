@@ -24,15 +24,15 @@ from torch import Tensor
 from pa.data.datasets.segmentation.masks import Map
 from pa.data.store.source import FeatureSource
 from pa.data.views.windows import cut_mask
-from pa.errors import UsageError, VerificationError
+from pa.errors import UsageError
 from pa.probe.segmentation.labels import LabelMaps, WindowRows
 from pa.probe.segmentation.loss import LabelTiles
+from pa.probe.selection import non_finite
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 LABEL_CACHE = 256 * 1024**2  # bytes of cut label maps kept for the next epoch
-MAX_ROWS = 5  # rows listed in a message
 
 
 def grid_of(store: FeatureSource, representation: str) -> tuple[int, int]:
@@ -66,12 +66,7 @@ def check_finite(features: Tensor, rows: npt.NDArray[np.int64], store: FeatureSo
         return
     bad = ~features.view(len(rows), -1).isfinite().all(1).cpu().numpy()  # (B,)
     if bad.any():
-        shown = ", ".join(map(str, rows[bad][:MAX_ROWS]))
-        more = ", …" if bad.sum() > MAX_ROWS else ""
-        raise VerificationError(
-            f"{store.title}: rows {shown}{more} hold NaN or infinity. A store never keeps such "
-            f"values, so its bytes were damaged: check it with `pa verify`."
-        )
+        raise non_finite(store.title, rows[bad])
 
 
 @dataclass(frozen=True, eq=False)

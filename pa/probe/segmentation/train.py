@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pa.errors import UsageError
 from pa.evaluate.precision import full_precision
 from pa.probe.checkpoints import Checkpoint
+from pa.probe.optim import divergence
 from pa.probe.segmentation.batches import Batch, TrainingWindows, check_finite, token_features
 from pa.probe.segmentation.loss import UpsampledLoss, pixels_per_token
 from pa.probe.segmentation.recipes import SegmentationRecipe
@@ -224,7 +224,4 @@ def _check_converging(losses: Tensor, heads: Heads, specs: Sequence[HeadSpec]) -
         if finite.all() and heads.weight[:, columns].isfinite().all():
             continue
         first = int(finite.int().argmin()) if not finite.all() else len(finite) - 1
-        raise UsageError(
-            f"training diverged: with learning rate {specs[index].lr:g} the loss is not finite in "
-            f"iteration {first + 1}. Lower the learning rate with --lr."
-        )
+        raise divergence([specs[index].lr], f"iteration {first + 1}")

@@ -195,7 +195,7 @@ def test_features_that_are_not_finite(make_store: MakeStore, maps: LabelMaps) ->
         return values
 
     windows.windows.store.read = damaged  # type: ignore[method-assign,assignment]
-    with pytest.raises(VerificationError, match="rows 3 hold NaN"):
+    with pytest.raises(VerificationError, match="1 rows hold NaN or infinity: rows 3"):
         train_heads(windows, [HeadSpec(0, 0.02)], SHORT)
 
 
