@@ -281,7 +281,7 @@ def test_unwritable_features_folder_is_reported(pa: Run, workspace: Path) -> Non
     refused = pa("extract")
     assert refused.code == 1
     assert "cannot write" in refused.err
-    assert "choose another place with --workspace DIR" in refused.err
+    assert "choose another folder with --workspace DIR" in refused.err
 
 
 def test_unsafe_pickle_is_refused(pa: Run, workspace: Path, tmp_path: Path) -> None:
