@@ -152,20 +152,20 @@ class Case:
 
     def pa(self) -> float:
         with tempfile.TemporaryDirectory(dir=self.folder) as workspace:
-            place, started = Workspace(workspace), time.perf_counter()
-            encoder = place.encoder(
+            work, started = Workspace(workspace), time.perf_counter()
+            encoder = work.encoder(
                 self.name,
                 EncoderOptions(
                     checkpoint=self.weights, device=str(self.device), dtype=self.options.dtype
                 ),
             )
-            images, views = place.regions(
+            images, views = work.regions(
                 RegionSelector(dataset="folder", root=self.images.root, views=(self.view.name,))
             )
             options = ExtractOptions(batch_size=self.options.batch or None, workers=self.workers)
             prepared = time.process_time()
             with inside_network() as inside:
-                (result,) = place.extract([encoder], images, views, options)
+                (result,) = work.extract([encoder], images, views, options)
             self.once["pa"] = time.perf_counter() - started - result.stages.wall
             self.processor["pa"] = time.process_time() - prepared
             self.stages = result.stages

@@ -43,10 +43,10 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def make_store(place: Path, vectors: npt.NDArray[np.float32]) -> Store:
+def make_store(folder: Path, vectors: npt.NDArray[np.float32]) -> Store:
     """A store of given vectors, in shards of 8,192 rows."""
     return make_noise_store(
-        place,
+        folder,
         len(vectors),
         {"pooled": [WIDTH]},
         SHARD_ROWS,
@@ -104,7 +104,7 @@ def finding_lists(n_lists: int = 16_384, n: int = 2_048) -> None:
     )
 
 
-def indexing(store: Store, place: Path, n_lists: int) -> None:
+def indexing(store: Store, folder: Path, n_lists: int) -> None:
     """Build each kind whole and in four pieces; bytes, times, recall, and a search's cost."""
     from pa.index.build import build
     from pa.index.search import search
@@ -119,8 +119,8 @@ def indexing(store: Store, place: Path, n_lists: int) -> None:
         factory = template.format(n=n_lists)
         output: dict[str, float] = {}
         with pieces_timed(output):
-            whole = build(store, "pooled", place / "whole", factory)
-            merged = build(store, "pooled", place / "merged", factory, pieces=4)
+            whole = build(store, "pooled", folder / "whole", factory)
+            merged = build(store, "pooled", folder / "merged", factory, pieces=4)
         n_bytes = sum(entry["bytes"] for entry in merged.info.files.values())
         lists = merged.info.files["index.ivfdata"]["bytes"]
         answers = [search(index, queries, K) for index in (whole, merged)]
@@ -143,7 +143,7 @@ class pieces_timed:  # noqa: N801 - used as a function
     """Time training, adding and merging inside a build: seconds by name, of the last of each."""
 
     def __init__(self, message: dict[str, float]) -> None:
-        self.told = message
+        self.message = message
 
     def __enter__(self) -> None:
         import faiss.contrib.ondisk as ondisk
@@ -159,7 +159,7 @@ class pieces_timed:  # noqa: N801 - used as a function
                 try:
                     return work(*args, **named)
                 finally:
-                    self.told[name] = time.perf_counter() - began
+                    self.message[name] = time.perf_counter() - began
 
             return call
 
@@ -179,12 +179,12 @@ class pieces_timed:  # noqa: N801 - used as a function
         building.train, building._fill, ondisk.merge_ondisk = self.kept  # type: ignore[assignment]
 
 
-def units(rows: int, place: Path) -> None:
+def units(rows: int, folder: Path) -> None:
     encoding()
-    store = make_store(place / "store", clusters(rows))
+    store = make_store(folder / "store", clusters(rows))
     storing(store)
     finding_lists()
-    indexing(store, place, max(16, rows // 400))
+    indexing(store, folder, max(16, rows // 400))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\nlargest memory of this process: {peak:.0f} MB")
 

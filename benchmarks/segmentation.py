@@ -4,7 +4,7 @@
 
 Training: one iteration on cached features, with reading alone, computing alone, and the plain
 way (upsample the features 4×, convolve, upsample the logits, autograd) on the same batch. Several
-heads in one pass, beside one pass for each. Scoring: one image from sliding windows, beside
+heads in one pass, with one pass for each. Scoring: one image from sliding windows, with
 mmsegmentation's procedure with full-size logits. A ratio of 2 means twice the time of ours.
 """
 

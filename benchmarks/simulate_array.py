@@ -131,7 +131,7 @@ class _Task:
     run: int = 0
     began: float = 0.0
     time_outs: int = 0
-    looked: float = 0.0  # time of the listing that the current pass goes over
+    listed_at: float = 0.0  # time of the listing that the current pass goes over
     position: int = 0  # next shard of the pass; ≥ S after the wrap
     stop: int = 0  # end of the pass, ≥ S when it wraps
     took: bool = False  # whether this pass has taken a shard
@@ -262,7 +262,7 @@ class _Array:
             self._leave(task)
             return
         first = Share(task.index, self.conditions.tasks).start(len(missing))
-        task.looked = self.now
+        task.listed_at = self.now
         task.position = int(missing[first])
         task.stop = task.position + self.n
         task.took = False
@@ -281,7 +281,7 @@ class _Array:
             ahead = int(self.free[start:end].argmax())
             is_free = bool(self.free[start + ahead])
             # Shards done before the pass began are not part of it.
-            passed = self.done_at[start : start + ahead if is_free else end] > task.looked
+            passed = self.done_at[start : start + ahead if is_free else end] > task.listed_at
             tried = int(passed.sum())
             if task.took and misses + tried >= MAX_MISSES:
                 self.counts["tries"] += MAX_MISSES

@@ -156,7 +156,7 @@ def test_misspelled_representation_suggests_nearest(pa: Run, extracted: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("option", "misspelt", "meant"),
+    ("option", "misspelt", "suggestion"),
     [
         ("split", "al", "all"),
         ("split", "trian", "train"),
@@ -164,12 +164,12 @@ def test_misspelled_representation_suggests_nearest(pa: Run, extracted: Path) ->
     ],
 )
 def test_misspelled_name_suggests_nearest(
-    option: str, misspelt: str, meant: str, pa: Run, extracted: Path
+    option: str, misspelt: str, suggestion: str, pa: Run, extracted: Path
 ) -> None:
     refused = pa(*SEARCH, f"--{option}", misspelt)
     assert refused.code == 3
     assert f"Did you mean --{option} " in refused.err
-    assert meant in refused.err
+    assert suggestion in refused.err
     assert "pa extract" not in refused.err
 
 

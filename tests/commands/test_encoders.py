@@ -195,19 +195,19 @@ def test_check_of_weights_that_are_not_finite(pa: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["option", "setting"])
-def test_accept_and_heads_from_options_and_settings(pa: Run, tmp_path: Path, place: str) -> None:
+def test_accept_and_heads_from_options_and_settings(pa: Run, tmp_path: Path, source: str) -> None:
     """A file without evidence is taken when asked to, and the store's command asks again."""
     torch.save({"model": vit()}, tmp_path / "vit.pth")
     (tmp_path / "pa.toml").write_text(
         '[encoders.mae]\ncheckpoint = "vit.pth"\n'
-        + ("accept = true\nnum_heads = 2\n" if place == "setting" else "")
+        + ("accept = true\nnum_heads = 2\n" if source == "setting" else "")
     )
-    options = ("--accept", "--num-heads", 2) if place == "option" else ()
+    options = ("--accept", "--num-heads", 2) if source == "option" else ()
     extract = (
         *("-w", tmp_path, "extract", "--encoder", "mae", "--dataset", "folder"),
         *("--root", photographs(tmp_path), "--view", "image"),
     )
-    if place == "option":
+    if source == "option":
         assert pa(*extract).code == 4
     outcome = pa(*extract, *options)
     assert outcome.code == 0, outcome.err

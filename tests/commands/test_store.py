@@ -98,9 +98,9 @@ def unfinish(store: Store, *shards: int) -> None:
         store.shard_path(store.plan[index]).unlink()
 
 
-def flip(path: Path, place: int, mask: int = 1) -> None:
+def flip(path: Path, offset: int, mask: int = 1) -> None:
     data = bytearray(path.read_bytes())
-    data[place] ^= mask
+    data[offset] ^= mask
     path.write_bytes(data)
 
 
@@ -767,9 +767,9 @@ def test_plan_says_what_extract_then_does(run: Run, workspace: Path, weights: Pa
     more = json.loads(run("plan", "extract", *words, "--replace", "--json").stdout)["stores"][1]
     assert (more["rows"], more["rows_adopted"], more["rows_to_do"]) == (637, 588, 49)
     log = json.loads((Path(grid["path"]).parent / _only_store(grid) / "runs.jsonl").read_text())
-    pace = log["rows"] / log["seconds"]["wall"]
-    assert more["rows_per_second"] == pytest.approx(pace)
-    assert more["seconds"] == pytest.approx(49 / pace)
+    rows_per_second = log["rows"] / log["seconds"]["wall"]
+    assert more["rows_per_second"] == pytest.approx(rows_per_second)
+    assert more["seconds"] == pytest.approx(49 / rows_per_second)
 
 
 def _only_store(entry: dict[str, str]) -> str:
@@ -797,7 +797,7 @@ def test_plan_refuses_a_disk_that_is_too_small(
 ) -> None:
     words = ["--encoder", "timm/test_vit", "--checkpoint", weights, "--dataset", "folder"]
     words += ["--root", workspace.parent / "photos"]
-    monkeypatch.setattr("pa.data.files.free_bytes", lambda place: 10_000)
+    monkeypatch.setattr("pa.data.files.free_bytes", lambda path: 10_000)
     with pytest.raises(StorageError, match=r"has 0\.00 GB free.*pa gc"):
         run("plan", "extract", *words)
 

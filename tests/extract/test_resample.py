@@ -72,7 +72,7 @@ def test_store_is_independent_of_resampling_device(
     (tmp_path / "photos" / "class1" / "2.png").write_bytes(b"torn")
     stores = []
     for on_device in (False, True):
-        monkeypatch.setattr(run, "cuts_on_device", lambda *_, there=on_device: there)
+        monkeypatch.setattr(run, "cuts_on_device", lambda *_, value=on_device: value)
         options = ExtractOptions(shard_rows=100, batch_size=32)
         encoders = [MeanColour(), MeanColour(64, name="other")]
         result = run.extract(encoders, images, VIEWS["grid"], tmp_path / str(on_device), options)

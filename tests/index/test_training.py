@@ -26,10 +26,10 @@ MakeStore = Callable[..., Store]
 
 class Notes(Silent):
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.notes: list[str] = []
 
     def note(self, text: str) -> None:
-        self.told.append(text)
+        self.notes.append(text)
 
 
 @pytest.mark.parametrize("block", [7, 100, 8192])
@@ -113,7 +113,7 @@ def test_few_rows_are_noted_once(
     assert capfd.readouterr() == ("", "")
     advised = 39 * centroids
     assert index.info.training == Training(rows=490, seed=0, advised=advised)
-    assert notes.told == [
+    assert notes.notes == [
         f"training {factory} on 490 rows of {store.title}, fewer than the {advised} that FAISS "
         f"advises"
     ]
@@ -149,7 +149,7 @@ def test_faiss_itself_does_warn(vectors: Floats, capfd: pytest.CaptureFixture[st
 def test_enough_rows_are_no_matter_for_a_note(store: Store, tmp_path: Path) -> None:
     notes = Notes()
     index = build(store, "pooled", tmp_path, "IVF8,Flat", progress=notes)
-    assert notes.told == [f"training IVF8,Flat on 490 rows of {store.title}"]
+    assert notes.notes == [f"training IVF8,Flat on 490 rows of {store.title}"]
     fields = json.loads((index.path / "index.json").read_text())
     assert fields["training"] == {"rows": 490, "seed": 0, "advised": 312}
 
@@ -158,7 +158,7 @@ def test_enough_rows_are_no_matter_for_a_note(store: Store, tmp_path: Path) -> N
 def test_empty_training_set_is_refused(store: Store, tmp_path: Path, factory: str) -> None:
     notes = Notes()
     assert build(store, "pooled", tmp_path, factory, progress=notes).info.training is None
-    assert notes.told == []
+    assert notes.notes == []
 
 
 def test_scalar_quantiser_has_no_centroids(store: Store, tmp_path: Path) -> None:

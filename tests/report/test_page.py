@@ -260,7 +260,7 @@ def test_figures_are_grouped_and_the_best_is_shown(tmp_path: Path) -> None:
     assert sorted(actual) == ["a", "b", "big", "c"]
     assert actual["a"].shown == tmp_path / "a.png"
     assert actual["a"].files == (tmp_path / "a.pdf", tmp_path / "a.png")
-    assert actual["b"].why_not == "no PNG, SVG, JPEG or WebP beside it"
+    assert actual["b"].why_not == "no PNG, SVG, JPEG or WebP of it"
     assert actual["big"].why_not == "8.0 MB, too large for this page"
     assert (actual["c"].folder, actual["c"].media_type) == ("sub", "image/svg+xml")
     assert figures_in(tmp_path / "nowhere") == ()

@@ -105,18 +105,18 @@ def extracted_once(
     """
     created: list[Path] = []
 
-    def copy_into(place: Path) -> None:
+    def copy_into(target: Path) -> None:
         if not created:
-            work = Workspace(place)
+            work = Workspace(target)
             work.extract(work.encoders(), *work.regions(RegionSelector()))
             keep = tmp_path_factory.mktemp("extracted") / "features"
-            shutil.copytree(place / "features", keep)
+            shutil.copytree(target / "features", keep)
             created.append(keep)
             return
-        shutil.copytree(created[0], place / "features")
-        for spec in (place / "features").rglob("spec.json"):
+        shutil.copytree(created[0], target / "features")
+        for spec in (target / "features").rglob("spec.json"):
             fields = json.loads(spec.read_text())
-            fields["source"]["root"] = str(place.parent / "photos")
+            fields["source"]["root"] = str(target.parent / "photos")
             spec.write_text(json.dumps(with_checksum(fields)))
 
     return copy_into

@@ -1,7 +1,7 @@
 """Kill an extraction at every step it takes in the file system, one after the other.
 
-Run as `python -m tests.torture.stepping IMAGES FOLDER EVERY`; prints one JSON object. Python tells
-an audit hook of every file that is opened, linked, renamed or removed and every folder that is made
+Run as `python -m tests.torture.stepping IMAGES FOLDER EVERY`; prints one JSON object. Python calls
+an audit hook for every file that is opened, linked, renamed or removed and every folder that is made
 or removed. A worker is killed just before step n, for every EVERY-th n and the last six; each time
 the store is finished by another worker and compared with an undisturbed one. Random moments hardly
 ever meet the last steps, after the manifest; these do.

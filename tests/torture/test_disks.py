@@ -55,8 +55,8 @@ def fill_up(disk: Path, leave_pages: int = 0) -> Path:
     return ballast
 
 
-def left_behind(place: Path) -> list[str]:
-    return [path.name for path in place.rglob("*") if ".partial" in path.name]
+def left_behind(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if ".partial" in path.name]
 
 
 def test_disk_full_while_shards_are_written(

@@ -725,12 +725,12 @@ def test_concurrent_builds_write_one_image(tmp_path: Path) -> None:
     other.write_bytes(b"another")
     seen = []
 
-    def place(number: int) -> None:
+    def write_image(number: int) -> None:
         place_image([source, other][number % 2], path, copy=False)
         seen.append(path.read_bytes())  # there at every moment
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(place, range(400)))
+        list(pool.map(write_image, range(400)))
     assert set(seen) == {b"image", b"another"}
     assert [file.name for file in path.parent.iterdir()] == ["a.jpg"]
 

@@ -42,19 +42,19 @@ class Counter:
     """A progress that remembers."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.notes: list[str] = []
 
     def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
-        self.said.append(f"{title}: {total} {unit}")
+        self.notes.append(f"{title}: {total} {unit}")
 
     def advance(self, n: int) -> None:
-        self.said.append(f"+{n}")
+        self.notes.append(f"+{n}")
 
     def note(self, text: str) -> None:
-        self.said.append(text)
+        self.notes.append(text)
 
     def stop(self) -> None:
-        self.said.append("stop")
+        self.notes.append("stop")
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -105,11 +105,11 @@ def test_progress_counts_epochs_and_always_stops() -> None:
     train = rows(*blobs(60))
     counter = Counter()
     train_linear(train, train, replace(QUICK, epochs=3), progress=counter)
-    assert counter.said == ["training a linear head: 3 epochs", "+1", "+1", "+1", "stop"]
+    assert counter.notes == ["training a linear head: 3 epochs", "+1", "+1", "+1", "stop"]
     torn = replace(train, features=train.features * np.float32("nan"))
     with pytest.raises(VerificationError):
         train_linear(torn, train, QUICK, progress=counter)
-    assert counter.said[-1] == "stop"
+    assert counter.notes[-1] == "stop"
 
 
 def test_divergence() -> None:
@@ -224,7 +224,7 @@ def test_unknown_protocol_fails_before_training(make_store: MakeStore, tmp_path:
         run_linear(
             store, results=tmp_path, recipe=LinearRecipe(protocol="releasd"), progress=counter
         )
-    assert counter.said == []
+    assert counter.notes == []
 
 
 def test_random_labels_score_at_chance(make_store: MakeStore, tmp_path: Path) -> None:
@@ -389,7 +389,7 @@ def test_references_need_rows_to_choose_by(make_store: MakeStore, tmp_path: Path
     done = run_linear(train, test, results=tmp_path, recipe=QUICK, progress=counter)
     assert done.references == {}
     assert any(
-        "no references: a class has too few training images" in line for line in counter.said
+        "no references: a class has too few training images" in line for line in counter.notes
     )
     with pytest.raises(UsageError, match="cannot hold images out for validation"):
         run_linear(train, test, results=tmp_path, options=LinearOptions(references=True))
