@@ -64,6 +64,7 @@ class ScoredHead:
             representation=head.representation,
             upsample_first=self.file.result.protocol.parameters["upsample_first"],
         )
+        # The code that scored the head: the map drawn is the map that was counted.
         scored = score_heads(
             WindowRows.of(self.store, set(paths)),
             [self.maps],

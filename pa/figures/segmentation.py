@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 
     from pa.probe.segmentation.run import SegmentationRun
 
-_GAP, _SIDE, _HEAD, _BETWEEN, _APART = 0.04, 0.2, 0.2, 0.1, 0.15
+_GAP = 0.04  # between pictures
+_SIDE, _HEAD = 0.2, 0.2  # of the titles of lines and of columns
+_BETWEEN, _APART = 0.1, 0.15  # between examples, vertically and horizontally
 _MIN_WIDTH = 0.9  # of a picture; with room for more, examples are placed side by side
 _POINTS, _SMALL = 8, 7  # font sizes
 _LINE, _SWATCH = 0.165, 0.11
 _ENTRY = 1.25  # width of a class in the legend
+LINE_TITLES = {"object": "objects", "part": "parts"}  # of pascal-object, ade20k-part …
 _MAX_ASPECT = 1.15  # height over width of a picture
 
 
@@ -90,6 +93,12 @@ class Layout:
         return self.n_sets * (height + _GAP) + _BETWEEN
 
 
+def line_title(name: str, n_sets: int) -> str:
+    """Return the title of a label set in a figure: its kind, if there are several sets."""
+    kind = name.rpartition("-")[2]
+    return LINE_TITLES.get(kind, name) if n_sets > 1 else name
+
+
 def draw_run(path: Path, run: SegmentationRun) -> None:
     """Draw labels and predictions of a run, by the first head of each label set, to a PNG."""
     examples = []
@@ -106,7 +115,9 @@ def draw_run(path: Path, run: SegmentationRun) -> None:
         "Image, labels and prediction of a linear head; ignored pixels are faded.",
         f"result {first.result_path.name}",
     )
-    sets = [Labels(result.maps.name, result.maps.classes) for result in firsts]
+    sets = [
+        Labels(line_title(result.maps.name, len(firsts)), result.maps.classes) for result in firsts
+    ]
     draw(examples, sets, ["prediction"], [path], width=PAGE_WIDTH, metadata=metadata)
 
 
@@ -197,6 +208,7 @@ def _reduced(example: Example, column: float) -> Example:
     image = example.image
     scale = min(column / image.width, _MAX_ASPECT * column / image.height) * PRINT_DPI
     width, height = (max(1, round(length * scale)) for length in image.size)
+    # Class ids are not interpolated: the nearest pixel is taken.
     at = np.ix_(masks.nearest(height, image.height), masks.nearest(width, image.width))
     lines = []
     for line in example.lines:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pa.workspace import Workspace
 
 TASK = "probe-segmentation"
-LINE_TITLES = {"object": "objects", "part": "parts"}
 
 ByLabelSet = dict[str, "list[EncoderResults]"]
 
@@ -74,7 +73,7 @@ def segmentation(
     """
     from pa.figures.heads import drawable_pair, labelled_images, read_examples
     from pa.figures.names import title_of_store
-    from pa.figures.segmentation import Labels, draw
+    from pa.figures.segmentation import Labels, draw, line_title
     from pa.report.collection import collect_results
 
     config = workspace.config
@@ -102,7 +101,7 @@ def segmentation(
     paths = record.paths(output, config.figures)
     draw(
         drawn,
-        [Labels(_line_title(key, labels), heads[key][0].maps.classes) for key in labels],
+        [Labels(line_title(key, len(labels)), heads[key][0].maps.classes) for key in labels],
         [title_of_store(head.store.spec.to_json()) for head in heads[labels[0]]],
         paths,
         width=output.width,
@@ -177,11 +176,6 @@ def _head(workspace: Workspace, labels: str, chosen: EncoderResults) -> ScoredHe
         workspace, SegmentationInputs(labels=(labels,)), store.spec.dataset, source_root(store)
     )
     return ScoredHead(chosen.encoder, file, store, maps)
-
-
-def _line_title(name: str, labels: Sequence[str]) -> str:
-    kind = name.rpartition("-")[2]
-    return LINE_TITLES.get(kind, name) if len(labels) > 1 else name
 
 
 def _record(

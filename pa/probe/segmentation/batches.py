@@ -57,7 +57,7 @@ def token_features(raw: npt.NDArray[Any], device: torch.device) -> Tensor:
     features = torch.from_numpy(raw).to(device)
     if features.ndim == 4:
         features = features.transpose(1, 2).flatten(2)  # (B, L, K·D)
-    return features.flatten(0, 1).float()
+    return features.flatten(0, 1).float()  # (B·L, D or K·D)
 
 
 def check_finite(features: Tensor, rows: npt.NDArray[np.int64], store: FeatureSource) -> None:
@@ -73,9 +73,9 @@ def check_finite(features: Tensor, rows: npt.NDArray[np.int64], store: FeatureSo
 class Batch:
     """Stored features `raw` of B windows, and their labels for every label set."""
 
-    rows: npt.NDArray[np.int64]
-    raw: npt.NDArray[Any]
-    tiles: list[LabelTiles]
+    rows: npt.NDArray[np.int64]  # (B,)
+    raw: npt.NDArray[Any]  # (B, L, D) or (B, K, L, D)
+    tiles: list[LabelTiles]  # one per label set
 
 
 class TrainingWindows:
@@ -131,6 +131,7 @@ class TrainingWindows:
             self._labels.move_to_end(key)
             return cached
         image = self.windows.images[self.windows.image_of[index]]
+        # The same crop, flip and padding as the stored features.
         cut = cut_mask(self.maps[number].read(image), self.windows.windows[index])
         self._labels[key] = cut
         while len(self._labels) * cut.nbytes > LABEL_CACHE:

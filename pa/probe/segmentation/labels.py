@@ -25,7 +25,7 @@ from pa.data.views.windows import Window, cut_mask, windows_for, windows_in
 from pa.errors import MismatchError, MissingError, UsageError
 from pa.progress import Progress
 
-IMAGE_COLUMNS = ("path", "mask", "width", "height", "file_bytes")
+IMAGE_COLUMNS = ("path", "mask", "width", "height", "file_bytes")  # what a label map needs
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _check_image(path: Path, file_bytes: int) -> None:
         size = path.stat().st_size
     except OSError:
         return
-    if file_bytes not in (-1, size):
+    if file_bytes not in (-1, size):  # -1: the file was missing at the extraction
         raise MismatchError(
             f"{path} has {size} bytes, but the features were computed from a file of {file_bytes}: "
             f"masks and features would be of different images. Extract again, or give the folder "
@@ -163,10 +163,10 @@ class WindowRows:
     """
 
     store: FeatureSource
-    rows: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]  # (n,)
     windows: list[Window]
-    image_of: npt.NDArray[np.int64]
-    images: list[dict[str, Any]]
+    image_of: npt.NDArray[np.int64]  # (n,)
+    images: list[dict[str, Any]]  # one row per image, with IMAGE_COLUMNS
 
     @classmethod
     def of(cls, store: FeatureSource, paths: set[str] | None = None) -> WindowRows:
@@ -186,6 +186,7 @@ class WindowRows:
             raise UsageError(f"{store.title}: it has no usable window.")
         columns = [name for name in IMAGE_COLUMNS if name in table.columns]
         first = table.group_by("image", maintain_order=True).first()
+        # Image ids of a subset have gaps: number the images that are left.
         _, image_of = np.unique(table["image"].to_numpy(), return_inverse=True)
         return cls(
             store,
@@ -209,7 +210,7 @@ class WindowRows:
 class LabelCounts:
     """Labelled pixels (C,) of every class in the training windows, int64, and empty windows."""
 
-    pixels: npt.NDArray[np.int64]
+    pixels: npt.NDArray[np.int64]  # (C,)
     n_images: int
     n_windows: int
     unlabelled_images: int
@@ -245,8 +246,8 @@ def count_labels(maps: LabelMaps, windows: WindowRows, progress: Progress) -> La
     with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="pa-labels") as pool:
         try:
             for counts in pool.map(count, windows.by_image()):
-                pixels += counts.sum(0)
-                empty = int((counts.sum(1) == 0).sum())
+                pixels += counts.sum(0)  # (255,)
+                empty = int((counts.sum(1) == 0).sum())  # windows without a labelled pixel
                 empty_windows += empty
                 empty_images += empty == len(counts)
                 progress.advance(1)
@@ -303,5 +304,5 @@ def held_out(paths: Sequence[str], fraction: float, seed: int) -> set[str]:
             f"and 1, of two images or more. --test-fraction 0 scores the training images."
         )
     n = int(np.clip(round(fraction * len(names)), 1, len(names) - 1))
-    order = np.random.default_rng(seed).permutation(len(names))
+    order = np.random.default_rng(seed).permutation(len(names))  # of sorted names: reproducible
     return {names[i] for i in order[:n].tolist()}

@@ -21,13 +21,13 @@ class Workload:
 
     train_images: int
     test_images: int
-    test_windows: int
-    crop: int
+    test_windows: int  # sliding windows
+    crop: int  # pixels
     tokens: int
     width: int
     layers: int
     vector_bytes: int
-    classes: tuple[int, ...]
+    classes: tuple[int, ...]  # of each head
     iterations: int
     batch: int
 
@@ -132,6 +132,7 @@ def plan_segmentation(
         return Strategy(name, windows, n_bytes, random_crops, encode, train_seconds)
 
     counts = {1, n_views}
+    # Largest K with K crops of every image and the sliding windows on the disk.
     fitting = int((free / work.window_bytes - work.test_windows) // work.train_images)
     if 1 < fitting < n_views:
         counts.add(fitting)

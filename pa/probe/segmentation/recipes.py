@@ -54,18 +54,18 @@ class SegmentationRecipe:
     representation: str = "patch"
     upsample_first: int = 4
     loss_over: str = "valid"
-    lr: float = 4e-4
+    lr: float = 4e-4  # the paper's text, as the next two
     iterations: int = 160_000
-    batch: int = 16
-    warmup: int = 1_500
-    warmup_ratio: float = 1e-6
-    power: float = 1.0
-    beta1: float = 0.9
+    batch: int = 16  # windows
+    warmup: int = 1_500  # iterations; schedule_160k.py
+    warmup_ratio: float = 1e-6  # first factor of the warm-up; schedule_160k.py
+    power: float = 1.0  # of the poly schedule
+    beta1: float = 0.9  # AdamW, as the next two: run.sh
     beta2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.05
+    eps: float = 1e-8  # torch's default
+    weight_decay: float = 0.05  # run.sh
     decay_bias: bool = True
-    init_std: float = 0.01
+    init_std: float = 0.01  # of the initial weights; decode_head.py
     seed: int = 0
     init_seed: int = 0
 

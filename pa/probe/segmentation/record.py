@@ -49,7 +49,7 @@ class SegmentationResult:
     recipe: SegmentationRecipe
     score: SegmentationScore
     ceiling: SegmentationScore | None
-    losses: torch.Tensor
+    losses: torch.Tensor  # (iterations,)
     head: LinearHead
     result: SegmentationProbeResult
     result_path: Path
@@ -84,6 +84,7 @@ class RunRecord:
         """Score the areas of every head and write its files: label sets × recipes, in order."""
         written: list[SegmentationResult] = []
         for index, (head, head_areas) in enumerate(zip(heads, areas.heads, strict=True)):
+            # Heads are ordered by label set, then by recipe.
             of, recipe = index // len(recipes), recipes[index % len(recipes)]
             labels, counts = maps[of], label_counts[of]
             score = head_areas.score(counts.majority)

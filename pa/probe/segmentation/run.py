@@ -114,9 +114,11 @@ def run_segmentation(
             f"figures need the images: {len(missing)} of {len(test_rows.images)} are not in "
             f"{root}, such as {missing[0]}. Give their folder with --root, or omit --figures."
         )
+    # Reads all masks: a faulty one is reported before hours of training.
     label_counts = [count_labels(labels, train_rows, progress) for labels in maps]
     specs = [HeadSpec(i, r.lr, r.init_seed) for i in range(len(maps)) for r in variants]
     clock.lap("labels")
+    # A state of other data, labels or recipe has another key and is not resumed.
     key = _key(train, recipe, selection, maps, specs)
     state = results / TASK / f"running-{key[:16]}.safetensors"
     windows = TrainingWindows(train_rows, maps, recipe.representation, recipe.batch, recipe.seed)
@@ -145,7 +147,7 @@ def run_segmentation(
     clock.lap("score")
     record = RunRecord(train_rows, test_rows, selection, clock.laps, device, results)
     written = record.write(maps, label_counts, variants, heads, areas)
-    state.unlink(missing_ok=True)
+    state.unlink(missing_ok=True)  # after the results: a kill before them loses no training
     return SegmentationRun(written, areas.shown, len(variants), root)
 
 

@@ -32,8 +32,8 @@ class ImagePrediction:
     """Labels by every label set and predictions by every head, (H, W), uint8, of one image."""
 
     image: dict[str, Any]
-    truth: list[Map]
-    predicted: list[Map]
+    truth: list[Map]  # one per label set
+    predicted: list[Map]  # one per head
 
 
 @dataclass(eq=False)
@@ -52,9 +52,9 @@ class _ReadImage:
 
     number: int
     image: dict[str, Any]
-    at: slice
-    raw: npt.NDArray[Any]
-    truth: list[Map]
+    at: slice  # of its windows
+    raw: npt.NDArray[Any]  # (n, L, D) or (n, K, L, D)
+    truth: list[Map]  # (H, W) each
 
 
 def score_heads(
@@ -119,7 +119,7 @@ def score_heads(
                 for head_areas, spec, classes in zip(areas.heads, specs, predicted, strict=True):
                     head_areas.add(classes, each.truth[spec.maps])
                 for set_areas, truth in zip(areas.ceilings, each.truth, strict=False):
-                    shares = label_shares(truth, cut, grid, set_areas.n_classes)
+                    shares = label_shares(truth, cut, grid, set_areas.n_classes)  # (n, g, g, C)
                     on_grid = torch.from_numpy(shares).to(torch_device)
                     set_areas.add(prediction.classes(on_grid), truth)
                 n_shown = len(areas.shown)

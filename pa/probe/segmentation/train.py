@@ -46,9 +46,9 @@ class HeadSpec:
 class TrainedHead:
     """`weight` (C, D), `bias` (C,), float32, on the CPU; `losses` (iterations,) of each batch."""
 
-    weight: Tensor
-    bias: Tensor
-    losses: Tensor
+    weight: Tensor  # (C, D)
+    bias: Tensor  # (C,)
+    losses: Tensor  # (iterations,)
 
 
 class Heads:
@@ -93,12 +93,13 @@ class Heads:
         """Make one step of AdamW in place; `iteration` counts from 0."""
         recipe = self._recipe
         lr = self.lr * recipe.factor(iteration)  # (M,)
+        # Corrections of the moments, which start at zero.
         unbias1 = 1 - recipe.beta1 ** (iteration + 1)
         unbias2 = 1 - recipe.beta2 ** (iteration + 1)
         for name, parameter in self._parameters().items():
             gradient, (first, second) = gradients[name], self._moments[name]
             if name == "weight" or recipe.decay_bias:
-                parameter *= 1 - lr * recipe.weight_decay
+                parameter *= 1 - lr * recipe.weight_decay  # decoupled from the gradient
             first.lerp_(gradient, 1 - recipe.beta1)
             second.mul_(recipe.beta2).addcmul_(gradient, gradient, value=1 - recipe.beta2)
             scale = second.sqrt().div_(unbias2**0.5).add_(recipe.eps)

@@ -53,7 +53,7 @@ MAX_THREADS = 8  # by default: more saturate a disk
 class LabelMap:
     """A map of pixel values (H, W), and notes about its annotation."""
 
-    values: Map
+    values: Map  # 0 = ignored, k = class k - 1
     notes: tuple[str, ...] = ()
 
 
@@ -88,12 +88,12 @@ class SplitReport:
 
     plan: BuildPlan
     split: str
-    images: npt.NDArray[np.int64]
-    pixels: npt.NDArray[np.int64]
+    images: npt.NDArray[np.int64]  # (C,)
+    pixels: npt.NDArray[np.int64]  # (C,)
     n_images: int = 0
     n_rasterized: int = 0  # in this run; the others were built before
-    all_zero: list[str] = field(default_factory=list)
-    faults: list[tuple[str, str]] = field(default_factory=list)
+    all_zero: list[str] = field(default_factory=list)  # names without a labelled pixel
+    faults: list[tuple[str, str]] = field(default_factory=list)  # name, reason
     notes: list[tuple[str, str]] = field(default_factory=list)
 
     @property

@@ -114,7 +114,7 @@ def _count(images: Images, row: dict[str, Any], n_classes: int) -> npt.NDArray[n
     path = images.root / row["mask"]
     try:
         values = masks.read_index(path)
-        if row["width"] is not None:
+        if row["width"] is not None:  # else the image is unreadable, which its own check reports
             masks.check_size(values, (row["width"], row["height"]), path)
         masks.check_range(values, n_classes, path)
     except AnnotationError as error:

@@ -32,6 +32,7 @@ def plan(root: Path) -> BuildPlan:
             notes.append(f"{split}: no {split}_id.txt: the images are those of the folder")
             chosen = in_folder
         else:
+            # An id without a file keeps its place: the build reports the missing image.
             by_id: dict[str, list[Path]] = {}
             for path in in_folder:
                 by_id.setdefault(path.stem, []).append(path)

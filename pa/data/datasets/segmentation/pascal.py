@@ -24,7 +24,7 @@ from pa.errors import AnnotationError, MissingError
 
 Silhouette = npt.NDArray[np.bool_]
 
-VOC_FOLDERS = ("", "VOC2010", "VOCdevkit/VOC2010")
+VOC_FOLDERS = ("", "VOC2010", "VOCdevkit/VOC2010")  # as unpacked, or as in the archive
 WHOLE = "all"  # name of the only split if VOC2010's lists are missing
 NUMBERED = re.compile(r"_\d+$")  # wheel_3 is a wheel
 PART_RULES = {
@@ -43,8 +43,8 @@ class AnnotatedObject:
 
     voc_class: int
     name: str
-    silhouette: Silhouette
-    parts: tuple[tuple[str, Silhouette], ...]
+    silhouette: Silhouette  # (H, W)
+    parts: tuple[tuple[str, Silhouette], ...]  # (H, W) each
 
 
 # -- reading ----------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def rasterize_parts(objects: list[AnnotatedObject], path: Path, rule: str = "fil
     for entry in objects:
         parts = list(entry.parts)
         if rule == "area":
-            parts.sort(key=lambda part: -int(part[1].sum()))
+            parts.sort(key=lambda part: -int(part[1].sum()))  # small parts last: on top
         for name, mask in parts:
             key = (entry.voc_class, part_name(name))
             if key not in known:

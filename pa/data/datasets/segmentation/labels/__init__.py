@@ -27,9 +27,9 @@ class LabelClass:
     numbers of the full ADE20K), `ade150`, `voc_class`, counts, evidence.
     """
 
-    id: int
+    id: int  # from 0
     name: str
-    object: str | None = None
+    object: str | None = None  # of Pascal: the object of a part
     part: str | None = None
     keys: dict[str, Any] = field(default_factory=dict)
 
@@ -46,12 +46,12 @@ class LabelSet:
     dataset: str
     list_name: str
     title: str
-    paper_classes: int
+    paper_classes: int  # number stated by the paper
     certainty: str
     source: str
     rule: str
     classes: tuple[LabelClass, ...]
-    sha256: str
+    sha256: str  # of the file of the list
 
     def __len__(self) -> int:
         return len(self.classes)
