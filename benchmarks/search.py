@@ -40,9 +40,9 @@ import torch
 from pa.data.images import Transform
 from pa.data.schema import Images
 from pa.data.store import find as stores
-from pa.data.store.reader import DEFAULT_SHARD_ROWS, Store
+from pa.data.store.reader import Store
 from pa.data.store.spec import Spec, digest_rows
-from pa.data.store.writer import claim, create, finish
+from pa.data.store.writer import DEFAULT_SHARD_ROWS, claim, create, finish
 from pa.data.vectors import unit_vectors
 from pa.data.views import VIEWS
 from pa.index.build import open_or_build

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pa.data.store import store as stores
+from pa.data.store import reader as stores
 from pa.data.store.reader import Store
 from pa.data.store.verify import verify
 from tests.slurm.daemons import NODES, Cluster, running, why_not
