@@ -1,15 +1,14 @@
-"""How long a click in the explorer takes, against the bare library call, in turn in one run.
+"""Measure a click in the explorer against the bare library call, alternating in one run.
 
     python benchmarks/explore.py [--rows 49000] [--width 768] [--rounds 60] [--keep DIR]
 
-Every round takes a row at random and asks for its 24 nearest in two ways: `pa.index.search` on an
-open index, and a request to a running `pa explore`, over one open connection, until its last byte
-is there. A ratio is the median over rounds of that way's time / the bare call's time of the same
-round.
+Each round searches the 24 nearest rows of a random row twice: with `pa.index.search` on an open
+index, and with a request to a running `pa explore` over one open connection, until the last byte
+has arrived. A ratio is the median over rounds of a method's time / the bare call's time.
 
-"first" are the first rounds of a server that was just started: shards that were never read are
-checked then. "warm" comes after. "start" is from the start of the process to its first answer,
-compared with the start of an interpreter that imports what the server is made of.
+"first" are the first rounds after the start of a server, which verify shards as they read them;
+"warm" are the later ones. "start" is the time from the start of the process to its first response,
+next to the time of an interpreter that only imports the server's libraries.
 
 The vectors are those of benchmarks/search.py: clustered, as features are.
 """
@@ -37,7 +36,7 @@ from pa.index.search import search
 
 K = 24
 IMPORTS = "import fastapi, uvicorn, polars, h5py, PIL.Image, pydantic_settings"
-Method = Callable[[int], object]
+Search = Callable[[int], object]
 
 
 @contextmanager
@@ -49,11 +48,11 @@ def serving(workspace: Path) -> Iterator[tuple[http.client.HTTPConnection, float
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
     try:
-        output = ""
-        while not output.endswith("}\n"):
-            output += process.stdout.readline()
+        printed = ""
+        while not printed.endswith("}\n"):
+            printed += process.stdout.readline()
         connection = http.client.HTTPConnection(
-            json.loads(output)["url"].split("/")[2], timeout=600
+            json.loads(printed)["url"].split("/")[2], timeout=600
         )
         read(connection, "/")
         yield connection, time.perf_counter() - began
@@ -71,19 +70,17 @@ def read(connection: http.client.HTTPConnection, path: str) -> bytes:
     return body
 
 
-def compare(title: str, methods: dict[str, Method], rows: list[int]) -> None:
-    """Time every way on every row in turn, and print medians, tails and ratios."""
+def compare(title: str, methods: dict[str, Search], rows: list[int]) -> None:
+    """Time every method on every row, alternating, and print medians, tails and ratios."""
     times: dict[str, list[float]] = {name: [] for name in methods}
     for row in rows:
         for name, method in methods.items():
             times[name].append(seconds(lambda method=method, row=row: method(row)))
     bare = next(iter(times.values()))
-    print(f"\n{title}, {len(rows)} rows\n  {'':<38} {'median ms':>10} {'p95 ms':>9}   way / bare")
-    for name, actual in times.items():
-        ratio = statistics.median(
-            current / other for current, other in zip(actual, bare, strict=True)
-        )
-        median, tail = 1000 * np.percentile(actual, [50, 95])
+    print(f"\n{title}, {len(rows)} rows\n  {'':<38} {'median ms':>10} {'p95 ms':>9}   / bare")
+    for name, values in times.items():
+        ratio = statistics.median(value / base for value, base in zip(values, bare, strict=True))
+        median, tail = 1000 * np.percentile(values, [50, 95])
         print(f"  {name:<38} {median:>10.1f} {tail:>9.1f}   {ratio:.2f}")
 
 
@@ -94,15 +91,15 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def started(workspace: Path, rounds: int) -> None:
-    """Print the time of the start and of its imports."""
+    """Print the time of a start and that of its imports."""
     pairs = []
     for _ in range(rounds):
         base = seconds(lambda: subprocess.run([sys.executable, "-c", IMPORTS], check=True))
         with serving(workspace) as (_, until):
             pairs.append((until, base))
-    current, base = (statistics.median(side) for side in zip(*pairs, strict=True))
-    ratio = statistics.median(item / other for item, other in pairs)
-    print(f"\nstart: {current:.2f} s to the first answer, imports alone {base:.2f} s; {ratio:.2f}")
+    start, base = (statistics.median(side) for side in zip(*pairs, strict=True))
+    ratio = statistics.median(until / base for until, base in pairs)
+    print(f"\nstart: {start:.2f} s to the first answer, imports alone {base:.2f} s; {ratio:.2f}")
 
 
 def main() -> None:
@@ -126,7 +123,7 @@ def main() -> None:
             (gallery,) = json.loads(read(connection, "/api/workspace"))["galleries"]
             column = gallery["columns"][0]["id"]
             base = f"/api/galleries/{gallery['id']}/rows"
-            methods: dict[str, Method] = {
+            methods: dict[str, Search] = {
                 "bare: search() on an open index": lambda row: search(index, [row], K),
                 "request to pa explore": lambda row: read(
                     connection, f"{base}/{row}/neighbours?column={column}&k={K}"

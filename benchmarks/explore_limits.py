@@ -1,10 +1,10 @@
-"""What an unfriendly client can do to a running `pa explore`: connections, memory, stderr, access.
+"""Attack a running `pa explore`: connections, memory, stderr, access.
 
     python benchmarks/explore_limits.py [--connections 1100] [--uploads 40] [--megabytes 31]
 
 Each attack runs against a new server process on 127.0.0.1 with 1,024 file descriptors and prints
-one line: what the server held at its peak, what it wrote to stderr, and how a well-behaved visitor
-fared meanwhile. Runs on Linux (reads /proc); takes two to three minutes.
+one line: peak use of the server, bytes on stderr, and the responses to a well-behaved visitor.
+Runs on Linux (reads /proc) and takes two to three minutes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ HOLD_SECONDS = 10  # attacks that hold something hold it for this long
 
 @dataclass
 class Server:
-    """A running `pa explore`, where it answers, and what it takes from the machine."""
+    """A running `pa explore`, its port and token, and its use of the machine."""
 
     process: subprocess.Popen[str]
     port: int
@@ -153,11 +153,11 @@ def half_open(server: Server, connections: int, header: bytes) -> str:
 
 def _within(seconds: float, call: Callable[[], tuple[int | str, bytes]]) -> tuple[int | str, bytes]:
     """Return what a call returns, or "timeout"; the call continues in its thread."""
-    collected: list[tuple[int | str, bytes]] = []
-    thread = threading.Thread(target=lambda: collected.append(call()), daemon=True)
+    results: list[tuple[int | str, bytes]] = []
+    thread = threading.Thread(target=lambda: results.append(call()), daemon=True)
     thread.start()
     thread.join(seconds)
-    return collected[0] if collected else ("timeout", b"")
+    return results[0] if results else ("timeout", b"")
 
 
 def uploads(server: Server, number: int, size: int) -> str:
@@ -192,7 +192,7 @@ def uploads(server: Server, number: int, size: int) -> str:
 
 
 def origins(server: Server) -> str:
-    """Ask with Origin headers that are not URLs."""
+    """Send Origin headers that are not URLs."""
     values = [
         "http://[",
         "http://[::1",
@@ -233,7 +233,7 @@ def malformed(server: Server, number: int) -> str:
 
 
 def strangers(server: Server) -> str:
-    """Ask as another user of the machine, who does not know the token."""
+    """Send requests as another user of the machine, who does not know the token."""
     server.token = None
     paths = ["/", "/api/workspace", "/api/openapi.json", "/page/main.js"]
     statuses = collections.Counter(server.request("GET", path)[0] for path in paths)

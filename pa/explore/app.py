@@ -1,4 +1,4 @@
-"""The application: the routes, the files of the page, and the guard around both."""
+"""The web application: routes, the files of the page, and the checks of `safety` around both."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import xxhash
 from fastapi import FastAPI, Request, Response
-from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Scope
 
 from pa import __version__
 from pa.explore import error_responses
-from pa.explore.routes import routers
+from pa.explore.routes import Services, router, workspace_router
 from pa.explore.safety import LOOPBACK, Guard
-from pa.explore.services import Services
 from pa.workspace import Workspace
 
-PAGE = Path(__file__).with_name("page")
-KINDS = {
-    ".html": "text/html",
-    ".css": "text/css",
-    ".js": "text/javascript",
-}
+
+class PageFiles(StaticFiles):
+    """The files of the page. A browser asks for each by its tag at every visit."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "no-cache"  # else an update would mix two versions
+        return response
 
 
 def make_app(
@@ -34,10 +34,16 @@ def make_app(
     device: str | None = None,
     checkpoints: Sequence[Path] = (),
 ) -> ASGIApp:
-    """The explorer of a workspace as an ASGI application.
+    """Return the explorer of a workspace as an ASGI application.
 
-    `names` are the hosts it is reached by; with a `token`, every request must carry it;
-    `device` and `checkpoints` encode uploaded images. The schema is at /api/openapi.json.
+    Parameters
+    ----------
+    names
+        Host names that requests may use.
+    token
+        Required in every request; None accepts all requests.
+    device, checkpoints
+        Encode uploaded images.
     """
     services = Services.of(workspace, device, checkpoints)
 
@@ -51,33 +57,20 @@ def make_app(
         version=__version__,
         description="Nearest regions of regions, for several encoders side by side.",
         openapi_url="/api/openapi.json",
-        # Their pages load scripts from elsewhere.
-        docs_url=None,
+        docs_url=None,  # these pages load scripts from other servers
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
     )
+    app.state.services = services
     error_responses.add_handlers(app)
-    for router in routers(services):
-        app.include_router(router)
-    _add_page(app)
-    return Guard(app, names, token)
-
-
-def _add_page(app: FastAPI) -> None:
-    """Serve the files of the page, read once, by the names they had then."""
-    files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.suffix in KINDS}
-    tags = {name: f'"{xxhash.xxh3_64_hexdigest(data)}"' for name, data in files.items()}
+    app.include_router(workspace_router)
+    app.include_router(router)
+    files = PageFiles(directory=Path(__file__).with_name("page"))
 
     @app.get("/", include_in_schema=False)
     async def index(request: Request) -> Response:
-        return await page("index.html", request)
+        return await files.get_response("index.html", request.scope)
 
-    @app.get("/page/{name}", include_in_schema=False)
-    async def page(name: str, request: Request) -> Response:
-        if name not in files:
-            raise HTTPException(404, f"there is no page file {name[:100]!r}.")
-        headers = {"ETag": tags[name], "Cache-Control": "no-cache"}
-        if request.headers.get("if-none-match") == tags[name]:
-            return Response(status_code=304, headers=headers)
-        return Response(files[name], media_type=KINDS[Path(name).suffix], headers=headers)
+    app.mount("/page", files)
+    return Guard(app, names, token)

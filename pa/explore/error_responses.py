@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -25,8 +26,8 @@ from pa.errors import (
 )
 from pa.explore.uploads import TooLargeError
 
-RETRY_SECONDS = 1
-_COMMAND = re.compile(r"^\s+(pa .+)$", re.MULTILINE)
+RETRY_SECONDS = 1  # a search takes less
+_COMMAND = re.compile(r"^\s+(pa .+)$", re.MULTILINE)  # indented lines of a message
 
 
 @dataclass(frozen=True)
@@ -53,81 +54,71 @@ STATUSES: tuple[tuple[type[PaError], int, str], ...] = (
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
-# The documented errors of each route.
+
+def _documented(description: str, **fields: Any) -> dict[str, Any]:
+    return {"model": ErrorResponse, "description": description, **fields}
+
+
 RESPONSES: Responses = {
-    401: {"model": ErrorResponse, "description": "The request has no valid token."},
-    404: {
-        "model": ErrorResponse,
-        "description": "The gallery, image, row or column does not exist.",
-    },
-    409: {
-        "model": ErrorResponse,
-        "description": "Something in the workspace is missing or damaged.",
-    },
-    422: {"model": ErrorResponse, "description": "The request is malformed."},
-    503: {
-        "model": ErrorResponse,
-        "description": "Too many requests. Retry after the seconds of Retry-After.",
-        "headers": {"Retry-After": {"schema": {"type": "integer"}}},
-    },
+    401: _documented("The request has no valid token."),
+    404: _documented("The gallery, image, row or column does not exist."),
+    409: _documented("Something in the workspace is missing or damaged."),
+    422: _documented("The request is malformed."),
+    503: _documented(
+        "Too many requests. Retry after the seconds of Retry-After.",
+        headers={"Retry-After": {"schema": {"type": "integer"}}},
+    ),
 }
-UPLOAD_RESPONSES: Responses = {
-    **RESPONSES,
-    413: {"model": ErrorResponse, "description": "The image has too many bytes."},
-}
+UPLOAD_RESPONSES: Responses = {**RESPONSES, 413: _documented("The image has too many bytes.")}
 
 
 def add_handlers(app: FastAPI) -> None:
     """Turn every error into an `ErrorResponse`."""
-    app.add_exception_handler(PaError, _of_ours)
+    app.add_exception_handler(PaError, _of_pa_error)
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(ClientDisconnect, _of_disconnect)
-    app.add_exception_handler(Exception, _of_fault)
+    app.add_exception_handler(Exception, _of_failure)
 
 
-def commands_in(message: str) -> list[str]:
-    """Return the commands of a message: its indented lines that begin with `pa`."""
-    return _COMMAND.findall(message)
-
-
-def _answer(status: int, error: str, message: str, **headers: str) -> JSONResponse:
-    body = ErrorResponse(error, message, commands_in(message))
+def _response(
+    status: int, error: str, message: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    body = ErrorResponse(error, message, _COMMAND.findall(message))
     return JSONResponse(asdict(body), status, headers)
 
 
-async def _of_ours(request: Request, error: Exception) -> JSONResponse:
+async def _of_pa_error(request: Request, error: Exception) -> JSONResponse:
     status, name = next(
         ((status, name) for kind, status, name in STATUSES if isinstance(error, kind)),
         (409, "failed"),
     )
     headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
-    return _answer(status, name, str(error), **headers)
+    return _response(status, name, str(error), headers)
 
 
 async def _of_validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    faults = [
-        f"{'.'.join(map(str, fault['loc'][1:])) or 'request'}: {fault['msg']}"
-        for fault in error.errors()
+    details = [
+        f"{'.'.join(map(str, detail['loc'][1:])) or 'request'}: {detail['msg']}"
+        for detail in error.errors()
     ]
-    return _answer(422, "wrong request", "; ".join(faults))
+    return _response(422, "wrong request", "; ".join(details))
 
 
 async def _of_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     names = {404: "not found", 405: "method not allowed"}
-    answer = _answer(error.status_code, names.get(error.status_code, "failed"), str(error.detail))
-    answer.headers.update(error.headers or {})
-    return answer
+    name = names.get(error.status_code, "failed")
+    return _response(error.status_code, name, str(error.detail), error.headers)
 
 
 async def _of_disconnect(request: Request, error: Exception) -> JSONResponse:
     """Answer a client that left in the middle of its request; it is not read."""
-    return _answer(400, "disconnected", "the client closed the connection.")
+    return _response(400, "disconnected", "the client closed the connection.")
 
 
-async def _of_fault(request: Request, error: Exception) -> JSONResponse:
+async def _of_failure(request: Request, error: Exception) -> JSONResponse:
     # The server prints the traceback: starlette raises the error again after this answer.
     message = "the explorer failed; the terminal in which it runs shows how."
-    return _answer(500, "failed", message)
+    return _response(500, "failed", message)

@@ -17,7 +17,7 @@ T = TypeVar("T")
 class ConcurrencyLimiter:
     """Run work in `running` threads; at most `waiting` more calls wait for one.
 
-    One event loop uses it. A call that finds no free place, or has waited for `timeout` seconds,
+    One event loop uses it. A call beyond this number, or one that has waited for `timeout` seconds,
     raises `BusyError`: memory and waiting times stay bounded under any load.
     """
 

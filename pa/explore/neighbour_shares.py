@@ -1,35 +1,32 @@
-"""What the neighbours of one query are to it: the shares that `pa evaluate neighbours` averages."""
+"""Relations of one query to its neighbours: the shares that `pa evaluate neighbours` averages."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from pa.data.store.reader import Store
-from pa.evaluate.neighbours import MEASURES, RELATIONS
-
-if TYPE_CHECKING:
-    from pa.evaluate.neighbours import NeighbourRelation
+from pa.evaluate.neighbours import MEASURES, RELATIONS, NeighbourRelation
+from pa.evaluate.rows import rows_to_score
 
 Ints = npt.NDArray[np.int64]
 
-# For regions that are no parts of known objects. Exactly one holds.
+# For regions other than parts of known objects. Exactly one holds.
 SAME_IMAGE, SAME_LABEL, OTHER_LABEL, NO_LABEL = (
     "same image",
     "same label, another image",
     "another label",
     "no label known",
 )
-CHANCE_ROWS = 200_000  # up to here the shares at random are counted, in well under a second
+CHANCE_ROWS = 200_000  # computing chance takes well under a second up to here
 
 
 @dataclass(frozen=True)
 class Share:
-    """How many of the neighbours are this to the query, as a fraction; `chance` for random ones."""
+    """The fraction of neighbours in a relation; `chance` is its expectation for random rows."""
 
     name: str
     value: float
@@ -37,64 +34,62 @@ class Share:
 
 
 class NeighbourShares:
-    """Says what neighbours are: part or whole where parts are known, else image and label."""
+    """Count relations: part and object where parts are known, otherwise image and label."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._knows_parts = {"part", "object"} <= set(store.rows.columns)
 
     def of(self, row: int | None, neighbours: list[int], *, all_others: bool) -> list[Share]:
-        """The shares of a query's neighbours; they sum to one.
+        """Return the shares of a query's neighbours, which sum to one.
 
-        None can be told for a query of one's own (`row` None). With `all_others`, every other row
-        could have been a neighbour, and chance is known. What no neighbour is, and none can be, is
-        left out.
+        An uploaded image (`row` None) has none. With `all_others`, every other row could have been
+        a neighbour, and chance is known. Relations that do not occur and cannot occur are left out.
         """
         if row is None or not neighbours:
             return []
-        found = np.array(neighbours, dtype=np.int64)
-        return (
-            self._of_parts(row, found, all_others) if self._knows_parts else self._plain(row, found)
-        )
+        rows = np.array(neighbours, dtype=np.int64)  # (k,)
+        if self._knows_parts:
+            return self._of_parts(row, rows, all_others)
+        return self._of_labels(row, rows)
 
-    def _plain(self, row: int, neighbours: Ints) -> list[Share]:
+    def _of_labels(self, row: int, neighbours: Ints) -> list[Share]:
         image, label = self._store.rows["image"], self._store.rows["label"]
-        same_image = (image[neighbours] == image[row]).to_numpy()
+        same_image = (image[neighbours] == image[row]).to_numpy()  # (k,)
         names = label[neighbours].to_list()
         if label[row] is None:
-            rest = [(NO_LABEL, ~same_image)]
+            others = [(NO_LABEL, ~same_image)]
         else:
             same = np.array([name == label[row] for name in names])
             unknown = np.array([name is None for name in names])
-            rest = [
+            others = [
                 (SAME_LABEL, same & ~same_image),
                 (OTHER_LABEL, ~same & ~unknown & ~same_image),
                 (NO_LABEL, unknown & ~same_image),
             ]
-        shares = [(SAME_IMAGE, same_image), *rest]
-        return [Share(name, float(held.mean())) for name, held in shares if held.any()]
+        masks = [(SAME_IMAGE, same_image), *others]
+        return [Share(name, float(mask.mean())) for name, mask in masks if mask.any()]
 
     def _of_parts(self, row: int, neighbours: Ints, all_others: bool) -> list[Share]:
         ids, relation = self._relation
-        places = np.searchsorted(ids, [row, *neighbours])
-        known = ids[np.minimum(places, len(ids) - 1)] == [row, *neighbours]
+        positions = np.searchsorted(ids, [row, *neighbours])  # (1 + k,)
+        known = ids[np.minimum(positions, len(ids) - 1)] == [row, *neighbours]
         if not known[0] or not known[1:].any():
             return []
-        query, others = places[:1], places[1:][known[1:]]
-        values = relation.shares(others[None], queries=query)[0]
+        query, others = positions[:1], positions[1:][known[1:]]
+        values = relation.shares(others[None], queries=query)[0]  # one per measure
         chances = self._expected[query[0]] if all_others and self._expected is not None else None
         shares = []
         for name in RELATIONS:
-            at = MEASURES.index(name)
-            chance = None if chances is None else float(chances[at])
-            if values[at] or chance:
-                shares.append(Share(name, float(values[at]), chance))
+            column = MEASURES.index(name)
+            chance = None if chances is None else float(chances[column])
+            if values[column] or chance:
+                shares.append(Share(name, float(values[column]), chance))
         return shares
 
     @cached_property
     def _relation(self) -> tuple[Ints, NeighbourRelation]:
-        from pa.evaluate.neighbours_table import neighbour_relation
-        from pa.evaluate.rows import rows_to_score
+        from pa.evaluate.neighbours_table import neighbour_relation  # imports scipy
 
         rows = rows_to_score(self._store)
         return rows.ids, neighbour_relation(self._store, rows)
@@ -102,4 +97,4 @@ class NeighbourShares:
     @cached_property
     def _expected(self) -> npt.NDArray[np.float64] | None:
         ids, relation = self._relation
-        return relation.expected() if len(ids) <= CHANCE_ROWS else None
+        return relation.expected() if len(ids) <= CHANCE_ROWS else None  # (n, measures)

@@ -26,7 +26,7 @@ QUALITY = 90  # JPEG artefacts stay invisible at the size of a region
 
 
 class ByteCache:
-    """The most recently used byte strings, up to a number of bytes. Thread-safe."""
+    """Keep the most recently used byte strings up to a total size. Thread-safe."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -40,13 +40,13 @@ class ByteCache:
             if key in self._values:
                 self._values.move_to_end(key)
                 return self._values[key]
-        made = make()
+        value = make()
         with self._lock:
-            self._bytes += len(made) - len(self._values.pop(key, b""))
-            self._values[key] = made
+            self._bytes += len(value) - len(self._values.pop(key, b""))
+            self._values[key] = value
             while self._bytes > self._limit and self._values:
                 self._bytes -= len(self._values.popitem(last=False)[1])
-        return made
+        return value
 
     def __len__(self) -> int:
         return len(self._values)

@@ -1,4 +1,4 @@
-"""What is options of the server and what it answers: parameters with their limits, and objects."""
+"""Parameters and JSON objects of the routes."""
 
 from __future__ import annotations
 
@@ -6,64 +6,73 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Path, Query, Response
+from pydantic import Field
 
+from pa.data.schema import Box
 from pa.data.store.find import protocol
 from pa.explore.answers import SearchOptions
 from pa.explore.browsing import Region
 from pa.explore.error_responses import Responses
-from pa.explore.stores import Column, Gallery, OpenStores
+from pa.explore.stores import Gallery, OpenStores
 
-MOST_K = 1000
-MOST_LISTED = 500
+MAX_K = 1000  # also the limit of the input field of the page
+MAX_LISTED = 500  # images of one response
+MAX_ID = 2**53  # JavaScript represents integers exactly up to here
 
-
-# -- what is options -----------------------------------------------------------------------------
+# -- parameters -------------------------------------------------------------------------------
 
 _NUMBER = "a whole number from 0"
+_COLUMN = r"^[0-9a-f]{16}\.\w{1,64}$"  # short fingerprint and representation
+_DECIMAL = r"\d{1,6}(\.\d{1,15})?"
 GalleryId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,300}$", description="Id of a gallery.")]
-RowId = Annotated[int, Path(ge=0, le=2**53, description=f"Id of a row: {_NUMBER}.")]
-ImageId = Annotated[int, Path(ge=0, le=2**53, description=f"Number of an image: {_NUMBER}.")]
-ColumnPattern = r"^[0-9a-f]{16}\.\w{1,64}$"
-ColumnId = Annotated[str, Query(pattern=ColumnPattern, description="Id of a column.")]
+RowId = Annotated[int, Path(ge=0, le=MAX_ID, description=f"Id of a row: {_NUMBER}.")]
+ImageId = Annotated[int, Path(ge=0, le=MAX_ID, description=f"Number of an image: {_NUMBER}.")]
+ColumnId = Annotated[str, Query(pattern=_COLUMN, description="Id of a column.")]
 ColumnIds = Annotated[
-    list[Annotated[str, Query(pattern=ColumnPattern)]],
+    list[Annotated[str, Query(pattern=_COLUMN)]],
     Query(alias="column", min_length=1, max_length=32, description="Ids of columns."),
 ]
-K = Annotated[int, Query(ge=1, le=MOST_K, description="How many neighbours.")]
-IncludeSelf = Annotated[bool, Query(description="Let the query be among its neighbours.")]
-ExcludeImage = Annotated[bool, Query(description="Leave out the query's own image.")]
-Suffix = Annotated[Literal["png", "pdf", "svg"], Query(description="Kind of file.")]
-_DECIMAL = r"\d{1,6}(\.\d{1,15})?"
+SearchText = Annotated[str, Query(max_length=200, description="Words of path or label.")]
+Offset = Annotated[int, Query(ge=0, le=MAX_ID)]
+ListLimit = Annotated[int, Query(ge=1, le=MAX_LISTED)]
+K = Annotated[int, Query(ge=1, le=MAX_K, description="Number of neighbours.")]
+IncludeSelf = Annotated[bool, Query(description="Include the query in its neighbours.")]
+ExcludeImage = Annotated[bool, Query(description="Exclude the image of the query.")]
+Suffix = Annotated[Literal["png", "pdf", "svg"], Query(description="File format.")]
+_CORNERS = rf"^{_DECIMAL}(,{_DECIMAL}){{3}}$"
 BoxText = Annotated[
-    str,
-    Query(
-        pattern=rf"^{_DECIMAL}(,{_DECIMAL}){{3}}$",
-        description="x0,y0,x1,y1 in pixels of the upright image.",
-    ),
+    str, Query(pattern=_CORNERS, description="x0,y0,x1,y1 in pixels of the upright image.")
 ]
 ImageName = Annotated[str, Query(min_length=1, max_length=300, description="Name of the image.")]
+ImageBox = tuple[str, Box]  # name of an uploaded image, and a box in it
 
 
-def _asked_of_row(
+async def _image_box(name: ImageName, box: BoxText) -> ImageBox:
+    x0, y0, x1, y1 = map(float, box.split(","))
+    return name, (x0, y0, x1, y1)
+
+
+async def _row_options(
     k: K = 24, include_self: IncludeSelf = False, exclude_same_image: ExcludeImage = False
 ) -> SearchOptions:
     return SearchOptions(k, include_self, exclude_same_image)
 
 
-def _asked_of_own(k: K = 24, exclude_same_image: ExcludeImage = False) -> SearchOptions:
+async def _upload_options(k: K = 24, exclude_same_image: ExcludeImage = False) -> SearchOptions:
     return SearchOptions(k, exclude_same_image=exclude_same_image)
 
 
-RowSearchOptions = Annotated[SearchOptions, Depends(_asked_of_row)]
-UploadSearchOptions = Annotated[SearchOptions, Depends(_asked_of_own)]
+ImageBoxQuery = Annotated[ImageBox, Depends(_image_box)]
+RowSearchOptions = Annotated[SearchOptions, Depends(_row_options)]
+UploadSearchOptions = Annotated[SearchOptions, Depends(_upload_options)]
 
 
-# -- what is answered --------------------------------------------------------------------------
+# -- JSON objects -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class ColumnInfo:
-    """One representation of one encoder; `command` builds its index where there is none."""
+    """One representation of one encoder; `command` builds its index if it is missing."""
 
     id: str
     encoder: str
@@ -76,7 +85,7 @@ class ColumnInfo:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A store that is not complete, and the command that completes it."""
+    """An incomplete store, and the command that completes it."""
 
     encoder: str
     store: str
@@ -100,12 +109,12 @@ class GalleryInfo:
 
 
 @dataclass(frozen=True)
-class Workspace:
-    """What there is to look at; `faults` are of stores that cannot be opened."""
+class WorkspaceInfo:
+    """The galleries of a workspace; `faults` lists stores that cannot be opened."""
 
     version: str
     workspace: str
-    galleries: list[GalleryInfo]
+    gallery_infos: Annotated[list[GalleryInfo], Field(serialization_alias="galleries")]
     faults: list[str]
 
 
@@ -113,8 +122,8 @@ class Workspace:
 class RowInfo:
     """A row, its image, and all regions of the image.
 
-    `size` is width and height of the canvas on which boxes lie; null where the image is not to be
-    had. `bad` says why it could not be decoded at extraction.
+    `size` is width and height of the canvas that boxes refer to; null if the image is unreadable.
+    `bad` is the reason why it could not be decoded at extraction.
     """
 
     row: int
@@ -136,38 +145,8 @@ class Command:
     command: str
 
 
-# -- files -------------------------------------------------------------------------------------
-
-
-class Jpeg(Response):
-    media_type = "image/jpeg"
-
-
-_BYTES = {"schema": {"type": "string", "format": "binary"}}
-JPEG: Responses = {200: {"content": {"image/jpeg": _BYTES}}}
-FIGURE: Responses = {
-    200: {"content": dict.fromkeys(("image/png", "application/pdf", "image/svg+xml"), _BYTES)}
-}
-MEDIA = {"png": "image/png", "pdf": "application/pdf", "svg": "image/svg+xml"}
-UPLOAD: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "The bytes of an image file: JPEG, PNG, WebP, GIF or BMP.",
-        "content": {"application/octet-stream": _BYTES},
-    }
-}
-
-
-def columns_of(gallery: Gallery, ids: list[str]) -> list[Column]:
-    return [gallery.column(id) for id in dict.fromkeys(ids)]
-
-
-def file(data: bytes, name: str, suffix: str) -> Response:
-    headers = {"Content-Disposition": f'attachment; filename="{name}.{suffix}"'}
-    return Response(data, media_type=MEDIA[suffix], headers=headers)
-
-
-def gallery_info(galleries: OpenStores, gallery: Gallery) -> GalleryInfo:
+def gallery_info(stores: OpenStores, gallery: Gallery) -> GalleryInfo:
+    """Describe a gallery, its columns and its unfinished stores."""
     spec = gallery.any.spec
     return GalleryInfo(
         id=gallery.id,
@@ -185,8 +164,8 @@ def gallery_info(galleries: OpenStores, gallery: Gallery) -> GalleryInfo:
                 representation=column.representation,
                 width=column.store.shape(column.representation)[0],
                 store=column.store.title,
-                indexed=galleries.is_indexed(column),
-                command=galleries.index_command(column),
+                indexed=stores.is_indexed(column),
+                command=stores.index_command(column),
             )
             for column in gallery.columns.values()
         ],
@@ -194,3 +173,29 @@ def gallery_info(galleries: OpenStores, gallery: Gallery) -> GalleryInfo:
             Unfinished(store.encoder, store.title, store.command) for store in gallery.unfinished
         ],
     )
+
+
+# -- files ------------------------------------------------------------------------------------
+
+
+class Jpeg(Response):
+    media_type = "image/jpeg"
+
+
+MEDIA_TYPES = {"png": "image/png", "pdf": "application/pdf", "svg": "image/svg+xml"}
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+JPEG: Responses = {200: {"content": {"image/jpeg": _BYTES}}}
+FIGURE: Responses = {200: {"content": dict.fromkeys(MEDIA_TYPES.values(), _BYTES)}}
+UPLOAD: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The bytes of an image file: JPEG, PNG, WebP, GIF or BMP.",
+        "content": {"application/octet-stream": _BYTES},
+    }
+}
+
+
+def attachment(data: bytes, name: str, suffix: str) -> Response:
+    """Return a file that the browser saves as `name.suffix`."""
+    headers = {"Content-Disposition": f'attachment; filename="{name}.{suffix}"'}
+    return Response(data, media_type=MEDIA_TYPES[suffix], headers=headers)

@@ -16,7 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from pa.data.store import find
+from pa.data.store.find import check_workspace, find
 from pa.errors import BusyError, UsageError
 from pa.explore.app import make_app
 from pa.explore.safety import TOKEN, is_loopback, names_of, new_token
@@ -24,8 +24,8 @@ from pa.workspace import Workspace
 
 DEFAULT_PORT = 8642
 IDLE_SECONDS = 15  # enough for a request header over a slow tunnel
-_MOST_DESCRIPTORS = 4096  # more are not needed: the limits below are shares of them
-_MOST_CONNECTIONS = 512  # a browser opens six
+_MAX_DESCRIPTORS = 4096  # enough: the limits below are fractions of it
+_MAX_CONNECTIONS = 512  # a browser opens six
 # asyncio accepts up to one backlog of connections per turn of its loop, and needs three turns to
 # close a refused one.
 _BACKLOG = 128
@@ -73,8 +73,8 @@ def explore(
     UsageError
         If the token is short or needs quoting.
     """
-    find.check_workspace(workspace.path)
-    workspace.check_checkpoints(checkpoints, list(find.find(workspace.config.features)))
+    check_workspace(workspace.path)
+    workspace.check_checkpoints(checkpoints, list(find(workspace.config.features)))
     if token is not None and (no_token or not TOKEN.fullmatch(token)):
         raise UsageError(
             "--token takes at least 16 letters, digits or characters of `._~-`, and excludes "
@@ -95,10 +95,10 @@ def explore(
 
 
 def listen(host: str, port: int | None) -> socket.socket:
-    """A listening socket. Without a port it is 8642, or any free one where that is taken.
+    """Return a listening socket. Without a port it is 8642, or a free one if that is taken.
 
-    Raises `BusyError` for a port that is taken, `UsageError` for a host that is not of this machine
-    or a port that may not be had.
+    Raise `BusyError` if the given port is taken, and `UsageError` if the host does not belong to
+    this machine or the port is not permitted.
     """
     try:
         return _bind(host, DEFAULT_PORT if port is None else port)
@@ -115,7 +115,7 @@ def _bind(host: str, port: int) -> socket.socket:
         )[0]
     except OSError as error:
         raise UsageError(
-            f"--host {host} is no host that is known here ({error.strerror or error})."
+            f"--host {host} is not a known host ({error.strerror or error})."
         ) from None
     listening = socket.socket(family, kind, number)
     try:
@@ -139,9 +139,10 @@ def _bind(host: str, port: int) -> socket.socket:
 def serve(app: ASGIApp, listening: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until an interrupt or SIGTERM; `ready` is called when requests are answered."""
     descriptors = _raise_descriptor_limit()
+    limit = min(_MAX_CONNECTIONS, descriptors // 4)
     config = uvicorn.Config(
         app,
-        http=_limited(min(_MOST_CONNECTIONS, descriptors // 4)),
+        http=type("LimitedConnection", (_Connection,), {"limit": limit}),
         ws="none",
         lifespan="on",
         log_level="error",  # warnings come one per request: a client could fill the disk with them
@@ -159,11 +160,11 @@ def serve(app: ASGIApp, listening: socket.socket, ready: Callable[[], None]) -> 
 def _raise_descriptor_limit() -> int:
     """Raise the soft limit of file descriptors within the hard one, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= _MOST_DESCRIPTORS:
-        return _MOST_DESCRIPTORS
-    wanted = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return wanted
+    if soft == resource.RLIM_INFINITY or soft >= _MAX_DESCRIPTORS:
+        return _MAX_DESCRIPTORS
+    limit = _MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MAX_DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return limit
 
 
 class _Server(uvicorn.Server):
@@ -177,28 +178,23 @@ class _Server(uvicorn.Server):
             self._ready()
 
 
-def _limited(most: int) -> type[H11Protocol]:
-    """Return uvicorn's protocol for at most `most` open connections."""
-    return type("LimitedConnection", (_Connection,), {"most": most})
-
-
 class _Connection(H11Protocol):
     """A connection that may wait for its client only for a limited time.
 
-    uvicorn limits neither open connections nor the time until a request header is complete. A
-    connection without a request at work is closed after `IDLE_SECONDS`, however many bytes of a
-    header arrive meanwhile. Beyond `most` connections the one that has been idle longest is closed
-    for the new one, so that unfinished requests cannot keep visitors out; if all are at work, the
-    new one is answered with 503.
+    uvicorn limits neither open connections nor the time until a request header is complete. An idle
+    connection, without a complete request, is closed after `IDLE_SECONDS`, however many bytes of a
+    header arrive meanwhile. Beyond `limit` connections the one that has been idle longest is closed
+    for the new one, so that unfinished requests cannot keep visitors out; if none is idle, the
+    response to the new one is 503.
     """
 
-    most: int
+    limit: int
     _idle_timer: asyncio.TimerHandle | None = None
     _unread = 0  # bytes of an answer that the client had not read when the timer started
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        if len(self.connections) > self.most:
+        if len(self.connections) > self.limit:
             others = (other for other in self.connections if isinstance(other, _Connection))
             idle = [other for other in others if other.idle_since]
             if not idle:
@@ -207,7 +203,7 @@ class _Connection(H11Protocol):
                 transport.close()
                 return
             oldest = min(idle, key=lambda other: other.idle_since)
-            # Now, not when it is closed: several connections may arrive before that.
+            # Here, not in `connection_lost`: several connections may arrive before that.
             self.connections.discard(oldest)
             oldest.transport.abort()
         self._watch()
@@ -227,16 +223,16 @@ class _Connection(H11Protocol):
 
     @property
     def idle_since(self) -> float:
-        """When the connection became idle, by the loop's clock; 0 with a request at work."""
+        """The time of the loop at which the connection became idle; 0 during a request."""
         return 0.0 if self._idle_timer is None else self._idle_timer.when() - IDLE_SECONDS
 
     def _watch(self) -> None:
-        """Start the timer of an idle connection, or stop that of one with a request at work."""
-        at_work = self.cycle is not None and not self.cycle.response_complete
-        if at_work and self._idle_timer is not None:
+        """Start the timer of an idle connection, or stop it when a request begins."""
+        is_active = self.cycle is not None and not self.cycle.response_complete
+        if is_active and self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
-        elif not at_work and self._idle_timer is None:
+        elif not is_active and self._idle_timer is None:
             self._unread = self.transport.get_write_buffer_size()
             self._idle_timer = self.loop.call_later(IDLE_SECONDS, self._expire)
 

@@ -1,8 +1,8 @@
-"""What the workspace has to look at: stores of the same regions, side by side.
+"""The stores of a workspace, grouped into galleries and kept open.
 
-A gallery is all stores of one table of regions, so that a row id means the same region in each. A
-column is one representation of one store. Stores, their tables and their indexes stay open once
-they were requested; what was made or replaced meanwhile is noticed by the files' identity.
+A gallery is all stores of one table of regions, so that a row id refers to the same region in each.
+A column is one representation of one store. Stores, their tables and their indexes stay open after
+the first request; new and replaced files are noticed by inode and modification time.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from __future__ import annotations
 import re
 import shlex
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pa.config import Config
 from pa.data.store.find import protocol
@@ -23,14 +22,14 @@ from pa.data.store.spec import digest
 from pa.errors import MissingError, PaError, UnknownNameError
 from pa.explore.browsing import Browser
 from pa.explore.neighbour_shares import NeighbourShares
+from pa.index.stored import INFO, Index, IndexKey, open_index
 
-if TYPE_CHECKING:
-    from pa.index.stored import Index
+Identity = tuple[int, int]  # inode and modification time in ns
 
 
 @dataclass(frozen=True)
 class Column:
-    """One representation of one store, and so one index."""
+    """One representation of one store, which has one index."""
 
     store: Store
     representation: str
@@ -41,7 +40,7 @@ class Column:
 
 
 class Gallery:
-    """Stores of the same regions. `stores` are complete, `unfinished` are not yet."""
+    """Stores of the same regions: complete ones in `stores`, others in `unfinished`."""
 
     def __init__(self, id: str, stores: list[Store], unfinished: list[Store]) -> None:
         self.id = id
@@ -52,18 +51,14 @@ class Gallery:
 
     @property
     def any(self) -> Store:
-        """A store for what is the same in all: rows, boxes, pictures."""
+        """A store for what is equal in all of them: rows, boxes, pictures."""
         return (self.stores or self.unfinished)[0]
 
     @cached_property
     def columns(self) -> dict[str, Column]:
-        """The columns of the complete stores by id, encoders in the order of their names."""
-        return {
-            column.id: column
-            for store in self.stores
-            for name in vector_names(store)
-            for column in [Column(store, name)]
-        }
+        """The columns of the complete stores by id, sorted by encoder."""
+        columns = [Column(store, name) for store in self.stores for name in vector_names(store)]
+        return {column.id: column for column in columns}
 
     @cached_property
     def browser(self) -> Browser:
@@ -74,53 +69,64 @@ class Gallery:
         return NeighbourShares(self.any)
 
     def column(self, id: str) -> Column:
+        """Return a column. Raise `UnknownNameError` if it does not exist."""
         if id not in self.columns:
             raise UnknownNameError("column", id, self.columns)
         return self.columns[id]
 
+    def select(self, ids: Iterable[str]) -> list[Column]:
+        """Return the columns of these ids, each once."""
+        return [self.column(id) for id in dict.fromkeys(ids)]
+
 
 def vector_names(store: Store) -> list[str]:
-    """The representations that can be searched: one vector per region."""
+    """Return the representations that can be searched: those with one vector per region."""
     return [name for name, shape in store.spec.representations.items() if len(shape) == 1]
 
 
 class OpenStores:
-    """The galleries of a workspace, and the open indexes of their columns."""
+    """The galleries of a workspace, and the open indexes of their columns. Thread-safe."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self._lock = threading.Lock()
-        self._stores: dict[Path, tuple[tuple[int, int], Store]] = {}
-        self._galleries: dict[str, Gallery] = {}
-        self._indexes: dict[str, tuple[tuple[int, int], Index]] = {}
+        self._stores: dict[Path, tuple[Identity, Store]] = {}
+        self._by_id: dict[str, Gallery] = {}
+        self._indexes: dict[str, tuple[Identity, Index]] = {}
 
     def all(self) -> tuple[list[Gallery], list[str]]:
-        """Every gallery, that of the settings first and then the largest; and what is damaged."""
+        """Return every gallery, best choice first, and the errors of damaged stores."""
         with self._lock:
-            found, faults = self._find_stores()
-            self._galleries = dict(self._group(found))
-            return sorted(self._galleries.values(), key=self._rank), faults
+            stores, faults = self._find_stores()
+            groups: dict[str, list[Store]] = {}
+            for store in stores:
+                groups.setdefault(_gallery_id(store), []).append(store)
+            previous, self._by_id = self._by_id, {}
+            for id, members in groups.items():
+                complete = [store for store in members if store.is_complete]
+                unfinished = [store for store in members if not store.is_complete]
+                known = previous.get(id)
+                if known is None or (known.stores, known.unfinished) != (complete, unfinished):
+                    known = Gallery(id, complete, unfinished)
+                self._by_id[id] = known
+            return sorted(self._by_id.values(), key=self._rank), faults
 
     def get(self, id: str) -> Gallery:
-        """Raises `UnknownNameError` where no stores make up such a gallery."""
-        gallery = self._galleries.get(id)
-        if gallery is None:
+        """Return a gallery. Raise `UnknownNameError` if no store belongs to it."""
+        if id not in self._by_id:
             self.all()
-            gallery = self._galleries.get(id)
+        gallery = self._by_id.get(id)
         if gallery is None:
-            raise UnknownNameError("gallery", id, self._galleries)
+            raise UnknownNameError("gallery", id, self._by_id)
         return gallery
 
     def index(self, column: Column) -> Index:
-        """The open index of a column, memory-mapped.
+        """Return the memory-mapped index of a column.
 
-        Raises `MissingError` with the command that builds it, and what `open_index` raises.
+        Raise as `open_index`, or `MissingError` with the command that builds it.
         """
-        from pa.index.stored import INFO, open_index
-
-        file = self.index_directory(column) / INFO
         try:
-            identity = _identity(file)
+            identity = _identity(self._index_file(column))
         except OSError:
             raise MissingError(
                 f"there is no index of {column.store.title} · {column.representation} yet. Build "
@@ -135,18 +141,14 @@ class OpenStores:
             return index
 
     def is_indexed(self, column: Column) -> bool:
-        from pa.index.stored import INFO
+        return self._index_file(column).is_file()
 
-        return (self.index_directory(column) / INFO).is_file()
-
-    def index_directory(self, column: Column) -> Path:
-        from pa.index.stored import IndexKey
-
+    def _index_file(self, column: Column) -> Path:
         key = IndexKey(column.store.fingerprint, column.representation)
-        return key.directory(self.config.indexes)
+        return key.directory(self.config.indexes) / INFO
 
     def index_command(self, column: Column) -> str:
-        """The command that builds the index of a column, and what else its store has none of."""
+        """Return the command that builds the index of a column and missing ones of its store."""
         store, workspace = column.store, str(self.config.workspace)
         names = [
             name
@@ -158,10 +160,9 @@ class OpenStores:
             f"--workspace {shlex.quote(workspace)}"
         )
 
-    # -- finding -------------------------------------------------------------------------------
-
     def _find_stores(self) -> tuple[list[Store], list[str]]:
-        found, faults, seen = [], [], set()
+        """Open new and replaced stores. Return those that can be searched, and the errors."""
+        stores, faults, seen = [], [], set()
         for spec in sorted(self.config.features.glob(f"*/*/*/*/*/{SPEC}")):
             try:
                 identity = _identity(spec)
@@ -171,49 +172,36 @@ class OpenStores:
                     known = self._stores[spec] = (identity, opened)
                 store = known[1]
                 if vector_names(store):
-                    _key(store)
-                    found.append(store)
+                    _gallery_id(store)  # raises if the view is unreadable
+                    stores.append(store)
                 seen.add(spec)
             except (PaError, OSError) as error:
                 faults.append(str(error))
-        for gone in set(self._stores) - seen:
-            del self._stores[gone]
-        return found, faults
-
-    def _group(self, stores: list[Store]) -> Iterator[tuple[str, Gallery]]:
-        groups: dict[str, list[Store]] = {}
-        for store in stores:
-            groups.setdefault(_key(store), []).append(store)
-        for id, members in groups.items():
-            complete = [store for store in members if store.is_complete]
-            unfinished = [store for store in members if not store.is_complete]
-            known = self._galleries.get(id)
-            same = known is not None and (known.stores, known.unfinished) == (complete, unfinished)
-            yield id, known if known is not None and same else Gallery(id, complete, unfinished)
+        for removed in set(self._stores) - seen:
+            del self._stores[removed]
+        return stores, faults
 
     def _rank(self, gallery: Gallery) -> tuple[object, ...]:
+        """Sort complete galleries first, then that of pa.toml, then by size."""
         settings, spec = self.config.settings, gallery.any.spec
-        entry = settings.datasets.get(spec.dataset)
-        fits = [
-            options in (None, found)
-            for options, found in (
-                (settings.dataset, spec.dataset),
-                (entry and entry.split, spec.split),
-                (settings.view, gallery.any.view),
-            )
-        ]
+        dataset = settings.datasets.get(spec.dataset)
+        is_configured = (
+            settings.dataset in (None, spec.dataset)
+            and (dataset and dataset.split) in (None, spec.split)
+            and settings.view in (None, gallery.any.view)
+        )
         size = int(spec.rows["n_images"])
-        return (not gallery.stores, not all(fits), -len(gallery.stores), -size, gallery.id)
+        return (not gallery.stores, not is_configured, -len(gallery.stores), -size, gallery.id)
 
 
-def _key(store: Store) -> str:
-    """The id of a store's gallery: readable, and other for other rows or another view."""
+def _gallery_id(store: Store) -> str:
+    """Return a readable id that changes with the rows and the view."""
     spec = store.spec
     words = [spec.dataset, spec.split, store.view, protocol(store) or ""]
     readable = "-".join(re.sub(r"[^A-Za-z0-9_]+", "_", word) for word in words if word)
     return f"{readable}-{digest([*words, spec.view, spec.rows['sha256']])[:8]}"
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_ino, found.st_mtime_ns
+def _identity(path: Path) -> Identity:
+    stat = path.stat()
+    return stat.st_ino, stat.st_mtime_ns

@@ -15,14 +15,15 @@ from pa.data import images as im
 from pa.data.schema import Box
 from pa.errors import ImageError
 from pa.explore.stores import Column
+from pa.index.search import Query
 from pa.workspace import Workspace, check_box
 
 if TYPE_CHECKING:
     from pa.extract.encoders import Encoder
-    from pa.index.search import Query
 
 MAX_BYTES = 32 << 20  # a photograph of any camera
 MAX_PIXELS = 50_000_000  # 150 MB decoded
+MAX_ENCODERS = 4  # in memory at the same time
 # Formats of photographs: fewer than those of a dataset, since anyone may send these bytes.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
@@ -31,10 +32,10 @@ class TooLargeError(ImageError):
     """The upload has too many bytes."""
 
 
-async def receive(parts: AsyncIterator[bytes], announced: str | None) -> bytes:
+async def receive(parts: AsyncIterator[bytes], content_length: str | None) -> bytes:
     """Return the body of a request. Raise `TooLargeError` once it exceeds the limit."""
     reason = f"more than {MAX_BYTES >> 20} MB; make it smaller"
-    if announced is not None and announced.isdecimal() and int(announced) > MAX_BYTES:
+    if content_length and content_length.isdecimal() and int(content_length) > MAX_BYTES:
         raise TooLargeError("the image", reason)
     data = bytearray()
     async for part in parts:
@@ -50,9 +51,6 @@ def decode(data: bytes, name: str) -> Image.Image:
     Raise `ImageError` for a format outside `FORMATS`, too many pixels, or broken data.
     """
     return im.decode(data, name, formats=FORMATS, max_pixels=MAX_PIXELS)
-
-
-MAX_ENCODERS = 4  # in memory at the same time
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Encoders:
         self._workspace = workspace
         self._device = device
         self._checkpoints = checkpoints
-        self._loaded: OrderedDict[str, Encoder] = OrderedDict()
+        self._by_fingerprint: OrderedDict[str, Encoder] = OrderedDict()
         self._lock = threading.Lock()
 
     def query(self, column: Column, upload: Upload) -> Query:
@@ -83,23 +81,17 @@ class Encoders:
         than the store's, or a box outside the image.
         """
         check_box(upload.box, upload.picture.size)
-        # Imported here, since it loads torch.
-        from pa.extract.run import encode_region
-        from pa.index.search import Query
+        from pa.extract.run import encode_region  # imports torch
 
+        store = column.store
         with self._lock:
-            encoder = self._encoder(column)
+            encoder = self._by_fingerprint.pop(store.fingerprint, None)
+            if encoder is None:
+                encoder = self._workspace.encoder_of(
+                    store, "pa explore", checkpoints=self._checkpoints, device=self._device
+                )
+            self._by_fingerprint[store.fingerprint] = encoder
+            if len(self._by_fingerprint) > MAX_ENCODERS:
+                self._by_fingerprint.popitem(last=False)
             vector = encode_region(encoder, upload.picture, upload.box, column.representation)
         return Query(vector=vector, path=upload.name, box=upload.box, canvas=upload.picture)
-
-    def _encoder(self, column: Column) -> Encoder:
-        store = column.store
-        encoder = self._loaded.pop(store.fingerprint, None)
-        if encoder is None:
-            encoder = self._workspace.encoder_of(
-                store, "pa explore", checkpoints=self._checkpoints, device=self._device
-            )
-        self._loaded[store.fingerprint] = encoder
-        while len(self._loaded) > MAX_ENCODERS:
-            self._loaded.popitem(last=False)
-        return encoder

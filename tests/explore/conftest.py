@@ -1,4 +1,4 @@
-"""A workspace to explore: two encoders over the windows of twelve small photographs."""
+"""A workspace with two encoders over the windows of twelve small images."""
 
 from __future__ import annotations
 
@@ -45,14 +45,15 @@ def clustered(seed: int, width: int, n: int = N) -> Vectors:
     """Vectors in a few clusters, with exact duplicates, so that some cosines are equal."""
     generator = np.random.default_rng(seed)
     centres = generator.normal(size=(8, width))
-    actual = centres[generator.integers(0, 8, n)] + 0.4 * generator.normal(size=(n, width))
-    actual[100:110] = actual[7]
-    return actual.astype(np.float32)
+    vectors = centres[generator.integers(0, 8, n)] + 0.4 * generator.normal(size=(n, width))
+    vectors[100:110] = vectors[7]
+    return vectors.astype(np.float32)
 
 
-def photographs(root: Path, n: int = N_IMAGES, *, there: bool = True) -> Images:
+def photographs(root: Path, n: int = N_IMAGES, *, write: bool = True) -> Images:
+    """Return a dataset of noise images; without `write`, its files do not exist."""
     paths = [f"class{number % 3}/{number:03d}.png" for number in range(n)]
-    for number, path in enumerate(paths if there else []):
+    for number, path in enumerate(paths if write else []):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         noise_image(number, (260, 256)).save(root / path, compress_level=1)
     table = pl.DataFrame(
@@ -102,29 +103,30 @@ def client(config: Config) -> Iterator[TestClient]:
 
 @pytest.fixture(scope="module")
 def gallery(client: TestClient) -> dict[str, Any]:
-    """The one gallery of the workspace, as the server describes it."""
-    (output,) = client.get("/api/workspace").json()["galleries"]
-    described: dict[str, Any] = output
+    """The only gallery of the workspace, as the server describes it."""
+    described: dict[str, Any]
+    (described,) = client.get("/api/workspace").json()["galleries"]
     return described
 
 
 def column(gallery: dict[str, Any], encoder: str, representation: str) -> str:
-    (actual,) = [
-        item["id"]
-        for item in gallery["columns"]
-        if (item["encoder"], item["representation"]) == (encoder, representation)
+    """Return the id of a column."""
+    (id,) = [
+        info["id"]
+        for info in gallery["columns"]
+        if (info["encoder"], info["representation"]) == (encoder, representation)
     ]
-    return str(actual)
+    return str(id)
 
 
 def searched(config: Config, **asked: Any) -> list[dict[str, Any]]:
-    """What `pa search --json` gives as `results`, without building anything."""
+    """Return the `results` of `pa search --json`."""
     results = Workspace(config.workspace).search(StoreSelector(), **asked)
     return [result.to_json() for _, result in results]
 
 
 def drawn(answers: list[tuple[Store, SearchResult]], path: Path) -> bytes:
-    """The figure of `pa search --figure`."""
+    """Return the figure of `pa search --figure`."""
     from pa.data.crops import Crops
     from pa.figures.neighbours import draw
 
@@ -133,22 +135,22 @@ def drawn(answers: list[tuple[Store, SearchResult]], path: Path) -> bytes:
 
 
 def neighbours_of(config: Config, rows: list[int]) -> dict[int, list[dict[str, Any]]]:
-    """The neighbours of rows in the first column, as JSON, from one open index."""
+    """Return the neighbours of rows in the first column, as JSON."""
     from pa.index.search import search as run
     from pa.index.stored import open_index
 
     store = next(stores.find(config.features))
     index = open_index(store, "cls", config.indexes)
-    outcome = run(index, rows, 24)
+    results = run(index, rows, 24)
     return {
-        row: json.loads(json.dumps(item.to_json()))["neighbours"]
-        for row, item in zip(rows, outcome, strict=True)
+        row: json.loads(json.dumps(result.to_json()))["neighbours"]
+        for row, result in zip(rows, results, strict=True)
     }
 
 
 @contextmanager
 def serving(workspace: Path, *words: str) -> Iterator[str]:
-    """`pa explore` in a process of its own: the address that it prints, with its token."""
+    """Run `pa explore` in a process, and yield the address that it prints, with its token."""
     command = [sys.executable, "-m", "pa", "explore", "--port", "0", "--json", *words]
     process = subprocess.Popen(
         command,

@@ -1,4 +1,4 @@
-"""The server answers what the command line answers, and looks at nothing but the workspace."""
+"""Responses of the server: equal to those of the command line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Json = dict[str, Any]
 
 def test_encoders_of_same_regions_share_gallery(gallery: Json) -> None:
     names = [
-        (item["encoder"], item["representation"], item["width"]) for item in gallery["columns"]
+        (info["encoder"], info["representation"], info["width"]) for info in gallery["columns"]
     ]
     assert names == [
         ("alpha", "cls", 16),
@@ -38,7 +38,7 @@ def test_encoders_of_same_regions_share_gallery(gallery: Json) -> None:
         ("beta", "cls", 12),
         ("beta", "pooled", 12),
     ]
-    assert [item["indexed"] for item in gallery["columns"]] == [True, True, True, True, False]
+    assert [info["indexed"] for info in gallery["columns"]] == [True, True, True, True, False]
     assert (gallery["n_rows"], gallery["n_images"]) == (N, N_IMAGES)
     assert gallery["unfinished"] == []
 
@@ -64,7 +64,7 @@ def test_neighbours_are_those_of_the_command_line(
     asked = {"column": column(gallery, encoder, representation), "k": k, **flags}
     answer = client.get(f"/api/galleries/{gallery['id']}/rows/{row}/neighbours", params=asked)
     assert answer.status_code == 200, answer.text
-    output = answer.json()
+    body = answer.json()
     (expected,) = searched(
         config,
         query_id=row,
@@ -73,29 +73,29 @@ def test_neighbours_are_those_of_the_command_line(
         representations=(representation,),
         **flags,
     )
-    assert output["result"] == _as_json(expected)
+    assert body["result"] == _as_json(expected)
     rows = [neighbour["row"] for neighbour in expected["neighbours"]]
-    assert output["images"] == [[r // PER_IMAGE, f"class{r // PER_IMAGE % 3}"] for r in rows]
+    assert body["images"] == [[r // PER_IMAGE, f"class{r // PER_IMAGE % 3}"] for r in rows]
 
 
 def _as_json(value: Json) -> Json:
     """Boxes are tuples in Python and lists in JSON."""
     query = {**value["query"], "box": list(value["query"]["box"])}
-    near = [{**item, "box": list(item["box"])} for item in value["neighbours"]]
+    near = [{**region, "box": list(region["box"])} for region in value["neighbours"]]
     return {**value, "query": query, "neighbours": near}
 
 
 def test_shares_of_windows_are_counts(client: TestClient, gallery: Json) -> None:
     asked = {"column": column(gallery, "alpha", "cls"), "k": 60}
-    output = client.get(f"/api/galleries/{gallery['id']}/rows/30/neighbours", params=asked).json()
-    rows = np.array([item["row"] for item in output["result"]["neighbours"]])
+    body = client.get(f"/api/galleries/{gallery['id']}/rows/30/neighbours", params=asked).json()
+    rows = np.array([region["row"] for region in body["result"]["neighbours"]])
     image, label = rows // PER_IMAGE, rows // PER_IMAGE % 3
     expected = {
         "same image": (image == 0).mean(),
         "same label, another image": ((label == 0) & (image != 0)).mean(),
         "another label": (label != 0).mean(),
     }
-    shares = {item["name"]: item["value"] for item in output["shares"]}
+    shares = {share["name"]: share["value"] for share in body["shares"]}
     assert shares == {name: value for name, value in expected.items() if value}
     assert sum(shares.values()) == pytest.approx(1)
 
@@ -120,48 +120,44 @@ def test_shares_of_windows_are_counts(client: TestClient, gallery: Json) -> None
 def test_images_are_found_by_label_path_and_row(
     client: TestClient, gallery: Json, text: str, images: list[int]
 ) -> None:
-    address = f"/api/galleries/{gallery['id']}/images"
-    output = client.get(address, params={"text": text}).json()
-    assert [item["image"] for item in output["images"]] == images
-    assert output["total"] == len(images)
+    path = f"/api/galleries/{gallery['id']}/images"
+    body = client.get(path, params={"text": text}).json()
+    assert [image["image"] for image in body["images"]] == images
+    assert body["total"] == len(images)
     pages = [
-        client.get(address, params={"text": text, "offset": offset, "limit": 5}).json()
+        client.get(path, params={"text": text, "offset": offset, "limit": 5}).json()
         for offset in range(0, N_IMAGES, 5)
     ]
-    assert [item["image"] for page in pages for item in page["images"]] == images
+    assert [image["image"] for page in pages for image in page["images"]] == images
 
 
 def test_row_lists_regions_of_its_image(client: TestClient, gallery: Json) -> None:
-    output = client.get(f"/api/galleries/{gallery['id']}/rows/100").json()
-    assert (output["image"], output["path"], output["image_label"]) == (
-        2,
-        "class2/002.png",
-        "class2",
-    )
-    assert (output["size"], output["bad"]) == ([224, 224], None)
-    assert [item["row"] for item in output["regions"]] == list(range(98, 147))
-    assert output["regions"][2]["box"] == [56, 0, 112, 56]
+    info = client.get(f"/api/galleries/{gallery['id']}/rows/100").json()
+    assert (info["image"], info["path"], info["image_label"]) == (2, "class2/002.png", "class2")
+    assert (info["size"], info["bad"]) == ([224, 224], None)
+    assert [region["row"] for region in info["regions"]] == list(range(98, 147))
+    assert info["regions"][2]["box"] == [56, 0, 112, 56]
 
 
 def test_pictures_are_those_of_the_rows(client: TestClient, config: Config, gallery: Json) -> None:
-    address = f"/api/galleries/{gallery['id']}"
+    base = f"/api/galleries/{gallery['id']}"
     crops = Crops(next(stores.find(config.features)))
     for path, expected in (
-        (f"{address}/rows/60/region", crops.region(60)),
-        (f"{address}/images/1/canvas", crops.canvas(60)),
-        (f"{address}/images/1/thumbnail", crops.canvas(60).resize((128, 128))),
+        (f"{base}/rows/60/region", crops.region(60)),
+        (f"{base}/images/1/canvas", crops.canvas(60)),
+        (f"{base}/images/1/thumbnail", crops.canvas(60).resize((128, 128))),
     ):
         answer = client.get(path)
         assert answer.headers["content-type"] == "image/jpeg"
-        actual = Image.open(io.BytesIO(answer.content))
-        assert actual.size == expected.size
-        apart = np.asarray(actual, dtype=float) - np.asarray(expected, dtype=float)
-        assert np.abs(apart).mean() < 3, path  # of 255: what JPEG loses
+        picture = Image.open(io.BytesIO(answer.content))
+        assert picture.size == expected.size
+        difference = np.asarray(picture, dtype=float) - np.asarray(expected, dtype=float)
+        assert np.abs(difference).mean() < 3, path  # of 255: what JPEG loses
 
 
 def test_random_rows_are_rows(client: TestClient, gallery: Json) -> None:
-    address = f"/api/galleries/{gallery['id']}/random"
-    rows = {client.get(address).json()["row"] for _ in range(20)}
+    path = f"/api/galleries/{gallery['id']}/random"
+    rows = {client.get(path).json()["row"] for _ in range(20)}
     assert len(rows) > 5
     assert rows <= set(range(N))
 
@@ -173,9 +169,9 @@ def test_figure_equals_command_line(
     client: TestClient, config: Config, gallery: Json, tmp_path: Path
 ) -> None:
     columns = [column(gallery, "alpha", "cls"), column(gallery, "alpha", "pooled")]
-    address = f"/api/galleries/{gallery['id']}/rows/7/figure"
+    path = f"/api/galleries/{gallery['id']}/rows/7/figure"
     for suffix, kind in (("png", "image/png"), ("pdf", "application/pdf")):
-        answer = client.get(address, params={"column": columns, "k": 8, "suffix": suffix})
+        answer = client.get(path, params={"column": columns, "k": 8, "suffix": suffix})
         assert answer.headers["content-type"] == kind
         answers = Workspace(config.workspace).search(
             StoreSelector(), 7, k=8, encoders=("alpha",), representations=("cls", "pooled")
@@ -195,18 +191,18 @@ def test_command_repeats_query(
     client: TestClient, config: Config, gallery: Json, columns: list[tuple[str, str]], lines: int
 ) -> None:
     ids = [column(gallery, *names) for names in columns]
-    address = f"/api/galleries/{gallery['id']}/rows/7"
+    path = f"/api/galleries/{gallery['id']}/rows/7"
     flags = {"k": 9, "exclude_same_image": True}
-    output = client.get(f"{address}/command", params={"column": ids, **flags}).json()["command"]
-    assert len(output.splitlines()) == lines
-    results = [result for line in output.splitlines() for result in _asked_by(config, line)]
+    commands = client.get(f"{path}/command", params={"column": ids, **flags}).json()["command"]
+    assert len(commands.splitlines()) == lines
+    results = [result for line in commands.splitlines() for result in _results_of(config, line)]
     for id in ids:
-        answer = client.get(f"{address}/neighbours", params={"column": id, **flags}).json()
+        answer = client.get(f"{path}/neighbours", params={"column": id, **flags}).json()
         assert answer["result"] in results
     assert len(results) == len(ids)
 
 
-def _asked_by(config: Config, line: str) -> list[Json]:
+def _results_of(config: Config, line: str) -> list[Json]:
     """The results of a `pa search` command."""
     done = CliRunner().invoke(cli, [*shlex.split(line)[1:], "--json"])
     assert done.exit_code == 0, done.output
@@ -225,8 +221,8 @@ def test_missing_index_returns_command_and_builds_nothing(
     answer = client.get(f"/api/galleries/{gallery['id']}/rows/7/neighbours", params=asked)
     assert answer.status_code == 409
     (command,) = answer.json()["commands"]
-    (output,) = [item["command"] for item in gallery["columns"] if not item["indexed"]]
-    assert command == output
+    (info,) = [info for info in gallery["columns"] if not info["indexed"]]
+    assert command == info["command"]
     assert sorted(config.workspace.rglob("*")) == before
     assert "--representation pooled" in command
     assert f"--workspace {config.workspace}" in command
@@ -235,10 +231,10 @@ def test_missing_index_returns_command_and_builds_nothing(
 def test_command_builds_all_missing_indexes(config: Config, tmp_path: Path) -> None:
     bare = replace(config, workspace=tmp_path)
     (tmp_path / "features").symlink_to(config.features)
-    actual, _ = OpenStores(bare).all()
-    for item in actual[0].columns.values():
-        names = ",".join(vector_names(item.store))
-        assert f"--representation {names} --workspace" in OpenStores(bare).index_command(item)
+    opened, _ = OpenStores(bare).all()
+    for unindexed in opened[0].columns.values():
+        names = ",".join(vector_names(unindexed.store))
+        assert f"--representation {names} --workspace" in OpenStores(bare).index_command(unindexed)
 
 
 @pytest.mark.parametrize(

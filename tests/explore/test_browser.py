@@ -67,7 +67,7 @@ def open_page(browser: Browser, url: str) -> Iterator[Open]:
     def open_it(query: str = "", at: str = url, **settings: Any) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **settings})
         contexts.append(context)
-        context.route(lambda address: urlsplit(address).hostname not in (None, "127.0.0.1"), _abort)
+        context.route(lambda url: urlsplit(url).hostname not in (None, "127.0.0.1"), _abort)
         page = context.new_page()
         page.set_default_timeout(20_000)
         page.on("request", stay)
@@ -97,28 +97,28 @@ def settled(page: Page, row: int) -> None:
 
 def shown(page: Page) -> dict[str, list[tuple[int, float]]]:
     """Rows and cosines of every column that has an answer."""
-    collected: dict[str, list[tuple[int, float]]] = {}
+    neighbours: dict[str, list[tuple[int, float]]] = {}
     for section in page.locator(".column").all():
         patches = section.locator(".patch").all()
         if patches:
             name = " ".join(section.locator("h2 > *").all_inner_texts())
-            collected[name] = [
+            neighbours[name] = [
                 (int(p.get_attribute("data-row") or -1), float(p.get_attribute("data-cosine") or 9))
                 for p in patches
             ]
-    return collected
+    return neighbours
 
 
 def searched(command: str) -> dict[str, list[tuple[int, float]]]:
     """The same of `pa search --json`, typed in a shell."""
-    collected = {}
+    neighbours = {}
     for line in command.splitlines():
         words = [sys.executable, "-m", *shlex.split(line), "--json"]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         for result in json.loads(done.stdout)["results"]:
             name = f"{result['encoder']} {result['representation']}"
-            collected[name] = [(near["row"], near["cosine"]) for near in result["neighbours"]]
-    return collected
+            neighbours[name] = [(near["row"], near["cosine"]) for near in result["neighbours"]]
+    return neighbours
 
 
 def test_choose_an_image_click_a_window_follow_a_neighbour_and_go_back(open_page: Open) -> None:
@@ -249,13 +249,13 @@ def test_text_can_be_read_in_light_and_dark(open_page: Open, scheme: str) -> Non
 
 
 CONTRASTS = """() => {
-  const canvas2d = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgb = (colour, below) => {
-    canvas2d.fillStyle = `rgb(${below})`;
-    canvas2d.fillRect(0, 0, 1, 1);
-    canvas2d.fillStyle = colour;
-    canvas2d.fillRect(0, 0, 1, 1);
-    return [...canvas2d.getImageData(0, 0, 1, 1).data].slice(0, 3);
+    canvas.fillStyle = `rgb(${below})`;
+    canvas.fillRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
   };
   const behind = (element) => {
     const above = [];
@@ -274,8 +274,8 @@ def _contrast(text: list[int], ground: list[int]) -> float:
         linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    first, other = sorted((luminance(text), luminance(ground)))
-    return (other + 0.05) / (first + 0.05)
+    dark, bright = sorted((luminance(text), luminance(ground)))
+    return (bright + 0.05) / (dark + 0.05)
 
 
 def test_missing_index_is_shown_with_command(
@@ -283,12 +283,12 @@ def test_missing_index_is_shown_with_command(
 ) -> None:
     page = open_page(f"?row={ROW}")
     settled(page, ROW)
-    output = page.locator(".column").last.locator(".problem")
-    expect(output.locator("code")).to_contain_text("pa index build --store")
-    expect(output.locator("code")).to_contain_text(f"--workspace {workspace}")
+    message = page.locator(".column").last.locator(".problem")
+    expect(message.locator("code")).to_contain_text("pa index build --store")
+    expect(message.locator("code")).to_contain_text(f"--workspace {workspace}")
     with serving(tmp_path) as empty:
         nothing = open_page(at=empty)
-        expect(nothing.get_by_role("heading", name="Nothing to look at yet")).to_be_visible()
+        expect(nothing.get_by_role("heading", name="No features yet")).to_be_visible()
         expect(nothing.locator("code").first).to_contain_text("pa extract")
         gone = open_page(f"?row={10**9}")
         expect(gone.locator("#query .problem")).to_contain_text("has rows 0 to 587")
@@ -301,16 +301,16 @@ def test_stopped_server_is_noticed(open_page: Open, workspace: Path) -> None:
         page = open_page(f"?row={ROW}", at=address)
         settled(page, ROW)
     page.get_by_role("button", name=f"row {ROW + 1}", exact=False).click()
-    output = page.locator("#query .problem")
-    expect(output).to_contain_text("does not answer")
-    expect(output.locator("code")).to_have_text("pa explore")
+    message = page.locator("#query .problem")
+    expect(message).to_contain_text("does not answer")
+    expect(message.locator("code")).to_have_text("pa explore")
 
 
 def test_uploaded_image_is_boxed_and_searched(open_page: Open, tmp_path: Path) -> None:
     noise_image(5, (200, 100)).save(tmp_path / "mine.png")
     page = open_page(f"?row={ROW}")
     settled(page, ROW)
-    page.get_by_role("button", name="Own image").click()
+    page.get_by_role("button", name="Your image").click()
     page.locator("#own-file").set_input_files(tmp_path / "mine.png")
     numbers = page.locator(".numbers input")
     expect(numbers.nth(3)).to_have_value("75")
@@ -325,9 +325,7 @@ def test_uploaded_image_is_boxed_and_searched(open_page: Open, tmp_path: Path) -
     page.mouse.move(*at[1])
     page.mouse.up()
     box = [int(number.input_value()) for number in numbers.all()]
-    assert all(
-        abs(corner - drawn) <= 1 for corner, drawn in zip(box, (20, 20, 120, 80), strict=True)
-    )
+    assert all(abs(shown - drawn) <= 1 for shown, drawn in zip(box, (20, 20, 120, 80), strict=True))
     page.locator(".drawing .box").focus()
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Shift+ArrowDown")
@@ -348,7 +346,7 @@ def test_touch_selects_window_and_draws_box(open_page: Open, tmp_path: Path) -> 
     settled(page, ROW)
     page.get_by_role("button", name=f"row {ROW + 1}", exact=False).tap()
     settled(page, ROW + 1)
-    page.get_by_role("button", name="Own image").tap()
+    page.get_by_role("button", name="Your image").tap()
     page.locator("#own-file").set_input_files(tmp_path / "mine.png")
     numbers = page.locator(".numbers input")
     expect(numbers.nth(3)).to_have_value("75")
@@ -362,9 +360,7 @@ def test_touch_selects_window_and_draws_box(open_page: Open, tmp_path: Path) -> 
         finger.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": [point]})
     finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     box = [int(number.input_value()) for number in numbers.all()]
-    assert all(
-        abs(corner - drawn) <= 2 for corner, drawn in zip(box, (20, 20, 120, 80), strict=True)
-    )
+    assert all(abs(shown - drawn) <= 2 for shown, drawn in zip(box, (20, 20, 120, 80), strict=True))
     assert page.evaluate("scrollY") == scrolled
 
 
@@ -383,7 +379,7 @@ def test_figure_is_downloaded(open_page: Open, tmp_path: Path) -> None:
 
 def test_visible_images_alone_are_in_page(open_page: Open, config: Config, tmp_path: Path) -> None:
     n = 10_000
-    images = photographs(tmp_path / "nowhere", n, there=False)
+    images = photographs(tmp_path / "nowhere", n, write=False)
     write_store(tmp_path / "features", images, VIEWS["image"], {"cls": clustered(0, 4, n)}, "many")
     with serving(tmp_path) as address:
         page = open_page("?row=0", at=address)

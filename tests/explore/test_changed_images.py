@@ -1,4 +1,4 @@
-"""An image whose file changed since the store was made is refused, and its neighbours are shown."""
+"""An image whose file changed after the extraction is refused; other images are shown."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def test_changed_image_is_refused(tmp_path: Path) -> None:
     app = make_app(Workspace(tmp_path))
     with TestClient(app, "http://127.0.0.1", raise_server_exceptions=False) as client:
         (gallery,) = client.get("/api/workspace").json()["galleries"]
-        address = f"/api/galleries/{gallery['id']}"
+        base = f"/api/galleries/{gallery['id']}"
         for path in ("images/1/thumbnail", "images/1/canvas", "rows/60/region"):
-            answer = client.get(f"{address}/{path}")
+            answer = client.get(f"{base}/{path}")
             assert (answer.status_code, answer.json()["error"]) == (409, "mismatch"), path
             assert images.table["path"][1] in answer.json()["message"]
             (command,) = answer.json()["commands"]
             assert command.endswith("--replace")
-        assert client.get(f"{address}/rows/60").json()["size"] is None
-        assert client.get(f"{address}/rows/10/region").status_code == 200
+        assert client.get(f"{base}/rows/60").json()["size"] is None
+        assert client.get(f"{base}/rows/10/region").status_code == 200

@@ -1,7 +1,7 @@
-"""The server under requests made up from its own schema, right ones and wrong ones.
+"""Valid and invalid requests that are generated from the schema of the server.
 
-Half of them name an existing gallery, row and column, so that more is reached than the
-answer to an unknown name.
+Half of them name an existing gallery, row and column, to reach more than the response to unknown
+names.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ Names = dict[str, Any]
 def operations(client: TestClient) -> dict[tuple[str, str], Any]:
     """The operations of the schema, by method and path."""
     schema = schemathesis.openapi.from_dict(client.get("/api/openapi.json").json())
-    actual = [result.ok() for result in schema.get_all_operations()]
-    return {(operation.method.upper(), operation.path): operation for operation in actual}
+    operations = [result.ok() for result in schema.get_all_operations()]
+    return {(operation.method.upper(), operation.path): operation for operation in operations}
 
 
 @pytest.fixture(scope="module")
-def existing(gallery: dict[str, Any]) -> Names:
-    """What a request can name and find."""
+def names(gallery: dict[str, Any]) -> Names:
+    """Existing names for a request."""
     return {"gallery": gallery["id"], "column": column(gallery, "alpha", "cls")}
 
 
@@ -72,14 +72,14 @@ def test_operations_are_all_fuzzed(operations: dict[tuple[str, str], Any]) -> No
         pytest.param(operation, mode, id=f"{' '.join(operation)} {mode.value}")
         for operation in OPERATIONS
         for mode in GenerationMode
-        # The first has no parameter that could be wrong.
+        # The first has no parameter that could be invalid.
         if operation != OPERATIONS[0] or mode is GenerationMode.POSITIVE
     ],
 )
 def test_responses_match_schema(
     client: TestClient,
     operations: dict[tuple[str, str], Any],
-    existing: Names,
+    names: Names,
     operation: tuple[str, str],
     mode: GenerationMode,
 ) -> None:
@@ -95,24 +95,24 @@ def test_responses_match_schema(
         suppress_health_check=list(HealthCheck),
     )
     @given(case=cases, exists=st.booleans(), row=st.integers(0, N + 2))
-    def one(case: Case, exists: bool, row: int) -> None:
+    def check(case: Case, exists: bool, row: int) -> None:
         if exists:
-            _name(case, existing, row)
+            _name(case, names, row)
         answer = client.send(_request(client, case))
         case.validate_response(answer, checks=CHECKS)
 
-    one()
+    check()
 
 
-def _name(case: Case, existing: Names, row: int) -> None:
-    """Let a case name existing objects, and keep its other parameters."""
+def _name(case: Case, names: Names, row: int) -> None:
+    """Let a case use existing names, and keep its other parameters."""
     case.path_parameters = {
-        name: {"gallery": existing["gallery"], "row": row, "image": row // 49}[name]
+        name: {"gallery": names["gallery"], "row": row, "image": row // 49}[name]
         for name in case.path_parameters or {}
     }
     if "column" in (case.query or {}):
         is_list = isinstance(case.query["column"], list)
-        case.query["column"] = [existing["column"]] if is_list else existing["column"]
+        case.query["column"] = [names["column"]] if is_list else names["column"]
 
 
 def _request(client: TestClient, case: Case) -> Any:

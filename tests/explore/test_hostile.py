@@ -160,8 +160,8 @@ def test_images_are_received_only_when_it_is_their_turn(
     async def send(client: httpx.AsyncClient) -> int:
         nonlocal in_memory
         query = {"name": "a", "box": "0,0,9,9", "column": column(gallery, "alpha", "cls")}
-        address = f"/api/galleries/{gallery['id']}/own/neighbours"
-        answer = await client.post(address, params=query, content=parts())
+        url = f"/api/galleries/{gallery['id']}/own/neighbours"
+        answer = await client.post(url, params=query, content=parts())
         in_memory -= answer.status_code != 503
         return answer.status_code
 

@@ -1,4 +1,4 @@
-"""Many simultaneous requests are answered or refused; large libraries are imported late."""
+"""Many concurrent requests are answered or refused; large libraries are imported late."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def test_limiter_runs_few_queues_some_and_refuses_rest() -> None:
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     answers = asyncio.run(many())
-    counts = Counter(type(answer) for answer in answers)
-    assert counts == {int: 12, BusyError: 18}
+    types = Counter(type(answer) for answer in answers)
+    assert types == {int: 12, BusyError: 18}
     assert most == 2
 
 
-def test_limiter_wait_times_out_and_limit_is_released() -> None:
+def test_limiter_wait_times_out_and_turn_is_released() -> None:
     async def wait() -> list[Any]:
         limiter = ConcurrencyLimiter("test", 1, 10, timeout=0.05)
         first = asyncio.create_task(limiter.run(lambda: time.sleep(0.4)))
@@ -68,7 +68,7 @@ def test_limiter_wait_times_out_and_limit_is_released() -> None:
     assert third == 3
 
 
-def test_abandoned_work_counts_until_it_ends() -> None:
+def test_limiter_runs_cancelled_work_to_its_end() -> None:
     order: list[str] = []
 
     async def leave() -> None:
@@ -84,7 +84,7 @@ def test_abandoned_work_counts_until_it_ends() -> None:
     assert order == ["first", "second"]
 
 
-def test_faults_of_the_work_arrive() -> None:
+def test_limiter_raises_errors_of_the_work() -> None:
     def fail() -> None:
         raise UsageError("wrong")
 
@@ -94,30 +94,30 @@ def test_faults_of_the_work_arrive() -> None:
 
 def test_cache_stays_within_its_size() -> None:
     cache = ByteCache(1000)
-    created: list[str] = []
+    calls: list[str] = []
 
     def often() -> bytes:
-        created.append("often")
+        calls.append("often")
         return b"y" * 100
 
     for key in range(50):
         assert cache.get(key, lambda: b"x" * 300) == b"x" * 300
         assert cache.get("often", often) == b"y" * 100
-    assert created == ["often"], "what is used often stays"
+    assert calls == ["often"], "a value that is used often stays"
     assert len(cache) == 4
     assert cache.get("large", lambda: b"x" * 2000) == b"x" * 2000
     assert len(cache) == 0
 
 
 def test_concurrent_queries_are_answered(workspace: Path, config: Config) -> None:
-    """Each answer is correct or states when to retry; the server keeps running."""
+    """Each response is right, or names a time to retry; the server survives."""
     with serving(workspace) as url, visitor(url) as client:
         (gallery,) = client.get("/api/workspace").json()["galleries"]
         column = gallery["columns"][0]["id"]
 
         def ask(row: int) -> tuple[int, Any]:
-            address = f"/api/galleries/{gallery['id']}/rows/{row}/neighbours?column={column}"
-            answer = client.get(address)
+            url = f"/api/galleries/{gallery['id']}/rows/{row}/neighbours?column={column}"
+            answer = client.get(url)
             if answer.status_code == 200:
                 return 200, answer.json()["result"]["neighbours"]
             assert int(answer.headers["Retry-After"]) >= 1
@@ -131,8 +131,8 @@ def test_concurrent_queries_are_answered(workspace: Path, config: Config) -> Non
         codes = Counter(code for code, _ in answers)
         assert set(codes) <= {200, 503}
         assert codes[200] >= 50
-        for row, (code, values) in zip(rows, answers, strict=True):
-            assert code != 200 or values == expected[row]
+        for row, (code, neighbours) in zip(rows, answers, strict=True):
+            assert code != 200 or neighbours == expected[row]
         assert ask(N - 1)[0] == 200
 
 
@@ -150,10 +150,10 @@ import pa.explore.server
 from pa.workspace import Workspace
 with TestClient(make_app(Workspace({str(workspace)!r})), "http://localhost") as client:
     first = client.get("/api/workspace").json()["galleries"][0]
-    place = f"/api/galleries/{{first['id']}}/rows/3"
+    base = f"/api/galleries/{{first['id']}}/rows/3"
     asked = {{"column": first["columns"][0]["id"]}}
     for path in ("/neighbours", "/figure", "/command", "", "/region"):
-        assert client.get(place + path, params=asked).status_code == 200, path
+        assert client.get(base + path, params=asked).status_code == 200, path
 print(*sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -187,8 +187,7 @@ def test_server_listens_locally_and_stops_on_signal(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
     )
     assert process.stdout is not None
-    output = process.stdout.readline()
-    url = output.split()[-1]
+    url = process.stdout.readline().split()[-1]
     assert url.startswith("http://127.0.0.1:")
     with socket.create_connection(("127.0.0.1", urlsplit(url).port)):
         process.send_signal(number)
@@ -217,10 +216,10 @@ def test_server_stops_during_searches(workspace: Path) -> None:
         next(as_completed(asked))
         process.send_signal(signal.SIGINT)
         _, complained = process.communicate(timeout=60)
-        output = {item.result() for item in asked if item.exception() is None}
+        statuses = {task.result() for task in asked if task.exception() is None}
     assert process.returncode == 0
     assert "Traceback" not in complained
-    assert output <= {200, 503}
+    assert statuses <= {200, 503}
 
 
 def test_tokens_differ() -> None:

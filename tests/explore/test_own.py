@@ -1,4 +1,4 @@
-"""An uploaded image is searched as by `pa search --image`."""
+"""Searches for uploaded images equal those of `pa search --image`."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def real(
     weights: dict[str, Path],
 ) -> Config:
     """Six photographs encoded by a real network, with an index."""
-    target = tmp_path_factory.mktemp("own")
-    (target / "photos").mkdir()
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "photos").mkdir()
     for number in range(6):
-        noise_image(number, (200, 160)).save(target / "photos" / f"{number}.png")
-    (target / "pa.toml").write_text(
+        noise_image(number, (200, 160)).save(folder / "photos" / f"{number}.png")
+    (folder / "pa.toml").write_text(
         f"""
 encoder = "timm/test_vit"
 view = "image"
@@ -45,8 +45,8 @@ root = "photos"
 checkpoint = "{weights["test_vit"]}"
 """
     )
-    config = settings.load(target)
-    work = Workspace(target)
+    config = settings.load(folder)
+    work = Workspace(folder)
     work.extract(work.encoders(), *work.regions(RegionSelector()))
     for name in ("cls", "pooled"):
         work.index(work.store(), name)
@@ -60,17 +60,17 @@ def served(real: Config) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def image_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an image that is in no store, with the path used on the command line."""
+def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An image outside all stores, with the name that the command line would use."""
     monkeypatch.chdir(tmp_path)
-    noise_image(77, (150, 120)).save("image_path.png")
-    return Path("image_path.png")
+    noise_image(77, (150, 120)).save("mine.png")
+    return Path("mine.png")
 
 
 def asked(client: TestClient) -> tuple[str, dict[str, Any]]:
     (gallery,) = client.get("/api/workspace").json()["galleries"]
-    ids = [item["id"] for item in gallery["columns"]]
-    query = {"name": "image_path.png", "box": ",".join(map(str, BOX)), "column": ids, "k": 4}
+    ids = [info["id"] for info in gallery["columns"]]
+    query = {"name": "mine.png", "box": ",".join(map(str, BOX)), "column": ids, "k": 4}
     return f"/api/galleries/{gallery['id']}/own", query
 
 
@@ -82,58 +82,53 @@ def expected(config: Config, image: Path) -> Any:
 
 
 def test_neighbours_of_upload_equal_command_line(
-    served: TestClient, real: Config, image_path: Path
+    served: TestClient, real: Config, image: Path
 ) -> None:
-    address, query = asked(served)
-    answer = served.post(f"{address}/neighbours", params=query, content=image_path.read_bytes())
-    assert answer.status_code == 200, answer.text
-    output = [item["result"] for item in answer.json()]
-    report = [result.to_json() for _, result in expected(real, image_path)]
-    assert [item["neighbours"] for item in output] == [
-        [{**near, "box": list(near["box"])} for near in item["neighbours"]] for item in report
+    url, query = asked(served)
+    response = served.post(f"{url}/neighbours", params=query, content=image.read_bytes())
+    assert response.status_code == 200, response.text
+    results = [answer["result"] for answer in response.json()]
+    searched = [result.to_json() for _, result in expected(real, image)]
+    assert [result["neighbours"] for result in results] == [
+        [{**near, "box": list(near["box"])} for near in result["neighbours"]] for result in searched
     ]
-    assert output[0]["query"] == {
-        "row": None,
-        "path": "image_path.png",
-        "box": list(BOX),
-        "label": None,
-    }
-    assert [item["shares"] for item in answer.json()] == [[], []]
+    assert results[0]["query"] == {"row": None, "path": "mine.png", "box": list(BOX), "label": None}
+    assert [answer["shares"] for answer in response.json()] == [[], []]
 
 
 def test_figure_of_upload_equals_command_line(
-    served: TestClient, real: Config, image_path: Path
+    served: TestClient, real: Config, image: Path
 ) -> None:
-    address, query = asked(served)
-    answer = served.post(f"{address}/figure", params=query, content=image_path.read_bytes())
+    url, query = asked(served)
+    answer = served.post(f"{url}/figure", params=query, content=image.read_bytes())
     assert answer.headers["content-type"] == "image/png"
-    assert answer.content == drawn(expected(real, image_path), Path("figure.png"))
+    assert answer.content == drawn(expected(real, image), Path("figure.png"))
 
 
 def test_command_of_upload_names_image_and_box(served: TestClient, real: Config) -> None:
-    address, query = asked(served)
-    output = served.get(f"{address}/command", params=query).json()["command"]
-    assert output.startswith("pa search --image image_path.png --box 20,30,120,110 -k 4 ")
-    assert "--representation cls,pooled" in output
+    url, query = asked(served)
+    command = served.get(f"{url}/command", params=query).json()["command"]
+    assert command.startswith("pa search --image mine.png --box 20,30,120,110 -k 4 ")
+    assert "--representation cls,pooled" in command
 
 
 def test_upload_without_network_is_reported(
     real: Config,
-    image_path: Path,
+    image: Path,
     tmp_path: Path,
     weights: dict[str, Path],
 ) -> None:
-    """A store of other weights is not searched with these."""
-    folder = tmp_path / "copy"
-    shutil.copytree(real.workspace, folder)
+    """A store of other weights is not searched with this network."""
+    copy = tmp_path / "copy"
+    shutil.copytree(real.workspace, copy)
     other = weights["test_efficientnet"]
-    (folder / "pa.toml").write_text(f'[encoders."timm/test_vit"]\ncheckpoint = "{other}"\n')
-    (spec,) = folder.rglob("spec.json")
+    (copy / "pa.toml").write_text(f'[encoders."timm/test_vit"]\ncheckpoint = "{other}"\n')
+    (spec,) = copy.rglob("spec.json")
     fields = json.loads(spec.read_text())
     fields["source"]["checkpoint"] = str(other)
     spec.write_text(json.dumps(with_checksum(fields)))
-    with TestClient(make_app(Workspace(folder)), "http://localhost") as client:
-        where, query = asked(client)
-        answer = client.post(f"{where}/neighbours", params=query, content=image_path.read_bytes())
+    with TestClient(make_app(Workspace(copy)), "http://localhost") as client:
+        url, query = asked(client)
+        answer = client.post(f"{url}/neighbours", params=query, content=image.read_bytes())
     assert answer.status_code == 409
     assert answer.json()["error"] == "mismatch"

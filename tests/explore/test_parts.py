@@ -1,4 +1,4 @@
-"""Part against whole, of one query."""
+"""Relations between a query and its neighbours."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ N = 60
 
 @pytest.fixture
 def store() -> Any:
-    """Rows of parts: three rows an image, one object an image, two classes; row 5 has no label."""
+    """Rows of parts: three rows and one object per image, two classes; row 5 has no label."""
     generator = np.random.default_rng(0)
     part = generator.integers(0, 3, N)
     rows = pl.DataFrame(
@@ -40,7 +40,7 @@ def store() -> Any:
 
 
 def relation(rows: pl.DataFrame, a: int, b: int) -> str:
-    """What row b is to row a, by comparing their columns one by one."""
+    """Return the relation of row b to row a, by comparing their columns."""
     first, other = rows.row(a, named=True), rows.row(b, named=True)
     same_class = first["class"] == other["class"]
     if first["label"] == other["label"]:
@@ -51,7 +51,7 @@ def relation(rows: pl.DataFrame, a: int, b: int) -> str:
     return SAME_CLASS if same_class else UNRELATED
 
 
-def test_shares_count_what_neighbours_are(store: Any) -> None:
+def test_shares_count_relations_of_neighbours(store: Any) -> None:
     query = 8
     same = [6, 7]
     others = [
@@ -59,22 +59,20 @@ def test_shares_count_what_neighbours_are(store: Any) -> None:
         for row in [*range(12, 30), *same]
         if row // 3 != 2 or store.rows["label"][row] != store.rows["label"][query]
     ]
-    actual = NeighbourShares(store).of(query, others, all_others=False)
-    output = [relation(store.rows, query, row) for row in others]
-    expected = {name: output.count(name) / len(output) for name in set(output)}
-    assert {item.name: item.value for item in actual} == pytest.approx(expected)
-    assert all(item.chance is None for item in actual)
+    shares = NeighbourShares(store).of(query, others, all_others=False)
+    relations = [relation(store.rows, query, row) for row in others]
+    expected = {name: relations.count(name) / len(relations) for name in set(relations)}
+    assert {share.name: share.value for share in shares} == pytest.approx(expected)
+    assert all(share.chance is None for share in shares)
 
 
 def test_chance_is_the_share_among_all_other_rows(store: Any) -> None:
     query = 8
     rows = [row for row in range(N) if row not in (query, 5)]
-    everything = {
-        item.name: item for item in NeighbourShares(store).of(query, rows, all_others=True)
-    }
-    assert everything
-    for item in everything.values():
-        assert item.value == pytest.approx(item.chance)
+    shares = NeighbourShares(store).of(query, rows, all_others=True)
+    assert shares
+    for share in shares:
+        assert share.value == pytest.approx(share.chance)
 
 
 def test_unlabelled_row_or_uploaded_image_has_no_relation(store: Any) -> None:

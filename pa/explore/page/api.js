@@ -1,6 +1,6 @@
-// Asking the server. Every answer is an object, a blob, or a Problem with words and commands.
+// Requests to the server. Each response is an object, a blob, or a Problem with a message and commands.
 
-const PATIENCE = 12; // times that a busy server is asked again
+const MAX_RETRIES = 12; // while the server is busy
 
 export class Problem extends Error {
   constructor({ error, message, commands }) {
@@ -12,7 +12,7 @@ export class Problem extends Error {
 
 const UNREACHABLE = {
   error: "unreachable",
-  message: "The explorer does not answer. It may have been stopped, or the tunnel to it. Start it again:",
+  message: "The explorer does not answer. It may have been stopped, or its tunnel closed. Start it again:",
   commands: ["pa explore"],
 };
 
@@ -21,7 +21,7 @@ const sleep = (seconds) => new Promise((wake) => setTimeout(wake, 1000 * seconds
 function address(path, query = {}) {
   const words = new URLSearchParams();
   for (const [name, value] of Object.entries(query)) {
-    for (const one of Array.isArray(value) ? value : [value]) words.append(name, one);
+    for (const item of Array.isArray(value) ? value : [value]) words.append(name, item);
   }
   return words.size ? `api/${path}?${words}` : `api/${path}`;
 }
@@ -37,7 +37,7 @@ async function ask(path, query, options) {
     }
     if (response.ok) return response;
     const problem = await response.json().catch(() => ({ error: "failed", message: `The server answered ${response.status}.` }));
-    if (response.status !== 503 || turn >= PATIENCE) throw new Problem(problem);
+    if (response.status !== 503 || turn >= MAX_RETRIES) throw new Problem(problem);
     await sleep(Number(response.headers.get("Retry-After") ?? 1) * (0.5 + Math.random()));
   }
 }
@@ -45,7 +45,7 @@ async function ask(path, query, options) {
 const kept = new Map();
 const MOST_KEPT = 400;
 
-/** GET an object; `keep` remembers the answer. */
+/** GET an object; `keep` caches it. */
 export async function get(path, query = {}, { signal, keep = false } = {}) {
   const key = address(path, query);
   if (keep && kept.has(key)) {
@@ -78,7 +78,7 @@ export const paths = {
   region: (gallery, row) => `api/galleries/${gallery}/rows/${row}/region`,
 };
 
-/** What the query's options are called by the server. */
+/** Return the options of a query under the server's names. */
 export function options(state) {
   const query = { k: state.k };
   if (state.exclude) query.exclude_same_image = true;

@@ -1,4 +1,4 @@
-// The neighbours: one column for each encoder and representation, filled as the answers come.
+// The neighbours: one column per encoder and representation, filled as responses arrive.
 
 import { get, options, paths, post } from "./api.js";
 import { announce, byId, el, picture, problemBox, roving, setActive } from "./dom.js";
@@ -16,7 +16,7 @@ export class Columns {
     this.asking = new AbortController();
   }
 
-  /** Ask again for a state; `infos` are the columns to show. */
+  /** Search again for a state; `infos` are the columns to show. */
   async show(state, infos) {
     this.asking.abort();
     this.asking = new AbortController();
@@ -41,7 +41,7 @@ export class Columns {
     announce(`Neighbours of ${state.own ? state.own.name : `row ${state.row}`} in ${this.answers.size} columns.`);
   }
 
-  /** Nothing can be asked: what is under way is given up. */
+  /** Cancel running requests if there is no query. */
   stop() {
     this.asking.abort();
     for (const part of this.parts.values()) this.empty(part);
@@ -100,7 +100,7 @@ export class Columns {
     this.settle(part);
   }
 
-  /** Whether a column has an index; where not, it says which command builds it. */
+  /** Return whether a column has an index; otherwise show the command that builds it. */
   ready(info) {
     if (info.indexed) return true;
     const part = this.parts.get(info.id);
@@ -114,7 +114,7 @@ export class Columns {
   }
 
   async again(info) {
-    info.indexed = true; // the server says so again where it is not
+    info.indexed = true; // if not, the server reports it again
     const part = this.parts.get(info.id);
     part.section.classList.add("stale");
     const { signal } = this.asking;
@@ -222,7 +222,7 @@ export class Columns {
     patch.addEventListener("click", (event) => {
       if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
       event.preventDefault();
-      // A finger shows first; the inspector then offers to go there.
+      // A tap only shows it; the inspector then has a button to select it.
       if (event.pointerType === "touch" && !canHover.matches) show();
       else this.choose(neighbour.row);
     });

@@ -1,6 +1,6 @@
-// Making elements, and the few that several parts of the page share.
+// Elements, and those that several parts of the page share.
 
-/** An element: properties are set, those of `data`, `aria` and `style` one by one. */
+/** An element with properties; those of `data`, `aria` and `style` are set individually. */
 export function el(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -18,12 +18,12 @@ export function el(tag, properties = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** Say something to a screen reader. */
+/** Announce a text to screen readers. */
 export function announce(text) {
   byId("status").textContent = text;
 }
 
-/** An image that is asked for once more where it did not come, and then says so. */
+/** An image that is loaded again after a failure, and then shows the failure. */
 export function picture(src, properties = {}) {
   let again = false;
   const image = el("img", { decoding: "async", alt: "", draggable: false, ...properties });
@@ -50,7 +50,7 @@ export function place(element, [x0, y0, x1, y1], [width, height]) {
   return element;
 }
 
-/** A button that copies a text and says so. */
+/** A button that copies a text and confirms it. */
 export function copyButton(text, words = "Copy") {
   const button = el("button", { type: "button", className: "copy" }, words);
   button.addEventListener("click", async () => {
@@ -62,14 +62,14 @@ export function copyButton(text, words = "Copy") {
   return button;
 }
 
-/** Copy a text, also where the page's address is not one that browsers call secure. */
+/** Copy a text, also on pages that browsers do not regard as secure. */
 export async function copy(text) {
   if (navigator.clipboard && window.isSecureContext) {
     try {
       await navigator.clipboard.writeText(text);
       return;
     } catch {
-      // not allowed: the old way below
+      // not permitted: use the fallback below
     }
   }
   const before = document.activeElement;
@@ -86,7 +86,7 @@ export function commandLine(command) {
   return el("div", { className: "command" }, el("code", {}, command), copyButton(command));
 }
 
-/** What went wrong and what to do: the words, the commands, and a way to try again. */
+/** A problem: its message, its commands, and a button to try again. */
 export function problemBox(problem, retry, words = "Try again") {
   const lines = problem.message
     .split("\n")
@@ -98,7 +98,7 @@ export function problemBox(problem, retry, words = "Try again") {
   return box;
 }
 
-/** Arrow keys in a list of elements of which one takes part in tabbing. */
+/** Arrow keys in a list of elements, one of which is in the tab order. */
 export function roving(container, selector, perRow) {
   container.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;

@@ -1,5 +1,5 @@
-// The images of a gallery as thumbnails. Only those in sight are in the page, so that a list of a
-// million scrolls as one of a hundred.
+// The images of a gallery as thumbnails. Only visible ones are in the page, so that a list of a
+// million scrolls like a list of a hundred.
 
 import { get, paths } from "./api.js";
 import { announce, byId, el, picture, problemBox } from "./dom.js";
@@ -84,7 +84,7 @@ export class Images {
     };
     const words = `No image has ${JSON.stringify(this.text)} in its path, label or parts.`;
     const button = el("button", { type: "button", onclick: clear }, "Show all images");
-    return el("div", { className: "empty" }, el("p", {}, this.text ? words : "No image."), button);
+    return el("div", { className: "empty" }, el("p", {}, this.text ? words : "No images."), button);
   }
 
   page(number) {
@@ -166,7 +166,7 @@ export class Images {
     button.setAttribute("aria-selected", String(Number(button.dataset.image) === this.current));
   }
 
-  /** Which image is looked at. */
+  /** Mark the image of the query. */
   show(image) {
     this.current = image;
     for (const cell of this.cells.values()) this.mark(cell);

@@ -1,10 +1,10 @@
-// The neighbour that is pointed at: its box in its whole image, and what it is.
+// The selected neighbour: its box in its whole image, and its description.
 
 import { get, paths } from "./api.js";
 import { byId, el, picture } from "./dom.js";
 import { boxedImage } from "./picture.js";
 
-const DELAY = 60; // milliseconds; a pointer that only passes asks for nothing
+const DELAY = 60; // milliseconds; a pointer that only passes sends no request
 let waiting;
 let shown = null;
 
@@ -15,7 +15,7 @@ function twins(row) {
   if (same.length > 1) for (const patch of same) patch.classList.add("twin");
 }
 
-/** Show a neighbour; `choose` is offered as a button where a finger cannot hover. */
+/** Show a neighbour; on touch screens a button calls `choose`. */
 export function inspect(gallery, neighbour, choose) {
   clearTimeout(waiting);
   shown = neighbour.row;
@@ -46,7 +46,7 @@ export function inspect(gallery, neighbour, choose) {
 
 const fact = (name, value) => [el("dt", {}, name), el("dd", {}, String(value))];
 
-/** Nothing is pointed at: what was shown stays to be read, until another query. */
+/** The pointer has left: keep the neighbour visible until the next query. */
 export function leave() {
   clearTimeout(waiting);
   shown = null;

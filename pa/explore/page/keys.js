@@ -1,19 +1,19 @@
-// Keys that work everywhere but in a field, and the sheet that lists them.
+// Keys that work everywhere except in a field, and the list of them.
 
 import { byId, el } from "./dom.js";
 
 const LISTED = [
   ["/", "search images"],
   ["r", "a random region"],
-  ["o", "an image of your own"],
+  ["o", "your image"],
   ["q", "to the regions of the query"],
   ["n", "to the neighbours"],
-  ["b", "back to the query before"],
+  ["b", "back to the previous query"],
   ["c", "copy the pa search command"],
   ["arrows", "move among images, regions, neighbours"],
   ["Tab", "to the next column"],
   ["Enter", "make it the query"],
-  ["?", "this sheet"],
+  ["?", "this list"],
 ];
 
 export function keys(actions) {
@@ -40,7 +40,7 @@ export function keys(actions) {
 const THEMES = ["auto", "light", "dark"];
 const SIGNS = { auto: "◐", light: "○", dark: "●" };
 
-/** Colours as the system has them, or chosen here and remembered. */
+/** Use the colours of the system, or those chosen here, which are stored. */
 export function themes() {
   const button = byId("theme");
   const show = (theme) => {
@@ -54,7 +54,7 @@ export function themes() {
   try {
     now = THEMES.find((theme) => theme === localStorage.getItem("pa-theme")) ?? "auto";
   } catch {
-    // a browser that keeps nothing
+    // storage is disabled
   }
   show(now);
   button.addEventListener("click", () => {
@@ -63,7 +63,7 @@ export function themes() {
     try {
       localStorage.setItem("pa-theme", now);
     } catch {
-      // then only until the page is left
+      // storage is disabled
     }
   });
 }

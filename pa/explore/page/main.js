@@ -1,4 +1,4 @@
-// The page: what changes is said to `state`, and every part shows the state that it then is told.
+// The page: controls change `state`, and every part then shows the new state.
 
 import { get, paths, Problem } from "./api.js";
 import { byId, commandLine, el, picture, problemBox } from "./dom.js";
@@ -31,7 +31,7 @@ const query = new QueryPane({
   random: () => random(),
 });
 const columns = new Columns({ choose: goTo, point: (row) => query.point(row) });
-// The region in the middle of the image stands for it at first.
+// The region in the middle of an image is selected first.
 const images = new Images((entry) => goTo(entry.first_row + Math.floor(entry.n_rows / 2)));
 
 async function show() {
@@ -48,7 +48,7 @@ async function show() {
   images.open_gallery(found.id);
   columns.show(state, visible());
   const image = await query.show(state);
-  // Said once, at the query: the columns have nothing to add.
+  // Shown once, at the query: the columns do not repeat it.
   if (image instanceof Problem) columns.stop();
   else images.show(image);
 }
@@ -104,7 +104,7 @@ function stop(content) {
 function nothingYet() {
   const unfinished = workspace.galleries.flatMap((one) => one.unfinished);
   const words = unfinished.length
-    ? "No store of this workspace is finished yet. Finish one, then load this page again:"
+    ? "No store of this workspace is complete yet. Complete one, then load this page again:"
     : "There are no features in this workspace yet. Encode the regions of a dataset, build the indexes, then load this page again:";
   const commands = unfinished.length
     ? unfinished.map((store) => store.command)
@@ -116,7 +116,7 @@ function nothingYet() {
   return el(
     "div",
     { className: "empty" },
-    el("h2", {}, "Nothing to look at yet"),
+    el("h2", {}, "No features yet"),
     el("p", {}, words),
     ...commands.map(commandLine),
     el("p", { className: "quiet" }, `Workspace: ${workspace.workspace}`),

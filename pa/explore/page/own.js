@@ -1,4 +1,4 @@
-// An image of one's own: a file, dropped or pasted, and a box that is drawn or typed.
+// An uploaded image: a file that is chosen, dropped or pasted, and a box that is drawn or typed.
 
 import { byId, el, place, problemBox } from "./dom.js";
 
@@ -13,7 +13,7 @@ export class OwnImage {
     this.file = el("input", { type: "file", accept: KINDS, id: "own-file" });
     this.file.addEventListener("change", () => this.file.files[0] && this.take(this.file.files[0]));
     this.failure = el("div", { className: "failure" });
-    this.drop = el("div", { className: "drop" }, el("p", {}, "Drop or paste a photograph here, or choose a file."), this.file);
+    this.drop = el("div", { className: "drop" }, el("p", {}, "Drop or paste an image here, or choose a file."), this.file);
     this.stage = el("div", { className: "stage", hidden: true });
     this.numbers = ["x0", "y0", "x1", "y1"].map((name) =>
       el("input", { type: "number", min: 0, step: 1, inputMode: "numeric", id: `own-${name}`, aria: { label: name } }),
@@ -23,7 +23,7 @@ export class OwnImage {
     const form = el(
       "form",
       { method: "dialog" },
-      el("h2", { id: "own-title" }, "A region of an image of your own"),
+      el("h2", { id: "own-title" }, "A region of your image"),
       this.drop,
       this.stage,
       this.failure,
@@ -31,7 +31,7 @@ export class OwnImage {
       el(
         "p",
         { className: "hint" },
-        "Draw the box with the pointer, or with the keys: arrows move it, Shift and arrows change its size. The encoder that made each store encodes it; the first time it has to be loaded.",
+        "Draw the box with the pointer, or with the keys: arrows move it, Shift and arrows change its size. It is encoded with the encoder of each store, which is loaded at the first use.",
       ),
       el("div", { className: "actions" }, this.search, el("button", { type: "button", onclick: () => this.dialog.close() }, "Cancel")),
     );
@@ -58,7 +58,7 @@ export class OwnImage {
     });
   }
 
-  /** Open the dialog; with an image that was asked for, to change its box. */
+  /** Open the dialog; with an earlier image, to change its box. */
   async open(own = null) {
     if (!this.dialog.open) this.dialog.showModal();
     if (own) {
@@ -70,7 +70,7 @@ export class OwnImage {
   async take(file, name = file.name) {
     this.failure.replaceChildren();
     if (file.size > MOST_BYTES) {
-      this.refuse(`The file has ${Math.round(file.size / 1048576)} MB; 32 MB are taken. Make it smaller.`);
+      this.refuse(`The file has ${Math.round(file.size / 1048576)} MB; the limit is 32 MB. Make it smaller.`);
       return;
     }
     const url = URL.createObjectURL(file);
@@ -146,7 +146,7 @@ export class OwnImage {
     if (this.size && typed.every(Number.isFinite)) this.setBox(typed);
   }
 
-  /** Whole pixels, inside the image, and of some size. */
+  /** Round to whole pixels inside the image, with a minimum size. */
   setBox([x0, y0, x1, y1]) {
     const [width, height] = this.size;
     const span = (low, high, most) => {

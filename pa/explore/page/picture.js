@@ -2,7 +2,7 @@
 
 import { el, place, roving, setActive } from "./dom.js";
 
-/** Where each region is clicked: windows on a grid share the image out, other boxes lie on top. */
+/** The clickable areas of regions: windows of a grid divide the image, other boxes overlap. */
 function areas(regions, size) {
   const centres = (axis) =>
     [...new Set(regions.map(({ box }) => (box[axis] + box[axis + 2]) / 2))].sort((a, b) => a - b);
@@ -24,7 +24,7 @@ function areas(regions, size) {
   return { areaOf: ({ box }) => box, perRow: 1, isGrid: false };
 }
 
-const surface = ({ box: [x0, y0, x1, y1] }) => (x1 - x0) * (y1 - y0);
+const area = ({ box: [x0, y0, x1, y1] }) => (x1 - x0) * (y1 - y0);
 
 /** The frame, with `choose(row)` called for a click. Regions keep their order for the keyboard. */
 export function regionPicker({ image, size, regions, row, choose, name }) {
@@ -34,7 +34,7 @@ export function regionPicker({ image, size, regions, row, choose, name }) {
   const other = el("div", { className: "box other", hidden: true });
   const hits = el("div", { className: "hits", role: "group", aria: { label: name } });
   const byRow = new Map();
-  const order = [...regions].sort((a, b) => surface(b) - surface(a));
+  const order = [...regions].sort((a, b) => area(b) - area(a));
   for (const [at, region] of regions.entries()) {
     const where = isGrid
       ? `window ${Math.floor(at / perRow) + 1}, ${(at % perRow) + 1}`
@@ -73,7 +73,7 @@ export function regionPicker({ image, size, regions, row, choose, name }) {
     setActive(buttons, found?.hit ?? buttons[0]);
   };
   select(row);
-  /** Show where another row of this image lies; null hides it. */
+  /** Show the box of another row of this image; null hides it. */
   const point = (id) => {
     const found = byRow.get(id);
     other.hidden = !found;

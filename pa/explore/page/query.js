@@ -1,4 +1,4 @@
-// The query: its image with all regions to click, what it is, and what can be done with it.
+// The query: its image with clickable regions, its description, and its actions.
 
 import { blob, get, options, paths, post, Problem } from "./api.js";
 import { announce, byId, copyButton, el, picture, problemBox } from "./dom.js";
@@ -9,14 +9,14 @@ export class QueryPane {
     Object.assign(this, { choose, visible, changeBox, chooseImage, again, random });
     this.pane = byId("query");
     this.body = el("div", { className: "query-body" });
-    this.tools = el("div", { className: "actions", role: "group", aria: { label: "Of this query" } });
+    this.tools = el("div", { className: "actions", role: "group", aria: { label: "Actions of this query" } });
     this.facts = el("dl", { className: "facts" });
-    this.inspector = el("aside", { id: "inspector", aria: { label: "Neighbour pointed at" }, hidden: true });
+    this.inspector = el("aside", { id: "inspector", aria: { label: "Selected neighbour" }, hidden: true });
     this.pane.append(this.body, this.facts, this.tools, this.inspector);
     this.failure = el("div", { className: "failure" });
   }
 
-  /** Show the state's query; gives the number of its image, null for none, or the problem. */
+  /** Show the query of the state. Return the number of its image, null without one, or the problem. */
   async show(state) {
     this.state = { ...state };
     this.failure.replaceChildren();
@@ -48,7 +48,7 @@ export class QueryPane {
     this.picker = null;
     this.shownImage = null;
     const words = state.lost
-      ? "An image of your own is not kept when the page is loaded again. Choose it once more."
+      ? "Your image is not stored when the page is reloaded. Choose it again."
       : "Choose an image at the left, or a random region.";
     const button = state.lost
       ? el("button", { type: "button", onclick: this.chooseImage }, "Choose an image")
@@ -65,8 +65,8 @@ export class QueryPane {
     const key = `${gallery}/${info.image}`;
     if (info.bad || !info.size) {
       const why = info.bad
-        ? `This image could not be decoded when it was encoded (${info.bad}), so its regions have no features. Choose another image.`
-        : "The file of this image is missing or has changed since the store was made, so its regions cannot be drawn. Set the dataset's root in pa.toml, or encode the image again with pa extract --replace; neighbours are those of the stored features.";
+        ? `This image could not be decoded at extraction (${info.bad}), so its regions have no features. Choose another image.`
+        : "The file of this image is missing or has changed since the extraction, so its regions cannot be drawn. Set the dataset's root in pa.toml, or encode the image again with pa extract --replace; neighbours are those of the stored features.";
       this.picker = null;
       this.shownImage = null;
       this.body.replaceChildren(problemBox(new Problem({ error: "", message: why, commands: [] })));
@@ -168,7 +168,7 @@ export class QueryPane {
     }
   }
 
-  /** Show where a neighbour lies that is of the query's own image. */
+  /** Show the box of a neighbour from the same image. */
   point(row) {
     this.picker?.point(row);
   }

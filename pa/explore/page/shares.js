@@ -1,8 +1,8 @@
-// What the neighbours are to the query, as a bar; below it, thinner, what chance gives.
+// The relations of the neighbours to the query as a bar, and those expected by chance as a thinner one.
 
 import { byId, el } from "./dom.js";
 
-// The colours of the figure of `pa evaluate neighbours`, told apart by colour-blind eyes too.
+// The colours of the figure of `pa evaluate neighbours`, distinct for colour-blind readers too.
 const KINDS = new Map([
   ["same part, another object of the same class", "part-class"],
   ["same part, object of another class", "part"],
@@ -35,19 +35,19 @@ function bar(shares, of, className) {
 export function shareBar(shares) {
   if (!shares.length) return null;
   const chance = shares.some((share) => share.chance !== null);
-  const told = shares.map(
+  const labels = shares.map(
     ({ name, value, chance: random }) =>
       `${name} ${percent(value)}${random === null ? "" : ` (chance ${percent(random)})`}`,
   );
   return el(
     "div",
-    { className: "shares", role: "img", aria: { label: told.join(", ") } },
+    { className: "shares", role: "img", aria: { label: labels.join(", ") } },
     bar(shares, "value", "found"),
     chance ? bar(shares, "chance", "chance") : null,
   );
 }
 
-/** What the colours mean, of all bars that are shown. */
+/** Show the meaning of the colours of all bars. */
 export function legend(answers) {
   const names = [...KINDS.keys()].filter((name) =>
     answers.some((answer) => answer.shares.some((share) => share.name === name)),

@@ -1,4 +1,4 @@
-// What is looked at, and its address. Everything but an image of one's own is in the address.
+// The state of the page, and its address. The address contains all of it except an uploaded image.
 
 const TRAIL = 40;
 
@@ -32,7 +32,7 @@ export function read() {
   state.lost = Boolean(history.state?.own) && !state.own;
 }
 
-/** The address of a state; with `row`, of that row in its place. */
+/** The address of the state; `row` replaces its row. */
 export function link(row = state.row) {
   const words = new URLSearchParams();
   if (state.gallery) words.set("gallery", state.gallery);
@@ -46,7 +46,7 @@ export function link(row = state.row) {
 
 export const trail = () => history.state?.trail ?? [];
 
-/** Another query: a step that the browser's back button takes back. */
+/** Another query: a step of the history, so the browser's back button undoes it. */
 export function goTo(row) {
   if (row === state.row && !state.own) return;
   Object.assign(state, { row, own: null, lost: false });
@@ -62,21 +62,21 @@ export function goToOwn(own) {
   changed();
 }
 
-/** Another gallery: its rows are others, so the trail begins anew. */
+/** Another gallery: row ids differ, so the trail is cleared. */
 export function openGallery(gallery, row = null) {
   Object.assign(state, { gallery, row, own: null, lost: false, columns: null });
   history.pushState({ trail: row === null ? [] : [{ row }] }, "", link());
   changed();
 }
 
-/** Options of the same query: the address changes, no step is made. */
+/** Options of the same query: the address changes without a step. */
 export function set(changes) {
   Object.assign(state, changes);
   history.replaceState(history.state, "", link(state.own ? null : state.row));
   changed();
 }
 
-/** Fill in what the address left open, without a step. */
+/** Complete the state after reading the address, without a step. */
 export function settle(changes) {
   Object.assign(state, changes);
   const begun = trail().length || state.row === null ? history.state : { trail: [{ row: state.row }] };
