@@ -45,7 +45,7 @@ OWNERS = {
     "torchvision": {"extract"},
     "torch": {"evaluate", "extract", "probe", "figures.heads", "commands.demo"},
     "matplotlib": {"figures"},
-    "pydantic": {"config", "evaluate.results"},
+    "pydantic": {"config", "evaluate.results", "explore.schema"},
     "rich": {"commands"},
     "fastapi": {"explore"},
     "starlette": {"explore"},

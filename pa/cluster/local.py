@@ -38,35 +38,36 @@ class EndedCommand:
         return self.code in SUCCESS_CODES
 
 
-def environments(devices: Sequence[str], slots: int) -> list[dict[str, str]]:
-    """Return the environment variables of each slot: one GPU, or a share of the cores.
+def environments(devices: Sequence[str], workers: int) -> list[dict[str, str]]:
+    """Return the environment variables of each worker: one GPU, or a share of the cores.
 
     `devices` are names for CUDA_VISIBLE_DEVICES; without any, the commands run on the CPU.
     OMP_NUM_THREADS is left as it is if the caller has set it.
     """
     if devices:
-        return [{"CUDA_VISIBLE_DEVICES": devices[slot % len(devices)]} for slot in range(slots)]
+        return [{"CUDA_VISIBLE_DEVICES": devices[i % len(devices)]} for i in range(workers)]
     if "OMP_NUM_THREADS" in os.environ:
-        return [{} for _ in range(slots)]
-    threads = max(1, (os.cpu_count() or 1) // slots)
-    return [{"OMP_NUM_THREADS": str(threads)} for _ in range(slots)]
+        return [{} for _ in range(workers)]
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    return [{"OMP_NUM_THREADS": str(threads)} for _ in range(workers)]
 
 
 def run_all(
     jobs: Sequence[Steps],
-    slots: Sequence[dict[str, str]],
+    workers: Sequence[dict[str, str]],
     folder: Path,
     title: str,
     progress: Progress,
 ) -> list[EndedCommand]:
-    """Run jobs in one process per slot, and return how each of their commands ended.
+    """Run jobs in one process per worker, and return how each of their commands ended.
 
-    The commands of a job run one after the other in one slot, and the first failure ends the job.
+    `workers` holds the environment variables of each. The commands of a job run one after the other
+    in one worker, and the first failure ends the job.
     stdout and stderr go to `folder/<number>-<title>.log`. An interrupt stops all processes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     waiting = list(enumerate(jobs))
-    free = list(range(len(slots)))
+    free = list(workers)
     running: list[_Running] = []
     ended: list[EndedCommand] = []
     progress.start(title, sum(len(job.commands) for job in jobs), "commands")
@@ -76,7 +77,7 @@ def run_all(
                 number, job = waiting.pop(0)
                 log = folder / f"{number}-{title}.log"
                 running.append(_Running(job, free.pop(0), log))
-                running[-1].start(slots)
+                running[-1].start()
             time.sleep(POLL_SECONDS)
             for run in [r for r in running if r.child is not None and r.child.poll() is not None]:
                 command = run.finish()
@@ -86,10 +87,10 @@ def run_all(
                     line = command_line(command.words)
                     progress.note(f"exit code {command.code}: {line}; {command.log}")
                 if command.succeeded and run.position < len(run.job.commands):
-                    run.start(slots)
+                    run.start()
                 else:
                     running.remove(run)
-                    free.append(run.slot)
+                    free.append(run.environment)
     finally:
         stop([run.child for run in running if run.child is not None])
         progress.stop()
@@ -98,10 +99,10 @@ def run_all(
 
 @dataclass
 class _Running:
-    """A job in its slot, at one of its commands."""
+    """A job in a worker, at one of its commands."""
 
     job: Steps
-    slot: int
+    environment: dict[str, str]
     log: Path
     position: int = 0
     child: subprocess.Popen[bytes] | None = None
@@ -111,13 +112,13 @@ class _Running:
         markers = self.job.markers
         return markers[self.position] if self.position < len(markers) else None
 
-    def start(self, slots: Sequence[dict[str, str]]) -> None:
+    def start(self) -> None:
         words = self.job.commands[self.position]
         with self.log.open("ab") as output:
             output.write(f"$ {command_line(words)}\n".encode())
             output.flush()
             with uninterrupted():  # a signal must not arrive before the child is known
-                environment = {**slots[self.slot], **file_list_variable(self._marker)}
+                environment = {**self.environment, **file_list_variable(self._marker)}
                 self.child = start_command(words, environment, output)
 
     def finish(self) -> EndedCommand:

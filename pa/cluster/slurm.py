@@ -33,8 +33,8 @@ Words = tuple[str, ...]
 
 SUCCESS_CODES = (0, EXIT_PARTLY_DONE)
 GRACE_SECONDS = 20.0  # below Slurm's default KillWait of 30 s
-# Slurm sends the signal that announces a timeout to every process of a step. It is meant for the
-# job; its default action would kill the command.
+# Slurm sends the signal that announces a timeout to every process of a step. Only the job handles
+# it; its default action would kill the command.
 ANNOUNCEMENTS = {signal.SIGUSR1, signal.SIGUSR2}
 SBATCH_OPTIONS = ("partition", "account", "qos", "constraint")
 # Characters that end a line or control a terminal; a shell line may contain tabs.
@@ -58,12 +58,12 @@ class Resources:
     gpus: int | None = None
     cpus: int | None = None
     mem: str | None = None
-    array_parallelism: int = 256
+    array_parallelism: int = 256  # the default of submitit
     setup: Sequence[str] = ()
     python: str | None = None
     parameters: Mapping[str, str | int] = field(default_factory=dict)
     requeues: int = 20
-    signal_seconds: int = 90
+    signal_seconds: int = 90  # the default of submitit
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for text that would span several lines of the sbatch script."""
@@ -71,10 +71,10 @@ class Resources:
         texts |= {f"setup, line {number}": line for number, line in enumerate(self.setup, 1)}
         texts |= {f"parameters.{name!r}": f"{name}{text}" for name, text in self.parameters.items()}
         for name, text in texts.items():
-            if text is not None and (found := CONTROL_CHARACTER.search(text)):
+            if text is not None and (match := CONTROL_CHARACTER.search(text)):
                 raise UsageError(
-                    f"[cluster] {name}: {text!r} has the control character {found[0]!r} at "
-                    f"position {found.start()}. Expected printable characters, since each value "
+                    f"[cluster] {name}: {text!r} has the control character {match[0]!r} at "
+                    f"position {match.start()}. Expected printable characters, since each value "
                     f"becomes one line of the sbatch script. Correct it in pa.toml, or in the "
                     f"option or variable that sets it."
                 )
@@ -242,11 +242,11 @@ def executor(folder: Path, name: str, resources: Resources, after: str | None = 
         def affinity(cls) -> int:
             return 2
 
-    made = Executor(folder, max_num_timeout=resources.requeues, python=resources.python)
+    submitter = Executor(folder, max_num_timeout=resources.requeues, python=resources.python)
     extra = dict(resources.parameters)
     if resources.mem:
         extra["mem"] = resources.mem
-    given = {
+    options = {
         **{name: getattr(resources, name) for name in SBATCH_OPTIONS},
         "gpus_per_node": resources.gpus or None,
         "cpus_per_task": resources.cpus,
@@ -254,23 +254,23 @@ def executor(folder: Path, name: str, resources: Resources, after: str | None = 
         "additional_parameters": extra or None,
         "dependency": f"afterany:{after}" if after else None,
     }
-    made.update_parameters(
+    submitter.update_parameters(
         job_name=name,
         time=resources.minutes,
         array_parallelism=resources.array_parallelism,
         signal_delay_s=resources.signal_seconds,
         stderr_to_stdout=True,
-        **{key: value for key, value in given.items() if value is not None},
+        **{key: value for key, value in options.items() if value is not None},
     )
-    return made
+    return submitter
 
 
 def script(folder: Path, name: str, resources: Resources, tasks: int) -> str:
     """Return the sbatch script that `submit` would write for an array of tasks."""
-    made = executor(folder, name, resources)
+    submitter = executor(folder, name, resources)
     if tasks > 1:
-        made.parameters["map_count"] = tasks
-    text: str = made._make_submission_file_text(made._submitit_command_str, "")
+        submitter.parameters["map_count"] = tasks
+    text: str = submitter._make_submission_file_text(submitter._submitit_command_str, "")
     return text
 
 
@@ -281,7 +281,7 @@ def submit(
 
     Raise `MissingError` without Slurm, and `PaError` with Slurm's message if it refuses the job.
     """
-    made = executor(folder, name, resources, after)
+    submitter = executor(folder, name, resources, after)
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     missing = [program for program in ("sbatch", "srun") if shutil.which(program) is None]
@@ -293,8 +293,8 @@ def submit(
         )
 
     try:
-        with _outside_any_job(), made.batch():
-            submitted = [made.submit(steps) for steps in jobs]
+        with _outside_any_job(), submitter.batch():
+            submitted = [submitter.submit(steps) for steps in jobs]
     except (FailedJobError, FailedSubmissionError) as error:
         raise PaError(f"Slurm refused the job: {str(error).strip()}") from None
     return str(submitted[0].job_id).partition("_")[0]

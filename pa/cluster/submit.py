@@ -1,8 +1,8 @@
 """Submit commands as a job array on a Slurm cluster, or as processes of this machine.
 
-What remains to be done is read from the files: of an extraction the missing shards, of any other
-command the marker that it leaves when it succeeds. So the same `pa submit` again submits what
-failed and nothing else.
+The remaining work is read from files: the missing shards of an extraction, and for any other
+command the marker that it writes when it succeeds. Repeating a `pa submit` therefore submits only
+what failed.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Command:
 
 @dataclass(frozen=True)
 class CommandPlan:
-    """A command, its number of tasks, the plan of an extraction, and why nothing remains."""
+    """A command, its number of tasks, the plan of an extraction, and why it is already done."""
 
     command: Command
     tasks: int
@@ -90,7 +90,7 @@ class CommandPlan:
 
 @dataclass(frozen=True)
 class Submission:
-    """The plan, and the jobs of it: `job` is the array, `last` the job after it."""
+    """A plan and its jobs: `job` is the array, `last` the job after it."""
 
     commands: tuple[CommandPlan, ...]
     then: tuple[Words, ...]
@@ -173,7 +173,7 @@ def submit(
     Raises
     ------
     UsageError
-        If a command other than `extract` is to be divided into tasks.
+        If `tasks` would divide a command other than `extract`.
     PaError
         If a command of a local run failed, or Slurm refused the job.
     """
@@ -182,10 +182,11 @@ def submit(
             "only `extract` can be divided into --tasks. Give --each OPTION for one task per value "
             "of an option with commas, such as --each encoder."
         )
+    from pa.extract.devices import visible_gpus
     from pa.extract.plan import check_space
 
     resources = resources or Resources()
-    devices = _devices() if local else []
+    devices = visible_gpus() if local else []
     tasks = tasks or max(1, len(devices))
     plans = tuple(
         plan_command(workspace, command, tasks, again=again, begin=not dry_run)
@@ -219,10 +220,10 @@ def submit(
 def plan_command(
     workspace: Workspace, command: Command, tasks: int, *, again: bool = False, begin: bool = False
 ) -> CommandPlan:
-    """Return what remains of a command, divided into at most one task per missing shard.
+    """Return the remaining work of a command, divided into at most one task per missing shard.
 
     With `begin`, the stores of an extraction are created once for all tasks, which raises
-    `FingerprintError` before anything is submitted if another store is in their place.
+    `FingerprintError` before anything is submitted if a conflicting store exists.
     """
     if command.extraction is None:
         marker = None if again else slurm.read_marker(_marker_path(workspace, command.words))
@@ -368,8 +369,8 @@ def _run_here(
     from pa.cluster.local import environments, run_all
 
     progress, folder = workspace.progress, submission.folder
-    slots = environments(devices, min(submission.parallel, max(1, len(jobs))))
-    ended = run_all(jobs, slots, folder, name, progress) if jobs else []
+    workers = environments(devices, min(submission.parallel, max(1, len(jobs))))
+    ended = run_all(jobs, workers, folder, name, progress) if jobs else []
     failed = [command for command in ended if not command.succeeded]
     plans = [
         replace(plan, done="complete") if plan.stores and are_complete(plan.stores) else plan
@@ -377,7 +378,7 @@ def _run_here(
     ]
     last = _last_job(workspace, replace(submission, commands=tuple(plans)))
     if last is not None:
-        after = run_all([last], slots[:1], folder, f"{name}-last", progress)
+        after = run_all([last], workers[:1], folder, f"{name}-last", progress)
         # The last job encodes what failed tasks of an extraction left.
         failed = [command for command in failed if "--task-id" not in command.words]
         failed += [command for command in after if not command.succeeded]
@@ -395,9 +396,3 @@ def _marker_path(workspace: Workspace, words: Words) -> Path:
     """Return the file that records the success of a command."""
     digest = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
     return workspace.config.jobs / "done" / f"{digest}.json"
-
-
-def _devices() -> list[str]:
-    from pa.extract.devices import visible_gpus
-
-    return visible_gpus()

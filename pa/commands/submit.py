@@ -145,7 +145,7 @@ def parse(words: Words) -> Command:
 
 
 def submission_text(submission: Submission, resources: Resources | None) -> str:
-    """Return the plan, the jobs and the logs; `resources` is None for a local run."""
+    """Return the plan, the jobs and the logs, with the resources of a cluster job."""
     from pa.cluster.slurm import command_line
 
     lines = [line for plan in submission.commands for line in _command(plan)]

@@ -1,4 +1,4 @@
-"""A real Slurm of two nodes on this machine: munge, slurmctld, two slurmd, in a folder of their own.
+"""A real Slurm of two nodes on this machine: munge, slurmctld, two slurmd, in a separate folder.
 
 No systemd, no cgroups, no accounting database (so no sacct): what Debian's slurm-wlm and munge
 start on one machine. Needs root, as slurmd does.
@@ -97,9 +97,9 @@ class Cluster:
     def queue(self, states: str = "all") -> list[tuple[str, str, str]]:
         """(job or job_task, state, node) of every job of the queue that is not over."""
         text = self.ask("squeue", "--noheader", "-r", "-o", "%i|%T|%N", "-t", states)
-        actual = [tuple(line.split("|")) for line in text.split()]
+        jobs = [tuple(line.split("|")) for line in text.split()]
         over = {"COMPLETED", "CANCELLED", "FAILED", "NODE_FAIL", "TIMEOUT"}
-        return [(job, state, node) for job, state, node in actual if state not in over]
+        return [(job, state, node) for job, state, node in jobs if state not in over]
 
     def log(self) -> str:
         """The ends of all daemons' logs."""
@@ -200,6 +200,6 @@ def _program(name: str) -> str | None:
 def _free_ports(n: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
-        for item in sockets:
-            item.bind(("127.0.0.1", 0))
-        return [int(item.getsockname()[1]) for item in sockets]
+        for listening in sockets:
+            listening.bind(("127.0.0.1", 0))
+        return [int(listening.getsockname()[1]) for listening in sockets]

@@ -52,20 +52,20 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> str:
     ensure()
     import timm
 
-    target = tmp_path_factory.mktemp("data")
-    (target / "photos").mkdir()
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "photos").mkdir()
     for number in range(IMAGES):
-        noise_image(number).save(target / "photos" / f"{number:02d}.png")
+        noise_image(number).save(folder / "photos" / f"{number:02d}.png")
     torch.manual_seed(0)
-    save_file(timm.create_model("test_vit").state_dict(), target / "weights.safetensors")
+    save_file(timm.create_model("test_vit").state_dict(), folder / "weights.safetensors")
     return f"""
 encoder = "timm/test_vit"
 device = "cpu"
 [datasets.photos]
 kind = "folder"
-root = "{target}/photos"
+root = "{folder}/photos"
 [encoders."timm/test_vit"]
-checkpoint = "{target}/weights.safetensors"
+checkpoint = "{folder}/weights.safetensors"
 [cluster]
 partition = "cpu"
 cpus = 1
@@ -114,7 +114,7 @@ class Workspace:
 
 @pytest.fixture(scope="module")
 def alone(settings: str, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """The store that one process makes."""
+    """The store that one process writes."""
     workspace = Workspace(tmp_path_factory.mktemp("alone") / "work", settings, dict(os.environ))
     workspace.pa(*EXTRACT)
     return workspace.store
@@ -125,17 +125,17 @@ def workspace(slurm: Cluster, settings: str, tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "work", settings, slurm.environment)
 
 
-def assert_equal(actual: Store, wanted: Store) -> None:
-    """Every file is equal byte for byte, the log of runs apart, and nothing else is there."""
+def assert_equal(store: Store, expected: Store) -> None:
+    """Assert that both have the same files, byte for byte, except the log of runs."""
     names = sorted(
-        p.name for p in wanted.path.iterdir() if p.name not in (stores.RUNS, stores.IMAGES)
+        p.name for p in expected.path.iterdir() if p.name not in (stores.RUNS, stores.IMAGES)
     )
     assert (
-        sorted(p.name for p in actual.path.iterdir() if p.name not in (stores.RUNS, stores.IMAGES))
+        sorted(p.name for p in store.path.iterdir() if p.name not in (stores.RUNS, stores.IMAGES))
         == names
     )
-    assert filecmp.cmpfiles(actual.path, wanted.path, names, shallow=False)[0] == names
-    assert not list(verify(actual))
+    assert filecmp.cmpfiles(store.path, expected.path, names, shallow=False)[0] == names
+    assert not list(verify(store))
 
 
 def over(slurm: Cluster, *jobs: str) -> Callable[[], bool]:
@@ -143,16 +143,16 @@ def over(slurm: Cluster, *jobs: str) -> Callable[[], bool]:
 
 
 def commands_of(workspace: Workspace, flag: str) -> list[int]:
-    """Processes of `python -m pa` of this workspace whose command line holds some words."""
-    collected = []
+    """Return the processes of this workspace whose command line contains `flag`."""
+    numbers = []
     for entry in Path("/proc").iterdir():
         try:
             words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except (OSError, UnicodeDecodeError):
             continue
         if " -m pa " in words and f"{workspace.path} " in words and flag in words:
-            collected.append(int(entry.name))
-    return collected
+            numbers.append(int(entry.name))
+    return numbers
 
 
 def test_final_job_completes_shards_of_killed_task(
@@ -160,15 +160,15 @@ def test_final_job_completes_shards_of_killed_task(
 ) -> None:
     lines = ("index build", "pa status", "evaluate retrieval --target x0", "report --format md")
     then = [word for line in lines for word in ("--then", line)]
-    result = workspace.submit(*EXTRACT, *then)
-    assert result["tasks"] == TASKS
-    assert result["commands"][0]["stores"][0]["shards_to_do"] == IMAGES
+    submission = workspace.submit(*EXTRACT, *then)
+    assert submission["tasks"] == TASKS
+    assert submission["commands"][0]["stores"][0]["shards_to_do"] == IMAGES
     nodes: set[str] = set()
 
     def in_the_middle() -> bool:
         nodes.update(node for _, state, node in slurm.queue() if state == "RUNNING")
         log = "".join(
-            p.read_text() for p in workspace.path.glob(f"jobs/*/{result['job']}_2_*log.out")
+            p.read_text() for p in workspace.path.glob(f"jobs/*/{submission['job']}_2_*log.out")
         )
         return workspace.shards >= 2 and " to write in " in log
 
@@ -176,7 +176,7 @@ def test_final_job_completes_shards_of_killed_task(
     assert workspace.shards < IMAGES
     [victim] = commands_of(workspace, "--task-id 2 ")
     os.kill(victim, signal.SIGKILL)
-    slurm.wait(over(slurm, result["job"], result["last_job"]))
+    slurm.wait(over(slurm, submission["job"], submission["last_job"]))
     assert nodes == set(NODES)
     assert_equal(workspace.store, alone)
     logs = workspace.logs()
@@ -188,10 +188,10 @@ def test_final_job_completes_shards_of_killed_task(
 
 
 def test_cancelled_then_submitted_again(slurm: Cluster, workspace: Workspace, alone: Store) -> None:
-    result = workspace.submit(*EXTRACT)
+    submission = workspace.submit(*EXTRACT)
     slurm.wait(lambda: workspace.shards >= 3)
-    slurm.ask("scancel", result["last_job"], result["job"])
-    slurm.wait(over(slurm, result["job"], result["last_job"]))
+    slurm.ask("scancel", submission["last_job"], submission["job"])
+    slurm.wait(over(slurm, submission["job"], submission["last_job"]))
     done = workspace.shards
     assert 3 <= done < IMAGES
     assert not workspace.store.is_complete
@@ -208,12 +208,12 @@ def test_cancelled_then_submitted_again(slurm: Cluster, workspace: Workspace, al
 def test_task_near_time_limit_is_requeued_and_continues(
     slurm: Cluster, workspace: Workspace, alone: Store
 ) -> None:
-    result = workspace.submit(*EXTRACT)
+    submission = workspace.submit(*EXTRACT)
     slurm.wait(lambda: workspace.shards >= 1)
     running_now = [j for j, state, _ in slurm.queue() if state == "RUNNING"]
-    task = next(job for job in running_now if job.startswith(f"{result['job']}_"))
+    task = next(job for job in running_now if job.startswith(f"{submission['job']}_"))
     slurm.ask("scancel", "--signal=USR2", task)  # as Slurm does before a time limit
-    slurm.wait(over(slurm, result["job"], result["last_job"]), 240)
+    slurm.wait(over(slurm, submission["job"], submission["last_job"]), 240)
     logs = workspace.logs()
     assert f"Requeued job {task}" in logs
     log = next(workspace.path.glob(f"jobs/*/{task}_0_log.out")).read_text()
@@ -242,18 +242,18 @@ def test_documented_array_script_runs(
         "sbatch", f"--output={tmp_path}/%a.txt", "--chdir", tmp_path, tmp_path / "array.sh"
     ).split()[-1]
     slurm.wait(over(slurm, job))
-    message = "".join((tmp_path / f"{task}.txt").read_text() for task in range(TASKS))
-    assert [f"task {task} of {TASKS}\n" in message for task in range(TASKS)] == [True] * TASKS
+    logs = "".join((tmp_path / f"{task}.txt").read_text() for task in range(TASKS))
+    assert [f"task {task} of {TASKS}\n" in logs for task in range(TASKS)] == [True] * TASKS
     assert_equal(workspace.store, alone)
 
 
 def test_each_creates_one_task_per_encoder(slurm: Cluster, workspace: Workspace) -> None:
-    """Commands that are not extractions: one task per value; those that ended well are not again."""
+    """Other commands run as one task per value, and are not repeated once they succeed."""
     workspace.pa(*EXTRACT, "--limit", "4")
     words = ("index", "build", "--representation", "cls,nonsense", "--each", "representation")
-    output = json.loads(workspace.pa("submit", "--json", *words))
-    assert (output["tasks"], output["last_job"]) == (2, None)
-    slurm.wait(over(slurm, output["job"]))
+    submission = json.loads(workspace.pa("submit", "--json", *words))
+    assert (submission["tasks"], submission["last_job"]) == (2, None)
+    slurm.wait(over(slurm, submission["job"]))
     assert len(list(workspace.path.glob("indexes/*/cls/*/index.faiss"))) == 1
     again = json.loads(workspace.pa("submit", "--json", *words, "--dry-run"))
     assert [command["tasks"] for command in again["commands"]] == [0, 1]
@@ -269,9 +269,9 @@ def test_evaluations_and_probes_as_arrays(slurm: Cluster, workspace: Workspace) 
         (("probe", "knn", "--target", "x0"), "report --format md", 2),
     ):
         before = len(list(workspace.path.glob("jobs/done/*.json")))
-        output = json.loads(workspace.pa("submit", "--json", *words, *each, "--then", then))
-        assert output["tasks"] == 2
-        slurm.wait(over(slurm, output["job"], output["last_job"]))
+        submission = json.loads(workspace.pa("submit", "--json", *words, *each, "--then", then))
+        assert submission["tasks"] == 2
+        slurm.wait(over(slurm, submission["job"], submission["last_job"]))
         assert len(list(workspace.path.glob("jobs/done/*.json"))) == before + results, (
             workspace.logs()
         )
