@@ -17,7 +17,7 @@ from pa.commands.console import table
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 SHOW_TABLE = """
-from pa import console
+from pa.commands import console
 heads = ["store", "encoder", "rows", "state", "size"]
 rows = [
     ["cub/all/parts (paper, first 100)", "mocov3", "1234/1234", "complete", "12.3 MB"],
@@ -26,7 +26,7 @@ rows = [
 console.out(console.table(heads, rows, "  r r"))
 """
 SHOW_BARS = """
-from pa import console
+from pa.commands import console
 progress = console.progress()
 for title in ("average precision · cub/test/parts · deit", "training", "{deit}[red]"):
     progress.start(title, 1200, "queries")
@@ -78,7 +78,7 @@ def test_table_fits_terminal_completely(columns: int) -> None:
 
 def test_record_in_narrow_terminal_omits_empty_cells() -> None:
     program = (
-        "from pa import console\n"
+        "from pa.commands import console\n"
         "console.out(console.table(['encoder', 'score', 'interval'] + ['part'] * 9,\n"
         "    [['chance', '38.04', ''] + ['12.34'] * 9]))\n"
         "console.out('after')\n"
@@ -92,7 +92,7 @@ def test_record_in_narrow_terminal_omits_empty_cells() -> None:
 def test_table_names_are_not_shortened(columns: int) -> None:
     names = ["datasets.pascal-object.protocol", "datasets.cub.root"]
     rows = [[name, "/a/long/path" * 4, "built in"] for name in names]
-    program = f"from pa import console; console.out(console.table(list('abc'), {rows}))"
+    program = f"from pa.commands import console; console.out(console.table(list('abc'), {rows}))"
     shown = " ".join(in_terminal(program, columns)).split()
     assert set(names) <= set(shown)
 
