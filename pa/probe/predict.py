@@ -26,11 +26,11 @@ Heads = tuple[LinearHead, ...] | tuple[AttentiveHead, ...]
 
 @dataclass(frozen=True)
 class Prediction:
-    """Probability of each class, the most probable first: the mean over `n_heads` heads."""
+    """Probabilities of the classes of one region."""
 
-    classes: tuple[tuple[str, float], ...]
+    classes: tuple[tuple[str, float], ...]  # the most probable first
     box: Box
-    n_heads: int
+    n_heads: int  # the probabilities are their mean
     representation: str
     store: str  # title of the heads' training store
 

@@ -45,11 +45,11 @@ class AttentiveInputs:
 class AttentiveTraining(Training):
     """How attentive heads are trained; None or empty selects the value of the recipe."""
 
-    lr: tuple[float, ...] = ()
+    lr: tuple[float, ...] = ()  # of several, one is chosen on validation rows
     weight_decay: float | None = None
     attention_heads: int | None = None
     precision: str | None = None
-    order_seed: int | None = None
+    order_seed: int | None = None  # one order for all heads: they share every batch
     memory: float = 2.0  # GB
     resume: bool = True
 

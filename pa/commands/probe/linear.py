@@ -54,11 +54,11 @@ class LinearInputs:
 class LinearTraining(Training):
     """How linear heads are trained; None or empty selects the value of the recipe."""
 
-    representation: tuple[str, ...] = ()
+    representation: tuple[str, ...] = ()  # several of these three need a sweep
     lr: tuple[float, ...] = ()
     weight_decay: tuple[float, ...] = ()
     sweep: bool = False
-    references: bool | None = None
+    references: bool | None = None  # None: where they take seconds
 
     def inputs(self, workspace: Workspace, rows: RowSelector) -> LinearInputs:
         """Resolve stores and recipe. Raise `UsageError` for options that exclude each other."""

@@ -29,17 +29,17 @@ class RowSelector:
 
     encoder: str | None = None
     dataset: str | None = None
-    split: str | None = None
+    split: str | None = None  # of the only store, if no two splits are named
     view: str | None = None
     protocol: str | None = None
-    fingerprint: str | None = None
+    fingerprint: str | None = None  # or its first characters
     train_split: str | None = None
     test_split: str | None = None
-    train_where: str | None = None
+    train_where: str | None = None  # SQL conditions over the rows table
     test_where: str | None = None
-    where: str | None = None
-    target: str | None = None
-    test_fraction: float = 0.2
+    where: str | None = None  # for both sides
+    target: str | None = None  # column to predict
+    test_fraction: float = 0.2  # of each class's images, if nothing else divides the rows
 
     def complete(self, workspace: Workspace) -> RowSelector:
         """Fill the open fields from the settings.
@@ -167,7 +167,7 @@ class Training:
     bn_eval: str | None = None
     seed: int | None = None
     seeds: int = 1
-    select_split: str | None = None
+    select_split: str | None = None  # validation rows; None holds training images out
     select_fraction: float = SELECT_FRACTION
 
     def changes(self, *more: str) -> dict[str, Any]:

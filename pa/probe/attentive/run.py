@@ -60,12 +60,12 @@ class AttentiveOptions(ProbeOptions):
 
 @dataclass(frozen=True, eq=False)
 class AttentiveResult(TrainedProbe):
-    """A scored run: its heads, how they were `trained`, and the sweep results of `choose_rate`."""
+    """A scored run of `run_attentive`."""
 
-    recipe: AttentiveRecipe
-    heads: tuple[AttentiveHead, ...]
-    trained: Trained
-    sweep: pl.DataFrame | None
+    recipe: AttentiveRecipe  # with the chosen rate
+    heads: tuple[AttentiveHead, ...]  # of each seed
+    trained: Trained  # their history
+    sweep: pl.DataFrame | None  # results of `choose_rate`, if a rate was chosen
 
 
 def run_attentive(

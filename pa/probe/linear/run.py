@@ -54,13 +54,13 @@ class LinearOptions(ProbeOptions):
 
 @dataclass(frozen=True, eq=False)
 class LinearResult(TrainedProbe):
-    """A scored run: its heads, their `runs`, the choice, if any, and the scored references."""
+    """A scored run of `run_linear`."""
 
-    recipe: LinearRecipe
-    heads: tuple[LinearHead, ...]
-    runs: tuple[TrainedHead, ...]
+    recipe: LinearRecipe  # with the chosen rate and weight decay
+    heads: tuple[LinearHead, ...]  # of each seed
+    runs: tuple[TrainedHead, ...]  # their history
     choice: Choice | None
-    references: dict[str, tuple[Reference, Scores]]
+    references: dict[str, tuple[Reference, Scores]]  # by the name of the method
 
 
 def run_linear(
