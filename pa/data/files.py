@@ -240,7 +240,7 @@ def write_json(path: Path, value: Any, *, once: bool = False) -> None:
 def append_lines(path: Path, entries: Iterable[dict[str, Any]]) -> None:
     """Append JSON lines to a log.
 
-    A log may lack lines: where the disk is full, they are dropped and the run goes on.
+    A log may lack lines: where the disk is full, they are dropped and the run continues.
     """
     text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
     with contextlib.suppress(OSError):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_BLOCK_ROWS = 8192  # bounds the memory used besides the result
+_BLOCK_ROWS = 8192  # bounds the memory used in addition to the result
 
 
 def unit_vectors(vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -3,7 +3,7 @@
 AP = (1/P) · Σ over the P relevant items of (relevant items scored at least as high) / (items scored
 at least as high): scikit-learn's `average_precision_score`, where equal scores share a threshold.
 
-A float32 below 2 in magnitude has 30 bits besides its sign, so its place in the order of all such
+A float32 below 2 in magnitude has 30 bits without its sign, so its place in the order of all such
 numbers, with the relevance in the lowest bit, fits into one int32: nothing is rounded. Sorting
 these keys by descending score gives the rank of every relevant item at once, with no permutation
 to carry along; among equal scores the relevant items come last, where the rank of the last one is
@@ -25,7 +25,7 @@ Keys = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
 
 LAST = np.int32(2**31 - 2)  # even, larger than all others: an item that is not a candidate
-KEY_LIMIT = 2.0  # in magnitude: scores below need 30 bits besides the sign
+KEY_LIMIT = 2.0  # in magnitude: scores below need 30 bits without the sign
 
 _FEW_TIES = 20  # per row: with fewer, a loop over them is faster
 _BLOCK_ENTRIES = 1 << 18  # keys: 1 MB stays in the cache of a core

@@ -376,7 +376,7 @@ class Score(Protocol):
 
     @property
     def interval_method(self) -> str:
-        """How the interval was computed, or why there is none."""
+        """How the interval was computed, or why it is missing."""
 
     @property
     def chance_level(self) -> float | None:

@@ -40,13 +40,13 @@ def batches(loaded: Iterable[Loaded], size: int, writers: Sequence[ShardWriter])
             bad = BadImage(image.job.image, image.job.path, first, first + n - 1, image.fault)
             for writer in writers:
                 writer.record_bad(bad)
-        taken = 0  # regions of the image that are in batches
-        while taken < n:
-            step = min(n - taken, size - len(valid))  # an image may span batches
+        n_batched = 0  # regions of the image that are in batches
+        while n_batched < n:
+            step = min(n - n_batched, size - len(valid))  # an image may span batches
             valid += [image.fault is None] * step
             for key, cut in image.cuts.items():
-                cuts.setdefault(key, []).append(cut.part(taken, taken + step))
-            taken += step
+                cuts.setdefault(key, []).append(cut.part(n_batched, n_batched + step))
+            n_batched += step
             if len(valid) == size:
                 yield Batch(np.array(valid), cuts)
                 valid, cuts = [], {}

@@ -46,7 +46,7 @@ OTHER_FILES = 5  # spec.json, rows.parquet, manifest.json, runs.jsonl, images.js
 class StorePlan:
     """The work that remains for one store.
 
-    `rows_to_do` are to be encoded and written in `shards_to_do` of `shards` shards; `files` and
+    `rows_to_do` will be encoded and written in `shards_to_do` of `shards` shards; `files` and
     `bytes` are still to be written. `rows_adopted` are in shards of other stores that are linked
     (copied where the disk cannot link); `rows_copied` are read from other stores and written in
     `shards_copied` shards. `throughput` is that of the longest recorded run of this encoder and

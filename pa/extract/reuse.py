@@ -2,8 +2,8 @@
 
 A store of split `train` needs rows that the store of `all` contains under other row and image
 numbers. Its shards cannot be linked, since these numbers are part of a shard's key. The rows are
-read from the donor, with all checks, and written as they are stored: nothing is encoded or rounded
-again.
+read from the source store, with all checks, and written as they are stored: nothing is encoded or
+rounded again.
 
 N: rows of the store, M: image files, n: rows of a shard.
 """
@@ -36,11 +36,11 @@ FILE = ("path", "file_bytes")  # columns that identify an image file
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """The sources of a store's rows; all rows of an image have the same donor."""
+    """The sources of a store's rows; all rows of an image have the same source store."""
 
     donors: list[Store]
-    donor: Ints  # (N,) position in `donors`, -1 for a row that must be encoded
-    row: Ints  # (N,) row of the donor
+    donor: Ints  # (N,) position in `stores`, -1 for a row that must be encoded
+    row: Ints  # (N,) row in the source store
 
     def cover(self, shard: ShardPlan) -> bool:
         """Return whether every row of a shard can be copied."""
@@ -53,8 +53,8 @@ def find_rows(
     """Find the rows of a store in complete stores of the same recipe.
 
     Rows are equal if path, file size and the columns that `view` cuts by are equal, and the content
-    of the file below `root` (default: the root of the store) is that of the donor. Image and row
-    numbers, labels and splits are not compared.
+    of the file below `root` (default: the root of the store) is that of the source store. Image
+    and row numbers, labels and splits are not compared.
     """
     read_only = root is None  # a run records its comparisons, a plan does not
     root = root or Path(store.source["root"])
@@ -76,14 +76,14 @@ def find_rows(
             rows[wanted["path"].is_in(changed).to_numpy()] = -1
         except VerificationError:
             continue
-        partial = np.unique(image[rows < 0])  # images of which the donor lacks rows
-        taken = (sources.donor < 0) & ~np.isin(image, partial)  # (N,)
-        sources.donor[taken], sources.row[taken] = number, rows[taken]
+        partial = np.unique(image[rows < 0])  # images of which the source store lacks rows
+        selected = (sources.donor < 0) & ~np.isin(image, partial)  # (N,)
+        sources.donor[selected], sources.row[selected] = number, rows[selected]
     return sources
 
 
 def _rows_of(donor: Store, wanted: pl.DataFrame, columns: Sequence[str]) -> Ints:
-    """Return the donor's row of each wanted row, (N,); -1 for a missing row."""
+    """Return the row in the source store of each wanted row, (N,); -1 for a missing row."""
     candidates = donor.rows.select("row", *columns).join(wanted, on="path", how="semi")
     candidates = candidates.unique(subset=list(columns), keep="first")
     rows = wanted.join(candidates, on=list(columns), how="left", maintain_order="left")["row"]
@@ -93,14 +93,14 @@ def _rows_of(donor: Store, wanted: pl.DataFrame, columns: Sequence[str]) -> Ints
 def reuse_rows(
     report: Report, view: View, features: Path, share: Share | None, progress: Progress
 ) -> None:
-    """Fill shards of a run's store with rows of its donors, and record their number.
+    """Fill shards of a run's store with rows of its source stores, and record their number.
 
     Several processes may do so at the same time: each shard is written under its lock.
     """
     store, missing = report.store, report.store.missing()
     reused = report.rows_adopted
     if report.donors and missing:
-        # Taken before the donors compare the files, so that a later change is detected.
+        # Taken before the source stores compare the files, so that a later change is detected.
         status = report.files.status()
         sources = find_rows(store, report.donors, view, report.files.root)
         covered = [shard for shard in missing if sources.cover(shard)]
@@ -125,7 +125,7 @@ def _copy_shards(
     status: Ints,
     progress: Progress,
 ) -> Ints:
-    """Write shards whose rows are all available; return the number of rows from each donor.
+    """Write shards whose rows are all available; return the number of rows from each source store.
 
     `status` (M, 4) are the states of the store's image files. Shards locked by other processes are
     skipped. A shard whose rows cannot be read is encoded later, with a note.
@@ -173,7 +173,7 @@ def _copy_shard(store: Store, sources: Sources, shard: ShardPlan, writer: ShardW
 
 
 def _hashes(store: Store, sources: Sources, shard: ShardPlan) -> Iterator[tuple[int, bytes]]:
-    """Yield image number in this store and hash of the image file, from the donors."""
+    """Yield image number in this store and hash of the image file, from the source stores."""
     images = store.rows["image"].slice(shard.start, shard.n_rows).to_numpy()
     first = np.unique(images, return_index=True)[1] + shard.start
     for number in np.unique(sources.donor[first]).tolist():
@@ -185,7 +185,7 @@ def _hashes(store: Store, sources: Sources, shard: ShardPlan) -> Iterator[tuple[
 def _bad_images(
     store: Store, sources: Sources, shard: ShardPlan, valid: npt.NDArray[np.bool_]
 ) -> Iterator[BadImage]:
-    """Yield the donors' bad images, with their numbers in this store."""
+    """Yield the bad images of the source stores, with their numbers in this store."""
     rows = store.rows.slice(shard.start, shard.n_rows).filter(pl.Series(~valid))
     for (image, path), group in rows.group_by("image", "path", maintain_order=True):
         first, last = int(group["row"][0]), int(group["row"][-1])

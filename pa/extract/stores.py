@@ -56,7 +56,7 @@ class Report:
     rows_encoded: int = 0
     shards_adopted: int = 0
     rows_adopted: int = 0
-    copied_from: dict[str, int] = field(default_factory=dict)  # donor's title → rows
+    copied_from: dict[str, int] = field(default_factory=dict)  # title of the source store → rows
     seconds_saved: float | None = None  # encoding time saved; None without a recorded run
     replaced: list[str] = field(default_factory=list)
     donors: list[Store] = field(default_factory=list)

@@ -162,7 +162,7 @@ def draw_hubs(shares: Sequence[Shares], crops: Sequence[Crops], path: Path) -> P
             hubs = entry.hubness
             title = (
                 f"{entry.store.encoder} · {entry.representation}: skewness {hubs.skewness:.2f} (at "
-                f"random {hubs.chance_skewness:.2f}), {100 * hubs.never:.0f} % nobody's neighbour"
+                f"random {hubs.chance_skewness:.2f}), {100 * hubs.never:.0f} % never a neighbour"
             )
             axes.text(_MARGIN, top + _TITLE - 12, title, fontsize=8)
             counts = hubs.occurrences[hubs.top]

@@ -34,7 +34,7 @@ def repair(workspace: Workspace, verification: Verification) -> list[Removed]:
     """Remove everything damaged, and what was derived from it, and nothing else.
 
     The manifest of a store is removed with its first shard: a shard that is made again may differ
-    in the last bits on another machine, and the manifest is then written anew. A spec and a table
+    in the last bits on another machine, and the manifest is then written again. A spec and a table
     of rows are removed together; good shards stay, and the same command keeps them. A store without
     its spec stays as it is, and so does everything of a newer version of pa.
     """

@@ -169,7 +169,7 @@ def verify(
     selector
         The stores to verify; by default all of them, also those whose spec is damaged.
     full
-        Whether checksums and finiteness are checked, besides structure and counts.
+        Whether checksums and finiteness are checked, in addition to structure and counts.
     images
         Whether every image file of the undamaged stores is hashed and compared.
 

@@ -21,7 +21,7 @@ BUDGET = 40_000_000  # bytes of all embedded files: a browser opens such a page 
 class Figure:
     """A figure of a workspace.
 
-    `shown` is the file embedded in the page, None if there is none, and `why_not` the reason;
+    `shown` is the file embedded in the page, None without one, and `why_not` the reason;
     `files` are all files of this name, `folder` is their folder below figures/. `title`, `caption`,
     `command` and `stores` are what `pa figure` recorded.
     """

@@ -63,8 +63,8 @@ def check(
     fields = {"dataset": name, "kind": kind, "root": str(folder)}
     content: dict[str, Any] = {**fields, "splits": [each.to_json() for each in splits]}
     if kind in LABEL_SETS:
-        given = str(workspace.dataset_root(name, root))
-        content = {**fields, "root": given, "images": content, "classes": []}
+        root_text = str(workspace.dataset_root(name, root))
+        content = {**fields, "root": root_text, "images": content, "classes": []}
         if not quick:
             masks = check_masks(tree.label_set(kind, folder), loaded, workspace.progress)
             is_whole = is_whole and not masks.faults

@@ -116,7 +116,7 @@ def _text(shares: Sequence[Shares], shifts: Sequence[Shift], figures: Sequence[P
             f"{entry.store.encoder} · {entry.representation}",
             console.table(headers, rows, " r r"),
             f"hubness: skewness {hubness.skewness:.2f} (at random {hubness.chance_skewness:.2f}); "
-            f"{100 * hubness.never:.1f} % of the patches are nobody's neighbour; the most "
+            f"{100 * hubness.never:.1f} % of the patches are never a neighbour; the most "
             f"frequent, row {entry.hub_rows[0]}, is that of {hubness.occurrences.max()}",
         ]
     if (interval := next(iter(first.means.values())).interval) is not None:

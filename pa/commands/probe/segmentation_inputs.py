@@ -32,7 +32,7 @@ class SegmentationInputs:
     """Stores and labels of a segmentation probe; None or empty selects the default.
 
     `labels` are datasets whose masks fit the images, NAME or NAME=ROOT. `masks` and `names` are a
-    folder of index PNGs and a file of class names, in place of `labels`.
+    folder of index PNGs and a file of class names, instead of `labels`.
     """
 
     dataset: str | None = None
@@ -234,7 +234,7 @@ def _selector(
         split = split if inputs.train_split is not None else None
         return StoreSelector(inputs.dataset, split, encoder=encoder, fingerprint=fingerprint)
     selector = workspace.complete(StoreSelector(inputs.dataset, split, VIEW, encoder=encoder))
-    # The split of a dataset in the settings is meant for commands that work on one split.
+    # The split of a dataset in the settings is for commands that work on one split.
     return replace(selector, split=split)
 
 

@@ -79,9 +79,9 @@ def parse(text: str, identity: Identity) -> Manifest:
     """Read a manifest. Raise `ManifestError` for a text that is damaged, or of another store."""
     try:
         fields: dict[str, Any] = json.loads(text)
-        own = (fields["format"], fields["fingerprint"], fields["n_rows"])
-        if own != identity:
-            raise ManifestError(f"it is of another store: {own}")
+        recorded = (fields["format"], fields["fingerprint"], fields["n_rows"])
+        if recorded != identity:
+            raise ManifestError(f"it is of another store: {recorded}")
         if not has_checksum(fields):
             raise ManifestError("its checksum is not that of its fields")
         shards = {

@@ -66,7 +66,7 @@ def claim(store: Store, shard: ShardPlan) -> Iterator[ShardWriter | None]:
         if not locked or store.shard_path(shard).exists():
             yield None
             return
-        # Not those of other hosts: where locks do not reach them, they may be at work.
+        # Not those of other hosts: their locks may not be visible here, so they may be active.
         remove_stale(store.path, shard.name)
         images = store.rows["image"].slice(shard.start, shard.n_rows)
         with shards.writing(
@@ -124,7 +124,7 @@ def adopt(
 ) -> int:
     """Link finished shards of another store that hold the same bytes, and return their number.
 
-    `changed` returns those of the donor's shards whose images changed; they are left out.
+    `changed` returns those shards of the source store whose images changed; they are omitted.
     """
     by_key = donor.shards_by_key()
     pairs = [(shard, by_key.get(store.shard_key(shard))) for shard in store.missing()]

@@ -51,7 +51,7 @@ DEIT_RULES = (Rule(r"head\..*", reason="the classifier"), Rule(ENCODER_KEYS, "en
 BEIT_RULES = (
     Rule(r"lm_head\..*", reason="the classifier of visual tokens"),
     Rule(r"mask_token", reason="the mask token, used in training only"),
-    Rule(r".*relative_position_index", reason="a fixed index, computed anew"),
+    Rule(r".*relative_position_index", reason="a fixed index, computed again"),
     Rule(r"cls_pt_layers\..*", reason="class-token layers of the pretraining"),
     Rule(ENCODER_KEYS, "encoder"),
 )

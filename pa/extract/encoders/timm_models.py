@@ -143,15 +143,15 @@ def _load_file(model: Network, name: str, file: CheckpointFile) -> tuple[str, di
         )
     # The classifier and the layers under the first part of its name (head.fc, head.bn).
     heads = "|".join(re.escape(head.partition(".")[0]) for head in classifiers(model))
-    own = "|".join(map(re.escape, model.state_dict()))
-    rules = [Rule(rf"({own})", "encoder")]
+    names = "|".join(map(re.escape, model.state_dict()))
+    rules = [Rule(rf"({names})", "encoder")]
     rules += [Rule(rf"(?:{heads})\..*", reason="the classifier")] if heads else []
     chosen, ignored = _compare(model, raw, rules)
     if chosen.misfits and (converted := _convert(model, name, raw)) is not None:
-        tensors, resized, left_out = converted
+        tensors, resized, omitted = converted
         comparison, also = _compare(model, tensors, rules, resized)
         if comparison.misfits < chosen.misfits:
-            chosen, ignored = comparison, (*also, *left_out)
+            chosen, ignored = comparison, (*also, *omitted)
     return (f"`{container}`" if container else "the file"), {**chosen.lists(), "ignored": ignored}
 
 

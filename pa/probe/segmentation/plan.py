@@ -1,7 +1,7 @@
 """Compare ways to run a segmentation probe by disk space, windows to encode, and recorded time.
 
 The features of the training windows can be stored once (one plain crop per image), stored for K
-random crops of each image, or encoded anew for every batch (online).
+random crops of each image, or encoded again for every batch (online).
 """
 
 from __future__ import annotations

@@ -274,7 +274,7 @@ def _build_item(item: Item, split: str, plan: BuildPlan, out: Path, copy: bool) 
 
 
 def _read_existing(path: Path, size: tuple[int, int], n_classes: int) -> LabelMap | None:
-    """Read the map that an earlier run wrote; None if there is none, or a file of other origin."""
+    """Read the map that an earlier run wrote; None if it is missing or of another origin."""
     if not path.exists():
         return None
     try:
