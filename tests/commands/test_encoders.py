@@ -194,7 +194,7 @@ def test_check_of_weights_that_are_not_finite(pa: Run, tmp_path: Path) -> None:
     assert pa(*check, "--json").json["not_finite"] == ["norm.weight"]
 
 
-@pytest.mark.parametrize("place", ["option", "setting"])
+@pytest.mark.parametrize("source", ["option", "setting"])
 def test_accept_and_heads_from_options_and_settings(pa: Run, tmp_path: Path, source: str) -> None:
     """A file without evidence is taken when asked to, and the store's command asks again."""
     torch.save({"model": vit()}, tmp_path / "vit.pth")

@@ -106,7 +106,7 @@ def test_empty_folder_shows_both_layouts(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["lip", "ade20k", "ade20k-object", "pascal-part"])
-@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("exists", [True, False])
 def test_layouts_are_shown_once(run: Run, tmp_path: Path, kind: str, exists: bool) -> None:
     with pytest.raises(MissingError) as caught:
         run("datasets", "check", kind, "--root", tmp_path if exists else tmp_path / "gone")
