@@ -152,7 +152,7 @@ def _index(root: Path, split: str) -> pl.DataFrame:
     index = _images(root)  # id, path
     if split == "all":
         return index
-    flags = _pairs(root, SPLITS, "id", "train", _flag, "0 (test) or 1 (train)")
+    flags = _pairs(root, SPLITS, "id", "train", ("0", "1").index, "0 (test) or 1 (train)")
     unknown = index.join(flags, on="id", how="anti", maintain_order="left")
     if len(unknown):
         raise AnnotationError(
@@ -195,12 +195,6 @@ def _number(word: str) -> float:
     if not word.isascii() or "_" in word:
         raise ValueError(word)
     return float(word)
-
-
-def _flag(word: str) -> int:
-    if word not in ("0", "1"):
-        raise ValueError(word)
-    return int(word)
 
 
 def _pairs(
