@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pa.errors import UsageError
-from pa.extract.encoders.timm_models import TimmTrunk, create
+from pa.extract.encoders.timm_models import create
+from pa.extract.encoders.timm_trunk import TimmTrunk
 from tests.support.checkpoints import load_encoder, official
 from tests.support.mean_colour import MeanColour
 

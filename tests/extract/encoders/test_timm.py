@@ -16,7 +16,8 @@ from torch import Tensor
 from pa.errors import CheckpointError, MissingError, UnknownNameError, UsageError
 from pa.extract.encoders import Encoder, load_encoder, load_report
 from pa.extract.encoders.checkpoint import state_sha256
-from pa.extract.encoders.timm_models import TimmTrunk, channel_axis, create, transform_of
+from pa.extract.encoders.timm_models import create, transform_of
+from pa.extract.encoders.timm_trunk import TimmTrunk, channel_axis
 
 Save = Callable[..., Path]
 

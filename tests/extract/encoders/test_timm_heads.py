@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pa.errors import UsageError
 from pa.extract.encoders.frozen import FrozenEncoder
-from pa.extract.encoders.timm_models import TimmTrunk
+from pa.extract.encoders.timm_trunk import TimmTrunk
 
 SIZE = 64
 Make = Callable[..., Any]
