@@ -972,3 +972,16 @@ def test_store_query_reaches_a_store_with_a_damaged_spec(store: Store, workspace
         assert [check.path for check in verify_stores(here, selector)] == [store.path]
     with pytest.raises(MissingError, match="Damaged"):
         list(verify_stores(here, StoreSelector(encoder="other")))
+
+
+def test_repair_removes_the_index_of_a_store_with_a_missing_shard(
+    run: Run, store: Store, workspace: Path
+) -> None:
+    """The shard is encoded again, and its features may differ in the last bits."""
+    index = build(store, "pooled", workspace / "indexes").path
+    store.shard_path(store.plan[1]).unlink()
+    repaired = run("verify", "--repair", "--json")
+    assert repaired.exit_code == 6
+    removed = {entry["path"] for entry in json.loads(repaired.stdout)["removed"]}
+    assert removed == {str(store.path / "manifest.json"), str(index)}
+    assert not index.exists()
