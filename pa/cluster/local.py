@@ -27,10 +27,10 @@ POLL_SECONDS = 0.1  # short against any command, long against the cost of a poll
 
 @dataclass(frozen=True)
 class EndedCommand:
-    """A command that ended, its exit code (negative if a signal killed it) and its log."""
+    """A command that ended."""
 
     words: Words
-    code: int
+    code: int  # exit code, negative if a signal killed it
     log: Path
 
     @property

@@ -29,7 +29,7 @@ from typing import Any
 from pa.data.files import WRITTEN, uninterrupted, write_json
 from pa.errors import EXIT_PARTLY_DONE, MissingError, PaError, UsageError
 
-Words = tuple[str, ...]
+Words = tuple[str, ...]  # a command line without the word pa
 
 SUCCESS_CODES = (0, EXIT_PARTLY_DONE)
 GRACE_SECONDS = 20.0  # below Slurm's default KillWait of 30 s
@@ -43,26 +43,21 @@ CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 @dataclass(frozen=True)
 class Resources:
-    """The resources of one task, and how it starts.
+    """The resources of one task, and how it starts."""
 
-    `minutes` is the time limit; `mem` has the syntax of sbatch (32G); `setup` holds shell lines to
-    run before the task; `python` is a shell command that starts Python, such as one in a container;
-    `parameters` holds other options of sbatch; `requeues` is the number of permitted timeouts.
-    """
-
-    minutes: int = 60
+    minutes: int = 60  # time limit
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
     gpus: int | None = None
     cpus: int | None = None
-    mem: str | None = None
+    mem: str | None = None  # in the syntax of sbatch, such as 32G
     array_parallelism: int = 256  # the default of submitit
-    setup: Sequence[str] = ()
-    python: str | None = None
-    parameters: Mapping[str, str | int] = field(default_factory=dict)
-    requeues: int = 20
+    setup: Sequence[str] = ()  # shell lines before the task
+    python: str | None = None  # shell command that starts Python, such as one in a container
+    parameters: Mapping[str, str | int] = field(default_factory=dict)  # other options of sbatch
+    requeues: int = 20  # permitted timeouts: a task that never finishes a shard must end
     signal_seconds: int = 90  # the default of submitit
 
     def __post_init__(self) -> None:
@@ -82,13 +77,10 @@ class Resources:
 
 @dataclass(frozen=True)
 class Steps:
-    """Command lines of `pa` that one task runs one after the other.
-
-    `markers` holds one path or None per command; the file is written when the command succeeds.
-    """
+    """Command lines of `pa` that one task runs one after the other."""
 
     commands: tuple[Words, ...]
-    markers: tuple[Path | None, ...] = ()
+    markers: tuple[Path | None, ...] = ()  # per command, the file that records its success
 
     def __call__(self) -> list[int]:
         """Run the commands and return their exit codes; raise `PaError` at the first failure."""
@@ -218,7 +210,7 @@ def minutes(text: str) -> int:
     total = ((int(days) * 24 + hours) * 60 + minute) * 60 + second
     if total < 1:
         raise UsageError(f"time limit {text!r} is zero.")
-    return -(-total // 60)
+    return -(-total // 60)  # rounded up
 
 
 def executor(folder: Path, name: str, resources: Resources, after: str | None = None) -> Any:
@@ -236,7 +228,7 @@ def executor(folder: Path, name: str, resources: Resources, after: str | None = 
         ) from None
 
     class Executor(SlurmExecutor):  # type: ignore[misc, unused-ignore]
-        """Works without Slurm, to show the script."""
+        """An executor that works without Slurm, to show the script."""
 
         @classmethod
         def affinity(cls) -> int:

@@ -44,10 +44,10 @@ class Extraction:
 
 @dataclass(frozen=True)
 class Command:
-    """A command line of `pa`, without the word pa, and its extraction if it is one."""
+    """A command line of `pa`."""
 
     words: Words
-    extraction: Extraction | None = None
+    extraction: Extraction | None = None  # of the command `extract`
 
     @property
     def name(self) -> str:
@@ -57,12 +57,12 @@ class Command:
 
 @dataclass(frozen=True)
 class CommandPlan:
-    """A command, its number of tasks, the plan of an extraction, and why it is already done."""
+    """The remaining work of a command."""
 
     command: Command
     tasks: int
-    plan: ExtractPlan | None = None
-    done: str | None = None
+    plan: ExtractPlan | None = None  # of an extraction
+    done: str | None = None  # why nothing remains
 
     @property
     def stores(self) -> tuple[StorePlan, ...]:
@@ -90,16 +90,16 @@ class CommandPlan:
 
 @dataclass(frozen=True)
 class Submission:
-    """A plan and its jobs: `job` is the array, `last` the job after it."""
+    """A plan, and what was submitted or run."""
 
     commands: tuple[CommandPlan, ...]
     then: tuple[Words, ...]
     folder: Path
-    parallel: int
-    script: str | None = None
-    job: str | None = None
-    last: str | None = None
-    ended: tuple[EndedCommand, ...] = ()
+    parallel: int  # maximum number of concurrent tasks
+    script: str | None = None  # of a dry run
+    job: str | None = None  # the array
+    last: str | None = None  # the job after the array
+    ended: tuple[EndedCommand, ...] = ()  # of a local run
 
     @property
     def tasks(self) -> int:
@@ -394,5 +394,5 @@ def _run_here(
 
 def _marker_path(workspace: Workspace, words: Words) -> Path:
     """Return the file that records the success of a command."""
-    digest = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]  # 64 bits suffice
     return workspace.config.jobs / "done" / f"{digest}.json"

@@ -36,18 +36,13 @@ class SearchOptions:
 
 @dataclass(frozen=True)
 class Answer:
-    """The neighbours of a query in one column.
-
-    `result` is an object of the `results` of `pa search --json`, with class names instead of
-    WordNet ids. `images` holds number and label of the image of each neighbour; `seconds` is the
-    duration of the search.
-    """
+    """The neighbours of a query in one column."""
 
     column: str
-    result: dict[str, Any]
-    images: list[tuple[int, str | None]]
+    result: dict[str, Any]  # as in `pa search --json`, with class names instead of WordNet ids
+    images: list[tuple[int, str | None]]  # number and label of the image of each neighbour
     shares: list[Share]
-    seconds: float
+    seconds: float  # duration of the search
 
 
 class Answers:

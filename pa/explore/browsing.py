@@ -18,11 +18,11 @@ from pa.errors import OutOfRangeError
 
 @dataclass(frozen=True)
 class ImageEntry:
-    """An image: number, label (the class in view `parts`), and its rows from `first_row`."""
+    """An image and its rows, which are consecutive."""
 
     image: int
     path: str
-    label: str | None
+    label: str | None  # the class in view `parts`
     first_row: int
     n_rows: int
 

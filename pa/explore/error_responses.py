@@ -26,22 +26,22 @@ from pa.errors import (
 )
 from pa.explore.uploads import TooLargeError
 
-RETRY_SECONDS = 1  # a search takes less
+RETRY_SECONDS = 1  # the usual search takes less
 _COMMAND = re.compile(r"^\s+(pa .+)$", re.MULTILINE)  # indented lines of a message
 
 
 @dataclass(frozen=True)
 class ErrorResponse:
-    """The reason of a failure; `commands` are the shell commands in the message."""
+    """The reason of a failure."""
 
-    error: str
-    message: str
-    commands: list[str]
+    error: str  # a kind of error, such as "not found"
+    message: str  # for the user, as on the command line
+    commands: list[str]  # shell commands in the message
 
 
 # The first class that matches. 409: the request is valid, but the workspace must be repaired first.
 STATUSES: tuple[tuple[type[PaError], int, str], ...] = (
-    (BusyError, 503, "busy"),
+    (BusyError, 503, "busy"),  # the only one that the page retries
     (TooLargeError, 413, "too large"),
     (UnknownNameError, 404, "not found"),
     (OutOfRangeError, 404, "not found"),

@@ -76,15 +76,17 @@ class ConcurrencyLimiter:
 
 
 class Limiters:
-    """The limits of each kind of work. Searches share memory bandwidth, pictures share cores."""
+    """The limits of each kind of work."""
 
     def __init__(self) -> None:
         cores = os.cpu_count() or 1
+        # Searches share the memory bandwidth, pictures share the cores.
         self.searches = ConcurrencyLimiter("searches", min(cores, 4), 64)
         self.pictures = ConcurrencyLimiter("pictures", min(2 * cores, 8), 2000, timeout=60.0)
         self.tables = ConcurrencyLimiter("tables", 2, 200)
         # An upload is received within a turn, which bounds the number of request bodies in memory.
         self.bodies = ConcurrencyLimiter("uploads", 4, 32)
+        # One at a time: an encoder already uses all cores, or the GPU.
         self.uploads = ConcurrencyLimiter("uploads", 1, 8, timeout=120.0)
 
     def close(self) -> None:

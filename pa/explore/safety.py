@@ -41,9 +41,9 @@ POLICY = "; ".join(
 )
 HEADERS = {
     "content-security-policy": POLICY,
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",  # a response is never interpreted as another type
+    "x-frame-options": "DENY",  # as frame-ancestors, for older browsers
+    "referrer-policy": "no-referrer",  # the address may contain the token
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",

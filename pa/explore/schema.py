@@ -72,15 +72,15 @@ UploadSearchOptions = Annotated[SearchOptions, Depends(_upload_options)]
 
 @dataclass(frozen=True)
 class ColumnInfo:
-    """One representation of one encoder; `command` builds its index if it is missing."""
+    """One representation of one encoder."""
 
     id: str
     encoder: str
     representation: str
-    width: int
+    width: int  # of its vectors
     store: str
     indexed: bool
-    command: str
+    command: str  # builds the index
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,14 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class GalleryInfo:
-    """Stores of the same regions. `protocol` is that of view `parts`."""
+    """Stores of the same regions."""
 
     id: str
     dataset: str
     split: str
     view: str
-    protocol: str | None
-    limit: int | None
+    protocol: str | None  # of view `parts`
+    limit: int | None  # number of images that were encoded; None for all
     n_rows: int
     n_images: int
     columns: list[ColumnInfo]
@@ -110,28 +110,24 @@ class GalleryInfo:
 
 @dataclass(frozen=True)
 class WorkspaceInfo:
-    """The galleries of a workspace; `faults` lists stores that cannot be opened."""
+    """The galleries of a workspace."""
 
     version: str
     workspace: str
     gallery_infos: Annotated[list[GalleryInfo], Field(serialization_alias="galleries")]
-    faults: list[str]
+    faults: list[str]  # errors of stores that cannot be opened
 
 
 @dataclass(frozen=True)
 class RowInfo:
-    """A row, its image, and all regions of the image.
-
-    `size` is width and height of the canvas that boxes refer to; null if the image is unreadable.
-    `bad` is the reason why it could not be decoded at extraction.
-    """
+    """A row, its image, and all regions of the image."""
 
     row: int
     image: int
     path: str
     image_label: str | None
-    size: tuple[int, int] | None
-    bad: str | None
+    size: tuple[int, int] | None  # of the canvas that boxes refer to; None if it is unreadable
+    bad: str | None  # why the image could not be decoded at extraction
     regions: list[Region]
 
 

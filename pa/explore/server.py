@@ -22,7 +22,7 @@ from pa.explore.app import make_app
 from pa.explore.safety import TOKEN, is_loopback, names_of, new_token
 from pa.workspace import Workspace
 
-DEFAULT_PORT = 8642
+DEFAULT_PORT = 8642  # above 1023, so it needs no privileges
 IDLE_SECONDS = 15  # enough for a request header over a slow tunnel
 _MAX_DESCRIPTORS = 4096  # enough: the limits below are fractions of it
 _MAX_CONNECTIONS = 512  # a browser opens six
@@ -37,11 +37,11 @@ _BUSY = (
 
 @dataclass(frozen=True)
 class Address:
-    """The address of the page, its token, and whether other machines can reach it."""
+    """The address of a running server."""
 
-    url: str
+    url: str  # contains the token
     token: str | None
-    public: bool
+    public: bool  # whether other machines can reach it
 
 
 def explore(
@@ -143,15 +143,15 @@ def serve(app: ASGIApp, listening: socket.socket, ready: Callable[[], None]) -> 
     config = uvicorn.Config(
         app,
         http=type("LimitedConnection", (_Connection,), {"limit": limit}),
-        ws="none",
-        lifespan="on",
+        ws="none",  # the page uses no websockets
+        lifespan="on",  # closes the thread pools at the end
         log_level="error",  # warnings come one per request: a client could fill the disk with them
-        access_log=False,
+        access_log=False,  # the address of the first visit contains the token
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=False,  # any client could send them
         backlog=min(_BACKLOG, max(1, descriptors // 8)),
         timeout_keep_alive=IDLE_SECONDS,
-        timeout_graceful_shutdown=3,
+        timeout_graceful_shutdown=3,  # seconds for running requests after Ctrl-C
     )
     server = _Server(config, ready)
     server.run(sockets=[listening])
@@ -242,7 +242,7 @@ class _Connection(H11Protocol):
         unread = self.transport.get_write_buffer_size()
         if 0 < unread < self._unread:
             self._watch()
-        elif unread:
+        elif unread:  # nothing was read in `IDLE_SECONDS`
             self.transport.abort()
         else:
             self.timeout_keep_alive_handler()
