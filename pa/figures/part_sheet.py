@@ -70,7 +70,7 @@ def draw(
     counts = selection.counts
     lines = [
         f"{counts.rows:,} patches from {counts.images_kept:,} of {counts.images:,} images",
-        "left out: " + (", ".join(counts.left_out()) or "nothing"),
+        "left out: " + (", ".join(counts.skip_reasons()) or "nothing"),
     ]
     if options.resize != CANVAS:
         lines.append(

@@ -97,7 +97,7 @@ def _of_model(result: Result) -> Iterator[Deviation]:
             yield Deviation("model", f"{option} {actual}: {source} is {value}")
     if store.view in ("parts", "image") and store.input_size != expected["input"]:
         yield Deviation(
-            "model", f"input of {store.input_size} pixels in place of {expected['input']}"
+            "model", f"input of {store.input_size} pixels instead of {expected['input']}"
         )
 
 
@@ -154,7 +154,7 @@ def _of_data(result: Result) -> Iterator[Deviation]:
 
 def _of_split(role: str, expected: Any, store: StoreReference | None) -> Iterator[Deviation]:
     if expected and store is not None and store.split != expected["split"]:
-        yield Deviation("split", f"{role} split {store.split} in place of {expected['split']}")
+        yield Deviation("split", f"{role} split {store.split} instead of {expected['split']}")
 
 
 def _of_size(prefix: str, expected: Any, images: int) -> Iterator[Deviation]:
@@ -178,7 +178,7 @@ def _of_recipe(result: Result) -> Iterator[Deviation]:
     if protocol.is_tuned:
         yield Deviation("recipe", "hyperparameters chosen in a sweep")
     if (target := getattr(selection, "target", "label")) != "label":
-        yield Deviation("recipe", f"target {target} in place of the label")
+        yield Deviation("recipe", f"target {target} instead of the label")
     if "test" in protocol.reported:
         yield Deviation("note", f"reported: {protocol.reported}")
 

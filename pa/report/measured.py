@@ -183,7 +183,7 @@ def _questions(result: Result) -> Iterator[tuple[Question, str, tuple[Deviation,
         usual = CLASS_TOKEN if is_linear else "cls+patch"
         extra: tuple[Deviation, ...] = ()
         if stored_as != usual:
-            extra = (Deviation("recipe", f"{stored_as} in place of {usual}"),)
+            extra = (Deviation("recipe", f"{stored_as} instead of {usual}"),)
         task = tasks[store.view]
         yield (
             Question(store.encoder, store.dataset, task, probe, "encoded", "top-1"),

@@ -12,7 +12,7 @@ from pa.report.protocol import Protocol
 from pa.report.report import Report, known_issues_of
 from pa.report.selection import SelectedResult
 
-Place = Literal["table", "row", "column", "cell"]
+Scope = Literal["table", "row", "column", "cell"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +29,9 @@ class TableView:
     marks: Marks
     remarks: list[Remark]
 
-    def numbers(self, place: Place, name: str) -> list[str]:
+    def numbers(self, scope: Scope, name: str) -> list[str]:
         """Return the numbers of the remarks on a row, a column or a cell."""
-        return [str(r.number) for r in self.remarks if r.place == place and name in r.at]
+        return [str(r.number) for r in self.remarks if r.scope == scope and name in r.at]
 
 
 def views_of(report: Report, table: Table) -> list[TableView]:
@@ -81,13 +81,13 @@ def letter(index: int) -> str:
 class Remark:
     """A numbered known issue of a table.
 
-    `place` is the whole `table` (without a mark), the heads of rows or columns in `at` (names of
+    `scope` is the whole `table` (without a mark), the heads of rows or columns in `at` (names of
     encoders or columns), or the cells in `at` (keys).
     """
 
     number: int
     issue: KnownIssue
-    place: Place
+    scope: Scope
     at: frozenset[str]
 
 
@@ -99,7 +99,7 @@ def remarks(table: Table) -> list[Remark]:
     ]
 
 
-def _placed(table: Table, about: tuple[Cell, ...]) -> tuple[Place, frozenset[str]]:
+def _placed(table: Table, about: tuple[Cell, ...]) -> tuple[Scope, frozenset[str]]:
     chosen = {cell.key for cell in about}
     if len(chosen) == len(table.cells):
         return "table", frozenset()

@@ -62,11 +62,11 @@ def run(body: str, name: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-@pytest.mark.parametrize("place", SWALLOWED)
+@pytest.mark.parametrize("callback", SWALLOWED)
 def test_signal_with_dropped_exception_is_delivered_again(
-    tmp_path: Path, place: str, name: str
+    tmp_path: Path, callback: str, name: str
 ) -> None:
-    done = run(SWALLOWED[place], name, tmp_path)
+    done = run(SWALLOWED[callback], name, tmp_path)
     assert done.stdout == "works on\n"  # the first one was dropped
     assert done.returncode == EXIT_INTERRUPTED
     assert "run the same command again to continue" in done.stderr

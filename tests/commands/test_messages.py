@@ -28,11 +28,11 @@ FOREIGN = {"--array"}  # options of other programs
 class Command:
     """A command in a message: where it is, and its words after `pa`."""
 
-    place: str
+    source: str
     words: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.place}: pa {' '.join(self.words)}".replace(INSERTED, "{}")
+        return f"{self.source}: pa {' '.join(self.words)}".replace(INSERTED, "{}")
 
 
 def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -145,7 +145,7 @@ def test_invalid_command_is_detected(words: str, what: str) -> None:
     assert what in refused.value.format_message()
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.place)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.source)
 def test_commands_in_messages_are_valid(command: Command) -> None:
     check(command.words)
 

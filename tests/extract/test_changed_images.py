@@ -289,7 +289,7 @@ def test_missing_image_is_listed_if_every_file_is_checked(root: Path, features: 
     removed(root)
     assert files.changed() == []
     (actual,) = files.changed(full=True)
-    assert (actual.path, actual.found) == ("a/3.bmp", None)
+    assert (actual.path, actual.actual) == ("a/3.bmp", None)
 
 
 def test_crops_refuse_an_image_that_changed(root: Path, features: Path) -> None:

@@ -17,12 +17,12 @@ from pa.figures.results import EncoderResults
 from pa.figures.scores import depth_panels, share_bars, sweep_sheets
 from pa.report.collection import collect_results
 from tests.figures.conftest import size_of
-from tests.probe.test_commands import Place, place
+from tests.probe.test_commands import PutStore, put_store
 from tests.support.arrays import make_store
 from tests.support.commands import Run
 from tests.support.parts import MakeParts, birds, features_of, make_parts, workspace
 
-__all__ = ["make_parts", "make_store", "place", "workspace"]
+__all__ = ["make_parts", "make_store", "put_store", "workspace"]
 
 
 def in_layers(make_parts: MakeParts, encoder: str, seed: int = 12) -> None:
@@ -158,9 +158,9 @@ def test_shares_draws_the_scores_of_the_results(
     assert "pa evaluate neighbours -k 9" in missing.err
 
 
-def test_sweep_is_drawn_from_its_table(pa: Run, place: Place) -> None:
-    place("train", "paper")
-    place("test", "paper", 1)
+def test_sweep_is_drawn_from_its_table(pa: Run, put_store: PutStore) -> None:
+    put_store("train", "paper")
+    put_store("test", "paper", 1)
     words = ("--train-split", "train", "--test-split", "test", "--epochs", 3, "--no-references")
     grid = ("--sweep", "--lr", "0.01,0.4", "--weight-decay", "0,1e-4")
     pa("probe", "linear", *words)

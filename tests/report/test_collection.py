@@ -26,10 +26,12 @@ def test_missing_workspace_is_refused(tmp_path: Path) -> None:
         collect_results(tmp_path / "nowhere", tmp_path / "results", tmp_path / "features")
 
 
-def edited(path: Path, change: Callable[[dict[str, Any]], None], *, sealed: bool = False) -> None:
+def edited(
+    path: Path, change: Callable[[dict[str, Any]], None], *, keeps_checksum: bool = False
+) -> None:
     fields = json.loads(path.read_text())
     change(fields)
-    if not sealed:
+    if not keeps_checksum:
         fields = with_checksum(fields)
     path.write_text(json.dumps(fields))
 
@@ -72,8 +74,8 @@ def test_damaged_result_is_reported_and_skipped(
 
 
 def test_numbers_that_were_changed_by_hand_are_not_taken(runs: Runs) -> None:
-    edited(runs.retrieval("deit"), put("scores", "ap", "value", value=0.99), sealed=True)
-    edited(runs.probe("deit"), put("files", value={"a": 7}), sealed=True)
+    edited(runs.retrieval("deit"), put("scores", "ap", "value", value=0.99), keeps_checksum=True)
+    edited(runs.probe("deit"), put("files", value={"a": 7}), keeps_checksum=True)
     actual = runs.read()
     assert actual.results == ()
     for damaged in actual.damaged:

@@ -158,10 +158,10 @@ def test_letters_continue_after_z() -> None:
 
 def test_remarks_are_at_their_cells() -> None:
     placed = {item.issue.id: item for item in remarks(tables()[2])}
-    assert (placed["mae-shuffle"].place, placed["mae-shuffle"].at) == ("row", {"mae"})
-    assert placed["projected-which"].place == "column"
+    assert (placed["mae-shuffle"].scope, placed["mae-shuffle"].at) == ("row", {"mae"})
+    assert placed["projected-which"].scope == "column"
     assert placed["projected-which"].at == {"cub/projected", "coco/projected"}
-    assert placed["half-sides"].place == "table"
+    assert placed["half-sides"].scope == "table"
     assert placed["ibot-best-on-coco-only"].at == {"t3/ibot/cub/encoded"}
     assert [item.number for item in remarks(tables()[2])] == list(range(1, len(placed) + 1))
 

@@ -143,7 +143,7 @@ def test_images_without_parts_do_not_make_a_subset(runs: Runs) -> None:
 def test_other_split_and_changed_recipe_are_marked(runs: Runs) -> None:
     runs.retrieval("deit", split="test", changed={"include_self": True})
     assert [mark for mark in marks(only(runs)) if mark[0] != "data"] == [
-        ("split", "test split test in place of all"),
+        ("split", "test split test instead of all"),
         ("recipe", "changed recipe: include_self=True"),
         (
             "recipe",

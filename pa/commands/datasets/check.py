@@ -185,9 +185,9 @@ def _masks_text(check: MaskCheck) -> str:
         )
     rows = []
     for count in check.counts:
-        differs = count.found != count.expected and not check.is_subset
+        differs = count.counted != count.expected and not check.is_subset
         rows.append(
-            [count.what, f"{count.found:,}", str(count.expected), "differs" if differs else ""]
+            [count.what, f"{count.counted:,}", str(count.expected), "differs" if differs else ""]
         )
     lines.append(console.table(["count", "found", "expected", ""], rows, " rr"))
     if check.missing:

@@ -99,7 +99,7 @@ def _report_text(report: LoadReport) -> str:
     lines.append(f"  ignored by rule {len(report.ignored)}")
     reasons = Counter(reason for _, reason in report.ignored)
     lines += [f"    {count} × {reason}" for reason, count in reasons.items()]
-    for title, keys in report.misfits():
+    for title, keys in report.mismatches():
         lines.append(f"  {title} {len(keys)}")
         lines += [f"    {key}" for key in keys[:KEYS_SHOWN]]
         if len(keys) > KEYS_SHOWN:

@@ -78,10 +78,10 @@ class ChangedImage:
     path: str
     shard: ShardPlan
     expected: str
-    found: str | None
+    actual: str | None
 
     def __str__(self) -> str:
-        return f"{self.path}: expected {self.expected}, found {self.found or 'no readable file'}"
+        return f"{self.path}: expected {self.expected}, found {self.actual or 'no readable file'}"
 
     def to_json(self) -> dict[str, str | int | None]:
         return {
@@ -89,7 +89,7 @@ class ChangedImage:
             "path": self.path,
             "shard": self.shard.name,
             "expected": self.expected,
-            "found": self.found,
+            "found": self.actual,
         }
 
 

@@ -52,7 +52,7 @@ class PartCounts:
     def rows(self) -> int:
         return sum(self.kept.values())
 
-    def left_out(self) -> list[str]:
+    def skip_reasons(self) -> list[str]:
         """Return the number of skipped parts for each reason."""
         return [f"{sum(n.values()):,} {reason}" for reason, n in self.skipped.items()]
 
@@ -60,7 +60,7 @@ class PartCounts:
         kept = ", ".join(f"{part} {n:,}" for part, n in self.kept.items())
         return (
             f"{self.rows:,} patches from {self.images_kept:,} of {self.images:,} images ({kept}); "
-            f"left out: {', '.join(self.left_out()) or 'nothing'}"
+            f"left out: {', '.join(self.skip_reasons()) or 'nothing'}"
         )
 
     @property
@@ -118,7 +118,7 @@ def select(rules: PartRules, images: Images) -> Selection:
         },
     )
     if kept.is_empty():
-        why = ", ".join(counts.left_out()) or "none is considered"
+        why = ", ".join(counts.skip_reasons()) or "none is considered"
         raise MissingError(
             f"view parts of dataset {images.dataset}, split {images.split}: no row. Of "
             f"{counts.annotated} annotated parts in {counts.images} images: {why}."

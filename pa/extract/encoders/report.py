@@ -52,9 +52,9 @@ class LoadReport:
 
     @property
     def ok(self) -> bool:
-        return not (self.problem or any(keys for _, keys in self.misfits()))
+        return not (self.problem or any(keys for _, keys in self.mismatches()))
 
-    def misfits(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    def mismatches(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Return the keys that do not fit, by kind."""
         return (
             ("missing", self.missing),
@@ -71,7 +71,7 @@ class LoadReport:
         if self.problem:
             return self.problem
         parts = []
-        for kind, keys in self.misfits():
+        for kind, keys in self.mismatches():
             more = f", … {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
             parts += [f"{len(keys)} {kind} ({', '.join(keys[:SHOWN])}{more})"] if keys else []
         advice = (
@@ -139,7 +139,7 @@ class Comparison:
     not_finite: list[str] = field(default_factory=list)
 
     @property
-    def misfits(self) -> int:
+    def mismatches(self) -> int:
         """The number of keys that do not fit."""
         return sum(map(len, (self.missing, self.unexpected, self.wrong_shape, self.not_finite)))
 
@@ -153,7 +153,7 @@ def fill(module: nn.Module, target: str, by_target: Sorted, into: Comparison) ->
     A buffer that counts batches may be missing: evaluation never reads it.
     """
     expected, tensors = module.state_dict(), by_target[target]
-    before = into.misfits
+    before = into.mismatches
     for key, tensor in tensors.items():
         name = by_target.origin[target, key]
         if key not in expected:
@@ -176,7 +176,7 @@ def fill(module: nn.Module, target: str, by_target: Sorted, into: Comparison) ->
         for key in expected
         if key not in tensors and not key.endswith("num_batches_tracked")
     ]
-    if before == into.misfits:
+    if before == into.mismatches:
         module.load_state_dict({**expected, **tensors}, strict=True)
 
 

@@ -142,10 +142,10 @@ def _load_file(model: Network, name: str, file: CheckpointFile) -> tuple[str, di
     rules = [Rule(rf"({names})", "encoder")]
     rules += [Rule(rf"(?:{heads})\..*", reason="the classifier")] if heads else []
     chosen, ignored = _compare(model, raw, rules)
-    if chosen.misfits and (converted := _convert(model, name, raw)) is not None:
+    if chosen.mismatches and (converted := _convert(model, name, raw)) is not None:
         tensors, resized, omitted = converted
         comparison, also = _compare(model, tensors, rules, resized)
-        if comparison.misfits < chosen.misfits:
+        if comparison.mismatches < chosen.mismatches:
             chosen, ignored = comparison, (*also, *omitted)
     return (f"`{container}`" if container else "the file"), {**chosen.lists(), "ignored": ignored}
 

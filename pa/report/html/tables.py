@@ -228,7 +228,7 @@ def _line(selected: SelectedResult) -> Markup:
         tag("td", cell.printed, class_="number"),
         tag("td", signed(selected.shown_delta(2), 2), class_="number"),
         tag("td", _counted(ours), class_="number"),
-        tag("td", tag("ul", (tag("li", text) for text in _said(ours)))),
+        tag("td", tag("ul", (tag("li", text) for text in _remarks_of(ours)))),
         tag("td", _source(selected)),
     )
 
@@ -242,7 +242,7 @@ def _counted(ours: Measured) -> Iterator[Child]:
         yield tag("small", f"chance {ours.chance:.1f}")
 
 
-def _said(ours: Measured) -> list[str]:
+def _remarks_of(ours: Measured) -> list[str]:
     texts = [item.text for item in (*ours.marks, *ours.notes)]
     return texts if ours.deviates("model") else [f"model: {ours.model}", *texts]
 

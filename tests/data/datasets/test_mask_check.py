@@ -16,7 +16,7 @@ def test_check_masks_counts_classes_and_lists_faults(tmp_path: Path) -> None:
     index_tree(tmp_path, "val", {"a": [[2, 3, 0]], "d": [[1, 1]]}, {"d": (1, 2)})
     splits = [datasets.load("lip", "lip", tmp_path, split) for split in ("train", "val")]
     check = check_masks(labels.load("lip"), splits, Silent())
-    assert {count.what: count.found for count in check.counts} == {
+    assert {count.what: count.counted for count in check.counts} == {
         "classes with a pixel in train": 2,
         "classes with a pixel in val": 2,
         "classes with a pixel in both splits": 1,

@@ -158,7 +158,7 @@ def test_missing_tensor_of_first_block_is_reported(name: str, key: str, save: Sa
     del content["model"][f"{prefix}blocks.0.{key}"]
     report = load_report(name, save(content))
     assert report.missing == (f"blocks.0.{key}",)
-    assert [kind for kind, keys in report.misfits() if keys] == ["missing"]
+    assert [kind for kind, keys in report.mismatches() if keys] == ["missing"]
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -218,10 +218,12 @@ def test_diverged_head_leaves_others_unchanged(store: Store) -> None:
         run(store, candidates[:1], tolerant=True)
 
 
-@pytest.mark.parametrize(("row", "place"), [(7, "patch"), (7, "cls"), (45, "patch"), (59, "cls")])
+@pytest.mark.parametrize(
+    ("row", "representation"), [(7, "patch"), (7, "cls"), (45, "patch"), (59, "cls")]
+)
 @pytest.mark.parametrize("memory", [0, 1e9])
 def test_damaged_tokens_are_named_by_their_rows(
-    store: Store, monkeypatch: pytest.MonkeyPatch, row: int, place: str, memory: float
+    store: Store, monkeypatch: pytest.MonkeyPatch, row: int, representation: str, memory: float
 ) -> None:
     """A training row makes all heads' losses NaN; a test row shows when it is predicted."""
     read = Store.read_into
@@ -230,7 +232,7 @@ def test_damaged_tokens_are_named_by_their_rows(
         self: Store, name: str, rows: np.ndarray, out: np.ndarray, positions: np.ndarray
     ) -> None:
         read(self, name, rows, out, positions)
-        if name == place:
+        if name == representation:
             out[positions[rows == row]] = np.nan
 
     monkeypatch.setattr(Store, "read_into", damaged)

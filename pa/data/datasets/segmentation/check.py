@@ -26,7 +26,7 @@ class ClassCount:
     """Number of classes found in the masks, and in the label list."""
 
     what: str
-    found: int
+    counted: int
     expected: int
 
 
@@ -57,7 +57,7 @@ class MaskCheck:
             {
                 **asdict(count),
                 "expected": str(count.expected),
-                "agrees": count.found == count.expected,
+                "agrees": count.counted == count.expected,
             }
             for count in self.counts
         ]
