@@ -202,10 +202,7 @@ def test_resumed_run_gives_same_bits(store: Store, tmp_path: Path, watched: bool
 def test_divergence_names_the_rate_and_the_epoch(store: Store) -> None:
     with pytest.raises(UsageError) as caught:
         run(store, [Candidate(0, 0.04), Candidate(0, 1e30)])
-    assert str(caught.value) == (
-        "training diverged: with learning rate 1e+30 the loss is not finite in epoch 1. Lower the "
-        "learning rate with --lr."
-    )
+    assert "learning rate 1e+30 the loss is not finite in epoch 1 of 3." in str(caught.value)
 
 
 def test_diverged_head_leaves_others_unchanged(store: Store) -> None:
