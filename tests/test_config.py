@@ -122,7 +122,7 @@ def test_dataset_names_are_folder_names(in_empty_folder: Path, name: str) -> Non
         config.load()
 
 
-def test_variables_that_are_no_tables(
+def test_scalar_variables_for_tables_are_refused(
     in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PA_DATASETS", "foo")

@@ -184,7 +184,7 @@ class Hubness:
     """How unevenly rows appear among the k nearest neighbours of the others.
 
     `occurrences` (N,) int64; `skewness` of its distribution (Radovanović et al. 2010), and
-    `chance_skewness` for random neighbours; `never`, the share of rows that are no neighbour.
+    `chance_skewness` for random neighbours; `never`, the share of rows that are never a neighbour.
     """
 
     occurrences: Ints

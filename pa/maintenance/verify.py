@@ -29,7 +29,7 @@ MALFORMED = (LookupError, TypeError, ValueError, AttributeError)  # JSON with un
 class StoreCheck:
     """A store and its issues. `store` is None if its spec cannot be read.
 
-    `was_complete` is whether the manifest existed: without it, a missing shard is no damage.
+    `was_complete` is whether the manifest existed: without it, a missing shard is not damage.
     """
 
     path: Path
@@ -229,7 +229,7 @@ def verify_indexes(workspace: Workspace, *, full: bool = True) -> Iterator[Check
 def _check_against_store(workspace: Workspace, directory: Path, info: IndexInfo) -> None:
     """Raise `FingerprintError` unless index.json fits its index and its store.
 
-    Not if the store was deleted, which is no damage, or if FAISS is not installed.
+    Not if the store was deleted, which is not damage, or if FAISS is not installed.
     """
     from pa.index.library import load_faiss
     from pa.index.stored import check_store, open_files

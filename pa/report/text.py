@@ -6,7 +6,8 @@ import re
 import zlib
 
 # Control characters but the white space of HTML, marks that turn the direction of what follows,
-# halves of surrogate pairs (bytes of a file's name that are no UTF-8), and what is no character.
+# halves of surrogate pairs (bytes of a file's name that are not UTF-8), and code points that are
+# not characters.
 _OBEYED = re.compile(
     "[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
     "\ud800-\udfff\ufffe\uffff]"

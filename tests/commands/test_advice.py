@@ -90,7 +90,7 @@ def test_new_workspace_is_announced(
     assert not (tmp_path / "nope").exists()
     outcome = pa(*words, "-w", tmp_path / "new")
     assert outcome.code == 0, outcome.err
-    assert f"workspace {tmp_path / 'new'} is not there" in outcome.err
+    assert f"creating workspace {tmp_path / 'new'}" in outcome.err
 
 
 def test_split_must_be_named_if_several_exist(pa: Run, workspace: Path, tmp_path: Path) -> None:

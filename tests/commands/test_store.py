@@ -506,7 +506,7 @@ def test_good_results(run: Run, store: Store, workspace: Path) -> None:
     outcome = run("verify")
     assert outcome.exit_code == 0
     assert "results: 1 good, 0 damaged" in outcome.stdout
-    # A store that is gone is no damage to its results.
+    # A deleted store does not damage its results.
     shutil.rmtree(store.path)
     assert json.loads(run("verify", "--json").stdout)["results"] == [
         {"result": str(path), "problem": None}
@@ -555,7 +555,7 @@ def test_path_outside_root_is_refused(store: Store, path: str) -> None:
 
 
 def test_undecodable_workspace_name_is_supported(run: Run, store: Store, workspace: Path) -> None:
-    """Bytes that are no UTF-8: everything is good there, also after a repair."""
+    """A path that is not UTF-8 works, also after a repair."""
     folder = workspace.parent / os.fsdecode(b"caf\xe9")
     workspace.rename(folder)
     config = load_config(folder)

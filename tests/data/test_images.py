@@ -71,7 +71,7 @@ def test_animation_gives_its_first_frame() -> None:
         (b"\xff\xd8\xff\xe0" + b"\x00" * 40, "it begins with the bytes ff d8 ff e0"),
     ],
 )
-def test_files_that_are_no_images(data: bytes, reason: str) -> None:
+def test_non_image_files_are_bad(data: bytes, reason: str) -> None:
     with pytest.raises(ImageError) as caught:
         im.decode(data, "photos/x.jpg")
     assert reason in str(caught.value)

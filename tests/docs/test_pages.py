@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 import runpy
 from pathlib import Path
@@ -15,6 +17,9 @@ from tests.docs.pages import ROOT, Block, blocks, commands, pages
 HELP = runpy.run_path(str(ROOT / "docs" / "help_pages.py"))
 COMMAND_PAGES = sorted((ROOT / "docs" / "commands").glob("*.md"))
 SHELL = [block for page in pages() for block in blocks(page) if block.language == "sh"]
+# Paths of the repository in backticks, with * for any name.
+FILE = re.compile(r"`(?:python )?((?:pa|tests|benchmarks|tools|docs)/[\w./*-]+)`")
+EXAMPLE_FILES = {"pa/commands/X/Y.py"}
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
 
 
@@ -60,6 +65,28 @@ def test_links_have_targets(page: Path) -> None:
         assert target.exists(), f"{page.name}: {match[0]}"
         if match[2] and target.suffix == ".md":
             assert match[2].removeprefix("#") in anchors(target), f"{page.name}: {match[0]}"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_named_files_exist(page: Path) -> None:
+    missing = [
+        path
+        for path in FILE.findall(page.read_text())
+        if not any(ROOT.glob(path)) and path not in EXAMPLE_FILES
+    ]
+    assert not missing
+
+
+PYTHON = [block for page in pages() for block in blocks(page) if block.language == "python"]
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_imports_of_examples_exist(block: Block) -> None:
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "pa":
+            module = importlib.import_module(node.module or "")
+            for alias in node.names:
+                assert hasattr(module, alias.name), f"{block}: {node.module}.{alias.name}"
 
 
 def anchors(page: Path) -> set[str]:

@@ -119,7 +119,7 @@ def test_versions() -> None:
     assert set(actual) == {"pa", "python", "torch", "numpy"}
 
 
-def test_files_that_are_no_results(tmp_path: Path) -> None:
+def test_foreign_files_are_not_results(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no result at"):
         read_result(tmp_path / "none.json")
     path = tmp_path / "result.json"

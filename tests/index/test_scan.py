@@ -48,7 +48,7 @@ def test_scan_equals_full_sort(
 def test_batch_results_equal_single_results(
     make_store: MakeStore, vectors: Floats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With rows left out of the index, so that positions are no row ids."""
+    """With rows left out of the index, so that positions differ from row ids."""
     store = make_store(vectors, bad_images=(3,), name="with-bad")
     index = build(store, "pooled", tmp_path)
     queries = np.flatnonzero(store.valid)[: 2 * scan.MANY].tolist()

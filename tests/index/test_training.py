@@ -146,7 +146,7 @@ def test_faiss_itself_does_warn(vectors: Floats, capfd: pytest.CaptureFixture[st
     assert "please provide at least 624 training points" in capfd.readouterr().err
 
 
-def test_enough_rows_are_no_matter_for_a_note(store: Store, tmp_path: Path) -> None:
+def test_enough_rows_give_no_note(store: Store, tmp_path: Path) -> None:
     notes = Notes()
     index = build(store, "pooled", tmp_path, "IVF8,Flat", progress=notes)
     assert notes.notes == [f"training IVF8,Flat on 490 rows of {store.title}"]

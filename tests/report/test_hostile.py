@@ -212,7 +212,7 @@ def test_hostile_names_do_not_control_terminal(tmp_path: Path, plain: Report, na
 
 
 def test_undecodable_file_name_is_shown(tmp_path: Path) -> None:
-    """Bytes that are no UTF-8: the damaged file is named in every format, and JSON can be sent."""
+    """Bytes that are not UTF-8: the damaged file is named in every format, and JSON can be sent."""
     runs = Runs(tmp_path)
     runs.probe("deit")
     folder = os.fsencode(tmp_path / "results" / "probe-linear")

@@ -45,7 +45,7 @@ def test_study_runs_and_is_skipped_when_complete(workspace: Path, run: Run) -> N
     first = run("--epochs", "1", "--json", "--keep-going")
     states = {item["name"]: item["state"] for item in json.loads(first.stdout)["steps"]}
     failed = {name for name, state in states.items() if state != "ran"}
-    # The tiny network's width is no multiple of 64: the attentive probe says what to do about it.
+    # The tiny network's width is not a multiple of 64: the attentive probe says what to do about it.
     assert failed <= {"probe attentive paper cub deit"}
     assert (workspace / "results" / "retrieval").is_dir()
     assert list((workspace / "study").glob("*.log"))
@@ -149,7 +149,7 @@ def test_remaining_steps_run_under_limit(workspace: Path) -> None:
     ran = []
     for step in plan_study(Workspace(workspace), request).steps:
         result = CliRunner().invoke(cli, ["-w", str(workspace), *step.words])
-        # The tiny network's width is no multiple of 64, which attention heads need.
+        # The tiny network's width is not a multiple of 64, which attention heads need.
         if "attentive" not in step.words:
             assert result.exit_code == 0, (step.command, result.output, result.exception)
             ran += step.words[:2]

@@ -280,7 +280,7 @@ def test_other_folder_tree_is_not_a_release(tmp_path: Path) -> None:
         ("bus", "invalid literal for int"),
     ],
 )
-def test_classes_that_are_no_numbers(tmp_path: Path, number: Any, message: str) -> None:
+def test_non_numeric_classes_are_refused(tmp_path: Path, number: Any, message: str) -> None:
     entry = {"class": "bus", "class_ind": number, "mask": np.ones((2, 2)), "parts": np.array([])}
     savemat(tmp_path / "a.mat", {"anno": {"objects": entry}})
     with pytest.raises(AnnotationError, match=rf"a.mat: not a file of Pascal-Part: {message}"):
@@ -400,7 +400,7 @@ def test_files_that_are_not_pascal_part(tmp_path: Path) -> None:
     from scipy.io import savemat
 
     path = tmp_path / "x.mat"
-    path.write_text("hello, this is no MATLAB file at all, whatever its name may say")
+    path.write_text("hello, this is not a MATLAB file, whatever its name")
     with pytest.raises(AnnotationError, match=r"x.mat: not a MATLAB file"):
         pascal.read_mat(path)
     savemat(path, {"index": np.zeros(3), "scores": np.ones(2)})

@@ -148,7 +148,7 @@ def test_outlines_are_not_kept_in_memory(tmp_path: Path) -> None:
     assert len(load(root).annotations().table) == 3 * 17
 
 
-def test_files_that_are_no_json(tmp_path: Path) -> None:
+def test_invalid_json_is_refused(tmp_path: Path) -> None:
     refused(tmp_path, "{", "is not JSON")
     refused(tmp_path, '"\\ud800', "is not JSON")
     refused(tmp_path, [1], "has no list of images, annotations, categories")

@@ -56,7 +56,7 @@ def test_keypoints_are_those_of_the_split(root: Path) -> None:
 
 def test_rows_say_part_and_species(root: Path) -> None:
     rows = PROTOCOLS["paper"].rows(load(root))
-    # The lone tail of image 3 is no row; d is to the nearest of the four parts, not to the beak.
+    # The only part of image 3 is not a row; d is to the nearest of the four parts, not to the beak.
     assert rows.select("image", "label", "label_id", "part", "object", "class").rows() == [
         (0, "right eye", 0, "right eye", "1", "001.Auk"),
         (0, "tail", 3, "tail", "1", "001.Auk"),
@@ -159,7 +159,7 @@ def test_image_without_class_is_refused(root: Path) -> None:
         load(root)
 
 
-def test_lists_that_are_no_text(root: Path) -> None:
+def test_undecodable_lists_are_refused(root: Path) -> None:
     (root / "classes.txt").write_bytes(b"1 \xff\xfe\n")
     with pytest.raises(AnnotationError, match=r"classes.txt is not a text file"):
         load(root)

@@ -135,7 +135,7 @@ def test_other_coco_files_are_identified(
     ],
     ids=["utf-16", "gzip", "latin-1", "directory"],
 )
-def test_coco_files_that_are_no_text(tmp_path: Path, data: bytes | None, match: str) -> None:
+def test_undecodable_coco_files_are_refused(tmp_path: Path, data: bytes | None, match: str) -> None:
     root = write_coco(tmp_path, coco_json(1, []))
     file = root / "annotations" / "person_keypoints_val2017.json"
     file.unlink()
@@ -153,7 +153,7 @@ def test_coco_annotations_that_are_a_link_in_a_circle(tmp_path: Path) -> None:
         datasets.load("coco", "coco", root, "val2017")
 
 
-def test_names_that_are_no_split(tmp_path: Path) -> None:
+def test_unknown_splits_are_refused(tmp_path: Path) -> None:
     root = write_coco(tmp_path, coco_json(1, []))
     for name in ("", ".", ".."):
         (root / "annotations" / f"person_keypoints_{name}.json").write_text("{}")

@@ -56,7 +56,7 @@ def test_class_names_need_timm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     imagenet.synset_names.cache_clear()
 
 
-def test_folders_that_are_no_class_are_remarked(root: Path) -> None:
+def test_folders_without_class_are_noted(root: Path) -> None:
     (root / "val" / "cats").mkdir()
     (root / "val" / "cats" / "1.JPEG").write_bytes(b"x")
     table = datasets.load("imagenet", "imagenet", root).table

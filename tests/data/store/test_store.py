@@ -184,7 +184,7 @@ def test_missing_store_is_reported(tmp_path: Path) -> None:
         Store.open(tmp_path / "nothing")
 
 
-def test_unfinished_store_says_how_far_it_is_and_how_to_finish(make_store: MakeStore) -> None:
+def test_unfinished_store_states_progress_and_command(make_store: MakeStore) -> None:
     store = make_store()
     (store.path / "manifest.json").unlink()
     store.shard_path(store.plan[1]).unlink()

@@ -150,7 +150,7 @@ def test_lone_parts() -> None:
 def test_released_wants_two_parts_of_a_person() -> None:
     points: list[Point] = [*PAIR, (2, "c", 101.0, 100.0)]
     rows, counts = select(RELEASED, points)
-    # The person with one part is no neighbour either.
+    # The person with one part is not a neighbour either.
     assert [row[:2] for row in rows] == [("a", 50.0), ("b", 50.0)]
     assert counts.skipped == {"too few on the object": {"a": 0, "b": 0, "c": 1}}
 

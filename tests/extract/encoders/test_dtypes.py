@@ -1,4 +1,4 @@
-"""Weights that are no floating-point numbers are refused, not rounded."""
+"""Weights that are not floating-point numbers are refused, not rounded."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_truncated_files(kept: float, kind: str, tmp_path: Path) -> None:
         (b"\x93NUMPY\x01\x00", "found the bytes 93 4e 55 4d 50 59 01 00"),
     ],
 )
-def test_files_that_are_no_checkpoint(data: bytes, words: str, tmp_path: Path) -> None:
+def test_foreign_files_are_not_checkpoints(data: bytes, words: str, tmp_path: Path) -> None:
     path = tmp_path / "mae_pretrain_vit_base.pth"
     path.write_bytes(data)
     with pytest.raises(CheckpointError) as caught:

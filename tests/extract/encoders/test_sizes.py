@@ -29,7 +29,7 @@ def test_shapes_are_announced_as_they_come(
     assert encoder.representations_at(64)["layers"] == (2, 64, 64)
 
 
-def test_sizes_that_are_no_multiple_of_a_patch(save: Callable[..., Path]) -> None:
+def test_sizes_must_be_multiples_of_patch(save: Callable[..., Path]) -> None:
     encoder = load_encoder("deit", save(official("deit")))
     with pytest.raises(
         UsageError, match="deit cuts images into patches of 8x8 pixels; 60x60 is not a multiple"

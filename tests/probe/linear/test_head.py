@@ -54,7 +54,7 @@ def test_head_refuses_other_width() -> None:
         HEAD.logits(np.zeros((4, 3), dtype=np.float32))
 
 
-def test_files_that_are_no_heads(tmp_path: Path) -> None:
+def test_foreign_files_are_not_heads(tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
     with pytest.raises(MissingError, match=r"no trained head at .*`pa probe linear`"):
         LinearHead.load(path)
