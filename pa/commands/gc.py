@@ -1,4 +1,4 @@
-"""`pa gc`: list, and with --delete remove, what nothing refers to."""
+"""`pa gc`: list unused files; delete them with --delete."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ SHOWN = 50  # lines in the terminal; --json lists all
 
 
 @click.command()
-@click.option("--delete", is_flag=True, help="Delete what is listed.")
+@click.option("--delete", is_flag=True, help="Delete the listed files.")
 @click.option(
     "--unfinished",
     callback=options.listed,
     metavar="FINGERPRINT",
-    help="Also incomplete stores, by the first digits of their fingerprints, with commas.",
+    help="Include these incomplete stores: first digits of fingerprints, with commas.",
 )
 @click.option(
     "--host",
     "hosts",
     callback=options.listed,
-    help="Also partial files of these hosts, with commas. Use it only if nothing runs there.",
+    help="Include partial files of these hosts, with commas. Use it only if no process runs there.",
 )
 @options.as_json
 @options.workspace
@@ -39,10 +39,10 @@ def gc(
     hosts: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """List, and with --delete remove, what nothing refers to.
+    """List unused files, and delete them with --delete.
 
-    Partial files of dead processes, indexes of deleted stores, tables and heads of deleted results,
-    locks of complete stores, empty folders.
+    Unused are partial files of dead processes, indexes of deleted stores, tables and heads of
+    deleted results, locks of complete stores, and empty folders.
     """
     from pa.maintenance import gc
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pa.maintenance.status import StoreStatus
     from pa.workspace import Workspace
 
-WATCH_SECONDS = 5.0  # between two looks at the files: no load on a file server
+WATCH_SECONDS = 5.0  # rare enough to be no load on a file server
 HEADS = ("store", "encoder", "fingerprint", "rows", "state", "bad images", "rows/s", "ETA", "size")
 
 
@@ -38,8 +38,8 @@ def status(
 ) -> None:
     """Show the progress, speed, size and number of bad images of every store.
 
-    Everything is read from files, so work of other machines is included. Without an active writer
-    the ETA is unknown.
+    All values are read from files, so work of other machines is included. The ETA is unknown
+    without an active writer.
 
     \b
     pa status
@@ -79,7 +79,7 @@ def empty_text(workspace: Workspace) -> str:
     from pa.data.store.find import StoreSelector
 
     command = workspace.extract_command(StoreSelector())
-    text = f"no store in {workspace.path} yet. Make one with:\n  {command}"
+    text = f"no store in {workspace.path} yet. Create one with:\n  {command}"
     return "\n".join(filter(None, [text, workspace.config.without_file]))
 
 

@@ -23,11 +23,15 @@ IMAGES_SHOWN = 10  # changed images in the terminal; --json lists all
 
 @click.command()
 @options.stores
-@click.option("--quick", is_flag=True, help="Check structure and counts, but no checksums.")
+@click.option("--quick", is_flag=True, help="Check structure and counts only, not checksums.")
 @click.option(
     "--repair", is_flag=True, help="Remove damaged files so that their commands can recreate them."
 )
-@click.option("--images", is_flag=True, help="Also hash every image file and compare.")
+@click.option(
+    "--images",
+    is_flag=True,
+    help="Hash every image file and compare it with the one that was encoded.",
+)
 @options.as_json
 @options.workspace
 def verify(
@@ -38,17 +42,17 @@ def verify(
     images: bool,
     as_json: bool,
 ) -> None:
-    """Read stores, indexes and results back: structure, counts, checksums, NaN.
+    """Check stores, indexes and results: structure, counts, checksums and NaN.
 
-    Exit code 5 means that something is damaged. --repair removes damaged files, and the indexes,
-    results and figures that were made from damaged features; the commands that made them make them
-    again. Exit code 6 then means that something was removed; without --repair, that a store is not
-    complete. A store whose spec.json is missing stays as it is. Files of a newer version of pa are
-    listed and stay, also with --repair: exit code 4.
+    Exit code 5: something is damaged. --repair removes damaged files, and the indexes, results and
+    figures that were computed from damaged features; run their commands again to recreate them.
+    Exit code 6: files were removed, or, without --repair, a store is incomplete. A store without
+    spec.json is never changed. Files of a newer version of pa are listed and never changed: exit
+    code 4.
 
-    --images compares the image files with those that the stores were made from: exit code 5 means
-    that one changed or cannot be read. --repair leaves their stores as they are;
-    `pa extract --replace` encodes the images that changed.
+    --images compares the image files with those that were encoded: exit code 5 if a file changed or
+    cannot be read. --repair does not change their stores; `pa extract --replace` encodes the
+    changed images again.
     """
     from pa.maintenance import repair as repairing
     from pa.maintenance.verify import verify
@@ -89,10 +93,10 @@ def verification_text(verification: Verification, *, hint: bool) -> str:
         lines.append(counts + (f", {newer} newer" if newer else ""))
         lines += [f"  {issue.file}: {issue.what}" for issue in bad]
     if verification.newer:
-        lines += ["\nwritten by a newer version of pa, and left as it is:"]
+        lines += ["\nwritten by a newer version of pa, and left unchanged:"]
         lines += [f"  {path}" for path in verification.newer]
     if hint and verification.is_repairable:
-        lines.append("\nremove what is damaged, and only that, with: pa verify --repair")
+        lines.append("\nremove the damaged files with: pa verify --repair")
     return "\n".join(lines)
 
 
@@ -112,7 +116,7 @@ def _store_lines(check: StoreCheck) -> list[str]:
     if check.lacks_spec:
         lines.append(f"  {SPEC_AGAIN}\n  As far as the folders show it: {check.command}")
     elif check.issues and not damage and not check.newer:
-        lines.append(f"  make what is missing with: {check.command}")
+        lines.append(f"  create the missing files with: {check.command}")
     return lines
 
 
@@ -126,15 +130,15 @@ def _image_lines(checks: Sequence[ImageCheck]) -> list[str]:
         if len(changed) > IMAGES_SHOWN:
             lines.append(f"  … and {len(changed) - IMAGES_SHOWN} more; all with --json")
         if changed:
-            lines.append(f"  encode what changed with: {check.store.command} --replace")
+            lines.append(f"  encode the changed images with: {check.store.command} --replace")
     return lines
 
 
 def removed_text(removed: Sequence[Removed]) -> str:
-    """Return what was removed, and the commands that make it again."""
+    """Return the removed files, and the commands that recreate them."""
     if not removed:
         return "nothing was removed: no file is damaged."
     lines = [f"removed {entry.path}: {entry.why}" for entry in removed]
-    lines.append("\nmake it again with the commands that made it, such as:")
+    lines.append("\nrecreate them with the commands that wrote them, such as:")
     lines += [f"  {command}" for command in dict.fromkeys(entry.command for entry in removed)]
     return "\n".join(lines)

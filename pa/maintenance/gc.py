@@ -1,4 +1,4 @@
-"""Garbage collection: find and delete what nothing in the workspace refers to."""
+"""Garbage collection: find and delete unreferenced files of a workspace."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from pa.config import Config
 from pa.data.files import PARTIAL_SUFFIX, is_abandoned, is_held, owner, remove
 from pa.data.store.find import check_workspace, folders
 from pa.data.store.reader import LOCKS, MANIFEST
+from pa.maintenance.status import size_of
 from pa.workspace import Workspace
 
 # Files of a run next to <name>.json of its result: heads and tables.
 RESULT_FILES = (".safetensors", ".parquet")
-RUNNING = re.compile(r"running-.*\.safetensors|.*\.state")
+RUNNING = re.compile(r"running-.*\.safetensors|.*\.state")  # an unfinished training run
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """A file or folder that nothing refers to; not `deletable` if a person has to decide."""
+    """An unreferenced file or folder; not `deletable` if the user has to decide."""
 
     path: Path
     kind: str
@@ -37,7 +38,7 @@ class Garbage:
 def find_garbage(
     workspace: Workspace, *, unfinished: Sequence[str] = (), hosts: Sequence[str] = ()
 ) -> list[Garbage]:
-    """List what nothing refers to; read names and sizes, and delete nothing.
+    """List unreferenced files by names and sizes, and delete nothing.
 
     - partial files and folders whose lock no process holds. Locks of other hosts may be invisible
       here: their files are deletable if the lock of the shard is free, or `hosts` names the host;
@@ -63,7 +64,7 @@ def find_garbage(
 
 
 def delete(garbage: Sequence[Garbage]) -> list[Garbage]:
-    """Delete what is deletable, and return what was deleted.
+    """Delete deletable entries, and return those that were deleted.
 
     A folder that is no longer empty, because a writer became active, stays.
     """
@@ -99,21 +100,21 @@ def _partials(config: Config, hosts: Sequence[str]) -> Iterator[Garbage]:
                 dead = lock.exists() and not is_held(lock)
                 why = f"its process runs, or ran, on {writer.host}: --host {writer.host}"
                 why = "no process holds the lock of its shard" if dead else why
-            yield Garbage(path, "partial", why, _size(path), dead)
+            yield Garbage(path, "partial", why, size_of(path), dead)
 
 
 def _locks(config: Config) -> Iterator[Garbage]:
     for folder in sorted(config.features.glob(f"*/*/*/*/*/{LOCKS}")):
         held = any(is_held(lock) for lock in folder.iterdir())
         if (folder.parent / MANIFEST).exists() and not held:
-            yield Garbage(folder, "locks", "its store is complete", _size(folder))
+            yield Garbage(folder, "locks", "its store is complete", size_of(folder))
 
 
 def _indexes(config: Config) -> Iterator[Garbage]:
     stores = {folder.name for folder in folders(config.features)}
     for folder in sorted(config.indexes.glob("*")):
         if folder.is_dir() and folder.name not in stores:
-            yield Garbage(folder, "index", "its store was deleted", _size(folder))
+            yield Garbage(folder, "index", "its store was deleted", size_of(folder))
 
 
 def _results(config: Config) -> Iterator[Garbage]:
@@ -136,14 +137,14 @@ def _unfinished(config: Config, named: Sequence[str]) -> Iterator[Garbage]:
         locks = folder / LOCKS
         if locks.is_dir() and any(is_held(lock) for lock in locks.iterdir()):
             why = "not complete, but a writer is active"
-            yield Garbage(folder, "store", why, _size(folder), deletable=False)
+            yield Garbage(folder, "store", why, size_of(folder), deletable=False)
         else:
             why = "not complete, named by --unfinished"
-            yield Garbage(folder, "store", why, _size(folder))
+            yield Garbage(folder, "store", why, size_of(folder))
 
 
 def _empty(config: Config, garbage: set[Path]) -> Iterator[Garbage]:
-    """Yield folders that hold nothing but garbage, the innermost first."""
+    """Yield folders that contain only garbage, innermost first."""
     empty: set[Path] = set()
     for root in _roots(config):
         folders = [path for path in root.rglob("*") if path.is_dir() and path not in garbage]
@@ -154,9 +155,3 @@ def _empty(config: Config, garbage: set[Path]) -> Iterator[Garbage]:
                 empty.add(folder)
     for folder in sorted(empty, key=lambda path: len(path.parts), reverse=True):
         yield Garbage(folder, "folder", "empty", 0)
-
-
-def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

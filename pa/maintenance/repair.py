@@ -1,4 +1,4 @@
-"""Remove what verification found to be damaged, so that it can be made again."""
+"""Remove files that verification found damaged, so that their commands can recreate them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pa.workspace import Workspace
 
 @dataclass(frozen=True)
 class Removed:
-    """A removed file or folder, the reason, and the command that makes it again."""
+    """A removed file or folder, the reason, and the command that recreates it."""
 
     path: Path
     why: str
@@ -31,12 +31,12 @@ class Removed:
 
 
 def repair(workspace: Workspace, verification: Verification) -> list[Removed]:
-    """Remove everything damaged, and what was derived from it, and nothing else.
+    """Remove damaged files and files derived from them, and nothing else.
 
-    The manifest of a store is removed with its first shard: a shard that is made again may differ
-    in the last bits on another machine, and the manifest is then written again. A spec and a table
-    of rows are removed together; good shards stay, and the same command keeps them. A store without
-    its spec stays as it is, and so does everything of a newer version of pa.
+    The manifest of a store is removed with its first damaged shard: a recreated shard may differ in
+    the last bits on another machine, so the manifest must be rewritten. Spec and table of rows are
+    removed together; good shards stay, and the same command keeps them. A store without its spec
+    stays unchanged, as do all files of a newer version of pa.
     """
     removed = [entry for check in verification.stores for entry in _repair_store(check)]
     for check in verification.indexes:
@@ -49,13 +49,13 @@ def repair(workspace: Workspace, verification: Verification) -> list[Removed]:
 
 
 def _repair_store(check: StoreCheck) -> Iterator[Removed]:
-    """Remove the manifest first, then spec and rows: a kill leaves an unfinished store."""
+    """Remove the manifest first, then spec and rows: if killed, the store is incomplete."""
     damage = check.damage
     if not damage or check.newer or check.lacks_spec:
         return
     why: dict[Path, str] = {check.path / MANIFEST: "it lists files that were removed"}
     if any(issue.part in ("spec", "rows") for issue in damage):
-        why[check.path / SPEC] = why[check.path / ROWS] = "spec and rows are made together"
+        why[check.path / SPEC] = why[check.path / ROWS] = "spec and rows are written together"
     for issue in damage:
         if issue.what != "missing":
             why[issue.file] = issue.what
@@ -90,7 +90,7 @@ def _remove_result(path: Path, why: str) -> Iterator[Removed]:
 
 
 def _remove_derived(workspace: Workspace, checks: list[StoreCheck]) -> Iterator[Removed]:
-    """Remove indexes, results and figures made from features that will be encoded again.
+    """Remove indexes, results and figures of features that will be encoded again.
 
     The new features may differ in the last bits.
     """
@@ -120,17 +120,14 @@ def _remove_derived(workspace: Workspace, checks: list[StoreCheck]) -> Iterator[
 
 def _made_from(path: Path, stores: Mapping[str, StoreCheck]) -> StoreCheck | None:
     """Return the entry of `stores`, by the start of its fingerprint, that a JSON file names."""
-    for store in _stores(path):
+    stores_field = _fields(path).get("stores")
+    listed = stores_field.values() if isinstance(stores_field, dict) else stores_field or ()
+    for store in listed:
         if isinstance(store, dict):
             check = stores.get(str(store.get("fingerprint"))[:FINGERPRINT_SHOWN])
             if check is not None:
                 return check
     return None
-
-
-def _stores(path: Path) -> list[Any]:
-    stores = _fields(path).get("stores")
-    return list(stores.values() if isinstance(stores, dict) else stores or ())
 
 
 def _fields(path: Path) -> dict[str, Any]:
@@ -142,14 +139,14 @@ def _fields(path: Path) -> dict[str, Any]:
 
 
 def _result_command(path: Path) -> str:
-    """Return the command of a result, as far as its folder and its JSON show it."""
+    """Return the command of a result as far as its folder and its JSON reveal it."""
     group, _, rest = path.parent.name.removesuffix("-difference").partition("-")
-    few = rest == "fewshot"
+    is_few_shot = rest == "fewshot"  # results/probe-fewshot is written by `pa probe linear --shots`
     words = ["pa", "evaluate", group]
     if group == "probe":
-        words = ["pa", "probe", "linear" if few else rest]
+        words = ["pa", "probe", "linear" if is_few_shot else rest]
     stores = _fields(path).get("stores")
     first = next(iter(stores.values()), None) if isinstance(stores, dict) else None
     if isinstance(first, dict):
         words += ["--encoder", str(first.get("encoder")), "--dataset", str(first.get("dataset"))]
-    return shlex.join([*words, *(["--shots", "1,5,10"] if few else [])])
+    return shlex.join([*words, *(["--shots", "1,5,10"] if is_few_shot else [])])

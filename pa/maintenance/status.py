@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ def _status(store: Store) -> StoreStatus:
         shards_in_work=len(in_work),
         rows_done=sum(shard.n_rows for shard in done),
         bad_images=bad,
-        bytes=_size(store.path),
+        bytes=size_of(store.path),
         throughput=store_throughput(store, in_work=bool(in_work)),
     )
 
@@ -129,20 +130,18 @@ def _bad_images(path: Path) -> int:
         return 0
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=100_000)  # more shards than any store
 def _read_bad_images(path: Path, inode: int, size: int) -> int:
     """Cached for `pa status --watch`: a shard never changes under its name."""
     return len(shards.read_info(path).bad)
 
 
-def _size(folder: Path) -> int:
-    """Return the bytes below a folder in which writers may be active."""
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder, where writers may be active."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue
+    for file in [path] if path.is_file() else path.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a writer has renamed or removed it
+            total += file.stat().st_size if file.is_file() else 0
     return total
 
 

@@ -1,4 +1,4 @@
-"""Read the stores, indexes, results and image files of a workspace back."""
+"""Verify the stores, indexes, results and image files of a workspace."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class StoreCheck:
 
     @property
     def newer(self) -> list[Issue]:
-        """Files of a newer version of pa: not readable by this one, and not to be removed."""
+        """Files of a newer version of pa, which this one neither reads nor removes."""
         return [issue for issue in self.issues if issue.newer]
 
     @property
@@ -58,7 +58,7 @@ class StoreCheck:
 
     @property
     def command(self) -> str:
-        """The command that creates what is missing or was removed."""
+        """The command that creates missing and removed files."""
         if self.store is not None:
             return self.store.command
         encoder, view, split, dataset = (folder.name for folder in list(self.path.parents)[:4])
@@ -99,7 +99,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """The images of a store under a root, and those that changed since the store was made."""
+    """The images of a store under a root, and those that changed since the extraction."""
 
     store: Store
     root: Path
@@ -130,7 +130,7 @@ class Verification:
 
     @property
     def is_repairable(self) -> bool:
-        """Whether `pa.maintenance.repair` removes something; not if only specs are missing."""
+        """Whether `repair` would remove something; not if only specs are missing."""
         others = (*self.indexes, *self.results)
         return any(check.damage and not check.lacks_spec for check in self.stores) or any(
             check.issue is not None and not check.issue.newer for check in others
@@ -229,7 +229,7 @@ def verify_indexes(workspace: Workspace, *, full: bool = True) -> Iterator[Check
 def _check_against_store(workspace: Workspace, directory: Path, info: IndexInfo) -> None:
     """Raise `FingerprintError` unless index.json fits its index and its store.
 
-    Not if the store was deleted, which is not damage, or if FAISS is not installed.
+    Skip a deleted store, which is not damage, and everything if FAISS is not installed.
     """
     from pa.index.library import load_faiss
     from pa.index.stored import check_store, open_files
