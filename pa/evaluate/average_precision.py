@@ -130,30 +130,22 @@ def ap_of_keys(keys: Keys) -> Floats:
     odd &= 1
     ranks = np.flatnonzero(odd.view(np.bool_)).reshape(n, -1)  # (n, P): positions in all keys
     relevant = keys.reshape(-1).take(ranks)  # (n, P)
-    tied = relevant[:, 1:] == relevant[:, :-1]  # (n, P - 1)
     ranks -= np.arange(-1, n * width - 1, width)[:, None]  # now ranks in their row, from 1
     precision = np.arange(1, ranks.shape[1] + 1) / ranks  # (n, P)
-    _share_thresholds(precision, relevant, tied)
-    means: Floats = precision.mean(axis=1)
-    return means
-
-
-def _share_thresholds(precision: Floats, keys: Keys, tied: npt.NDArray[np.bool_]) -> None:
-    """Give relevant items of equal score the precision of the last of them, in place.
-
-    `precision` and `keys` are (n, P); `tied` (n, P - 1) marks those equal to their successor. Among
-    thousands of distinct vectors a few pairs of cosines are equal in float32; equal vectors tie
-    everywhere.
-    """
-    flat = np.flatnonzero(tied)  # numpy's search in two axes is ten times slower
-    if len(flat) <= _FEW_TIES * len(precision):
-        rows, columns = divmod(flat[::-1], tied.shape[1])  # the last tie of a group first
+    # Items of equal score get the precision of the last of them. Among thousands of distinct
+    # vectors a few pairs of cosines are equal in float32; equal vectors tie everywhere.
+    tied = relevant[:, 1:] == relevant[:, :-1]  # (n, P - 1)
+    ties = np.flatnonzero(tied)  # numpy's search in two axes is ten times slower
+    if len(ties) <= _FEW_TIES * n:
+        rows, columns = divmod(ties[::-1], tied.shape[1])  # the last tie of a group first
         for row, column in zip(rows, columns, strict=True):
             precision[row, column] = precision[row, column + 1]
-        return
-    for row in np.flatnonzero(tied.any(axis=1)):
-        last = np.searchsorted(keys[row], keys[row], side="right") - 1
-        precision[row] = precision[row, last]
+    else:
+        for row in np.flatnonzero(tied.any(axis=1)):
+            last = np.searchsorted(relevant[row], relevant[row], side="right") - 1  # (P,)
+            precision[row] = precision[row, last]
+    means: Floats = precision.mean(axis=1)
+    return means
 
 
 def _by_keys(scores: npt.NDArray[np.float32], relevant: npt.NDArray[np.bool_]) -> Floats:

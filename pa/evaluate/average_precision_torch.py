@@ -40,7 +40,12 @@ def all_pairs(
                 if not alone:
                     negated = -units[start:stop] @ units.T  # (B, N)
                     negated[:, copies] = negated[:, originals]
-                    keys = _keys(negated)
+                    # As `average_precision.keys_in_place`, in the memory of the cosines.
+                    keys = negated.view(torch.int32)  # (B, N)
+                    sign = keys >> 31  # 0, or -1 = all bits set
+                    keys <<= 1  # shifts out the sign bit
+                    keys ^= sign
+                    keys -= sign
                     keys[:, low:high] += 1  # odd: relevant
                     if not include_self:
                         queries = torch.arange(start, stop, device=device)
@@ -49,16 +54,6 @@ def all_pairs(
                 progress.advance(stop - start)
         values: npt.NDArray[np.float64] = out.cpu().numpy()
         return values
-
-
-def _keys(negated: Tensor) -> Tensor:
-    """Like `pa.evaluate.average_precision.keys_in_place`."""
-    keys = negated.view(torch.int32)
-    sign = keys >> 31
-    keys <<= 1
-    keys ^= sign
-    keys -= sign
-    return keys
 
 
 def _ap_of_keys(keys: Tensor) -> Tensor:

@@ -45,7 +45,14 @@ class Gallery:
         units = unit_vectors(features)  # (N, D), float32
         _refuse(~units.any(axis=1), "only zeros, which have no cosine,", names)
         units += np.float32(0)  # -0.0 becomes 0.0: equal vectors have equal bytes
-        return cls(units, *_copies(units))
+        first: dict[bytes, int] = {}  # digest of a vector -> its first row
+        pairs = [
+            (row, original)
+            for row, vector in enumerate(units)
+            if (original := first.setdefault(xxhash.xxh3_128_digest(vector.data), row)) != row
+        ]
+        copies, originals = np.array(pairs, dtype=np.int64).reshape(-1, 2).T  # (copies,) each
+        return cls(units, copies, originals)
 
     def __len__(self) -> int:
         return len(self.units)
@@ -93,14 +100,3 @@ def _refuse(wrong: Any, what: str, names: Ints) -> None:
             f"{len(rows)} of {len(names)} vectors contain {what} in row {shown}{more}. "
             f"`pa verify` checks a store; features that overflow fp16 need --storage fp32."
         )
-
-
-def _copies(units: npt.NDArray[np.float32]) -> tuple[Ints, Ints]:
-    first: dict[bytes, int] = {}
-    pairs = [
-        (row, original)
-        for row, vector in enumerate(units)
-        if (original := first.setdefault(xxhash.xxh3_128_digest(vector.data), row)) != row
-    ]
-    table = np.array(pairs, dtype=np.int64).reshape(-1, 2)  # (copies, 2)
-    return table[:, 0], table[:, 1]

@@ -5,6 +5,7 @@ Shapes: N vectors, D width, k neighbours, M measures.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,54 +122,36 @@ class NeighbourRelation:
         `queries` (n,) are indices of the queries, by default of all rows.
         """
         rows = np.arange(len(self.part)) if queries is None else queries
-        part = self.part[neighbours] == self.part[rows, None]  # (n, k)
-        same_object = self.object[neighbours] == self.object[rows, None]  # (n, k)
-        same_class = self.object_class[neighbours] == self.object_class[rows, None]  # (n, k)
-        image = self.image[neighbours] == self.image[rows, None]  # (n, k)
-        return _measures(
-            part=part.mean(axis=1),
-            same_object=same_object.mean(axis=1),
-            same_class=same_class.mean(axis=1),
-            part_of_object=(part & same_object).mean(axis=1),
-            part_of_class=(part & same_class).mean(axis=1),
-            image=image.mean(axis=1),
-        )
+
+        def share(*columns: Ints) -> Floats:
+            equal = [column[neighbours] == column[rows, None] for column in columns]  # (n, k) each
+            shares: Floats = np.logical_and.reduce(equal).mean(axis=1)  # (n,)
+            return shares
+
+        return self._measures(share)
 
     def expected(self) -> Floats:
         """Return the expected shares (N, M) of neighbours drawn at random from all other rows."""
         others = len(self.part) - 1
-        return _measures(
-            part=_equal_rows(self.part) / others,
-            same_object=_equal_rows(self.object) / others,
-            same_class=_equal_rows(self.object_class) / others,
-            part_of_object=_equal_rows(self.part, self.object) / others,
-            part_of_class=_equal_rows(self.part, self.object_class) / others,
-            image=_equal_rows(self.image) / others,
-        )
+        return self._measures(lambda *columns: _equal_rows(*columns) / others)
 
-
-def _measures(
-    *,
-    part: Floats,
-    same_object: Floats,
-    same_class: Floats,
-    part_of_object: Floats,
-    part_of_class: Floats,
-    image: Floats,
-) -> Floats:
-    """Return the shares of `MEASURES` (N, M) from overlapping shares (N,)."""
-    shares = {
-        SAME_PART_SAME_CLASS: part_of_class - part_of_object,
-        SAME_PART: part - part_of_class,
-        SAME_OBJECT: same_object - part_of_object,
-        SAME_CLASS: (same_class - part_of_class) - (same_object - part_of_object),
-        UNRELATED: 1 - part - (same_class - part_of_class),
-        SAME_PART_SAME_OBJECT: part_of_object,
-        PART: part - part_of_object,
-        WHOLE: same_class - part_of_class,
-        SAME_IMAGE: image,
-    }
-    return np.stack([shares[name] for name in MEASURES], axis=1)
+    def _measures(self, share: Callable[..., Floats]) -> Floats:
+        """Return `MEASURES` (n, M); `share` gives the share (n,) of rows equal in some columns."""
+        part, same_object, same_class = map(share, (self.part, self.object, self.object_class))
+        part_of_object = share(self.part, self.object)  # overlaps both part and same_object
+        part_of_class = share(self.part, self.object_class)  # contains part_of_object
+        shares = {
+            SAME_PART_SAME_CLASS: part_of_class - part_of_object,
+            SAME_PART: part - part_of_class,
+            SAME_OBJECT: same_object - part_of_object,
+            SAME_CLASS: (same_class - part_of_class) - (same_object - part_of_object),
+            UNRELATED: 1 - part - (same_class - part_of_class),
+            SAME_PART_SAME_OBJECT: part_of_object,
+            PART: part - part_of_object,
+            WHOLE: same_class - part_of_class,
+            SAME_IMAGE: share(self.image),
+        }
+        return np.stack([shares[name] for name in MEASURES], axis=1)
 
 
 def _equal_rows(*columns: Ints) -> Floats:

@@ -8,7 +8,6 @@ Shapes: N vectors, D width, C classes, n queries of a block.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -184,14 +183,12 @@ def _on_cpu(gallery: Gallery, bounds: Ints, include_self: bool, progress: Progre
                 out[first:last] = ap_of_keys(keys)
         return stop - start
 
+    tasks = [
+        (start, min(start + step, high), label)  # at most `step` queries of one class
+        for label, (low, high) in enumerate(pairwise(bounds.tolist()))
+        for start in range(low, high, step)
+    ]
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_threads) as pool:
-        for n_scored in pool.map(score, _tasks(bounds, step)):
+        for n_scored in pool.map(score, tasks):
             progress.advance(n_scored)
     return out
-
-
-def _tasks(bounds: Ints, step: int) -> Iterator[tuple[int, int, int]]:
-    """Yield runs of at most `step` queries of one class: start, stop, class."""
-    for label, (low, high) in enumerate(pairwise(bounds.tolist())):
-        for start in range(low, high, step):
-            yield start, min(start + step, high), label
