@@ -13,7 +13,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -55,7 +55,10 @@ class FileContent:
 
 def read(path: Path) -> FileContent:
     """Read a whole file. Raise `OSError`; `NotAFileError` for a pipe, which would never end."""
-    with open(path, "rb", buffering=0, opener=_open) as file:
+    # A pipe without a writer would block.
+    with open(
+        path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)
+    ) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise NotAFileError("not a regular file")
@@ -63,15 +66,11 @@ def read(path: Path) -> FileContent:
     return FileContent(data, xxhash.xxh3_128_digest(data), _status(status))
 
 
-def _open(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer would block
-
-
 @dataclass(frozen=True)
 class ChangedImage:
     """An image whose file differs from the one its shard was made from.
 
-    `found` is None for a file that cannot be read.
+    `actual` is None for a file that cannot be read.
     """
 
     image: int
@@ -132,11 +131,18 @@ class ImageFiles:
                 checksum = self.store.image_checksum(shard)
                 if not full and (state, checksum) in self._known:
                     continue
-                paths = [self.root / path for path in self._paths[images]]
-                hashes = list(pool.map(hasher, paths))
-                differing = list(self._compare(shard, images, hashes, full=full))
-                changed += differing
-                if not differing:
+                paths = self._paths[images]
+                hashes = pool.map(hasher, [self.root / path for path in paths])
+                numbers, recorded = self._numbers[images].tolist(), self.store.image_hashes(shard)
+                n_changed = len(changed)
+                for number, path, row, actual in zip(numbers, paths, recorded, hashes, strict=True):
+                    expected = row.tobytes()
+                    if actual == expected or (actual is None and not (full and any(expected))):
+                        continue
+                    was = expected.hex() if any(expected) else "a file that cannot be read"
+                    is_now = actual.hex() if actual else None
+                    changed.append(ChangedImage(number, path, shard, was, is_now))
+                if len(changed) == n_changed:
                     self._record(state, checksum, status[images])
         return changed
 
@@ -205,19 +211,6 @@ class ImageFiles:
         """Return the images of a shard as a slice of the store's list of images."""
         first, last = np.searchsorted(self._first_rows, [shard.start, shard.stop])
         return slice(int(first), int(last))
-
-    def _compare(
-        self, shard: ShardPlan, images: slice, hashes: Sequence[bytes | None], *, full: bool
-    ) -> Iterator[ChangedImage]:
-        recorded = self.store.image_hashes(shard)  # (M, 16)
-        for number, path, row, actual in zip(
-            self._numbers[images].tolist(), self._paths[images], recorded, hashes, strict=True
-        ):
-            expected = row.tobytes()
-            if actual == expected or (actual is None and not (full and any(expected))):
-                continue
-            was = expected.hex() if any(expected) else "a file that cannot be read"
-            yield ChangedImage(number, path, shard, was, actual.hex() if actual else None)
 
 
 def hashes_of(store: Store, rows: npt.NDArray[np.int64]) -> list[bytes]:

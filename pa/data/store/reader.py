@@ -35,7 +35,7 @@ from pa.data.store import extract_command, reading, shards
 from pa.data.store import manifest as manifests
 from pa.data.store.checksums import has_checksum
 from pa.data.store.manifest import Manifest, ShardEntry
-from pa.data.store.offsets import OffsetCache
+from pa.data.store.reading import OffsetCache
 from pa.data.store.shards import BadImage, ShardPlan
 from pa.data.store.source import FeatureSource, Ints
 from pa.data.store.spec import Spec, digest, digest_rows

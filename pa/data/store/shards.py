@@ -72,7 +72,12 @@ def to_disk(values: npt.NDArray[np.float32], storage: str) -> npt.NDArray[Any]:
     it, halves to even: an error of at most half a scale. Returns (…, D + 4) bytes.
     """
     if storage == "int8":
-        return _to_int8(values)
+        largest = np.abs(values).max(axis=-1, keepdims=True, initial=0.0)  # (…, 1)
+        scales = (largest / np.float32(INT8_LARGEST)).astype("<f4")  # (…, 1)
+        steps = np.divide(values, scales, out=np.zeros_like(values), where=scales > 0)  # (…, D)
+        # A subnormal scale has few significant bits: its quotient may exceed 127.
+        steps = np.rint(steps).clip(-INT8_LARGEST, INT8_LARGEST).astype(np.int8)
+        return np.concatenate([steps.view(np.uint8), scales.view(np.uint8)], axis=-1)
     if storage != "bf16":
         return values.astype(DISK_DTYPES[storage])
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)  # (…, D)
@@ -90,15 +95,6 @@ def from_disk(values: npt.NDArray[Any], storage: str) -> npt.NDArray[Any]:
     if storage != "bf16":
         return values
     return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-def _to_int8(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    largest = np.abs(values).max(axis=-1, keepdims=True, initial=0.0)  # (…, 1)
-    scales = (largest / np.float32(INT8_LARGEST)).astype("<f4")  # (…, 1)
-    steps = np.divide(values, scales, out=np.zeros_like(values), where=scales > 0)  # (…, D)
-    # A subnormal scale has few significant bits: its quotient may exceed 127.
-    steps = np.rint(steps).clip(-INT8_LARGEST, INT8_LARGEST).astype(np.int8)
-    return np.concatenate([steps.view(np.uint8), scales.view(np.uint8)], axis=-1)
 
 
 # What HDF5 and parsers raise on changed bytes.

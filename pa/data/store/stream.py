@@ -52,14 +52,12 @@ class BlockShuffle:
         draw = np.random.default_rng([self.seed, epoch])  # another order in every epoch
         starts = draw.permutation(np.arange(0, n_rows, self.block_rows))  # first rows of the blocks
         at_once = -(-self.buffer_rows // self.block_rows)  # blocks per buffer, rounded up
-        return [
-            draw.permutation(self._rows(starts[first : first + at_once], n_rows))
-            for first in range(0, len(starts), at_once)
-        ]
-
-    def _rows(self, starts: Ints, n_rows: int) -> Ints:
-        ends = np.minimum(starts + self.block_rows, n_rows)  # the last block may be smaller
-        return np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)])
+        buffers = []
+        for first in range(0, len(starts), at_once):
+            chosen = starts[first : first + at_once].tolist()  # the last block may be smaller
+            blocks = [np.arange(a, min(a + self.block_rows, n_rows)) for a in chosen]
+            buffers.append(draw.permutation(np.concatenate(blocks)))
+        return buffers
 
     def to_json(self) -> dict[str, int]:
         return asdict(self)

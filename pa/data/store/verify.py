@@ -87,93 +87,72 @@ def verify(store: Store, *, full: bool = True) -> Iterator[Issue]:
         if changed is not None:
             yield Issue(path, changed)
             continue
-        check = _ShardCheck(alone, shard)
-        yield from check.issues(full=full)
-        if check.info is not None:
-            infos[shard.name] = check.info
+        try:
+            infos[shard.name] = info = shards.read_info(path)
+            yield from _verify_shard(alone, shard, info, full=full)
+        except NewerFormatError as error:
+            yield Issue(path, str(error), newer=True)
+        except UNREADABLE as error:
+            yield Issue(path, f"unreadable ({error})")
     if store.is_complete:
         yield from _verify_manifest(store, infos, len(alone.plan))
 
 
-class _ShardCheck:
-    """The check of an existing shard, and its attributes once they were read."""
-
-    def __init__(self, store: Store, shard: ShardPlan) -> None:
-        self.store = store
-        self.shard = shard
-        self.path = store.shard_path(shard)
-        self.info: ShardInfo | None = None
-
-    def issues(self, *, full: bool) -> Iterator[Issue]:
-        try:
-            self.info = info = shards.read_info(self.path)
-            yield from self._position(info)
-            bad_arrays = list(self._arrays(info))
-            yield from bad_arrays
-            if full and not bad_arrays:
-                yield from self._content(info)
-        except NewerFormatError as error:
-            yield Issue(self.path, str(error), newer=True)
-        except UNREADABLE as error:
-            yield Issue(self.path, f"unreadable ({error})")
-
-    def _position(self, info: ShardInfo) -> Iterator[Issue]:
-        """Check that the shard holds its rows, made from its images and weights."""
-        shard = self.shard
-        if (info.first_row, info.n_rows) != (shard.start, shard.n_rows):
-            yield Issue(
-                self.path,
-                f"holds rows {info.first_row}+{info.n_rows}, expected {shard.start}+{shard.n_rows}",
-            )
-        if info.key != self.store.shard_key(shard):
-            yield Issue(
-                self.path, "was made from other images, boxes, weights or options (key differs)"
-            )
-
-    def _arrays(self, info: ShardInfo) -> Iterator[Issue]:
-        """Check that every array exists, with its shape and type, and a checksum."""
-        n, spec = self.shard.n_rows, self.store.spec
-        storage = spec.precision["storage"]
-        dtype = shards.DISK_DTYPES[storage]
-        expected = {
-            name: ((n, *shards.disk_shape(shape, storage)), dtype)
+def _verify_shard(
+    store: Store, shard: ShardPlan, info: ShardInfo, *, full: bool
+) -> Iterator[Issue]:
+    """Check that a shard holds its rows, made from its images and weights, in whole arrays."""
+    path, n = store.shard_path(shard), shard.n_rows
+    if (info.first_row, info.n_rows) != (shard.start, n):
+        yield Issue(path, f"holds rows {info.first_row}+{info.n_rows}, expected {shard.start}+{n}")
+    if info.key != store.shard_key(shard):
+        yield Issue(path, "was made from other images, boxes, weights or options (key differs)")
+    spec, storage = store.spec, store.spec.precision["storage"]
+    n_images = store.rows["image"].slice(shard.start, n).n_unique()
+    expected = {
+        **{
+            name: ((n, *shards.disk_shape(shape, storage)), shards.DISK_DTYPES[storage])
             for name, shape in spec.representations.items()
-        }
-        for name in spec.representations:
-            expected[name + ROW_CHECKSUMS] = ((n,), ROW_CHECKSUM)
-        expected["valid"] = ((n,), np.dtype("u1"))
-        n_images = self.store.rows["image"].slice(self.shard.start, n).n_unique()
-        expected["images"] = ((n_images, shards.HASH_BYTES), np.dtype("u1"))
-        with shards.open_shard(self.path) as file:
-            for name, (shape, kind) in expected.items():
-                actual = (file[name].shape, file[name].dtype) if name in file else (None, kind)
-                if actual[0] != shape:
-                    yield Issue(self.path, f"{name}: shape {actual[0]}, expected {shape}")
-                elif actual[1] != kind:
-                    yield Issue(self.path, f"{name}: type {actual[1].str}, expected {kind.str}")
-        if missing := {*spec.representations, *shards.UNROWED} ^ info.checksums.keys():
-            yield Issue(self.path, f"{', '.join(sorted(missing))}: array without a checksum")
+        },
+        **{name + ROW_CHECKSUMS: ((n,), ROW_CHECKSUM) for name in spec.representations},
+        "valid": ((n,), np.dtype("u1")),
+        "images": ((n_images, shards.HASH_BYTES), np.dtype("u1")),
+    }
+    bad_arrays = []
+    with shards.open_shard(path) as file:
+        for name, (shape, dtype) in expected.items():
+            found = file[name].shape if name in file else None
+            if found != shape:
+                bad_arrays.append(Issue(path, f"{name}: shape {found}, expected {shape}"))
+            elif file[name].dtype != dtype:
+                what = f"{name}: type {file[name].dtype.str}, expected {dtype.str}"
+                bad_arrays.append(Issue(path, what))
+    if missing := {*spec.representations, *shards.UNROWED} ^ info.checksums.keys():
+        what = f"{', '.join(sorted(missing))}: array without a checksum"
+        bad_arrays.append(Issue(path, what))
+    yield from bad_arrays
+    if full and not bad_arrays:
+        yield from _verify_content(store, shard, info)
 
-    def _content(self, info: ShardInfo) -> Iterator[Issue]:
-        """Check that the bytes are those that were written, finite, and consistent."""
-        for name in shards.changed_arrays(self.path, info):
-            yield Issue(
-                self.path, f"{name}: checksum differs, bytes have changed since they were written"
-            )
-        valid = np.ones(self.shard.n_rows, dtype=np.uint8)  # (n,)
-        for bad in info.bad:
-            valid[bad.first_row - self.shard.start : bad.last_row + 1 - self.shard.start] = 0
-        storage = self.store.spec.precision["storage"]
-        with shards.open_shard(self.path) as file:
-            if not np.array_equal(file["valid"][:], valid):
-                yield Issue(self.path, "valid: not the rows of the images listed as bad")
-            for name in self.store.spec.representations:
-                for start in range(0, self.shard.n_rows, BLOCK_ROWS):
-                    block = shards.from_disk(file[name][start : start + BLOCK_ROWS], storage)
-                    if not np.isfinite(block).all():
-                        rows = f"rows {self.shard.start + start}+{BLOCK_ROWS}"
-                        yield Issue(self.path, f"{name}: NaN or infinity in {rows}")
-                        break
+
+def _verify_content(store: Store, shard: ShardPlan, info: ShardInfo) -> Iterator[Issue]:
+    """Check that the bytes of a shard are those that were written, finite, and consistent."""
+    path = store.shard_path(shard)
+    for name in shards.changed_arrays(path, info):
+        yield Issue(path, f"{name}: checksum differs, bytes have changed since they were written")
+    valid = np.ones(shard.n_rows, dtype=np.uint8)  # (n,)
+    for bad in info.bad:
+        valid[bad.first_row - shard.start : bad.last_row + 1 - shard.start] = 0
+    with shards.open_shard(path) as file:
+        if not np.array_equal(file["valid"][:], valid):
+            yield Issue(path, "valid: not the rows of the images listed as bad")
+        for name in store.spec.representations:
+            for start in range(0, shard.n_rows, BLOCK_ROWS):
+                stored = file[name][start : start + BLOCK_ROWS]  # (≤ BLOCK_ROWS, …)
+                if not np.isfinite(shards.from_disk(stored, store.spec.precision["storage"])).all():
+                    rows = f"rows {shard.start + start}+{BLOCK_ROWS}"
+                    yield Issue(path, f"{name}: NaN or infinity in {rows}")
+                    break
 
 
 def _verify_manifest(

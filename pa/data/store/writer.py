@@ -161,26 +161,18 @@ def finish(store: Store) -> None:
         if locked and not store.is_complete:
             for partial in store.path.glob(f"*{PARTIAL_SUFFIX}"):  # all shards exist
                 partial.unlink(missing_ok=True)
-            write_json(store.path / MANIFEST, _make_manifest(store))
-
-
-def _make_manifest(store: Store) -> dict[str, Any]:
-    if digest_rows(store.rows) != store.spec.rows["sha256"]:
-        raise store.damaged(ROWS, "the table is not the one the spec was made from")
-    table = xxhash.xxh3_128_hexdigest((store.path / ROWS).read_bytes())
-    infos = []
-    for shard in store.plan:
-        path = store.shard_path(shard)
-        info = shards.read_info(path)
-        if info.key != store.shard_key(shard):
-            raise shards.damaged(path, "it was made from other images, boxes, weights or options")
-        infos.append((shard, info))
-    entries = [
-        (shard.name, info, checksums.load(store.shard_path(shard), _note(store, shard)))
-        for shard, info in infos
-    ]
-    fields: dict[str, Any] = manifests.compose(store.identity, table, entries)
-    return fields
+            if digest_rows(store.rows) != store.spec.rows["sha256"]:
+                raise store.damaged(ROWS, "the table is not the one the spec was made from")
+            table = xxhash.xxh3_128_hexdigest((store.path / ROWS).read_bytes())
+            entries = []
+            for shard in store.plan:
+                path = store.shard_path(shard)
+                info = shards.read_info(path)
+                if info.key != store.shard_key(shard):
+                    what = "it was made from other images, boxes, weights or options"
+                    raise shards.damaged(path, what)
+                entries.append((shard.name, info, checksums.load(path, _note(store, shard))))
+            write_json(store.path / MANIFEST, manifests.compose(store.identity, table, entries))
 
 
 def log_run(store: Store, entry: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pa.data.store import offsets, random_reads, shards
+from pa.data.store import random_reads, reading, shards
 from pa.data.store.reader import Store
 from pa.data.store.stream import BlockShuffle, Stream, in_order
 from pa.errors import UsageError, VerificationError
@@ -260,7 +260,7 @@ def test_changed_shard_is_verified_again(
 
 
 def test_offset_cache_is_limited(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(offsets, "CACHE_BYTES", 2 * offsets.ENTRY_BYTES)
+    monkeypatch.setattr(reading, "CACHE_BYTES", 2 * reading.ENTRY_BYTES)
     store = make_store()
     assert len(store.plan) > 2
     calls = count_looks(monkeypatch)
