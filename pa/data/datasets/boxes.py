@@ -21,9 +21,7 @@ REQUIRED = ("path", *BOX, "label")  # columns that a table must have
 OPTIONAL = tuple(name for name in BOX_SCHEMA if name not in REQUIRED)
 SHOWN = 3  # names in a message
 NAME_SHOWN = 60  # characters of a column name: a file of another kind has one long column
-MAX_SIDE = (
-    9_000  # pixels: a box is cut at full size first, and Pillow warns above 89 million pixels
-)
+MAX_SIDE = 9_000  # pixels: a box is cut at full size, and Pillow warns above 89 million pixels
 MAX_LABEL = 200  # characters, so that tables and figures can show a label
 
 
@@ -35,10 +33,16 @@ def read(file: Path, root: Path, paths: pl.Series) -> Boxes:
     """
     source, table = _load(file)
     _check_columns(file, table)
-    _check_types(file, table)
     table = _typed(source, table)
     _check_values(source, table)
-    _check_paths(file, root, table, paths)
+    others = table["path"].unique(maintain_order=True)  # images of other splits, or missing
+    others = others.filter(~others.is_in(paths.implode()))
+    if missing := [path for path in others if not (root / path).is_file()]:
+        shown = ", ".join(missing[:SHOWN]) + (", …" if len(missing) > SHOWN else "")
+        raise MissingError(
+            f"{file} names {len(missing)} images that are not under {root}: {shown}. Expected: "
+            f"paths relative to the root, with / between folders."
+        )
     return Boxes(table.filter(pl.col("path").is_in(paths.implode())))
 
 
@@ -50,8 +54,9 @@ class _Source:
     unit: str
     positions: Sequence[int]
 
-    def raise_at(self, table: pl.DataFrame, faulty: pl.Series, what: str) -> None:
-        """Raise `AnnotationError` at the first faulty row."""
+    def raise_at(self, table: pl.DataFrame, condition: pl.Expr, what: str) -> None:
+        """Raise `AnnotationError` at the first row that meets a condition."""
+        faulty = table.select(condition).to_series()
         if faulty.any():
             at = int(faulty.arg_max() or 0)
             box = ", ".join(str(table[name][at]) for name in BOX)
@@ -102,6 +107,7 @@ def _load_csv(file: Path) -> tuple[_Source, pl.DataFrame]:
 
 
 def _check_columns(file: Path, table: pl.DataFrame) -> None:
+    """Raise `AnnotationError` for a missing or unknown column, or one of another type."""
     missing = [name for name in REQUIRED if name not in table.columns]
     unknown = [name for name in table.columns if name not in BOX_SCHEMA]
     if missing or unknown:
@@ -111,15 +117,11 @@ def _check_columns(file: Path, table: pl.DataFrame) -> None:
             f"{file}: {'; '.join(faults)}. Expected: {', '.join(REQUIRED)}; optional: "
             f"{', '.join(OPTIONAL)}. Separate the columns of a CSV file by commas."
         )
-
-
-def _check_types(file: Path, table: pl.DataFrame) -> None:
-    """Raise `AnnotationError` if a column of a Parquet file holds neither text nor numbers."""
+    texts = (pl.String, pl.Categorical, pl.Enum, pl.Null)  # Null: a column without a value
     for name, kind in table.schema.items():
         if name in BOX:
             fits, expected = kind.is_numeric() or kind in (pl.String, pl.Null), "numbers"
         else:
-            texts = (pl.String, pl.Categorical, pl.Enum, pl.Null)
             fits, expected = kind.is_integer() or kind in texts, "text or whole numbers"
         if not fits:
             raise AnnotationError(
@@ -140,9 +142,9 @@ def _typed(source: _Source, table: pl.DataFrame) -> pl.DataFrame:
     lacking = [pl.lit(None, pl.String).alias(n) for n in OPTIONAL if n not in table.columns]
     table = table.with_columns(lacking)
     for name in BOX:
-        numbers = table[name].cast(pl.Float64, strict=False)  # null for anything but a number
-        source.raise_at(table, ~numbers.is_finite().fill_null(False), f"{name} is not a number")
-        table = table.with_columns(numbers)
+        number = pl.col(name).cast(pl.Float64, strict=False)  # null for anything but a number
+        source.raise_at(table, ~number.is_finite().fill_null(False), f"{name} is not a number")
+        table = table.with_columns(number)
     table = table.select(pl.col(name).cast(kind) for name, kind in BOX_SCHEMA.items())
     table = table.with_columns(pl.col(name).replace("", None) for name in OPTIONAL)
     return table.with_columns(pl.coalesce("part", "label").alias("part"))
@@ -151,42 +153,23 @@ def _typed(source: _Source, table: pl.DataFrame) -> pl.DataFrame:
 def _check_values(source: _Source, table: pl.DataFrame) -> None:
     if table.is_empty():
         raise AnnotationError(f"{source.file} holds no box.")
+    col = pl.col
     for name in ("path", "label"):
-        blank = table[name].is_null() | (table[name] == "")
-        source.raise_at(table, blank, f"{name} is empty")
+        source.raise_at(table, col(name).is_null() | (col(name) == ""), f"{name} is empty")
     for name in ("label", *OPTIONAL):
-        padded = table[name] != table[name].str.strip_chars()
+        padded = col(name) != col(name).str.strip_chars()
         source.raise_at(table, padded, f"the {name} begins or ends with a space")
-        long = table[name].str.len_chars() > MAX_LABEL
+        long = col(name).str.len_chars() > MAX_LABEL
         source.raise_at(table, long, f"the {name} is longer than {MAX_LABEL} characters")
     for name in ("path", "label", *OPTIONAL):
-        odd = table[name].str.contains(CONTROL)  # line breaks, terminal controls
+        odd = col(name).str.contains(CONTROL)  # line breaks, terminal controls
         source.raise_at(table, odd, f"the {name} holds a control character")
-    far = pl.max_horizontal(pl.col(*BOX).abs()) > FARTHEST
-    source.raise_at(
-        table, table.select(far).to_series(), f"a corner is beyond ±{FARTHEST:,} pixels"
-    )
-    source.raise_at(table, table["x1"] <= table["x0"], "x1 is not greater than x0")
-    source.raise_at(table, table["y1"] <= table["y0"], "y1 is not greater than y0")
-    side = pl.max_horizontal(pl.col("x1") - pl.col("x0"), pl.col("y1") - pl.col("y0"))
-    too_large = table.select(side > MAX_SIDE).to_series()
-    source.raise_at(table, too_large, f"the box is longer than {MAX_SIDE} pixels")
-    pieces = pl.col("path").str.split("/").list.eval(pl.element().is_in(["", ".", ".."])).list.any()
-    source.raise_at(
-        table,
-        table.select(pieces).to_series(),
-        "the path is not a plain path below the root (no leading /, ./ or ../, no //)",
-    )
-
-
-def _check_paths(file: Path, root: Path, table: pl.DataFrame, paths: pl.Series) -> None:
-    """Raise `MissingError` for boxes of files that do not exist; other splits are allowed."""
-    others = table["path"].unique(maintain_order=True)  # images of other splits, or missing
-    others = others.filter(~others.is_in(paths.implode()))
-    missing = [path for path in others if not (root / path).is_file()]
-    if missing:
-        shown = ", ".join(missing[:SHOWN]) + (", …" if len(missing) > SHOWN else "")
-        raise MissingError(
-            f"{file} names {len(missing)} images that are not under {root}: {shown}. Expected: "
-            f"paths relative to the root, with / between folders."
-        )
+    far = pl.max_horizontal(col(*BOX).abs()) > FARTHEST
+    source.raise_at(table, far, f"a corner is beyond ±{FARTHEST:,} pixels")
+    for low, high in (("x0", "x1"), ("y0", "y1")):
+        source.raise_at(table, col(high) <= col(low), f"{high} is not greater than {low}")
+    side = pl.max_horizontal(col("x1") - col("x0"), col("y1") - col("y0"))
+    source.raise_at(table, side > MAX_SIDE, f"the box is longer than {MAX_SIDE} pixels")
+    pieces = col("path").str.split("/").list.eval(pl.element().is_in(["", ".", ".."])).list.any()
+    what = "the path is not a plain path below the root (no leading /, ./ or ../, no //)"
+    source.raise_at(table, pieces, what)

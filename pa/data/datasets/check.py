@@ -59,7 +59,14 @@ def check_split(images: Images, kind: Kind, headers: bool, progress: Progress) -
     exists = table["file_bytes"] >= 0  # -1 marks a listed file that does not exist
     paths = table["path"].filter(exists).to_list()
     by_path = _headers(images, paths, progress) if headers else {}
-    parts, no_parts = _parts(images)
+    parts, no_parts = {}, {}
+    if images.read_annotations is not None:
+        is_boxes = isinstance(images.annotations(), Boxes)
+        for name in ("boxes",) if is_boxes else ("paper", "released"):
+            try:
+                parts[name] = PROTOCOLS[name].select(images).counts
+            except MissingError as error:  # the sample may be small, or the keypoints wrong
+                no_parts[name] = str(error)
     return SplitCheck(
         split=images.split,
         images=len(table),
@@ -76,10 +83,7 @@ def check_split(images: Images, kind: Kind, headers: bool, progress: Progress) -
 
 
 def check_sizes(images: Images, paths: list[str], progress: Progress) -> list[tuple[str, str]]:
-    """The images of another size than their annotations say, with both sizes.
-
-    Reads the headers of `paths`; none where the annotations give no sizes.
-    """
+    """Return those of `paths` whose header has another size than annotated, with both sizes."""
     sized = _annotated_sizes(images)
     asked = [path for path in paths if path in sized]
     return _odd_sizes(images, _headers(images, asked, progress)) if asked else []
@@ -98,7 +102,7 @@ def _headers(images: Images, paths: list[str], progress: Progress) -> dict[str, 
 
 
 def _annotated_sizes(images: Images) -> dict[str, tuple[int, int]]:
-    """Width and height by path, where the keypoints come with them."""
+    """Return width and height by path, if the keypoints have them."""
     if images.read_annotations is None or isinstance(annotations := images.annotations(), Boxes):
         return {}
     sized = annotations.table.select("path", "width", "height").drop_nulls().unique("path")
@@ -114,18 +118,3 @@ def _odd_sizes(images: Images, headers: Mapping[str, Header]) -> list[tuple[str,
             size, other = ("x".join(map(str, pair)) for pair in (header.size, expected))
             odd.append((path, f"{size}{turned}, annotated as {other}"))
     return odd
-
-
-def _parts(images: Images) -> tuple[dict[str, PartCounts], dict[str, str]]:
-    """The counts of view `parts` under every protocol that fits the annotations; and why those
-    that give no row give none: a sample may be that small, or the keypoints be wrong."""
-    if images.read_annotations is None:
-        return {}, {}
-    names = ("boxes",) if isinstance(images.annotations(), Boxes) else ("paper", "released")
-    counts, none = {}, {}
-    for name in names:
-        try:
-            counts[name] = PROTOCOLS[name].select(images).counts
-        except MissingError as error:
-            none[name] = str(error)
-    return counts, none

@@ -65,27 +65,20 @@ def read(root: Path, split: str) -> pl.DataFrame:
             f"{root / folder}: none of the {len(listed)} images that the annotations list "
             f"exists. Expected:\n{LAYOUT}"
         )
-    return (
-        listed.join(files, on="path", how="left")
-        .with_columns(
-            pl.col("file_bytes").fill_null(-1),
-            label=pl.lit(None, pl.String),
-            label_id=pl.lit(None, pl.Int64),
-        )
-        .select("path", "label", "label_id", "file_bytes")
-        .sort("path")
+    table = listed.join(files, on="path", how="left").select(
+        "path",
+        pl.lit(None, pl.String).alias("label"),
+        pl.lit(None, pl.Int64).alias("label_id"),
+        pl.col("file_bytes").fill_null(-1),  # the file does not exist
     )
+    return table.sort("path")
 
 
 def read_parts(root: Path, split: str) -> Keypoints:
     """Read the keypoints of all persons of a split; the object is the id of the annotation."""
     parsed = _parse(root, split)
-    images = parsed.images.select(
-        "image_id",
-        "width",
-        "height",
-        path=pl.lit(f"{_folder(root, split)}/") + pl.col("file_name"),
-    )
+    path = pl.lit(f"{_folder(root, split)}/") + pl.col("file_name")
+    images = parsed.images.select("image_id", "width", "height", path=path)
     table = parsed.keypoints.join(images, on="image_id", how="left", maintain_order="left")
     return Keypoints(table.select(*KEYPOINT_SCHEMA).cast(KEYPOINT_SCHEMA), NAMES, CONSIDERED)  # type: ignore[arg-type]
 
@@ -127,18 +120,32 @@ def _parse_file(file: Path, mtime_ns: int, size: int) -> _Parsed:
 
 
 def _check(file: Path, content: dict[str, Any]) -> _Parsed:
+    """Raise `AnnotationError` unless all annotations are keypoints of persons, as COCO's are."""
     persons = [entry for entry in content["annotations"] if "keypoints" in entry]
-    if len(persons) < len(content["annotations"]) or _part_names(content) is None:
+    names = next((c["keypoints"] for c in content["categories"] if "keypoints" in c), None)
+    if len(persons) < len(content["annotations"]) or names is None:
         raise AnnotationError(
             f"{file} holds no person keypoints{_looks_like(content)}. Expected: the content of "
             f"the official person_keypoints_*.json, where each annotation has `keypoints`."
         )
-    if _part_names(content) != list(NAMES):
+    if names != list(NAMES):
         raise AnnotationError(
-            f"{file}: its keypoints are {_part_names(content)}. Expected the 17 of COCO: "
-            f"{', '.join(NAMES)}."
+            f"{file}: its keypoints are {names}. Expected the 17 of COCO: {', '.join(NAMES)}."
         )
-    _check_categories(file, content)
+    numbers = [c["id"] for c in content["categories"] if c.get("keypoints") == list(NAMES)]
+    if len(numbers) != 1 or type(numbers[0]) is not int:
+        raise AnnotationError(
+            f"{file}: the categories with the keypoints of a person have the ids {numbers}. "
+            f"Expected: one category, with a whole number."
+        )
+    ids = [entry["category_id"] for entry in persons]
+    others = [e for e, n in zip(persons, ids, strict=True) if type(n) is not int or n != numbers[0]]
+    if others:
+        raise AnnotationError(
+            f"{file}: {len(others)} annotations are not of the category {numbers[0]}, which has "
+            f"the keypoints; the first is annotation {others[0].get('id')} of category "
+            f"{others[0]['category_id']!r}. Expected: annotations of persons only."
+        )
     images = _images(file, content["images"])
     return _Parsed(images, _keypoints(file, persons, images))
 
@@ -181,11 +188,6 @@ def _slim(entry: dict[str, Any]) -> dict[str, Any]:
     return slim
 
 
-def _part_names(content: dict[str, Any]) -> list[str] | None:
-    named: list[list[str]] = [c["keypoints"] for c in content["categories"] if "keypoints" in c]
-    return named[0] if named else None
-
-
 def _looks_like(content: Any) -> str:
     """Return which other file of COCO this seems to be, in brackets, or nothing."""
     entries = content.get("annotations") if isinstance(content, dict) else None
@@ -196,26 +198,6 @@ def _looks_like(content: Any) -> str:
             if field in first:
                 return f" (it looks like {kind}_*.json)"
     return ""
-
-
-def _check_categories(file: Path, content: dict[str, Any]) -> None:
-    """Raise `AnnotationError` for an annotation of another category than the one with keypoints."""
-    numbers = [c["id"] for c in content["categories"] if c.get("keypoints") == list(NAMES)]
-    if len(numbers) != 1 or type(numbers[0]) is not int:
-        raise AnnotationError(
-            f"{file}: the categories with the keypoints of a person have the ids {numbers}. "
-            f"Expected: one category, with a whole number."
-        )
-    entries = content["annotations"]
-    ids = [entry["category_id"] for entry in entries]
-    others = [e for e, n in zip(entries, ids, strict=True) if type(n) is not int or n != numbers[0]]
-    if others:
-        first = others[0]
-        raise AnnotationError(
-            f"{file}: {len(others)} annotations are not of the category {numbers[0]}, which has "
-            f"the keypoints; the first is annotation {first.get('id')} of category "
-            f"{first['category_id']!r}. Expected: annotations of persons only."
-        )
 
 
 def _images(file: Path, entries: Sequence[dict[str, Any]]) -> pl.DataFrame:
@@ -231,12 +213,7 @@ def _images(file: Path, entries: Sequence[dict[str, Any]]) -> pl.DataFrame:
                 f"{file}: an image has id {number!r}, file_name {name!r}, width {width!r} and "
                 f"height {height!r}. Expected: whole numbers, and the name of a file."
             )
-    schema = {
-        "image_id": pl.Int64,
-        "file_name": pl.String,
-        "width": pl.Int64,
-        "height": pl.Int64,
-    }
+    schema = {"image_id": pl.Int64, "file_name": pl.String, "width": pl.Int64, "height": pl.Int64}
     images = pl.DataFrame(rows, schema=schema, orient="row")
     require_unique(images, ["image_id"], file, "image id")
     require_unique(images, ["file_name"], file, "image file")
@@ -275,9 +252,8 @@ def _keypoints(file: Path, persons: Sequence[dict[str, Any]], images: pl.DataFra
             raise AnnotationError(
                 f"{file}: the keypoints of annotation {person['id']} are not {expected}."
             )
-    values = np.array([p["keypoints"] for p in persons], np.float64).reshape(
-        -1, 3
-    )  # (persons · 17, 3)
+    values = np.array([p["keypoints"] for p in persons], np.float64)
+    values = values.reshape(-1, 3)  # (persons · 17, 3)
     broken = ~(np.abs(values) <= FARTHEST).all(axis=1)  # also NaN
     if broken.any():
         person = persons[int(broken.argmax()) // n]

@@ -77,19 +77,18 @@ def read_parts(root: Path, split: str) -> Keypoints:
     Raise `MissingError` for a missing list, `AnnotationError` for a faulty one: every part of
     parts.txt needs one line for every image, visible or not.
     """
-    names = _names(root)  # 15 rows: part_id, part
-    locations = pl.DataFrame(
-        list(_locations(root / LOCATIONS)),
-        schema={
-            "line": pl.Int64,
-            "id": pl.Int64,
-            "part_id": pl.Int64,
-            "x": pl.Float64,
-            "y": pl.Float64,
-            "visible": pl.Int64,
-        },
-        orient="row",
-    )
+    names = _pairs(root, NAMES, "part_id", "part")  # 15 rows
+    require_unique(names, ["part"], root / NAMES, "part")
+    lacking = [name for name in CONSIDERED if name not in names["part"]]
+    if lacking:
+        raise AnnotationError(
+            f"{root / NAMES} does not name {', '.join(lacking)}. Expected among its parts: "
+            f"{', '.join(CONSIDERED)}; found: {', '.join(names['part'])}. Take the parts.txt of "
+            f"the release."
+        )
+    kinds = dict.fromkeys(("line", "id", "part_id", "x", "y", "visible"), pl.Int64())
+    schema = {**kinds, "x": pl.Float64(), "y": pl.Float64()}
+    locations = pl.DataFrame(list(_locations(root / LOCATIONS)), schema, orient="row")
     _check_locations(root, locations, names)
     table = (
         locations.join(_index(root, split), on="id", how="inner")
@@ -104,20 +103,6 @@ def read_parts(root: Path, split: str) -> Keypoints:
     return Keypoints(table.select(*KEYPOINT_SCHEMA), tuple(names["part"]), CONSIDERED)
 
 
-def _names(root: Path) -> pl.DataFrame:
-    """Read part_id and part, and check that the considered parts are among them."""
-    names = _pairs(root, NAMES, "part_id", "part")
-    require_unique(names, ["part"], root / NAMES, "part")
-    lacking = [name for name in CONSIDERED if name not in names["part"]]
-    if lacking:
-        raise AnnotationError(
-            f"{root / NAMES} does not name {', '.join(lacking)}. Expected among its parts: "
-            f"{', '.join(CONSIDERED)}; found: {', '.join(names['part'])}. Take the parts.txt of "
-            f"the release."
-        )
-    return names
-
-
 def _check_locations(root: Path, locations: pl.DataFrame, names: pl.DataFrame) -> None:
     """Raise `AnnotationError` unless every image has exactly one line for every part."""
     file = root / LOCATIONS
@@ -128,12 +113,7 @@ def _check_locations(root: Path, locations: pl.DataFrame, names: pl.DataFrame) -
             f"{file}, line {unknown['line'][0]}: part {unknown['part_id'][0]} is not in parts.txt."
         )
     index = _images(root)  # id, path
-    unknown = locations.join(index, on="id", how="anti", maintain_order="left")
-    if len(unknown):
-        raise AnnotationError(
-            f"{file}, line {unknown['line'][0]}: image {unknown['id'][0]} is not in {INDEX} "
-            f"({len(unknown)} such lines in all). Both files must be of one release."
-        )
+    _require_known(locations, index, file)
     counts = index.join(
         locations.group_by("id").len("n"), on="id", how="left", maintain_order="left"
     )
@@ -169,8 +149,9 @@ def _require_known(lines: pl.DataFrame, index: pl.DataFrame, file: Path) -> None
     """Raise `AnnotationError` for a line about an image that images.txt does not list."""
     unknown = lines.join(index, on="id", how="anti", maintain_order="left")
     if len(unknown):
+        where = f"{file}, line {unknown['line'][0]}" if "line" in unknown.columns else file
         raise AnnotationError(
-            f"{file}: image {unknown['id'][0]} is not in {INDEX} ({len(unknown)} such lines in "
+            f"{where}: image {unknown['id'][0]} is not in {INDEX} ({len(unknown)} such lines in "
             f"all). Both files must be of one release."
         )
 

@@ -97,7 +97,7 @@ def test_chosen_labels_only(root: Path) -> None:
 
 def test_keypoint_protocols_do_not_go_with_boxes(root: Path) -> None:
     images = load(root, HEAD + "cats/1.png,0,0,9,9,ear\n")
-    with pytest.raises(UsageError, match=r"gives boxes: side=d of view parts .* --protocol boxes"):
+    with pytest.raises(UsageError, match=r"side=d of view parts .* --protocol boxes"):
         PAPER.rows(images)
 
 

@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,21 +102,21 @@ class SplitReport:
         return int(np.count_nonzero(self.images))
 
     def to_json(self) -> dict[str, Any]:
-        labels = self.plan.labels
+        plan = self.plan
         return {
             "format": BUILD_FORMAT,
             "split": self.split,
-            "source": str(self.plan.source),
-            "rule": self.plan.rule,
-            "labels": labels.provenance(),
+            "source": str(plan.source),
+            "rule": plan.rule,
+            "labels": plan.labels.provenance(),
             "images": self.n_images,
             "classes_present": self.present,
             "all_zero": self.all_zero,
             "faults": [{"name": name, "reason": reason} for name, reason in self.faults],
-            "notes": [*self.plan.notes, *(f"{name}: {note}" for name, note in self.notes)],
+            "notes": [*plan.notes, *(f"{name}: {note}" for name, note in self.notes)],
             "classes": [
                 {"id": c.id, "name": c.name, "images": int(n), "pixels": int(p)}
-                for c, n, p in zip(labels.classes, self.images, self.pixels, strict=True)
+                for c, n, p in zip(plan.labels.classes, self.images, self.pixels, strict=True)
             ],
         }
 
@@ -139,38 +139,23 @@ def build(
     workers: int = 0,
     progress: Progress | None = None,
 ) -> list[SplitReport]:
-    """Write the images and index PNGs of every split of a plan.
+    """Write the images and index PNGs of every split of a plan below `out`; return their reports.
 
-    Parameters
-    ----------
-    plan : BuildPlan
-        What to build.
-    out : Path
-        Root of the tree. Masks that exist are kept.
-    copy : bool
-        Copy the images instead of linking them.
-    workers : int
-        Number of threads; 0 selects the default.
-
-    Returns
-    -------
-    list of SplitReport
-        One report per split. Images with a faulty annotation are left out and listed in it.
-
-    Raises
-    ------
-    FingerprintError
-        `out` was built with another list or rule, or from another release.
-    MismatchError
-        The release numbers its classes differently.
-    AnnotationError
-        Two images of a split have the same name.
-    StorageError
-        A file cannot be written.
+    Masks that exist are kept. Images with a faulty annotation are left out and listed. Images are
+    linked, or copied with `copy`; `workers` is the number of threads, 0 selects the default. Raise
+    `FingerprintError` if `out` was built with another list or rule, or from another release;
+    `MismatchError` if the release numbers its classes differently; `AnnotationError` if two images
+    of a split have the same name; `StorageError` if a file cannot be written.
     """
     progress = progress or Silent()
     for split, items in plan.splits.items():
-        _check_names(split, items)
+        name, n = Counter(item.name for item in items).most_common(1)[0] if items else ("", 0)
+        if n > 1:  # both would become one file
+            first, second, *_ = (str(item.image) for item in items if item.name == name)
+            raise AnnotationError(
+                f"split {split} has {n} images named {name}: {first} and {second}. Expected: one "
+                f"release, each image once. Move one of them away."
+            )
     _begin(plan, out)
     reports = []
     threads = workers or min(MAX_THREADS, os.cpu_count() or 1)
@@ -189,17 +174,6 @@ def build(
             write_json(out / f"report-{split}.json", report.to_json())
             reports.append(report)
     return reports
-
-
-def _check_names(split: str, items: Sequence[Item]) -> None:
-    """Raise `AnnotationError` if two images would become one file."""
-    name, n = Counter(item.name for item in items).most_common(1)[0] if items else ("", 0)
-    if n > 1:
-        first, second, *_ = (str(item.image) for item in items if item.name == name)
-        raise AnnotationError(
-            f"split {split} has {n} images named {name}: {first} and {second}. Expected: one "
-            f"release, each image once. Move one of them away."
-        )
 
 
 def _begin(plan: BuildPlan, out: Path) -> None:
@@ -255,6 +229,7 @@ def _remove_partial(*folders: Path) -> None:
 
 
 def _build_item(item: Item, split: str, plan: BuildPlan, out: Path, copy: bool) -> _BuiltItem:
+    """Write the mask and the image of one item."""
     mask_path = out / "ann" / split / f"{item.name}.png"
     n = len(plan.labels)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -55,11 +55,12 @@ class MaskCheck:
     def to_json(self) -> dict[str, Any]:
         counts = [
             {
-                **asdict(count),
-                "expected": str(count.expected),
-                "agrees": count.counted == count.expected,
+                "what": c.what,
+                "found": c.counted,
+                "expected": str(c.expected),
+                "agrees": c.counted == c.expected,
             }
-            for count in self.counts
+            for c in self.counts
         ]
         return {
             "title": f"masks of {self.label_set.dataset}: {self.label_set.title}",
@@ -81,9 +82,8 @@ def check_masks(label_set: LabelSet, splits: Sequence[Images], progress: Progres
     n_images = sum(len(images.table) for images in splits)
     check = MaskCheck(label_set, n_images, sum(EXPECTED[label_set.dataset].values()))
     present: dict[str, npt.NDArray[np.bool_]] = {}  # split → (C,)
-    with ThreadPoolExecutor(
-        min(MAX_THREADS, os.cpu_count() or 1), thread_name_prefix="pa-check"
-    ) as pool:
+    threads = min(MAX_THREADS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads, thread_name_prefix="pa-check") as pool:
         for images in splits:
             rows = images.table.select("mask", "width", "height").to_dicts()
             pixels = np.zeros(n, np.int64)

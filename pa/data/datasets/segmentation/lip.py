@@ -43,17 +43,14 @@ def plan(root: Path) -> BuildPlan:
                     f"{split}: {len(unlisted)} images of the folder are not in {split}_id.txt and "
                     f"are left out, such as {unlisted[0]}"
                 )
-        splits[split] = [
-            Item(path.stem, path, partial(_rasterize, parsing / f"{path.stem}.png"))
-            for path in chosen
-        ]
+        splits[split] = [Item(p.stem, p, partial(_rasterize, parsing, p.stem)) for p in chosen]
     if not any(splits.values()):
         raise MissingError(f"no LIP in {root}. Expected there:\n{OFFICIAL_LIP}")
     return BuildPlan(label_set, label_set.rule, root, splits, tuple(notes))
 
 
-def _rasterize(mask: Path) -> LabelMap:
-    return LabelMap(masks.read_index(mask))
+def _rasterize(folder: Path, name: str) -> LabelMap:
+    return LabelMap(masks.read_index(folder / f"{name}.png"))
 
 
 def _ids(root: Path, images: Path, split: str) -> list[str] | None:

@@ -119,21 +119,9 @@ def check_size(mask: npt.NDArray[Any], size: tuple[int, int], path: Path | str) 
 
 
 def read(path: Path, n_classes: int, size: tuple[int, int] | None = None) -> Map:
-    """Read a class map (H, W), uint8, 255 = ignored.
+    """Read a class map (H, W), uint8, 255 = ignored, of an image of `size` (width, height).
 
-    Parameters
-    ----------
-    path : Path
-        Index PNG.
-    n_classes : int
-        Classes of the label set.
-    size : tuple of int, optional
-        Expected (width, height): that of the upright image.
-
-    Raises
-    ------
-    AnnotationError
-        The file is damaged, has another size, or holds unknown classes.
+    Raise `AnnotationError` if the file is damaged, has another size or holds unknown classes.
     """
     values = read_index(path)
     if size is not None:

@@ -148,15 +148,15 @@ def rasterize_parts(objects: list[AnnotatedObject], path: Path, rule: str = "fil
 def rasterize_objects(objects: list[AnnotatedObject], path: Path) -> Map:
     """Return the pixel values (H, W) of the silhouettes; unlisted classes overwrite with 0."""
     values = _empty(objects, path)
-    known = object_values()
     for entry in objects:
         if not 1 <= entry.voc_class <= 20:
             raise AnnotationError(f"{path}: class {entry.voc_class}; VOC has the classes 1 to 20.")
-        values[entry.silhouette] = known.get(entry.voc_class, 0)
+        values[entry.silhouette] = object_values().get(entry.voc_class, 0)
     return values
 
 
 def _empty(objects: list[AnnotatedObject], path: Path) -> Map:
+    """Return a map without labels, of the size that all silhouettes share."""
     shapes = {entry.silhouette.shape for entry in objects}
     if len(shapes) != 1:
         raise AnnotationError(
@@ -188,8 +188,17 @@ def plan(dataset: str, root: Path, images: Path | None, rule: str | None) -> Bui
     label_set = labels.load(dataset)
     text = PART_RULES[rule or "file"] if dataset == "pascal-part" else label_set.rule
     rasterize = partial(_rasterize, dataset=dataset, rule=rule or "file")
+    # Without the lists of VOC2010 all annotated images are one split.
+    lists = {name: voc / "ImageSets" / "Main" / f"{name}.txt" for name in ("train", "val")}
+    ids_of = {split: read_ids(path) for split, path in lists.items() if path.is_file()}
+    both = sorted(set(ids_of.get("train", ())) & set(ids_of.get("val", ())))
+    if both:
+        raise AnnotationError(
+            f"{lists['train']} and {lists['val'].name}: {both[0]} is in both, and {len(both)} such "
+            f"images in total. Expected: no image in two splits. Use the lists of VOC2010."
+        )
     splits, notes = {}, []
-    for split, ids in _splits(voc, mats).items():
+    for split, ids in (ids_of or {WHOLE: sorted(mats)}).items():
         with_mat = [name for name in ids if name in mats]
         if len(with_mat) < len(ids):
             notes.append(f"{split}: {len(ids) - len(with_mat)} images of VOC2010 have no .mat")
@@ -218,16 +227,3 @@ def _find_voc(root: Path, images: Path | None) -> Path:
         f"no folder JPEGImages in {base}: give the images of VOC2010 with --images DIR. "
         f"Expected:\n{RELEASE}"
     )
-
-
-def _splits(voc: Path, mats: dict[str, Path]) -> dict[str, list[str]]:
-    """Return the sorted image ids of VOC2010's splits; without its lists all annotated images."""
-    lists = {name: voc / "ImageSets" / "Main" / f"{name}.txt" for name in ("train", "val")}
-    splits = {split: read_ids(path) for split, path in lists.items() if path.is_file()}
-    both = sorted(set(splits.get("train", ())) & set(splits.get("val", ())))
-    if both:
-        raise AnnotationError(
-            f"{lists['train']} and {lists['val'].name}: {both[0]} is in both, and {len(both)} such "
-            f"images in total. Expected: no image in two splits. Use the lists of VOC2010."
-        )
-    return splits or {WHOLE: sorted(mats)}

@@ -13,35 +13,18 @@ RULES = {"ade20k-object": ("challenge", "seg"), "pascal-part": ("file", "area")}
 
 # Layouts of releases that differ from the built tree.
 LAYOUTS = {
-    "ade20k-object": ade20k.RELEASE,
-    "ade20k-part": ade20k.RELEASE,
-    "pascal-object": pascal.RELEASE,
-    "pascal-part": pascal.RELEASE,
+    **dict.fromkeys(("ade20k-object", "ade20k-part"), ade20k.RELEASE),
+    **dict.fromkeys(("pascal-object", "pascal-part"), pascal.RELEASE),
 }
 
 
 def plan_build(
     kind: str, root: Path, *, images: Path | None = None, rule: str | None = None
 ) -> BuildPlan:
-    """Plan the build of a dataset from its official release.
+    """Plan the build of a dataset from its official release in `root`, by one of `RULES`.
 
-    Parameters
-    ----------
-    kind : str
-        Name in `labels.LABEL_SETS`.
-    root : Path
-        Folder of the release.
-    images : Path, optional
-        Folder of VOC2010 if it is not below `root`.
-    rule : str, optional
-        One of `RULES`; None selects the first.
-
-    Raises
-    ------
-    UnknownNameError
-        The dataset has no label maps, or no such rule.
-    MissingError
-        The release is not in `root`; the message shows the expected layout.
+    `images` is the folder of VOC2010 if it is not below `root`. Raise `UnknownNameError` for a
+    dataset without label maps or an unknown rule, `MissingError` with the expected layout.
     """
     if kind not in labels.LABEL_SETS:
         raise UnknownNameError("dataset with label maps", kind, labels.LABEL_SETS)

@@ -62,14 +62,8 @@ class LabelSet:
 
     def provenance(self) -> dict[str, Any]:
         """Return what reports and results record about the list."""
-        return {
-            "dataset": self.dataset,
-            "list": self.list_name,
-            "title": self.title,
-            "classes": len(self),
-            "certainty": self.certainty,
-            "sha256": self.sha256,
-        }
+        origin = {"dataset": self.dataset, "list": self.list_name, "title": self.title}
+        return {**origin, "classes": len(self), "certainty": self.certainty, "sha256": self.sha256}
 
 
 @lru_cache(maxsize=16)
