@@ -85,11 +85,16 @@ def palette(n: int) -> tuple[Colour, ...]:
 
 def as_seen(rgb: npt.NDArray[np.int64]) -> Floats:
     """Return 8-bit sRGB (N, 3) in OKLab as normal, protanope and deuteranope eyes see it."""
-    level = rgb / 255
-    linear = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
+    linear = _linear(rgb)
     blind = (linear @ _COLOUR_BLINDNESS.transpose(0, 2, 1)).clip(0, 1)  # (2, N, 3)
     encoded = np.where(blind <= 0.0031308, 12.92 * blind, 1.055 * blind ** (1 / 2.4) - 0.055)
     return np.stack([oklab(rgb), *(oklab(255 * colours) for colours in encoded)])  # (3, N, 3)
+
+
+def _linear(rgb: npt.NDArray[Any]) -> Floats:
+    level = rgb / 255
+    linear: Floats = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
+    return linear  # IEC 61966-2-1
 
 
 def distances(first: Floats, second: Floats) -> Floats:
@@ -116,9 +121,8 @@ def spread_palette(n: int) -> tuple[Colour, ...]:
     candidates = np.stack(np.meshgrid(_LEVELS, _LEVELS, _LEVELS), axis=-1).reshape(-1, 3)
     points = oklab(candidates)  # (216, 3)
     chroma = np.hypot(*points[:, 1:].T)
-    usable = (
-        (points[:, 0] > 0.42) & (points[:, 0] < 0.93) & (chroma > 0.06)
-    )  # not black, white, grey
+    light = (points[:, 0] > 0.42) & (points[:, 0] < 0.93)  # neither black nor white
+    usable = light & (chroma > 0.06)  # not grey
     candidates, points = candidates[usable], points[usable]
     chosen = [int(np.argmax(np.hypot(*points[:, 1:].T)))]
     nearest = np.full(len(points), np.inf)
@@ -131,8 +135,6 @@ def spread_palette(n: int) -> tuple[Colour, ...]:
 
 def oklab(rgb: npt.NDArray[Any]) -> Floats:
     """Return 8-bit sRGB (N, 3) in OKLab (Ottosson 2020), a perceptually uniform space."""
-    level = rgb / 255
-    linear = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
     to_lms = [
         [0.4122214708, 0.5363325363, 0.0514459929],
         [0.2119034982, 0.6806995451, 0.1073969566],
@@ -143,7 +145,7 @@ def oklab(rgb: npt.NDArray[Any]) -> Floats:
         [1.9779984951, -2.4285922050, 0.4505937099],
         [0.0259040371, 0.7827717662, -0.8086757660],
     ]
-    lms = np.cbrt(linear @ np.array(to_lms).T)
+    lms = np.cbrt(_linear(rgb) @ np.array(to_lms).T)
     lab: Floats = lms @ np.array(to_lab).T
     return lab
 

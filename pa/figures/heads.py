@@ -65,15 +65,12 @@ class ScoredHead:
             upsample_first=self.file.result.protocol.parameters["upsample_first"],
         )
         # The code that scored the head: the map drawn is the map that was counted.
+        weight, bias = torch.from_numpy(head.weight), torch.from_numpy(head.bias)
         scored = score_heads(
             WindowRows.of(self.store, set(paths)),
             [self.maps],
             [HeadSpec(0, recipe.lr)],
-            [
-                TrainedHead(
-                    torch.from_numpy(head.weight), torch.from_numpy(head.bias), torch.empty(0)
-                )
-            ],
+            [TrainedHead(weight, bias, losses=torch.empty(0))],
             recipe,
             figures=len(paths),
             device=device,
@@ -163,23 +160,9 @@ def drawable_pair(
 ) -> tuple[str, str]:
     """Return the pair of objects and parts that can be drawn.
 
-    Parameters
-    ----------
-    existing : set of str
-        Label sets with trained heads.
-    prepare : callable
-        Raises `PaError` for a pair that cannot be drawn.
-    folder : Path
-        Folder of the results, for the message.
-
-    Raises
-    ------
-    AmbiguousError
-        Both pairs can be drawn.
-    MissingError
-        No pair has heads.
-    PaError
-        No pair with heads can be drawn: the reason of the first one.
+    `existing` are the label sets with heads in the folder of the results; `prepare` raises
+    `PaError` for a pair that cannot be drawn. Raise `AmbiguousError` if both pairs can be drawn,
+    `MissingError` if no pair has heads, else the error of the first pair.
     """
     drawable, refused = [], []
     for pair in PAIRS:

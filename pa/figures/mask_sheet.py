@@ -6,7 +6,8 @@ in columns once the sheet would become tall. All lengths are in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ PICTURE = (540, 420)  # largest width and height of one image
 LEGEND, GAP = 340, 16
 LINE, SWATCH, HEADING = 22, 14, 84
 BLOCK = 2 * (PICTURE[0] + GAP) + LEGEND  # width of an image, its overlay and the legend
+MAX_ENTRIES = PICTURE[1] // LINE - 3  # classes in a legend as high as an image
 MAX_ASPECT = 1.75  # height of a sheet over its width; taller sheets get another column
 
 
@@ -77,14 +79,17 @@ def read_example(images: Images, row: dict[str, Any], n_classes: int) -> Example
 
 
 def _sheet(examples: list[Example], label_set: LabelSet, title: str) -> Image.Image:
-    totals: dict[int, float] = {}
+    totals: Counter[int] = Counter()
     for example in examples:
-        for number, share in example.shares.items():
-            totals[number] = totals.get(number, 0.0) + share
-    ranked = sorted(totals, key=lambda number: -totals[number])  # large classes: clearest colours
+        totals.update(example.shares)
+    ranked = [number for number, _ in totals.most_common()]  # large classes: clearest colours
     colours = dict(zip(ranked, spread_palette(len(ranked)), strict=True)) if ranked else {}
     blocks = [_block(example, label_set, colours) for example in examples]
-    n_columns, heights = _columns([block.height for block in blocks])
+    for n_columns in itertools.count(1):  # the fewest that keep the sheet from being tall
+        rows = [blocks[i : i + n_columns] for i in range(0, len(blocks), n_columns)]
+        heights = [max(block.height for block in row) + GAP for row in rows]
+        if len(rows) == 1 or sum(heights) <= MAX_ASPECT * n_columns * BLOCK:
+            break
     width = 2 * (MARGIN - GAP) + n_columns * (BLOCK + 2 * GAP)
     height = 2 * MARGIN + HEADING + sum(heights)
     sheet = Image.new("RGB", (width, height), PAPER)
@@ -102,20 +107,11 @@ def _sheet(examples: list[Example], label_set: LabelSet, title: str) -> Image.Im
     return sheet
 
 
-def _columns(heights: list[int]) -> tuple[int, list[int]]:
-    """Return the fewest columns that keep a sheet from being tall, and the heights of its rows."""
-    n = 0
-    while True:
-        n += 1
-        rows = [max(heights[i : i + n]) + GAP for i in range(0, len(heights), n)]
-        if len(rows) == 1 or sum(rows) <= MAX_ASPECT * n * BLOCK:
-            return n, rows
-
-
 def _block(example: Example, label_set: LabelSet, colours: dict[int, Colour]) -> Image.Image:
     """Draw image, overlay and legend of one example."""
-    entries = list(_entries(example, label_set))
-    height = max(example.picture.height, LINE * (len(entries) + 2))
+    ranked = sorted(example.shares.items(), key=lambda item: -item[1])
+    n_more = len(ranked) - MAX_ENTRIES
+    height = max(example.picture.height, LINE * (min(len(ranked), MAX_ENTRIES + 1) + 2))
     strip = Image.new("RGB", (BLOCK, height), PAPER)
     strip.paste(example.picture, (0, 0))
     strip.paste(overlay(example.picture, example.classes, colours), (PICTURE[0] + GAP, 0))
@@ -125,22 +121,15 @@ def _block(example: Example, label_set: LabelSet, colours: dict[int, Colour]) ->
     labelled = f"{sum(example.shares.values()):.1%} of the pixels labelled"
     labelled = labelled if example.shares else "no labelled pixel"
     write(pen, (left, LINE), fit(labelled, 14, LEGEND), 14, SOFT)
-    for line, (number, text, share) in enumerate(entries, 2):
+    indent, room = left + SWATCH + 8, LEGEND - SWATCH - 70  # between swatch and share
+    for line, (number, share) in enumerate(ranked[:MAX_ENTRIES], 2):
         top = line * LINE
-        if number is not None:
-            box = (left, top + 3, left + SWATCH, top + 3 + SWATCH)
-            pen.rectangle(box, fill=colours[number], outline=INK)
-        write(pen, (left + SWATCH + 8, top), fit(text, 15, LEGEND - SWATCH - 70), 15, INK)
-        pen.text((left + LEGEND, top), share, SOFT, ImageFont.load_default(14), anchor="ra")
+        box = (left, top + 3, left + SWATCH, top + 3 + SWATCH)
+        pen.rectangle(box, fill=colours[number], outline=INK)
+        write(pen, (indent, top), fit(label_set.names[number], 15, room), 15, INK)
+        text = f"{share:.1%}" if share >= 0.001 else "<0.1%"
+        pen.text((left + LEGEND, top), text, SOFT, ImageFont.load_default(14), anchor="ra")
+    if n_more > 0:
+        top = LINE * (MAX_ENTRIES + 2)
+        write(pen, (indent, top), fit(f"and {n_more} smaller classes", 15, room), 15, INK)
     return strip
-
-
-def _entries(example: Example, label_set: LabelSet) -> Iterator[tuple[int | None, str, str]]:
-    """Yield number, name and share of each class of an example, largest first."""
-    max_lines = max(PICTURE[1] // LINE - 3, 1)
-    ranked = sorted(example.shares, key=lambda number: -example.shares[number])
-    for number in ranked[:max_lines]:
-        share = example.shares[number]
-        yield number, label_set.names[number], f"{share:.1%}" if share >= 0.001 else "<0.1%"
-    if len(ranked) > max_lines:
-        yield None, f"and {len(ranked) - max_lines} smaller classes", ""

@@ -115,9 +115,7 @@ def draw_run(path: Path, run: SegmentationRun) -> None:
         "Image, labels and prediction of a linear head; ignored pixels are faded.",
         f"result {first.result_path.name}",
     )
-    sets = [
-        Labels(line_title(result.maps.name, len(firsts)), result.maps.classes) for result in firsts
-    ]
+    sets = [Labels(line_title(r.maps.name, len(firsts)), r.maps.classes) for r in firsts]
     draw(examples, sets, ["prediction"], [path], width=PAGE_WIDTH, metadata=metadata)
 
 
@@ -159,7 +157,7 @@ def draw(
                 _example(axes, example, sets, colours, layout, (left, top, row_height))
             top += layout.block(row_height)
         for labels, of, legend_height in zip(sets, colours, legends, strict=True):
-            _legend(axes, labels, of, top, per_line)
+            _legend(axes, labels.title, _entries(of, labels), top, per_line)
             top += legend_height
         axes.set(xlim=(0, width), ylim=(height, 0))
     return height
@@ -182,14 +180,8 @@ def _example(
     _show(axes, example.image, left, middle)
     background = pale(example.image)
     for line, labels, of in zip(example.lines, sets, colours, strict=True):
-        title = axes.text(
-            corner + _SIDE - 0.05,
-            top + line_height / 2,
-            labels.title,
-            ha="right",
-            va="center",
-            fontsize=_POINTS,
-        )
+        x, y = corner + _SIDE - 0.05, top + line_height / 2
+        title = axes.text(x, y, labels.title, ha="right", va="center", fontsize=_POINTS)
         title.set_rotation(90)
         for number, classes in enumerate([line.truth, *line.predicted], 1):
             x = left + number * (layout.column + _GAP)
@@ -226,16 +218,12 @@ def _entries(colours: Sequence[tuple[int, Colour]], labels: Labels) -> list[tupl
 
 
 def _legend(
-    axes: Axes,
-    labels: Labels,
-    colours: Sequence[tuple[int, Colour]],
-    top: float,
-    per_line: int,
+    axes: Axes, title: str, entries: Sequence[tuple[str, Colour]], top: float, per_line: int
 ) -> None:
     from matplotlib.patches import Rectangle
 
-    axes.text(_SIDE, top + _LINE / 2, labels.title, va="center", fontsize=_SMALL, weight="bold")
-    for entry, (name, colour) in enumerate(_entries(colours, labels)):
+    axes.text(_SIDE, top + _LINE / 2, title, va="center", fontsize=_SMALL, weight="bold")
+    for entry, (name, colour) in enumerate(entries):
         line, column = divmod(entry, per_line)
         left, upper = _SIDE + column * _ENTRY, top + _LINE * (line + 1)
         fill = tuple(level / 255 for level in colour)
