@@ -40,12 +40,20 @@ class ProbeFiles:
 class TrainedProbe:
     """A scored run that trained heads."""
 
-    scores: Scores  # of all seeds, on the test rows
-    last_epoch: Scores | None  # of the last epoch, if another one is reported
     confusion: npt.NDArray[np.int64]  # (C, C), true by predicted class, summed over the seeds
     split: Split
     result: ProbeResult
     files: ProbeFiles
+
+    @property
+    def scores(self) -> Scores:
+        """Scores of all seeds on the test rows."""
+        return self.result.scores["accuracy"]
+
+    @property
+    def last_epoch(self) -> Scores | None:
+        """Scores of the last epoch, if another one is reported."""
+        return self.result.scores.get("accuracy_last_epoch")
 
     @property
     def result_path(self) -> Path:

@@ -6,6 +6,7 @@ Shapes: S classifiers, n test rows, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,15 @@ from pa.evaluate.classification import (
 from pa.probe.selection import Split
 
 Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassificationReport:
+    """Results of S classifiers on the test rows."""
+
+    scores: dict[str, Scores]  # accuracy and, if another epoch is reported, accuracy_last_epoch
+    confusion: Ints  # (C, C), true class (row) by predicted class, summed over the classifiers
+    per_class: list[dict[str, Any]]  # name, number of test rows and accuracy
 
 
 class ClassificationScorer:
@@ -40,28 +50,21 @@ class ClassificationScorer:
             np.stack(predicted), self.targets, self.images, self.chance, of_draws=of_draws
         )
 
-    def score_epochs(
+    def report(
         self, predicted: Sequence[Ints], last_predicted: Sequence[Ints] | None
-    ) -> dict[str, Scores]:
-        """Return the named scores of the reported epoch and, if another one, of the last epoch."""
+    ) -> ClassificationReport:
+        """Score S predictions and, if another epoch is reported, those of the last epoch."""
         scores = {"accuracy": self.score(predicted)}
         if last_predicted is not None:
             scores["accuracy_last_epoch"] = self.score(last_predicted)
-        return scores
-
-    def confusion(self, predicted: Sequence[Ints]) -> Ints:
-        """Count true class (row) by predicted class, (C, C), summed over the S predictions."""
         C = len(self.classes)
-        counts: Ints = np.sum([confusion_matrix(p, self.targets, C) for p in predicted], axis=0)
-        return counts
-
-    def per_class(self, confusion: Ints) -> list[dict[str, Any]]:
-        """Return name, number of test rows and accuracy of each class, from a confusion (C, C)."""
-        sizes = np.bincount(self.targets, minlength=len(self.classes))  # (C,)
-        return [
+        confusion: Ints = np.sum([confusion_matrix(p, self.targets, C) for p in predicted], axis=0)
+        sizes = np.bincount(self.targets, minlength=C)  # (C,)
+        per_class: list[dict[str, Any]] = [
             # JSON has no NaN: a class without test rows has no accuracy.
             {"class": name, "n": int(n), "accuracy": float(accuracy) if n else None}
             for name, n, accuracy in zip(
                 self.classes, sizes, per_class_accuracy(confusion), strict=True
             )
         ]
+        return ClassificationReport(scores, confusion, per_class)

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
 
@@ -107,25 +105,14 @@ def run_attentive(
         recipe = replace(recipe, lr=options.lr[0])
     recipe.to_json()  # an unknown protocol fails before the work
     clock = Stopwatch()
-    permitted = permitted_differences(recipe.protocol)
-    split = split_rows(train, test, split_options, permitted)
-    for store in (train, split.test.store):
-        recipe.heads_of(check_tokens(store))
-    validation = None
-    if len(options.lr) > 1:
-        if options.select_split is not None:
-            check_tokens(options.select_split)
-        validation = validation_split(split, options, recipe.seed, permitted)
+    split = split_rows(train, test, split_options, permitted_differences(recipe.protocol))
+    validation = _validation(split, recipe, options)
     clock.lap("rows")
     # The names of the result and of the state files are fixed before the training.
     planned = _planned(split, recipe, options, validation)
     target_device = torch_device(device)
-    states = _states(results, planned, target_device)
-    if not options.resume:
-        for state in states.values():
-            state.remove()
-    seeds = range(recipe.seed, recipe.seed + options.seeds)
-    sweep = None
+    states = _states(results, planned, target_device, options.resume)
+    seeds, sweep = range(recipe.seed, recipe.seed + options.seeds), None
     if validation is not None:
         sweep = choose_rate(
             validation,
@@ -139,46 +126,28 @@ def run_attentive(
         )
         recipe = replace(recipe, lr=sweep.filter("chosen")["lr"][0])
         clock.lap("choose")
-    trained = _train(
-        split, recipe, seeds, options.memory, target_device, states[TRAINING], progress
-    )
+    state, memory = states[TRAINING], options.memory
+    trained = _train(split, recipe, seeds, memory, target_device, state, progress)
     clock.lap("train")
-
-    scorer = ClassificationScorer(split)
-    predicted = list(trained.predicted.numpy())
-    last = list(trained.last_predicted.numpy()) if recipe.reported == BEST_ON_TEST else None
-    scores, confusion = scorer.score_epochs(predicted, last), scorer.confusion(predicted)
-    chosen = None
-    if validation is not None and sweep is not None:
-        chosen = {**validation.to_json(), "candidates": sweep.to_dicts()}
-    result = replace(
-        planned,
-        scores=scores,
-        seconds=clock.laps,
-        details={
-            "device": device,
-            "lr": recipe.lr,
-            "chosen": chosen,
-            **_details(split, recipe, options, trained, scorer, confusion),
-        },
-    )
-    heads = tuple(split_heads(trained.heads, split.classes, train))
-    curves = _learning_curves(trained, recipe.lr, seeds)
-    files = write_probe(results, result, partial(save_attentive_heads, heads=heads), curves)
+    planned = replace(planned, seconds=clock.laps)
+    result = _record(results, planned, split, recipe, validation, sweep, trained, memory, device)
     for state in states.values():
         state.remove()
-    return AttentiveResult(
-        scores=scores["accuracy"],
-        last_epoch=scores.get("accuracy_last_epoch"),
-        confusion=confusion,
-        split=split,
-        result=result,
-        files=files,
-        recipe=recipe,
-        heads=heads,
-        trained=trained,
-        sweep=sweep,
-    )
+    return result
+
+
+def _validation(
+    split: Split, recipe: AttentiveRecipe, options: AttentiveOptions
+) -> ValidationSplit | None:
+    """Check the tokens of all stores; return the rows that choose between several rates."""
+    for store in (split.train.store, split.test.store):
+        recipe.heads_of(check_tokens(store))
+    if len(options.lr) < 2:
+        return None
+    if options.select_split is not None:
+        check_tokens(options.select_split)
+    permitted = permitted_differences(recipe.protocol)
+    return validation_split(split, options, recipe.seed, permitted)
 
 
 def _planned(
@@ -198,15 +167,20 @@ def _planned(
 
 
 def _states(
-    results: Path, planned: AttentiveProbeResult, device: torch.device
+    results: Path, planned: AttentiveProbeResult, device: torch.device, resume: bool
 ) -> dict[str, Checkpoint]:
-    """Return the state file of each stage; its key names features, kind of device and torch."""
+    """Return the state file of each stage; its key names features, kind of device and torch.
+
+    Remove the states of an earlier run unless it is to be resumed.
+    """
     features = [store.checksum for store in planned.stores_by_role.values()]
     states = {}
     for stage in (CHOOSING, TRAINING):
         path = planned.path(results).with_suffix(f".{stage}.state")
         key = digest([planned.digest, features, stage, device.type, versions()["torch"]])
         states[stage] = Checkpoint(path, key)
+        if not resume:
+            states[stage].remove()
     return states
 
 
@@ -238,42 +212,69 @@ def _train(
     )
 
 
-def _learning_curves(trained: Trained, lr: float, seeds: Sequence[int]) -> pl.DataFrame:
+def _record(
+    results: Path,
+    planned: AttentiveProbeResult,
+    split: Split,
+    recipe: AttentiveRecipe,
+    validation: ValidationSplit | None,
+    sweep: pl.DataFrame | None,
+    trained: Trained,
+    memory: float,
+    device: str,
+) -> AttentiveResult:
+    """Score the heads on the test rows; write result, heads and curves."""
+    predicted = list(trained.predicted.numpy())  # (n,) each
+    last = list(trained.last_predicted.numpy()) if recipe.reported == BEST_ON_TEST else None
+    report = ClassificationScorer(split).report(predicted, last)
+    chosen = None
+    if validation is not None and sweep is not None:
+        chosen = {**validation.to_json(), "candidates": sweep.to_dicts()}
+    patches = Stream(split.train.store, PATCH, split.train.rows, memory=memory)
+    order = recipe.order
+    buffer_rows = -(-order.buffer_rows // order.block_rows) * order.block_rows  # whole blocks
+    held_bytes = patches.held_bytes(min(buffer_rows, len(patches)))
+    details = {
+        "device": device,
+        "lr": recipe.lr,
+        "chosen": chosen,
+        "memory": {"kept": patches.is_kept, "bytes": held_bytes},
+        "epochs": trained.epoch.tolist(),
+        "train_accuracy": [round(float(accuracy), 6) for accuracy in trained.accuracy[-1]],
+        "train_loss": [round(float(loss), 6) for loss in trained.loss[-1]],
+        "resumed_after_epoch": trained.resumed or None,
+        "confusion": report.confusion.tolist(),
+        "per_class": report.per_class,
+    }
+    result = replace(planned, scores=report.scores, details=details)
+    heads = tuple(split_heads(trained.heads, split.classes, split.train.store))
+    save = partial(save_attentive_heads, heads=heads)
+    files = write_probe(results, result, save, _learning_curves(trained, recipe))
+    return AttentiveResult(
+        confusion=report.confusion,
+        split=split,
+        result=result,
+        files=files,
+        recipe=recipe,
+        heads=heads,
+        trained=trained,
+        sweep=sweep,
+    )
+
+
+def _learning_curves(trained: Trained, recipe: AttentiveRecipe) -> pl.DataFrame:
     """Return a row for each head and epoch: training metrics are means over the epoch's rows."""
-    epochs = len(trained.loss)
+    epochs, n_heads = trained.loss.shape
     return pl.concat(
         pl.DataFrame(
             {
-                "lr": np.full(epochs, lr),
-                "seed": np.full(epochs, seed),
+                "lr": np.full(epochs, recipe.lr),
+                "seed": np.full(epochs, recipe.seed + index),
                 "epoch": np.arange(1, epochs + 1),
                 "train_loss": trained.loss[:, index].numpy(),
                 "train_accuracy": trained.accuracy[:, index].numpy(),
                 "test_accuracy": trained.test_accuracy[:, index].numpy(),
             }
         )
-        for index, seed in enumerate(seeds)
+        for index in range(n_heads)
     )
-
-
-def _details(
-    split: Split,
-    recipe: AttentiveRecipe,
-    options: AttentiveOptions,
-    trained: Trained,
-    scorer: ClassificationScorer,
-    confusion: npt.NDArray[np.int64],
-) -> dict[str, Any]:
-    patches = Stream(split.train.store, PATCH, split.train.rows, memory=options.memory)
-    order = recipe.order
-    buffer_rows = -(-order.buffer_rows // order.block_rows) * order.block_rows  # whole blocks
-    held_bytes = patches.held_bytes(min(buffer_rows, len(patches)))
-    return {
-        "memory": {"kept": patches.is_kept, "bytes": held_bytes},
-        "epochs": trained.epoch.tolist(),
-        "train_accuracy": [round(float(accuracy), 6) for accuracy in trained.accuracy[-1]],
-        "train_loss": [round(float(loss), 6) for loss in trained.loss[-1]],
-        "resumed_after_epoch": trained.resumed or None,
-        "confusion": confusion.tolist(),
-        "per_class": scorer.per_class(confusion),
-    }

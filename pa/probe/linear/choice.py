@@ -33,12 +33,24 @@ class Choice:
     representation: str
     lr: float
     weight_decay: float
+    grid: Grid
     validation: ValidationSplit
     sweep: pl.DataFrame  # `SCHEMA` and the column chosen, a row for each candidate
 
     def settings(self) -> pl.DataFrame:
         """Summarise the candidates of each setting over their seeds, the best setting first."""
         return rank_settings(self.sweep, SETTING)
+
+    def protocol(self) -> dict[str, Any]:
+        """Return the values chosen from and the rows that chose, for the protocol of the result."""
+        return {
+            "by": self.validation.rule,
+            "store": self.validation.score.store.fingerprint,
+            "fraction": self.validation.fraction,
+            "representation": self.grid.representation,
+            "lr": self.grid.lr,
+            "weight_decay": self.grid.weight_decay,
+        }
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -91,4 +103,5 @@ def choose(
         )
     sweep = mark_best(pl.DataFrame(rows, SCHEMA), SETTING)
     best = sweep.filter("chosen").row(0, named=True)
-    return Choice(**{name: best[name] for name in SETTING}, validation=validation, sweep=sweep)
+    chosen = {name: best[name] for name in SETTING}
+    return Choice(**chosen, grid=grid, validation=validation, sweep=sweep)

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from pa.data.store.reader import Store
@@ -114,45 +112,13 @@ def run_linear(
     seeds = range(recipe.seed, recipe.seed + options.seeds)
     runs = _train(rows, representation, recipe, seeds, device, progress)
     clock.lap("train")
-
-    scorer = ClassificationScorer(split)
-    predicted = [run.predicted for run in runs]
-    last = [run.last_predicted for run in runs] if recipe.reported == BEST_ON_TEST else None
-    scores = scorer.score_epochs(predicted, last)
-    references: dict[str, tuple[Reference, Scores]] = {}
+    references: list[Reference] = []
     n_train, width = rows[0].features.shape
     if options.wants_references(n_train, width, len(split.classes)):
-        for reference in _references(rows, representation, validation, split, progress):
-            scores[reference.name] = scorer.score([reference.predicted])
-            references[reference.name] = reference, scores[reference.name]
+        references = _references(rows, representation, validation, split, progress)
         clock.lap("references")
-    confusion = scorer.confusion(predicted)
-    result = probe_result(
-        LinearProbeResult,
-        split,
-        representation,
-        {**recipe.to_json(), "seeds": options.seeds, "sweep": _sweep_json(options.grid, choice)},
-        scores,
-        clock.laps,
-        _details(device, runs, scorer, confusion, choice, [r for r, _ in references.values()]),
-    )
-    heads = tuple(_head(run, split, representation) for run in runs)
-    sweep = None if choice is None else choice.sweep
-    files = write_probe(
-        results, result, partial(save_heads, heads=heads), _learning_curves(runs), sweep
-    )
-    return LinearResult(
-        scores=scores["accuracy"],
-        last_epoch=scores.get("accuracy_last_epoch"),
-        confusion=confusion,
-        split=split,
-        result=result,
-        files=files,
-        recipe=recipe,
-        heads=heads,
-        runs=tuple(runs),
-        choice=choice,
-        references=references,
+    return _record(
+        results, split, representation, recipe, choice, runs, references, device, clock.laps
     )
 
 
@@ -230,55 +196,66 @@ def _references(
     ]
 
 
-def _head(run: TrainedHead, split: Split, representation: str) -> LinearHead:
-    return LinearHead(
-        run.weight,
-        run.bias,
-        split.classes,
-        representation,
-        split.train.store.fingerprint,
-        run.norm,
-        split.train.store.checksum,
-    )
-
-
-def _details(
-    device: str,
-    runs: Sequence[TrainedHead],
-    scorer: ClassificationScorer,
-    confusion: npt.NDArray[np.int64],
+def _record(
+    results: Path,
+    split: Split,
+    representation: str,
+    recipe: LinearRecipe,
     choice: Choice | None,
+    runs: Sequence[TrainedHead],
     references: Sequence[Reference],
-) -> dict[str, Any]:
-    return {
-        "device": device,
-        "runs": [
-            {
-                "seed": run.candidate.seed,
-                "epoch": run.epoch,
-                "train_loss": round(float(run.train_loss[-1]), 6),
-                "train_accuracy": round(float(run.train_accuracy[-1]), 6),
-            }
-            for run in runs
-        ],
-        "per_class": scorer.per_class(confusion),
-        "confusion": confusion.tolist() if len(confusion) <= CONFUSION_CLASSES else None,
-        "chosen": None if choice is None else choice.to_json(),
-        "references": {reference.name: reference.to_json() for reference in references},
-    }
-
-
-def _sweep_json(grid: Grid | None, choice: Choice | None) -> dict[str, Any] | None:
-    if grid is None or choice is None:
-        return None
-    return {
-        "by": choice.validation.rule,
-        "store": choice.validation.score.store.fingerprint,
-        "fraction": choice.validation.fraction,
-        "representation": grid.representation,
-        "lr": grid.lr,
-        "weight_decay": grid.weight_decay,
-    }
+    device: str,
+    seconds: dict[str, float],
+) -> LinearResult:
+    """Score heads and references on the test rows; write result, heads and tables."""
+    scorer = ClassificationScorer(split)
+    last = [run.last_predicted for run in runs] if recipe.reported == BEST_ON_TEST else None
+    report = scorer.report([run.predicted for run in runs], last)
+    scored = {r.name: (r, scorer.score([r.predicted])) for r in references}
+    confusion = report.confusion.tolist() if len(split.classes) <= CONFUSION_CLASSES else None
+    result = probe_result(
+        LinearProbeResult,
+        split,
+        representation,
+        {**recipe.to_json(), "seeds": len(runs), "sweep": choice.protocol() if choice else None},
+        {**report.scores, **{name: scores for name, (_, scores) in scored.items()}},
+        seconds,
+        {
+            "device": device,
+            "runs": [run.to_json() for run in runs],
+            "per_class": report.per_class,
+            "confusion": confusion,
+            "chosen": choice.to_json() if choice else None,
+            "references": {reference.name: reference.to_json() for reference in references},
+        },
+    )
+    store = split.train.store
+    heads = tuple(
+        LinearHead(
+            run.weight,
+            run.bias,
+            split.classes,
+            representation,
+            store.fingerprint,
+            run.norm,
+            store.checksum,
+        )
+        for run in runs
+    )
+    sweep = choice.sweep if choice else None
+    save = partial(save_heads, heads=heads)
+    files = write_probe(results, result, save, _learning_curves(runs), sweep)
+    return LinearResult(
+        confusion=report.confusion,
+        split=split,
+        result=result,
+        files=files,
+        recipe=recipe,
+        heads=heads,
+        runs=tuple(runs),
+        choice=choice,
+        references=scored,
+    )
 
 
 def _learning_curves(heads: Sequence[TrainedHead]) -> pl.DataFrame:

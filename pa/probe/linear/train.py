@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +93,14 @@ class TrainedHead:
     train_accuracy: Floats  # (epochs,)
     test_accuracy: Floats | None  # (epochs,), None unless monitored
     diverged: int | None  # epoch, from 1, in which the head ceased to be finite
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "seed": self.candidate.seed,
+            "epoch": self.epoch,
+            "train_loss": round(float(self.train_loss[-1]), 6),
+            "train_accuracy": round(float(self.train_accuracy[-1]), 6),
+        }
 
 
 def train_stack(
