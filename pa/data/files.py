@@ -41,23 +41,12 @@ def locked_partial(path: Path, *, folder: bool = False) -> Iterator[Path]:
     It is removed when the block ends, unless it was renamed. The lock is a flock, which processes
     of all containers on one kernel see; process ids differ between PID namespaces.
     """
-    partial, handle = _create_locked(path, folder)
-    try:
-        yield partial
-    finally:
-        with contextlib.suppress(OSError, StorageError):
-            remove(partial)
-        os.close(handle)
-
-
-def _create_locked(path: Path, folder: bool) -> tuple[Path, int]:
-    while True:
+    while True:  # before it is locked, another process may remove it as abandoned: then again
         partial = partial_path(path)
         if folder:
             partial.mkdir()
         else:
             partial.touch(exist_ok=False)
-        # Before it is locked, another process may remove it as abandoned: then try again.
         try:
             handle = os.open(partial, os.O_RDONLY if folder else os.O_RDWR)
         except FileNotFoundError:
@@ -66,7 +55,13 @@ def _create_locked(path: Path, folder: bool) -> tuple[Path, int]:
             fcntl.flock(handle, fcntl.LOCK_EX)
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle), partial.stat()):
-                return partial, handle
+                break
+        os.close(handle)
+    try:
+        yield partial
+    finally:
+        with contextlib.suppress(OSError, StorageError):
+            remove(partial)
         os.close(handle)
 
 

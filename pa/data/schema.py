@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -103,6 +103,13 @@ class Images:
                 f'--boxes FILE, or in pa.toml: [datasets.{self.dataset}] boxes = "…".'
             )
         return self.read_annotations()
+
+
+def label_ids(labels: Sequence[str]) -> pl.DataFrame:
+    """Return `label` and `label_id`: the id of a label is its position."""
+    ids = range(len(labels))
+    schema = {"label": pl.String(), "label_id": pl.Int64()}
+    return pl.DataFrame({"label": labels, "label_id": ids}, schema)
 
 
 def in_schema(rows: pl.DataFrame) -> pl.DataFrame:

@@ -103,10 +103,13 @@ def _partials(config: Config, hosts: Sequence[str]) -> Iterator[Garbage]:
             yield Garbage(path, "partial", why, size_of(path), dead)
 
 
+def _has_writer(locks: Path) -> bool:
+    return locks.is_dir() and any(map(is_held, locks.iterdir()))
+
+
 def _locks(config: Config) -> Iterator[Garbage]:
     for folder in sorted(config.features.glob(f"*/*/*/*/*/{LOCKS}")):
-        held = any(is_held(lock) for lock in folder.iterdir())
-        if (folder.parent / MANIFEST).exists() and not held:
+        if (folder.parent / MANIFEST).exists() and not _has_writer(folder):
             yield Garbage(folder, "locks", "its store is complete", size_of(folder))
 
 
@@ -134,13 +137,10 @@ def _unfinished(config: Config, named: Sequence[str]) -> Iterator[Garbage]:
             continue
         if not any(name and folder.name.startswith(name[: len(folder.name)]) for name in named):
             continue
-        locks = folder / LOCKS
-        if locks.is_dir() and any(is_held(lock) for lock in locks.iterdir()):
-            why = "not complete, but a writer is active"
-            yield Garbage(folder, "store", why, size_of(folder), deletable=False)
-        else:
-            why = "not complete, named by --unfinished"
-            yield Garbage(folder, "store", why, size_of(folder))
+        active = _has_writer(folder / LOCKS)
+        why = "but a writer is active" if active else "named by --unfinished"
+        size = size_of(folder)
+        yield Garbage(folder, "store", f"not complete, {why}", size, deletable=not active)
 
 
 def _empty(config: Config, garbage: set[Path]) -> Iterator[Garbage]:

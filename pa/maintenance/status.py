@@ -104,10 +104,7 @@ def _status(store: Store) -> StoreStatus:
     in_work = [s for s in missing if is_held(store.path / LOCKS / f"{s.name}.lock")]
     missing_numbers = {shard.index for shard in missing}
     done = [shard for shard in store.plan if shard.index not in missing_numbers]
-    if store.is_complete:
-        bad = len(store.bad)
-    else:
-        bad = sum(_bad_images(store.shard_path(shard)) for shard in done)
+    n_bad = (_bad_images(store.shard_path(shard)) for shard in done)
     return StoreStatus(
         path=store.path,
         store=store,
@@ -115,7 +112,7 @@ def _status(store: Store) -> StoreStatus:
         shards_done=len(done),
         shards_in_work=len(in_work),
         rows_done=sum(shard.n_rows for shard in done),
-        bad_images=bad,
+        bad_images=len(store.bad) if store.is_complete else sum(n_bad),
         bytes=size_of(store.path),
         throughput=store_throughput(store, in_work=bool(in_work)),
     )

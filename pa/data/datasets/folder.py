@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from pa.data.datasets.listing import list_images
+from pa.data.schema import label_ids
 
 LAYOUT = """  <root>/**/*.jpg (png, webp, tif, …)     the first sub-folder, if any, is the label"""
 
@@ -23,9 +24,5 @@ def read(root: Path, split: str) -> pl.DataFrame:
     images = list_images(root).with_columns(
         pl.when(parts.list.len() > 1).then(parts.list.first()).alias("label")
     )
-    labels = images["label"].drop_nulls().unique().sort()
-    ids = pl.DataFrame(
-        {"label": labels, "label_id": range(len(labels))},
-        schema_overrides={"label": pl.String, "label_id": pl.Int64},
-    )
+    ids = label_ids(images["label"].drop_nulls().unique().sort().to_list())
     return images.join(ids, on="label", how="left", maintain_order="left")

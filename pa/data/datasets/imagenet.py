@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from pa.data.datasets.listing import list_images, subfolders
+from pa.data.schema import label_ids
 
 LAYOUT = """  <root>/<split>/<wnid>/*.JPEG     split: train, val; wnid: n01440764 …
 (the validation images sorted into class folders, as torchvision and timm expect them;
@@ -46,10 +47,7 @@ def read(root: Path, split: str) -> pl.DataFrame:
     images = list_images(root, split).with_columns(
         pl.col("path").str.split("/").list.get(1, null_on_oob=True).alias("label")
     )
-    wnids = sorted(set(subfolders(root / split)))  # also folders without images keep their id
-    ids = pl.DataFrame(
-        {"label": wnids, "label_id": range(len(wnids))}, schema_overrides={"label_id": pl.Int64}
-    )
+    ids = label_ids(subfolders(root / split))  # sorted; folders without images keep their ids
     return images.join(ids, on="label", how="inner", maintain_order="left")
 
 

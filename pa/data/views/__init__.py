@@ -17,26 +17,14 @@ from PIL import Image
 
 from pa.data import images as im
 from pa.data.images import Transform
-from pa.data.schema import BOX, PIXEL_COLUMNS, ROW_SCHEMA, Box, in_schema
+from pa.data.schema import Box
 from pa.data.views.base import FixedView, View
 from pa.data.views.parts import PartsView
 from pa.data.views.windows import WindowsView
 from pa.errors import UnknownNameError, UsageError
 from pa.registry import Registry
 
-__all__ = [
-    "BOX",
-    "CANVAS",
-    "PIXEL_COLUMNS",
-    "ROW_SCHEMA",
-    "VIEWS",
-    "FixedView",
-    "GridView",
-    "ImageView",
-    "View",
-    "in_schema",
-    "view_from_json",
-]
+__all__ = ["VIEWS", "FixedView", "GridView", "ImageView", "View", "configure", "view_from_json"]
 
 CANVAS = 224  # pixels: the centre crop of the paper
 MAX_SIDE = 16_384  # pixels of a side of the grid's canvas: 800 MB as RGB

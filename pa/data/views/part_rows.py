@@ -1,7 +1,7 @@
 """Turn annotated parts into the rows of view `parts`, and count the skipped parts by reason.
 
 Shapes: N candidates, which are the annotated parts that a view considers (and their neighbours
-while distances are measured).
+while distances are measured); P points of an image.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import polars as pl
 from pa.data.datasets.annotations import HIDDEN, VISIBLE
 from pa.data.datasets.boxes import MAX_SIDE
 from pa.data.images import read_headers
-from pa.data.schema import BOX, ROW_SCHEMA, Boxes, Images, Keypoints, in_schema
-from pa.data.views.distances import COINCIDENT, FEW, KEPT, LONE, nearest
+from pa.data.schema import BOX, ROW_SCHEMA, Boxes, Images, Keypoints, in_schema, label_ids
 from pa.data.views.part_rules import PartRules
 from pa.errors import MissingError, UnknownNameError, UsageError
 
@@ -29,6 +28,8 @@ Texts = npt.NDArray[np.str_]
 # classification; `class` is the label of the whole image.
 PART_COLUMNS = ("part", "object", "class", "x", "y", "d")
 
+# Why a part is skipped; the reasons are stored in the counts of `pa datasets check`.
+KEPT, LONE, FEW, COINCIDENT = "", "lone", "too few on the object", "coincident"
 NOT_VISIBLE, OUTSIDE = "not visible", "outside the image"
 GATED, EMPTY, TOO_LARGE = "d outside the gate", "box of no pixel", "box too large"
 # A skipped part has the first of these reasons that applies.
@@ -138,13 +139,6 @@ def _joined(table: pl.DataFrame, images: Images) -> pl.DataFrame:
     return table.join(columns, on="path", how="inner", maintain_order="left")
 
 
-def _ids(names: tuple[str, ...]) -> pl.DataFrame:
-    return pl.DataFrame(
-        {"label": names, "label_id": range(len(names))},
-        schema={"label": pl.String, "label_id": pl.Int64},
-    )
-
-
 # -- keypoints --------------------------------------------------------------------------------
 
 
@@ -156,7 +150,7 @@ def _from_keypoints(
     if rules.neighbours == "considered":
         table = table.filter(pl.col("part").is_in(names))
     frame = _joined(table.with_columns(label="part"), images)
-    frame = frame.join(_ids(names), on="label", how="left", maintain_order="left")
+    frame = frame.join(label_ids(names), on="label", how="left", maintain_order="left")
     frame = frame.sort("image", "object", "label_id", maintain_order=True)
     least = VISIBLE if rules.visibility == "visible" else HIDDEN
     reasons = np.where(frame["visible"].to_numpy() < least, NOT_VISIBLE, KEPT)  # (N,)
@@ -167,7 +161,11 @@ def _from_keypoints(
         beyond = (x < 0) | (y < 0) | (x > widths) | (y > heights)
         reasons = np.where((reasons == KEPT) & beyond, OUTSIDE, reasons)
     d, reasons = _measure(rules, frame, reasons)
-    boxes, reasons = _boxes(rules, frame, d, reasons)
+    centre = frame.select("x", "y").to_numpy()  # (N, 2)
+    half = np.rint(d / 4) if rules.side == "d/2" else d / 2  # (N,) half of the side
+    half = np.where(reasons == KEPT, half, np.nan)[:, None]  # (N, 1)
+    sides = np.repeat(2 * half, 2, axis=1)  # (N, 2)
+    boxes, reasons = _rounded(rules, centre - half, centre + half, sides, reasons)
     return frame.with_columns(
         *(pl.Series(name, boxes[:, i]) for i, name in enumerate(BOX)),
         pl.col("object").cast(pl.String),
@@ -189,21 +187,48 @@ def _measure(rules: PartRules, frame: pl.DataFrame, reasons: Texts) -> tuple[Flo
     borders = np.flatnonzero(np.diff(image)) + 1  # first candidate of each further image
     for group in np.split(np.arange(len(live)), borders) if len(live) else []:
         at = live[group]
-        d[at], reasons[at] = nearest(points[group], objects[group], considered[group], rules)
+        d[at], reasons[at] = _nearest(points[group], objects[group], considered[group], rules)
     low = -np.inf if rules.min_d is None else rules.min_d  # exclusive bounds
     high = np.inf if rules.max_d is None else rules.max_d
     gated = (reasons == KEPT) & ~((d > low) & (d < high))
     return d, np.where(gated, GATED, reasons)
 
 
-def _boxes(
-    rules: PartRules, frame: pl.DataFrame, d: Floats, reasons: Texts
-) -> tuple[Floats, Texts]:
-    """Return the boxes to cut (N, 4), in whole pixels; NaN for skipped candidates."""
-    centre = frame.select("x", "y").to_numpy()  # (N, 2)
-    half = np.rint(d / 4) if rules.side == "d/2" else d / 2  # (N,) half of the side
-    half = np.where(reasons == KEPT, half, np.nan)[:, None]  # (N, 1)
-    return _rounded(rules, centre - half, centre + half, np.repeat(2 * half, 2, axis=1), reasons)
+def _nearest(
+    points: Floats,
+    objects: npt.NDArray[np.int64],
+    considered: npt.NDArray[np.bool_],
+    rules: PartRules,
+) -> tuple[Floats, npt.NDArray[np.str_]]:
+    """Return the distance d of each point (P,) to its nearest neighbour in the same image.
+
+    `points` are x and y in pixels (P, 2), `objects` the ids of their objects (P,); points that are
+    not `considered` (P,) are only neighbours. d is infinite without a neighbour. Also return the
+    reasons (P,) why a point is skipped, `KEPT` for the others.
+    """
+    n = len(points)
+    reasons = np.full(n, KEPT, dtype="<U24")  # the longest reason has 21 characters
+    if n == 1:
+        reasons[:] = LONE
+        return np.full(n, np.inf), reasons
+    n_considered = (objects[:, None] == objects[considered][None, :]).sum(axis=1)  # (P,)
+    few = n_considered < rules.min_per_object
+    vectors = points  # (P, 2)
+    if rules.distance == "image+id":
+        vectors = np.column_stack([points, objects.astype(np.float64)])  # (P, 3)
+    difference = vectors[:, None, :] - vectors[None, :, :]  # (P, P, 2 or 3)
+    distances: Floats = np.sqrt((difference**2).sum(axis=2))  # (P, P); infinite = not a neighbour
+    np.fill_diagonal(distances, np.inf)
+    if rules.distance == "object":
+        distances[objects[:, None] != objects[None, :]] = np.inf
+    if rules.coincident == "ignore":
+        distances[distances == 0] = np.inf
+    distances[:, few] = np.inf
+    d: Floats = distances.min(axis=1)  # (P,)
+    reasons[np.isinf(d)] = LONE
+    reasons[d == 0] = COINCIDENT  # zeros remain only if the rules skip such points
+    reasons[few] = FEW
+    return d, reasons
 
 
 def _rounded(
@@ -254,7 +279,7 @@ def _from_boxes(
 ) -> pl.DataFrame:
     """Return candidates (N rows) with boxes in whole pixels, by image, in their listed order."""
     frame = _joined(annotated.table, images).join(
-        _ids(names), on="label", how="inner", maintain_order="left"
+        label_ids(names), on="label", how="inner", maintain_order="left"
     )
     frame = frame.sort("image", maintain_order=True)
     reasons = np.full(len(frame), KEPT, dtype="<U24")  # (N,)

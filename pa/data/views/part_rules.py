@@ -66,7 +66,15 @@ class PartRules:
             self.require_choice(name, choices)
         self.require_whole("min_per_object", 1, 1000)  # 1000 against typing errors
         for name in ("min_d", "max_d"):
-            self._require_bound(name)
+            bound = getattr(self, name)
+            if bound is None:
+                continue
+            if type(bound) not in (int, float) or not 0 <= bound <= FARTHEST:  # true is not a bound
+                raise UsageError(
+                    f"view parts: {name}={str(bound)[:40]}. Expected pixels from 0 to "
+                    f"{FARTHEST:,}, or null."
+                )
+            object.__setattr__(self, name, float(bound))
 
     def require_choice(self, name: str, choices: Collection[str]) -> None:
         if getattr(self, name) not in choices:
@@ -74,22 +82,7 @@ class PartRules:
 
     def require_whole(self, name: str, least: int, most: int) -> None:
         value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        if type(value) is not int or not least <= value <= most:
             raise UsageError(
                 f"view parts: {name}={value}. Expected a whole number from {least} to {most}."
             )
-
-    def _require_bound(self, name: str) -> None:
-        value = getattr(self, name)
-        if value is None:
-            return
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, float))
-            or not 0 <= value <= FARTHEST
-        ):
-            raise UsageError(
-                f"view parts: {name}={str(value)[:40]}. Expected pixels from 0 to {FARTHEST:,}, or "
-                f"null."
-            )
-        object.__setattr__(self, name, float(value))
