@@ -149,7 +149,7 @@ def read_ahead(make: Callable[[T], R], items: Sequence[T]) -> Generator[R, None,
                 if current is not None:
                     yield current.result()
                 current = following
-            if current is not None:
+            if current is not None:  # the last one
                 yield current.result()
         finally:
             pool.shutdown(cancel_futures=True)

@@ -98,17 +98,10 @@ def folder_maps(folder: Path, names: Path, images: Path) -> LabelMaps:
     for file in sorted(folder.rglob("*.png")):
         digest.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())
         digest.update(file.read_bytes())
-    return LabelMaps(
-        names.stem,
-        classes,
-        folder.expanduser().absolute(),
-        by_image=True,
-        images=images,
-        provenance={
-            "sha256": hashlib.sha256("\n".join(classes).encode()).hexdigest(),
-            "masks": digest.hexdigest(),
-        },
-    )
+    sha256 = hashlib.sha256("\n".join(classes).encode()).hexdigest()
+    provenance = {"sha256": sha256, "masks": digest.hexdigest()}
+    root = folder.expanduser().absolute()
+    return LabelMaps(names.stem, classes, root, True, images, provenance)
 
 
 def read_names(file: Path) -> tuple[str, ...]:
@@ -254,16 +247,11 @@ def count_labels(maps: LabelMaps, windows: WindowRows, progress: Progress) -> La
         finally:
             pool.shutdown(cancel_futures=True)
             progress.stop()
-    labels = LabelCounts(
-        pixels[: len(maps.classes)],
-        len(windows.images),
-        len(windows),
-        empty_images,
-        empty_windows,
-    )
+    kept, n_images = pixels[: len(maps.classes)], len(windows.images)
+    labels = LabelCounts(kept, n_images, len(windows), empty_images, empty_windows)
     if not labels.pixels.any():
         raise UsageError(
-            f"nothing to train on: none of the {len(windows)} windows of {len(windows.images)} "
+            f"nothing to train on: none of the {len(windows)} windows of {n_images} "
             f"images in {windows.store.title} has a pixel labelled with a class of {maps.name}."
         )
     return labels

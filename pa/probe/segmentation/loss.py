@@ -104,20 +104,10 @@ class UpsampledLoss:
         self._at_once = CPU_ELEMENTS if device.type == "cpu" else GPU_ELEMENTS
 
     def sums(self, coarse: Tensor, tiles: LabelTiles) -> tuple[Tensor, Tensor]:
-        """Return the loss summed over the labelled pixels, and its gradient.
+        """Return the loss summed over the labelled pixels, and its gradient (B, g, g, C), float32.
 
-        Parameters
-        ----------
-        coarse : Tensor
-            Logits with their bias, (B, g, g, C), float32.
-        tiles : LabelTiles
-            Labels of the batch.
-
-        Returns
-        -------
-        tuple of Tensor
-            A scalar, and a gradient (B, g, g, C), float32. Divide both by `n_valid` or `n_pixels`
-            for a mean.
+        `coarse` (B, g, g, C), float32, holds logits with their bias. Divide both by `n_valid` or
+        `n_pixels` of the tiles for a mean.
         """
         batch, g, _, classes = coarse.shape
         gradient = torch.zeros(batch * g * g, NEIGHBOURS, classes, device=coarse.device)

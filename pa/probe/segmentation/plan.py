@@ -52,12 +52,8 @@ class Workload:
         return FLOAT * (heads + features + logits) + LABEL_CACHE
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            **asdict(self),
-            "window_bytes": self.window_bytes,
-            "epochs": self.epochs,
-            "memory": self.memory,
-        }
+        derived = {name: getattr(self, name) for name in ("window_bytes", "epochs", "memory")}
+        return {**asdict(self), **derived}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from pa.data.files import replacing
-from pa.data.store.source import FeatureSource
 from pa.errors import StorageError
 from pa.evaluate.results import (
     LabelsReference,
@@ -53,8 +52,14 @@ class SegmentationResult:
     head: LinearHead
     result: SegmentationProbeResult
     result_path: Path
-    head_path: Path
-    table_path: Path
+
+    @property
+    def head_path(self) -> Path:
+        return self.result_path.with_suffix(".safetensors")
+
+    @property
+    def table_path(self) -> Path:
+        return self.result_path.with_suffix(".classes.parquet")
 
     def to_json(self) -> dict[str, Any]:
         """Return the result and the files that were written."""
@@ -99,26 +104,14 @@ class RunRecord:
                 self.train.store.fingerprint,
                 store_checksum=self.train.store.checksum,
             )
-            head_path = path.with_suffix(".safetensors")
-            table_path = path.with_suffix(".classes.parquet")
-            linear.save(head_path)  # before the result, which is complete when it exists
-            with replacing(table_path) as partial:
+            scored = SegmentationResult(
+                labels, recipe, score, ceiling, head.losses, linear, result, path
+            )
+            linear.save(scored.head_path)  # before the result, which is complete when it exists
+            with replacing(scored.table_path) as partial:
                 score.table(labels.classes).write_parquet(partial, compression="zstd")
             write_result(self.results, result)
-            written.append(
-                SegmentationResult(
-                    maps=labels,
-                    recipe=recipe,
-                    score=score,
-                    ceiling=ceiling,
-                    losses=head.losses,
-                    head=linear,
-                    result=result,
-                    result_path=path,
-                    head_path=head_path,
-                    table_path=table_path,
-                )
-            )
+            written.append(scored)
         return written
 
     def _result(
@@ -132,7 +125,13 @@ class RunRecord:
     ) -> SegmentationProbeResult:
         train, test = self.train.store, self.test.store
         protocol = recipe.to_json(named_recipe(recipe.protocol, train.encoder))
-        protocol["changed"].update(_deviations(train, recipe))
+        # Both protocols draw a new random crop of an image each time that it is used.
+        views = train.spec.view["views"]
+        kinds = {0: "sliding windows", 1: "one plain crop per image"}
+        protocol["changed"]["windows"] = kinds.get(views, f"{views} cached random crops per image")
+        layers = tuple(train.spec.encoder.get("options", {}).get("layers", ()))
+        if recipe.representation == "layers" and layers != RELEASED_LAYERS:
+            protocol["changed"]["layers"] = list(layers)
         curve = np.array_split(head.losses.double().numpy(), min(CURVE_POINTS, len(head.losses)))
         details: dict[str, Any] = {
             "device": self.device,
@@ -141,8 +140,7 @@ class RunRecord:
             "windows": {"train": train.spec.view, "test": test.spec.view},
         }
         if ceiling is not None:
-            values = {"mIoU": ceiling.miou, "mAcc": ceiling.macc, "aAcc": ceiling.aacc}
-            details["grid_ceiling"] = {name: measure.value for name, measure in values.items()}
+            details["grid_ceiling"] = {n: measure.value for n, measure in ceiling.measures.items()}
         return SegmentationProbeResult(
             protocol=RecordedProtocol(protocol),
             stores=TrainTest(StoreReference.of(train), StoreReference.of(test)),
@@ -179,17 +177,3 @@ def check_writable(folder: Path) -> None:
             f"nothing can be written to {folder}: {existing} {reason}. Give write permission, or "
             f"choose another folder with --workspace DIR or PA_WORKSPACE."
         )
-
-
-def _deviations(train: FeatureSource, recipe: SegmentationRecipe) -> dict[str, Any]:
-    """Return how the features deviate from those that the named protocol trains on."""
-    views = train.spec.view["views"]
-    kinds = {0: "sliding windows", 1: "one plain crop per image"}
-    # Both protocols draw a new random crop of an image each time that it is used.
-    deviations: dict[str, Any] = {
-        "windows": kinds.get(views, f"{views} cached random crops per image")
-    }
-    layers = tuple(train.spec.encoder.get("options", {}).get("layers", ()))
-    if recipe.representation == "layers" and layers != RELEASED_LAYERS:
-        deviations["layers"] = list(layers)
-    return deviations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,36 +60,34 @@ def run_segmentation(
 
     Parameters
     ----------
-    train, test : FeatureSource
+    train, test
         Training windows, and sliding windows to score, of one encoder and resolution.
-    maps : sequence of LabelMaps
+    maps
         Label sets of the images.
-    results : Path
+    results
         Folder of the results.
-    recipe : SegmentationRecipe
-        Shared by all heads.
-    variants : sequence of SegmentationRecipe
-        The recipe with other learning rates and initial seeds; empty trains `recipe` alone.
-    test_fraction : float, optional
+    recipe, variants
+        The recipe of all heads, and the same with other learning rates and initial seeds; without
+        variants `recipe` alone is trained.
+    test_fraction
         Fraction of the images held out if both stores have the same split; 0 scores the training
         images. Default: 0.2.
-    ceiling : bool
+    ceiling
         Also score the labels themselves at token resolution.
-    figures : int
-        Number of images whose class maps are returned to be drawn.
-    image_root : Path, optional
-        Folder of the images to draw. Default: the root of the first label set.
-    online : bool
+    figures, image_root
+        Number of images whose class maps are returned to be drawn, and the folder of these images.
+        Default: none, and the root of the first label set.
+    online
         Recorded in the results: the sources encode on the fly.
 
     Raises
     ------
     UsageError
-        The options contradict each other, nothing can be trained, or training diverged.
+        If options contradict each other, nothing can be trained, or training diverged.
     MismatchError
-        The stores are of different encoders or resolutions, or an image has changed.
+        If the stores are of different encoders or resolutions, or an image has changed.
     StorageError
-        Results cannot be written.
+        If results cannot be written.
     """
     progress = progress or Silent()
     clock = Stopwatch()
@@ -118,8 +116,10 @@ def run_segmentation(
     label_counts = [count_labels(labels, train_rows, progress) for labels in maps]
     specs = [HeadSpec(i, r.lr, r.init_seed) for i in range(len(maps)) for r in variants]
     clock.lap("labels")
-    # A state of other data, labels or recipe has another key and is not resumed.
-    key = _key(train, recipe, selection, maps, specs)
+    # Everything that determines the training: a state with another key is not resumed.
+    features, heads_key = [train.fingerprint, train.checksum], [list(astuple(s)) for s in specs]
+    labels_key = [[entry.to_json(), list(entry.classes), str(entry.root)] for entry in maps]
+    key = digest([TASK, features, recipe.to_json(), selection, labels_key, heads_key])
     state = results / TASK / f"running-{key[:16]}.safetensors"
     windows = TrainingWindows(train_rows, maps, recipe.representation, recipe.batch, recipe.seed)
     heads = train_heads(
@@ -175,17 +175,3 @@ def _select(
         "seed": seed,
     }
     return rule, set(train.rows["path"].unique().to_list()) - test_paths, test_paths
-
-
-def _key(
-    train: FeatureSource,
-    recipe: SegmentationRecipe,
-    selection: dict[str, Any],
-    maps: Sequence[LabelMaps],
-    specs: Sequence[HeadSpec],
-) -> str:
-    """Return a digest of everything that determines the training of the heads."""
-    labels = [[entry.to_json(), list(entry.classes), str(entry.root)] for entry in maps]
-    heads = [[spec.maps, spec.lr, spec.init_seed] for spec in specs]
-    features = [train.fingerprint, train.checksum]
-    return digest([TASK, features, recipe.to_json(), selection, labels, heads])

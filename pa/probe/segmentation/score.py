@@ -46,17 +46,6 @@ class HeadAreas:
     shown: list[ImagePrediction] = field(default_factory=list)
 
 
-@dataclass(frozen=True, eq=False)
-class _ReadImage:
-    """An image with its windows, their features and its label maps."""
-
-    number: int
-    image: dict[str, Any]
-    at: slice  # of its windows
-    raw: npt.NDArray[Any]  # (n, L, D) or (n, K, L, D)
-    truth: list[Map]  # (H, W) each
-
-
 def score_heads(
     windows: WindowRows,
     maps: Sequence[LabelMaps],
@@ -71,19 +60,9 @@ def score_heads(
 ) -> HeadAreas:
     """Predict every image at its original size and count the areas of its classes.
 
-    Parameters
-    ----------
-    ceiling : bool
-        Also score the labels themselves, averaged over each token and upsampled again.
-    figures : int
-        Number of images with labels, spread evenly, whose class maps are returned.
-
-    Raises
-    ------
-    UsageError
-        The windows of an image do not cover it.
-    PaError
-        What reading the store and the masks raises.
+    With `ceiling`, also score the labels themselves, averaged over each token and upsampled again.
+    Return the class maps of `figures` images with labels, spread evenly. Raise `UsageError` for
+    windows that do not cover their image, and what reading the store and the masks raises.
     """
     torch_device = torch.device(device)
     grid, _ = grid_of(windows.store, recipe.representation)
@@ -95,37 +74,36 @@ def score_heads(
         [SegmentationAreas(len(labels.classes)) for labels in maps] if ceiling else [],
     )
     spread = np.linspace(0, len(windows.images) - 1, figures).round().astype(int).tolist()
-    items = list(enumerate(windows.by_image()))
+    items = list(windows.by_image())
 
-    def read(item: tuple[int, tuple[dict[str, Any], slice]]) -> _ReadImage:
-        number, (image, at) = item
-        raw = windows.store.read(recipe.representation, windows.rows[at])
-        return _ReadImage(number, image, at, raw, [labels.read(image) for labels in maps])
+    def read(item: tuple[dict[str, Any], slice]) -> tuple[npt.NDArray[Any], list[Map]]:
+        image, at = item
+        raw = windows.store.read(recipe.representation, windows.rows[at])  # (n, L, D), (n, K, L, D)
+        return raw, [labels.read(image) for labels in maps]  # (H, W) each
 
     progress.start("scoring", len(items), "images")
     try:
         with full_precision(), contextlib.closing(read_ahead(read, items)) as images:
-            for each in images:
-                cut, first = windows.windows[each.at], recipe.upsample_first
-                size = (each.image["width"], each.image["height"])
-                prediction = SlidingPrediction(cut, size, grid, first)
-                features = token_features(each.raw, torch_device)  # (n·g², D)
-                check_finite(features, windows.rows[each.at], windows.store)
+            for number, ((image, at), (raw, truths)) in enumerate(zip(items, images, strict=True)):
+                cut, size = windows.windows[at], (image["width"], image["height"])
+                prediction = SlidingPrediction(cut, size, grid, recipe.upsample_first)
+                features = token_features(raw, torch_device)  # (n·g², D)
+                check_finite(features, windows.rows[at], windows.store)
                 logits = torch.addmm(bias, features, weight).view(len(cut), grid, grid, -1)
                 predicted = [
                     prediction.classes(of_head.contiguous())  # (H, W)
                     for of_head in torch.split(logits, sizes, dim=-1)
                 ]
                 for head_areas, spec, classes in zip(areas.heads, specs, predicted, strict=True):
-                    head_areas.add(classes, each.truth[spec.maps])
-                for set_areas, truth in zip(areas.ceilings, each.truth, strict=False):
+                    head_areas.add(classes, truths[spec.maps])
+                for set_areas, truth in zip(areas.ceilings, truths, strict=False):
                     shares = label_shares(truth, cut, grid, set_areas.n_classes)  # (n, g, g, C)
                     on_grid = torch.from_numpy(shares).to(torch_device)
                     set_areas.add(prediction.classes(on_grid), truth)
                 n_shown = len(areas.shown)
-                is_due = n_shown < figures and each.number >= spread[n_shown]
-                if is_due and any((truth != IGNORED).any() for truth in each.truth):
-                    areas.shown.append(ImagePrediction(each.image, each.truth, predicted))
+                is_due = n_shown < figures and number >= spread[n_shown]
+                if is_due and any((truth != IGNORED).any() for truth in truths):
+                    areas.shown.append(ImagePrediction(image, truths, predicted))
                 progress.advance(1)
     finally:
         progress.stop()

@@ -132,24 +132,10 @@ def train_heads(
 ) -> list[TrainedHead]:
     """Train heads on stored windows. Equal inputs give equal bits on a CPU.
 
-    Parameters
-    ----------
-    windows : TrainingWindows
-        Features and labels.
-    specs : sequence of HeadSpec
-        The heads.
-    recipe : SegmentationRecipe
-        Shared by the heads, except for learning rate and initial seed.
-    state : Path, optional
-        File that keeps the state of the run, written every `save_seconds`. A run with the same
-        `key` resumes from it, on a CPU to the same bits.
-
-    Raises
-    ------
-    UsageError
-        Training diverged; the message names learning rate and iteration.
-    VerificationError
-        Features are not finite.
+    `recipe` is shared by the heads, except for learning rate and initial seed. The file `state`
+    keeps the state of the run, written every `save_seconds`; a run with the same `key` resumes from
+    it, on a CPU to the same bits. Raise `UsageError` if training diverged, with learning rate and
+    iteration; `VerificationError` if features are not finite.
     """
     torch_device = torch.device(device)
     classes = [len(maps.classes) for maps in windows.maps]
