@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,11 +86,13 @@ def plan_segmentation(
         work = _from_stores(workspace, inputs, recipe_options, recipe, train, test)
         encoder = f"of {train.title}"
 
+    classes_of = _classes_by_run(workspace.config.results / TASK)
+
     def work_of(fields: Mapping[str, Any]) -> float | None:
         protocol = fields["protocol"]
         if protocol["representation"] != recipe.representation:
             return None
-        return float(protocol["iterations"] * protocol["batch"] * fields["counts"]["classes"])
+        return float(protocol["iterations"] * protocol["batch"] * classes_of[_run_of(fields)])
 
     n_trained = work.iterations * work.batch * sum(work.classes)
     plan = plan_segmentation(
@@ -176,6 +181,21 @@ def _from_dataset(
         batch=recipe.batch,
     )
     return work, origin
+
+
+def _run_of(fields: Mapping[str, Any]) -> str:
+    """Return what identifies the run of a result: its heads share one measured time."""
+    return json.dumps([fields["stores"], fields["seconds"]])
+
+
+def _classes_by_run(folder: Path) -> Counter[str]:
+    """Return the number of classes that the heads of each recorded run have together."""
+    n_classes: Counter[str] = Counter()
+    for path in folder.glob("*.json"):
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # not a result of this version
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            n_classes[_run_of(fields)] += fields["counts"]["classes"]
+    return n_classes
 
 
 def _vector_bytes(width: int, storage: str) -> int:

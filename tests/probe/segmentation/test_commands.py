@@ -321,6 +321,18 @@ def test_plan_before_and_after_the_extraction(make_store: MakeStore, workspace: 
     assert f"recommended: {after['recommended']}" in text
 
 
+def test_plan_scales_the_time_of_all_heads_of_a_run(
+    make_store: MakeStore, workspace: Workspace
+) -> None:
+    make_store("train", views=2)
+    make_store("val")
+    words = [*SHORT, "--lr", "1e-3,1e-2", "--json"]
+    heads = json.loads(invoke(workspace, *words).stdout)["heads"]
+    plan = json.loads(invoke(workspace, *words, command=plan_segmentation).stdout)
+    assert [head["seconds"] for head in heads] == [heads[0]["seconds"]] * 2
+    assert plan["strategies"][0]["train_seconds"] == pytest.approx(heads[0]["seconds"]["train"])
+
+
 def test_plan_counts_every_head(make_store: MakeStore, workspace: Workspace, tree: Path) -> None:
     names = tree.parent / "names.txt"
     names.write_text("a\nb\n")
