@@ -14,7 +14,6 @@ from pa.errors import EXIT_PARTLY_DONE, MissingError
 if TYPE_CHECKING:
     from pa.data.datasets.check import SplitCheck
     from pa.data.datasets.segmentation.check import MaskCheck
-    from pa.data.schema import Images
     from pa.data.views.part_rows import PartCounts
     from pa.workspace import Workspace
 
@@ -53,9 +52,20 @@ def check(
     from pa.data.datasets.segmentation import tree
     from pa.data.datasets.segmentation.check import check_masks
     from pa.data.datasets.segmentation.labels import LABEL_SETS
+    from pa.data.datasets.segmentation.releases import LAYOUTS
 
-    kind = workspace.dataset_kind(name)
-    loaded = _load(workspace, name, kind, root, split, boxes)
+    kind, root = workspace.dataset_kind(name), workspace.dataset_root(name, root)
+    names: list[str | None] = [split]
+    if split is None and root.is_dir():
+        names = [*DATASETS[kind].splits(root)] or [None]  # None: loading raises, with the layout
+    try:
+        loaded = [workspace.images(name, split=s, root=root, boxes=boxes) for s in names]
+    except MissingError as error:
+        if kind not in LAYOUTS or tree.layout(kind) not in str(error):
+            raise
+        raise MissingError(
+            f"{error}\nBuild it from the official release:\n{LAYOUTS[kind]}"
+        ) from None
     folder = loaded[0].root
     splits = [check_split(i, DATASETS[kind], not quick, workspace.progress) for i in loaded]
     is_whole = all(each.is_whole for each in splits)
@@ -63,8 +73,7 @@ def check(
     fields = {"dataset": name, "kind": kind, "root": str(folder)}
     content: dict[str, Any] = {**fields, "splits": [each.to_json() for each in splits]}
     if kind in LABEL_SETS:
-        root_text = str(workspace.dataset_root(name, root))
-        content = {**fields, "root": root_text, "images": content, "classes": []}
+        content = {**fields, "root": str(root), "images": content, "classes": []}
         if not quick:
             masks = check_masks(tree.label_set(kind, folder), loaded, workspace.progress)
             is_whole = is_whole and not masks.faults
@@ -78,49 +87,20 @@ def check(
         sys.exit(EXIT_PARTLY_DONE)
 
 
-def _load(
-    workspace: Workspace,
-    name: str,
-    kind: str,
-    root: Path | None,
-    split: str | None,
-    boxes: Path | None,
-) -> list[Images]:
-    """Load the splits of a dataset. Raise `MissingError` with the expected layouts."""
-    from pa.data.datasets import DATASETS
-    from pa.data.datasets.segmentation import tree
-    from pa.data.datasets.segmentation.releases import LAYOUTS
-
-    folder = workspace.dataset_root(name, root)
-    splits: list[str | None] = [split]
-    if split is None and folder.is_dir():
-        splits = [*DATASETS[kind].splits(folder)] or [None]  # None: loading raises, with the layout
-    try:
-        return [workspace.images(name, split=s, root=folder, boxes=boxes) for s in splits]
-    except MissingError as error:
-        if kind not in LAYOUTS or tree.layout(kind) not in str(error):
-            raise
-        raise MissingError(
-            f"{error}\nBuild it from the official release:\n{LAYOUTS[kind]}"
-        ) from None
-
-
 def _splits_text(splits: list[SplitCheck]) -> str:
     """Return found and expected counts per split, and the files that cannot be read."""
-    rows = []
-    for split in splits:
-        expected = split.expected
-        rows.append(
-            [
-                split.split,
-                f"{split.images:,}",
-                f"{expected.images:,}" if expected else "-",
-                str(split.classes) if split.classes else "-",
-                str(expected.classes) if expected and expected.classes else "-",
-                str(len(split.missing)),
-                "not checked" if split.turned is None else str(len(split.unreadable)),
-            ]
-        )
+    rows = [
+        [
+            split.split,
+            f"{split.images:,}",
+            f"{split.expected.images:,}" if split.expected else "-",
+            str(split.classes or "-"),
+            str((split.expected and split.expected.classes) or "-"),
+            str(len(split.missing)),
+            "not checked" if split.turned is None else str(len(split.unreadable)),
+        ]
+        for split in splits
+    ]
     heads = ["split", "images", "official", "classes", "official", "missing", "unreadable"]
     lines = [console.table(heads, rows, " rrrrrr")]
     for split in splits:

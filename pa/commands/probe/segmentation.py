@@ -120,7 +120,21 @@ def segmentation(
     from pa.progress import Named
     from pa.workspace import EncoderOptions
 
-    _check_options(inputs, recipe_options, online, n_views, limit, checkpoint)
+    inputs.check()
+    if online and (inputs.train_store or inputs.test_store):
+        raise UsageError(
+            "--online encodes during training and reads no --train-store or --test-store."
+        )
+    for option, value in (("--views", n_views), ("--limit", limit)):
+        if value is not None and not online:
+            raise UsageError(
+                f"{option} {value} is for --online. Stored features were selected by their "
+                f"extraction: pa extract {option} {value}."
+            )
+    if checkpoint is not None and not online:
+        raise UsageError("--checkpoint is for --online: stored features need no weights.")
+    refuse_repeated("--lr", recipe_options.lrs)
+    refuse_repeated("--init-seeds", recipe_options.init_seeds)
     names = encoder_names(workspace, inputs, encoders)
     if checkpoint is not None and len(names) > 1:
         raise UsageError(f"--checkpoint is one file, but {len(names)} encoders were requested.")
@@ -137,16 +151,10 @@ def segmentation(
     runs: list[tuple[SegmentationRun, Path | None]] = []
     for number, name in enumerate(names):
         if online:
-            representation = recipe_options.recipe(name or "").representation
             network = EncoderOptions(checkpoint=checkpoint, device=device)
+            representation = recipe_options.recipe(name or "").representation
             train, test = live_stores(
-                workspace,
-                inputs,
-                name,
-                representation,
-                network,
-                n_views=n_views or 1,
-                limit=limit,
+                workspace, inputs, name, representation, network, n_views=n_views or 1, limit=limit
             )
         else:
             train, test = stores[number]
@@ -181,32 +189,6 @@ def segmentation(
         console.out("\n\n".join(_result_text(result, figure) for result, figure in results))
 
 
-def _check_options(
-    inputs: SegmentationInputs,
-    recipe_options: RecipeOptions,
-    online: bool,
-    n_views: int | None,
-    limit: int | None,
-    checkpoint: Path | None,
-) -> None:
-    """Raise `UsageError` for options without an effect, and for values given twice."""
-    inputs.check()
-    if online and (inputs.train_store or inputs.test_store):
-        raise UsageError(
-            "--online encodes during training and reads no --train-store or --test-store."
-        )
-    for option, value in (("--views", n_views), ("--limit", limit)):
-        if value is not None and not online:
-            raise UsageError(
-                f"{option} {value} is for --online. Stored features were selected by their "
-                f"extraction: pa extract {option} {value}."
-            )
-    if checkpoint is not None and not online:
-        raise UsageError("--checkpoint is for --online: stored features need no weights.")
-    refuse_repeated("--lr", recipe_options.lrs)
-    refuse_repeated("--init-seeds", recipe_options.init_seeds)
-
-
 def _result_text(result: SegmentationResult, figure: Path | None) -> str:
     """Return the scores of a head, with what is needed to judge them."""
     record, score = result.result, result.score
@@ -235,18 +217,14 @@ def _result_text(result: SegmentationResult, figure: Path | None) -> str:
             f"  without a labelled pixel: {n_empty[0]} training windows, {n_empty[1]} test images"
         )
     if result.ceiling is not None:
-        ceiling = result.ceiling
-        lines.append(
-            f"  labels at token resolution: mIoU {100 * ceiling.miou.value:.2f} %, mAcc "
-            f"{100 * ceiling.macc.value:.2f} %, aAcc {100 * ceiling.aacc.value:.2f} %"
-        )
+        ceilings = result.ceiling.measures.items()
+        values = ", ".join(f"{name} {100 * measure.value:.2f} %" for name, measure in ceilings)
+        lines.append(f"  labels at token resolution: {values}")
     classes = score.table(result.maps.classes).sort("labelled", descending=True)
     classes = classes.filter(classes["labelled"] > 0)
     cells = []
     for row in classes.head(CLASSES_SHOWN).to_dicts():
-        scores = [
-            f"{100 * row[name]:.2f}" if row[name] is not None else "" for name in ("iou", "acc")
-        ]
+        scores = ["" if row[k] is None else f"{100 * row[k]:.2f}" for k in ("iou", "acc")]
         cells.append([f"  {row['class']}", *scores, f"{row['labelled']:,}"])
     lines += [
         console.table(["  largest classes", "IoU %", "Acc %", "pixels"], cells, " rrr"),

@@ -254,9 +254,11 @@ def _choose(
     *,
     is_test: bool,
 ) -> Store:
+    from pa.data.store import find
     from pa.data.store.reader import Store
     from pa.data.store.same_rows import have_same_images, without_subsets
 
+    features = workspace.config.features
     fingerprint = inputs.test_store if is_test else inputs.train_store
     selector = _selector(workspace, inputs, encoder, split, fingerprint)
     stores = _fitting(workspace, selector)
@@ -270,40 +272,29 @@ def _choose(
         if all(have_same_images(crops[0], store) for store in stores):
             stores = crops
     flag = "--test-store" if is_test else "--train-store"
-    if not stores:
-        raise MissingError(_missing(workspace, selector, flag, is_test))
-    if len(stores) > 1:
-        lines = "\n".join(
-            f"  {flag} {s.spec.short[:12]}    # {_description(s, stores)}" for s in stores
-        )
-        raise AmbiguousError(f"{len(stores)} stores fit. Choose one by its fingerprint:\n{lines}")
-    return Store.open(stores[0].path)
-
-
-def _missing(workspace: Workspace, selector: StoreSelector, flag: str, is_test: bool) -> str:
-    features, fingerprint = workspace.config.features, selector.fingerprint
     words = str(replace(selector, fingerprint=None))
-    if fingerprint is not None:
-        return (
+    if not stores and fingerprint is not None:
+        raise MissingError(
             f"{flag} {fingerprint}: no store{f' of {words}' if words else ''} in {features} has a "
             f"fingerprint that begins with it. `pa status` lists the stores."
         )
-    kind = "sliding windows (--views 0)" if is_test else "training windows (--views 1, 10 …)"
-    command = workspace.extract_command(selector, "--views", "0" if is_test else "1")
-    return (
-        f"there is no store of {kind} for {words} in {features}. Make it with:\n  {command}\n"
-        f"or add --online, which encodes during training and stores nothing."
-    )
-
-
-def _description(store: Store, others: Sequence[Store]) -> str:
-    from pa.data.store.find import describe_row_differences
-
-    kept = ", ".join(store.spec.representations)
-    views, storage = store.spec.view["views"], store.spec.precision.get("storage")
-    crops = f"{views} crops" if views else "sliding"
-    words = [f"{store.title}: {store.n_rows} rows, {crops}, {kept}, {storage}"]
-    return ", ".join([*words, *describe_row_differences(store, others)])
+    if not stores:
+        kind = "sliding windows (--views 0)" if is_test else "training windows (--views 1, 10 …)"
+        command = workspace.extract_command(selector, "--views", "0" if is_test else "1")
+        raise MissingError(
+            f"there is no store of {kind} for {words} in {features}. Make it with:\n  {command}\n"
+            f"or add --online, which encodes during training and stores nothing."
+        )
+    if len(stores) > 1:
+        lines = [f"{len(stores)} stores fit. Choose one by its fingerprint:"]
+        for store in stores:
+            views, storage = store.spec.view["views"], store.spec.precision.get("storage")
+            text = [f"{store.title}: {store.n_rows} rows", f"{views} crops" if views else "sliding"]
+            text += [*store.spec.representations, f"{storage}"]
+            text += find.describe_row_differences(store, stores)
+            lines.append(f"  {flag} {store.spec.short[:12]}    # {', '.join(text)}")
+        raise AmbiguousError("\n".join(lines))
+    return Store.open(stores[0].path)
 
 
 def source_root(store: FeatureSource) -> Path:
@@ -321,53 +312,41 @@ def label_maps(
 
     Raise `UsageError` for a dataset without masks, `MissingError` for a root that does not exist.
     """
-    images = (inputs.root or source).expanduser().absolute()
-    if inputs.masks is not None and inputs.names is not None:
-        from pa.probe.segmentation.labels import folder_maps
-
-        return [folder_maps(inputs.masks, inputs.names, images)]
-    return [
-        _dataset_maps(workspace, inputs.root, dataset, source, images, entry)
-        for entry in inputs.labels or (dataset,)
-    ]
-
-
-def _dataset_maps(
-    workspace: Workspace,
-    root: Path | None,
-    dataset: str,
-    source: Path,
-    images: Path,
-    requested: str,
-) -> LabelMaps:
     from pa.data.datasets.segmentation import tree
     from pa.data.datasets.segmentation.labels import LABEL_SETS
-    from pa.probe.segmentation.labels import LabelMaps
+    from pa.probe.segmentation.labels import LabelMaps, folder_maps
 
-    name, _, folder = requested.partition("=")
-    kind = workspace.dataset_kind(name)
-    if kind not in LABEL_SETS:
-        raise UsageError(
-            f"dataset {name} has no label maps. Known: {', '.join(LABEL_SETS)}; or give "
-            f"a folder of index PNGs: --masks DIR --names FILE."
+    config, images = workspace.config, (inputs.root or source).expanduser().absolute()
+    if inputs.masks is not None and inputs.names is not None:
+        return [folder_maps(inputs.masks, inputs.names, images)]
+    maps = []
+    for requested in inputs.labels or (dataset,):
+        name, _, folder = requested.partition("=")
+        kind, entry = workspace.dataset_kind(name), workspace.settings.datasets.get(name)
+        if kind not in LABEL_SETS:
+            raise UsageError(
+                f"dataset {name} has no label maps. Known: {', '.join(LABEL_SETS)}; or give "
+                f"a folder of index PNGs: --masks DIR --names FILE."
+            )
+        if folder:
+            root = Path(folder)
+        elif name == dataset:
+            root = inputs.root or (config.path(entry.root) if entry else source)
+        elif entry is not None:
+            root = config.path(entry.root)
+        else:
+            raise UsageError(
+                f"where are the masks of {name}? Give --labels {name}=DIR, or set it in "
+                f'{config.file}:\n  [datasets.{name}]\n  root = "/path/to/{name}"'
+            )
+        root = root.expanduser().absolute()
+        if not root.is_dir():
+            raise MissingError(
+                f"the masks of {name}: {root} is not a folder. Give it with --root DIR."
+            )
+        chosen = tree.label_set(kind, root)
+        provenance = chosen.provenance()
+        maps.append(
+            LabelMaps(name, tuple(chosen.names), root, images=images, provenance=provenance)
         )
-    entry = workspace.settings.datasets.get(name)
-    if folder:
-        masks = Path(folder)
-    elif name == dataset:
-        masks = root or (workspace.config.path(entry.root) if entry else source)
-    elif entry is not None:
-        masks = workspace.config.path(entry.root)
-    else:
-        raise UsageError(
-            f"where are the masks of {name}? Give --labels {name}=DIR, or set it in "
-            f'{workspace.config.file}:\n  [datasets.{name}]\n  root = "/path/to/{name}"'
-        )
-    masks = masks.expanduser().absolute()
-    if not masks.is_dir():
-        raise MissingError(
-            f"the masks of {name}: {masks} is not a folder. Give it with --root DIR."
-        )
-    chosen = tree.label_set(kind, masks)
-    provenance = chosen.provenance()
-    return LabelMaps(name, tuple(chosen.names), masks, images=images, provenance=provenance)
+    return maps
