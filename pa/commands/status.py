@@ -137,7 +137,7 @@ def describe_regions(store: Store) -> str:
     from pa.data.store.find import protocol
 
     spec = store.spec
-    notes = [protocol(store)]
+    notes = [protocol(store)]  # None for views other than parts
     if store.view == "windows":
         views = spec.view.get("views")
         notes.append(f"{views} crops per image" if views else "sliding")

@@ -68,7 +68,7 @@ class Crops:
             return encoded.resize((size, size), Image.Resampling.LANCZOS)
         if self.view.name == "image":
             return canvas.resize((size, size), Image.Resampling.LANCZOS)
-        x0, y0, x1, y1 = (round(value) for value in self.box(row))
+        x0, y0, x1, y1 = (round(value) for value in self.box(row))  # as `crop_resize` rounds
         return canvas.crop((x0, y0, x1, y1)).resize((size, size), Image.Resampling.LANCZOS)
 
     def _load_canvas(self, row: int) -> Image.Image:

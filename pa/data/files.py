@@ -30,7 +30,7 @@ _PARTIAL = re.compile(r"(?P<name>.+)\.(?P<host>[^.]+)-(?P<pid>\d+)-[0-9a-f]{8}\.
 
 def partial_path(path: Path) -> Path:
     """Return a name next to `path` that no other writer, on any host, will choose."""
-    unique = f"{this_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    unique = f"{this_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"  # as `_PARTIAL` reads it
     return path.with_name(f"{path.name}.{unique}{PARTIAL_SUFFIX}")
 
 
@@ -296,7 +296,7 @@ def uninterrupted() -> Iterator[None]:
                 signal.signal(number, handler)
         finally:
             if received:
-                signal.raise_signal(received[0])
+                signal.raise_signal(received[0])  # now that the handlers are back
 
 
 class HoldingFile(io.FileIO):

@@ -87,9 +87,9 @@ class Images:
 
     dataset: str
     split: str
-    root: Path
+    root: Path  # `path` of the table is relative to it
     table: pl.DataFrame
-    read_annotations: Callable[[], Keypoints | Boxes] | None = None
+    read_annotations: Callable[[], Keypoints | Boxes] | None = None  # when a view needs them
 
     def first(self, n: int | None) -> Images:
         """Return the first n images; all of them for None."""

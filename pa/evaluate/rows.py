@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from pa.data.store.reader import Store
+from pa.data.store.source import FeatureSource
 from pa.errors import MismatchError, UnknownNameError, UsageError
 
 Ints = npt.NDArray[np.int64]
@@ -51,7 +52,7 @@ class Rows:
         }
 
 
-def nothing_to_score(store: Store, rows: pl.DataFrame, target: str) -> UsageError:
+def nothing_to_score(store: FeatureSource, rows: pl.DataFrame, target: str) -> UsageError:
     """Return the error for rows of a store none of which can be scored."""
     columns = f"Choose another column with --target: {', '.join(store.rows.columns)}."
     none_of = f"none of the {len(rows)} chosen rows of {store.title}"
@@ -66,7 +67,7 @@ def nothing_to_score(store: Store, rows: pl.DataFrame, target: str) -> UsageErro
     return UsageError(f"{none_of} has a {target!r}.{cause} {columns}")
 
 
-def rows_to_score(store: Store, target: str = "label") -> Rows:
+def rows_to_score(store: FeatureSource, target: str = "label") -> Rows:
     """Return the rows of a store that are of readable images and have a `target`.
 
     Raises `UnknownNameError` for an unknown column, `UsageError` if no row has a value.
@@ -94,7 +95,7 @@ def rows_to_score(store: Store, target: str = "label") -> Rows:
     )
 
 
-def check_same_rows(stores: Sequence[Store]) -> None:
+def check_same_rows(stores: Sequence[FeatureSource]) -> None:
     """Raise `MismatchError` unless all stores hold the same rows, cut by the same rules."""
     first = stores[0]
     for other in stores[1:]:
@@ -117,7 +118,7 @@ def check_same_rows(stores: Sequence[Store]) -> None:
         )
 
 
-def default_representations(store: Store) -> list[str]:
+def default_representations(store: FeatureSource) -> list[str]:
     """Return the stored representations of part retrieval: encoded and projected ones."""
     return [name for name in (*ENCODED, "projected") if name in store.spec.representations]
 
@@ -136,12 +137,12 @@ def stores_and_vectors(
     return pairs
 
 
-def keeps_blocks(store: Store) -> bool:
+def keeps_blocks(store: FeatureSource) -> bool:
     """Return whether a store keeps vectors of single blocks."""
     return any(name in store.spec.representations for name in BLOCK_VECTORS)
 
 
-def block_representations(store: Store, blocks: Sequence[int] | None) -> list[str]:
+def block_representations(store: FeatureSource, blocks: Sequence[int] | None) -> list[str]:
     """Return the representations of some blocks, by default of all stored ones.
 
     `layers_pooled:5` is the mean patch token of block 5. Raises `UsageError` for a block that is
@@ -160,7 +161,7 @@ def block_representations(store: Store, blocks: Sequence[int] | None) -> list[st
     return [f"{kind}:{block}" for kind in kinds for block in chosen]
 
 
-def require_vector(store: Store, representation: str) -> None:
+def require_vector(store: FeatureSource, representation: str) -> None:
     """Raise `UsageError` unless a representation is one vector per row."""
     name, colon, block = representation.partition(":")
     shape = store.shape(name)
@@ -185,7 +186,7 @@ def read_vectors(store: Store, representation: str, rows: Ints) -> npt.NDArray[A
     return values[:, _blocks(store).index(int(block))] if block else values
 
 
-def _require_block(store: Store, block: int | str) -> None:
+def _require_block(store: FeatureSource, block: int | str) -> None:
     stored = _blocks(store)
     if block not in stored:
         raise UsageError(
@@ -194,6 +195,6 @@ def _require_block(store: Store, block: int | str) -> None:
         )
 
 
-def _blocks(store: Store) -> list[int]:
+def _blocks(store: FeatureSource) -> list[int]:
     """Return the 0-based numbers of the blocks whose outputs a store keeps."""
     return [int(block) for block in store.spec.encoder.get("options", {}).get("layers", [])]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pa.data.store.reader import Store
+from pa.data.store.source import FeatureSource
 from pa.data.vectors import unit_vectors
 from pa.errors import UsageError
 from pa.index.gpu import clustering_on
@@ -35,7 +35,7 @@ _BLOCK_ROWS = 8192  # rows read at a time: 12 MB of fp16 at D = 768
 
 def train(
     faiss_index: Any,
-    store: Store,
+    store: FeatureSource,
     representation: str,
     factory: str,
     progress: Progress,
@@ -75,7 +75,7 @@ def sample_rows(centroids: int, dimension: int) -> int:
     return max(1, min(USED * centroids, max(usual, ADVISED * centroids), largest))
 
 
-def read_sample(store: Store, representation: str, n: int) -> npt.NDArray[np.float32]:
+def read_sample(store: FeatureSource, representation: str, n: int) -> npt.NDArray[np.float32]:
     """Read unit vectors (n, D) of seeded rows, in row order; bad and zero ones are dropped.
 
     Raises `UsageError` if one is not finite.
@@ -96,7 +96,7 @@ def read_sample(store: Store, representation: str, n: int) -> npt.NDArray[np.flo
 
 
 def check_finite(
-    store: Store, representation: str, block: npt.NDArray[Any], rows: npt.NDArray[np.int64]
+    store: FeatureSource, representation: str, block: npt.NDArray[Any], rows: npt.NDArray[np.int64]
 ) -> None:
     """Raise `UsageError` with the `rows` (n,) of a block (n, D) that contain NaN or infinity."""
     broken = rows[~np.isfinite(block).all(axis=1)]  # (n,) or fewer
@@ -188,7 +188,7 @@ def _of_quantizer(faiss: Any, quantizer: Any) -> Iterator[Clustering]:
 
 
 def _check_enough(
-    clustering: Clustering, n: int, store: Store, representation: str, factory: str
+    clustering: Clustering, n: int, store: FeatureSource, representation: str, factory: str
 ) -> None:
     if n >= clustering.centroids:
         return

@@ -26,9 +26,9 @@ class Garbage:
     """An unreferenced file or folder; not `deletable` if the user has to decide."""
 
     path: Path
-    kind: str
+    kind: str  # partial, locks, index, result, store or folder
     why: str
-    bytes: int
+    bytes: int  # of all files below `path`
     deletable: bool = True
 
     def to_json(self) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _empty(config: Config, garbage: set[Path]) -> Iterator[Garbage]:
     for root in _roots(config):
         folders = [path for path in root.rglob("*") if path.is_dir() and path not in garbage]
         for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
-            inside = set(folder.iterdir())
+            inside = set(folder.iterdir())  # inner folders were seen before
             in_use = folder.name == LOCKS or any(parent in garbage for parent in folder.parents)
             if not in_use and inside <= garbage | empty:
                 empty.add(folder)

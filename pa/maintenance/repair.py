@@ -69,8 +69,8 @@ def _repair_store(check: StoreCheck) -> Iterator[Removed]:
 
 
 def _remove_index(directory: Path, why: str) -> Removed:
-    fingerprint, representation, factory = directory.parts[-3:]
-    remove(directory)
+    fingerprint, representation, factory = directory.parts[-3:]  # names of the folders
+    remove(directory)  # files and index.json
     return Removed(
         directory,
         why,

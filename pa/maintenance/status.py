@@ -30,11 +30,11 @@ class StoreStatus:
     path: Path
     store: Store | None
     shards: int = 0
-    shards_done: int = 0
-    shards_in_work: int = 0
+    shards_done: int = 0  # finished files
+    shards_in_work: int = 0  # their locks are held
     rows_done: int = 0
     bad_images: int | None = None
-    bytes: int = 0
+    bytes: int = 0  # of all files in the folder
     throughput: Throughput | None = None
     problem: str | None = None
 

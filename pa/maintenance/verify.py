@@ -235,7 +235,7 @@ def _check_against_store(workspace: Workspace, directory: Path, info: IndexInfo)
     from pa.index.stored import check_store, open_files
 
     try:
-        load_faiss()
+        load_faiss()  # an optional dependency
     except MissingError:
         return
     selector = StoreSelector(fingerprint=info.fingerprint[:FINGERPRINT_SHOWN])
@@ -246,7 +246,7 @@ def _check_against_store(workspace: Workspace, directory: Path, info: IndexInfo)
             check_store(info, store, directory)
         index = open_files(directory, info, store)
         n_ids = info.n if index.ids is None else len(index.ids)
-        n_rows = info.n + info.n_bad + info.n_zero
+        n_rows = info.n + info.n_bad + info.n_zero  # indexed, undecodable, and zero vectors
         expected = (info.fingerprint, info.store, info.n, info.n, info.dimension, n_rows)
         n_vectors, width = index.faiss_index.ntotal, index.faiss_index.d
         actual = (store.fingerprint, store.title, n_vectors, n_ids, width, store.n_rows)
@@ -265,7 +265,7 @@ def verify_results(workspace: Workspace, *, full: bool = True) -> Iterator[Check
     """
     from pa.evaluate.results import check_stores, read_result
 
-    checksums = find.checksums(workspace.config.features)
+    checksums = find.checksums(workspace.config.features)  # by fingerprint
     for path in sorted(workspace.config.results.glob("*/*.json")):
         try:
             file = read_result(path)
@@ -281,7 +281,7 @@ def verify_images(workspace: Workspace, stores: list[Store]) -> Iterator[ImageCh
 
     The root is that of the extraction or, if it no longer exists, that of the settings.
     """
-    hash_once = cache(hash_of)
+    hash_once = cache(hash_of)  # by path: stores share image files
     for store in stores:
         root = Path(str(store.source["root"]))
         entry = workspace.settings.datasets.get(store.spec.dataset)

@@ -36,7 +36,7 @@ class FileChecksum:
 
     def difference(self, path: Path, *, full: bool) -> str | None:
         """Describe how a file differs: by its size, and with `full` by its content."""
-        size = path.stat().st_size
+        size = path.stat().st_size  # compared first: reads no data
         if size != self.bytes:
             return f"it has {size:,} bytes, {self.bytes:,} were written"
         if full and FileChecksum.of(path) != self:
@@ -79,7 +79,7 @@ def load(path: Path, note: Path) -> FileChecksum:
 def with_checksum(fields: dict[str, Any]) -> dict[str, Any]:
     """Add `checksum` to JSON fields: the xxh3-128 of all others as canonical JSON."""
     whole: dict[str, Any] = json.loads(json.dumps(fields))  # as they will be read back
-    whole.pop("checksum", None)
+    whole.pop("checksum", None)  # that of the fields before a change
     return {**whole, "checksum": _checksum(whole)}
 
 

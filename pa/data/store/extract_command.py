@@ -72,7 +72,7 @@ def _view_options(spec: Spec) -> Iterator[str]:
         name, changed = protocol_of(view)
         yield from ("--protocol", name)
     else:
-        base: View = VIEWS[view.name]
+        base: View = VIEWS[view.name]  # whose fields are the defaults
         if isinstance(view, WindowsView):
             if view.views:
                 yield from ("--views", str(view.views))

@@ -29,7 +29,7 @@ class StoreSelector:
     view: str | None = None
     protocol: str | None = None
     encoder: str | None = None
-    fingerprint: str | None = None
+    fingerprint: str | None = None  # or its first digits
 
     def matches(self, store: Store) -> bool:
         return (
@@ -116,28 +116,23 @@ def folders(features: Path) -> Iterator[Path]:
             yield folder
 
 
-def damaged(features: Path) -> Iterator[Path]:
-    """Yield the folders of stores whose spec is unreadable, or missing next to their files."""
+def damaged(
+    features: Path, query: StoreSelector | None = None
+) -> Iterator[tuple[Path, FingerprintError | MissingError]]:
+    """Yield the stores that fit by their folder, but whose spec is unreadable or missing."""
     for folder in folders(features):
-        try:
-            Store.open(folder, incomplete=True)
-        except UNREADABLE:
-            yield folder
+        if query is None or query.matches_folder(folder):
+            try:
+                Store.open(folder, incomplete=True)
+            except (FingerprintError, MissingError) as error:
+                yield folder, error
 
 
 def check_readable(features: Path, query: StoreSelector) -> None:
-    """Raise the error of a store that fits by its folder, but whose spec is damaged or missing.
-
-    Without this check another store would silently be used instead.
-    """
-    for folder in folders(features):
-        if not query.matches_folder(folder):
-            continue
-        try:
-            Store.open(folder, incomplete=True)
-        except UNREADABLE as error:
-            error.add_note("It may be the store to use. To use another one, name it with --store.")
-            raise
+    """Raise the error of a damaged store that may fit: another one would silently be used."""
+    for _, error in damaged(features, query):
+        error.add_note("It may be the store to use. To use another one, name it with --store.")
+        raise error
 
 
 def choose(
@@ -185,7 +180,7 @@ def choose(
     if preferred is not None:
         stores = [store for store in stores if preferred(store)] or stores
     complete = [store for store in stores if store.is_complete]
-    fitting = without_subsets(complete or stores)
+    fitting = without_subsets(complete or stores)  # one of several nested ones
     if complete:
         splits = {store.spec.split for store in fitting}
         fitting += [
@@ -278,7 +273,7 @@ def describe_missing(
         text += f" Did you mean {near}?"
     elif command is not None and query.fingerprint is None:
         text += f" Make it with:\n  {command}"
-        other_split = replace(query, split=None)
+        other_split = replace(query, split=None)  # whose rows the command would copy
         donors = [s for s in stores if s.is_complete and other_split.matches(s)]
         if donors and query.dataset is not None:
             whole = [s for s in donors if s.spec.split == WHOLE and s.spec.limit is None]
@@ -288,7 +283,9 @@ def describe_missing(
     if stores:
         text += "\nExisting stores:\n" + "\n".join(f"  {_flags(s)}" for s in stores[:SHOWN])
     if broken := list(damaged(features)):
-        text += "\nDamaged, see `pa verify`:\n" + "\n".join(f"  {path}" for path in broken[:SHOWN])
+        text += "\nDamaged, see `pa verify`:\n" + "\n".join(
+            f"  {path}" for path, _ in broken[:SHOWN]
+        )
     return text
 
 

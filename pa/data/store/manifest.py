@@ -25,11 +25,11 @@ class ShardEntry:
     """A shard in the manifest: rows, key, checksum of its file, and checksums and byte offsets of
     its arrays."""
 
-    rows: int
-    key: str
+    rows: int  # number of rows
+    key: str  # `Store.shard_key`: digest of all that determines its bytes
     file: FileChecksum
-    checksums: dict[str, str]
-    offsets: dict[str, int]
+    checksums: dict[str, str]  # xxh3-128 by array
+    offsets: dict[str, int]  # byte at which an array, or its row checksums, begins
 
 
 @dataclass(frozen=True)

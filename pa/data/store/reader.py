@@ -70,7 +70,7 @@ class Store(FeatureSource):
         self.shard_rows = shard_rows
         self.source = source
         self._offsets = OffsetCache()
-        self._twin: Store | None = None
+        self._twin: Store | None = None  # a store whose table of rows is used; see `share_rows`
 
     @classmethod
     def open(cls, path: Path | str, *, incomplete: bool = False) -> Store:
@@ -94,7 +94,7 @@ class Store(FeatureSource):
         fields = _read_spec(path)
         try:
             spec = Spec(**fields["spec"])
-            shard_rows = int(fields["layout"]["shard_rows"])
+            shard_rows = int(fields["layout"]["shard_rows"])  # at most, unless one image has more
             store = cls(path, spec, shard_rows, dict(fields["source"]))
             claimed = str(fields["fingerprint"])
             if not has_checksum(fields):
@@ -223,7 +223,7 @@ class Store(FeatureSource):
     ) -> npt.NDArray[Any]:
         """Return the features of rows in the requested order; see `FeatureSource.read`."""
         wanted = np.arange(self.n_rows) if rows is None else np.asarray(rows, dtype=np.int64)
-        out = self.empty(representation, len(wanted))
+        out = self.empty(representation, len(wanted))  # (n, *shape) as stored
         self.read_into(representation, wanted, out, np.arange(len(wanted)))
         return self.from_disk(out)
 

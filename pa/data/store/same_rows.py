@@ -40,7 +40,7 @@ def contains(large: Store, small: Store) -> bool:
             return False
         if rows is None or not small.is_complete:
             return rows is not None
-        first = _first_rows(small)["row"]
+        first = _first_rows(small)["row"]  # one row per image
         return _hashes(small, first) == _hashes(large, pl.Series(rows[first.to_numpy()]))
     except VerificationError:
         return False
@@ -52,7 +52,7 @@ def without_subsets(stores: Sequence[Store]) -> list[Store]:
     by_size = sorted(
         stores, key=lambda s: (s.n_rows, s.spec.limit is None, s.spec.limit or 0), reverse=True
     )
-    for store in by_size:
+    for store in by_size:  # large stores first: only they contain others
         if not any(contains(large, store) for large in kept):
             kept.append(store)
     return sorted(kept, key=lambda s: s.path)

@@ -108,8 +108,8 @@ class ShardPlan:
     """Rows `start` to `stop` of the store, and the file that holds them."""
 
     index: int
-    start: int
-    stop: int
+    start: int  # row ids of the store
+    stop: int  # exclusive
 
     @property
     def n_rows(self) -> int:
@@ -175,11 +175,11 @@ class ShardWriter:
         self._disk = disk
         self._shard = shard
         self._storage = storage
-        self._filled = 0
+        self._filled = 0  # rows written so far
         self._bad: list[BadImage] = []
         self._valid = np.ones(shard.n_rows, dtype=np.uint8)  # (n,)
         self._row_checksums: dict[str, list[RowChecksums]] = {name: [] for name in shapes}
-        self._positions = {image: i for i, image in enumerate(images)}
+        self._positions = {image: i for i, image in enumerate(images)}  # row of `_images` by image
         self._images = np.zeros((len(images), HASH_BYTES), dtype=np.uint8)  # (M, 16)
         for name, shape in shapes.items():
             on_disk = (shard.n_rows, *disk_shape(shape, storage))

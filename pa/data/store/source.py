@@ -108,7 +108,7 @@ class FeatureSource(Protocol):
         """(N,) bool: False for rows of images that could not be decoded."""
         valid = np.ones(self.n_rows, dtype=np.bool_)  # (N,)
         for bad in self.bad:
-            valid[bad.first_row : bad.last_row + 1] = False
+            valid[bad.first_row : bad.last_row + 1] = False  # the last row is included
         return valid
 
     @property
@@ -154,7 +154,7 @@ class FeatureSource(Protocol):
 
     def check_rows(self, rows: Ints) -> None:
         """Raise `OutOfRangeError` for a row id that the source does not have."""
-        outside = rows[(rows < 0) | (rows >= self.n_rows)]
+        outside = rows[(rows < 0) | (rows >= self.n_rows)]  # numpy would count −1 from the end
         if len(outside):
             raise OutOfRangeError(
                 f"row id {outside[0]} is outside this store: it has rows 0 to {self.n_rows - 1} "

@@ -54,8 +54,8 @@ def current_throughput(times: Sequence[tuple[float, int]], now: float) -> Throug
     gaps = [late[0] - early[0] for early, late in itertools.pairwise(newest)]
     longest = PAUSE * max(statistics.median(gaps), 1e-3)
     begin = max((i + 1 for i, gap in enumerate(gaps) if gap > longest), default=0)
-    burst = newest[begin:]
-    seconds = burst[-1][0] - burst[0][0]
+    burst = newest[begin:]  # since the last long pause
+    seconds = burst[-1][0] - burst[0][0]  # the first shard only starts the clock
     if len(burst) < 3 or seconds <= 0:
         return None
     return Throughput(sum(rows for _, rows in burst[1:]) / seconds, "times of the newest shards")

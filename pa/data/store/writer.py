@@ -126,10 +126,10 @@ def adopt(
 
     `changed` returns those shards of the source store whose images changed; they are omitted.
     """
-    by_key = donor.shards_by_key()
+    by_key = donor.shards_by_key()  # equal keys, equal bytes
     pairs = [(shard, by_key.get(store.shard_key(shard))) for shard in store.missing()]
     sound = [(s, twin) for s, twin in pairs if twin is not None and donor.is_sound(twin)]
-    unwanted = changed([twin for _, twin in sound])
+    unwanted = changed([twin for _, twin in sound])  # their images changed
     wanted = [(shard, twin) for shard, twin in sound if twin not in unwanted]
     for shard, twin in wanted:
         link_or_copy(donor.shard_path(twin), store.shard_path(shard))

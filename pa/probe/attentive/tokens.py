@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pa.data.store.reader import Store
+from pa.data.store.source import FeatureSource
 from pa.data.store.stream import Stream, in_order
 from pa.errors import UnknownNameError, UsageError
 from pa.probe.selection import Side, non_finite
@@ -35,7 +35,7 @@ class Batch:
     patch: Tensor  # (B, L, D)
 
 
-def check_tokens(store: Store) -> int:
+def check_tokens(store: FeatureSource) -> int:
     """Return the width D of a store's tokens.
 
     Raise `UsageError` unless class and patch tokens are stored with equal width.
