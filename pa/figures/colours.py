@@ -109,7 +109,7 @@ def colours_of(maps: Sequence[Map]) -> list[tuple[int, Colour]]:
     pixels: npt.NDArray[np.int64] = np.zeros(IGNORED + 1, np.int64)
     for classes in maps:
         pixels += np.bincount(classes.ravel(), minlength=IGNORED + 1)
-    pixels[IGNORED] = 0
+    pixels[IGNORED] = 0  # not a class
     ranked = np.argsort(-pixels, kind="stable")[: int((pixels > 0).sum())].tolist()
     distinct = palette(min(len(ranked), MAX_COLOURS))
     return list(zip(ranked, distinct + (len(ranked) - len(distinct)) * (OTHER,), strict=True))
@@ -120,12 +120,12 @@ def spread_palette(n: int) -> tuple[Colour, ...]:
     """Return n colours, each as far as possible from all before it (OKLab), for normal vision."""
     candidates = np.stack(np.meshgrid(_LEVELS, _LEVELS, _LEVELS), axis=-1).reshape(-1, 3)
     points = oklab(candidates)  # (216, 3)
-    chroma = np.hypot(*points[:, 1:].T)
+    chroma = np.hypot(*points[:, 1:].T)  # (216,)
     light = (points[:, 0] > 0.42) & (points[:, 0] < 0.93)  # neither black nor white
     usable = light & (chroma > 0.06)  # not grey
     candidates, points = candidates[usable], points[usable]
-    chosen = [int(np.argmax(np.hypot(*points[:, 1:].T)))]
-    nearest = np.full(len(points), np.inf)
+    chosen = [int(np.argmax(np.hypot(*points[:, 1:].T)))]  # the most saturated
+    nearest = np.full(len(points), np.inf)  # (N,) distance to the chosen colours
     while len(chosen) < min(n, len(points)):
         nearest = np.minimum(nearest, np.linalg.norm(points - points[chosen[-1]], axis=1))
         chosen.append(int(np.argmax(nearest)))
@@ -157,9 +157,9 @@ def overlay(image: Image.Image, classes: Map, colours: dict[int, Colour]) -> Ima
     for number, colour in colours.items():
         table[number] = colour
     ignored = (classes == IGNORED)[..., None]  # (H, W, 1)
-    strength = np.where(ignored, IGNORED_OPACITY, OPACITY)
-    base = np.where(ignored, pixels.mean(axis=2, keepdims=True), pixels)
-    mixed = base * (1 - strength) + table[classes] * strength
+    strength = np.where(ignored, IGNORED_OPACITY, OPACITY)  # (H, W, 1)
+    base = np.where(ignored, pixels.mean(axis=2, keepdims=True), pixels)  # ignored: grey
+    mixed = base * (1 - strength) + table[classes] * strength  # (H, W, 3)
     mixed[borders(classes)] *= _BORDER
     return Image.fromarray(mixed.astype(np.uint8))
 

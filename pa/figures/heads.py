@@ -53,7 +53,7 @@ class ScoredHead:
         selection = self.file.result.selection
         if (fraction := selection.test_fraction) is not None:
             paths = held_out(sorted(paths), fraction, selection.seed)
-        bad = {image.path for image in self.store.bad}
+        bad = {image.path for image in self.store.bad}  # could not be decoded: not scored
         return {Path(path).stem: path for path in sorted(paths - bad)}
 
     def predict(self, paths: Sequence[str], device: str, progress: Progress) -> dict[str, Map]:
@@ -147,7 +147,7 @@ def read_examples(
                 f"--root."
             ) from None
         check_content(store, int((store.rows["path"] == paths[name]).arg_max() or 0), data, file)
-        lines = [
+        lines = [  # one per label set
             Line(truth(row[0], row[0].paths()[name]), [maps[name] for maps in by_encoder])
             for row, by_encoder in zip(heads, predicted, strict=True)
         ]

@@ -27,8 +27,8 @@ from pa.figures.sheet import INK, MARGIN, PAPER, SOFT, SUFFIXES, fit, spread, wr
 from pa.figures.style import check_suffix
 
 PICTURE = (540, 420)  # largest width and height of one image
-LEGEND, GAP = 340, 16
-LINE, SWATCH, HEADING = 22, 14, 84
+LEGEND, GAP = 340, 16  # width of a legend, and space between pictures
+LINE, SWATCH, HEADING = 22, 14, 84  # heights
 BLOCK = 2 * (PICTURE[0] + GAP) + LEGEND  # width of an image, its overlay and the legend
 MAX_ENTRIES = PICTURE[1] // LINE - 3  # classes in a legend as high as an image
 MAX_ASPECT = 1.75  # height of a sheet over its width; taller sheets get another column

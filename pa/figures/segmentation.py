@@ -74,7 +74,7 @@ class Layout:
 
     @classmethod
     def of(cls, width: float, n_encoders: int, n_sets: int, n_examples: int) -> Layout:
-        columns = 2 + n_encoders
+        columns = 2 + n_encoders  # image, labels, predictions
         fitting = int((width + _APART) / (_SIDE + columns * _MIN_WIDTH + _APART))
         return cls(width, columns, n_sets, max(1, min(n_examples, fitting)))
 
@@ -159,7 +159,7 @@ def draw(
         for labels, of, legend_height in zip(sets, colours, legends, strict=True):
             _legend(axes, labels.title, _entries(of, labels), top, per_line)
             top += legend_height
-        axes.set(xlim=(0, width), ylim=(height, 0))
+        axes.set(xlim=(0, width), ylim=(height, 0))  # inches, from the top left
     return height
 
 
@@ -182,7 +182,7 @@ def _example(
     for line, labels, of in zip(example.lines, sets, colours, strict=True):
         x, y = corner + _SIDE - 0.05, top + line_height / 2
         title = axes.text(x, y, labels.title, ha="right", va="center", fontsize=_POINTS)
-        title.set_rotation(90)
+        title.set_rotation(90)  # reads upwards
         for number, classes in enumerate([line.truth, *line.predicted], 1):
             x = left + number * (layout.column + _GAP)
             picture = overlay(background, classes, dict(of))

@@ -124,7 +124,7 @@ def _from_stores(
 
     grid, width = grid_of(train, recipe.representation)
     shape = train.shape(recipe.representation)
-    layers = shape[0] if len(shape) == 3 else 1
+    layers = shape[0] if len(shape) == 3 else 1  # (K, L, D) or (L, D)
     maps = label_maps(workspace, inputs, train.spec.dataset, source_root(train))
     return Workload(
         train_images=train.spec.rows["n_images"],

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pa.workspace import EncoderOptions, Workspace
 
 VIEW = "windows"
-DEFAULT_SPLITS = ("train", "val")
+DEFAULT_SPLITS = ("train", "val")  # of every dataset with label maps
 Splits = tuple[str | None, str | None]
 
 
@@ -265,7 +265,7 @@ def _choose(
     if fingerprint is None:
         stores = [store for store in stores if not is_test or not store.spec.view["views"]]
         holding = [store for store in stores if representation in store.spec.representations]
-        stores = holding or stores
+        stores = holding or stores  # without any, the probe names the missing representation
         stores = without_subsets([store for store in stores if store.is_complete] or stores)
         most = max((store.spec.view["views"] for store in stores), default=0)
         crops = [store for store in stores if store.spec.view["views"] == most]

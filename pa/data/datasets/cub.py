@@ -95,8 +95,8 @@ def read_parts(root: Path, split: str) -> Keypoints:
         .join(names, on="part_id", how="left")
         .with_columns(
             object="id",
-            visible=pl.col("visible") * VISIBLE,
-            width=pl.lit(None, pl.Int64),
+            visible=pl.col("visible") * VISIBLE,  # 1 → 2, as in COCO
+            width=pl.lit(None, pl.Int64),  # not in the release
             height=pl.lit(None, pl.Int64),
         )
     )

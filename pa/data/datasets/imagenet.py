@@ -54,7 +54,7 @@ def read(root: Path, split: str) -> pl.DataFrame:
 def _in_subset(path: str) -> bool:
     match = NUMBERED.search(path)
     number = int(match.group(1)) if match else -1
-    return 0 < number < SUBSET_BELOW or number in SUBSET_MORE
+    return 0 < number < SUBSET_BELOW or number in SUBSET_MORE  # -1: another name
 
 
 def class_names() -> dict[str, str]:

@@ -84,10 +84,10 @@ class LabelTiles:
     def of(cls, labels: Tensor, grid: int) -> LabelTiles:
         """Cut labels (B, S, S), uint8, 255 = ignored."""
         tiles = cut_tiles(labels, grid)  # (B·g², p²)
-        valid = tiles != IGNORED
+        valid = tiles != IGNORED  # (B·g², p²)
         at = valid.any(1).nonzero()[:, 0]  # (T,)
         valid = valid[at]  # (T, p²)
-        kept = tiles[at].long().masked_fill_(~valid, 0)
+        kept = tiles[at].long().masked_fill_(~valid, 0)  # (T, p²)
         return cls(at, kept, valid.float(), int(valid.sum()), labels.numel())
 
     def to(self, device: torch.device) -> LabelTiles:
@@ -134,7 +134,7 @@ def _neighbours(coarse: Tensor, at: Tensor) -> Tensor:
     """Gather the 3×3 neighbours of the tokens `at` (t,): (t, 9, C), repeated at the border."""
     _, g, _, classes = coarse.shape
     image, y, x = at // (g * g), at // g % g, at % g
-    offsets = torch.arange(-1, 2, device=at.device)
+    offsets = torch.arange(-1, 2, device=at.device)  # (3,)
     ys = (y[:, None, None] + offsets[:, None]).clamp(0, g - 1)  # (t, 3, 1)
     xs = (x[:, None, None] + offsets[None, :]).clamp(0, g - 1)  # (t, 1, 3)
     tokens = (image[:, None, None] * g + ys) * g + xs  # (t, 3, 3)
@@ -147,7 +147,7 @@ def _sum_to_tokens(gradient: Tensor) -> Tensor:
     Shifted sums have a fixed order, unlike an indexed add on a GPU.
     """
     batch, g, _, _, classes = gradient.shape
-    padded = gradient.new_zeros(batch, g + 2, g + 2, classes)
+    padded = gradient.new_zeros(batch, g + 2, g + 2, classes)  # one more token on each side
     for k in range(NEIGHBOURS):
         dy, dx = divmod(k, 3)
         padded[:, dy : dy + g, dx : dx + g] += gradient[:, :, :, k]

@@ -127,7 +127,7 @@ def plan_segmentation(
         encode = None if windows_per_second is None else windows / windows_per_second
         return Strategy(name, windows, n_bytes, random_crops, encode, train_seconds)
 
-    counts = {1, n_views}
+    counts = {1, n_views}  # crops per image
     # Largest K with K crops of every image and the sliding windows on the disk.
     fitting = int((free / work.window_bytes - work.test_windows) // work.train_images)
     if 1 < fitting < n_views:

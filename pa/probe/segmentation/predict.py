@@ -104,7 +104,7 @@ class SlidingPrediction:
     def _rows_of(self, across: Tensor, rows: slice) -> Tensor:
         """Return rows of the image (r, W, C) from the few rows of tokens they depend on."""
         weights = self._rows[rows]  # (r, n_y·g)
-        used = weights.ne(0).any(0).nonzero()[:, 0]
+        used = weights.ne(0).any(0).nonzero()[:, 0]  # tokens near these rows
         mixed = weights[:, used].to(across.device) @ across[used.to(across.device)].flatten(1)
         return mixed.view(len(weights), *across.shape[1:])
 
@@ -124,7 +124,7 @@ def label_shares(
     """
     cut = torch.from_numpy(np.stack([cut_mask(classes, window) for window in windows]))
     tiles = cut_tiles(cut, grid).long()  # (n·g², p²)
-    shares = torch.zeros(len(tiles), IGNORED + 1)
+    shares = torch.zeros(len(tiles), IGNORED + 1)  # (n·g², 256)
     shares.scatter_add_(1, tiles, torch.full(tiles.shape, 1 / tiles.shape[1]))
     on_grid: npt.NDArray[np.float32] = shares[:, :n_classes].view(-1, grid, grid, n_classes).numpy()
     return on_grid

@@ -186,7 +186,7 @@ class RecipeOptions:
         if iterations is not None:
             if iterations < 1:
                 raise UsageError(f"--iterations {iterations}: expected 1 or more.")
-            recipe = recipe.shortened(iterations)
+            recipe = recipe.shortened(iterations)  # before `changes`, which may set the warm-up
         recipe = replace(recipe, **by_name)
         for name, reason, is_idle in (
             ("decay_bias", "weight_decay is 0", recipe.weight_decay == 0),

@@ -68,7 +68,7 @@ def score_heads(
     grid, _ = grid_of(windows.store, recipe.representation)
     weight = torch.cat([head.weight for head in heads]).T.contiguous().to(torch_device)  # (D, M)
     bias = torch.cat([head.bias for head in heads]).to(torch_device)  # (M,)
-    sizes = [len(head.bias) for head in heads]
+    sizes = [len(head.bias) for head in heads]  # C of each head
     areas = HeadAreas(
         [SegmentationAreas(n) for n in sizes],
         [SegmentationAreas(len(labels.classes)) for labels in maps] if ceiling else [],

@@ -71,10 +71,10 @@ class Heads:
             initial_weight(spec.init_seed, width, n, recipe.init_std)  # (C, D)
             for spec, n in zip(specs, self.sizes, strict=True)
         ]
-        self.weight = torch.cat(weights).T.contiguous().to(device)
-        self.bias = torch.zeros(sum(self.sizes), device=device)
+        self.weight = torch.cat(weights).T.contiguous().to(device)  # (D, M)
+        self.bias = torch.zeros(sum(self.sizes), device=device)  # (M,)
         rates = [torch.full((n,), spec.lr) for spec, n in zip(specs, self.sizes, strict=True)]
-        self.lr = torch.cat(rates).to(device)
+        self.lr = torch.cat(rates).to(device)  # (M,)
         self._recipe = recipe
         self._moments = {
             name: (torch.zeros_like(parameter), torch.zeros_like(parameter))
@@ -140,7 +140,7 @@ def train_heads(
     torch_device = torch.device(device)
     classes = [len(maps.classes) for maps in windows.maps]
     heads = Heads(specs, classes, windows.width, recipe, torch_device)
-    losses = torch.zeros(recipe.iterations, len(specs), device=torch_device)
+    losses = torch.zeros(recipe.iterations, len(specs), device=torch_device)  # (iterations, H)
     checkpoint = Checkpoint(state, key) if state else None
     start = checkpoint.load({**heads.tensors(), "losses": losses}) if checkpoint else 0
     progress = progress or Silent()
@@ -154,7 +154,7 @@ def train_heads(
         with full_precision(), contextlib.closing(ahead) as batches:
             for iteration, batch in enumerate(batches, start):
                 loss, gradients = _gradients(windows, batch, specs, heads, cross_entropy, recipe)
-                losses[iteration] = loss
+                losses[iteration] = loss  # (H,)
                 heads.step(iteration, gradients)
                 progress.advance(1)
                 is_last = iteration + 1 == recipe.iterations  # saved too: scoring may take long
@@ -170,8 +170,8 @@ def train_heads(
     return [
         TrainedHead(
             heads.weight[:, columns].T.contiguous().cpu(),  # (C, D)
-            heads.bias[columns].cpu(),
-            losses[:, index].cpu(),
+            heads.bias[columns].cpu(),  # (C,)
+            losses[:, index].cpu(),  # (iterations,)
         )
         for index, columns in enumerate(heads.columns())
     ]
@@ -198,7 +198,7 @@ def _gradients(
         loss, gradient = cross_entropy.sums(logits[..., columns].contiguous(), labels)
         n = max(labels.n_valid, 1) if recipe.loss_over == "valid" else labels.n_pixels
         losses.append(loss / n)
-        error[..., columns] = gradient / n
+        error[..., columns] = gradient / n  # (B, g, g, C)
     by_token = error.flatten(0, 2)  # (B·L, M)
     gradients = {"weight": features.T @ by_token, "bias": by_token.sum(0)}
     return torch.stack(losses), gradients

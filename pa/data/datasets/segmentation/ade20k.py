@@ -135,10 +135,10 @@ def rasterize_parts(owners: Codes, levels: Iterable[Codes]) -> Map:
     `owners` (H, W) holds the class number of the object at each pixel; parts count on the 59
     objects only. A part that is not listed leaves the listed coarser one visible.
     """
-    has_owner = owner_table()[owners] > 0
+    has_owner = owner_table()[owners] > 0  # (H, W)
     values = np.zeros(owners.shape, np.uint8)
     for codes in levels:
-        parts = part_table()[codes]
+        parts = part_table()[codes]  # (H, W), 0: not listed
         np.copyto(values, parts, where=has_owner & (parts > 0))
     return values
 
@@ -175,7 +175,7 @@ def _rasterize_seg_objects(image: Path) -> LabelMap:
 
 def _rasterize_challenge(path: Path, label_set: LabelSet) -> LabelMap:
     """Convert a mask of ADEChallengeData2016 to a label set of 150 or 59 classes."""
-    values = masks.read_index(path)
+    values = masks.read_index(path)  # (H, W), 0 … 150
     masks.check_range(values, CHALLENGE_CLASSES, path)
     pairs = [(c.keys.get("ade150", c.value), c.value) for c in label_set.classes]
     return LabelMap(masks.table(pairs, 256)[values])

@@ -275,8 +275,8 @@ def _report(
             continue
         report.n_images += 1
         report.n_rasterized += outcome.rasterized
-        report.pixels += outcome.counts
-        report.images += outcome.counts > 0
+        report.pixels += outcome.counts  # (C,)
+        report.images += outcome.counts > 0  # (C,) images that show the class
         if not outcome.counts.any():
             report.all_zero.append(item.name)
     return report
@@ -302,7 +302,7 @@ def place_image(source: Path, path: Path, copy: bool) -> None:
         with replacing(path) as partial:
             shutil.copyfile(source, partial)
         return
-    link = partial_path(path)
+    link = partial_path(path)  # renamed into place, as all files
     try:
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)

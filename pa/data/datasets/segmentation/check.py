@@ -94,7 +94,7 @@ def check_masks(label_set: LabelSet, splits: Sequence[Images], progress: Progres
                 if isinstance(counts, str):
                     check.faults.append(counts)
                     continue
-                pixels += counts
+                pixels += counts  # (C,)
                 if not counts.any():
                     check.all_zero.append(row["mask"])
             progress.stop()
@@ -104,7 +104,7 @@ def check_masks(label_set: LabelSet, splits: Sequence[Images], progress: Progres
     if {"train", "val"} <= set(present):
         both = int((present["train"] & present["val"]).sum())
         check.counts.append(ClassCount("classes with a pixel in both splits", both, n))
-    anywhere = np.logical_or.reduce(list(present.values()))
+    anywhere = np.logical_or.reduce(list(present.values()))  # (C,)
     check.missing = [c.name for c in label_set.classes if not anywhere[c.id]]
     return check
 

@@ -98,7 +98,7 @@ def _silhouette(mask: Any) -> Silhouette:
     array = np.asarray(mask)
     if array.ndim != 2:
         raise ValueError(f"a mask has the shape {array.shape}")
-    return array > 0
+    return array > 0  # (H, W)
 
 
 # -- label maps -------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def rasterize_parts(objects: list[AnnotatedObject], path: Path, rule: str = "fil
                     f"{path}: {entry.name} (class {entry.voc_class}) has the part {name!r}, which "
                     "is not in the list of 193 parts."
                 )
-            values[mask] = known[key]
+            values[mask] = known[key]  # later overwrites earlier
     return values
 
 
@@ -158,7 +158,7 @@ def rasterize_objects(objects: list[AnnotatedObject], path: Path) -> Map:
 def _empty(objects: list[AnnotatedObject], path: Path) -> Map:
     """Return a map without labels, of the size that all silhouettes share."""
     shapes = {entry.silhouette.shape for entry in objects}
-    if len(shapes) != 1:
+    if len(shapes) != 1:  # 0: an image without objects
         raise AnnotationError(
             f"{path}: {len(objects)} objects with masks of {len(shapes)} sizes; expected one size."
         )
