@@ -100,6 +100,11 @@ def key_values(
     return tuple(parsed)
 
 
+def names(flag: str, field: str, text: str) -> click.Option:
+    """Return an option that takes names separated by commas."""
+    return click.Option([flag, field], callback=listed, help=text)
+
+
 # -- groups ----------------------------------------------------------------------------------------
 
 
@@ -216,11 +221,7 @@ regions = Group(
         callback=key_values,
         help="One field of a view, as NAME=VALUE; see docs/datasets.md.",
     ),
-    click.Option(
-        ["--view", "views"],
-        callback=listed,
-        help="Views, separated by commas: image, grid, parts, windows.",
-    ),
+    names("--view", "views", "Views, separated by commas: image, grid, parts, windows."),
 )
 
 checkpoints = click.option(

@@ -40,7 +40,7 @@ def draw_linear(done: LinearResult, path: Path) -> Path:
     across = max(1, min(len(names), SHEETS_ACROSS))
     n_rows = 1 + math.ceil(len(names) / SHEETS_ACROSS)
     with drawing(path, _HEIGHT + (n_rows - 1) * _SHEET_HEIGHT) as (figure, (only,)):
-        only.remove()
+        only.remove()  # a grid of panels replaces it
         heights = [_HEIGHT] + [_SHEET_HEIGHT] * (n_rows - 1)
         grid = figure.add_gridspec(n_rows, 2 * across, height_ratios=heights)
         left, right = figure.add_subplot(grid[0, :across]), figure.add_subplot(grid[0, across:])
@@ -72,7 +72,7 @@ class Curve:
 
 def draw_attentive(done: AttentiveResult, path: Path) -> Path:
     """Draw the confusion matrix, summed over the seeds, and learning curves."""
-    curves = pl.read_parquet(done.files.curves, glob=False)
+    curves = pl.read_parquet(done.files.curves, glob=False)  # a path may contain * or [
     best = done.recipe.reported == BEST_ON_TEST
     runs = []
     for (_,), of_seed in curves.group_by("seed", maintain_order=True):

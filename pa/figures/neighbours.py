@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageChops, ImageDraw
 
@@ -113,36 +113,32 @@ def _span(cells: int) -> int:
 def _draw_block(
     axes: Axes, result: SearchResult, crops: Crops, layout: _Layout, left: int, top: int
 ) -> None:
-    _draw_query(axes, result.query, crops, left, top + _TITLE, layout.query_side)
-    baseline = top + _TITLE - 12
-    axes.text(left, baseline, _query_title(result.query), fontsize=7, color="#444444")
+    query = result.query
+    canvas, box = query_picture(query, crops)
+    scale = layout.query_side / max(canvas.size)
+    size = (round(canvas.width * scale), round(canvas.height * scale))
+    picture = canvas.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    _show(axes, picture, left, top + _TITLE)
+    _draw_box(axes, box, scale, left, top + _TITLE, size)
+    number = "query" if query.row is None else f"query {query.row}"
+    name = readable_label(query.label or "") or (Path(query.path).stem if query.path else "")
+    title = f"{number} · {name}" if name else number
+    if len(title) > _QUERY_TITLE_CHARACTERS:
+        title = f"{title[: _QUERY_TITLE_CHARACTERS - 1]}…"
+    baseline = top + _TITLE - 12  # of both titles, above the pictures
+    axes.text(left, baseline, title, fontsize=7, color="#444444")
     grid_left = left + layout.cell(0)[0]
     axes.text(grid_left, baseline, _title(result), fontsize=8, weight="bold")
     for i, neighbour in enumerate(result.neighbours):
         x, y = layout.cell(i)
         _show(axes, crops.region(neighbour.row, _CELL), left + x, top + y)
-        _write_cosine(axes, neighbour.cosine, left + x, top + y)
+        right, bottom = left + x + _CELL, top + y + _CELL
+        write_number(axes, right - 4, bottom - 5, f"{neighbour.cosine:.2f}", 4.8)
 
 
 def _title(result: SearchResult) -> str:
     cut_by = f" · protocol {result.protocol}" if result.protocol else ""
     return f"{result.encoder} · {result.representation}{cut_by}"
-
-
-def _query_title(query: Query) -> str:
-    number = "query" if query.row is None else f"query {query.row}"
-    name = readable_label(query.label or "") or (Path(query.path).stem if query.path else "")
-    title = f"{number} · {name}" if name else number
-    fits = len(title) <= _QUERY_TITLE_CHARACTERS
-    return title if fits else f"{title[: _QUERY_TITLE_CHARACTERS - 1]}…"
-
-
-def _draw_query(axes: Axes, query: Query, crops: Crops, left: int, top: int, side: int) -> None:
-    canvas, box = query_picture(query, crops)
-    scale = side / max(canvas.size)
-    size = (round(canvas.width * scale), round(canvas.height * scale))
-    _show(axes, canvas.convert("RGB").resize(size, Image.Resampling.LANCZOS), left, top)
-    _draw_box(axes, box, scale, left, top, size)
 
 
 def query_picture(query: Query, crops: Crops) -> tuple[Image.Image, Box]:
@@ -196,16 +192,8 @@ def edged(picture: Image.Image) -> Image.Image:
     return ImageChops.darker(picture, hairline)
 
 
-def _write_cosine(axes: Axes, cosine: float, left: int, top: int) -> None:
-    backing = {"boxstyle": "square,pad=0.15", "facecolor": "#000000a0", "edgecolor": "none"}
-    axes.text(
-        left + _CELL - 4,
-        top + _CELL - 5,
-        f"{cosine:.2f}",
-        fontsize=4.8,
-        color="white",
-        ha="right",
-        va="bottom",
-        bbox=backing,
-        zorder=4,
-    )
+def write_number(axes: Axes, right: float, bottom: float, text: str, points: float) -> None:
+    """Write white text on a dark box, legible on any picture, by its lower right corner."""
+    box = {"boxstyle": "square,pad=0.15", "facecolor": "#000000a0", "edgecolor": "none"}
+    look: Any = {"fontsize": points, "color": "white", "ha": "right", "va": "bottom"}
+    axes.text(right, bottom, text, bbox=box, zorder=4, **look)  # above pictures and frames

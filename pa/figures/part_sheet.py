@@ -89,18 +89,19 @@ def draw(
     return sheet.save(strips, width, path)
 
 
+@dataclass(frozen=True, eq=False)
 class _Sheet:
     """The strips of a sheet; each part has a colour."""
 
-    def __init__(
-        self, root: Path, rows: pl.DataFrame, parts: Sequence[str], examples: int, resize: int
-    ) -> None:
-        self.root = root
-        self.rows = rows
-        self.parts = parts
-        self.examples = examples
-        self.resize = resize
-        self.colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(parts)}
+    root: Path
+    rows: pl.DataFrame
+    parts: Sequence[str]
+    examples: int
+    resize: int  # side of a patch before its centre is shown
+
+    @property
+    def colours(self) -> dict[str, str]:
+        return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(self.parts)}
 
     def line(self, part: str, width: int) -> Image.Image:
         """Draw the name of a part with its count, and examples of it."""
@@ -128,7 +129,7 @@ class _Sheet:
         side = round(CELL * self.resize / CANVAS)
         patch = im.centre_crop(im.crop_resize(image, (x0, y0, x1, y1), side, "bicubic"), CELL)
         if row["x"] is not None:
-            edge = (side - CELL) / 2
+            edge = (side - CELL) / 2  # removed on each side by the crop
             at = (
                 (row["x"] - x0) / (x1 - x0) * side - edge,
                 (row["y"] - y0) / (y1 - y0) * side - edge,
@@ -142,7 +143,7 @@ class _Sheet:
         pen = ImageDraw.Draw(strip)
         write(pen, (MARGIN, 8), "in their images", 18, SOFT)
         left = MARGIN
-        rows = self.rows.filter(pl.col("label").is_in(self.parts))
+        rows = self.rows.filter(pl.col("label").is_in(self.parts))  # parts that are drawn
         per_image = rows.group_by("path", maintain_order=True).len().sort("path")
         # Several parts in one image show how their boxes are arranged.
         several = per_image.filter(pl.col("len") > 1)

@@ -127,14 +127,12 @@ def write_patches(
     the command that draws the figure again.
     """
     k = len(sections[0][0].result.neighbours)
-    models = {store.encoder: _model(store) for store in stores}
-    caption = [
-        sentence,
-        _description(stores[0], exclude_same_image),
-        *_queries(sections),
-        *filter(None, [note]),
-        *_remarks(sections, models),
-    ]
+    models = {
+        store.encoder: model_name(store.spec.encoder.get("architecture", {})) for store in stores
+    }
+    without = "the regions of its own image" if exclude_same_image else "the query itself"
+    gallery = _describe_gallery(stores[0], without)
+    caption = [sentence, gallery, *_describe_answers(sections, note, models)]
     record = FigureRecord(
         kind=kind,
         name=f"{stores[0].spec.dataset}-{stores[0].view}",
@@ -162,36 +160,33 @@ def write_patches(
     return record.write(paths)
 
 
-def _description(store: Store, exclude_same_image: bool) -> str:
+def _describe_gallery(store: Store, without: str) -> str:
     spec, cut_by = store.spec, protocol(store)
     n_images = spec.rows.get("n_images", store.rows["image"].n_unique())
     regions = f"{spec.rows['n']:,} regions of {n_images:,} images of {spec.dataset}/{spec.split}"
     view = f"view {store.view}" + (f", protocol {cut_by}" if cut_by else "")
-    without = "the regions of its own image" if exclude_same_image else "the query itself"
     return (
         f"The patch in the red box is the query; next to it are the nearest of {regions} ({view}) "
         f"by cosine, in the order of their rank, row by row, without {without}."
     )
 
 
-def _queries(sections: Sequence[Sequence[Panel]]) -> Iterator[str]:
+def _describe_answers(
+    sections: Sequence[Sequence[Panel]], note: str, models: dict[str, str]
+) -> Iterator[str]:
+    """Yield sentences on the queries, a note, and deviations from the paper's search."""
     for number, section in enumerate(sections):
         query = section[0].result.query
         letter = f"{_letter(number)} " if len(sections) > 1 else ""
         label = f", {readable_label(query.label)}" if query.label else ""
         yield f"{letter}{Path(query.path or '').name}{label}, row {query.row}."
-
-
-def _remarks(sections: Sequence[Sequence[Panel]], models: dict[str, str]) -> Iterator[str]:
+    if note:
+        yield note
     if approximate := {panel.result.quality for panel in sections[0]} - {"exact"}:
         yield f"Approximate search: {listed(sorted(approximate))}."
     if set(models.values()) - {PAPER_MODEL}:
         names = "; ".join(f"{title_of(encoder)}: {model}" for encoder, model in models.items())
         yield f"Models other than the paper's: {names}."
-
-
-def _model(store: Store) -> str:
-    return model_name(store.spec.encoder.get("architecture", {}))
 
 
 def _letter(number: int) -> str:
@@ -217,24 +212,18 @@ def draw(
     paper = _Paper(width, height)
     top = 0.0
     for number, (section, layout) in enumerate(zip(sections, layouts, strict=True)):
-        _section(paper, section, layout, top, _letter(number) if len(sections) > 1 else "")
+        _query(paper, section[0], layout, top + _TITLE)
+        paper.text(0, top + _TITLE, _letter(number) if len(sections) > 1 else "")
+        side = paper.pixels(layout.cell)  # photographs have 300 dpi
+        for i, panel in enumerate(section):
+            left, upper = layout.corner(i)
+            paper.text(left, top + upper, panel.title)
+            for rank, neighbour in enumerate(panel.result.neighbours):
+                x, y = layout.square(rank)
+                paper.paste(panel.crops.region(neighbour.row, side), left + x, top + upper + y)
         top += layout.height + _BETWEEN
     paper.write(paths, metadata)
     return height
-
-
-def _section(
-    paper: _Paper, section: Sequence[Panel], layout: Layout, top: float, letter: str
-) -> None:
-    _query(paper, section[0], layout, top + _TITLE)
-    paper.text(0, top + _TITLE, letter)
-    for number, panel in enumerate(section):
-        left, upper = layout.corner(number)
-        paper.text(left, top + upper, panel.title)
-        for i, neighbour in enumerate(panel.result.neighbours):
-            x, y = layout.square(i)
-            side = paper.pixels(layout.cell)
-            paper.paste(panel.crops.region(neighbour.row, side), left + x, top + upper + y)
 
 
 def _query(paper: _Paper, panel: Panel, layout: Layout, top: float) -> None:
@@ -243,11 +232,11 @@ def _query(paper: _Paper, panel: Panel, layout: Layout, top: float) -> None:
     size = tuple(max(1, paper.pixels(length * scale)) for length in canvas.size)
     picture = canvas.convert("RGB")
     paper.paste(picture.resize((size[0], size[1]), Image.Resampling.LANCZOS), 0, top)
-    limits = (canvas.width, canvas.height, canvas.width, canvas.height)
+    limits = (canvas.width, canvas.height, canvas.width, canvas.height)  # a box may exceed it
     inside = [scale * min(max(v, 0), limit) for v, limit in zip(box, limits, strict=True)]
     paper.frame(inside[0], top + inside[1], inside[2] - inside[0], inside[3] - inside[1])
     if layout.shows_patch:
-        below = top + canvas.height * scale + _TITLE
+        below = top + canvas.height * scale + _TITLE  # top of the enlarged patch
         x0, y0, x1, y1 = (round(value) for value in box)
         side = paper.pixels(layout.query)
         patch = picture.crop((x0, y0, x1, y1)).resize((side, side), Image.Resampling.LANCZOS)
@@ -293,7 +282,7 @@ class _Paper:
                 interpolation="none",
                 aspect="auto",
             )
-            axes.set(xlim=(0, width), ylim=(height, 0))
+            axes.set(xlim=(0, width), ylim=(height, 0))  # inches from the top left corner
             for left, bottom, text in self._texts:
                 axes.text(left, bottom, text, fontsize=_POINTS, va="baseline")
             for left, top, wide, tall in self._frames:

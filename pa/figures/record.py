@@ -125,7 +125,7 @@ class FigureRecord:
         lines += [f"store {store['title']}" for store in self.stores]
         lines += [f"result {result['digest'][:12]}: {result['title']}" for result in self.results]
         write_text(text, "\n".join([*lines, f"pa {pa.__version__}", ""]))
-        write_json(fields, json.loads(json.dumps(self.to_json())))
+        write_json(fields, json.loads(json.dumps(self.to_json())))  # tuples become lists
         return WrittenFigure(self, (*pictures, text, fields))
 
 

@@ -94,7 +94,7 @@ def _line(
     small = canvas.resize((CANVAS_SIDE, CANVAS_SIDE), Image.Resampling.LANCZOS)
     scale = CANVAS_SIDE / canvas.width
     on_canvas = ImageDraw.Draw(small)
-    edges = {edge * scale for box in boxes for edge in box}
+    edges = {edge * scale for box in boxes for edge in box}  # square canvas: x and y alike
     for edge in sorted(edges - {0.0, float(CANVAS_SIDE)}):
         on_canvas.line((edge, 0, edge, CANVAS_SIDE), fill=COLOURS[0])
         on_canvas.line((0, edge, CANVAS_SIDE, edge), fill=COLOURS[0])

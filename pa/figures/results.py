@@ -141,7 +141,7 @@ def _select(encoder: str, matching: Sequence[ResultFile], progress: Progress) ->
     for file in files:
         stores = tuple(store.fingerprint for store in file.result.stores_by_role.values())
         groups.setdefault(stores, {}).setdefault(file.result.representation, file)
-    best = max(groups.values(), key=len)
+    best = max(groups.values(), key=len)  # of equal ones the first: the closest, then the newest
     if len(files) > len(best):
         digests = ", ".join(file.result.digest[:8] for file in list(best.values())[:3])
         progress.note(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pa.data.crops import Crops
 from pa.evaluate.neighbours import RELATIONS
 from pa.evaluate.rows import BLOCK_VECTORS
+from pa.figures.neighbours import write_number
 from pa.figures.style import COLOURS, GREY, PAGE_WIDTH, drawing
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def draw_scores(scored: Sequence[Scored], path: Path) -> Path:
     with drawing(path, 2.4) as (_, (axes,)):
         for i, name in enumerate(names):
             entries = [entry for entry in scored if entry.representation == name]
-            offset = (i - (len(names) - 1) / 2) * 0.8 / len(names)
+            offset = (i - (len(names) - 1) / 2) * 0.8 / len(names)  # in a group 0.8 wide
             _points(
                 axes,
                 [encoders.index(entry.encoder) + offset for entry in entries],
@@ -56,19 +57,14 @@ def draw_scores(scored: Sequence[Scored], path: Path) -> Path:
 
 def draw_depth(scored: Sequence[Scored], path: Path) -> Path:
     """Draw AP after each block; the last point of a curve is that after the final norm."""
-    stores = list(dict.fromkeys(entry.store.path for entry in scored))
-    curves = [
-        Curve(
-            f"{entries[0].encoder}, {kind.removeprefix('layers_')}",
-            COLOURS[stores.index(store) % len(COLOURS)],
-            style,
-            {block: entry.means.overall for block, entry in curve.items()},
-            None if (final := _final(scored, store, kind)) is None else final.means.overall,
-        )
-        for store in stores
-        for kind, style in zip(BLOCK_VECTORS, ("-o", "--s"), strict=True)
-        if (curve := _curve(scored, store, kind)) and (entries := list(curve.values()))
-    ]
+    curves = []
+    for i, store in enumerate(dict.fromkeys(entry.store.path for entry in scored)):
+        entries = [entry for entry in scored if entry.store.path == store]
+        means = {entry.representation: entry.means.overall for entry in entries}
+        for kind, style in zip(BLOCK_VECTORS, ("-o", "--s"), strict=True):
+            label = f"{entries[0].encoder}, {kind.removeprefix('layers_')}"
+            curves.append(Curve.of(kind, means, label, COLOURS[i % len(COLOURS)], style))
+    curves = [curve for curve in curves if curve.means]
     with drawing(path, 2.8) as (_, (axes,)):
         plot_depth(axes, curves, scored[0].means.overall.chance)
         axes.set_title(_gallery(scored[0]), loc="left")
@@ -86,13 +82,30 @@ class Curve:
     means: Mapping[int, Mean]
     final: Mean | None
 
+    @classmethod
+    def of(
+        cls, kind: str, scores: Mapping[str, Mean], label: str, colour: str, style: str
+    ) -> Curve:
+        """Select the blocks of one of `BLOCK_VECTORS` from scores by representation."""
+        blocks = {
+            int(name.partition(":")[2]): mean
+            for name, mean in scores.items()
+            if name.startswith(f"{kind}:")
+        }
+        final = scores.get(kind.removeprefix("layers_"))
+        return cls(label, colour, style, dict(sorted(blocks.items())), final)
+
 
 def plot_depth(axes: Axes, curves: Sequence[Curve], chance: float) -> None:
     """Plot curves of AP by depth with their intervals, and chance."""
     blocks = sorted({block for curve in curves for block in curve.means})
     for curve in curves:
         means = list(curve.means.values())
-        _line(axes, list(curve.means), means, curve.colour, curve.style, curve.label)
+        low, high = [100 * mean.low for mean in means], [100 * mean.high for mean in means]
+        values, positions = [100 * mean.value for mean in means], list(curve.means)
+        look: Any = {"color": curve.colour, "linewidth": 1, "markersize": 3.5}
+        axes.plot(positions, values, curve.style, label=curve.label, **look)
+        axes.fill_between(positions, low, high, color=curve.colour, alpha=0.12, linewidth=0)
         if curve.final is not None:
             end = blocks[-1] + _FINAL
             _points(axes, [end], [curve.final], curve.colour, None, curve.style[-1])
@@ -126,7 +139,7 @@ def plot_shares(
     shown: Mapping[str, str],
 ) -> None:
     """Plot a bar of shares for each label, and one of chance; `shown` maps relations to labels."""
-    start = [0.0] * (len(means) + 1)
+    start = [0.0] * (len(means) + 1)  # left end of the next segment of each bar
     for name, label in shown.items():
         of_bars = [bar[name] for bar in means]
         widths = [100 * value for value in (*(m.value for m in of_bars), of_bars[0].chance)]
@@ -145,7 +158,7 @@ def plot_shares(
                 )
         start = [left + width for left, width in zip(start, widths, strict=True)]
     axes.set(yticks=range(len(start)), yticklabels=[*labels, "at random"], xlim=(0, 100))
-    axes.invert_yaxis()
+    axes.invert_yaxis()  # the first label on top
 
 
 def draw_hubs(shares: Sequence[Shares], crops: Sequence[Crops], path: Path) -> Path:
@@ -154,7 +167,7 @@ def draw_hubs(shares: Sequence[Shares], crops: Sequence[Crops], path: Path) -> P
     width = _HUB_COLUMNS * (_CELL + _GAP) - _GAP + 2 * _MARGIN
     height = per_block * len(shares) + 2 * _MARGIN
     with drawing(path, PAGE_WIDTH * height / width) as (figure, (axes,)):
-        figure.set_layout_engine("none")
+        figure.set_layout_engine("none")  # all positions are in pixels
         axes.set_position((0, 0, 1, 1))
         axes.set_axis_off()
         for block, (entry, of_store) in enumerate(zip(shares, crops, strict=True)):
@@ -173,43 +186,9 @@ def draw_hubs(shares: Sequence[Shares], crops: Sequence[Crops], path: Path) -> P
                 picture = of_store.region(int(entry.hub_rows[i]), _CELL)
                 extent = (left, left + _CELL, upper + _CELL, upper)
                 axes.imshow(picture, extent=extent, interpolation="nearest", aspect="auto")
-                axes.text(
-                    left + _CELL - 4,
-                    upper + _CELL - 4,
-                    f"×{counts[i]}",
-                    fontsize=5.5,
-                    color="white",
-                    ha="right",
-                    va="bottom",
-                    bbox={"boxstyle": "square,pad=0.15", "fc": "#000000a0", "ec": "none"},
-                )
-        axes.set(xlim=(0, width), ylim=(height, 0))
+                write_number(axes, left + _CELL - 4, upper + _CELL - 4, f"×{counts[i]}", 5.5)
+        axes.set(xlim=(0, width), ylim=(height, 0))  # pixels from the top left corner
     return path
-
-
-def _curve(scored: Sequence[Scored], store: Path, kind: str) -> dict[int, Scored]:
-    """Return the scores of a store's blocks, by block."""
-    curve = {}
-    for entry in scored:
-        name, _, block = entry.representation.partition(":")
-        if entry.store.path == store and name == kind:
-            curve[int(block)] = entry
-    return dict(sorted(curve.items()))
-
-
-def _final(scored: Sequence[Scored], store: Path, kind: str) -> Scored | None:
-    name = kind.removeprefix("layers_")
-    same = (e for e in scored if e.store.path == store and e.representation == name)
-    return next(same, None)
-
-
-def _line(
-    axes: Axes, blocks: Sequence[float], means: Sequence[Mean], colour: str, style: str, label: str
-) -> None:
-    values = [100 * mean.value for mean in means]
-    axes.plot(blocks, values, style, color=colour, markersize=3.5, linewidth=1, label=label)
-    low, high = [100 * mean.low for mean in means], [100 * mean.high for mean in means]
-    axes.fill_between(blocks, low, high, color=colour, alpha=0.12, linewidth=0)
 
 
 def _points(

@@ -89,21 +89,10 @@ def depth_panels(chosen: Sequence[EncoderResults]) -> dict[str, list[Curve]]:
     panels: dict[str, list[Curve]] = {}
     for kind in BLOCK_VECTORS:
         for entry in chosen:
-            blocks = {
-                int(name.partition(":")[2]): mean_of(file, "ap")
-                for name, file in entry.by_representation.items()
-                if name.startswith(f"{kind}:")
-            }
-            if blocks:
-                colour, marker = look_of(entry.encoder, names)
-                final = entry.by_representation.get(kind.removeprefix("layers_"))
-                curve = Curve(
-                    entry.title,
-                    colour,
-                    f"-{marker}",
-                    dict(sorted(blocks.items())),
-                    None if final is None else mean_of(final, "ap"),
-                )
+            means = {name: mean_of(file, "ap") for name, file in entry.by_representation.items()}
+            colour, marker = look_of(entry.encoder, names)
+            curve = Curve.of(kind, means, entry.title, colour, f"-{marker}")
+            if curve.means:
                 panels.setdefault(kind.removeprefix("layers_"), []).append(curve)
     return panels
 
@@ -127,7 +116,7 @@ def draw_depth(
             axes.set_title(representation_title(name), loc="left")
             axes.label_outer(remove_inner_ticks=False)
         handles, labels = grid[0].get_legend_handles_labels()
-        columns = max(1, min(len(labels), int(width / 0.85)))
+        columns = max(1, min(len(labels), int(width / 0.85)))  # inches of an entry of the legend
         figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
@@ -209,7 +198,7 @@ def draw_sweep(
     from pa.figures.curves import draw_sweep_results
 
     rates = max(sheet.table["lr"].n_unique() for sheet in sheets)
-    across = max(1, min(len(sheets), int(width / max(2.0, 0.42 * rates + 0.5))))
+    across = max(1, min(len(sheets), int(width / max(2.0, 0.42 * rates + 0.5))))  # inches
     down = math.ceil(len(sheets) / across)
     decays = max(sheet.table["weight_decay"].n_unique() for sheet in sheets)
     values = 100 * pl.concat([sheet.table["accuracy"] for sheet in sheets]).drop_nulls().to_numpy()

@@ -37,6 +37,7 @@ _STYLE: Any = {
     "pdf.fonttype": 42,  # TrueType: publishers reject Type 3 fonts
     "svg.hashsalt": "pa",  # fixed ids, so that equal figures give equal files
 }
+_UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # equal figures, equal files
 
 
 @dataclass(frozen=True)
@@ -95,16 +96,11 @@ def page(
         figure = Figure(figsize=size, dpi=dpi, facecolor="white")
         FigureCanvasAgg(figure)
         yield figure
-        encoded = [_encode(figure, suffix, metadata, dpi) for suffix in suffixes]
-    for path, buffer in zip(paths, encoded, strict=True):
+        buffers = [io.BytesIO() for _ in paths]  # matplotlib hides the error of a full disk
+        for suffix, buffer in zip(suffixes, buffers, strict=True):
+            fields: dict[str, Any] = dict(_UNDATED.get(suffix, {}))
+            fields |= {} if metadata is None else metadata.fields(suffix)
+            figure.savefig(buffer, format=suffix, dpi=dpi, metadata=fields or None)
+    for path, buffer in zip(paths, buffers, strict=True):
         with replacing(path) as partial:
             partial.write_bytes(buffer.getbuffer())
-
-
-def _encode(figure: Figure, suffix: str, metadata: Metadata | None, dpi: int) -> io.BytesIO:
-    buffer = io.BytesIO()  # matplotlib's PDF writer hides the cause of an error on a full disk
-    fields: dict[str, Any] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix, {})
-    if metadata is not None:
-        fields = {**fields, **metadata.fields(suffix)}
-    figure.savefig(buffer, format=suffix, dpi=dpi, metadata=fields or None)
-    return buffer

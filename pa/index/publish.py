@@ -34,24 +34,20 @@ def publishing(directory: Path) -> Iterator[Path]:
                 for file in partial.iterdir():
                     sync(file)
                 sync(partial)
-                _rename(partial, directory, outdated)
+                retired = partial_path(directory)
+                if outdated is not None and _identity(directory) == outdated:
+                    with contextlib.suppress(FileNotFoundError):
+                        directory.rename(retired)
+                try:
+                    partial.rename(directory)
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise  # not the directory that another process has just published
+                shutil.rmtree(retired, ignore_errors=True)
                 sync(directory.parent)
         note_written(directory)
     finally:
         remove_stale(directory.parent, directory.name)
-
-
-def _rename(partial: Path, directory: Path, outdated: tuple[int, int] | None) -> None:
-    retired = partial_path(directory)
-    if outdated is not None and _identity(directory) == outdated:
-        with contextlib.suppress(FileNotFoundError):
-            directory.rename(retired)
-    try:
-        partial.rename(directory)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-    shutil.rmtree(retired, ignore_errors=True)
 
 
 def _identity(directory: Path) -> tuple[int, int] | None:

@@ -170,8 +170,19 @@ def _vectors(index: Index, queries: list[Query]) -> npt.NDArray[np.float32]:
     """Return the vectors (B, D) of the queries, float32."""
     out = np.empty((len(queries), index.info.dimension), dtype=np.float32)  # (B, D)
     for i, query in enumerate(queries):
-        if query.vector is not None:
-            out[i] = _checked(index, query.vector)
+        if query.vector is None:
+            continue
+        vector = np.asarray(query.vector)  # (D,)
+        if vector.shape != out[i].shape:
+            shape = "×".join(map(str, vector.shape)) or "a single number"
+            raise UsageError(
+                f"the query vector has the shape {shape}, {index.info.representation} of "
+                f"{index.info.store} has {index.info.dimension}. Encode the query with the encoder "
+                f"of the store, {index.store.encoder}."
+            )
+        if not np.isfinite(vector).all():
+            raise UsageError("the query vector contains NaN or infinity.")
+        out[i] = vector
     stored = [i for i, query in enumerate(queries) if query.row is not None]
     rows = np.array([queries[i].row for i in stored], dtype=np.int64)  # (B,) or fewer
     out[stored] = index.store.read(index.info.representation, rows)
@@ -184,20 +195,6 @@ def _vectors(index: Index, queries: list[Query]) -> npt.NDArray[np.float32]:
     return out
 
 
-def _checked(index: Index, vector: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    values = np.asarray(vector)
-    if values.shape != (index.info.dimension,):
-        shape = "×".join(map(str, values.shape)) or "a single number"
-        raise UsageError(
-            f"the query vector has the shape {shape}, {index.info.representation} of "
-            f"{index.info.store} has {index.info.dimension}. Encode the query with the encoder of "
-            f"the store, {index.store.encoder}."
-        )
-    if not np.isfinite(values).all():
-        raise UsageError("the query vector contains NaN or infinity.")
-    return values
-
-
 def _name(query: Query) -> str:
     return f"query {query.path or 'vector'}" if query.row is None else f"query id {query.row}"
 
@@ -206,24 +203,19 @@ def _excluded(
     index: Index, query: Query, *, include_self: bool, same_image: bool
 ) -> npt.NDArray[np.int64]:
     """Return the row ids of the index that must not be among the answers."""
-    if same_image:
-        rows = _rows_of_image(index.store, query)
-        return rows[index.holds(rows)]  # rows left out of the index do not reduce k
-    if query.row is None or include_self:
+    row = query.row
+    if row is None and same_image:
+        same_path = (index.store.rows["path"] == query.path).arg_true()
+        row = int(same_path[0]) if len(same_path) else None
+    if row is None or include_self:
         return np.empty(0, dtype=np.int64)
-    return np.array([query.row], dtype=np.int64)
-
-
-def _rows_of_image(store: Store, query: Query) -> npt.NDArray[np.int64]:
-    image, row = store.rows["image"], query.row
-    if row is None:
-        same_path = (store.rows["path"] == query.path).arg_true()
-        if same_path.is_empty():
-            return np.empty(0, dtype=np.int64)
-        row = int(same_path[0])
+    if not same_image:
+        return np.array([row], dtype=np.int64)
     # Rows are ordered by image, so that those of one image are a range.
-    first = image.search_sorted(image[row], side="left")
-    return np.arange(first, image.search_sorted(image[row], side="right"), dtype=np.int64)
+    image = index.store.rows["image"]
+    first, end = (image.search_sorted(image[row], side=side) for side in ("left", "right"))
+    rows = np.arange(first, end, dtype=np.int64)
+    return rows[index.holds(rows)]  # rows left out of the index do not reduce k
 
 
 def _check_k(

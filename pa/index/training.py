@@ -156,23 +156,18 @@ def _parts(faiss: Any, faiss_index: Any) -> Iterator[Any]:
 
 def clusterings(faiss: Any, faiss_index: Any) -> list[Clustering]:
     """Return every k-means that training an index runs."""
-    parts = _parts(faiss, faiss_index)
-    return [clustering for part in parts for clustering in _clusterings(faiss, part)]
-
-
-def _clusterings(faiss: Any, part: Any) -> Iterator[Clustering]:
-    """Yield every k-means that training runs for one part of an index."""
-    if isinstance(part, faiss.OPQMatrix):
-        # FAISS would create a quantiser of 8 bits whose parameters cannot be set.
-        quantizer = faiss.ProductQuantizer(part.d_out, part.M, 8)
-        yield Clustering(
-            quantizer.ksub, quantizer.cp, rotation=part, quantizer=quantizer, parts=quantizer.M
-        )
-    if isinstance(part, faiss.IndexIVF):
-        yield Clustering(part.nlist, part.cp, lists=part)
-    for name in ("pq", "rq", "prq"):
-        if isinstance(part, faiss.Index) and hasattr(part, name):
-            yield from _of_quantizer(faiss, getattr(part, name))
+    runs: list[Clustering] = []
+    for part in _parts(faiss, faiss_index):
+        if isinstance(part, faiss.OPQMatrix):
+            # FAISS would create a quantiser of 8 bits whose parameters cannot be set.
+            codes = faiss.ProductQuantizer(part.d_out, part.M, 8)
+            runs.append(Clustering(codes.ksub, codes.cp, None, part, codes, codes.M))
+        if isinstance(part, faiss.IndexIVF):
+            runs.append(Clustering(part.nlist, part.cp, lists=part))
+        for name in ("pq", "rq", "prq"):
+            if isinstance(part, faiss.Index) and hasattr(part, name):
+                runs += _of_quantizer(faiss, getattr(part, name))
+    return runs
 
 
 def _of_quantizer(faiss: Any, quantizer: Any) -> Iterator[Clustering]:

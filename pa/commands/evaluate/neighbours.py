@@ -55,10 +55,10 @@ def neighbours(
 
     figures = [path for path in (figure, hubs) if path is not None]
     for path in figures:
-        check_suffix(path)
+        check_suffix(path)  # before the search, which takes longer
     shares, shifts = measure_stores(
         scores.part_stores(workspace, selector, encoders),
-        list(dict.fromkeys(representations)),
+        list(dict.fromkeys(representations)),  # without repetitions
         k,
         results=workspace.config.results,
         progress=workspace.progress,
@@ -93,7 +93,7 @@ def _json(
 
 def _text(shares: Sequence[Shares], shifts: Sequence[Shift], figures: Sequence[Path]) -> str:
     """Return shares of the neighbours, the effect of projection, hubness, and the files."""
-    first = shares[0]
+    first = shares[0]  # all shares are of the same rows
     spec, counts = first.store.spec, first.result.counts
     lines = [
         f"{first.result.k} nearest neighbours · {spec.dataset}/{spec.split}/"

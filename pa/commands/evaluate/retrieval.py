@@ -16,7 +16,6 @@ from pa.errors import UsageError
 if TYPE_CHECKING:
     from pa.data.store.find import StoreSelector
     from pa.data.store.reader import Store
-    from pa.evaluate.bootstrap import Mean
     from pa.evaluate.retrieval_table import Paired, RetrievalProtocol, Scored
     from pa.workspace import Workspace
 
@@ -88,7 +87,7 @@ def retrieval(
     from pa.figures.style import check_suffix
 
     if figure is not None:
-        check_suffix(figure)
+        check_suffix(figure)  # before the scoring, which takes longer
     chosen = resolve_stores(workspace, selector, encoders, layers)
     scored, paired = score_stores(
         chosen,
@@ -187,6 +186,8 @@ def _text(
     figure: Path | None,
 ) -> str:
     """Return average precision with chance and intervals, paired differences, and the files."""
+    from pa.evaluate.intervals import SMALL_SAMPLE, T_IMAGES
+
     overall = scored[0].means.overall
     lines = [_heading(scored), "", _table(scored, better)]
     if more := len(scored[0].means.parts) - PARTS_SHOWN:
@@ -194,8 +195,15 @@ def _text(
     lines += [
         "AP in percent, mean over queries; over parts: mean over their means",
         "chance: expected AP of a random ranking; prior: share of relevant patches",
-        *_methods(overall),
     ]
+    wide, narrow = overall.interval, overall.fixed_gallery  # one image has neither
+    if wide is not None and narrow is not None:
+        few = f", since there are fewer than {SMALL_SAMPLE} images"
+        lines += [
+            f"95 % interval: for new images, by {wide.method}",
+            f"gallery fixed: for new queries of this gallery, by {narrow.method}"
+            + (few if narrow.method == T_IMAGES else ""),
+        ]
     if better:
         lines.append(
             "* the better of cls and pooled, as the paper reports; selected on this score, which "
@@ -209,7 +217,7 @@ def _text(
 
 
 def _heading(scored: Sequence[Scored]) -> str:
-    entry = scored[0]
+    entry = scored[0]  # all scores are of the same rows
     counts, protocol, spec = entry.result.counts, entry.result.protocol, entry.store.spec
     changed = "".join(f", {name} {value}" for name, value in protocol.changed.items())
     query = "among its candidates" if protocol.parameters["include_self"] else "left out"
@@ -224,7 +232,7 @@ def _heading(scored: Sequence[Scored]) -> str:
         "of unreadable images": counts.left_out_bad,
     }
     reasons = [f"{n} {reason}" for reason, n in skipped.items() if n]
-    stores = dict.fromkeys(f"{e.encoder} {e.store.spec.short[:8]}" for e in scored)
+    stores = dict.fromkeys(f"{e.encoder} {e.store.spec.short[:8]}" for e in scored)  # once each
     return (
         text + (f"; left out: {', '.join(reasons)}" if reasons else "") + f"; {', '.join(stores)}"
     )
@@ -246,7 +254,7 @@ def _table(scored: Sequence[Scored], better: Sequence[Scored]) -> str:
         ]
         for entry in scored
     ]
-    for level in ("chance", "prior"):
+    for level in ("chance", "prior"):  # equal for all encoders, which have the same rows
         overall, over_parts, *of_parts = [
             f"{100 * getattr(mean, level):.2f}"
             for mean in (first.overall, first.over_parts, *(first.parts[part] for part in parts))
@@ -255,17 +263,3 @@ def _table(scored: Sequence[Scored], better: Sequence[Scored]) -> str:
     headers = ["encoder", "representation", "AP", "95 % interval", "gallery fixed"]
     headers += ["above chance", "over parts", *parts]
     return console.table(headers, rows, "  r  rr" + "r" * len(parts))
-
-
-def _methods(mean: Mean) -> list[str]:
-    """Return the methods of the two intervals, and what each estimates."""
-    from pa.evaluate.intervals import SMALL_SAMPLE, T_IMAGES
-
-    wide, narrow = mean.interval, mean.fixed_gallery
-    if wide is None or narrow is None:
-        return []
-    few = f", since there are fewer than {SMALL_SAMPLE} images" if narrow.method == T_IMAGES else ""
-    return [
-        f"95 % interval: for new images, by {wide.method}",
-        f"gallery fixed: for new queries of this gallery, by {narrow.method}{few}",
-    ]

@@ -40,44 +40,40 @@ def part_stores(
     preferred: Callable[[Store], bool] | None = None,
 ) -> list[Store]:
     """Return one store per encoder: by default of view parts and of the retrieval split."""
-    names: Sequence[str | None] = encoders or (None,)
+    names: Sequence[str | None] = encoders or (None,)  # None: the only stored encoder
     if not encoders and selector.fingerprint is None and workspace.settings.encoder:
         names = workspace.encoder_names()
     stores = []
     for name in names:
         query = workspace.complete(replace(selector, encoder=name))
         if query.fingerprint is None:
-            query = _of_parts(workspace, query, selector.view)
+            query = _complete_parts(workspace, query, selector.view)
         stores.append(workspace.store(query, preferred))
-    return list({store.path: store for store in stores}.values())
+    return list({store.path: store for store in stores}.values())  # two names can select one store
 
 
-def _of_parts(workspace: Workspace, selector: StoreSelector, view: str | None) -> StoreSelector:
-    """Complete a selector: view parts, whatever view the settings name for other commands, and the
-    retrieval split of the dataset; else the selector as it is."""
+def _complete_parts(
+    workspace: Workspace, selector: StoreSelector, view: str | None
+) -> StoreSelector:
+    """Select view parts, whatever the settings name, and the retrieval split, where they exist."""
+    from pa.data.datasets import DATASETS
     from pa.data.store import find
 
-    features = workspace.config.features
+    features, dataset = workspace.config.features, selector.dataset
     candidates = [replace(selector, view=view or "parts")]
-    if selector.split is None and selector.dataset is not None:
-        split = RETRIEVAL_SPLITS.get(workspace.dataset_kind(selector.dataset))
-        candidates.insert(0, replace(candidates[0], split=split))
+    kind = None if dataset is None else workspace.dataset_kind(dataset)
+    if selector.split is None and kind is not None:
+        candidates.insert(0, replace(candidates[0], split=RETRIEVAL_SPLITS.get(kind)))
     for candidate in [*candidates, selector]:
         if any(find.find(features, candidate)):
             return candidate
         find.check_readable(features, candidate)
-    return candidates[0] if view or _has_parts(workspace, selector.dataset) else selector
-
-
-def _has_parts(workspace: Workspace, dataset: str | None) -> bool:
-    """Return whether a dataset can be cut into parts; True for an unknown one."""
-    from pa.data.datasets import DATASETS
-
-    if dataset is None:
-        return True
-    entry, kind = workspace.settings.datasets.get(dataset), workspace.dataset_kind(dataset)
-    official = kind not in DATASETS or DATASETS[kind].annotations is not None
-    return official or bool(entry and entry.boxes)
+    if view or dataset is None or kind is None or kind not in DATASETS:
+        return candidates[0]
+    if DATASETS[kind].annotations is not None:
+        return candidates[0]
+    entry = workspace.settings.datasets.get(dataset)
+    return candidates[0] if entry and entry.boxes else selector  # else it cannot be cut into parts
 
 
 # -- text ------------------------------------------------------------------------------------------

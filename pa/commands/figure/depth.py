@@ -14,7 +14,6 @@ from pa.commands.figure.results import ResultSelector, selection
 from pa.errors import MissingError
 
 if TYPE_CHECKING:
-    from pa.data.store.spec import Spec
     from pa.figures.record import FigureOutput
     from pa.figures.results import EncoderResults
     from pa.workspace import Workspace
@@ -48,7 +47,7 @@ def depth(
         COMMAND,
         lambda file: file.result.selection.target == "label",
     )
-    chosen = [entry for entry in fitting if depth_panels([entry])]
+    chosen = [entry for entry in fitting if depth_panels([entry])]  # with scores of blocks
     without = [entry for entry in fitting if entry not in chosen]
     if without and (selector.encoders or not chosen):
         raise MissingError(
@@ -57,7 +56,7 @@ def depth(
             f"{_commands(workspace, without[0])}"
         )
     panels = depth_panels(chosen)
-    result = chosen[0].results[0]
+    result = chosen[0].results[0]  # all results are of the same rows
     mean = mean_of(result, "ap")
     method = "" if mean.interval is None else f" by {mean.interval.method}"
     encoders = listed(curve.label for curve in next(iter(panels.values())))
@@ -93,17 +92,20 @@ def _commands(workspace: Workspace, entry: EncoderResults) -> str:
         dataset=scored.dataset,
         split=scored.split,
         limit=scored.limit,
-        representations={},
+        representations={},  # a result does not record those of its store
     )
     score = shlex.split(COMMAND)
     selector = find.StoreSelector(spec.dataset, spec.split)
     for store in find.find(workspace.config.features, selector):
-        if keeps_blocks(store) and store.is_complete and _differ_in_blocks(store.spec, spec):
+        differing = {
+            name.split(".")[0] for name, *_ in store.spec.differences(spec) if name != BLOCKS
+        }
+        if keeps_blocks(store) and store.is_complete and differing <= {"representations"}:
             return f"  {shlex.join([*score, '--store', store.spec.short[:8]])}"
         if store.fingerprint == scored.fingerprint:
             spec, source = store.spec, store.source
     n_blocks = spec.encoder.get("architecture", {}).get("depth")
-    blocks = ",".join(map(str, range(n_blocks))) if n_blocks else "BLOCKS"
+    blocks = ",".join(map(str, range(n_blocks))) if n_blocks else "BLOCKS"  # to be filled in
     vectors = [name for name, shape in spec.representations.items() if len(shape) == 1]
     kinds = [f"layers_{name}" for name in ("cls", "pooled") if name in vectors or not vectors]
     with_blocks = replace(
@@ -117,9 +119,3 @@ def _commands(workspace: Workspace, entry: EncoderResults) -> str:
     extract = extract_command.command(with_blocks, source)
     score += ["--encoder", entry.encoder, "--dataset", spec.dataset, "--split", spec.split]
     return f"  {extract} --alongside\n  {shlex.join(score)}"
-
-
-def _differ_in_blocks(spec: Spec, other: Spec) -> bool:
-    """Return whether two specs differ in representations and stored blocks at most."""
-    names = {name.split(".")[0] for name, _, _ in spec.differences(other) if name != BLOCKS}
-    return names <= {"representations"}

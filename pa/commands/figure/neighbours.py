@@ -42,7 +42,7 @@ def neighbours(
         patches,
         representations,
         output,
-        across=1,
+        across=1,  # each encoder below the previous one
         describe=lambda encoders: (
             f"Top-{patches.k} neighbours of the same patch by {encoders}",
             f"Top-{patches.k} patch retrieval with {encoders} ({vectors}).",

@@ -50,7 +50,7 @@ def query_row(store: Store, query: str) -> int:
         raise OutOfRangeError(
             f"--query {query}: {paths[0]} has {len(rows)} regions, 0 to {len(rows) - 1}."
         )
-    return int(rows["row"][int(number)])
+    return int(rows["row"][int(number)])  # rows of an image are in the order of its regions
 
 
 def default_queries(workspace: Workspace, store: Store, patches: PatchSearch) -> tuple[str, ...]:
@@ -76,9 +76,9 @@ def default_queries(workspace: Workspace, store: Store, patches: PatchSearch) ->
             queries.append(released)
             continue
         images = store.rows["path"].unique(maintain_order=True)
-        path = images[int(len(images) * (2 * number - 1) / (2 * n))]
+        path = images[int(len(images) * (2 * number - 1) / (2 * n))]  # at 1/6, 3/6 or 5/6
         rows = store.rows.filter(pl.col("path") == path)["row"]
-        queries.append(str(rows[len(rows) // 2]))
+        queries.append(str(rows[len(rows) // 2]))  # the middle window of a grid
         workspace.progress.note(
             f"the image of {released}, a query of the released code, is not in {store.title}: "
             f"using the middle of {path}, row {queries[-1]}. Choose another with --query."

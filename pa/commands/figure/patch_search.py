@@ -57,10 +57,10 @@ class PatchSearch:
 patch_search = options.Group(
     "patches",
     lambda: PatchSearch,
-    click.Option(
-        ["--query", "queries"],
-        callback=options.listed,
-        help="Row id, or NAME:REGION of an image, or several separated by commas. "
+    options.names(
+        "--query",
+        "queries",
+        "Row id, or NAME:REGION of an image, or several separated by commas. "
         "Default for imagenet: the queries of the released code.",
     ),
     click.Option(
@@ -68,24 +68,22 @@ patch_search = options.Group(
         callback=options.numbers,
         help="Numbers of default queries, counted from 1 and separated by commas.",
     ),
-    click.Option(
-        ["--encoder", "encoders"],
-        callback=options.listed,
-        help="Encoder, or several separated by commas. Default: all that are stored.",
+    options.names(
+        "--encoder",
+        "encoders",
+        "Encoder, or several separated by commas. Default: all that are stored.",
     ),
-    click.Option(
-        ["--representation", "representations"],
-        callback=options.listed,
-        help="Stored vector: cls or pooled. Default: pooled.",
+    options.names(
+        "--representation", "representations", "Stored vector: cls or pooled. Default: pooled."
     ),
     click.Option(["--dataset"], help="Dataset of the stores."),
     click.Option(["--split"], help="Split of the stores."),
     click.Option(["--view"], help="View of the stores. Default: grid, if it is stored."),
     click.Option(["--protocol"], help="Protocol of view parts, such as paper or released."),
-    click.Option(
-        ["--store", "fingerprints"],
-        callback=options.listed,
-        help="Fingerprints of the stores, separated by commas; replaces the other store options.",
+    options.names(
+        "--store",
+        "fingerprints",
+        "Fingerprints of the stores, separated by commas; replaces the other store options.",
     ),
     click.Option(
         ["-k"],

@@ -38,7 +38,7 @@ def draw_searches(
 
     stores = select_stores(workspace, patches, needs)
     queries = patches.queries or patch_queries.default_queries(workspace, stores[0], patches)
-    named = tuple(name for name in representations if name != needs)
+    named = tuple(name for name in representations if name != needs)  # as given by --representation
     patches = replace(patches, queries=queries, representations=named)
     answers = [
         workspace.search(
@@ -57,7 +57,7 @@ def draw_searches(
         single = len(set(representations)) == 1
         return name if single else f"{name}, {representation_title(result.representation)}"
 
-    crops = Crops(stores[0], patches.root)
+    crops = Crops(stores[0], patches.root)  # all stores have the same regions
     title, sentence = describe(listed(titles.values()))
     return write_patches(
         kind,

@@ -49,7 +49,7 @@ def projected(
         (*encoded, "projected"),
         output,
         needs="projected",
-        across=2,
+        across=2,  # encoded left, projected right
         describe=lambda encoders: (
             f"Encoded against projected: top-{patches.k} neighbours by {encoders}",
             f"Patch retrieval with encoded (left: {vector}) and projected vectors of {encoders}.",

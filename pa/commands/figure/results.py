@@ -38,7 +38,7 @@ class ResultSelector:
 
         config = workspace.config
         dataset = self.dataset or workspace.settings.dataset
-        datasets = (dataset,) if dataset else ()
+        datasets = (dataset,) if dataset else ()  # empty: any dataset
         wanted = ResultQuery(task, command, self.encoders, datasets, self.protocol, accepts)
         collection = collect_results(workspace.path, config.results, config.features)
         return collection, select_by_encoder(collection, wanted, workspace.progress)
@@ -47,10 +47,10 @@ class ResultSelector:
 selection = options.Group(
     "selector",
     lambda: ResultSelector,
-    click.Option(
-        ["--encoder", "encoders"],
-        callback=options.listed,
-        help="Encoder, or several separated by commas. Default: all that have results.",
+    options.names(
+        "--encoder",
+        "encoders",
+        "Encoder, or several separated by commas. Default: all that have results.",
     ),
     click.Option(["--dataset"], help="Dataset of the results."),
     click.Option(["--protocol"], help="Protocol of the results. Default: paper, if it exists."),

@@ -49,7 +49,7 @@ def shares(
 
     command = "pa evaluate neighbours" + ("" if k is None else f" -k {k}")
     collection, chosen = selector.select(workspace, "neighbours", command, has_k)
-    shown_k = chosen[0].results[0].result.protocol.parameters["k"]
+    shown_k = chosen[0].results[0].result.protocol.parameters["k"]  # also if k is the default
     bars = share_bars(chosen)
     encoders = listed(entry.title for entry in chosen)
     figure = write_scores(

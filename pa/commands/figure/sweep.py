@@ -80,4 +80,4 @@ def _table(entry: EncoderResults) -> pl.DataFrame:
         )
     if (difference := result.companion_difference(file)) is not None:
         raise VerificationError(f"{file}: {difference}. Sweep again:\n  {again}")
-    return pl.read_parquet(file, glob=False)
+    return pl.read_parquet(file, glob=False)  # a path may contain * or [

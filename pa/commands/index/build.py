@@ -36,12 +36,8 @@ class IndexSelector:
         from pa.data.store.find import StoreSelector
         from pa.index.build import check_representation
 
-        combinations = itertools.product(
-            self.datasets or (None,),
-            self.splits or (None,),
-            self.views or (None,),
-            self.protocols or (None,),
-        )
+        fields = (self.datasets, self.splits, self.views, self.protocols)
+        combinations = itertools.product(*(values or (None,) for values in fields))
         stores = [
             store
             for dataset, split, view, protocol in combinations
@@ -51,42 +47,29 @@ class IndexSelector:
             )
         ]
         representations = self.representations or (workspace.settings.representation,)
-        unique = {store.path: store for store in stores}.values()
+        unique = {store.path: store for store in stores}.values()  # a store can match twice
         pairs = list(itertools.product(unique, dict.fromkeys(representations)))
         for store, representation in pairs:
-            check_representation(store, representation)
+            check_representation(store, representation)  # before the first build, not after it
         return pairs
 
 
 selection = options.Group(
     "selector",
     lambda: IndexSelector,
-    click.Option(
-        ["--encoder", "encoders"],
-        callback=options.listed,
-        help="Encoder, or several separated by commas.",
+    options.names("--encoder", "encoders", "Encoder, or several separated by commas."),
+    options.names(
+        "--representation",
+        "representations",
+        "Stored vector: cls, pooled, projected, or several separated by commas. Default: pooled.",
     ),
-    click.Option(
-        ["--representation", "representations"],
-        callback=options.listed,
-        help="Stored vector: cls, pooled, projected, or several separated by commas. "
-        "Default: pooled.",
-    ),
-    click.Option(
-        ["--dataset", "datasets"],
-        callback=options.listed,
-        help="Dataset, or several with commas.",
-    ),
-    click.Option(
-        ["--split", "splits"], callback=options.listed, help="Split, or several with commas."
-    ),
-    click.Option(
-        ["--view", "views"], callback=options.listed, help="View, or several with commas."
-    ),
-    click.Option(
-        ["--protocol", "protocols"],
-        callback=options.listed,
-        help="Protocol that cut the parts of view parts, or several with commas.",
+    options.names("--dataset", "datasets", "Dataset, or several with commas."),
+    options.names("--split", "splits", "Split, or several with commas."),
+    options.names("--view", "views", "View, or several with commas."),
+    options.names(
+        "--protocol",
+        "protocols",
+        "Protocol that cut the parts of view parts, or several with commas.",
     ),
     click.Option(["--store", "fingerprint"], help="Fingerprint of a store, or its beginning."),
 )
@@ -135,7 +118,7 @@ def build(
     from pa.index.gpu import gpu_number
     from pa.index.stored import DEFAULT_FACTORY
 
-    gpu = gpu_number(device)
+    gpu = gpu_number(device)  # None on the CPU
     built = []
     for store, representation in selector.resolve(workspace):
         index = build_index(

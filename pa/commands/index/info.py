@@ -37,7 +37,7 @@ def show(indexes: Iterable[tuple[Path, IndexInfo]], as_json: bool) -> None:
 
 
 def _text(path: Path, info: IndexInfo) -> str:
-    n_bytes = sum(file["bytes"] for file in info.files.values())
+    n_bytes = sum(file["bytes"] for file in info.files.values())  # without index.json
     facts = [f"{info.n} vectors of width {info.dimension}, {console.size(n_bytes)}"]
     if skipped := info.n_bad + info.n_zero:
         facts.append(f"{skipped} rows left out (bad images or zero vectors)")
