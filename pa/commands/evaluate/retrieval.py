@@ -126,7 +126,7 @@ def resolve_representations(store: Store, names: Sequence[str], layers: str | No
     """Return the named representations and those of single blocks; empty selects the default."""
     from pa.evaluate.rows import block_representations, default_representations
 
-    unique = list(dict.fromkeys(names))
+    unique = list(dict.fromkeys(names))  # in the order of the options
     if layers is None:
         return unique
     try:
@@ -145,7 +145,7 @@ def resolve_protocol(
     from pa.data.store.find import protocol as parts_protocol
     from pa.evaluate.retrieval_table import RETRIEVAL_PROTOCOLS
 
-    cut_by = parts_protocol(store)
+    cut_by = parts_protocol(store)  # None for other views
     name = name or (cut_by if cut_by in RETRIEVAL_PROTOCOLS else None) or "paper"
     # A protocol of parts alone, such as `boxes`, has no rules of retrieval: `paper` applies.
     protocol = RETRIEVAL_PROTOCOLS[name if name in RETRIEVAL_PROTOCOLS or not cut_by else "paper"]
@@ -240,7 +240,7 @@ def _heading(scored: Sequence[Scored]) -> str:
 
 def _table(scored: Sequence[Scored], better: Sequence[Scored]) -> str:
     first = scored[0].means
-    parts = list(first.parts)[:PARTS_SHOWN]
+    parts = list(first.parts)[:PARTS_SHOWN]  # --json has the others
     rows = [
         [
             entry.encoder,

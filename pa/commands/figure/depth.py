@@ -86,7 +86,7 @@ def _commands(workspace: Workspace, entry: EncoderResults) -> str:
     from pa.evaluate.rows import keeps_blocks
 
     scored = entry.store
-    source = None
+    source = None  # that of the scored store, if it still exists
     spec = Spec(
         **scored.spec,
         dataset=scored.dataset,

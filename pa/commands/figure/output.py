@@ -30,7 +30,7 @@ output = options.Group(
     click.Option(
         ["--width"],
         type=float,
-        default=6.5,
+        default=6.5,  # style.PAGE_WIDTH, without the import at startup
         show_default=True,
         help="Width in inches; a column has 3.25.",
     ),

@@ -27,8 +27,8 @@ def query_row(store: Store, query: str) -> int:
     import polars as pl
 
     if re.fullmatch(r"\d+", query):
-        return int(query)
-    name, _, number = query.rpartition(":")
+        return int(query)  # a row id
+    name, _, number = query.rpartition(":")  # a path may contain a colon
     if not name or not number.isdigit():
         raise UsageError(
             f"--query {query!r}: expected a row id, or NAME:REGION with the number of a region "
@@ -75,7 +75,7 @@ def default_queries(workspace: Workspace, store: Store, patches: PatchSearch) ->
         if _released_row(store, released) is not None:
             queries.append(released)
             continue
-        images = store.rows["path"].unique(maintain_order=True)
+        images = store.rows["path"].unique(maintain_order=True)  # in the order of the rows
         path = images[int(len(images) * (2 * number - 1) / (2 * n))]  # at 1/6, 3/6 or 5/6
         rows = store.rows.filter(pl.col("path") == path)["row"]
         queries.append(str(rows[len(rows) // 2]))  # the middle window of a grid
@@ -104,5 +104,5 @@ def _has_default_queries(workspace: Workspace, store: Store) -> bool:
 def _released_row(store: Store, query: str) -> int | None:
     try:
         return query_row(store, query)
-    except MissingError:
+    except MissingError:  # the store holds other images
         return None

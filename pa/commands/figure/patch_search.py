@@ -25,18 +25,18 @@ class PatchSearch:
     """
 
     queries: tuple[str, ...] = ()
-    examples: tuple[int, ...] = ()
+    examples: tuple[int, ...] = ()  # from 1
     encoders: tuple[str, ...] = ()
     representations: tuple[str, ...] = ()
     dataset: str | None = None
     split: str | None = None
     view: str | None = None
     protocol: str | None = None
-    fingerprints: tuple[str, ...] = ()
-    k: int = 24
-    across: int | None = None
+    fingerprints: tuple[str, ...] = ()  # instead of a selection by name
+    k: int = 24  # neighbours in the paper's figures
+    across: int | None = None  # panels in a line; the default depends on the figure
     exclude_same_image: bool = False
-    root: Path | None = None
+    root: Path | None = None  # replaces the recorded root of the images
 
     def words(self, stores: Sequence[Store]) -> list[str]:
         """Return the options that draw the same figure again."""

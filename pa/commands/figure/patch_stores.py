@@ -75,11 +75,11 @@ def _stores_of_all_encoders(
         if store.is_complete and store.view != "windows"
     ]
     if selector.view is None and any(store.view == "grid" for store in stores):
-        stores = [store for store in stores if store.view == "grid"]
+        stores = [store for store in stores if store.view == "grid"]  # view of the paper's figures
     stores = without_subsets([s for s in stores if needs is None or needs in _vectors(s)])
     if not stores:
         raise _missing(workspace, selector, needs)
-    origins = {_origin(store) for store in stores}
+    origins = {_origin(store) for store in stores}  # dataset, split, view and protocol
     if len(origins) > 1:
         lines = "\n".join(f"  {origin}" for origin in sorted(map(str, origins)))
         raise AmbiguousError(f"stores of {len(origins)} kinds fit. Choose one:\n{lines}")
@@ -105,7 +105,7 @@ def _missing(workspace: Workspace, selector: StoreSelector, needs: str | None) -
         # Suggest a configured encoder that may have the representation, with the reason why the
         # usual one has not.
         settings = workspace.settings
-        usual = (settings.encoder or "").split(",")
+        usual = (settings.encoder or "").split(",")  # the settings may name several
         names = [name.strip() for name in (*usual, *settings.encoders) if name.strip()]
         reasons = [reason_absent(name, needs) for name in names]
         encoder = names[reasons.index(None)] if None in reasons else "ENCODER"

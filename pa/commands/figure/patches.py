@@ -54,7 +54,7 @@ def draw_searches(
 
     def panel_title(result: SearchResult) -> str:
         name = titles[result.encoder]
-        single = len(set(representations)) == 1
+        single = len(set(representations)) == 1  # then the caption names it
         return name if single else f"{name}, {representation_title(result.representation)}"
 
     crops = Crops(stores[0], patches.root)  # all stores have the same regions

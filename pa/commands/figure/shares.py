@@ -44,7 +44,7 @@ def shares(
 
     def has_k(file: ResultFile) -> bool:
         result = file.result
-        wanted = default_k(result.counts.rows) if k is None else k
+        wanted = default_k(result.counts.rows) if k is None else k  # 24, or fewer
         return isinstance(result, NeighboursResult) and result.k == wanted
 
     command = "pa evaluate neighbours" + ("" if k is None else f" -k {k}")

@@ -39,7 +39,7 @@ def show(indexes: Iterable[tuple[Path, IndexInfo]], as_json: bool) -> None:
 def _text(path: Path, info: IndexInfo) -> str:
     n_bytes = sum(file["bytes"] for file in info.files.values())  # without index.json
     facts = [f"{info.n} vectors of width {info.dimension}, {console.size(n_bytes)}"]
-    if skipped := info.n_bad + info.n_zero:
+    if skipped := info.n_bad + info.n_zero:  # rows without a vector to index
         facts.append(f"{skipped} rows left out (bad images or zero vectors)")
     if (training := info.training) is not None:
         fewer = training.rows < training.advised
