@@ -103,7 +103,7 @@ def test_keypoint_protocols_do_not_go_with_boxes(root: Path) -> None:
         PAPER.rows(images)
 
 
-def test_images_of_other_splits_are_no_fault(tmp_path: Path) -> None:
+def test_images_of_other_splits_are_accepted(tmp_path: Path) -> None:
     for split in ("train", "val"):
         (tmp_path / split / "n01").mkdir(parents=True)
         noise_image(1).save(tmp_path / split / "n01" / "1.JPEG")
@@ -205,7 +205,7 @@ def test_folder_is_not_a_table(root: Path, name: str) -> None:
         BOXES.rows(images)
 
 
-def test_tables_that_are_no_text(root: Path) -> None:
+def test_tables_that_are_not_text_are_refused(root: Path) -> None:
     (root / "boxes.csv").write_bytes(b"path,\xff\xfe\n")
     (root / "boxes.parquet").write_bytes(b"path,x0\n")
     for name in ("boxes.csv", "boxes.parquet"):
