@@ -220,16 +220,15 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_text(path: Path, text: str) -> None:
-    with replacing(path) as partial:
+def write_text(path: Path, text: str, *, once: bool = False) -> None:
+    with replacing(path, once=once) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any, *, once: bool = False) -> None:
     """Write JSON; with `once`, an existing file of another process stays."""
     text = json.dumps(value, indent=1, sort_keys=False, ensure_ascii=False) + "\n"
-    with replacing(path, once=once) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_text(path, text, once=once)
 
 
 def append_lines(path: Path, entries: Iterable[dict[str, Any]]) -> None:

@@ -43,14 +43,8 @@ from pa.errors import FingerprintError, MissingError, NewerFormatError, Verifica
 
 STORE_FORMAT = 2  # of spec.json and manifest.json; see docs/formats.md
 
-SPEC, ROWS, MANIFEST, RUNS, IMAGES, LOCKS = (
-    "spec.json",
-    "rows.parquet",
-    "manifest.json",
-    "runs.jsonl",
-    "images.jsonl",
-    "locks",
-)
+SPEC, ROWS, MANIFEST = "spec.json", "rows.parquet", "manifest.json"
+RUNS, IMAGES, LOCKS = "runs.jsonl", "images.jsonl", "locks"
 # What to do if the spec of a store is missing next to its other files.
 SPEC_AGAIN = (
     "The `pa extract` command that made the store, with all of its options, writes "

@@ -136,15 +136,12 @@ def plan(image_of_row: npt.NDArray[np.int64], shard_rows: int) -> list[ShardPlan
             start = end
         end = image_end
     cuts.append(n_rows)
-    return _between(cuts)
+    return plan_of_sizes([b - a for a, b in itertools.pairwise(cuts)])
 
 
 def plan_of_sizes(sizes: Sequence[int]) -> list[ShardPlan]:
     """Return consecutive shards of these numbers of rows."""
-    return _between([0, *itertools.accumulate(sizes)])
-
-
-def _between(cuts: Sequence[int]) -> list[ShardPlan]:
+    cuts = [0, *itertools.accumulate(sizes)]
     return [ShardPlan(i, a, b) for i, (a, b) in enumerate(itertools.pairwise(cuts))]
 
 
