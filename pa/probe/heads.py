@@ -50,7 +50,7 @@ def reading_heads(path: Path, kind: str) -> Iterator[tuple[dict[str, Tensor], di
 
     Raise `MissingError`, or `CheckpointError` for another file, which the block may turn out to be.
     """
-    try:
+    with _unreadable(path, f"{kind} heads"):
         tensors, fields = _read(path)
         if fields["kind"] != kind:
             raise CheckpointError(f"{path} holds {fields['kind']} heads, expected {kind} heads.")
@@ -59,20 +59,23 @@ def reading_heads(path: Path, kind: str) -> Iterator[tuple[dict[str, Tensor], di
                 f"{path} has head format {fields['format']}, this version reads {HEAD_FORMAT}."
             )
         yield tensors, fields
-    except PaError:
-        raise
-    except (SafetensorError, LookupError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a file of {kind} heads ({error}).") from None
 
 
 def kind_of(path: Path) -> str:
     """Return the kind of heads in a file. Raise `MissingError` or `CheckpointError`."""
-    try:
+    with _unreadable(path, "trained heads"):
         return _read(path)[1]["kind"]
+
+
+@contextlib.contextmanager
+def _unreadable(path: Path, content: str) -> Iterator[None]:
+    """Raise `CheckpointError` for a file that is damaged or has other contents."""
+    try:
+        yield
     except PaError:
         raise
     except (SafetensorError, LookupError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a file of trained heads ({error}).") from None
+        raise CheckpointError(f"{path} is not a file of {content} ({error}).") from None
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -13,7 +13,7 @@ Shapes: N rows of a store, n rows of one side, D width, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -128,16 +128,8 @@ class Split:
 
     def to_json(self) -> dict[str, Any]:
         """Return the options that took effect; with the stores they determine the rows."""
-        held_out = self.rule == HELD_OUT
-        return {
-            "rule": self.rule,
-            "target": self.options.target,
-            "where": self.options.where,
-            "train_where": self.options.train_where,
-            "test_where": self.options.test_where,
-            "test_fraction": self.options.test_fraction if held_out else None,
-            "seed": self.options.seed if held_out else None,
-        }
+        unused = {} if self.rule == HELD_OUT else {"test_fraction": None, "seed": None}
+        return {"rule": self.rule, **asdict(self.options), **unused}
 
     def counts(self) -> dict[str, int]:
         """Count rows, images and rows left out on each side, and images on both sides."""
@@ -172,7 +164,9 @@ def split_rows(
         rows, a test label has no training row, or a class has too few images to hold some out.
     """
     if test is not None and test.fingerprint != train.fingerprint:
-        rule, frames = TWO_STORES, _two_stores(train, test, options, permitted)
+        check_encoded_alike(train, test, permitted)
+        remedy = "Give two splits without common images"
+        rule, frames = TWO_STORES, _disjoint(train, test, options, [*FILE, *BOX], remedy)
     elif options.train_where is not None or options.test_where is not None:
         rule, frames, test = FILTERS, _filters(train, options), train
     elif test is not None:
@@ -192,16 +186,9 @@ def split_rows(
     return Split(sides[0], sides[1], classes, rule, options)
 
 
-# -- The three rules. Each returns the rows of both sides, including the rows to leave out. --------
+# -- The rules. Each returns the rows of both sides, including the rows to leave out. --------------
 
 Frames = tuple[pl.DataFrame, pl.DataFrame]
-
-
-def _two_stores(
-    train: Store, test: Store, options: SplitOptions, permitted: Sequence[Difference]
-) -> Frames:
-    check_encoded_alike(train, test, permitted)
-    return _disjoint(train, test, options, [*FILE, *BOX], "Give two splits without common images")
 
 
 def _filters(store: Store, options: SplitOptions) -> Frames:

@@ -41,13 +41,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     header, data = _split(written)
     metadata = header.get("__metadata__") or {}
     expected = metadata.pop(CHECKSUM, None)
-    if expected is not None and _checksum(header, data) != expected:
+    if expected is None:
+        raise ValueError("it has no checksum")
+    if _checksum(header, data) != expected:
         raise VerificationError(
             f"{path} has changed since it was written: its checksum does not match its bytes. "
             f"Delete it and run the command that wrote it again."
         )
-    if expected is None:
-        raise ValueError("it has no checksum")
     return load(written), metadata
 
 

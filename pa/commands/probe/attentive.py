@@ -15,6 +15,7 @@ from pa.commands.probe.rows import (
     Training,
     device_option,
     heading,
+    last_epoch_text,
     rows_options,
 )
 from pa.errors import UsageError
@@ -183,12 +184,7 @@ def attentive_text(result: AttentiveResult) -> str:
     if len(result.heads) > 1:
         seeds = ", ".join(f"{100 * score.value:.2f}" for score in result.scores.each)
         lines.append(f"  seeds {recipe.seed} to {recipe.seed + len(result.heads) - 1}: {seeds} %")
-    if result.last_epoch is not None:
-        epochs = ", ".join(map(str, trained.epoch.tolist()))
-        lines.append(
-            f"  this is the {recipe.reported} (epoch {epochs}), chosen on the rows it is scored on "
-            f"and so optimistic; the last epoch gives {100 * result.last_epoch.mean.value:.2f} %"
-        )
+    lines += last_epoch_text(result, recipe.reported, trained.epoch.tolist())
     if recipe.bn_eval == "batch":
         lines.append(
             f"  the BatchNorm used the statistics of each {recipe.eval_batch} test rows: a row's "

@@ -12,6 +12,7 @@ from pa.commands.probe.rows import (
     device_option,
     heading,
     indented,
+    interval_text,
     rows_options,
     usual_representation,
 )
@@ -90,11 +91,7 @@ def knn(
 def knn_text(result: KnnResult) -> str:
     """Return the accuracy of every k."""
     rows = [
-        [
-            str(k),
-            f"{100 * scores.mean.value:.2f}",
-            f"{100 * scores.mean.interval.low:.2f} to {100 * scores.mean.interval.high:.2f}",
-        ]
+        [str(k), f"{100 * scores.mean.value:.2f}", interval_text(scores.mean)]
         for k, scores in result.scores.items()
     ]
     record, first = result.result, next(iter(result.scores.values())).mean

@@ -17,6 +17,8 @@ from pa.commands.probe.rows import (
     device_option,
     heading,
     indented,
+    interval_text,
+    last_epoch_text,
     protocol_text,
     rows_options,
     usual_representation,
@@ -26,7 +28,6 @@ from pa.progress import Named
 
 if TYPE_CHECKING:
     from pa.data.store.reader import Store
-    from pa.evaluate.classification import Scores
     from pa.probe.linear.choice import Choice
     from pa.probe.linear.fewshot import FewShotResult
     from pa.probe.linear.recipes import LinearRecipe
@@ -261,23 +262,15 @@ def linear_text(result: LinearResult) -> str:
         lines += _choice_text(result.choice)
     lines.append(f"  accuracy {result.scores}")
     if len(runs) > 1:
-        seeds = ", ".join(
-            f"{100 * s.value:.2f} ({100 * s.interval.low:.2f} to {100 * s.interval.high:.2f})"
-            for s in result.scores.each
-        )
+        seeds = ", ".join(f"{100 * s.value:.2f} ({interval_text(s)})" for s in result.scores.each)
         first = runs[0].candidate.seed
         lines.append(f"  seeds {first} to {first + len(runs) - 1}: {seeds}")
-    if result.last_epoch is not None:
-        epochs = ", ".join(str(run.epoch) for run in runs)
-        lines.append(
-            f"  this is the {reported} (epoch {epochs}), chosen on the rows it is scored on and so "
-            f"optimistic; the last epoch gives {100 * result.last_epoch.mean.value:.2f} %"
-        )
+    lines += last_epoch_text(result, reported, [run.epoch for run in runs])
     for name, (reference, scores) in result.references.items():
         state = "" if reference.model.converged else ", not converged"
         lines.append(
-            f"  {name:<8} {_short(scores)}, penalty {reference.model.strength:g} "
-            f"chosen on held-out training rows{state}"
+            f"  {name:<8} {100 * scores.mean.value:.2f} % ({interval_text(scores.mean)}), "
+            f"penalty {reference.model.strength:g} chosen on held-out training rows{state}"
         )
     train_accuracy = sum(float(run.train_accuracy[-1]) for run in runs) / len(runs)
     lines.append(
@@ -322,7 +315,7 @@ def fewshot_text(result: FewShotResult) -> str:
         [
             str(n),
             f"{100 * scores.mean.value:.2f}",
-            f"{100 * scores.mean.interval.low:.2f} to {100 * scores.mean.interval.high:.2f}",
+            interval_text(scores.mean),
             "" if scores.std is None else f"{100 * scores.std:.2f}",
             f"{100 * min(draw.value for draw in scores.each):.2f}",
             f"{100 * max(draw.value for draw in scores.each):.2f}",
@@ -340,9 +333,3 @@ def fewshot_text(result: FewShotResult) -> str:
         f"  {result.result_path}",
     ]
     return "\n".join(lines)
-
-
-def _short(scores: Scores) -> str:
-    mean = scores.mean
-    low, high = 100 * mean.interval.low, 100 * mean.interval.high
-    return f"{100 * mean.value:.2f} % ({low:.2f} to {high:.2f})"

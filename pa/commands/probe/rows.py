@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ from pa.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
     from pa.data.store.reader import Store
+    from pa.evaluate.classification import Score
     from pa.evaluate.results import RecordedProtocol
+    from pa.probe.recording import TrainedProbe
     from pa.probe.selection import Split, SplitOptions
     from pa.workspace import Workspace
 
@@ -241,6 +244,22 @@ def heading(probe: str, representation: str, split: Split) -> list[str]:
     ]:
         lines.append(f"  left out: {', '.join(omitted)}")
     return lines
+
+
+def interval_text(accuracy: Score) -> str:
+    """Return the limits of a 95 % interval, in per cent."""
+    return f"{100 * accuracy.interval.low:.2f} to {100 * accuracy.interval.high:.2f}"
+
+
+def last_epoch_text(result: TrainedProbe, reported: str, epochs: Iterable[int]) -> list[str]:
+    """Return how the reported epoch was chosen, if it is not the last one."""
+    if result.last_epoch is None:
+        return []
+    return [
+        f"  this is the {reported} (epoch {', '.join(map(str, epochs))}), chosen on the rows it is "
+        f"scored on and so optimistic; the last epoch gives "
+        f"{100 * result.last_epoch.mean.value:.2f} %"
+    ]
 
 
 def protocol_text(protocol: RecordedProtocol) -> str:

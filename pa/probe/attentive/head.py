@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -88,9 +88,7 @@ class AttentiveHead:
 def split_heads(heads: Heads, classes: tuple[str, ...], store: Store) -> list[AttentiveHead]:
     """Separate heads that were trained together, on the CPU."""
     stacked = {name: tensor.detach().cpu() for name, tensor in heads.tensors().items()}
-    geometry = Geometry(
-        heads.geometry.attention_heads, heads.geometry.norm_eps, heads.geometry.bn_eps
-    )
+    geometry = replace(heads.geometry, dtype=torch.float32)
     return [
         AttentiveHead(
             {name: tensor[index].clone() for name, tensor in stacked.items()},

@@ -140,11 +140,8 @@ class _Run:
 
     def train_epoch(self, train: Tokens, epoch: int, steps: int, progress: Progress) -> None:
         recipe, device = self.recipe, train.targets.device
-        H = len(self.candidates)
-        loss, hits = (
-            torch.zeros(H, device=device),
-            torch.zeros(H, device=device),
-        )  # summed over rows
+        loss = torch.zeros(len(self.candidates), device=device)  # (H,), summed over rows
+        hits = torch.zeros_like(loss)
         batches = train.batches(recipe.batch, recipe.order.buffers(len(train), epoch))
         for step, batch in enumerate(batches):
             rates = [recipe.rate(c.lr, epoch, step, steps) for c in self.candidates]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import polars as pl
@@ -86,15 +86,12 @@ def choose(
     finite_heads(heads, recipe)
     rows = []
     for head in heads:
-        candidate, lost = head.candidate, head.diverged is not None
+        lost = head.diverged is not None
         accuracy = float((head.predicted == validation.score.targets).mean())
         rows.append(
             {
-                "representation": candidate.representation,
-                "lr": candidate.lr,
-                "weight_decay": candidate.weight_decay,
-                "seed": candidate.seed,
-                "rate": recipe.peak(candidate.lr),
+                **asdict(head.candidate),
+                "rate": recipe.peak(head.candidate.lr),
                 "accuracy": None if lost else accuracy,
                 "loss": None if lost else head.test_loss,
                 "train_loss": None if lost else float(head.train_loss[-1]),

@@ -97,11 +97,8 @@ class Monitor:
         C, H, _ = heads.weight.shape
         size = BN_EVAL_BATCH if by_batch else max(1, min(EVAL_ROWS, LOGITS // (C * H)))
         predicted, loss = [], torch.zeros(H, device=heads.bias.device)
-        features, targets = (
-            torch.split(self.data.test, size),
-            torch.split(self.data.test_targets, size),
-        )
-        for x, y in zip(features, targets, strict=True):
+        sides = (torch.split(side, size) for side in (self.data.test, self.data.test_targets))
+        for x, y in zip(*sides, strict=True):
             x = x.float()  # (B, D)
             x = x if heads.norm is None else heads.norm(x, by_batch=by_batch)
             logits = heads.logits(x)  # (B, C, H)

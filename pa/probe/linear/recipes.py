@@ -68,10 +68,6 @@ class LinearRecipe(SgdRecipe):
         done = (at - self.warmup) / (self.epochs - self.warmup)
         return 0.5 * (1 + math.cos(math.pi * done))
 
-    def lr_at(self, epoch: float) -> float:
-        """Return the rate at a point of the training, in epochs counted from 0."""
-        return self.peak(self.lr) * self.factor(epoch)
-
     def to_json(self) -> dict[str, Any]:
         """Return every choice of the recipe, and the fields changed from its protocol."""
         return self.as_json(LINEAR_PROTOCOLS[self.protocol], FIXED)

@@ -6,7 +6,7 @@ Shapes: N training rows, n test rows, D width, C classes, S seeds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -262,14 +262,11 @@ def _learning_curves(heads: Sequence[TrainedHead]) -> pl.DataFrame:
     """Return a row for each head and epoch: training metrics are means over the epoch's steps."""
     frames = []
     for head in heads:
-        candidate, epochs, test = head.candidate, len(head.train_loss), head.test_accuracy
+        epochs, test = len(head.train_loss), head.test_accuracy
         frames.append(
             pl.DataFrame(
                 {
-                    "representation": [candidate.representation] * epochs,
-                    "lr": np.full(epochs, candidate.lr),
-                    "weight_decay": np.full(epochs, candidate.weight_decay),
-                    "seed": np.full(epochs, candidate.seed),
+                    **{name: [v] * epochs for name, v in asdict(head.candidate).items()},
                     "epoch": np.arange(1, epochs + 1),
                     "train_loss": head.train_loss,
                     "train_accuracy": head.train_accuracy,

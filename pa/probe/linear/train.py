@@ -9,7 +9,7 @@ Shapes: N training rows, n test rows, D width, C classes, H heads of a stack.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
 from typing import Any
@@ -132,9 +132,12 @@ def train_stack(
     try:
         for representation, members in groupby(candidates, key=lambda c: c.representation):
             data = _data(*read(representation), target_device)
-            for seed, group in groupby(list(members), key=lambda c: c.seed):
-                seeded = replace(recipe, seed=seed)
-                for stack in _stacks(list(group), recipe.batch, data):
+            # A stack's logits fit into memory: for few classes it is the whole group.
+            size = max(1, LOGITS // (min(recipe.batch, len(data.train)) * data.n_classes))
+            for seed, members_of_seed in groupby(list(members), key=lambda c: c.seed):
+                group, seeded = list(members_of_seed), replace(recipe, seed=seed)
+                for start in range(0, len(group), size):
+                    stack = group[start : start + size]
                     heads += _train(data, stack, seeded, monitored, progress)
     finally:
         progress.stop()
@@ -161,13 +164,6 @@ def _data(train: LabelledRows, test: LabelledRows, device: torch.device) -> Data
         torch.tensor(test.targets, device=device),
         n_classes,
     )
-
-
-def _stacks(group: list[Candidate], batch: int, data: Data) -> Iterator[list[Candidate]]:
-    """Yield parts of a group whose logits fit into memory: the whole group for few classes."""
-    size = max(1, LOGITS // (min(batch, len(data.train)) * data.n_classes))
-    for start in range(0, len(group), size):
-        yield group[start : start + size]
 
 
 def _train(
