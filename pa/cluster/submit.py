@@ -56,6 +56,21 @@ class Command:
 
 
 @dataclass(frozen=True)
+class ResourceOptions:
+    """The resources that a submission requests; None selects the value of [cluster]."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    gpus: int | None = None
+    cpus: int | None = None
+    mem: str | None = None
+    time: str | None = None
+    array_parallelism: int | None = None
+
+
+@dataclass(frozen=True)
 class CommandPlan:
     """The remaining work of a command."""
 
@@ -230,7 +245,6 @@ def plan_command(
         return CommandPlan(
             command, 0 if marker else 1, done=str(marker["ended"]) if marker else None
         )
-    from pa.extract.plan import plan_extract
     from pa.extract.stores import open_store
 
     extraction = command.extraction
@@ -239,13 +253,12 @@ def plan_command(
     images, views = workspace.regions(extraction.regions)
     encoders = workspace.encoders(extraction.encoders, on_cpu)
     options = workspace.extract_options(extraction.options)
-    features = workspace.config.features
     if begin:
         for view in views:
             rows = view.rows(images.first(options.limit))
             for encoder in encoders:
-                open_store(encoder, images, view, rows, features, options)
-    plan = plan_extract(encoders, images, views, features, options, workspace.progress)
+                open_store(encoder, images, view, rows, workspace.config.features, options)
+    plan = workspace.plan_extract(encoders, images, views, options)
     missing = sum(store.shards_to_do for store in plan.stores)
     done = "its stores are complete" if are_complete(plan.stores) else None
     return CommandPlan(command, min(tasks, missing), plan, done)
@@ -303,38 +316,15 @@ def parse_then(lines: Sequence[str]) -> tuple[Words, ...]:
     return tuple(split)
 
 
-def choose_resources(
-    settings: ClusterSettings,
-    *,
-    partition: str | None = None,
-    account: str | None = None,
-    qos: str | None = None,
-    constraint: str | None = None,
-    gpus: int | None = None,
-    cpus: int | None = None,
-    mem: str | None = None,
-    time: str | None = None,
-    array_parallelism: int | None = None,
-) -> Resources:
+def choose_resources(settings: ClusterSettings, requested: ResourceOptions) -> Resources:
     """Return the resources of a task; None selects the value of [cluster] in pa.toml."""
-    limit = time or settings.time
-    default = Resources()
-    return Resources(
-        minutes=slurm.minutes(limit) if limit else default.minutes,
-        partition=settings.partition if partition is None else partition,
-        account=settings.account if account is None else account,
-        qos=settings.qos if qos is None else qos,
-        constraint=settings.constraint if constraint is None else constraint,
-        gpus=settings.gpus if gpus is None else gpus,
-        cpus=settings.cpus if cpus is None else cpus,
-        mem=settings.mem if mem is None else mem,
-        array_parallelism=array_parallelism or default.array_parallelism,
-        setup=tuple(settings.setup),
-        python=settings.python,
-        parameters=dict(settings.parameters),
-        requeues=settings.requeues,
-        signal_seconds=settings.signal_seconds,
-    )
+    given = {name: value for name, value in vars(requested).items() if value is not None}
+    parallelism = given.pop("array_parallelism", Resources.array_parallelism)
+    chosen = {**dict(settings), **given}
+    limit = given.get("time") or settings.time
+    del chosen["time"]
+    minutes = slurm.minutes(limit) if limit else Resources.minutes
+    return Resources(minutes=minutes, array_parallelism=parallelism, **chosen)
 
 
 def _jobs(workspace: Workspace, submission: Submission) -> list[Steps]:

@@ -73,9 +73,10 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: str = ""
     """
     right = right.ljust(len(headers))
     widths = [max(len(line[i]) for line in (headers, *rows)) for i in range(len(headers))]
-    room = _terminal_width()
-    if room is not None and sum(widths) + len(GAP) * (len(widths) - 1) > room:
-        return _narrow_table(headers, rows, right, widths, room)
+    if sys.stdout is not None and sys.stdout.isatty():
+        room = max(shutil.get_terminal_size().columns - INDENT, 20)
+        if sum(widths) + len(GAP) * (len(widths) - 1) > room:
+            return _narrow_table(headers, rows, right, widths, room)
     lines = []
     for line in (headers, *rows):
         cells = [
@@ -84,13 +85,6 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: str = ""
         ]
         lines.append(GAP.join(cells).rstrip())
     return "\n".join(lines)
-
-
-def _terminal_width() -> int | None:
-    """Return the number of columns of a table; None if stdout is not a terminal."""
-    if sys.stdout is None or not sys.stdout.isatty():
-        return None
-    return max(shutil.get_terminal_size().columns - INDENT, 20)
 
 
 def _narrow_table(

@@ -30,32 +30,15 @@ ARCHIVE = "models/efficientnet-lite0-57934424.pth"  # in the data package
 WINDOWS = 49  # per photograph, in view grid
 N_QUERIES = 6  # of the user's photographs
 
-# Folder and files of each package, without the drawings and test charts of scikit-image.
+SKIMAGE = """
+astronaut.png brick.png camera.png cell.png chelsea.png clock_motion.png coffee.png coins.png
+grass.png gravel.png hubble_deep_field.jpg ihc.png moon.png motorcycle_left.png motorcycle_right.png
+page.png retina.jpg rocket.jpg text.png
+"""  # without drawings and test charts
+
+# Folder and files of each package.
 PHOTOGRAPHS = {
-    "skimage": (
-        "data",
-        (
-            "astronaut.png",
-            "brick.png",
-            "camera.png",
-            "cell.png",
-            "chelsea.png",
-            "clock_motion.png",
-            "coffee.png",
-            "coins.png",
-            "grass.png",
-            "gravel.png",
-            "hubble_deep_field.jpg",
-            "ihc.png",
-            "moon.png",
-            "motorcycle_left.png",
-            "motorcycle_right.png",
-            "page.png",
-            "retina.jpg",
-            "rocket.jpg",
-            "text.png",
-        ),
-    ),
+    "skimage": ("data", tuple(SKIMAGE.split())),
     "sklearn": ("datasets/images", ("china.jpg", "flower.jpg")),
     "matplotlib": ("mpl-data/sample_data", ("grace_hopper.jpg",)),
 }

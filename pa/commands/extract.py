@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,16 +19,10 @@ if TYPE_CHECKING:
 BAD_SHOWN = 10  # bad images in the terminal; manifest.json lists all
 
 
-def _extract_options() -> Any:
-    from pa.extract.stores import ExtractOptions
-
-    return ExtractOptions
-
-
 # Shared with `pa plan extract` and `pa submit`: the fields of `pa.extract.stores.ExtractOptions`.
 extract_options = options.Group(
     "extract_options",
-    _extract_options,
+    "pa.extract.stores:ExtractOptions",
     click.Option(
         ["--features", "representations"],
         callback=options.listed,

@@ -1,4 +1,4 @@
-"""ExtractOptions that several commands share, and the objects that they become.
+"""Options that several commands share, and the objects that they become.
 
 A group of options is stated once, here or in the file of its command, and reaches the command as
 one typed object: `@options.stores` passes `selector: StoreSelector`.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -109,13 +110,13 @@ def names(flag: str, field: str, text: str) -> click.Option:
 
 
 class Group:
-    """Options that reach a command as one object: `name` = make()(**values).
+    """Options that reach a command as one object: `name` = make(**values).
 
-    `make` returns the class, so that the module of the class is imported when the command runs.
-    The name of each option is that of a field.
+    `make` is a class, or its "module:name", which is imported when the command runs. The name of
+    each option is that of a field.
     """
 
-    def __init__(self, name: str, make: Callable[[], Any], *options: click.Option) -> None:
+    def __init__(self, name: str, make: type | str, *options: click.Option) -> None:
         self.name = name
         self.make = make
         self.options = options
@@ -134,27 +135,11 @@ class Group:
     def build(self, values: dict[str, Any]) -> Any:
         """Take the values of the group out of those of a command, and return the object."""
         fields = [option.name for option in self.options if option.name is not None]
-        return self.make()(**{field: values.pop(field) for field in fields})
+        make = pkgutil.resolve_name(self.make) if isinstance(self.make, str) else self.make
+        return make(**{field: values.pop(field) for field in fields})
 
 
-def _store_selector() -> Any:
-    from pa.data.store.find import StoreSelector
-
-    return StoreSelector
-
-
-def _encoder_options() -> Any:
-    from pa.workspace import EncoderOptions
-
-    return EncoderOptions
-
-
-def _region_selector() -> Any:
-    from pa.workspace import RegionSelector
-
-    return RegionSelector
-
-
+STORE_SELECTOR = "pa.data.store.find:StoreSelector"
 STORE_OPTIONS = (
     click.Option(["--dataset"], help="Dataset of the store."),
     click.Option(["--split"], help="Split of the store."),
@@ -167,10 +152,10 @@ STORE_OPTIONS = (
 )
 
 # The store of a command, without its encoder: for commands that take several encoders.
-stores_of_encoders = Group("selector", _store_selector, *STORE_OPTIONS)
+stores_of_encoders = Group("selector", STORE_SELECTOR, *STORE_OPTIONS)
 stores = Group(
     "selector",
-    _store_selector,
+    STORE_SELECTOR,
     click.Option(["--encoder"], help="Encoder of the store."),
     *STORE_OPTIONS,
 )
@@ -181,7 +166,7 @@ encoders = click.option(
 
 encoder_options = Group(
     "encoder_options",
-    _encoder_options,
+    "pa.workspace:EncoderOptions",
     click.Option(["--checkpoint"], type=PATH, help="Weights file, .safetensors or .pth."),
     click.Option(
         ["--num-heads"],
@@ -207,7 +192,7 @@ encoder_options = Group(
 
 regions = Group(
     "regions",
-    _region_selector,
+    "pa.workspace:RegionSelector",
     click.Option(["--dataset"], help="Dataset: a name of pa.toml, or a kind with --root."),
     click.Option(["--root"], type=PATH, help="Root folder of the dataset."),
     click.Option(["--split"], help="Split of the dataset; needed if it has several."),

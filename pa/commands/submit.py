@@ -11,10 +11,28 @@ from pa.commands.extract import extract_options, with_n_views
 
 if TYPE_CHECKING:
     from pa.cluster.slurm import Resources, Words
-    from pa.cluster.submit import Command, CommandPlan, Submission
+    from pa.cluster.submit import Command, CommandPlan, ResourceOptions, Submission
     from pa.workspace import Workspace
 
 NOT_SUBMITTED = ("submit", "demo")  # commands that do not run on a cluster
+
+resource_options = options.Group(
+    "requested",
+    "pa.cluster.submit:ResourceOptions",
+    click.Option(["--partition"], help="Partition of the cluster."),
+    click.Option(["--account"], help="Account to charge."),
+    click.Option(["--qos"], help="Quality of service."),
+    click.Option(["--constraint"], help="Features that a node must have."),
+    click.Option(["--gpus"], type=click.IntRange(0), help="GPUs per task; `extract` uses one."),
+    click.Option(["--cpus"], type=click.IntRange(1), help="CPUs per task."),
+    click.Option(["--mem"], help="Memory per task, such as 32G."),
+    click.Option(
+        ["--time"], help="Time limit of a task, HH:MM:SS; a task that reaches it is requeued."
+    ),
+    click.Option(
+        ["--array-parallelism"], type=click.IntRange(1), help="Maximum number of concurrent tasks."
+    ),
+)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -24,17 +42,7 @@ NOT_SUBMITTED = ("submit", "demo")  # commands that do not run on a cluster
 )
 @click.option("--each", multiple=True, metavar="OPTION", help="One task per value of that option.")
 @click.option("--then", multiple=True, metavar="LINE", help="Command to run after all tasks.")
-@click.option("--partition", help="Partition of the cluster.")
-@click.option("--account", help="Account to charge.")
-@click.option("--qos", help="Quality of service.")
-@click.option("--constraint", help="Features that a node must have.")
-@click.option("--gpus", type=click.IntRange(0), help="GPUs per task; `extract` uses one.")
-@click.option("--cpus", type=click.IntRange(1), help="CPUs per task.")
-@click.option("--mem", help="Memory per task, such as 32G.")
-@click.option("--time", help="Time limit of a task, HH:MM:SS; a task that reaches it is requeued.")
-@click.option(
-    "--array-parallelism", type=click.IntRange(1), help="Maximum number of concurrent tasks."
-)
+@resource_options
 @click.option("--local", is_flag=True, help="Run as processes of this machine, one per GPU.")
 @click.option("--again", is_flag=True, help="Repeat commands that succeeded before.")
 @click.option("--dry-run", is_flag=True, help="Print what would be submitted; write nothing.")
@@ -46,15 +54,7 @@ def submit(
     tasks: int | None,
     each: tuple[str, ...],
     then: tuple[str, ...],
-    partition: str | None,
-    account: str | None,
-    qos: str | None,
-    constraint: str | None,
-    gpus: int | None,
-    cpus: int | None,
-    mem: str | None,
-    time: str | None,
-    array_parallelism: int | None,
+    requested: ResourceOptions,
     local: bool,
     again: bool,
     dry_run: bool,
@@ -80,18 +80,7 @@ def submit(
     for line in following:
         parse(line)
     commands = [parse(line) for line in spread(words, each)]
-    resources = choose_resources(
-        workspace.settings.cluster,
-        partition=partition,
-        account=account,
-        qos=qos,
-        constraint=constraint,
-        gpus=gpus,
-        cpus=cpus,
-        mem=mem,
-        time=time,
-        array_parallelism=array_parallelism,
-    )
+    resources = choose_resources(workspace.settings.cluster, requested)
     submission = run(
         workspace,
         commands,

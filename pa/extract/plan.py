@@ -162,7 +162,13 @@ def plan_extract(
             path = slot / spec.short
             if (path / SPEC).exists():
                 store = Store.open(path, incomplete=True)
-                _note_changed(store, images, progress)
+                if changed := ImageFiles(store, images.root, read_only=True).changed():
+                    n_shards = len({image.shard for image in changed})
+                    progress.note(
+                        f"{len(changed)} of {len(images.table)} images have changed since "
+                        f"{store.title} was extracted: without --replace, which encodes "
+                        f"{n_shards} shards again, pa extract will refuse."
+                    )
             else:
                 shard_rows = options.shard_rows or choose_shard_rows(spec)
                 store = Store(path, spec, shard_rows, {"root": str(images.root)})
@@ -179,17 +185,6 @@ def check_space(*plans: ExtractPlan) -> None:
             f"the features need {n_bytes / 1e9:.2f} GB, and {plans[0].folder} has "
             f"{plans[0].free / 1e9:.2f} GB free. Free some space (`pa gc` lists unused files), "
             f"choose another --workspace, or store less with --features."
-        )
-
-
-def _note_changed(store: Store, images: Images, progress: Progress) -> None:
-    changed = ImageFiles(store, images.root, read_only=True).changed()
-    if changed:
-        n_shards = len({image.shard for image in changed})
-        progress.note(
-            f"{len(changed)} of {len(images.table)} images have changed since {store.title} was "
-            f"extracted: without --replace, which encodes {n_shards} shards again, pa extract will "
-            f"refuse."
         )
 
 

@@ -43,13 +43,17 @@ def compare(encoders: Mapping[str, Encoder], paths: Sequence[Path]) -> list[Agre
     if len(paths) < 3:
         raise UsageError(f"comparing neighbours needs three images or more, found {len(paths)}.")
     vectors = {dtype: _encode(encoder, paths) for dtype, encoder in encoders.items()}
-    k = min(K, len(paths) - 2)
-    return [
-        _agreement(dtype, name, vectors["fp32"][name], compared, k)
-        for dtype, by_name in vectors.items()
-        if dtype != "fp32"
-        for name, compared in by_name.items()
-    ]
+    reference = vectors.pop("fp32")
+    n, k = len(paths), min(K, len(paths) - 2)
+    agreements = []
+    for dtype, by_name in vectors.items():
+        for name, compared in by_name.items():
+            cosines = (reference[name] * compared).sum(1)  # (N,)
+            nearest = [_nearest(unit, k) for unit in (reference[name], compared)]  # (N, k) each
+            shared = [len(set(a) & set(b)) / k for a, b in zip(*nearest, strict=True)]
+            scores = float(cosines.min()), float(cosines.mean()), float(np.mean(shared))
+            agreements.append(Agreement(dtype, name, n, k, *scores))
+    return agreements
 
 
 def _encode(encoder: Encoder, paths: Sequence[Path]) -> dict[str, npt.NDArray[np.float64]]:
@@ -70,27 +74,6 @@ def _encode(encoder: Encoder, paths: Sequence[Path]) -> dict[str, npt.NDArray[np
             blocks[name].append(features[name].double().cpu().numpy())
     stacked = {name: np.concatenate(parts) for name, parts in blocks.items()}  # (N, D)
     return {name: v / np.linalg.norm(v, axis=1, keepdims=True) for name, v in stacked.items()}
-
-
-def _agreement(
-    dtype: str,
-    name: str,
-    reference: npt.NDArray[np.float64],
-    compared: npt.NDArray[np.float64],
-    k: int,
-) -> Agreement:
-    cosines = (reference * compared).sum(1)  # (N,)
-    nearest = [_nearest(vectors, k) for vectors in (reference, compared)]
-    shared = [len(set(a) & set(b)) / k for a, b in zip(*nearest, strict=True)]
-    return Agreement(
-        dtype,
-        name,
-        len(compared),
-        k,
-        float(cosines.min()),
-        float(cosines.mean()),
-        float(np.mean(shared)),
-    )
 
 
 def _nearest(unit: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.int64]:

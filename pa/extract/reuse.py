@@ -10,7 +10,7 @@ N: rows of the store, M: image files, n: rows of a shard.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +72,10 @@ def find_rows(
         try:
             files = ImageFiles(donor, root, read_only=read_only)
             changed = [image.path for image in files.changed()]
-            rows = _rows_of(donor, wanted, columns)
+            candidates = donor.rows.select("row", *columns).join(wanted, on="path", how="semi")
+            candidates = candidates.unique(subset=columns, keep="first")
+            joined = wanted.join(candidates, on=columns, how="left", maintain_order="left")
+            rows = joined["row"].fill_null(-1).to_numpy().copy()  # (N,), -1 for a missing row
             rows[wanted["path"].is_in(changed).to_numpy()] = -1
         except VerificationError:
             continue
@@ -80,14 +83,6 @@ def find_rows(
         selected = (sources.donor < 0) & ~np.isin(image, partial)  # (N,)
         sources.donor[selected], sources.row[selected] = number, rows[selected]
     return sources
-
-
-def _rows_of(donor: Store, wanted: pl.DataFrame, columns: Sequence[str]) -> Ints:
-    """Return the row in the source store of each wanted row, (N,); -1 for a missing row."""
-    candidates = donor.rows.select("row", *columns).join(wanted, on="path", how="semi")
-    candidates = candidates.unique(subset=list(columns), keep="first")
-    rows = wanted.join(candidates, on=list(columns), how="left", maintain_order="left")["row"]
-    return rows.fill_null(-1).to_numpy().copy()
 
 
 def reuse_rows(
@@ -155,40 +150,26 @@ def _copy_shards(
 
 
 def _copy_shard(store: Store, sources: Sources, shard: ShardPlan, writer: ShardWriter) -> None:
-    part = slice(shard.start, shard.stop)
+    table = store.rows.slice(shard.start, shard.n_rows)
+    donor_of = sources.donor[shard.start : shard.stop]  # (n,)
+    row_of = sources.row[shard.start : shard.stop]  # (n,)
     arrays = {name: store.empty(name, shard.n_rows) for name in store.spec.representations}
     valid = np.ones(shard.n_rows, np.bool_)
-    for number in np.unique(sources.donor[part]).tolist():
+    first_rows = np.unique(table["image"].to_numpy(), return_index=True)[1]  # one per image
+    for number in np.unique(donor_of).tolist():
         donor = sources.donors[number]
-        targets = np.flatnonzero(sources.donor[part] == number)  # rows of the shard
-        rows = sources.row[part][targets]
-        valid[targets] = donor.valid[rows]
+        targets = np.flatnonzero(donor_of == number)  # rows of the shard
+        valid[targets] = donor.valid[row_of[targets]]
         for name, array in arrays.items():
-            donor.read_into(name, rows, array, targets)
-    for bad in _bad_images(store, sources, shard, valid):
-        writer.record_bad(bad)
-    for image, xxh3 in _hashes(store, sources, shard):
-        writer.record_image(image, xxh3)
-    writer.append_stored(arrays, valid)
-
-
-def _hashes(store: Store, sources: Sources, shard: ShardPlan) -> Iterator[tuple[int, bytes]]:
-    """Yield image number in this store and hash of the image file, from the source stores."""
-    images = store.rows["image"].slice(shard.start, shard.n_rows).to_numpy()
-    first = np.unique(images, return_index=True)[1] + shard.start
-    for number in np.unique(sources.donor[first]).tolist():
-        rows = first[sources.donor[first] == number]
-        hashes = image_files.hashes_of(sources.donors[number], sources.row[rows])
-        yield from zip(store.rows["image"][rows].to_list(), hashes, strict=True)
-
-
-def _bad_images(
-    store: Store, sources: Sources, shard: ShardPlan, valid: npt.NDArray[np.bool_]
-) -> Iterator[BadImage]:
-    """Yield the bad images of the source stores, with their numbers in this store."""
-    rows = store.rows.slice(shard.start, shard.n_rows).filter(pl.Series(~valid))
-    for (image, path), group in rows.group_by("image", "path", maintain_order=True):
+            donor.read_into(name, row_of[targets], array, targets)
+        firsts = first_rows[donor_of[first_rows] == number]
+        hashes = image_files.hashes_of(donor, row_of[firsts])
+        for image, xxh3 in zip(table["image"][firsts].to_list(), hashes, strict=True):
+            writer.record_image(image, xxh3)
+    bad_rows = table.filter(pl.Series(~valid))
+    for (image, path), group in bad_rows.group_by("image", "path", maintain_order=True):
         first, last = int(group["row"][0]), int(group["row"][-1])
         donor = sources.donors[int(sources.donor[first])]
         reason = next(bad.reason for bad in donor.bad if bad.path == path)
-        yield BadImage(int(image), str(path), first, last, reason)
+        writer.record_bad(BadImage(int(image), str(path), first, last, reason))
+    writer.append_stored(arrays, valid)

@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import os
 import platform
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,6 @@ from pa.extract.stores import (
     ExtractOptions,
     Report,
     open_store,
-    remove_replaced,
     row_bytes,
     rows_in,
 )
@@ -160,15 +160,26 @@ def extract(
             run.fill([pair for pair in pairs if pair[1].store.shard_rows == size])
     finally:
         run.stages.wall = time.perf_counter() - began
+        versions = {"pa": pa.__version__, "torch": torch.__version__, "numpy": np.__version__}
         for report in reports:
-            _log(report, run.stages)
+            if report.rows_encoded or report.rows_copied:
+                fields = {
+                    "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "host": platform.node(),
+                    "rows": report.rows_encoded,
+                    "copied_from": report.copied_from,
+                    "seconds": run.stages.to_json(),
+                    "versions": versions,
+                }
+                writer.log_run(report.store, fields)
     for report in reports:
         if report.store.missing():
             continue  # held by other tasks, of which the last one finishes the store
         if not report.store.is_complete:
             report.check_others()
         writer.finish(report.store)
-        remove_replaced(report)
+        for path in report.replaced:
+            shutil.rmtree(path, ignore_errors=True)
     return RunResult(reports, run.stages)
 
 
@@ -224,7 +235,7 @@ class _Run:
             self.view,
             [encoder.transform for encoder in encoders],
             self.stages,
-            self.options.workers or default_workers(),
+            self.options.workers or min(8, os.cpu_count() or 1),  # more do not decode faster
             # Regions per image turn batches into images.
             ahead_images=BATCHES_AHEAD * size * store.spec.rows["n_images"] // max(store.n_rows, 1),
             canvases=cuts_on_device(encoders, self.view),
@@ -263,11 +274,6 @@ class _Run:
             thread.append(claimed, target, features, batch.valid)
 
 
-def default_workers() -> int:
-    """Return the default number of decoding threads."""
-    return min(8, os.cpu_count() or 1)  # more threads do not decode faster
-
-
 def encode_region(
     encoder: Encoder, image: Image.Image, box: Box, representation: str
 ) -> npt.NDArray[np.float32]:
@@ -277,20 +283,3 @@ def encode_region(
     arrays = encode_pixels(encoder, im.stack([cut]), [representation])
     vector: npt.NDArray[np.float32] = arrays[representation][0]
     return vector
-
-
-def _log(report: Report, stages: Stages) -> None:
-    """Append the run to the log of a store that it wrote to."""
-    if not report.rows_encoded and not report.rows_copied:
-        return
-    writer.log_run(
-        report.store,
-        {
-            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-            "host": platform.node(),
-            "rows": report.rows_encoded,
-            "copied_from": report.copied_from,
-            "seconds": stages.to_json(),
-            "versions": {"pa": pa.__version__, "torch": torch.__version__, "numpy": np.__version__},
-        },
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +83,9 @@ def make_spec(
     encoder: Encoder, images: Images, view: View, rows: pl.DataFrame, options: ExtractOptions
 ) -> Spec:
     """Return the spec of the store of an extraction."""
+    encoder.require(options.representations)
+    available = encoder.representations_at(view.input_size(encoder.transform))
+    names = options.representations or view.kept(available)
     recorded = encoder.spec.to_json()
     options_of_encoder = dict(recorded["options"])
     compute = options_of_encoder.pop("compute", "fp32")  # stored as a precision, not as an option
@@ -94,19 +96,10 @@ def make_spec(
         encoder={**recorded, "options": options_of_encoder},
         transform=encoder.transform.to_json(),
         precision={"compute": compute, "storage": options.storage or DEFAULT_STORAGE},
-        representations=choose_representations(encoder, view, options.representations or None),
+        representations={name: list(available[name]) for name in names},
         rows={"n": len(rows), "n_images": rows["image"].n_unique(), "sha256": digest_rows(rows)},
         limit=options.limit,
     )
-
-
-def choose_representations(
-    encoder: Encoder, view: View, requested: Sequence[str] | None
-) -> dict[str, list[int]]:
-    """Return the requested representations, or the defaults of the view, with their shapes."""
-    encoder.require(requested or ())
-    available = encoder.representations_at(view.input_size(encoder.transform))
-    return {name: list(available[name]) for name in requested or view.kept(available)}
 
 
 def open_store(
@@ -234,9 +227,3 @@ def row_bytes(spec: Spec) -> int:
     storage = spec.precision["storage"]
     sizes = (math.prod(disk_shape(shape, storage)) for shape in spec.representations.values())
     return int(DISK_DTYPES[storage].itemsize) * sum(sizes)
-
-
-def remove_replaced(report: Report) -> None:
-    """Delete the stores that the store of a report replaces."""
-    for path in report.replaced:
-        shutil.rmtree(path, ignore_errors=True)

@@ -20,9 +20,7 @@ SCHEMAS = (
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
 
-_declared: list[
-    torch.library.Library
-] = []  # a Library that is garbage-collected removes its schemas
+_declared: list[torch.library.Library] = []  # one that is garbage-collected removes its schemas
 
 
 def ensure() -> None:

@@ -14,7 +14,15 @@ from submitit.core.utils import DelayedSubmission
 
 from pa.cluster import slurm
 from pa.cluster.slurm import Resources, Steps
-from pa.cluster.submit import Command, Extraction, choose_resources, parse_then, spread, submit
+from pa.cluster.submit import (
+    Command,
+    Extraction,
+    ResourceOptions,
+    choose_resources,
+    parse_then,
+    spread,
+    submit,
+)
 from pa.commands.submit import submission_text
 from pa.config import load
 from pa.data.store.reader import Store
@@ -56,16 +64,15 @@ python = "apptainer exec pa.sif python"
 parameters = {mail-type = "FAIL"}
 """
     )
-    resources = choose_resources(
-        load().settings.cluster, partition="debug", gpus=0, mem="4G", array_parallelism=16
-    )
+    requested = ResourceOptions(partition="debug", gpus=0, mem="4G", array_parallelism=16)
+    resources = choose_resources(load().settings.cluster, requested)
     assert (resources.partition, resources.account, resources.gpus, resources.minutes) == (
         "debug",
         "vision",
         0,
         60,
     )
-    assert choose_resources(load().settings.cluster, time="5").minutes == 5
+    assert choose_resources(load().settings.cluster, ResourceOptions(time="5")).minutes == 5
     text = slurm.script(in_empty_folder / "jobs", "extract", resources, 64)
     for line in (
         "#SBATCH --array=0-63%16",
@@ -97,7 +104,7 @@ parameters = {mail-type = "FAIL"}
 def test_resources_refuse_control_characters(in_empty_folder: Path, line: str) -> None:
     (in_empty_folder / "pa.toml").write_text(f"[cluster]\n{line}\n")
     with pytest.raises(UsageError, match="control character") as caught:
-        choose_resources(load().settings.cluster)
+        choose_resources(load().settings.cluster, ResourceOptions())
     assert line.split(" ")[0] in str(caught.value)
     with pytest.raises(UsageError, match="control character"):
         Resources(qos="high\nlow")

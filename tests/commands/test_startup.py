@@ -167,10 +167,10 @@ def test_commands_are_all_covered() -> None:
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_command_imports_only_what_it_uses(line: str, folder: Path) -> None:
+def test_command_imports_only_what_it_uses(line: str, path: Path) -> None:
     expected, allowed = COMMANDS[line]
-    head = str(next(folder.rglob("*.safetensors"), ""))
-    code, modules, outcome = run(line.replace("HEAD", head).split(), folder)
+    head = str(next(path.rglob("*.safetensors"), ""))
+    code, modules, outcome = run(line.replace("HEAD", head).split(), path)
     assert code == expected, outcome
     assert libraries(modules) <= allowed, f"pa {line} also loads {libraries(modules) - allowed}"
 

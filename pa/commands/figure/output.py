@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,15 +12,9 @@ if TYPE_CHECKING:
     from pa.figures.record import WrittenFigure
 
 
-def _figure_output() -> Any:
-    from pa.figures.record import FigureOutput
-
-    return FigureOutput
-
-
 output = options.Group(
     "output",
-    _figure_output,
+    "pa.figures.record:FigureOutput",
     click.Option(
         ["--out"],
         type=options.PATH,

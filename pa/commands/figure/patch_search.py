@@ -56,7 +56,7 @@ class PatchSearch:
 
 patch_search = options.Group(
     "patches",
-    lambda: PatchSearch,
+    PatchSearch,
     options.names(
         "--query",
         "queries",

@@ -46,7 +46,7 @@ class ResultSelector:
 
 selection = options.Group(
     "selector",
-    lambda: ResultSelector,
+    ResultSelector,
     options.names(
         "--encoder",
         "encoders",

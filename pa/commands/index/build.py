@@ -56,7 +56,7 @@ class IndexSelector:
 
 selection = options.Group(
     "selector",
-    lambda: IndexSelector,
+    IndexSelector,
     options.names("--encoder", "encoders", "Encoder, or several separated by commas."),
     options.names(
         "--representation",

@@ -8,6 +8,7 @@ import click
 
 from pa.commands import console, options
 from pa.commands.extract import extract_options, n_views_option, with_n_views
+from pa.commands.plan.work import time_text
 
 if TYPE_CHECKING:
     from pa.extract.plan import ExtractPlan
@@ -64,7 +65,7 @@ def _text(plan: ExtractPlan) -> str:
             f"{entry.shards_to_do}/{entry.shards}",
             str(entry.files),
             console.size(entry.bytes),
-            _time(entry.seconds),
+            time_text(entry.seconds),
         ]
         for entry in plan.stores
     ]
@@ -86,7 +87,3 @@ def _text(plan: ExtractPlan) -> str:
     verdict = "enough" if plan.fits else "TOO LITTLE"
     lines.append(f"free on the disk of {plan.folder}: {console.size(plan.free)}, {verdict}")
     return "\n".join(lines)
-
-
-def _time(seconds: float | None) -> str:
-    return "unknown" if seconds is None else console.duration(seconds)

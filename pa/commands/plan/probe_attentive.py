@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pa.commands import options
-from pa.commands.plan.work import (
-    CELL_BYTES,
-    CLASS_BYTES,
-    EPOCH_BYTES,
-    RESULT_BYTES,
-    TABLE_BYTES,
-    WorkItem,
-    recorded_seconds,
-    report,
-)
+from pa.commands.plan.work import WorkItem, probe_bytes, recorded_seconds, report
 from pa.commands.probe.attentive import AttentiveTraining, training_options
 from pa.commands.probe.rows import RowSelector, rows_options
 
@@ -76,12 +67,6 @@ def plan_attentive(
     patches = Stream(store, PATCH, split.train.rows, memory=attentive_options.memory)
     memory = patches.held_bytes(recipe.order.buffer_rows) + 2 * width * n_rows + step
     head = MATRICES * width * width + (n_classes + VECTORS) * width + n_classes
-    n_bytes = RESULT_BYTES + CLASS_BYTES * n_classes + CELL_BYTES * n_classes**2
-    n_bytes += (
-        4 * attentive_options.seeds * head
-        + TABLE_BYTES
-        + EPOCH_BYTES * attentive_options.seeds * recipe.epochs
-    )
 
     def work_of(fields: Mapping[str, Any]) -> float | None:
         protocol = fields["protocol"]
@@ -96,7 +81,7 @@ def plan_attentive(
         what=f"probe attentive · {store.title} · cls+patch",
         rows=n_rows,
         files=3,
-        bytes=n_bytes,
+        bytes=probe_bytes(n_classes, attentive_options.seeds, head, recipe.epochs),
         memory=memory,
         seconds=recorded_seconds(results, TASK, n_train * recipe.epochs, work_of),
     )

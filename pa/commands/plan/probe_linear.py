@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pa.commands import options
-from pa.commands.plan.work import (
-    CELL_BYTES,
-    CLASS_BYTES,
-    EPOCH_BYTES,
-    RESULT_BYTES,
-    TABLE_BYTES,
-    WorkItem,
-    recorded_seconds,
-    report,
-)
+from pa.commands.plan.work import WorkItem, probe_bytes, recorded_seconds, report
 from pa.commands.probe.linear import LinearTraining, shots_option, training_options
 from pa.commands.probe.rows import RowSelector, rows_options
 from pa.errors import UsageError
@@ -83,10 +74,8 @@ def plan_linear(
     if linear_options.wants_references(n_train, width, n_classes):
         memory += 8 * n_rows * width  # the references are fitted in float64
     is_sweep = linear_options.grid is not None
-    n_bytes = RESULT_BYTES + CLASS_BYTES * n_classes + CELL_BYTES * n_classes**2
-    head = n_classes * width + n_classes  # weight and bias, float32
-    n_bytes += 4 * linear_options.seeds * head
-    n_bytes += (1 + is_sweep) * TABLE_BYTES + EPOCH_BYTES * linear_options.seeds * recipe.epochs
+    head = n_classes * width + n_classes  # weight and bias
+    n_bytes = probe_bytes(n_classes, linear_options.seeds, head, recipe.epochs, 1 + is_sweep)
 
     def work_of(fields: Mapping[str, Any]) -> float | None:
         protocol = fields["protocol"]

@@ -88,15 +88,11 @@ class WorkPlan:
 def same_options(plan: click.Command, command: click.Command) -> click.Command:
     """Return a plan that accepts all options of its command; those it does not need are ignored."""
     needed = {option.name: option for option in plan.params}
-    same = [needed.get(option.name) or _ignored(option) for option in command.params]
+    same = [needed.get(option.name) or copy.copy(option) for option in command.params]
+    for option in same:
+        option.expose_value = option.name in needed
     plan.params = [*same, *(option for option in plan.params if option not in same)]
     return plan
-
-
-def _ignored(option: click.Parameter) -> click.Parameter:
-    ignored = copy.copy(option)
-    ignored.expose_value = False
-    return ignored
 
 
 def recorded_seconds(
@@ -122,6 +118,15 @@ def recorded_seconds(
             laps = fields["seconds"]
             return float((sum(laps.values()) if stage is None else laps[stage]) * work / units)
     return None
+
+
+def probe_bytes(n_classes: int, seeds: int, head: int, epochs: int, tables: int = 1) -> int:
+    """Return the bytes of the result, the tables and the heads of a probe.
+
+    `head` is the number of float32 parameters of a seed; each table has a row per seed and epoch.
+    """
+    result = RESULT_BYTES + CLASS_BYTES * n_classes + CELL_BYTES * n_classes**2
+    return result + 4 * seeds * head + tables * TABLE_BYTES + EPOCH_BYTES * seeds * epochs
 
 
 def report(items: Sequence[WorkItem], folder: Path, as_json: bool) -> None:
@@ -171,7 +176,7 @@ def _text(plan: WorkPlan) -> str:
             str(item.files),
             size(item.bytes),
             size(item.memory),
-            _time(item.seconds),
+            time_text(item.seconds),
         ]
         for item in plan.items
     ]
@@ -183,12 +188,13 @@ def _text(plan: WorkPlan) -> str:
     return "\n".join(
         [
             table(["work", "rows", "files", "to write", "arrays", "time"], rows, " rrrrr"),
-            f"total {size(plan.bytes)}, time {_time(plan.seconds)}",
+            f"total {size(plan.bytes)}, time {time_text(plan.seconds)}",
             f"free on the disk of {plan.folder}: {size(plan.free)}, {disk}",
             memory,
         ]
     )
 
 
-def _time(seconds: float | None) -> str:
+def time_text(seconds: float | None) -> str:
+    """Return an expected time, which may be unknown."""
     return "unknown" if seconds is None else duration(seconds)

@@ -91,7 +91,7 @@ class AttentiveTraining(Training):
 
 training_options = options.Group(
     "training",
-    lambda: AttentiveTraining,
+    AttentiveTraining,
     click.Option(
         ["--lr"],
         callback=options.reals,

@@ -122,7 +122,7 @@ class LinearTraining(Training):
 
 training_options = options.Group(
     "training",
-    lambda: LinearTraining,
+    LinearTraining,
     click.Option(
         ["--representation"],
         callback=options.listed,

@@ -124,7 +124,7 @@ class RowSelector:
 
 rows_options = options.Group(
     "rows",
-    lambda: RowSelector,
+    RowSelector,
     click.Option(["--encoder"], help="Encoder of the stores."),
     click.Option(["--dataset"], help="Dataset of the stores."),
     click.Option(["--split"], help="Split of the store, if one store has all rows."),

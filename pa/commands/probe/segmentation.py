@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -29,16 +29,10 @@ if TYPE_CHECKING:
 CLASSES_SHOWN = 5  # largest classes in the terminal; the table file has all
 
 
-def _recipe_options() -> Any:
-    from pa.probe.segmentation.recipes import RecipeOptions
-
-    return RecipeOptions
-
-
 # Shared with `pa plan probe segmentation`.
 recipe_options = options.Group(
     "recipe_options",
-    _recipe_options,
+    "pa.probe.segmentation.recipes:RecipeOptions",
     click.Option(
         ["--protocol"], default="paper", show_default=True, help="Recipe: paper or released."
     ),

@@ -70,7 +70,7 @@ class SegmentationInputs:
 
 inputs_options = options.Group(
     "inputs",
-    lambda: SegmentationInputs,
+    SegmentationInputs,
     click.Option(["--dataset"], help="Dataset of the stores."),
     click.Option(["--train-split"], help="Split to train on. Default: train."),
     click.Option(["--test-split"], help="Split to score. Default: val."),

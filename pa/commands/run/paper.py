@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,15 +17,9 @@ if TYPE_CHECKING:
     from pa.workspace import Workspace
 
 
-def _scale() -> Any:
-    from pa.study.steps import Scale
-
-    return Scale
-
-
 scale_options = options.Group(
     "scale",
-    _scale,
+    "pa.study.steps:Scale",
     click.Option(["--limit"], type=int, help="Use the first N images of every split only."),
     click.Option(["--epochs"], type=int, help="Number of epochs of the probes."),
     click.Option(["--iterations"], type=int, help="Number of iterations of segmentation."),

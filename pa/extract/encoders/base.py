@@ -49,12 +49,7 @@ class EncoderSpec:
     options: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "weights_sha256": self.weights_sha256,
-            "architecture": self.architecture,
-            "options": self.options,
-        }
+        return dict(vars(self))
 
 
 class Encoder(ABC):

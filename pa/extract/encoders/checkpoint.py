@@ -42,6 +42,9 @@ def read(path: Path | str, hint: str = "") -> CheckpointFile:
     Raises `MissingError` if it does not exist (`hint` is appended: where to get it), and
     `CheckpointError` if it is truncated, not a checkpoint, or contains more than tensors.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     path = Path(path).expanduser()
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
@@ -49,7 +52,10 @@ def read(path: Path | str, hint: str = "") -> CheckpointFile:
     with path.open("rb") as file:
         head = file.read(64)
     if head[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
-        content: Any = _read_safetensors(path)
+        try:
+            content: Any = load_file(path)
+        except SafetensorError as error:
+            raise _damaged(path, error) from None
     elif head.startswith((ZIP_MAGIC, PICKLE_MAGIC)):
         content = _read_pickle(path, mmap=head.startswith(ZIP_MAGIC))
     else:
@@ -131,16 +137,6 @@ def _describe(head: bytes) -> str:
         start = textwrap.shorten(head.decode("ascii"), 48, placeholder=" …")
         return f"text that begins with {start!r}"
     return f"the bytes {head[:8].hex(' ')}"
-
-
-def _read_safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise _damaged(path, error) from None
 
 
 def _read_pickle(path: Path, mmap: bool) -> Any:

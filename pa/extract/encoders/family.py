@@ -7,7 +7,7 @@ tensors' shapes → compare and fill strictly → report, and an encoder if ever
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -126,7 +126,7 @@ class Family:
         fill(trunk.model, "encoder", by_target, comparison)
         if projector is not None:
             fill(projector, "projector", by_target, comparison)  # loads only if all keys fit
-        architecture = {"network": type(trunk.model).__name__, **trunk.shape.to_json()}
+        architecture = {"network": type(trunk.model).__name__, **asdict(trunk.shape)}
         architecture["positions"] = trunk.positions.rule
         if projector is not None:
             architecture["projected"] = projector.out_width

@@ -166,7 +166,12 @@ class FrozenEncoder(Encoder):
     def encode(self, pixels: Tensor, want: Collection[str] | None = None) -> Features:
         want = frozenset(self.representations if want is None else want)
         self.require(want)
-        _check_pixels(pixels)
+        if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
+            raise UsageError(
+                "expected normalised pixels of shape (B, 3, H, W), floating point; found "
+                f"{tuple(pixels.shape)}, {str(pixels.dtype).removeprefix('torch.')}. "
+                "Encoder.normalise converts them from uint8 (B, S, S, 3)."
+            )
         weight = next(self._network.trunk.parameters())
         layout = torch.channels_last if self._network.trunk.channels_last else torch.preserve_format
         pixels = pixels.to(device=weight.device, dtype=weight.dtype, memory_format=layout)
@@ -203,15 +208,6 @@ class FrozenEncoder(Encoder):
         weight = next(projector.parameters())
         projected, bottleneck = projector(vectors.to(weight.device, weight.dtype))
         return projected.float(), None if bottleneck is None else bottleneck.float()
-
-
-def _check_pixels(pixels: Tensor) -> None:
-    if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
-        raise UsageError(
-            "expected normalised pixels of shape (B, 3, H, W), floating point; found "
-            f"{tuple(pixels.shape)}, {str(pixels.dtype).removeprefix('torch.')}. "
-            "Encoder.normalise converts them from uint8 (B, S, S, 3)."
-        )
 
 
 def check_layers(name: str, layers: tuple[int, ...], depth: int) -> None:

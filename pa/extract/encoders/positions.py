@@ -142,8 +142,11 @@ def resize_relative_table(table: Tensor, window: int) -> Tensor:
     """Resize BEiT's table ((2n-1)^2 + 3, A) to a window of another side (run_class_finetuning.py).
 
     Source and target offsets are points of one axis, the source offsets in a geometric progression
-    from the centre, so near offsets keep their detail. A cubic spline per head interpolates.
+    from the centre, so near offsets keep their detail. A cubic spline per head interpolates as
+    scipy's removed interp2d(kind="cubic") did, clamped outside.
     """
+    from scipy.interpolate import RectBivariateSpline
+
     n_source = native_grid(table.shape[0] - EXTRA_ROWS)
     n_target = 2 * window - 1
     if n_source == n_target:
@@ -152,7 +155,10 @@ def resize_relative_table(table: Tensor, window: int) -> Tensor:
     target = np.arange(n_target, dtype=np.float64) - n_target // 2
     offsets = table[:-EXTRA_ROWS].double().numpy()
     offsets = offsets.reshape(n_source, n_source, -1)  # (2n-1, 2n-1, A)
-    heads = [_spline(source, offsets[:, :, head], target) for head in range(offsets.shape[2])]
+    heads = [  # (2n'-1, 2n'-1) each; transposed twice, as interp2d has x first: equal bit for bit
+        RectBivariateSpline(source, source, offsets[:, :, head].T)(target, target).T
+        for head in range(offsets.shape[2])
+    ]
     resized = torch.from_numpy(np.stack(heads, axis=-1).reshape(n_target**2, -1))
     return torch.cat([resized.to(table.dtype), table[-EXTRA_ROWS:]])
 
@@ -170,20 +176,6 @@ def _geometric_axis(n_source: int, n_target: int) -> npt.NDArray[np.float64]:
         low, high = (low, q) if reach > n_target // 2 else (q, high)
     steps = np.cumsum([q**i for i in range(half)])
     return np.concatenate([-steps[::-1], [0.0], steps])
-
-
-def _spline(
-    source: npt.NDArray[np.float64],
-    values: npt.NDArray[np.float64],
-    target: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    """Interpolate values[y, x] as scipy's removed interp2d(kind="cubic") did, clamped outside."""
-    from scipy.interpolate import RectBivariateSpline
-
-    # Transposed twice: with x first, as in interp2d, the result is equal bit for bit.
-    spline = RectBivariateSpline(source, source, values.T)
-    result: npt.NDArray[np.float64] = spline(target, target).T
-    return result
 
 
 Order = Literal["row", "column"]

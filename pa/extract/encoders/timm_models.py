@@ -28,12 +28,7 @@ from pa.extract.encoders.report import Comparison, LoadReport, Rule, fill, is_fi
 from pa.extract.encoders.timm_trunk import TimmTrunk, timm_config
 
 PREFIX = "timm/"
-CONTAINERS = (
-    "state_dict_ema",
-    "model_ema",
-    "state_dict",
-    "model",
-)  # in the order of timm
+CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # in the order of timm
 
 
 def load(

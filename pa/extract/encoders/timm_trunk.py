@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -129,7 +129,8 @@ class TimmTrunk(Trunk):
                 hook.remove()
         if pooled is None:
             return False, None, ()
-        other = self._pool(self._as_output(same, noise))
+        output = same.mT if self.channel_axis == 1 else same
+        other = self._pool(output.reshape(noise.shape))
         by_mean = other is not None and _close(pooled, other)
         if by_mean:
             self.pooled_width = pooled.shape[1]
@@ -154,9 +155,6 @@ class TimmTrunk(Trunk):
             return output
         # (B, C, h, w) or (B, h, w, C) to (B, h*w, C)
         return output.flatten(2).mT if self.channel_axis == 1 else output.flatten(1, 2)
-
-    def _as_output(self, cells: Tensor, like: Tensor) -> Tensor:
-        return (cells.mT if self.channel_axis == 1 else cells).reshape(like.shape)
 
     def _check_layers(self) -> None:
         """Raise unless `forward_intermediates` returns the raw outputs of the chosen blocks."""
@@ -207,10 +205,19 @@ class TimmTrunk(Trunk):
         return self._patches[size]
 
     def tokens(self, pixels: Tensor, with_layers: bool) -> Tokens:
-        self._check_size(pixels)
+        fixed = timm_config(self.model).get("fixed_input_size", False)
+        if fixed and tuple(pixels.shape[-2:]) != (self.size, self.size):
+            raise UsageError(
+                f"{self.name} takes {self.size}x{self.size} images only; found "
+                f"{pixels.shape[-2]}x{pixels.shape[-1]}."
+            )
         layers: tuple[Tensor | None, Tensor | None] = (None, None)
         if with_layers:
-            output, blocks = self._intermediates(pixels)
+            run, extra = self.model.forward_intermediates, dict[str, bool]()
+            if self.n_prefix and "return_prefix_tokens" in inspect.signature(run).parameters:
+                extra["return_prefix_tokens"] = True
+            indices = list(self.layers)
+            output, blocks = run(pixels, indices=indices, norm=False, output_fmt="NLC", **extra)
             layers = stack_layers(blocks)  # (B, K, L, C) and (B, K, C)
         else:
             output = self._features(pixels)
@@ -223,25 +230,6 @@ class TimmTrunk(Trunk):
         patches, of_cls = layers
         of_cls = of_cls if self.has_cls else None
         return Tokens(cls, cells[:, self.n_prefix :], patches, of_cls, pooled)
-
-    def _intermediates(self, pixels: Tensor) -> tuple[Any, Sequence[Any]]:
-        """Return the output, and of each chosen block (B, L, C), paired with prefix tokens."""
-        run = self.model.forward_intermediates
-        prefix = {"return_prefix_tokens": True} if self.n_prefix else {}
-        known = inspect.signature(run).parameters
-        extra = {key: value for key, value in prefix.items() if key in known}
-        output, blocks = run(
-            pixels, indices=list(self.layers), norm=False, output_fmt="NLC", **extra
-        )
-        return output, blocks
-
-    def _check_size(self, pixels: Tensor) -> None:
-        fixed = timm_config(self.model).get("fixed_input_size", False)
-        if fixed and tuple(pixels.shape[-2:]) != (self.size, self.size):
-            raise UsageError(
-                f"{self.name} takes {self.size}x{self.size} images only; found "
-                f"{pixels.shape[-2]}x{pixels.shape[-1]}."
-            )
 
 
 def _noise(*shape: int) -> Tensor:

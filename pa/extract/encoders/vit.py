@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -62,14 +62,6 @@ class VitShape:
     @property
     def size(self) -> int:
         return self.grid * self.patch
-
-    @property
-    def mlp_ratio(self) -> float:
-        # timm truncates width * ratio; half a unit more gives mlp_width whatever the rounding.
-        return (self.mlp_width + 0.5) / self.width
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def read_shape(
@@ -187,7 +179,8 @@ def _arguments(shape: VitShape) -> dict[str, Any]:
         "embed_dim": shape.width,
         "depth": shape.depth,
         "num_heads": shape.heads,
-        "mlp_ratio": shape.mlp_ratio,
+        # timm truncates width * ratio; half a unit more gives mlp_width whatever the rounding.
+        "mlp_ratio": (shape.mlp_width + 0.5) / shape.width,
         "norm_layer": partial(nn.LayerNorm, eps=shape.layer_norm_eps),
     }
 
