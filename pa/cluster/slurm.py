@@ -235,9 +235,7 @@ def executor(folder: Path, name: str, resources: Resources, after: str | None = 
             return 2
 
     submitter = Executor(folder, max_num_timeout=resources.requeues, python=resources.python)
-    extra = dict(resources.parameters)
-    if resources.mem:
-        extra["mem"] = resources.mem
+    extra = {**resources.parameters, **({"mem": resources.mem} if resources.mem else {})}
     options = {
         **{name: getattr(resources, name) for name in SBATCH_OPTIONS},
         "gpus_per_node": resources.gpus or None,

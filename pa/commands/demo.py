@@ -167,7 +167,13 @@ def run(workspace: Path, images: Path | None, invoke: Invoke) -> None:
     out(f"  {probe_outcome(workspace)}")
     out(f"\nDone in {duration(time.perf_counter() - start)}. Look at {workspace}/figures/*.png.")
     out("\nTry these commands in this folder:\n")
-    for command in next_commands(searches[0]):
+    row = searches[0][searches[0].index("--query-id") + 1]
+    for command in (
+        ["search", "--query-id", row, "-k", "24"],
+        ["search", "--query-id", str(int(row) + 1), "-k", "24", "--figure", "neighbours.png"],
+        ["probe", "linear", "--where", "y0 >= 112"],
+        ["status"],
+    ):
         out(f"  pa {shlex.join(in_workspace(*command))}")
     out("\nFor your photographs, in a folder named photos:\n")
     out("  pa demo --images photos --out my-demo")
@@ -190,17 +196,6 @@ def search_commands(workspace: Path, names: Sequence[str], *, known: bool) -> li
     return commands
 
 
-def next_commands(search: Command) -> list[Command]:
-    """Return commands to try after the first search."""
-    row = search[search.index("--query-id") + 1]
-    return [
-        ["search", "--query-id", row, "-k", "24"],
-        ["search", "--query-id", str(int(row) + 1), "-k", "24", "--figure", "neighbours.png"],
-        ["probe", "linear", "--where", "y0 >= 112"],
-        ["status"],
-    ]
-
-
 def probe_outcome(workspace: Path) -> str:
     """Return a sentence with the accuracy of the newest probe and the chance level."""
     files = (workspace / "results" / "probe-linear").glob("*.json")
@@ -214,16 +209,25 @@ def probe_outcome(workspace: Path) -> str:
 
 def prepare_photographs(workspace: Path, images: Path | None) -> list[str]:
     """Copy the photographs, write pa.toml, and return their names in the order of the rows."""
+    from pa.data.datasets.listing import list_images  # imports polars
+    from pa.data.files import replacing, write_text
+
     if images is None:
         root = workspace / "photos"
-        _copy_photographs(root)
+        for package, (folder, files) in PHOTOGRAPHS.items():
+            source = _package(package) / folder
+            for name in files:
+                if not (source / name).is_file():
+                    raise MissingError(
+                        f"{package} has no {name} in {source}. Install the photographs: {INSTALL}"
+                    )
+                if not (root / name).exists():
+                    with replacing(root / name) as partial:
+                        partial.write_bytes((source / name).read_bytes())
     else:
         root = images.expanduser().absolute()
         if not root.is_dir():
             raise MissingError(f"{root} is not a folder. --images takes a folder of photographs.")
-    from pa.data.datasets.listing import list_images  # imports polars
-    from pa.data.files import write_text
-
     names = list_images(root)["path"].to_list()
     if not names:
         raise MissingError(f"no image in {root}. --images takes a folder of photographs.")
@@ -231,21 +235,6 @@ def prepare_photographs(workspace: Path, images: Path | None) -> list[str]:
     settings = SETTINGS.format(encoder=ENCODER, root=json.dumps(relative), weights=WEIGHTS)
     write_text(workspace / "pa.toml", settings)
     return names
-
-
-def _copy_photographs(root: Path) -> None:
-    from pa.data.files import replacing
-
-    for package, (folder, names) in PHOTOGRAPHS.items():
-        source = _package(package) / folder
-        for name in names:
-            if not (source / name).is_file():
-                raise MissingError(
-                    f"{package} has no {name} in {source}. Install the photographs: {INSTALL}"
-                )
-            if not (root / name).exists():
-                with replacing(root / name) as partial:
-                    partial.write_bytes((source / name).read_bytes())
 
 
 def _package(name: str) -> Path:

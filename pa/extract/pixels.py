@@ -124,19 +124,18 @@ class Loader:
             return Loaded(job, {}, "not enough memory to read it")
         except OSError as error:
             return Loaded(job, {}, f"cannot read the file: {error.strerror or error}")
-        cuts, fault = self._regions(job, content.data)
-        return Loaded(job, cuts, fault, content.xxh3, content.status)
-
-    def _regions(self, job: ImageJob, data: bytes) -> tuple[Mapping[CutKey, Cut], str | None]:
+        cuts: Mapping[CutKey, Cut] = {}
+        fault = None
         try:
             with self.stages.timed("decode"):
-                image = im.decode(data, job.path)
+                image = im.decode(content.data, job.path)
             with self.stages.timed("cut"):
-                return {k: self._cut(image, job, t) for k, t in self.transforms.items()}, None
+                cuts = {key: self._cut(image, job, t) for key, t in self.transforms.items()}
         except ImageError as error:
-            return {}, error.reason
+            fault = error.reason
         except MemoryError:
-            return {}, "not enough memory to decode it"
+            fault = "not enough memory to decode it"
+        return Loaded(job, cuts, fault, content.xxh3, content.status)
 
     def _cut(self, image: Image.Image, job: ImageJob, transform: Transform) -> Cut:
         canvas = self.view.canvas(image, transform)

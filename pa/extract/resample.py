@@ -28,13 +28,9 @@ def _bicubic(x: float) -> float:
     return (((x - 5) * x + 8) * x - 4) * -0.5 if x < 2 else 0.0
 
 
-def _bilinear(x: float) -> float:
-    return max(0.0, 1 - abs(x))
-
-
 FILTERS: dict[str, tuple[Callable[[float], float], float]] = {
     "bicubic": (_bicubic, 2.0),
-    "bilinear": (_bilinear, 1.0),
+    "bilinear": (lambda x: max(0.0, 1 - abs(x)), 1.0),
 }
 
 

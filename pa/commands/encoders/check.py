@@ -59,7 +59,16 @@ def check(
     report = workspace.load_report(name, encoder_options)
     agreements = []
     if report.ok and folder is not None:
-        agreements = _compare_precisions(workspace, name, encoder_options, folder, limit)
+        from pa.data import datasets
+        from pa.extract.precision import compare
+
+        images = datasets.load("images", "folder", folder)
+        paths = [folder / path for path in images.table["path"].head(limit)]
+        encoders = {
+            dtype: workspace.encoder(name, replace(encoder_options, dtype=dtype))
+            for dtype in options.DTYPES
+        }
+        agreements = compare(encoders, paths)
     if as_json:
         options.emit({**report.to_json(), "precision": [vars(entry) for entry in agreements]})
     else:
@@ -68,21 +77,6 @@ def check(
             console.out("\n" + _agreements_text(agreements))
     if not report.ok:
         sys.exit(CheckpointError.exit_code)
-
-
-def _compare_precisions(
-    workspace: Workspace, name: str, encoder_options: EncoderOptions, folder: Path, limit: int
-) -> list[Agreement]:
-    from pa.data import datasets
-    from pa.extract.precision import compare
-
-    images = datasets.load("images", "folder", folder)
-    paths = [folder / path for path in images.table["path"].head(limit)]
-    encoders = {
-        dtype: workspace.encoder(name, replace(encoder_options, dtype=dtype))
-        for dtype in options.DTYPES
-    }
-    return compare(encoders, paths)
 
 
 def _report_text(report: LoadReport) -> str:

@@ -151,7 +151,11 @@ class ShuffledTrunk(VitTrunk):
     def tokens(self, pixels: Tensor, with_layers: bool) -> Tokens:
         rows, columns = self.grid_of(pixels)
         order = torch.stack([self._draw(image, rows * columns) for image in pixels])  # (B, L)
-        tokens = super().tokens(self._permute(pixels, order), with_layers)
+        side = self.shape.patch
+        patches = torch.nn.functional.unfold(pixels, side, stride=side)  # (B, 3*P*P, L)
+        patches = patches.gather(2, order.to(pixels.device)[:, None].expand_as(patches))
+        permuted = torch.nn.functional.fold(patches, pixels.shape[-2:], side, stride=side)
+        tokens = super().tokens(permuted, with_layers)
         back = order.argsort(dim=1).to(pixels.device)[:, :, None]  # (B, L, 1)
         patch = tokens.patch.gather(1, back.expand_as(tokens.patch))  # (B, L, D)
         layers = tokens.layers
@@ -163,15 +167,6 @@ class ShuffledTrunk(VitTrunk):
         """Draw the permutation (L,) of an image: position i receives patch order[i]."""
         key = zlib.crc32(image.float().cpu().contiguous().numpy().data, self.seed)
         return torch.randperm(n, generator=torch.Generator().manual_seed(key))
-
-    def _permute(self, pixels: Tensor, order: Tensor) -> Tensor:
-        side = self.shape.patch
-        height, width = pixels.shape[-2:]
-        patches = torch.nn.functional.unfold(pixels, side, stride=side)  # (B, 3*P*P, L)
-        index = order.to(pixels.device)[:, None].expand_as(patches)  # (B, 3*P*P, L)
-        return torch.nn.functional.fold(
-            patches.gather(2, index), (height, width), side, stride=side
-        )
 
 
 def build_mae(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:

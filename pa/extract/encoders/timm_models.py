@@ -61,7 +61,14 @@ def create(model_name: str, pretrained: bool) -> Network:
     torchvision_ops.ensure()
     import timm
 
-    _check_name(model_name)
+    architecture, _, tag = model_name.partition(".")
+    if not timm.is_model(architecture):
+        known = timm.list_models()
+        near = difflib.get_close_matches(architecture, known, n=5) or known
+        raise UnknownNameError("timm model", architecture, near, "`timm.list_models()` lists all.")
+    tags = timm.models.get_arch_pretrained_cfgs(architecture)
+    if tag and model_name not in tags:
+        raise UnknownNameError("timm model", model_name, tags)
     if pretrained:
         _require_hub(model_name)
     try:
@@ -71,19 +78,6 @@ def create(model_name: str, pretrained: bool) -> Network:
             raise
         raise _no_weights(model_name, str(error).splitlines()[0]) from None
     return model.eval()
-
-
-def _check_name(model_name: str) -> None:
-    import timm
-
-    architecture, _, tag = model_name.partition(".")
-    if not timm.is_model(architecture):
-        known = timm.list_models()
-        near = difflib.get_close_matches(architecture, known, n=5) or known
-        raise UnknownNameError("timm model", architecture, near, "`timm.list_models()` lists all.")
-    tags = timm.models.get_arch_pretrained_cfgs(architecture)
-    if tag and model_name not in tags:
-        raise UnknownNameError("timm model", model_name, tags)
 
 
 def _require_hub(model_name: str) -> None:
