@@ -57,26 +57,26 @@ class EncoderOptions:
     """How to load an encoder; None or empty selects the value of the settings."""
 
     checkpoint: Path | None = None
-    num_heads: int | None = None
-    branch: str | None = None
-    layers: tuple[int, ...] = ()
-    accept: bool = False
-    options: tuple[tuple[str, Any], ...] = ()
+    num_heads: int | None = None  # default: that of the official size
+    branch: str | None = None  # network inside the file, such as teacher
+    layers: tuple[int, ...] = ()  # blocks whose raw outputs are wanted
+    accept: bool = False  # load a file without evidence for the encoder
+    options: tuple[tuple[str, Any], ...] = ()  # protocol switches of the encoder's card
     device: str | None = None
-    dtype: str | None = None
+    dtype: str | None = None  # precision of the forward pass
 
 
 @dataclass(frozen=True)
 class RegionSelector:
     """The images of a split and the views that cut them; None or empty selects the default."""
 
-    dataset: str | None = None
+    dataset: str | None = None  # a name of pa.toml, or a kind with `root`
     root: Path | None = None
     split: str | None = None
-    boxes: Path | None = None
+    boxes: Path | None = None  # table of boxes for view parts
     views: tuple[str, ...] = ()
-    protocol: str | None = None
-    view_options: tuple[tuple[str, Any], ...] = ()
+    protocol: str | None = None  # of view parts
+    view_options: tuple[tuple[str, Any], ...] = ()  # single fields of the views
 
 
 class Workspace:

@@ -67,7 +67,7 @@ def run_all(
     """
     folder.mkdir(parents=True, exist_ok=True)
     waiting = list(enumerate(jobs))
-    free = list(workers)
+    free = list(workers)  # environments of the workers without a job
     running: list[_Running] = []
     ended: list[EndedCommand] = []
     progress.start(title, sum(len(job.commands) for job in jobs), "commands")
@@ -104,8 +104,8 @@ class _Running:
     job: Steps
     environment: dict[str, str]
     log: Path
-    position: int = 0
-    child: subprocess.Popen[bytes] | None = None
+    position: int = 0  # of the running command among those of the job
+    child: subprocess.Popen[bytes] | None = None  # None before the first command
 
     @property
     def _marker(self) -> Path | None:

@@ -48,10 +48,10 @@ class Resources:
     minutes: int = 60  # time limit
     partition: str | None = None
     account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    gpus: int | None = None
-    cpus: int | None = None
+    qos: str | None = None  # quality of service
+    constraint: str | None = None  # features that a node must have
+    gpus: int | None = None  # None and 0: no GPU is requested
+    cpus: int | None = None  # None: the default of the site
     mem: str | None = None  # in the syntax of sbatch, such as 32G
     array_parallelism: int = 256  # the default of submitit
     setup: Sequence[str] = ()  # shell lines before the task

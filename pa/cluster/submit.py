@@ -61,13 +61,13 @@ class ResourceOptions:
 
     partition: str | None = None
     account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    gpus: int | None = None
+    qos: str | None = None  # quality of service
+    constraint: str | None = None  # features that a node must have
+    gpus: int | None = None  # per task, as `cpus` and `mem`
     cpus: int | None = None
-    mem: str | None = None
-    time: str | None = None
-    array_parallelism: int | None = None
+    mem: str | None = None  # in the syntax of sbatch, such as 32G
+    time: str | None = None  # in the syntax of sbatch, such as 4:00:00
+    array_parallelism: int | None = None  # maximum number of concurrent tasks
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class CommandPlan:
     """The remaining work of a command."""
 
     command: Command
-    tasks: int
+    tasks: int  # 0 if nothing remains
     plan: ExtractPlan | None = None  # of an extraction
     done: str | None = None  # why nothing remains
 
@@ -108,8 +108,8 @@ class Submission:
     """A plan, and what was submitted or run."""
 
     commands: tuple[CommandPlan, ...]
-    then: tuple[Words, ...]
-    folder: Path
+    then: tuple[Words, ...]  # commands after all tasks
+    folder: Path  # of the logs
     parallel: int  # maximum number of concurrent tasks
     script: str | None = None  # of a dry run
     job: str | None = None  # the array

@@ -29,7 +29,7 @@ def batches(loaded: Iterable[Loaded], size: int, writers: Sequence[ShardWriter])
     Batches begin at the first row of the shard and include bad rows, so the composition of a batch
     does not depend on earlier runs: floating-point sums are equal bit for bit.
     """
-    valid: list[bool] = []
+    valid: list[bool] = []  # of the rows of the next batch
     cuts: dict[CutKey, list[Cut]] = {}
     for image in loaded:
         n, first = len(image.job.boxes), image.job.first

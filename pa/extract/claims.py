@@ -41,7 +41,7 @@ class Claims:
         self._thread = thread
         self._progress = progress
         self._share = share
-        self._ahead: deque[tuple[Claimed, int]] = deque()
+        self._ahead: deque[tuple[Claimed, int]] = deque()  # shards with their number of images
 
     def begun(self) -> tuple[Claimed, int]:
         """Return the shard whose first image has just been loaded, and its number of images."""
@@ -52,9 +52,9 @@ class Claims:
 
         Yield None while the next shard is not claimed yet and the loader is `busy`.
         """
-        waited = False
+        waited = False  # whether the note about waiting was printed
         while left := {s.index: s for _, report in self._pairs for s in report.store.missing()}:
-            took, misses = False, 0
+            took, misses = False, 0  # misses: consecutive shards that could not be claimed
             for index in self._share.order(sorted(left)) if self._share else sorted(left):
                 while self._ahead and busy():  # hold one shard ahead at most
                     yield None

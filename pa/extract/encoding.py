@@ -77,7 +77,7 @@ class Pending:
     """Features of v regions that the device may still be computing or copying."""
 
     def __init__(self, features: Mapping[str, Tensor], device: torch.device) -> None:
-        self._arrived: torch.cuda.Event | None = None
+        self._arrived: torch.cuda.Event | None = None  # after the last copy from a GPU
         if device.type != "cuda":
             self._host = {name: tensor.float().cpu() for name, tensor in features.items()}
             return
@@ -102,7 +102,7 @@ class Forward:
 
     def __init__(self, encoder: Encoder, names: Sequence[str]) -> None:
         self.encoder = encoder
-        self.names = list(names)
+        self.names = list(names)  # representations
         self.device = device_of(encoder)
         self._most: int | None = None  # regions that fit, after a batch did not
 

@@ -71,7 +71,7 @@ class LiveStore(FeatureSource):
         """
         wanted = np.arange(self.n_rows) if rows is None else np.asarray(rows, dtype=np.int64)
         self.check_rows(wanted)
-        shape = self.shape(representation)
+        shape = self.shape(representation)  # of a row
         unique, inverse = np.unique(wanted, return_inverse=True)  # (unique,), (n,)
         encoded = [
             encode_pixels(self._encoder, pixels, [representation])[representation]

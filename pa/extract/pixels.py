@@ -39,9 +39,9 @@ class ImageJob:
     A box contains the `cut_columns` of the view: x0, y0, x1, y1 and further columns of the view.
     """
 
-    image: int
-    path: str
-    first: int
+    image: int  # number of the image in the table
+    path: str  # below the root
+    first: int  # row of the first region
     boxes: Sequence[Box]
 
 

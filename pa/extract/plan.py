@@ -44,28 +44,21 @@ OTHER_FILES = 5  # spec.json, rows.parquet, manifest.json, runs.jsonl, images.js
 
 @dataclass(frozen=True)
 class StorePlan:
-    """The work that remains for one store.
+    """The work that remains for one store."""
 
-    `rows_to_do` will be encoded and written in `shards_to_do` of `shards` shards; `files` and
-    `bytes` are still to be written. `rows_adopted` are in shards of other stores that are linked
-    (copied where the disk cannot link); `rows_copied` are read from other stores and written in
-    `shards_copied` shards. `throughput` is that of the longest recorded run of this encoder and
-    view in the workspace, with one process, or None.
-    """
-
-    where: str
+    where: str  # dataset/split/view
     encoder: str
     rows: int
-    rows_to_do: int
+    rows_to_do: int  # to encode, in `shards_to_do` shards
     path: Path
-    rows_adopted: int
-    rows_copied: int
+    rows_adopted: int  # in shards of other stores: linked, or copied where the disk cannot link
+    rows_copied: int  # read from other stores and written in `shards_copied` shards
     shards: int
     shards_to_do: int
     shards_copied: int
-    files: int
-    bytes: int
-    throughput: Throughput | None
+    files: int  # still to be written
+    bytes: int  # still to be written
+    throughput: Throughput | None  # of the longest recorded run of this encoder and view
 
     @property
     def seconds(self) -> float | None:

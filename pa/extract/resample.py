@@ -49,14 +49,14 @@ def weights(
     support *= stretch
     positions, taps = [], []
     for pixel in range(target):
-        centre = (pixel + 0.5) * scale
+        centre = (pixel + 0.5) * scale  # in source pixels
         first = max(0, int(centre - support + 0.5))
         last = min(source, int(centre + support + 0.5))
         raw = [filter_((x - centre + 0.5) / stretch) for x in range(first, last)]
         total = sum(raw)
         taps.append([_fixed(value / total) for value in raw])
         positions.append(list(range(first, last)))
-    most = max(map(len, taps))
+    most = max(map(len, taps))  # T
     padded = [[line + [0] * (most - len(line)) for line in lines] for lines in (positions, taps)]
     return (
         torch.tensor(padded[0], device=device),

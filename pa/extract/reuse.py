@@ -38,7 +38,7 @@ FILE = ("path", "file_bytes")  # columns that identify an image file
 class Sources:
     """The sources of a store's rows; all rows of an image have the same source store."""
 
-    donors: list[Store]
+    donors: list[Store]  # complete stores of the same recipe
     donor: Ints  # (N,) position in `stores`, -1 for a row that must be encoded
     row: Ints  # (N,) row in the source store
 

@@ -36,14 +36,14 @@ DEFAULT_STORAGE = "fp16"  # moves average precision by less than 0.001 points
 class ExtractOptions:
     """How to extract; None or empty selects a value for this machine and the encoder."""
 
-    representations: tuple[str, ...] = ()
-    storage: str | None = None
-    limit: int | None = None
-    batch_size: int | None = None
-    workers: int | None = None
-    shard_rows: int | None = None
-    replace: bool = False
-    alongside: bool = False
+    representations: tuple[str, ...] = ()  # default: those that the view keeps
+    storage: str | None = None  # precision on disk
+    limit: int | None = None  # number of images, from the first
+    batch_size: int | None = None  # regions per forward pass
+    workers: int | None = None  # decoding threads
+    shard_rows: int | None = None  # default: see `choose_shard_rows`
+    replace: bool = False  # conflicting stores, and shards of changed images
+    alongside: bool = False  # keep conflicting stores
 
 
 @dataclass
@@ -53,12 +53,12 @@ class Report:
     store: Store
     files: ImageFiles
     rows_encoded: int = 0
-    shards_adopted: int = 0
+    shards_adopted: int = 0  # linked from other stores
     rows_adopted: int = 0
     copied_from: dict[str, int] = field(default_factory=dict)  # title of the source store → rows
     seconds_saved: float | None = None  # encoding time saved; None without a recorded run
-    replaced: list[str] = field(default_factory=list)
-    donors: list[Store] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)  # stores deleted at the end of the run
+    donors: list[Store] = field(default_factory=list)  # other stores of the same recipe
     compared: set[str] = field(default_factory=set)  # shards of the image files below the root
 
     @property

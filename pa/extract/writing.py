@@ -44,7 +44,7 @@ class Claimed:
 
     shard: ShardPlan
     targets: list[Target] = field(default_factory=list)
-    held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)  # locks and files
     status: list[Status | None] = field(default_factory=list)  # of the M image files
 
     def noting(self, images: Iterable[Loaded]) -> Iterator[Loaded]:
@@ -69,8 +69,8 @@ class ShardThread:
         self._stages = stages
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="pa-write")
         self._room = threading.Semaphore(PENDING_BATCHES)
-        self._open: list[Claimed] = []
-        self._error: BaseException | None = None
+        self._open: list[Claimed] = []  # claimed and not closed
+        self._error: BaseException | None = None  # the first one
 
     def __enter__(self) -> ShardThread:
         return self

@@ -44,15 +44,12 @@ class WorkItem:
 
 @dataclass(frozen=True)
 class WorkPlan:
-    """Items that are done one after the other, and the free disk and memory in bytes.
-
-    `available` is None where the system does not report its memory.
-    """
+    """Items that are done one after the other, and the free disk and memory."""
 
     items: tuple[WorkItem, ...]
     folder: Path
-    free: int
-    available: int | None
+    free: int  # bytes on the disk of the folder
+    available: int | None  # bytes of memory; None where the system does not report them
 
     @property
     def bytes(self) -> int:

@@ -44,9 +44,9 @@ class EncoderSpec:
     """Provenance of an encoder: all properties that determine its features."""
 
     name: str
-    weights_sha256: str
+    weights_sha256: str  # of the file, or of the tensors of downloaded weights
     architecture: dict[str, Any] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)  # switches, branch, layers, precision
 
     def to_json(self) -> dict[str, Any]:
         return dict(vars(self))

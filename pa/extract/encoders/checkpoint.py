@@ -29,11 +29,11 @@ REFUSALS = ("unsupported global", "unsupported class", "can only build", "not an
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """A checkpoint in memory: `content` is the saved object, usually a dict of containers."""
+    """A checkpoint in memory."""
 
     path: Path
-    sha256: str
-    content: Mapping[str, Any]
+    sha256: str  # of the file
+    content: Mapping[str, Any]  # the saved object, usually a dict of containers
 
 
 def read(path: Path | str, hint: str = "") -> CheckpointFile:

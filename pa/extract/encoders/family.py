@@ -39,10 +39,10 @@ ENCODER_KEYS = r"((?:cls_token|pos_embed|patch_embed|rel_pos_bias|blocks|norm)\b
 class Request:
     """The arguments of `load_encoder` that shape the network."""
 
-    num_heads: int | None = None
-    branch: str | None = None
-    layers: tuple[int, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
+    num_heads: int | None = None  # None: that of the official size
+    branch: str | None = None  # network inside the file
+    layers: tuple[int, ...] = ()  # 0-based blocks whose raw outputs are wanted
+    options: Mapping[str, Any] = field(default_factory=dict)  # protocol switches of the card
     accept: bool = False  # load a file without evidence for the family
 
 
@@ -59,17 +59,15 @@ class Selection:
 class Family:
     """An encoder as its authors publish it.
 
-    `select` raises `CheckpointError` for a file of another network. `build` creates the trunk from
-    the tensors' shapes, `project` the projector (None for a method without one). `settle` decides
-    options that depend on the file, and `transform` returns the transform that they imply.
+    `select` raises `CheckpointError` for a file of another network.
     """
 
     card: EncoderCard
     select: Callable[[CheckpointFile, str | None], Selection]
-    build: Callable[[Tensors, Request], VitTrunk]
-    project: Callable[[Tensors], Projector] | None = None
-    settle: Callable[[CheckpointFile, Tensors, Request], Request] | None = None
-    transform: Callable[[Request], Transform] | None = None
+    build: Callable[[Tensors, Request], VitTrunk]  # from the tensors' shapes
+    project: Callable[[Tensors], Projector] | None = None  # None: a method without projector
+    settle: Callable[[CheckpointFile, Tensors, Request], Request] | None = None  # options
+    transform: Callable[[Request], Transform] | None = None  # that the options imply
 
     def complete(self, request: Request) -> Request:
         """Fill in the default branch and options. Raises `UsageError` for unknown ones."""

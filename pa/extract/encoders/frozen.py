@@ -51,12 +51,12 @@ class Trunk(nn.Module):
     """A network without its head."""
 
     size: int  # native side in pixels
-    width: int
+    width: int  # D
     pooled_width: int = 0  # width of `pooled`; 0 = width of the tokens
-    n_patches: int
+    n_patches: int  # L at the native size
     has_cls: bool
-    layers: tuple[int, ...]
-    channels_last: bool = False
+    layers: tuple[int, ...]  # the K chosen blocks
+    channels_last: bool = False  # memory format of a convolutional network
 
     @abstractmethod
     def n_patches_at(self, size: int) -> int:
@@ -74,10 +74,10 @@ class Trunk(nn.Module):
 
 
 class Projector(nn.Module):
-    """A pretraining projector. `out_width` is P; `bottleneck_width` is Z, 0 without one."""
+    """A pretraining projector."""
 
-    out_width: int
-    bottleneck_width: int
+    out_width: int  # P
+    bottleneck_width: int  # Z, 0 without a bottleneck
 
     def finish(self) -> None:
         """Complete the module once its weights are loaded."""

@@ -36,7 +36,7 @@ class Resize(Protocol):
 class Positions(ABC):
     """The positions of a network at its native grid, kept in float32 outside the network."""
 
-    rule: str
+    rule: str  # name of the resizing rule, recorded in the spec
 
     @abstractmethod
     def remember(self, model: Network) -> None:
@@ -61,7 +61,7 @@ class AbsolutePositions(Positions):
     def __init__(self, resize: Resize) -> None:
         self.rule = resize.__name__
         self._resize = resize
-        self._native = torch.empty(0)
+        self._native = torch.empty(0)  # set by `remember`
 
     def remember(self, model: Network) -> None:
         self._native = model.pos_embed.detach().float().cpu().clone()  # (1, 1+L, D)
@@ -147,8 +147,8 @@ def resize_relative_table(table: Tensor, window: int) -> Tensor:
     """
     from scipy.interpolate import RectBivariateSpline
 
-    n_source = native_grid(table.shape[0] - EXTRA_ROWS)
-    n_target = 2 * window - 1
+    n_source = native_grid(table.shape[0] - EXTRA_ROWS)  # 2n-1 offsets along an axis
+    n_target = 2 * window - 1  # offsets of the new window
     if n_source == n_target:
         return table
     source = _geometric_axis(n_source, n_target)

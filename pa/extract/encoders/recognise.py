@@ -63,11 +63,11 @@ class Identity:
 
 @dataclass(frozen=True)
 class Network:
-    """The tensors of one container ("" = the file itself), their keys without `module.`."""
+    """The tensors of one container."""
 
-    container: str
-    tensors: Mapping[str, Tensor]
-    content: Mapping[str, Any] = field(default_factory=dict)
+    container: str  # "" for the file itself
+    tensors: Mapping[str, Tensor]  # keys without `module.`
+    content: Mapping[str, Any] = field(default_factory=dict)  # of the whole file
 
     def any(self, pattern: str) -> bool:
         """Return whether a key begins with the pattern."""

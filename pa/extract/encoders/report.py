@@ -17,14 +17,11 @@ SHOWN = 6  # keys per list in an error message; the report contains all
 
 @dataclass(frozen=True)
 class Rule:
-    """The target of the keys that fully match `pattern`; group 1 is the key at the target.
-
-    `target` is "encoder" or "projector", or "" for keys that are ignored for `reason`.
-    """
+    """The target of the keys that fully match `pattern`; group 1 is the key at the target."""
 
     pattern: str
-    target: str = ""
-    reason: str = ""
+    target: str = ""  # "encoder" or "projector", "" for keys that are ignored
+    reason: str = ""  # for ignoring the keys
 
 
 @dataclass(frozen=True)
@@ -87,16 +84,12 @@ class LoadReport:
 
 @dataclass(frozen=True)
 class Sorted:
-    """The tensors of one container, sorted by rules.
+    """The tensors of one container, sorted by rules."""
 
-    `targets` maps target → {key at the target: tensor}; `origin` maps (target, key at the target) →
-    key of the file; `ignored` and `unexpected` contain keys of the file.
-    """
-
-    targets: dict[str, dict[str, Tensor]]
-    origin: dict[tuple[str, str], str]
-    ignored: tuple[tuple[str, str], ...]
-    unexpected: tuple[str, ...]
+    targets: dict[str, dict[str, Tensor]]  # target → {key at the target: tensor}
+    origin: dict[tuple[str, str], str]  # (target, key at the target) → key of the file
+    ignored: tuple[tuple[str, str], ...]  # key of the file, reason of the rule
+    unexpected: tuple[str, ...]  # keys of the file
 
     def __getitem__(self, target: str) -> dict[str, Tensor]:
         return self.targets.get(target, {})

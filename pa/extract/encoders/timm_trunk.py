@@ -40,9 +40,9 @@ class TimmTrunk(Trunk):
         self.layers = layers
         self.size = int(timm_config(model)["input_size"][-1])
         self.has_cls = False
-        self.n_prefix = 0
-        self.channel_axis: int | None = None
-        self.only_cls = False
+        self.n_prefix = 0  # prefix tokens
+        self.channel_axis: int | None = None  # of a feature map; None for tokens
+        self.only_cls = False  # whether `forward_features` omits the patch tokens
         shape = self._find_layout()
         self.pooled_width = self.width
         self.pools_by_mean, self.token_norm, self._norm_input = self._find_head(shape)

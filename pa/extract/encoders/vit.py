@@ -51,12 +51,12 @@ SIZES: Mapping[str, tuple[Size, ...]] = {
 class VitShape:
     """The architecture: sizes from the tensors, and heads and eps, which are not in them."""
 
-    width: int
-    depth: int
-    heads: int
-    patch: int
-    grid: int
-    mlp_width: int
+    width: int  # D
+    depth: int  # blocks
+    heads: int  # attention heads
+    patch: int  # P, side in pixels
+    grid: int  # side of the native grid in patches
+    mlp_width: int  # hidden units of a block
     layer_norm_eps: float = OFFICIAL_EPS
 
     @property
