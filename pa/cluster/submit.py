@@ -197,17 +197,22 @@ def submit(
             "only `extract` can be divided into --tasks. Give --each OPTION for one task per value "
             "of an option with commas, such as --each encoder."
         )
-    from pa.extract.devices import visible_gpus
-    from pa.extract.plan import check_space
 
     resources = resources or Resources()
-    devices = visible_gpus() if local else []
+    devices: list[str] = []
+    if local:  # imported only here: torch takes seconds to load
+        from pa.extract.devices import visible_gpus
+
+        devices = visible_gpus()
     tasks = tasks or max(1, len(devices))
     plans = tuple(
         plan_command(workspace, command, tasks, again=again, begin=not dry_run)
         for command in commands
     )
-    check_space(*(plan.plan for plan in plans if plan.plan))
+    if extractions := [plan.plan for plan in plans if plan.plan]:
+        from pa.extract.plan import check_space
+
+        check_space(*extractions)
     parallel = max(1, len(devices) or tasks) if local else resources.array_parallelism
     name = "-".join(commands[0].name.split())
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")

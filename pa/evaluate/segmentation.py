@@ -12,12 +12,11 @@ Shapes: H and W of an image, C classes, N images, R resamples. Scores are fracti
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy import sparse
 
 from pa.data.datasets.segmentation.labels import IGNORED
 from pa.errors import UsageError
@@ -31,6 +30,9 @@ from pa.evaluate.intervals import (
     percentile_interval,
     t_quantile,
 )
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -177,6 +179,8 @@ class SegmentationAreas:
         columns = np.concatenate([(offsets + present).ravel() for present in self._classes])
         values = np.concatenate([areas.ravel() for areas in self._areas])
         shape = (self.n_images, 3 * self.n_classes)
+        from scipy import sparse  # loaded only when masks are scored
+
         return sparse.csr_array((values, (rows, columns)), shape=shape)
 
     def score(self, majority: int, *, seed: int = 0) -> SegmentationScore:

@@ -90,17 +90,17 @@ ELSEWHERE = {
 
 
 @pytest.fixture(scope="module")
-def path(
+def folder(
     tmp_path_factory: pytest.TempPathFactory,
     weights: dict[str, Path],
 ) -> Path:
     """A workspace with 12 photographs of 3 classes, encoded with their patches, and a probe."""
-    path = tmp_path_factory.mktemp("startup")
+    workspace = tmp_path_factory.mktemp("startup")
     for number in range(12):
-        folder = path / "photos" / f"class{number % 3}"
-        folder.mkdir(parents=True, exist_ok=True)
-        noise_image(number).save(folder / f"{number}.png")
-    (path / "pa.toml").write_text(
+        label = workspace / "photos" / f"class{number % 3}"
+        label.mkdir(parents=True, exist_ok=True)
+        noise_image(number).save(label / f"{number}.png")
+    (workspace / "pa.toml").write_text(
         f"""
 encoder = "timm/test_vit"
 view = "image"
@@ -116,9 +116,9 @@ checkpoint = "{weights["test_vit"]}"
         "extract --features cls,pooled,patch",
         "probe linear --target label --epochs 1",
     ):
-        code, _, outcome = run(line.split(), path)
+        code, _, outcome = run(line.split(), workspace)
         assert code == 0, outcome
-    return path
+    return workspace
 
 
 def run(words: Sequence[str], folder: Path) -> tuple[int, set[str], str]:
@@ -167,10 +167,10 @@ def test_commands_are_all_covered() -> None:
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_command_imports_only_what_it_uses(line: str, path: Path) -> None:
+def test_command_imports_only_what_it_uses(line: str, folder: Path) -> None:
     expected, allowed = COMMANDS[line]
-    head = str(next(path.rglob("*.safetensors"), ""))
-    code, modules, outcome = run(line.replace("HEAD", head).split(), path)
+    head = str(next(folder.rglob("*.safetensors"), ""))
+    code, modules, outcome = run(line.replace("HEAD", head).split(), folder)
     assert code == expected, outcome
     assert libraries(modules) <= allowed, f"pa {line} also loads {libraries(modules) - allowed}"
 
