@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """A mapping from name to entry: those of pa in order, then those of plugins.
+    """A mapping from name to entry: built-in entries in order, then those of plugins.
 
     `group` is the entry-point group of plugins; their entries must be instances of `of`.
 

@@ -323,10 +323,10 @@ def parse_then(lines: Sequence[str]) -> tuple[Words, ...]:
 
 def choose_resources(settings: ClusterSettings, requested: ResourceOptions) -> Resources:
     """Return the resources of a task; None selects the value of [cluster] in pa.toml."""
-    given = {name: value for name, value in vars(requested).items() if value is not None}
-    parallelism = given.pop("array_parallelism", Resources.array_parallelism)
-    chosen = {**dict(settings), **given}
-    limit = given.get("time") or settings.time
+    flags = {name: value for name, value in vars(requested).items() if value is not None}
+    parallelism = flags.pop("array_parallelism", Resources.array_parallelism)
+    chosen = {**dict(settings), **flags}
+    limit = flags.get("time") or settings.time
     del chosen["time"]
     minutes = slurm.minutes(limit) if limit else Resources.minutes
     return Resources(minutes=minutes, array_parallelism=parallelism, **chosen)

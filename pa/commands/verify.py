@@ -47,8 +47,8 @@ def verify(
     Exit code 5: something is damaged. --repair removes damaged files, and the indexes, results and
     figures that were computed from damaged features; run their commands again to recreate them.
     Exit code 6: files were removed, or, without --repair, a store is incomplete. A store without
-    spec.json is never changed. Files of a newer version of pa are listed and never changed: exit
-    code 4.
+    spec.json is never changed. Files that a newer version wrote are listed and never changed:
+    exit code 4.
 
     --images compares the image files with those that were encoded: exit code 5 if a file changed or
     cannot be read. --repair does not change their stores; `pa extract --replace` encodes the

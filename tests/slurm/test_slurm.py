@@ -218,7 +218,7 @@ def test_task_near_time_limit_is_requeued_and_continues(
     assert f"Requeued job {task}" in logs
     log = next(workspace.path.glob(f"jobs/*/{task}_0_log.out")).read_text()
     assert log.count("Starting with") == 2
-    assert "interrupted. What is finished is kept" in log
+    assert "interrupted. Finished work is kept" in log
     assert logs.count("Job completed successfully") == TASKS + 1
     assert_equal(workspace.store, alone)
 

@@ -121,9 +121,9 @@ def _verify_shard(
     bad_arrays = []
     with shards.open_shard(path) as file:
         for name, (shape, dtype) in expected.items():
-            found = file[name].shape if name in file else None
-            if found != shape:
-                bad_arrays.append(Issue(path, f"{name}: shape {found}, expected {shape}"))
+            stored = file[name].shape if name in file else None
+            if stored != shape:
+                bad_arrays.append(Issue(path, f"{name}: shape {stored}, expected {shape}"))
             elif file[name].dtype != dtype:
                 what = f"{name}: type {file[name].dtype.str}, expected {dtype.str}"
                 bad_arrays.append(Issue(path, what))

@@ -171,7 +171,7 @@ def _states(
 ) -> dict[str, Checkpoint]:
     """Return the state file of each stage; its key names features, kind of device and torch.
 
-    Remove the states of an earlier run unless it is to be resumed.
+    Remove the states of an earlier run unless `resume`.
     """
     features = [store.checksum for store in planned.stores_by_role.values()]
     states = {}
