@@ -62,10 +62,10 @@ def submit(
 ) -> None:
     """Run a command as a job array on a Slurm cluster, or as processes of this machine.
 
-    COMMAND is any command of pa, before or after the options of submit. An extraction is divided
-    among --tasks; --each makes one task of every value of an option. A job after the array does
-    what failed tasks left, and then the commands of --then. The same command again submits only
-    what remains. Site settings: [cluster] in pa.toml, docs/cluster.md.
+    COMMAND is any command of pa, before or after the options of submit. --tasks divides an
+    extraction; --each creates one task for each value of an option. A final job encodes the shards
+    of failed tasks and then runs the --then commands. Run the same command again to submit only
+    what remains. [cluster] in pa.toml holds the settings of the site; see docs/cluster.md.
 
     \b
     pa submit extract --encoder mocov3 --split val --tasks 64 --gpus 1 --time 4:00:00

@@ -38,11 +38,11 @@ def neighbours(
     root: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure part against whole: the relation of every part patch to its nearest neighbours.
+    """Measure whether the nearest neighbours of a part show the same part or the same object.
 
-    Shares of the same part of other objects, of other parts of the same object or class, and of
-    random neighbours; with a projector, how projection moves them (the paper's Figure 4, as
-    numbers).
+    Report the shares of the same part of other objects, of other parts of the same object or
+    class, and of random neighbours. With a projector, also report how projection changes these
+    shares (the paper's Figure 4, as numbers).
 
     \b
     pa evaluate neighbours --encoder mocov3,dino --dataset cub --figure shares.pdf
