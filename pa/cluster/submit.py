@@ -57,7 +57,10 @@ class Command:
 
 @dataclass(frozen=True)
 class ResourceOptions:
-    """The resources that a submission requests; None selects the value of [cluster]."""
+    """The resources that a submission requests.
+
+    None selects the value of [cluster]; `array_parallelism` is not a setting: its default is 256.
+    """
 
     partition: str | None = None
     account: str | None = None

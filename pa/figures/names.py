@@ -1,4 +1,4 @@
-"""Titles, colours and markers of encoders and representations, the same in every figure."""
+"""Titles, colours and markers of encoders and representations in the figures of results."""
 
 from __future__ import annotations
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,36 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pa import cli
 from pa.data.crops import Crops
 from pa.data.store.reader import Store
 from tests.support.images import noise_image
 from tests.support.trees import coco_json, person, write_coco, write_cub
+from tests.support.vectors import Run, pa
+
+__all__ = ["pa"]
 
 BIRDS = [
     {"right eye": (20.0, 10.0), "tail": (50.0, 50.0)},
     {"tail": (40.0, 30.0)},
     {"right leg": (30.0, 40.0), "left wing": (30.0, 20.0)},
 ]
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def pa(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], in_empty_folder: Path
-) -> Run:
-    """Run `pa …` in this process, in an empty folder: exit code, stdout, stderr."""
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pa", *map(str, words)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        printed = capsys.readouterr()
-        return int(stopped.value.code or 0), printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture

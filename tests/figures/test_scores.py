@@ -17,8 +17,7 @@ from pa.figures.results import EncoderResults
 from pa.figures.scores import depth_panels, share_bars, sweep_sheets
 from pa.report.collection import collect_results
 from tests.figures.conftest import size_of
-from tests.probe.test_commands import PutStore, put_store
-from tests.support.arrays import make_store
+from tests.support.arrays import PutStore, make_store, put_store
 from tests.support.commands import Run
 from tests.support.parts import MakeParts, birds, features_of, make_parts, workspace
 

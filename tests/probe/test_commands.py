@@ -2,84 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import signal
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
-from pa import cli
 from pa.data.store import find as stores
 from pa.data.store.reader import Store
-from pa.data.views.parts import PROTOCOLS
 from pa.errors import VerificationError
 from pa.probe.attentive.head import AttentiveHead
 from pa.probe.linear.head import load_heads
 from pa.probe.linear.recipes import LINEAR_PROTOCOLS
 from pa.probe.linear.run import LinearOptions, run_linear
-from tests.support.arrays import MakeStore, blobs
+from tests.support.arrays import PutStore
+from tests.support.commands import Run
 from tests.support.images import noise_image
-
-
-@dataclass
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        return json.loads(self.out)  # type: ignore[no-any-return]
-
-
-Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def pa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `pa …` in this process."""
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-
-    def run(*words: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["pa", *map(str, words)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        printed = capsys.readouterr()
-        return Outcome(int(stopped.value.code or 0), printed.out, printed.err)
-
-    return run
-
-
-PutStore = Callable[..., Store]
-
-
-@pytest.fixture
-def put_store(make_store: MakeStore, in_empty_folder: Path) -> PutStore:
-    """Put a store of view `parts` into the workspace, cut by a protocol."""
-
-    def put(split: str, protocol: str, seed: int = 0, n: int = 60, **spec: Any) -> Store:
-        features, labels = blobs(n, spread=0.4, seed=seed)
-        view = PROTOCOLS[protocol].to_json()
-        both = {"cls": features, "pooled": features[:, :4] + 0.5}
-        images = (np.arange(n) // 2).tolist()
-        new_store = make_store(both, labels, images, split=split, view=view, **spec)
-        encoder = new_store.encoder.replace("/", "--")
-        target = (
-            in_empty_folder / "features" / "toy" / split / "parts" / encoder / new_store.spec.short
-        )
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(new_store.path, target)
-        return Store.open(target)
-
-    return put
-
 
 TWO = ("--train-split", "train", "--test-split", "test")
 QUICK = ("--epochs", 5, "--no-references")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from pa.data.store.shards import BadImage
 from pa.data.store.spec import Spec, digest_rows
 from pa.data.store.writer import claim, create, finish
 from pa.data.views import VIEWS
+from pa.data.views.parts import PROTOCOLS
 
 Floats = npt.NDArray[np.float32]
 MakeStore = Callable[..., Store]
+PutStore = Callable[..., Store]
 
 
 def table(
@@ -106,3 +109,24 @@ def blobs(
     noise = np.random.default_rng(seed).normal(0, spread, (n, width))
     features = (np.eye(width)[target] + noise).astype(np.float32)
     return features, [f"c{index}" for index in target]
+
+
+@pytest.fixture
+def put_store(make_store: MakeStore, in_empty_folder: Path) -> PutStore:
+    """Put a store of view `parts` into the workspace, cut by a protocol."""
+
+    def put(split: str, protocol: str, seed: int = 0, n: int = 60, **spec: Any) -> Store:
+        features, labels = blobs(n, spread=0.4, seed=seed)
+        view = PROTOCOLS[protocol].to_json()
+        both = {"cls": features, "pooled": features[:, :4] + 0.5}
+        images = (np.arange(n) // 2).tolist()
+        new_store = make_store(both, labels, images, split=split, view=view, **spec)
+        encoder = new_store.encoder.replace("/", "--")
+        target = (
+            in_empty_folder / "features" / "toy" / split / "parts" / encoder / new_store.spec.short
+        )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(new_store.path, target)
+        return Store.open(target)
+
+    return put
