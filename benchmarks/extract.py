@@ -69,8 +69,7 @@ from pa.extract import torchvision_ops
 from pa.extract.encoders import load_encoder
 from pa.extract.encoders.frozen import Trunk
 from pa.extract.encoding import default_batch
-from pa.extract.pixels import ImageJob, Loader
-from pa.extract.stages import Stages
+from pa.extract.pixels import ImageJob, Loader, Stages
 from pa.extract.stores import ExtractOptions
 from pa.workspace import EncoderOptions, RegionSelector, Workspace
 

@@ -3,7 +3,7 @@
 The tasks follow the rules of the real ones. A task begins with its share of the missing shards
 (`Share.start`), continues with the shards after it, wraps around, and takes each shard that is
 neither done nor locked by another task; it holds one shard ahead. After a full pass it lists the
-missing shards again, and ends when other tasks hold all of them (`pa.extract.claims`). A task that
+missing shards again, and ends when other tasks hold all of them (`pa.extract.run`). A task that
 is preempted or reaches its time limit loses the shard in work and returns to the queue; a task
 that fails loses it and does not return (`pa.cluster.slurm`). One job after the array encodes the
 remaining shards. The simulation is event-driven: ten thousand tasks take some seconds.

@@ -8,7 +8,9 @@ n: rows of a batch, v: valid rows among them, S: side of the encoder's input.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import ctypes
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,13 @@ from pa.extract.resample import windows
 # On a CPU larger batches are slower: their activations exceed the cache and need twice as many new
 # memory pages per region (docs/performance.md).
 CPU_BATCH, GPU_BATCH = 16, 256
+
+# From malloc.h of glibc; other C libraries do not have them.
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
+NEVER = 2**31 - 1
+# The limits of glibc's adjustment of the thresholds on 64-bit machines; setting one of the three
+# turns this adjustment off. The third value is glibc's default.
+AFTERWARDS = ((MMAP_THRESHOLD, 2**25), (TRIM_THRESHOLD, 2**26), (MMAP_MAX, 65536))
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
@@ -149,3 +158,30 @@ def spread(
     for name, array in arrays.items():
         full[name][valid] = array
     return full
+
+
+@contextlib.contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Keep freed memory for the next allocation, and return it at the end.
+
+    A pass on a CPU allocates and frees blocks of tens of megabytes, the same ones for each batch.
+    The C library returns such blocks to the kernel immediately, which must clear every page again
+    for the next batch: a tenth of the time of a ViT-B (docs/performance.md). In this context the
+    process has the size of its largest batch. It has no effect without glibc.
+    """
+    try:
+        library = ctypes.CDLL(None)
+    except (OSError, TypeError):  # Windows
+        library = None
+    if not hasattr(library, "gnu_get_libc_version"):
+        yield
+        return
+    assert library is not None
+    library.mallopt(TRIM_THRESHOLD, NEVER)
+    library.mallopt(MMAP_MAX, 0)  # allocate all blocks on the heap
+    try:
+        yield
+    finally:
+        for parameter, value in AFTERWARDS:
+            library.mallopt(parameter, value)
+        library.malloc_trim(0)

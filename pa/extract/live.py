@@ -24,8 +24,7 @@ from pa.data.views.base import View
 from pa.errors import ImageError
 from pa.extract.encoders.base import Encoder
 from pa.extract.encoding import default_batch, encode_pixels
-from pa.extract.pixels import Loader, image_jobs
-from pa.extract.stages import Stages
+from pa.extract.pixels import Loader, Stages, image_jobs
 from pa.extract.stores import ExtractOptions, make_spec
 
 

@@ -1,35 +1,74 @@
-"""Decode images in advance, in threads, to the uint8 pixels of their regions, in order.
+"""Decode images in advance, in threads, and collect the pixels of their regions into batches.
 
 Pillow releases the interpreter lock while it decodes and resizes, so threads are enough and nothing
 is pickled or forked.
 
-B: regions of an image, S: side of the encoder's input, H, W: pixels of a canvas.
+B: regions of an image, S: side of the encoder's input, H, W: pixels of a canvas, n: rows of a
+batch, v: valid rows among them, which have pixels.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from PIL import Image
 
 from pa.data import images as im
 from pa.data.images import Transform
 from pa.data.schema import Box
 from pa.data.store import image_files
 from pa.data.store.image_files import NotAFileError, Status
+from pa.data.store.shards import BadImage, ShardWriter
 from pa.data.views import View
 from pa.errors import ImageError
-from pa.extract.stages import Stages
 
 CutKey = tuple[Any, ...]  # the fields of a transform that change the pixels; see View.cut_key
+STAGES = ("read", "decode", "cut", "encode", "write")
+
+
+@dataclass
+class Stages:
+    """Seconds per stage, summed over threads, and seconds that encoding waited for images."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    waited: float = 0.0  # seconds
+    wall: float = 0.0  # seconds
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - start
+            with self._lock:  # decoding threads add to the same stages
+                self.seconds[stage] += elapsed
+
+    @property
+    def limit(self) -> str:
+        """Return the stage that limits the speed.
+
+        Reading, decoding and cutting run in parallel with encoding and writing. If encoding waited
+        for images for more than a fifth of the time, the slowest of the first three stages is the
+        limit, else the slower one of the last two.
+        """
+        stages = STAGES[:3] if self.waited > 0.2 * self.wall else STAGES[3:]
+        return max(stages, key=self.seconds.__getitem__)
+
+    def to_json(self) -> dict[str, float | str]:
+        split = {name: round(value, 3) for name, value in self.seconds.items()}
+        return {**split, "waited": round(self.waited, 3), "wall": round(self.wall, 3)}
 
 
 @dataclass(frozen=True)
@@ -114,34 +153,33 @@ class Loader:
 
     def load(self, job: ImageJob) -> Loaded:
         """Load an image. An error of the file is part of the result, not raised."""
-        path = self.root / job.path
         try:
             with self.stages.timed("read"):
-                content = image_files.read(path)
+                content = image_files.read(self.root / job.path)
         except NotAFileError as error:
             return Loaded(job, {}, str(error))
         except MemoryError:
             return Loaded(job, {}, "not enough memory to read it")
         except OSError as error:
             return Loaded(job, {}, f"cannot read the file: {error.strerror or error}")
-        cuts: Mapping[CutKey, Cut] = {}
+        cuts: dict[CutKey, Cut] = {}
         fault = None
         try:
             with self.stages.timed("decode"):
                 image = im.decode(content.data, job.path)
             with self.stages.timed("cut"):
-                cuts = {key: self._cut(image, job, t) for key, t in self.transforms.items()}
+                for key, transform in self.transforms.items():
+                    canvas = self.view.canvas(image, transform)
+                    if self.canvases:
+                        corners = np.array(job.boxes, np.int64)[:, :2]  # (B, 2) x0, y0
+                        cuts[key] = Cut(im.stack([canvas]), corners)
+                    else:
+                        cuts[key] = Cut(self.view.cut(canvas, job.boxes, transform))
         except ImageError as error:
             fault = error.reason
         except MemoryError:
             fault = "not enough memory to decode it"
-        return Loaded(job, cuts, fault, content.xxh3, content.status)
-
-    def _cut(self, image: Image.Image, job: ImageJob, transform: Transform) -> Cut:
-        canvas = self.view.canvas(image, transform)
-        if self.canvases:
-            return Cut(im.stack([canvas]), np.array(job.boxes, np.int64)[:, :2])  # x0, y0
-        return Cut(self.view.cut(canvas, job.boxes, transform))
+        return Loaded(job, {} if fault else cuts, fault, content.xxh3, content.status)
 
     @property
     def busy(self) -> bool:
@@ -170,5 +208,45 @@ class Loader:
 
     def _next(self) -> Loaded:
         future = self._waiting.popleft()
-        with self.stages.waiting():
-            return future.result()
+        began = time.perf_counter()
+        loaded = future.result()
+        self.stages.waited += time.perf_counter() - began
+        return loaded
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive rows, and the cuts of the v rows with pixels, by key of the transform."""
+
+    valid: npt.NDArray[np.bool_]  # (n,) whether the row has pixels
+    cuts: Mapping[CutKey, Sequence[Cut]]
+
+
+def batches(loaded: Iterable[Loaded], size: int, writers: Sequence[ShardWriter]) -> Iterator[Batch]:
+    """Collect the regions of images into batches of `size` rows; record hashes and bad images.
+
+    Batches begin at the first row of the shard and include bad rows, so the composition of a batch
+    does not depend on earlier runs: floating-point sums are equal bit for bit.
+    """
+    valid: list[bool] = []  # of the rows of the next batch
+    cuts: dict[CutKey, list[Cut]] = {}
+    for image in loaded:
+        job, n = image.job, len(image.job.boxes)
+        for writer in writers:
+            if image.xxh3 is not None:
+                writer.record_image(job.image, image.xxh3)
+            if image.fault is not None:
+                last = job.first + n - 1
+                writer.record_bad(BadImage(job.image, job.path, job.first, last, image.fault))
+        n_batched = 0  # regions of the image that are in batches
+        while n_batched < n:
+            step = min(n - n_batched, size - len(valid))  # an image may span batches
+            valid += [image.fault is None] * step
+            for key, cut in image.cuts.items():
+                cuts.setdefault(key, []).append(cut.part(n_batched, n_batched + step))
+            n_batched += step
+            if len(valid) == size:
+                yield Batch(np.array(valid), cuts)
+                valid, cuts = [], {}
+    if valid:
+        yield Batch(np.array(valid), cuts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import math
@@ -20,12 +21,12 @@ from pa.data.store.throughput import Throughput, recorded_throughput
 from pa.data.views.base import View
 from pa.data.views.parts import PartsView
 from pa.errors import StorageError, VerificationError
-from pa.extract.reuse import find_rows
 from pa.extract.stores import (
     ExtractOptions,
     choose_shard_rows,
     find_conflicting,
-    find_donors,
+    find_rows,
+    find_sources,
     make_spec,
     row_bytes,
     rows_in,
@@ -143,16 +144,16 @@ def plan_extract(
         rows = view.rows(images.first(options.limit))
         for encoder in encoders:
             spec = make_spec(encoder, images, view, rows, options)
-            slot = stores.store_directory(
+            directory = stores.store_directory(
                 features, images.dataset, images.split, view.name, encoder.name
             )
             if not (options.replace or options.alongside):
-                for conflicting in find_conflicting(slot, spec):
+                for conflicting in find_conflicting(directory, spec):
                     progress.note(
                         f"{conflicting.title} has another fingerprint: without --replace or "
                         f"--alongside, pa extract will refuse and list the differences."
                     )
-            path = slot / spec.short
+            path = directory / spec.short
             if (path / SPEC).exists():
                 store = Store.open(path, incomplete=True)
                 if changed := ImageFiles(store, images.root, read_only=True).changed():
@@ -172,24 +173,34 @@ def plan_extract(
 
 def check_space(*plans: ExtractPlan) -> None:
     """Raise `StorageError` if the disk is too small for all plans of a workspace together."""
-    n_bytes = sum(plan.bytes for plan in plans)
-    if plans and n_bytes > plans[0].free:
+    if plans:
+        require_space(sum(plan.bytes for plan in plans), plans[0].folder, plans[0].free)
+
+
+def require_space(n_bytes: int, folder: Path, free: int) -> None:
+    """Raise `StorageError` if features of `n_bytes` exceed the `free` bytes of a folder's disk."""
+    if n_bytes > free:  # refused before hours of work, not after them
         raise StorageError(
-            f"the features need {n_bytes / 1e9:.2f} GB, and {plans[0].folder} has "
-            f"{plans[0].free / 1e9:.2f} GB free. Free some space (`pa gc` lists unused files), "
-            f"choose another --workspace, or store less with --features."
+            f"the features need {n_bytes / 1e9:.2f} GB, and {folder} has {free / 1e9:.2f} GB free. "
+            f"Free some space (`pa gc` lists unused files), choose another --workspace, or store "
+            f"less with --features."
         )
 
 
 def _plan_store(features: Path, store: Store, view: View) -> StorePlan:
     spec, begun = store.spec, (store.path / SPEC).exists()
     missing = store.missing()
-    donors = find_donors(features, spec) if missing else []  # reading their shards takes time
-    donated = _shard_keys(donors)
-    adopted = [shard for shard in missing if store.shard_key(shard) in donated]  # linked
-    to_write = [shard for shard in missing if shard not in adopted]
-    sources = find_rows(store, donors, view) if to_write else None
-    copied = [shard for shard in to_write if sources is not None and sources.cover(shard)]
+    sources = find_sources(features, spec) if missing else []  # reading their shards takes time
+    keys = set()  # of the finished shards of the source stores
+    for source in sources:
+        for shard in source.plan:
+            # One that is missing or damaged is not linked.
+            with contextlib.suppress(OSError, VerificationError):
+                keys.add(shards.read_info(source.shard_path(shard)).key)
+    linked = [shard for shard in missing if store.shard_key(shard) in keys]
+    to_write = [shard for shard in missing if shard not in linked]
+    origins = find_rows(store, sources, view) if to_write else None
+    copied = [shard for shard in to_write if origins is not None and origins.cover(shard)]
     to_do = [shard for shard in to_write if shard not in copied]
     arrays = len(spec.representations)
     # One byte per row states whether its image could be decoded.
@@ -206,7 +217,7 @@ def _plan_store(features: Path, store: Store, view: View) -> StorePlan:
         path=store.path,
         rows=store.n_rows,
         rows_to_do=rows_in(to_do),
-        rows_adopted=rows_in(adopted),
+        rows_adopted=rows_in(linked),
         rows_copied=rows_in(copied),
         shards=len(store.plan),
         shards_to_do=len(to_do),
@@ -216,15 +227,3 @@ def _plan_store(features: Path, store: Store, view: View) -> StorePlan:
         bytes=n_bytes,
         throughput=recorded_throughput(features, spec),
     )
-
-
-def _shard_keys(donors: Sequence[Store]) -> set[str]:
-    """Return the keys of the finished shards of stores."""
-    keys = set()
-    for donor in donors:
-        for shard in donor.plan:
-            try:
-                keys.add(shards.read_info(donor.shard_path(shard)).key)
-            except (OSError, VerificationError):
-                continue  # missing, or damaged and not to be linked
-    return keys

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from pa.data import images as im
 from pa.data.views import VIEWS
 from pa.errors import UsageError
 from pa.extract.encoders.base import Encoder
+from pa.extract.encoding import encode_pixels
 
 K = 10  # neighbours compared
 BATCH = 16  # images per forward pass
@@ -49,7 +49,11 @@ def compare(encoders: Mapping[str, Encoder], paths: Sequence[Path]) -> list[Agre
     for dtype, by_name in vectors.items():
         for name, compared in by_name.items():
             cosines = (reference[name] * compared).sum(1)  # (N,)
-            nearest = [_nearest(unit, k) for unit in (reference[name], compared)]  # (N, k) each
+            nearest = []  # (N, k) each
+            for unit in (reference[name], compared):
+                similarity = unit @ unit.T  # (N, N)
+                np.fill_diagonal(similarity, -np.inf)  # an image is not its own neighbour
+                nearest.append(np.argsort(-similarity, axis=1, kind="stable")[:, :k])
             shared = [len(set(a) & set(b)) / k for a, b in zip(*nearest, strict=True)]
             scores = float(cosines.min()), float(cosines.mean()), float(np.mean(shared))
             agreements.append(Agreement(dtype, name, n, k, *scores))
@@ -59,25 +63,11 @@ def compare(encoders: Mapping[str, Encoder], paths: Sequence[Path]) -> list[Agre
 def _encode(encoder: Encoder, paths: Sequence[Path]) -> dict[str, npt.NDArray[np.float64]]:
     """Return unit vectors (N, D) of every vector representation."""
     names = [name for name, shape in encoder.representations.items() if len(shape) == 1]
-    blocks: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in names}
-    device = next(encoder.module.parameters()).device
-    view = VIEWS["image"]
+    view, transform = VIEWS["image"], encoder.transform
+    blocks = []
     for start in range(0, len(paths), BATCH):
-        canvases = [
-            view.canvas(im.decode(path.read_bytes(), path), encoder.transform)
-            for path in paths[start : start + BATCH]
-        ]
-        with torch.inference_mode():
-            pixels = torch.from_numpy(im.stack(canvases)).to(device)
-            features = encoder.encode(encoder.normalise(pixels), names)
-        for name in names:
-            blocks[name].append(features[name].double().cpu().numpy())
-    stacked = {name: np.concatenate(parts) for name, parts in blocks.items()}  # (N, D)
+        images = [im.decode(path.read_bytes(), path) for path in paths[start : start + BATCH]]
+        canvases = [view.canvas(image, transform) for image in images]
+        blocks.append(encode_pixels(encoder, im.stack(canvases), names))
+    stacked = {name: np.concatenate([b[name] for b in blocks]).astype(float) for name in names}
     return {name: v / np.linalg.norm(v, axis=1, keepdims=True) for name, v in stacked.items()}
-
-
-def _nearest(unit: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.int64]:
-    """Return the k nearest other vectors of each vector, (N, k)."""
-    similarity = unit @ unit.T  # (N, N)
-    np.fill_diagonal(similarity, -np.inf)
-    return np.argsort(-similarity, axis=1, kind="stable")[:, :k]

@@ -2,7 +2,8 @@
 
 Shards are the unit of work. Any number of processes may run the same command on one workspace: each
 claims shards that no other process holds, and the last one writes the manifest. A run without a
-share waits for the shards of other processes; a task of a job array, which has one, does not.
+share waits for the shards of other processes, to replace one that is killed. A task of a job array,
+which has a share, does not: a waiting task occupies a GPU, and a job after the array finishes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,9 +34,6 @@ from pa.data.schema import Box, Images
 from pa.data.store import writer
 from pa.data.store.shards import BadImage
 from pa.data.views import View
-from pa.errors import StorageError
-from pa.extract.batches import Batch, batches
-from pa.extract.claims import Claims
 from pa.extract.encoders.base import Encoder
 from pa.extract.encoding import (
     Forward,
@@ -42,27 +41,19 @@ from pa.extract.encoding import (
     cuts_on_device,
     default_batch,
     encode_pixels,
+    freed_memory_kept,
     upload,
 )
-from pa.extract.heap import freed_memory_kept
-from pa.extract.pixels import CutKey, Loader
-from pa.extract.reuse import reuse_rows
-from pa.extract.share import Share
-from pa.extract.stages import Stages
-from pa.extract.stores import (
-    ExtractOptions,
-    Report,
-    open_store,
-    row_bytes,
-    rows_in,
-)
+from pa.extract.pixels import Batch, CutKey, ImageJob, Loader, Stages, batches, image_jobs
+from pa.extract.plan import require_space
+from pa.extract.share import MAX_MISSES, Share
+from pa.extract.stores import ExtractOptions, Report, open_store, reuse_rows, row_bytes, rows_in
 from pa.extract.writing import Claimed, ShardThread
 from pa.progress import Progress, Silent
 
 BATCHES_AHEAD = 2  # batches of images decoded in advance: hides differences between images
+POLL_SECONDS = 0.5  # between attempts to claim shards that other processes hold
 CPU = torch.device("cpu")
-
-Pairs = Sequence[tuple[Encoder, Report]]  # encoders with the reports of their stores
 
 
 @dataclass(frozen=True)
@@ -85,24 +76,7 @@ class RunResult:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "stores": [
-                {
-                    "store": report.store.title,
-                    "path": str(report.store.path),
-                    "fingerprint": report.store.fingerprint,
-                    "rows": report.store.n_rows,
-                    "rows_encoded": report.rows_encoded,
-                    "complete": report.store.is_complete,
-                    "shards_adopted": report.shards_adopted,
-                    "rows_adopted": report.rows_adopted,
-                    "rows_copied": report.rows_copied,
-                    "bytes_copied": report.bytes_copied,
-                    "copied_from": report.copied_from,
-                    "seconds_saved": report.seconds_saved,
-                    "replaced": report.replaced,
-                }
-                for report in self.reports
-            ],
+            "stores": [report.to_json() for report in self.reports],
             "bad_images": [vars(bad) for bad in self.bad],
             "seconds": self.stages.to_json(),
             "limit": self.stages.limit,
@@ -138,40 +112,23 @@ def extract(
     StorageError
         If the disk is full or fails.
     """
-    options = options or ExtractOptions()
-    run = _Run(images.root, view, options, Stages(), progress or Silent(), share)
+    options, progress, stages = options or ExtractOptions(), progress or Silent(), Stages()
     began = time.perf_counter()
     rows = view.rows(images.first(options.limit))
     reports = [open_store(encoder, images, view, rows, features, options) for encoder in encoders]
-    pairs = list(zip(encoders, reports, strict=True))
-    n_bytes, free = _bytes_to_write(pairs), free_bytes(features)
-    if n_bytes > free:  # refused before hours of work, not after them
-        raise StorageError(
-            f"the features need {n_bytes / 1e9:.2f} GB, and {features} has {free / 1e9:.2f} GB "
-            f"free. Free some space, choose another --workspace, or store less with --features."
-        )
+    require_space(_bytes_to_write(reports), features, free_bytes(features))
     copying = time.perf_counter()
     for report in reports:
-        reuse_rows(report, view, features, share, run.progress)
+        reuse_rows(report, view, features, share, progress)
     began += time.perf_counter() - copying  # `wall` is the time of encoding
     try:
         # Stores with equally large shards share decoded images.
         for size in sorted({report.store.shard_rows for report in reports}):
-            run.fill([pair for pair in pairs if pair[1].store.shard_rows == size])
+            group = [report for report in reports if report.store.shard_rows == size]
+            _Run(group, images.root, view, options, stages, progress, share).fill()
     finally:
-        run.stages.wall = time.perf_counter() - began
-        versions = {"pa": pa.__version__, "torch": torch.__version__, "numpy": np.__version__}
-        for report in reports:
-            if report.rows_encoded or report.rows_copied:
-                fields = {
-                    "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "host": platform.node(),
-                    "rows": report.rows_encoded,
-                    "copied_from": report.copied_from,
-                    "seconds": run.stages.to_json(),
-                    "versions": versions,
-                }
-                writer.log_run(report.store, fields)
+        stages.wall = time.perf_counter() - began
+        _log(reports, stages)
     for report in reports:
         if report.store.missing():
             continue  # held by other tasks, of which the last one finishes the store
@@ -180,20 +137,39 @@ def extract(
         writer.finish(report.store)
         for path in report.replaced:
             shutil.rmtree(path, ignore_errors=True)
-    return RunResult(reports, run.stages)
+    return RunResult(reports, stages)
 
 
-def _bytes_to_write(pairs: Pairs) -> int:
+def _log(reports: Sequence[Report], stages: Stages) -> None:
+    """Add the run to runs.jsonl of each store that it wrote to, also if it was interrupted."""
+    for report in reports:
+        if report.rows_encoded or report.rows_copied:
+            fields = {
+                "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+                "host": platform.node(),
+                "rows": report.rows_encoded,
+                "copied_from": report.copied_from,
+                "seconds": stages.to_json(),
+                "versions": {
+                    "pa": pa.__version__,
+                    "torch": torch.__version__,
+                    "numpy": np.__version__,
+                },
+            }
+            writer.log_run(report.store, fields)
+
+
+def _bytes_to_write(reports: Sequence[Report]) -> int:
     """Return the size of the missing shards."""
-    return sum(
-        row_bytes(report.store.spec) * rows_in(report.store.missing()) for _, report in pairs
-    )
+    stores = [report.store for report in reports]
+    return sum(row_bytes(store.spec) * rows_in(store.missing()) for store in stores)
 
 
 @dataclass(frozen=True)
 class _Run:
-    """The arguments of a run that its steps share."""
+    """The extraction loop of stores with equally large shards."""
 
+    reports: list[Report]
     root: Path
     view: View
     options: ExtractOptions
@@ -201,23 +177,23 @@ class _Run:
     progress: Progress
     share: Share | None
 
-    def fill(self, pairs: Pairs) -> None:
-        """Write every missing shard of a group of stores, and report the progress."""
-        store, progress = pairs[0][1].store, self.progress
+    def fill(self) -> None:
+        """Write every missing shard, and report the progress."""
+        store, progress = self.reports[0].store, self.progress
         spec = store.spec
-        missing = {shard.index for _, report in pairs for shard in report.store.missing()}
+        missing = {shard.index for report in self.reports for shard in report.store.missing()}
         done = sum(shard.n_rows for shard in store.plan if shard.index not in missing)
         if missing:
             progress.note(
                 f"{spec.rows['n_images']} images, {store.n_rows} rows, "
-                f"{_bytes_to_write(pairs) / 1e6:.1f} MB to write in {len(missing)} of "
+                f"{_bytes_to_write(self.reports) / 1e6:.1f} MB to write in {len(missing)} of "
                 f"{len(store.plan)} shards"
             )
-        names = ",".join(encoder.name for encoder, _ in pairs)
+        names = ",".join(report.encoder.name for report in self.reports)
         title = f"{spec.dataset}/{spec.split}/{spec.view['name']} · {names}"
         progress.start(title, store.n_rows, "rows", done)
         try:
-            self._encode_missing(pairs)
+            self._encode_missing()
         except KeyboardInterrupt:
             n_kept = len(store.plan) - len(store.missing())
             progress.note(f"{n_kept} of {len(store.plan)} shards kept")
@@ -225,11 +201,11 @@ class _Run:
         finally:
             progress.stop()
 
-    def _encode_missing(self, pairs: Pairs) -> None:
+    def _encode_missing(self) -> None:
         """Claim shards until none is missing; decode, encode and write in parallel."""
-        encoders = [encoder for encoder, _ in pairs]
+        encoders = [report.encoder for report in self.reports]
         size = self.options.batch_size or default_batch(encoders[0], self.view)
-        store = pairs[0][1].store
+        store = self.reports[0].store
         loader = Loader(
             self.root,
             self.view,
@@ -240,22 +216,66 @@ class _Run:
             ahead_images=BATCHES_AHEAD * size * store.spec.rows["n_images"] // max(store.n_rows, 1),
             canvases=cuts_on_device(encoders, self.view),
         )
-        passes = [Forward(e, list(report.store.spec.representations)) for e, report in pairs]
-        by_encoder = {id(forward.encoder): forward for forward in passes}
-        on_cpu = any(forward.device.type == "cpu" for forward in passes)
+        passes = {
+            id(report): Forward(report.encoder, list(report.store.spec.representations))
+            for report in self.reports
+        }
+        on_cpu = any(forward.device.type == "cpu" for forward in passes.values())
         memory = freed_memory_kept() if on_cpu else contextlib.nullcontext()
         with memory, loader, ShardThread(self.stages) as thread:
-            claims = Claims(pairs, self.view, thread, self.progress, self.share)
-            loaded = loader.ahead(claims.jobs(lambda: loader.busy))
+            ahead: deque[Claimed] = deque()  # shards whose images are loaded
+            loaded = loader.ahead(self._jobs(ahead, thread, loader))
             for first in loaded:  # the first image of each shard
-                claimed, n_images = claims.begun()
-                images = itertools.chain([first], itertools.islice(loaded, n_images - 1))
-                writers = [target.writer for target in claimed.targets]
+                claimed = ahead.popleft()
+                images = itertools.chain([first], itertools.islice(loaded, len(claimed.jobs) - 1))
+                writers = [writer for _, writer in claimed.targets]
                 for batch in batches(claimed.noting(images), size, writers):
-                    self._encode_batch(batch, claimed, by_encoder, thread)
+                    self._encode_batch(batch, claimed, passes, thread)
                     self.progress.advance(len(batch.valid))
                 thread.close(claimed)
             thread.flush()
+
+    def _jobs(
+        self, ahead: deque[Claimed], thread: ShardThread, loader: Loader
+    ) -> Iterator[ImageJob | None]:
+        """Claim missing shards, append them to `ahead`, and yield their images in order.
+
+        The next shard is claimed while the last images of the current one are encoded, so that
+        decoding does not stop between shards. Only one shard is held ahead, to leave the others to
+        other processes. Yield None while the next shard is not claimed yet and the loader is busy.
+        """
+        waited = False  # whether the note about waiting was printed
+        while left := {s.index: s for report in self.reports for s in report.store.missing()}:
+            took, misses = False, 0  # misses: consecutive shards that could not be claimed
+            for index in self.share.order(sorted(left)) if self.share else sorted(left):
+                while ahead and loader.busy:
+                    yield None
+                claim = thread.claim(self.reports, left[index])
+                while loader.busy and not claim.done():
+                    yield None
+                claimed = claim.result()
+                if claimed is None:
+                    misses += 1
+                    if took and misses == MAX_MISSES:
+                        break  # list the missing shards again
+                    continue
+                took, misses = True, 0
+                store, shard = claimed.targets[0][0].store, claimed.shard
+                claimed.jobs = image_jobs(store.rows.slice(shard.start, shard.n_rows), self.view)
+                ahead.append(claimed)
+                yield from claimed.jobs
+            while loader.busy:
+                yield None
+            thread.flush()  # the last shards are closed before missing ones are listed
+            if took:
+                continue
+            if self.share:
+                self.progress.note(f"skipping {len(left)} shards locked by other tasks")
+                return
+            if not waited:
+                self.progress.note(f"waiting for {len(left)} shards locked by other processes")
+                waited = True
+            time.sleep(POLL_SECONDS)
 
     def _encode_batch(
         self, batch: Batch, claimed: Claimed, passes: Mapping[int, Forward], thread: ShardThread
@@ -263,8 +283,8 @@ class _Run:
         """Encode a batch with each encoder whose store lacks the shard; they share the upload."""
         uploaded: dict[tuple[CutKey, torch.device], Tensor] = {}  # (v, S, S, 3) uint8 each
         for target in claimed.targets:
-            forward = passes[id(target.encoder)]
-            transform = target.encoder.transform
+            forward = passes[id(target[0])]
+            transform = forward.encoder.transform
             key = self.view.cut_key(transform), forward.device
             with self.stages.timed("encode"):
                 if key not in uploaded and (cuts := batch.cuts.get(key[0])):

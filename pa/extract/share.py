@@ -9,8 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pa.errors import UsageError
+
+T = TypeVar("T")
 
 # Number of consecutive locked or finished shards after which a task lists the missing shards again.
 # Without this limit, each of thousands of tasks would try nearly every shard of the store.
@@ -26,14 +29,12 @@ class Share:
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.count:
-            raise UsageError(
-                f"task {self.index} of {self.count}: tasks are numbered from 0 to {self.count - 1}."
-            )
+            raise UsageError(f"{self}: tasks are numbered from 0 to {self.count - 1}.")
 
     def __str__(self) -> str:
         return f"task {self.index} of {self.count}"
 
-    def order(self, missing: Sequence[int]) -> list[int]:
+    def order(self, missing: Sequence[T]) -> list[T]:
         """Return the missing shards, beginning with the task's share and wrapping around.
 
         The shares of all tasks are contiguous, differ by at most one shard in length, and together
@@ -52,21 +53,17 @@ def choose_share(
 ) -> Share | None:
     """Return the given share, else that of the Slurm array of this process, else None.
 
-    Raises `UsageError` if only one of `index` and `count` is given. With both, the environment is
-    not read.
+    The position in an irregular array (`sbatch --array=3,7,8`) is approximate. Raises `UsageError`
+    if only one of `index` and `count` is given. With both, the environment is not read.
     """
     if index is not None and count is not None:
         return Share(index, count)
     if index is not None or count is not None:
         raise UsageError("give both --task-id and --task-count, or neither.")
-    return _from_slurm(os.environ if environment is None else environment)
-
-
-def _from_slurm(environment: Mapping[str, str]) -> Share | None:
-    """Return the position in an `sbatch --array`; approximate for an irregular one (3,7,8)."""
+    variables: Mapping[str, str] = os.environ if environment is None else environment
 
     def number(name: str, default: int) -> int:
-        return int(environment.get(f"SLURM_ARRAY_TASK_{name}") or default)
+        return int(variables.get(f"SLURM_ARRAY_TASK_{name}") or default)
 
     try:
         index, first = number("ID", -1), number("MIN", 0)

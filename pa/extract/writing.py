@@ -3,14 +3,15 @@
 One thread performs all steps of a shard on disk, from the lock to the rename: a lock belongs to the
 thread that acquired it, and signals arrive in the main thread only.
 
-M: images of a shard, n: rows of a batch.
+M: images of a shard, n: rows of a batch, v: valid rows among them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -20,22 +21,11 @@ import numpy.typing as npt
 from pa.data.store.image_files import Status, status_array
 from pa.data.store.shards import ShardPlan, ShardWriter
 from pa.data.store.writer import claim
-from pa.extract.encoders.base import Encoder
 from pa.extract.encoding import Pending, spread
-from pa.extract.pixels import Loaded
-from pa.extract.stages import Stages
+from pa.extract.pixels import ImageJob, Loaded, Stages
 from pa.extract.stores import Report
 
 PENDING_BATCHES = 2  # encoded batches that wait to be written; more only use memory
-
-
-@dataclass(frozen=True)
-class Target:
-    """An encoder, and the store and shard writer of its features."""
-
-    encoder: Encoder
-    report: Report
-    writer: ShardWriter
 
 
 @dataclass(eq=False)
@@ -43,9 +33,10 @@ class Claimed:
     """A shard that this process holds, in each store in which it was missing and not locked."""
 
     shard: ShardPlan
-    targets: list[Target] = field(default_factory=list)
+    targets: list[tuple[Report, ShardWriter]] = field(default_factory=list)
     held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)  # locks and files
-    status: list[Status | None] = field(default_factory=list)  # of the M image files
+    jobs: list[ImageJob] = field(default_factory=list)  # the M images to decode
+    status: list[Status | None] = field(default_factory=list)  # of the image files
 
     def noting(self, images: Iterable[Loaded]) -> Iterator[Loaded]:
         """Yield the images of the shard and record the state of each file."""
@@ -61,8 +52,8 @@ class AbandonedError(Exception):
 class ShardThread:
     """Claim, write and close shards, one step after the other.
 
-    The first error stops all later steps and is raised by the next call. Leaving the block waits
-    for the queued steps and removes the files of shards that are not closed.
+    An error of a step ends its shard and is raised by a later call. Leaving the block waits for the
+    queued steps and removes the files of shards that are not closed.
     """
 
     def __init__(self, stages: Stages) -> None:
@@ -70,101 +61,107 @@ class ShardThread:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="pa-write")
         self._room = threading.Semaphore(PENDING_BATCHES)
         self._open: list[Claimed] = []  # claimed and not closed
-        self._error: BaseException | None = None  # the first one
+        self._steps: deque[Future[None]] = deque()  # whose errors have not been raised yet
 
     def __enter__(self) -> ShardThread:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.submit(self._abandon_all)
+        self._pool.submit(self._abandon_open)
         self._pool.shutdown(wait=True)
 
-    def claim(
-        self, pairs: Sequence[tuple[Encoder, Report]], shard: ShardPlan
-    ) -> Future[Claimed | None]:
+    def claim(self, reports: Sequence[Report], shard: ShardPlan) -> Future[Claimed | None]:
         """Claim a shard in each store in which it is missing and not locked; None without any."""
-        self._check()
-        return self._pool.submit(self._claim, pairs, shard)
+        self._raise_errors()
+        return self._pool.submit(self._claim, reports, shard)
 
     def append(
-        self, claimed: Claimed, target: Target, features: Pending, valid: npt.NDArray[np.bool_]
+        self,
+        claimed: Claimed,
+        target: tuple[Report, ShardWriter],
+        features: Pending,
+        valid: npt.NDArray[np.bool_],
     ) -> None:
         """Write the next rows (n,) of a shard once their features arrive.
 
         Block while too many batches wait to be written.
         """
+        report, writer = target
+
+        def write() -> None:
+            with self._stages.timed("encode"):
+                arrays = features.arrays()  # (v, …) each
+            with self._stages.timed("write"):
+                writer.append(spread(arrays, valid, report.store.spec.representations), valid)
+            report.rows_encoded += len(valid)
+
         self._room.acquire()
-        self._pool.submit(self._append, claimed, target, features, valid)
-        self._check()
+        self._submit(claimed, write).add_done_callback(lambda _: self._room.release())
+        self._raise_errors()
 
     def close(self, claimed: Claimed) -> None:
         """Check, sync and rename a shard that has all its rows, and release it."""
-        self._pool.submit(self._close, claimed)
-        self._check()
+
+        def rename() -> None:
+            self._open.remove(claimed)
+            with self._stages.timed("write"):
+                claimed.held.close()
+                for report, _ in claimed.targets:
+                    report.wrote(claimed.shard, status_array(claimed.status))
+
+        self._submit(claimed, rename)
+        self._raise_errors()
 
     def flush(self) -> None:
         """Wait for all queued steps."""
-        self._pool.submit(self._check).result()
+        while self._steps:
+            self._steps.popleft().result()
 
-    def _check(self) -> None:
-        if self._error is not None:
-            raise self._error
+    def _raise_errors(self) -> None:
+        while self._steps and self._steps[0].done():
+            self._steps.popleft().result()
+
+    def _submit(self, claimed: Claimed, step: Callable[[], None]) -> Future[None]:
+        """Queue a step of a shard, which is skipped if an earlier step of the shard failed."""
+
+        def run() -> None:
+            if claimed not in self._open:
+                return
+            try:
+                step()
+            except BaseException as error:
+                if claimed in self._open:
+                    self._abandon(claimed, error)
+                raise
+
+        self._steps.append(self._pool.submit(run))
+        return self._steps[-1]
 
     # -- steps in the thread ---------------------------------------------------------------------
 
-    def _claim(self, pairs: Sequence[tuple[Encoder, Report]], shard: ShardPlan) -> Claimed | None:
+    def _claim(self, reports: Sequence[Report], shard: ShardPlan) -> Claimed | None:
         claimed = Claimed(shard)
         with contextlib.ExitStack() as held:
-            for encoder, report in pairs:
+            for report in reports:
                 writer = held.enter_context(claim(report.store, shard))
                 if writer is not None:
-                    claimed.targets.append(Target(encoder, report, writer))
+                    claimed.targets.append((report, writer))
             if not claimed.targets:
                 return None
             claimed.held = held.pop_all()  # locks stay held after this block
         self._open.append(claimed)
         return claimed
 
-    def _append(
-        self, claimed: Claimed, target: Target, features: Pending, valid: npt.NDArray[np.bool_]
-    ) -> None:
-        try:
-            if claimed in self._open:  # not abandoned after an earlier error
-                with self._stages.timed("encode"):
-                    arrays = features.arrays()  # (v, …) each
-                with self._stages.timed("write"):
-                    shapes = target.report.store.spec.representations
-                    target.writer.append(spread(arrays, valid, shapes), valid)
-                target.report.rows_encoded += len(valid)
-        except BaseException as error:  # noqa: BLE001 - raised in the main thread
-            self._abandon(claimed, error)
-        finally:
-            self._room.release()
-
-    def _close(self, claimed: Claimed) -> None:
-        if claimed not in self._open:
-            return
-        if self._error is not None:
-            self._abandon(claimed, AbandonedError())
-            return
-        self._open.remove(claimed)
-        try:
-            with self._stages.timed("write"):
-                claimed.held.close()
-                for target in claimed.targets:
-                    target.report.wrote(claimed.shard, status_array(claimed.status))
-        except BaseException as error:  # noqa: BLE001 - raised in the main thread
-            self._error = self._error or error
-
     def _abandon(self, claimed: Claimed, error: BaseException) -> None:
-        """Leave a shard with an error, which removes its partial file and its locks."""
-        self._open.remove(claimed)
-        try:
-            with claimed.held:
-                raise error
-        except BaseException as raised:  # noqa: BLE001 - the error, or a StorageError for it
-            self._error = self._error or raised
+        """Leave a shard with an error, which removes its partial file and its locks, and raise it.
 
-    def _abandon_all(self) -> None:
+        The context managers of the shard may raise a `StorageError` instead.
+        """
+        self._open.remove(claimed)
+        with claimed.held:
+            raise error
+
+    def _abandon_open(self) -> None:
         for claimed in list(self._open):
-            self._abandon(claimed, AbandonedError())
+            with contextlib.suppress(BaseException):  # the run already ends with another error
+                self._abandon(claimed, AbandonedError())

@@ -1,7 +1,10 @@
-"""Forward passes: batches that do not fit, and the places of rows without an image."""
+"""Forward passes: batches that do not fit, rows without an image, and memory that is kept."""
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from collections.abc import Collection
 
 import numpy as np
@@ -11,6 +14,7 @@ from torch import Tensor
 
 from pa.data.views import VIEWS
 from pa.errors import UsageError
+from pa.extract import encoding
 from pa.extract.encoders.base import Features
 from pa.extract.encoding import CPU_BATCH, Forward, default_batch, encode_pixels, spread
 from tests.support.mean_colour import MeanColour
@@ -76,3 +80,51 @@ def test_batches_on_a_cpu_stay_small() -> None:
     assert default_batch(MeanColour(), VIEWS["windows"]) == max(
         1, CPU_BATCH * 32**2 // VIEWS["windows"].input_size(MeanColour().transform) ** 2
     )
+
+
+# Counts the pages that the kernel must clear again, in a process of its own.
+SCRIPT = """
+import resource, sys
+import numpy as np
+from pa.extract.encoding import freed_memory_kept
+
+BLOCK = 40 * 2**20
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(8):
+        np.ones(BLOCK, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+outside = faults()
+with freed_memory_kept():
+    np.ones(BLOCK, np.uint8)
+    inside, held = faults(), resident()
+print(outside, inside, held - resident(), faults())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts Linux's page faults")
+def test_blocks_are_not_cleared_again() -> None:
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("the C library is not glibc")
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    outside, inside, returned, after = map(int, done.stdout.split())
+    assert inside * 20 < outside
+    assert returned > 30 * 2**20  # the block is the kernel's again
+    assert after * 2 > outside
+
+
+def test_other_c_libraries_are_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Musl:
+        def __getattr__(self, name: str) -> object:
+            raise AttributeError(name)
+
+    monkeypatch.setattr(encoding.ctypes, "CDLL", lambda _: Musl())
+    with encoding.freed_memory_kept():
+        assert bytes(10) == b"\0" * 10

@@ -14,9 +14,8 @@ from pa.data import datasets
 from pa.data.views import VIEWS
 from pa.extract import run
 from pa.extract.encoding import upload
-from pa.extract.pixels import ImageJob, Loader
+from pa.extract.pixels import ImageJob, Loader, Stages
 from pa.extract.resample import windows
-from pa.extract.stages import Stages
 from pa.extract.stores import ExtractOptions
 from tests.support.mean_colour import MeanColour
 from tests.support.stores import same_files

@@ -18,9 +18,8 @@ from pa.data.store.reader import Store
 from pa.data.store.verify import verify
 from pa.data.views import VIEWS
 from pa.extract.plan import plan_extract
-from pa.extract.reuse import find_rows
 from pa.extract.run import RunResult, extract
-from pa.extract.stores import ExtractOptions, Report
+from pa.extract.stores import ExtractOptions, Report, find_rows
 from pa.progress import Silent
 from tests.support.mean_colour import MeanColour
 
@@ -152,7 +151,7 @@ def test_changed_rows_are_not_found(image_tree: Tree, tmp_path: Path, change: pl
     )
     actual = find_rows(first, [whole], VIEWS["grid"])
     lacking = np.repeat([False, True, False], GRID)  # all of the image that the row is of
-    assert np.array_equal(actual.donor < 0, lacking)
+    assert np.array_equal(actual.number < 0, lacking)
     assert np.array_equal(actual.row[~lacking], np.flatnonzero(~lacking))
 
 
