@@ -18,9 +18,12 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pa.errors import StorageError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 PARTIAL_SUFFIX = ".partial"  # of a file or folder in work
 WRITTEN = "PART_AWARE_WRITTEN"  # environment variable: file that lists what a command wrote
@@ -77,7 +80,16 @@ def replacing(path: Path, *, once: bool = False) -> Iterator[Path]:
         with locked_partial(path) as partial:
             yield partial
             sync(partial)
-            _put(partial, path, once)
+            if not once:
+                partial.replace(path)
+            else:
+                try:
+                    os.link(partial, path)
+                except FileExistsError:
+                    pass
+                except OSError:  # a file system without hard links
+                    if not path.exists():
+                        partial.replace(path)
             sync(path.parent)  # makes the rename durable
     note_written(path)
 
@@ -87,19 +99,6 @@ def note_written(path: Path) -> None:
     if listing := os.environ.get(WRITTEN):
         with contextlib.suppress(OSError), open(listing, "a", encoding="utf-8") as file:  # noqa: PTH123
             file.write(json.dumps(os.fspath(path.absolute())) + "\n")
-
-
-def _put(partial: Path, path: Path, once: bool) -> None:
-    if not once:
-        partial.replace(path)
-        return
-    try:
-        os.link(partial, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without hard links
-        if not path.exists():
-            partial.replace(path)
 
 
 @dataclass(frozen=True)
@@ -128,8 +127,7 @@ def this_host() -> str:
 def is_abandoned(partial: Path) -> bool:
     """Return whether no process holds the lock of a partial file or folder.
 
-    False if this cannot be determined. A symbolic link has no lock: it is created in one step, and
-    its writer creates it again.
+    False if this cannot be determined.
     """
     with _exclusive(partial) as locked:
         return locked
@@ -138,6 +136,7 @@ def is_abandoned(partial: Path) -> bool:
 @contextlib.contextmanager
 def _exclusive(path: Path) -> Iterator[bool]:
     """Lock a file or folder; yield False if another process holds the lock, or without locks."""
+    # A symbolic link has no lock: it is created in one step, and its writer creates it again.
     if path.is_symlink():
         yield True
         return
@@ -231,10 +230,36 @@ def write_json(path: Path, value: Any, *, once: bool = False) -> None:
     write_text(path, text, once=once)
 
 
+def write_parquet(path: Path, table: pl.DataFrame) -> None:
+    """Write a table. Raise `StorageError` without space or permission."""
+    data = parquet_bytes(table)  # in memory first: the errors of polars on a full disk differ
+    with replacing(path) as partial:
+        partial.write_bytes(data)
+
+
+def parquet_bytes(table: pl.DataFrame) -> bytes:
+    """Return a table as the bytes of a Parquet file."""
+    data = io.BytesIO()
+    table.write_parquet(data, compression="zstd")
+    return data.getvalue()
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a log; a line that a crash tore is skipped."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            if isinstance(entry := json.loads(line), dict):
+                yield entry
+
+
 def append_lines(path: Path, entries: Iterable[dict[str, Any]]) -> None:
     """Append JSON lines to a log.
 
-    A log may lack lines: where the disk is full, they are dropped and the run continues.
+    A log may lack lines: if the disk is full, they are dropped and the run continues.
     """
     text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
     with contextlib.suppress(OSError):
@@ -253,7 +278,12 @@ def storage_errors(path: Path) -> Iterator[None]:
     except StorageError:
         raise
     except (OSError, RuntimeError) as error:
-        cause = _errno(error)
+        cause = error.errno if isinstance(error, OSError) else None
+        if not cause:  # HDF5 raises errors without an errno
+            words = str(error).lower()
+            known = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
+            names = {n: (os.strerror(n).lower(), f"errno = {n},") for n in known}
+            cause = next((n for n in known if any(name in words for name in names[n])), None)
         if cause in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StorageError(
                 f"no space left while writing {path}. Files finished before are intact: free "
@@ -331,14 +361,3 @@ class HoldingFile(io.FileIO):
         """Raise the first error of a write, if one occurred."""
         if self._fault is not None:
             raise self._fault
-
-
-def _errno(error: BaseException) -> int | None:
-    """Return the errno of an OSError, or of the text of an error of HDF5."""
-    if isinstance(error, OSError) and error.errno:
-        return error.errno
-    text = str(error).lower()  # HDF5 raises errors without an errno
-    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
-        if os.strerror(number).lower() in text or f"errno = {number}," in text:
-            return number
-    return None

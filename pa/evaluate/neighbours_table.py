@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from pa.data.files import write_parquet
 from pa.data.store.reader import Store
-from pa.data.tables import write_parquet
 from pa.errors import UsageError
 from pa.evaluate.bootstrap import Mean, bootstrap_means
 from pa.evaluate.neighbours import (

@@ -739,7 +739,7 @@ def _json_difference(path: Path, content: dict[str, Any]) -> str | None:
     if not path.stem.endswith(digest):
         return f"it is the result {digest}, whose file has another name"
     if not checksums.has_checksum(content):
-        return "its checksum is not that of its fields"
+        return "its checksum does not match"
     return None
 
 

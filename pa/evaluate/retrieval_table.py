@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from pa.data.files import write_parquet
 from pa.data.store.reader import Store
-from pa.data.tables import write_parquet
 from pa.evaluate.bootstrap import Mean, Means, bootstrap_means, influence
 from pa.evaluate.gallery_effects import GalleryEffects
 from pa.evaluate.results import (

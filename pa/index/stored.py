@@ -173,7 +173,7 @@ def read_info(directory: Path) -> IndexInfo:
                 f"{_advice(directory)}"
             )
         if not has_checksum(fields):
-            raise ValueError("its checksum is not that of its fields")
+            raise ValueError("its checksum does not match")
         del fields["checksum"]
         recall, training = fields.pop("recall_at_24"), fields.pop("training")
         return IndexInfo(

@@ -12,10 +12,16 @@ from typing import Any
 
 from pa.data.files import is_held
 from pa.data.store import shards
-from pa.data.store.find import StoreSelector, check_workspace, describe_missing, folders
+from pa.data.store.find import (
+    UNREADABLE,
+    StoreSelector,
+    check_workspace,
+    describe_missing,
+    folders,
+)
 from pa.data.store.reader import LOCKS, Store
 from pa.data.store.throughput import Throughput, store_throughput
-from pa.errors import FingerprintError, MissingError, NewerFormatError, VerificationError
+from pa.errors import MissingError, NewerFormatError, PaError, VerificationError
 from pa.workspace import Workspace
 
 
@@ -144,7 +150,7 @@ def size_of(path: Path) -> int:
 
 def open_stores(
     workspace: Workspace, selector: StoreSelector | None = None, *, required: bool = False
-) -> Iterator[tuple[Path, Store | None, FingerprintError | MissingError | None]]:
+) -> Iterator[tuple[Path, Store | None, PaError | None]]:
     """Yield every store that fits: its folder, and the store or the error of opening it.
 
     A store that cannot be opened is identified by the names of its folders. With `required`, raise
@@ -155,7 +161,7 @@ def open_stores(
     for folder in folders(workspace.config.features):
         try:
             store = Store.open(folder, incomplete=True)
-        except (FingerprintError, MissingError) as error:
+        except UNREADABLE as error:
             if selector.matches_folder(folder) and folder.exists():  # else just deleted
                 empty = False
                 yield folder, None, error

@@ -89,7 +89,7 @@ class CheckResult:
     def of(cls, path: Path, part: Part, error: Exception) -> CheckResult:
         if not isinstance(error, PaError | OSError):
             name = "index.json" if part == "index" else "it"
-            what = f"{name} is not what was written ({type(error).__name__}: {error})"
+            what = f"{name} is damaged: {type(error).__name__}: {error}"
             return cls(path, Issue(path, what, part))
         return cls(path, Issue(path, str(error), part, isinstance(error, NewerFormatError)))
 

@@ -8,8 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pa.data.files import locked_partial, sync
-from pa.data.tables import parquet_bytes
+from pa.data.files import locked_partial, parquet_bytes, sync
 from pa.errors import StorageError, UnknownNameError
 from pa.progress import Progress
 from pa.report.html.page import page

@@ -24,12 +24,19 @@ from pa.commands.status import status_text
 from pa.config import load as load_config
 from pa.data import datasets
 from pa.data.crops import Crops
-from pa.data.files import is_abandoned, is_held, locked_partial, owner, partial_path, remove_stale
+from pa.data.files import (
+    is_abandoned,
+    is_held,
+    locked_partial,
+    owner,
+    partial_path,
+    remove_stale,
+    write_parquet,
+)
 from pa.data.store.checksums import with_checksum
 from pa.data.store.find import StoreSelector, find
 from pa.data.store.reader import IMAGES, RUNS, Store
 from pa.data.store.throughput import Throughput, current_throughput, run_speed
-from pa.data.tables import write_parquet
 from pa.data.views import VIEWS
 from pa.errors import (
     FingerprintError,
@@ -194,7 +201,7 @@ def test_status_reports_unreadable_stores(run: Run, store: Store) -> None:
     (store.path / "spec.json").write_text("{")
     outcome = run("status")
     assert outcome.exit_code == 0
-    assert "is not readable JSON" in outcome.stdout
+    assert "spec.json is damaged" in outcome.stdout
     assert "problem" in json.loads(run("status", "--json").stdout)["stores"][0]
 
 
@@ -445,7 +452,7 @@ def test_repair_of_manifest_with_other_bad_images(run: Run, store: Store) -> Non
     path.write_text(path.read_text().replace("05.png", "06.png"))
     outcome = run("verify", "--quick")
     assert outcome.exit_code == 5
-    assert "its checksum is not that of its fields" in outcome.stdout
+    assert "its checksum does not match" in outcome.stdout
     run("verify", "--repair")
     assert len(store.missing()) == 0
 
@@ -575,7 +582,7 @@ def test_undecodable_workspace_name_is_supported(run: Run, store: Store, workspa
 @pytest.mark.parametrize(
     ("suffix", "problem"),
     [
-        (".json", "checksum is not that of its fields"),
+        (".json", "its checksum does not match"),
         (".safetensors", "its bytes have changed"),
         (".curves.parquet", "its bytes have changed"),
     ],

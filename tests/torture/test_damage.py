@@ -19,11 +19,11 @@ import pytest
 
 from pa.config import Config
 from pa.config import load as load_config
+from pa.data.files import write_parquet
 from pa.data.store.reader import Store
 from pa.data.store.shards import is_sound
 from pa.data.store.verify import Issue, verify
 from pa.data.store.writer import claim
-from pa.data.tables import write_parquet
 from pa.errors import FingerprintError, VerificationError
 from pa.evaluate.results import StoreReference, write_result
 from pa.index.build import build

@@ -16,11 +16,10 @@ from click.testing import CliRunner
 
 from pa.cli import cli
 from pa.config import load as load_config
-from pa.data.files import write_json
+from pa.data.files import write_json, write_parquet
 from pa.data.store.reader import Store
 from pa.data.store.verify import verify
 from pa.data.store.writer import finish
-from pa.data.tables import write_parquet
 from pa.errors import StorageError
 from pa.evaluate.results import write_result
 from pa.extract import run as extraction

@@ -1,8 +1,4 @@
-"""Checksums of files and of JSON fields, as stores, indexes and results record them.
-
-The checksum of a shard is computed right after it was written. Until the manifest holds them,
-checksums are stored next to the locks; a missing one is computed again.
-"""
+"""Checksums of files and of JSON fields, as stores, indexes and results record them."""
 
 from __future__ import annotations
 
@@ -17,6 +13,7 @@ import xxhash
 from pa.data.store.spec import canonical_json
 
 READ_BYTES = 1 << 22  # 4 MB per read: large enough for sequential speed, small in memory
+MISMATCH = "its checksum does not match"  # the reason of every error about changed JSON fields
 
 
 @dataclass(frozen=True)

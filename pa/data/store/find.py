@@ -13,11 +13,17 @@ from pa.data.store.same_rows import contains, differences, without_subsets
 from pa.data.store.spec import PROJECTORS, WITHOUT_PROJECTOR
 from pa.data.views import view_from_json
 from pa.data.views.parts import PROTOCOLS, PartsView, protocol_of
-from pa.errors import AmbiguousError, FingerprintError, MissingError, VerificationError
+from pa.errors import (
+    AmbiguousError,
+    FingerprintError,
+    MissingError,
+    PaError,
+    VerificationError,
+)
 
 WHOLE = "all"  # the split that has the rows of every other one
 SHOWN = 12  # stores that a message lists
-UNREADABLE = (FingerprintError, MissingError)  # what opening a damaged store raises
+UNREADABLE = (VerificationError, FingerprintError, MissingError)  # what `Store.open` raises
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class StoreSelector:
         )
 
     def matches_folder(self, folder: Path) -> bool:
-        """Return whether the store in a directory may match, judged by the names of the folders."""
+        """Return whether the store in a directory may match, by the names of the folders."""
         dataset, split, view, encoder, short = folder.parts[-5:]
         return (
             self.dataset in (None, dataset)
@@ -106,25 +112,20 @@ def find(features: Path, query: StoreSelector | None = None) -> Iterator[Store]:
 
 
 def folders(features: Path) -> Iterator[Path]:
-    """Yield every store directory, sorted by path; also if the spec is lost but not the rest."""
+    """Yield every store directory, sorted by path; also if only the spec is missing."""
     for folder in sorted(features.glob("*/*/*/*/*/")):
-        if (
-            (folder / SPEC).exists()
-            or (folder / MANIFEST).exists()
-            or any(folder.glob("shard-*.h5"))
-        ):
+        known = (folder / SPEC).exists() or (folder / MANIFEST).exists()
+        if known or any(folder.glob("shard-*.h5")):
             yield folder
 
 
-def damaged(
-    features: Path, query: StoreSelector | None = None
-) -> Iterator[tuple[Path, FingerprintError | MissingError]]:
+def damaged(features: Path, query: StoreSelector | None = None) -> Iterator[tuple[Path, PaError]]:
     """Yield the stores that fit by their folder, but whose spec is unreadable or missing."""
     for folder in folders(features):
         if query is None or query.matches_folder(folder):
             try:
                 Store.open(folder, incomplete=True)
-            except (FingerprintError, MissingError) as error:
+            except UNREADABLE as error:
                 yield folder, error
 
 
@@ -148,18 +149,8 @@ def choose(
     whose rows the complete ones do not have. A store whose rows are a subset of another's, by
     `--limit` or by its split and by nothing else, is not chosen before that one.
 
-    Parameters
-    ----------
-    features
-        The folder `features/` of a workspace.
-    query
-        What the store should hold.
-    command
-        Returns the command that creates a store, for the message if none fits.
-    preferred
-        Returns whether a store is preferred.
-    configured
-        Names of datasets and encoders that are known, though no store has them.
+    `command` returns the command that creates a store, for the message if none fits; `configured`
+    are names of datasets and encoders that are known, though no store has them.
 
     Raises
     ------
@@ -167,8 +158,8 @@ def choose(
         If no store fits, with the command that creates one.
     AmbiguousError
         If several fit, with the choices.
-    FingerprintError, MissingError
-        If the spec of a store that may fit is damaged or missing.
+    VerificationError, FingerprintError, MissingError
+        If the spec of a store that may fit is damaged, of another format or missing.
     """
     if query.protocol is not None:
         PROTOCOLS[query.protocol]  # raises for an unknown name, with the nearest ones
@@ -193,25 +184,17 @@ def choose(
     if not fitting:
         raise MissingError(describe_missing(features, query, command and command(), configured))
     if len(fitting) > 1:
-        lines = "\n".join(
-            f"  {_flags(store)}    # {_distinction(store, fitting)}" for store in fitting
-        )
+        lines = [f"  {_flags(store)}    # {_distinction(store, fitting)}" for store in fitting]
+        for store in fitting:
+            try:
+                _ = store.rows, store.is_complete and store.manifest
+            except VerificationError as error:
+                lines.append(f"Damaged, so that it cannot be compared with the others: {error}")
         raise AmbiguousError(
             f"{len(fitting)} stores fit. Choose one by adding flags (dataset, split, view and "
-            f"encoder may also be set in pa.toml):\n{lines}{_damage(fitting)}"
+            f"encoder may also be set in pa.toml):\n" + "\n".join(lines)
         )
     return Store.open(fitting[0].path)
-
-
-def _damage(stores: Sequence[Store]) -> str:
-    """Describe the damage that prevents comparing a store with others; empty without damage."""
-    text = ""
-    for store in stores:
-        try:
-            _ = store.rows, store.is_complete and store.manifest
-        except VerificationError as error:
-            text += f"\nDamaged, so that it cannot be compared with the others: {error}"
-    return text
 
 
 def _distinction(store: Store, others: list[Store]) -> str:
@@ -282,15 +265,13 @@ def describe_missing(
             text += f"\nRows that {names} holds {are} copied, not encoded again."
     if stores:
         text += "\nExisting stores:\n" + "\n".join(f"  {_flags(s)}" for s in stores[:SHOWN])
-    if broken := list(damaged(features)):
-        text += "\nDamaged, see `pa verify`:\n" + "\n".join(
-            f"  {path}" for path, _ in broken[:SHOWN]
-        )
+    if broken := [f"  {path}" for path, _ in damaged(features)]:
+        text += "\n".join(["\nDamaged, see `pa verify`:", *broken[:SHOWN]])
     return text
 
 
 def _nearest(query: StoreSelector, stores: Sequence[Store], configured: Collection[str]) -> str:
-    """Return the misspelt flags of a query, with the nearest value of a store, or of all known."""
+    """Return the misspelt flags of a query, each with the nearest known value."""
     from pa.data.datasets import DATASETS
 
     splits = {split for kind in DATASETS for split in DATASETS[kind].expected}

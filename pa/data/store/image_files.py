@@ -9,7 +9,6 @@ Shapes: M images of a store or a shard.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import time
@@ -23,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from pa.data.files import append_lines
+from pa.data.files import append_lines, read_lines
 from pa.data.store.reader import IMAGES, Store
 from pa.data.store.shards import ShardPlan
 from pa.errors import FingerprintError
@@ -83,13 +82,8 @@ class ChangedImage:
         return f"{self.path}: expected {self.expected}, found {self.actual or 'no readable file'}"
 
     def to_json(self) -> dict[str, str | int | None]:
-        return {
-            "image": self.image,
-            "path": self.path,
-            "shard": self.shard.name,
-            "expected": self.expected,
-            "found": self.actual,
-        }
+        names = {"shard": self.shard.name, "expected": self.expected, "found": self.actual}
+        return {"image": self.image, "path": self.path, **names}
 
 
 class ImageFiles:
@@ -152,7 +146,14 @@ class ImageFiles:
         status = np.empty((len(self._paths), STATUS), dtype=np.int64)  # (M, 4)
 
         def look(numbers: Iterable[int]) -> list[Status]:
-            return [_file_status(f"{self.root}/{self._paths[number]}") for number in numbers]
+            statuses = []
+            for number in numbers:
+                try:
+                    # A Path costs more than the call.
+                    statuses.append(_status(os.stat(f"{self.root}/{self._paths[number]}")))  # noqa: PTH116
+                except OSError:
+                    statuses.append(GONE)
+            return statuses
 
         with ThreadPoolExecutor(THREADS, thread_name_prefix="pa-images") as pool:
             starts = range(0, len(wanted), FILES_PER_TASK)
@@ -167,7 +168,7 @@ class ImageFiles:
             raise FingerprintError(describe_changed(self.store, self.root, changed))
 
     def written(self, shard: ShardPlan, status: npt.NDArray[np.int64]) -> None:
-        """Record the status (M, 4) of the files from which a shard has just been made."""
+        """Record the status (M, 4) of the files from which a shard has just been encoded."""
         state = self._state(self.images_of(shard), status)
         self._record(state, self.store.image_checksum(shard), status)
 
@@ -178,7 +179,7 @@ class ImageFiles:
         return digest.hexdigest()
 
     def _record(self, state: str, checksum: str, status: npt.NDArray[np.int64]) -> None:
-        """Add a line to the cache, unless a file changed too recently to rely on its times."""
+        # A file that changed too recently may change again without another time.
         young = len(status) and int(status[:, 1:3].max()) > time.time_ns() - YOUNG_NS
         self._add([] if young else [(state, checksum)])
 
@@ -193,19 +194,8 @@ class ImageFiles:
 
     @cached_property
     def _known(self) -> set[tuple[str, str]]:
-        """The lines of the cache; lines that a crash tore are ignored."""
-        known = set()
-        try:
-            lines = (self.store.path / IMAGES).read_text("utf-8", "replace").splitlines()
-        except OSError:
-            lines = []
-        for line in lines:
-            try:
-                fields = json.loads(line)
-                known.add((str(fields["files"]), str(fields["images"])))
-            except (ValueError, LookupError, TypeError):
-                continue
-        return known
+        lines = read_lines(self.store.path / IMAGES)
+        return {(str(line.get("files")), str(line.get("images"))) for line in lines}
 
     def images_of(self, shard: ShardPlan) -> slice:
         """Return the images of a shard as a slice of the store's list of images."""
@@ -277,10 +267,3 @@ def _status(result: os.stat_result) -> Status:
     size, *others = result.st_size, result.st_mtime_ns, result.st_ctime_ns, result.st_ino
     modified, changed, inode = ((value + 2**63) % 2**64 - 2**63 for value in others)
     return size, modified, changed, inode
-
-
-def _file_status(path: str) -> Status:
-    try:
-        return _status(os.stat(path))  # noqa: PTH116 - a Path costs more than the call
-    except OSError:
-        return GONE

@@ -30,10 +30,11 @@ import numpy.typing as npt
 import polars as pl
 import xxhash
 
+from pa.data.files import read_lines
 from pa.data.schema import PIXEL_COLUMNS, ROW_SCHEMA, path_outside
 from pa.data.store import extract_command, reading, shards
 from pa.data.store import manifest as manifests
-from pa.data.store.checksums import has_checksum
+from pa.data.store.checksums import MISMATCH, has_checksum
 from pa.data.store.manifest import Manifest, ShardEntry
 from pa.data.store.reading import OffsetCache
 from pa.data.store.shards import BadImage, ShardPlan
@@ -47,8 +48,8 @@ SPEC, ROWS, MANIFEST = "spec.json", "rows.parquet", "manifest.json"
 RUNS, IMAGES, LOCKS = "runs.jsonl", "images.jsonl", "locks"
 # What to do if the spec of a store is missing next to its other files.
 SPEC_AGAIN = (
-    "The `pa extract` command that made the store, with all of its options, writes "
-    "spec.json again and keeps the shards that are good. To discard the store, delete its folder."
+    "The `pa extract` command of the store, with all of its options, writes spec.json again and "
+    "keeps the undamaged shards. To discard the store, delete its folder."
 )
 
 
@@ -81,8 +82,10 @@ class Store(FeatureSource):
         ------
         MissingError
             If no store exists, or shards are missing and `incomplete` is false.
+        VerificationError
+            If spec.json is damaged.
         FingerprintError
-            If the fields of spec.json do not have its fingerprint, or are damaged.
+            If spec.json has another format, or a fingerprint that its fields do not give.
         """
         path = Path(path)
         fields = _read_spec(path)
@@ -92,14 +95,11 @@ class Store(FeatureSource):
             store = cls(path, spec, shard_rows, dict(fields["source"]))
             claimed = str(fields["fingerprint"])
             if not has_checksum(fields):
-                raise ValueError("its checksum is not that of its fields")
+                raise ValueError(MISMATCH)
             if shard_rows < 1 or not isinstance(spec.rows["n"], int):
                 raise ValueError("a number is out of range")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FingerprintError(
-                f"{path / SPEC} is not what was written ({type(error).__name__}: {error}). "
-                f"Delete the folder {path} and extract again."
-            ) from None
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise _damaged_spec(path, error) from None
         if spec.fingerprint != claimed:
             raise FingerprintError(
                 f"{path / SPEC}: its fields give fingerprint {spec.short}, but it claims "
@@ -119,10 +119,7 @@ class Store(FeatureSource):
 
     @cached_property
     def rows(self) -> pl.DataFrame:
-        """The table of rows; see `pa.data.schema.ROW_SCHEMA`.
-
-        Raises `VerificationError` if the file is not the one that was written.
-        """
+        """The table of rows, in `pa.data.schema.ROW_SCHEMA`. Raises `VerificationError`."""
         if self._twin is not None:
             return self._twin.rows
         rows = self._read_rows(None)
@@ -155,7 +152,7 @@ class Store(FeatureSource):
         try:
             data = (self.path / ROWS).read_bytes()
             if self.is_complete and xxhash.xxh3_128_hexdigest(data) != self.manifest.rows:
-                raise self.damaged(ROWS, "its checksum is not the manifest's")
+                raise self.damaged(ROWS, f"{MISMATCH} the manifest")
             return pl.read_parquet(io.BytesIO(data), columns=columns)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise self.damaged(ROWS, str(error).splitlines()[0]) from None
@@ -163,8 +160,8 @@ class Store(FeatureSource):
     def damaged(self, file: str, reason: str) -> VerificationError:
         """Return the error for a damaged file of the store, with the remedy."""
         return VerificationError(
-            f"{self.path / file} is not what was written ({reason}). Delete the folder "
-            f"{self.path} and make the store again with:\n  {self.command}"
+            f"{self.path / file} is damaged: {reason}. Delete the folder {self.path} and extract "
+            f"again with:\n  {self.command}"
         )
 
     def shard_path(self, shard: ShardPlan) -> Path:
@@ -187,10 +184,8 @@ class Store(FeatureSource):
         try:
             text = (self.path / MANIFEST).read_text(encoding="utf-8")
             return manifests.parse(text, self.identity)
-        except manifests.ManifestError as error:
-            raise self.damaged(MANIFEST, str(error)) from None
         except (OSError, ValueError) as error:
-            raise self.damaged(MANIFEST, f"{type(error).__name__}: {error}") from None
+            raise self.damaged(MANIFEST, str(error)) from None
 
     @property
     def identity(self) -> manifests.Identity:
@@ -243,16 +238,14 @@ class Store(FeatureSource):
     ) -> None:
         """Read `rows` (n,) to `positions` (n,) of `out`, an array made by `empty`.
 
-        The rest of `out` is left alone. `from_disk` gives its values.
+        The rest of `out` stays unchanged. `from_disk` gives its values.
         """
         self.check_rows(rows)
         shard_of = np.searchsorted(self.starts, rows, side="right") - 1  # (n,)
         for index in np.unique(shard_of).tolist():
             chosen = np.flatnonzero(shard_of == index)  # the requested rows in this shard
-            shard = self.plan[index]
-            self._read_shard(
-                shard, representation, rows[chosen] - shard.start, out, positions[chosen]
-            )
+            local = rows[chosen] - self.plan[index].start
+            self._read_shard(self.plan[index], representation, local, out, positions[chosen])
 
     def _read_shard(
         self,
@@ -263,11 +256,9 @@ class Store(FeatureSource):
         positions: Ints,
     ) -> None:
         """Read rows of one shard, by their numbers in it, to `positions` of `out`."""
-        path = self.shard_path(shard)
+        path, entry = self.shard_path(shard), self._entry(shard)
         offset = self._offsets.get(
-            path,
-            representation,
-            lambda: reading.find_offset(path, shard, representation, self._entry(shard)),
+            path, representation, lambda: reading.find_offset(path, shard, representation, entry)
         )
         reading.read_rows(path, shard, representation, offset, local, out, positions)
 
@@ -289,17 +280,16 @@ class Store(FeatureSource):
         Zero for a file that could not be read. Raises `VerificationError` if they changed.
         """
         path = self.shard_path(shard)
-        if (entry := self._entry(shard)) is None:
-            return shards.read_images(path)
+        source = self._entry(shard) or shards.read_info(path)
         n_images = self.rows["image"].slice(shard.start, shard.n_rows).n_unique()
-        return shards.read_images_at(
-            path, entry.offsets["images"], n_images, entry.checksums["images"]
+        return shards.read_images(
+            path, source.offsets["images"], n_images, source.checksums["images"]
         )
 
     def image_checksum(self, shard: ShardPlan) -> str:
         """Return the checksum of `image_hashes`."""
-        entry = self._entry(shard) or shards.read_info(self.shard_path(shard))
-        return entry.checksums["images"]
+        source = self._entry(shard) or shards.read_info(self.shard_path(shard))
+        return source.checksums["images"]
 
     def shard_key(self, shard: ShardPlan) -> str:
         """Return a digest of all that determines a shard's bytes: equal keys, equal shards."""
@@ -307,7 +297,7 @@ class Store(FeatureSource):
         return digest([self.spec.recipe, digest_rows(rows), shard.start])
 
     def shards_by_key(self) -> dict[str, ShardPlan]:
-        """Return the finished shards by `shard_key`; unreadable shards are left out."""
+        """Return the finished shards by `shard_key`; unreadable shards are skipped."""
         if self.is_complete:
             with contextlib.suppress(VerificationError):
                 entries = self.manifest.shards
@@ -323,23 +313,21 @@ class Store(FeatureSource):
         path = self.shard_path(shard)
         try:
             entry = self._entry(shard)
-            if entry is not None and entry.file.difference(path, full=True) is not None:
+            if entry is not None and entry.file_checksum.difference(path, full=True) is not None:
                 return False
         except (OSError, VerificationError):
             return False
         return shards.is_sound(path)
 
     def runs(self) -> list[dict[str, Any]]:
-        """Return the lines of runs.jsonl, oldest first; torn lines are left out."""
-        try:
-            text = (self.path / RUNS).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return []
-        entries = []
-        for line in text.splitlines():
-            with contextlib.suppress(ValueError):
-                entries.append(json.loads(line))
-        return [entry for entry in entries if isinstance(entry, dict)]
+        """Return the lines of runs.jsonl, oldest first; torn lines are skipped."""
+        return list(read_lines(self.path / RUNS))
+
+
+def _damaged_spec(path: Path, error: Exception) -> VerificationError:
+    return VerificationError(
+        f"{path / SPEC} is damaged: {error}. Delete the folder {path} and extract again."
+    )
 
 
 def _read_spec(path: Path) -> dict[str, Any]:
@@ -352,9 +340,7 @@ def _read_spec(path: Path) -> dict[str, Any]:
             + (f" Other files of a store exist. {SPEC_AGAIN}" if others else "")
         ) from None
     except ValueError as error:
-        raise FingerprintError(
-            f"{path / SPEC} is not readable JSON ({error}). Delete the store and extract again."
-        ) from None
+        raise _damaged_spec(path, error) from None
     version = fields.get("format") if isinstance(fields, dict) else None
     if is_newer(version, STORE_FORMAT):
         raise NewerFormatError(path / SPEC, "store", version, STORE_FORMAT)
@@ -362,7 +348,7 @@ def _read_spec(path: Path) -> dict[str, Any]:
         try:
             command = extract_command.command(Spec(**fields["spec"]), fields["source"])
         except (LookupError, TypeError, ValueError, AttributeError):
-            command = "the `pa extract` command that made it"
+            command = "the `pa extract` command of the store"
         raise FingerprintError(
             f"{path / SPEC}: store format {version}, this version reads format {STORE_FORMAT}. "
             f"Delete the folder {path} and extract again with:\n  {command}"

@@ -13,7 +13,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy.typing as npt
 import xxhash
 
 from pa.data.files import HoldingFile, replacing, uninterrupted
+from pa.data.store.spec import Spec
 from pa.errors import (
     NewerFormatError,
     PaError,
@@ -157,31 +158,30 @@ class BadImage:
 
 
 class ShardWriter:
-    """Write the rows of one shard in order; created by `writing`."""
+    """Write the rows of one shard, which shows `images`, in order; created by `writing`."""
 
     def __init__(
         self,
         file: h5py.File,
         disk: HoldingFile,
         shard: ShardPlan,
-        shapes: Mapping[str, list[int]],
-        storage: str,
+        spec: Spec,
         images: Sequence[int],
     ) -> None:
         self._file = file
         self._disk = disk
         self._shard = shard
-        self._storage = storage
+        self._storage = spec.precision["storage"]
         self._filled = 0  # rows written so far
         self._bad: list[BadImage] = []
         self._valid = np.ones(shard.n_rows, dtype=np.uint8)  # (n,)
-        self._row_checksums: dict[str, list[RowChecksums]] = {name: [] for name in shapes}
+        self._row_checksums: dict[str, list[RowChecksums]] = {n: [] for n in spec.representations}
         self._positions = {image: i for i, image in enumerate(images)}  # row of `_images` by image
         self._images = np.zeros((len(images), HASH_BYTES), dtype=np.uint8)  # (M, 16)
-        for name, shape in shapes.items():
-            on_disk = (shard.n_rows, *disk_shape(shape, storage))
+        for name, shape in spec.representations.items():
+            on_disk = (shard.n_rows, *disk_shape(shape, self._storage))
             # Contiguous (chunks=None): readers find a row by its number, without HDF5.
-            file.create_dataset(name, on_disk, DISK_DTYPES[storage], chunks=None)
+            file.create_dataset(name, on_disk, DISK_DTYPES[self._storage], chunks=None)
 
     def append(
         self, features: Mapping[str, npt.NDArray[np.float32]], valid: npt.NDArray[np.bool_]
@@ -190,8 +190,23 @@ class ShardWriter:
 
         Raise `UsageError` if a feature is not finite or does not fit the storage type.
         """
+        limit = LARGEST[self._storage]
         for name, values in features.items():
-            self._check(name, values)
+            largest = float(np.abs(values).max(initial=0.0))
+            if largest <= limit:
+                continue
+            per_row = np.abs(values).reshape(len(values), -1).max(1)  # (n,)
+            rows = np.flatnonzero(~(per_row <= limit))  # also NaN
+            where = f"{name} of row {self._shard.start + self._filled + int(rows[0])}"
+            if np.isfinite(largest):
+                raise UsageError(
+                    f"{where} reaches {largest:.4g}, more than {self._storage} can hold "
+                    f"({limit:.4g}). Store with --storage bf16 or --storage fp32."
+                )
+            raise UsageError(
+                f"{where} holds NaN or infinity ({len(rows)} rows of this batch do). Encode with "
+                f"--dtype fp32; if it remains, the checkpoint itself is damaged."
+            )
         stored = {name: to_disk(values, self._storage) for name, values in features.items()}
         self.append_stored(stored, valid)
 
@@ -202,32 +217,14 @@ class ShardWriter:
 
         Arrays (n, …) per representation; nothing is rounded again.
         """
-        n = len(valid)
-        block = slice(self._filled, self._filled + n)  # rows of the shard
+        block = slice(self._filled, self._filled + len(valid))  # rows of the shard
         for name, data in arrays.items():
             with uninterrupted():
                 self._file[name][block] = data
             self._row_checksums[name].append(row_checksums(data))
         self._disk.check()
         self._valid[block] = valid
-        self._filled += n
-
-    def _check(self, name: str, values: npt.NDArray[np.float32]) -> None:
-        largest = float(np.abs(values).max(initial=0.0))
-        if largest <= LARGEST[self._storage]:
-            return
-        per_row = np.abs(values).reshape(len(values), -1).max(1)  # (n,)
-        rows = np.flatnonzero(~(per_row <= LARGEST[self._storage]))  # also NaN
-        first = self._shard.start + self._filled + int(rows[0])
-        if np.isfinite(largest):
-            raise UsageError(
-                f"{name} of row {first} reaches {largest:.4g}, more than {self._storage} can hold "
-                f"({LARGEST[self._storage]:.4g}). Store with --storage bf16 or --storage fp32."
-            )
-        raise UsageError(
-            f"{name} of row {first} holds NaN or infinity ({len(rows)} rows of this batch do). "
-            f"Encode with --dtype fp32; if it remains, the checkpoint itself is damaged."
-        )
+        self._filled += len(valid)
 
     def record_bad(self, bad: BadImage) -> None:
         self._bad.append(bad)
@@ -256,28 +253,19 @@ class ShardWriter:
             n_rows=self._shard.n_rows,
             key=key,
             checksums=json.dumps(checksums),
-            bad=json.dumps([vars(bad) for bad in self._bad], ensure_ascii=False),
+            bad=json.dumps([asdict(bad) for bad in self._bad], ensure_ascii=False),
         )
 
 
 @contextlib.contextmanager
 def writing(
-    directory: Path,
-    shard: ShardPlan,
-    shapes: Mapping[str, list[int]],
-    storage: str,
-    key: str,
-    images: Sequence[int],
+    directory: Path, shard: ShardPlan, spec: Spec, key: str, images: Sequence[int]
 ) -> Iterator[ShardWriter]:
-    """Write one shard, which gets its final name when the block ends without an error.
-
-    `images` are the numbers of the images of its rows, in their order.
-    """
-    path = directory / shard.name
-    with replacing(path) as partial, HoldingFile(partial) as disk:
+    """Write one shard, which gets its final name when the block ends without an error."""
+    with replacing(directory / shard.name) as partial, HoldingFile(partial) as disk:
         with uninterrupted():
             file = h5py.File(disk, "w")
-            writer = ShardWriter(file, disk, shard, shapes, storage, images)
+            writer = ShardWriter(file, disk, shard, spec, images)
         try:
             yield writer
             with uninterrupted():
@@ -302,7 +290,6 @@ class ShardInfo:
     checksums: dict[str, str]
     offsets: dict[str, int]
     bad: list[BadImage]
-    bytes: int
 
 
 def read_info(path: Path) -> ShardInfo:
@@ -324,23 +311,14 @@ def read_info(path: Path) -> ShardInfo:
             checksums=dict(json.loads(file.attrs["checksums"])),
             offsets={name: int(data.id.get_offset()) for name, data in file.items()},
             bad=[BadImage(**fields) for fields in json.loads(file.attrs["bad"])],
-            bytes=path.stat().st_size,
         )
 
 
-def read_images(path: Path) -> npt.NDArray[np.uint8]:
+def read_images(path: Path, offset: int, n_images: int, checksum: str) -> npt.NDArray[np.uint8]:
     """Return the hashes of the image files of a shard, (M, 16), in the order of its images.
 
-    Raise `VerificationError` if they changed since they were written.
+    They begin at byte `offset`. Raise `VerificationError` if they changed since they were written.
     """
-    with open_shard(path) as file:
-        offset, n_images = file["images"].id.get_offset(), len(file["images"])
-        checksum = json.loads(file.attrs["checksums"])["images"]
-    return read_images_at(path, offset, n_images, checksum)
-
-
-def read_images_at(path: Path, offset: int, n_images: int, checksum: str) -> npt.NDArray[np.uint8]:
-    """Return the hashes of `read_images` without HDF5, by the offset in the manifest."""
     try:
         with path.open("rb") as file:
             file.seek(offset)
@@ -356,8 +334,7 @@ def read_images_at(path: Path, offset: int, n_images: int, checksum: str) -> npt
 def open_shard(path: Path) -> Iterator[h5py.File]:
     """Open read-only and without a file lock: locks fail on some network file systems.
 
-    Raise `VerificationError` for a file that does not exist, that HDF5 cannot read, or that lacks
-    what the block accesses.
+    Raise `VerificationError` for a file that is missing, damaged, or lacks what the block reads.
     """
     if not path.exists():
         raise damaged(path, "it does not exist")
@@ -374,8 +351,8 @@ def open_shard(path: Path) -> Iterator[h5py.File]:
 def damaged(path: Path, reason: str) -> VerificationError:
     """Return the error for a damaged shard, with the remedy."""
     return VerificationError(
-        f"{path} is not a readable shard ({reason}). Delete it, if it exists, and run the "
-        f"`pa extract` command that made the store: it makes the shard again. `pa verify` checks "
+        f"{path} is not a readable shard ({reason}). Delete it if it exists, and run the "
+        f"`pa extract` command of the store, which encodes this shard again. `pa verify` checks "
         f"the others."
     )
 

@@ -119,32 +119,30 @@ class Stream:
                 piece = positions[start:stop], features[start:stop]
                 start = stop
                 if n_waiting == 0 and len(piece[0]) == batch:
-                    yield self._batch([piece])
+                    yield piece[0], self.store.from_disk(piece[1])
                     continue
                 # The buffer is filled again before the rest of this batch arrives: copy.
                 waiting.append((piece[0], piece[1].copy()))
                 n_waiting += len(piece[0])
                 if n_waiting == batch:
-                    yield self._batch(waiting)
+                    yield self._joined(waiting)
                     waiting, n_waiting = [], 0
         if waiting:
-            yield self._batch(waiting)
+            yield self._joined(waiting)
 
-    def _batch(self, pieces: list[tuple[Ints, npt.NDArray[Any]]]) -> tuple[Ints, npt.NDArray[Any]]:
-        if len(pieces) == 1:
-            positions, features = pieces[0]
-        else:
-            positions = np.concatenate([piece[0] for piece in pieces])  # (B,)
-            features = np.concatenate([piece[1] for piece in pieces])  # (B, *shape)
+    def _joined(self, pieces: list[tuple[Ints, npt.NDArray[Any]]]) -> tuple[Ints, npt.NDArray[Any]]:
+        positions = np.concatenate([piece[0] for piece in pieces])  # (B,)
+        features = np.concatenate([piece[1] for piece in pieces])  # (B, *shape)
         return positions, self.store.from_disk(features)
 
     def _filled(self, buffers: Sequence[Ints]) -> Iterator[tuple[Ints, npt.NDArray[Any]]]:
         """Yield each buffer with its features, valid until the next one."""
+        largest = max(map(len, buffers), default=0)
+        memories = [self._memory(largest), self._memory(largest)]
         with ThreadPoolExecutor(1, thread_name_prefix="pa-stream") as pool:
-            largest = max(map(len, buffers), default=0)
-            memories = [self._memory(largest), self._memory(largest)]
             try:
                 current = None
+                # One buffer is filled while the caller uses the other.
                 for number, positions in enumerate([*buffers, None]):
                     following = None
                     if positions is not None:

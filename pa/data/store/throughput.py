@@ -26,10 +26,8 @@ CLOCK_SLACK = 2.0  # seconds by which the clock of a file server may be ahead
 
 @dataclass(frozen=True)
 class Throughput:
-    """Rows per second, and the source of the number: times of shards, or the log of a run."""
-
     rows_per_second: float
-    source: str
+    source: str  # times of shards, or the log of a run
 
 
 def run_speed(run: dict[str, Any]) -> float | None:

@@ -13,6 +13,7 @@ import polars as pl
 import xxhash
 
 from pa.data.store import shards
+from pa.data.store.checksums import MISMATCH
 from pa.data.store.manifest import ShardEntry
 from pa.data.store.reader import MANIFEST, ROWS, SPEC, STORE_FORMAT, Store
 from pa.data.store.shards import ROW_CHECKSUM, ROW_CHECKSUMS, UNREADABLE, ShardInfo, ShardPlan
@@ -54,15 +55,15 @@ class _WithoutManifest(Store):
 def verify(store: Store, *, full: bool = True) -> Iterator[Issue]:
     """Check structure, row counts and keys of a store; with `full`, checksums and finiteness too.
 
-    Yield nothing for a good store. A store without a manifest is checked as far as it goes. Every
-    file is compared with its own checksums, so that an issue names the bad part: a shard that
-    matches its own checksums, at its position and with its key, is good, and a manifest that
-    disagrees is not.
+    Yield nothing for an undamaged store. Of a store without a manifest the existing shards are
+    checked. Every file is compared with its own checksums, so that an issue names the damaged part:
+    a shard that matches its own checksums, at its position and with its key, is undamaged, and a
+    manifest that disagrees is not.
     """
     alone = _WithoutManifest(store.path, store.spec, store.shard_rows, store.source)
     try:
         if digest_rows(alone.rows) != store.spec.rows["sha256"]:
-            raise VerificationError("the table is not the one the spec was made from")
+            raise VerificationError(f"{MISMATCH} spec.json")
     except BROKEN_TABLE as error:
         what = str(error)
         try:
@@ -83,7 +84,7 @@ def verify(store: Store, *, full: bool = True) -> Iterator[Issue]:
             continue
         # Before HDF5 opens it: damaged HDF5 structures can make it loop forever.
         entry = entries.get(shard.name)
-        changed = entry.file.difference(path, full=full) if entry is not None else None
+        changed = entry.file_checksum.difference(path, full=full) if entry is not None else None
         if changed is not None:
             yield Issue(path, changed)
             continue
@@ -101,7 +102,6 @@ def verify(store: Store, *, full: bool = True) -> Iterator[Issue]:
 def _verify_shard(
     store: Store, shard: ShardPlan, info: ShardInfo, *, full: bool
 ) -> Iterator[Issue]:
-    """Check that a shard holds its rows, made from its images and weights, in whole arrays."""
     path, n = store.shard_path(shard), shard.n_rows
     if (info.first_row, info.n_rows) != (shard.start, n):
         yield Issue(path, f"holds rows {info.first_row}+{info.n_rows}, expected {shard.start}+{n}")
@@ -118,25 +118,23 @@ def _verify_shard(
         "valid": ((n,), np.dtype("u1")),
         "images": ((n_images, shards.HASH_BYTES), np.dtype("u1")),
     }
-    bad_arrays = []
+    faults = []
     with shards.open_shard(path) as file:
         for name, (shape, dtype) in expected.items():
             stored = file[name].shape if name in file else None
             if stored != shape:
-                bad_arrays.append(Issue(path, f"{name}: shape {stored}, expected {shape}"))
+                faults.append(f"{name}: shape {stored}, expected {shape}")
             elif file[name].dtype != dtype:
-                what = f"{name}: type {file[name].dtype.str}, expected {dtype.str}"
-                bad_arrays.append(Issue(path, what))
+                faults.append(f"{name}: type {file[name].dtype.str}, expected {dtype.str}")
     if missing := {*spec.representations, *shards.UNROWED} ^ info.checksums.keys():
-        what = f"{', '.join(sorted(missing))}: array without a checksum"
-        bad_arrays.append(Issue(path, what))
-    yield from bad_arrays
-    if full and not bad_arrays:
+        faults.append(f"{', '.join(sorted(missing))}: array without a checksum")
+    yield from (Issue(path, fault) for fault in faults)
+    if full and not faults:
         yield from _verify_content(store, shard, info)
 
 
 def _verify_content(store: Store, shard: ShardPlan, info: ShardInfo) -> Iterator[Issue]:
-    """Check that the bytes of a shard are those that were written, finite, and consistent."""
+    """Check that the bytes of a shard are unchanged, finite and consistent."""
     path = store.shard_path(shard)
     for name in shards.changed_arrays(path, info):
         yield Issue(path, f"{name}: checksum differs, bytes have changed since they were written")
@@ -170,19 +168,20 @@ def _verify_manifest(
         yield Issue(path, str(error), "manifest", newer=is_newer(version, STORE_FORMAT))
         return
     if manifest.rows != xxhash.xxh3_128_hexdigest((store.path / ROWS).read_bytes()):
-        yield Issue(store.path / ROWS, "its checksum is not the manifest's", "rows")
+        yield Issue(store.path / ROWS, f"{MISMATCH} the manifest", "rows")
     for name, info in infos.items():
         entry = manifest.shards.get(name)
         for field in ("checksums", "key", "offsets"):
             if getattr(info, field) != getattr(entry, field, None):
-                yield Issue(path, f"{field} of {name} differ from the manifest's", "manifest")
+                what = f"{field} of {name} differ between the shard and the manifest"
+                yield Issue(path, what, "manifest")
     if len(infos) < n_shards:
         return  # missing and unreadable shards are issues of their own
     if manifest.bad != [bad for info in infos.values() for bad in info.bad]:
-        yield Issue(path, "its bad images are not those of the shards", "manifest")
+        yield Issue(path, "its bad images differ from those of the shards", "manifest")
     listed = [(name, info.n_rows) for name, info in infos.items()]
     if [(name, entry.rows) for name, entry in manifest.shards.items()] != listed:
-        yield Issue(path, "its list of shards is not that of the table of rows", "manifest")
+        yield Issue(path, "its list of shards does not match the table of rows", "manifest")
 
 
 def unreadable_spec(folder: Path, error: Exception) -> Issue:

@@ -23,14 +23,14 @@ from pa.data.files import (
     remove_stale,
     storage_errors,
     write_json,
+    write_parquet,
 )
 from pa.data.store import checksums, shards
 from pa.data.store import manifest as manifests
-from pa.data.store.checksums import with_checksum
+from pa.data.store.checksums import MISMATCH, with_checksum
 from pa.data.store.reader import LOCKS, MANIFEST, ROWS, RUNS, SPEC, STORE_FORMAT, Store
 from pa.data.store.shards import ShardPlan, ShardWriter
 from pa.data.store.spec import Spec, digest_rows
-from pa.data.tables import write_parquet
 
 DEFAULT_SHARD_ROWS = 1024  # small enough that a kill loses little work
 
@@ -69,14 +69,9 @@ def claim(store: Store, shard: ShardPlan) -> Iterator[ShardWriter | None]:
         # Not those of other hosts: their locks may not be visible here, so they may be active.
         remove_stale(store.path, shard.name)
         images = store.rows["image"].slice(shard.start, shard.n_rows)
-        with shards.writing(
-            store.path,
-            shard,
-            store.spec.representations,
-            store.spec.precision["storage"],
-            store.shard_key(shard),
-            images.unique(maintain_order=True).to_list(),
-        ) as writer:
+        numbers = images.unique(maintain_order=True).to_list()
+        key = store.shard_key(shard)
+        with shards.writing(store.path, shard, store.spec, key, numbers) as writer:
             yield writer
         note = _note(store, shard)
         # Another process may have completed the store by now, and removed the folder of locks.
@@ -124,12 +119,12 @@ def adopt(
 ) -> int:
     """Link finished shards of another store that hold the same bytes, and return their number.
 
-    `changed` returns those shards of the source store whose images changed; they are omitted.
+    `changed` returns those shards of the source store whose images changed; they are skipped.
     """
     by_key = donor.shards_by_key()  # equal keys, equal bytes
     pairs = [(shard, by_key.get(store.shard_key(shard))) for shard in store.missing()]
     sound = [(s, twin) for s, twin in pairs if twin is not None and donor.is_sound(twin)]
-    unwanted = changed([twin for _, twin in sound])  # their images changed
+    unwanted = changed([twin for _, twin in sound])
     wanted = [(shard, twin) for shard, twin in sound if twin not in unwanted]
     for shard, twin in wanted:
         link_or_copy(donor.shard_path(twin), store.shard_path(shard))
@@ -137,10 +132,8 @@ def adopt(
 
 
 def discard(store: Store, unwanted: Collection[ShardPlan], root: Path) -> None:
-    """Remove shards, to be made again from the images under `root`.
-
-    The manifest first, so that at no moment a store without them looks complete.
-    """
+    """Remove shards, which will be encoded again from the images under `root`."""
+    # The manifest first, so that at no moment a store without these shards looks complete.
     remove(store.path / MANIFEST)
     if store.source["root"] != str(root):
         store.source["root"] = str(root)
@@ -153,7 +146,7 @@ def discard(store: Store, unwanted: Collection[ShardPlan], root: Path) -> None:
 def finish(store: Store) -> None:
     """Write the manifest once every shard exists, and remove what only writers needed.
 
-    Of a complete store the locks are removed that a run left which was killed at this point.
+    The locks of a run that was killed at this point are removed from a complete store.
     """
     if store.is_complete and not (store.path / LOCKS).exists():
         return
@@ -162,7 +155,7 @@ def finish(store: Store) -> None:
             for partial in store.path.glob(f"*{PARTIAL_SUFFIX}"):  # all shards exist
                 partial.unlink(missing_ok=True)
             if digest_rows(store.rows) != store.spec.rows["sha256"]:
-                raise store.damaged(ROWS, "the table is not the one the spec was made from")
+                raise store.damaged(ROWS, f"{MISMATCH} spec.json")
             table = xxhash.xxh3_128_hexdigest((store.path / ROWS).read_bytes())
             entries = []
             for shard in store.plan:

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pa.data.store import random_reads, reading, shards
+from pa.data.store import reading, shards
 from pa.data.store.reader import Store
 from pa.data.store.stream import BlockShuffle, Stream, in_order
 from pa.errors import UsageError, VerificationError
@@ -139,7 +139,7 @@ def test_reader_can_stop_early(make_store: MakeStore) -> None:
 def pieces(tmp_path: Path) -> tuple[Path, np.ndarray]:
     """A file of 2000 pieces of 24 bytes with gaps between them, and their offsets."""
     draw = np.random.default_rng(0)
-    offsets = np.cumsum(24 + draw.choice([0, 0, 3, 5000, random_reads.GAP_READ + 1], 2000))
+    offsets = np.cumsum(24 + draw.choice([0, 0, 3, 5000, reading.GAP_READ + 1], 2000))
     data = draw.integers(0, 256, int(offsets[-1]) + 24, dtype=np.uint8)
     (tmp_path / "file").write_bytes(data.data)
     return tmp_path / "file", offsets
@@ -152,7 +152,7 @@ def test_scattered_pieces_find_their_places(pieces: tuple[Path, np.ndarray]) -> 
     chosen, places = draw.permutation(2000)[:900], draw.permutation(1000)[:900]
     chosen[10] = chosen[11]  # one piece twice
     out = np.zeros((1000, 24), np.uint8)
-    random_reads.read(path, offsets[chosen], out, places)
+    reading.read_pieces(path, offsets[chosen], out, places)
     expected = np.zeros_like(out)
     expected[places] = np.stack([data[at : at + 24] for at in offsets[chosen]])
     np.testing.assert_array_equal(out, expected)
@@ -164,10 +164,10 @@ def test_short_reads_are_continued(
     """The kernel may give fewer bytes than asked for: here 7 at a time."""
     path, offsets = pieces
     data = np.fromfile(path, np.uint8)
-    read = random_reads.os.preadv
-    monkeypatch.setattr(random_reads.os, "preadv", lambda fd, b, at: read(fd, [b[0][:7]], at))
+    read = reading.os.preadv
+    monkeypatch.setattr(reading.os, "preadv", lambda fd, b, at: read(fd, [b[0][:7]], at))
     out = np.zeros((50, 24), np.uint8)
-    random_reads.read(path, offsets[:50], out, np.arange(50))
+    reading.read_pieces(path, offsets[:50], out, np.arange(50))
     np.testing.assert_array_equal(out, np.stack([data[at : at + 24] for at in offsets[:50]]))
 
 
@@ -175,8 +175,8 @@ def test_truncated_file_is_an_error(pieces: tuple[Path, np.ndarray]) -> None:
     path, offsets = pieces
     with path.open("r+b") as file:
         file.truncate(int(offsets[-1]) + 5)
-    with pytest.raises(OSError, match="in the middle of its data"):
-        random_reads.read(path, offsets, np.zeros((2000, 24), np.uint8), np.arange(2000))
+    with pytest.raises(VerificationError, match="in the middle of its data"):
+        reading.read_pieces(path, offsets, np.zeros((2000, 24), np.uint8), np.arange(2000))
 
 
 def test_neighbours_in_file_and_memory_are_read_as_one(
@@ -185,9 +185,9 @@ def test_neighbours_in_file_and_memory_are_read_as_one(
     path, _ = pieces
     data = np.fromfile(path, np.uint8)
     values: list[list[int]] = []
-    read = random_reads.os.preadv
+    read = reading.os.preadv
     monkeypatch.setattr(
-        random_reads.os,
+        reading.os,
         "preadv",
         lambda fd, b, at: (values.append([len(x) for x in b]), read(fd, b, at))[1],
     )
@@ -195,7 +195,7 @@ def test_neighbours_in_file_and_memory_are_read_as_one(
     offsets = np.array([0, 24, 48, 72, 96, 120, 144, 178])
     places = np.array([3, 4, 5, 6, 7, 1, 0, 9])
     out = np.zeros((10, 24), np.uint8)
-    random_reads.read(path, offsets, out, places)
+    reading.read_pieces(path, offsets, out, places)
     assert values == [[120, 24, 24, 10, 24]]
     np.testing.assert_array_equal(out[places], [data[at : at + 24] for at in offsets])
 
