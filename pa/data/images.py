@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pa.data.schema import Box
@@ -241,6 +242,12 @@ def read_headers(root: Path, paths: Sequence[str]) -> Iterator[Header]:
     """Yield the headers of many files, in order."""
     with ThreadPoolExecutor(HEADER_THREADS, thread_name_prefix="pa-header") as pool:
         yield from pool.map(lambda path: read_header(root / path), paths)
+
+
+def size_columns(root: Path, paths: Sequence[str]) -> pl.DataFrame:
+    """Return the columns width and height of image files, null for one that cannot be read."""
+    sizes = [header.size or (None, None) for header in read_headers(root, paths)]
+    return pl.DataFrame(sizes, {"width": pl.Int64, "height": pl.Int64}, orient="row")
 
 
 def resize_short_side(image: Image.Image, length: int, interpolation: str) -> Image.Image:

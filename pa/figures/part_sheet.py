@@ -70,7 +70,7 @@ def draw(
     counts = selection.counts
     lines = [
         f"{counts.rows:,} patches from {counts.images_kept:,} of {counts.images:,} images",
-        "left out: " + (", ".join(counts.skip_reasons()) or "nothing"),
+        "skipped: " + (", ".join(counts.skip_reasons()) or "none"),
     ]
     if options.resize != CANVAS:
         lines.append(

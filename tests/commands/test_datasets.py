@@ -50,7 +50,9 @@ def test_check_compares_with_the_release(pa: Run, cub: Path) -> None:
     assert code == 0
     assert "train       1     5,994        1       200        0           0" in out
     assert "all: 3 of 11,788 images: not the whole release" in out
-    assert "all, view parts, protocol paper:\npart       patches  not visible  lone\n" in out
+    assert (
+        "all, view parts, protocol paper:\npart       patches  not visible  no neighbour\n" in out
+    )
     assert "2 of 3 images have a patch, 1 none" in out
 
 
@@ -178,7 +180,7 @@ def test_extract_parts_of_cub(pa: Run, cub: Path, weights: Path) -> None:
     code, out, err = pa(*extract)
     assert code == 0, err
     assert "4 patches from 2 of 3 images (right eye 1, right leg 1, left wing 1, tail 1); " in err
-    assert "left out: 7 not visible, 1 lone" in err
+    assert "skipped: 7 not visible, 1 no neighbour" in err
     code, out, err = pa(*extract, "--protocol", "released", "--json")
     assert code == 0, err  # another protocol is another store
     code, _, err = pa("search", "--query-id", 0, "-k", 1)
@@ -220,7 +222,7 @@ def test_extract_boxes_of_a_folder(pa: Run, weights: Path, image_tree: Callable[
         *("--root", root, "--boxes", "boxes.csv", "--view", "parts", "--device", "cpu"),
     )
     assert code == 0, err
-    assert "1 patches from 1 of 2 images (ear 1); left out: nothing" in err
+    assert "1 patches from 1 of 2 images (ear 1); skipped: none" in err
 
 
 def test_check_says_why_a_protocol_gives_no_row(pa: Run, tmp_path: Path) -> None:

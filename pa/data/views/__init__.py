@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from pa.registry import Registry
 __all__ = ["VIEWS", "FixedView", "GridView", "ImageView", "View", "configure", "view_from_json"]
 
 CANVAS = 224  # pixels: the centre crop of the paper
-MAX_SIDE = 16_384  # pixels of a side of the grid's canvas: 800 MB as RGB
+MAX_SIDE = 16_384  # pixels of a side of the canvas of `grid`: 800 MB as RGB
 MAX_WINDOWS = 10_000  # windows of one image, so that memory holds the regions of an image
 
 
@@ -69,23 +69,20 @@ class GridView(FixedView):
     stride: int = 28  # pixels between windows: 7 per side, 49 in all
     interpolation: str = "bicubic"  # as in the paper
 
+    RANGES: ClassVar = dict.fromkeys(("resize", "crop", "window", "stride"), (1, MAX_SIDE))
+    CHOICES: ClassVar = {"interpolation": im.RESAMPLING}
+
     def __post_init__(self) -> None:
-        sizes = (self.stride, self.window, self.crop, self.resize)
-        whole = all(type(size) is int and 1 <= size <= MAX_SIDE for size in sizes)
-        if not whole or not self.window <= self.crop <= self.resize:
+        super().__post_init__()
+        if not self.window <= self.crop <= self.resize:
             raise UsageError(
-                f"view grid: stride={self.stride}, window={self.window}, crop={self.crop}, "
-                f"resize={self.resize}. Expected whole numbers with 1 ≤ window ≤ crop ≤ resize ≤ "
-                f"{MAX_SIDE}, and 1 ≤ stride ≤ {MAX_SIDE}."
+                f"view grid: window={self.window}, crop={self.crop}, resize={self.resize}. "
+                f"Expected: window ≤ crop ≤ resize."
             )
         if (per_side := (self.crop - self.window) // self.stride + 1) ** 2 > MAX_WINDOWS:
             raise UsageError(
                 f"view grid: {per_side}×{per_side} windows of each image are more than "
                 f"{MAX_WINDOWS:,}. Make stride larger, or crop smaller."
-            )
-        if not isinstance(self.interpolation, str) or self.interpolation not in im.RESAMPLING:
-            raise UnknownNameError(
-                "interpolation of view grid", str(self.interpolation), im.RESAMPLING
             )
 
     def boxes(self) -> npt.NDArray[np.float64]:
@@ -106,9 +103,6 @@ class GridView(FixedView):
             [im.crop_resize(canvas, box, transform.size, self.interpolation) for box in boxes]
         )
 
-    def cut_key(self, transform: Transform) -> tuple[Any, ...]:
-        return (transform.size,)
-
 
 VIEWS: Registry[View] = Registry(
     "view",
@@ -119,11 +113,9 @@ VIEWS: Registry[View] = Registry(
 def configure(view: View, options: Sequence[tuple[str, Any]]) -> View:
     """Return a view with some fields changed. Raise `UsageError` for unknown fields."""
     known = [field.name for field in fields(view)]  # type: ignore[arg-type]
-    for name, value in options:
+    for name, _ in options:
         if name not in known:
             raise UnknownNameError(f"option of view {view.name}", name, known)
-        if type(getattr(view, name)) is int and type(value) is not int:
-            raise UsageError(f"view {view.name}: {name}={value}. Expected a whole number.")
     return replace(view, **dict(options))  # type: ignore[type-var]
 
 

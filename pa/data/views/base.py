@@ -6,9 +6,9 @@ Shapes: B regions, S side of an encoder input.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +17,39 @@ from PIL import Image
 
 from pa.data.images import Transform
 from pa.data.schema import BOX, Box, Images, in_schema
+from pa.errors import UnknownNameError, UsageError
 
 
 class View(ABC):
-    """One way to divide images into regions."""
+    """One way to divide images into regions: a frozen dataclass, whose fields are its options."""
 
     name: str
     default_representations: tuple[str, ...]
     # The columns of a row that `cut` needs, beginning with the box.
     cut_columns: tuple[str, ...] = BOX
+    # Allowed values of the fields: lowest and highest number, or names.
+    RANGES: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    CHOICES: ClassVar[Mapping[str, Collection[str]]] = {}
+
+    def __post_init__(self) -> None:
+        defaults = {field.name: field.default for field in fields(self)}  # type: ignore[arg-type]
+        for name, (low, high) in self.RANGES.items():
+            value, default = getattr(self, name), defaults[name]
+            if value is None and default is None:
+                continue
+            # An integer is accepted as a fraction; true and false are not numbers.
+            is_whole = type(default) is int
+            kinds = (int,) if is_whole else (int, float)
+            if type(value) not in kinds or not low <= value <= high:
+                what = "a whole number" if is_whole else "a number"
+                null = ", or null" if default is None else ""
+                raise UsageError(
+                    f"view {self.name}: {name}={str(value)[:40]}. Expected: {what} from {low:,} to "
+                    f"{high:,}{null}."
+                )
+        for name, choices in self.CHOICES.items():
+            if not isinstance(value := getattr(self, name), str) or value not in choices:
+                raise UnknownNameError(f"{name} of view {self.name}", str(value), choices)
 
     @abstractmethod
     def rows(self, images: Images) -> pl.DataFrame:
@@ -44,9 +68,9 @@ class View(ABC):
         A box is the `cut_columns` of a row.
         """
 
-    @abstractmethod
     def cut_key(self, transform: Transform) -> tuple[Any, ...]:
         """Return a key: encoders with equal keys share one crop, equal before normalisation."""
+        return (transform.size,)
 
     def input_size(self, transform: Transform) -> int:
         """Return the side of the regions in pixels, for an encoder with this transform."""

@@ -16,24 +16,64 @@ import polars as pl
 
 from pa.data.datasets.annotations import HIDDEN, VISIBLE
 from pa.data.datasets.boxes import MAX_SIDE
-from pa.data.images import read_headers
+from pa.data.images import size_columns
 from pa.data.schema import BOX, ROW_SCHEMA, Boxes, Images, Keypoints, in_schema, label_ids
-from pa.data.views.part_rules import PartRules
 from pa.errors import MissingError, UnknownNameError, UsageError
 
 Floats = npt.NDArray[np.float64]
-Texts = npt.NDArray[np.str_]
+Reasons = npt.NDArray[np.int64]  # position in `REASONS` of why a part is skipped
 
 # Follow the columns of ROW_SCHEMA. `label` is the part, the target of part retrieval and part
 # classification; `class` is the label of the whole image.
 PART_COLUMNS = ("part", "object", "class", "x", "y", "d")
 
-# Why a part is skipped; the reasons are stored in the counts of `pa datasets check`.
-KEPT, LONE, FEW, COINCIDENT = "", "lone", "too few on the object", "coincident"
-NOT_VISIBLE, OUTSIDE = "not visible", "outside the image"
-GATED, EMPTY, TOO_LARGE = "d outside the gate", "box of no pixel", "box too large"
-# A skipped part has the first of these reasons that applies.
-REASONS = (NOT_VISIBLE, OUTSIDE, LONE, FEW, COINCIDENT, GATED, EMPTY, TOO_LARGE)
+# Why a part is skipped, as `pa datasets check` reports it: the first reason that applies.
+REASONS = (
+    "",
+    "not visible",
+    "outside the image",
+    "no neighbour",
+    "too few parts on the object",
+    "coincident",
+    "d out of bounds",
+    "box without pixels",
+    "box too large",
+)
+KEPT, NOT_VISIBLE, OUTSIDE, LONE, FEW, COINCIDENT, OUT_OF_BOUNDS, EMPTY, TOO_LARGE = range(9)
+
+
+@dataclass(frozen=True)
+class PartRules:
+    """Which parts become boxes, and of which size; the defaults are the protocol `paper`.
+
+    d is the distance from a keypoint to its nearest neighbour, in pixels.
+
+    parts: the parts considered, in the order of their label ids; empty = the dataset's own list.
+    side: of the box: "d"; "d/2", which is 2·round(d/4) with halves to even; "given" by the dataset.
+    neighbours: d is measured to the "considered" parts only, or to "all" parts of the dataset.
+    distance: to parts of all objects of the "image"; to those of the same "object"; or "image+id",
+        with the id of the object as a third coordinate, as in the released code: parts of other
+        objects are then far away unless the ids are close.
+    visibility: "visible" parts only, or also those "labelled" but hidden.
+    min_per_object: objects with fewer considered parts are skipped.
+    coincident: "skip" a part at the position of its neighbour, or "ignore" that neighbour.
+    outside: "skip" or "keep" keypoints outside the image (boxes: those that do not touch it).
+    min_d, max_d: exclusive bounds of d; None = no bound.
+    rounding: to pixels, halves to even: both "corners", as Pillow rounds a box of floats (one side
+        may become a pixel longer), or the first corner and the "sides".
+    """
+
+    parts: tuple[str, ...] = ()
+    side: str = "d"
+    neighbours: str = "considered"
+    distance: str = "image"
+    visibility: str = "visible"
+    min_per_object: int = 1
+    coincident: str = "skip"
+    outside: str = "skip"
+    min_d: float | None = None
+    max_d: float | None = None
+    rounding: str = "corners"
 
 
 @dataclass(frozen=True)
@@ -53,6 +93,10 @@ class PartCounts:
     def rows(self) -> int:
         return sum(self.kept.values())
 
+    @property
+    def annotated(self) -> int:
+        return self.rows + sum(sum(counts.values()) for counts in self.skipped.values())
+
     def skip_reasons(self) -> list[str]:
         """Return the number of skipped parts for each reason."""
         return [f"{sum(n.values()):,} {reason}" for reason, n in self.skipped.items()]
@@ -61,12 +105,8 @@ class PartCounts:
         kept = ", ".join(f"{part} {n:,}" for part, n in self.kept.items())
         return (
             f"{self.rows:,} patches from {self.images_kept:,} of {self.images:,} images ({kept}); "
-            f"left out: {', '.join(self.skip_reasons()) or 'nothing'}"
+            f"skipped: {', '.join(self.skip_reasons()) or 'none'}"
         )
-
-    @property
-    def annotated(self) -> int:
-        return self.rows + sum(sum(counts.values()) for counts in self.skipped.values())
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "rows": self.rows, "annotated": self.annotated}
@@ -106,17 +146,19 @@ def select(rules: PartRules, images: Images) -> Selection:
     else:
         names = rules.parts or annotated.considered
         candidates = _from_keypoints(rules, images, annotated, names)
+
+    def per_part(reason: int) -> dict[str, int]:
+        labels = candidates.filter(pl.col("reason") == reason)["label"]
+        counted = dict(labels.value_counts().iter_rows())
+        return {name: counted.get(name, 0) for name in names}
+
     kept = candidates.filter(pl.col("reason") == KEPT)
-    left = candidates.filter(pl.col("reason") != KEPT)  # the skipped parts, for the counts
+    skipped = {reason: per_part(number) for number, reason in enumerate(REASONS) if number != KEPT}
     counts = PartCounts(
         images=len(images.table),
         images_kept=kept["image"].n_unique(),
-        kept=_per_part(kept, names),
-        skipped={
-            reason: _per_part(group, names)
-            for reason in REASONS
-            if len(group := left.filter(pl.col("reason") == reason))
-        },
+        kept=per_part(KEPT),
+        skipped={reason: n for reason, n in skipped.items() if any(n.values())},
     )
     if kept.is_empty():
         why = ", ".join(counts.skip_reasons()) or "none is considered"
@@ -128,18 +170,10 @@ def select(rules: PartRules, images: Images) -> Selection:
     return Selection(in_schema(kept.select(*columns, *PART_COLUMNS)), counts)
 
 
-def _per_part(frame: pl.DataFrame, names: tuple[str, ...]) -> dict[str, int]:
-    counted = dict(frame["label"].value_counts().iter_rows())
-    return {name: counted.get(name, 0) for name in names}
-
-
 def _joined(table: pl.DataFrame, images: Images) -> pl.DataFrame:
     """Join annotations with the number, size and label of their image; drop other images."""
     columns = images.table.select("path", "image", "file_bytes", image_class="label")
     return table.join(columns, on="path", how="inner", maintain_order="left")
-
-
-# -- keypoints --------------------------------------------------------------------------------
 
 
 def _from_keypoints(
@@ -154,44 +188,31 @@ def _from_keypoints(
     frame = frame.sort("image", "object", "label_id", maintain_order=True)
     least = VISIBLE if rules.visibility == "visible" else HIDDEN
     reasons = np.where(frame["visible"].to_numpy() < least, NOT_VISIBLE, KEPT)  # (N,)
-    if rules.outside == "skip":
-        widths, heights = _sizes(images, frame, reasons == KEPT)
-        x, y = frame["x"].to_numpy(), frame["y"].to_numpy()  # (N,) each
-        # The far border is inside: annotated coordinates reach the width and the height.
-        beyond = (x < 0) | (y < 0) | (x > widths) | (y > heights)
-        reasons = np.where((reasons == KEPT) & beyond, OUTSIDE, reasons)
-    d, reasons = _measure(rules, frame, reasons)
     centre = frame.select("x", "y").to_numpy()  # (N, 2)
+    if rules.outside == "skip":
+        sizes = _sizes(images, frame, reasons == KEPT)  # (N, 2)
+        # The far border is inside: annotated coordinates reach the width and the height.
+        beyond = ((centre < 0) | (centre > sizes)).any(axis=1)  # (N,)
+        reasons[(reasons == KEPT) & beyond] = OUTSIDE
+    d = np.full(len(frame), np.nan)  # (N,) NaN: not measured
+    live = np.flatnonzero(reasons == KEPT)  # candidates not skipped so far
+    objects = frame["object"].to_numpy()  # (N,)
+    considered = frame["label_id"].is_not_null().to_numpy()  # (N,)
+    borders = np.flatnonzero(np.diff(frame["image"].to_numpy()[live])) + 1  # between images
+    for at in np.split(live, borders) if len(live) else []:
+        d[at], reasons[at] = _nearest(centre[at], objects[at], considered[at], rules)
+    low = -np.inf if rules.min_d is None else rules.min_d  # exclusive bounds
+    high = np.inf if rules.max_d is None else rules.max_d
+    reasons[(reasons == KEPT) & ~((d > low) & (d < high))] = OUT_OF_BOUNDS
     half = np.rint(d / 4) if rules.side == "d/2" else d / 2  # (N,) half of the side
     half = np.where(reasons == KEPT, half, np.nan)[:, None]  # (N, 1)
-    sides = np.repeat(2 * half, 2, axis=1)  # (N, 2)
-    boxes, reasons = _rounded(rules, centre - half, centre + half, sides, reasons)
-    return frame.with_columns(
-        *(pl.Series(name, boxes[:, i]) for i, name in enumerate(BOX)),
+    # (N, 1) is one side for both axes.
+    boxed = _with_boxes(frame, rules, centre - half, centre + half, 2 * half, reasons)
+    return boxed.with_columns(
         pl.col("object").cast(pl.String),
         pl.col("image_class").alias("class"),
         pl.Series("d", d),
-        pl.Series("reason", reasons.tolist(), dtype=pl.String),
     ).filter(pl.col("label_id").is_not_null())
-
-
-def _measure(rules: PartRules, frame: pl.DataFrame, reasons: Texts) -> tuple[Floats, Texts]:
-    """Return d of every candidate (N,), NaN if not measured, and the reasons after the gate."""
-    live = np.flatnonzero(reasons == KEPT)  # (live,) candidates not skipped so far
-    image = frame["image"].to_numpy()[live]  # (live,)
-    points = frame.select("x", "y").to_numpy()[live]  # (live, 2)
-    objects = frame["object"].to_numpy()[live]  # (live,)
-    considered = frame["label_id"].is_not_null().to_numpy()[live]  # (live,)
-    d = np.full(len(frame), np.nan)  # (N,)
-    reasons = reasons.astype("<U24")  # room for the longest reason
-    borders = np.flatnonzero(np.diff(image)) + 1  # first candidate of each further image
-    for group in np.split(np.arange(len(live)), borders) if len(live) else []:
-        at = live[group]
-        d[at], reasons[at] = _nearest(points[group], objects[group], considered[group], rules)
-    low = -np.inf if rules.min_d is None else rules.min_d  # exclusive bounds
-    high = np.inf if rules.max_d is None else rules.max_d
-    gated = (reasons == KEPT) & ~((d > low) & (d < high))
-    return d, np.where(gated, GATED, reasons)
 
 
 def _nearest(
@@ -199,7 +220,7 @@ def _nearest(
     objects: npt.NDArray[np.int64],
     considered: npt.NDArray[np.bool_],
     rules: PartRules,
-) -> tuple[Floats, npt.NDArray[np.str_]]:
+) -> tuple[Floats, Reasons]:
     """Return the distance d of each point (P,) to its nearest neighbour in the same image.
 
     `points` are x and y in pixels (P, 2), `objects` the ids of their objects (P,); points that are
@@ -207,10 +228,9 @@ def _nearest(
     reasons (P,) why a point is skipped, `KEPT` for the others.
     """
     n = len(points)
-    reasons = np.full(n, KEPT, dtype="<U24")  # the longest reason has 21 characters
+    reasons = np.full(n, KEPT)
     if n == 1:
-        reasons[:] = LONE
-        return np.full(n, np.inf), reasons
+        return np.full(n, np.inf), np.full(n, LONE)
     n_considered = (objects[:, None] == objects[considered][None, :]).sum(axis=1)  # (P,)
     few = n_considered < rules.min_per_object
     vectors = points  # (P, 2)
@@ -231,23 +251,24 @@ def _nearest(
     return d, reasons
 
 
-def _rounded(
-    rules: PartRules, low: Floats, high: Floats, sides: Floats, reasons: Texts
-) -> tuple[Floats, Texts]:
-    """Round corners and sides, (N, 2) each, to boxes (N, 4) in whole pixels, halves to even."""
+def _with_boxes(
+    frame: pl.DataFrame, rules: PartRules, low: Floats, high: Floats, side: Floats, reasons: Reasons
+) -> pl.DataFrame:
+    """Add the reasons, and boxes in whole pixels (halves to even) of corners and sides (N, 2)."""
     first = np.rint(low)  # (N, 2)
-    last = np.rint(high) if rules.rounding == "corners" else first + np.rint(sides)  # (N, 2)
-    boxes: Floats = np.concatenate([first, last], axis=1)  # (N, 4)
+    last = np.rint(high) if rules.rounding == "corners" else first + np.rint(side)  # (N, 2)
     empty = (reasons == KEPT) & (last <= first).any(axis=1)
     # Boxes of a dataset are limited to MAX_SIDE, and rounding may add a pixel.
     too_large = (reasons == KEPT) & (last - first > MAX_SIDE + 1).any(axis=1)
-    return boxes, np.select([empty, too_large], [EMPTY, TOO_LARGE], reasons)
+    boxes = np.concatenate([first, last], axis=1)  # (N, 4)
+    return frame.with_columns(
+        *(pl.Series(name, boxes[:, i]) for i, name in enumerate(BOX)),
+        pl.Series("reason", np.select([empty, too_large], [EMPTY, TOO_LARGE], reasons)),
+    )
 
 
-def _sizes(
-    images: Images, frame: pl.DataFrame, needed: npt.NDArray[np.bool_]
-) -> tuple[Floats, Floats]:
-    """Return widths and heights of the candidates' images (N,), from headers if not annotated.
+def _sizes(images: Images, frame: pl.DataFrame, needed: npt.NDArray[np.bool_]) -> Floats:
+    """Return width and height of the candidates' images (N, 2), from headers if not annotated.
 
     Infinite for images that cannot be read, which the extraction reports.
     """
@@ -255,23 +276,13 @@ def _sizes(
     lacking = known.filter(pl.Series(needed), pl.col("width").is_null())["path"].unique(
         maintain_order=True
     )
-    sizes = [header.size for header in read_headers(images.root, lacking.to_list())]
-    read = pl.DataFrame(
-        {
-            "path": lacking,
-            "read_width": [size and size[0] for size in sizes],
-            "read_height": [size and size[1] for size in sizes],
-        },
-        schema={"path": pl.String, "read_width": pl.Int64, "read_height": pl.Int64},
+    headers = size_columns(images.root, lacking.to_list()).with_columns(path=lacking)
+    both = known.join(headers, on="path", how="left", maintain_order="left", suffix="_read")
+    sizes = both.select(
+        pl.coalesce(name, f"{name}_read").cast(pl.Float64).fill_null(float("inf"))
+        for name in ("width", "height")
     )
-    both = known.join(read, on="path", how="left", maintain_order="left").select(
-        width=pl.coalesce("width", "read_width").cast(pl.Float64).fill_null(float("inf")),
-        height=pl.coalesce("height", "read_height").cast(pl.Float64).fill_null(float("inf")),
-    )
-    return both["width"].to_numpy(), both["height"].to_numpy()
-
-
-# -- boxes ------------------------------------------------------------------------------------
+    return sizes.to_numpy()
 
 
 def _from_boxes(
@@ -282,22 +293,14 @@ def _from_boxes(
         label_ids(names), on="label", how="inner", maintain_order="left"
     )
     frame = frame.sort("image", maintain_order=True)
-    reasons = np.full(len(frame), KEPT, dtype="<U24")  # (N,)
+    reasons = np.full(len(frame), KEPT)  # (N,)
     corners = frame.select(BOX).to_numpy()  # (N, 4)
+    low, high = corners[:, :2], corners[:, 2:]
     if rules.outside == "skip":
         sized = frame.with_columns(width=pl.lit(None, pl.Int64), height=pl.lit(None, pl.Int64))
-        widths, heights = _sizes(images, sized, reasons == KEPT)
-        x0, y0, x1, y1 = corners.T
-        beyond = (x1 <= 0) | (y1 <= 0) | (x0 >= widths) | (y0 >= heights)
-        reasons = np.where(beyond, OUTSIDE, reasons)
-    low, high = corners[:, :2], corners[:, 2:]
-    boxes, reasons = _rounded(rules, low, high, high - low, reasons)
-    nothing = pl.lit(None, pl.Float64)
-    return frame.with_columns(
-        *(pl.Series(name, boxes[:, i]) for i, name in enumerate(BOX)),
+        sizes = _sizes(images, sized, reasons == KEPT)  # (N, 2)
+        reasons[((high <= 0) | (low >= sizes)).any(axis=1)] = OUTSIDE
+    return _with_boxes(frame, rules, low, high, high - low, reasons).with_columns(
         pl.coalesce("class", "image_class").alias("class"),
-        nothing.alias("x"),
-        nothing.alias("y"),
-        nothing.alias("d"),
-        pl.Series("reason", reasons.tolist(), dtype=pl.String),
+        *(pl.lit(None, pl.Float64).alias(name) for name in ("x", "y", "d")),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,13 @@ import polars as pl
 from PIL import Image
 
 from pa.data import images as im
+from pa.data.datasets.annotations import FARTHEST
 from pa.data.images import Transform
 from pa.data.schema import Box, Images
 from pa.data.views import part_rows
 from pa.data.views.base import View
-from pa.data.views.part_rules import PartRules
+from pa.data.views.part_rows import PartRules
+from pa.errors import UsageError
 from pa.registry import Registry
 
 CANVAS = 224  # pixels: the encoder input to which `resize` refers
@@ -42,10 +44,36 @@ class PartsView(PartRules, View):
     interpolation: str = "bicubic"
     resize: int = CANVAS  # 224 uses the whole patch
 
+    RANGES: ClassVar = {
+        "min_per_object": (1, 1000),  # 1000 against typing errors
+        **dict.fromkeys(("min_d", "max_d"), (0, FARTHEST)),
+        "resize": (CANVAS, 16 * CANVAS),
+    }
+    CHOICES: ClassVar = {
+        "side": ("d", "d/2", "given"),
+        "neighbours": ("considered", "all"),
+        "distance": ("image", "object", "image+id"),
+        "visibility": ("visible", "labelled"),
+        "coincident": ("skip", "ignore"),
+        "outside": ("skip", "keep"),
+        "rounding": ("corners", "sides"),
+        "interpolation": tuple(im.RESAMPLING),
+    }
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_choice("interpolation", tuple(im.RESAMPLING))
-        self.require_whole("resize", CANVAS, 16 * CANVAS)
+        for name in ("min_d", "max_d"):  # 20 and 20.0 are one fingerprint
+            bound = getattr(self, name)
+            object.__setattr__(self, name, bound if bound is None else float(bound))
+        # A flag passes the parts as text with commas, JSON as a list.
+        parts = self.parts.split(",") if isinstance(self.parts, str) else self.parts
+        if not isinstance(parts, list | tuple) or not all(isinstance(p, str) for p in parts):
+            raise UsageError(
+                f'view parts: parts={self.parts!r}. Expected: names with commas, or ["a", "b"].'
+            )
+        object.__setattr__(self, "parts", tuple(part.strip() for part in parts if part.strip()))
+        if len(set(self.parts)) < len(self.parts):
+            raise UsageError(f"view parts: parts={','.join(self.parts)} names a part twice.")
 
     def to_json(self) -> dict[str, Any]:
         return {**super().to_json(), "parts": list(self.parts)}
@@ -64,17 +92,8 @@ class PartsView(PartRules, View):
         self, canvas: Image.Image, boxes: Sequence[Box], transform: Transform
     ) -> npt.NDArray[np.uint8]:
         resized = round(self.resize * transform.size / CANVAS)  # pixels before the centre crop
-        return im.stack(
-            [
-                im.centre_crop(
-                    im.crop_resize(canvas, box, resized, self.interpolation), transform.size
-                )
-                for box in boxes
-            ]
-        )
-
-    def cut_key(self, transform: Transform) -> tuple[Any, ...]:
-        return (transform.size,)
+        patches = (im.crop_resize(canvas, box, resized, self.interpolation) for box in boxes)
+        return im.stack([im.centre_crop(patch, transform.size) for patch in patches])
 
 
 PAPER = PartsView()
@@ -102,10 +121,10 @@ PROTOCOLS: Registry[PartsView] = Registry(
 
 def protocol_of(view: PartsView) -> tuple[str, dict[str, Any]]:
     """Return the named protocol nearest to a view, and the fields in which the view differs."""
-
-    def changed(name: str) -> dict[str, Any]:
+    fields = asdict(view)
+    changed = {}
+    for name in PROTOCOLS:
         named = asdict(PROTOCOLS[name])
-        return {key: value for key, value in asdict(view).items() if value != named[key]}
-
-    nearest = min(PROTOCOLS, key=lambda name: len(changed(name)))
-    return nearest, changed(nearest)
+        changed[name] = {key: value for key, value in fields.items() if value != named[key]}
+    nearest = min(changed, key=lambda name: len(changed[name]))
+    return nearest, changed[nearest]

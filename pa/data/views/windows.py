@@ -13,7 +13,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,15 +24,12 @@ from pa.data import images as im
 from pa.data.datasets.segmentation import masks
 from pa.data.datasets.segmentation.labels import IGNORED
 from pa.data.datasets.segmentation.masks import Map
-from pa.data.images import Transform, read_headers
-from pa.data.schema import BOX, in_schema
+from pa.data.images import Transform, size_columns
+from pa.data.schema import BOX, Images, in_schema
 from pa.data.views import augment
 from pa.data.views.augment import Colours, Size
 from pa.data.views.base import View
-from pa.errors import UnknownNameError, UsageError
-
-if TYPE_CHECKING:
-    from pa.data.schema import Images
+from pa.errors import UsageError
 
 
 class Window(NamedTuple):
@@ -80,28 +77,9 @@ class Window(NamedTuple):
 CANVAS_COLUMNS = ("canvas_width", "canvas_height")
 AUGMENTED_COLUMNS = Window._fields[6:]  # flip and the colour distortion
 COLUMN_TYPES = {
-    "canvas_width": pl.Int64(),
-    "canvas_height": pl.Int64(),
-    "flip": pl.Boolean(),
-    "brightness": pl.Float64(),
-    "contrast": pl.Float64(),
-    "saturation": pl.Float64(),
-    "hue": pl.Int64(),
-    "contrast_last": pl.Boolean(),
-}
-
-# Limits of each number: longer sides would not fit in memory, a smaller scale would leave no pixel,
-# stronger distortions would make a contrast or a probability negative.
-RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("crop", "stride"), (1, 10_000)),
-    **dict.fromkeys(("test_long", "test_short", "train_long", "train_short"), (1, 50_000)),
-    **dict.fromkeys(("ratio_low", "ratio_high"), (0.01, 100)),
-    **dict.fromkeys(("category_share", "flip", "contrast", "saturation"), (0, 1)),
-    "brightness": (0, 255),
-    "hue": (0, 180),  # OpenCV's 8-bit hue
-    "views": (0, 10_000),
-    "tries": (0, 10_000),
-    "seed": (0, 2**63 - 1),  # int64 of the JSON spec
+    **dict.fromkeys((*CANVAS_COLUMNS, "hue"), pl.Int64()),
+    **dict.fromkeys(("flip", "contrast_last"), pl.Boolean()),
+    **dict.fromkeys(("brightness", "contrast", "saturation"), pl.Float64()),
 }
 
 
@@ -138,24 +116,26 @@ class WindowsView(View):
     saturation: float = 0.5  # factor within 1 ± 0.5
     hue: int = 18  # added to 0..180
 
+    # Longer sides would not fit in memory, a smaller scale would leave no pixel, stronger
+    # distortions would make a contrast or a probability negative.
+    RANGES: ClassVar = {
+        **dict.fromkeys(("crop", "stride"), (1, 10_000)),
+        **dict.fromkeys(("test_long", "test_short", "train_long", "train_short"), (1, 50_000)),
+        **dict.fromkeys(("ratio_low", "ratio_high"), (0.01, 100)),
+        **dict.fromkeys(("category_share", "flip", "contrast", "saturation"), (0, 1)),
+        **dict.fromkeys(("views", "tries"), (0, 10_000)),
+        "brightness": (0, 255),
+        "hue": (0, 180),  # OpenCV's 8-bit hue
+        "seed": (0, 2**63 - 1),  # int64 of the JSON spec
+    }
+    CHOICES: ClassVar = {"interpolation": im.RESAMPLING}
+
     def __post_init__(self) -> None:
-        for name, (low, high) in RANGES.items():
-            value = getattr(self, name)
-            # An integer is accepted as a fraction; true and false are not numbers.
-            kinds = (int,) if type(getattr(type(self), name)) is int else (int, float)
-            if type(value) not in kinds or not low <= value <= high:
-                what = "a whole number" if kinds == (int,) else "a number"
-                raise UsageError(
-                    f"view windows: {name}={value}. Expected: {what} from {low} to {high}."
-                )
-        if not 1 <= self.stride <= self.crop:
+        super().__post_init__()
+        if self.stride > self.crop:
             raise UsageError(
                 f"windows of {self.crop} pixels every {self.stride}: no window would contain the "
                 "pixels between them. Choose a stride from 1 to the side of a window."
-            )
-        if str(self.interpolation) not in im.RESAMPLING:
-            raise UnknownNameError(
-                "interpolation of view windows", str(self.interpolation), im.RESAMPLING
             )
         if self.ratio_low > self.ratio_high:
             raise UsageError(
@@ -179,10 +159,9 @@ class WindowsView(View):
         with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="pa-windows") as pool:
             per_image = pool.map(lambda row: self._windows(images, row), table.to_dicts())
             windows = [(row, w) for row, ws in enumerate(per_image) for w in ws]
-        names = self.cut_columns
         columns = {
             name: pl.Series(name, [getattr(w, name) for _, w in windows], COLUMN_TYPES.get(name))
-            for name in names
+            for name in self.cut_columns
         }
         images_of_rows = [row for row, _ in windows]  # row of the table of images
         return in_schema(table[images_of_rows].with_columns(**columns))
@@ -203,16 +182,15 @@ class WindowsView(View):
         if row.get("mask") is not None:
             mask = masks.read_index(images.root / row["mask"])
             masks.check_size(mask, size, images.root / row["mask"])
-        return [self._random(size, row["path"], k, mask) for k in range(self.views)]
+        return [self._random_crop(size, row["path"], k, mask) for k in range(self.views)]
 
-    def _random(self, size: Size, path: str, number: int, mask: Map | None) -> Window:
+    def _random_crop(self, size: Size, path: str, number: int, mask: Map | None) -> Window:
         draw = augment.generator(self.seed, path, number)
         ratio = draw.uniform(self.ratio_low, self.ratio_high)
         canvas = rescaled(size, int(self.train_long * ratio), int(self.train_short * ratio))
         flip = bool(draw.random() < self.flip)
-        colours = augment.draw_colours(
-            draw, self.brightness, self.contrast, self.saturation, self.hue
-        )
+        limits = (self.brightness, self.contrast, self.saturation, self.hue)
+        colours = augment.draw_colours(draw, *limits)
         # Last, because the number of draws depends on the mask: all else depends on seed and path.
         x, y = augment.draw_corner(draw, canvas, self.crop, mask, self.category_share, self.tries)
         return Window(x, y, x + self.crop, y + self.crop, *canvas, flip, *colours)  # type: ignore[arg-type]
@@ -226,9 +204,8 @@ class WindowsView(View):
 
     def resized(self, image: Image.Image, size: Size) -> Image.Image:
         """Resize an image to the canvas of a window, by the interpolation of the view."""
-        return (
-            image if image.size == size else image.resize(size, im.RESAMPLING[self.interpolation])
-        )
+        method = im.RESAMPLING[self.interpolation]
+        return image if image.size == size else image.resize(size, method)
 
     def cut(
         self, canvas: Image.Image, boxes: Sequence[tuple[Any, ...]], transform: Transform
@@ -259,12 +236,7 @@ def with_sizes(images: Images) -> pl.DataFrame:
     table = images.table
     if {"width", "height"} <= set(table.columns):
         return table
-    headers = read_headers(images.root, table["path"].to_list())
-    sizes = [header.size or (None, None) for header in headers]
-    return table.with_columns(
-        pl.Series("width", [width for width, _ in sizes], pl.Int64),
-        pl.Series("height", [height for _, height in sizes], pl.Int64),
-    )
+    return table.with_columns(size_columns(images.root, table["path"].to_list()))
 
 
 def rescaled(size: Size, long: int, short: int) -> Size:

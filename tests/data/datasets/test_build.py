@@ -127,7 +127,7 @@ def test_report_counts_built_images(ade: Path, tmp_path: Path) -> None:
         "window": 4,
     }
     assert written["labels"]["sha256"] == labels.load("ade20k-part").sha256
-    assert written["notes"] == ["train: 1 images above number 20210 left out"]
+    assert written["notes"] == ["train: 1 images above number 20210 skipped"]
 
 
 def test_objects_of_the_full_release_are_an_own_rule(ade: Path, tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ def test_annotations_outside_lists_are_counted(voc: Path, tmp_path: Path) -> Non
         pascal_mat(voc, name, (4, "boat", (0, 0, 5, 5), []))
     notes = pascal.plan("pascal-part", voc, None, None).notes
     assert notes[-1] == (
-        "2 .mat files belong to no image in VOC2010's lists and are left out, such as 2008_000003.mat"
+        "2 .mat files belong to no image in VOC2010's lists and are skipped, such as 2008_000003.mat"
     )
     (voc / "ImageSets/Main/val.txt").unlink()
     assert pascal.plan("pascal-part", voc, None, None).notes[-1].startswith("3 .mat files belong")
@@ -462,7 +462,7 @@ def test_lip_images_of_any_suffix(tmp_path: Path) -> None:
     assert report.n_images == 2
     assert "train_images/9_9.jpg: No such file" in report.faults[0][1]
     assert report.plan.notes == (
-        "train: 2 images of the folder are not in train_id.txt and are left out, such as 1_1.jpg",
+        "train: 2 images of the folder are not in train_id.txt and are skipped, such as 1_1.jpg",
     )
     (folder / "2_2.png").write_bytes(b"")
     with pytest.raises(AnnotationError, match=r"train has 2 images named 2_2: .*2_2.jpeg and"):

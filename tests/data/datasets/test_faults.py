@@ -182,10 +182,10 @@ def test_boxes_that_are_too_large_to_cut_are_counted(tmp_path: Path) -> None:
     [
         ({"parts": None}, "names with commas"),
         ({"parts": [1]}, "names with commas"),
-        ({"resize": 100_000}, "from 224 to 3584"),
-        ({"max_d": float("inf")}, "Expected pixels from 0"),
-        ({"min_d": float("nan")}, "Expected pixels from 0"),
-        ({"min_d": 10**400}, "Expected pixels from 0 to 1,000,000"),
+        ({"resize": 100_000}, "from 224 to 3,584"),
+        ({"max_d": float("inf")}, "Expected: a number from 0"),
+        ({"min_d": float("nan")}, "Expected: a number from 0"),
+        ({"min_d": 10**400}, "Expected: a number from 0 to 1,000,000"),
     ],
 )
 def test_rules_of_parts(fields: dict[str, Any], match: str) -> None:

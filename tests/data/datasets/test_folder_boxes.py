@@ -86,7 +86,7 @@ def test_boxes_outside_image_are_counted(root: Path) -> None:
 
 def test_boxes_of_less_than_a_pixel_are_counted(root: Path) -> None:
     images = load(root, HEAD + "cats/1.png,0,0,9,9,ear\ncats/1.png,4.1,0,4.3,9,ear\n")
-    assert BOXES.select(images).counts.skipped == {"box of no pixel": {"ear": 1}}
+    assert BOXES.select(images).counts.skipped == {"box without pixels": {"ear": 1}}
 
 
 def test_chosen_labels_only(root: Path) -> None:

@@ -143,7 +143,7 @@ def test_close_ids_bring_another_person_near() -> None:
 def test_lone_parts() -> None:
     rows, counts = select(PAPER, PAIR, [(1, "c", 5.0, 5.0)])
     assert len(rows) == 2
-    assert counts.skipped == {"lone": {"a": 0, "b": 0, "c": 1}}
+    assert counts.skipped == {"no neighbour": {"a": 0, "b": 0, "c": 1}}
     assert (counts.images, counts.images_kept) == (2, 1)
 
 
@@ -152,7 +152,7 @@ def test_released_wants_two_parts_of_a_person() -> None:
     rows, counts = select(RELEASED, points)
     # The person with one part is not a neighbour either.
     assert [row[:2] for row in rows] == [("a", 50.0), ("b", 50.0)]
-    assert counts.skipped == {"too few on the object": {"a": 0, "b": 0, "c": 1}}
+    assert counts.skipped == {"too few parts on the object": {"a": 0, "b": 0, "c": 1}}
 
 
 def test_coincident_parts_are_skipped_or_ignored() -> None:
@@ -163,7 +163,7 @@ def test_coincident_parts_are_skipped_or_ignored() -> None:
     rows, counts = select(RELEASED, points)
     assert [row[:2] for row in rows] == [("a", 50.0), ("b", 50.0), ("c", 50.0)]
     rows, counts = select(RELEASED, PAIR, [(1, "a", 9.0, 9.0), (1, "b", 9.0, 9.0)])
-    assert counts.skipped == {"lone": {"a": 1, "b": 1, "c": 0}}
+    assert counts.skipped == {"no neighbour": {"a": 1, "b": 1, "c": 0}}
 
 
 @pytest.mark.parametrize(("d", "kept"), [(40.0, 0), (40.01, 2), (1999.9, 2), (2000.0, 0)])
@@ -173,14 +173,14 @@ def test_distance_limits_are_exclusive(d: float, kept: int) -> None:
     others: list[Point] = [(1, "a", 0.0, 0.0), (1, "b", 50.0, 0.0)]
     rows, counts = select(view, points, others)
     assert len(rows) == kept + 2
-    gated = sum(counts.skipped.get("d outside the gate", {}).values())
+    gated = sum(counts.skipped.get("d out of bounds", {}).values())
     assert gated == 2 - kept
 
 
 def test_box_that_rounds_to_nothing_is_skipped() -> None:
     rows, counts = select(PAPER, PAIR, [(1, "a", 10.1, 10.1), (1, "b", 10.1, 10.4)])
     assert len(rows) == 2
-    assert counts.skipped == {"box of no pixel": {"a": 1, "b": 1, "c": 0}}
+    assert counts.skipped == {"box without pixels": {"a": 1, "b": 1, "c": 0}}
 
 
 def test_keypoints_outside_the_image() -> None:
@@ -236,7 +236,9 @@ def test_classification_of_the_released_code_trains_on_the_central_part(size: in
 
 
 def test_empty_selection_states_reason() -> None:
-    with pytest.raises(MissingError, match=r"no row. Of 1 annotated parts in 1 images: 1 lone"):
+    with pytest.raises(
+        MissingError, match=r"no row. Of 1 annotated parts in 1 images: 1 no neighbour"
+    ):
         select(PAPER, [(1, "a", 1.0, 1.0)])
 
 
@@ -281,11 +283,11 @@ def test_closest_protocol_is_named_with_changed_fields() -> None:
         (("sides", "d"), r"unknown option of view parts 'sides'. Did you mean side"),
         (("side", "2d"), r"unknown side of view parts '2d'. .*Known: d, d/2, given"),
         (("distance", 3), r"unknown distance of view parts '3'"),
-        (("min_per_object", 0), r"min_per_object=0. Expected a whole number from 1"),
-        (("min_per_object", 1.5), r"min_per_object=1.5. Expected a whole number"),
-        (("resize", 200), r"resize=200. Expected a whole number from 224"),
-        (("min_d", "wide"), r"min_d=wide. Expected pixels from 0 to 1,000,000, or null"),
-        (("max_d", -1), r"max_d=-1. Expected pixels from 0 to 1,000,000, or null"),
+        (("min_per_object", 0), r"min_per_object=0. Expected: a whole number from 1"),
+        (("min_per_object", 1.5), r"min_per_object=1.5. Expected: a whole number"),
+        (("resize", 200), r"resize=200. Expected: a whole number from 224"),
+        (("min_d", "wide"), r"min_d=wide. Expected: a number from 0 to 1,000,000, or null"),
+        (("max_d", -1), r"max_d=-1. Expected: a number from 0 to 1,000,000, or null"),
         (("parts", "a,a"), r"parts=a,a names a part twice"),
     ],
 )
@@ -296,9 +298,11 @@ def test_wrong_options_are_refused(option: tuple[str, Any], message: str) -> Non
 
 def test_options_of_other_views() -> None:
     assert configure(VIEWS["grid"], [("stride", 56)]) != VIEWS["grid"]
-    with pytest.raises(UsageError, match="view grid: stride=0, window=56"):
+    with pytest.raises(
+        UsageError, match=r"view grid: stride=0. Expected: a whole number from 1 to 16,384"
+    ):
         configure(VIEWS["grid"], [("stride", 0)])
-    with pytest.raises(UsageError, match=r"view grid: window=a. Expected a whole number"):
+    with pytest.raises(UsageError, match=r"view grid: window=a. Expected: a whole number"):
         configure(VIEWS["grid"], [("window", "a")])
     with pytest.raises(UnknownNameError, match="interpolation of view grid 'sinc'"):
         configure(VIEWS["grid"], [("interpolation", "sinc")])

@@ -366,12 +366,12 @@ def test_impossible_windows() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
     [
-        ("views", -1, "a whole number from 0 to 10000"),
-        ("test_short", 0, "a whole number from 1 to 50000"),
-        ("crop", 10**9, "a whole number from 1 to 10000"),
-        ("crop", 16.0, "a whole number from 1 to 10000"),
+        ("views", -1, "a whole number from 0 to 10,000"),
+        ("test_short", 0, "a whole number from 1 to 50,000"),
+        ("crop", 10**9, "a whole number from 1 to 10,000"),
+        ("crop", 16.0, "a whole number from 1 to 10,000"),
         ("hue", -5, "a whole number from 0 to 180"),
-        ("tries", 10**12, "a whole number from 0 to 10000"),
+        ("tries", 10**12, "a whole number from 0 to 10,000"),
         ("flip", "often", "a number from 0 to 1"),
         ("flip", None, "a number from 0 to 1"),
         ("flip", True, "a number from 0 to 1"),

@@ -216,7 +216,7 @@ def _plan_release(
     for split, paths in release.items():
         kept = in_paper(split, paths)
         if beyond := len(paths) - len(kept):
-            notes.append(f"{split}: {beyond} images above number {LAST_IMAGE[split]} left out")
+            notes.append(f"{split}: {beyond} images above number {LAST_IMAGE[split]} skipped")
         splits[split] = [Item(p.stem, p, partial(rasterize, p)) for p in kept]
     return BuildPlan(label_set, rule, root, splits, tuple(notes))
 

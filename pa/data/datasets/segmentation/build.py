@@ -141,7 +141,7 @@ def build(
 ) -> list[SplitReport]:
     """Write the images and index PNGs of every split of a plan below `out`; return their reports.
 
-    Masks that exist are kept. Images with a faulty annotation are left out and listed. Images are
+    Masks that exist are kept. Images with a faulty annotation are skipped and listed. Images are
     linked, or copied with `copy`; `workers` is the number of threads, 0 selects the default. Raise
     `FingerprintError` if `out` was built with another list or rule, or from another release;
     `MismatchError` if the release numbers its classes differently; `AnnotationError` if two images

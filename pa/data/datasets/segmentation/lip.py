@@ -41,7 +41,7 @@ def plan(root: Path) -> BuildPlan:
             if unlisted := [path.name for path in in_folder if path not in listed]:
                 notes.append(
                     f"{split}: {len(unlisted)} images of the folder are not in {split}_id.txt and "
-                    f"are left out, such as {unlisted[0]}"
+                    f"are skipped, such as {unlisted[0]}"
                 )
         splits[split] = [Item(p.stem, p, partial(_rasterize, parsing, p.stem)) for p in chosen]
     if not any(splits.values()):

@@ -209,7 +209,7 @@ def plan(dataset: str, root: Path, images: Path | None, rule: str | None) -> Bui
     in_splits = {item.name for items in splits.values() for item in items}
     if unlisted := [name for name in mats if name not in in_splits]:
         notes.append(
-            f"{len(unlisted)} .mat files belong to no image in VOC2010's lists and are left out, "
+            f"{len(unlisted)} .mat files belong to no image in VOC2010's lists and are skipped, "
             f"such as {mats[unlisted[0]].name}"
         )
     if WHOLE in splits:

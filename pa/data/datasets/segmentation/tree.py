@@ -14,7 +14,7 @@ from pa.data.datasets.annotations import parse_json, read_text
 from pa.data.datasets.listing import list_images, subfolders
 from pa.data.datasets.segmentation import labels
 from pa.data.datasets.segmentation.labels import LabelSet
-from pa.data.images import read_headers
+from pa.data.images import size_columns
 from pa.errors import AnnotationError, FingerprintError, MissingError, UsageError
 
 BUILD = "build.json"
@@ -111,13 +111,11 @@ def read(kind: str, root: Path, split: str) -> pl.DataFrame:
                 f"{root}: {other} and {path} have one mask, {mask}. Expected: a mask for each "
                 f"image. Remove the image that the mask does not belong to."
             )
-    sizes = [header.size or (None, None) for header in read_headers(root, paths)]
     return table.with_columns(
         pl.lit(None, pl.String).alias("label"),
         pl.lit(None, pl.Int64).alias("label_id"),
         pl.Series("mask", maps, pl.String),
-        pl.Series("width", [width for width, _ in sizes], pl.Int64),
-        pl.Series("height", [height for _, height in sizes], pl.Int64),
+        *size_columns(root, paths),
     )
 
 
