@@ -135,7 +135,7 @@ def test_show_counts_and_draws(pa: Run, cub: Path) -> None:
     code, out, _ = pa("datasets", "show", "cub", "--root", cub, "--split", "all", "--out", "s.png")
     assert code == 0
     assert out.startswith("cub · all · view parts · protocol paper\n")
-    assert "all              4            7     1" in out
+    assert "all              4            7             1" in out
     assert Path("s.png").stat().st_size > 1000
     code, out, _ = pa(
         *("datasets", "show", "cub", "--root", cub, "--split", "all", "--json"),
