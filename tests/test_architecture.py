@@ -47,6 +47,7 @@ OWNERS = {
     "matplotlib": {"figures"},
     "pydantic": {"config", "evaluate.results", "explore.schema"},
     "rich": {"commands"},
+    "jinja2": {"report.html"},
     "fastapi": {"explore"},
     "starlette": {"explore"},
     "uvicorn": {"explore"},

@@ -134,12 +134,11 @@ def _results(report: Report) -> str:
 
 def _claims(report: Report) -> str:
     from pa.report.judging import VERDICTS
-    from pa.report.numbers import source_name
-    from pa.report.report import all_protocols
+    from pa.report.report import source_name
     from pa.report.text import one_line
 
     rows = []
-    for source in (None, *all_protocols(report)):
+    for source in report.sources:
         tally = report.tally(source)
         rows.append([one_line(source_name(source)), *(str(tally[verdict]) for verdict in VERDICTS)])
     return console.table([f"{len(report.judged)} claims by", *VERDICTS], rows, " rrrr")
@@ -147,7 +146,7 @@ def _claims(report: Report) -> str:
 
 def _measured_claims(report: Report) -> str:
     """Return a line for each protocol of each claim with a measured comparison."""
-    from pa.report.numbers import source_name
+    from pa.report.report import source_name
     from pa.report.text import one_line
 
     rows = [

@@ -9,11 +9,10 @@ from __future__ import annotations
 import csv
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib import resources
-from importlib.resources.abc import Traversable
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pa.errors import UnknownNameError
 
@@ -27,8 +26,7 @@ Task = Literal[
 Probe = Literal["none", "linear", "attentive"]
 Metric = Literal["AP", "top-1", "mIoU", "mAcc", "aAcc"]
 Representation = Literal["encoded", "projected"]
-TASKS: tuple[Task, ...] = get_args(Task)
-NOT_PRINTED = "–"  # of a cell that the paper leaves empty
+NOT_PRINTED = "–"  # in a cell that the paper leaves empty
 
 
 @dataclass(frozen=True)
@@ -47,27 +45,19 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One printed number.
+class Cell(Question):
+    """One printed number and the question that it answers.
 
-    `key` names it permanently: "t3/dino/cub/encoded" is table, encoder, dataset and kind of column.
-    `encoder` and `dataset` are the names that `pa` uses. `printed` is the number in percent as the
-    paper prints it, `section` the section of the table.
+    `column` is "dataset/kind", `printed` the number in percent as the paper prints it.
     """
 
     table: int
-    encoder: str
     column: str
-    dataset: str
-    task: Task
-    probe: Probe
-    representation: Representation
-    metric: Metric
     printed: str
-    section: str
 
     @property
     def key(self) -> str:
+        """Permanent name, of table, encoder, dataset and kind: "t3/dino/cub/encoded"."""
         return f"t{self.table}/{self.encoder}/{self.column}"
 
     @property
@@ -85,26 +75,20 @@ class Cell:
         """Describe the cell in a line: "Table 3, CUB-200-2011, MoCo v3, encoded, AP"."""
         kind = kind_title(self.column)
         words = [f"Table {self.table}", dataset_titles()[self.dataset]]
-        words += [encoders()[self.encoder].title, *([kind.lower()] if kind != self.metric else [])]
-        return ", ".join([*words, self.metric])
+        words += [encoders()[self.encoder].title]
+        # In tables of segmentation the kind of a column is the metric.
+        return ", ".join([*words, *([] if kind == self.metric else [kind.lower()]), self.metric])
 
     @property
     def question(self) -> Question:
-        """The question that the number answers."""
-        return Question(
-            self.encoder, self.dataset, self.task, self.probe, self.representation, self.metric
-        )
+        """The question alone: cells of several tables can have the same."""
+        return Question(*(getattr(self, field.name) for field in fields(Question)))
 
     def to_json(self) -> dict[str, Any]:
         return {
             "key": self.key,
             "table": self.table,
-            "encoder": self.encoder,
-            "dataset": self.dataset,
-            "task": self.task,
-            "probe": self.probe,
-            "representation": self.representation,
-            "metric": self.metric,
+            **asdict(self.question),
             "printed": self.printed,
             "source": self.source,
         }
@@ -124,7 +108,6 @@ class Table:
     """A table with its `columns` in printed order ("cub/encoded") and its cells."""
 
     number: int
-    section: str
     title: str
     columns: tuple[str, ...]
     cells: tuple[Cell, ...]
@@ -135,6 +118,12 @@ class Table:
             if (cell.encoder, cell.column) == (encoder, column):
                 return cell
         return None
+
+
+def read_toml(*names: str) -> dict[str, Any]:
+    """Read a TOML file of this package."""
+    file = resources.files("pa.report").joinpath(*names)
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 @cache
@@ -151,12 +140,16 @@ def published() -> tuple[Cell, ...]:
 
 def cell(key: str) -> Cell:
     """Return the cell of a key such as "t3/dino/cub/encoded". Raise `UnknownNameError`."""
-    known = _by_key().get(key)
-    if known is None:
+    if (known := _by_key().get(key)) is None:
         raise UnknownNameError(
             "cell of the paper", key, _by_key(), "A key is t<table>/<encoder>/<dataset>/<column>."
         )
     return known
+
+
+@cache
+def _by_key() -> Mapping[str, Cell]:
+    return {cell.key: cell for cell in published()}
 
 
 @cache
@@ -165,10 +158,9 @@ def encoders() -> Mapping[str, EncoderName]:
     return {name: EncoderName(name, **fields) for name, fields in _described()["encoders"].items()}
 
 
-@cache
-def families() -> Mapping[str, str]:
-    """Return the heading of each family of encoders."""
-    return dict(_described()["families"])
+def family_title(family: str) -> str:
+    """Return the heading of a family of encoders."""
+    return str(_described()["families"][family])
 
 
 @cache
@@ -187,48 +179,38 @@ def column_title(column: str) -> str:
     return f"{dataset_titles()[column.partition('/')[0]]} {kind_title(column)}"
 
 
-@cache
 def paper() -> str:
     """Return the citation of the paper."""
     return str(_described()["source"])
 
 
 @cache
-def _by_key() -> Mapping[str, Cell]:
-    return {cell.key: cell for cell in published()}
-
-
-def _folder() -> Traversable:
-    return resources.files("pa.report") / "published"
-
-
-@cache
 def _described() -> Mapping[str, Any]:
-    return tomllib.loads((_folder() / "tables.toml").read_text(encoding="utf-8"))
+    return read_toml("published", "tables.toml")
 
 
 def _read(described: Mapping[str, Any]) -> Table:
-    number, tasks = described["number"], described["tasks"]
-    text = (_folder() / f"table{number}.csv").read_text(encoding="utf-8")
-    heading, *rows = csv.reader(text.splitlines())
+    number, tasks, cells = described["number"], described["tasks"], []
+    file = resources.files("pa.report") / "published" / f"table{number}.csv"
+    heading, *rows = csv.reader(file.read_text(encoding="utf-8").splitlines())
     columns = tuple(heading[1:])
-    cells = []
     for encoder, *numbers in rows:
         for column, printed in zip(columns, numbers, strict=True):
             if printed == NOT_PRINTED:
                 continue
             dataset, _, kind = column.partition("/")
-            fields = {k: v for k, v in _described()["kinds"][kind].items() if k != "title"}
+            # Table 3 has two tasks for one dataset, so a task is of a dataset or of a column.
+            task = tasks.get(column, tasks.get(dataset))
+            of_kind = {k: v for k, v in _described()["kinds"][kind].items() if k != "title"}
             cells.append(
                 Cell(
-                    table=number,
                     encoder=encoder,
-                    column=column,
                     dataset=dataset,
-                    task=tasks.get(column, tasks.get(dataset)),
+                    task=task,
+                    table=number,
+                    column=column,
                     printed=printed,
-                    section=described["section"],
-                    **fields,
+                    **of_kind,
                 )
             )
-    return Table(number, described["section"], described["title"], columns, tuple(cells))
+    return Table(number, described["title"], columns, tuple(cells))

@@ -8,16 +8,14 @@ comparisons must hold: all, most (more than half), or any.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
-from importlib import resources
 from itertools import product
 from typing import Any, Literal
 
-from pa.report.cells import Cell, cell, column_title, encoders
+from pa.report.cells import Cell, cell, column_title, encoders, read_toml
 
 Need = Literal["all", "most", "any"]
 GROUPS = {  # files of claims, and the titles of their groups
@@ -29,7 +27,7 @@ GROUPS = {  # files of claims, and the titles of their groups
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CellComparison:
     """Two cells, and the claimed difference first − second in points."""
 
     first: Cell
@@ -76,7 +74,7 @@ class Claim:
     says: str
     reading: str
     need: Need
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[CellComparison, ...]
 
     @property
     def needed(self) -> int:
@@ -93,71 +91,54 @@ class Claim:
         return f"{section}, Table{'s' if len(numbers) > 1 else ''} {named}"
 
 
-@cache
-def claims() -> tuple[Claim, ...]:
-    """Return every claim in the order of the files."""
-    return tuple(
-        _claim(group, entry)
-        for group in GROUPS
-        for entry in _toml("claims", f"{group}.toml")["claims"]
-    )
-
-
 @dataclass(frozen=True)
 class KnownIssue:
-    """An inconsistency of published numbers; `cells` are patterns of keys, `claims` ids."""
+    """An inconsistency of published numbers.
+
+    `cells` are patterns of keys, `claims` the ids of claims that rest on these cells.
+    """
 
     id: str
     text: str
     source: str
-    cells: tuple[str, ...]
-    claims: tuple[str, ...]
+    cells: list[str]
+    claims: list[str]
 
     def is_about(self, cell: Cell) -> bool:
         return any(fnmatchcase(cell.key, pattern) for pattern in self.cells)
 
 
 @cache
-def known_issues() -> tuple[KnownIssue, ...]:
-    """Return every known issue."""
+def claims() -> tuple[Claim, ...]:
+    """Return every claim in the order of the files."""
     return tuple(
-        KnownIssue(
-            entry["id"],
-            entry["text"],
-            entry["source"],
-            tuple(entry["cells"]),
-            tuple(entry["claims"]),
+        Claim(
+            id=entry["id"],
+            group=group,
+            section=entry["section"],
+            says=entry["says"],
+            reading=entry.get("reading", ""),
+            need=entry.get("need", "all"),
+            comparisons=tuple(c for pattern in entry["compare"] for c in _expand(pattern)),
         )
-        for entry in _toml("known_issues.toml")["known_issues"]
+        for group in GROUPS
+        for entry in read_toml("claims", f"{group}.toml")["claims"]
     )
 
 
-def _toml(*names: str) -> Mapping[str, Any]:
-    file = resources.files("pa.report").joinpath(*names)
-    return tomllib.loads(file.read_text(encoding="utf-8"))
-
-
-def _claim(group: str, entry: Mapping[str, Any]) -> Claim:
-    return Claim(
-        id=entry["id"],
-        group=group,
-        section=entry["section"],
-        says=entry["says"],
-        reading=entry.get("reading", ""),
-        need=entry.get("need", "all"),
-        comparisons=tuple(
-            comparison for pattern in entry["compare"] for comparison in _spelled_out(pattern)
-        ),
-    )
-
-
-def _spelled_out(pattern: Mapping[str, Any]) -> Iterator[Comparison]:
+def _expand(pattern: Mapping[str, Any]) -> Iterator[CellComparison]:
     each = pattern.get("each", {})
     for values in product(*each.values()):
         names = dict(zip(each, values, strict=True))
-        yield Comparison(
+        yield CellComparison(
             cell(pattern["first"].format(**names)),
             cell(pattern["second"].format(**names)),
             above=float(pattern.get("above", 0)),
             within=pattern.get("within"),
         )
+
+
+@cache
+def known_issues() -> tuple[KnownIssue, ...]:
+    """Return every known issue."""
+    return tuple(KnownIssue(**entry) for entry in read_toml("known_issues.toml")["known_issues"])

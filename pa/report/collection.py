@@ -6,12 +6,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pa.data.store.find import check_workspace, checksums
 from pa.data.store.reader import SPEC, Store
 from pa.errors import PaError
 from pa.evaluate.results import ResultFile, RetrievalResult, check_stores, read_result
-from pa.report import queries
+
+# State of the Parquet table with the score of each query, which a retrieval stores with its result.
+QueryState = Literal["intact", "missing", "damaged", "not stored"]
 
 
 @dataclass(frozen=True)
@@ -29,22 +32,19 @@ class DamagedFile:
 class ResultCollection:
     """The results of a workspace.
 
-    `fingerprints` are those of the stores that exist, `queries` the state of the table with the
-    scores of a result's queries, by the path of the result.
+    `fingerprints` are those of the stores that exist, `queries` the states of the query tables by
+    the path of their result.
     """
 
     root: Path
     results: tuple[ResultFile, ...]
     fingerprints: frozenset[str]
     damaged: tuple[DamagedFile, ...]
-    queries: Mapping[Path, queries.State]
+    queries: Mapping[Path, QueryState]
 
     def relative(self, path: Path) -> str:
         """Return a path as the report writes it."""
-        try:
-            return as_text(path.relative_to(self.root))
-        except ValueError:
-            return as_text(path)
+        return as_text(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
 
 
 def collect_results(root: Path, results: Path, features: Path) -> ResultCollection:
@@ -55,7 +55,7 @@ def collect_results(root: Path, results: Path, features: Path) -> ResultCollecti
     check_workspace(root)
     files: list[ResultFile] = []
     damaged: list[DamagedFile] = []
-    states: dict[Path, queries.State] = {}
+    states: dict[Path, QueryState] = {}
     stores = checksums(features)
     for path in sorted(results.glob("*/*.json")):
         try:
@@ -67,9 +67,9 @@ def collect_results(root: Path, results: Path, features: Path) -> ResultCollecti
             continue
         files.append(file)
         if isinstance(file.result, RetrievalResult):
-            states[path], reason = queries.check(file)
+            states[path], reason = _query_state(file)
             if reason is not None:
-                damaged.append(DamagedFile(queries.table_of(path), reason))
+                damaged.append(DamagedFile(query_table(path), reason))
     fingerprints = set()
     for path in sorted(features.glob(f"*/*/*/*/*/{SPEC}")):
         try:
@@ -77,6 +77,28 @@ def collect_results(root: Path, results: Path, features: Path) -> ResultCollecti
         except (PaError, OSError) as error:
             damaged.append(DamagedFile(path, str(error).removeprefix(f"{path}: ")))
     return ResultCollection(root, tuple(files), frozenset(fingerprints), tuple(damaged), states)
+
+
+def query_table(result: Path) -> Path:
+    """Return the path of the table with the scores of a result's queries."""
+    return result.with_suffix(".parquet")
+
+
+def _query_state(file: ResultFile) -> tuple[QueryState, str | None]:
+    """Return the state of the query table of a retrieval, and what is wrong with it, or None."""
+    table = query_table(file.path)
+    if not table.exists():
+        return "missing", None
+    try:
+        reason = file.companion_difference(table)
+    except OSError as error:
+        reason = f"it cannot be read ({error})"
+    if reason is None:
+        return "intact", None
+    return "damaged", (
+        f"{reason}. The result itself is intact, and claims use an unpaired interval. Score again "
+        f"with `pa evaluate retrieval`, or remove all damaged files with `pa verify --repair`."
+    )
 
 
 def as_text(path: Path) -> str:

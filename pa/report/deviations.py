@@ -1,16 +1,14 @@
-"""How a result differs from the setting of the paper's number: the model, the data, the recipe.
+"""Differences of a result from the setting of the paper's number: model, data and recipe.
 
-A number of a small model on a sample of the images is compared with a published one only with these
-remarks. What a run must match to need none is data: `published/runs.toml`.
+A published number and the number of a small model on a sample of the images cannot be compared
+without these remarks. `published/runs.toml` states the setting that needs no remark.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Any, Literal
 
 from pa.evaluate.results import (
@@ -19,24 +17,26 @@ from pa.evaluate.results import (
     RetrievalResult,
     SegmentationSelection,
     SplitSelection,
-    StoreReference,
     TrainTest,
 )
-from pa.report.cells import encoders
+from pa.report.cells import encoders, read_toml
 
 Kind = Literal["model", "split", "data", "recipe", "note"]
 
 # timm's names of plain ViTs, by width and depth.
 SIZES = {(192, 12): "ViT-Ti", (384, 12): "ViT-S", (768, 12): "ViT-B", (1024, 24): "ViT-L"}
 
-NEARLY_ALL = 0.999  # of a split's images: a few of a large dataset are unreadable
+NEARLY_ALL = 0.999  # of the images of a split: a large dataset has a few that cannot be read
 CERTAIN = "certain"  # the certainty of a label set that needs no remark
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """One difference from the paper's setting: another `model`, other rows by choice (`split`),
-    fewer images (`data`), another `recipe`. A `note` is a remark and no deviation."""
+    """One difference from the paper's setting.
+
+    Kinds are another `model`, rows of another selection (`split`), fewer images (`data`), another
+    `recipe`, and `note`: a remark that is not a deviation.
+    """
 
     kind: Kind
     text: str
@@ -44,17 +44,13 @@ class Deviation:
 
 @cache
 def runs() -> Mapping[str, Any]:
-    """Return what a run must match: `published/runs.toml`."""
-    text = (resources.files("pa.report") / "published" / "runs.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    """Return the setting of the paper: `published/runs.toml`."""
+    return read_toml("published", "runs.toml")
 
 
 def deviations_of(result: Result) -> tuple[Deviation, ...]:
     """Return every difference of a result from the setting of the paper's number."""
     return (*_of_model(result), *_of_data(result), *_of_recipe(result))
-
-
-# -- the model ----------------------------------------------------------------------------------
 
 
 def model_name(architecture: Mapping[str, Any]) -> str:
@@ -79,21 +75,25 @@ def size_name(architecture: Mapping[str, Any]) -> str | None:
 
 
 def _of_model(result: Result) -> Iterator[Deviation]:
-    expected, store = runs()["model"], result.tested
-    architecture = store.architecture
-    if any(
-        architecture.get(name) != expected[name] for name in ("width", "depth", "heads", "patch")
-    ):
+    expected, store, name = runs()["model"], result.tested, result.tested.encoder
+    architecture, sha256 = store.architecture, store.weights_sha256
+    published = runs()["sha256"].get(name)
+    # The hash of the weights says nothing more if already the network differs.
+    if any(architecture.get(key) != expected[key] for key in ("width", "depth", "heads", "patch")):
         yield Deviation("model", f"another model: {model_name(architecture)}")
-    else:
-        yield from _of_weights(store)
-    is_released = result.protocol.name == "released"
-    options = dict(runs()["options"].get(store.encoder, {}))
-    if is_released:
-        options |= runs()["released_options"].get(store.encoder, {})
+    elif published is None:
+        title = encoders()[name].title if name in encoders() else name
+        yield Deviation("note", f"weights {sha256[:8]}: {title} publishes no hash to compare with")
+    elif not sha256.startswith(published):
+        yield Deviation(
+            "model", f"other weights than the published {published}…: {sha256[:8] or 'no hash'}…"
+        )
+    options, source = dict(runs()["options"].get(name, {})), "the paper's"
+    if result.protocol.name == "released":
+        options |= runs()["released_options"].get(name, {})
+        source = "the released code's"
     for option, value in options.items():
         if (actual := store.encoder_options.get(option, value)) != value:
-            source = "the released code's" if is_released else "the paper's"
             yield Deviation("model", f"{option} {actual}: {source} is {value}")
     if store.view in ("parts", "image") and store.input_size != expected["input"]:
         yield Deviation(
@@ -101,44 +101,31 @@ def _of_model(result: Result) -> Iterator[Deviation]:
         )
 
 
-def _of_weights(store: StoreReference) -> Iterator[Deviation]:
-    name, sha256 = store.encoder, store.weights_sha256
-    published = runs()["sha256"].get(name)
-    title = encoders()[name].title if name in encoders() else name
-    if published is None:
-        yield Deviation("note", f"weights {sha256[:8]}: {title} publishes no hash to compare with")
-    elif not sha256.startswith(published):
-        yield Deviation(
-            "model", f"other weights than the published {published}…: {sha256[:8] or 'no hash'}…"
-        )
-
-
-# -- the data -----------------------------------------------------------------------------------
-
-
-def _expected_data(result: Result) -> Mapping[str, Any]:
-    is_retrieval = isinstance(result.stores, Gallery)  # neighbours are of the same rows
-    for entry in runs()["data"]:
-        is_of_retrieval = entry.get("task") == RetrievalResult.task
-        if entry["dataset"] == result.dataset and is_of_retrieval == is_retrieval:
-            return dict(entry)
-    return {}
-
-
 def _of_data(result: Result) -> Iterator[Deviation]:
     test, selection, counts = result.tested, result.selection, result.counts
     train = result.stores.train if isinstance(result.stores, TrainTest) else None
-    expected = _expected_data(result)
+    has_gallery = isinstance(result.stores, Gallery)  # neighbours use the rows of retrieval
+    expected: Mapping[str, Any] = next(
+        (
+            entry
+            for entry in runs()["data"]
+            if entry["dataset"] == result.dataset
+            and (entry.get("task") == RetrievalResult.task) == has_gallery
+        ),
+        {},
+    )
+    sides = [(name, s) for name, s in (("test", test), ("train", train)) if s is not None]
     if train is not None and train.fingerprint == test.fingerprint:
         yield Deviation("split", f"one split for training and test ({selection.rule})")
     else:
-        yield from _of_split("test", expected.get("test"), test)
-        yield from _of_split("train", expected.get("train"), train)
-    yield from _of_size("", expected.get("test"), counts.tested_images)
-    if train is not None:
-        yield from _of_size("trained on a ", expected.get("train"), counts.train_images)
-    limits = [(s.split, s.limit) for s in (test, train) if s is not None and s.limit is not None]
-    for split, limit in dict.fromkeys(limits):
+        for name, store in sides:
+            if (side := expected.get(name)) and store.split != side["split"]:
+                yield Deviation("split", f"{name} split {store.split} instead of {side['split']}")
+    if side := expected.get("test"):
+        yield from _of_size("", side, counts.tested_images)
+    if train is not None and (side := expected.get("train")):
+        yield from _of_size("trained on a ", side, counts.train_images)
+    for split, limit in dict.fromkeys((s.split, s.limit) for _, s in sides if s.limit is not None):
         yield Deviation("data", f"--limit {limit}: the first images of split {split} only")
     if isinstance(selection, SplitSelection):
         for name in ("where", "train_where", "test_where"):
@@ -152,28 +139,23 @@ def _of_data(result: Result) -> Iterator[Deviation]:
             yield Deviation("note", f"classes {certainty}")
 
 
-def _of_split(role: str, expected: Any, store: StoreReference | None) -> Iterator[Deviation]:
-    if expected and store is not None and store.split != expected["split"]:
-        yield Deviation("split", f"{role} split {store.split} instead of {expected['split']}")
-
-
-def _of_size(prefix: str, expected: Any, images: int) -> Iterator[Deviation]:
-    if not expected:
-        return
-    complete = expected["images"]
-    if images < expected.get("least", NEARLY_ALL * complete):
+def _of_size(prefix: str, side: Mapping[str, Any], images: int) -> Iterator[Deviation]:
+    complete = side["images"]
+    if images < side.get("least", NEARLY_ALL * complete):
         yield Deviation("data", f"{prefix}subset: {images:,} images of {complete:,}")
-    elif "least" not in expected and images < complete:
+    elif "least" not in side and images < complete:
         yield Deviation("note", f"{prefix}{images:,} images of {complete:,}")
-
-
-# -- the recipe ---------------------------------------------------------------------------------
 
 
 def _of_recipe(result: Result) -> Iterator[Deviation]:
     protocol, selection = result.protocol, result.selection
     if changed := protocol.changed:
-        fields = ", ".join(f"{name}={_value(value)}" for name, value in changed.items())
+        fields = ", ".join(
+            f"{name}={value:g}"
+            if isinstance(value, float)
+            else f"{name}={str(value).replace('_', ' ')}"
+            for name, value in changed.items()
+        )
         yield Deviation("recipe", f"changed recipe: {fields}")
     if protocol.is_tuned:
         yield Deviation("recipe", "hyperparameters chosen in a sweep")
@@ -181,7 +163,3 @@ def _of_recipe(result: Result) -> Iterator[Deviation]:
         yield Deviation("recipe", f"target {target} instead of the label")
     if "test" in protocol.reported:
         yield Deviation("note", f"reported: {protocol.reported}")
-
-
-def _value(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).replace("_", " ")

@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from pathlib import Path
 
-from pa.report.cells import Table, dataset_titles, encoders, families, kind_title, tables
-from pa.report.judging import Judgement
-from pa.report.protocol import Protocol
-from pa.report.report import Judged, Report, all_protocols
-from pa.report.results import ListedResult
-from pa.report.table_view import Marks, TableView, views_of
-from pa.report.text import identifier, one_line
+from pa.report.cells import tables
+from pa.report.figures import Figure, by_paper_figure, relative
+from pa.report.report import Report
+from pa.report.table_view import ShownCell, TableView, views_of
+from pa.report.text import between, identifier, one_line
 
 HEADING = """\
 % Tables of the paper with the measured numbers; written by pa {version}.
@@ -94,89 +92,68 @@ def latex(report: Report) -> str:
 
 
 def _table(view: TableView) -> str:
-    table, protocol = view.table, view.protocol
-
-    def shown(encoder: str, column: str) -> str:
-        cell = table.at(encoder, column)
-        if cell is None:
-            return "--"
-        if (selected := view.selected.get(cell.key)) is None:
-            return cell.printed
-        letters = ",".join(view.marks.letters(selected))
-        sup = f"$^{{\\mathrm{{{letters}}}}}$" if letters else ""
-        return rf"\textbf{{{selected.shown()}}}{sup} {{\scriptsize {cell.printed}}}"
-
-    columns = table.columns
+    table, n_columns = view.table, len(view.columns)
+    caption = f"The paper's Table {table.number}: {escape(table.title)}. "
+    label = f"tab:table{table.number}-"
+    if view.protocol is None:
+        caption += "The paper's numbers; none of them is measured."
+        label += "published"
+    else:
+        caption += (
+            f"Protocol {escape(view.protocol.title)}. Bold: ours, with the paper's number in small "
+            f"print; other numbers are the paper's."
+        )
+        label += identifier(view.protocol.key)
     lines = [
         r"\begin{table}[t]",
-        r"\centering" + (_NARROW if len(columns) > WIDE and view.selected else r"\small"),
-        rf"\caption{{{_caption(table, protocol)}}}",
-        rf"\label{{tab:{_label(table, protocol)}}}",
-        rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
+        r"\centering" + (_NARROW if n_columns > WIDE and view.selected else r"\small"),
+        rf"\caption{{{caption}}}",
+        rf"\label{{{label}}}",
+        rf"\begin{{tabular}}{{l{'r' * n_columns}}}",
         r"\toprule",
-        *_heads(columns),
-        r"\midrule",
+        *_heads(view),
     ]
-    for position, (family, names) in enumerate(
-        groupby(encoders().values(), lambda entry: entry.family)
-    ):
-        if position:
-            lines.append(r"\addlinespace")
-        title = escape(families()[family])
-        lines.append(rf"\multicolumn{{{len(columns) + 1}}}{{l}}{{\textit{{{title}}}}} \\")
-        for name in names:
-            cells = " & ".join(shown(name.name, column) for column in columns)
-            lines.append(rf"{escape(name.title)} & {cells} \\")
-    lines += [r"\bottomrule", r"\end{tabular}", *_notes(view.marks), r"\end{table}", ""]
-    return "\n".join(lines)
+    separator = r"\midrule"
+    for family, rows in view.families.items():
+        lines += [
+            separator,
+            rf"\multicolumn{{{n_columns + 1}}}{{l}}{{\textit{{{escape(family)}}}}} \\",
+        ]
+        lines += [_row([escape(row.title), *map(_cell, row.cells)]) for row in rows]
+        separator = r"\addlinespace"
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    if view.letters:
+        notes = "; ".join(f"{_sup([sign])}~{escape(text)}" for sign, text in view.letters.items())
+        lines.append(rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {notes}.}}")
+    return "\n".join([*lines, r"\end{table}", ""])
 
 
-def _caption(table: Table, protocol: Protocol | None) -> str:
-    text = f"The paper's Table {table.number}: {escape(table.title)}."
-    if protocol is None:
-        return f"{text} The paper's numbers; nothing of it is measured."
-    return (
-        f"{text} Protocol {escape(protocol.title)}. Bold: ours, with the paper's number in small "
-        f"print; other numbers are the paper's."
-    )
-
-
-def _label(table: Table, protocol: Protocol | None) -> str:
-    return f"table{table.number}-" + (identifier(protocol.key) if protocol else "published")
-
-
-def _heads(columns: Sequence[str]) -> Iterator[str]:
-    first, rules, position = [""], [], 2
-    for dataset, members in groupby(columns, key=lambda column: column.partition("/")[0]):
-        width = len(list(members))
-        first.append(rf"\multicolumn{{{width}}}{{c}}{{{escape(dataset_titles()[dataset])}}}")
-        rules.append(rf"\cmidrule(lr){{{position}-{position + width - 1}}}")
+def _heads(view: TableView) -> Iterator[str]:
+    first, rules, position = [""], "", 2
+    for title, width in view.datasets:
+        first.append(rf"\multicolumn{{{width}}}{{c}}{{{escape(title)}}}")
+        rules += rf"\cmidrule(lr){{{position}-{position + width - 1}}}"
         position += width
-    yield " & ".join(first) + r" \\"
-    yield "".join(rules)
-    yield " & ".join(["Method", *(escape(kind_title(column)) for column in columns)]) + r" \\"
+    yield _row(first)
+    yield rules
+    yield _row(["Method", *(escape(head.title) for head in view.columns)])
 
 
-def _notes(marks: Marks) -> Iterator[str]:
-    if marks.texts:
-        text = "; ".join(
-            f"$^{{\\mathrm{{{sign}}}}}$~{escape(text)}" for sign, text in marks.listed()
-        )
-        yield rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {text}.}}"
+def _cell(shown: ShownCell | None) -> str:
+    if shown is None:
+        return "--"
+    if shown.ours is None:
+        return shown.cell.printed
+    ours = rf"\textbf{{{shown.ours.shown()}}}{_sup(shown.letters)}"
+    return rf"{ours} {{\scriptsize {shown.cell.printed}}}"
 
 
-def _claims(report: Report) -> str:
-    sources: list[Protocol | None] = [None, *all_protocols(report)]
-    names = ["The paper", *(f"Ours, {escape(s.title)}" for s in sources if s is not None)]
-    width = 0.94 - 0.12 * (1 + len(sources))
-    columns = rf"p{{{width:.2f}\linewidth}}" + r"p{0.11\linewidth}" * (1 + len(sources))
-    return _long_table(
-        columns,
-        "The paper's claims, judged from its own numbers and from ours. A star: from numbers that "
-        "are not of the paper's setting.",
-        ["Claim", "Where", *names],
-        [_claim(item, sources) for item in report.judged],
-    )
+def _sup(letters: Sequence[str]) -> str:
+    return f"$^{{\\mathrm{{{','.join(letters)}}}}}$" if letters else ""
+
+
+def _row(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
 
 
 def _long_table(columns: str, caption: str, heads: Sequence[str], rows: Sequence[str]) -> str:
@@ -186,7 +163,7 @@ def _long_table(columns: str, caption: str, heads: Sequence[str], rows: Sequence
         rf"\begin{{longtable}}{{{columns}}}",
         rf"\caption{{{caption}}}\\",
         r"\toprule",
-        " & ".join(heads) + r" \\",
+        _row(heads),
         r"\midrule\endhead",
         *rows,
         r"\bottomrule",
@@ -197,19 +174,26 @@ def _long_table(columns: str, caption: str, heads: Sequence[str], rows: Sequence
     return "\n".join(lines)
 
 
-def _claim(judged: Judged, sources: Sequence[Protocol | None]) -> str:
-    verdicts = []
-    for source in sources:
-        judgement = judged.by(source)
-        star = "*" if judgement.marks else ""
-        verdicts.append(f"{judgement.verdict}{star}" + _counted(judgement))
-    cells = [escape(judged.claim.says), escape(judged.claim.where), *verdicts]
-    return " & ".join(cells) + r" \\"
-
-
-def _counted(judgement: Judgement) -> str:
-    """Return the counts of the comparisons, in small print below the verdict."""
-    return rf"\newline{{\tiny {escape(judgement.summary)}}}" if judgement.measured else ""
+def _claims(report: Report) -> str:
+    names = ["The paper"]
+    names += [f"Ours, {escape(source.title)}" for source in report.sources if source is not None]
+    rows = []
+    for item in report.judged:
+        cells = [escape(item.claim.says), escape(item.claim.where)]
+        for judgement in map(item.by, report.sources):
+            verdict = judgement.verdict + ("*" if judgement.marks else "")
+            if judgement.measured:  # the counts in small print below the verdict
+                verdict += rf"\newline{{\tiny {escape(judgement.summary)}}}"
+            cells.append(verdict)
+        rows.append(_row(cells))
+    n = 1 + len(names)
+    return _long_table(
+        rf"p{{{0.94 - 0.12 * n:.2f}\linewidth}}" + r"p{0.11\linewidth}" * n,
+        "The paper's claims, judged from its own numbers and from ours. A star marks numbers that "
+        "are not in the paper's setting.",
+        ["Claim", "Where", *names],
+        rows,
+    )
 
 
 _RESULT_COLUMNS = (0.15, 0.12, 0.09, 0.1, 0.055, 0.115, 0.055, 0.055, 0.12)  # of the line's width
@@ -217,28 +201,53 @@ _RESULT_COLUMNS = (0.15, 0.12, 0.09, 0.1, 0.055, 0.115, 0.055, 0.055, 0.12)  # o
 
 def _results(report: Report) -> str:
     heads = ["Score", "Data", "Encoder", "Representation", "Ours", r"95\,\% interval"]
-    heads += ["Chance", "$n$", "Protocol"]
-    columns = "".join(f"p{{{width}\\linewidth}}" for width in _RESULT_COLUMNS)
+    rows = []
+    for item in report.listed:
+        cells = [
+            f"{escape(item.task)}: {escape(item.score)}",
+            *map(escape, (item.data, item.encoder, item.representation)),
+            rf"\textbf{{{item.value:.2f}}}" if item.is_selected else f"{item.value:.2f}",
+            between(item.interval, missing="--"),
+            "--" if item.chance is None else f"{item.chance:.2f}",
+            f"{item.n:,}",
+            escape(item.protocol),
+        ]
+        rows.append(_row(cells))
     return _long_table(
-        columns,
+        "".join(f"p{{{width}\\linewidth}}" for width in _RESULT_COLUMNS),
         "The scores of every result, in percent; points for differences. Bold: shown in a table of "
         "the paper.",
-        heads,
-        [_result(item) for item in report.listed],
+        [*heads, "Chance", "$n$", "Protocol"],
+        rows,
     )
 
 
-def _result(result: ListedResult) -> str:
-    value = f"{result.value:.2f}"
-    cells = [
-        f"{escape(result.task)}: {escape(result.score)}",
-        escape(result.data),
-        escape(result.encoder),
-        escape(result.representation),
-        rf"\textbf{{{value}}}" if result.is_selected else value,
-        "--" if result.interval is None else " to ".join(f"{end:.2f}" for end in result.interval),
-        "--" if result.chance is None else f"{result.chance:.2f}",
-        "--" if result.n is None else f"{result.n:,}",
-        escape(result.protocol),
+# -- figures --------------------------------------------------------------------------------------
+
+
+def latex_figures(figures: Sequence[Figure], folder: Path, version: str) -> str:
+    """Return the floats of a LaTeX file in `folder`, those of the paper first."""
+    lines = [
+        f"% Figures of the workspace; written by pa {version}.",
+        "% Needs \\usepackage{graphicx}; paths are relative to the folder of this file.",
+        "",
     ]
-    return " & ".join(cells) + r" \\"
+    for original, ours in by_paper_figure(figures):
+        of = f"The paper's Figure {original.number}, ours: " if original else ""
+        for figure in ours:
+            if figure.printed is None:
+                continue
+            stores = f"Stores: {', '.join(figure.stores)}." if figure.stores else ""
+            caption = " ".join(filter(None, [f"{of}{figure.title}.", figure.caption, stores]))
+            label = re.sub(r"[^A-Za-z0-9]+", "-", f"{figure.folder}-{figure.name}").strip("-")
+            path = relative(figure.printed, folder)
+            lines += [
+                r"\begin{figure}[p]",
+                r"\centering",
+                rf"\includegraphics[width=\linewidth]{{\detokenize{{{path}}}}}",
+                rf"\caption{{{escape(caption)}}}",
+                rf"\label{{figure-{label}}}",
+                r"\end{figure}",
+                "",
+            ]
+    return "\n".join(lines)

@@ -4,37 +4,45 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
-from pa.report.cells import Table, dataset_titles, encoders, kind_title, paper, published, tables
-from pa.report.numbers import source_name
-from pa.report.protocol import Protocol
-from pa.report.report import Judged, Report, all_protocols
-from pa.report.table_view import TableView, views_of
-from pa.report.text import one_line, printable
+from pa.report.cells import paper, published, tables
+from pa.report.figures import Figure, by_paper_figure, relative
+from pa.report.report import Report, source_name
+from pa.report.table_view import ShownCell, TableView, views_of
+from pa.report.text import between, one_line, printable
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 
 
 def markdown(report: Report) -> str:
-    """Return the report as one Markdown page."""
+    """Return the report as one Markdown page, without its figures."""
     parts = [
         "# The paper and what was measured",
         f"{escape(paper())}.",
         f"Workspace {code(report.collection.root)}, {report.created:%Y-%m-%d %H:%M} UTC, "
         f"pa {report.version}.",
-        *_summary(report),
-        "## Tables",
-        "A measured cell holds our number, then in brackets the paper's and the difference of "
-        "the two in points. Letters say why ours is not of the paper's setting, numbers what to "
-        "know of the paper's.",
-        *(part for table in tables() for part in _table(report, table)),
-        "## Claims",
-        *_claims(report),
-        "## All results",
-        *_all_results(report),
-        "## Sources of the tables",
-        *_results(report),
+        f"{len(report.measured_cells)} of {len(published())} cells are measured, "
+        f"{len(report.papers_cells)} of them with the paper's model, images and recipe.",
     ]
+    if report.damaged:
+        files = [(report.collection.relative(d.path), d.reason) for d in report.damaged]
+        lines = "\n".join(f"- {code(path)}: {escape(reason)}" for path, reason in files)
+        parts.append(f"{len(files)} files could not be read:\n\n{lines}")
+    parts += [
+        "## Tables",
+        "A measured cell shows our number, then in brackets the paper's number and the difference "
+        "in points. Letters refer to the differences of our number from the paper's setting, "
+        "numbers to remarks on the paper's number.",
+    ]
+    for table in tables():
+        views = views_of(report, table)
+        parts += [f"### Table {table.number}: {escape(table.title)}", *map(_table, views)]
+        if remarks := [f"{r.number}. {prose(r.issue.text)}" for r in views[0].remarks]:
+            parts.append("\n".join(remarks))
+    parts += ["## Claims", *_claims(report)]
+    parts += ["## All results", *_results(report)]
+    parts += ["## Sources of the tables", _sources(report)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -70,56 +78,31 @@ def grid(heads: Sequence[str], rows: Iterable[Sequence[str]], right: int = 99) -
     return "\n".join(f"| {' | '.join(line)} |" for line in (heads, rule, *rows))
 
 
-def _summary(report: Report) -> Iterator[str]:
-    n_measured, n_exact = len(report.measured_cells), len(report.papers_cells)
-    yield (
-        f"{n_measured} of {len(published())} cells are measured, {n_exact} of them of the paper's "
-        f"model, images and recipe."
-    )
-    if report.damaged:
-        lines = [
-            f"- {code(report.collection.relative(d.path))}: {escape(d.reason)}"
-            for d in report.damaged
-        ]
-        yield f"{len(report.damaged)} files could not be read:\n\n" + "\n".join(lines)
-
-
-def _table(report: Report, table: Table) -> Iterator[str]:
-    views = views_of(report, table)
-    yield f"### Table {table.number}: {escape(table.title)}"
-    for view in views:
-        yield _view(view)
-    if remarks := views[0].remarks:
-        yield "\n".join(f"{remark.number}. {prose(remark.issue.text)}" for remark in remarks)
-
-
-def _view(view: TableView) -> str:
-    table, protocol = view.table, view.protocol
-
-    def shown(encoder: str, column: str) -> str:
-        cell = table.at(encoder, column)
-        if cell is None:
-            return "–"
-        published = cell.printed + _sup(view.numbers("cell", cell.key))
-        if (selected := view.selected.get(cell.key)) is None:
-            return published
-        letters, delta = _sup(view.marks.letters(selected)), selected.shown_delta()
-        return f"**{selected.shown()}**{letters} ({published}, {f'{delta:+}' if delta else '0.0'})"
-
-    heads = ["Method"]
-    for column in table.columns:
-        dataset = dataset_titles()[column.partition("/")[0]]
-        heads.append(f"{dataset} {kind_title(column)}{_sup(view.numbers('column', column))}")
+def _table(view: TableView) -> str:
+    datasets = [title for title, n in view.datasets for _ in range(n)]
+    columns = zip(datasets, view.columns, strict=True)
+    heads = ["Method", *(f"{title} {head.title}{_sup(head.numbers)}" for title, head in columns)]
     rows = [
-        [
-            encoder.title + _sup(view.numbers("row", encoder.name)),
-            *(shown(encoder.name, column) for column in table.columns),
-        ]
-        for encoder in encoders().values()
+        [row.title + _sup(row.numbers), *map(_cell, row.cells)]
+        for rows in view.families.values()
+        for row in rows
     ]
-    title = f"Protocol {escape(protocol.title)}:" if protocol else "Nothing of it is measured:"
-    notes = "\n".join(f"- {sign}: {escape(text)}" for sign, text in view.marks.listed())
+    title = "Not measured:"
+    if view.protocol is not None:
+        title = f"Protocol {escape(view.protocol.title)}:"
+    notes = "\n".join(f"- {letter}: {escape(text)}" for letter, text in view.letters.items())
     return "\n\n".join(filter(None, [title, grid(heads, rows, right=1), notes]))
+
+
+def _cell(shown: ShownCell | None) -> str:
+    if shown is None:
+        return "–"
+    published = shown.cell.printed + _sup(shown.numbers)
+    if shown.ours is None:
+        return published
+    delta = shown.ours.shown_delta()
+    signed = f"{delta:+}" if delta else "0.0"
+    return f"**{shown.ours.shown()}**{_sup(shown.letters)} ({published}, {signed})"
 
 
 def _sup(signs: Sequence[str]) -> str:
@@ -127,41 +110,25 @@ def _sup(signs: Sequence[str]) -> str:
 
 
 def _claims(report: Report) -> Iterator[str]:
-    sources: list[Protocol | None] = [None, *all_protocols(report)]
-    heads = ["Claim", "Where", *(escape(source_name(source)) for source in sources)]
-    rows = [
-        [
-            escape(item.claim.says),
-            item.claim.where,
-            *(_verdict(item, source) for source in sources),
-        ]
-        for item in report.judged
-    ]
-    yield grid(heads, rows)
-    if any(judgement.marks for item in report.judged for judgement in item.ours):
-        yield "\\* from numbers that are not of the paper's setting."
+    rows = []
+    for item in report.judged:
+        row = [escape(item.claim.says), item.claim.where]
+        for judgement in map(item.by, report.sources):
+            verdict = judgement.verdict + ("\\*" if judgement.marks else "")
+            row.append(f"{verdict} ({judgement.summary})" if judgement.measured else verdict)
+        rows.append(row)
+    yield grid(["Claim", "Where", *(escape(source_name(s)) for s in report.sources)], rows)
+    if report.has_marked_claims:
+        yield "\\* from numbers that are not in the paper's setting."
     if note := report.unpaired_note:
         yield f"{note}."
-    yield from _comparisons(report)
-
-
-def _verdict(judged: Judged, source: Protocol | None) -> str:
-    judgement = judged.by(source)
-    if not judgement.measured:
-        return "not measured"
-    star = "\\*" if judgement.marks else ""
-    return f"{judgement.verdict}{star} ({judgement.summary})"
-
-
-def _comparisons(report: Report) -> Iterator[str]:
-    """Yield the outcome of each measured comparison, in a collapsed block."""
     rows = [
         [
             escape(item.claim.says),
             escape(source_name(judgement.protocol)),
             escape(outcome.comparison.words),
             f"{outcome.value:+.2f}" if outcome.value else "0.00",
-            "" if outcome.interval is None else " to ".join(f"{e:+.2f}" for e in outcome.interval),
+            between(outcome.interval, "+.2f"),
             escape(outcome.basis),
             outcome.verdict,
         ]
@@ -170,19 +137,14 @@ def _comparisons(report: Report) -> Iterator[str]:
         for outcome in judgement.outcomes
         if outcome.is_measured
     ]
-    if not rows:
-        return
-    heads = ["Claim", "By", "Comparison", "Difference", "95 % interval", "Basis", "Verdict"]
-    yield f"<details><summary>The {len(rows)} comparisons that are measured</summary>"
-    yield grid(heads, rows)
-    yield (
-        "Differences of two of our numbers are in points and taken before either is rounded.\n\n"
-        "</details>"
-    )
+    if rows:
+        heads = ["Claim", "By", "Comparison", "Difference", "95 % interval", "Basis", "Verdict"]
+        yield f"<details><summary>The {len(rows)} measured comparisons</summary>"
+        yield grid(heads, rows)
+        yield "Differences of two of our numbers are in points, before rounding.\n\n</details>"
 
 
-def _all_results(report: Report) -> Iterator[str]:
-    """Yield the scores of every result; bold ones are shown in a table of the paper."""
+def _results(report: Report) -> Iterator[str]:
     heads = ["Score", "Data", "Encoder", "Representation", "Ours", "95 % interval", "Chance", "n"]
     rows = [
         [
@@ -191,9 +153,9 @@ def _all_results(report: Report) -> Iterator[str]:
             escape(item.encoder),
             escape(item.representation),
             f"**{item.value:.2f}**" if item.is_selected else f"{item.value:.2f}",
-            "–" if item.interval is None else " to ".join(f"{end:.2f}" for end in item.interval),
+            between(item.interval, missing="–"),
             "–" if item.chance is None else f"{item.chance:.2f}",
-            "–" if item.n is None else f"{item.n:,} {item.unit}",
+            f"{item.n:,} {item.unit}",
             escape(item.protocol),
             escape(item.in_the_paper) or "–",
             code(item.file),
@@ -201,15 +163,35 @@ def _all_results(report: Report) -> Iterator[str]:
         for item in report.listed
     ]
     yield grid([*heads, "Protocol", "In the paper", "File"], rows)
-    yield "Percent; points for differences. Bold: shown in a table above."
+    yield "Percent; points for differences. Bold numbers are shown in a table above."
 
 
-def _results(report: Report) -> Iterator[str]:
+def _sources(report: Report) -> str:
     files = {selected.ours.file: selected.ours for selected in report.selected.values()}
-    if not files:
-        yield "None."
-        return
-    rows = [
-        [code(name), escape(ours.model), code(ours.command)] for name, ours in sorted(files.items())
-    ]
-    yield grid(["File", "Model", "Command"], rows)
+    rows = [[code(name), escape(o.model), code(o.command)] for name, o in sorted(files.items())]
+    return grid(["File", "Model", "Command"], rows) if rows else "None."
+
+
+# -- figures --------------------------------------------------------------------------------------
+
+
+def markdown_figures(figures: Sequence[Figure], folder: Path) -> Iterator[str]:
+    """Yield paragraphs of a Markdown page in `folder`, with linked pictures."""
+    for original, ours in by_paper_figure(figures):
+        if original is None:
+            yield "### Other figures"
+        else:
+            yield f"### {escape(original.heading)}"
+            yield f"The paper ({escape(original.where)}): {escape(original.shows)}."
+            if not ours:
+                yield f"Ours is not drawn: {code(original.command)}"
+        for figure in ours:
+            title = escape(figure.title)
+            if figure.shown is None:
+                yield f"{title}: not shown, {escape(figure.why_not)}."
+            else:
+                yield f"![{title}](<{relative(figure.shown, folder)}>)"
+            yield " ".join(filter(None, [f"**{title}.**", escape(figure.caption)]))
+            if figure.command:
+                stores = ", ".join(map(code, figure.stores))
+                yield code(figure.command) + (f" from {stores}" if stores else "")

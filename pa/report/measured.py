@@ -9,8 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from pathlib import Path
+from typing import Any
 
 from pa.data.store.spec import FINGERPRINT_SHOWN
 from pa.evaluate.intervals import Interval
@@ -24,16 +23,20 @@ from pa.evaluate.results import (
     SegmentationProbeResult,
 )
 from pa.report.cells import Metric, Probe, Question, Representation, Task
-from pa.report.collection import ResultCollection
+from pa.report.collection import QueryState, ResultCollection
 from pa.report.deviations import Deviation, deviations_of, model_name
 from pa.report.protocol import Protocol, protocol_of_result
-from pa.report.queries import State, table_of
 from pa.report.text import one_line
 
-CLASS_TOKEN, MEAN_PATCH, PROJECTED = "cls", "pooled", "projected"
-REPRESENTATION_TITLES = {CLASS_TOKEN: "class token", MEAN_PATCH: "mean patch token"}
+KINDS: dict[str, Representation] = {  # of the representations in Table 3
+    "cls": "encoded",
+    "pooled": "encoded",
+    "projected": "projected",
+}
+VECTORS = {"cls": "class token", "pooled": "mean patch token"}  # the two encoded representations
+PROBED = {"probe-linear": "cls", "probe-attentive": "cls+patch"}  # in Tables 1 and 3, by task
 UNITS = {"retrieval": "queries", "neighbours": "queries", "probe-segmentation": "pixels"}
-OBJECT_DATASETS = ("ade20k", "ade20k-object", "pascal-object")  # Tables 4 and 5
+OBJECT_DATASETS = ("ade20k", "ade20k-object", "pascal-object")  # in Tables 2, 5 and 6
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,13 @@ class StoreUse:
 
 @dataclass(frozen=True)
 class Measured:
-    """One measured number, in percent.
+    """One measured number, in percent, and the result file that holds it.
 
-    `interval_method` is the method of `interval`, None without one; `n` values of `unit` come from
-    `n_images` images; `stored_as` is the representation in the store, `rows` the digest of the
-    tested rows. `per_query` is the table with the scores of the queries, if `queries` is "intact".
-    `command` repeats the measurement. `is_worse_vector` marks an encoded representation of which
-    the other vector scored better.
+    `interval_method` is the method of `interval`; `n` values of `unit` come from `n_images` images.
+    `stored_as` is the representation in the store. `queries` is the state of the table with the
+    scores of the queries, `file` the path of the result below the workspace. `command` repeats the
+    measurement. `is_worse_vector` marks an encoded representation of which the other vector scored
+    better.
     """
 
     question: Question
@@ -65,23 +68,16 @@ class Measured:
     interval: tuple[float, float] | None
     interval_method: str
     chance: float | None
-    n: int | None
-    n_images: int | None
+    n: int
+    n_images: int
     unit: str
     stored_as: str
     model: str
-    weights: str
     deviations: tuple[Deviation, ...]
     stores: tuple[StoreUse, ...]
-    split: str
-    rows: str | None
-    per_query: Path | None
-    queries: State
-    path: Path
+    queries: QueryState
+    source: ResultFile
     file: str
-    digest: str
-    written: datetime
-    versions: tuple[tuple[str, str], ...]
     command: str
     is_worse_vector: bool = False
 
@@ -105,101 +101,20 @@ class Measured:
 def measured_in(collection: ResultCollection) -> list[Measured]:
     """Return every number of the workspace that answers a question of the paper's tables."""
     measured = [item for file in collection.results for item in _of_file(file, collection)]
-    return _better_encoded(measured)
+    return [_compare_vectors(item, measured) for item in measured]
 
 
-def _of_file(file: ResultFile, collection: ResultCollection) -> Iterator[Measured]:
-    result = file.result
-    if not (questions := list(_questions(result))):
-        return
-    store, state = result.tested, collection.queries.get(file.path, "not stored")
-    protocol, rules = protocol_of_result(result)
-    deviations = deviations_of(result)
-    if rules:
-        changed = ", ".join(f"{name} {value}" for name, value in rules.items())
-        deviations += (Deviation("recipe", f"patches cut with {changed}"),)
-    if state == "damaged":
-        deviations += (Deviation("note", "the scores of its queries are damaged"),)
-    for question, name, extra in questions:
-        score: Score | None = result.scores.get(name)
-        if score is None:
-            continue
-        yield Measured(
-            question=question,
-            protocol=protocol,
-            value=100 * score.value,
-            interval=percent_interval(score.interval),
-            interval_method=score.interval_method,
-            chance=percent(score.chance_level),
-            n=score.n,
-            n_images=score.n_images,
-            unit=UNITS.get(result.task, "test rows"),
-            stored_as=result.representation,
-            model=model_name(store.architecture),
-            weights=store.weights_sha256,
-            deviations=(*deviations, *extra),
-            stores=tuple(
-                StoreUse(
-                    role,
-                    item.fingerprint[:FINGERPRINT_SHOWN],
-                    item.dataset,
-                    item.split,
-                    item.n_rows,
-                    item.fingerprint in collection.fingerprints,
-                )
-                for role, item in result.stores_by_role.items()
-            ),
-            split=store.split,
-            rows=store.rows_sha256,
-            per_query=table_of(file.path) if state == "intact" else None,
-            queries=state,
-            path=file.path,
-            file=collection.relative(file.path),
-            digest=result.digest,
-            written=file.written,
-            versions=tuple(file.versions.items()),
-            command=command_of(result),
-        )
-
-
-def _questions(result: Result) -> Iterator[tuple[Question, str, tuple[Deviation, ...]]]:
-    """Yield the questions that a result answers, the name of the score, and further deviations."""
-    store, stored_as = result.tested, result.representation
-    if isinstance(result, RetrievalResult):  # Table 3
-        encoded = stored_as in (CLASS_TOKEN, MEAN_PATCH)
-        if store.view == "parts" and (encoded or stored_as == PROJECTED):
-            kind: Representation = "encoded" if encoded else "projected"
-            yield (
-                Question(store.encoder, store.dataset, "retrieval", "none", kind, "AP"),
-                "ap",
-                (),
-            )
-    elif isinstance(result, LinearProbeResult | AttentiveProbeResult):  # Tables 1 and 3
-        tasks: dict[str, Task] = {"parts": "part-classification", "image": "image-classification"}
-        if store.view not in tasks:
-            return
-        is_linear = isinstance(result, LinearProbeResult)
-        probe: Probe = "linear" if is_linear else "attentive"
-        usual = CLASS_TOKEN if is_linear else "cls+patch"
-        extra: tuple[Deviation, ...] = ()
-        if stored_as != usual:
-            extra = (Deviation("recipe", f"{stored_as} instead of {usual}"),)
-        task = tasks[store.view]
-        yield (
-            Question(store.encoder, store.dataset, task, probe, "encoded", "top-1"),
-            "accuracy",
-            extra,
-        )
-    elif isinstance(result, SegmentationProbeResult):
-        is_object = result.dataset in OBJECT_DATASETS
-        task = "object-segmentation" if is_object else "part-segmentation"
-        metrics: tuple[Metric, ...] = ("mIoU", "mAcc", "aAcc")
-        for metric in metrics:
-            yield (
-                Question(store.encoder, result.dataset, task, "linear", "encoded", metric),
-                metric,
-                (),
-            )
+def in_percent(score: Score) -> dict[str, Any]:
+    """Return the fields of a score that every list of numbers shows, in percent."""
+    chance = score.chance_level
+    return {
+        "value": 100 * score.value,
+        "interval": percent_interval(score.interval),
+        "interval_method": score.interval_method,
+        "chance": None if chance is None else 100 * chance,
+        "n": score.n,
+        "n_images": score.n_images,
+    }
 
 
 def percent_interval(interval: Interval | None) -> tuple[float, float] | None:
@@ -207,14 +122,80 @@ def percent_interval(interval: Interval | None) -> tuple[float, float] | None:
     return None if interval is None else (100 * interval.low, 100 * interval.high)
 
 
-def percent(share: float | None) -> float | None:
-    """Return a share in percent."""
-    return None if share is None else 100 * share
+def _of_file(file: ResultFile, collection: ResultCollection) -> Iterator[Measured]:
+    result = file.result
+    if not (questions := _questions(result)):
+        return
+    queries = collection.queries.get(file.path, "not stored")
+    protocol, rules = protocol_of_result(result)
+    deviations = list(deviations_of(result))
+    if rules:
+        changed = ", ".join(f"{name} {value}" for name, value in rules.items())
+        deviations.append(Deviation("recipe", f"patches cut with {changed}"))
+    if queries == "damaged":
+        deviations.append(Deviation("note", "the scores of its queries are damaged"))
+    usual = PROBED.get(result.task, result.representation)
+    if result.representation != usual:
+        deviations.append(Deviation("recipe", f"{result.representation} instead of {usual}"))
+    stores = tuple(
+        StoreUse(
+            role,
+            store.fingerprint[:FINGERPRINT_SHOWN],
+            store.dataset,
+            store.split,
+            store.n_rows,
+            store.fingerprint in collection.fingerprints,
+        )
+        for role, store in result.stores_by_role.items()
+    )
+    for name, question in questions.items():
+        if name in result.scores:
+            yield Measured(
+                question=question,
+                protocol=protocol,
+                **in_percent(result.scores[name]),
+                unit=UNITS.get(result.task, "test rows"),
+                stored_as=result.representation,
+                model=model_name(result.tested.architecture),
+                deviations=tuple(deviations),
+                stores=stores,
+                queries=queries,
+                source=file,
+                file=collection.relative(file.path),
+                command=command_of(result),
+            )
+
+
+def _questions(result: Result) -> dict[str, Question]:
+    """Return the questions that a result answers, by the name of the score."""
+    store = result.tested
+    task: Task | None
+    if isinstance(result, RetrievalResult):  # Table 3
+        if store.view == "parts" and (kind := KINDS.get(result.representation)):
+            question = Question(store.encoder, store.dataset, "retrieval", "none", kind, "AP")
+            return {"ap": question}
+    elif isinstance(result, LinearProbeResult | AttentiveProbeResult):  # Tables 1 and 3
+        tasks: dict[str, Task] = {"parts": "part-classification", "image": "image-classification"}
+        probe: Probe = "linear" if isinstance(result, LinearProbeResult) else "attentive"
+        if task := tasks.get(store.view):
+            question = Question(store.encoder, store.dataset, task, probe, "encoded", "top-1")
+            return {"accuracy": question}
+    elif isinstance(result, SegmentationProbeResult):
+        is_object = result.dataset in OBJECT_DATASETS
+        task = "object-segmentation" if is_object else "part-segmentation"
+        metrics: tuple[Metric, ...] = ("mIoU", "mAcc", "aAcc")
+        return {
+            metric: Question(store.encoder, result.dataset, task, "linear", "encoded", metric)
+            for metric in metrics
+        }
+    return {}
 
 
 def command_of(result: Result) -> str:
-    """Return the command that computes a result from its stores; changes of the recipe follow as
-    a comment."""
+    """Return the command that computes a result from its stores.
+
+    Changes of the recipe follow as a comment.
+    """
     protocol, store = result.protocol.name or "paper", result.tested
     of_store = ["--encoder", store.encoder, "--dataset", store.dataset]
     if isinstance(result, RetrievalResult):
@@ -235,38 +216,30 @@ def command_of(result: Result) -> str:
     return shlex.join(words) + (f"  # with {comment}" if comment else "")
 
 
-def _better_encoded(measured: Sequence[Measured]) -> list[Measured]:
-    """Mark the worse of the class token and the mean patch token of one store.
+def _compare_vectors(item: Measured, measured: Sequence[Measured]) -> Measured:
+    """Compare an encoded representation with the other one of the same store.
 
-    The paper reports the better one (A.4).
+    The paper reports the better of class token and mean patch token (A.4).
     """
-    kept = []
-    for item in measured:
-        if item.question.task != "retrieval" or item.question.representation != "encoded":
-            kept.append(item)
-            continue
-        other = next((two for two in measured if _other_vector(item, two)), None)
-        title = REPRESENTATION_TITLES[item.stored_as]
-        if other is None:
-            text = f"{title} only: the paper takes the better of class token and mean patch token"
-        elif other.value > item.value:
-            text = f"{title}, the worse of the two"
-        else:
-            text = (
-                f"{title}; {REPRESENTATION_TITLES[other.stored_as]} {other.value:.1f}. Chosen on "
-                f"the score itself, as in the paper"
-            )
-        note = Deviation("recipe" if other is None else "note", text)
-        worse = other is not None and other.value > item.value
-        kept.append(replace(item, deviations=(*item.deviations, note), is_worse_vector=worse))
-    return kept
+    if item.question.task != "retrieval" or item.stored_as not in VECTORS:
+        return item
 
+    def setting(number: Measured) -> tuple[object, ...]:
+        return (number.question, number.protocol, number.stores, number.marks)
 
-def _other_vector(measured: Measured, two: Measured) -> bool:
-    return (
-        measured.question == two.question
-        and measured.protocol == two.protocol
-        and measured.stores == two.stores
-        and measured.stored_as != two.stored_as
-        and measured.marks == two.marks
+    other = next(
+        (n for n in measured if n.stored_as != item.stored_as and setting(n) == setting(item)), None
     )
+    title = VECTORS[item.stored_as]
+    is_worse = other is not None and other.value > item.value
+    if other is None:
+        text = f"{title} only: the paper takes the better of class token and mean patch token"
+    elif is_worse:
+        text = f"{title}, the worse of the two"
+    else:
+        text = (
+            f"{title}; {VECTORS[other.stored_as]} {other.value:.1f}. Chosen on the score itself, "
+            f"as in the paper"
+        )
+    note = Deviation("recipe" if other is None else "note", text)
+    return replace(item, deviations=(*item.deviations, note), is_worse_vector=is_worse)

@@ -2,94 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import polars as pl
 
 from pa.report.cells import Cell, published
 from pa.report.measured import Measured
-from pa.report.protocol import Protocol
-from pa.report.report import Report
+from pa.report.report import Report, source_name
 
-SELECTED, OTHER, MISSING = "taken", "not taken", "not measured"  # values of `state`
-
-CELLS = {
-    "key": pl.String,
-    "table": pl.Int64,
-    "encoder": pl.String,
-    "dataset": pl.String,
-    "task": pl.String,
-    "probe": pl.String,
-    "representation": pl.String,
-    "metric": pl.String,
-    "published": pl.Float64,
-    "state": pl.String,
-    "protocol": pl.String,
-    "value": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "interval_method": pl.String,
-    "delta": pl.Float64,
-    "chance": pl.Float64,
-    "n": pl.Int64,
-    "unit": pl.String,
-    "n_images": pl.Int64,
-    "stored_as": pl.String,
-    "model": pl.String,
-    "weights_sha256": pl.String,
-    "in_the_papers_setting": pl.Boolean,
-    "remarks": pl.String,
-    "notes": pl.String,
-    "why": pl.String,
-    "stores": pl.String,
-    "file": pl.String,
-    "digest": pl.String,
-    "written": pl.String,
-    "command": pl.String,
+# Types of the columns that do not hold text. An empty column has its type, too.
+_TYPES: Mapping[str, Any] = {
+    **dict.fromkeys(("value", "low", "high", "delta", "chance", "prior"), pl.Float64),
+    **dict.fromkeys(("low_fixed_gallery", "high_fixed_gallery", "published"), pl.Float64),
+    **dict.fromkeys(("above", "within", "difference"), pl.Float64),
+    **dict.fromkeys(("table", "n", "n_images"), pl.Int64),
+    **dict.fromkeys(("claim_comparisons", "claim_measured", "claim_needed"), pl.Int64),
+    **dict.fromkeys(("in_the_papers_setting", "shown_in_table"), pl.Boolean),
 }
-RESULTS = {
-    "task": pl.String,
-    "score": pl.String,
-    "data": pl.String,
-    "encoder": pl.String,
-    "representation": pl.String,
-    "value": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "interval_method": pl.String,
-    "low_fixed_gallery": pl.Float64,
-    "high_fixed_gallery": pl.Float64,
-    "chance": pl.Float64,
-    "prior": pl.Float64,
-    "n": pl.Int64,
-    "unit": pl.String,
-    "n_images": pl.Int64,
-    "protocol": pl.String,
-    "cells": pl.String,
-    "shown_in_table": pl.Boolean,
-    "file": pl.String,
-}
-CLAIMS = {
-    "claim": pl.String,
-    "says": pl.String,
-    "where": pl.String,
-    "reading": pl.String,
-    "by": pl.String,
-    "claim_verdict": pl.String,
-    "claim_comparisons": pl.Int64,
-    "claim_measured": pl.Int64,
-    "claim_needed": pl.Int64,
-    "first": pl.String,
-    "second": pl.String,
-    "above": pl.Float64,
-    "within": pl.Float64,
-    "difference": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "basis": pl.String,
-    "verdict": pl.String,
-    "remarks": pl.String,
+_OF_CELL = ("key", "table", "encoder", "dataset", "task", "probe", "representation", "metric")
+_OF_MEASURED = ("value", "interval_method", "chance", "n", "unit", "n_images", "stored_as", "model")
+_COLUMNS = {
+    "cells": """
+        key table encoder dataset task probe representation metric published state protocol value
+        low high interval_method delta chance n unit n_images stored_as model weights_sha256
+        in_the_papers_setting remarks notes why stores file digest written command
+    """,
+    "claims": """
+        claim says where reading by claim_verdict claim_comparisons claim_measured claim_needed
+        first second above within difference low high basis verdict remarks
+    """,
+    "results": """
+        task score data encoder representation value low high interval_method low_fixed_gallery
+        high_fixed_gallery chance prior n unit n_images protocol cells shown_in_table file
+    """,
 }
 
 
@@ -98,79 +44,61 @@ def tables_of(report: Report) -> dict[str, pl.DataFrame]:
 
     Values are in percent and points, as in the paper; `low` and `high` are ends of intervals.
 
-    `cells` has a row for each cell and result, selected or not; a cell without a result has one
-    row. `claims` has a row for each comparison of each claim, by the paper's numbers and by ours
-    of each protocol. `results` has a row for each score of every result.
+    `cells` has a row for each cell and result: `state` is "shown" for the result in the table and
+    "not shown" for others. A cell without a result has one row, "not measured". `claims` has a row
+    for each comparison of each claim, by the paper's numbers and by ours of each protocol.
+    `results` has a row for each score of every result.
     """
-    rows = {
-        "cells": (CELLS, _cell_rows(report)),
-        "claims": (CLAIMS, _claim_rows(report)),
-        "results": (RESULTS, _result_rows(report)),
-    }
+    rows = {"cells": _cells(report), "claims": _claims(report), "results": _results(report)}
     return {
-        name: pl.DataFrame(list(of_table), schema=schema, orient="row")
-        for name, (schema, of_table) in rows.items()
+        name: pl.DataFrame(
+            list(rows[name]),
+            schema={column: _TYPES.get(column, pl.String) for column in columns.split()},
+            orient="row",
+        )
+        for name, columns in _COLUMNS.items()
     }
 
 
-def _result_rows(report: Report) -> Iterator[dict[str, Any]]:
-    for item in report.listed:
-        low, high = item.interval or (None, None)
-        low_fixed, high_fixed = item.fixed_gallery or (None, None)
-        yield {
-            **_fields(item, RESULTS),
-            "low": low,
-            "high": high,
-            "low_fixed_gallery": low_fixed,
-            "high_fixed_gallery": high_fixed,
-            "cells": ", ".join(cell.key for cell in item.cells),
-            "shown_in_table": item.is_selected,
-        }
-
-
-def _cell_rows(report: Report) -> Iterator[dict[str, Any]]:
+def _cells(report: Report) -> Iterator[dict[str, Any]]:
     for cell in published():
         results = [selected for (key, _), selected in report.selected.items() if key == cell.key]
         for selected in sorted(results, key=lambda selected: selected.ours.protocol.order):
-            yield _line(cell, selected.ours, SELECTED, selected.why)
+            yield {**_line(cell, selected.ours), "state": "shown", "why": selected.why}
             for other in selected.others:
-                yield _line(cell, other, OTHER, "")
+                yield {**_line(cell, other), "state": "not shown", "why": ""}
         if not results:
-            yield {**_of_cell(cell), "state": MISSING}
+            yield {**_fields(cell, _OF_CELL), "published": cell.value, "state": "not measured"}
 
 
-def _fields(source: object, schema: Iterable[str]) -> dict[str, Any]:
-    """Return the attributes that have the name of a column."""
-    return {name: getattr(source, name) for name in schema if hasattr(source, name)}
+def _fields(source: object, names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(source, name) for name in names}
 
 
-def _of_cell(cell: Cell) -> dict[str, Any]:
-    return {**_fields(cell, [*CELLS][:8]), "published": cell.value}  # the columns of a cell
-
-
-def _line(cell: Cell, ours: Measured, state: str, why: str) -> dict[str, Any]:
+def _line(cell: Cell, ours: Measured) -> dict[str, Any]:
     low, high = ours.interval or (None, None)
     return {
-        **_fields(ours, CELLS),
-        **_of_cell(cell),
-        "state": state,
+        **_fields(cell, _OF_CELL),
+        **_fields(ours, _OF_MEASURED),
+        "published": cell.value,
         "protocol": ours.protocol.key,
         "low": low,
         "high": high,
         "delta": ours.value - cell.value,
-        "weights_sha256": ours.weights,
+        "weights_sha256": ours.source.result.tested.weights_sha256,
         "in_the_papers_setting": ours.is_papers,
         "remarks": "; ".join(mark.text for mark in ours.marks),
         "notes": "; ".join(note.text for note in ours.notes),
-        "why": why,
         "stores": ", ".join(f"{store.role} {store.fingerprint}" for store in ours.stores),
-        "written": ours.written.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "file": ours.file,
+        "digest": ours.source.result.digest,
+        "written": ours.source.written.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "command": ours.command,
     }
 
 
-def _claim_rows(report: Report) -> Iterator[dict[str, Any]]:
-    judgements = [j for judged in report.judged for j in (judged.published, *judged.ours)]
-    for judgement in judgements:
+def _claims(report: Report) -> Iterator[dict[str, Any]]:
+    for judgement in (j for judged in report.judged for j in (judged.published, *judged.ours)):
         claim = judgement.claim
         for outcome in judgement.outcomes:
             comparison, (low, high) = outcome.comparison, outcome.interval or (None, None)
@@ -197,6 +125,16 @@ def _claim_rows(report: Report) -> Iterator[dict[str, Any]]:
             }
 
 
-def source_name(protocol: Protocol | None) -> str:
-    """Name the numbers that judge: "paper's numbers", "ours, released"."""
-    return "paper's numbers" if protocol is None else f"ours, {protocol.title}"
+def _results(report: Report) -> Iterator[dict[str, Any]]:
+    for item in report.listed:
+        low, high = item.interval or (None, None)
+        low_fixed, high_fixed = item.fixed_gallery or (None, None)
+        yield {
+            **vars(item),
+            "low": low,
+            "high": high,
+            "low_fixed_gallery": low_fixed,
+            "high_fixed_gallery": high_fixed,
+            "cells": ", ".join(cell.key for cell in item.cells),
+            "shown_in_table": item.is_selected,
+        }

@@ -11,11 +11,10 @@ from pathlib import Path
 from pa.data.files import locked_partial, parquet_bytes, sync
 from pa.errors import StorageError, UnknownNameError
 from pa.progress import Progress
-from pa.report.html.page import page
-from pa.report.latex import latex
-from pa.report.markdown import markdown
+from pa.report.html import page
+from pa.report.latex import latex, latex_figures
+from pa.report.markdown import markdown, markdown_figures
 from pa.report.numbers import tables_of
-from pa.report.paper_figures import latex_figures, markdown_figures
 from pa.report.report import Report
 
 _REASONS = {

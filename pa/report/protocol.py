@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
 from pa.data.views import view_from_json
 from pa.data.views.parts import PartsView, protocol_of
 from pa.errors import PaError
-from pa.evaluate.results import Pair, Result, StoreReference, TrainTest
+from pa.evaluate.results import Pair, Result, TrainTest
+from pa.probe.recipes import PART_STORES, PartStores
 
 ORDER = ("paper", "released", "imagenet", "imagenet-cae")  # of tables
 NOT_KNOWN = "not known"  # a view of another version, or a task without protocols
-
-# The patches that a probe's recipe trains and tests on; `pa.probe.recipes.PART_STORES` has the
-# same, and a test compares them: this package does not load torch for two words.
-PATCHES = {"paper": ("paper", "paper"), "released": ("released-train", "released")}
 
 
 @dataclass(frozen=True)
@@ -53,25 +51,22 @@ class Protocol:
 def protocol_of_result(result: Result) -> tuple[Protocol, dict[str, Any]]:
     """Return the protocol of a result, and the rules of its patches that differ from the named."""
     recipe = result.protocol.name or NOT_KNOWN
-    has_training = isinstance(result.stores, TrainTest)
     stores = [] if isinstance(result.stores, Pair) else list(result.stores_by_role.values())
     if not any(store.view == "parts" for store in stores):
         return Protocol(recipe), {}
     names: list[str] = []
     changed: dict[str, Any] = {}
     for store in stores:
-        name, rules = _cut_by(store)
+        name, rules = NOT_KNOWN, dict[str, Any]()
+        with contextlib.suppress(PaError, TypeError, KeyError):  # a view of another version of pa
+            view = view_from_json(store.spec["view"])
+            if isinstance(view, PartsView):
+                name, rules = protocol_of(view)
         names.append(name)
         changed |= rules
-    usual = PATCHES.get(recipe, (recipe, recipe))
-    if tuple(names) == (usual if has_training else usual[1:]):
+    # A recipe of a probe names the patches of both of its stores; others use their own.
+    usual = PART_STORES.get(recipe, PartStores(recipe, recipe))
+    expected = [usual.train, usual.test] if isinstance(result.stores, TrainTest) else [usual.test]
+    if names == expected:
         return Protocol(recipe), changed
     return Protocol(recipe, " and ".join(dict.fromkeys(names))), changed
-
-
-def _cut_by(store: StoreReference) -> tuple[str, dict[str, Any]]:
-    try:
-        view = view_from_json(store.spec["view"])
-    except (PaError, TypeError, KeyError):  # a view, or a field of one, of another version
-        return NOT_KNOWN, {}
-    return protocol_of(view) if isinstance(view, PartsView) else (NOT_KNOWN, {})

@@ -9,16 +9,16 @@ from typing import Any
 
 from pa.evaluate.bootstrap import Mean
 from pa.evaluate.neighbours import PART, WHOLE
-from pa.evaluate.results import Pair, Result, Score
+from pa.evaluate.results import Pair, Result
 from pa.report.cells import Cell
 from pa.report.collection import ResultCollection
-from pa.report.measured import UNITS, percent, percent_interval
+from pa.report.measured import UNITS, in_percent, percent_interval
 from pa.report.protocol import protocol_of_result
 from pa.report.selection import SelectedResult
 from pa.report.text import one_line
 
-# Scores that are listed, by task; of other tasks all. Those of single parts, and of neighbours by
-# each relation, are in the result file.
+# Scores that are listed, by task; other tasks list all. Scores of single parts, and shares of
+# single relations of neighbours, are in the result file.
 LISTED = {
     "retrieval": ("ap",),
     "retrieval-difference": ("ap",),
@@ -33,7 +33,7 @@ class ListedResult:
     """One score of a result, in percent (points for a difference).
 
     `data` is "dataset, split, view"; `cells` are the cells of the paper that the score answers, and
-    `is_selected` says whether it is the number shown there.
+    `is_selected` is true if they show this number.
     """
 
     task: str
@@ -47,9 +47,9 @@ class ListedResult:
     fixed_gallery: tuple[float, float] | None
     chance: float | None
     prior: float | None
-    n: int | None
+    n: int
     unit: str
-    n_images: int | None
+    n_images: int
     protocol: str
     cells: tuple[Cell, ...]
     is_selected: bool
@@ -71,65 +71,50 @@ def all_results(
     collection: ResultCollection, selected: Iterable[SelectedResult]
 ) -> tuple[ListedResult, ...]:
     """Return the scores of every result by task, data, encoder and representation."""
-    cells: dict[tuple[str, str], list[Cell]] = {}
+    cells: dict[tuple[str, str], dict[Cell, None]] = {}  # by file and metric
     shown = set()
     for item in selected:
         shown.add((item.ours.file, item.ours.question.metric))
         for ours in (item.ours, *item.others):
-            cells.setdefault((ours.file, ours.question.metric), []).append(item.cell)
+            cells.setdefault((ours.file, ours.question.metric), {})[item.cell] = None
     listed = []
     for file in collection.results:
-        name_of_file = collection.relative(file.path)
-        for name, score in file.result.scores.items():
-            if name in LISTED.get(file.result.task, (name,)):
-                key = (name_of_file, METRICS.get(name, name))
-                about = tuple(dict.fromkeys(cells.get(key, ())))
-                listed.append(_listed(file.result, name_of_file, name, score, about, key in shown))
-    listed.sort(
-        key=lambda item: (item.task, item.data, item.encoder, item.representation, item.file)
-    )
+        result, name = file.result, collection.relative(file.path)
+        compared = [result.tested]
+        if isinstance(result.stores, Pair):
+            compared = [result.stores.first, result.stores.second]
+        for metric, score in result.scores.items():
+            if metric not in LISTED.get(result.task, (metric,)):
+                continue
+            key = (name, METRICS.get(metric, metric))
+            mean = score if isinstance(score, Mean) else None
+            listed.append(
+                ListedResult(
+                    task=result.task,
+                    score=key[1],
+                    data=", ".join(
+                        (result.tested.dataset, result.tested.split, result.tested.view)
+                    ),
+                    encoder=" − ".join(dict.fromkeys(store.encoder for store in compared)),
+                    representation=result.representation,
+                    **in_percent(score),
+                    fixed_gallery=percent_interval(mean.fixed_gallery if mean else None),
+                    prior=None if mean is None or math.isnan(mean.prior) else 100 * mean.prior,
+                    unit=UNITS.get(result.task.removesuffix("-difference"), "test rows"),
+                    protocol=_protocol(result),
+                    cells=tuple(cells.get(key, ())),
+                    is_selected=key in shown,
+                    file=name,
+                )
+            )
+    listed.sort(key=lambda r: (r.task, r.data, r.encoder, r.representation, r.file))
     return tuple(listed)
-
-
-def _listed(
-    result: Result,
-    file: str,
-    name: str,
-    score: Score,
-    cells: tuple[Cell, ...],
-    is_selected: bool,
-) -> ListedResult:
-    store, stores = result.tested, result.stores
-    compared = [stores.first, stores.second] if isinstance(stores, Pair) else [store]
-    mean = score if isinstance(score, Mean) else None
-    return ListedResult(
-        task=result.task,
-        score=METRICS.get(name, name),
-        data=", ".join((store.dataset, store.split, store.view)),
-        encoder=" − ".join(dict.fromkeys(item.encoder for item in compared)),
-        representation=result.representation,
-        value=100 * score.value,
-        interval=percent_interval(score.interval),
-        interval_method=score.interval_method,
-        fixed_gallery=percent_interval(mean.fixed_gallery if mean else None),
-        chance=percent(score.chance_level),
-        prior=None if mean is None or math.isnan(mean.prior) else 100 * mean.prior,
-        n=score.n,
-        unit=UNITS.get(result.task.removesuffix("-difference"), "test rows"),
-        n_images=score.n_images,
-        protocol=_protocol(result),
-        cells=cells,
-        is_selected=is_selected,
-        file=file,
-    )
 
 
 def _protocol(result: Result) -> str:
     """Describe the protocol with what was changed; without a name, list its parameters."""
-    if result.protocol.name is None:
-        parameters = result.protocol.parameters
-        return one_line(", ".join(f"{name} {value}" for name, value in parameters.items()))
-    protocol, rules = protocol_of_result(result)
-    changed = {**result.protocol.changed, **rules}
-    words = [protocol.title, *(f"{name} {value}" for name, value in changed.items())]
-    return one_line(", ".join(words))
+    words, fields = [], result.protocol.parameters
+    if result.protocol.name is not None:
+        protocol, rules = protocol_of_result(result)
+        words, fields = [protocol.title], {**result.protocol.changed, **rules}
+    return one_line(", ".join([*words, *(f"{name} {value}" for name, value in fields.items())]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from pa.report.cells import Cell, Question
 from pa.report.measured import Measured
@@ -36,6 +37,27 @@ class SelectedResult:
         """
         return Decimal(self.shown(places)) - Decimal(self.cell.printed)
 
+    def to_json(self) -> dict[str, Any]:
+        ours = self.ours
+        return {
+            **self.cell.to_json(),
+            "protocol": ours.protocol.key,
+            "value": ours.value,
+            "interval": ours.interval,
+            "delta": self.delta,
+            "n": ours.n,
+            "n_images": ours.n_images,
+            "model": ours.model,
+            "in_the_papers_setting": ours.is_papers,
+            "marks": [mark.text for mark in ours.marks],
+            "notes": [note.text for note in ours.notes],
+            "why": self.why,
+            "others": [other.file for other in self.others],
+            "file": ours.file,
+            "stores": {store.role: store.fingerprint for store in ours.stores},
+            "command": ours.command,
+        }
+
 
 def _criteria(measured: Measured) -> dict[str, bool | float]:
     """Return the reasons to prefer a result, the strongest first; larger values are better."""
@@ -43,10 +65,10 @@ def _criteria(measured: Measured) -> dict[str, bool | float]:
         "the paper's model": not measured.deviates("model"),
         "the paper's splits": not measured.deviates("split"),
         "all of the paper's images": not measured.deviates("data"),
-        "more images": measured.n_images or 0,
+        "more images": measured.n_images,
         "the recipe unchanged": not measured.deviates("recipe"),
         "the better representation": not measured.is_worse_vector,
-        "the newest": measured.written.timestamp(),
+        "the newest": measured.source.written.timestamp(),
     }
 
 

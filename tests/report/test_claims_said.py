@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from pa.commands.report import report_text
-from pa.report.html.page import page
+from pa.report.html import page
 from pa.report.latex import latex
 from pa.report.markdown import markdown
 from pa.report.numbers import tables_of

@@ -89,7 +89,7 @@ def test_result_without_table_is_shown(runs: Runs, make_parts: MakeParts, pa: Ru
     table.unlink()
     actual = collect_results(Path.cwd(), Path.cwd() / "results", Path.cwd() / "features")
     assert actual.damaged == ()
-    assert [item.per_query for item in measured_in(actual)] == [None]
+    assert [item.queries for item in measured_in(actual)] == ["missing"]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe\x00", b"null", b"[" * 100_000])

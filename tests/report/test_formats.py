@@ -34,10 +34,10 @@ def test_cells_and_results_have_one_line_each(some: Runs) -> None:
     table = tables_of(some.report())["cells"]
     assert table["key"].n_unique() == len(published()) == 230
     states = dict(table.group_by("state").len().iter_rows())
-    assert states == {"taken": 3, "not taken": 1, "not measured": 228}
+    assert states == {"shown": 3, "not shown": 1, "not measured": 228}
     encoded = table.filter(key="t3/deit/cub/encoded").sort("value")
     assert encoded["stored_as"].to_list() == ["cls", "pooled"]
-    assert encoded["state"].to_list() == ["not taken", "taken"]
+    assert encoded["state"].to_list() == ["not shown", "shown"]
     assert encoded["delta"].to_list() == pytest.approx([36 - 35, 40 - 35])
     linear = table.filter(key="t3/deit/cub/linear")
     assert linear["protocol"].to_list() == ["paper", "released"]

@@ -20,7 +20,7 @@ from PIL import Image
 from pa.commands.report import report_text
 from pa.progress import Silent
 from pa.report.collection import collect_results
-from pa.report.html.page import page
+from pa.report.html import page
 from pa.report.latex import escape as latex_escape
 from pa.report.latex import latex
 from pa.report.markdown import code, markdown

@@ -14,8 +14,15 @@ import scipy.stats
 
 from pa.report.cells import published
 from pa.report.claims import Claim, claims, known_issues
-from pa.report.difference import difference, joined
-from pa.report.judging import VERDICTS, Verdict, combine, judge_ours, judge_published
+from pa.report.judging import (
+    VERDICTS,
+    Verdict,
+    combine,
+    difference,
+    joined,
+    judge_ours,
+    judge_published,
+)
 from pa.report.measured import measured_in
 from pa.report.protocol import Protocol
 from tests.support.commands import Run
@@ -80,7 +87,7 @@ def test_known_issues_refer_to_cells_or_claims() -> None:
         assert set(item.claims) <= ids, item.id
         assert item.claims or item.cells
         for pattern in item.cells:
-            alone = replace(item, cells=(pattern,))
+            alone = replace(item, cells=[pattern])
             assert any(alone.is_about(cell) for cell in published()), pattern
     assert len({item.id for item in known_issues()}) == len(known_issues())
 

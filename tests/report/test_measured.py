@@ -225,8 +225,6 @@ def test_expected_runs_agree_with_package() -> None:
     """Hashes, options, splits and sizes are in runs.toml, so that reading loads no torch."""
     from pa.data.datasets import DATASETS
     from pa.extract.encoders import ENCODERS
-    from pa.probe.recipes import PART_STORES
-    from pa.report.protocol import PATCHES
 
     known = expected_runs()
     for name, prefix in known["sha256"].items():
@@ -247,7 +245,6 @@ def test_expected_runs_agree_with_package() -> None:
                 assert option == "branch" or option in dict(card.options), (name, option)
             if "branch" in options:
                 assert options["branch"] in card.branches
-    assert {name: (pair.train, pair.test) for name, pair in PART_STORES.items()} == dict(PATCHES)
 
 
 def test_unreadable_image_does_not_make_a_subset(runs: Runs) -> None:

@@ -23,7 +23,7 @@ from pa.evaluate.results import (
     TargetSelection,
     TrainTest,
 )
-from pa.report.html.page import page
+from pa.report.html import page
 from pa.report.latex import latex
 from pa.report.markdown import markdown
 from pa.report.numbers import tables_of

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pa.report.html.page import page
-from pa.report.html.words import MINUS
+from pa.report.html import MINUS, page
 from pa.report.markdown import markdown
 from pa.report.protocol import Protocol
 from tests.support.report import VIT_TI, Runs
