@@ -204,7 +204,7 @@ regions = Group(
         ["--view-option", "view_options"],
         multiple=True,
         callback=key_values,
-        help="One field of a view, as NAME=VALUE; see docs/datasets.md.",
+        help="One field of a view, as NAME=VALUE; see docs/views.md.",
     ),
     names("--view", "views", "Views, separated by commas: image, grid, parts, windows."),
 )

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "view_options",
     multiple=True,
     callback=options.key_values,
-    help="One field of a view, as NAME=VALUE; see docs/datasets.md.",
+    help="One field of a view, as NAME=VALUE; see docs/views.md.",
 )
 @click.option("--part", "parts", multiple=True, help="Draw only this part; may be repeated.")
 @click.option(

@@ -2,7 +2,7 @@
 
 The rules of a protocol turn keypoints into boxes; every rule is a field of `PartsView`, and so part
 of the fingerprint. `paper` follows the text of the paper (4.2, A.2), `released` the code of the
-authors; docs/datasets.md compares them field by field. Protocol `boxes` cuts the boxes of a
+authors; docs/views.md compares them field by field. Protocol `boxes` cuts the boxes of a
 dataset unchanged.
 """
 
