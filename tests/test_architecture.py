@@ -45,7 +45,7 @@ OWNERS = {
     "torchvision": {"extract"},
     "torch": {"evaluate", "extract", "probe", "figures.heads", "commands.demo"},
     "matplotlib": {"figures"},
-    "pydantic": {"config", "evaluate.results", "explore.schema"},
+    "pydantic": {"config", "evaluate.result_files", "evaluate.results", "explore.schema"},
     "rich": {"commands"},
     "jinja2": {"report.html"},
     "fastapi": {"explore"},

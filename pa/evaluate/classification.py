@@ -7,7 +7,7 @@ of 1; `str(score)` prints percent.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -21,14 +21,14 @@ from pa.evaluate.intervals import (
     RESAMPLES,
     SMALL_SAMPLE,
     T_IMAGES,
+    Floats,
     Interval,
+    Ints,
+    Score,
     percentile_interval,
     t_interval,
     t_quantile,
 )
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 WILSON_ROWS = "wilson over rows"  # one row per image: rows are independent trials
 WILSON_IMAGES = "wilson over images"  # no spread between images: they are the trials
@@ -44,102 +44,61 @@ class Chance:
 
 
 @dataclass(frozen=True)
-class Score:
-    """Accuracy of n rows from `n_images` images; all values are fractions of 1."""
+class Accuracy(Score):
+    """Accuracy of one head on n rows."""
 
-    value: float
-    n: int
-    n_images: int
+    IMAGES = "n_groups"
+
     interval: Interval
     chance: Chance
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "value": self.value,
-            "n": self.n,
-            "n_groups": self.n_images,
-            "interval": [self.interval.low, self.interval.high],
-            "interval_method": self.interval.method,
-            "confidence": CONFIDENCE,
-            "chance": {"majority": self.chance.majority, "uniform": self.chance.uniform},
-        }
-
-    def __str__(self) -> str:
-        low, high = 100 * self.interval.low, 100 * self.interval.high
-        return (
-            f"{100 * self.value:.2f} % ({100 * CONFIDENCE:.0f} % interval "
-            f"{low:.2f} to {high:.2f}, {self.interval.method}; n = {self.n} rows of "
-            f"{self.n_images} images; chance {100 * self.chance.majority:.2f} %)"
-        )
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Accuracy of several heads (seeds, draws of shots) on the same rows.
-
-    `mean` is the mean of `each`. Its interval resamples the images with all heads' answers; if the
-    heads were trained on random draws of rows, it includes their spread too. `std` is the sample
-    standard deviation over the heads, None for one head.
-    """
-
-    each: tuple[Score, ...]
-    mean: Score
-    std: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            **self.mean.to_json(),
-            "std": self.std,
-            "each": [
-                {"value": score.value, "interval": [score.interval.low, score.interval.high]}
-                for score in self.each
-            ],
-        }
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Scores:
-        """Read scores that `to_json` wrote; the method of each head's interval is not recorded."""
-        method, chance = fields["interval_method"], Chance(**fields["chance"])
-        n, n_images = fields["n"], fields["n_groups"]
-        mean, *each = (
-            Score(head["value"], n, n_images, Interval(low, high, method), chance)
-            for head in (fields, *fields["each"])
-            for low, high in [head["interval"]]
-        )
-        return cls(tuple(each), mean, fields["std"])
-
-    @property
-    def value(self) -> float:
-        return self.mean.value
-
-    @property
-    def n(self) -> int:
-        return self.mean.n
-
-    @property
-    def n_images(self) -> int:
-        return self.mean.n_images
-
-    @property
-    def interval(self) -> Interval:
-        return self.mean.interval
-
-    @property
-    def interval_method(self) -> str:
-        return self.interval.method
 
     @property
     def chance_level(self) -> float:
         """Share of the commonest training class."""
-        return self.mean.chance.majority
+        return self.chance.majority
+
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), "chance": asdict(self.chance)}
+
+    @classmethod
+    def _read_more(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        return {"chance": Chance(**fields["chance"])}
 
     def __str__(self) -> str:
-        if self.std is None:
-            return str(self.mean)
         return (
-            f"{100 * self.mean.value:.2f} ± {100 * self.std:.2f} % "
-            + str(self.mean).partition(" % ")[2]
+            f"{100 * self.value:.2f} % ({100 * CONFIDENCE:.0f} % interval {self.interval.text()}, "
+            f"{self.interval.method}; n = {self.n} rows of {self.n_images} images; chance "
+            f"{100 * self.chance.majority:.2f} %)"
         )
+
+
+@dataclass(frozen=True)
+class Scores(Accuracy):
+    """Mean accuracy of several heads (seeds, draws of shots) on the same rows, and that of `each`.
+
+    The interval resamples the images with all heads' answers; if the heads were trained on random
+    draws of rows, it includes their spread too. `std` is the sample standard deviation over the
+    heads, None for one head.
+    """
+
+    std: float | None
+    each: tuple[Accuracy, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        each = [{"value": head.value, "interval": head.interval.ends} for head in self.each]
+        return {**super().to_json(), "std": self.std, "each": each}
+
+    @classmethod
+    def _read_more(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        # What the heads share is recorded once; the method of each head's interval is not.
+        heads = (Accuracy.read({**fields, **head}) for head in fields["each"])
+        return {**super()._read_more(fields), "std": fields["std"], "each": tuple(heads)}
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if self.std is None:
+            return text
+        return f"{100 * self.value:.2f} ± {100 * self.std:.2f} % " + text.partition(" % ")[2]
 
 
 def accuracies(
@@ -166,19 +125,25 @@ def accuracies(
         interval = each[0].interval
         if of_draws:
             interval = replace(interval, method=f"{interval.method}, {ONE_DRAW}")
-        return Scores(each, replace(each[0], interval=interval), None)
+        return Scores(**{**vars(each[0]), "interval": interval}, std=None, each=each)
     values = np.array([score.value for score in each])  # (S,)
     correct, sizes = _per_group((predicted == target).sum(axis=0), groups)  # (G,), over all heads
     interval = _interval(correct, len(each) * sizes, seed)
+    mean, std = float(values.mean()), float(values.std(ddof=1))
     if of_draws:
-        interval = _with_draws(interval, values)
-    mean = Score(float(values.mean()), len(target), len(sizes), interval, chance)
-    return Scores(each, mean, float(values.std(ddof=1)))
+        # Half widths of independent sources add in quadrature (Zou and Donner, Statistics in
+        # Medicine 2008); that of the draws is Student's t with S - 1 degrees of freedom.
+        half = t_quantile(len(values)) * std / math.sqrt(len(values))
+        low = mean - math.hypot(mean - interval.low, half)
+        high = mean + math.hypot(interval.high - mean, half)
+        method = f"{interval.method}, t over {len(values)} draws"
+        interval = Interval(max(0.0, low), min(1.0, high), method)
+    return Scores(mean, len(target), len(sizes), interval, chance, std, each)
 
 
 def accuracy(
     predicted: Ints, target: Ints, groups: Ints, chance: Chance, *, seed: int = 0
-) -> Score:
+) -> Accuracy:
     """Score the predictions of one head.
 
     Parameters
@@ -203,7 +168,7 @@ def accuracy(
         raise UsageError("accuracy of no rows is not defined.")
     correct, sizes = _per_group(predicted == target, groups)  # (G,) each
     value = float(correct.sum() / sizes.sum())
-    return Score(value, len(target), len(sizes), _interval(correct, sizes, seed), chance)
+    return Accuracy(value, len(target), len(sizes), _interval(correct, sizes, seed), chance)
 
 
 def chance_level(train_target: Ints, test_target: Ints, n_classes: int) -> Chance:
@@ -243,6 +208,7 @@ def _per_group(correct: npt.NDArray[Any], groups: Ints) -> tuple[Ints, Ints]:
 
 
 def _interval(correct: Ints, sizes: Ints, seed: int) -> Interval:
+    """Return the interval of (correct rows) / (rows), both (G,), from R draws of the groups."""
     value, n_groups = float(correct.sum() / sizes.sum()), len(sizes)
     if sizes.max() == 1:
         return Interval(*wilson(value, n_groups), method=WILSON_ROWS)
@@ -252,31 +218,10 @@ def _interval(correct: Ints, sizes: Ints, seed: int) -> Interval:
         return Interval(*wilson(value, n_groups), method=WILSON_IMAGES)
     if n_groups < SMALL_SAMPLE:
         return t_interval(value, (correct - value * sizes) / sizes.sum(), T_IMAGES)
-    return Interval(*percentile_interval(_resample(correct, sizes, seed)), BOOTSTRAP)
-
-
-def _with_draws(interval: Interval, values: Floats) -> Interval:
-    """Widen the interval of the mean of S accuracies (S,) by the spread of the draws.
-
-    Half widths of independent sources add in quadrature (Zou and Donner, Statistics in Medicine
-    2008); that of the draws is Student's t with S - 1 degrees of freedom.
-    """
-    value = float(values.mean())
-    half = t_quantile(len(values)) * float(values.std(ddof=1)) / math.sqrt(len(values))
-    low = value - math.hypot(value - interval.low, half)
-    high = value + math.hypot(interval.high - value, half)
-    method = f"{interval.method}, t over {len(values)} draws"
-    return Interval(max(0.0, low), min(1.0, high), method)
-
-
-def _resample(correct: Ints, sizes: Ints, seed: int) -> Floats:
-    """Return the ratio (correct rows) / (rows) of R draws of the groups, (R,)."""
     # Groups with equal counts are interchangeable: drawing G groups is one multinomial draw over
     # the K distinct pairs, at most 50 for 49 windows, however many images.
     pairs, multiplicity = np.unique(np.stack([correct, sizes], axis=1), axis=0, return_counts=True)
-    generator = np.random.default_rng(seed)
-    shares = multiplicity / len(sizes)  # (K,)
-    draws = generator.multinomial(len(sizes), shares, size=RESAMPLES)  # (R, K)
+    shares = multiplicity / n_groups  # (K,)
+    draws = np.random.default_rng(seed).multinomial(n_groups, shares, size=RESAMPLES)  # (R, K)
     resampled = draws @ pairs  # (R, 2): correct rows, rows
-    ratios: Floats = resampled[:, 0] / resampled[:, 1]
-    return ratios
+    return Interval(*percentile_interval(resampled[:, 0] / resampled[:, 1]), BOOTSTRAP)

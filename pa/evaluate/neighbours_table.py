@@ -11,16 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from pa.data.files import write_parquet
 from pa.data.store.reader import Store
 from pa.errors import UsageError
+from pa.evaluate import rows as tables
 from pa.evaluate.bootstrap import Mean, bootstrap_means
+from pa.evaluate.intervals import Floats, Ints
 from pa.evaluate.neighbours import (
     MEASURES,
     PART,
@@ -35,60 +33,42 @@ from pa.evaluate.neighbours import (
     default_k,
     hubness,
 )
-from pa.evaluate.results import (
+from pa.evaluate.result_files import write_result
+from pa.evaluate.result_parts import (
     Gallery,
-    NeighboursDifference,
-    NeighboursResult,
     RecordedProtocol,
     RowCounts,
     StoreReference,
     TargetSelection,
-    write_result,
 )
+from pa.evaluate.results import NeighboursDifference, NeighboursResult
 from pa.evaluate.rows import (
     ENCODED,
+    Paired,
     Rows,
     check_same_rows,
     read_vectors,
     rows_to_score,
     stores_and_vectors,
+    write_queries,
 )
 from pa.progress import Named, Progress, Stopwatch
 
 HUBS_KEPT = 100  # most frequent neighbours listed in a result; figures show 20
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True, eq=False)
-class Shares:
+class Shares(tables.Scored[NeighboursResult]):
     """Relations of the neighbours of one store and representation: a mean share per measure."""
 
-    store: Store
-    representation: str
-    per_query: Floats
-    means: dict[str, Mean]
+    per_query: Floats  # (N, M)
     hubness: Hubness
-    hub_rows: Ints
-    result: NeighboursResult
-    path: Path
+    hub_rows: Ints  # (N,), the most frequent neighbour first
 
     @property
     def shown(self) -> dict[str, str]:
         """The measures that can occur, and their labels."""
-        return shown_measures(self.means)
-
-
-@dataclass(frozen=True, eq=False)
-class Shift:
-    """Projected minus encoded of one store, query by query: a mean difference per measure."""
-
-    store: Store
-    first: str
-    second: str
-    means: dict[str, Mean]
-    path: Path
+        return shown_measures(self.scores)
 
 
 def shown_measures(means: Mapping[str, Mean]) -> dict[str, str]:
@@ -110,7 +90,7 @@ def measure_stores(
     *,
     results: Path,
     progress: Progress,
-) -> tuple[list[Shares], list[Shift]]:
+) -> tuple[list[Shares], list[Paired[Shares]]]:
     """Measure the relations of neighbours for every store and representation.
 
     Writes a result for each, with the shares of every query as Parquet, and one for each paired
@@ -135,18 +115,18 @@ def measure_stores(
     relation = neighbour_relation(stores[0], rows)
     k = default_k(len(rows.ids)) if k is None else k
     shares = [
-        _measure(store, name, rows, relation, k, results, progress)
+        _measure(store, name, rows, relation, k, results, Named(progress, store.label))
         for store, name in stores_and_vectors(stores, representations)
     ]
-    shifts = [
-        _shift(projected, encoded, rows, results)
+    differences = [
+        _compare(projected, encoded, rows, results)
         for encoded in shares
         for projected in shares
         if encoded.store.path == projected.store.path
         and encoded.representation in ENCODED
         and projected.representation == "projected"
     ]
-    return shares, shifts
+    return shares, differences
 
 
 def neighbour_relation(store: Store, rows: Rows) -> NeighbourRelation:
@@ -183,10 +163,9 @@ def _measure(
 ) -> Shares:
     clock = Stopwatch()
     features = read_vectors(store, representation, rows.ids)  # (N, D)
-    neighbours = all_neighbours(features, k, rows=rows.ids, progress=Named(progress, store.label))
+    neighbours = all_neighbours(features, k, rows=rows.ids, progress=progress)
     clock.lap("search")
     shares = relation.shares(neighbours)  # (N, M)
-    means = _means(shares, rows, relation.expected())
     hubs = hubness(neighbours)  # counts of each row as a neighbour
     top = hubs.top[:HUBS_KEPT]
     result = NeighboursResult(
@@ -195,7 +174,7 @@ def _measure(
         representation=representation,
         selection=TargetSelection(rows.target),
         counts=RowCounts(**rows.counts()),
-        scores=means,
+        scores=_means(shares, rows, relation.expected()),
         seconds=clock.laps,
         details={
             "hubness": hubs.to_json(),
@@ -205,13 +184,9 @@ def _measure(
             ],
         },
     )
-    path = result.path(results)
-    columns: dict[str, Any] = {"row": rows.ids, "image": rows.images, "label": rows.labels}
-    columns |= {name: shares[:, i] for i, name in enumerate(MEASURES)}
-    columns["occurrences"] = hubs.occurrences
-    write_parquet(path.with_suffix(".parquet"), pl.DataFrame(columns))
-    write_result(results, result)
-    return Shares(store, representation, shares, means, hubs, rows.ids[hubs.top], result, path)
+    columns = {name: shares[:, i] for i, name in enumerate(MEASURES)}
+    path = write_queries(results, result, rows, {**columns, "occurrences": hubs.occurrences})
+    return Shares(store, representation, result, path, shares, hubs, rows.ids[hubs.top])
 
 
 def _means(shares: Floats, rows: Rows, expected: Floats | None = None) -> dict[str, Mean]:
@@ -227,16 +202,14 @@ def _means(shares: Floats, rows: Rows, expected: Floats | None = None) -> dict[s
     }
 
 
-def _shift(projected: Shares, encoded: Shares, rows: Rows, results: Path) -> Shift:
-    means = _means(projected.per_query - encoded.per_query, rows)
+def _compare(projected: Shares, encoded: Shares, rows: Rows, results: Path) -> Paired[Shares]:
     result = NeighboursDifference(
         protocol=encoded.result.protocol,
         stores=Gallery(StoreReference.of(encoded.store)),
         representation=f"{projected.representation} minus {encoded.representation}",
         selection=TargetSelection(rows.target),
         counts=RowCounts(**rows.counts()),
-        scores=means,
+        scores=_means(projected.per_query - encoded.per_query, rows),
         seconds={},
     )
-    path = write_result(results, result)
-    return Shift(encoded.store, projected.representation, encoded.representation, means, path)
+    return Paired(projected, encoded, result, write_result(results, result))

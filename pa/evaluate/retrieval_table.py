@@ -15,33 +15,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from pa.data.files import write_parquet
 from pa.data.store.reader import Store
+from pa.evaluate import rows as tables
 from pa.evaluate.bootstrap import Mean, Means, bootstrap_means, influence
-from pa.evaluate.gallery_effects import GalleryEffects
-from pa.evaluate.results import (
+from pa.evaluate.result_files import write_result
+from pa.evaluate.result_parts import (
     Gallery,
     Pair,
     RecordedProtocol,
     RetrievalCounts,
-    RetrievalDifference,
-    RetrievalResult,
     RowCounts,
     StoreReference,
     TargetSelection,
-    write_result,
 )
+from pa.evaluate.results import RetrievalDifference, RetrievalResult
 from pa.evaluate.retrieval import AllPairs, check_labels, evaluate_all_pairs
 from pa.evaluate.rows import (
     ENCODED,
+    Paired,
     Rows,
     check_same_rows,
     read_vectors,
     rows_to_score,
     stores_and_vectors,
+    write_queries,
 )
 from pa.progress import Named, Progress, Stopwatch
 from pa.registry import Registry
@@ -83,38 +82,26 @@ RETRIEVAL_PROTOCOLS: Registry[RetrievalProtocol] = Registry(
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
-    """The scores of one store and representation, and their files."""
+class Scored(tables.Scored[RetrievalResult]):
+    """Retrieval scores of one store and representation."""
 
-    store: Store
-    representation: str
     pairs: AllPairs
-    means: Means
-    result: RetrievalResult
-    path: Path
 
     @property
-    def encoder(self) -> str:
-        return self.store.encoder
-
-
-@dataclass(frozen=True, eq=False)
-class Paired:
-    """The difference of two scores of the same queries."""
-
-    first: Scored
-    second: Scored
-    means: Means
-    result: RetrievalDifference
-    path: Path
+    def overall(self) -> Mean:
+        """Average precision over all queries."""
+        return self.scores["ap"]
 
     @property
-    def name(self) -> str:
-        """What both share, then the difference: `dino: projected − cls`, `cls: dino − mocov3`."""
-        first, second = self.first, self.second
-        if first.encoder == second.encoder:
-            return f"{first.encoder}: {first.representation} − {second.representation}"
-        return f"{first.representation}: {first.encoder} − {second.encoder}"
+    def over_parts(self) -> Mean:
+        """Mean over the means of the parts."""
+        return self.scores["ap_over_parts"]
+
+    @property
+    def parts(self) -> dict[str, Mean]:
+        """Average precision of each part."""
+        named = {name.partition("/"): mean for name, mean in self.scores.items()}
+        return {part: mean for (_, slash, part), mean in named.items() if slash}
 
 
 def score_stores(
@@ -126,7 +113,7 @@ def score_stores(
     target: str = "label",
     device: str = "cpu",
     progress: Progress,
-) -> tuple[list[Scored], list[Paired]]:
+) -> tuple[list[Scored], list[Paired[Scored]]]:
     """Score every store with every representation.
 
     Writes one result for each, with the scores of the queries as Parquet, and one for each paired
@@ -151,13 +138,20 @@ def score_stores(
     rows = rows_to_score(stores[0], target)
     check_labels(rows.labels, include_self=protocol.include_self, of=stores[0].title)
     scored = [
-        _score(store, name, rows, results, protocol, device, progress)
+        _score(store, name, rows, results, protocol, device, Named(progress, store.label))
         for store, name in stores_and_vectors(stores, representations)
     ]
-    paired = [
-        _compare(first, second, rows, results, protocol) for first, second in _to_compare(scored)
+    # Single blocks are not compared with each other: they form a curve.
+    whole = [entry for entry in scored if ":" not in entry.representation]
+    compared = [
+        (second, first)
+        for first, second in combinations(whole, 2)
+        if (first.store.path == second.store.path)
+        != (first.representation == second.representation)
     ]
-    return scored, paired
+    # First the representations of one encoder, such as projected − cls, then the encoders.
+    compared.sort(key=lambda pair: pair[0].store.path != pair[1].store.path)
+    return scored, [_compare(*pair, rows, results) for pair in compared]
 
 
 def better_encoded(scored: Sequence[Scored]) -> list[Scored]:
@@ -169,7 +163,7 @@ def better_encoded(scored: Sequence[Scored]) -> list[Scored]:
     for store in dict.fromkeys(entry.store.path for entry in scored):
         both = [e for e in scored if e.store.path == store and e.representation in ENCODED]
         if len(both) == len(ENCODED):
-            chosen.append(max(both, key=lambda entry: entry.means.overall.value))
+            chosen.append(max(both, key=lambda entry: entry.overall.value))
     return chosen
 
 
@@ -192,12 +186,21 @@ def _score(
         device=device,
         rows=rows.ids,
         with_effects=True,
-        progress=Named(progress, store.label),
+        progress=progress,
     )
+    assert pairs.effects is not None  # requested above
     clock.lap("score")
-    scored = ~np.isnan(pairs.ap)  # (N,)
-    means = _means(pairs.ap, pairs.effects, rows, pairs)
+    means = bootstrap_means(
+        pairs.ap,
+        rows.images,
+        rows.targets,
+        rows.names,
+        chance=pairs.chance,
+        prior=pairs.prior,
+        effects=pairs.effects,
+    )
     clock.lap("bootstrap")
+    n_scored = int((~np.isnan(pairs.ap)).sum())
     result = RetrievalResult(
         protocol=RecordedProtocol(protocol.to_json()),
         stores=Gallery(StoreReference.of(store)),
@@ -205,92 +208,45 @@ def _score(
         selection=TargetSelection(rows.target),
         counts=RetrievalCounts(
             **rows.counts(),
-            queries=int(scored.sum()),
-            left_out_without_relevant=int((~scored).sum()),
+            queries=n_scored,
+            left_out_without_relevant=len(rows.ids) - n_scored,
         ),
         scores=_named_scores(means),
         seconds=clock.laps,
         details={"device": device, "classes": list(rows.names)},
     )
-    path = result.path(results)
-    write_parquet(path.with_suffix(".parquet"), _per_query(rows, pairs))
-    write_result(results, result)
-    return Scored(store, representation, pairs, means, result, path)
-
-
-def _per_query(rows: Rows, pairs: AllPairs) -> pl.DataFrame:
-    assert pairs.effects is not None  # requested in `_score`
-    return pl.DataFrame(
-        {
-            "row": rows.ids,
-            "image": rows.images,
-            "label": rows.labels,
-            "ap": pl.Series(pairs.ap).fill_nan(None),
-            "relevant": pairs.relevant,
-            "prior": pairs.prior,
-            "chance": pl.Series(pairs.chance).fill_nan(None),
-            "influence": influence(pairs.ap, pairs.effects),
-        }
-    )
-
-
-def _means(
-    values: npt.NDArray[np.float64],
-    effects: GalleryEffects | None,
-    rows: Rows,
-    pairs: AllPairs | None = None,
-) -> Means:
-    return bootstrap_means(
-        values,
-        rows.images,
-        rows.targets,
-        rows.names,
-        chance=None if pairs is None else pairs.chance,
-        prior=None if pairs is None else pairs.prior,
-        effects=effects,
-    )
+    columns = {
+        "ap": pl.Series(pairs.ap).fill_nan(None),
+        "relevant": pairs.relevant,
+        "prior": pairs.prior,
+        "chance": pl.Series(pairs.chance).fill_nan(None),
+        "influence": influence(pairs.ap, pairs.effects),
+    }
+    path = write_queries(results, result, rows, columns)
+    return Scored(store, representation, result, path, pairs)
 
 
 def _named_scores(means: Means) -> dict[str, Mean]:
-    return {
-        "ap": means.overall,
-        "ap_over_parts": means.over_parts,
-        **{f"ap/{name}": mean for name, mean in means.parts.items()},
-    }
+    of_parts = {f"ap/{name}": mean for name, mean in means.parts.items()}
+    return {"ap": means.overall, "ap_over_parts": means.over_parts, **of_parts}
 
 
-def _to_compare(scored: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
-    """Return pairs to subtract, the later first: projected − cls, then second − first encoder.
-
-    Single blocks are not compared with each other: they form a curve.
-    """
-    whole = [entry for entry in scored if ":" not in entry.representation]
-    pairs = [
-        (second, first)
-        for first, second in combinations(whole, 2)
-        if (first.store.path == second.store.path)
-        != (first.representation == second.representation)
-    ]
-    return sorted(pairs, key=lambda pair: pair[0].store.path != pair[1].store.path)
-
-
-def _compare(
-    first: Scored, second: Scored, rows: Rows, results: Path, protocol: RetrievalProtocol
-) -> Paired:
-    minuend, subtrahend = first.pairs, second.pairs
-    assert minuend.effects is not None  # requested in `_score`
-    assert subtrahend.effects is not None
-    means = _means(minuend.ap - subtrahend.ap, minuend.effects - subtrahend.effects, rows)
-    same = first.representation == second.representation
+def _compare(first: Scored, second: Scored, rows: Rows, results: Path) -> Paired[Scored]:
+    a, b = first.pairs, second.pairs
+    assert a.effects is not None  # requested in `_score`
+    assert b.effects is not None
+    # Equal queries and images give equal resamples: the interval is that of a paired difference.
+    means = bootstrap_means(
+        a.ap - b.ap, rows.images, rows.targets, rows.names, effects=a.effects - b.effects
+    )
+    names = dict.fromkeys((first.representation, second.representation))  # one if both are equal
     result = RetrievalDifference(
-        protocol=RecordedProtocol(protocol.to_json()),
+        protocol=first.result.protocol,
         stores=Pair(StoreReference.of(first.store), StoreReference.of(second.store)),
-        representation=first.representation
-        if same
-        else f"{first.representation} minus {second.representation}",
+        representation=" minus ".join(names),
         selection=TargetSelection(rows.target),
         counts=RowCounts(**rows.counts()),
         scores=_named_scores(means),
         seconds={},
     )
-    return Paired(first, second, means, result, write_result(results, result))
+    return Paired(first, second, result, write_result(results, result))

@@ -1,21 +1,26 @@
-"""Select the rows of a store to score, and the stores that belong in one table.
+"""What the tables of retrieval and of neighbours share: rows, stores, vectors and their results.
 
 Shapes: N scored rows, n chosen rows, D width, K stored blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from pa.data.files import write_parquet
 from pa.data.store.reader import Store
 from pa.data.store.source import FeatureSource
 from pa.errors import MismatchError, UnknownNameError, UsageError
+from pa.evaluate.bootstrap import Mean
+from pa.evaluate.result_files import write_result
+from pa.evaluate.results import RowResult
 
 Ints = npt.NDArray[np.int64]
 
@@ -198,3 +203,63 @@ def _require_block(store: FeatureSource, block: int | str) -> None:
 def _blocks(store: FeatureSource) -> list[int]:
     """Return the 0-based numbers of the blocks whose outputs a store keeps."""
     return [int(block) for block in store.spec.encoder.get("options", {}).get("layers", [])]
+
+
+# -- scores of a table -------------------------------------------------------------------------
+
+
+R = TypeVar("R", bound=RowResult)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored(Generic[R]):
+    """The scores of one store and representation, and their files."""
+
+    store: Store
+    representation: str
+    result: R
+    path: Path
+
+    @property
+    def encoder(self) -> str:
+        return self.store.encoder
+
+    @property
+    def scores(self) -> dict[str, Mean]:
+        return self.result.scores
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.result.to_json(), "file": str(self.path)}
+
+
+S = TypeVar("S", bound=Scored[Any])
+
+
+@dataclass(frozen=True, eq=False)
+class Paired(Generic[S]):
+    """The difference of two scores of the same queries, first minus second."""
+
+    first: S
+    second: S
+    result: RowResult
+    path: Path
+
+    @property
+    def scores(self) -> dict[str, Mean]:
+        return self.result.scores
+
+    @property
+    def name(self) -> str:
+        """What both share, then the difference: `dino: projected − cls`, `cls: dino − mocov3`."""
+        first, second = self.first, self.second
+        if first.encoder == second.encoder:
+            return f"{first.encoder}: {first.representation} − {second.representation}"
+        return f"{first.representation}: {first.encoder} − {second.encoder}"
+
+
+def write_queries(results: Path, result: RowResult, rows: Rows, columns: Mapping[str, Any]) -> Path:
+    """Write a result and, before it, a table with `columns` (N,) of its queries."""
+    path = result.path(results)
+    of_rows = {"row": rows.ids, "image": rows.images, "label": rows.labels}
+    write_parquet(path.with_suffix(".parquet"), pl.DataFrame({**of_rows, **columns}))
+    return write_result(results, result)

@@ -26,7 +26,10 @@ from pa.evaluate.intervals import (
     RESAMPLES,
     SMALL_SAMPLE,
     T_IMAGES,
+    Floats,
     Interval,
+    Ints,
+    Score,
     percentile_interval,
     t_quantile,
 )
@@ -34,63 +37,40 @@ from pa.evaluate.intervals import (
 if TYPE_CHECKING:
     from scipy import sparse
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 Map = npt.NDArray[np.uint8]
 
 CORRECT, PREDICTED, LABELLED = 0, 1, 2  # the order of areas
 RESAMPLED_AT_ONCE = 100  # limits the counts in memory: 16 MB for 20,000 images
 
-ONE_IMAGE = "none: a single image has no spread"
-
 
 @dataclass(frozen=True)
-class Measure:
-    """A score of `n` pixels in `n_images` images, with its interval (None for one image).
+class Measure(Score):
+    """A score of n pixels.
 
-    `chance_level` is the score of always predicting the commonest class of the training pixels.
+    `majority` is the score of always predicting the commonest class of the training pixels.
     """
 
-    value: float
-    n: int
-    n_images: int
-    interval: Interval | None
-    chance_level: float
+    IMAGES = "n_groups"
+    NO_INTERVAL = "none: a single image has no spread"
+
+    majority: float
 
     @property
-    def interval_method(self) -> str:
-        return ONE_IMAGE if self.interval is None else self.interval.method
+    def chance_level(self) -> float:
+        return self.majority
 
     def to_json(self) -> dict[str, Any]:
-        ends = None if self.interval is None else [self.interval.low, self.interval.high]
-        return {
-            "value": self.value,
-            "n": self.n,
-            "n_groups": self.n_images,
-            "interval": ends,
-            "interval_method": self.interval_method,
-            "confidence": CONFIDENCE,
-            "chance": {"majority": self.chance_level},
-        }
+        return {**super().to_json(), "chance": {"majority": self.majority}}
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Measure:
-        """Read a score that `to_json` wrote."""
-        ends = fields["interval"]
-        return cls(
-            fields["value"],
-            fields["n"],
-            fields["n_groups"],
-            None if ends is None else Interval(ends[0], ends[1], fields["interval_method"]),
-            fields["chance"]["majority"],
-        )
+    def _read_more(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        return dict(fields["chance"])
 
     def __str__(self) -> str:
         interval = ""
         if self.interval is not None:
-            low, high = 100 * self.interval.low, 100 * self.interval.high
-            interval = f" ({100 * CONFIDENCE:.0f} % interval {low:.2f} to {high:.2f})"
-        return f"{100 * self.value:.2f} %{interval}, chance {100 * self.chance_level:.2f} %"
+            interval = f" ({100 * CONFIDENCE:.0f} % interval {self.interval.text()})"
+        return f"{100 * self.value:.2f} %{interval}, chance {100 * self.majority:.2f} %"
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,23 +176,21 @@ class SegmentationAreas:
         matrix = self.matrix()  # (N, 3·C)
         areas: Ints = matrix.sum(axis=0).reshape(3, self.n_classes)
         values, always = scores(areas), scores(always_class(areas[LABELLED], majority))
+        ends: list[tuple[float, float]] = []  # none of a single image
         method = T_IMAGES if self.n_images < SMALL_SAMPLE else BOOTSTRAP
-        intervals: list[tuple[float, float] | None] = [None] * 3
-        if 1 < self.n_images < SMALL_SAMPLE:
-            intervals = _jackknife(matrix, values)
+        if method == BOOTSTRAP:
+            resamples = _bootstrap(matrix, self.n_classes, seed)  # (R, 3)
+            ends = [percentile_interval(draws) for draws in resamples.T]
         elif self.n_images > 1:
-            intervals = [
-                percentile_interval(draws) for draws in _bootstrap(matrix, self.n_classes, seed).T
-            ]
+            ends = _jackknife(matrix, values)
+        n_pixels = int(areas[LABELLED].sum())
         miou, macc, aacc = (
             Measure(
                 value=float(values[i]),
-                n=int(areas[LABELLED].sum()),
+                n=n_pixels,
                 n_images=self.n_images,
-                interval=None
-                if (ends := intervals[i]) is None
-                else Interval(ends[0], ends[1], method),
-                chance_level=float(always[i]),
+                interval=Interval(*ends[i], method) if ends else None,
+                majority=float(always[i]),
             )
             for i in range(3)
         )
@@ -301,7 +279,7 @@ def _bootstrap(matrix: sparse.csr_array, n_classes: int, seed: int) -> Floats:
     return np.concatenate(blocks)
 
 
-def _jackknife(matrix: sparse.csr_array, values: Floats) -> list[tuple[float, float] | None]:
+def _jackknife(matrix: sparse.csr_array, values: Floats) -> list[tuple[float, float]]:
     """Return t intervals of mIoU, mAcc and aAcc from the scores without each image."""
     each = matrix.toarray()  # (N, 3·C)
     n_images = len(each)

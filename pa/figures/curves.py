@@ -182,9 +182,9 @@ def draw_fewshot(done: FewShotResult, path: Path) -> Path:
             values = [100 * score.value for score in scores.each]
             label = "a draw" if tick == 0 else None
             axes.plot([tick] * len(values), values, ".", color=GREY, label=label)
-        means = [100 * scores.mean.value for scores in done.scores.values()]
+        means = [100 * scores.value for scores in done.scores.values()]
         axes.plot(ticks, means, "-o", color=COLOURS[0], label="mean", markersize=4)
-        chance = 100 * next(iter(done.scores.values())).mean.chance.majority
+        chance = 100 * next(iter(done.scores.values())).chance.majority
         axes.axhline(chance, color=GREY, linestyle=":", label="commonest class")
         axes.set_xticks(ticks, [str(n) for n in done.scores])
         axes.set(xlabel="regions of each class", ylabel="test accuracy (%)")

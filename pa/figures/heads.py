@@ -15,7 +15,7 @@ from pa.data.datasets.segmentation.masks import Map
 from pa.data.store.image_files import check_content
 from pa.data.store.reader import Store
 from pa.errors import AmbiguousError, MismatchError, MissingError, PaError
-from pa.evaluate.results import ResultFile
+from pa.evaluate.result_files import ResultFile
 from pa.figures.names import PAIRS, title_of
 from pa.figures.segmentation import Example, Line
 from pa.probe.linear.head import LinearHead

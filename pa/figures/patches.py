@@ -19,7 +19,7 @@ from pa.data.crops import Crops
 from pa.data.datasets.imagenet import readable_label
 from pa.data.store.find import protocol
 from pa.data.store.reader import Store
-from pa.evaluate.results import StoreReference
+from pa.evaluate.result_parts import StoreReference
 from pa.figures.names import listed, title_of
 from pa.figures.neighbours import RED, edged, query_picture
 from pa.figures.record import FigureOutput, FigureRecord, WrittenFigure

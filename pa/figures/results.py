@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pa.errors import AmbiguousError, MismatchError, MissingError
-from pa.evaluate.results import ResultFile, StoreReference
+from pa.evaluate.result_files import ResultFile
+from pa.evaluate.result_parts import StoreReference
 from pa.figures.names import in_order, listed, title_of
 from pa.progress import Progress
 from pa.report.collection import ResultCollection

@@ -39,11 +39,11 @@ def draw_scores(scored: Sequence[Scored], path: Path) -> Path:
             _points(
                 axes,
                 [encoders.index(entry.encoder) + offset for entry in entries],
-                [entry.means.overall for entry in entries],
+                [entry.overall for entry in entries],
                 COLOURS[i % len(COLOURS)],
                 name,
             )
-        _chance(axes, scored[0].means.overall.chance)
+        _chance(axes, scored[0].overall.chance)
         axes.set(
             xticks=range(len(encoders)),
             xticklabels=encoders,
@@ -60,13 +60,13 @@ def draw_depth(scored: Sequence[Scored], path: Path) -> Path:
     curves = []
     for i, store in enumerate(dict.fromkeys(entry.store.path for entry in scored)):
         entries = [entry for entry in scored if entry.store.path == store]
-        means = {entry.representation: entry.means.overall for entry in entries}
+        means = {entry.representation: entry.overall for entry in entries}
         for kind, style in zip(BLOCK_VECTORS, ("-o", "--s"), strict=True):
             label = f"{entries[0].encoder}, {kind.removeprefix('layers_')}"
             curves.append(Curve.of(kind, means, label, COLOURS[i % len(COLOURS)], style))
     curves = [curve for curve in curves if curve.means]
     with drawing(path, 2.8) as (_, (axes,)):
-        plot_depth(axes, curves, scored[0].means.overall.chance)
+        plot_depth(axes, curves, scored[0].overall.chance)
         axes.set_title(_gallery(scored[0]), loc="left")
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return path
@@ -125,7 +125,7 @@ def draw_shares(shares: Sequence[Shares], path: Path) -> Path:
     labels = [f"{entry.store.encoder}\n{entry.representation}" for entry in shares]
     k = first.result.k
     with drawing(path, 0.42 * (len(shares) + 1) + 1.5) as (figure, (axes,)):
-        plot_shares(axes, labels, [entry.means for entry in shares], shown)
+        plot_shares(axes, labels, [entry.scores for entry in shares], shown)
         axes.set_xlabel(f"share of the {k} nearest neighbours (%)")
         axes.set_title(f"{first.store.spec.dataset}/{first.store.spec.split}", loc="left")
         figure.legend(loc="outside lower center", ncols=2, fontsize=7)

@@ -13,7 +13,7 @@ import polars as pl
 from pa.evaluate.bootstrap import Mean
 from pa.evaluate.neighbours import RELATIONS
 from pa.evaluate.neighbours_table import shown_measures
-from pa.evaluate.results import ResultFile
+from pa.evaluate.result_files import ResultFile
 from pa.evaluate.rows import BLOCK_VECTORS
 from pa.figures.names import look_of, representation_title
 from pa.figures.record import FigureOutput, FigureRecord, WrittenFigure

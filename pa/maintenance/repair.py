@@ -81,7 +81,7 @@ def _remove_index(directory: Path, why: str) -> Removed:
 
 def _remove_result(path: Path, why: str) -> Iterator[Removed]:
     """Remove a result with all its files, the JSON first: it is useless without the others."""
-    from pa.evaluate.results import companion_files
+    from pa.evaluate.result_files import companion_files
 
     command = _result_command(path)
     for file in (path, *companion_files(path)):

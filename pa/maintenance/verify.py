@@ -263,7 +263,7 @@ def verify_results(workspace: Workspace, *, full: bool = True) -> Iterator[Check
     With `full`, their checksums too. A result whose store was deleted is good; one whose store has
     other features now is damaged.
     """
-    from pa.evaluate.results import check_stores, read_result
+    from pa.evaluate.result_files import check_stores, read_result
 
     checksums = find.checksums(workspace.config.features)  # by fingerprint
     for path in sorted(workspace.config.results.glob("*/*.json")):

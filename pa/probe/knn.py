@@ -24,7 +24,8 @@ from pa.data.store.reader import Store
 from pa.data.store.spec import Difference
 from pa.errors import OutOfRangeError, UsageError
 from pa.evaluate.classification import Scores
-from pa.evaluate.results import KnnProbeResult, write_result
+from pa.evaluate.result_files import write_result
+from pa.evaluate.results import KnnProbeResult
 from pa.probe.optim import torch_device
 from pa.probe.recording import probe_result
 from pa.probe.scoring import ClassificationScorer

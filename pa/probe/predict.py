@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pa.data.schema import Box
 from pa.data.store.reader import Store
 from pa.errors import FingerprintError, UsageError, VerificationError
-from pa.evaluate.results import read_result
+from pa.evaluate.result_files import read_result
 from pa.probe.attentive.head import KIND, AttentiveHead, load_attentive_heads
 from pa.probe.heads import kind_of
 from pa.probe.linear.head import LinearHead, load_heads

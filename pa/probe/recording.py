@@ -14,15 +14,15 @@ import polars as pl
 
 from pa.data.files import replacing
 from pa.evaluate.classification import Scores
-from pa.evaluate.results import (
-    ProbeResult,
+from pa.evaluate.result_files import write_result
+from pa.evaluate.result_parts import (
     RecordedProtocol,
     SplitCounts,
     SplitSelection,
     StoreReference,
     TrainTest,
-    write_result,
 )
+from pa.evaluate.results import ProbeResult
 from pa.probe.selection import Split
 
 

@@ -11,7 +11,8 @@ from typing import Literal
 from pa.data.store.find import check_workspace, checksums
 from pa.data.store.reader import SPEC, Store
 from pa.errors import PaError
-from pa.evaluate.results import ResultFile, RetrievalResult, check_stores, read_result
+from pa.evaluate.result_files import ResultFile, check_stores, read_result
+from pa.evaluate.results import RetrievalResult
 
 # State of the Parquet table with the score of each query, which a retrieval stores with its result.
 QueryState = Literal["intact", "missing", "damaged", "not stored"]

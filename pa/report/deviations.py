@@ -11,14 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from pa.evaluate.results import (
-    Gallery,
-    Result,
-    RetrievalResult,
-    SegmentationSelection,
-    SplitSelection,
-    TrainTest,
-)
+from pa.evaluate.result_parts import Gallery, SegmentationSelection, SplitSelection, TrainTest
+from pa.evaluate.results import Result, RetrievalResult
 from pa.report.cells import encoders, read_toml
 
 Kind = Literal["model", "split", "data", "recipe", "note"]

@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pa.data.store.spec import FINGERPRINT_SHOWN
-from pa.evaluate.intervals import Interval
+from pa.evaluate.intervals import Interval, Score
+from pa.evaluate.result_files import ResultFile
 from pa.evaluate.results import (
     AttentiveProbeResult,
     LinearProbeResult,
     Result,
-    ResultFile,
     RetrievalResult,
-    Score,
     SegmentationProbeResult,
 )
 from pa.report.cells import Metric, Probe, Question, Representation, Task

@@ -9,7 +9,8 @@ from typing import Any
 from pa.data.views import view_from_json
 from pa.data.views.parts import PartsView, protocol_of
 from pa.errors import PaError
-from pa.evaluate.results import Pair, Result, TrainTest
+from pa.evaluate.result_parts import Pair, TrainTest
+from pa.evaluate.results import Result
 from pa.probe.recipes import PART_STORES, PartStores
 
 ORDER = ("paper", "released", "imagenet", "imagenet-cae")  # of tables

@@ -9,7 +9,8 @@ from typing import Any
 
 from pa.evaluate.bootstrap import Mean
 from pa.evaluate.neighbours import PART, WHOLE
-from pa.evaluate.results import Pair, Result
+from pa.evaluate.result_parts import Pair
+from pa.evaluate.results import Result
 from pa.report.cells import Cell
 from pa.report.collection import ResultCollection
 from pa.report.measured import UNITS, in_percent, percent_interval

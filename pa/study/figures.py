@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from pa.evaluate.results import ResultFile
+from pa.evaluate.result_files import ResultFile
 from pa.figures.names import PAIRS, in_order, listed, title_of
 from pa.figures.results import protocol_key
 from pa.report.collection import ResultCollection

@@ -45,7 +45,8 @@ from pa.errors import (
     StorageError,
     VerificationError,
 )
-from pa.evaluate.results import StoreReference, write_result
+from pa.evaluate.result_files import write_result
+from pa.evaluate.result_parts import StoreReference
 from pa.extract.plan import ExtractPlan, StorePlan
 from pa.extract.run import extract
 from pa.extract.stores import ExtractOptions

@@ -87,7 +87,7 @@ def test_interval_of_few_images_is_students_t() -> None:
     reference = stats.ttest_1samp(values, 0).confidence_interval()
     assert actual.to_json()["interval"] == pytest.approx([reference.low, reference.high])
     assert actual.to_json()["interval_method"] == "t over images"
-    assert type(actual).from_json(actual.to_json()).to_json() == actual.to_json()
+    assert type(actual).read(actual.to_json()).to_json() == actual.to_json()
 
 
 def test_coverage_of_five_images() -> None:

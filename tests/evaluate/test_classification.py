@@ -8,8 +8,8 @@ from sklearn import metrics
 
 from pa.errors import UsageError
 from pa.evaluate.classification import (
+    Accuracy,
     Chance,
-    Score,
     accuracies,
     accuracy,
     chance_level,
@@ -29,7 +29,7 @@ def predictions(n: int, n_classes: int = 4, right: float = 0.7, seed: int = 0) -
     return np.where(generator.random(n) < right, target, guess), target
 
 
-def score(predicted: Ints, target: Ints, groups: Ints) -> Score:
+def score(predicted: Ints, target: Ints, groups: Ints) -> Accuracy:
     return accuracy(predicted, target, groups, CHANCE)
 
 
@@ -162,11 +162,11 @@ def test_scores_of_several_heads_have_mean_and_spread() -> None:
     values = [metrics.accuracy_score(target, item) for item in predicted]
     assert [item.value for item in scores.each] == pytest.approx(values)
     assert scores.each[2] == score(predicted[2], target, groups)
-    assert scores.mean.value == pytest.approx(np.mean(values))
+    assert scores.value == pytest.approx(np.mean(values))
     assert scores.std == pytest.approx(np.std(values, ddof=1))
-    assert (scores.mean.n, scores.mean.n_images) == (300, 100)
+    assert (scores.n, scores.n_images) == (300, 100)
     written = scores.to_json()
-    assert written["value"] == scores.mean.value
+    assert written["value"] == scores.value
     assert [item["value"] for item in written["each"]] == pytest.approx(values)
     assert str(scores).startswith(
         f"{100 * np.mean(values):.2f} ± {100 * np.std(values, ddof=1):.2f} %"
@@ -177,7 +177,7 @@ def test_interval_of_mean_resamples_images_of_all_heads() -> None:
     predicted, target = predictions(400)
     groups = np.arange(400) // 4
     stack = np.stack([predicted, np.roll(predicted, 40)])
-    mean = accuracies(stack, target, groups, CHANCE).mean
+    mean = accuracies(stack, target, groups, CHANCE)
     # The plain bootstrap: draw images, average over heads and rows.
     right = (stack == target).mean(axis=0).reshape(100, 4)
     generator = np.random.default_rng(5)
@@ -187,15 +187,15 @@ def test_interval_of_mean_resamples_images_of_all_heads() -> None:
     # Equal heads give the scores of a single head.
     same = accuracies(np.stack([predicted] * 3), target, groups, CHANCE)
     assert same.std == 0
-    assert same.mean == same.each[0]
+    assert same.interval == same.each[0].interval
 
 
 def test_mean_of_one_head_is_its_score() -> None:
     predicted, target = predictions(50)
     scores = accuracies(predicted[None], target, np.arange(50), CHANCE)
-    assert scores.mean == score(predicted, target, np.arange(50))
+    assert scores.each == (score(predicted, target, np.arange(50)),)
     assert scores.std is None
-    assert str(scores) == str(scores.mean)
+    assert str(scores) == str(scores.each[0])
 
 
 def test_interval_of_few_images_is_students_t() -> None:
@@ -217,12 +217,12 @@ def test_draws_widen_the_interval_of_their_mean() -> None:
     predicted = (rng.random((4, 2000)) > rates[:, None]).astype(np.int64)
     fixed = accuracies(predicted, target, groups, CHANCE)
     actual = accuracies(predicted, target, groups, CHANCE, of_draws=True)
-    assert actual.mean.value == fixed.mean.value
+    assert actual.value == fixed.value
     values = [item.value for item in actual.each]
     reference = stats.ttest_1samp(values, 0).confidence_interval()
-    low, high = actual.mean.interval.low, actual.mean.interval.high
+    low, high = actual.interval.low, actual.interval.high
     assert (low, high) == pytest.approx((reference.low, reference.high), abs=0.01)
-    assert high - low > 5 * (fixed.mean.interval.high - fixed.mean.interval.low)
-    assert "4 draws" in actual.mean.interval.method
+    assert high - low > 5 * (fixed.interval.high - fixed.interval.low)
+    assert "4 draws" in actual.interval.method
     single = accuracies(predicted[:1], target, groups, CHANCE, of_draws=True)
-    assert "one draw" in single.mean.interval.method
+    assert "one draw" in single.interval.method

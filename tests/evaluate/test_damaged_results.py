@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from pa.errors import VerificationError
-from pa.evaluate.results import read_result, write_result
+from pa.evaluate.result_files import read_result, write_result
 from pa.maintenance.verify import CheckResult, verify_results
 from pa.workspace import Workspace
 from tests.support.results import linear_result

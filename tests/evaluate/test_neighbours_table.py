@@ -18,7 +18,7 @@ from pa.evaluate.neighbours import (
     WHOLE,
 )
 from pa.evaluate.neighbours_table import measure_stores
-from pa.evaluate.results import read_result
+from pa.evaluate.result_files import read_result
 from pa.progress import Silent
 from tests.support.parts import MakeParts, birds, features_of
 
@@ -29,21 +29,21 @@ def measure(stores, k=6, representations=()):  # type: ignore[no-untyped-def]
 
 def test_projection_by_object_retrieves_wholes(make_parts: MakeParts) -> None:
     """cls clusters by part, projected by bird: the measures must say so."""
-    (cls, _, projected), shifts = measure([make_parts()])
-    assert cls.means[PART].value > 2 * cls.means[PART].chance
-    assert projected.means[SAME_OBJECT].value > 5 * projected.means[SAME_OBJECT].chance
-    assert [(shift.first, shift.second) for shift in shifts] == [
-        ("projected", "cls"),
-        ("projected", "pooled"),
+    (cls, _, projected), differences = measure([make_parts()])
+    assert cls.scores[PART].value > 2 * cls.scores[PART].chance
+    assert projected.scores[SAME_OBJECT].value > 5 * projected.scores[SAME_OBJECT].chance
+    assert [item.name for item in differences] == [
+        "dino: projected − cls",
+        "dino: projected − pooled",
     ]
-    moved = shifts[0].means
+    moved = differences[0].scores
     assert moved[PART].high < 0 < moved[WHOLE].low
     for name in MEASURES:
-        expected = projected.means[name].value - cls.means[name].value
+        expected = projected.scores[name].value - cls.scores[name].value
         assert moved[name].value == pytest.approx(expected)
-    assert read_result(shifts[0].path).result.to_json()["scores"][PART]["value"] == pytest.approx(
-        moved[PART].value
-    )
+    assert read_result(differences[0].path).result.to_json()["scores"][PART][
+        "value"
+    ] == pytest.approx(moved[PART].value)
 
 
 def test_per_query_shares_are_kept(make_parts: MakeParts) -> None:
@@ -52,7 +52,7 @@ def test_per_query_shares_are_kept(make_parts: MakeParts) -> None:
     kept = pl.read_parquet(actual.path.with_suffix(".parquet"))
     assert kept["row"].to_list() == store.rows["row"].to_list()
     for name in MEASURES:
-        assert kept[name].mean() == pytest.approx(actual.means[name].value)
+        assert kept[name].mean() == pytest.approx(actual.scores[name].value)
     assert kept["occurrences"].sum() == 6 * store.n_rows
     details = read_result(actual.path).result.to_json()["details"]
     assert details["hubs"][0]["occurrences"] == kept["occurrences"].max()
@@ -63,7 +63,7 @@ def test_objects_without_class_count_as_one_class(make_parts: MakeParts) -> None
     rows = birds().with_columns(pl.lit(None, pl.String).alias("class"))
     store = make_parts(rows=rows, features={"cls": features_of(rows, 12, 1.0)})
     (actual,), _ = measure([store])
-    assert actual.means[SAME_CLASS].chance == actual.means[SAME_PART_SAME_CLASS].chance == 0
+    assert actual.scores[SAME_CLASS].chance == actual.scores[SAME_PART_SAME_CLASS].chance == 0
     assert list(actual.shown.values()) == [
         PART,
         SAME_OBJECT,
@@ -77,8 +77,8 @@ def test_rows_without_object_belong_to_that_of_their_image(make_parts: MakeParts
     features = {"cls": features_of(birds(), 12, 1.0)}
     (unknown,), _ = measure([make_parts(rows=rows, features=features)])
     (known,), _ = measure([make_parts("mae", features=features)])
-    assert {n: m.value for n, m in unknown.means.items()} == {
-        n: m.value for n, m in known.means.items()
+    assert {n: m.value for n, m in unknown.scores.items()} == {
+        n: m.value for n, m in known.scores.items()
     }
 
 

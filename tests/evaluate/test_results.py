@@ -13,24 +13,25 @@ import pa
 from pa.errors import MismatchError, MissingError
 from pa.evaluate.bootstrap import Mean
 from pa.evaluate.intervals import Interval
-from pa.evaluate.results import (
-    RESULT_FORMAT,
-    RESULT_TYPES,
-    AccuracyScores,
+from pa.evaluate.result_files import read_result, write_result
+from pa.evaluate.result_parts import (
     Gallery,
     LabelsReference,
-    MeanScores,
     Pair,
-    PixelScores,
     RecordedProtocol,
-    Result,
     SegmentationSelection,
     SplitSelection,
     TargetSelection,
     TrainTest,
-    read_result,
+)
+from pa.evaluate.results import (
+    RESULT_FORMAT,
+    RESULT_TYPES,
+    AccuracyScores,
+    MeanScores,
+    PixelScores,
+    Result,
     versions,
-    write_result,
 )
 from pa.evaluate.segmentation import Measure
 from tests.support.results import STORE, linear_result
@@ -75,7 +76,9 @@ def example(kind: type[Result]) -> Result:
     selections: dict[Any, Any] = {
         TargetSelection: TargetSelection("label"),
         SplitSelection: RESULT.selection,
-        SegmentationSelection: SegmentationSelection("2 of 6 held out", labels, 0.2, 0),
+        SegmentationSelection: SegmentationSelection(
+            rule="2 of 6 held out", test_fraction=0.2, seed=0, labels=labels
+        ),
     }
     stores: dict[Any, Any] = {
         Gallery: Gallery(STORE),

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from pa.errors import MismatchError, UnknownNameError, UsageError
-from pa.evaluate.results import read_result
+from pa.evaluate.result_files import read_result
 from pa.evaluate.retrieval import evaluate_all_pairs
 from pa.evaluate.retrieval_table import RETRIEVAL_PROTOCOLS, better_encoded, score_stores
 from pa.evaluate.rows import block_representations, read_vectors, rows_to_score
@@ -85,8 +85,8 @@ def test_differences_are_paired(make_parts: MakeParts) -> None:
     by_name = {(e.encoder, e.representation): e for e in scored}
     for entry in paired:
         values = entry.first.pairs.ap - entry.second.pairs.ap
-        assert entry.means.overall.value == pytest.approx(values.mean())
-        assert entry.means.overall.low <= entry.means.overall.value <= entry.means.overall.high
+        assert entry.scores["ap"].value == pytest.approx(values.mean())
+        assert entry.scores["ap"].low <= entry.scores["ap"].value <= entry.scores["ap"].high
         assert read_result(entry.path).result.to_json()["scores"]["ap"]["value"] == pytest.approx(
             values.mean()
         )
@@ -96,7 +96,7 @@ def test_differences_are_paired(make_parts: MakeParts) -> None:
 def test_better_of_cls_and_pooled_is_marked(make_parts: MakeParts) -> None:
     store = make_parts()
     scored, _ = score([store])
-    best = max(scored[:2], key=lambda entry: entry.means.overall.value)
+    best = max(scored[:2], key=lambda entry: entry.overall.value)
     assert better_encoded(scored) == [best]
     assert better_encoded(scored[1:]) == []
 
@@ -134,7 +134,7 @@ def test_part_that_occurs_once_has_no_score(make_parts: MakeParts) -> None:
     counts = scored[0].result.counts
     assert counts.left_out_without_relevant == 1
     assert counts.queries == len(rows) - 1
-    assert "beak" not in scored[0].means.parts
+    assert "beak" not in scored[0].parts
     assert pl.read_parquet(scored[0].path.with_suffix(".parquet"))["ap"][3] is None
 
 
@@ -207,7 +207,7 @@ def test_single_blocks(make_parts: MakeParts) -> None:
         read_vectors(store, "layers_cls:5", np.array([4, 2])), layers[[4, 2], 1]
     )
     scored, paired = score([store], ["cls", *names])
-    values = [entry.means.overall.value for entry in scored]
+    values = [entry.overall.value for entry in scored]
     assert values[0] == values[3] == values[4]  # the last block, the reversed first
     assert values[1] < values[2] < values[3]
     assert not paired

@@ -13,7 +13,7 @@ from PIL import Image
 from pa.data.datasets.segmentation.labels import IGNORED
 from pa.data.store.reader import Store
 from pa.errors import AmbiguousError, MissingError
-from pa.evaluate.results import ResultFile
+from pa.evaluate.result_files import ResultFile
 from pa.figures.heads import ScoredHead, drawable_pair, labelled_images, truth
 from pa.figures.names import PAIRS
 from pa.figures.segmentation import Example, Labels, Layout, Line, draw

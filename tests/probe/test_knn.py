@@ -8,7 +8,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from pa.errors import MismatchError, OutOfRangeError, UsageError, VerificationError
-from pa.evaluate.results import read_result
+from pa.evaluate.result_files import read_result
 from pa.probe import knn
 from pa.probe.knn import nearest_votes, run_knn
 from pa.probe.selection import LabelledRows

@@ -10,19 +10,18 @@ import pytest
 
 from pa.commands.report import report_text
 from pa.evaluate.bootstrap import Mean
-from pa.evaluate.classification import Chance, Score, Scores
+from pa.evaluate.classification import Accuracy, Chance, Scores
 from pa.evaluate.intervals import Interval
-from pa.evaluate.results import (
-    KnnProbeResult,
+from pa.evaluate.result_parts import (
     Pair,
     RecordedProtocol,
-    RetrievalDifference,
     RowCounts,
     SplitCounts,
     SplitSelection,
     TargetSelection,
     TrainTest,
 )
+from pa.evaluate.results import KnnProbeResult, RetrievalDifference
 from pa.report.html import page
 from pa.report.latex import latex
 from pa.report.markdown import markdown
@@ -36,7 +35,7 @@ def knn_result(runs: Runs) -> KnnProbeResult:
     """A result that no table of the paper asks for."""
     store = runs.store("timm/convnext_tiny", "holidays", "summer")
     best, other = (
-        Score(value, 80, 40, Interval(0.5, 0.75, METHOD), Chance(0.25, 0.25))
+        Accuracy(value, 80, 40, Interval(0.5, 0.75, METHOD), Chance(0.25, 0.25))
         for value in (0.625, 0.5)
     )
     counts = dict.fromkeys((item.name for item in fields(SplitCounts)), 40)
@@ -47,8 +46,8 @@ def knn_result(runs: Runs) -> KnnProbeResult:
         selection=SplitSelection("held out", "label"),
         counts=SplitCounts(**counts),
         scores={
-            "k=10": Scores((best,), best, None),
-            "k=20": Scores((other,), other, None),
+            "k=10": Scores(**vars(best), std=None, each=(best,)),
+            "k=20": Scores(**vars(other), std=None, each=(other,)),
         },
         seconds={},
     )

@@ -16,26 +16,28 @@ from pa.data.store.spec import Spec
 from pa.data.views.parts import PROTOCOLS
 from pa.data.views.windows import WindowsView
 from pa.evaluate.bootstrap import bootstrap_means
-from pa.evaluate.classification import Chance, Score, Scores
+from pa.evaluate.classification import Accuracy, Chance, Scores
 from pa.evaluate.intervals import Interval
-from pa.evaluate.results import (
-    AttentiveProbeResult,
+from pa.evaluate.result_files import write_result
+from pa.evaluate.result_parts import (
     Gallery,
     LabelsReference,
-    LinearProbeResult,
     RecordedProtocol,
-    Result,
     RetrievalCounts,
-    RetrievalResult,
     SegmentationCounts,
-    SegmentationProbeResult,
     SegmentationSelection,
     SplitCounts,
     SplitSelection,
     StoreReference,
     TargetSelection,
     TrainTest,
-    write_result,
+)
+from pa.evaluate.results import (
+    AttentiveProbeResult,
+    LinearProbeResult,
+    Result,
+    RetrievalResult,
+    SegmentationProbeResult,
 )
 from pa.evaluate.segmentation import Measure
 from pa.report.collection import ResultCollection, collect_results
@@ -185,7 +187,7 @@ class Runs:
         cut = RELEASED_TRAIN if protocol == "released" else "paper"
         cut_test = "released" if protocol == "released" else "paper"
         interval = Interval(accuracy - half, accuracy + half, "bootstrap over images")
-        score = Score(accuracy, 1000, test_images or usual, interval, Chance(0.3, 0.25))
+        score = Accuracy(accuracy, 1000, test_images or usual, interval, Chance(0.3, 0.25))
         kinds = {"linear": LinearProbeResult, "attentive": AttentiveProbeResult}
         result = kinds[kind](
             protocol=RecordedProtocol(
@@ -209,7 +211,7 @@ class Runs:
                 test_left_out_unlabelled=0,
                 shared_images=0,
             ),
-            scores={"accuracy": Scores((score,), score, None)},
+            scores={"accuracy": Scores(**vars(score), std=None, each=(score,))},
             seconds={},
         )
         return self.write(result)
@@ -239,7 +241,7 @@ class Runs:
             ),
             representation="patch",
             selection=SegmentationSelection(
-                "two splits", LabelsReference(dataset, 19, certainty="certain")
+                rule="two splits", labels=LabelsReference(dataset, 19, certainty="certain")
             ),
             counts=SegmentationCounts(
                 train_windows=60_000,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pa.evaluate.classification import Chance, Score, Scores
+from pa.evaluate.classification import Accuracy, Chance, Scores
 from pa.evaluate.intervals import Interval
-from pa.evaluate.results import (
-    LinearProbeResult,
+from pa.evaluate.result_parts import (
     RecordedProtocol,
     SplitCounts,
     SplitSelection,
     StoreReference,
     TrainTest,
 )
+from pa.evaluate.results import LinearProbeResult
 
 STORE = StoreReference(
     title="cub/test/parts/timm/vit/0123",
@@ -28,7 +28,7 @@ STORE = StoreReference(
 
 def linear_result(store: StoreReference = STORE, accuracy: float = 1 / 3) -> LinearProbeResult:
     """Return a result of a linear probe on held-out rows of a store."""
-    score = Score(accuracy, 3, 3, Interval(1e-7, 0.5, "wilson over rows"), Chance(0.3, 0.25))
+    score = Accuracy(accuracy, 3, 3, Interval(1e-7, 0.5, "wilson over rows"), Chance(0.3, 0.25))
     return LinearProbeResult(
         protocol=RecordedProtocol({"protocol": "paper", "epochs": 90, "changed": {}}),
         stores=TrainTest(store, store),
@@ -46,6 +46,6 @@ def linear_result(store: StoreReference = STORE, accuracy: float = 1 / 3) -> Lin
             test_left_out_unlabelled=0,
             shared_images=0,
         ),
-        scores={"accuracy": Scores((score,), score, None)},
+        scores={"accuracy": Scores(**vars(score), std=None, each=(score,))},
         seconds={"train": 1.23456},
     )

@@ -25,7 +25,8 @@ from pa.data.store.shards import is_sound
 from pa.data.store.verify import Issue, verify
 from pa.data.store.writer import claim
 from pa.errors import FingerprintError, VerificationError
-from pa.evaluate.results import StoreReference, write_result
+from pa.evaluate.result_files import write_result
+from pa.evaluate.result_parts import StoreReference
 from pa.index.build import build
 from pa.index.stored import open_index
 from pa.maintenance.status import status

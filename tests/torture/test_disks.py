@@ -21,7 +21,7 @@ from pa.data.store.reader import Store
 from pa.data.store.verify import verify
 from pa.data.store.writer import finish
 from pa.errors import StorageError
-from pa.evaluate.results import write_result
+from pa.evaluate.result_files import write_result
 from pa.extract import run as extraction
 from pa.index.build import build
 from pa.index.search import search

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,7 +13,8 @@ from pa.commands.evaluate import scores
 
 if TYPE_CHECKING:
     from pa.data.store.find import StoreSelector
-    from pa.evaluate.neighbours_table import Shares, Shift
+    from pa.evaluate.neighbours_table import Shares
+    from pa.evaluate.rows import Paired
     from pa.workspace import Workspace
 
 
@@ -56,7 +57,7 @@ def neighbours(
     figures = [path for path in (figure, hubs) if path is not None]
     for path in figures:
         check_suffix(path)  # before the search, which takes longer
-    shares, shifts = measure_stores(
+    shares, differences = measure_stores(
         scores.part_stores(workspace, selector, encoders),
         list(dict.fromkeys(representations)),  # without repetitions
         k,
@@ -67,31 +68,29 @@ def neighbours(
         draw_shares(shares, figure)
     if hubs is not None:
         draw_hubs(shares, [Crops(entry.store, root) for entry in shares], hubs)
-    if as_json:
-        options.emit(_json(shares, shifts, figures))
-    else:
-        console.out(_text(shares, shifts, figures))
+    if not as_json:
+        console.out(_text(shares, differences, figures))
+        return
+    options.emit(
+        {
+            "results": [entry.to_json() for entry in shares],
+            "differences": [
+                {
+                    "encoder": entry.first.encoder,
+                    "name": f"{entry.first.representation} − {entry.second.representation}",
+                    "scores": {name: mean.to_json() for name, mean in entry.scores.items()},
+                    "file": str(entry.path),
+                }
+                for entry in differences
+            ],
+            "figures": [str(path) for path in figures],
+        }
+    )
 
 
-def _json(
-    shares: Sequence[Shares], shifts: Sequence[Shift], figures: Sequence[Path]
-) -> dict[str, Any]:
-    return {
-        "results": [{**entry.result.to_json(), "file": str(entry.path)} for entry in shares],
-        "differences": [
-            {
-                "encoder": shift.store.encoder,
-                "name": f"{shift.first} − {shift.second}",
-                "scores": {name: mean.to_json() for name, mean in shift.means.items()},
-                "file": str(shift.path),
-            }
-            for shift in shifts
-        ],
-        "figures": [str(path) for path in figures],
-    }
-
-
-def _text(shares: Sequence[Shares], shifts: Sequence[Shift], figures: Sequence[Path]) -> str:
+def _text(
+    shares: Sequence[Shares], differences: Sequence[Paired[Shares]], figures: Sequence[Path]
+) -> str:
     """Return shares of the neighbours, the effect of projection, hubness, and the files."""
     first = shares[0]  # all shares are of the same rows
     spec, counts = first.store.spec, first.result.counts
@@ -100,29 +99,24 @@ def _text(shares: Sequence[Shares], shifts: Sequence[Shift], figures: Sequence[P
         f"{first.store.view}: {counts.rows} patches of {counts.images} images",
     ]
     for entry in shares:
-        rows = [
-            [
-                label,
-                f"{100 * entry.means[name].value:.2f}",
-                scores.interval_text(entry.means[name]),
-                f"{100 * entry.means[name].chance:.2f}",
-            ]
-            for name, label in entry.shown.items()
-        ]
+        rows = []
+        for name, label in entry.shown.items():
+            mean = entry.scores[name]
+            words = [label, f"{100 * mean.value:.2f}", scores.interval_text(mean)]
+            rows.append([*words, f"{100 * mean.chance:.2f}"])
         headers = ["neighbours that are", "%", "95 % interval", "at random"]
         hubness = entry.hubness
         lines += [
             "",
-            f"{entry.store.encoder} · {entry.representation}",
+            f"{entry.encoder} · {entry.representation}",
             console.table(headers, rows, " r r"),
             f"hubness: skewness {hubness.skewness:.2f} (at random {hubness.chance_skewness:.2f}); "
             f"{100 * hubness.never:.1f} % of the patches are never a neighbour; the most "
             f"frequent, row {entry.hub_rows[0]}, is that of {hubness.occurrences.max()}",
         ]
-    if (interval := next(iter(first.means.values())).interval) is not None:
+    if (interval := next(iter(first.scores.values())).interval) is not None:
         lines += ["", f"intervals: for new queries of this gallery, by {interval.method}"]
-    for shift in shifts:
-        title = f"{shift.store.encoder}: {shift.first} − {shift.second}"
-        pairs = [(label, shift.means[name]) for name, label in first.shown.items()]
-        lines += ["", scores.differences(pairs, title)]
+    for difference in differences:
+        pairs = [(label, difference.scores[name]) for name, label in first.shown.items()]
+        lines += ["", scores.differences(pairs, difference.name)]
     return "\n".join([*lines, "", *scores.files([entry.path for entry in shares], figures)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,7 +16,8 @@ from pa.errors import UsageError
 if TYPE_CHECKING:
     from pa.data.store.find import StoreSelector
     from pa.data.store.reader import Store
-    from pa.evaluate.retrieval_table import Paired, RetrievalProtocol, Scored
+    from pa.evaluate.retrieval_table import RetrievalProtocol, Scored
+    from pa.evaluate.rows import Paired
     from pa.workspace import Workspace
 
 PARTS_SHOWN = 6  # columns of single parts that fit into a terminal
@@ -101,10 +102,27 @@ def retrieval(
     if figure is not None:
         (draw_scores if layers is None else draw_depth)(scored, figure)
     better = better_encoded(scored)
-    if as_json:
-        options.emit(_json(scored, paired, better, figure))
-    else:
+    if not as_json:
         console.out(_text(scored, paired, better, figure))
+        return
+    options.emit(
+        {
+            "results": [entry.to_json() for entry in scored],
+            "differences": [
+                {**entry.result.to_json(), "name": entry.name, "file": str(entry.path)}
+                for entry in paired
+            ],
+            "better_encoded": [
+                {
+                    "encoder": entry.encoder,
+                    "representation": entry.representation,
+                    "chosen_on": "the score that is reported",
+                }
+                for entry in better
+            ],
+            "figure": str(figure) if figure else None,
+        }
+    )
 
 
 # -- names to objects ------------------------------------------------------------------------------
@@ -152,51 +170,27 @@ def resolve_protocol(
     return protocol if include_self is None else replace(protocol, include_self=include_self)
 
 
-# -- output ----------------------------------------------------------------------------------------
-
-
-def _json(
-    scored: Sequence[Scored],
-    paired: Sequence[Paired],
-    better: Sequence[Scored],
-    figure: Path | None,
-) -> dict[str, Any]:
-    return {
-        "results": [{**entry.result.to_json(), "file": str(entry.path)} for entry in scored],
-        "differences": [
-            {**entry.result.to_json(), "name": entry.name, "file": str(entry.path)}
-            for entry in paired
-        ],
-        "better_encoded": [
-            {
-                "encoder": entry.encoder,
-                "representation": entry.representation,
-                "chosen_on": "the score that is reported",
-            }
-            for entry in better
-        ],
-        "figure": str(figure) if figure else None,
-    }
+# -- text ------------------------------------------------------------------------------------------
 
 
 def _text(
     scored: Sequence[Scored],
-    paired: Sequence[Paired],
+    paired: Sequence[Paired[Scored]],
     better: Sequence[Scored],
     figure: Path | None,
 ) -> str:
     """Return average precision with chance and intervals, paired differences, and the files."""
     from pa.evaluate.intervals import SMALL_SAMPLE, T_IMAGES
 
-    overall = scored[0].means.overall
+    first = scored[0]  # all scores are of the same rows
     lines = [_heading(scored), "", _table(scored, better)]
-    if more := len(scored[0].means.parts) - PARTS_SHOWN:
-        lines += [f"{more} more classes: --json"] if more > 0 else []
+    if (more := len(first.parts) - PARTS_SHOWN) > 0:
+        lines.append(f"{more} more classes: --json")
     lines += [
         "AP in percent, mean over queries; over parts: mean over their means",
         "chance: expected AP of a random ranking; prior: share of relevant patches",
     ]
-    wide, narrow = overall.interval, overall.fixed_gallery  # one image has neither
+    wide, narrow = first.overall.interval, first.overall.fixed_gallery  # one image has neither
     if wide is not None and narrow is not None:
         few = f", since there are fewer than {SMALL_SAMPLE} images"
         lines += [
@@ -210,56 +204,54 @@ def _text(
             "biases it upwards"
         )
     if paired:
-        pairs = [(entry.name, entry.means.overall) for entry in paired]
-        lines += ["", scores.differences(pairs)]
+        lines += ["", scores.differences([(entry.name, entry.scores["ap"]) for entry in paired])]
     paths = [entry.path for entry in scored]
     return "\n".join([*lines, "", *scores.files(paths, [figure])])
 
 
 def _heading(scored: Sequence[Scored]) -> str:
-    entry = scored[0]  # all scores are of the same rows
+    """Return the data and the protocol, and the queries with what was left out."""
+    entry = scored[0]
+    stores = dict.fromkeys(f"{e.encoder} {e.store.spec.short[:8]}" for e in scored)  # once each
     counts, protocol, spec = entry.result.counts, entry.result.protocol, entry.store.spec
     changed = "".join(f", {name} {value}" for name, value in protocol.changed.items())
     query = "among its candidates" if protocol.parameters["include_self"] else "left out"
-    text = (
-        f"part retrieval · {spec.dataset}/{spec.split}/{entry.store.view} · protocol "
-        f"{protocol.name}{changed} (the query itself is {query})\n"
-        f"{counts.queries} queries of {counts.images} images, {counts.classes} classes"
-    )
     skipped = {
         "without another of their class": counts.left_out_without_relevant,
         "without a label": counts.left_out_unlabelled,
         "of unreadable images": counts.left_out_bad,
     }
-    reasons = [f"{n} {reason}" for reason, n in skipped.items() if n]
-    stores = dict.fromkeys(f"{e.encoder} {e.store.spec.short[:8]}" for e in scored)  # once each
+    reasons = ", ".join(f"{n} {reason}" for reason, n in skipped.items() if n)
     return (
-        text + (f"; left out: {', '.join(reasons)}" if reasons else "") + f"; {', '.join(stores)}"
+        f"part retrieval · {spec.dataset}/{spec.split}/{entry.store.view} · protocol "
+        f"{protocol.name}{changed} (the query itself is {query})\n"
+        f"{counts.queries} queries of {counts.images} images, {counts.classes} classes"
+        + (f"; left out: {reasons}" if reasons else "")
+        + f"; {', '.join(stores)}"
     )
 
 
 def _table(scored: Sequence[Scored], better: Sequence[Scored]) -> str:
-    first = scored[0].means
-    parts = list(first.parts)[:PARTS_SHOWN]  # --json has the others
-    rows = [
-        [
-            entry.encoder,
-            entry.representation + (" *" if entry in better else ""),
-            f"{100 * entry.means.overall.value:.2f}",
-            scores.interval_text(entry.means.overall),
-            scores.ends(entry.means.overall.fixed_gallery),
-            f"{100 * (entry.means.overall.value - entry.means.overall.chance):+.2f}",
-            f"{100 * entry.means.over_parts.value:.2f}",
-            *(f"{100 * entry.means.parts[part].value:.2f}" for part in parts),
-        ]
-        for entry in scored
-    ]
-    for level in ("chance", "prior"):  # equal for all encoders, which have the same rows
-        overall, over_parts, *of_parts = [
-            f"{100 * getattr(mean, level):.2f}"
-            for mean in (first.overall, first.over_parts, *(first.parts[part] for part in parts))
-        ]
-        rows.append([level, "", overall, "", "", "", over_parts, *of_parts])
+    parts = list(scored[0].parts)[:PARTS_SHOWN]  # --json has the others
+    rows = []
+    for entry in scored:
+        overall = entry.overall
+        means = [entry.over_parts, *(entry.parts[part] for part in parts)]
+        rows.append(
+            [
+                entry.encoder,
+                entry.representation + (" *" if entry in better else ""),
+                f"{100 * overall.value:.2f}",
+                scores.interval_text(overall),
+                overall.fixed_gallery.text() if overall.fixed_gallery else "",
+                f"{100 * (overall.value - overall.chance):+.2f}",
+                *(f"{100 * mean.value:.2f}" for mean in means),
+            ]
+        )
+    # Both levels are equal for all encoders, which have the same rows.
+    for level in ("chance", "prior"):
+        of_overall, *of_means = (f"{100 * getattr(mean, level):.2f}" for mean in (overall, *means))
+        rows.append([level, "", of_overall, "", "", "", *of_means])
     headers = ["encoder", "representation", "AP", "95 % interval", "gallery fixed"]
     headers += ["above chance", "over parts", *parts]
     return console.table(headers, rows, "  r  rr" + "r" * len(parts))

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pa.data.store.find import StoreSelector
     from pa.data.store.reader import Store
     from pa.evaluate.bootstrap import Mean
-    from pa.evaluate.intervals import Interval
     from pa.workspace import Workspace
 
 # The retrieval database of the paper's datasets (released code): all of CUB, and the training
@@ -90,13 +89,7 @@ def differences(pairs: Sequence[tuple[str, Mean]], title: str = "difference, pai
 
 
 def interval_text(mean: Mean, form: str = ".2f") -> str:
-    return "one image only" if mean.interval is None else ends(mean.interval, form)
-
-
-def ends(interval: Interval | None, form: str = ".2f") -> str:
-    if interval is None:
-        return ""
-    return f"{100 * interval.low:{form}} to {100 * interval.high:{form}}"
+    return "one image only" if mean.interval is None else mean.interval.text(form)
 
 
 def files(results: Sequence[Path], figures: Sequence[Path | None]) -> list[str]:

@@ -11,7 +11,7 @@ import click
 from pa.commands import options
 
 if TYPE_CHECKING:
-    from pa.evaluate.results import ResultFile
+    from pa.evaluate.result_files import ResultFile
     from pa.figures.results import EncoderResults
     from pa.report.collection import ResultCollection
     from pa.workspace import Workspace

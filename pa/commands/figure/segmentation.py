@@ -17,7 +17,7 @@ from pa.errors import MissingError, UsageError
 from pa.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from pa.evaluate.results import ResultFile
+    from pa.evaluate.result_files import ResultFile
     from pa.figures.heads import ScoredHead
     from pa.figures.record import FigureOutput, FigureRecord
     from pa.figures.results import EncoderResults

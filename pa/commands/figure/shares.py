@@ -11,7 +11,7 @@ from pa.commands.figure.output import output, show
 from pa.commands.figure.results import ResultSelector, selection
 
 if TYPE_CHECKING:
-    from pa.evaluate.results import ResultFile
+    from pa.evaluate.result_files import ResultFile
     from pa.figures.record import FigureOutput
     from pa.workspace import Workspace
 

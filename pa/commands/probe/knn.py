@@ -91,10 +91,10 @@ def knn(
 def knn_text(result: KnnResult) -> str:
     """Return the accuracy of every k."""
     rows = [
-        [str(k), f"{100 * scores.mean.value:.2f}", interval_text(scores.mean)]
+        [str(k), f"{100 * scores.value:.2f}", interval_text(scores)]
         for k, scores in result.scores.items()
     ]
-    record, first = result.result, next(iter(result.scores.values())).mean
+    record, first = result.result, next(iter(result.scores.values()))
     lines = [
         *heading("k-NN probe", record.representation, result.split),
         *indented(console.table(["k", "accuracy %", "95 % interval"], rows, "rrr")),

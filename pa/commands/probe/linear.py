@@ -269,7 +269,7 @@ def linear_text(result: LinearResult) -> str:
     for name, (reference, scores) in result.references.items():
         state = "" if reference.model.converged else ", not converged"
         lines.append(
-            f"  {name:<8} {100 * scores.mean.value:.2f} % ({interval_text(scores.mean)}), "
+            f"  {name:<8} {100 * scores.value:.2f} % ({interval_text(scores)}), "
             f"penalty {reference.model.strength:g} chosen on held-out training rows{state}"
         )
     train_accuracy = sum(float(run.train_accuracy[-1]) for run in runs) / len(runs)
@@ -314,15 +314,15 @@ def fewshot_text(result: FewShotResult) -> str:
     rows = [
         [
             str(n),
-            f"{100 * scores.mean.value:.2f}",
-            interval_text(scores.mean),
+            f"{100 * scores.value:.2f}",
+            interval_text(scores),
             "" if scores.std is None else f"{100 * scores.std:.2f}",
             f"{100 * min(draw.value for draw in scores.each):.2f}",
             f"{100 * max(draw.value for draw in scores.each):.2f}",
         ]
         for n, scores in result.scores.items()
     ]
-    record, first = result.result, next(iter(result.scores.values())).mean
+    record, first = result.result, next(iter(result.scores.values()))
     headers = ["shots", "accuracy %", "95 % interval", "std", "min", "max"]
     lines = [
         *heading("few-shot linear probe", record.representation, result.split),

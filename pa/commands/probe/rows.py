@@ -13,8 +13,8 @@ from pa.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
     from pa.data.store.reader import Store
-    from pa.evaluate.classification import Score
-    from pa.evaluate.results import RecordedProtocol
+    from pa.evaluate.classification import Accuracy
+    from pa.evaluate.result_parts import RecordedProtocol
     from pa.probe.recording import TrainedProbe
     from pa.probe.selection import Split, SplitOptions
     from pa.workspace import Workspace
@@ -246,9 +246,9 @@ def heading(probe: str, representation: str, split: Split) -> list[str]:
     return lines
 
 
-def interval_text(accuracy: Score) -> str:
+def interval_text(accuracy: Accuracy) -> str:
     """Return the limits of a 95 % interval, in per cent."""
-    return f"{100 * accuracy.interval.low:.2f} to {100 * accuracy.interval.high:.2f}"
+    return accuracy.interval.text()
 
 
 def last_epoch_text(result: TrainedProbe, reported: str, epochs: Iterable[int]) -> list[str]:
@@ -258,7 +258,7 @@ def last_epoch_text(result: TrainedProbe, reported: str, epochs: Iterable[int]) 
     return [
         f"  this is the {reported} (epoch {', '.join(map(str, epochs))}), chosen on the rows it is "
         f"scored on and so optimistic; the last epoch gives "
-        f"{100 * result.last_epoch.mean.value:.2f} %"
+        f"{100 * result.last_epoch.value:.2f} %"
     ]
 
 

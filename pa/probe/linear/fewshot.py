@@ -16,7 +16,8 @@ import polars as pl
 from pa.data.store.reader import Store
 from pa.errors import UsageError
 from pa.evaluate.classification import Scores
-from pa.evaluate.results import FewShotProbeResult, write_result
+from pa.evaluate.result_files import write_result
+from pa.evaluate.results import FewShotProbeResult
 from pa.probe.holdout import some_names
 from pa.probe.linear.recipes import PAPER, LinearRecipe
 from pa.probe.linear.train import Candidate, TrainedHead, finite_heads, train_stack

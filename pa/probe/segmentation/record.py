@@ -16,16 +16,16 @@ import torch
 
 from pa.data.files import replacing
 from pa.errors import StorageError
-from pa.evaluate.results import (
+from pa.evaluate.result_files import write_result
+from pa.evaluate.result_parts import (
     LabelsReference,
     RecordedProtocol,
     SegmentationCounts,
-    SegmentationProbeResult,
     SegmentationSelection,
     StoreReference,
     TrainTest,
-    write_result,
 )
+from pa.evaluate.results import SegmentationProbeResult
 from pa.evaluate.segmentation import SegmentationScore
 from pa.probe.linear.head import LinearHead
 from pa.probe.segmentation.labels import LabelCounts, LabelMaps, WindowRows

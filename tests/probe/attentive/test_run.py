@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from pa.data.store.reader import Store
 from pa.data.store.stream import BlockShuffle
 from pa.errors import CheckpointError, MismatchError, MissingError, UnknownNameError, UsageError
-from pa.evaluate.results import read_result
+from pa.evaluate.result_files import read_result
 from pa.probe.attentive import AttentiveHead, choice, load_attentive_heads
 from pa.probe.attentive.head import save_attentive_heads
 from pa.probe.attentive.recipes import ATTENTIVE_PROTOCOLS, PAPER
@@ -56,11 +56,11 @@ def test_result_records_run(stores: tuple[Store, Store], tmp_path: Path) -> None
     outcome = run(stores, tmp_path, options=AttentiveOptions(seeds=3))
     predicted, truth = outcome.trained.predicted.numpy(), outcome.split.test.targets
     shares = (predicted == truth).mean(axis=1)
-    assert outcome.scores.mean.value == pytest.approx(shares.mean())
+    assert outcome.scores.value == pytest.approx(shares.mean())
     assert outcome.scores.std == pytest.approx(np.std(shares, ddof=1))
-    assert outcome.scores.mean.value > 0.8
-    assert outcome.scores.mean.chance.majority == pytest.approx(1 / 3)
-    assert outcome.scores.mean.n_images == 30
+    assert outcome.scores.value > 0.8
+    assert outcome.scores.chance.majority == pytest.approx(1 / 3)
+    assert outcome.scores.n_images == 30
     fields = read_result(outcome.result_path).result.to_json()
     assert fields["task"] == "probe-attentive"
     assert fields["representation"] == "cls+patch"
@@ -69,7 +69,7 @@ def test_result_records_run(stores: tuple[Store, Store], tmp_path: Path) -> None
         "order": {"seed": 0, "block_rows": 8, "buffer_rows": 32},
     }  # fmt: skip
     assert fields["protocol"]["seeds"] == 3
-    assert fields["scores"]["accuracy"]["value"] == outcome.scores.mean.value
+    assert fields["scores"]["accuracy"]["value"] == outcome.scores.value
     assert len(fields["scores"]["accuracy"]["each"]) == 3
     details = fields["details"]
     confusion = np.array(details["confusion"])

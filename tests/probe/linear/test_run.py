@@ -20,7 +20,7 @@ from pa.errors import (
     UsageError,
     VerificationError,
 )
-from pa.evaluate.results import read_result
+from pa.evaluate.result_files import read_result
 from pa.probe.linear.head import LinearHead, load_heads
 from pa.probe.linear.recipes import LINEAR_PROTOCOLS, PAPER, LinearRecipe
 from pa.probe.linear.references import LOGISTIC_STRENGTHS, logistic
@@ -157,7 +157,7 @@ def test_run_linear_writes_result_and_head(make_store: MakeStore, tmp_path: Path
     done = run_linear(
         train, test, results=tmp_path / "results", representation="pooled", recipe=QUICK
     )
-    assert done.scores.mean.value == 1.0
+    assert done.scores.value == 1.0
     assert done.confusion.tolist() == (10 * np.eye(3, dtype=int)).tolist()
     assert done.result_path.parent == tmp_path / "results" / "probe-linear"
     assert done.result_path.name.startswith("toy-grid-timm-ramp-pooled-")
@@ -233,7 +233,7 @@ def test_random_labels_score_at_chance(make_store: MakeStore, tmp_path: Path) ->
     images = np.repeat(np.arange(300), 4).tolist()
     labels = [f"c{index}" for index in generator.integers(0, 3, 1200)]
     store = make_store({"cls": features}, labels, images)
-    score = run_linear(store, results=tmp_path, recipe=QUICK).scores.mean
+    score = run_linear(store, results=tmp_path, recipe=QUICK).scores
     assert score.interval.method == "bootstrap over images"
     assert score.interval.low < score.chance.uniform < score.interval.high
 
@@ -372,7 +372,7 @@ def test_references_are_reported_with_scores(stores: tuple[Store, Store], tmp_pa
     assert reference.model.strength in LOGISTIC_STRENGTHS
     model = logistic(train.features, train.targets, 3, [reference.model.strength])[0]
     expected = (model.predict(test.features) == test.targets).mean()
-    assert scores.mean.value == fields["scores"]["logistic"]["value"] == expected
+    assert scores.value == fields["scores"]["logistic"]["value"] == expected
     assert fields["details"]["references"]["ridge"]["converged"] is True
     without = run_linear(
         *stores, results=tmp_path, recipe=QUICK, options=LinearOptions(references=False)
