@@ -67,7 +67,7 @@ from pa.data.images import Transform
 from pa.data.views import VIEWS
 from pa.extract import torchvision_ops
 from pa.extract.encoders import load_encoder
-from pa.extract.encoders.frozen import Trunk
+from pa.extract.encoders.base import Trunk
 from pa.extract.encoding import default_batch
 from pa.extract.pixels import ImageJob, Loader, Stages
 from pa.extract.stores import ExtractOptions

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pa.extract.encoders import ENCODERS
-from pa.extract.encoders.card import CheckpointSource, EncoderCard
+from pa.extract.encoders.family import CheckpointSource, EncoderCard
 from pa.extract.encoders.vit import SIZES
 
 PAGE = Path(__file__).parent / "encoders.md"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pa.data.files import storage_errors, sync
 from pa.errors import CheckpointError, MissingError, UnknownNameError
-from pa.extract.encoders.card import CheckpointSource, EncoderCard
+from pa.extract.encoders.family import CheckpointSource, EncoderCard
 from pa.progress import Progress
 
 BLOCK = 1 << 20  # bytes per read

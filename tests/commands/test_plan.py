@@ -43,9 +43,8 @@ FOLDERS = {"index": "indexes", "probe": "results", "evaluate": "results"}
 class WithClass(MeanColour):
     """Add cls (B, 3), the mean RGB of the first quarter."""
 
-    @property
-    def representations(self) -> dict[str, tuple[int, ...]]:
-        return {"cls": (3,), **super().representations}
+    def representations_at(self, size: int) -> dict[str, tuple[int, ...]]:
+        return {"cls": (3,), **super().representations_at(size)}
 
     def encode(self, pixels: Tensor, want: Collection[str] | None = None) -> Features:
         actual = super().encode(pixels, want)

@@ -12,7 +12,7 @@ import pytest
 
 from pa.errors import CheckpointError, MissingError, UnknownNameError
 from pa.extract.encoders import ENCODERS
-from pa.extract.encoders.card import CheckpointSource
+from pa.extract.encoders.family import CheckpointSource
 from pa.extract.fetch import choose_source, fetch
 from pa.progress import Silent
 

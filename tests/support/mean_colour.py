@@ -8,7 +8,26 @@ import torch
 from torch import Tensor, nn
 
 from pa.data.images import Transform
-from pa.extract.encoders.base import Encoder, EncoderSpec, Features
+from pa.extract.encoders.base import Encoder, EncoderSpec, Features, Tokens, Trunk
+
+
+class Quarters(Trunk):
+    """Patch tokens (B, 4, 3): the mean RGB of the four quarters."""
+
+    width = 3
+    has_cls = False
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.weight = nn.Parameter(torch.zeros(1))  # states device and dtype
+
+    def n_patches_at(self, size: int) -> int:
+        return 4
+
+    def forward(self, pixels: Tensor, with_layers: bool = False) -> Tokens:
+        means = nn.functional.avg_pool2d(pixels, self.size // 2)  # (B, 3, 2, 2)
+        return Tokens(None, means.flatten(2).transpose(1, 2))
 
 
 class MeanColour(Encoder):
@@ -16,23 +35,12 @@ class MeanColour(Encoder):
 
     def __init__(self, size: int = 32, weights: str = "0" * 64, name: str = "mean-colour") -> None:
         transform = Transform(size, size, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-        super().__init__(EncoderSpec(name, weights), transform)
-        self._module = nn.Linear(1, 1)
+        super().__init__(EncoderSpec(name, weights), transform, Quarters(size))
         self.batches: list[int] = []
-
-    @property
-    def module(self) -> nn.Module:
-        return self._module
-
-    @property
-    def representations(self) -> dict[str, tuple[int, ...]]:
-        return {"pooled": (3,), "patch": (4, 3)}
 
     def encode(self, pixels: Tensor, want: Collection[str] | None = None) -> Features:
         self.batches.append(len(pixels))
-        half = self.transform.size // 2
-        quarters = nn.functional.avg_pool2d(pixels, half).flatten(2).transpose(1, 2)
-        return Features(pooled=quarters.mean(1), patch=quarters)
+        return super().encode(pixels)
 
 
 class Exploding(MeanColour):

@@ -16,11 +16,9 @@ import torch
 from pa.errors import CheckpointError, MissingError, UsageError
 from pa.extract.encoders import checkpoint as checkpoints
 from pa.extract.encoders import timm_models
-from pa.extract.encoders.base import Encoder, EncoderSpec, Features
-from pa.extract.encoders.card import CheckpointSource, EncoderCard
+from pa.extract.encoders.base import DTYPES, Encoder, EncoderSpec, Features
 from pa.extract.encoders.families import FAMILIES
-from pa.extract.encoders.family import Family, Request
-from pa.extract.encoders.frozen import DTYPES, FrozenEncoder
+from pa.extract.encoders.family import CheckpointSource, EncoderCard, Family, Request
 from pa.extract.encoders.report import LoadReport
 from pa.registry import Registry
 
@@ -127,7 +125,7 @@ def load_report(
 
 def _load(
     name: str, checkpoint: Path | str | None, request: Request
-) -> tuple[LoadReport, FrozenEncoder | None]:
+) -> tuple[LoadReport, Encoder | None]:
     if name.startswith(timm_models.PREFIX):
         if request.num_heads or request.branch or request.accept or request.options:
             raise UsageError(f"{name} takes no num_heads, branch, accept or options.")
@@ -143,7 +141,7 @@ def _load(
     return family.load(checkpoints.read(checkpoint, fetch), request)
 
 
-def _norms(encoder: FrozenEncoder) -> dict[str, float]:
+def _norms(encoder: Encoder) -> dict[str, float]:
     """Return the mean L2 norm of the vectors of each representation for a fixed image of waves."""
     size = encoder.transform.size
     steps = torch.arange(size, dtype=torch.float64) / size  # (S,)

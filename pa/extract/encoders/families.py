@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pa.data.images import Transform
 from pa.errors import CheckpointError, UsageError
-from pa.extract.encoders.card import read_cards
+from pa.extract.encoders.base import Tokens
 from pa.extract.encoders.checkpoint import CheckpointFile
 from pa.extract.encoders.family import (
     ENCODER_KEYS,
@@ -27,18 +27,16 @@ from pa.extract.encoders.family import (
     Selection,
     one_network,
     plain_trunk,
+    read_cards,
     select_distilled,
-    select_network,
 )
-from pa.extract.encoders.frozen import Tokens
 from pa.extract.encoders.positions import (
     AbsolutePositions,
-    Positions,
     SharedRelativePositions,
     bicubic_by_factor,
     bicubic_to_size,
 )
-from pa.extract.encoders.projectors import moco_projector, prototype_projector
+from pa.extract.encoders.projectors import MocoProjector, PrototypeProjector
 from pa.extract.encoders.report import Rule
 from pa.extract.encoders.vit import RELATIVE_TABLE, VitTrunk, beit_vit, plain_vit, read_shape
 
@@ -81,7 +79,7 @@ def select_moco(file: CheckpointFile, branch: str | None) -> Selection:
         Rule(rf"{other}_encoder\..*", reason=f"the {other} branch"),
         Rule(r"predictor\..*", reason="the predictor, used in training only"),
     )
-    selection = select_network(file, rules)
+    selection = one_network(rules)(file, branch)
     if any("_encoder." in key for key in selection.tensors):
         if not any(f"{branch}_encoder." in key for key in selection.tensors):
             raise CheckpointError(f"it contains the {other} encoder only: pass --branch {other}")
@@ -98,29 +96,24 @@ def build_beit(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
     """Build the trunk of BEiT, with the kind of positions of the file."""
     shape = read_shape("beit", tensors, request.num_heads)
     shared = RELATIVE_TABLE in tensors
-    positions: Positions = (
-        SharedRelativePositions() if shared else AbsolutePositions(bicubic_to_size)
-    )
+    positions = SharedRelativePositions() if shared else AbsolutePositions(bicubic_to_size)
     return VitTrunk("beit", beit_vit(shape, tensors), shape, positions, request.layers)
 
 
-def settle_beit(file: CheckpointFile, tensors: Mapping[str, Tensor], request: Request) -> Request:
+def settle_beit(
+    file: CheckpointFile, tensors: Mapping[str, Tensor], request: Request
+) -> tuple[Request, Transform]:
     """Replace mean_std `auto` by the normalisation that the file was trained with."""
-    mean_std = request.options["mean_std"]
+    transform, mean_std = CARDS["beit"].transform, request.options["mean_std"]
     if mean_std not in MEAN_STD:
         raise UsageError(f"unknown mean_std {mean_std!r}. Known: {', '.join(MEAN_STD)}.")
     if mean_std == "auto":
         arguments: Any = file.content.get("args")  # argparse.Namespace of the training
         imagenet = getattr(arguments, "imagenet_default_mean_and_std", "pos_embed" in tensors)
         mean_std = "imagenet" if imagenet else "half"
-    return replace(request, options={**request.options, "mean_std": mean_std})
-
-
-def beit_transform(request: Request) -> Transform:
-    """Return the transform with the mean and standard deviation of option mean_std."""
-    transform = CARDS["beit"].transform
-    half = request.options["mean_std"] == "half"
-    return replace(transform, mean=HALF, std=HALF) if half else transform
+    if mean_std == "half":
+        transform = replace(transform, mean=HALF, std=HALF)
+    return replace(request, options={**request.options, "mean_std": mean_std}), transform
 
 
 def build_cae(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
@@ -148,25 +141,25 @@ class ShuffledTrunk(VitTrunk):
         super().__init__(*args)
         self.seed = seed
 
-    def tokens(self, pixels: Tensor, with_layers: bool) -> Tokens:
-        rows, columns = self.grid_of(pixels)
-        order = torch.stack([self._draw(image, rows * columns) for image in pixels])  # (B, L)
+    def forward(self, pixels: Tensor, with_layers: bool = False) -> Tokens:
+        rows, columns = self.grid_of(*pixels.shape[-2:])
+        orders = []  # (L,) per image: position i receives patch order[i]
+        for image in pixels:
+            key = zlib.crc32(image.float().cpu().contiguous().numpy().data, self.seed)
+            generator = torch.Generator().manual_seed(key)
+            orders.append(torch.randperm(rows * columns, generator=generator))
+        order = torch.stack(orders)  # (B, L)
         side = self.shape.patch
         patches = torch.nn.functional.unfold(pixels, side, stride=side)  # (B, 3*P*P, L)
         patches = patches.gather(2, order.to(pixels.device)[:, None].expand_as(patches))
         permuted = torch.nn.functional.fold(patches, pixels.shape[-2:], side, stride=side)
-        tokens = super().tokens(permuted, with_layers)
+        tokens = super().forward(permuted, with_layers)
         back = order.argsort(dim=1).to(pixels.device)[:, :, None]  # (B, L, 1)
         patch = tokens.patch.gather(1, back.expand_as(tokens.patch))  # (B, L, D)
         layers = tokens.layers
         if layers is not None:
             layers = layers.gather(2, back[:, None].expand_as(layers))  # (B, K, L, D)
-        return Tokens(tokens.cls, patch, layers, tokens.layers_cls)
-
-    def _draw(self, image: Tensor, n: int) -> Tensor:
-        """Draw the permutation (L,) of an image: position i receives patch order[i]."""
-        key = zlib.crc32(image.float().cpu().contiguous().numpy().data, self.seed)
-        return torch.randperm(n, generator=torch.Generator().manual_seed(key))
+        return tokens._replace(patch=patch, layers=layers)
 
 
 def build_mae(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
@@ -182,23 +175,19 @@ def build_mae(tensors: Mapping[str, Tensor], request: Request) -> VitTrunk:
     return VitTrunk(*parts) if order == "natural" else ShuffledTrunk(*parts, seed=seed)
 
 
+def distilled(name: str) -> Family:
+    """Return DINO or iBOT, which differ only in their cards."""
+    trunk = plain_trunk(name, bicubic_by_factor)
+    return Family(CARDS[name], select_distilled, trunk, PrototypeProjector)
+
+
 FAMILIES = (
     Family(CARDS["deit"], one_network(DEIT_RULES), plain_trunk("deit", bicubic_to_size)),
     # The pretraining code of MoCo v3 has no rule for positions; it fine-tunes with DeiT's code.
-    Family(CARDS["mocov3"], select_moco, plain_trunk("mocov3", bicubic_to_size), moco_projector),
-    Family(
-        CARDS["dino"], select_distilled, plain_trunk("dino", bicubic_by_factor), prototype_projector
-    ),
-    Family(
-        CARDS["beit"],
-        one_network(BEIT_RULES),
-        build_beit,
-        settle=settle_beit,
-        transform=beit_transform,
-    ),
+    Family(CARDS["mocov3"], select_moco, plain_trunk("mocov3", bicubic_to_size), MocoProjector),
+    distilled("dino"),
+    Family(CARDS["beit"], one_network(BEIT_RULES), build_beit, settle=settle_beit),
     Family(CARDS["mae"], one_network(MAE_RULES), build_mae),
     Family(CARDS["cae"], one_network(CAE_RULES), build_cae),
-    Family(
-        CARDS["ibot"], select_distilled, plain_trunk("ibot", bicubic_by_factor), prototype_projector
-    ),
+    distilled("ibot"),
 )

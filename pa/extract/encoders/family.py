@@ -1,4 +1,4 @@
-"""Load the seven official encoders; a family states only its differences.
+"""Families of encoders: their cards, and how their files are loaded; each states its differences.
 
 File → `select` a container and its key rules → sort keys → `build` trunk and projector from the
 tensors' shapes → compare and fill strictly → report, and an encoder if everything fits.
@@ -6,18 +6,18 @@ tensors' shapes → compare and fill strictly → report, and an encoder if ever
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from pa.data.images import Transform
 from pa.errors import CheckpointError, PaError, UsageError
-from pa.extract.encoders.base import EncoderSpec
-from pa.extract.encoders.card import EncoderCard
+from pa.extract.encoders.base import Encoder, EncoderSpec, Projector
 from pa.extract.encoders.checkpoint import CheckpointFile, first_container, tensors_in
-from pa.extract.encoders.frozen import FrozenEncoder, Projector
 from pa.extract.encoders.positions import AbsolutePositions, Resize
 from pa.extract.encoders.recognise import (
     CONTAINERS,
@@ -26,13 +26,68 @@ from pa.extract.encoders.recognise import (
     distilled_branch,
     recognise,
 )
-from pa.extract.encoders.report import Comparison, LoadReport, Rule, fill, sort_keys
+from pa.extract.encoders.report import Comparison, LoadReport, Rule
 from pa.extract.encoders.vit import VitTrunk, plain_vit, read_shape
 
 Tensors = Mapping[str, Tensor]
 
 # Keys of a ViT, as a group that follows a prefix.
 ENCODER_KEYS = r"((?:cls_token|pos_embed|patch_embed|rel_pos_bias|blocks|norm)\b.*)"
+
+
+@dataclass(frozen=True)
+class CheckpointSource:
+    """One file that the authors publish."""
+
+    file: str
+    url: str = ""  # empty without a direct address
+    projector: bool = False  # whether the file contains the pretraining projector
+    note: str = ""
+    sha256_prefix: str = ""  # beginning of the hash that the authors state
+
+    def matches(self, sha256: str) -> bool:
+        """Return whether a file has the published hash; False if none is published."""
+        return bool(self.sha256_prefix) and sha256.startswith(self.sha256_prefix)
+
+
+@dataclass(frozen=True)
+class EncoderCard:
+    """Description of an encoder."""
+
+    name: str
+    title: str
+    method: str  # supervised, contrastive, MIM (masked image modelling), or both
+    paper: str
+    sources: tuple[CheckpointSource, ...]
+    transform: Transform
+    positions: str  # how positions are resized for other image sizes
+    projector: str
+    licence: str
+    notes: str
+    branches: tuple[str, ...] = ()  # networks inside one file, the default first
+    options: tuple[tuple[str, object], ...] = ()  # protocol switches with their defaults
+
+    def where(self) -> str:
+        """Return the files and their addresses in one line."""
+        return " or ".join(
+            f"{source.file} ({source.url or source.note})" for source in self.sources
+        )
+
+
+def read_cards() -> dict[str, EncoderCard]:
+    """Read the cards of the official encoders, cards.toml."""
+    tables = tomllib.loads(Path(__file__).with_name("cards.toml").read_text(encoding="utf-8"))
+    cards = {}
+    for name, table in tables.items():
+        fields = {
+            **table,
+            "sources": tuple(CheckpointSource(**source) for source in table["sources"]),
+            "transform": Transform(**table.get("transform", {})),
+            "branches": tuple(table.get("branches", ())),
+            "options": tuple(table.get("options", {}).items()),
+        }
+        cards[name] = EncoderCard(name, **fields)
+    return cards
 
 
 @dataclass(frozen=True)
@@ -55,6 +110,10 @@ class Selection:
     rules: Sequence[Rule]
 
 
+Select = Callable[[CheckpointFile, str | None], Selection]
+Settle = Callable[[CheckpointFile, Tensors, Request], tuple[Request, Transform]]
+
+
 @dataclass(frozen=True)
 class Family:
     """An encoder as its authors publish it.
@@ -63,11 +122,10 @@ class Family:
     """
 
     card: EncoderCard
-    select: Callable[[CheckpointFile, str | None], Selection]
+    select: Select
     build: Callable[[Tensors, Request], VitTrunk]  # from the tensors' shapes
     project: Callable[[Tensors], Projector] | None = None  # None: a method without projector
-    settle: Callable[[CheckpointFile, Tensors, Request], Request] | None = None  # options
-    transform: Callable[[Request], Transform] | None = None  # that the options imply
+    settle: Settle | None = None  # None: the options imply no other transform
 
     def complete(self, request: Request) -> Request:
         """Fill in the default branch and options. Raises `UsageError` for unknown ones."""
@@ -83,9 +141,7 @@ class Family:
         branch = request.branch or (branches[0] if branches else None)
         return replace(request, branch=branch, options={**defaults, **request.options})
 
-    def load(
-        self, file: CheckpointFile, request: Request
-    ) -> tuple[LoadReport, FrozenEncoder | None]:
+    def load(self, file: CheckpointFile, request: Request) -> tuple[LoadReport, Encoder | None]:
         """Load a file for a completed request; the encoder is None if the report is not ok."""
         name = self.card.name
         known = [s.file for s in self.card.sources if s.matches(file.sha256)]
@@ -111,46 +167,42 @@ class Family:
 
     def _load(
         self, file: CheckpointFile, request: Request, report: LoadReport
-    ) -> tuple[LoadReport, FrozenEncoder | None]:
+    ) -> tuple[LoadReport, Encoder | None]:
         selection = self.select(file, request.branch)
-        by_target = sort_keys(selection.tensors, selection.rules)
+        comparison = Comparison.sort(selection.tensors, selection.rules)
+        tensors = comparison.targets.get("encoder", {})
+        transform = self.card.transform
         if self.settle is not None:
-            request = self.settle(file, by_target["encoder"], request)  # recorded in the spec
-        trunk = self.build(by_target["encoder"], request)
-        projector = None  # a file may contain the backbone alone
-        if self.project is not None and by_target["projector"]:
-            projector = self.project(by_target["projector"])
-        comparison = Comparison(unexpected=list(by_target.unexpected))
-        fill(trunk.model, "encoder", by_target, comparison)
-        if projector is not None:
-            fill(projector, "projector", by_target, comparison)  # loads only if all keys fit
+            request, transform = self.settle(file, tensors, request)  # recorded in the spec
+        trunk = self.build(tensors, request)
+        comparison.fill(trunk.model, "encoder")
         architecture = {"network": type(trunk.model).__name__, **asdict(trunk.shape)}
         architecture["positions"] = trunk.positions.rule
-        if projector is not None:
+        projector = None  # a file may contain the backbone alone
+        if self.project is not None and "projector" in comparison.targets:
+            projector = self.project(comparison.targets["projector"])
+            comparison.fill(projector, "projector")  # loads only if all keys fit
             architecture["projected"] = projector.out_width
             architecture["bottleneck"] = projector.bottleneck_width
         report = replace(
             report,
             container=selection.container,
             architecture=architecture,
-            ignored=by_target.ignored,
             **comparison.lists(),
         )
         if not report.ok:
             return report, None
-        trunk.finish()
+        trunk.positions.remember(trunk.model)
         if projector is not None:
             projector.finish()
         options: dict[str, Any] = {"branch": request.branch} if request.branch else {}
         options |= {"layers": list(request.layers)} if request.layers else {}
         options |= {**request.options, **({"accept": True} if report.accepted else {})}
         spec = EncoderSpec(self.card.name, file.sha256, architecture, options)
-        published = self.card.transform if self.transform is None else self.transform(request)
         # At another native size, keep the published ratio of resize to crop.
-        resize = trunk.size * published.resize // published.size
-        transform = replace(published, size=trunk.size, resize=resize)
-        absent = self._absent(file, projector)
-        return report, FrozenEncoder(spec, transform, trunk, projector, absent)
+        resize = trunk.size * transform.resize // transform.size
+        transform = replace(transform, size=trunk.size, resize=resize)
+        return report, Encoder(spec, transform, trunk, projector, self._absent(file, projector))
 
     def _absent(self, file: CheckpointFile, projector: Projector | None) -> dict[str, PaError]:
         """Return the error to raise for each representation that the file cannot provide."""
@@ -186,14 +238,9 @@ def flat_or(file: CheckpointFile, *containers: str) -> tuple[str, dict[str, Tens
     raise CheckpointError(f"expected tensors under {named} or no container; found {entries}")
 
 
-def select_network(file: CheckpointFile, rules: Sequence[Rule]) -> Selection:
-    """Select the only network of a file, in any known container."""
-    return Selection(*flat_or(file, *CONTAINERS, *DISTILLED), rules)
-
-
-def one_network(rules: Sequence[Rule]) -> Callable[[CheckpointFile, str | None], Selection]:
-    """Return the `select` of a family whose files hold one network."""
-    return lambda file, branch: select_network(file, rules)
+def one_network(rules: Sequence[Rule]) -> Select:
+    """Return the `select` of the only network of a file, in any known container."""
+    return lambda file, branch: Selection(*flat_or(file, *CONTAINERS, *DISTILLED), rules)
 
 
 def plain_trunk(name: str, resize: Resize) -> Callable[[Tensors, Request], VitTrunk]:
@@ -223,4 +270,4 @@ def select_distilled(file: CheckpointFile, branch: str | None) -> Selection:
         raise CheckpointError(f"it contains the {held} only: pass --branch {held}")
     if tensors := tensors_in(file.content.get(str(branch))):
         return Selection(f"`{branch}`", tensors, rules)
-    return select_network(file, rules)
+    return one_network(rules)(file, branch)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-from abc import ABC, abstractmethod
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -33,60 +32,48 @@ class Resize(Protocol):
     def __call__(self, table: Tensor, grid: Grid, /) -> Tensor: ...
 
 
-class Positions(ABC):
-    """The positions of a network at its native grid, kept in float32 outside the network."""
+class AbsolutePositions:
+    """A table pos_embed (1, 1+L, D), row 0 for the class token.
 
-    rule: str  # name of the resizing rule, recorded in the spec
+    The native table is kept in float32 outside the network.
+    """
 
-    @abstractmethod
+    def __init__(self, resize: Resize) -> None:
+        self.rule = resize.__name__  # recorded in the spec
+        self._resize = resize
+        self._native = torch.empty(0)  # set by `remember`
+
     def remember(self, model: Network) -> None:
-        """Save the native positions before the network is cast or moved."""
-
-    @abstractmethod
-    def apply(self, variant: Network, grid: Grid, like: Tensor) -> None:
-        """Set the positions of a shallow copy of the network for `grid`, with `like`'s dtype."""
+        """Save the native table before the network is cast or moved."""
+        self._native = model.pos_embed.detach().float().cpu().clone()  # (1, 1+L, D)
 
     def at(self, model: Network, grid: Grid) -> Network:
         """Return a copy of the network for another grid, which shares all other weights."""
         variant = copy.copy(model)
         variant._parameters = dict(model._parameters)
         variant._modules = dict(model._modules)
-        self.apply(variant, grid, next(model.parameters()))
+        self._apply(variant, grid, next(model.parameters()))
         return variant
 
-
-class AbsolutePositions(Positions):
-    """A table pos_embed (1, 1+L, D), row 0 for the class token."""
-
-    def __init__(self, resize: Resize) -> None:
-        self.rule = resize.__name__
-        self._resize = resize
-        self._native = torch.empty(0)  # set by `remember`
-
-    def remember(self, model: Network) -> None:
-        self._native = model.pos_embed.detach().float().cpu().clone()  # (1, 1+L, D)
-
-    def apply(self, variant: Network, grid: Grid, like: Tensor) -> None:
+    def _apply(self, variant: Network, grid: Grid, like: Tensor) -> None:
         table = self._resize(self._native, grid).to(like.device, like.dtype)  # (1, 1+h*w, D)
         variant.pos_embed = nn.Parameter(table, requires_grad=False)
 
 
-class SharedRelativePositions(Positions):
-    """BEiT's table (offsets + 3, A), one for all blocks."""
-
-    rule = "resize_relative_table"
+class SharedRelativePositions(AbsolutePositions):
+    """BEiT's table ((2n-1)²+3, A), one for all blocks."""
 
     def __init__(self) -> None:
-        self._native = torch.empty(0)
+        super().__init__(resize_relative_table)
 
     def remember(self, model: Network) -> None:
         table = model.rel_pos_bias.relative_position_bias_table
         self._native = table.detach().float().cpu().clone()  # ((2n-1)²+3, A)
 
-    def apply(self, variant: Network, grid: Grid, like: Tensor) -> None:
+    def _apply(self, variant: Network, grid: Grid, like: Tensor) -> None:
         from timm.models.beit import RelativePositionBias
 
-        table = resize_relative_table(self._native, _square(grid, "BEiT"))
+        table = self._resize(self._native, grid)
         bias = RelativePositionBias(window_size=grid, num_heads=table.shape[1])
         bias.relative_position_bias_table = nn.Parameter(table, requires_grad=False)
         variant.rel_pos_bias = bias.to(like.device, like.dtype)
@@ -106,23 +93,18 @@ def _square(grid: Grid, method: str) -> int:
     return grid[0]
 
 
-def _split(table: Tensor) -> tuple[Tensor, Tensor]:
-    """Split (1, 1+L, D) into the class row (1, 1, D) and an image (1, D, n, n)."""
+def _interpolate(table: Tensor, **target: Any) -> Tensor:
+    """Resize the patch rows of a table (1, 1+L, D) as an image; the class row stays."""
     n = native_grid(table.shape[1] - 1)
     image = table[:, 1:].reshape(1, n, n, -1).permute(0, 3, 1, 2)  # (1, D, n, n)
-    return table[:, :1], image
-
-
-def _join(cls_row: Tensor, image: Tensor) -> Tensor:
-    return torch.cat([cls_row, image.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+    resized = F.interpolate(image, mode="bicubic", align_corners=False, **target)  # (1, D, h, w)
+    return torch.cat([table[:, :1], resized.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
 
 
 def bicubic_to_size(table: Tensor, grid: Grid) -> Tensor:
     """Resize by target size: deit/main.py, mae/util/pos_embed.py and CAE; square grids only."""
     _square(grid, "this encoder")
-    cls_row, image = _split(table)
-    resized = F.interpolate(image, size=grid, mode="bicubic", align_corners=False)  # (1, D, h, w)
-    return _join(cls_row, resized)
+    return _interpolate(table, size=grid)
 
 
 def bicubic_by_factor(table: Tensor, grid: Grid) -> Tensor:
@@ -131,15 +113,13 @@ def bicubic_by_factor(table: Tensor, grid: Grid) -> Tensor:
     The offset of 0.1 remains in the factor and thus in the sampling points, so the result differs
     from resizing to the target size.
     """
-    cls_row, image = _split(table)
-    n = image.shape[-1]
+    n = native_grid(table.shape[1] - 1)
     factor = ((grid[0] + DINO_OFFSET) / n, (grid[1] + DINO_OFFSET) / n)
-    resized = F.interpolate(image, scale_factor=factor, mode="bicubic")  # (1, D, h, w)
-    return _join(cls_row, resized)
+    return _interpolate(table, scale_factor=factor)
 
 
-def resize_relative_table(table: Tensor, window: int) -> Tensor:
-    """Resize BEiT's table ((2n-1)^2 + 3, A) to a window of another side (run_class_finetuning.py).
+def resize_relative_table(table: Tensor, grid: Grid) -> Tensor:
+    """Resize BEiT's table ((2n-1)^2 + 3, A) to another window (run_class_finetuning.py).
 
     Source and target offsets are points of one axis, the source offsets in a geometric progression
     from the centre, so near offsets keep their detail. A cubic spline per head interpolates as
@@ -148,7 +128,7 @@ def resize_relative_table(table: Tensor, window: int) -> Tensor:
     from scipy.interpolate import RectBivariateSpline
 
     n_source = native_grid(table.shape[0] - EXTRA_ROWS)  # 2n-1 offsets along an axis
-    n_target = 2 * window - 1  # offsets of the new window
+    n_target = 2 * _square(grid, "BEiT") - 1  # offsets of the new window
     if n_source == n_target:
         return table
     source = _geometric_axis(n_source, n_target)

@@ -1,5 +1,8 @@
 """The pretraining projectors: MoCo v3's, and the prototypes of DINO and iBOT.
 
+The widths are read from the tensors. A missing tensor has width 1 here; the comparison of keys then
+reports it.
+
 B: vectors, D: their width, M: hidden width, P: output width, Z: bottleneck width, C: prototypes.
 """
 
@@ -11,16 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pa.extract.encoders.frozen import Projector
+from pa.extract.encoders.base import Projector
+
+Tensors = Mapping[str, Tensor]
 
 
-def _rows(tensors: Mapping[str, Tensor], key: str) -> int:
-    """Return the rows of a matrix; 1 if it is missing, which the comparison of keys reports."""
-    return tensors[key].shape[0] if key in tensors and tensors[key].ndim else 1
-
-
-def _columns(tensors: Mapping[str, Tensor], key: str) -> int:
-    return tensors[key].shape[-1] if key in tensors and tensors[key].ndim else 1
+def _side(tensors: Tensors, key: str, axis: int) -> int:
+    """Return the rows (axis 0) or columns (axis -1) of a matrix; 1 if it is missing."""
+    return tensors[key].shape[axis] if key in tensors and tensors[key].ndim else 1
 
 
 class MocoProjector(Projector):
@@ -29,20 +30,19 @@ class MocoProjector(Projector):
     Evaluation mode: running statistics. The result is not normalised (moco/builder.py).
     """
 
-    bottleneck_width = 0
-
-    def __init__(self, width: int, hidden: int, out: int) -> None:
+    def __init__(self, tensors: Tensors) -> None:
         super().__init__()
-        self.out_width = out
+        hidden = _side(tensors, "0.weight", 0)  # M
+        self.out_width = _side(tensors, "6.weight", 0)
         layers = (
-            nn.Linear(width, hidden, bias=False),
+            nn.Linear(_side(tensors, "0.weight", -1), hidden, bias=False),
             nn.BatchNorm1d(hidden),
             nn.ReLU(),
             nn.Linear(hidden, hidden, bias=False),
             nn.BatchNorm1d(hidden),
             nn.ReLU(),
-            nn.Linear(hidden, out, bias=False),
-            nn.BatchNorm1d(out, affine=False),
+            nn.Linear(hidden, self.out_width, bias=False),
+            nn.BatchNorm1d(self.out_width, affine=False),
         )
         # Registered without a name, so that the keys equal those of the file: 0.weight …
         for index, layer in enumerate(layers):
@@ -54,38 +54,26 @@ class MocoProjector(Projector):
         return vectors, None  # (B, P)
 
 
-def moco_projector(tensors: Mapping[str, Tensor]) -> MocoProjector:
-    """Create MoCo v3's projector with the widths of the tensors."""
-    return MocoProjector(
-        width=_columns(tensors, "0.weight"),
-        hidden=_rows(tensors, "0.weight"),
-        out=_rows(tensors, "6.weight"),
-    )
+class Prototypes(nn.Module):
+    """The last layer of DINO and iBOT, (C, Z): weight-normalised, or plain in some DINO files."""
 
-
-class PlainPrototypes(nn.Module):
-    """A bias-free linear layer, as in some released DINO files."""
-
-    def __init__(self, n_prototypes: int, width: int) -> None:
+    def __init__(self, tensors: Tensors, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(n_prototypes, width))
+        if "last_layer.weight" in tensors:
+            n = _side(tensors, "last_layer.weight", 0)
+            self.weight = nn.Parameter(torch.empty(n, width))
+        else:
+            n = _side(tensors, "last_layer.weight_v", 0)
+            self.weight_g = nn.Parameter(torch.empty(n, 1))  # lengths
+            self.weight_v = nn.Parameter(torch.empty(n, width))  # directions
 
     def matrix(self) -> Tensor:
-        return self.weight.detach().double()  # (C, Z)
-
-
-class WeightNormPrototypes(nn.Module):
-    """A weight-normalised layer: length weight_g times direction weight_v, row by row."""
-
-    def __init__(self, n_prototypes: int, width: int) -> None:
-        super().__init__()
-        self.weight_g = nn.Parameter(torch.empty(n_prototypes, 1))
-        self.weight_v = nn.Parameter(torch.empty(n_prototypes, width))
-
-    def matrix(self) -> Tensor:
+        """Return the prototypes (C, Z), float64."""
+        if hasattr(self, "weight"):
+            return self.weight.detach().double()
         direction = self.weight_v.detach().double()
         length = self.weight_g.detach().double()
-        return length * F.normalize(direction, dim=1)  # (C, Z)
+        return length * F.normalize(direction, dim=1)
 
 
 class PrototypeProjector(Projector):
@@ -98,22 +86,23 @@ class PrototypeProjector(Projector):
 
     root: Tensor
 
-    def __init__(self, width: int, hidden: int, bottleneck: int, last_layer: nn.Module) -> None:
+    def __init__(self, tensors: Tensors) -> None:
         super().__init__()
-        self.out_width = self.bottleneck_width = bottleneck
+        width, hidden = (_side(tensors, "mlp.0.weight", axis) for axis in (-1, 0))  # D, M
+        self.out_width = self.bottleneck_width = _side(tensors, "mlp.4.weight", 0)  # Z
         self.mlp = nn.Sequential(
             nn.Linear(width, hidden),
             nn.GELU(),
             nn.Linear(hidden, hidden),
             nn.GELU(),
-            nn.Linear(hidden, bottleneck),
+            nn.Linear(hidden, self.out_width),
         )
-        self.last_layer: nn.Module | None = last_layer
+        self.last_layer: Prototypes | None = Prototypes(tensors, self.out_width)
 
     def finish(self) -> None:
         """Replace the prototypes (64 MB in DINO's file) by the square root R (Z, Z)."""
         if self.last_layer is not None:
-            matrix = self.last_layer.matrix()  # type: ignore[operator]
+            matrix = self.last_layer.matrix()  # (C, Z)
             self.register_buffer("root", square_root(matrix.T @ matrix).float())  # (Z, Z)
             self.last_layer = None
 
@@ -131,17 +120,3 @@ def square_root(gram: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(gram)
     root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     return root
-
-
-def prototype_projector(tensors: Mapping[str, Tensor]) -> PrototypeProjector:
-    """Create the head of DINO or iBOT with the widths and the kind of prototypes of the tensors."""
-    bottleneck = _rows(tensors, "mlp.4.weight")
-    plain = "last_layer.weight" in tensors
-    key = "last_layer.weight" if plain else "last_layer.weight_v"
-    kind = PlainPrototypes if plain else WeightNormPrototypes
-    return PrototypeProjector(
-        width=_columns(tensors, "mlp.0.weight"),
-        hidden=_rows(tensors, "mlp.0.weight"),
-        bottleneck=bottleneck,
-        last_layer=kind(_rows(tensors, key), bottleneck),
-    )

@@ -96,21 +96,16 @@ class Network:
         return len({match[1] for key in self.tensors if (match := re.match(pattern, key))})
 
 
-def without_module(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(MODULE): tensor for key, tensor in tensors.items()}
-
-
 def recognise(content: Mapping[str, Any]) -> Identity:
     """Identify a checkpoint."""
     container, raw = first_container(content, (*CONTAINERS, *DISTILLED))
-    net = Network(container, without_module(raw), content)
+    net = Network(container, {k.removeprefix(MODULE): t for k, t in raw.items()}, content)
     if not net.tensors:
         entries = ", ".join(f"`{entry}`" for entry in list(content)[:6])
         return Identity(f"a file without tensors (its entries: {entries})")
     for identify in (
         _other_network,
         _self_distilled,
-        _moco,
         _prefixed_encoder,
         _vit_of_timm,
         _beit_like,
@@ -164,7 +159,7 @@ def _resnet(net: Network) -> Identity:
     return Identity(title, advice=NO_LOADER)
 
 
-# -- training files of DINO, iBOT and MoCo v3 ----------------------------------------------------
+# -- training files of DINO and iBOT --------------------------------------------------------------
 
 
 def _self_distilled(net: Network) -> Identity | None:
@@ -180,10 +175,8 @@ def _self_distilled(net: Network) -> Identity | None:
         return Identity(f"an iBOT checkpoint{only}", "ibot", branch)
     if "dino_loss" in net.content or headed:
         return Identity(f"a DINO checkpoint{only}", "dino", branch)
-    return Identity(
-        "a self-distilled backbone of DINO or iBOT, without its head",
-        candidates=("dino", "ibot"),
-    )
+    title = "a self-distilled backbone of DINO or iBOT, without its head"
+    return Identity(title, candidates=("dino", "ibot"))
 
 
 def distilled_branch(content: Mapping[str, Any]) -> str:
@@ -199,18 +192,15 @@ def distilled_branch(content: Mapping[str, Any]) -> str:
     return "student" if any(re.match(student, key) for key in tensors) else "teacher"
 
 
-def _moco(net: Network) -> Identity | None:
-    if net.any(r"base_encoder\."):
-        return Identity("a MoCo v3 checkpoint", "mocov3")
-    if net.any(r"momentum_encoder\."):
-        return Identity("a MoCo v3 file with the momentum encoder only", "mocov3", "momentum")
-    return None
-
-
 # -- ViTs ----------------------------------------------------------------------------------------
 
 
 def _prefixed_encoder(net: Network) -> Identity | None:
+    """Identify MoCo v3, CAE and SimMIM, whose encoder has a prefix."""
+    if net.any(r"base_encoder\."):
+        return Identity("a MoCo v3 checkpoint", "mocov3")
+    if net.any(r"momentum_encoder\."):
+        return Identity("a MoCo v3 file with the momentum encoder only", "mocov3", "momentum")
     if net.any(r"pretext_neck\."):
         return Identity("a CAE checkpoint", "cae")
     if not net.any(r"encoder\.blocks\."):
@@ -226,24 +216,20 @@ def _prefixed_encoder(net: Network) -> Identity | None:
 
 def _vit_of_timm(net: Network) -> Identity | None:
     """Identify ViTs of timm outside the seven families: distilled DeiT, DINOv2, DeiT III."""
-    size = TIMM_SIZES.get(net.width)
+    size, rows = TIMM_SIZES.get(net.width), net.rows("pos_embed", 1)
     if net.any("dist_token|head_dist"):
         title = "a distilled DeiT, with a class and a distillation token (198 positions at 224)"
         return _named(title, size and f"deit_{size}_distilled_patch16_224")
-    patch = net.rows("patch_embed.proj.weight", -1)
-    rows = net.rows("pos_embed", 1)
     if net.any(r"blocks\.\d+\.ls1\.gamma"):
-        if patch == 14 and rows in (1370, 1369):
-            registers = net.any("register_tokens|reg_token")
-            kind = "reg4_dinov2" if registers else "dinov2"
+        # 37×37 patches of a 518×518 image, with or without a row for the class token
+        if net.rows("patch_embed.proj.weight", -1) == 14 and rows in (1370, 1369):
+            kind = "reg4_dinov2" if net.any("register_tokens|reg_token") else "dinov2"
             size = "giant" if net.width == 1536 else size
             return _named("a DINOv2 network", size and f"vit_{size}_patch14_{kind}")
         if rows == 196:
             return _named("a DeiT III network", size and f"deit3_{size}_patch16_224")
-        return Identity(
-            "a ViT with timm's layer scale",
-            advice="load it under the timm name that it was saved from",
-        )
+        advice = "load it under the timm name that it was saved from"
+        return Identity("a ViT with timm's layer scale", advice=advice)
     if net.any(r"blocks\.\d+\.gamma_1") and net.any(r"blocks\.\d+\.attn\.qkv\.bias"):
         return _named("a DeiT III network", size and rows == 196 and f"deit3_{size}_patch16_224")
     return None

@@ -82,95 +82,82 @@ class LoadReport:
         )
 
 
-@dataclass(frozen=True)
-class Sorted:
-    """The tensors of one container, sorted by rules."""
-
-    targets: dict[str, dict[str, Tensor]]  # target → {key at the target: tensor}
-    origin: dict[tuple[str, str], str]  # (target, key at the target) → key of the file
-    ignored: tuple[tuple[str, str], ...]  # key of the file, reason of the rule
-    unexpected: tuple[str, ...]  # keys of the file
-
-    def __getitem__(self, target: str) -> dict[str, Tensor]:
-        return self.targets.get(target, {})
-
-
-def sort_keys(tensors: Mapping[str, Tensor], rules: Sequence[Rule]) -> Sorted:
-    """Sort tensors by the first matching rule; tensors without a rule are unexpected.
-
-    The prefix `module.`, which DistributedDataParallel adds, is ignored.
-    """
-    targets: dict[str, dict[str, Tensor]] = {}
-    origin: dict[tuple[str, str], str] = {}
-    ignored: list[tuple[str, str]] = []
-    unexpected: list[str] = []
-    for key, tensor in tensors.items():
-        for rule in rules:
-            if match := re.fullmatch(rf"(?:module\.)?(?:{rule.pattern})", key):
-                if rule.target and (rule.target, match[1]) in origin:
-                    unexpected.append(key)  # the same tensor twice, with and without a prefix
-                elif rule.target:
-                    targets.setdefault(rule.target, {})[match[1]] = tensor
-                    origin[rule.target, match[1]] = key
-                else:
-                    ignored.append((key, rule.reason))
-                break
-        else:
-            unexpected.append(key)
-    return Sorted(targets, origin, tuple(ignored), tuple(unexpected))
-
-
 @dataclass
 class Comparison:
-    """Key lists of a report; `fill` extends them for each module."""
+    """The tensors of one container, sorted by rules and compared with the modules they fill."""
 
+    targets: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # key at the target: tensor
+    origin: dict[tuple[str, str], str] = field(default_factory=dict)  # (target, key) → key of file
     matched: list[str] = field(default_factory=list)
     renamed: list[tuple[str, str]] = field(default_factory=list)
+    ignored: list[tuple[str, str]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     wrong_shape: list[str] = field(default_factory=list)
     not_finite: list[str] = field(default_factory=list)
 
+    @classmethod
+    def sort(cls, tensors: Mapping[str, Tensor], rules: Sequence[Rule]) -> Comparison:
+        """Sort tensors by the first matching rule; tensors without a rule are unexpected.
+
+        The prefix `module.`, which DistributedDataParallel adds, is ignored.
+        """
+        result = cls()
+        for key, tensor in tensors.items():
+            matches = ((re.fullmatch(rf"(?:module\.)?(?:{r.pattern})", key), r) for r in rules)
+            match, rule = next(((m, r) for m, r in matches if m), (None, None))
+            if match is None or rule is None:
+                result.unexpected.append(key)
+            elif not rule.target:
+                result.ignored.append((key, rule.reason))
+            elif (rule.target, match[1]) in result.origin:
+                result.unexpected.append(key)  # the same tensor twice, with and without a prefix
+            else:
+                result.targets.setdefault(rule.target, {})[match[1]] = tensor
+                result.origin[rule.target, match[1]] = key
+        return result
+
+    def fill(self, module: nn.Module, target: str) -> None:
+        """Compare the tensors of a target with those of a module, and load them if all fit.
+
+        A buffer that counts batches may be missing: evaluation never reads it.
+        """
+        expected, tensors = module.state_dict(), self.targets.get(target, {})
+        before = self.mismatches
+        for key, tensor in tensors.items():
+            name = self.origin[target, key]
+            if key not in expected:
+                self.unexpected.append(name)
+            elif tensor.shape != expected[key].shape:
+                shapes = f"expected {tuple(expected[key].shape)}, found {tuple(tensor.shape)}"
+                self.wrong_shape.append(f"{name}: {shapes}")
+            elif tensor.is_floating_point() != expected[key].is_floating_point():
+                # Copying would truncate weights to integers, or complex ones to their real part.
+                types = f"expected {expected[key].dtype}, found {tensor.dtype}"
+                self.wrong_shape.append(f"{name}: {types}")
+            elif not is_finite(tensor):
+                self.not_finite.append(name)
+            else:
+                self.matched.append(name)
+                if name != key:
+                    self.renamed.append((name, key))
+        self.missing += [
+            key if target == "encoder" else f"{target}.{key}"
+            for key in expected
+            if key not in tensors and not key.endswith("num_batches_tracked")
+        ]
+        if before == self.mismatches:
+            module.load_state_dict({**expected, **tensors}, strict=True)
+
     @property
     def mismatches(self) -> int:
-        """The number of keys that do not fit."""
+        """Return the number of keys that do not fit."""
         return sum(map(len, (self.missing, self.unexpected, self.wrong_shape, self.not_finite)))
 
     def lists(self) -> dict[str, Any]:
-        return {name: tuple(value) for name, value in vars(self).items()}
-
-
-def fill(module: nn.Module, target: str, by_target: Sorted, into: Comparison) -> None:
-    """Compare the tensors of a target with those of a module, and load them if all fit.
-
-    A buffer that counts batches may be missing: evaluation never reads it.
-    """
-    expected, tensors = module.state_dict(), by_target[target]
-    before = into.mismatches
-    for key, tensor in tensors.items():
-        name = by_target.origin[target, key]
-        if key not in expected:
-            into.unexpected.append(name)
-        elif tensor.shape != expected[key].shape:
-            shapes = f"expected {tuple(expected[key].shape)}, found {tuple(tensor.shape)}"
-            into.wrong_shape.append(f"{name}: {shapes}")
-        elif tensor.is_floating_point() != expected[key].is_floating_point():
-            # Copying would truncate weights to integers, or complex ones to their real part.
-            types = f"expected {expected[key].dtype}, found {tensor.dtype}"
-            into.wrong_shape.append(f"{name}: {types}")
-        elif not is_finite(tensor):
-            into.not_finite.append(name)
-        else:
-            into.matched.append(name)
-            if name != key:
-                into.renamed.append((name, key))
-    into.missing += [
-        key if target == "encoder" else f"{target}.{key}"
-        for key in expected
-        if key not in tensors and not key.endswith("num_batches_tracked")
-    ]
-    if before == into.mismatches:
-        module.load_state_dict({**expected, **tensors}, strict=True)
+        """Return the lists of keys, as fields of a `LoadReport`."""
+        lists = {name: value for name, value in vars(self).items() if isinstance(value, list)}
+        return {name: tuple(value) for name, value in lists.items()}
 
 
 def is_finite(tensor: Tensor) -> bool:

@@ -9,9 +9,8 @@ import re
 import socket
 import sys
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -19,12 +18,11 @@ from torch import Tensor
 from pa.data.images import RESAMPLING, Transform
 from pa.errors import CheckpointError, MissingError, UnknownNameError, UsageError
 from pa.extract import torchvision_ops
-from pa.extract.encoders.base import EncoderSpec
+from pa.extract.encoders.base import Encoder, EncoderSpec
 from pa.extract.encoders.checkpoint import CheckpointFile, first_container, state_sha256
-from pa.extract.encoders.frozen import FrozenEncoder
 from pa.extract.encoders.positions import Network
 from pa.extract.encoders.recognise import recognise
-from pa.extract.encoders.report import Comparison, LoadReport, Rule, fill, is_finite, sort_keys
+from pa.extract.encoders.report import Comparison, LoadReport, Rule, is_finite
 from pa.extract.encoders.timm_trunk import TimmTrunk, timm_config
 
 PREFIX = "timm/"
@@ -33,7 +31,7 @@ CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # in the or
 
 def load(
     name: str, file: CheckpointFile | None, layers: tuple[int, ...]
-) -> tuple[LoadReport, FrozenEncoder | None]:
+) -> tuple[LoadReport, Encoder | None]:
     """Load `timm/<model>` from a file, or from the hub if `file` is None."""
     model = create(name.removeprefix(PREFIX), pretrained=file is None)
     if file is None:
@@ -53,7 +51,7 @@ def load(
     options = {"layers": list(layers)} if layers else {}
     spec = EncoderSpec(name, report.sha256, architecture, options)
     report = replace(report, architecture=architecture)
-    return report, FrozenEncoder(spec, transform_of(name, model), trunk)
+    return report, Encoder(spec, transform_of(name, model), trunk)
 
 
 def create(model_name: str, pretrained: bool) -> Network:
@@ -130,33 +128,23 @@ def _load_file(model: Network, name: str, file: CheckpointFile) -> tuple[str, di
     names = "|".join(map(re.escape, model.state_dict()))
     rules = [Rule(rf"({names})", "encoder")]
     rules += [Rule(rf"(?:{heads})\..*", reason="the classifier")] if heads else []
-    chosen, ignored = _compare(model, raw, rules)
-    if chosen.mismatches and (converted := _convert(model, name, raw)) is not None:
+    comparison = Comparison.sort(raw, rules)
+    comparison.fill(model, "encoder")
+    if comparison.mismatches and (converted := _convert(model, name, raw)) is not None:
         tensors, resized, omitted = converted
-        comparison, also = _compare(model, tensors, rules, resized)
-        if comparison.mismatches < chosen.mismatches:
-            chosen, ignored = comparison, (*also, *omitted)
-    return (f"`{container}`" if container else "the file"), {**chosen.lists(), "ignored": ignored}
-
-
-def _compare(
-    model: Network,
-    tensors: Mapping[str, Tensor],
-    rules: Sequence[Rule],
-    resized: Mapping[str, str] = MappingProxyType({}),
-) -> tuple[Comparison, tuple[tuple[str, str], ...]]:
-    """Fill the model if every tensor fits; `resized` names tensors of another size."""
-    by_target = sort_keys({k: v for k, v in tensors.items() if k not in resized}, rules)
-    comparison = Comparison(unexpected=list(by_target.unexpected))
-    fill(model, "encoder", by_target, comparison)
-    comparison.wrong_shape += resized.values()
-    comparison.missing = [key for key in comparison.missing if key not in resized]
-    return comparison, by_target.ignored
+        other = Comparison.sort({k: v for k, v in tensors.items() if k not in resized}, rules)
+        other.fill(model, "encoder")
+        other.wrong_shape += resized.values()
+        other.missing = [key for key in other.missing if key not in resized]
+        other.ignored += omitted
+        if other.mismatches < comparison.mismatches:
+            comparison = other
+    return f"`{container}`" if container else "the file", comparison.lists()
 
 
 def _convert(
     model: Network, name: str, raw: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], dict[str, str], tuple[tuple[str, str], ...]] | None:
+) -> tuple[dict[str, Tensor], dict[str, str], list[tuple[str, str]]] | None:
     """Convert an official layout with the filter that timm applies to its downloads.
 
     Return the tensors, a message for each tensor that the filter resized, and the keys that it
@@ -186,7 +174,7 @@ def _convert(
             shape = tuple(before[source].shape)
             resized[key] = f"{source}: expected {tuple(tensor.shape)}, found {shape}"
     reason = "converted or left out by timm's checkpoint filter"
-    gone = tuple((k, reason) for k, v in before.items() if k not in after and id(v) not in kept)
+    gone = [(k, reason) for k, v in before.items() if k not in after and id(v) not in kept]
     return after, resized, gone
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pa.errors import UsageError
-from pa.extract.encoders.frozen import Tokens, Trunk, check_layers, stack_layers
+from pa.extract.encoders.base import Tokens, Trunk, check_layers, stack_layers
 from pa.extract.encoders.positions import Network
 
 
@@ -74,7 +74,7 @@ class TimmTrunk(Trunk):
             self.channels_last = self.channel_axis == 1
             self.width = output.shape[self.channel_axis]
             self.n_patches = output[0].numel() // self.width  # h * w
-            return torch.Size(output.shape)
+            return output.shape
         cls_token = getattr(self.model, "cls_token", None)
         self.n_prefix = int(getattr(self.model, "num_prefix_tokens", 0))
         if isinstance(cls_token, Tensor) and cls_token.shape[1] == output.shape[1]:
@@ -88,7 +88,8 @@ class TimmTrunk(Trunk):
                 f"{self.name} returns {output.shape[1]} tokens, {self.n_prefix} of them before the "
                 "patches: the rest is not a square grid, so the patch tokens are undecidable."
             )
-        return torch.Size(output.shape)
+        shape: torch.Size = output.shape
+        return shape
 
     def _features(self, pixels: Tensor) -> Any:
         """Run the network up to its head; return tokens (B, N, C) or a feature map."""
@@ -156,12 +157,17 @@ class TimmTrunk(Trunk):
         # (B, C, h, w) or (B, h, w, C) to (B, h*w, C)
         return output.flatten(2).mT if self.channel_axis == 1 else output.flatten(1, 2)
 
+    @torch.no_grad()
     def _check_layers(self) -> None:
         """Raise unless `forward_intermediates` returns the raw outputs of the chosen blocks."""
+        refused = UsageError(
+            f"{self.name} has no blocks whose outputs are all {self.n_patches} patch tokens of "
+            f"width {self.width}: omit `layers` (--layers)."
+        )
         blocks = getattr(self.model, "blocks", None)
         tokens = self.channel_axis is None and not self.only_cls
         if not tokens or not isinstance(blocks, nn.ModuleList | nn.Sequential):
-            raise self._no_blocks()
+            raise refused
         check_layers(self.name, self.layers, len(blocks))
         outputs: dict[int, Any] = {}
         hooks = [
@@ -169,27 +175,19 @@ class TimmTrunk(Trunk):
             for i in self.layers
         ]
         try:
-            with torch.no_grad():
-                layers = self.tokens(_noise(1, 3, self.size, self.size), with_layers=True).layers
+            layers = self(_noise(1, 3, self.size, self.size), with_layers=True).layers
         except (AttributeError, TypeError, RuntimeError, AssertionError, ValueError):
-            raise self._no_blocks() from None
+            raise refused from None
         finally:
             for hook in hooks:
                 hook.remove()
-        shape = (1, len(self.layers), self.n_patches, self.width)
-        if layers is None or layers.shape != shape:
-            raise self._no_blocks()
+        if layers is None or layers.shape != (1, len(self.layers), self.n_patches, self.width):
+            raise refused
         for position, index in enumerate(self.layers):
             output = outputs.get(index)
             patches = output[:, -self.n_patches :] if isinstance(output, Tensor) else None
             if patches is None or not torch.equal(patches, layers[:, position]):
-                raise self._no_blocks()
-
-    def _no_blocks(self) -> UsageError:
-        return UsageError(
-            f"{self.name} has no blocks whose outputs are all {self.n_patches} patch tokens of "
-            f"width {self.width}: omit `layers` (--layers)."
-        )
+                raise refused
 
     @torch.no_grad()
     def n_patches_at(self, size: int) -> int:
@@ -198,27 +196,27 @@ class TimmTrunk(Trunk):
             weight = next(self.parameters())
             black = torch.zeros(1, 3, size, size, device=weight.device, dtype=weight.dtype)
             try:
-                self._patches[size] = self.tokens(black, with_layers=False).patch.shape[1]
+                self._patches[size] = self(black).patch.shape[1]
             except (RuntimeError, AssertionError) as error:
                 line = str(error).splitlines()[0]
                 raise UsageError(f"{self.name} refuses {size}x{size} images: {line}") from None
         return self._patches[size]
 
-    def tokens(self, pixels: Tensor, with_layers: bool) -> Tokens:
+    def forward(self, pixels: Tensor, with_layers: bool = False) -> Tokens:
         fixed = timm_config(self.model).get("fixed_input_size", False)
         if fixed and tuple(pixels.shape[-2:]) != (self.size, self.size):
             raise UsageError(
                 f"{self.name} takes {self.size}x{self.size} images only; found "
                 f"{pixels.shape[-2]}x{pixels.shape[-1]}."
             )
-        layers: tuple[Tensor | None, Tensor | None] = (None, None)
+        patches = of_cls = None  # (B, K, L, C) and (B, K, C) of the chosen blocks
         if with_layers:
             run, extra = self.model.forward_intermediates, dict[str, bool]()
             if self.n_prefix and "return_prefix_tokens" in inspect.signature(run).parameters:
                 extra["return_prefix_tokens"] = True
             indices = list(self.layers)
             output, blocks = run(pixels, indices=indices, norm=False, output_fmt="NLC", **extra)
-            layers = stack_layers(blocks)  # (B, K, L, C) and (B, K, C)
+            patches, of_cls = stack_layers(blocks)
         else:
             output = self._features(pixels)
         pooled = self._pool(output) if self.pools_by_mean else None  # (B, P)
@@ -227,7 +225,6 @@ class TimmTrunk(Trunk):
             rows = self.token_norm(cells.reshape(-1, *self._norm_input))  # (B*N, C) or (…, 1, 1)
             cells = rows.reshape(cells.shape)
         cls = cells[:, 0] if self.has_cls else None  # (B, C)
-        patches, of_cls = layers
         of_cls = of_cls if self.has_cls else None
         return Tokens(cls, cells[:, self.n_prefix :], patches, of_cls, pooled)
 

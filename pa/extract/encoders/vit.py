@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from pa.errors import CheckpointError, UsageError
 from pa.extract import torchvision_ops
-from pa.extract.encoders.frozen import Tokens, Trunk, check_layers, stack_layers
-from pa.extract.encoders.positions import EXTRA_ROWS, Network, Positions, native_grid
+from pa.extract.encoders.base import Tokens, Trunk, check_layers, stack_layers
+from pa.extract.encoders.positions import EXTRA_ROWS, AbsolutePositions, Network, native_grid
 
 PATCH_WEIGHT = "patch_embed.proj.weight"  # (D, 3, P, P)
 RELATIVE_TABLE = "rel_pos_bias.relative_position_bias_table"  # ((2n-1)^2 + 3, heads)
@@ -70,27 +70,38 @@ def read_shape(
     """Read the architecture from the tensors of an encoder, its keys without prefix.
 
     The number of heads is `num_heads`, that of a table of relative positions, or that of the
-    family's official size.
+    family's official size. Raises `CheckpointError` if a tensor is missing or has another shape.
     """
     mlp = next((key for key in tensors if re.match(r"blocks\.\d+\.mlp\.fc1\.weight", key)), "")
     for key, known in ((PATCH_WEIGHT, PATCH_WEIGHT in tensors), ("blocks.0.mlp.fc1.weight", mlp)):
         if not known:
             raise CheckpointError(f"it has no tensor {key!r}, which every ViT of this kind has")
-    width, _, patch, _ = _shape(tensors, PATCH_WEIGHT, 4)  # (D, 3, P, P)
+
+    def shape(key: str, ndim: int) -> tuple[int, ...]:
+        axes = tuple(tensors[key].shape)
+        if len(axes) != ndim:
+            raise CheckpointError(f"{key} should have {ndim} axes; found shape {axes}")
+        return axes
+
+    width, _, patch, _ = shape(PATCH_WEIGHT, 4)  # (D, 3, P, P)
     blocks = {int(m[1]) for key in tensors if (m := re.match(r"blocks\.(\d+)\.", key))}
-    heads = num_heads
-    if heads is None and RELATIVE_TABLE in tensors:
-        heads = _shape(tensors, RELATIVE_TABLE, 2)[1]  # ((2n-1)²+3, heads)
     depth = max(blocks) + 1
-    return VitShape(
-        width=width,
-        depth=depth,
-        heads=choose_heads(family, width, depth, heads),
-        patch=patch,
-        grid=_read_grid(tensors),
-        mlp_width=_shape(tensors, mlp, 2)[0],
-        layer_norm_eps=eps,
-    )
+    relative = shape(RELATIVE_TABLE, 2) if RELATIVE_TABLE in tensors else None  # (rows, heads)
+    if num_heads is None and relative is not None:
+        num_heads = relative[1]
+    heads = choose_heads(family, width, depth, num_heads)
+    if "pos_embed" in tensors:
+        rows = shape("pos_embed", 3)[1]
+        grid = native_grid(rows - 1)
+        if grid**2 != rows - 1:
+            raise CheckpointError(
+                f"pos_embed has {rows} positions; expected one class token and a square grid"
+            )
+    elif relative is not None:
+        grid = (native_grid(relative[0] - EXTRA_ROWS) + 1) // 2
+    else:
+        raise CheckpointError("neither 'pos_embed' nor a shared table of relative positions")
+    return VitShape(width, depth, heads, patch, grid, shape(mlp, 2)[0], eps)
 
 
 def choose_heads(family: str, width: int, depth: int, known: int | None) -> int:
@@ -112,28 +123,6 @@ def choose_heads(family: str, width: int, depth: int, known: int | None) -> int:
         f"not an official size of {family} (width × depth: {listed}). Pass --num-heads N "
         f"(num_heads in Python and under [encoders.{family}])."
     )
-
-
-def _shape(tensors: Mapping[str, Tensor], key: str, ndim: int) -> tuple[int, ...]:
-    shape = tuple(tensors[key].shape)
-    if len(shape) != ndim:
-        raise CheckpointError(f"{key} should have {ndim} axes; found shape {shape}")
-    return shape
-
-
-def _read_grid(tensors: Mapping[str, Tensor]) -> int:
-    if "pos_embed" in tensors:
-        rows = _shape(tensors, "pos_embed", 3)[1]
-        grid = native_grid(rows - 1)
-        if grid**2 != rows - 1:
-            raise CheckpointError(
-                f"pos_embed has {rows} positions; expected one class token and a square grid"
-            )
-        return grid
-    if RELATIVE_TABLE in tensors:
-        rows = _shape(tensors, RELATIVE_TABLE, 2)[0]
-        return (native_grid(rows - EXTRA_ROWS) + 1) // 2
-    raise CheckpointError("neither 'pos_embed' nor a shared table of relative positions")
 
 
 def plain_vit(shape: VitShape) -> Network:
@@ -201,12 +190,14 @@ def _without_initialising(make: Callable[[], Network], buffers: frozenset[str]) 
 class VitTrunk(Trunk):
     """A timm ViT at its native grid, and at other grids by the rule of its positions."""
 
+    has_cls = True
+
     def __init__(
         self,
         name: str,
         model: Network,
         shape: VitShape,
-        positions: Positions,
+        positions: AbsolutePositions,
         layers: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
@@ -215,21 +206,23 @@ class VitTrunk(Trunk):
         self.model = model
         self.shape = shape
         self.size, self.width = shape.size, shape.width
-        self.n_patches = shape.grid**2
-        self.has_cls = True
         self.layers = layers
         self.positions = positions
         model.patch_embed.strict_img_size = False
         self._other: tuple[Any, Network] | None = None  # (key, the network for another grid)
 
-    def finish(self) -> None:
-        self.positions.remember(self.model)
-
-    def tokens(self, pixels: Tensor, with_layers: bool) -> Tokens:
-        model = self._at(self.grid_of(pixels))
+    def forward(self, pixels: Tensor, with_layers: bool = False) -> Tokens:
+        grid = self.grid_of(*pixels.shape[-2:])
+        model, weight = self.model, next(self.model.parameters())
+        if grid != (self.shape.grid, self.shape.grid):
+            # The network of the last grid is kept: batches of one view have the same size.
+            key = (grid, weight.dtype, weight.device)
+            if self._other is None or self._other[0] != key:
+                self._other = (key, self.positions.at(self.model, grid))
+            model = self._other[1]
         if not with_layers:
             output = model.forward_features(pixels)
-            return Tokens(output[:, 0], output[:, 1:], None)  # (B, D), (B, L, D)
+            return Tokens(output[:, 0], output[:, 1:])  # (B, D), (B, L, D)
         # (B, 1+L, D) after the norm, and K times (B, L, D) and (B, 1, D) before it
         output, blocks = model.forward_intermediates(
             pixels,
@@ -241,14 +234,11 @@ class VitTrunk(Trunk):
         return Tokens(output[:, 0], output[:, 1:], *stack_layers(blocks))
 
     def n_patches_at(self, size: int) -> int:
-        rows, columns = self._grid(size, size)
+        rows, columns = self.grid_of(size, size)
         return rows * columns
 
-    def grid_of(self, pixels: Tensor) -> tuple[int, int]:
-        """Return rows and columns of patches of an input (B, 3, H, W)."""
-        return self._grid(*pixels.shape[-2:])
-
-    def _grid(self, height: int, width: int) -> tuple[int, int]:
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        """Return rows and columns of patches of an input of H×W pixels."""
         patch = self.shape.patch
         if height % patch or width % patch or not height or not width:
             raise UsageError(
@@ -256,12 +246,3 @@ class VitTrunk(Trunk):
                 f"{height}x{width} is not a multiple of them."
             )
         return height // patch, width // patch
-
-    def _at(self, grid: tuple[int, int]) -> Network:
-        if grid == (self.shape.grid, self.shape.grid):
-            return self.model
-        weight = next(self.model.parameters())
-        key = (grid, weight.dtype, weight.device)
-        if self._other is None or self._other[0] != key:
-            self._other = (key, self.positions.at(self.model, grid))
-        return self._other[1]

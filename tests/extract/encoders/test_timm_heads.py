@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pa.errors import UsageError
-from pa.extract.encoders.frozen import FrozenEncoder
+from pa.extract.encoders.base import Encoder, EncoderSpec
 from pa.extract.encoders.timm_trunk import TimmTrunk
 
 SIZE = 64
@@ -160,11 +160,10 @@ def test_final_norm_is_applied_to_every_patch(name: str) -> None:
 
 def test_representations_announce_the_width_of_pooled() -> None:
     from pa.data.images import Transform
-    from pa.extract.encoders.base import EncoderSpec
 
     model = drawn(_named("mobilenetv3_small_050"))
     trunk = TimmTrunk("timm/mobilenetv3_small_050", model, ())
-    encoder = FrozenEncoder(EncoderSpec("m", ""), Transform(), trunk)
+    encoder = Encoder(EncoderSpec("m", ""), Transform(), trunk)
     features = encoder.encode(image(trunk.size), {"pooled", "patch"})
     assert features["pooled"].shape[1:] == encoder.representations["pooled"] == (1024,)
     assert features["patch"].shape[1:] == encoder.representations["patch"]
