@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 class Progress(Protocol):
@@ -50,6 +53,17 @@ class Named:
 
     def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
         self._progress.start(f"{title} · {self._name}", total, unit, done)
+
+
+def track(progress: Progress, items: Iterable[T], title: str, total: int, unit: str) -> Iterator[T]:
+    """Yield the items, and report each of them as finished when it is yielded."""
+    progress.start(title, total, unit)
+    try:
+        for item in items:
+            progress.advance(1)
+            yield item
+    finally:
+        progress.stop()
 
 
 class Stopwatch:

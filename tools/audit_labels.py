@@ -256,7 +256,7 @@ def audit_scenes(root: Path) -> Audit:
                 pixels += counts[chosen]
         audit.add(f"of the 59 objects, in {split}", np.count_nonzero(pixels), len(objects))
         n_images += len(paths)
-    audit.is_complete = n_images == sum(tree.ADE_IMAGES.values())
+    audit.is_complete = n_images == sum(ade20k.LAST_IMAGE.values())
     return audit
 
 

@@ -52,7 +52,7 @@ def check(
     from pa.data.datasets.segmentation import tree
     from pa.data.datasets.segmentation.check import check_masks
     from pa.data.datasets.segmentation.labels import LABEL_SETS
-    from pa.data.datasets.segmentation.releases import LAYOUTS
+    from pa.data.datasets.segmentation.releases import RELEASES
 
     kind, root = workspace.dataset_kind(name), workspace.dataset_root(name, root)
     names: list[str | None] = [split]
@@ -61,11 +61,10 @@ def check(
     try:
         loaded = [workspace.images(name, split=s, root=root, boxes=boxes) for s in names]
     except MissingError as error:
-        if kind not in LAYOUTS or tree.layout(kind) not in str(error):
+        layout = RELEASES[kind].layout if kind in RELEASES else ""
+        if not layout or DATASETS[kind].layout not in str(error):
             raise
-        raise MissingError(
-            f"{error}\nBuild it from the official release:\n{LAYOUTS[kind]}"
-        ) from None
+        raise MissingError(f"{error}\nBuild it from the official release:\n{layout}") from None
     folder = loaded[0].root
     splits = [check_split(i, DATASETS[kind], not quick, workspace.progress) for i in loaded]
     is_whole = all(each.is_whole for each in splits)

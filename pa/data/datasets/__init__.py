@@ -15,7 +15,8 @@ import polars as pl
 from pa.data.datasets import boxes as box_tables
 from pa.data.datasets import coco, cub, folder, imagenet
 from pa.data.datasets.listing import subfolders
-from pa.data.datasets.segmentation import labels, tree
+from pa.data.datasets.segmentation import tree
+from pa.data.datasets.segmentation.releases import RELEASES
 from pa.data.schema import Boxes, Images, Keypoints
 from pa.errors import AmbiguousError, MissingError, PaError, UnknownNameError
 from pa.registry import Registry
@@ -90,11 +91,11 @@ DATASETS: Registry[Kind] = Registry(
             name: Kind(
                 tree.list_splits,
                 partial(tree.read, name),
-                tree.layout(name),
+                tree.layout(name, release.readable),
                 default_view="windows",
-                expected={split: Expected(n) for split, n in tree.EXPECTED[name].items()},
+                expected={split: Expected(n) for split, n in release.images.items()},
             )
-            for name in labels.LABEL_SETS
+            for name, release in RELEASES.items()
         },
     },
     hint="A dataset of another name is set in pa.toml: [datasets.NAME] with kind and root.",

@@ -12,7 +12,7 @@ from pa.data.schema import Boxes, Images
 from pa.data.views.part_rows import PartCounts
 from pa.data.views.parts import PROTOCOLS
 from pa.errors import MissingError
-from pa.progress import Progress
+from pa.progress import Progress, track
 
 
 @dataclass(frozen=True)
@@ -90,15 +90,9 @@ def check_sizes(images: Images, paths: list[str], progress: Progress) -> list[tu
 
 
 def _headers(images: Images, paths: list[str], progress: Progress) -> dict[str, Header]:
-    progress.start(f"{images.dataset}/{images.split}: headers", len(paths), "images")
-    by_path = {}
-    try:
-        for path, header in zip(paths, read_headers(images.root, paths), strict=True):
-            by_path[path] = header
-            progress.advance(1)
-    finally:
-        progress.stop()
-    return by_path
+    title = f"{images.dataset}/{images.split}: headers"
+    headers = track(progress, read_headers(images.root, paths), title, len(paths), "images")
+    return dict(zip(paths, headers, strict=True))
 
 
 def _annotated_sizes(images: Images) -> dict[str, tuple[int, int]]:

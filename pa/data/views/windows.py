@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from pa.data import images as im
 from pa.data.datasets.segmentation import masks
 from pa.data.datasets.segmentation.labels import IGNORED
 from pa.data.datasets.segmentation.masks import Map
+from pa.data.datasets.segmentation.releases import RELEASES
 from pa.data.images import Transform, size_columns
 from pa.data.schema import BOX, Images, in_schema
 from pa.data.views import augment
@@ -294,18 +295,10 @@ def cut_mask(classes: Map, window: Window) -> Map:
     return cut
 
 
-ADE = WindowsView()
-PASCAL = WindowsView(
-    crop=480, stride=161, test_long=3840, test_short=480, train_long=520, train_short=520
-)
-LIP = WindowsView(
-    crop=320, stride=161, test_long=4096, test_short=320, train_long=1024, train_short=320
-)
-
-# The released recipe of each kind of dataset; other kinds use that of ADE20K.
-RECIPES = {"pascal-object": PASCAL, "pascal-part": PASCAL, "lip": LIP}
-
-
 def windows_for(kind: str, views: int = 0) -> WindowsView:
-    """Return the view of a kind of dataset: sliding windows, or `views` crops of every image."""
-    return replace(RECIPES.get(kind, ADE), views=views)
+    """Return the view of a kind of dataset: sliding windows, or `views` crops of every image.
+
+    The recipe is the released one of the dataset; other kinds use that of ADE20K.
+    """
+    recipe = RELEASES[kind].windows if kind in RELEASES else ()
+    return WindowsView(*recipe, views=views)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from scipy.io import savemat
 
 from pa.data import datasets
 from pa.data.datasets.segmentation import ade20k, labels, lip, masks, pascal, tree
-from pa.data.datasets.segmentation.ade20k_text import parse_atr, parse_json
+from pa.data.datasets.segmentation.ade20k import parse_atr, parse_json
 from pa.data.datasets.segmentation.build import BuildPlan, SplitReport, build, place_image
 from pa.data.datasets.segmentation.labels import LabelSet
 from pa.data.files import locked_partial, partial_path, write_json
@@ -100,7 +100,7 @@ def ade(tmp_path: Path) -> Path:
 
 def test_deepest_listed_part_wins(ade: Path, tmp_path: Path) -> None:
     parts = labels.load("ade20k-part")
-    actual = built(ade20k.plan_parts(ade), tmp_path / "out", "train", "ADE_train_00000001")
+    actual = built(ade20k.plan("ade20k-part", ade), tmp_path / "out", "train", "ADE_train_00000001")
     door, window, wheel, rim = (value(parts, n) for n in ("door", "window", "wheel", "rim"))
     expected = canvas(
         ((0, 0, 4, 4), door), ((0, 4, 4, 8), wheel), ((0, 0, 2, 2), window), ((1, 5, 3, 7), rim)
@@ -109,7 +109,7 @@ def test_deepest_listed_part_wins(ade: Path, tmp_path: Path) -> None:
 
 
 def test_report_counts_built_images(ade: Path, tmp_path: Path) -> None:
-    train, val = build(ade20k.plan_parts(ade), tmp_path / "out")
+    train, val = build(ade20k.plan("ade20k-part", ade), tmp_path / "out")
     assert (train.split, train.n_images, train.present, train.all_zero) == (
         "train",
         2,
@@ -132,7 +132,7 @@ def test_report_counts_built_images(ade: Path, tmp_path: Path) -> None:
 
 def test_objects_of_the_full_release_are_an_own_rule(ade: Path, tmp_path: Path) -> None:
     objects = labels.load("ade20k-object")
-    plan = ade20k.plan_objects(ade, "seg")
+    plan = ade20k.plan("ade20k-object", ade, rule="seg")
     actual = built(plan, tmp_path / "out", "train", "ADE_train_00000001")
     assert np.array_equal(actual, canvas(((0, 0, 8, 8), value(objects, "car"))))
     assert plan.rule.startswith("seg:")
@@ -145,12 +145,12 @@ def test_scene_parsing_becomes_59_objects(tmp_path: Path) -> None:
     Image.new("RGB", (4, 1)).save(root / "images/validation/ADE_val_00000001.jpg")
     path = root / "annotations/validation/ADE_val_00000001.png"
     Image.fromarray(np.array([[0, 2, 149, 1]], np.uint8)).save(path)
-    actual = built(ade20k.plan_objects(root), tmp_path / "o", "val", "ADE_val_00000001")
+    actual = built(ade20k.plan("ade20k-object", root), tmp_path / "o", "val", "ADE_val_00000001")
     assert actual.tolist() == [[0, 1, 59, 0]]  # building, clock; a wall is not an object
-    actual = built(ade20k.plan_scenes(root), tmp_path / "s", "val", "ADE_val_00000001")
+    actual = built(ade20k.plan("ade20k", root), tmp_path / "s", "val", "ADE_val_00000001")
     assert actual.tolist() == [[0, 2, 149, 1]]
     Image.fromarray(np.array([[0, 2, 151, 1]], np.uint8)).save(path)
-    (report,) = build(ade20k.plan_scenes(root), tmp_path / "t")
+    (report,) = build(ade20k.plan("ade20k", root), tmp_path / "t")
     assert "unknown class ids 151: the label set has 150 classes" in report.faults[0][1]
 
 
@@ -167,7 +167,7 @@ def test_faulty_images_are_left_out_and_named(ade: Path, tmp_path: Path) -> None
     ade_image(ade, "ADE_train_00000006", SEG, atr="nonsense")
     ade_image(ade, "ADE_train_00000007", SEG)
     (folder / "ADE_train_00000007.jpg").write_bytes(b"torn")
-    train, _ = build(ade20k.plan_parts(ade), tmp_path / "out")
+    train, _ = build(ade20k.plan("ade20k-part", ade), tmp_path / "out")
     faults = dict(train.faults)
     assert train.n_images == 1
     assert "ADE_train_00000001_seg.png is not next to it" in faults["ADE_train_00000001"]
@@ -194,20 +194,20 @@ def json_of(*objects: tuple[int, str, int]) -> str:
 def test_release_with_other_numbers_is_refused(ade: Path, tmp_path: Path) -> None:
     path = ade / "images/training/s/street/ADE_train_00000002.json"
     path.write_text(json_of((0, "sky", SKY), (1, "no class of ours", 4000)))
-    build(ade20k.plan_parts(ade), tmp_path / "good")
+    build(ade20k.plan("ade20k-part", ade), tmp_path / "good")
     for name, number, listed in (
         ("person", SKY, "2420 is 'sky'"),
         ("sky", 17, "'sky' has another"),
     ):
         path.write_text(json_of((0, name, number)))
         with pytest.raises(MismatchError, match=f"'{name}' has the number {number}.*{listed}"):
-            build(ade20k.plan_parts(ade), tmp_path / f"bad-{number}")
+            build(ade20k.plan("ade20k-part", ade), tmp_path / f"bad-{number}")
 
 
 def test_masks_that_show_what_the_text_does_not_name(ade: Path, tmp_path: Path) -> None:
     path = ade / "images/training/s/street/ADE_train_00000001_atr.txt"
     path.write_text(ATR.replace("002 # 2 # 0 # rim # rim", "002 # 1 # 0 # rim # rim"))
-    train, _ = build(ade20k.plan_parts(ade), tmp_path / "out")
+    train, _ = build(ade20k.plan("ade20k-part", ade), tmp_path / "out")
     file = "ADE_train_00000001_atr.txt"
     assert train.notes == [
         ("ADE_train_00000001", f"level 1, instances in the mask against {file}: rim 0 against 1"),
@@ -263,9 +263,9 @@ def test_numbers_beyond_all_bounds_in_json() -> None:
 
 def test_other_folder_tree_is_not_a_release(tmp_path: Path) -> None:
     index_tree(tmp_path, "train", {"ADE_train_00000001": [[1]]})
-    for plan in (ade20k.plan_parts, ade20k.plan_objects):
+    for dataset in ("ade20k-part", "ade20k-object"):
         with pytest.raises(MissingError, match=r"Expected there:\n  <root>/"):
-            plan(tmp_path / "img")
+            ade20k.plan(dataset, tmp_path / "img")
 
 
 # -- Pascal -----------------------------------------------------------------------------------
@@ -429,7 +429,7 @@ def test_lip_in_both_nestings(tmp_path: Path, nested: bool) -> None:
     lip_image(root, "train", "200_2", values, nested)
     lip_image(root, "val", "300_3", canvas(), nested)
     (root / "TrainVal_images" / "train_id.txt").write_text("100_1\n")
-    train, val = build(lip.plan(root), tmp_path / "out")
+    train, val = build(lip.plan("lip", root), tmp_path / "out")
     assert (train.n_images, train.present, val.n_images, val.all_zero) == (1, 2, 1, ["300_3"])
     actual = masks.read_index(tmp_path / "out" / "ann" / "train" / "100_1.png")
     assert np.array_equal(actual, values)
@@ -441,10 +441,10 @@ def test_lip_in_both_nestings(tmp_path: Path, nested: bool) -> None:
 
 def test_lip_values_above_19(tmp_path: Path) -> None:
     lip_image(tmp_path, "val", "1_1", canvas(((0, 0, 2, 2), 20)))
-    (report,) = build(lip.plan(tmp_path), tmp_path / "out")
+    (report,) = build(lip.plan("lip", tmp_path), tmp_path / "out")
     assert "unknown class ids 20: the label set has 19 classes" in report.faults[0][1]
     with pytest.raises(MissingError, match=r"no LIP in .*TrainVal_images"):
-        lip.plan(tmp_path / "TrainVal_images")
+        lip.plan("lip", tmp_path / "TrainVal_images")
 
 
 def test_lip_images_of_any_suffix(tmp_path: Path) -> None:
@@ -452,13 +452,13 @@ def test_lip_images_of_any_suffix(tmp_path: Path) -> None:
     for name, suffix in (("1_1", ".jpg"), ("2_2", ".jpeg"), ("3_3", ".JPG"), ("4_4", ".png")):
         lip_image(root, "train", name, canvas())
         (folder / f"{name}.jpg").rename(folder / f"{name}{suffix}")
-    (report,) = build(lip.plan(root), tmp_path / "out")
+    (report,) = build(lip.plan("lip", root), tmp_path / "out")
     assert (report.n_images, report.faults) == (4, [])
     images = datasets.load("lip", "lip", tmp_path / "out").table["path"]
     assert [Path(path).name for path in images] == ["1_1.jpg", "2_2.jpeg", "3_3.JPG", "4_4.png"]
 
     (root / "TrainVal_images/train_id.txt").write_text("2_2\n3_3\n9_9\n")
-    (report,) = build(lip.plan(root), tmp_path / "listed")
+    (report,) = build(lip.plan("lip", root), tmp_path / "listed")
     assert report.n_images == 2
     assert "train_images/9_9.jpg: No such file" in report.faults[0][1]
     assert report.plan.notes == (
@@ -466,7 +466,7 @@ def test_lip_images_of_any_suffix(tmp_path: Path) -> None:
     )
     (folder / "2_2.png").write_bytes(b"")
     with pytest.raises(AnnotationError, match=r"train has 2 images named 2_2: .*2_2.jpeg and"):
-        build(lip.plan(root), tmp_path / "double")
+        build(lip.plan("lip", root), tmp_path / "double")
 
 
 def test_lip_masks_that_are_none(tmp_path: Path) -> None:
@@ -482,7 +482,7 @@ def test_lip_masks_that_are_none(tmp_path: Path) -> None:
     (folder / "torn.png").write_bytes(torn[:-30])
     (folder / "gone.png").unlink()
     (folder / "text.png").write_text("mask")
-    (report,) = build(lip.plan(tmp_path), tmp_path / "out")
+    (report,) = build(lip.plan("lip", tmp_path), tmp_path / "out")
     assert report.n_images == 1
     actual = masks.read_index(tmp_path / "out/ann/val/grey.png")
     assert np.array_equal(actual, values)
@@ -510,7 +510,7 @@ def files(root: Path) -> dict[str, tuple[int, bytes]]:
 
 def test_repeated_build_draws_missing_masks_only(ade: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    plan = ade20k.plan_parts(ade)
+    plan = ade20k.plan("ade20k-part", ade)
     first = build(plan, out)
     before = files(out)
     (out / "ann/train/ADE_train_00000001.png").unlink()
@@ -535,10 +535,10 @@ def test_building_again_knows_the_notes_of_before(ade: Path, tmp_path: Path) -> 
     path = ade / "images/training/s/street/ADE_train_00000001_atr.txt"
     path.write_text(ATR.replace("002 # 2 # 0 # rim # rim", "002 # 1 # 0 # rim # rim"))
     out = tmp_path / "out"
-    build(ade20k.plan_parts(ade), out)
+    build(ade20k.plan("ade20k-part", ade), out)
     report = (out / "report-train.json").read_bytes()
     assert b"_atr.txt: rim 1 against 0" in report
-    (again, _) = build(ade20k.plan_parts(ade), out)
+    (again, _) = build(ade20k.plan("ade20k-part", ade), out)
     assert again.n_rasterized == 0
     assert (out / "report-train.json").read_bytes() == report
 
@@ -561,7 +561,7 @@ def deadly(*given, **options):
     return whole(*given, **options)
 
 setattr(module, name, deadly)
-build.build(ade20k.plan_parts(Path(root)), Path(out), copy=True, workers=2)
+build.build(ade20k.plan("ade20k-part", Path(root)), Path(out), copy=True, workers=2)
 """
 
 
@@ -581,7 +581,7 @@ def test_killed_build_resumes_to_same_tree(
 ) -> None:
     path = ade / "images/training/s/street/ADE_train_00000001_atr.txt"
     path.write_text(ATR.replace("002 # 2 # 0 # rim # rim", "002 # 1 # 0 # rim # rim"))
-    plan = ade20k.plan_parts(ade)
+    plan = ade20k.plan("ade20k-part", ade)
     build(plan, tmp_path / "undisturbed", copy=True)
     words = [str(ade), str(tmp_path / "out"), module, name, str(calls)]
     killed = subprocess.run([sys.executable, "-c", KILLED, *words], check=False)
@@ -601,7 +601,7 @@ def test_full_disk_is_reported_and_leaves_no_partial_file(
     def full(*args: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    plan, out = ade20k.plan_parts(ade), tmp_path / "out"
+    plan, out = ade20k.plan("ade20k-part", ade), tmp_path / "out"
     for name in ("shutil.copyfile", "pathlib.Path.symlink_to"):
         monkeypatch.setattr(name, full)
         with pytest.raises(StorageError, match=r"no space left while writing .*/img/train/ADE_"):
@@ -613,7 +613,7 @@ def test_full_disk_is_reported_and_leaves_no_partial_file(
 
 def test_masks_of_unknown_classes_are_rebuilt(ade: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    plan = ade20k.plan_parts(ade)
+    plan = ade20k.plan("ade20k-part", ade)
     build(plan, out)
     path = out / "ann/train/ADE_train_00000001.png"
     before = path.read_bytes()
@@ -624,7 +624,7 @@ def test_masks_of_unknown_classes_are_rebuilt(ade: Path, tmp_path: Path) -> None
 
 def test_partial_files_of_killed_builders_are_removed(ade: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    plan = ade20k.plan_parts(ade)
+    plan = ade20k.plan("ade20k-part", ade)
     build(plan, out)
     path = out / "ann/train/ADE_train_00000002.png"
     partial_path(path).touch()
@@ -639,7 +639,7 @@ def test_concurrent_builds_of_different_datasets_are_refused(
 ) -> None:
     """One of them writes build.json after the other has found none."""
     out = tmp_path / "out"
-    plans = [ade20k.plan_parts(ade), ade20k.plan_objects(ade, "seg")]
+    plans = [ade20k.plan("ade20k-part", ade), ade20k.plan("ade20k-object", ade, rule="seg")]
 
     def late(*args: Any, **options: Any) -> None:
         monkeypatch.undo()
@@ -659,34 +659,34 @@ def test_folder_not_built_by_pa_is_refused(ade: Path, tmp_path: Path) -> None:
     with pytest.raises(
         FingerprintError, match=r"holds ann/ but no build.json: it was not built by pa"
     ):
-        build(ade20k.plan_parts(ade), out)
+        build(ade20k.plan("ade20k-part", ade), out)
 
 
 def test_tree_has_one_recipe(ade: Path, tmp_path: Path) -> None:
-    build(ade20k.plan_parts(ade), tmp_path / "out")
+    build(ade20k.plan("ade20k-part", ade), tmp_path / "out")
     with pytest.raises(
         FingerprintError, match=r"was built differently .*dataset ade20k-part → ade20k-object"
     ):
-        build(ade20k.plan_objects(ade, "seg"), tmp_path / "out")
+        build(ade20k.plan("ade20k-object", ade, rule="seg"), tmp_path / "out")
 
 
 def test_tree_has_one_release(ade: Path, tmp_path: Path) -> None:
     out, other = tmp_path / "out", tmp_path / "other"
-    build(ade20k.plan_parts(ade), out)
+    build(ade20k.plan("ade20k-part", ade), out)
     shutil.copytree(ade, other)
     with pytest.raises(FingerprintError, match=r"was built from .*/ade, not from .*/other: masks"):
-        build(ade20k.plan_parts(other), out)
+        build(ade20k.plan("ade20k-part", other), out)
     shutil.rmtree(other)
     ade.rename(other)  # the same release in another place
-    reports = build(ade20k.plan_parts(other), out)
+    reports = build(ade20k.plan("ade20k-part", other), out)
     assert [report.n_rasterized for report in reports] == [0, 0]
     other.rename(ade)
     (tmp_path / "link").symlink_to(ade)
-    build(ade20k.plan_parts(tmp_path / "link"), out)
+    build(ade20k.plan("ade20k-part", tmp_path / "link"), out)
 
 
 def test_rules_that_differ_are_shown_where_they_do(ade: Path, tmp_path: Path) -> None:
-    plan = ade20k.plan_parts(ade)
+    plan = ade20k.plan("ade20k-part", ade)
     rule = "the same beginning, " * 30
     build(replace(plan, rule=f"{rule}coarse {'and so on ' * 30}"), tmp_path / "out")
     with pytest.raises(FingerprintError) as caught:
@@ -697,7 +697,7 @@ def test_rules_that_differ_are_shown_where_they_do(ade: Path, tmp_path: Path) ->
 
 
 def test_images_are_linked_or_copied(ade: Path, tmp_path: Path) -> None:
-    plan = ade20k.plan_parts(ade)
+    plan = ade20k.plan("ade20k-part", ade)
     build(plan, tmp_path / "links")
     build(plan, tmp_path / "copies", copy=True)
     image = "img/train/ADE_train_00000001.jpg"
@@ -711,9 +711,9 @@ def test_images_are_linked_or_copied(ade: Path, tmp_path: Path) -> None:
 
 
 def test_links_of_another_place_are_put_right(ade: Path, tmp_path: Path) -> None:
-    build(ade20k.plan_parts(ade), tmp_path / "out")
+    build(ade20k.plan("ade20k-part", ade), tmp_path / "out")
     moved = ade.rename(tmp_path / "moved")
-    build(ade20k.plan_parts(moved), tmp_path / "out")
+    build(ade20k.plan("ade20k-part", moved), tmp_path / "out")
     link = tmp_path / "out/img/train/ADE_train_00000001.jpg"
     assert link.readlink() == moved / "images/training/s/street/ADE_train_00000001.jpg"
 
@@ -737,7 +737,7 @@ def test_concurrent_builds_write_one_image(tmp_path: Path) -> None:
 
 def test_built_tree_is_a_dataset(ade: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    build(ade20k.plan_parts(ade), out)
+    build(ade20k.plan("ade20k-part", ade), out)
     assert datasets.DATASETS["ade20k-part"].default_view == "windows"
     images = datasets.load("mine", "ade20k-part", out, "train")
     assert images.table.select("path", "mask", "label", "label_id", "width", "height").rows() == [

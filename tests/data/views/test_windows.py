@@ -19,11 +19,19 @@ from pa.data.schema import Images
 from pa.data.store.writer import claim, create
 from pa.data.views import VIEWS, augment, view_from_json, windows
 from pa.data.views.augment import Colours
-from pa.data.views.windows import ADE, LIP, PASCAL, Window, cut_mask, rescaled, sliding, windows_in
+from pa.data.views.windows import (
+    Window,
+    cut_mask,
+    rescaled,
+    sliding,
+    windows_for,
+    windows_in,
+)
 from pa.errors import AnnotationError, UnknownNameError, UsageError
 from tests.support.segmentation_trees import index_tree
 from tests.support.stores import make_spec
 
+ADE, PASCAL, LIP = map(windows_for, ("ade20k", "pascal-part", "lip"))
 SMALL = replace(
     PASCAL, crop=16, stride=6, test_long=160, test_short=20, train_long=24, train_short=24
 )
@@ -101,9 +109,9 @@ def test_recipes() -> None:
     assert (LIP.crop, LIP.stride, LIP.test_long, LIP.test_short) == (320, 161, 4096, 320)
     trains = [(v.train_long, v.train_short) for v in (ADE, PASCAL, LIP)]
     assert trains == [(2048, 512), (520, 520), (1024, 320)]
-    assert windows.windows_for("pascal-part") == PASCAL
-    assert windows.windows_for("lip", 3) == replace(LIP, views=3)
-    assert windows.windows_for("folder") == windows.windows_for("ade20k-part") == ADE
+    assert windows_for("pascal-object") == PASCAL
+    assert windows_for("lip", 3) == replace(LIP, views=3)
+    assert windows_for("folder") == windows_for("ade20k-part") == ADE
     assert VIEWS["windows"] == ADE
 
 

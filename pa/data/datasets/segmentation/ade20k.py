@@ -5,7 +5,9 @@ Full dataset, both 2016/17 (`_atr.txt`) and 2021_17_01 (`.json`):
     <root>/**/ADE_train_00000001.jpg, …_seg.png, …_parts_1.png, …_parts_2.png, … (.json or _atr.txt)
 
 In `_seg` and `_parts_N` the class is (R // 10) * 256 + G, counted from 1 in the dataset's index of
-3,148 names; B numbers the instances; 0 is unlabelled. Scene parsing: ADEChallengeData2016.
+3,148 names; B numbers the instances; 0 is unlabelled. Masks do not need the text files, which name
+every object and part with its level: they show whether a release numbers its classes as the label
+lists do, and whether its masks are complete. Scene parsing: ADEChallengeData2016.
 """
 
 from __future__ import annotations
@@ -14,36 +16,41 @@ import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from pa.data.datasets import annotations
 from pa.data.datasets.listing import list_images
 from pa.data.datasets.segmentation import labels, masks
-from pa.data.datasets.segmentation.ade20k_text import check_numbers, read_text
-from pa.data.datasets.segmentation.build import BuildPlan, Item, LabelMap
+from pa.data.datasets.segmentation.build import BuildPlan, Item, LabelMap, Release
 from pa.data.datasets.segmentation.labels import LabelSet
 from pa.data.datasets.segmentation.masks import Map
 from pa.data.datasets.segmentation.tree import find_splits
-from pa.errors import AnnotationError, MissingError
+from pa.errors import AnnotationError, MismatchError, MissingError
 
 Codes = npt.NDArray[np.int32]
 
 MAX_NUMBER = 26 * 256  # class numbers are below this: R // 10 is at most 25
-LAST_IMAGE = {"train": 20210, "val": 2000}  # the 2021 release has more training images
+LAST_IMAGE = {"train": 20_210, "val": 2_000}  # the 2021 release has more training images
 CHALLENGE_CLASSES = 150
 IMAGE = re.compile(r"ADE_(train|val)_(\d{8})\.jpg")
 INSTANCE_FOLDER = re.compile(r"ADE_(train|val)_\d{8}")  # instance masks of the 2021 release
 SEG_RULE = "seg: the 59 objects in _seg.png of the full release, at its resolution"
+ENCODING = "latin-1"  # names are ASCII; free text in the same file is not always valid UTF-8
+ATR_FIELDS = 6  # instance # part level # occluded # class name # raw name # attributes
 
-RELEASE = """  <root>/**/ADE_{train,val}_<8 digits>.jpg with _seg.png, _parts_1.png, … next to it
+FULL = """  <root>/**/ADE_{train,val}_<8 digits>.jpg with _seg.png, _parts_1.png, … next to it
 (ADE20K full, 2016_07_26 or 2021_17_01; _atr.txt or .json serve as a cross-check)"""
 CHALLENGE = """  <root>/images/{training,validation}/*.jpg
   <root>/annotations/{training,validation}/*.png     (ADEChallengeData2016)"""
+READABLE = """  <root>/images/{training,validation}/*.jpg
+  <root>/annotations/{training,validation}/*.png     the layout of ADEChallengeData2016"""
 
 
 class Layer(NamedTuple):
@@ -58,7 +65,7 @@ class Layer(NamedTuple):
         return Counter((np.flatnonzero(pixels[256:]) // 256 + 1).tolist())  # without class 0
 
 
-# -- files of a release -----------------------------------------------------------------------
+# -- masks of a release -----------------------------------------------------------------------
 
 
 def find_release(root: Path) -> dict[str, list[Path]]:
@@ -111,6 +118,139 @@ def read_parts(image: Path, shape: tuple[int, ...]) -> Iterator[Layer]:
         yield layer
 
 
+# -- text files of a release ------------------------------------------------------------------
+
+
+class TextEntry(NamedTuple):
+    """One object or part: level (0 = object), class name, and class number if the file has it."""
+
+    level: int
+    name: str
+    number: int | None = None
+
+
+@dataclass(frozen=True)
+class AdeText:
+    """The entries of the text file of one image."""
+
+    path: Path
+    entries: tuple[TextEntry, ...]
+
+    @property
+    def levels(self) -> int:
+        """Number of levels, including that of the objects."""
+        return max((entry.level for entry in self.entries), default=0) + 1
+
+    def differences(self, level: int, in_mask: Counter[int]) -> str:
+        """Compare the instances of a level with `in_mask`, instances of each class number.
+
+        Return "" if they agree. Only classes of the label lists are compared: no label depends on
+        others. They are compared by name, since `_atr.txt` has no numbers.
+        """
+        known = known_names()
+        masked: Counter[str] = Counter()
+        for number, n in in_mask.items():
+            if number in known:
+                masked[known[number]] += n
+        names = set(known.values())
+        named = Counter(e.name for e in self.entries if e.level == level and e.name in names)
+        differing = [
+            f"{name} {masked[name]} against {named[name]}"
+            for name in sorted(masked | named)
+            if masked[name] != named[name]
+        ]
+        title = f"level {level}, instances in the mask against {self.path.name}"
+        return f"{title}: {', '.join(differing)}" if differing else ""
+
+    def check_numbers(self) -> None:
+        """Raise `MismatchError` if the text numbers or names a listed class differently."""
+        known = known_names()
+        names = set(known.values())
+        for _, name, number in self.entries:
+            listed = None if number is None else known.get(number)
+            if number is None or listed == name or (listed is None and name not in names):
+                continue
+            expected = f"{name!r} has another" if listed is None else f"{number} is {listed!r}"
+            raise MismatchError(
+                f"{self.path}: {name!r} has the number {number}. In the index of 2016_07_26, on "
+                f"which the label lists are based, {expected}. This release numbers its classes "
+                f"differently: masks made from it would be wrong."
+            )
+
+
+@lru_cache(maxsize=1)
+def known_names() -> dict[int, str]:
+    """Return class number → full class name for every class of the object and part lists."""
+    return {
+        number: name
+        for dataset in ("ade20k-object", "ade20k-part")
+        for entry in labels.load(dataset).classes
+        for number, name in zip(entry.keys["ade20k_index"], entry.keys["ade20k_names"], strict=True)
+    }
+
+
+def read_text(image: Path) -> AdeText | None:
+    """Read the text file of an image; None if it has none. Raise `AnnotationError`."""
+    for path, parse in (
+        (image.with_suffix(".json"), parse_json),
+        (image.with_name(f"{image.stem}_atr.txt"), parse_atr),
+    ):
+        if path.is_file():
+            return AdeText(path, tuple(parse(annotations.read_text(path, ENCODING), path)))
+    return None
+
+
+def parse_json(text: str, path: Path) -> list[TextEntry]:
+    """Read the objects of a `.json` of 2021_17_01."""
+    content: Any = annotations.parse_json(text, path)
+    try:
+        return [
+            TextEntry(int(entry["parts"]["part_level"]), str(entry["name"]), int(entry["name_ndx"]))
+            for entry in content["annotation"]["object"]
+        ]
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
+        actual = ", ".join(content) if isinstance(content, dict) else type(content).__name__
+        raise AnnotationError(
+            f"{path}: not an annotation of ADE20K 2021_17_01: expected annotation.object[] with "
+            f"name, name_ndx and parts.part_level; found {actual[:80]}."
+        ) from None
+
+
+def parse_atr(text: str, path: Path) -> list[TextEntry]:
+    """Read the lines of an `_atr.txt` of 2016/17: six fields between `#`."""
+    entries = []
+    # Not splitlines: in latin-1 it also breaks at the second byte of an Å in UTF-8.
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        fields = [part.strip() for part in line.split("#", ATR_FIELDS - 1)]
+        if len(fields) != ATR_FIELDS or not re.fullmatch("[0-9]{1,4}", fields[1]):
+            raise AnnotationError(
+                f"{path}, line {number}: expected `instance # part level # occluded # class name # "
+                f"raw name # attributes`; found {line[:60]!r}."
+            )
+        entries.append(TextEntry(int(fields[1]), fields[3]))
+    return entries
+
+
+def cross_check(image: Path, objects: Layer, levels: list[Layer] | None) -> tuple[str, ...] | None:
+    """Compare the instances in the masks with those named by the .json or _atr.txt of the image.
+
+    `levels` are the parts; None compares the objects only. Return one line per differing level, or
+    None for an image without text. Raise `AnnotationError` for a faulty text, `MismatchError` for
+    a .json that numbers a known class differently.
+    """
+    text = read_text(image)
+    if text is None:
+        return None
+    text.check_numbers()
+    shown = [layer.counts() for layer in (objects, *(levels or ()))]
+    if levels is not None:  # levels that only the text has
+        shown += [Counter()] * (text.levels - len(shown))
+    differences = (text.differences(level, counts) for level, counts in enumerate(shown))
+    return tuple(line for line in differences if line)
+
+
 # -- label maps -------------------------------------------------------------------------------
 
 
@@ -143,37 +283,17 @@ def rasterize_parts(owners: Codes, levels: Iterable[Codes]) -> Map:
     return values
 
 
-def _rasterize_part_image(image: Path) -> LabelMap:
+def rasterize(image: Path, dataset: str) -> LabelMap:
+    """Draw the parts or the objects of an image of the full release."""
     objects = read_objects(image)
+    if dataset == "ade20k-object":
+        return LabelMap(owner_table()[objects.codes], cross_check(image, objects, None) or ())
     levels = list(read_parts(image, objects.codes.shape))
     values = rasterize_parts(objects.codes, (layer.codes for layer in levels))
     return LabelMap(values, cross_check(image, objects, levels) or ())
 
 
-def cross_check(image: Path, objects: Layer, levels: list[Layer] | None) -> tuple[str, ...] | None:
-    """Compare the instances in the masks with those named by the .json or _atr.txt of the image.
-
-    `levels` are the parts; None compares the objects only. Return one line per differing level, or
-    None for an image without text. Raise `AnnotationError` for a faulty text, `MismatchError` for
-    a .json that numbers a known class differently.
-    """
-    text = read_text(image)
-    if text is None:
-        return None
-    check_numbers(text)
-    shown = [layer.counts() for layer in (objects, *(levels or ()))]
-    if levels is not None:  # levels that only the text has
-        shown += [Counter()] * (text.levels - len(shown))
-    differences = (text.differences(level, counts) for level, counts in enumerate(shown))
-    return tuple(line for line in differences if line)
-
-
-def _rasterize_seg_objects(image: Path) -> LabelMap:
-    objects = read_objects(image)
-    return LabelMap(owner_table()[objects.codes], cross_check(image, objects, None) or ())
-
-
-def _rasterize_challenge(path: Path, label_set: LabelSet) -> LabelMap:
+def convert_challenge(path: Path, label_set: LabelSet) -> LabelMap:
     """Convert a mask of ADEChallengeData2016 to a label set of 150 or 59 classes."""
     values = masks.read_index(path)  # (H, W), 0 … 150
     masks.check_range(values, CHALLENGE_CLASSES, path)
@@ -184,52 +304,42 @@ def _rasterize_challenge(path: Path, label_set: LabelSet) -> LabelMap:
 # -- build plans ------------------------------------------------------------------------------
 
 
-def plan_parts(root: Path) -> BuildPlan:
-    """Plan ADE20K-Part from the full release."""
-    label_set = labels.load("ade20k-part")
-    return _plan_release(root, label_set, label_set.rule, _rasterize_part_image)
-
-
-def plan_objects(root: Path, rule: str | None = None) -> BuildPlan:
-    """Plan ADE20K-Object from ADEChallengeData2016, or by rule `seg` from the full release.
-
-    Rule `seg` is not the paper's; it gives objects and parts of the same images.
-    """
-    label_set = labels.load("ade20k-object")
-    if rule == "seg":
-        return _plan_release(root, label_set, SEG_RULE, _rasterize_seg_objects)
-    return _plan_challenge(root, label_set)
-
-
-def plan_scenes(root: Path) -> BuildPlan:
-    """Plan the 150 classes of ADEChallengeData2016, checked and copied."""
-    return _plan_challenge(root, labels.load("ade20k"))
-
-
-def _plan_release(
-    root: Path, label_set: LabelSet, rule: str, rasterize: Callable[[Path], LabelMap]
+def plan(
+    dataset: str, root: Path, images: Path | None = None, rule: str | None = None
 ) -> BuildPlan:
+    """Plan ADE20K-Part from the full release, the others from ADEChallengeData2016.
+
+    Rule `seg` takes ADE20K-Object from the full release. It is not the rule of the paper, but gives
+    objects and parts of the same images.
+    """
+    label_set = labels.load(dataset)
+    splits: dict[str, list[Item]] = {}
+    if dataset != "ade20k-part" and rule != "seg":
+        for split, folders in find_splits(root).items():
+            splits[split] = []
+            for path in list_images(root, folders.images)["path"]:
+                image = root / path
+                mask = root / folders.masks / f"{image.stem}.png"
+                draw = partial(convert_challenge, mask, label_set)
+                splits[split].append(Item(image.stem, image, draw))
+        if not any(splits.values()):
+            raise MissingError(f"no scene-parsing masks in {root}. Expected there:\n{CHALLENGE}")
+        return BuildPlan(label_set, label_set.rule, root, splits)
     release = find_release(root)
     if not release:
-        raise MissingError(f"no image of ADE20K in {root}. Expected there:\n{RELEASE}")
-    splits, notes = {}, []
+        raise MissingError(f"no image of ADE20K in {root}. Expected there:\n{FULL}")
+    notes = []
     for split, paths in release.items():
         kept = in_paper(split, paths)
         if beyond := len(paths) - len(kept):
             notes.append(f"{split}: {beyond} images above number {LAST_IMAGE[split]} skipped")
-        splits[split] = [Item(p.stem, p, partial(rasterize, p)) for p in kept]
-    return BuildPlan(label_set, rule, root, splits, tuple(notes))
+        splits[split] = [Item(p.stem, p, partial(rasterize, p, dataset)) for p in kept]
+    text = SEG_RULE if rule == "seg" else label_set.rule
+    return BuildPlan(label_set, text, root, splits, tuple(notes))
 
 
-def _plan_challenge(root: Path, label_set: LabelSet) -> BuildPlan:
-    splits: dict[str, list[Item]] = {}
-    for split, folders in find_splits(root).items():
-        splits[split] = []
-        for path in list_images(root, folders.images)["path"]:
-            image = root / path
-            mask = root / folders.masks / f"{image.stem}.png"
-            rasterize = partial(_rasterize_challenge, mask, label_set)
-            splits[split].append(Item(image.stem, image, rasterize))
-    if not any(splits.values()):
-        raise MissingError(f"no scene-parsing masks in {root}. Expected there:\n{CHALLENGE}")
-    return BuildPlan(label_set, label_set.rule, root, splits)
+RELEASES = {
+    "ade20k": Release(plan, LAST_IMAGE, readable=READABLE),
+    "ade20k-object": Release(plan, LAST_IMAGE, FULL, readable=READABLE, rules=("challenge", "seg")),
+    "ade20k-part": Release(plan, LAST_IMAGE, FULL),
+}

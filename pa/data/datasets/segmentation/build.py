@@ -17,11 +17,11 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,9 +40,9 @@ from pa.data.files import (
     storage_errors,
     write_json,
 )
-from pa.data.images import read_header
-from pa.errors import AnnotationError, FingerprintError
-from pa.progress import Progress, Silent
+from pa.data.images import open_image, read_header
+from pa.errors import AnnotationError, FingerprintError, ImageError
+from pa.progress import Progress, Silent, track
 
 EXCERPT = 60  # characters of a rule in a message
 NOTES = "pa-notes"  # text chunk of a mask that holds its notes, a JSON list
@@ -67,6 +67,18 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Release:
+    """An official release with label maps: how it is planned, and what messages say of it."""
+
+    plan: Callable[[str, Path, Path | None, str | None], BuildPlan]  # dataset, root, images, rule
+    images: Mapping[str, int]  # number by split, as stated by the paper or known from the release
+    layout: str = ""  # of the release, if it differs from all trees that can be read
+    readable: str = ""  # official layout that can be read without a build
+    rules: tuple[str, ...] = ()  # the first is the default
+    windows: tuple[int, ...] = ()  # the first fields of `WindowsView`, if not those of ADE20K
+
+
+@dataclass(frozen=True)
 class BuildPlan:
     """What to build: the items of each split under one label set and one rule."""
 
@@ -82,24 +94,45 @@ class BuildPlan:
         return dict(zip(RECIPE, values, strict=True))
 
 
-@dataclass
+class _Outcome(NamedTuple):
+    """What was built of one image: `counts` (C,) are the pixels per class."""
+
+    counts: npt.NDArray[np.int64]
+    is_new: bool  # rasterized in this run
+    notes: tuple[str, ...]
+
+
 class SplitReport:
     """Outcome for one split; `images` and `pixels` (C,) count every class."""
 
-    plan: BuildPlan
-    split: str
-    images: npt.NDArray[np.int64]  # (C,)
-    pixels: npt.NDArray[np.int64]  # (C,)
-    n_images: int = 0
-    n_rasterized: int = 0  # in this run; the others were built before
-    all_zero: list[str] = field(default_factory=list)  # names without a labelled pixel
-    faults: list[tuple[str, str]] = field(default_factory=list)  # name, reason
-    notes: list[tuple[str, str]] = field(default_factory=list)
+    def __init__(self, plan: BuildPlan, split: str) -> None:
+        self.plan = plan
+        self.split = split
+        self.images = np.zeros(len(plan.labels), np.int64)  # (C,)
+        self.pixels = np.zeros(len(plan.labels), np.int64)  # (C,)
+        self.n_images = 0
+        self.n_rasterized = 0  # in this run; the others were built before
+        self.all_zero: list[str] = []  # names without a labelled pixel
+        self.faults: list[tuple[str, str]] = []  # name, reason
+        self.notes: list[tuple[str, str]] = []
 
     @property
     def present(self) -> int:
         """Classes with at least one pixel."""
         return int(np.count_nonzero(self.images))
+
+    def add(self, name: str, outcome: _Outcome | str) -> None:
+        """Count the outcome for one image, or list its fault."""
+        if isinstance(outcome, str):
+            self.faults.append((name, outcome))
+            return
+        self.notes += [(name, note) for note in outcome.notes]
+        self.n_images += 1
+        self.n_rasterized += outcome.is_new
+        self.pixels += outcome.counts
+        self.images += outcome.counts > 0
+        if not outcome.counts.any():
+            self.all_zero.append(name)
 
     def to_json(self) -> dict[str, Any]:
         plan = self.plan
@@ -119,16 +152,6 @@ class SplitReport:
                 for c, n, p in zip(plan.labels.classes, self.images, self.pixels, strict=True)
             ],
         }
-
-
-@dataclass(frozen=True)
-class _BuiltItem:
-    """Outcome for one image: `counts` (C,) pixels per class, or the fault."""
-
-    counts: npt.NDArray[np.int64] | None
-    rasterized: bool = False
-    notes: tuple[str, ...] = ()
-    fault: str = ""
 
 
 def build(
@@ -162,15 +185,16 @@ def build(
     with ThreadPoolExecutor(threads, thread_name_prefix="pa-build") as pool:
         for split, items in plan.splits.items():
             _remove_partial(out / "ann" / split, out / "img" / split)
-            progress.start(f"{plan.labels.dataset}/{split}", len(items), "images")
+            report = SplitReport(plan, split)
+            built = pool.map(lambda item: _build_item(item, split, plan, out, copy), items)  # noqa: B023
+            title = f"{plan.labels.dataset}/{split}"
+            pairs = zip(items, built, strict=True)
             try:
-                built = pool.map(lambda item: _build_item(item, split, plan, out, copy), items)  # noqa: B023
-                report = _report(plan, split, zip(items, built, strict=True), progress)
+                for item, outcome in track(progress, pairs, title, len(items), "images"):
+                    report.add(item.name, outcome)
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-            finally:
-                progress.stop()
             write_json(out / f"report-{split}.json", report.to_json())
             reports.append(report)
     return reports
@@ -228,14 +252,14 @@ def _remove_partial(*folders: Path) -> None:
             remove_stale(folder, name)
 
 
-def _build_item(item: Item, split: str, plan: BuildPlan, out: Path, copy: bool) -> _BuiltItem:
-    """Write the mask and the image of one item."""
+def _build_item(item: Item, split: str, plan: BuildPlan, out: Path, copy: bool) -> _Outcome | str:
+    """Write the mask and the image of one item, or return its fault."""
     mask_path = out / "ann" / split / f"{item.name}.png"
     n = len(plan.labels)
     try:
         header = read_header(item.image)
         if header.size is None:
-            return _BuiltItem(None, fault=f"{item.image}: {header.fault}")
+            return f"{item.image}: {header.fault}"
         existing = _read_existing(mask_path, header.size, n)
         label_map = existing or item.rasterize()
         if existing is None:
@@ -244,8 +268,8 @@ def _build_item(item: Item, split: str, plan: BuildPlan, out: Path, copy: bool) 
             write_png(mask_path, label_map)
         place_image(item.image, out / "img" / split / f"{item.name}{item.image.suffix}", copy)
     except AnnotationError as error:
-        return _BuiltItem(None, fault=str(error))
-    return _BuiltItem(masks.count(label_map.values, n), existing is None, label_map.notes)
+        return str(error)
+    return _Outcome(masks.count(label_map.values, n), existing is None, label_map.notes)
 
 
 def _read_existing(path: Path, size: tuple[int, int], n_classes: int) -> LabelMap | None:
@@ -253,33 +277,11 @@ def _read_existing(path: Path, size: tuple[int, int], n_classes: int) -> LabelMa
     if not path.exists():
         return None
     try:
-        image = masks.open_png(path)
-        values = masks.index_of(image, path)
-        masks.check_size(values, size, path)
-        masks.check_range(values, n_classes, path)
-        return LabelMap(values, tuple(json.loads(image.info.get(NOTES, "[]"))))
-    except (AnnotationError, ValueError, TypeError):
+        values = masks.read_values(path, n_classes, size)
+        with open_image(path, path) as image:
+            return LabelMap(values, tuple(json.loads(image.info.get(NOTES, "[]"))))
+    except (AnnotationError, ImageError, ValueError, TypeError):
         return None
-
-
-def _report(
-    plan: BuildPlan, split: str, built: Iterable[tuple[Item, _BuiltItem]], progress: Progress
-) -> SplitReport:
-    n = len(plan.labels)
-    report = SplitReport(plan, split, np.zeros(n, np.int64), np.zeros(n, np.int64))
-    for item, outcome in built:
-        progress.advance(1)
-        report.notes += [(item.name, note) for note in outcome.notes]
-        if outcome.counts is None:
-            report.faults.append((item.name, outcome.fault))
-            continue
-        report.n_images += 1
-        report.n_rasterized += outcome.rasterized
-        report.pixels += outcome.counts  # (C,)
-        report.images += outcome.counts > 0  # (C,) images that show the class
-        if not outcome.counts.any():
-            report.all_zero.append(item.name)
-    return report
 
 
 def write_png(path: Path, label_map: LabelMap) -> None:

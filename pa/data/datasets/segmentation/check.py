@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from pa.data.datasets.segmentation import masks
 from pa.data.datasets.segmentation.labels import LabelSet
-from pa.data.datasets.segmentation.tree import EXPECTED
+from pa.data.datasets.segmentation.releases import RELEASES
 from pa.data.schema import Images
 from pa.errors import AnnotationError
-from pa.progress import Progress
+from pa.progress import Progress, track
 
 MAX_THREADS = 8  # decoding PNGs scales no further
 
@@ -28,6 +28,11 @@ class ClassCount:
     what: str
     counted: int
     expected: int
+
+    def to_json(self) -> dict[str, Any]:
+        agrees = self.counted == self.expected
+        numbers = {"found": self.counted, "expected": str(self.expected)}
+        return {"what": self.what, **numbers, "agrees": agrees}
 
 
 @dataclass
@@ -53,20 +58,11 @@ class MaskCheck:
         return self.n_images < self.n_release
 
     def to_json(self) -> dict[str, Any]:
-        counts = [
-            {
-                "what": c.what,
-                "found": c.counted,
-                "expected": str(c.expected),
-                "agrees": c.counted == c.expected,
-            }
-            for c in self.counts
-        ]
         return {
             "title": f"masks of {self.label_set.dataset}: {self.label_set.title}",
             "n_classes": len(self.label_set),
             "paper_classes": self.label_set.paper_classes,
-            "counts": counts,
+            "counts": [count.to_json() for count in self.counts],
             "missing": self.missing,
             "all_zero": self.all_zero,
             "faults": self.faults,
@@ -80,24 +76,23 @@ def check_masks(label_set: LabelSet, splits: Sequence[Images], progress: Progres
     """Read every mask of the splits of a tree."""
     n = len(label_set)
     n_images = sum(len(images.table) for images in splits)
-    check = MaskCheck(label_set, n_images, sum(EXPECTED[label_set.dataset].values()))
+    check = MaskCheck(label_set, n_images, sum(RELEASES[label_set.dataset].images.values()))
     present: dict[str, npt.NDArray[np.bool_]] = {}  # split → (C,)
     threads = min(MAX_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads, thread_name_prefix="pa-check") as pool:
         for images in splits:
             rows = images.table.select("mask", "width", "height").to_dicts()
             pixels = np.zeros(n, np.int64)
-            progress.start(f"{images.dataset}/{images.split}: masks", len(rows), "masks")
+            title = f"{images.dataset}/{images.split}: masks"
             counted = pool.map(lambda row: _count(images, row, n), rows)  # noqa: B023
-            for row, counts in zip(rows, counted, strict=True):
-                progress.advance(1)
+            pairs = zip(rows, counted, strict=True)
+            for row, counts in track(progress, pairs, title, len(rows), "masks"):
                 if isinstance(counts, str):
                     check.faults.append(counts)
                     continue
                 pixels += counts  # (C,)
                 if not counts.any():
                     check.all_zero.append(row["mask"])
-            progress.stop()
             present[images.split] = pixels > 0
             title = f"classes with a pixel in {images.split}"
             check.counts.append(ClassCount(title, int(present[images.split].sum()), n))
@@ -111,12 +106,10 @@ def check_masks(label_set: LabelSet, splits: Sequence[Images], progress: Progres
 
 def _count(images: Images, row: dict[str, Any], n_classes: int) -> npt.NDArray[np.int64] | str:
     """Return the pixels per class (C,) of a mask, or its fault as text."""
-    path = images.root / row["mask"]
+    # The check of images reports one that cannot be read, whose size is null.
+    size = None if row["width"] is None else (row["width"], row["height"])
     try:
-        values = masks.read_index(path)
-        if row["width"] is not None:  # else the image is unreadable, which its own check reports
-            masks.check_size(values, (row["width"], row["height"]), path)
-        masks.check_range(values, n_classes, path)
+        values = masks.read_values(images.root / row["mask"], n_classes, size)
     except AnnotationError as error:
         return str(error)
     return masks.count(values, n_classes)

@@ -83,18 +83,6 @@ def open_png(path: Path) -> Image.Image:
         raise AnnotationError(f"{path}: {type(error).__name__}: {error}.") from None
 
 
-def to_classes(values: Map, n_classes: int, path: Path | str) -> Map:
-    """Convert pixel values (0 = ignored, k = class k - 1) to class ids, 255 = ignored.
-
-    A value of 255 stays ignored, as in the authors' loader. Raise `AnnotationError` for values
-    beyond the classes.
-    """
-    check_range(values, n_classes, path)
-    classes: Map = values - np.uint8(1)  # 0 wraps around to 255
-    classes[values == IGNORED] = IGNORED
-    return classes
-
-
 def check_range(values: Map, n_classes: int, path: Path | str) -> None:
     """Raise `AnnotationError` unless all pixel values are 0, 1 … n or 255."""
     counts = np.bincount(values.ravel(), minlength=256)
@@ -118,15 +106,24 @@ def check_size(mask: npt.NDArray[Any], size: tuple[int, int], path: Path | str) 
         )
 
 
-def read(path: Path, n_classes: int, size: tuple[int, int] | None = None) -> Map:
-    """Read a class map (H, W), uint8, 255 = ignored, of an image of `size` (width, height).
+def read_values(path: Path, n_classes: int, size: tuple[int, int] | None = None) -> Map:
+    """Read the pixel values (H, W), uint8, of the map of an image of `size` (width, height).
 
     Raise `AnnotationError` if the file is damaged, has another size or holds unknown classes.
     """
     values = read_index(path)
     if size is not None:
         check_size(values, size, path)
-    return to_classes(values, n_classes, path)
+    check_range(values, n_classes, path)
+    return values
+
+
+def read(path: Path, n_classes: int, size: tuple[int, int] | None = None) -> Map:
+    """Read a class map (H, W), uint8, 255 = ignored; see `read_values`."""
+    values = read_values(path, n_classes, size)
+    classes: Map = values - np.uint8(1)  # 0 wraps around to 255
+    classes[values == IGNORED] = IGNORED  # as in the authors' loader
+    return classes
 
 
 def count(values: Map, n_classes: int) -> npt.NDArray[np.int64]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from pa.data.datasets.listing import read_ids
 from pa.data.datasets.segmentation import labels
-from pa.data.datasets.segmentation.build import BuildPlan, Item, LabelMap
+from pa.data.datasets.segmentation.build import BuildPlan, Item, LabelMap, Release
 from pa.data.datasets.segmentation.masks import Map
 from pa.errors import AnnotationError, MissingError
 
@@ -32,7 +32,7 @@ PART_RULES = {
     "area": "objects in file order, inside an object larger parts first",
 }
 
-RELEASE = """  <root>/Annotations_Part/<id>.mat
+LAYOUT = """  <root>/Annotations_Part/<id>.mat
   <root>/JPEGImages/<id>.jpg  or  <root>/[VOCdevkit/]VOC2010/JPEGImages; --images DIR elsewhere
   …/ImageSets/Main/{train,val}.txt     next to JPEGImages: the splits of VOC2010"""
 
@@ -52,7 +52,7 @@ class AnnotatedObject:
 
 def read_mat(path: Path) -> list[AnnotatedObject]:
     """Read the objects of one image. Raise `AnnotationError` for any other file."""
-    from scipy.io import loadmat
+    from scipy.io import loadmat  # takes long to import
 
     if not path.is_file():
         raise AnnotationError(f"{path}: no such file.")
@@ -72,7 +72,18 @@ def read_mat(path: Path) -> list[AnnotatedObject]:
             f"found {actual}."
         )
     try:
-        return [_object(entry) for entry in _entries(content["anno"].objects)]
+        objects = []
+        for entry in _entries(content["anno"].objects):
+            silhouette = _silhouette(entry.mask)
+            parts = tuple((str(p.part_name), _silhouette(p.mask)) for p in _entries(entry.parts))
+            for name, mask in parts:
+                if mask.shape != silhouette.shape:
+                    raise ValueError(f"part {name} is {mask.shape}, its object {silhouette.shape}")
+            if entry.class_ind != int(entry.class_ind):
+                raise ValueError(f"an object is of class {entry.class_ind}")
+            name = str(getattr(entry, "class"))
+            objects.append(AnnotatedObject(int(entry.class_ind), name, silhouette, parts))
+        return objects
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise AnnotationError(f"{path}: not a file of Pascal-Part: {error}.") from None
 
@@ -80,18 +91,6 @@ def read_mat(path: Path) -> list[AnnotatedObject]:
 def _entries(value: Any) -> list[Any]:
     """Return a MATLAB struct array as a list: squeezing makes one entry a scalar."""
     return list(np.atleast_1d(value).ravel())
-
-
-def _object(entry: Any) -> AnnotatedObject:
-    silhouette = _silhouette(entry.mask)
-    parts = tuple((str(p.part_name), _silhouette(p.mask)) for p in _entries(entry.parts))
-    for name, mask in parts:
-        if mask.shape != silhouette.shape:
-            raise ValueError(f"part {name} is {mask.shape}, its object {silhouette.shape}")
-    if entry.class_ind != int(entry.class_ind):
-        raise ValueError(f"an object is of class {entry.class_ind}")
-    name = str(getattr(entry, "class"))
-    return AnnotatedObject(int(entry.class_ind), name, silhouette, parts)
 
 
 def _silhouette(mask: Any) -> Silhouette:
@@ -114,12 +113,6 @@ def part_values() -> dict[tuple[int, str], int]:
     """Return (VOC class, part name) → pixel value."""
     classes = labels.load("pascal-part").classes
     return {(c.keys["voc_class"], str(c.part)): c.value for c in classes}
-
-
-@lru_cache(maxsize=1)
-def object_values() -> dict[int, int]:
-    """Return VOC class → pixel value."""
-    return {c.keys["voc_class"]: c.value for c in labels.load("pascal-object").classes}
 
 
 def rasterize_parts(objects: list[AnnotatedObject], path: Path, rule: str = "file") -> Map:
@@ -147,11 +140,12 @@ def rasterize_parts(objects: list[AnnotatedObject], path: Path, rule: str = "fil
 
 def rasterize_objects(objects: list[AnnotatedObject], path: Path) -> Map:
     """Return the pixel values (H, W) of the silhouettes; unlisted classes overwrite with 0."""
+    known = {c.keys["voc_class"]: c.value for c in labels.load("pascal-object").classes}
     values = _empty(objects, path)
     for entry in objects:
         if not 1 <= entry.voc_class <= 20:
             raise AnnotationError(f"{path}: class {entry.voc_class}; VOC has the classes 1 to 20.")
-        values[entry.silhouette] = object_values().get(entry.voc_class, 0)
+        values[entry.silhouette] = known.get(entry.voc_class, 0)
     return values
 
 
@@ -165,7 +159,7 @@ def _empty(objects: list[AnnotatedObject], path: Path) -> Map:
     return np.zeros(shapes.pop(), np.uint8)
 
 
-def _rasterize(path: Path, dataset: str, rule: str) -> LabelMap:
+def rasterize(path: Path, dataset: str, rule: str) -> LabelMap:
     objects = read_mat(path)
     if dataset == "pascal-object":
         return LabelMap(rasterize_objects(objects, path))
@@ -175,19 +169,26 @@ def _rasterize(path: Path, dataset: str, rule: str) -> LabelMap:
 # -- build plans ------------------------------------------------------------------------------
 
 
-def plan(dataset: str, root: Path, images: Path | None, rule: str | None) -> BuildPlan:
-    """Plan Pascal-Object or Pascal-Part from the same files.
+def plan(
+    dataset: str, root: Path, images: Path | None = None, rule: str | None = None
+) -> BuildPlan:
+    """Plan Pascal-Object or Pascal-Part from the same files; VOC2010 is below `images` or `root`.
 
     Raise `MissingError` without annotations or images, `AnnotationError` for an image that is in
     both lists of VOC2010.
     """
     mats = {path.stem: path for path in sorted((root / "Annotations_Part").glob("*.mat"))}
     if not mats:
-        raise MissingError(f"no Pascal-Part in {root}. Expected there:\n{RELEASE}")
-    voc = _find_voc(root, images)
+        raise MissingError(f"no Pascal-Part in {root}. Expected there:\n{LAYOUT}")
+    folders = [(images or root) / name for name in VOC_FOLDERS]
+    voc = next((folder for folder in folders if (folder / "JPEGImages").is_dir()), None)
+    if voc is None:
+        raise MissingError(
+            f"no folder JPEGImages in {images or root}: give the images of VOC2010 with --images "
+            f"DIR. Expected:\n{LAYOUT}"
+        )
     label_set = labels.load(dataset)
     text = PART_RULES[rule or "file"] if dataset == "pascal-part" else label_set.rule
-    rasterize = partial(_rasterize, dataset=dataset, rule=rule or "file")
     # Without the lists of VOC2010 all annotated images are one split.
     lists = {name: voc / "ImageSets" / "Main" / f"{name}.txt" for name in ("train", "val")}
     ids_of = {split: read_ids(path) for split, path in lists.items() if path.is_file()}
@@ -203,7 +204,11 @@ def plan(dataset: str, root: Path, images: Path | None, rule: str | None) -> Bui
         if len(with_mat) < len(ids):
             notes.append(f"{split}: {len(ids) - len(with_mat)} images of VOC2010 have no .mat")
         splits[split] = [
-            Item(name, voc / "JPEGImages" / f"{name}.jpg", partial(rasterize, mats[name]))
+            Item(
+                name,
+                voc / "JPEGImages" / f"{name}.jpg",
+                partial(rasterize, mats[name], dataset, rule or "file"),
+            )
             for name in with_mat
         ]
     in_splits = {item.name for items in splits.values() for item in items}
@@ -217,13 +222,9 @@ def plan(dataset: str, root: Path, images: Path | None, rule: str | None) -> Bui
     return BuildPlan(label_set, text, root, splits, tuple(notes))
 
 
-def _find_voc(root: Path, images: Path | None) -> Path:
-    """Return the folder of VOC2010, which holds JPEGImages; only below `images` if given."""
-    base = images or root
-    for name in VOC_FOLDERS:
-        if (base / name / "JPEGImages").is_dir():
-            return base / name
-    raise MissingError(
-        f"no folder JPEGImages in {base}: give the images of VOC2010 with --images DIR. "
-        f"Expected:\n{RELEASE}"
-    )
+VOC_IMAGES = {"train": 4_998, "val": 5_105}  # per split, as stated by the paper
+WINDOWS = (480, 161, 3840, 480, 520, 520)  # crop, stride, test and train sides
+RELEASES = {
+    "pascal-object": Release(plan, VOC_IMAGES, LAYOUT, windows=WINDOWS),
+    "pascal-part": Release(plan, VOC_IMAGES, LAYOUT, rules=tuple(PART_RULES), windows=WINDOWS),
+}

@@ -22,29 +22,27 @@ BUILD_FORMAT = 1
 RECIPE = ("dataset", "list", "labels_sha256", "rule")  # what the masks of a tree depend on
 MAX_NAMES = 5  # file names listed in a message
 
-# Images per split as stated by the paper or known from the release.
-ADE_IMAGES = {"train": 20_210, "val": 2_000}
-VOC_IMAGES = {"train": 4_998, "val": 5_105}
-EXPECTED = {
-    "ade20k": ADE_IMAGES,
-    "ade20k-object": ADE_IMAGES,
-    "ade20k-part": ADE_IMAGES,
-    "pascal-object": VOC_IMAGES,
-    "pascal-part": VOC_IMAGES,
-    "lip": {"train": 30_462, "val": 10_000},
-}
-
 # Files of ADEChallengeData2016, which the authors' tree of 59 classes does not have.
 SCENE_PARSING = ("objectInfo150.txt", "sceneCategories.txt", "devkit")
 
 BUILT_LAYOUT = """  <root>/img/<split>/<name>.jpg     split: train, val
   <root>/ann/<split>/<name>.png     8 bits: 0 = ignored, k = class k
 (made by: pa datasets build {kind} --root OFFICIAL --out <root>)"""
-OFFICIAL_ADE = """  <root>/images/{training,validation}/*.jpg
-  <root>/annotations/{training,validation}/*.png     the layout of ADEChallengeData2016"""
-OFFICIAL_LIP = """  <root>/TrainVal_images/{train_images,val_images}/<id>.jpg
-  <root>/TrainVal_parsing_annotations/{train_segmentations,val_segmentations}/<id>.png
-(each folder once, or containing itself once, as in some archives)"""
+
+# Folders of images and masks of the official layouts that can be read without a build, in which
+# {split} is train or val, and {long} training or validation.
+OFFICIAL = (
+    ("images/{long}", "annotations/{long}"),  # ADE20K
+    ("images/{split}", "annotations/{split}"),
+    *(
+        (f"{images}/{{split}}_images", f"{masks}/{{split}}_segmentations")  # LIP
+        for images in ("TrainVal_images", "TrainVal_images/TrainVal_images")
+        for masks in (
+            "TrainVal_parsing_annotations",
+            "TrainVal_parsing_annotations/TrainVal_parsing_annotations",
+        )
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -55,11 +53,10 @@ class Folders:
     masks: str
 
 
-def layout(kind: str) -> str:
-    """Return a human-readable description of the tree of this kind of dataset."""
+def layout(kind: str, readable: str) -> str:
+    """Describe the tree of a kind of dataset; `readable` is its official layout, or empty."""
     built = BUILT_LAYOUT.format(kind=kind)
-    official = {"ade20k": OFFICIAL_ADE, "ade20k-object": OFFICIAL_ADE, "lip": OFFICIAL_LIP}
-    return f"{built}\nor\n{official[kind]}" if kind in official else built
+    return f"{built}\nor\n{readable}" if readable else built
 
 
 def find_splits(root: Path) -> dict[str, Folders]:
@@ -69,16 +66,10 @@ def find_splits(root: Path) -> dict[str, Folders]:
         both = set(subfolders(root / "img")) & set(subfolders(root / "ann"))
         splits = {name: Folders(f"img/{name}", f"ann/{name}") for name in sorted(both)}
     for split, long in (("train", "training"), ("val", "validation")):
-        folders = [Folders(f"images/{name}", f"annotations/{name}") for name in (long, split)]
-        images, masks = "TrainVal_images", "TrainVal_parsing_annotations"  # LIP
-        folders += [
-            Folders(f"{i}/{split}_images", f"{m}/{split}_segmentations")
-            for i in (images, f"{images}/{images}")
-            for m in (masks, f"{masks}/{masks}")
-        ]
-        for pair in folders:
-            if (root / pair.images).is_dir() and (root / pair.masks).is_dir():
-                splits.setdefault(split, pair)
+        for pair in OFFICIAL:
+            folders = Folders(*(pattern.format(split=split, long=long) for pattern in pair))
+            if (root / folders.images).is_dir() and (root / folders.masks).is_dir():
+                splits.setdefault(split, folders)
     return splits
 
 

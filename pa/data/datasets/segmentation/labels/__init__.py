@@ -16,7 +16,14 @@ from typing import Any
 from pa.errors import UnknownNameError
 
 IGNORED = 255  # class id of a pixel that is neither trained nor scored
-LABEL_SETS = ("ade20k", "ade20k-object", "ade20k-part", "pascal-object", "pascal-part", "lip")
+# The label sets are the JSON files next to this module.
+LABEL_SETS = tuple(
+    sorted(
+        file.name.removesuffix(".json")
+        for file in resources.files(__name__).iterdir()
+        if file.name.endswith(".json")
+    )
+)
 
 
 @dataclass(frozen=True)
