@@ -99,19 +99,15 @@ def _cells(report: Report) -> str:
     from pa.report.cells import published, tables
     from pa.report.text import one_line
 
-    measured = {cell.key for cell in report.measured_cells}
-    exact = {cell.key for cell in report.papers_cells}
-    rows = [
-        [
-            f"Table {table.number}",
-            str(len(table.cells)),
-            str(sum(cell.key in measured for cell in table.cells)),
-            str(sum(cell.key in exact for cell in table.cells)),
-            one_line("; ".join(protocol.title for protocol in report.protocols(table))),
-        ]
-        for table in tables()
-    ]
-    rows.append(["all", str(len(published())), str(len(measured)), str(len(exact)), ""])
+    measured, exact = set(report.measured_cells), set(report.papers_cells)
+    rows = []
+    for table in tables():
+        cells = set(table.cells)
+        counts = [len(cells), len(cells & measured), len(cells & exact)]
+        protocols = one_line("; ".join(protocol.title for protocol in report.protocols(table)))
+        rows.append([f"Table {table.number}", *map(str, counts), protocols])
+    counts = [len(published()), len(measured), len(exact)]
+    rows.append(["all", *map(str, counts), ""])
     heads = ["", "cells", "measured", "in the paper's setting", "protocols"]
     text = console.table(heads, rows, " rrr")
     if marked := sum(not selected.ours.is_papers for selected in report.selected.values()):
@@ -137,10 +133,10 @@ def _claims(report: Report) -> str:
     from pa.report.report import source_name
     from pa.report.text import one_line
 
-    rows = []
-    for source in report.sources:
-        tally = report.tally(source)
-        rows.append([one_line(source_name(source)), *(str(tally[verdict]) for verdict in VERDICTS)])
+    rows = [
+        [one_line(source_name(source)), *map(str, report.tally(source).values())]
+        for source in report.sources
+    ]
     return console.table([f"{len(report.judged)} claims by", *VERDICTS], rows, " rrrr")
 
 
@@ -167,12 +163,10 @@ def _measured_claims(report: Report) -> str:
     if not rows:
         return ""
     heads = ["verdict", "measured", "hold", "do not", "undecided", "needed", "by", "claim"]
-    text = console.table(heads, rows, " rrrrr")
-    if any(judgement.marks for judged in report.judged for judgement in judged.ours):
-        text += "\n* from numbers that are not in the paper's setting"
-    if report.unpaired_note:
-        text += f"\n{report.unpaired_note}"
-    return text
+    lines = [console.table(heads, rows, " rrrrr")]
+    if report.has_marked_claims:
+        lines.append("* from numbers that are not in the paper's setting")
+    return "\n".join([*lines, *filter(None, [report.unpaired_note])])
 
 
 def _damaged(report: Report) -> str:

@@ -52,10 +52,9 @@ def model_name(architecture: Mapping[str, Any]) -> str:
     size = size_name(architecture)
     if size is None:
         return "not known"
-    width, depth = architecture["width"], architecture["depth"]
-    if (width, depth) in SIZES:
-        return f"{size}, {width} wide"
-    return f"a ViT of {depth} blocks, {width} wide"
+    if size.startswith("ViT"):
+        return f"{size}, {architecture['width']} wide"
+    return f"a ViT of {size}"
 
 
 def size_name(architecture: Mapping[str, Any]) -> str | None:

@@ -18,6 +18,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from pa.data.store.spec import FINGERPRINT_SHOWN
 from pa.report.cells import column_title, dataset_titles, encoders, paper, published, tables
 from pa.report.claims import GROUPS
 from pa.report.figures import Figure, by_paper_figure
@@ -56,7 +57,11 @@ def page(report: Report) -> str:
             ],
             missing={cell.key for cell in report.missing},
             figures=by_paper_figure(report.figures),
-            stores={store.fingerprint: (store, ours) for ours in numbers for store in ours.stores},
+            stores={
+                store.fingerprint: (store, ours)
+                for ours in numbers
+                for store in ours.source.result.stores_by_role.values()
+            },
             files={ours.file: ours for ours in numbers},
         )
     )
@@ -86,6 +91,7 @@ def _environment() -> Environment:
         "badges": BADGES,
         "column_title": column_title,
         "encoders": encoders,
+        "fingerprint_shown": FINGERPRINT_SHOWN,
         "minus": MINUS,
         "paper": paper,
         "published": published,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
@@ -214,11 +214,6 @@ class Judgement:
         words = [f"{n} {_COUNTED[verdict][n > 1]}" for verdict, n in counts.items() if n]
         return f"{self.measured} of {total} measured: {', '.join(words)}{must}"
 
-    @property
-    def without_pairs(self) -> int:
-        """Number of comparisons that are unpaired because scores of queries are unavailable."""
-        return sum(outcome.basis in UNPAIRED_MISSING_SCORES for outcome in self.outcomes)
-
     def to_json(self) -> dict[str, Any]:
         bases = (o.basis for o in self.outcomes if o.is_measured and o.basis)
         return {
@@ -230,7 +225,7 @@ class Judgement:
             "undecided": self.count("undecided"),
             "not_measured": self.count("not measured"),
             "intervals": list(dict.fromkeys(bases)),
-            "without_pairs": self.without_pairs,
+            "without_pairs": sum(o.basis in UNPAIRED_MISSING_SCORES for o in self.outcomes),
             "not_the_papers_setting": list(self.marks),
             "outcomes": [outcome.to_json() for outcome in self.outcomes],
         }
@@ -319,8 +314,9 @@ class JudgedClaim:
         }
 
 
-def unpaired_note(n: int) -> str:
-    """State that n comparisons lack the scores of queries; empty for 0."""
+def unpaired_note(judgements: Iterable[Judgement]) -> str:
+    """State how many comparisons lack the scores of queries; empty without any."""
+    n = sum(o.basis in UNPAIRED_MISSING_SCORES for judged in judgements for o in judged.outcomes)
     noun = "comparison uses" if n == 1 else "comparisons use"
     reason = "scores of queries are damaged or missing"
     return f"{n} {noun} an unpaired interval: {reason}" if n else ""

@@ -7,7 +7,7 @@ a result file.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,18 +39,6 @@ OBJECT_DATASETS = ("ade20k", "ade20k-object", "pascal-object")  # in Tables 2, 5
 
 
 @dataclass(frozen=True)
-class StoreUse:
-    """A store behind a number; `fingerprint` is shortened as in the name of its directory."""
-
-    role: str
-    fingerprint: str
-    dataset: str
-    split: str
-    n_rows: int | None
-    exists: bool
-
-
-@dataclass(frozen=True)
 class Measured:
     """One measured number, in percent, and the result file that holds it.
 
@@ -73,12 +61,17 @@ class Measured:
     stored_as: str
     model: str
     deviations: tuple[Deviation, ...]
-    stores: tuple[StoreUse, ...]
     queries: QueryState
     source: ResultFile
     file: str
     command: str
     is_worse_vector: bool = False
+
+    @property
+    def stores(self) -> dict[str, str]:
+        """Fingerprints of the stores by their role, shortened as in names of directories."""
+        stores = self.source.result.stores_by_role.items()
+        return {role: store.fingerprint[:FINGERPRINT_SHOWN] for role, store in stores}
 
     @property
     def is_papers(self) -> bool:
@@ -100,7 +93,15 @@ class Measured:
 def measured_in(collection: ResultCollection) -> list[Measured]:
     """Return every number of the workspace that answers a question of the paper's tables."""
     measured = [item for file in collection.results for item in _of_file(file, collection)]
-    return [_compare_vectors(item, measured) for item in measured]
+    # Class token and mean patch token of the same stores, scored by the same rules.
+    vectors: dict[tuple[object, ...], dict[str, Measured]] = {}
+    for item in measured:
+        vectors.setdefault(_setting(item), {}).setdefault(item.stored_as, item)
+    return [_compare_vectors(item, vectors[_setting(item)]) for item in measured]
+
+
+def _setting(item: Measured) -> tuple[object, ...]:
+    return (item.question, item.protocol, tuple(item.stores.items()), item.marks)
 
 
 def in_percent(score: Score) -> dict[str, Any]:
@@ -136,17 +137,6 @@ def _of_file(file: ResultFile, collection: ResultCollection) -> Iterator[Measure
     usual = PROBED.get(result.task, result.representation)
     if result.representation != usual:
         deviations.append(Deviation("recipe", f"{result.representation} instead of {usual}"))
-    stores = tuple(
-        StoreUse(
-            role,
-            store.fingerprint[:FINGERPRINT_SHOWN],
-            store.dataset,
-            store.split,
-            store.n_rows,
-            store.fingerprint in collection.fingerprints,
-        )
-        for role, store in result.stores_by_role.items()
-    )
     for name, question in questions.items():
         if name in result.scores:
             yield Measured(
@@ -157,7 +147,6 @@ def _of_file(file: ResultFile, collection: ResultCollection) -> Iterator[Measure
                 stored_as=result.representation,
                 model=model_name(result.tested.architecture),
                 deviations=tuple(deviations),
-                stores=stores,
                 queries=queries,
                 source=file,
                 file=collection.relative(file.path),
@@ -215,20 +204,14 @@ def command_of(result: Result) -> str:
     return shlex.join(words) + (f"  # with {comment}" if comment else "")
 
 
-def _compare_vectors(item: Measured, measured: Sequence[Measured]) -> Measured:
+def _compare_vectors(item: Measured, vectors: Mapping[str, Measured]) -> Measured:
     """Compare an encoded representation with the other one of the same store.
 
     The paper reports the better of class token and mean patch token (A.4).
     """
-    if item.question.task != "retrieval" or item.stored_as not in VECTORS:
+    if item.question.task != "retrieval" or item.question.representation != "encoded":
         return item
-
-    def setting(number: Measured) -> tuple[object, ...]:
-        return (number.question, number.protocol, number.stores, number.marks)
-
-    other = next(
-        (n for n in measured if n.stored_as != item.stored_as and setting(n) == setting(item)), None
-    )
+    other = next((o for name, o in vectors.items() if name != item.stored_as), None)
     title = VECTORS[item.stored_as]
     is_worse = other is not None and other.value > item.value
     if other is None:

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import polars as pl
 
-from pa.report.cells import Cell, published
-from pa.report.measured import Measured
+from pa.report.cells import published
 from pa.report.report import Report, source_name
+from pa.report.selection import SelectedResult
 
-# Types of the columns that do not hold text. An empty column has its type, too.
-_TYPES: Mapping[str, Any] = {
-    **dict.fromkeys(("value", "low", "high", "delta", "chance", "prior"), pl.Float64),
-    **dict.fromkeys(("low_fixed_gallery", "high_fixed_gallery", "published"), pl.Float64),
-    **dict.fromkeys(("above", "within", "difference"), pl.Float64),
-    **dict.fromkeys(("table", "n", "n_images"), pl.Int64),
-    **dict.fromkeys(("claim_comparisons", "claim_measured", "claim_needed"), pl.Int64),
-    **dict.fromkeys(("in_the_papers_setting", "shown_in_table"), pl.Boolean),
-}
-_OF_CELL = ("key", "table", "encoder", "dataset", "task", "probe", "representation", "metric")
-_OF_MEASURED = ("value", "interval_method", "chance", "n", "unit", "n_images", "stored_as", "model")
-_COLUMNS = {
+_COLUMNS = {  # in their order
     "cells": """
         key table encoder dataset task probe representation metric published state protocol value
         low high interval_method delta chance n unit n_images stored_as model weights_sha256
@@ -36,6 +25,19 @@ _COLUMNS = {
         task score data encoder representation value low high interval_method low_fixed_gallery
         high_fixed_gallery chance prior n unit n_images protocol cells shown_in_table file
     """,
+}
+
+# Types of the columns that do not hold text, so that an empty column has one, too.
+_COUNTS = "table n n_images claim_comparisons claim_measured claim_needed"
+_FLAGS = "in_the_papers_setting shown_in_table"
+_REALS = """
+    published value low high delta chance prior low_fixed_gallery high_fixed_gallery above within
+    difference
+"""
+_TYPES: Mapping[str, Any] = {
+    **dict.fromkeys(_COUNTS.split(), pl.Int64),
+    **dict.fromkeys(_FLAGS.split(), pl.Boolean),
+    **dict.fromkeys(_REALS.split(), pl.Float64),
 }
 
 
@@ -64,77 +66,65 @@ def _cells(report: Report) -> Iterator[dict[str, Any]]:
     for cell in published():
         results = [selected for (key, _), selected in report.selected.items() if key == cell.key]
         for selected in sorted(results, key=lambda selected: selected.ours.protocol.order):
-            yield {**_line(cell, selected.ours), "state": "shown", "why": selected.why}
+            yield {**_line(selected), "state": "shown"}
             for other in selected.others:
-                yield {**_line(cell, other), "state": "not shown", "why": ""}
+                yield {**_line(SelectedResult(cell, other, "", ())), "state": "not shown"}
         if not results:
-            yield {**_fields(cell, _OF_CELL), "published": cell.value, "state": "not measured"}
+            yield {**cell.to_json(), "published": cell.value, "state": "not measured"}
 
 
-def _fields(source: object, names: Iterable[str]) -> dict[str, Any]:
-    return {name: getattr(source, name) for name in names}
-
-
-def _line(cell: Cell, ours: Measured) -> dict[str, Any]:
-    low, high = ours.interval or (None, None)
+def _line(selected: SelectedResult) -> dict[str, Any]:
+    ours, fields = selected.ours, selected.to_json()
     return {
-        **_fields(cell, _OF_CELL),
-        **_fields(ours, _OF_MEASURED),
-        "published": cell.value,
-        "protocol": ours.protocol.key,
-        "low": low,
-        "high": high,
-        "delta": ours.value - cell.value,
+        **fields,
+        **_ends(ours.interval),
+        "published": selected.cell.value,
+        "interval_method": ours.interval_method,
+        "chance": ours.chance,
+        "unit": ours.unit,
+        "stored_as": ours.stored_as,
         "weights_sha256": ours.source.result.tested.weights_sha256,
-        "in_the_papers_setting": ours.is_papers,
-        "remarks": "; ".join(mark.text for mark in ours.marks),
-        "notes": "; ".join(note.text for note in ours.notes),
-        "stores": ", ".join(f"{store.role} {store.fingerprint}" for store in ours.stores),
-        "file": ours.file,
+        "remarks": "; ".join(fields["marks"]),
+        "notes": "; ".join(fields["notes"]),
+        "stores": ", ".join(f"{role} {name}" for role, name in ours.stores.items()),
         "digest": ours.source.result.digest,
         "written": ours.source.written.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "command": ours.command,
     }
+
+
+def _ends(interval: tuple[float, float] | None, suffix: str = "") -> dict[str, float | None]:
+    low, high = interval or (None, None)
+    return {f"low{suffix}": low, f"high{suffix}": high}
 
 
 def _claims(report: Report) -> Iterator[dict[str, Any]]:
     for judgement in (j for judged in report.judged for j in (judged.published, *judged.ours)):
         claim = judgement.claim
+        of_claim = {
+            "claim": claim.id,
+            "says": claim.says,
+            "where": claim.where,
+            "reading": claim.reading,
+            "by": source_name(judgement.protocol),
+            "claim_verdict": judgement.verdict,
+            "claim_comparisons": len(judgement.outcomes),
+            "claim_measured": judgement.measured,
+            "claim_needed": claim.needed,
+            "remarks": "; ".join(judgement.marks),
+        }
         for outcome in judgement.outcomes:
-            comparison, (low, high) = outcome.comparison, outcome.interval or (None, None)
-            yield {
-                "claim": claim.id,
-                "says": claim.says,
-                "where": claim.where,
-                "reading": claim.reading,
-                "by": source_name(judgement.protocol),
-                "claim_verdict": judgement.verdict,
-                "claim_comparisons": len(judgement.outcomes),
-                "claim_measured": judgement.measured,
-                "claim_needed": claim.needed,
-                "first": comparison.first.key,
-                "second": comparison.second.key,
-                "above": None if comparison.within is not None else comparison.above,
-                "within": comparison.within,
-                "difference": outcome.value,
-                "low": low,
-                "high": high,
-                "basis": outcome.basis,
-                "verdict": outcome.verdict,
-                "remarks": "; ".join(judgement.marks),
-            }
+            within = outcome.comparison.within
+            above = outcome.comparison.above if within is None else None
+            limits = {"above": above, "within": within}
+            yield {**of_claim, **outcome.to_json(), **limits, **_ends(outcome.interval)}
 
 
 def _results(report: Report) -> Iterator[dict[str, Any]]:
     for item in report.listed:
-        low, high = item.interval or (None, None)
-        low_fixed, high_fixed = item.fixed_gallery or (None, None)
         yield {
             **vars(item),
-            "low": low,
-            "high": high,
-            "low_fixed_gallery": low_fixed,
-            "high_fixed_gallery": high_fixed,
+            **_ends(item.interval),
+            **_ends(item.fixed_gallery, "_fixed_gallery"),
             "cells": ", ".join(cell.key for cell in item.cells),
             "shown_in_table": item.is_selected,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pa.data.files import locked_partial, parquet_bytes, sync
@@ -17,6 +17,7 @@ from pa.report.markdown import markdown, markdown_figures
 from pa.report.numbers import tables_of
 from pa.report.report import Report
 
+FORMATS = ("html", "md", "latex", "csv", "parquet")
 _REASONS = {
     errno.EEXIST: "a file has the name of the folder",
     errno.ENOTDIR: "a file has the name of a parent folder",
@@ -39,48 +40,31 @@ def write_report(
     progress.start("writing the report", len(chosen), "formats")
     try:
         for name in chosen:
-            files |= FORMATS[name](report, folder)
+            for file, content in _files(name, report, folder).items():
+                # Bytes of file names that are not UTF-8 are escaped.
+                if isinstance(content, str):
+                    content = content.encode("utf-8", "backslashreplace")
+                files[file] = content
             progress.advance(1)
     finally:
         progress.stop()
     return write_all(folder, files)
 
 
-def _html(report: Report, _: Path) -> dict[str, bytes]:
-    return {"report.html": _utf8(page(report))}
-
-
-def _markdown(report: Report, folder: Path) -> dict[str, bytes]:
-    figures = ["## Figures", *markdown_figures(report.figures, folder)]
-    return {"report.md": _utf8(markdown(report) + "\n" + "\n\n".join(figures) + "\n")}
-
-
-def _latex(report: Report, folder: Path) -> dict[str, bytes]:
-    figures = latex_figures(report.figures, folder, report.version)
-    return {"tables.tex": _utf8(latex(report)), "figures.tex": _utf8(figures)}
-
-
-def _csv(report: Report, _: Path) -> dict[str, bytes]:
-    return {f"{name}.csv": _utf8(table.write_csv()) for name, table in tables_of(report).items()}
-
-
-def _parquet(report: Report, _: Path) -> dict[str, bytes]:
-    return {f"{name}.parquet": parquet_bytes(table) for name, table in tables_of(report).items()}
-
-
-def _utf8(text: str) -> bytes:
-    """Encode text; bytes of file names that are not UTF-8 are escaped."""
-    return text.encode("utf-8", "backslashreplace")
-
-
-# Name of a format → its files, by name; links in them are relative to the folder.
-FORMATS: Mapping[str, Callable[[Report, Path], dict[str, bytes]]] = {
-    "html": _html,
-    "md": _markdown,
-    "latex": _latex,
-    "csv": _csv,
-    "parquet": _parquet,
-}
+def _files(name: str, report: Report, folder: Path) -> Mapping[str, str | bytes]:
+    """Return the files of a format by name; links in them are relative to the folder."""
+    if name == "html":
+        return {"report.html": page(report)}
+    if name == "md":
+        figures = "\n\n".join(["## Figures", *markdown_figures(report.figures, folder)])
+        return {"report.md": f"{markdown(report)}\n{figures}\n"}
+    if name == "latex":
+        figures = latex_figures(report.figures, folder, report.version)
+        return {"tables.tex": latex(report), "figures.tex": figures}
+    tables = tables_of(report).items()
+    if name == "csv":
+        return {f"{table}.csv": frame.write_csv() for table, frame in tables}
+    return {f"{table}.parquet": parquet_bytes(frame) for table, frame in tables}
 
 
 def write_all(folder: Path, files: Mapping[str, bytes]) -> list[Path]:

@@ -85,9 +85,7 @@ class Report:
     @property
     def unpaired_note(self) -> str:
         """Name the comparisons that would be paired with intact tables; empty without any."""
-        return unpaired_note(
-            sum(item.without_pairs for judged in self.judged for item in judged.ours)
-        )
+        return unpaired_note(judgement for item in self.judged for judgement in item.ours)
 
     @property
     def has_marked_claims(self) -> bool:

@@ -54,7 +54,7 @@ class SelectedResult:
             "why": self.why,
             "others": [other.file for other in self.others],
             "file": ours.file,
-            "stores": {store.role: store.fingerprint for store in ours.stores},
+            "stores": ours.stores,
             "command": ours.command,
         }
 

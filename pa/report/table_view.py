@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import count, groupby, product
+from string import ascii_lowercase
 from typing import Literal
 
 from pa.report.cells import Cell, Table, dataset_titles, encoders, family_title, kind_title
@@ -91,7 +92,7 @@ def _view(report: Report, table: Table, protocol: Protocol | None) -> TableView:
                 ours[cell.key] = selected
     # A text has one letter in the whole table, in order of appearance.
     texts = dict.fromkeys(mark.text for result in ours.values() for mark in result.ours.marks)
-    letters = {text: letter(index) for index, text in enumerate(texts)}
+    letters = dict(zip(texts, alphabet(), strict=False))
     about = remarks(table)
 
     def numbers(scope: Scope, name: str) -> list[str]:
@@ -124,18 +125,10 @@ def _view(report: Report, table: Table, protocol: Protocol | None) -> TableView:
     )
 
 
-def letter(index: int) -> str:
-    """Return a … z, aa, ab … as the columns of a spreadsheet.
-
-    >>> letter(0), letter(25), letter(26)
-    ('a', 'z', 'aa')
-    """
-    text = ""
-    index += 1
-    while index:
-        index, rest = divmod(index - 1, 26)
-        text = chr(ord("a") + rest) + text
-    return text
+def alphabet() -> Iterator[str]:
+    """Yield a … z, aa, ab … as the columns of a spreadsheet."""
+    for length in count(1):
+        yield from map("".join, product(ascii_lowercase, repeat=length))
 
 
 def remarks(table: Table) -> list[Remark]:
