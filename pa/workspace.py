@@ -109,11 +109,11 @@ class Workspace:
         return self.config.settings
 
     def device(self, name: str | None = None) -> str:
-        """Return the torch device of a name; see `pa.extract.devices.torch_device`."""
+        """Return the torch device of a name; see `pa.evaluate.devices.torch_device`."""
         name = name or self.settings.device
         if name == "cpu":
             return name  # most commands need no torch to know this
-        from pa.extract.devices import torch_device
+        from pa.evaluate.devices import torch_device
 
         return torch_device(name)
 

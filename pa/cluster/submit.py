@@ -204,7 +204,7 @@ def submit(
     resources = resources or Resources()
     devices: list[str] = []
     if local:  # imported only here: torch takes seconds to load
-        from pa.extract.devices import visible_gpus
+        from pa.evaluate.devices import visible_gpus
 
         devices = visible_gpus()
     tasks = tasks or max(1, len(devices))

@@ -24,9 +24,9 @@ from pa.data.store.reader import Store
 from pa.data.store.spec import Difference
 from pa.errors import OutOfRangeError, UsageError
 from pa.evaluate.classification import Scores
+from pa.evaluate.devices import torch_device
 from pa.evaluate.result_files import write_result
 from pa.evaluate.results import KnnProbeResult
-from pa.probe.optim import torch_device
 from pa.probe.recording import probe_result
 from pa.probe.scoring import ClassificationScorer
 from pa.probe.selection import LabelledRows, Split, SplitOptions, check_features, split_rows
@@ -127,7 +127,7 @@ def nearest_votes(
     if not (temperature > 0 and math.isfinite(temperature)):
         raise UsageError(f"the temperature must be positive, not {temperature}.")
     check_features(train, test)
-    target_device, progress = torch_device(device), progress or Silent()
+    target_device, progress = torch.device(torch_device(device)), progress or Silent()
     targets = torch.tensor(train.targets, device=target_device)  # (N,)
     progress.start("nearest neighbours", len(test.rows), "rows")
     blocks = []

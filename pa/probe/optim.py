@@ -32,11 +32,3 @@ def divergence(rates: Iterable[float], moment: str) -> UsageError:
         f"training diverged: with learning rate {shown} the loss is not finite in {moment}. Lower "
         f"the learning rate with --lr."
     )
-
-
-def torch_device(name: str) -> torch.device:
-    """Return the device of this name. Raise `UsageError` where torch has none."""
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"no device {name!r}: torch finds no GPU. Use --device cpu.")
-    return device

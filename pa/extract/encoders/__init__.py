@@ -17,9 +17,9 @@ from pa.errors import CheckpointError, MissingError, UsageError
 from pa.extract.encoders import checkpoint as checkpoints
 from pa.extract.encoders import timm_models
 from pa.extract.encoders.base import DTYPES, Encoder, EncoderSpec, Features
+from pa.extract.encoders.checkpoint import LoadReport
 from pa.extract.encoders.families import FAMILIES
 from pa.extract.encoders.family import CheckpointSource, EncoderCard, Family, Request
-from pa.extract.encoders.report import LoadReport
 from pa.registry import Registry
 
 __all__ = [

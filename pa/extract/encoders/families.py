@@ -19,7 +19,7 @@ from torch import Tensor
 from pa.data.images import Transform
 from pa.errors import CheckpointError, UsageError
 from pa.extract.encoders.base import Tokens
-from pa.extract.encoders.checkpoint import CheckpointFile
+from pa.extract.encoders.checkpoint import CheckpointFile, Rule
 from pa.extract.encoders.family import (
     ENCODER_KEYS,
     Family,
@@ -37,7 +37,6 @@ from pa.extract.encoders.positions import (
     bicubic_to_size,
 )
 from pa.extract.encoders.projectors import MocoProjector, PrototypeProjector
-from pa.extract.encoders.report import Rule
 from pa.extract.encoders.vit import RELATIVE_TABLE, VitTrunk, beit_vit, plain_vit, read_shape
 
 CARDS = read_cards()

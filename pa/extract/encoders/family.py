@@ -17,7 +17,14 @@ from torch import Tensor
 from pa.data.images import Transform
 from pa.errors import CheckpointError, PaError, UsageError
 from pa.extract.encoders.base import Encoder, EncoderSpec, Projector
-from pa.extract.encoders.checkpoint import CheckpointFile, first_container, tensors_in
+from pa.extract.encoders.checkpoint import (
+    CheckpointFile,
+    Comparison,
+    LoadReport,
+    Rule,
+    first_container,
+    tensors_in,
+)
 from pa.extract.encoders.positions import AbsolutePositions, Resize
 from pa.extract.encoders.recognise import (
     CONTAINERS,
@@ -26,7 +33,6 @@ from pa.extract.encoders.recognise import (
     distilled_branch,
     recognise,
 )
-from pa.extract.encoders.report import Comparison, LoadReport, Rule
 from pa.extract.encoders.vit import VitTrunk, plain_vit, read_shape
 
 Tensors = Mapping[str, Tensor]

@@ -19,10 +19,17 @@ from pa.data.images import RESAMPLING, Transform
 from pa.errors import CheckpointError, MissingError, UnknownNameError, UsageError
 from pa.extract import torchvision_ops
 from pa.extract.encoders.base import Encoder, EncoderSpec
-from pa.extract.encoders.checkpoint import CheckpointFile, first_container, state_sha256
+from pa.extract.encoders.checkpoint import (
+    CheckpointFile,
+    Comparison,
+    LoadReport,
+    Rule,
+    first_container,
+    is_finite,
+    state_sha256,
+)
 from pa.extract.encoders.positions import Network
 from pa.extract.encoders.recognise import recognise
-from pa.extract.encoders.report import Comparison, LoadReport, Rule, is_finite
 from pa.extract.encoders.timm_trunk import TimmTrunk, timm_config
 
 PREFIX = "timm/"

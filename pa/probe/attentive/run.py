@@ -18,6 +18,7 @@ from pa.data.store.reader import Store
 from pa.data.store.spec import digest
 from pa.data.store.stream import Stream
 from pa.errors import UsageError
+from pa.evaluate.devices import torch_device
 from pa.evaluate.results import AttentiveProbeResult, versions
 from pa.probe.attentive.choice import choose_rate
 from pa.probe.attentive.head import AttentiveHead, save_attentive_heads, split_heads
@@ -25,7 +26,6 @@ from pa.probe.attentive.recipes import PAPER, AttentiveRecipe
 from pa.probe.attentive.tokens import PATCH, REPRESENTATION, Tokens, check_tokens
 from pa.probe.attentive.train import Candidate, Trained, train_heads
 from pa.probe.checkpoints import Checkpoint
-from pa.probe.optim import torch_device
 from pa.probe.recipes import BEST_ON_TEST, permitted_differences
 from pa.probe.recording import TrainedProbe, probe_result, write_probe
 from pa.probe.scoring import ClassificationScorer
@@ -110,7 +110,7 @@ def run_attentive(
     clock.lap("rows")
     # The names of the result and of the state files are fixed before the training.
     planned = _planned(split, recipe, options, validation)
-    target_device = torch_device(device)
+    target_device = torch.device(torch_device(device))
     states = _states(results, planned, target_device, options.resume)
     seeds, sweep = range(recipe.seed, recipe.seed + options.seeds), None
     if validation is not None:

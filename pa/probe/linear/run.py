@@ -16,13 +16,13 @@ import polars as pl
 from pa.data.store.reader import Store
 from pa.errors import UsageError
 from pa.evaluate.classification import Scores
+from pa.evaluate.devices import torch_device
 from pa.evaluate.results import LinearProbeResult
 from pa.probe.linear.choice import Choice, choose
 from pa.probe.linear.head import LinearHead, save_heads
 from pa.probe.linear.recipes import PAPER, LinearRecipe
 from pa.probe.linear.references import AUTO_SIZE, METHODS, Reference, fit_reference
 from pa.probe.linear.train import Candidate, Grid, TrainedHead, finite_heads, train_stack
-from pa.probe.optim import torch_device
 from pa.probe.recipes import BEST_ON_TEST, permitted_differences
 from pa.probe.recording import TrainedProbe, probe_result, write_probe
 from pa.probe.scoring import ClassificationScorer

@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from pa.errors import UsageError
+from pa.evaluate.devices import torch_device
 from pa.probe.linear.head import BatchNorm
 from pa.probe.linear.monitor import LOGITS, Data, Monitor
 from pa.probe.linear.recipes import LinearRecipe
 from pa.probe.linear.sgd import Heads, Norm, fit, initial_weight
-from pa.probe.optim import divergence, torch_device
+from pa.probe.optim import divergence
 from pa.probe.recipes import BEST_ON_TEST, LAST
 from pa.probe.selection import LabelledRows, check_features
 from pa.progress import Progress, Silent
@@ -125,7 +126,7 @@ def train_stack(
     """
     if recipe.reported == BEST_ON_TEST and not monitored:
         recipe = replace(recipe, reported=LAST)
-    target_device, progress = torch_device(device), progress or Silent()
+    target_device, progress = torch.device(torch_device(device)), progress or Silent()
     heads: list[TrainedHead] = []
     n_groups = len({(c.representation, c.seed) for c in candidates})
     progress.start(title, recipe.epochs * n_groups, "epochs")

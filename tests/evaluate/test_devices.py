@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pa.extract.devices import visible_gpus
+from pa.evaluate.devices import visible_gpus
 
 
 def test_visible_gpus_respects_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,5 +30,7 @@ def torch_device(name: str) -> str:
     if re.fullmatch(r"cpu|cuda(:\d+)?|mps", name) is None:
         raise UsageError(f"unknown device {name!r}. Known: auto, cpu, cuda, cuda:0 …, mps.")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"device {name}: torch {torch.__version__} finds no CUDA device.")
+        raise UsageError(
+            f"device {name}: torch {torch.__version__} finds no CUDA device. Use --device cpu."
+        )
     return name
