@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from pa.probe.linear.recipes import LinearRecipe
-from pa.probe.optim import seeded_generator, sgd_step
+from pa.probe.optim import seeded_generator, sgd_step, trust_ratios
 from pa.progress import Progress
 
-TRUST = 0.001  # trust coefficient of LARS in MoCo v3, MAE and CAE
 BN_MOMENTUM = 0.1  # torch's default
 
 WEIGHTS, ORDER = 0, 1  # purposes of the seed
@@ -177,9 +176,6 @@ def _step(
         if not lars:
             bias += heads.weight_decay * heads.bias
     if lars:
-        # Trust ratio of each head: coefficient · ‖weight‖ / ‖update‖; 1 where either is 0.
-        norms = heads.weight.norm(dim=(0, 2)), weight.norm(dim=(0, 2))  # (H,), (H,)
-        positive = (norms[0] > 0) & (norms[1] > 0)
-        weight *= torch.where(positive, TRUST * norms[0] / norms[1], 1.0)[:, None]
+        weight *= trust_ratios(heads.weight, weight)[:, None]
     sgd_step(heads.weight, weight, buffers[0], recipe.momentum, lr[:, None])
     sgd_step(heads.bias, bias, buffers[1], recipe.momentum, lr)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pa.evaluate.precision import full_precision
 from pa.probe.checkpoints import Checkpoint
-from pa.probe.optim import divergence
+from pa.probe.optim import AdamW, divergence
 from pa.probe.segmentation.batches import Batch, TrainingWindows, check_finite, token_features
 from pa.probe.segmentation.loss import UpsampledLoss, pixels_per_token
 from pa.probe.segmentation.recipes import SegmentationRecipe
@@ -93,17 +93,11 @@ class Heads:
         """Make one step of AdamW in place; `iteration` counts from 0."""
         recipe = self._recipe
         lr = self.lr * recipe.factor(iteration)  # (M,)
-        # Corrections of the moments, which start at zero.
-        unbias1 = 1 - recipe.beta1 ** (iteration + 1)
-        unbias2 = 1 - recipe.beta2 ** (iteration + 1)
+        adamw = AdamW(recipe.beta1, recipe.beta2, recipe.eps, recipe.weight_decay)
         for name, parameter in self._parameters().items():
-            gradient, (first, second) = gradients[name], self._moments[name]
-            if name == "weight" or recipe.decay_bias:
-                parameter *= 1 - lr * recipe.weight_decay  # decoupled from the gradient
-            first.lerp_(gradient, 1 - recipe.beta1)
-            second.mul_(recipe.beta2).addcmul_(gradient, gradient, value=1 - recipe.beta2)
-            scale = second.sqrt().div_(unbias2**0.5).add_(recipe.eps)
-            parameter -= lr / unbias1 * first / scale
+            decay = name == "weight" or recipe.decay_bias
+            moments = self._moments[name]
+            adamw.step(parameter, gradients[name], moments, lr, iteration, decay=decay)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state to resume from, by name: the tensors themselves, not copies."""
