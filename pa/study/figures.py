@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pa.evaluate.result_files import ResultFile
+from pa.evaluate.results import LinearProbeResult, RetrievalResult
 from pa.figures.names import PAIRS, in_order, listed, title_of
 from pa.figures.results import protocol_key
 from pa.report.collection import ResultCollection
@@ -18,7 +19,6 @@ from pa.study.steps import PARTS, PROJECTED, Step
 # figures: 7 and 8 use the second and the third.
 FIGURE_2 = ("deit", "mocov3", "cae")
 QUERIES = {"2": "1,2", "4": "1", "7": "2", "8": "3"}  # numbers of --example
-
 
 Missing = tuple[str, str]  # a figure that cannot be drawn here, and what it needs
 
@@ -30,22 +30,13 @@ def figure_steps(
 
     `results` are those that depth and sweep are drawn from, None without any.
     """
-    figures: list[Step] = []
-    missing: list[Missing] = []
-    for figure in (
+    figures = [
         *_retrieval(steps),
         *_segmentation(steps, protocol),
-        *_shares(steps, protocol),
-        *_of_results(steps, protocol, results),
-    ):
-        if isinstance(figure, Step):
-            figures.append(figure)
-        else:
-            missing.append(figure)
-    return figures, missing
-
-
-# -- of the paper ---------------------------------------------------------------------------------
+        *_of_parts(steps, protocol, results),
+    ]
+    drawn = [figure for figure in figures if isinstance(figure, Step)]
+    return drawn, [figure for figure in figures if not isinstance(figure, Step)]
 
 
 def _retrieval(steps: Sequence[Step]) -> Iterator[Step | Missing]:
@@ -57,17 +48,16 @@ def _retrieval(steps: Sequence[Step]) -> Iterator[Step | Missing]:
         return
     among = {"2": FIGURE_2, "4": PROJECTED, "7": tuple(built), "8": tuple(built)}
     for number, encoders in among.items():
-        shown = [name for name in built if name in encoders]
-        if not shown:
+        needed = [step for name, step in built.items() if name in encoders]
+        if not needed:
             has = " with a projector" if number == "4" else ""
             why = f"it shows encoders{has}, {listed(map(title_of, encoders))}; none is here"
             yield f"figure {number}", why
             continue
-        kind = "projected" if number == "4" else "neighbours"
-        words = ["--dataset", "imagenet", "--split", "val", "--view", "grid"]
-        words += ["--representation", "pooled", "--example", QUERIES[number]]
-        needed = [built[name] for name in shown]
-        yield _figure(f"figure {number}", kind, f"figure-{number}", needed, words)
+        words = ["projected" if number == "4" else "neighbours", "--dataset", "imagenet"]
+        words += ["--split", "val", "--view", "grid", "--representation", "pooled"]
+        words += ["--example", QUERIES[number], "--name", f"figure-{number}"]
+        yield _figure(f"figure {number}", words, needed)
 
 
 def _segmentation(steps: Sequence[Step], protocol: str) -> Iterator[Step | Missing]:
@@ -84,55 +74,44 @@ def _segmentation(steps: Sequence[Step], protocol: str) -> Iterator[Step | Missi
             yield f"figure 6 of {source}", why
             continue
         needed = [of[name] for of in (objects, parts) for name in both]
-        words = ["--labels", ",".join(pair), "--protocol", protocol]
-        name = f"figure-6-{source}-{protocol}"
-        yield _figure(f"figure 6 {source} {protocol}", "segmentation", name, needed, words)
+        words = ["segmentation", "--labels", ",".join(pair), "--protocol", protocol]
+        words += ["--name", f"figure-6-{source}-{protocol}"]
+        yield _figure(f"figure 6 {source} {protocol}", words, needed)
 
 
-# -- ours -----------------------------------------------------------------------------------------
+def _of_parts(
+    steps: Sequence[Step], protocol: str, collection: ResultCollection | None
+) -> Iterator[Step | Missing]:
+    """Yield shares of neighbours, and depth and sweep of the encoders that have such results."""
 
+    def figure(kind: str, dataset: str, needed: Iterable[Step], read: Iterable[str] = ()) -> Step:
+        words = [kind, "--dataset", dataset, "--protocol", protocol]
+        words += ["--name", f"{dataset}-{protocol}"]
+        return _figure(f"figure {kind} {dataset} {protocol}", words, needed, dataset, read)
 
-def _shares(steps: Sequence[Step], protocol: str) -> Iterator[Step | Missing]:
     for dataset in PARTS:
-        scored = _by_encoder(steps, "evaluate", "neighbours", dataset)
-        if scored:
-            yield _of_scores("shares", dataset, protocol, list(scored.values()))
+        if scored := _by_encoder(steps, "evaluate", "neighbours", dataset):
+            yield figure("shares", dataset, scored.values())
         else:
             yield f"figure shares of {dataset}", "the study extracts no part patches of it"
-
-
-def _of_results(
-    steps: Sequence[Step], protocol: str, results: ResultCollection | None
-) -> Iterator[Step | Missing]:
-    """Yield depth and sweep of the encoders that have such results."""
-    kinds: dict[str, tuple[str, Callable[[ResultFile], bool], str]] = {
-        "depth": (
+    kinds: tuple[tuple[str, tuple[str, str], Callable[[ResultFile], bool], str], ...] = (
+        (
+            "depth",
+            ("evaluate", "retrieval"),
+            _is_of_a_block,
             "scores of single blocks: extract with --layers, then pa evaluate retrieval --layers "
             "all",
-            lambda file: (
-                file.result.task == "retrieval"
-                and file.result.representation.startswith("layers_")
-                and file.result.selection.target == "label"
-            ),
-            "retrieval",
         ),
-        "sweep": (
-            "results of a sweep: pa probe linear --sweep",
-            lambda file: (
-                file.result.task == "probe-linear" and file.result.protocol.sweep is not None
-            ),
-            "linear",
-        ),
-    }
-    for kind, (needs, accepts, before) in kinds.items():
+        ("sweep", ("probe", "linear"), _is_a_sweep, "results of a sweep: pa probe linear --sweep"),
+    )
+    for kind, command, accepts, needs in kinds:
         for dataset in PARTS:
-            group = "evaluate" if before == "retrieval" else "probe"
-            available = _by_encoder(steps, group, before, dataset)
+            available = _by_encoder(steps, *command, dataset)
             if not available:
                 continue
             fitting = [
                 file
-                for file in (results.results if results else ())
+                for file in (collection.results if collection else ())
                 if accepts(file)
                 and file.result.dataset == dataset
                 and file.result.tested.encoder in available
@@ -140,38 +119,40 @@ def _of_results(
             ]
             if fitting:
                 encoders = {file.result.tested.encoder for file in fitting}
-                read = sorted(file.result.digest for file in fitting)
                 needed = [available[name] for name in in_order(encoders)]
-                yield _of_scores(kind, dataset, protocol, needed, read)
+                read = sorted(file.result.digest for file in fitting)
+                yield figure(kind, dataset, needed, read)
             else:
                 yield f"figure {kind} of {dataset}", f"it shows {needs}"
 
 
-# -- steps ----------------------------------------------------------------------------------------
+def _is_of_a_block(file: ResultFile) -> bool:
+    result = file.result
+    return (
+        isinstance(result, RetrievalResult)
+        and result.representation.startswith("layers_")
+        and result.selection.target == "label"
+    )
 
 
-def _of_scores(
-    kind: str, dataset: str, protocol: str, needed: Sequence[Step], read: Iterable[str] = ()
-) -> Step:
-    words = ["--dataset", dataset, "--protocol", protocol]
-    name = f"figure {kind} {dataset} {protocol}"
-    return _figure(name, kind, f"{dataset}-{protocol}", needed, words, dataset, read)
+def _is_a_sweep(file: ResultFile) -> bool:
+    return isinstance(file.result, LinearProbeResult) and file.result.protocol.sweep is not None
 
 
 def _figure(
     name: str,
-    kind: str,
-    file: str,
-    needed: Sequence[Step],
     words: Sequence[str],
+    needed: Iterable[Step],
     dataset: str | None = None,
     read: Iterable[str] = (),
 ) -> Step:
     """Return the step of a figure; it reads what the steps before it read, too."""
-    encoders = dict.fromkeys(str(step.encoder) for step in needed)
+    needed = list(needed)
+    kind, *options = words
+    encoders = ",".join(dict.fromkeys(str(step.encoder) for step in needed))
     after = dict.fromkeys(item for step in needed for item in (*step.after, step.name))
-    chosen = ["figure", kind, "--encoder", ",".join(encoders), *words, "--name", file]
-    return Step(name, tuple(chosen), None, dataset, tuple(after), read=tuple(read))
+    command = ("figure", kind, "--encoder", encoders, *options)
+    return Step(name, command, None, dataset, tuple(after), read=tuple(read))
 
 
 def _by_encoder(steps: Sequence[Step], group: str, kind: str, dataset: str) -> dict[str, Step]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 from pa.errors import MissingError, UsageError
-from pa.study.state import step_options
 from pa.study.steps import Step
 from pa.workspace import RegionSelector, Workspace
 
@@ -15,13 +15,10 @@ if TYPE_CHECKING:
 
     from pa.data.schema import Images
 
-# The options of an extraction that select its regions; they do not depend on the encoder.
-REGION_OPTIONS = ("dataset", "split", "view", "protocol", "views", "limit")
-
 
 def region_selector(step: Step) -> RegionSelector:
     """Return the regions that an extraction selects."""
-    values = step_options(step)
+    values = step.options
     n_views = values.get("views")
     return RegionSelector(
         dataset=values["dataset"],
@@ -34,7 +31,7 @@ def region_selector(step: Step) -> RegionSelector:
 
 def step_limit(step: Step) -> int | None:
     """Return the number of images that an extraction is limited to."""
-    limit = step_options(step).get("limit")
+    limit = step.options.get("limit")
     return None if limit is None else int(limit)
 
 
@@ -44,38 +41,33 @@ def too_small(workspace: Workspace, steps: Sequence[Step]) -> dict[str, str]:
     Reads annotations, headers and label maps of the images within the limit. A step that reads
     from one of the named steps is not named itself. Raises what reading a dataset raises.
     """
-    selected: dict[tuple[str | None, ...], tuple[Images, pl.DataFrame] | str] = {}
+
+    @cache  # the encoders of a study share their regions
+    def regions(selector: RegionSelector, limit: int | None) -> tuple[Images, pl.DataFrame] | str:
+        images, (view,) = workspace.regions(selector)
+        images = images.first(limit)
+        if view.name == "parts":
+            images.annotations()  # unreadable annotations are an error, whatever the limit
+        try:
+            return images, view.rows(images)
+        except MissingError as error:
+            return str(error)
+
     inputs: dict[str, tuple[Images, pl.DataFrame]] = {}
     reasons: dict[str, str] = {}
     for step in steps:
         if step.is_extraction:
-            values = step_options(step)
-            key = tuple(values.get(name) for name in REGION_OPTIONS)
-            if key not in selected:
-                selected[key] = _regions(workspace, step)
-            regions = selected[key]
-            if isinstance(regions, str):
-                reasons[step.name] = regions
+            found = regions(region_selector(step), step_limit(step))
+            if isinstance(found, str):
+                reasons[step.name] = found
             else:
-                inputs[step.name] = regions
+                inputs[step.name] = found
         elif all(name in inputs for name in step.after):
             try:
                 _check(step, [inputs[name] for name in step.after])
             except UsageError as error:
                 reasons[step.name] = str(error)
     return reasons
-
-
-def _regions(workspace: Workspace, step: Step) -> tuple[Images, pl.DataFrame] | str:
-    """Return the images of an extraction and its regions, or the reason why it has no region."""
-    images, (view,) = workspace.regions(region_selector(step))
-    images = images.first(step_limit(step))
-    if view.name == "parts":
-        images.annotations()  # unreadable annotations are an error, whatever the limit
-    try:
-        return images, view.rows(images)
-    except MissingError as error:
-        return str(error)
 
 
 def _check(step: Step, inputs: Sequence[tuple[Images, pl.DataFrame]]) -> None:
@@ -91,7 +83,7 @@ def _check(step: Step, inputs: Sequence[tuple[Images, pl.DataFrame]]) -> None:
         if kind == "neighbours":
             check_k(default_k(len(table)), len(table))
         else:
-            protocol = RETRIEVAL_PROTOCOLS[step_options(step)["protocol"]]
+            protocol = RETRIEVAL_PROTOCOLS[step.options["protocol"]]
             labels = table["label"].to_numpy()
             check_labels(labels, include_self=protocol.include_self, of=title)
     elif group == "probe" and kind == "segmentation":

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pa.data.store import find
 from pa.data.store.find import StoreSelector
-from pa.errors import MissingError, UnknownNameError, UsageError
-from pa.study.limits import too_small
-from pa.study.state import is_done, step_options
+from pa.errors import MissingError, StorageError, UnknownNameError, UsageError
+from pa.study.limits import region_selector, step_limit, too_small
+from pa.study.state import is_done
 from pa.study.steps import DATASETS, REPORT, Scale, Step, study_steps
-from pa.workspace import Workspace
+from pa.workspace import EncoderOptions, Workspace
+
+if TYPE_CHECKING:
+    from pa.extract.plan import ExtractPlan
+    from pa.study.figures import Missing
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,12 @@ def plan_study(workspace: Workspace, options: StudyOptions) -> Study:
     splits = dict(_splits(workspace, options.datasets, skipped))
     limit = options.scale.limit
     steps = study_steps(encoders, list(splits), options.protocol, options.scale)
-    impossible = _without_split(steps, splits, skipped)
+    why_not = dict(_without_split(steps, splits))
     if limit is not None:
-        candidates = [step for step in steps if step.name not in impossible]
-        impossible |= _too_small(workspace, candidates, limit, skipped)
+        candidates = [step for step in steps if step.name not in why_not]
+        why_not |= _too_small(workspace, candidates, limit)
+    skipped += dict.fromkeys(why_not.values())  # once for all encoders
+    impossible = set(why_not)
     for step in steps:  # in order: each step comes after those it reads from
         if not impossible.isdisjoint(step.after):
             impossible.add(step.name)
@@ -98,7 +104,9 @@ def plan_study(workspace: Workspace, options: StudyOptions) -> Study:
     if limit is not None:
         _refuse_other_limits(workspace, kept, limit)
     if options.figures:
-        kept += _figures(workspace, kept, options.protocol, skipped)
+        figures, missing = _figures(workspace, kept, options.protocol)
+        kept += figures
+        skipped += [SkippedItem(what, why) for what, why in missing]
     by_name = {step.name: step for step in kept}
     done: set[str] = set()
     for step in kept:
@@ -156,39 +164,30 @@ def _splits(
 
 
 def _without_split(
-    steps: Sequence[Step], splits: dict[str, list[str]], skipped: list[SkippedItem]
-) -> set[str]:
-    """Return the names of extractions of splits that do not exist."""
-    missing: set[str] = set()
+    steps: Sequence[Step], splits: dict[str, list[str]]
+) -> Iterator[tuple[str, SkippedItem]]:
+    """Yield the names of extractions of splits that do not exist, and the reason."""
     for step in steps:
-        split = step_options(step).get("split", "")
+        split = step.options.get("split", "")
         if step.is_extraction and step.dataset and split not in splits[step.dataset]:
-            missing.add(step.name)
             existing = ", ".join(splits[step.dataset])
             what = f"dataset {step.dataset}, split {split}"
-            item = SkippedItem(what, f"the split does not exist, only {existing}")
-            if item not in skipped:  # once for all encoders
-                skipped.append(item)
-    return missing
+            yield step.name, SkippedItem(what, f"the split does not exist, only {existing}")
 
 
-def _too_small(
-    workspace: Workspace, steps: Sequence[Step], limit: int, skipped: list[SkippedItem]
-) -> set[str]:
-    """Return the names of steps that need more than the first `limit` images of a split."""
+def _too_small(workspace: Workspace, steps: Sequence[Step], limit: int) -> dict[str, SkippedItem]:
+    """Return the steps that need more than the first `limit` images of a split, by name."""
     reasons = too_small(workspace, steps)
+    items = {}
     for step in steps:
         if step.name in reasons:
-            values = step_options(step)
-            what = (
-                f"dataset {step.dataset}, split {values['split']}, view {values['view']}"
-                if step.is_extraction
-                else f"{' '.join(step.words[:2])} of {step.dataset}"
-            )
-            item = SkippedItem(what, f"--limit {limit} is too small: {reasons[step.name]}")
-            if item not in skipped:  # once for all encoders
-                skipped.append(item)
-    return set(reasons)
+            what = f"{' '.join(step.words[:2])} of {step.dataset}"
+            if step.is_extraction:
+                options = step.options
+                what = f"dataset {step.dataset}, split {options['split']}, view {options['view']}"
+            why = f"--limit {limit} is too small: {reasons[step.name]}"
+            items[step.name] = SkippedItem(what, why)
+    return items
 
 
 def _refuse_other_limits(workspace: Workspace, steps: Sequence[Step], limit: int) -> None:
@@ -206,9 +205,9 @@ def _refuse_other_limits(workspace: Workspace, steps: Sequence[Step], limit: int
 
 
 def _figures(
-    workspace: Workspace, steps: Sequence[Step], protocol: str, skipped: list[SkippedItem]
-) -> list[Step]:
-    """Return the figures of these steps, and list those that cannot be drawn as skipped."""
+    workspace: Workspace, steps: Sequence[Step], protocol: str
+) -> tuple[list[Step], list[Missing]]:
+    """Return the figures of these steps, and those that cannot be drawn."""
     from pa.report.collection import collect_results
     from pa.study.figures import figure_steps
 
@@ -217,6 +216,74 @@ def _figures(
         collection = collect_results(config.workspace, config.results, config.features)
     except MissingError:
         collection = None
-    figures, missing = figure_steps(steps, protocol, collection)
-    skipped += [SkippedItem(what, why) for what, why in missing]
-    return figures
+    return figure_steps(steps, protocol, collection)
+
+
+# -- what the extractions will write -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A study, and what each extraction that is left will write, by the name of its step."""
+
+    study: Study
+    plans: dict[str, ExtractPlan]
+
+    @property
+    def bytes(self) -> int:
+        return sum(plan.bytes for plan in self.plans.values())
+
+    @property
+    def free(self) -> int | None:
+        """Free bytes of the disk; None if nothing is extracted."""
+        return next((plan.free for plan in self.plans.values()), None)
+
+    @property
+    def seconds(self) -> float | None:
+        """Time of all extractions in one process; None if the throughput of one is not known."""
+        each = [plan.seconds for plan in self.plans.values()]
+        return None if None in each else sum(value for value in each if value is not None)
+
+    def check_room(self) -> None:
+        """Raise `StorageError` if the disk is too small for the features of the study."""
+        if self.free is not None and self.bytes > self.free:
+            raise StorageError(
+                f"the study needs {self.bytes / 1e9:.2f} GB for features, and the disk has "
+                f"{self.free / 1e9:.2f} GB free. Choose fewer with --encoders or --datasets, or "
+                f'set storage = "int8" in pa.toml: half the bytes.'
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **self.study.to_json(),
+            "extractions": {name: plan.to_json() for name, plan in self.plans.items()},
+            "bytes": self.bytes,
+            "free": self.free,
+            "seconds": self.seconds,
+        }
+
+
+def plan_extractions(workspace: Workspace, study: Study) -> StudyPlan:
+    """Plan bytes, files and time of the extractions that are left. Loads every encoder."""
+    from pa.extract.stores import ExtractOptions
+
+    steps = [step for step in study.remaining if step.is_extraction]
+    progress = workspace.progress
+    progress.start("planning extractions", len(steps), "stores")
+    plans = {}
+    try:
+        for step in steps:
+            values = step.options
+            images, views = workspace.regions(region_selector(step))
+            layers = tuple(int(layer) for layer in values.get("layers", "").split(",") if layer)
+            options = ExtractOptions(
+                representations=tuple(filter(None, values.get("features", "").split(","))),
+                limit=step_limit(step),
+                alongside="alongside" in values,
+            )
+            encoders = workspace.encoders((values["encoder"],), EncoderOptions(layers=layers))
+            plans[step.name] = workspace.plan_extract(encoders, images, views, options)
+            progress.advance(1)
+    finally:
+        progress.stop()
+    return StudyPlan(study, plans)

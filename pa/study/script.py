@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from pa.report.cells import Cell, cell, dataset_titles, encoders, published
 from pa.report.collection import collect_results
 from pa.report.measured import measured_in
 from pa.study.plan import Study
-from pa.study.steps import commands_for
+from pa.study.steps import Step, steps_for
 from pa.workspace import Workspace
 
 # Exit code 6 means that unreadable images were left out: what follows may run.
@@ -23,45 +23,25 @@ pa() { command pa "$@" || { code=$?; [ "$code" -eq 6 ] || exit "$code"; }; }
 """
 
 
-@dataclass(frozen=True)
-class ScriptLine:
-    """A command, the encoder and dataset it is for (None: all), and the cells that it fills."""
+def shell_script(about: Sequence[str], folder: Path, steps: Iterable[Step]) -> str:
+    """Return a POSIX shell script that runs the steps in `folder` and stops at the first error.
 
-    command: str
-    encoder: str | None
-    dataset: str | None
-    fills: tuple[Cell, ...] = ()
-
-    @property
-    def title(self) -> str:
-        """The heading of its block: "MoCo v3 on CUB-200-2011"."""
-        if self.encoder is None or self.dataset is None:
-            return "all of them"
-        known = encoders().get(self.encoder)
-        encoder = self.encoder if known is None else known.title
-        return f"{encoder} on {dataset_titles().get(self.dataset, self.dataset)}"
-
-
-def shell_script(about: Sequence[str], folder: Path, lines: Iterable[ScriptLine]) -> str:
-    """Return a POSIX shell script that runs the commands in `folder` and stops at the first error.
-
-    `about` are comments at its head. Blocks are in the order of their first lines; of a repeated
-    command only the first occurrence is kept.
+    `about` are comments at its head. Blocks, one for each encoder and dataset, are in the order of
+    their first steps.
     """
-    blocks: dict[str, list[ScriptLine]] = {}
-    seen: dict[str, ScriptLine] = {}
-    for line in lines:
-        if seen.setdefault(line.command, line) is line:
-            blocks.setdefault(line.title, []).append(line)
+    blocks: dict[str, list[str]] = {}
+    for step in steps:
+        title = "all of them"
+        if step.encoder is not None and step.dataset is not None:
+            known = encoders().get(step.encoder)
+            encoder = step.encoder if known is None else known.title
+            title = f"{encoder} on {dataset_titles().get(step.dataset, step.dataset)}"
+        block = blocks.setdefault(title, [_comment(f"-- {title} --")])
+        block += [_comment(cell(key).sentence) for key in step.fills]
+        block.append(step.command)
     head = HEAD.replace("{folder}", shlex.quote(str(folder)))
-    parts = ["\n".join(["#!/bin/sh", *(_comment(text) for text in about), head])]
-    for title, members in blocks.items():
-        shown = [_comment(f"-- {title} --")]
-        for line in members:
-            shown += [_comment(filled.sentence) for filled in line.fills]
-            shown.append(line.command)
-        parts.append("\n".join(shown) + "\n")
-    return "\n".join(parts)
+    parts = ["\n".join(["#!/bin/sh", *map(_comment, about), head])]
+    return "\n".join([*parts, *("\n".join(lines) + "\n" for lines in blocks.values())])
 
 
 def _comment(text: str) -> str:
@@ -71,20 +51,17 @@ def _comment(text: str) -> str:
 
 def study_script(workspace: Workspace, study: Study) -> str:
     """Return the remaining steps of a study as a shell script."""
-    lines = [
-        ScriptLine(step.command, step.encoder, step.dataset, tuple(cell(key) for key in step.fills))
-        for step in study.remaining
-    ]
-    return shell_script(["The steps of the study that are left, in order."], workspace.path, lines)
+    about = ["The steps of the study that are left, in order."]
+    return shell_script(about, workspace.path, study.remaining)
 
 
 @dataclass(frozen=True, eq=False)
 class MissingCells:
-    """The cells without a measured value, and the commands that fill them, each once."""
+    """The cells without a measured value, and the steps that fill them, each once."""
 
     workspace: Path
     cells: tuple[Cell, ...]
-    lines: tuple[ScriptLine, ...]
+    steps: tuple[Step, ...]
 
     def script(self) -> str:
         """Return the commands as a shell script."""
@@ -93,25 +70,18 @@ class MissingCells:
             f"{self.workspace}.",
             "Each command skips what is done already. `pa submit COMMAND` sends one to a cluster.",
         )
-        return shell_script(about, self.workspace, self.lines)
+        return shell_script(about, self.workspace, self.steps)
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "missing": [missing.key for missing in self.cells],
-            "commands": [
-                {
-                    "command": line.command,
-                    "encoder": line.encoder,
-                    "dataset": line.dataset,
-                    "fills": [filled.key for filled in line.fills],
-                }
-                for line in self.lines
-            ],
-        }
+        commands = [
+            {name: getattr(step, name) for name in ("command", "encoder", "dataset", "fills")}
+            for step in self.steps
+        ]
+        return {"missing": [missing.key for missing in self.cells], "commands": commands}
 
 
 def missing_cells(workspace: Workspace) -> MissingCells:
-    """Return the cells that no result fills, and the commands that fill them.
+    """Return the cells that no result fills, and the steps that fill them.
 
     Raises `MissingError` if the workspace does not exist.
     """
@@ -123,14 +93,11 @@ def missing_cells(workspace: Workspace) -> MissingCells:
         )
     answered = {measured.question for measured in measured_in(collection)}
     cells = tuple(item for item in published() if item.question not in answered)
-    commands: dict[str, tuple[Cell, list[Cell]]] = {}  # of the first cell that needs it
-    for missing in cells:
-        *before, last = commands_for(missing)
-        for command in before:
-            commands.setdefault(command, (missing, []))
-        commands.setdefault(last, (missing, []))[1].append(missing)
-    lines = tuple(
-        ScriptLine(command, first.encoder, first.dataset, tuple(filled))
-        for command, (first, filled) in commands.items()
+    missing = {item.key for item in cells}
+    steps = {step.command: step for item in cells for step in steps_for(item)}
+    # A step is listed with the missing ones of its cells only.
+    kept = (
+        replace(step, fills=tuple(key for key in step.fills if key in missing))
+        for step in steps.values()
     )
-    return MissingCells(config.workspace, cells, lines)
+    return MissingCells(config.workspace, cells, tuple(kept))

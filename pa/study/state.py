@@ -21,22 +21,13 @@ FOLDER = "study"  # of the workspace: logs and records of steps
 PATH_STARTS = ("/", ".", "results/", "indexes/", "figures/")  # of paths in JSON output
 
 
-def step_options(step: Step) -> dict[str, str]:
-    """Return the options of a step's command and their values; "" for a flag."""
-    values: dict[str, str] = {}
-    for word, following in zip(step.words, (*step.words[1:], "--"), strict=True):
-        if word.startswith("--"):
-            values[word[2:]] = "" if following.startswith("--") else following
-    return values
-
-
 def extracted(workspace: Workspace, step: Step) -> Store | None:
     """Return the complete store of an extraction, or one that holds at least its features.
 
     Raise `AmbiguousError` if several of one recipe do, such as stores of changed images or labels:
     the commands of later steps could not choose either.
     """
-    values = step_options(step)
+    values = step.options
     selector = StoreSelector(
         dataset=values["dataset"],
         split=values["split"],

@@ -8,7 +8,7 @@ import pytest
 
 from pa.errors import UsageError
 from pa.report.cells import cell, encoders, published
-from pa.study.steps import DATASETS, REPORT, Scale, commands_for, study_steps
+from pa.study.steps import DATASETS, REPORT, Scale, steps_for, study_steps
 from tests.support.commands import parse_words
 
 
@@ -35,14 +35,14 @@ def test_step_follows_its_inputs(protocol: str) -> None:
 def test_commands_of_cell_are_steps_of_study() -> None:
     typed = {step.command for step in study_steps()}
     for item in published():
-        commands = commands_for(item)
+        commands = [step.command for step in steps_for(item)]
         assert set(commands) <= typed
         (last,) = (step for step in study_steps() if item.key in step.fills)
         assert commands[-1] == last.command
 
 
 def test_released_protocol_trains_on_other_patches() -> None:
-    commands = commands_for(cell("t3/dino/cub/linear"), "released")
+    commands = [step.command for step in steps_for(cell("t3/dino/cub/linear"), "released")]
     assert [shlex.split(c)[shlex.split(c).index("--protocol") + 1] for c in commands] == [
         "released-train",
         "released",
@@ -60,7 +60,6 @@ def test_shared_store_is_extracted_once() -> None:
 
 def test_scaling_down_is_in_the_commands() -> None:
     scale = Scale(limit=7, epochs=2, iterations=9, crops=3, seeds=4)
-    assert not scale.is_whole
     for step in study_steps(["mae"], scale=scale):
         parse_words(step.words)
         if step.is_extraction:
@@ -69,7 +68,6 @@ def test_scaling_down_is_in_the_commands() -> None:
             assert "--iterations 9" in step.command
         elif step.words[0] == "probe":
             assert "--epochs 2 --seeds 4" in step.command
-    assert Scale().is_whole
     with pytest.raises(UsageError, match="--crops 0"):
         Scale(crops=0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -10,8 +11,7 @@ import click
 from pa.commands import console, options
 
 if TYPE_CHECKING:
-    from pa.study.extractions import StudyPlan
-    from pa.study.plan import Study
+    from pa.study.plan import Study, StudyOptions, StudyPlan
     from pa.study.run import StepResult
     from pa.study.steps import Scale
     from pa.workspace import Workspace
@@ -40,53 +40,81 @@ scale_options = options.Group(
 )
 
 
+study_options = options.Group(
+    "study_options",
+    "pa.study.plan:StudyOptions",
+    click.Option(
+        ["--encoders"],
+        callback=options.listed,
+        help="Encoders, separated by commas. Default: all that are configured.",
+    ),
+    click.Option(
+        ["--datasets"],
+        callback=options.listed,
+        help="Datasets, separated by commas. Default: all that are configured.",
+    ),
+    click.Option(
+        ["--protocol"],
+        type=click.Choice(["paper", "released"]),
+        default="paper",
+        show_default=True,
+        help="Rules of the paper's text, or of the released code.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Action:
+    """What to do with the study: at most one of the flags; without any, it runs."""
+
+    plan: bool
+    dry_run: bool
+    script: bool
+    slurm: bool
+    tasks: int
+
+    def __post_init__(self) -> None:
+        flags = [
+            f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value is True
+        ]
+        if len(flags) > 1:
+            raise click.UsageError(f"{' and '.join(flags)} cannot be combined.")
+
+
+action_options = options.Group(
+    "action",
+    Action,
+    click.Option(["--plan"], is_flag=True, help="Print the order, bytes and time; run nothing."),
+    click.Option(
+        ["--dry-run"], is_flag=True, help="Print the steps and which are done; run nothing."
+    ),
+    click.Option(["--script"], is_flag=True, help="Print the remaining steps as a shell script."),
+    click.Option(["--slurm"], is_flag=True, help="Submit the remaining steps with `pa submit`."),
+    click.Option(
+        ["--tasks"],
+        type=click.IntRange(1),
+        default=16,
+        show_default=True,
+        help="Number of tasks of each job array of --slurm.",
+    ),
+)
+
+
 @click.command()
-@click.option(
-    "--encoders",
-    callback=options.listed,
-    help="Encoders, separated by commas. Default: all that are configured.",
-)
-@click.option(
-    "--datasets",
-    callback=options.listed,
-    help="Datasets, separated by commas. Default: all that are configured.",
-)
-@click.option(
-    "--protocol",
-    type=click.Choice(["paper", "released"]),
-    default="paper",
-    show_default=True,
-    help="Rules of the paper's text, or of the released code.",
-)
+@study_options
 @scale_options
 @click.option("--keep-going", is_flag=True, help="After a failure, run what does not need it.")
 @click.option("--no-figures", is_flag=True, help="Skip the figures.")
-@click.option("--plan", is_flag=True, help="Print the order, bytes and time; run nothing.")
-@click.option("--dry-run", is_flag=True, help="Print the steps and which are done; run nothing.")
-@click.option("--script", is_flag=True, help="Print the remaining steps as a shell script.")
-@click.option("--slurm", is_flag=True, help="Submit the remaining steps with `pa submit`.")
-@click.option(
-    "--tasks",
-    type=click.IntRange(1),
-    default=16,
-    show_default=True,
-    help="Number of tasks of each job array of --slurm.",
-)
+@action_options
 @options.as_json
 @options.workspace
 def paper(
     workspace: Workspace,
-    encoders: tuple[str, ...],
-    datasets: tuple[str, ...],
-    protocol: str,
+    study_options: StudyOptions,
     scale: Scale,
+    action: Action,
     keep_going: bool,
     no_figures: bool,
-    plan: bool,
-    dry_run: bool,
-    script: bool,
-    slurm: bool,
-    tasks: int,
     as_json: bool,
 ) -> None:
     """Run the paper's study: extractions, indexes, scores, probes, figures and the report.
@@ -101,32 +129,23 @@ def paper(
     pa run paper --protocol released --script > study.sh
     pa run paper --slurm --tasks 64
     """
-    from pa.study.plan import StudyOptions, plan_study
+    from pa.study.plan import plan_extractions, plan_study
     from pa.study.run import run_study, submit_study
+    from pa.study.script import study_script
 
-    flags = {"--plan": plan, "--dry-run": dry_run, "--script": script, "--slurm": slurm}
-    values = [name for name, is_given in flags.items() if is_given]
-    if len(values) > 1:
-        raise click.UsageError(f"{' and '.join(values)} cannot be combined.")
-    study = plan_study(
-        workspace, StudyOptions(encoders, datasets, protocol, scale, figures=not no_figures)
-    )
-    if plan:
-        from pa.study.extractions import plan_extractions
-
+    study = plan_study(workspace, replace(study_options, scale=scale, figures=not no_figures))
+    if action.plan:
         forecast = plan_extractions(workspace, study)
         options.emit(forecast.to_json()) if as_json else console.out(plan_text(forecast))
         forecast.check_room()
         return
-    if values:
+    if action.dry_run or action.script or action.slurm:
         for item in study.skipped:
             console.note(item.message)
-        if script:
-            from pa.study.script import study_script
-
+        if action.script:
             console.out(study_script(workspace, study).rstrip())
-        elif slurm:
-            submit_study(workspace, study, tasks)
+        elif action.slurm:
+            submit_study(workspace, study, action.tasks)
         elif as_json:
             options.emit(study.to_json())
         else:
