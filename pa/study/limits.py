@@ -57,11 +57,11 @@ def too_small(workspace: Workspace, steps: Sequence[Step]) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for step in steps:
         if step.is_extraction:
-            found = regions(region_selector(step), step_limit(step))
-            if isinstance(found, str):
-                reasons[step.name] = found
+            selected = regions(region_selector(step), step_limit(step))
+            if isinstance(selected, str):
+                reasons[step.name] = selected
             else:
-                inputs[step.name] = found
+                inputs[step.name] = selected
         elif all(name in inputs for name in step.after):
             try:
                 _check(step, [inputs[name] for name in step.after])
