@@ -121,8 +121,8 @@ def indexing(store: Store, folder: Path, n_lists: int) -> None:
         with pieces_timed(output):
             whole = build(store, "pooled", folder / "whole", factory)
             merged = build(store, "pooled", folder / "merged", factory, pieces=4)
-        n_bytes = sum(entry["bytes"] for entry in merged.info.files.values())
-        lists = merged.info.files["index.ivfdata"]["bytes"]
+        n_bytes = sum(entry.bytes for entry in merged.info.files.values())
+        lists = merged.info.files["index.ivfdata"].bytes
         answers = [search(index, queries, K) for index in (whole, merged)]
         equal = all(
             item.neighbours == other.neighbours for item, other in zip(*answers, strict=True)

@@ -230,7 +230,7 @@ def timed_build(store: Store, workspace: Path, factory: str) -> Index:
     start = time.perf_counter()
     opened = open_or_build(store, "pooled", workspace / "indexes", factory)
     index, done = opened.index, "built" if opened.built else "opened"
-    n_bytes = sum(file["bytes"] for file in index.info.files.values())
+    n_bytes = sum(file.bytes for file in index.info.files.values())
     print(
         f"  {factory}: {done} in {time.perf_counter() - start:.1f} s, {n_bytes / 1e9:.2f} GB, "
         f"{index.info.quality}; peak of this process so far {peak_gb():.2f} GB"

@@ -4,33 +4,45 @@ The vectors are L2-normalised, so that FAISS's inner product is the cosine. The 
 scalar quantiser: half the size of a flat index and about four times as fast on a CPU;
 `pa.index.ranking` makes its answers exact.
 
+An inverted file (IVF…) larger than memory is filled in pieces whose lists are merged on disk. All
+pieces have the same trained lists and codebooks, so the merge concatenates lists and computes
+nothing (`faiss.contrib.ondisk.merge_ondisk`); a search reads the lists that it visits.
+
 Shapes: N rows of the store, n rows of a block, D width.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import contextlib
+import errno
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pa.data.files import write_json
-from pa.data.store import checksums
+from pa.data import files
+from pa.data.store.checksums import FileChecksum
 from pa.data.store.reader import Store
 from pa.data.vectors import unit_vectors
-from pa.errors import FingerprintError, MissingError, NewerFormatError, UsageError
-from pa.index.library import load_faiss, readable_folder, refusals
-from pa.index.pieces import Pieces, check_pieces
-from pa.index.publish import publishing
+from pa.errors import (
+    FingerprintError,
+    MissingError,
+    NewerFormatError,
+    UsageError,
+    VerificationError,
+)
+from pa.index.library import load_faiss, quiet, readable_folder, refusals
 from pa.index.recall import measure_recall
 from pa.index.stored import (
     DEFAULT_FACTORY,
-    EXACT_FACTORIES,
     IDS,
     INDEX,
     INFO,
+    LISTS,
     Index,
     IndexInfo,
     IndexKey,
@@ -40,16 +52,14 @@ from pa.index.stored import (
 from pa.index.training import check_finite, train
 from pa.progress import Progress, Silent
 
-__all__ = ["Opened", "build", "open_index", "open_or_build"]
-
 
 @dataclass(frozen=True)
 class Opened:
     """An index, whether it was just built, and why ("" if it was not)."""
 
     index: Index
-    built: bool
-    reason: str
+    built: bool = False
+    reason: str = ""
 
 
 def open_or_build(
@@ -62,17 +72,16 @@ def open_or_build(
     gpu: int | None = None,
     progress: Progress | None = None,
 ) -> Opened:
-    """Open an index, or build it if it is missing or outdated."""
+    """Open an index, or build it if it is missing, damaged or outdated."""
     load_faiss()  # report a missing package, not a missing index
     check_representation(store, representation)
     try:
-        index = open_index(store, representation, indexes_root, factory, verify=verify)
-        return Opened(index, built=False, reason="")
+        return Opened(open_index(store, representation, indexes_root, factory, verify=verify))
     except MissingError:
         reason = "first use"
     except NewerFormatError:
         raise  # belongs to a newer version of pa, which may still be in use
-    except FingerprintError as error:
+    except (FingerprintError, VerificationError) as error:
         reason = str(error)
     index = build(store, representation, indexes_root, factory, gpu=gpu, progress=progress)
     return Opened(index, built=True, reason=reason)
@@ -98,53 +107,55 @@ def build(
     factory : str
         FAISS factory string; search parameters may follow an @: "IVF256,Flat@nprobe=16".
     pieces : int
-        Build in this number of pieces, so that memory holds one piece instead of the index
-        (`pa.index.pieces`). The answers are the same.
+        Build in this number of pieces, so that memory holds one piece instead of the index. The
+        answers are the same.
     gpu : int, optional
         Number of the GPU that finds the lists of an IVF index.
 
     Raises
     ------
     UsageError
-        For a representation that is not one vector per row, a factory string that FAISS refuses,
-        vectors that are not finite, or a store without a usable row.
+        For a representation that is not one vector per row, a factory string that FAISS refuses or
+        whose index cannot be built in pieces, vectors that are not finite, or a store without a
+        usable row.
     """
-    faiss = load_faiss()
+    faiss, progress = load_faiss(), progress or Silent()
     dimension = check_representation(store, representation)
     faiss_index = make(faiss, dimension, factory)
-    if pieces > 1:
-        check_pieces(faiss_index, factory)
-    directory = IndexKey(store.fingerprint, representation, factory).directory(indexes_root)
-    progress = progress or Silent()
-    with publishing(directory) as partial:
+    if pieces > 1 and (faiss.try_extract_index_ivf(faiss_index) is None or "PQR" in factory):
+        raise UsageError(
+            f"{factory} cannot be built in pieces: only inverted files have lists to merge. Choose "
+            f"one such as IVF4096,SQfp16@nprobe=32 or IVF4096,PQ32@nprobe=32, or build it whole."
+        )
+    key = IndexKey(store.fingerprint, representation, factory)
+    directory = key.directory(indexes_root)
+    with _publishing(directory) as partial:
         training = None
         if not faiss_index.is_trained:
             training = train(faiss_index, store, representation, factory, progress, gpu)
-        _reserve(faiss, faiss_index, store.n_rows)
         parts = Pieces(faiss_index, partial, store.n_rows, pieces) if pieces > 1 else None
-        filled = _fill(faiss_index, store, representation, factory, progress, parts)
+        ids = _fill(faiss_index, store, key, progress, parts)  # (n,)
+        n_bad = int((~store.valid).sum())
         info = IndexInfo(
-            fingerprint=store.fingerprint,
+            **vars(key),
             store_checksum=store.checksum,
             store=store.title,
-            representation=representation,
-            factory=factory,
-            n=filled.n,
+            n=len(ids),
             dimension=dimension,
-            n_bad=filled.n_bad,
-            n_zero=filled.n_zero,
+            n_bad=n_bad,
+            n_zero=store.n_rows - n_bad - len(ids),
             recall_at_24="exact",
             files={},
             faiss=faiss.__version__,
             training=training,
         )
-        index = Index(partial, info, store, faiss_index, filled.ids)
-        if factory not in EXACT_FACTORIES:  # exact by construction, see `pa.index.ranking`
+        is_whole = len(ids) == store.n_rows  # positions in the index equal row ids
+        index = Index(partial, info, store, faiss_index, None if is_whole else ids)
+        if not info.exact:
             with refusals(factory):
-                recall = measure_recall(index, progress)
-            index = replace(index, info=replace(info, recall_at_24=recall))
+                info = replace(info, recall_at_24=measure_recall(index, progress))
         # Open it before it is published: another builder may replace it right after.
-        opened = open_files(partial, _write(faiss, index), store)
+        opened = open_files(partial, _write(faiss, replace(index, info=info)), store)
     return replace(opened, path=directory)
 
 
@@ -173,72 +184,87 @@ def make(faiss: Any, dimension: int, factory: str) -> Any:
     return faiss_index
 
 
-def _reserve(faiss: Any, faiss_index: Any, n: int) -> None:
-    """Allocate memory for n rows at once: a growing vector briefly holds its rows twice."""
-    if isinstance(faiss_index, faiss.IndexFlatCodes):
-        faiss_index.codes.resize(n * faiss_index.code_size)
-        faiss_index.codes.resize(0)  # keeps the allocated memory
+class Pieces:
+    """Fill a trained, empty inverted file of `n_rows` rows in `count` pieces, in row order.
 
+    `folder` holds the pieces, which the merge removes, and the merged lists: during the merge it
+    holds the index twice. Memory holds one piece.
+    """
 
-@dataclass
-class _Filled:
-    """Counts of indexed, bad and zero rows, and the ids of the indexed ones."""
+    def __init__(self, faiss_index: Any, folder: Path, n_rows: int, count: int) -> None:
+        self._index = faiss_index
+        self._folder = folder
+        self._n_rows = n_rows
+        self._count = min(count, n_rows)
+        self._files: list[Path] = []
 
-    n: int = 0
-    n_bad: int = 0
-    n_zero: int = 0
-    rows: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    def add(self, vectors: npt.NDArray[np.float32], first: int, rows: int) -> None:
+        """Add vectors (n, D) at position `first` of the whole index; write a full piece.
 
-    def select(
-        self, rows: npt.NDArray[np.int64], block: npt.NDArray[Any], valid: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.bool_]:
-        """Count a block; return which of its rows (n,) are of a valid image and not zero."""
-        nonzero = block.any(axis=1)  # (n,)
-        usable: npt.NDArray[np.bool_] = valid & nonzero  # (n,)
-        self.n += int(usable.sum())
-        self.n_bad += int((~valid).sum())
-        self.n_zero += int((valid & ~nonzero).sum())
-        self.rows.append(rows[usable])
-        return usable
+        `rows` is the number of rows of the store that have been read so far.
+        """
+        # FAISS can number the vectors while it merges, but for pieces of unequal length it gives
+        # some rows the numbers of others (seen with 1.15).
+        self._index.add_with_ids(vectors, np.arange(first, first + len(vectors)))
+        if rows * self._count >= (len(self._files) + 1) * self._n_rows and rows < self._n_rows:
+            self._flush()
 
-    @property
-    def ids(self) -> npt.NDArray[np.int64] | None:
-        """Row ids by position in the index; None if all rows are indexed."""
-        return np.concatenate(self.rows) if self.n_bad or self.n_zero else None
+    def merge(self) -> None:
+        """Merge all pieces into lists on disk, which become those of the index."""
+        from faiss.contrib.ondisk import merge_ondisk
+
+        self._flush()
+        with quiet(), readable_folder(self._folder) as folder:
+            names = [str(folder / file.name) for file in self._files]
+            merge_ondisk(self._index, names, str(folder / LISTS))
+        for file in self._files:
+            file.unlink()
+
+    def _flush(self) -> None:
+        file = self._folder / f"piece-{len(self._files):05d}.faiss"
+        with readable_folder(self._folder) as folder:
+            load_faiss().write_index(self._index, str(folder / file.name))
+        self._index.reset()  # keeps the trained lists, drops the vectors
+        self._files.append(file)
 
 
 def _fill(
-    faiss_index: Any,
-    store: Store,
-    representation: str,
-    factory: str,
-    progress: Progress,
-    parts: Pieces | None,
-) -> _Filled:
-    filled = _Filled()
-    progress.start(f"index of {store.title} · {representation}", store.n_rows, "rows")
+    faiss_index: Any, store: Store, key: IndexKey, progress: Progress, parts: Pieces | None
+) -> npt.NDArray[np.int64]:
+    """Add every row of a valid image that is not zero; return the row ids (n,) by position."""
+    faiss = load_faiss()
+    if isinstance(faiss_index, faiss.IndexFlatCodes):
+        # Allocate memory for all rows at once: a growing vector briefly holds its rows twice.
+        faiss_index.codes.resize(store.n_rows * faiss_index.code_size)
+        faiss_index.codes.resize(0)  # keeps the allocated memory
+    ids: list[npt.NDArray[np.int64]] = []
+    position = 0  # of the next vector in the index
+    progress.start(f"index of {store.title} · {key.representation}", store.n_rows, "rows")
     try:
-        for first, block in store.blocks(representation):
+        for first, block in store.blocks(key.representation):
             rows = np.arange(first, first + len(block))  # (n,)
-            check_finite(store, representation, block, rows)
-            position = filled.n  # of the block's first vector in the index
-            vectors = unit_vectors(block[filled.select(rows, block, store.valid[rows])])  # (n, D)
-            with refusals(factory):
+            check_finite(store, key.representation, block, rows)
+            usable = store.valid[rows] & block.any(axis=1)  # (n,)
+            vectors = unit_vectors(block[usable])  # (n, D) or fewer
+            with refusals(key.factory):
                 if parts is None:
                     faiss_index.add(vectors)
                 else:
                     parts.add(vectors, position, first + len(block))
+            ids.append(rows[usable])
+            position += len(vectors)
             progress.advance(len(block))
     finally:
         progress.stop()
-    if not filled.n:
+    if not position:
+        n_bad = int((~store.valid).sum())
         raise UsageError(
-            f"{store.title} has no row to index: {filled.n_bad} rows belong to images that could "
-            f"not be decoded, {filled.n_zero} have a zero {representation} vector."
+            f"{store.title} has no row to index: {n_bad} rows belong to images that could not be "
+            f"decoded, {store.n_rows - n_bad} have a zero {key.representation} vector."
         )
     if parts is not None:
         parts.merge()
-    return filled
+    return np.concatenate(ids)
 
 
 def _write(faiss: Any, index: Index) -> IndexInfo:
@@ -247,6 +273,45 @@ def _write(faiss: Any, index: Index) -> IndexInfo:
         faiss.write_index(index.faiss_index, str(folder / INDEX))
     if index.ids is not None:
         np.save(index.path / IDS, index.ids)
-    info = replace(index.info, files=checksums.of_files(sorted(index.path.iterdir())))
-    write_json(index.path / INFO, info.to_json())
+    paths = sorted(index.path.iterdir())
+    info = replace(index.info, files={path.name: FileChecksum.of(path) for path in paths})
+    files.write_json(index.path / INFO, info.to_json())
     return info
+
+
+@contextlib.contextmanager
+def _publishing(directory: Path) -> Iterator[Path]:
+    """Yield a partial directory; it becomes `directory` when the block ends without error.
+
+    The directory replaces the one that existed at the start. If another process has published a
+    newer one in the meantime, that one stays: both were built from the same store.
+    """
+
+    def identity() -> tuple[int, int] | None:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            status = directory.stat()
+            return status.st_ino, status.st_mtime_ns
+        return None
+
+    outdated = identity()
+    try:
+        with files.storage_errors(directory):
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            with files.locked_partial(directory, folder=True) as partial:
+                yield partial
+                for path in (*partial.iterdir(), partial):
+                    files.sync(path)
+                retired = files.partial_path(directory)
+                if outdated is not None and identity() == outdated:
+                    with contextlib.suppress(FileNotFoundError):
+                        directory.rename(retired)
+                try:
+                    partial.rename(directory)
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise  # not the directory that another process has just published
+                shutil.rmtree(retired, ignore_errors=True)
+                files.sync(directory.parent)
+        files.note_written(directory)
+    finally:
+        files.remove_stale(directory.parent, directory.name)

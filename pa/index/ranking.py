@@ -72,9 +72,13 @@ def _search_batch(
             _contenders(scores[i], rows[i], excluded[query], k, bound)
             for i, query in enumerate(pending)
         ]
-        ranked = _rank(index, vectors[pending], contenders)
-        for i, query in enumerate(pending):
-            ids, values = ranked[i]
+        # Queries share candidates, and every read opens shards: read the union once.
+        union = np.unique(np.concatenate(contenders))
+        features = index.store.read(index.info.representation, union)  # (union, D)
+        for i, (query, ids) in enumerate(zip(pending, contenders, strict=True)):
+            values = cosines(vectors[query], features[np.searchsorted(union, ids)])  # (n,)
+            order = np.argsort(-values, kind="stable")  # ids ascend, so equal cosines stay by id
+            ids, values = ids[order], values[order]  # (n,) each
             lowest = float(scores[i, -1])  # no row beyond the candidates has a higher score
             settled = len(ids) >= k and (
                 not index.info.exact
@@ -97,19 +101,6 @@ def _contenders(
         # k rows have a cosine above the k-th score minus the bound; only these can reach it.
         rows = rows[scores >= np.sort(scores)[-k] - 2 * bound]
     return np.sort(rows)
-
-
-def _rank(index: Index, vectors: npt.NDArray[Any], candidates: list[Ints]) -> list[Ranked]:
-    """Order the candidates (n,) of each query by exact cosine, then by row id."""
-    # Queries share candidates, and every read opens shards: read the union once.
-    union = np.unique(np.concatenate(candidates))
-    features = index.store.read(index.info.representation, union)  # (union, D)
-    ranked = []
-    for vector, rows in zip(vectors, candidates, strict=True):
-        values = cosines(vector, features[np.searchsorted(union, rows)])  # (n,)
-        order = np.argsort(-values, kind="stable")  # rows ascend, so equal cosines stay by id
-        ranked.append((rows[order], values[order]))
-    return ranked
 
 
 # -- arithmetic ------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pa.data.vectors import unit_vectors
 from pa.index.ranking import nearest
 from pa.index.stored import Index, Recall
-from pa.progress import Progress, Silent
+from pa.progress import Progress
 
 RECALL_K = 24  # the neighbours that the paper's figures show
 RECALL_QUERIES = 256  # standard error below 0.002 at a recall of 0.95 of 24 neighbours each
@@ -20,7 +20,7 @@ RECALL_SEED = 0  # recorded in index.json
 _TOLERANCE = 2e-6  # two orders of summing one cosine in float32 differ by less
 
 
-def measure_recall(index: Index, progress: Progress | None = None) -> Recall:
+def measure_recall(index: Index, progress: Progress) -> Recall:
     """Measure recall@24 over up to 256 rows drawn from the index, each searched without itself.
 
     A neighbour counts if its cosine reaches that of the exact 24th, so that rows of equal cosine
@@ -30,9 +30,22 @@ def measure_recall(index: Index, progress: Progress | None = None) -> Recall:
     queries = recall_queries(index)  # (Q,)
     if k < 1:
         return Recall(k, len(queries), RECALL_SEED, 1.0)
-    limits = kth_cosines(index, queries, k, progress) - _TOLERANCE  # (Q,)
-    vectors = index.store.read(index.info.representation, queries)  # (Q, D)
+    representation, store = index.info.representation, index.store
+    vectors = store.read(representation, queries)  # (Q, D)
+    units = unit_vectors(vectors)  # (Q, D)
+    # The largest cosines by exhaustive search. One more than k: the query itself is among them.
+    best = np.full((len(queries), k + 1), -np.inf, dtype=np.float32)
+    progress.start(f"{store.label} · recall of {index.info.factory}", store.n_rows, "rows")
+    try:
+        for first, block in store.blocks(representation):
+            rows = np.arange(first, first + len(block))  # (n,)
+            scores = units @ unit_vectors(block[index.holds(rows)]).T  # (Q, n)
+            best = np.partition(np.hstack([best, scores]), scores.shape[1], axis=1)[:, -(k + 1) :]
+            progress.advance(len(block))
+    finally:
+        progress.stop()
     answers = nearest(index, vectors, list(queries[:, None]), k)
+    limits = best[:, 0] - _TOLERANCE  # (Q,): the smallest of the k + 1 largest
     hits = sum(
         int((cosines >= limit).sum()) for (_, cosines), limit in zip(answers, limits, strict=True)
     )
@@ -44,24 +57,3 @@ def recall_queries(index: Index) -> npt.NDArray[np.int64]:
     generator = np.random.default_rng(RECALL_SEED)
     ids = np.arange(index.n) if index.ids is None else index.ids  # (N,)
     return np.sort(generator.choice(ids, min(RECALL_QUERIES, index.n), replace=False))
-
-
-def kth_cosines(
-    index: Index, queries: npt.NDArray[np.int64], k: int, progress: Progress | None = None
-) -> npt.NDArray[np.float32]:
-    """Return the k-th largest cosine (Q,) of each query to the other rows, by exhaustive search."""
-    representation, store = index.info.representation, index.store
-    progress = progress or Silent()
-    vectors = unit_vectors(store.read(representation, queries))  # (Q, D)
-    # One more than k: the query itself is included, with the cosine 1.
-    best = np.full((len(queries), k + 1), -np.inf, dtype=np.float32)
-    progress.start(f"{store.label} · recall of {index.info.factory}", store.n_rows, "rows")
-    try:
-        for first, block in store.blocks(representation):
-            rows = np.arange(first, first + len(block))  # (n,)
-            scores = vectors @ unit_vectors(block[index.holds(rows)]).T  # (Q, n)
-            best = np.partition(np.hstack([best, scores]), scores.shape[1], axis=1)[:, -(k + 1) :]
-            progress.advance(len(block))
-    finally:
-        progress.stop()
-    return best[:, 0]  # the smallest of the k + 1 largest

@@ -126,7 +126,15 @@ def search(
         _excluded(index, query, include_self=include_self, same_image=exclude_same_image)
         for query in resolved
     ]
-    _check_k(index, k, resolved, excluded)
+    if k < 1:
+        raise OutOfRangeError(f"k is {k}; it must be at least 1.")
+    for query, rows in zip(resolved, excluded, strict=True):
+        if k > (available := index.n - len(rows)):
+            without = f" without the {len(rows)} excluded for {_name(query)}" if len(rows) else ""
+            raise OutOfRangeError(
+                f"k is {k}, but the index of {index.info.store} · {index.info.representation} has "
+                f"{available} rows{without}. Ask for k ≤ {available}."
+            )
     ranked = nearest(index, vectors, excluded, k)  # (k,) row ids and cosines of each query
     for query, (rows, _) in zip(resolved, ranked, strict=True):
         if len(rows) < k:
@@ -136,9 +144,6 @@ def search(
                 f"{index.info.factory.partition('@')[0]}@nprobe=…), or use the exact index, SQfp16."
             )
     return _results(index, resolved, ranked)
-
-
-# -- queries ---------------------------------------------------------------------------------------
 
 
 def _resolve(store: Store, query: Query) -> Query:
@@ -163,40 +168,40 @@ def _resolve(store: Store, query: Query) -> Query:
 
 
 def _box(fields: dict[str, Any]) -> Box:
-    return (fields[BOX[0]], fields[BOX[1]], fields[BOX[2]], fields[BOX[3]])
+    x0, y0, x1, y1 = (fields[name] for name in BOX)
+    return x0, y0, x1, y1
+
+
+def _name(query: Query) -> str:
+    return f"query {query.path or 'vector'}" if query.row is None else f"query id {query.row}"
 
 
 def _vectors(index: Index, queries: list[Query]) -> npt.NDArray[np.float32]:
     """Return the vectors (B, D) of the queries, float32."""
     out = np.empty((len(queries), index.info.dimension), dtype=np.float32)  # (B, D)
+    # Rows are read together, because every read opens shards.
+    stored = {i: query.row for i, query in enumerate(queries) if query.row is not None}
+    rows = np.array(list(stored.values()), dtype=np.int64)  # (B,) or fewer
+    out[list(stored)] = index.store.read(index.info.representation, rows)
     for i, query in enumerate(queries):
-        if query.vector is None:
-            continue
-        vector = np.asarray(query.vector)  # (D,)
-        if vector.shape != out[i].shape:
-            shape = "×".join(map(str, vector.shape)) or "a single number"
-            raise UsageError(
-                f"the query vector has the shape {shape}, {index.info.representation} of "
-                f"{index.info.store} has {index.info.dimension}. Encode the query with the encoder "
-                f"of the store, {index.store.encoder}."
-            )
-        if not np.isfinite(vector).all():
-            raise UsageError("the query vector contains NaN or infinity.")
-        out[i] = vector
-    stored = [i for i, query in enumerate(queries) if query.row is not None]
-    rows = np.array([queries[i].row for i in stored], dtype=np.int64)  # (B,) or fewer
-    out[stored] = index.store.read(index.info.representation, rows)
-    for query, vector in zip(queries, out, strict=True):
-        if not vector.any():
+        if query.row is None:
+            vector = np.asarray(query.vector)  # (D,)
+            if vector.shape != out[i].shape:
+                shape = "×".join(map(str, vector.shape)) or "a single number"
+                raise UsageError(
+                    f"the query vector has the shape {shape}, {index.info.representation} of "
+                    f"{index.info.store} has {index.info.dimension}. Encode the query with the "
+                    f"encoder of the store, {index.store.encoder}."
+                )
+            if not np.isfinite(vector).all():
+                raise UsageError("the query vector contains NaN or infinity.")
+            out[i] = vector
+        if not out[i].any():
             raise UsageError(
                 f"the {index.info.representation} vector of {_name(query)} is zero: its cosine to "
                 f"anything is undefined. Choose another query."
             )
     return out
-
-
-def _name(query: Query) -> str:
-    return f"query {query.path or 'vector'}" if query.row is None else f"query id {query.row}"
 
 
 def _excluded(
@@ -218,50 +223,28 @@ def _excluded(
     return rows[index.holds(rows)]  # rows left out of the index do not reduce k
 
 
-def _check_k(
-    index: Index, k: int, queries: list[Query], excluded: list[npt.NDArray[np.int64]]
-) -> None:
-    if k < 1:
-        raise OutOfRangeError(f"k is {k}; it must be at least 1.")
-    for query, rows in zip(queries, excluded, strict=True):
-        available = index.n - len(rows)
-        if k > available:
-            without = f" without the {len(rows)} excluded for {_name(query)}" if len(rows) else ""
-            raise OutOfRangeError(
-                f"k is {k}, but the index of {index.info.store} · {index.info.representation} has "
-                f"{available} rows{without}. Ask for k ≤ {available}."
-            )
-
-
-# -- answers ---------------------------------------------------------------------------------------
-
-
 def _results(index: Index, queries: list[Query], ranked: list[Ranked]) -> list[SearchResult]:
     union = np.unique(np.concatenate([rows for rows, _ in ranked]))
     table = index.store.rows[union].select("row", "path", *BOX, "label")
     by_row = {fields["row"]: fields for fields in table.iter_rows(named=True)}
-    parts_protocol = protocol(index.store)
-    return [
-        SearchResult(
-            store=index.info.store,
-            fingerprint=index.info.fingerprint,
-            encoder=index.store.encoder,
-            representation=index.info.representation,
-            factory=index.info.factory,
-            quality=index.info.quality,
-            query=query,
-            neighbours=[
-                Neighbour(
-                    rank,
-                    row,
-                    float(cosine),
-                    by_row[row]["path"],
-                    _box(by_row[row]),
-                    by_row[row]["label"],
-                )
-                for rank, (row, cosine) in enumerate(zip(rows.tolist(), values, strict=True), 1)
-            ],
-            protocol=parts_protocol,
+    info, parts_protocol = index.info, protocol(index.store)
+    results = []
+    for query, (rows, values) in zip(queries, ranked, strict=True):
+        neighbours = []
+        for rank, (row, cosine) in enumerate(zip(rows.tolist(), values, strict=True), 1):
+            path, label = by_row[row]["path"], by_row[row]["label"]
+            neighbours.append(Neighbour(rank, row, float(cosine), path, _box(by_row[row]), label))
+        results.append(
+            SearchResult(
+                info.store,
+                info.fingerprint,
+                index.store.encoder,
+                info.representation,
+                info.factory,
+                info.quality,
+                query,
+                neighbours,
+                parts_protocol,
+            )
         )
-        for query, (rows, values) in zip(queries, ranked, strict=True)
-    ]
+    return results

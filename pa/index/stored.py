@@ -7,6 +7,8 @@
         index.json     its source, recall, file sizes and checksums; written last
 
 The directory is built under a partial name and renamed, so that it exists only when complete.
+
+Shapes: N vectors of the index, Q queries, D width.
 """
 
 from __future__ import annotations
@@ -21,20 +23,22 @@ from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter
 
 from pa.data.store.checksums import FileChecksum, has_checksum, with_checksum
 from pa.data.store.reader import Store
 from pa.data.store.spec import FINGERPRINT_SHOWN
-from pa.errors import FingerprintError, MissingError, NewerFormatError, is_newer
+from pa.errors import FingerprintError, MissingError, NewerFormatError, VerificationError, is_newer
 from pa.index.library import complaint, load_faiss, quiet, readable_folder
-from pa.index.pieces import LISTS
-from pa.index.scan import MANY, scan
 
 INDEX_FORMAT = 2  # other formats are refused and built again
 DEFAULT_FACTORY = "SQfp16"  # exact after ranking, half the size of Flat, faster on a CPU
 EXACT_FACTORIES = ("SQfp16", "Flat")  # ranking by stored vectors makes their answers exact
 
-INDEX, IDS, INFO = "index.faiss", "ids.npy", "index.json"
+INDEX, LISTS, IDS, INFO = "index.faiss", "index.ivfdata", "ids.npy", "index.json"
+
+MANY = 64  # queries: with fewer, widening the gallery costs more than it saves
+SCAN_ROWS = 16_384  # 50 MB of float32 at D = 768
 
 
 @dataclass(frozen=True)
@@ -71,16 +75,17 @@ class Training:
     advised: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class IndexInfo:
     """The fields of index.json.
 
     The index holds `n` vectors of width `dimension`. It skips `n_bad` rows of undecodable images
     and `n_zero` rows with a zero vector, whose cosine is undefined. `recall_at_24` is "exact" or
-    the measured recall. `files` maps a file name to its size and xxh3-128. `training` is None for
-    an index that needs none. `store_checksum` identifies the features it was built from.
+    the measured recall. `training` is None for an index that needs none. `store_checksum`
+    identifies the features it was built from.
     """
 
+    format: int = INDEX_FORMAT
     fingerprint: str
     store_checksum: str | None
     store: str
@@ -91,15 +96,14 @@ class IndexInfo:
     n_bad: int
     n_zero: int
     recall_at_24: Literal["exact"] | Recall
-    files: dict[str, dict[str, Any]]
+    files: dict[str, FileChecksum]  # by file name
     faiss: str
     training: Training | None = None
     metric: str = "cosine"
-    format: int = INDEX_FORMAT
 
     @property
     def exact(self) -> bool:
-        return self.recall_at_24 == "exact"
+        return self.factory in EXACT_FACTORIES
 
     @property
     def key(self) -> IndexKey:
@@ -114,8 +118,7 @@ class IndexInfo:
         return f"recall@{recall.k} {recall.value:.3f} on {recall.queries} queries"
 
     def to_json(self) -> dict[str, Any]:
-        fields = asdict(self)
-        return with_checksum({"format": fields.pop("format"), **fields})
+        return with_checksum(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -146,12 +149,12 @@ class Index:
     def candidates(
         self, vectors: npt.NDArray[np.float32], k: int
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Return FAISS's top k for unit vectors (n, D): inner products and row ids, (n, k) each.
+        """Return FAISS's top k for unit vectors (Q, D): inner products and row ids, (Q, k) each.
 
         The row id is -1 where an approximate index finds fewer than k.
         """
         if self.info.factory == "SQfp16" and not self.on_gpu and len(vectors) >= MANY:
-            scores, positions = scan(self.faiss_index, vectors, k)  # (n, k) each
+            scores, positions = scan(self.faiss_index, vectors, k)  # (Q, k) each
         else:
             scores, positions = self.faiss_index.search(np.ascontiguousarray(vectors), k)
         if self.ids is None:
@@ -159,44 +162,69 @@ class Index:
         return scores, np.where(positions >= 0, self.ids[positions], -1)
 
 
+def scan(
+    faiss_index: Any, queries: npt.NDArray[np.float32], k: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Return the k ≤ N largest inner products of many queries (Q, D), descending.
+
+    `faiss_index` is a FAISS `SQfp16` index, possibly memory-mapped. Returns scores and rows, (Q, k)
+    each.
+    """
+    scores = np.empty((len(queries), 0), dtype=np.float32)
+    rows = np.empty((len(queries), 0), dtype=np.int64)
+    # FAISS's scalar quantiser reads the gallery once per query. For many queries it is faster to
+    # widen a block of the gallery and multiply it with all of them (`benchmarks/search.py`).
+    for start in range(0, faiss_index.ntotal, SCAN_ROWS):
+        n = min(SCAN_ROWS, faiss_index.ntotal - start)
+        block = faiss_index.reconstruct_n(start, n)  # (n, D)
+        block_rows = np.broadcast_to(np.arange(start, start + n), (len(queries), n))
+        scores = np.hstack([scores, queries @ block.T])  # (Q, ≤ k + n)
+        rows = np.hstack([rows, block_rows])
+        if scores.shape[1] > k:
+            largest = np.argpartition(scores, scores.shape[1] - k, axis=1)[:, -k:]  # (Q, k)
+            scores = np.take_along_axis(scores, largest, 1)
+            rows = np.take_along_axis(rows, largest, 1)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+
+
 def read_info(directory: Path) -> IndexInfo:
-    """Read index.json. Raises `MissingError` or `FingerprintError` with advice."""
+    """Read index.json.
+
+    Raises `MissingError`, `VerificationError` for a damaged file, or `NewerFormatError`.
+    """
     path = directory / INFO
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         version = fields.get("format")
-        if is_newer(version, INDEX_FORMAT):
-            raise NewerFormatError(path, "index", version, INDEX_FORMAT)
-        if version != INDEX_FORMAT:
-            raise FingerprintError(
-                f"{path}: index format {version}, this version reads {INDEX_FORMAT}. "
-                f"{_advice(directory)}"
-            )
-        if not has_checksum(fields):
-            raise ValueError("its checksum does not match")
-        del fields["checksum"]
-        recall, training = fields.pop("recall_at_24"), fields.pop("training")
-        return IndexInfo(
-            **fields,
-            recall_at_24=recall if recall == "exact" else Recall(**recall),
-            training=training and Training(**training),
-        )
+        if not is_newer(version, INDEX_FORMAT):
+            if version != INDEX_FORMAT:
+                raise ValueError(f"index format {version}, this version reads {INDEX_FORMAT}")
+            if not has_checksum(fields):
+                raise ValueError("its checksum does not match")
+            return TypeAdapter(IndexInfo).validate_python(fields)
     except (FileNotFoundError, NotADirectoryError):
         raise MissingError(f"no index at {directory} (it has no {INFO}).") from None
-    except FingerprintError:
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise FingerprintError(
+    except (ValueError, AttributeError) as error:
+        raise VerificationError(
             f"{path} is not readable ({type(error).__name__}: {error}). {_advice(directory)}"
         ) from None
+    raise NewerFormatError(path, "index", version, INDEX_FORMAT)
 
 
-def find_indexes(indexes_root: Path | str) -> Iterator[tuple[Path, IndexInfo]]:
-    """Yield directory and info of all readable indexes below a root, in order of their paths."""
+def find_indexes(indexes_root: Path | str) -> Iterator[tuple[Path, IndexInfo | VerificationError]]:
+    """Yield the indexes below a root, in order of their paths; an error for a damaged one.
+
+    Those of a newer version of pa, which cannot be read, are skipped.
+    """
     for path in sorted(Path(indexes_root).glob(f"*/*/*/{INFO}")):
         if not path.parent.name.endswith(".partial"):  # left by an interrupted build
-            with contextlib.suppress(MissingError, FingerprintError):
+            try:
                 yield path.parent, read_info(path.parent)
+            except VerificationError as error:
+                yield path.parent, error
+            except (MissingError, NewerFormatError):
+                continue
 
 
 def open_index(
@@ -216,7 +244,9 @@ def open_index(
     MissingError
         If the index does not exist or FAISS is not installed.
     FingerprintError
-        If the index was built from other features, or its files have changed.
+        If the index was built from other features.
+    VerificationError
+        If its files have changed.
     """
     load_faiss()  # report a missing package before a missing index
     store.shape(representation)
@@ -240,23 +270,21 @@ def open_index(
 def open_files(directory: Path, info: IndexInfo, store: Store) -> Index:
     """Open the files of an index without checking them, memory-mapped.
 
-    Raises `FingerprintError` if FAISS cannot read them.
+    Raises `VerificationError` if FAISS cannot read them.
     """
     faiss = load_faiss()
     # Plain IO_FLAG_MMAP reads a flat index into memory; the newer flag maps it in place.
     flag = getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP)
+    silence: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if LISTS in info.files:
+        # The file of the lists is mapped; FAISS refuses the other flags, or crashes.
+        flag, silence = faiss.IO_FLAG_ONDISK_SAME_DIR | faiss.IO_FLAG_READ_ONLY, quiet()
     try:
-        if LISTS in info.files:
-            # The file of the lists is mapped; FAISS refuses the other flags, or crashes.
-            flag = faiss.IO_FLAG_ONDISK_SAME_DIR | faiss.IO_FLAG_READ_ONLY
-        with (
-            quiet() if LISTS in info.files else contextlib.nullcontext(),
-            readable_folder(directory) as folder,
-        ):
+        with silence, readable_folder(directory) as folder:
             faiss_index = faiss.read_index(str(folder / INDEX), flag)
         ids = np.load(directory / IDS) if IDS in info.files else None  # (n,)
     except (RuntimeError, ValueError) as error:
-        raise FingerprintError(
+        raise VerificationError(
             f"{directory} cannot be read: {complaint(error)}. {_advice(directory)}"
         ) from None
     return Index(directory, info, store, faiss_index, ids)
@@ -272,17 +300,12 @@ def check_store(info: IndexInfo, store: Store, directory: Path) -> None:
 
 
 def check_files(directory: Path, info: IndexInfo, *, verify: bool) -> None:
-    """Raise `FingerprintError` if a file of an index differs from the one that was written."""
-    for name, entry in info.files.items():
+    """Raise `VerificationError` if a file of an index differs from the one that was written."""
+    for name, checksum in info.files.items():
         path = directory / name
-        try:
-            difference = FileChecksum(**entry).difference(path, full=verify)
-        except FileNotFoundError:
-            difference = "it is missing"
-        except TypeError:
-            difference = f"{INFO} does not state its size and checksum"
+        difference = checksum.difference(path, full=verify) if path.exists() else "it is missing"
         if difference is not None:
-            raise FingerprintError(f"{path}: {difference}. {_advice(directory)}")
+            raise VerificationError(f"{path}: {difference}. {_advice(directory)}")
 
 
 def _advice(directory: Path) -> str:

@@ -10,7 +10,6 @@ Shapes: n rows of the sample, D width.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ import numpy.typing as npt
 from pa.data.store.source import FeatureSource
 from pa.data.vectors import unit_vectors
 from pa.errors import UsageError
-from pa.index.gpu import clustering_on
+from pa.index.gpu import OnGpu, clustering_on
 from pa.index.library import load_faiss, refusals
 from pa.index.stored import Training
 from pa.progress import Progress
@@ -47,25 +46,33 @@ def train(
     the sample is not finite.
     """
     faiss = load_faiss()
-    parts = list(_parts(faiss, faiss_index))
-    all_clusterings = clusterings(faiss, faiss_index)
-    centroids = max((each.centroids for each in all_clusterings), default=_WITHOUT_CENTROIDS)
+    runs = clusterings(faiss, faiss_index)
+    centroids = max((run.centroids for run in runs), default=_WITHOUT_CENTROIDS)
     sample = read_sample(store, representation, sample_rows(centroids, faiss_index.d))  # (n, D)
-    for clustering in all_clusterings:
-        _check_enough(clustering, len(sample), store, representation, factory)
-        clustering.parameters.min_points_per_centroid = 1  # FAISS's warning is our note
-    for part in parts:
+    for run in runs:
+        _check_enough(run, len(sample), store.title, representation, factory)
+        run.parameters.min_points_per_centroid = 1  # FAISS's warning is our note
+    for part in _parts(faiss, faiss_index):
         # It takes seconds per codebook and only helps a search by L2 distance.
         if hasattr(part, "do_polysemous_training"):
             part.do_polysemous_training = False
-    advised = max((ADVISED * each.centroids for each in all_clusterings), default=0)
+    advised = ADVISED * max((run.centroids for run in runs), default=0)
     fewer = f", fewer than the {advised} that FAISS advises" if len(sample) < advised else ""
     progress.note(f"training {factory} on {len(sample)} rows of {store.title}{fewer}")
-    with contextlib.ExitStack() as stack:
-        for clustering in all_clusterings:
-            stack.enter_context(clustering.in_force(gpu))
-        stack.enter_context(refusals(factory))
-        faiss_index.train(sample)
+    lent = [run.lent for run in runs if run.lent is not None]
+    gpu_indexes: list[OnGpu] = []  # keeps alive what FAISS only borrows
+    for run in runs:
+        if run.lists is not None and gpu is not None:
+            gpu_indexes.append(clustering_on(gpu, run.lists.d))
+            lent.append((run.lists, "clustering_index", gpu_indexes[-1].index))
+    try:
+        for owner, name, value in lent:
+            setattr(owner, name, value)
+        with refusals(factory):
+            faiss_index.train(sample)
+    finally:
+        for owner, name, _ in lent:
+            setattr(owner, name, None)
     return Training(rows=len(sample), seed=SEED, advised=advised)
 
 
@@ -110,35 +117,16 @@ def check_finite(
 
 @dataclass(frozen=True)
 class Clustering:
-    """One k-means of training, run once for each of `parts` slices of the width.
+    """One k-means of training; `parameters` are FAISS's `ClusteringParameters`.
 
-    `parameters` are FAISS's `ClusteringParameters`. `lists` is the inverted file whose lists it
-    finds, None for a codebook. A `quantizer` made for an OPQ `rotation` is set there in training.
+    `lists` is the inverted file whose lists it finds, None for a codebook. `lent` is an object that
+    FAISS only borrows during training: owner, attribute, value.
     """
 
     centroids: int
     parameters: Any
     lists: Any = None
-    rotation: Any = None
-    quantizer: Any = None
-    parts: int = 1
-
-    @contextlib.contextmanager
-    def in_force(self, gpu: int | None) -> Iterator[None]:
-        """Let FAISS borrow our quantiser and GPU index during training."""
-        if self.rotation is not None:
-            self.rotation.pq = self.quantizer
-        if self.lists is not None and gpu is not None:
-            # FAISS only borrows the object: the local variable keeps it alive.
-            on_gpu = clustering_on(gpu, self.lists.d)
-            self.lists.clustering_index = on_gpu.index
-        try:
-            yield
-        finally:
-            if self.rotation is not None:
-                self.rotation.pq = None
-            if self.lists is not None and gpu is not None:
-                self.lists.clustering_index = None
+    lent: tuple[Any, str, Any] | None = None
 
 
 def _parts(faiss: Any, faiss_index: Any) -> Iterator[Any]:
@@ -161,7 +149,7 @@ def clusterings(faiss: Any, faiss_index: Any) -> list[Clustering]:
         if isinstance(part, faiss.OPQMatrix):
             # FAISS would create a quantiser of 8 bits whose parameters cannot be set.
             codes = faiss.ProductQuantizer(part.d_out, part.M, 8)
-            runs.append(Clustering(codes.ksub, codes.cp, None, part, codes, codes.M))
+            runs.append(Clustering(codes.ksub, codes.cp, lent=(part, "pq", codes)))
         if isinstance(part, faiss.IndexIVF):
             runs.append(Clustering(part.nlist, part.cp, lists=part))
         for name in ("pq", "rq", "prq"):
@@ -172,7 +160,7 @@ def clusterings(faiss: Any, faiss_index: Any) -> list[Clustering]:
 
 def _of_quantizer(faiss: Any, quantizer: Any) -> Iterator[Clustering]:
     if isinstance(quantizer, faiss.ProductQuantizer):
-        yield Clustering(quantizer.ksub, quantizer.cp, parts=quantizer.M)
+        yield Clustering(quantizer.ksub, quantizer.cp)
     elif isinstance(quantizer, faiss.ResidualQuantizer):
         largest = max(quantizer.nbits.at(step) for step in range(quantizer.M))
         yield Clustering(1 << largest, quantizer.cp)
@@ -182,20 +170,17 @@ def _of_quantizer(faiss: Any, quantizer: Any) -> Iterator[Clustering]:
             yield from _of_quantizer(faiss, inner)
 
 
-def _check_enough(
-    clustering: Clustering, n: int, store: FeatureSource, representation: str, factory: str
-) -> None:
-    if n >= clustering.centroids:
-        return
-    has = f"{store.title} has {n} usable {representation} rows"
-    if clustering.lists is not None:
+def _check_enough(run: Clustering, n: int, store: str, representation: str, factory: str) -> None:
+    has = f"{store} has {n} usable {representation} rows"
+    if n < run.centroids and run.lists is not None:
         raise UsageError(
-            f"{factory} divides the rows into {clustering.centroids} lists, but {has}: at most {n} "
-            f"lists can be trained. IVF{max(1, n // ADVISED)} has the {ADVISED} rows per list that "
-            f"FAISS advises; SQfp16 is exact and needs no training."
+            f"{factory} divides the rows into {run.centroids} lists, but {has}: at most {n} lists "
+            f"can be trained. IVF{max(1, n // ADVISED)} has the {ADVISED} rows per list that FAISS "
+            f"advises; SQfp16 is exact and needs no training."
         )
-    bits = max(1, n.bit_length() - 1)
-    raise UsageError(
-        f"{factory} trains codebooks of {clustering.centroids} entries, but {has}: at most {bits} "
-        f"bits per code fit (such as PQ8x{bits}). SQfp16 is exact and needs no training."
-    )
+    if n < run.centroids:
+        bits = max(1, n.bit_length() - 1)
+        raise UsageError(
+            f"{factory} trains codebooks of {run.centroids} entries, but {has}: at most {bits} "
+            f"bits per code fit (such as PQ8x{bits}). SQfp16 is exact and needs no training."
+        )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from pa.data.store.reader import Store
-from pa.errors import FingerprintError, MissingError, UnknownNameError, UsageError
+from pa.errors import MissingError, UnknownNameError, UsageError, VerificationError
 from pa.index import library
 from pa.index.build import build, open_index, open_or_build
 from pa.index.recall import recall_queries
@@ -105,7 +105,7 @@ def test_damage_is_seen_and_the_index_built_again(store: Store, tmp_path: Path, 
         info.write_text(info.read_text()[:40])
     else:
         info.write_text(json.dumps({**json.loads(info.read_text()), "fingerprint": "0" * 64}))
-    with pytest.raises(FingerprintError, match="it is built again on first use"):
+    with pytest.raises(VerificationError, match="it is built again on first use"):
         open_index(store, "pooled", tmp_path)
     again = open_or_build(store, "pooled", tmp_path)
     assert again.built

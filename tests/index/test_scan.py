@@ -12,7 +12,7 @@ import pytest
 
 from pa.data.store.reader import Store
 from pa.data.vectors import unit_vectors
-from pa.index import ranking, scan, stored
+from pa.index import ranking, stored
 from pa.index.build import build
 from pa.index.search import search
 
@@ -36,9 +36,9 @@ def test_scan_equals_full_sort(
     block: int,
     k: int,
 ) -> None:
-    monkeypatch.setattr(scan, "_BLOCK_ROWS", block)
+    monkeypatch.setattr(stored, "SCAN_ROWS", block)
     unit = unit_vectors(vectors)
-    scores, rows = scan.scan(quantised, unit[:20], k)
+    scores, rows = stored.scan(quantised, unit[:20], k)
     products = unit[:20] @ unit.astype(np.float16).astype(np.float32).T
     np.testing.assert_allclose(scores, -np.sort(-products, axis=1)[:, :k], atol=1e-6)
     np.testing.assert_allclose(np.take_along_axis(products, rows, 1), scores, atol=1e-6)
@@ -51,16 +51,17 @@ def test_batch_results_equal_single_results(
     """With rows left out of the index, so that positions differ from row ids."""
     store = make_store(vectors, bad_images=(3,), name="with-bad")
     index = build(store, "pooled", tmp_path)
-    queries = np.flatnonzero(store.valid)[: 2 * scan.MANY].tolist()
+    queries = np.flatnonzero(store.valid)[: 2 * stored.MANY].tolist()
     scanned: list[int] = []
+    scan = stored.scan
 
     def counting(faiss_index: object, asked: Floats, k: int) -> object:
         scanned.append(len(asked))
-        return scan.scan(faiss_index, asked, k)
+        return scan(faiss_index, asked, k)
 
     monkeypatch.setattr(stored, "scan", counting)
     together = search(index, queries, 24)
-    assert scanned[0] == 2 * scan.MANY
+    assert scanned[0] == 2 * stored.MANY
     scanned.clear()
     assert together == [search(index, [query], 24)[0] for query in queries]
     assert scanned == []

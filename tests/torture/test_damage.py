@@ -24,7 +24,7 @@ from pa.data.store.reader import Store
 from pa.data.store.shards import is_sound
 from pa.data.store.verify import Issue, verify
 from pa.data.store.writer import claim
-from pa.errors import FingerprintError, VerificationError
+from pa.errors import VerificationError
 from pa.evaluate.result_files import write_result
 from pa.evaluate.result_parts import StoreReference
 from pa.index.build import build
@@ -118,7 +118,7 @@ def test_flipped_bit_of_index_is_detected_and_refused(
         data[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
         path.write_bytes(data)
         assert issues(verify_indexes, workspace)[path.parent] is not None
-        with pytest.raises(FingerprintError):
+        with pytest.raises(VerificationError):
             open_index(store, "pooled", workspace.indexes, factory)
     path.write_bytes(whole)
     assert set(issues(verify_indexes, workspace).values()) == {None}

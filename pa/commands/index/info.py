@@ -19,12 +19,20 @@ if TYPE_CHECKING:
 @options.as_json
 @options.workspace
 def info(workspace: Workspace, as_json: bool) -> None:
-    """List the indexes of the workspace with their stores, sizes and recall."""
+    """List the indexes of the workspace with their stores, sizes and recall.
+
+    Exit code 5 means that an index is damaged; the others are listed.
+    """
     from pa.data.store.find import check_workspace
+    from pa.errors import VerificationError
     from pa.index.stored import find_indexes
 
     check_workspace(workspace.path)
-    show(find_indexes(workspace.config.indexes), as_json)
+    found = list(find_indexes(workspace.config.indexes))
+    show([(p, info) for p, info in found if not isinstance(info, VerificationError)], as_json)
+    for _, info in found:
+        if isinstance(info, VerificationError):
+            raise info
 
 
 def show(indexes: Iterable[tuple[Path, IndexInfo]], as_json: bool) -> None:
@@ -37,7 +45,7 @@ def show(indexes: Iterable[tuple[Path, IndexInfo]], as_json: bool) -> None:
 
 
 def _text(path: Path, info: IndexInfo) -> str:
-    n_bytes = sum(file["bytes"] for file in info.files.values())  # without index.json
+    n_bytes = sum(file.bytes for file in info.files.values())  # without index.json
     facts = [f"{info.n} vectors of width {info.dimension}, {console.size(n_bytes)}"]
     if skipped := info.n_bad + info.n_zero:  # rows without a vector to index
         facts.append(f"{skipped} rows left out (bad images or zero vectors)")
