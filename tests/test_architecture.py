@@ -53,7 +53,7 @@ OWNERS = {
         "index.stored",
     },
     "rich": {"commands"},
-    "jinja2": {"report.html"},
+    "jinja2": {"report"},
     "fastapi": {"explore"},
     "starlette": {"explore"},
     "uvicorn": {"explore"},

@@ -99,6 +99,7 @@ class KnownIssue:
     """
 
     id: str
+    title: str
     text: str
     source: str
     cells: list[str]

@@ -1,32 +1,28 @@
-"""Render the report as one HTML page from the templates of this package.
-
-Names of folders, encoders and files come from the user's disk. Every value in a template is escaped
-unless it is `Markup`, which only this package creates.
-"""
+"""Render the report as one HTML page from the templates of this package."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from importlib import resources
 from itertools import groupby
-from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from pa.data.store.spec import FINGERPRINT_SHOWN
-from pa.report.cells import column_title, dataset_titles, encoders, paper, published, tables
+from pa.report.cells import dataset_titles
 from pa.report.claims import GROUPS
 from pa.report.figures import Figure, by_paper_figure
 from pa.report.judging import Verdict, unpaired_note
+from pa.report.rendering import context, environment
 from pa.report.report import Report, source_name
 from pa.report.selection import SelectedResult
-from pa.report.table_view import TableView, views_of
-from pa.report.text import between, identifier, printable
+from pa.report.table_view import TableView
+from pa.report.text import between, printable
 
 MINUS = "\u2212"  # as wide as a plus sign, so that columns align
 WIDTH, MARGIN = 88, 5  # pixels of the drawing of an interval; the margin holds the dot
@@ -42,75 +38,51 @@ BADGES: dict[Verdict, tuple[str, str]] = {
 
 def page(report: Report) -> str:
     """Return the report as one HTML page without external files."""
-    style = resources.files("pa.report") / "templates" / "page.css"
-    numbers = [selected.ours for selected in report.selected.values()]
+    shown = context(report)
+    stores = {
+        store.fingerprint: (store, ours)
+        for ours in shown["files"].values()
+        for store in ours.source.result.stores_by_role.values()
+    }
+    by_group = groupby(report.judged, key=lambda item: item.claim.group)
     return (
         _environment()
         .get_template("page.html")
         .render(
-            report=report,
-            style=Markup(style.read_text(encoding="utf-8")),
-            views={table.number: views_of(report, table) for table in tables()},
-            groups=[
-                (GROUPS[group], list(judged))
-                for group, judged in groupby(report.judged, key=lambda item: item.claim.group)
-            ],
+            **shown,
+            groups=[(GROUPS[group], list(judged)) for group, judged in by_group],
             missing={cell.key for cell in report.missing},
             figures=by_paper_figure(report.figures),
-            stores={
-                store.fingerprint: (store, ours)
-                for ours in numbers
-                for store in ours.source.result.stores_by_role.values()
-            },
-            files={ours.file: ours for ours in numbers},
+            stores=stores,
         )
     )
 
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("pa.report"),
-        autoescape=True,
-        finalize=_printable,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    style = resources.files("pa.report") / "templates" / "page.css"
+    filters: dict[str, Callable[..., str]] = {
         "between": _between,
         "count": count,
         "data_url": _data_url,
         "dataset_title": lambda name: dataset_titles()[name],
-        "identifier": identifier,
+        "number": _number,
         "prose": _prose,
         "signed": signed,
         "source_name": source_name,
     }
-    environment.globals |= {
+    created = environment(lambda value: Markup.escape(printable(value)), filters)
+    created.globals |= {
         "badges": BADGES,
-        "column_title": column_title,
-        "encoders": encoders,
         "fingerprint_shown": FINGERPRINT_SHOWN,
-        "minus": MINUS,
-        "paper": paper,
-        "published": published,
         "scales_of": scales_of,
-        "source_name": source_name,
         "spoken": spoken,
-        "tables": tables,
+        "style": Markup(style.read_text(encoding="utf-8")),
         "unpaired_note": unpaired_note,
         "width": WIDTH,
         "Scale": Scale,
     }
-    return environment
-
-
-def _printable(value: Any) -> Any:
-    """Return a value of a template; autoescape then escapes all but markup."""
-    if value is None:
-        return ""
-    return value if isinstance(value, Markup) else printable(value)
+    return created
 
 
 def signed(value: float | Decimal, places: int = 1) -> str:
@@ -131,6 +103,10 @@ def spoken(selected: SelectedResult) -> str:
     interval = selected.ours.interval
     by = f", 95 % interval {_between(interval)}" if interval else ", without an interval"
     return f"ours {selected.shown()}{by}; the paper {selected.cell.printed}"
+
+
+def _number(value: float, places: int = 2) -> str:
+    return f"{value:.{places}f}".replace("-", MINUS)
 
 
 def _between(interval: tuple[float, float] | None) -> str:

@@ -56,8 +56,7 @@ def _files(name: str, report: Report, folder: Path) -> Mapping[str, str | bytes]
     if name == "html":
         return {"report.html": page(report)}
     if name == "md":
-        figures = "\n\n".join(["## Figures", *markdown_figures(report.figures, folder)])
-        return {"report.md": f"{markdown(report)}\n{figures}\n"}
+        return {"report.md": f"{markdown(report)}\n{markdown_figures(report.figures, folder)}"}
     if name == "latex":
         figures = latex_figures(report.figures, folder, report.version)
         return {"tables.tex": latex(report), "figures.tex": figures}

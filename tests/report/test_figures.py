@@ -64,7 +64,7 @@ def test_page_embeds_figures(runs: Runs, figures: tuple[Figure, ...]) -> None:
 
 
 def test_markdown_links_are_relative_to_its_folder(runs: Runs, figures: tuple[Figure, ...]) -> None:
-    text = "\n".join(markdown_figures(figures, runs.root / "reports"))
+    text = markdown_figures(figures, runs.root / "reports")
     links = [line.split("(<")[1].rstrip(">)") for line in text.splitlines() if "](<" in line]
     assert len(links) == len(figures)
     for link in links:
