@@ -79,10 +79,6 @@ class Gallery:
 
     gallery: StoreReference
 
-    @property
-    def tested(self) -> StoreReference:
-        return self.gallery
-
 
 @dataclass(frozen=True)
 class TrainTest:
@@ -91,10 +87,6 @@ class TrainTest:
     train: StoreReference
     test: StoreReference
 
-    @property
-    def tested(self) -> StoreReference:
-        return self.test
-
 
 @dataclass(frozen=True)
 class Pair:
@@ -102,10 +94,6 @@ class Pair:
 
     first: StoreReference
     second: StoreReference
-
-    @property
-    def tested(self) -> StoreReference:
-        return self.first
 
 
 @dataclass(frozen=True)
@@ -204,8 +192,23 @@ class SegmentationSelection:
     labels: LabelsReference
 
 
+class Counts:
+    """What the counts of all tasks have in common."""
+
+    @property
+    def tested_images(self) -> int:
+        """Number of images that were scored."""
+        counts = vars(self)
+        return int(counts["test_images"] if "test_images" in counts else counts["images"])
+
+    @property
+    def unreadable(self) -> int:
+        """Number of rows, or of images of a segmentation, that could not be read."""
+        return sum(count for name, count in vars(self).items() if name.endswith("_bad"))
+
+
 @dataclass(frozen=True, kw_only=True)
-class RowCounts:
+class RowCounts(Counts):
     """Number of rows that were scored, their images and classes, and rows left out."""
 
     rows: int
@@ -213,15 +216,6 @@ class RowCounts:
     classes: int
     left_out_bad: int
     left_out_unlabelled: int
-
-    @property
-    def tested_images(self) -> int:
-        return self.images
-
-    @property
-    def unreadable(self) -> int:
-        """Rows of images that could not be read."""
-        return self.left_out_bad
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +225,7 @@ class RetrievalCounts(RowCounts):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitCounts:
+class SplitCounts(Counts):
     """Number of rows and images on each side of a probe, and images that both sides share."""
 
     classes: int
@@ -245,18 +239,9 @@ class SplitCounts:
     test_left_out_unlabelled: int
     shared_images: int
 
-    @property
-    def tested_images(self) -> int:
-        return self.test_images
-
-    @property
-    def unreadable(self) -> int:
-        """Rows of images that could not be read."""
-        return self.train_left_out_bad + self.test_left_out_bad
-
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentationCounts:
+class SegmentationCounts(Counts):
     """Number of windows and images on each side of a segmentation, and of classes."""
 
     train_windows: int
@@ -271,12 +256,3 @@ class SegmentationCounts:
     classes: int
     classes_trained: int
     classes_scored: int
-
-    @property
-    def tested_images(self) -> int:
-        return self.test_images
-
-    @property
-    def unreadable(self) -> int:
-        """Images that could not be read."""
-        return self.train_images_bad + self.test_images_bad

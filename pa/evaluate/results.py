@@ -80,9 +80,9 @@ class Result:
 
     @property
     def tested(self) -> StoreReference:
-        """The store whose rows were scored."""
-        store: StoreReference = self.stores.tested
-        return store
+        """The store whose rows were scored; of a difference, the first."""
+        stores = self.stores_by_role
+        return stores.get("test") or next(iter(stores.values()))
 
     @property
     def stores_by_role(self) -> dict[str, StoreReference]:

@@ -18,6 +18,8 @@ from pa.workspace import Workspace
 
 # Files of a run next to <name>.json of its result: heads and tables.
 RESULT_FILES = (".safetensors", ".parquet")
+_STORES = "*/*/*/*/*"  # below `features`: dataset, split, view, encoder, fingerprint
+_PARTIALS = f"*{PARTIAL_SUFFIX}"
 RUNNING = re.compile(r"running-.*\.safetensors|.*\.state")  # an unfinished training run
 
 
@@ -53,13 +55,7 @@ def find_garbage(
     """
     check_workspace(workspace.path)
     config = workspace.config
-    garbage = [
-        *_partials(config, hosts),
-        *_locks(config),
-        *_indexes(config),
-        *_results(config),
-        *_unfinished(config, unfinished),
-    ]
+    garbage = [*_partials(config, hosts), *_leftovers(config), *_unfinished(config, unfinished)]
     return [*garbage, *_empty(config, {entry.path for entry in garbage if entry.deletable})]
 
 
@@ -82,57 +78,48 @@ def _roots(config: Config) -> list[Path]:
 
 
 def _partials(config: Config, hosts: Sequence[str]) -> Iterator[Garbage]:
-    for root in _roots(config):
-        for path in sorted(root.rglob(f"*{PARTIAL_SUFFIX}")):
-            writer = owner(path)
-            if writer is None or any(
-                parent.name.endswith(PARTIAL_SUFFIX) for parent in path.parents
-            ):
-                continue
-            if is_held(path) or (writer.is_here and not is_abandoned(path)):
-                continue
-            if writer.is_here:
-                dead, why = True, "no process holds its lock"
-            elif writer.host in hosts:
-                dead, why = True, f"of host {writer.host}, named by --host"
-            else:
-                lock = path.parent / LOCKS / f"{writer.name}.lock"
-                dead = lock.exists() and not is_held(lock)
-                why = f"its process runs, or ran, on {writer.host}: --host {writer.host}"
-                why = "no process holds the lock of its shard" if dead else why
-            yield Garbage(path, "partial", why, size_of(path), dead)
+    for path in (path for root in _roots(config) for path in sorted(root.rglob(_PARTIALS))):
+        writer = owner(path)
+        if writer is None or any(parent.match(_PARTIALS) for parent in path.parents):
+            continue
+        if is_held(path) or (writer.is_here and not is_abandoned(path)):
+            continue
+        if writer.is_here:
+            dead, why = True, "no process holds its lock"
+        elif writer.host in hosts:
+            dead, why = True, f"of host {writer.host}, named by --host"
+        else:
+            lock = path.parent / LOCKS / f"{writer.name}.lock"
+            dead = lock.exists() and not is_held(lock)
+            why = f"its process runs, or ran, on {writer.host}: --host {writer.host}"
+            why = "no process holds the lock of its shard" if dead else why
+        yield Garbage(path, "partial", why, size_of(path), dead)
 
 
 def _has_writer(locks: Path) -> bool:
     return locks.is_dir() and any(map(is_held, locks.iterdir()))
 
 
-def _locks(config: Config) -> Iterator[Garbage]:
-    for folder in sorted(config.features.glob(f"*/*/*/*/*/{LOCKS}")):
+def _leftovers(config: Config) -> Iterator[Garbage]:
+    """Yield what a finished or deleted owner left: locks, indexes, tables and heads."""
+    for folder in sorted(config.features.glob(f"{_STORES}/{LOCKS}")):
         if (folder.parent / MANIFEST).exists() and not _has_writer(folder):
             yield Garbage(folder, "locks", "its store is complete", size_of(folder))
-
-
-def _indexes(config: Config) -> Iterator[Garbage]:
     stores = {folder.name for folder in folders(config.features)}
     for folder in sorted(config.indexes.glob("*")):
         if folder.is_dir() and folder.name not in stores:
             yield Garbage(folder, "index", "its store was deleted", size_of(folder))
-
-
-def _results(config: Config) -> Iterator[Garbage]:
     for path in sorted(config.results.glob("*/*")):
-        if not path.is_file() or path.suffix not in RESULT_FILES:
+        if not path.is_file() or path.suffix not in RESULT_FILES or RUNNING.fullmatch(path.name):
             continue
-        if RUNNING.fullmatch(path.name):
-            continue
+        # The name of the result ends at one of the dots: `a.b-0123.curves.parquet`.
         names = [path.name[: match.start()] for match in re.finditer(r"\.", path.name)]
         if not any((path.parent / f"{name}.json").exists() for name in names):
             yield Garbage(path, "result", "its JSON file was deleted", path.stat().st_size)
 
 
 def _unfinished(config: Config, named: Sequence[str]) -> Iterator[Garbage]:
-    for folder in sorted(config.features.glob("*/*/*/*/*")):
+    for folder in sorted(config.features.glob(_STORES)):
         if not folder.is_dir() or (folder / MANIFEST).exists():
             continue
         if not any(name and folder.name.startswith(name[: len(folder.name)]) for name in named):
@@ -145,13 +132,11 @@ def _unfinished(config: Config, named: Sequence[str]) -> Iterator[Garbage]:
 
 def _empty(config: Config, garbage: set[Path]) -> Iterator[Garbage]:
     """Yield folders that contain only garbage, innermost first."""
+    every = {path for root in _roots(config) for path in root.rglob("*") if path.is_dir()}
     empty: set[Path] = set()
-    for root in _roots(config):
-        folders = [path for path in root.rglob("*") if path.is_dir() and path not in garbage]
-        for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
-            inside = set(folder.iterdir())  # inner folders were seen before
-            in_use = folder.name == LOCKS or any(parent in garbage for parent in folder.parents)
-            if not in_use and inside <= garbage | empty:
-                empty.add(folder)
-    for folder in sorted(empty, key=lambda path: len(path.parts), reverse=True):
-        yield Garbage(folder, "folder", "empty", 0)
+    # Inner folders come first, so that a folder of empty folders is empty too.
+    for folder in sorted(every - garbage, key=lambda path: (-len(path.parts), path)):
+        in_use = folder.name == LOCKS or not garbage.isdisjoint(folder.parents)
+        if not in_use and set(folder.iterdir()) <= garbage | empty:
+            empty.add(folder)
+            yield Garbage(folder, "folder", "empty", 0)

@@ -39,12 +39,10 @@ def repair(workspace: Workspace, verification: Verification) -> list[Removed]:
     stays unchanged, as do all files of a newer version of pa.
     """
     removed = [entry for check in verification.stores for entry in _repair_store(check)]
-    for check in verification.indexes:
-        if check.issue is not None and not check.issue.newer:
-            removed.append(_remove_index(check.path, check.issue.what))
+    removed += [_remove_index(c.path, c.damage) for c in verification.indexes if c.damage]
     for check in verification.results:
-        if check.issue is not None and not check.issue.newer:
-            removed += _remove_result(check.path, check.issue.what)
+        if check.damage:
+            removed += _remove_result(check.path, check.damage)
     return [*removed, *_remove_derived(workspace, verification.stores)]
 
 

@@ -110,7 +110,13 @@ def _status(store: Store) -> StoreStatus:
     in_work = [s for s in missing if is_held(store.path / LOCKS / f"{s.name}.lock")]
     missing_numbers = {shard.index for shard in missing}
     done = [shard for shard in store.plan if shard.index not in missing_numbers]
-    n_bad = (_bad_images(store.shard_path(shard)) for shard in done)
+    n_bad = len(store.bad) if store.is_complete else 0
+    if not store.is_complete:
+        for path in map(store.shard_path, done):
+            # A damaged shard counts none here; `pa verify` reports it.
+            with contextlib.suppress(OSError, VerificationError, NewerFormatError):
+                status = path.stat()
+                n_bad += _bad_images(path, status.st_ino, status.st_size)
     return StoreStatus(
         path=store.path,
         store=store,
@@ -118,23 +124,14 @@ def _status(store: Store) -> StoreStatus:
         shards_done=len(done),
         shards_in_work=len(in_work),
         rows_done=sum(shard.n_rows for shard in done),
-        bad_images=len(store.bad) if store.is_complete else sum(n_bad),
+        bad_images=n_bad,
         bytes=size_of(store.path),
         throughput=store_throughput(store, in_work=bool(in_work)),
     )
 
 
-def _bad_images(path: Path) -> int:
-    """Return the number of bad images of a shard; 0 for a damaged one, which verify reports."""
-    try:
-        status = path.stat()
-        return _read_bad_images(path, status.st_ino, status.st_size)
-    except (OSError, VerificationError, NewerFormatError):
-        return 0
-
-
 @lru_cache(maxsize=100_000)  # more shards than any store
-def _read_bad_images(path: Path, inode: int, size: int) -> int:
+def _bad_images(path: Path, inode: int, size: int) -> int:
     """Cached for `pa status --watch`: a shard never changes under its name."""
     return len(shards.read_info(path).bad)
 

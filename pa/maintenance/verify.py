@@ -93,6 +93,16 @@ class CheckResult:
             return cls(path, Issue(path, what, part))
         return cls(path, Issue(path, str(error), part, isinstance(error, NewerFormatError)))
 
+    @property
+    def newer(self) -> bool:
+        """Whether a newer version of pa wrote it."""
+        return self.issue is not None and self.issue.newer
+
+    @property
+    def damage(self) -> str | None:
+        """What is damaged, and can be removed; None if it is good or newer."""
+        return None if self.issue is None or self.newer else self.issue.what
+
     def to_json(self) -> dict[str, str | None]:
         return {"problem": None if self.issue is None else self.issue.what}
 
@@ -124,6 +134,10 @@ class Verification:
     images: list[ImageCheck]
 
     @property
+    def others(self) -> list[CheckResult]:
+        return [*self.indexes, *self.results]
+
+    @property
     def is_damaged(self) -> bool:
         """Whether a store, an index or a result is damaged."""
         return self.is_repairable or any(check.damage for check in self.stores)
@@ -131,17 +145,15 @@ class Verification:
     @property
     def is_repairable(self) -> bool:
         """Whether `repair` would remove something; not if only specs are missing."""
-        others = (*self.indexes, *self.results)
         return any(check.damage and not check.lacks_spec for check in self.stores) or any(
-            check.issue is not None and not check.issue.newer for check in others
+            check.damage for check in self.others
         )
 
     @property
     def newer(self) -> list[Path]:
         """The stores, indexes and results of a newer version of pa."""
-        stores = [check.path for check in self.stores if check.newer]
-        others = (*self.indexes, *self.results)
-        return stores + [check.path for check in others if check.issue and check.issue.newer]
+        checks: list[StoreCheck | CheckResult] = [*self.stores, *self.others]
+        return [check.path for check in checks if check.newer]
 
     def to_json(self) -> dict[str, Any]:
         return {
