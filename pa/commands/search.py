@@ -81,11 +81,10 @@ def search(
         checkpoints=checkpoints,
     )
     if figure is not None:
-        from pa.data.crops import Crops
-        from pa.figures.neighbours import draw
+        from pa.figures.neighbours import draw, panels_of
+        from pa.figures.style import Target
 
-        crops = {store.path: Crops(store, root) for store, _ in answers}
-        draw([result for _, result in answers], [crops[s.path] for s, _ in answers], figure)
+        draw(panels_of(answers, root), Target([figure]))
     if as_json:
         results = [result.to_json() for _, result in answers]
         options.emit({"results": results, "figure": str(figure) if figure else None})

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pa.data.crops import Crops
 from pa.data.datasets.imagenet import readable_label
 from pa.data.schema import Box
 from pa.data.store.find import StoreSelector, protocol
@@ -76,15 +75,14 @@ class Answers:
         self, columns: Sequence[Column], query: int | Upload, options: SearchOptions, suffix: str
     ) -> bytes:
         """Return the figure that `pa search --figure` draws of these columns: png, pdf or svg."""
-        from pa.figures.neighbours import draw  # imports matplotlib
+        from pa.figures.neighbours import draw, panels_of
+        from pa.figures.style import Target
 
-        results = [self._search(column, query, options) for column in columns]
-        root = self._pictures.root(columns[0].store)
-        by_path = {column.store.path: Crops(column.store, root) for column in columns}
-        crops = [by_path[column.store.path] for column in columns]
+        answers = [(column.store, self._search(column, query, options)) for column in columns]
+        panels = panels_of(answers, self._pictures.root(columns[0].store))
         with self._drawing, tempfile.TemporaryDirectory(prefix="pa-explore-") as folder:
             path = Path(folder) / f"figure.{suffix}"
-            draw(results, crops, path)
+            draw(panels, Target([path]))
             return path.read_bytes()
 
     def _search(self, column: Column, query: int | Upload, options: SearchOptions) -> SearchResult:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import polars as pl
 
 from pa.data.datasets.imagenet import readable_label
-from pa.figures.style import COLOURS, GREY, drawing
+from pa.figures.colours import OKABE_ITO, as_hex
+from pa.figures.style import GREY, Target, chart, page
 from pa.probe.attentive.run import AttentiveResult
 from pa.probe.linear.fewshot import FewShotResult
 from pa.probe.linear.run import LinearResult
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 NAMED_CLASSES = 12  # more classes are drawn without names and numbers
 SHEETS_ACROSS = 3  # sweep results in a line; numbers stay legible
 _HEIGHT, _SHEET_HEIGHT = 2.5, 1.7  # inches
+_BLUE, _RED = as_hex(OKABE_ITO[0]), as_hex(OKABE_ITO[1])
 _SMALL = 6.5  # points, of the numbers of a sweep
 _DARK = 0.55  # share of the colour scale above which a number is white
 
@@ -39,7 +41,8 @@ def draw_linear(done: LinearResult, path: Path) -> Path:
         names = sweep["representation"].unique(maintain_order=True).to_list()
     across = max(1, min(len(names), SHEETS_ACROSS))
     n_rows = 1 + math.ceil(len(names) / SHEETS_ACROSS)
-    with drawing(path, _HEIGHT + (n_rows - 1) * _SHEET_HEIGHT) as (figure, (only,)):
+    height = _HEIGHT + (n_rows - 1) * _SHEET_HEIGHT
+    with chart(Target([path]), height) as (figure, (only,)):
         only.remove()  # a grid of panels replaces it
         heights = [_HEIGHT] + [_SHEET_HEIGHT] * (n_rows - 1)
         grid = figure.add_gridspec(n_rows, 2 * across, height_ratios=heights)
@@ -80,7 +83,7 @@ def draw_attentive(done: AttentiveResult, path: Path) -> Path:
         test = None if np.isnan(accuracy).all() else accuracy
         epoch = int(np.nanargmax(accuracy)) + 1 if best and test is not None else len(accuracy)
         runs.append(Curve(of_seed["train_accuracy"].to_numpy(), test, epoch))
-    with drawing(path, _HEIGHT, columns=2) as (figure, (left, right)):
+    with chart(Target([path]), _HEIGHT, columns=2) as (figure, (left, right)):
         draw_confusion(figure, left, done.confusion, done.split.classes)
         draw_curves(right, runs, best=best)
     return path
@@ -115,6 +118,8 @@ def draw_confusion(
 
 def draw_curves(axes: Axes, runs: Sequence[TrainedHead | Curve], *, best: bool = False) -> None:
     """Draw the accuracy of every seed after each epoch; `best` marks the reported epochs."""
+    from matplotlib.ticker import MaxNLocator
+
     for i, head in enumerate(runs):
         epochs = np.arange(1, len(head.train_accuracy) + 1)  # (E,)
         first = i == 0
@@ -123,12 +128,13 @@ def draw_curves(axes: Axes, runs: Sequence[TrainedHead | Curve], *, best: bool =
         axes.plot(epochs, 100 * head.train_accuracy, "--", color=GREY, label=label, **thin)
         if head.test_accuracy is not None:
             label = "test" if first else None
-            axes.plot(epochs, 100 * head.test_accuracy, color=COLOURS[0], label=label, **thin)
+            axes.plot(epochs, 100 * head.test_accuracy, color=_BLUE, label=label, **thin)
             if best:
                 at = 100 * head.test_accuracy[head.epoch - 1]
                 label = "best on test" if first else None
-                axes.plot(head.epoch, at, "o", color=COLOURS[1], markersize=3, label=label)
+                axes.plot(head.epoch, at, "o", color=_RED, markersize=3, label=label)
     axes.set(xlabel="epoch", ylabel="accuracy (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     seeds = f"{len(runs)} seeds" if len(runs) > 1 else "one seed"
     axes.set_title(f"learning curves, {seeds}", loc="left")
     axes.legend(loc="lower right")
@@ -163,7 +169,7 @@ def draw_sweep_results(
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=_SMALL)
     if chosen is not None:
         corner = chosen[1] - 0.5, chosen[0] - 0.5
-        style: Any = {"fill": False, "edgecolor": COLOURS[1], "linewidth": 2, "clip_on": False}
+        style: Any = {"fill": False, "edgecolor": _RED, "linewidth": 2, "clip_on": False}
         axes.add_patch(Rectangle(corner, 1, 1, **style))
     axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
     axes.set_yticks(range(len(decays)), [f"{decay:g}" for decay in decays])
@@ -173,17 +179,38 @@ def draw_sweep_results(
     axes.set_title(f"{name}: validation (%)", loc="left")
 
 
+def draw_sweep(tables: dict[str, pl.DataFrame], target: Target) -> None:
+    """Draw mean validation accuracy by learning rate and weight decay, on one colour scale.
+
+    `tables` maps the title of an encoder and representation to its part of a sweep.
+    """
+    rates = max(table["lr"].n_unique() for table in tables.values())
+    across = max(1, min(len(tables), int(target.width / max(2.0, 0.42 * rates + 0.5))))  # inches
+    down = math.ceil(len(tables) / across)
+    decays = max(table["weight_decay"].n_unique() for table in tables.values())
+    values = 100 * pl.concat([t["accuracy"] for t in tables.values()]).drop_nulls().to_numpy()
+    height = down * max(0.9, 0.24 * decays + 0.62)  # 0.24 inches per line of numbers
+    with page(target, height) as figure:
+        figure.set_layout_engine("constrained")
+        for i, (title, table) in enumerate(tables.items()):
+            axes = figure.add_subplot(down, across, i + 1)
+            draw_sweep_results(axes, table, title, (values.min(), values.max()))
+            if i % across:
+                axes.set_ylabel("")
+            if i + across < len(tables):
+                axes.set_xlabel("")
+
+
 def draw_fewshot(done: FewShotResult, path: Path) -> Path:
     """Draw the accuracy by the number of shots: the mean, and every draw."""
-    with drawing(path, _HEIGHT) as (figure, (axes,)):
-        figure.set_size_inches(3.6, _HEIGHT)
+    with chart(Target([path], 3.6), _HEIGHT) as (_, (axes,)):
         ticks = range(len(done.scores))
         for tick, scores in zip(ticks, done.scores.values(), strict=True):
             values = [100 * score.value for score in scores.each]
             label = "a draw" if tick == 0 else None
             axes.plot([tick] * len(values), values, ".", color=GREY, label=label)
         means = [100 * scores.value for scores in done.scores.values()]
-        axes.plot(ticks, means, "-o", color=COLOURS[0], label="mean", markersize=4)
+        axes.plot(ticks, means, "-o", color=_BLUE, label="mean", markersize=4)
         chance = 100 * next(iter(done.scores.values())).chance.majority
         axes.axhline(chance, color=GREY, linestyle=":", label="commonest class")
         axes.set_xticks(ticks, [str(n) for n in done.scores])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pa.figures.style import COLOURS
+from pa.figures.colours import OKABE_ITO, OTHER, as_hex
 from pa.report.cells import encoders
 from pa.report.deviations import size_name
 
@@ -17,6 +17,8 @@ REPRESENTATIONS = {
 # Label sets of objects and parts of the same images, compared in Figure 6.
 PAIRS = (("ade20k-object", "ade20k-part"), ("pascal-object", "pascal-part"))
 PAPER_SIZE = "ViT-B/16"  # of all encoders of the paper; others show their size
+# Yellow lines are hard to see on white paper: the last encoder of the paper is black.
+COLOURS = (*map(as_hex, OKABE_ITO[:-1]), "#000000", as_hex(OTHER))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # distinguish encoders in print without colour
 
 

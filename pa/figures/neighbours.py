@@ -1,47 +1,142 @@
-"""The query-and-neighbours figure of `pa search` (as the paper's Figures 2 and 4).
+"""Queries and their neighbours, by several encoders or representations (Figures 2, 4, 7 and 8).
 
-One block per search result: on the left the query's image with a red box around the query patch,
-on the right its neighbours as a grid of equal squares, row by row in the order of their rank.
-Blocks of several encoders, representations or queries are stacked. All lengths are in pixels at
-200 dpi; the 24 neighbours of the paper make a figure 6.5 inches wide.
+One section per query: on the left its image with a red frame around the region, on the right a
+panel for each answer, a grid of its neighbours by rank, row by row. All lengths are in inches.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image
 
 from pa.data.crops import Crops
 from pa.data.datasets.imagenet import readable_label
 from pa.data.schema import Box
+from pa.data.store.find import protocol
+from pa.data.store.reader import Store
 from pa.errors import UsageError
-from pa.figures.style import DPI, page
+from pa.evaluate.neighbours_table import Shares
+from pa.evaluate.result_parts import StoreReference
+from pa.figures.colours import OKABE_ITO, as_hex
+from pa.figures.names import listed, representation_title, title_of, title_of_store
+from pa.figures.paper import MARGIN, RED, Paper, to_pixels
+from pa.figures.record import FigureRecord
+from pa.figures.style import GREY, PRINT_DPI, Target
 from pa.index.search import Query, SearchResult
+from pa.report.deviations import model_name
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+PER_LINE = 12  # squares in one line of several panels
+SINGLE = 8  # most squares in a line of a single panel, which has up to three lines
+QUERY_SHARE = 0.18  # of the width, for the query's image next to several panels
+PAPER_MODEL = "ViT-B/16, 768 wide"  # of all encoders of the paper
+SAME_PART = as_hex(OKABE_ITO[2])  # green: a neighbour that shows the part of the query
+_GAP, _GUTTER, _TITLE, _BETWEEN = 0.02, 0.12, 0.18, 0.16  # squares, panels, titles, sections
+_SMALLEST_PATCH = 0.3  # side below which the enlarged region would show nothing
+_LINE = 1 / 72  # distance of the line of a red frame from what it surrounds
+_SMALLEST_FRAME = 0.1  # side of the red frame of a region that is smaller in the picture
 
-RED = "#ff0000"  # of the frame around the query patch, as in the paper
 
-_CELL, _GAP, _GUTTER, _TITLE, _BETWEEN, _MARGIN = 112, 4, 20, 40, 28, 12
-_LINE, _OUTLINE = 6, 2  # widths of the red frame and of its white outline
-_EDGE = "#d8d8d8"  # darkest border of a picture: a white patch would blend into the page
-_TITLE_CHARACTER = 14  # upper estimate of the width of a character of a title
-_QUERY_TITLE_CHARACTERS = 30  # that fit above the query's image
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One answer: its title, the neighbours, and the pictures of their store."""
+
+    title: str
+    result: SearchResult
+    crops: Crops
 
 
-def draw(results: Sequence[SearchResult], crops: Crops | Sequence[Crops], path: Path | str) -> Path:
-    """Draw search results, one block each, to a PNG (200 dpi), PDF or SVG file.
+def panels_of(
+    answers: Sequence[tuple[Store, SearchResult]], root: Path | None, *, named: bool = True
+) -> list[Panel]:
+    """Return a panel for each answer, titled with the encoder and, if `named`, the representation.
 
-    Parameters
-    ----------
-    crops : Crops or sequence of Crops
-        Pictures of all results, or of each result if they come from several stores.
+    `root` is the current root folder of the images; None selects the recorded one.
+    """
+    crops = {store.path: Crops(store, root) for store, _ in answers}
+    panels = []
+    for store, result in answers:
+        title = title_of_store(store.spec.to_json())
+        if named:
+            title += f", {representation_title(result.representation)}"
+        panels.append(Panel(title, result, crops[store.path]))
+    return panels
+
+
+# -- layout ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Lengths of a section of `n_panels` panels of k squares each, `across` in a line."""
+
+    width: float  # without the margins of the page
+    n_panels: int
+    across: int
+    k: int
+
+    @property
+    def columns(self) -> int:
+        """Squares in a row of a panel."""
+        if self.n_panels > 1:
+            return max(1, min(self.k, PER_LINE // self.across))
+        rows = 3 if self.k > 12 else 2 if self.k > 3 else 1
+        return min(SINGLE, math.ceil(self.k / rows))
+
+    @property
+    def rows(self) -> int:
+        return math.ceil(self.k / self.columns)
+
+    @property
+    def query(self) -> float:
+        """The side of the query's image: as high as a single panel, so that no hole is left."""
+        if self.n_panels > 1:
+            return self.width * QUERY_SHARE
+        high = min(self.rows, 3)
+        squares = self.width - _GUTTER - (self.columns + high - 2) * _GAP
+        return high * squares / (self.columns + high) + (high - 1) * _GAP
+
+    @property
+    def panel(self) -> float:
+        """Width of a panel."""
+        return (self.width - self.query) / self.across - _GUTTER
+
+    @property
+    def cell(self) -> float:
+        return (self.panel - (self.columns - 1) * _GAP) / self.columns
+
+    @property
+    def line(self) -> float:
+        """Height of a line of panels with its titles."""
+        return _TITLE + self.rows * (self.cell + _GAP)
+
+    @property
+    def height(self) -> float:
+        """Height of the section."""
+        lines = math.ceil(self.n_panels / self.across)
+        return max(lines * self.line, self.query + _TITLE)
+
+    def corner(self, panel: int, square: int) -> tuple[float, float]:
+        """Return left and top of a square of a panel, from the section's corner."""
+        line, column = divmod(panel, self.across)
+        left = self.query + _GUTTER + column * (self.panel + _GUTTER)
+        row, offset = divmod(square, self.columns)
+        step = self.cell + _GAP
+        return left + offset * step, line * self.line + _TITLE + row * step
+
+
+# -- drawing ---------------------------------------------------------------------------------------
+
+
+def draw(panels: Sequence[Panel], target: Target, across: int = 1) -> float:
+    """Draw answers, those to one query as one section, and return the height in inches.
+
+    In view `parts`, neighbours that show the part of the query have a green frame.
 
     Raises
     ------
@@ -50,99 +145,66 @@ def draw(results: Sequence[SearchResult], crops: Crops | Sequence[Crops], path: 
     MissingError
         If an image of the dataset is missing.
     """
-    crops = [crops] * len(results) if isinstance(crops, Crops) else list(crops)
-    if not results or len(crops) != len(results):
-        raise UsageError(
-            f"a figure needs at least one result, and crops for each: found {len(results)} results "
-            f"and {len(crops)} crops."
-        )
-    layouts = [_Layout.of(result) for result in results]
-    width = max(layout.width for layout in layouts) + 2 * _MARGIN
-    height = sum(layout.height + _BETWEEN for layout in layouts) - _BETWEEN + 2 * _MARGIN
-    with page([Path(path)], (width / DPI, height / DPI), dpi=DPI) as figure:
-        # One axes over the whole page, in pixels from the top left corner.
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set_axis_off()
-        top = _MARGIN
-        for result, layout, of_result in zip(results, layouts, crops, strict=True):
-            _draw_block(axes, result, of_result, layout, _MARGIN, top)
-            top += layout.height + _BETWEEN
-        axes.set(xlim=(0, width), ylim=(height, 0))
-    return Path(path)
+    if not panels:
+        raise UsageError("a figure of neighbours needs at least one search result: found none.")
+    # Answers to one query are next to each other, also if several stores answered it.
+    sections = [list(of) for _, of in itertools.groupby(panels, lambda panel: panel.result.query)]
+    k = max(len(panel.result.neighbours) for panel in panels)
+    paper = Paper(target)
+    top = MARGIN
+    for number, section in enumerate(sections):
+        layout = Layout(paper.room, len(section), across, k)
+        letter = f"{_letter(number)} " if len(sections) > 1 else ""
+        _draw_query(paper, section[0], layout, letter, top)
+        for i, panel in enumerate(section):
+            _draw_panel(paper, panel, layout, i, top)
+        top += layout.height + _BETWEEN
+    return paper.write(top - _BETWEEN - _GAP + MARGIN)
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Positions in one block, in pixels from its top left corner."""
-
-    columns: int
-    rows: int
-    title_width: int
-
-    @classmethod
-    def of(cls, result: SearchResult) -> _Layout:
-        # Up to 24 in 3 rows as in the paper, 8 per row at most; more keep these proportions.
-        k = len(result.neighbours)
-        columns = math.ceil(k / 3) if k <= 24 else math.ceil(math.sqrt(k * 8 / 3))
-        return cls(columns, math.ceil(k / columns), len(_title(result)) * _TITLE_CHARACTER)
-
-    @property
-    def query_side(self) -> int:
-        """Side of the query's image: three cells, or the height of a larger grid up to five."""
-        return _span(max(3, min(self.rows, 5)))
-
-    @property
-    def width(self) -> int:
-        return self.query_side + _GUTTER + max(_span(self.columns), self.title_width)
-
-    @property
-    def height(self) -> int:
-        return _TITLE + max(self.query_side, _span(self.rows))
-
-    def cell(self, index: int) -> tuple[int, int]:
-        """Return the left and top edge of a neighbour, counted from 0."""
-        row, column = divmod(index, self.columns)
-        left = self.query_side + _GUTTER + column * (_CELL + _GAP)
-        return left, _TITLE + row * (_CELL + _GAP)
+def _draw_query(paper: Paper, panel: Panel, layout: Layout, letter: str, top: float) -> None:
+    """Draw the query's image with its region in a red frame, and the region itself below it."""
+    query = panel.result.query
+    canvas, box = query_picture(query, panel.crops)
+    name = readable_label(query.label or "") or Path(query.path or "").stem
+    paper.text(MARGIN, top + _TITLE - 0.05, f"{letter}{name}", 7, room=layout.query, color=GREY)
+    top += _TITLE
+    scale = layout.query / max(canvas.size)
+    size = (to_pixels(canvas.width * scale), to_pixels(canvas.height * scale))
+    small = canvas.convert("RGB").resize(
+        (max(1, size[0]), max(1, size[1])), Image.Resampling.LANCZOS
+    )
+    paper.paste(small, MARGIN, top)
+    x, y, width, height = _around(box, canvas.size, scale)
+    paper.frame(MARGIN + x, top + y, width, height, RED)
+    below = canvas.height * scale + _GAP
+    side = min(layout.query, layout.height - _TITLE - _GAP - below)
+    if side >= _SMALLEST_PATCH:
+        x0, y0, x1, y1 = (round(value) for value in box)
+        patch = canvas.convert("RGB").crop((x0, y0, x1, y1))
+        pixels = (to_pixels(side), to_pixels(side))
+        paper.paste(patch.resize(pixels, Image.Resampling.LANCZOS), MARGIN, top + below)
+        inner = side - 2 * _LINE
+        paper.frame(MARGIN + _LINE, top + below + _LINE, inner, inner, RED)
 
 
-def _span(cells: int) -> int:
-    return cells * _CELL + (cells - 1) * _GAP
+def _around(box: Box, size: tuple[int, int], scale: float) -> tuple[float, float, float, float]:
+    """Return left, top, width and height of a frame around a box of an image, in inches.
 
-
-def _draw_block(
-    axes: Axes, result: SearchResult, crops: Crops, layout: _Layout, left: int, top: int
-) -> None:
-    query = result.query
-    canvas, box = query_picture(query, crops)
-    scale = layout.query_side / max(canvas.size)
-    size = (round(canvas.width * scale), round(canvas.height * scale))
-    picture = canvas.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    _show(axes, picture, left, top + _TITLE)
-    _draw_box(axes, box, scale, left, top + _TITLE, size)
-    number = "query" if query.row is None else f"query {query.row}"
-    name = readable_label(query.label or "") or (Path(query.path).stem if query.path else "")
-    title = f"{number} · {name}" if name else number
-    if len(title) > _QUERY_TITLE_CHARACTERS:
-        title = f"{title[: _QUERY_TITLE_CHARACTERS - 1]}…"
-    baseline = top + _TITLE - 12  # of both titles, above the pictures
-    axes.text(left, baseline, title, fontsize=7, color="#444444")
-    grid_left = left + layout.cell(0)[0]
-    axes.text(grid_left, baseline, _title(result), fontsize=8, weight="bold")
-    for i, neighbour in enumerate(result.neighbours):
-        x, y = layout.cell(i)
-        _show(axes, crops.region(neighbour.row, _CELL), left + x, top + y)
-        right, bottom = left + x + _CELL, top + y + _CELL
-        write_number(axes, right - 4, bottom - 5, f"{neighbour.cosine:.2f}", 4.8)
-
-
-def _title(result: SearchResult) -> str:
-    cut_by = f" · protocol {result.protocol}" if result.protocol else ""
-    return f"{result.encoder} · {result.representation}{cut_by}"
+    The frame is around the region, not over it, and never tiny: it would hide a small part.
+    """
+    sides = []
+    for low, high, length in ((box[0], box[2], size[0]), (box[1], box[3], size[1])):
+        half = max((high - low) * scale, _SMALLEST_FRAME) / 2 + _LINE
+        middle = (low + high) * scale / 2
+        # A frame at the border of the image is complete.
+        sides.append((max(middle - half, _LINE), min(middle + half, length * scale - _LINE)))
+    (x0, x1), (y0, y1) = sides
+    return x0, y0, x1 - x0, y1 - y0
 
 
 def query_picture(query: Query, crops: Crops) -> tuple[Image.Image, Box]:
-    """Return the query's image and its box. Raises `UsageError` for a query without a picture."""
+    """Return the query's image and its box. Raise `UsageError` for a query without a picture."""
     if query.row is not None:
         return crops.canvas(query.row), crops.box(query.row)
     if query.canvas is None or query.box is None:
@@ -152,48 +214,120 @@ def query_picture(query: Query, crops: Crops) -> tuple[Image.Image, Box]:
     return query.canvas, query.box
 
 
-def _draw_box(
-    axes: Axes, box: Box, scale: float, left: int, top: int, size: tuple[int, int]
-) -> None:
-    """Draw a red frame inside the box, so that it is complete at the border of the image.
+def _draw_panel(paper: Paper, panel: Panel, layout: Layout, number: int, top: float) -> None:
+    """Draw the neighbours of one answer with their cosines, and mark those of the same part."""
+    side = to_pixels(layout.cell)
+    part = panel.result.query.label if panel.crops.view.name == "parts" else None
+    for i, neighbour in enumerate(panel.result.neighbours):
+        x, y = layout.corner(number, i)
+        left, upper = MARGIN + x, top + y
+        paper.paste(panel.crops.region(neighbour.row, side), left, upper)
+        right, bottom = left + side / PRINT_DPI, upper + side / PRINT_DPI
+        is_same = part is not None and neighbour.label == part
+        if is_same:
+            edge = 0.6 / 72  # half of the line, in inches
+            length = side / PRINT_DPI - 2 * edge
+            paper.frame(left + edge, upper + edge, length, length, SAME_PART, 1.2)
+        # A sign as well as a colour, for print in grey.
+        mark = "✓ " if is_same else ""
+        paper.badge(right, bottom, f"{mark}{neighbour.cosine:.2f}")
+    left, upper = layout.corner(number, 0)
+    baseline, room = top + upper - 0.05, layout.panel
+    if part is not None:
+        same = sum(neighbour.label == part for neighbour in panel.result.neighbours)
+        share = f"{readable_label(part)}: {same} of {len(panel.result.neighbours)}"
+        right = MARGIN + left + layout.panel
+        paper.text(right, baseline, share, 7, color=GREY, ha="right")
+        room -= 0.065 * len(share)  # inches of a character of 7 points
+    paper.text(MARGIN + left, baseline, panel.title, room=room, weight="bold")
 
-    The white outline makes it visible on a red object.
-    """
-    from matplotlib.patches import Rectangle
-    from matplotlib.patheffects import withStroke
 
-    x0, x1 = (min(max(x * scale, 0), size[0]) for x in (box[0], box[2]))
-    y0, y1 = (min(max(y * scale, 0), size[1]) for y in (box[1], box[3]))
-    axes.add_patch(
-        Rectangle(
-            (left + x0 + _LINE / 2, top + y0 + _LINE / 2),
-            max(x1 - x0 - _LINE, 1),
-            max(y1 - y0 - _LINE, 1),
-            fill=False,
-            edgecolor=RED,
-            linewidth=_LINE * 72 / DPI,
-            path_effects=[withStroke(linewidth=(_LINE + 2 * _OUTLINE) * 72 / DPI, foreground="w")],
-            joinstyle="miter",
-            zorder=3,
+def draw_hubs(shares: Sequence[Shares], root: Path | None, target: Target) -> None:
+    """Draw the twenty regions of each encoder and representation that are most often neighbours."""
+    paper, top = Paper(target), MARGIN
+    cell = (paper.room - 9 * _GAP) / 10
+    for entry in shares:
+        hubs, crops = entry.hubness, Crops(entry.store, root)
+        title = (
+            f"{title_of_store(entry.store.spec.to_json())}, "
+            f"{representation_title(entry.representation)}: skewness {hubs.skewness:.2f} (at "
+            f"random {hubs.chance_skewness:.2f}), {100 * hubs.never:.0f} % never a neighbour"
         )
+        paper.text(MARGIN, top + _TITLE - 0.05, title, room=paper.room)
+        top += _TITLE
+        counts = hubs.occurrences[hubs.top]
+        shown = entry.hub_rows[:20].tolist()
+        for i, row in enumerate(shown):
+            left, upper = MARGIN + i % 10 * (cell + _GAP), top + i // 10 * (cell + _GAP)
+            paper.paste(crops.region(row, to_pixels(cell)), left, upper)
+            paper.badge(left + cell, upper + cell, f"×{counts[i]}")
+        top += -(-len(shown) // 10) * (cell + _GAP)
+    paper.write(top + MARGIN)
+
+
+def _letter(number: int) -> str:
+    return f"({chr(ord('a') + number % 26)})"
+
+
+# -- caption and provenance ------------------------------------------------------------------------
+
+
+def describe_answers(
+    kind: str,
+    answers: Sequence[Sequence[tuple[Store, SearchResult]]],
+    *,
+    title: str,
+    sentence: str,
+    note: str,
+    options: Sequence[str],
+    exclude_same_image: bool,
+) -> FigureRecord:
+    """Return caption and provenance of answers, one sequence for each query.
+
+    The caption begins with `sentence`; `note` follows the list of queries. `options` are those of
+    the command that draws the figure again.
+    """
+    stores = list({store.path: store for store, _ in answers[0]}.values())
+    models = {
+        store.encoder: model_name(store.spec.encoder.get("architecture", {})) for store in stores
+    }
+    spec, view, cut_by = stores[0].spec, stores[0].view, protocol(stores[0])
+    n_images = spec.rows.get("n_images", stores[0].rows["image"].n_unique())
+    caption = [
+        sentence,
+        f"The region in the red frame is the query; next to it are the nearest of "
+        f"{spec.rows['n']:,} regions of {n_images:,} images of {spec.dataset}/{spec.split} (view "
+        f"{view}{f', protocol {cut_by}' if cut_by else ''}) with their cosine, in the order of "
+        f"their rank, row by row, without "
+        f"{'the regions of its own image' if exclude_same_image else 'the query itself'}.",
+    ]
+    if view == "parts":
+        caption.append("A green frame marks regions of the query's part.")
+    for number, of_query in enumerate(answers):
+        query = of_query[0][1].query
+        letter = f"{_letter(number)} " if len(answers) > 1 else ""
+        label = f", {readable_label(query.label)}" if query.label else ""
+        caption.append(f"{letter}{Path(query.path or '').name}{label}, row {query.row}.")
+    caption += [note] if note else []
+    if approximate := {result.quality for _, result in answers[0]} - {"exact"}:
+        caption.append(f"Approximate search: {listed(sorted(approximate))}.")
+    if set(models.values()) - {PAPER_MODEL}:
+        names = "; ".join(f"{title_of(encoder)}: {model}" for encoder, model in models.items())
+        caption.append(f"Models other than the paper's: {names}.")
+    return FigureRecord(
+        kind=kind,
+        name=f"{spec.dataset}-{view}",
+        title=title,
+        caption=" ".join(caption),
+        command=shlex.join(["pa", "figure", kind, *options]),
+        stores=[asdict(StoreReference.of(store)) for store in stores],
+        protocol={
+            "similarity": "cosine",
+            "query": "its whole image left out" if exclude_same_image else "left out",
+            "k": len(answers[0][0][1].neighbours),
+        },
+        details={
+            "models": models,
+            "answers": [[result.to_json() for _, result in of_query] for of_query in answers],
+        },
     )
-
-
-def _show(axes: Axes, picture: Image.Image, left: int, top: int) -> None:
-    right, bottom = left + picture.width, top + picture.height
-    extent = (left, right, bottom, top)
-    axes.imshow(edged(picture), extent=extent, interpolation="nearest", aspect="auto", zorder=1)
-
-
-def edged(picture: Image.Image) -> Image.Image:
-    """Return a picture with a border that is visible on white paper."""
-    hairline = Image.new("RGB", picture.size, "white")
-    ImageDraw.Draw(hairline).rectangle((0, 0, picture.width - 1, picture.height - 1), outline=_EDGE)
-    return ImageChops.darker(picture, hairline)
-
-
-def write_number(axes: Axes, right: float, bottom: float, text: str, points: float) -> None:
-    """Write white text on a dark box, legible on any picture, by its lower right corner."""
-    box = {"boxstyle": "square,pad=0.15", "facecolor": "#000000a0", "edgecolor": "none"}
-    look: Any = {"fontsize": points, "color": "white", "ha": "right", "va": "bottom"}
-    axes.text(right, bottom, text, bbox=box, zorder=4, **look)  # above pictures and frames

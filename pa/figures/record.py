@@ -17,7 +17,7 @@ import pa
 from pa.data.files import write_json, write_text
 from pa.data.store.spec import canonical_json, digest
 from pa.errors import UsageError
-from pa.figures.style import PAGE_WIDTH, Metadata, check_suffix
+from pa.figures.style import PAGE_WIDTH, Metadata, Target, check_suffix
 
 SUFFIXES = (".pdf", ".png")  # written for an output path without a suffix
 NARROWEST, WIDEST = 2.0, 20.0  # inches: narrower text overlaps, wider is a mistyped unit
@@ -78,13 +78,14 @@ class FigureRecord:
     results: Sequence[dict[str, Any]] = ()
     details: dict[str, Any] = field(default_factory=dict)
 
-    def paths(self, output: FigureOutput, figures: Path) -> tuple[Path, ...]:
-        """Return the paths of the pictures."""
+    def target(self, output: FigureOutput, figures: Path) -> Target:
+        """Return the pictures to draw, below the folder `figures` unless `output` says where."""
         if output.out is not None and output.out.suffix:
-            return (output.out,)
+            return Target([output.out], output.width, self.metadata)
         name = output.name or f"{self.name}-{self.digest[:12]}"
         stem = output.out or figures / self.kind / name
-        return tuple(stem.with_name(stem.name + suffix) for suffix in SUFFIXES)
+        paths = [stem.with_name(stem.name + suffix) for suffix in SUFFIXES]
+        return Target(paths, output.width, self.metadata)
 
     @property
     def digest(self) -> str:

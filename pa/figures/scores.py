@@ -1,47 +1,78 @@
-"""Figures of recorded scores: AP by depth, part against whole, and sweeps."""
+"""Charts of scores: AP by encoder and by depth, and part against whole.
+
+Each is drawn from results, so that `pa evaluate --figure` and `pa figure` draw the same chart.
+"""
 
 from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import polars as pl
+import numpy as np
 
 from pa.evaluate.bootstrap import Mean
 from pa.evaluate.neighbours import RELATIONS
 from pa.evaluate.neighbours_table import shown_measures
-from pa.evaluate.result_files import ResultFile
+from pa.evaluate.results import Result
 from pa.evaluate.rows import BLOCK_VECTORS
-from pa.figures.names import look_of, representation_title
-from pa.figures.record import FigureOutput, FigureRecord, WrittenFigure
+from pa.figures.names import look_of, representation_title, title_of
+from pa.figures.record import FigureRecord
 from pa.figures.results import EncoderResults, protocol_key, remarks, shown_result
-from pa.figures.retrieval import Curve, plot_depth, plot_shares
-from pa.figures.style import Metadata, page
+from pa.figures.style import GREY, Target, chart, page
 from pa.report.collection import ResultCollection
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 NARROW = 5.0  # inches: below, panels are stacked
-_PANEL = 2.3  # height in inches
+_PANEL = 2.3  # height of a panel in inches
+_FINAL = 1.5  # distance on the axis from the last block to the output after the final norm
+_ORDER = ("cls", "pooled", "projected")  # of representations; others come later
+_FILLS: tuple[Any, ...] = ("full", "none", "left", "top")  # of the markers of representations
+# Colours of `RELATIONS`: parts in blue, wholes in orange, neither in grey.
+_RELATION_COLOURS = ("#08519c", "#6baed6", "#d94801", "#fdae6b", "#d9d9d9", "#000000")
+_DARK = ("#08519c", "#d94801", "#000000")  # of these, with white numbers
 
-Draw = Callable[[Sequence[Path], float, Metadata], None]
+
+@dataclass(frozen=True, eq=False)
+class EncoderScores:
+    """The scores of one store, by its representations."""
+
+    encoder: str
+    title: str
+    results: dict[str, Result]
+
+    def mean(self, representation: str, score: str = "ap") -> Mean:
+        mean: Mean = self.results[representation].scores[score]
+        return mean
 
 
-def mean_of(file: ResultFile, score: str) -> Mean:
-    mean: Mean = file.result.scores[score]
-    return mean
+def by_encoder(results: Sequence[Result]) -> list[EncoderScores]:
+    """Group results by the store that they are of, in their order."""
+    groups: dict[str, dict[str, Result]] = {}
+    for result in results:
+        of_store = groups.setdefault(result.tested.fingerprint, {})
+        of_store[result.representation] = result
+    entries = []
+    for of_store in groups.values():
+        store = next(iter(of_store.values())).tested
+        title = title_of(store.encoder, store.architecture)
+        entries.append(EncoderScores(store.encoder, title, of_store))
+    return entries
 
 
-def gallery(file: ResultFile) -> str:
+def gallery(result: Result) -> str:
     """Describe the rows of a result."""
-    counts, store = file.result.counts, file.result.tested
+    counts, store = result.counts, result.tested
     return (
         f"{counts.rows:,} part patches of {counts.images:,} images of {store.dataset}/{store.split}"
     )
 
 
-def write_scores(
+def describe(
     kind: str,
     collection: ResultCollection,
     chosen: Sequence[EncoderResults],
@@ -49,11 +80,8 @@ def write_scores(
     title: str,
     sentence: str,
     options: Sequence[str] = (),
-    draw: Draw,
-    output: FigureOutput,
-    figures: Path,
-) -> WrittenFigure:
-    """Draw results with `draw`, and write the figure with its caption and provenance.
+) -> FigureRecord:
+    """Return caption and provenance of a chart of results.
 
     The caption begins with `sentence`; `options` are further ones of the command that draws the
     figure again.
@@ -61,7 +89,7 @@ def write_scores(
     first = chosen[0].results[0]
     recipe, dataset = protocol_key(first), str(chosen[0].store.dataset)
     words = ["--encoder", ",".join(entry.encoder for entry in chosen), "--dataset", dataset]
-    record = FigureRecord(
+    return FigureRecord(
         kind=kind,
         name=f"{dataset}-{recipe}",
         title=title,
@@ -75,141 +103,161 @@ def write_scores(
         protocol=dict(first.result.protocol.parameters),
         results=[shown_result(file, collection) for entry in chosen for file in entry.results],
     )
-    paths = record.paths(output, figures)
-    draw(paths, output.width, record.metadata)
-    return record.write(paths)
 
 
-# -- depth -----------------------------------------------------------------------------------------
+# -- average precision -----------------------------------------------------------------------------
 
 
-def depth_panels(chosen: Sequence[EncoderResults]) -> dict[str, list[Curve]]:
-    """Return the curves of every encoder that has blocks, by the kind of vector."""
-    names = [entry.encoder for entry in chosen]
+def draw_scores(results: Sequence[Result], target: Target) -> None:
+    """Draw AP with its interval for every encoder and representation, and chance."""
+    entries = by_encoder(results)
+    encoders = [entry.encoder for entry in entries]
+    names = list(dict.fromkeys(result.representation for result in results))
+    with chart(target, 2.4) as (figure, (axes,)):
+        for i, name in enumerate(names):
+            offset = (i - (len(names) - 1) / 2) * 0.5 / len(names)  # in a group 0.5 wide
+            for group, entry in enumerate(entries):
+                if name in entry.results:
+                    colour, marker = look_of(entry.encoder, encoders)
+                    fill = _FILLS[i % len(_FILLS)]
+                    _plot_mean(axes, group + offset, entry.mean(name), colour, marker, fill)
+            # An empty series in grey: the legend is about the fill, not about an encoder.
+            fill = _FILLS[i % len(_FILLS)]
+            label = representation_title(name)
+            axes.plot([], [], "o", color=GREY, fillstyle=fill, markersize=4, label=label)
+        _plot_chance(axes, results)
+        axes.set(
+            xticks=range(len(entries)),
+            xticklabels=[entry.title.replace(" (", "\n(") for entry in entries],
+            xlim=(-0.6, len(entries) - 0.4),
+            ylabel="average precision (%)",
+        )
+        axes.set_title(f"{gallery(results[0])}, protocol {results[0].protocol.name}", loc="left")
+        figure.legend(loc="outside lower center", ncols=len(names) + 1)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """AP after each block, and `final` after the final norm."""
+
+    encoder: str
+    label: str
+    means: dict[int, Mean]
+    final: Mean | None
+
+
+def depth_panels(results: Sequence[Result]) -> dict[str, list[Curve]]:
+    """Return the curves of every encoder that has scores of blocks, by the kind of vector."""
     panels: dict[str, list[Curve]] = {}
     for kind in BLOCK_VECTORS:
-        for entry in chosen:
-            means = {name: mean_of(file, "ap") for name, file in entry.by_representation.items()}
-            colour, marker = look_of(entry.encoder, names)
-            curve = Curve.of(kind, means, entry.title, colour, f"-{marker}")
-            if curve.means:
-                panels.setdefault(kind.removeprefix("layers_"), []).append(curve)
+        name = kind.removeprefix("layers_")
+        for entry in by_encoder(results):
+            blocks = sorted(
+                (int(representation.partition(":")[2]), entry.mean(representation))
+                for representation in entry.results
+                if representation.startswith(f"{kind}:")
+            )
+            final = entry.mean(name) if name in entry.results else None
+            if blocks:
+                curve = Curve(entry.encoder, entry.title, dict(blocks), final)
+                panels.setdefault(name, []).append(curve)
     return panels
 
 
-def draw_depth(
-    panels: Mapping[str, Sequence[Curve]],
-    chance: float,
-    paths: Sequence[Path],
-    *,
-    width: float,
-    metadata: Metadata | None = None,
-) -> None:
-    """Draw a panel for each kind of vector, with a line for each encoder."""
-    across = len(panels) if width >= NARROW else 1
+def draw_depth(results: Sequence[Result], target: Target) -> None:
+    """Draw AP after each block, a panel for each kind of vector and a line for each encoder."""
+    panels = depth_panels(results)
+    encoders = list(dict.fromkeys(curve.encoder for curves in panels.values() for curve in curves))
+    across = len(panels) if target.width >= NARROW else 1
     down = math.ceil(len(panels) / across)
-    with page(paths, (width, _PANEL * down + 0.3), metadata) as figure:
+    with page(target, _PANEL * down + 0.3) as figure:
         figure.set_layout_engine("constrained")
         grid = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
         for axes, (name, curves) in zip(grid, panels.items(), strict=True):
-            plot_depth(axes, curves, chance)
+            blocks = sorted({block for curve in curves for block in curve.means})
+            for curve in curves:
+                colour, marker = look_of(curve.encoder, encoders)
+                _plot_curve(axes, curve, blocks[-1] + _FINAL, colour, marker)
+            _plot_chance(axes, results)
+            axes.set(
+                xticks=[*blocks, blocks[-1] + _FINAL],
+                xticklabels=[*map(str, blocks), "final\nnorm"],
+                xlabel="block, from 0",
+                ylabel="average precision (%)",
+            )
             axes.set_title(representation_title(name), loc="left")
             axes.label_outer(remove_inner_ticks=False)
         handles, labels = grid[0].get_legend_handles_labels()
-        columns = max(1, min(len(labels), int(width / 0.85)))  # inches of an entry of the legend
+        longest = max(map(len, labels))
+        # A line of the legend is as wide as the figure: 0.06 inches a letter, 0.45 the sample.
+        columns = max(1, min(len(labels), int(target.width / (0.06 * longest + 0.45))))
         figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def _plot_curve(axes: Axes, curve: Curve, end: float, colour: str, marker: str) -> None:
+    means, positions = list(curve.means.values()), list(curve.means)
+    values = [100 * mean.value for mean in means]
+    look: Any = {"color": colour, "linewidth": 1, "markersize": 3.5}
+    axes.plot(positions, values, f"-{marker}", label=curve.label, **look)
+    low, high = [100 * mean.low for mean in means], [100 * mean.high for mean in means]
+    axes.fill_between(positions, low, high, color=colour, alpha=0.12, linewidth=0)
+    if curve.final is not None:
+        _plot_mean(axes, end, curve.final, colour, marker)
+
+
+def _plot_mean(
+    axes: Axes, position: float, mean: Mean, colour: str, marker: str, fill: Any = "full"
+) -> None:
+    """Plot a mean with its 95 % interval."""
+    lengths = [[100 * (mean.value - mean.low)], [100 * (mean.high - mean.value)]]
+    look: Any = {"color": colour, "markersize": 4, "elinewidth": 1, "capsize": 2}
+    axes.errorbar([position], [100 * mean.value], lengths, fmt=marker, fillstyle=fill, **look)
+
+
+def _plot_chance(axes: Axes, results: Sequence[Result]) -> None:
+    level = 100 * results[0].scores["ap"].chance
+    axes.axhline(level, color=GREY, linewidth=0.8, linestyle=":", label="chance")
 
 
 # -- part against whole ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Bars:
-    """Labels and shares of the bars from the top, and labels of the relations."""
+def share_bars(results: Sequence[Result]) -> dict[str, dict[str, Mean]]:
+    """Return shares by relation of each encoder and representation, projected last, by title."""
+    bars = {}
+    for entry in by_encoder(results):
+        for name in sorted(entry.results, key=lambda n: (*_ORDER, n).index(n)):
+            scores = entry.results[name].scores
+            bars[f"{entry.title}, {representation_title(name)}"] = dict(scores)
+    return bars
 
-    labels: list[str]
-    means: list[dict[str, Mean]]
-    shown: dict[str, str]
 
-
-def share_bars(chosen: Sequence[EncoderResults]) -> Bars:
-    """Return a bar for each encoder and representation, projected last."""
-    order = ("cls", "pooled", "projected")
-    labels, means = [], []
-    for entry in chosen:
-        for name in sorted(entry.by_representation, key=lambda n: (*order, n).index(n)):
-            file = entry.by_representation[name]
-            labels.append(f"{entry.title}, {representation_title(name)}")
-            means.append({score: mean_of(file, score) for score in file.result.scores})
+def draw_shares(results: Sequence[Result], target: Target) -> None:
+    """Draw stacked shares of the nearest neighbours; the last bar is that of chance."""
+    bars = share_bars(results)
+    means = list(bars.values())
     shown = {n: label for n, label in shown_measures(means[0]).items() if n in RELATIONS}
-    return Bars(labels, means, shown)
-
-
-def draw_shares(
-    bars: Bars, k: int, paths: Sequence[Path], *, width: float, metadata: Metadata | None = None
-) -> None:
-    """Draw stacked shares of the k nearest neighbours; the last bar is that of chance."""
-    columns = 2 if width >= NARROW else 1
-    legend = 0.17 * math.ceil(len(bars.shown) / columns)  # inches per line of the legend
-    height = 0.24 * (len(bars.labels) + 1) + legend + 0.55  # inches per bar, and for the axis
-    with page(paths, (width, height), metadata) as figure:
-        figure.set_layout_engine("constrained")
-        axes = figure.add_subplot()
-        plot_shares(axes, bars.labels, bars.means, bars.shown)
+    columns = 2 if target.width >= NARROW else 1
+    legend = 0.17 * math.ceil(len(shown) / columns)  # inches per line of the legend
+    height = 0.24 * (len(bars) + 1) + legend + 0.55  # inches per bar, and for the axis
+    with chart(target, height) as (figure, (axes,)):
+        start = np.zeros(len(bars) + 1)  # left end of the next segment of each bar
+        for name, label in shown.items():
+            values = [bar[name].value for bar in means] + [means[0][name].chance]
+            widths = 100 * np.array(values)
+            colour = _RELATION_COLOURS[RELATIONS.index(name)]
+            axes.barh(
+                range(len(widths)), widths, left=start, color=colour, height=0.72, label=label
+            )
+            look: Any = {"ha": "center", "va": "center", "fontsize": 7}
+            look["color"] = "white" if colour in _DARK else "black"
+            for bar in np.flatnonzero(widths >= 5).tolist():  # percent: room for the number
+                axes.text(start[bar] + widths[bar] / 2, bar, f"{widths[bar]:.0f}", **look)
+            start += widths
+        axes.set(yticks=range(len(start)), yticklabels=[*bars, "at random"], xlim=(0, 100))
+        axes.invert_yaxis()  # the first bar on top
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
+        k = results[0].protocol.parameters["k"]
         axes.set_xlabel(f"share of the {k} nearest neighbours (%)", x=1, ha="right")
         figure.legend(loc="outside lower center", ncols=columns, fontsize=7.5)
-
-
-# -- sweeps ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Sheet:
-    """Sweep results of one encoder and representation."""
-
-    title: str
-    table: pl.DataFrame
-
-
-def sweep_sheets(
-    chosen: Sequence[EncoderResults], tables: Mapping[str, pl.DataFrame]
-) -> list[Sheet]:
-    """Return the sheets of every encoder's table, in the order of its representations."""
-    return [
-        Sheet(
-            f"{entry.title}, {representation_title(name)}",
-            tables[entry.encoder].filter(pl.col("representation") == name),
-        )
-        for entry in chosen
-        for name in tables[entry.encoder]["representation"].unique(maintain_order=True)
-    ]
-
-
-def draw_sweep(
-    sheets: Sequence[Sheet],
-    paths: Sequence[Path],
-    *,
-    width: float,
-    metadata: Metadata | None = None,
-) -> None:
-    """Draw mean validation accuracy by learning rate and weight decay, on one colour scale."""
-    from pa.figures.curves import draw_sweep_results
-
-    rates = max(sheet.table["lr"].n_unique() for sheet in sheets)
-    across = max(1, min(len(sheets), int(width / max(2.0, 0.42 * rates + 0.5))))  # inches
-    down = math.ceil(len(sheets) / across)
-    decays = max(sheet.table["weight_decay"].n_unique() for sheet in sheets)
-    values = 100 * pl.concat([sheet.table["accuracy"] for sheet in sheets]).drop_nulls().to_numpy()
-    height = down * max(0.9, 0.24 * decays + 0.62)  # 0.24 inches per line of numbers
-    with page(paths, (width, height), metadata) as figure:
-        figure.set_layout_engine("constrained")
-        for i, sheet in enumerate(sheets):
-            axes = figure.add_subplot(down, across, i + 1)
-            draw_sweep_results(axes, sheet.table, sheet.title, (values.min(), values.max()))
-            axes.set_title(sheet.title, loc="left")
-            if i % across:
-                axes.set_ylabel("")
-            if i + across < len(sheets):
-                axes.set_xlabel("")

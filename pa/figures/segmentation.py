@@ -1,41 +1,56 @@
-"""Predictions of segmentation heads next to their labels (Figure 6: objects against parts).
+"""Label maps and predictions over their images (Figure 6: objects against parts).
 
 Every image has one line per label set; the columns are the image, the labels, and one encoder each.
-Ignored pixels are faded. The classes with the most pixels have distinct colours, all others share a
-grey. All lengths are in inches.
+Ignored pixels are faded. The classes with the most pixels have a colour and a number, all others
+share a grey. All lengths are in inches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from pa.data import images as im
 from pa.data.datasets.segmentation import masks
-from pa.data.datasets.segmentation.labels import IGNORED
+from pa.data.datasets.segmentation.labels import IGNORED, LabelSet
 from pa.data.datasets.segmentation.masks import Map
-from pa.figures.colours import MAX_COLOURS, OTHER, Colour, colours_of, overlay, pale
-from pa.figures.style import PAGE_WIDTH, PRINT_DPI, Metadata, page
+from pa.data.schema import Images
+from pa.errors import ImageError
+from pa.figures.colours import CLASSES, OTHER, Colour, as_hex, colours_of, overlay, pale
+from pa.figures.contact_sheet import spread
+from pa.figures.paper import MARGIN, Paper
+from pa.figures.style import (
+    GREY,
+    PAGE_WIDTH,
+    PRINT_DPI,
+    SHEET_SUFFIXES,
+    SUFFIXES,
+    Metadata,
+    Target,
+    check_suffix,
+)
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from pa.probe.segmentation.run import SegmentationRun
 
-_GAP = 0.04  # between pictures
-_SIDE, _HEAD = 0.2, 0.2  # of the titles of lines and of columns
-_BETWEEN, _APART = 0.1, 0.15  # between examples, vertically and horizontally
-_MIN_WIDTH = 0.9  # of a picture; with room for more, examples are placed side by side
-_POINTS, _SMALL = 8, 7  # font sizes
-_LINE, _SWATCH = 0.165, 0.11
-_ENTRY = 1.25  # width of a class in the legend
 LINE_TITLES = {"object": "objects", "part": "parts"}  # of pascal-object, ade20k-part …
+_GAP = 0.04  # between pictures
+_SIDE, _HEAD = 0.2, 0.18  # of the titles of lines and of columns
+_BETWEEN, _APART = 0.1, 0.15  # between examples, vertically and horizontally
+_MIN_WIDTH, _SHEET_WIDTH = 0.9, 1.5  # of a picture; with room for more, examples share a line
 _MAX_ASPECT = 1.15  # height over width of a picture
+_LINE, _SWATCH, _ENTRY = (
+    0.15,
+    0.1,
+    1.2,
+)  # height of a line of a legend, its colour, and at least its width
+_ROOM = 12  # pixels around a number: it is written only inside a region
+_WIDE = 4  # examples on a page of masks; more need a wider one
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +63,11 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One image, with a line for each label set."""
+    """One image, with a line for each label set. With a title it has its own legend."""
 
     image: Image.Image
     lines: list[Line]
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,37 +76,6 @@ class Labels:
 
     title: str
     classes: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Lengths of a page of examples: `across` of them side by side, of `columns` pictures each, in
-    lines as high as their highest picture."""
-
-    width: float
-    columns: int
-    n_sets: int
-    across: int
-
-    @classmethod
-    def of(cls, width: float, n_encoders: int, n_sets: int, n_examples: int) -> Layout:
-        columns = 2 + n_encoders  # image, labels, predictions
-        fitting = int((width + _APART) / (_SIDE + columns * _MIN_WIDTH + _APART))
-        return cls(width, columns, n_sets, max(1, min(n_examples, fitting)))
-
-    @property
-    def example(self) -> float:
-        """Width of an example."""
-        return (self.width - (self.across - 1) * _APART) / self.across
-
-    @property
-    def column(self) -> float:
-        """Width of a picture."""
-        return (self.example - _SIDE - (self.columns - 1) * _GAP) / self.columns
-
-    def block(self, height: float) -> float:
-        """Height of a line of examples whose highest picture has this height."""
-        return self.n_sets * (height + _GAP) + _BETWEEN
 
 
 def line_title(name: str, n_sets: int) -> str:
@@ -116,83 +101,141 @@ def draw_run(path: Path, run: SegmentationRun) -> None:
         f"result {first.result_path.name}",
     )
     sets = [Labels(line_title(r.maps.name, len(firsts)), r.maps.classes) for r in firsts]
-    draw(examples, sets, ["prediction"], [path], width=PAGE_WIDTH, metadata=metadata)
+    draw(examples, sets, ["prediction"], Target([path], metadata=metadata))
+
+
+def draw_masks(path: Path, images: Images, label_set: LabelSet, n: int = 6) -> list[str]:
+    """Draw masks over n images spread evenly over a split, to a PNG, JPEG or PDF file.
+
+    Return the paths of the images drawn. Raise `UsageError` for another suffix, `AnnotationError`
+    or `ImageError` for a faulty file.
+    """
+    check_suffix(path, SHEET_SUFFIXES)
+    examples, paths = [], []
+    for row in spread(images.table, n):
+        file = images.root / row["path"]
+        try:
+            image = im.decode(file.read_bytes(), file)
+        except OSError as error:
+            raise ImageError(file, f"cannot read the file: {error.strerror}") from None
+        truth = masks.read(images.root / row["mask"], len(label_set), image.size)
+        title = (
+            f"{file.name}  {image.width}×{image.height}  {(truth != IGNORED).mean():.1%} labelled"
+        )
+        # Small at once: many large images would not fit into memory.
+        examples.append(_reduced(Example(image, [Line(truth, [])], title), PAGE_WIDTH / 3))
+        paths.append(str(row["path"]))
+    notes = [
+        f"{images.dataset} · {images.split} · {label_set.title}",
+        f"{len(label_set)} classes; the largest of each image have a colour, ignored pixels are "
+        f"faded",
+    ]
+    if "not certain" in label_set.certainty:
+        notes.append("The authors' 209 classes cannot be recovered: this is one reading.")
+    target = Target([path], PAGE_WIDTH * (1 if len(examples) <= _WIDE else 2))
+    draw(examples, [Labels(label_set.title, label_set.names)], [], target, notes)
+    return paths
 
 
 def draw(
     examples: Sequence[Example],
     sets: Sequence[Labels],
     encoders: Sequence[str],
-    paths: Sequence[Path],
-    *,
-    width: float,
-    metadata: Metadata | None = None,
+    target: Target,
+    heading: Sequence[str] = (),
 ) -> float:
-    """Draw examples and write them to every path; return the height in inches."""
-    layout = Layout.of(width, len(encoders), len(sets), len(examples))
-    drawn = [_reduced(example, layout.column) for example in examples]
-    colours = []
-    for lines in zip(*(example.lines for example in drawn), strict=True):  # one label set
-        colours.append(colours_of([m for line in lines for m in (line.truth, *line.predicted)]))
-    rows = [drawn[i : i + layout.across] for i in range(0, len(drawn), layout.across)]
-    heights = [max(example.image.height for example in row) / PRINT_DPI for row in rows]
-    per_line = max(1, int((width - _SIDE) / _ENTRY))
-    legends = [
-        _LINE * (1 + -(-len(_entries(of, labels)) // per_line)) + _BETWEEN
-        for of, labels in zip(colours, sets, strict=True)
+    """Draw examples and legends to every path; return the height in inches."""
+    heads = ["image", "labels", *encoders]
+    width, side = target.width - 2 * MARGIN, _SIDE if len(sets) > 1 else 0.0
+    narrowest = _SHEET_WIDTH if examples[0].title else _MIN_WIDTH
+    fitting = int((width + _APART) / (side + len(heads) * narrowest + _APART))
+    across = max(1, min(len(examples), fitting))
+    block = (width - (across - 1) * _APART) / across
+    column = (block - side - (len(heads) - 1) * _GAP) / len(heads)
+    drawn = [_reduced(example, column) for example in examples]
+    shared = [
+        colours_of([m for line in lines for m in (line.truth, *line.predicted)])
+        for lines in zip(*(example.lines for example in drawn), strict=True)  # one label set
     ]
-    height = _HEAD + sum(map(layout.block, heights)) + sum(legends)
-    with page(paths, (width, height), metadata) as figure:
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set_axis_off()
-        for column in range(min(layout.across, len(drawn))):
-            left = column * (layout.example + _APART) + _SIDE + layout.column / 2
-            for number, head in enumerate(["image", "labels", *encoders]):
-                x = left + number * (layout.column + _GAP)
-                axes.text(x, _HEAD - 0.06, head, ha="center", fontsize=_POINTS)
-        top = _HEAD
-        for row, row_height in zip(rows, heights, strict=True):
-            for column, example in enumerate(row):
-                left = column * (layout.example + _APART)
-                _example(axes, example, sets, colours, layout, (left, top, row_height))
-            top += layout.block(row_height)
-        for labels, of, legend_height in zip(sets, colours, legends, strict=True):
-            _legend(axes, labels.title, _entries(of, labels), top, per_line)
-            top += legend_height
-        axes.set(xlim=(0, width), ylim=(height, 0))  # inches, from the top left
-    return height
+    paper, top = Paper(target, SHEET_SUFFIXES if heading else SUFFIXES), MARGIN
+    for i, text in enumerate(heading):
+        top += _HEAD
+        paper.text(MARGIN, top - 0.05, text, 7 if i else 9, room=width, color=GREY if i else "k")
+    lefts = [MARGIN + i * (block + _APART) for i in range(across)]
+    for left in () if drawn[0].title else lefts:
+        for number, head in enumerate(heads):
+            middle = left + side + number * (column + _GAP) + column / 2
+            paper.text(middle, top + _HEAD - 0.06, head, room=column, ha="center")
+    top += 0.0 if drawn[0].title else _HEAD
+    for start in range(0, len(drawn), across):
+        row = drawn[start : start + across]
+        height = max(example.image.height for example in row) / PRINT_DPI
+        bottoms = []
+        for example, left in zip(row, lefts, strict=False):
+            colours, upper = shared, top
+            if example.title:
+                colours = [colours_of([line.truth]) for line in example.lines]
+                upper += _HEAD
+                paper.text(left, upper - 0.05, example.title, 6.5, room=block, color=GREY)
+            bottom = _draw_example(
+                paper, example, sets, colours, (left + side, upper, column, height)
+            )
+            if example.title:
+                entries = _entries(colours[0], sets[0], example.lines[0].truth)
+                bottom = _draw_legend(paper, "", list(entries), left, bottom, block)
+            bottoms.append(bottom)
+        top = max(bottoms) + _BETWEEN
+    if not drawn[0].title:
+        for labels, colours_of_set in zip(sets, shared, strict=True):
+            entries = _entries(colours_of_set, labels)
+            top = _draw_legend(paper, labels.title, list(entries), MARGIN + side, top, width - side)
+            top += _BETWEEN
+    return paper.write(top - _BETWEEN + MARGIN)
 
 
-def _example(
-    axes: Axes,
+def _draw_example(
+    paper: Paper,
     example: Example,
     sets: Sequence[Labels],
     colours: Sequence[Sequence[tuple[int, Colour]]],
-    layout: Layout,
-    box: tuple[float, float, float],
-) -> None:
-    """Draw an example with its corner (left, top) and the height of a line; the image is centred
-    on its lines."""
-    corner, top, line_height = box
-    left = corner + _SIDE + (layout.column - example.image.width / PRINT_DPI) / 2
+    box: tuple[float, float, float, float],
+) -> float:
+    """Draw an example in a box (left, top, width of a column, height of a line), and return its
+    lower end. The image is centred on its lines."""
+    left, top, column, line_height = box
+    bottom = top + len(sets) * (line_height + _GAP)
+    left += (column - example.image.width / PRINT_DPI) / 2
     height = example.image.height / PRINT_DPI
-    middle = top + (layout.block(line_height) - _BETWEEN - _GAP - height) / 2
-    _show(axes, example.image, left, middle)
+    paper.paste(example.image, left, (top + bottom - _GAP - height) / 2, edged=False)
     background = pale(example.image)
     for line, labels, of in zip(example.lines, sets, colours, strict=True):
-        x, y = corner + _SIDE - 0.05, top + line_height / 2
-        title = axes.text(x, y, labels.title, ha="right", va="center", fontsize=_POINTS)
-        title.set_rotation(90)  # reads upwards
+        if len(sets) > 1:
+            look: Any = {"ha": "right", "va": "center", "rotation": 90}  # reads upwards
+            paper.text(box[0] - 0.05, top + line_height / 2, labels.title, **look)
         for number, classes in enumerate([line.truth, *line.predicted], 1):
-            x = left + number * (layout.column + _GAP)
-            picture = overlay(background, classes, dict(of))
-            _show(axes, picture, x, top + (line_height - height) / 2)
+            x, y = left + number * (column + _GAP), top + (line_height - height) / 2
+            paper.paste(overlay(background, classes, dict(of)), x, y, edged=False)
+            _number_regions(paper, classes, of, x, y)
         top += line_height + _GAP
+    return bottom
 
 
-def _show(axes: Axes, picture: Image.Image, left: float, top: float) -> None:
-    extent = (left, left + picture.width / PRINT_DPI, top + picture.height / PRINT_DPI, top)
-    axes.imshow(np.asarray(picture), extent=extent, interpolation="none", aspect="auto")
+def _number_regions(
+    paper: Paper, classes: Map, colours: Sequence[tuple[int, Colour]], left: float, top: float
+) -> None:
+    """Write the number of each class into its region: colours alone are hard to look up."""
+    from matplotlib.patheffects import withStroke
+    from scipy.ndimage import distance_transform_edt
+
+    halo = [withStroke(linewidth=1.2, foreground="white")]
+    for number, (value, _) in enumerate(colours[: len(CLASSES)], 1):
+        # The pixel farthest from the border; a region that ends at the edge of the image, too.
+        depth = distance_transform_edt(np.pad(classes == value, 1))[1:-1, 1:-1]  # (H, W)
+        y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+        if depth[y, x] >= _ROOM:
+            at = left + float(x) / PRINT_DPI, top + float(y) / PRINT_DPI
+            look: Any = {"ha": "center", "va": "center", "path_effects": halo}
+            paper.text(*at, str(number), 5.5, **look)
 
 
 def _reduced(example: Example, column: float) -> Example:
@@ -207,27 +250,40 @@ def _reduced(example: Example, column: float) -> Example:
         ignored = line.truth[at] == IGNORED
         predicted = [np.where(ignored, np.uint8(IGNORED), p[at]) for p in line.predicted]
         lines.append(Line(line.truth[at], predicted))
-    return Example(image.resize((width, height), Image.Resampling.LANCZOS), lines)
+    resized = image.resize((width, height), Image.Resampling.LANCZOS)
+    return Example(resized, lines, example.title)
 
 
-def _entries(colours: Sequence[tuple[int, Colour]], labels: Labels) -> list[tuple[str, Colour]]:
-    """Return the legend: the classes drawn, and one entry for those that share the grey."""
-    named = [(labels.classes[number], colour) for number, colour in colours[:MAX_COLOURS]]
-    others = len(colours) - MAX_COLOURS
-    return [*named, *([(f"{others} smaller", OTHER)] if others > 0 else [])]
+def _entries(
+    colours: Sequence[tuple[int, Colour]], labels: Labels, truth: Map | None = None
+) -> Iterator[tuple[str, Colour]]:
+    """Yield the legend: the classes drawn, with their share of the pixels of `truth`, and one
+    entry for those that share the grey."""
+    for number, (value, colour) in enumerate(colours[: len(CLASSES)], 1):
+        share = 0.0 if truth is None else (truth == value).mean()
+        shown = "" if truth is None else f" {share:.1%}" if share >= 0.001 else " <0.1%"
+        yield f"{number}  {labels.classes[value].replace('_', ' ')}{shown}", colour
+    if (others := len(colours) - len(CLASSES)) > 0:
+        yield f"{others} smaller", OTHER
 
 
-def _legend(
-    axes: Axes, title: str, entries: Sequence[tuple[str, Colour]], top: float, per_line: int
-) -> None:
-    from matplotlib.patches import Rectangle
-
-    axes.text(_SIDE, top + _LINE / 2, title, va="center", fontsize=_SMALL, weight="bold")
-    for entry, (name, colour) in enumerate(entries):
+def _draw_legend(
+    paper: Paper,
+    title: str,
+    entries: Sequence[tuple[str, Colour]],
+    left: float,
+    top: float,
+    width: float,
+) -> float:
+    """Draw a legend in lines as wide as `width`, and return its lower end."""
+    if title:
+        top += _LINE
+        paper.text(left, top - 0.03, title, 7, weight="bold")
+    per_line = max(1, int(width / _ENTRY))
+    step = width / per_line
+    for entry, (text, colour) in enumerate(entries):
         line, column = divmod(entry, per_line)
-        left, upper = _SIDE + column * _ENTRY, top + _LINE * (line + 1)
-        fill = tuple(level / 255 for level in colour)
-        corner = (left, upper + (_LINE - _SWATCH) / 2)
-        axes.add_patch(Rectangle(corner, _SWATCH, _SWATCH, facecolor=fill, ec="#1a1a1a", lw=0.4))
-        text, middle = name.replace("_", " "), upper + _LINE / 2
-        axes.text(left + _SWATCH + 0.05, middle, text, va="center", fontsize=_SMALL)
+        x, upper = left + column * step, top + line * _LINE + 0.03
+        paper.fill(x, upper, _SWATCH, _SWATCH, as_hex(colour))
+        paper.text(x + _SWATCH + 0.05, upper + 0.09, text, 7, room=step - _SWATCH - 0.08)
+    return top + -(-len(entries) // per_line) * _LINE

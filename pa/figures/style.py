@@ -1,4 +1,4 @@
-"""Size, fonts and colours shared by all figures, and how figures are written."""
+"""Size, fonts and metadata of all figures, and how their files are written."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".pdf", ".svg")
-DPI, PRINT_DPI = 200, 300  # for a first look; for figures of a paper
+SHEET_SUFFIXES = (".png", ".jpg", ".pdf")  # of contact sheets, which are mostly photographs
+PRINT_DPI = 300
 PAGE_WIDTH = 6.5  # inches: width of the text on a page
-
-# Okabe and Ito (2008): distinguishable with colour-blindness.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-GREY = "#8a8a8a"
+TALLEST = 9.5  # inches: height of the text on a page
+INK, GREY = "#1a1a1a", "#6b6b6b"  # of text, and of what is less important
 
 _STYLE: Any = {
     "font.size": 8,
@@ -34,8 +33,11 @@ _STYLE: Any = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "legend.frameon": False,
-    "pdf.fonttype": 42,  # TrueType: publishers reject Type 3 fonts
-    "svg.hashsalt": "pa",  # fixed ids, so that equal figures give equal files
+    "text.color": INK,
+    # TrueType: publishers reject Type 3 fonts.
+    "pdf.fonttype": 42,
+    # Fixed ids, so that equal figures give equal files.
+    "svg.hashsalt": "pa",
 }
 _UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # equal figures, equal files
 
@@ -58,6 +60,15 @@ class Metadata:
         return {"Title": self.title, **dict(zip(names, values, strict=True))}
 
 
+@dataclass(frozen=True)
+class Target:
+    """The files of a figure, its width in inches, and what is stored in the files."""
+
+    paths: Sequence[Path]
+    width: float = PAGE_WIDTH
+    metadata: Metadata | None = None
+
+
 def check_suffix(path: Path, suffixes: Sequence[str] = SUFFIXES) -> Path:
     """Raise `UsageError` early unless the path ends in one of the suffixes."""
     if path.suffix.lower() not in suffixes:
@@ -69,21 +80,8 @@ def check_suffix(path: Path, suffixes: Sequence[str] = SUFFIXES) -> Path:
 
 
 @contextlib.contextmanager
-def drawing(path: Path, height: float, columns: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Yield a figure of page width with `columns` panels, and write it when the block ends."""
-    with page([path], (PAGE_WIDTH, height), dpi=DPI) as figure:
-        figure.set_layout_engine("constrained")
-        yield figure, [figure.add_subplot(1, columns, column + 1) for column in range(columns)]
-
-
-@contextlib.contextmanager
-def page(
-    paths: Sequence[Path],
-    size: tuple[float, float],
-    metadata: Metadata | None = None,
-    dpi: int = PRINT_DPI,
-) -> Iterator[Figure]:
-    """Yield an empty figure of a size in inches, and write it to every path when the block ends.
+def page(target: Target, height: float, suffixes: Sequence[str] = SUFFIXES) -> Iterator[Figure]:
+    """Yield an empty figure `height` inches tall, and write its files when the block ends.
 
     Equal figures give equal files: they contain no date and no random ids.
     """
@@ -91,16 +89,25 @@ def page(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    suffixes = [check_suffix(path).suffix.lower()[1:] for path in paths]
+    formats = [check_suffix(path, suffixes).suffix.lower()[1:] for path in target.paths]
     with rc_context(_STYLE):
-        figure = Figure(figsize=size, dpi=dpi, facecolor="white")
+        figure = Figure(figsize=(target.width, height), dpi=PRINT_DPI, facecolor="white")
         FigureCanvasAgg(figure)
         yield figure
-        buffers = [io.BytesIO() for _ in paths]  # matplotlib hides the error of a full disk
-        for suffix, buffer in zip(suffixes, buffers, strict=True):
-            fields: dict[str, Any] = dict(_UNDATED.get(suffix, {}))
-            fields |= {} if metadata is None else metadata.fields(suffix)
-            figure.savefig(buffer, format=suffix, dpi=dpi, metadata=fields or None)
-    for path, buffer in zip(paths, buffers, strict=True):
+        # In memory first: matplotlib hides the error of a full disk.
+        buffers = [io.BytesIO() for _ in formats]
+        for kind, buffer in zip(formats, buffers, strict=True):
+            fields: dict[str, Any] = dict(_UNDATED.get(kind, {}))
+            fields |= {} if target.metadata is None else target.metadata.fields(kind)
+            figure.savefig(buffer, format=kind, dpi=PRINT_DPI, metadata=fields or None)
+    for path, buffer in zip(target.paths, buffers, strict=True):
         with replacing(path) as partial:
             partial.write_bytes(buffer.getbuffer())
+
+
+@contextlib.contextmanager
+def chart(target: Target, height: float, columns: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
+    """Yield a figure with `columns` panels, whose labels never overlap; see `page`."""
+    with page(target, height) as figure:
+        figure.set_layout_engine("constrained")
+        yield figure, [figure.add_subplot(1, columns, column + 1) for column in range(columns)]

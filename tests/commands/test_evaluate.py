@@ -114,7 +114,7 @@ def test_depth_curve_is_drawn(pa: Run, make_parts: MakeParts, workspace: Path) -
     done = pa("evaluate", "retrieval", "--layers", "all", "--figure", "depth.png")
     assert done.code == 0, done.err
     assert "layers_cls:3" in done.out
-    assert width(workspace / "depth.png") == 1300
+    assert width(workspace / "depth.png") == 1950
     for wrong, text in (("3,5", "no block 5"), ("deep", "takes all, or block numbers")):
         refused = pa("evaluate", "retrieval", "--layers", wrong)
         assert refused.code == 2
@@ -128,7 +128,7 @@ def test_neighbours(pa: Run, make_parts: MakeParts, workspace: Path) -> None:
     assert "same part of another object" in done.out
     assert "dino: projected − cls" in done.out
     assert "hubness: skewness" in done.out
-    assert width(workspace / "shares.png") == 1300
+    assert width(workspace / "shares.png") == 1950
     output = pa("evaluate", "neighbours", "-k", 5, "--json").json
     assert output["results"][0]["protocol"]["k"] == 5
     assert len(output["differences"]) == 2

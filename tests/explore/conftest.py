@@ -127,10 +127,10 @@ def searched(config: Config, **asked: Any) -> list[dict[str, Any]]:
 
 def drawn(answers: list[tuple[Store, SearchResult]], path: Path) -> bytes:
     """Return the figure of `pa search --figure`."""
-    from pa.data.crops import Crops
-    from pa.figures.neighbours import draw
+    from pa.figures.neighbours import draw, panels_of
+    from pa.figures.style import Target
 
-    draw([result for _, result in answers], [Crops(store) for store, _ in answers], path)
+    draw(panels_of(answers, None), Target([path]))
     return path.read_bytes()
 
 

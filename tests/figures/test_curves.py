@@ -100,7 +100,7 @@ def test_few_shots_are_drawn(make_store: MakeStore, tmp_path: Path) -> None:
     features, labels = blobs(90, spread=0.5)
     store = make_store({"cls": features}, labels)
     done = run_fewshot(store, shots=(1, 5), draws=2, results=tmp_path, recipe=QUICK)
-    assert pixels(draw_fewshot(done, tmp_path / "few.png")) == (720, 500)
+    assert pixels(draw_fewshot(done, tmp_path / "few.png")) == (1080, 750)
 
 
 def test_other_suffix_is_refused(make_store: MakeStore, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 from pa.data.crops import Crops
 from pa.data.store.reader import Store
 from pa.data.views import VIEWS
-from pa.figures.patches import Layout
+from pa.figures.neighbours import Layout
+from pa.figures.paper import MARGIN
 from pa.figures.style import PRINT_DPI
 from tests.figures.conftest import cloud, metadata_of, photographs, pixels_of
 from tests.support.commands import Run
@@ -33,12 +34,7 @@ def neighbours_of(store: Store, name: str, query: int, k: int) -> list[int]:
 def test_squares_fill_the_width_and_do_not_overlap(across: int, width: float) -> None:
     layout = Layout(width, n_panels=7, across=across, k=24)
     assert layout.columns * layout.rows >= 24
-    boxes = []
-    for panel in range(7):
-        left, top = layout.corner(panel)
-        for index in range(24):
-            x, y = layout.square(index)
-            boxes.append((left + x, top + y))
+    boxes = [layout.corner(panel, index) for panel in range(7) for index in range(24)]
     rights = [left + layout.cell for left, _ in boxes]
     assert max(rights) == pytest.approx(width)
     assert min(left for left, _ in boxes) > layout.query
@@ -56,32 +52,37 @@ def test_neighbours_of_each_encoder_in_the_order_of_rank(
     answers = {item["encoder"]: item["neighbours"] for item in fields["details"]["answers"][0]}
     assert list(answers) == ["deit", "dino"]  # the paper's order
     picture = pixels_of("f.png")
-    layout = Layout(6.5, n_panels=2, across=1, k=12)
+    layout = Layout(6.5 - 2 * MARGIN, n_panels=2, across=1, k=12)
     side = round(layout.cell * PRINT_DPI)
     for panel, name in enumerate(answers):
         store = two_encoders[name]
         rows = neighbours_of(store, "pooled", QUERY, 12)
         assert [item["row"] for item in answers[name]] == rows
         crops = Crops(store)
-        left, top = layout.corner(panel)
         for index, row in enumerate(rows):
-            x, y = layout.square(index)
-            at = round((top + y) * PRINT_DPI), round((left + x) * PRINT_DPI)
-            expected = np.asarray(crops.region(row, side), int)[2:-2, 2:-2]
-            actual = picture[at[0] + 2 : at[0] + side - 2, at[1] + 2 : at[1] + side - 2]
+            x, y = layout.corner(panel, index)
+            left, top = (round((MARGIN + length) * PRINT_DPI) for length in (x, y))
+            # Its upper half: the cosine is in the lower right corner.
+            half = slice(2, side // 2)
+            expected = np.asarray(crops.region(row, side), int)[half, 2:-2]
+            actual = picture[top : top + side, left : left + side][half, 2:-2]
             assert np.abs(actual - expected).mean() < 2
 
 
 def test_red_box_surrounds_window(pa: Run, two_encoders: dict[str, Store]) -> None:
     assert pa("figure", "neighbours", "--query", QUERY, "--out", "f.png").code == 0
     red = is_red(Path("f.png"))
-    rows, columns = np.flatnonzero(red.any(1)), np.flatnonzero(red.any(0))
     box = Crops(two_encoders["dino"]).box(QUERY)
-    layout = Layout(6.5, n_panels=2, across=1, k=24)
+    layout = Layout(6.5 - 2 * MARGIN, n_panels=2, across=1, k=24)
     scale = layout.query * PRINT_DPI / 224
-    assert columns[0] == pytest.approx(box[0] * scale, abs=2)
-    assert columns[-1] == pytest.approx(box[2] * scale, abs=2)
-    assert rows[-1] - rows[0] == pytest.approx((box[3] - box[1]) * scale, abs=3)
+    line = 8  # pixels of the frame, which is around the window
+    above = red[: round((MARGIN + 0.18 + layout.query) * PRINT_DPI)]  # not the enlarged window
+    rows, columns = np.flatnonzero(above.any(1)), np.flatnonzero(above.any(0))
+    assert columns[0] == pytest.approx(MARGIN * PRINT_DPI + box[0] * scale, abs=line)
+    assert columns[-1] == pytest.approx(MARGIN * PRINT_DPI + box[2] * scale, abs=line)
+    assert rows[-1] - rows[0] == pytest.approx((box[3] - box[1]) * scale, abs=2 * line)
+    middle = round(MARGIN * PRINT_DPI + (box[0] + box[2]) / 2 * scale)
+    assert above[:, middle].sum() < 3 * line  # nothing inside the frame is covered
     assert not Path("f.pdf").exists()
 
 

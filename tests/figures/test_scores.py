@@ -12,9 +12,10 @@ import pytest
 
 from pa.evaluate.bootstrap import Mean
 from pa.evaluate.intervals import Interval
+from pa.evaluate.neighbours import RELATIONS
 from pa.figures.names import in_order, listed, look_of, title_of
 from pa.figures.results import EncoderResults
-from pa.figures.scores import depth_panels, share_bars, sweep_sheets
+from pa.figures.scores import depth_panels, share_bars
 from pa.report.collection import collect_results
 from tests.figures.conftest import size_of
 from tests.support.arrays import PutStore, make_store, put_store
@@ -79,7 +80,7 @@ def test_depth_draws_the_scores_of_the_results(
     (png,) = (path for path in done.json["files"] if path.endswith(".png"))
     assert size_of(png)[0] == 1950
     of = [results_of(workspace, "retrieval", name) for name in ("deit", "dino")]
-    panels = depth_panels(of)
+    panels = depth_panels([file.result for entry in of for file in entry.results])
     assert list(panels) == ["cls", "pooled"]
     assert [curve.label for curve in panels["cls"]] == ["DeiT", "DINO"]
     for curve, item in zip(panels["cls"], of, strict=True):
@@ -148,10 +149,10 @@ def test_shares_draws_the_scores_of_the_results(
     fields = json.loads(Path("shares.json").read_text())
     assert {result["protocol"]["k"] for result in fields["results"]} == {7}
     first = results_of(workspace, "neighbours", "dino")
-    bars = share_bars([first])
-    assert bars.labels == ["DINO, class token", "DINO, mean patch token", "DINO, projected"]
-    for means in bars.means:  # what a neighbour can be, exactly one of which holds
-        assert sum(means[name].value for name in bars.shown) == pytest.approx(1)
+    bars = share_bars([file.result for file in first.results])
+    assert list(bars) == ["DINO, class token", "DINO, mean patch token", "DINO, projected"]
+    for means in bars.values():  # what a neighbour can be, exactly one of which holds
+        assert sum(means[name].value for name in RELATIONS) == pytest.approx(1)
     missing = pa("figure", "shares", "-k", 9)
     assert missing.code == 3
     assert "pa evaluate neighbours -k 9" in missing.err
@@ -169,11 +170,11 @@ def test_sweep_is_drawn_from_its_table(pa: Run, put_store: PutStore) -> None:
     assert done.code == 0, done.err
     assert "No test row took part" in done.json["caption"]
     (table,) = Path("results/probe-linear").glob("*.sweep.parquet")
-    surface = pl.read_parquet(table)
-    first = results_of(Path.cwd(), "probe-linear", "timm/ramp")
-    sheets = sweep_sheets([first], {"timm/ramp": surface})
-    assert [sheet.title for sheet in sheets] == ["ramp, class token", "ramp, mean patch token"]
-    assert sum(len(sheet.table) for sheet in sheets) == len(surface) == 8
+    assert len(pl.read_parquet(table)) == 8
+    # The names of the panels are text in an SVG.
+    assert pa("figure", "sweep", "--out", "sweep.svg").code == 0
+    for title in ("ramp, class token", "ramp, mean patch token"):
+        assert f"<!-- {title}: validation (%) -->" in Path("sweep.svg").read_text()
     table.unlink()
     lost = pa("figure", "sweep")
     assert lost.code == 3

@@ -10,13 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pa.data import datasets
+from pa.data.datasets.segmentation import labels
 from pa.data.datasets.segmentation.labels import IGNORED
 from pa.data.store.reader import Store
-from pa.errors import AmbiguousError, MissingError
+from pa.errors import AmbiguousError, AnnotationError, ImageError, MissingError, UsageError
 from pa.evaluate.result_files import ResultFile
+from pa.figures.colours import OKABE_ITO, OPACITY
 from pa.figures.heads import ScoredHead, drawable_pair, labelled_images, truth
 from pa.figures.names import PAIRS
-from pa.figures.segmentation import Example, Labels, Layout, Line, draw
+from pa.figures.paper import MARGIN
+from pa.figures.segmentation import Example, Labels, Line, draw, draw_masks
+from pa.figures.style import Target
 from pa.probe.segmentation.labels import LabelMaps
 from pa.progress import Silent
 from pa.report.collection import collect_results
@@ -24,6 +29,7 @@ from pa.workspace import Workspace
 from tests.figures.conftest import metadata_of, pixels_of
 from tests.support.commands import Run
 from tests.support.segmentation_stores import load, make_store, maps, tree
+from tests.support.segmentation_trees import index_tree
 
 __all__ = ["load", "make_store", "maps", "tree"]
 
@@ -119,31 +125,20 @@ def test_errors(pa: Run, make_store: MakeStore, workspace: Workspace, tree: Path
     assert pa("figure", "segmentation", "--labels", "lip").code == 3
 
 
-@pytest.mark.parametrize("n_encoders", [1, 3, 7])
-def test_pictures_fill_the_width(n_encoders: int) -> None:
-    layout = Layout.of(6.5, n_encoders, n_sets=2, n_examples=4)
-    assert layout.columns == n_encoders + 2
-    assert layout.across == (2 if n_encoders == 1 else 1)
-    used = layout.columns * layout.column
-    assert 0.85 * layout.example < used < layout.example
-
-
 def test_class_has_one_colour_in_every_picture(tmp_path: Path) -> None:
     """A class map of one class is one hue over the whole picture, that of the legend."""
     image = Image.new("RGB", (60, 40), "white")
     maps = np.zeros((40, 60), np.uint8), np.full((40, 60), 3, np.uint8)
     example = Example(image, [Line(maps[0], [maps[1]])])
     path = tmp_path / "f.png"
-    draw([example], [Labels("objects", ["cat", "b", "c", "dog"])], ["DeiT"], [path], width=6.5)
+    draw([example], [Labels("objects", ["cat", "b", "c", "dog"])], ["DeiT"], Target([path]))
     pixels = pixels_of(path)
-    layout = Layout.of(6.5, 1, 1, 1)
-    line = pixels[round((0.2 + layout.column * 40 / 60 / 2) * 300)]
-    actual = [
-        line[round((0.2 + n * (layout.column + 0.04) + layout.column / 2) * 300)] for n in range(3)
-    ]
+    column = (6.5 - 2 * MARGIN - 2 * 0.04) / 3  # image, labels and one encoder
+    line = pixels[round((MARGIN + 0.18 + column * 40 / 60 / 4) * 300)]  # above the numbers
+    actual = [line[round((MARGIN + n * (column + 0.04) + column / 2) * 300)] for n in range(3)]
     assert actual[0].min() > 250  # the image
-    for colour, expected in zip(actual[1:], ((230, 159, 0), (86, 180, 233)), strict=True):
-        mixed = np.array(expected) * 0.62 + 255 * 0.38
+    for colour, expected in zip(actual[1:], OKABE_ITO, strict=False):
+        mixed = np.array(expected) * OPACITY + 255 * (1 - OPACITY)
         assert np.abs(colour - mixed).max() <= 3
 
 
@@ -188,3 +183,54 @@ def test_run_figure_records_its_result(
     metadata = metadata_of(head["figure"])
     assert "2 iterations" in metadata["Title"]
     assert metadata["Source"] == f"result {Path(head['file']).name}"
+
+
+# -- masks of a dataset ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def masks(tmp_path: Path) -> Path:
+    values = np.zeros((40, 60), np.uint8)
+    values[:20, :30], values[:20, 30:] = 3, 19
+    maps = dict.fromkeys("abcde", values) | {"empty": np.zeros((40, 60))}
+    return index_tree(tmp_path / "lip", "val", maps)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "pdf"])
+def test_sheet_shows_images_spread_over_split(masks: Path, tmp_path: Path, suffix: str) -> None:
+    images = datasets.load("lip", "lip", masks)
+    path = tmp_path / f"o.{suffix}"
+    drawn = draw_masks(path, images, labels.load("lip"), 3)
+    assert drawn == ["img/val/a.jpg", "img/val/c.jpg", "img/val/empty.jpg"]
+    if suffix != "pdf":
+        with Image.open(path) as sheet:
+            assert sheet.width == 1950
+    again = path.read_bytes()
+    draw_masks(path, images, labels.load("lip"), 3)
+    assert suffix == "pdf" or path.read_bytes() == again
+
+
+@pytest.mark.parametrize("n", [1, 5, 12])
+def test_sheets_of_many_images_are_not_tall(tmp_path: Path, n: int) -> None:
+    maps = {f"{i:02d}": np.full((42, 54), 1 + i % 19, np.uint8) for i in range(n)}
+    images = datasets.load("lip", "lip", index_tree(tmp_path / "lip", "val", maps))
+    path = tmp_path / "sheet.png"
+    assert len(draw_masks(path, images, labels.load("lip"), n)) == n
+    with Image.open(path) as sheet:
+        assert sheet.height < 1.8 * sheet.width
+        assert sheet.width < 4 * sheet.height or n == 1
+
+
+def test_bad_files(masks: Path, tmp_path: Path) -> None:
+    images = datasets.load("lip", "lip", masks)
+    with pytest.raises(
+        UsageError, match=r"o.gif: expected a file ending in .png, .jpg, .pdf; found .gif"
+    ):
+        draw_masks(tmp_path / "o.gif", images, labels.load("lip"))
+    Image.fromarray(np.full((40, 60), 77, np.uint8)).save(masks / "ann/val/a.png")
+    with pytest.raises(AnnotationError, match="unknown class ids 77"):
+        draw_masks(tmp_path / "o.png", images, labels.load("lip"))
+    (masks / "img/val/a.jpg").unlink()
+    with pytest.raises(ImageError, match="cannot read the file"):
+        draw_masks(tmp_path / "o.png", images, labels.load("lip"))
+    assert not (tmp_path / "o.png").exists()

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pa.data.crops import Crops
 from pa.data.store import shards
 from pa.data.store.reader import Store
 from pa.data.vectors import unit_vectors
 from pa.errors import FingerprintError, MissingError, OutOfRangeError, UsageError, VerificationError
-from pa.figures.neighbours import draw
+from pa.figures.neighbours import draw, panels_of
+from pa.figures.style import Target
 from pa.index.build import build, open_index
 from pa.index.ranking import cosines, error_bound, nearest
 from pa.index.search import Query, search
@@ -178,17 +178,15 @@ def test_factory_string_becomes_file_name() -> None:
 
 
 def test_figures_that_cannot_be_drawn(store: Store, tmp_path: Path) -> None:
-    crops, index = Crops(store), build(store, "pooled", tmp_path)
-    results = search(index, [1], 3)
+    index, target = build(store, "pooled", tmp_path), Target([tmp_path / "f.png"])
+    (result,) = search(index, [1], 3)
     with pytest.raises(UsageError, match=r"found no suffix\."):
-        draw(results, crops, tmp_path / "figure")
-    with pytest.raises(UsageError, match="found 0 results"):
-        draw([], crops, tmp_path / "f.png")
-    with pytest.raises(UsageError, match="found 1 results and 2 crops"):
-        draw(results, [crops, crops], tmp_path / "f.png")
-    direct = search(index, [Query(vector=store.read("pooled", [1])[0])], 3)
+        draw(panels_of([(store, result)], None), Target([tmp_path / "figure"]))
+    with pytest.raises(UsageError, match="at least one search result: found none"):
+        draw([], target)
+    (direct,) = search(index, [Query(vector=store.read("pooled", [1])[0])], 3)
     with pytest.raises(UsageError, match=r"the query has no picture"):
-        draw(direct, crops, tmp_path / "f.png")
+        draw(panels_of([(store, direct)], None), target)
 
 
 class Recorder(Silent):

@@ -99,11 +99,11 @@ def _masks(
 ) -> tuple[dict[str, Any], list[str]]:
     """Return what is shown of masks, as JSON and as lines of text."""
     from pa.data.datasets.segmentation import tree
-    from pa.figures import mask_sheet
+    from pa.figures.segmentation import draw_masks
 
     label_set = tree.label_set(kind, images.root)
     title = f"{images.dataset} · {images.split} · {label_set.title}, {len(images.table):,} images"
-    drawn = [] if out is None else mask_sheet.draw(out, images, label_set, examples)
+    drawn = [] if out is None else draw_masks(out, images, label_set, examples)
     content = {"title": title, "certainty": label_set.certainty, "images": drawn}
     text = [title, f"  {label_set.certainty}"]
     if out is not None:
@@ -115,11 +115,11 @@ def _regions(
     images: Images, view: FixedView, examples: int, out: Path | None
 ) -> tuple[dict[str, Any], list[str]]:
     """Return what is shown of views whose boxes are the same for every image."""
-    from pa.figures import region_sheet
+    from pa.figures.contact_sheet import draw_regions
 
     title = f"{images.dataset} · {images.split} · view {view.name}"
     if out is not None:
-        region_sheet.draw(out, images, view, title, examples)
+        draw_regions(out, images, view, title, examples)
     n_images, n_rows = len(images.table), len(images.table) * len(view.boxes())
     content = {"title": title, "view": view.to_json(), "images": n_images, "rows": n_rows}
     text = [f"{title}: {n_rows:,} regions of {n_images:,} images"]
@@ -137,15 +137,14 @@ def _parts(
     """Return the kept and skipped parts, and images of another size than annotated."""
     from pa.data.datasets.check import check_sizes
     from pa.data.views.parts import protocol_of
-    from pa.figures import part_sheet
+    from pa.figures.contact_sheet import SheetOptions, draw_parts
 
     selection = view.select(images)
     name, changed = protocol_of(view)
     fields = "".join(f", {key}={value}" for key, value in changed.items())
     title = f"{images.dataset} · {images.split} · view parts · protocol {name}{fields}"
     if out is not None:
-        sheet_options = part_sheet.SheetOptions(parts, examples, view.resize)
-        part_sheet.draw(out, images, selection, title, sheet_options)
+        draw_parts(out, images, selection, title, SheetOptions(parts, examples, view.resize))
     paths = selection.rows["path"].unique(maintain_order=True).to_list()
     odd_sizes = check_sizes(images, paths, workspace.progress)
     content = {

@@ -49,10 +49,10 @@ def neighbours(
     pa evaluate neighbours --encoder mocov3,dino --dataset cub --figure shares.pdf
     pa evaluate neighbours -k 24 --hubs hubs.png
     """
-    from pa.data.crops import Crops
     from pa.evaluate.neighbours_table import measure_stores
-    from pa.figures.retrieval import draw_hubs, draw_shares
-    from pa.figures.style import check_suffix
+    from pa.figures.neighbours import draw_hubs
+    from pa.figures.scores import draw_shares
+    from pa.figures.style import Target, check_suffix
 
     figures = [path for path in (figure, hubs) if path is not None]
     for path in figures:
@@ -65,9 +65,9 @@ def neighbours(
         progress=workspace.progress,
     )
     if figure is not None:
-        draw_shares(shares, figure)
+        draw_shares([entry.result for entry in shares], Target([figure]))
     if hubs is not None:
-        draw_hubs(shares, [Crops(entry.store, root) for entry in shares], hubs)
+        draw_hubs(shares, root, Target([hubs]))
     if not as_json:
         console.out(_text(shares, differences, figures))
         return

@@ -84,8 +84,8 @@ def retrieval(
     pa evaluate retrieval --encoder dino --layers all --figure depth.pdf
     """
     from pa.evaluate.retrieval_table import better_encoded, score_stores
-    from pa.figures.retrieval import draw_depth, draw_scores
-    from pa.figures.style import check_suffix
+    from pa.figures.scores import draw_depth, draw_scores
+    from pa.figures.style import Target, check_suffix
 
     if figure is not None:
         check_suffix(figure)  # before the scoring, which takes longer
@@ -100,7 +100,8 @@ def retrieval(
         progress=workspace.progress,
     )
     if figure is not None:
-        (draw_scores if layers is None else draw_depth)(scored, figure)
+        draw = draw_scores if layers is None else draw_depth
+        draw([entry.result for entry in scored], Target([figure]))
     better = better_encoded(scored)
     if not as_json:
         console.out(_text(scored, paired, better, figure))

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pa.commands import options
-from pa.commands.figure.output import output, show
-from pa.commands.figure.results import ResultSelector, selection
+from pa.commands.figure.selection import ResultSelector, output, results, show
 from pa.errors import MissingError
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ COMMAND = "pa evaluate retrieval --layers all"
 
 
 @click.command()
-@selection
+@results
 @output
 @options.as_json
 @options.workspace
@@ -39,7 +38,7 @@ def depth(
     pa figure depth --dataset cub --encoder deit,dino --width 3.25 --out depth.pdf
     """
     from pa.figures.names import listed
-    from pa.figures.scores import depth_panels, draw_depth, gallery, mean_of, write_scores
+    from pa.figures.scores import depth_panels, describe, draw_depth, gallery
 
     collection, fitting = selector.select(
         workspace,
@@ -47,7 +46,8 @@ def depth(
         COMMAND,
         lambda file: file.result.selection.target == "label",
     )
-    chosen = [entry for entry in fitting if depth_panels([entry])]  # with scores of blocks
+    scores = {entry.encoder: [file.result for file in entry.results] for entry in fitting}
+    chosen = [entry for entry in fitting if depth_panels(scores[entry.encoder])]
     without = [entry for entry in fitting if entry not in chosen]
     if without and (selector.encoders or not chosen):
         raise MissingError(
@@ -55,12 +55,11 @@ def depth(
             f"blocks. Score the blocks of a store that keeps them:\n"
             f"{_commands(workspace, without[0])}"
         )
-    panels = depth_panels(chosen)
-    result = chosen[0].results[0]  # all results are of the same rows
-    mean = mean_of(result, "ap")
+    result = chosen[0].results[0].result  # all results are of the same rows
+    mean = result.scores["ap"]
     method = "" if mean.interval is None else f" by {mean.interval.method}"
-    encoders = listed(curve.label for curve in next(iter(panels.values())))
-    figure = write_scores(
+    encoders = listed(entry.title for entry in chosen)
+    record = describe(
         "depth",
         collection,
         chosen,
@@ -70,13 +69,10 @@ def depth(
             f"the final norm, of {encoders} on {gallery(result)}; bands and bars are 95 % "
             f"intervals{method}, the dotted line is chance ({100 * mean.chance:.1f} %)."
         ),
-        draw=lambda paths, width, metadata: draw_depth(
-            panels, mean.chance, paths, width=width, metadata=metadata
-        ),
-        output=output,
-        figures=workspace.config.figures,
     )
-    show(figure, as_json)
+    target = record.target(output, workspace.config.figures)
+    draw_depth([result for entry in chosen for result in scores[entry.encoder]], target)
+    show(record.write(target.paths), as_json)
 
 
 def _commands(workspace: Workspace, entry: EncoderResults) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from pa.commands import options
-from pa.commands.figure.output import output, show
-from pa.commands.figure.patch_search import PatchSearch, patch_search
-from pa.commands.figure.patches import draw_searches
+from pa.commands.figure.neighbours import draw_searches, select_stores
+from pa.commands.figure.selection import PatchSearch, output, patch_search, show
 from pa.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,14 +45,13 @@ def projected(
     figure = draw_searches(
         workspace,
         "projected",
-        patches,
-        (*encoded, "projected"),
+        select_stores(workspace, patches, "projected"),
+        replace(patches, representations=encoded),
         output,
-        needs="projected",
-        across=2,  # encoded left, projected right
-        describe=lambda encoders: (
+        lambda encoders: (
             f"Encoded against projected: top-{patches.k} neighbours by {encoders}",
             f"Patch retrieval with encoded (left: {vector}) and projected vectors of {encoders}.",
         ),
+        more=("projected",),  # the right one of two panels
     )
     show(figure, as_json)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pa.commands import options
-from pa.commands.figure.output import encoders, output, show
+from pa.commands.figure.selection import STORED, output, show
 from pa.commands.probe.segmentation_inputs import SegmentationInputs, label_maps, source_root
 from pa.errors import MissingError, UsageError
 from pa.progress import Progress, Silent
@@ -30,7 +30,7 @@ ByLabelSet = dict[str, "list[EncoderResults]"]
 
 
 @click.command()
-@encoders
+@click.option("--encoder", "encoders", callback=options.listed, help=STORED)
 @click.option(
     "--labels",
     callback=options.listed,
@@ -98,16 +98,14 @@ def segmentation(
         workspace.progress,
     )
     record = _record(collection, chosen, [head.encoder for head in heads[labels[0]]], names)
-    paths = record.paths(output, config.figures)
+    target = record.target(output, config.figures)
     draw(
         drawn,
         [Labels(line_title(key, len(labels)), heads[key][0].maps.classes) for key in labels],
         [title_of_store(head.store.spec.to_json()) for head in heads[labels[0]]],
-        paths,
-        width=output.width,
-        metadata=record.metadata,
+        target,
     )
-    show(record.write(paths), as_json)
+    show(record.write(target.paths), as_json)
 
 
 def _choose(

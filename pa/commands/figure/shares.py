@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pa.commands import options
-from pa.commands.figure.output import output, show
-from pa.commands.figure.results import ResultSelector, selection
+from pa.commands.figure.selection import ResultSelector, output, results, show
 
 if TYPE_CHECKING:
     from pa.evaluate.result_files import ResultFile
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("-k", type=int, help="Number of neighbours. Default: 24, or all others if fewer.")
-@selection
+@results
 @output
 @options.as_json
 @options.workspace
@@ -40,7 +39,7 @@ def shares(
     from pa.evaluate.neighbours import default_k
     from pa.evaluate.results import NeighboursResult
     from pa.figures.names import listed
-    from pa.figures.scores import draw_shares, gallery, share_bars, write_scores
+    from pa.figures.scores import describe, draw_shares, gallery
 
     def has_k(file: ResultFile) -> bool:
         result = file.result
@@ -50,23 +49,19 @@ def shares(
     command = "pa evaluate neighbours" + ("" if k is None else f" -k {k}")
     collection, chosen = selector.select(workspace, "neighbours", command, has_k)
     shown_k = chosen[0].results[0].result.protocol.parameters["k"]  # also if k is the default
-    bars = share_bars(chosen)
     encoders = listed(entry.title for entry in chosen)
-    figure = write_scores(
+    record = describe(
         "shares",
         collection,
         chosen,
         title=f"Part against whole among the {shown_k} nearest neighbours: {encoders}",
         sentence=(
             f"Relations of a part patch to its {shown_k} nearest neighbours by cosine, mean over "
-            f"{gallery(chosen[0].results[0])}, for {encoders}; the last bar is a random neighbour. "
-            f"Blue is the same part, orange another part of the same object or class."
+            f"{gallery(chosen[0].results[0].result)}, for {encoders}; the last bar is a random "
+            f"neighbour. Blue is the same part, orange another part of the same object or class."
         ),
         options=["-k", str(shown_k)],
-        draw=lambda paths, width, metadata: draw_shares(
-            bars, shown_k, paths, width=width, metadata=metadata
-        ),
-        output=output,
-        figures=workspace.config.figures,
     )
-    show(figure, as_json)
+    target = record.target(output, workspace.config.figures)
+    draw_shares([file.result for entry in chosen for file in entry.results], target)
+    show(record.write(target.paths), as_json)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pa.commands import options
-from pa.commands.figure.output import output, show
-from pa.commands.figure.results import ResultSelector, selection
+from pa.commands.figure.selection import ResultSelector, output, results, show
 from pa.errors import MissingError, VerificationError
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ COMMAND = "pa probe linear --sweep --lr 0.1,0.4,1 --weight-decay 0,0.0001"
 
 
 @click.command()
-@selection
+@results
 @output
 @options.as_json
 @options.workspace
@@ -37,17 +36,22 @@ def sweep(
     pa figure sweep --dataset cub
     pa figure sweep --dataset cub --encoder dino,mae --width 3.25
     """
-    from pa.figures.names import listed
-    from pa.figures.scores import draw_sweep, sweep_sheets, write_scores
+    from pa.figures.curves import draw_sweep
+    from pa.figures.names import listed, representation_title
+    from pa.figures.scores import describe
 
     collection, chosen = selector.select(
         workspace, "probe-linear", COMMAND, lambda file: file.result.protocol.sweep is not None
     )
-    sheets = sweep_sheets(chosen, {entry.encoder: _table(entry) for entry in chosen})
+    sheets = {}
+    for entry in chosen:
+        table = _table(entry)
+        for (name,), sheet in table.group_by("representation", maintain_order=True):
+            sheets[f"{entry.title}, {representation_title(str(name))}"] = sheet
     protocol = chosen[0].results[0].result.protocol
     encoders = listed(entry.title for entry in chosen)
     mean = f"mean of {protocol.seeds} seeds, " if protocol.seeds != 1 else ""
-    figure = write_scores(
+    record = describe(
         "sweep",
         collection,
         chosen,
@@ -57,13 +61,10 @@ def sweep(
             f"by learning rate and weight decay ({mean}on a {(protocol.sweep or {})['by']}); the "
             f"framed setting was selected, a cross marks one that diverged. No test row took part."
         ),
-        draw=lambda paths, width, metadata: draw_sweep(
-            sheets, paths, width=width, metadata=metadata
-        ),
-        output=output,
-        figures=workspace.config.figures,
     )
-    show(figure, as_json)
+    target = record.target(output, workspace.config.figures)
+    draw_sweep(sheets, target)
+    show(record.write(target.paths), as_json)
 
 
 def _table(entry: EncoderResults) -> pl.DataFrame:

@@ -13,7 +13,7 @@ import pytest
 from pa.data import datasets
 from pa.data.views.parts import PartsView
 from pa.errors import AnnotationError, PaError, UsageError
-from pa.figures.sheet import fit
+from pa.figures.paper import fit
 from tests.support.trees import coco_json, person, write_coco, write_cub
 
 BIRDS = [{"tail": (40.0, 30.0), "left wing": (20.0, 20.0)}] * 3
@@ -220,7 +220,7 @@ def test_distant_corner_is_refused(tmp_path: Path, image_tree: Any) -> None:
 
 
 def test_title_is_shortened_to_width() -> None:
-    text = fit("wide " * 50_000, 14, 200)
+    text = fit("wide " * 50_000, 8, 2.0)
     assert text.endswith("…")
     assert 10 < len(text) < 60
-    assert fit("narrow", 14, 200) == "narrow"
+    assert fit("narrow", 8, 2.0) == "narrow"

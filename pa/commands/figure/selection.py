@@ -1,18 +1,98 @@
-"""Options that `pa figure neighbours` and `pa figure projected` share."""
+"""Options that the commands of `pa figure` share, the objects they become, and the output."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pa.commands import options
+from pa.commands import console, options
 
 if TYPE_CHECKING:
     from pa.data.store.reader import Store
+    from pa.evaluate.result_files import ResultFile
+    from pa.figures.record import WrittenFigure
+    from pa.figures.results import EncoderResults
+    from pa.report.collection import ResultCollection
+    from pa.workspace import Workspace
+
+STORED = "Encoder, or several separated by commas. Default: all that are stored."
+
+output = options.Group(
+    "output",
+    "pa.figures.record:FigureOutput",
+    click.Option(
+        ["--out"],
+        type=options.PATH,
+        help="File .pdf, .png or .svg; a path without suffix gives PDF and PNG. Default: figures/.",
+    ),
+    click.Option(["--name"], help="Name of the files below figures/."),
+    click.Option(
+        ["--width"],
+        type=float,
+        default=6.5,  # style.PAGE_WIDTH, without the import at startup
+        show_default=True,
+        help="Width in inches; a column has 3.25.",
+    ),
+)
+
+
+def show(figure: WrittenFigure, as_json: bool) -> None:
+    """Print the caption and the files of a figure."""
+    if as_json:
+        options.emit(figure.to_json())
+        return
+    console.out(figure.record.caption)
+    console.out("\n" + "\n".join(map(str, figure.files)))
+
+
+# -- results ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ResultSelector:
+    """Results of a figure; None or empty selects all of one dataset and one protocol."""
+
+    encoders: tuple[str, ...] = ()
+    dataset: str | None = None
+    protocol: str | None = None
+
+    def select(
+        self,
+        workspace: Workspace,
+        task: str,
+        command: str,
+        accepts: Callable[[ResultFile], bool] = lambda file: True,
+    ) -> tuple[ResultCollection, list[EncoderResults]]:
+        """Return all results, and those to draw; `command` produces missing ones."""
+        from pa.figures.results import ResultQuery, select_by_encoder
+        from pa.report.collection import collect_results
+
+        config = workspace.config
+        dataset = self.dataset or workspace.settings.dataset
+        datasets = (dataset,) if dataset else ()  # empty: any dataset
+        wanted = ResultQuery(task, command, self.encoders, datasets, self.protocol, accepts)
+        collection = collect_results(workspace.path, config.results, config.features)
+        return collection, select_by_encoder(collection, wanted, workspace.progress)
+
+
+results = options.Group(
+    "selector",
+    ResultSelector,
+    options.names(
+        "--encoder",
+        "encoders",
+        "Encoder, or several separated by commas. Default: all that have results.",
+    ),
+    click.Option(["--dataset"], help="Dataset of the results."),
+    click.Option(["--protocol"], help="Protocol of the results. Default: paper, if it exists."),
+)
+
+
+# -- neighbours ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -68,11 +148,7 @@ patch_search = options.Group(
         callback=options.numbers,
         help="Numbers of default queries, counted from 1 and separated by commas.",
     ),
-    options.names(
-        "--encoder",
-        "encoders",
-        "Encoder, or several separated by commas. Default: all that are stored.",
-    ),
+    options.names("--encoder", "encoders", STORED),
     options.names(
         "--representation", "representations", "Stored vector: cls or pooled. Default: pooled."
     ),

@@ -1,17 +1,14 @@
-"""The queries of `pa figure neighbours` and `projected`: given ones, or the released code's."""
+"""The queries of a figure of neighbours: rows, regions of named images, or the released code's."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import polars as pl
+
+from pa.data.store.reader import Store
 from pa.errors import AmbiguousError, MissingError, OutOfRangeError, UsageError
-
-if TYPE_CHECKING:
-    from pa.commands.figure.patch_search import PatchSearch
-    from pa.data.store.reader import Store
-    from pa.workspace import Workspace
 
 # Queries drawn by the released code (pr_patch_retrieval_imagenet_vis.py): an image of the ImageNet
 # validation set and a window, row by row from 0.
@@ -24,10 +21,8 @@ def query_row(store: Store, query: str) -> int:
     Raise `MissingError` if no image has such a path, `AmbiguousError` if several do, and
     `OutOfRangeError` for a region that the image does not have.
     """
-    import polars as pl
-
     if re.fullmatch(r"\d+", query):
-        return int(query)  # a row id
+        return int(query)
     name, _, number = query.rpartition(":")  # a path may contain a colon
     if not name or not number.isdigit():
         raise UsageError(
@@ -50,55 +45,43 @@ def query_row(store: Store, query: str) -> int:
         raise OutOfRangeError(
             f"--query {query}: {paths[0]} has {len(rows)} regions, 0 to {len(rows) - 1}."
         )
-    return int(rows["row"][int(number)])  # rows of an image are in the order of its regions
+    # Rows of an image are in the order of its regions.
+    return int(rows["row"][int(number)])
 
 
-def default_queries(workspace: Workspace, store: Store, patches: PatchSearch) -> tuple[str, ...]:
-    """Return the queries of the released code, or those of `examples`.
+def default_queries(store: Store, examples: Sequence[int]) -> tuple[list[str], list[str]]:
+    """Return the queries of the released code, or those numbered from 1 in `examples`, and notes.
 
     If an image is not in the store, the middle window of another image replaces it, with a note.
     These images are spread evenly over the store: at 1/6, 3/6 and 5/6.
     """
-    import polars as pl
-
-    if not _has_default_queries(workspace, store):
-        raise UsageError(
-            "which query? Give --query ID, a row id, or --query NAME:REGION, a region of the "
-            "image whose path contains NAME; several with commas."
-        )
     n = len(RELEASED_QUERIES)
-    if unknown := [number for number in patches.examples if not 1 <= number <= n]:
+    if unknown := [number for number in examples if not 1 <= number <= n]:
         raise OutOfRangeError(f"--example {unknown[0]}: the default queries are 1 to {n}.")
-    queries = []
-    for number in patches.examples or range(1, n + 1):
+    queries, notes = [], []
+    for number in examples or range(1, n + 1):
         released = RELEASED_QUERIES[number - 1]
         if _released_row(store, released) is not None:
             queries.append(released)
             continue
-        images = store.rows["path"].unique(maintain_order=True)  # in the order of the rows
+        images = store.rows["path"].unique(maintain_order=True)
         path = images[int(len(images) * (2 * number - 1) / (2 * n))]  # at 1/6, 3/6 or 5/6
         rows = store.rows.filter(pl.col("path") == path)["row"]
         queries.append(str(rows[len(rows) // 2]))  # the middle window of a grid
-        workspace.progress.note(
+        notes.append(
             f"the image of {released}, a query of the released code, is not in {store.title}: "
             f"using the middle of {path}, row {queries[-1]}. Choose another with --query."
         )
-    return tuple(queries)
+    return queries, notes
 
 
-def note(workspace: Workspace, store: Store, rows: Sequence[int | None]) -> str:
-    """Return a sentence if some of the default queries are not of the released code."""
-    if not _has_default_queries(workspace, store):
-        return ""
+def note(store: Store, rows: Sequence[int]) -> str:
+    """Return a sentence if some of the queries are not of the released code."""
     released = {_released_row(store, query) for query in RELEASED_QUERIES}
     if not (others := sum(row not in released for row in rows)):
         return ""
     subject = "The query is" if len(rows) == 1 else f"{others} of these queries are"
     return f"{subject} not of the released code."
-
-
-def _has_default_queries(workspace: Workspace, store: Store) -> bool:
-    return (workspace.dataset_kind(store.spec.dataset), store.view) == ("imagenet", "grid")
 
 
 def _released_row(store: Store, query: str) -> int | None:

@@ -16,8 +16,10 @@ from pa.data.views import VIEWS
 from pa.data.views.base import FixedView
 from pa.data.views.parts import PAPER
 from pa.errors import UnknownNameError, UsageError
-from pa.figures import part_sheet, region_sheet, sheet
-from pa.figures.part_sheet import SheetOptions
+from pa.figures import contact_sheet
+from pa.figures.colours import OKABE_ITO
+from pa.figures.contact_sheet import CELL, IMAGE, NAMES, SheetOptions, draw_parts, draw_regions
+from pa.figures.paper import MARGIN, to_pixels
 from tests.support.trees import write_cub
 
 BIRDS = [{"right eye": (20.0, 10.0), "tail": (50.0, 50.0)}] * 3
@@ -29,9 +31,7 @@ def images(tmp_path: Path) -> Images:
 
 
 def draw(images: Images, path: Path, options: SheetOptions | None = None) -> Image.Image:
-    drawn = part_sheet.draw(
-        path, images, PAPER.select(images), "a title", options or SheetOptions()
-    )
+    drawn = draw_parts(path, images, PAPER.select(images), "a title", options or SheetOptions())
     with Image.open(drawn) as image:
         return image.convert("RGB")
 
@@ -39,11 +39,10 @@ def draw(images: Images, path: Path, options: SheetOptions | None = None) -> Ima
 def test_sheet_shows_each_part(images: Images, tmp_path: Path) -> None:
     whole = draw(images, tmp_path / "sheet.png")
     first = draw(images, tmp_path / "one.png", SheetOptions(parts=("tail",)))
-    line = sheet.CELL + sheet.CAPTION + sheet.GAP
-    assert (whole.width, whole.height - first.height) == (first.width, line)
+    assert whole.width == first.width == 1950
+    assert to_pixels(CELL) < whole.height - first.height < 2 * to_pixels(CELL)
     shown = {colour for _, colour in whole.getcolors(maxcolors=1 << 24)}
-    for colour in sheet.COLOURS[:2]:
-        assert tuple(bytes.fromhex(colour[1:])) in shown
+    assert set(OKABE_ITO[:2]) <= shown
 
 
 def test_equal_selections_give_equal_files(images: Images, tmp_path: Path) -> None:
@@ -56,9 +55,9 @@ def test_drawn_patch_equals_cut_patch(images: Images, tmp_path: Path) -> None:
     # d = 50, so the eye's box is (-5, -15) to (45, 35): black left of and above the image.
     options = SheetOptions(parts=("right eye",), examples=1)
     pixels = np.asarray(draw(images, tmp_path / "sheet.png", options))
-    left = sheet.MARGIN + part_sheet.NAMES
+    left, cell = to_pixels(MARGIN + NAMES), to_pixels(CELL)
     black = (pixels[:300, left + 1 : left + 9] == 0).all(axis=(1, 2))  # 300: above the images
-    assert sheet.CELL - 10 <= black.sum() <= sheet.CELL
+    assert cell - 10 <= black.sum() <= cell
 
 
 @pytest.mark.parametrize("far", [(5_000.0, 50.0), (50.0, 5_000.0), (6_000.0, 6_000.0)])
@@ -67,7 +66,7 @@ def test_boxes_far_beyond_the_image(tmp_path: Path, far: tuple[float, float]) ->
     birds = [{"tail": far, "left wing": (20.0, 10.0)}]
     images = datasets.load("cub", "cub", write_cub(tmp_path / "cub", birds), "all")
     selection = replace(PAPER, outside="keep").select(images)
-    drawn = part_sheet.draw(tmp_path / "far.png", images, selection, "far", SheetOptions())
+    drawn = draw_parts(tmp_path / "far.png", images, selection, "far", SheetOptions())
     with Image.open(drawn) as image:
         assert image.height < 1500
 
@@ -81,7 +80,7 @@ def test_unreadable_images_leave_a_grey_cell(images: Images, tmp_path: Path) -> 
 def test_long_list_of_parts_is_shortened(
     images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(part_sheet, "MAX_PARTS", 1)
+    monkeypatch.setattr(contact_sheet, "MAX_PARTS", 1)
     two = draw(images, tmp_path / "a.png")
     monkeypatch.undo()
     assert two.height < draw(images, tmp_path / "b.png").height
@@ -107,8 +106,9 @@ def test_smaller_crop_is_drawn_as_encoded(images: Images, tmp_path: Path) -> Non
     half = draw(images, tmp_path / "b.png", SheetOptions(examples=1, resize=448))
     extra = half.height - whole.height  # the line that says so
     assert extra > 0
-    left, cell = sheet.MARGIN + part_sheet.NAMES, sheet.CELL
-    top = next(y for y in range(100, whole.height) if whole.getpixel((left, y)) == EDGE)
+    left, cell = to_pixels(MARGIN + NAMES), to_pixels(CELL)
+    # Below the title and two notes.
+    top = next(y for y in range(140, whole.height) if whole.getpixel((left, y)) != WHITE)
     quarter = cell // 4
     middle = whole.crop(
         (left + quarter, top + quarter, left + 3 * quarter, top + 3 * quarter)
@@ -121,23 +121,25 @@ def test_smaller_crop_is_drawn_as_encoded(images: Images, tmp_path: Path) -> Non
     assert np.median(apart) <= 4
 
 
-EDGE = tuple(bytes.fromhex(sheet.EDGE[1:]))
+WHITE = (255, 255, 255)
 
 
 @pytest.mark.parametrize("name", ["grid", "image"])
 def test_regions_are_those_that_are_cut(images: Images, tmp_path: Path, name: str) -> None:
     view = VIEWS[name]
     assert isinstance(view, FixedView)
-    drawn = region_sheet.draw(tmp_path / "sheet.png", images, view, "a title", 2)
+    drawn = draw_regions(tmp_path / "sheet.png", images, view, "a title", 2)
     actual = np.asarray(Image.open(drawn).convert("RGB"))
     image = Image.open(images.root / images.table["path"][0]).convert("RGB")
     transform = Transform()
     canvas = view.canvas(image, transform)
     if name == "grid":
         first = view.cut(canvas, [tuple(view.boxes()[0])], transform)[0]  # type: ignore[list-item]
-        tile = Image.fromarray(first).resize((sheet.CELL, sheet.CELL), Image.Resampling.LANCZOS)
+        tile = Image.fromarray(first).resize(
+            (to_pixels(CELL), to_pixels(CELL)), Image.Resampling.LANCZOS
+        )
     else:
-        tile = canvas.resize((sheet.CELL, sheet.CELL))
+        tile = canvas.resize((to_pixels(IMAGE), to_pixels(IMAGE)))
     wanted = np.asarray(tile)
     windows = np.lib.stride_tricks.sliding_window_view(actual, wanted.shape[:2], axis=(0, 1))
     corner = wanted[0, 0]
@@ -154,6 +156,6 @@ def test_regions_of_unreadable_images_are_marked(images: Images, tmp_path: Path)
     for name in ("grid", "image"):
         view = VIEWS[name]
         assert isinstance(view, FixedView)
-        assert region_sheet.draw(tmp_path / f"{name}.jpg", images, view, "t", 3).is_file()
+        assert draw_regions(tmp_path / f"{name}.jpg", images, view, "t", 3).is_file()
     with pytest.raises(UsageError, match="expected a file ending in"):
-        region_sheet.draw(tmp_path / "sheet.gif", images, view, "t", 3)
+        draw_regions(tmp_path / "sheet.gif", images, view, "t", 3)

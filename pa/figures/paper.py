@@ -1,0 +1,124 @@
+"""A page of photographs, with text and frames above them. All lengths are in inches."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw
+
+from pa.figures.style import INK, PRINT_DPI, SUFFIXES, Target, check_suffix, page
+
+MARGIN = 0.04  # around a page: letters and frames do not touch its edge
+RED = "#ff0000"  # of the frame around a query, as in the paper
+_EDGE = "#d8d8d8"  # darkest border of a picture: a white one would blend into the page
+_LONGEST = 400  # characters that are measured: no line of a page holds more
+
+
+class Paper:
+    """A page that grows downwards: photographs in one raster, text and frames as vectors."""
+
+    def __init__(self, target: Target, suffixes: Sequence[str] = SUFFIXES) -> None:
+        for path in target.paths:
+            check_suffix(path, suffixes)  # before the pictures are read
+        self.target, self.suffixes = target, suffixes
+        self.room = target.width - 2 * MARGIN
+        self._pictures: list[tuple[float, float, Image.Image]] = []
+        self._texts: list[tuple[float, float, str, dict[str, Any]]] = []
+        self._frames: list[tuple[float, float, float, float, dict[str, Any]]] = []
+
+    def paste(self, picture: Image.Image, left: float, top: float, *, edged: bool = True) -> None:
+        """Place a picture of `PRINT_DPI` dots per inch, with a border visible on white paper."""
+        if edged:
+            border = Image.new("RGB", picture.size, "white")
+            corner = (picture.width - 1, picture.height - 1)
+            ImageDraw.Draw(border).rectangle((0, 0, *corner), outline=_EDGE)
+            picture = ImageChops.darker(picture.convert("RGB"), border)
+        self._pictures.append((left, top, picture))
+
+    def text(
+        self,
+        left: float,
+        baseline: float,
+        text: str,
+        points: float = 8,
+        *,
+        room: float | None = None,
+        **look: Any,
+    ) -> None:
+        """Write a line of text, shortened with an ellipsis to `room` inches."""
+        shown = text if room is None else fit(text, points, room)
+        self._texts.append((left, baseline, shown, {"fontsize": points, "color": INK, **look}))
+
+    def badge(self, right: float, bottom: float, text: str, colour: str = "#000000") -> None:
+        """Write white text on a dark box, legible on any picture, by its lower right corner."""
+        box = {"boxstyle": "square,pad=0.15", "facecolor": f"{colour}b0", "edgecolor": "none"}
+        look: Any = {"color": "white", "ha": "right", "va": "bottom", "bbox": box}
+        self.text(right - 0.015, bottom - 0.02, text, 4.5, **look)
+
+    def frame(
+        self, left: float, top: float, width: float, height: float, colour: str, line: float = 1.5
+    ) -> None:
+        """Draw a frame of `line` points around a box, complete if the box ends at a border.
+
+        A white line on each side makes it visible on any colour.
+        """
+        from matplotlib.patheffects import withStroke
+
+        halo = withStroke(linewidth=line + 0.8, foreground="white")
+        look = {"fill": False, "ec": colour, "lw": line, "joinstyle": "miter"}
+        self._frames.append((left, top, width, height, {**look, "path_effects": [halo]}))
+
+    def fill(self, left: float, top: float, width: float, height: float, colour: str) -> None:
+        """Fill a box, such as the colour of a legend."""
+        look = {"facecolor": colour, "edgecolor": "none"}
+        self._frames.append((left, top, width, height, look))
+
+    def write(self, height: float) -> float:
+        """Write the page to its files, and return its height."""
+        from matplotlib.patches import Rectangle
+
+        width, pixels = self.target.width, (to_pixels(self.target.width), to_pixels(height))
+        raster = Image.new("RGB", pixels, "white")
+        for left, top, picture in self._pictures:
+            raster.paste(picture, (to_pixels(left), to_pixels(top)))
+        # Whole pixels: a fraction would blur every photograph.
+        size = (pixels[0] / PRINT_DPI, pixels[1] / PRINT_DPI)
+        with page(self.target, size[1], self.suffixes) as figure:
+            axes = figure.add_axes((0, 0, 1, 1))
+            axes.set_axis_off()
+            extent = (0, size[0], size[1], 0)
+            axes.imshow(np.asarray(raster), extent=extent, interpolation="none", aspect="auto")
+            axes.set(xlim=(0, width), ylim=(size[1], 0))  # inches from the top left corner
+            for left, top, wide, tall, look in self._frames:
+                axes.add_patch(Rectangle((left, top), wide, tall, **look))
+            for left, baseline, text, look in self._texts:
+                axes.text(left, baseline, text, zorder=4, **look)
+        return size[1]
+
+
+def to_pixels(length: float) -> int:
+    return round(length * PRINT_DPI)
+
+
+def fit(text: str, points: float, room: float) -> str:
+    """Shorten a text with an ellipsis to a width in inches."""
+    text = text[:_LONGEST]
+    if text_width(text, points) <= room:
+        return text
+    n = bisect.bisect_left(
+        range(len(text)), True, key=lambda n: text_width(text[: n + 1] + "…", points) > room
+    )
+    return text[:n] + "…"
+
+
+def text_width(text: str, points: float) -> float:
+    """Return the width of a line of text in inches."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(size=points)
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(width) / 72
