@@ -22,24 +22,17 @@ from pa import config as configuration
 from pa.config import EncoderSettings, Settings
 from pa.data import datasets
 from pa.data.datasets.folder import WHOLE
-from pa.data.schema import Box, Boxes, Images
+from pa.data.schema import Boxes, Images
 from pa.data.store import find
 from pa.data.store.find import StoreSelector
-from pa.data.store.spec import describe
-from pa.errors import (
-    AmbiguousError,
-    CheckpointError,
-    FingerprintError,
-    MissingError,
-    PaError,
-    UsageError,
-)
+from pa.errors import AmbiguousError, MissingError, UsageError
 from pa.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from pa.data.store.reader import Store
     from pa.data.views import View
     from pa.extract.encoders import Encoder, LoadReport
+    from pa.extract.image_query import ImageQuery
     from pa.extract.plan import ExtractPlan
     from pa.extract.run import RunResult
     from pa.extract.share import Share
@@ -49,7 +42,6 @@ if TYPE_CHECKING:
     from pa.probe.predict import Prediction
 
 FIRST_SPLITS = ("all", "val", "test")  # for a first look: whole datasets, then small splits
-STORES_SHOWN = 12  # of a longer list in an error message
 
 
 @dataclass(frozen=True)
@@ -304,77 +296,19 @@ class Workspace:
     ) -> Encoder:
         """Load the encoder that produced a store, with its recorded options and precision.
 
-        The checkpoint is found by its SHA-256; `command` is the call that takes --checkpoint, for
-        messages. Raise as `checkpoint_of`, and `FingerprintError` if this version of pa loads the
-        same file as another network.
+        `command` is the call that takes --checkpoint, for messages. Raise as `find_checkpoint` and
+        `load_recorded` of `pa.extract.image_query`.
         """
-        from pa.extract.encoders import load_encoder
+        from pa.extract.image_query import find_checkpoint, load_recorded
 
-        spec = store.spec.encoder
-        options = dict(spec["options"])
-        encoder = load_encoder(
-            store.encoder,
-            self.checkpoint_of(store, command, checkpoints),
-            num_heads=spec["architecture"].get("heads"),
-            branch=options.pop("branch", None),
-            layers=options.pop("layers", ()),
-            device=self.device(device),
-            compute=store.spec.precision["compute"],
-            **options,
+        checkpoint = find_checkpoint(
+            store,
+            checkpoints,
+            self.checkpoint(store.encoder),
+            settings=self.config.file,
+            command=command,
         )
-        loaded = encoder.spec.to_json()
-        loaded["options"] = {k: v for k, v in loaded["options"].items() if k != "compute"}
-        now = replace(store.spec, encoder=loaded, transform=encoder.transform.to_json())
-        if differences := store.spec.differences(now):
-            raise FingerprintError(
-                f"{store.title}: this version of pa loads {encoder.checkpoint or 'the weights'} as "
-                f"another network than the one recorded. Fields that differ (store → now):\n"
-                f"{describe(differences)}\nExtract the store again with:\n"
-                f"  {store.command} --replace"
-            )
-        return encoder
-
-    def checkpoint_of(
-        self, store: Store, command: str, checkpoints: Sequence[Path] = ()
-    ) -> Path | None:
-        """Return the file a store's features were computed with; None for weights timm fetches.
-
-        The first file with the SHA-256 of the store is used: of those given, the one recorded with
-        the store, the one of pa.toml, the one fetched. Raise `MissingError` if none of them
-        exists, `CheckpointError` if they are other files.
-        """
-        from pa.extract.encoders.checkpoint import file_sha256
-        from pa.extract.encoders.timm_models import PREFIX
-
-        expected, recorded = store.spec.encoder["weights_sha256"], store.source.get("checkpoint")
-        origins = {path.expanduser().resolve(): "--checkpoint" for path in checkpoints}
-        if recorded is not None:
-            origins.setdefault(Path(recorded), "recorded with the store")
-        if (configured := self.checkpoint(store.encoder)) is not None:
-            source = f"found by {self.config.file} or `pa encoders fetch`"
-            origins.setdefault(configured.expanduser().resolve(), source)
-        lines: list[str] = []
-        error_type: type[PaError] = MissingError
-        for path, origin in origins.items():
-            try:
-                sha256 = file_sha256(path)
-            except OSError as error:
-                lines.append(f"  {path} ({origin}): {error.strerror}")
-                continue
-            if sha256 == expected:
-                return path
-            error_type = CheckpointError
-            lines.append(f"  {path} ({origin}): SHA-256 {sha256}")
-        if recorded is None and store.encoder.startswith(PREFIX):
-            return None
-        searched = "\n".join(lines) or "  no file is recorded with the store"
-        raise error_type(
-            f"{store.title} was computed with a checkpoint of SHA-256 {expected}. That file is "
-            f"needed again, and was not found:\n{searched}\nGive its current path:\n"
-            f"  {command} --checkpoint FILE\n"
-            f'or set it in {self.config.file}:\n  [encoders."{store.encoder}"]\n'
-            f'  checkpoint = "FILE"'
-        )
+        return load_recorded(store, checkpoint, self.device(device))
 
     # -- stores --------------------------------------------------------------------------------
 
@@ -570,12 +504,9 @@ class Workspace:
 
     def search(
         self,
-        stores: StoreSelector | Sequence[Store],
-        query_id: int | None = None,
+        stores: Sequence[Store],
+        query: int | ImageQuery,
         *,
-        encoders: Sequence[str] = (),
-        image: Path | None = None,
-        box: Box | None = None,
         k: int = 24,
         representations: Sequence[str] = (),
         include_self: bool = False,
@@ -589,73 +520,52 @@ class Workspace:
         Parameters
         ----------
         stores
-            Stores of the same regions, so that `query_id` refers to one region; or a selector of
-            them, one for each of `encoders`.
-        query_id
-            Row id of the query. Give this or `image`.
-        image, box
-            An image file and a box x0, y0, x1, y1 in its pixels (default: the whole image),
-            encoded by the encoder that produced each store.
+            Stores of the same regions, so that a row id refers to one region.
+        query
+            A row id, or a box of an image, which the encoder of each store encodes.
         representations
             Stored vectors, such as "cls" and "pooled"; empty selects that of the settings.
         device
-            Device that encodes `image`, and that searches if FAISS can use it.
+            Device that encodes an image, and that searches if FAISS can use it.
         checkpoints
             Weights of the stores if the recorded files were moved; checked by SHA-256.
 
         Raises
         ------
         UsageError
-            If the query is unclear, or the stores hold different regions.
+            If the stores hold different regions or no vectors.
         """
-        from pa.data import images as im
+        from pa.extract.image_query import check_checkpoints
         from pa.index.gpu import gpus
-        from pa.index.search import Query, search
+        from pa.index.search import Query, check_stores, search
 
-        if (query_id is None) == (image is None):
-            raise UsageError("what is the query? Give --query-id N, or --image FILE (with --box).")
-        if image is None and box is not None:
-            raise UsageError("--box is a box in --image FILE. It cannot be given with --query-id.")
-        if image is None and checkpoints:
-            raise UsageError("--checkpoint is the file that encodes --image. Give both or neither.")
-        if image is not None and not image.is_file():
-            raise MissingError(f"query image {image} does not exist.")
-        if isinstance(stores, StoreSelector):
-            stores = self.stores(stores, encoders)
-        for other in stores[1:]:
-            if other.spec.rows["sha256"] != stores[0].spec.rows["sha256"]:
-                raise UsageError(
-                    f"{stores[0].title} and {other.title} hold different regions, so one query id "
-                    f"refers to two of them. Extract both from the same split, view and --limit."
-                )
-        self.check_checkpoints(checkpoints, stores)
-        # With an image, the device is the encoder's, which may have a GPU that FAISS cannot use.
-        index_device = "cpu" if device is None or (image is not None and not gpus()) else device
-        picture = None if image is None else im.decode(image.read_bytes(), image)
-        if picture is not None:
-            box = box or (0.0, 0.0, float(picture.width), float(picture.height))
-            check_box(box, picture.size)
+        representations = representations or (self.settings.representation,)
+        check_stores(stores, representations)
+        check_checkpoints(checkpoints, stores)
+        index_device = device or "cpu"
+        if not isinstance(query, int) and not gpus():
+            index_device = "cpu"  # the device is the encoder's, on a GPU that FAISS cannot use
         answers = []
         for store in stores:
-            for representation in representations or (self.settings.representation,):
-                _check_searchable(store, representation)
+            for representation in representations:
                 index = self.index(store, representation, factory, index_device)
-                query: Query | int | None = query_id
-                if picture is not None and box is not None:
-                    from pa.extract.run import encode_region
-
-                    command = shlex.join(
-                        ["pa", "search", "--image", str(image), "--store", store.spec.short]
-                    )
+                asked: Query | int
+                if isinstance(query, int):
+                    asked = query
+                else:
+                    words = ["pa", "search", "--image", query.name, "--store", store.spec.short]
                     encoder = self.encoder_of(
-                        store, command, checkpoints=checkpoints, device=device
+                        store, shlex.join(words), checkpoints=checkpoints, device=device
                     )
-                    vector = encode_region(encoder, picture, box, representation)  # (D,)
-                    query = Query(vector=vector, path=str(image), box=box, canvas=picture)
-                assert query is not None
+                    asked = Query(
+                        vector=query.encode(encoder, representation),
+                        path=query.name,
+                        box=query.box,
+                        canvas=query.picture,
+                    )
                 (result,) = search(
                     index,
-                    [query],
+                    [asked],
                     k,
                     include_self=include_self,
                     exclude_same_image=exclude_same_image,
@@ -666,41 +576,28 @@ class Workspace:
     def predict(
         self,
         head: Path,
-        image: Path,
-        box: Box | None = None,
+        query: ImageQuery,
         *,
         device: str | None = None,
         checkpoints: Sequence[Path] = (),
     ) -> Prediction:
-        """Classify a box of an image file with trained heads.
+        """Classify a box of an image with trained heads.
 
-        The box is cut and resized as a patch of view `parts`, and encoded by the encoder of the
-        heads' training store.
-
-        Parameters
-        ----------
-        head
-            A file of trained heads, or the result they belong to.
-        box
-            x0, y0, x1, y1 in the pixels of the image; None selects the whole image.
-        checkpoints
-            Weights of the store if the recorded file was moved; checked by SHA-256.
+        The box is encoded by the encoder of the heads' training store. `head` is a file of heads,
+        or the result they belong to; `checkpoints` are as in `search`.
 
         Raises
         ------
         MissingError
-            If the image, the heads, their store or its checkpoint does not exist.
+            If the heads, their store or its checkpoint does not exist.
         CheckpointError
             If the file does not hold heads, or a checkpoint did not produce the store.
         UsageError
-            If the box is outside the image, or a result has no heads.
+            If a result has no heads.
         """
-        from pa.data import images as im
-        from pa.extract.run import encode_region
+        from pa.extract.image_query import check_checkpoints
         from pa.probe.predict import check_training_store, load_any_heads, predict
 
-        if not image.is_file():
-            raise MissingError(f"image {image} does not exist.")
         heads = load_any_heads(head)
         fingerprint = heads[0].fingerprint
         try:
@@ -712,69 +609,13 @@ class Workspace:
                 f"features. Use the workspace that has it (--workspace DIR), or extract it again."
             ) from None
         check_training_store(heads, store)
-        picture = im.decode(image.read_bytes(), image)
-        box = box or (0.0, 0.0, float(picture.width), float(picture.height))
-        check_box(box, picture.size)
-        self.check_checkpoints(checkpoints, [store])
-        words = ["pa", "probe", "predict", "--image", str(image), "--head", str(head)]
-        command = shlex.join(words)
-        encoder = self.encoder_of(store, command, checkpoints=checkpoints, device=device)
+        check_checkpoints(checkpoints, [store])
+        words = ["pa", "probe", "predict", "--image", query.name, "--head", str(head)]
+        encoder = self.encoder_of(store, shlex.join(words), checkpoints=checkpoints, device=device)
         names = heads[0].representation.split("+")
-        features = [encode_region(encoder, picture, box, name) for name in names]
-        return predict(heads, features, box, store)
-
-    def check_checkpoints(self, checkpoints: Sequence[Path], stores: Sequence[Store]) -> None:
-        """Raise unless every file is the checkpoint of one of the stores."""
-        if not checkpoints:
-            return
-        from pa.extract.encoders.checkpoint import file_sha256
-
-        for path in checkpoints:
-            if not path.expanduser().is_file():
-                raise MissingError(f"--checkpoint {path} is not a file.")
-            sha256 = file_sha256(path.expanduser())
-            if all(store.spec.encoder["weights_sha256"] != sha256 for store in stores):
-                expected = "\n".join(
-                    f"  {store.spec.encoder['weights_sha256']}  {store.title}, "
-                    f"{store.source.get('checkpoint') or 'no file recorded'}"
-                    for store in stores[:STORES_SHOWN]
-                )
-                raise CheckpointError(
-                    f"--checkpoint {path} produced none of the stores: its SHA-256 is\n"
-                    f"  {sha256}\nExpected one of:\n{expected}\n"
-                    f"Leave out --checkpoint to use the recorded file."
-                )
+        features = [query.encode(encoder, name) for name in names]
+        return predict(heads, features, query.box, store)
 
 
 def _only(configured: Mapping[str, object]) -> str | None:
     return next(iter(configured)) if len(configured) == 1 else None
-
-
-def _check_searchable(store: Store, representation: str) -> None:
-    """Raise `UsageError` for a store of token maps, with the command for a searchable store."""
-    from pa.data.views import VIEWS
-
-    vectors = [name for name, shape in store.spec.representations.items() if len(shape) == 1]
-    if store.view == "windows" and representation not in vectors:
-        raise UsageError(
-            f"{store.title} holds the tokens of large windows, for segmentation; a search compares "
-            f"one vector per region. Extract regions, then search them:\n"
-            f"  {store.command_for(view=VIEWS['grid'])}"
-        )
-
-
-def check_box(box: Box, size: tuple[int, int]) -> None:
-    """Raise `UsageError` unless a box is inside the image and holds pixels after rounding."""
-    shown = ",".join(f"{value:g}" for value in box)
-    x0, y0, x1, y1 = box
-    if not (0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1]):
-        raise UsageError(
-            f"--box {shown} is outside the image, which has {size[0]}×{size[1]} pixels (upright, "
-            f"after its EXIF rotation). Expected x0,y0,x1,y1 with 0 ≤ x0 < x1 ≤ {size[0]} and "
-            f"0 ≤ y0 < y1 ≤ {size[1]}."
-        )
-    if round(x0) == round(x1) or round(y0) == round(y1):
-        rounded = ",".join(str(round(value)) for value in box)
-        raise UsageError(
-            f"--box {shown} holds no pixel: it is cut at whole pixels, {rounded}. Make it larger."
-        )

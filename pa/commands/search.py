@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pa.commands import console, options
+from pa.errors import UsageError
 
 if TYPE_CHECKING:
     from pa.data.schema import Box
@@ -66,12 +67,22 @@ def search(
     pa search --query-id 123 --encoder mocov3,dino --representation pooled,projected --figure f.pdf
     pa search --image cat.jpg --box 40,60,96,116
     """
+    from pa.extract.image_query import ImageQuery
+
+    query: int | ImageQuery
+    if image is not None and query_id is None:
+        query = ImageQuery.read(image, box)
+    elif query_id is None or image is not None:
+        raise UsageError("what is the query? Give --query-id N, or --image FILE (with --box).")
+    elif box is not None:
+        raise UsageError("--box is a box in --image FILE. It cannot be given with --query-id.")
+    elif checkpoints:
+        raise UsageError("--checkpoint is the file that encodes --image. Give both or neither.")
+    else:
+        query = query_id
     answers = workspace.search(
-        selector,
-        query_id,
-        encoders=encoders,
-        image=image,
-        box=box,
+        workspace.stores(selector, encoders),
+        query,
         k=k,
         representations=representations,
         include_self=include_self,

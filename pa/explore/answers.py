@@ -19,7 +19,8 @@ from pa.errors import PaError
 from pa.explore.neighbour_shares import Share
 from pa.explore.pictures import Pictures
 from pa.explore.stores import Column, Gallery, OpenStores
-from pa.explore.uploads import Encoders, Upload
+from pa.explore.uploads import Encoders
+from pa.extract.image_query import ImageQuery
 from pa.index.search import SearchResult, search
 from pa.workspace import Workspace
 
@@ -54,7 +55,7 @@ class Answers:
         self._drawing = threading.Lock()  # matplotlib's settings are global
 
     def neighbours(
-        self, gallery: Gallery, column: Column, query: int | Upload, options: SearchOptions
+        self, gallery: Gallery, column: Column, query: int | ImageQuery, options: SearchOptions
     ) -> Answer:
         """Return the nearest regions of a row or of an uploaded image.
 
@@ -72,7 +73,11 @@ class Answers:
         return Answer(column.id, fields, gallery.browser.images_of(rows), shares, seconds)
 
     def figure(
-        self, columns: Sequence[Column], query: int | Upload, options: SearchOptions, suffix: str
+        self,
+        columns: Sequence[Column],
+        query: int | ImageQuery,
+        options: SearchOptions,
+        suffix: str,
     ) -> bytes:
         """Return the figure that `pa search --figure` draws of these columns: png, pdf or svg."""
         from pa.figures.neighbours import draw, panels_of
@@ -85,7 +90,9 @@ class Answers:
             draw(panels, Target([path]))
             return path.read_bytes()
 
-    def _search(self, column: Column, query: int | Upload, options: SearchOptions) -> SearchResult:
+    def _search(
+        self, column: Column, query: int | ImageQuery, options: SearchOptions
+    ) -> SearchResult:
         index = self._stores.index(column)
         (result,) = search(
             index,

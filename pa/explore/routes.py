@@ -24,7 +24,8 @@ from pa.explore.limiter import Limiters
 from pa.explore.pictures import Pictures
 from pa.explore.schema import ColumnIds, RowId
 from pa.explore.stores import Gallery, OpenStores
-from pa.explore.uploads import Encoders, Upload
+from pa.explore.uploads import Encoders
+from pa.extract.image_query import ImageQuery
 from pa.workspace import Workspace
 
 PICTURE_CACHE = "private, max-age=3600"  # the id of a gallery contains a digest of its rows
@@ -81,7 +82,7 @@ class GalleryRequest:
         data = await self.services.limiters.pictures.run(lambda: cut(self._open()))
         return schema.Jpeg(data, headers={"Cache-Control": PICTURE_CACHE})
 
-    async def upload(self, query: schema.ImageBox, work: Callable[[Gallery, Upload], T]) -> T:
+    async def upload(self, query: schema.ImageBox, work: Callable[[Gallery, ImageQuery], T]) -> T:
         """Receive an image once memory for it is free, decode it and run a function with it."""
         name, box = query
         async with self.services.limiters.bodies.turn():
@@ -92,7 +93,7 @@ class GalleryRequest:
             except TimeoutError:
                 raise UsageError(f"the image did not arrive within {UPLOAD_SECONDS:g} s.") from None
             return await self.services.limiters.uploads.run(
-                lambda: work(self._open(), Upload(name, uploads.decode(data, name), box))
+                lambda: work(self._open(), ImageQuery(name, uploads.decode(data, name), box))
             )
 
 

@@ -20,6 +20,7 @@ from pa.data.store.find import check_workspace, find
 from pa.errors import BusyError, UsageError
 from pa.explore.app import make_app
 from pa.explore.safety import TOKEN, is_loopback, names_of, new_token
+from pa.extract.image_query import check_checkpoints
 from pa.workspace import Workspace
 
 DEFAULT_PORT = 8642  # above 1023, so it needs no privileges
@@ -74,7 +75,7 @@ def explore(
         If the token is short or needs quoting.
     """
     check_workspace(workspace.path)
-    workspace.check_checkpoints(checkpoints, list(find(workspace.config.features)))
+    check_checkpoints(checkpoints, list(find(workspace.config.features)))
     if token is not None and (no_token or not TOKEN.fullmatch(token)):
         raise UsageError(
             "--token takes at least 16 letters, digits or characters of `._~-`, and excludes "

@@ -5,21 +5,20 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from pa.data import images as im
-from pa.data.schema import Box
 from pa.errors import ImageError
 from pa.explore.stores import Column
 from pa.index.search import Query
-from pa.workspace import Workspace, check_box
+from pa.workspace import Workspace
 
 if TYPE_CHECKING:
     from pa.extract.encoders import Encoder
+    from pa.extract.image_query import ImageQuery
 
 MAX_BYTES = 32 << 20  # a photograph of any camera
 MAX_PIXELS = 50_000_000  # 150 MB decoded
@@ -53,15 +52,6 @@ def decode(data: bytes, name: str) -> Image.Image:
     return im.decode(data, name, formats=FORMATS, max_pixels=MAX_PIXELS)
 
 
-@dataclass(frozen=True)
-class Upload:
-    """A decoded image, its name, and a box in its pixels."""
-
-    name: str
-    picture: Image.Image = field(repr=False)
-    box: Box
-
-
 class Encoders:
     """Encode uploads with the encoders of the stores; the last ones used stay in memory."""
 
@@ -74,15 +64,12 @@ class Encoders:
         self._by_fingerprint: OrderedDict[str, Encoder] = OrderedDict()
         self._lock = threading.Lock()
 
-    def query(self, column: Column, upload: Upload) -> Query:
+    def query(self, column: Column, upload: ImageQuery) -> Query:
         """Encode the box of an upload, as `pa search --image` does.
 
-        Raise as `Workspace.encoder_of` and `check_box`: for a missing checkpoint, a network other
-        than the store's, or a box outside the image.
+        Raise as `Workspace.encoder_of`: for a missing checkpoint, or a network other than the
+        store's.
         """
-        check_box(upload.box, upload.picture.size)
-        from pa.extract.run import encode_region  # imports torch
-
         store = column.store
         with self._lock:
             encoder = self._by_fingerprint.pop(store.fingerprint, None)
@@ -93,5 +80,5 @@ class Encoders:
             self._by_fingerprint[store.fingerprint] = encoder
             if len(self._by_fingerprint) > MAX_ENCODERS:
                 self._by_fingerprint.popitem(last=False)
-            vector = encode_region(encoder, upload.picture, upload.box, column.representation)
+            vector = upload.encode(encoder, column.representation)  # (D,)
         return Query(vector=vector, path=upload.name, box=upload.box, canvas=upload.picture)

@@ -22,15 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 import pa
-from pa.data import images as im
 from pa.data.files import free_bytes
-from pa.data.schema import Box, Images
+from pa.data.schema import Images
 from pa.data.store import writer
 from pa.data.store.shards import BadImage
 from pa.data.views import View
@@ -40,7 +37,6 @@ from pa.extract.encoding import (
     Pending,
     cuts_on_device,
     default_batch,
-    encode_pixels,
     freed_memory_kept,
     upload,
 )
@@ -292,14 +288,3 @@ class _Run:
                 # A batch of bad images has no pixels.
                 features = forward.begin(uploaded[key]) if key in uploaded else Pending({}, CPU)
             thread.append(claimed, target, features, batch.valid)
-
-
-def encode_region(
-    encoder: Encoder, image: Image.Image, box: Box, representation: str
-) -> npt.NDArray[np.float32]:
-    """Encode a box (x0, y0, x1, y1, pixels) of an upright RGB image to a vector (D,)."""
-    cut = im.crop_resize(image, box, encoder.transform.size, "bicubic")
-    encoder.require([representation])
-    arrays = encode_pixels(encoder, im.stack([cut]), [representation])
-    vector: npt.NDArray[np.float32] = arrays[representation][0]
-    return vector

@@ -16,6 +16,7 @@ from PIL import Image
 from pa.data.schema import BOX, Box
 from pa.data.store.find import protocol
 from pa.data.store.reader import Store
+from pa.data.views import VIEWS
 from pa.errors import OutOfRangeError, UsageError
 from pa.index.ranking import Ranked, nearest
 from pa.index.stored import Index
@@ -144,6 +145,23 @@ def search(
                 f"{index.info.factory.partition('@')[0]}@nprobe=…), or use the exact index, SQfp16."
             )
     return _results(index, resolved, ranked)
+
+
+def check_stores(stores: Sequence[Store], representations: Sequence[str]) -> None:
+    """Raise `UsageError` unless stores hold the same regions, with one vector per region."""
+    for store in stores:
+        if store.spec.rows["sha256"] != stores[0].spec.rows["sha256"]:
+            raise UsageError(
+                f"{stores[0].title} and {store.title} hold different regions, so one query id "
+                f"refers to two of them. Extract both from the same split, view and --limit."
+            )
+        vectors = [name for name, shape in store.spec.representations.items() if len(shape) == 1]
+        if store.view == "windows" and not set(representations) <= set(vectors):
+            raise UsageError(
+                f"{store.title} holds the tokens of large windows, for segmentation; a search "
+                f"compares one vector per region. Extract regions, then search them:\n"
+                f"  {store.command_for(view=VIEWS['grid'])}"
+            )
 
 
 def _resolve(store: Store, query: Query) -> Query:

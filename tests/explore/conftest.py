@@ -28,6 +28,7 @@ from pa.data.store.find import StoreSelector
 from pa.data.store.reader import Store
 from pa.data.views import VIEWS
 from pa.explore.app import make_app
+from pa.extract.image_query import ImageQuery
 from pa.index.search import SearchResult
 from pa.workspace import Workspace
 from tests.support.images import noise_image
@@ -119,9 +120,11 @@ def column(gallery: dict[str, Any], encoder: str, representation: str) -> str:
     return str(id)
 
 
-def searched(config: Config, **asked: Any) -> list[dict[str, Any]]:
+def searched(config: Config, query: int | ImageQuery, **asked: Any) -> list[dict[str, Any]]:
     """Return the `results` of `pa search --json`."""
-    results = Workspace(config.workspace).search(StoreSelector(), **asked)
+    work = Workspace(config.workspace)
+    stores = work.stores(StoreSelector(), asked.pop("encoders", ()))
+    results = work.search(stores, query, **asked)
     return [result.to_json() for _, result in results]
 
 

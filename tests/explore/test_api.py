@@ -67,7 +67,7 @@ def test_neighbours_are_those_of_the_command_line(
     body = answer.json()
     (expected,) = searched(
         config,
-        query_id=row,
+        row,
         k=k,
         encoders=(encoder,),
         representations=(representation,),
@@ -173,9 +173,9 @@ def test_figure_equals_command_line(
     for suffix, kind in (("png", "image/png"), ("pdf", "application/pdf")):
         answer = client.get(path, params={"column": columns, "k": 8, "suffix": suffix})
         assert answer.headers["content-type"] == kind
-        answers = Workspace(config.workspace).search(
-            StoreSelector(), 7, k=8, encoders=("alpha",), representations=("cls", "pooled")
-        )
+        work = Workspace(config.workspace)
+        stores = work.stores(StoreSelector(), ("alpha",))
+        answers = work.search(stores, 7, k=8, representations=("cls", "pooled"))
         assert answer.content == drawn(answers, tmp_path / f"figure.{suffix}")
 
 

@@ -16,6 +16,7 @@ from pa.config import Config
 from pa.data.store.checksums import with_checksum
 from pa.data.store.find import StoreSelector
 from pa.explore.app import make_app
+from pa.extract.image_query import ImageQuery
 from pa.workspace import RegionSelector, Workspace
 from tests.explore.conftest import drawn
 from tests.support.images import noise_image
@@ -76,9 +77,8 @@ def asked(client: TestClient) -> tuple[str, dict[str, Any]]:
 
 def expected(config: Config, image: Path) -> Any:
     work = Workspace(config.workspace)
-    return work.search(
-        StoreSelector(), image=image, box=BOX, k=4, representations=("cls", "pooled")
-    )
+    query = ImageQuery.read(image, BOX)
+    return work.search(work.stores(StoreSelector()), query, k=4, representations=("cls", "pooled"))
 
 
 def test_neighbours_of_upload_equal_command_line(

@@ -19,7 +19,8 @@ from pa.data.store.spec import Spec
 from pa.data.store.verify import verify
 from pa.data.views import VIEWS
 from pa.errors import FingerprintError, UsageError
-from pa.extract.run import encode_region, extract
+from pa.extract.image_query import ImageQuery
+from pa.extract.run import extract
 from pa.extract.stores import ExtractOptions, choose_shard_rows
 from tests.support.mean_colour import Exploding, MeanColour
 from tests.support.stores import same_files
@@ -237,7 +238,8 @@ def test_limiting_stage_is_named(image_tree: Tree, tmp_path: Path) -> None:
 def test_box_of_image_file_is_encoded() -> None:
     image = Image.new("RGB", (50, 50), "black")
     image.paste((255, 0, 0), (10, 10, 30, 30))
-    vector = encode_region(MeanColour(), image, (10, 10, 30, 30), "pooled")
+    query = ImageQuery("red square", image, (10, 10, 30, 30))
+    vector = query.encode(MeanColour(), "pooled")
     assert vector.tolist() == [1.0, 0.0, 0.0]
 
 

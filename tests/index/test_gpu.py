@@ -16,6 +16,7 @@ from pa.data.store.find import StoreSelector
 from pa.data.store.reader import Store
 from pa.data.views import VIEWS
 from pa.errors import MissingError, UsageError
+from pa.extract.image_query import ImageQuery
 from pa.index.build import build
 from pa.index.gpu import OnGpu, gpu_number, to_gpu
 from pa.index.ranking import cosines, error_bound
@@ -156,7 +157,8 @@ def workspace(in_empty_folder: Path) -> Path:
 def test_search_on_the_device_named(gpus: list[int], workspace: Path) -> None:
     work = Workspace(workspace)
     here, existing = (
-        work.search(StoreSelector(), 4, k=5, device=device)[0][1] for device in (None, "cuda:1")
+        work.search(work.stores(StoreSelector()), 4, k=5, device=device)[0][1]
+        for device in (None, "cuda:1")
     )
     assert gpus == [1]
     assert here == existing
@@ -169,9 +171,10 @@ def test_encoder_device_can_differ_from_faiss(
     monkeypatch.delattr(faiss, "StandardGpuResources", raising=False)
     noise_image(1).save(workspace / "mine.png")
     work, image = Workspace(workspace), workspace / "mine.png"
+    stores = work.stores(StoreSelector())
     # The index is built, on the CPU; the missing encoder is the error.
     with pytest.raises((MissingError, UsageError), match=r"checkpoint|finds no CUDA"):
-        work.search(StoreSelector(), image=image, device="cuda")
+        work.search(stores, ImageQuery.read(image), device="cuda")
     assert list(workspace.rglob("index.faiss"))
     with pytest.raises(UsageError, match=r"FAISS .* sees no GPU here"):
-        work.search(StoreSelector(), 1, device="cuda")
+        work.search(stores, 1, device="cuda")

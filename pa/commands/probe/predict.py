@@ -51,7 +51,10 @@ def predict(
     \b
     pa probe predict --image bird.jpg --box 40,60,96,116 --head results/probe-linear/….safetensors
     """
-    prediction = workspace.predict(head, image, box, device=device, checkpoints=checkpoints)
+    from pa.extract.image_query import ImageQuery
+
+    query = ImageQuery.read(image, box)
+    prediction = workspace.predict(head, query, device=device, checkpoints=checkpoints)
     if as_json:
         options.emit(prediction.to_json())
     else:
