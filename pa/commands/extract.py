@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -50,18 +49,30 @@ extract_options = options.Group(
         help="Keep a conflicting store and create the new one next to it.",
     ),
 )
-n_views_option = click.option(
-    "--views",
-    "n_views",
-    type=click.IntRange(0),
-    help="Number of training crops per image of view windows. Default: 0, sliding windows.",
+extract_regions = options.Group(
+    "regions",
+    "pa.commands.extract:select_regions",
+    *options.regions.options,
+    click.Option(
+        ["--views", "n_views"],
+        type=click.IntRange(0),
+        help="Number of training crops per image of view windows. Default: 0, sliding windows.",
+    ),
 )
+
+
+def select_regions(n_views: int | None, **fields: Any) -> RegionSelector:
+    """Return the regions of the options; the number of crops is a field of view windows."""
+    from pa.workspace import RegionSelector
+
+    if n_views is not None:
+        fields["view_options"] = (*fields["view_options"], ("views", n_views))
+    return RegionSelector(**fields)
 
 
 @click.command()
 @options.encoders
-@options.regions
-@n_views_option
+@extract_regions
 @options.encoder_options
 @extract_options
 @click.option(
@@ -80,7 +91,6 @@ def extract(
     workspace: Workspace,
     encoders: tuple[str, ...],
     regions: RegionSelector,
-    n_views: int | None,
     encoder_options: EncoderOptions,
     extract_options: ExtractOptions,
     task_id: int | None,
@@ -99,14 +109,9 @@ def extract(
     from pa.extract.share import choose_share
 
     share = choose_share(task_id, task_count)
-    images, views = workspace.regions(with_n_views(regions, n_views))
-    results = workspace.extract(
-        workspace.encoders(encoders, encoder_options),
-        images,
-        views,
-        extract_options,
-        share=share,
-    )
+    images, views = workspace.regions(regions)
+    loaded = workspace.encoders(encoders, encoder_options)
+    results = workspace.extract(loaded, images, views, extract_options, share=share)
     if as_json:
         options.emit({"runs": [result.to_json() for result in results]})
     else:
@@ -116,13 +121,6 @@ def extract(
         sys.exit(EXIT_PARTLY_DONE)
 
 
-def with_n_views(regions: RegionSelector, n_views: int | None) -> RegionSelector:
-    """Return the selector with the number of training crops as a field of its view."""
-    if n_views is None:
-        return regions
-    return replace(regions, view_options=(*regions.view_options, ("views", n_views)))
-
-
 def result_text(result: RunResult) -> str:
     """Return what an extraction wrote, where the time went, and which images were bad."""
     lines = []
@@ -130,21 +128,18 @@ def result_text(result: RunResult) -> str:
         store = report.store
         shapes = store.spec.representations.items()
         stored = ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in shapes)
+        n_left = len(store.missing())
         lines.append(store.title)
         lines.append(f"  {store.n_rows} rows of {store.spec.rows['n_images']} images: {stored}")
-        n_left = len(store.missing())
         lines.append(f"  {_done(report, n_left)}; {store.path}")
         if n_left:
             lines.append(f"  {n_left} of {len(store.plan)} shards are locked by other tasks")
-    if any(report.rows_encoded for report in result.reports):
+    if rows := max(report.rows_encoded for report in result.reports):
         stages = result.stages
-        split = ", ".join(
-            f"{name} {console.duration(value)}" for name, value in stages.seconds.items()
-        )
-        rows = max(report.rows_encoded for report in result.reports)
+        work = [f"{name} {console.duration(value)}" for name, value in stages.seconds.items()]
         lines.append(
             f"  {console.duration(stages.wall)}, {rows / max(stages.wall, 1e-9):.1f} rows/s; "
-            f"work: {split}; limited by {stages.limit}"
+            f"work: {', '.join(work)}; limited by {stages.limit}"
         )
     if result.bad:
         lines.append(f"  {len(result.bad)} images could not be read; their rows are not used:")
@@ -155,15 +150,15 @@ def result_text(result: RunResult) -> str:
 
 
 def _done(report: Report, n_left: int) -> str:
-    adopted, copied = report.shards_adopted, report.rows_copied
-    if not report.rows_encoded and not adopted and not copied and not n_left:
+    linked, copied = report.shards_adopted, report.rows_copied
+    if not (report.rows_encoded or linked or copied or n_left):
         return "nothing to do: the store is complete"
     words = [f"{report.rows_encoded} rows encoded now"]
-    if adopted:
-        words.append(f"{adopted} shards taken from another store")
+    if linked:
+        words.append(f"{linked} shards taken from another store")
     if copied:
-        donors = " and ".join(report.copied_from)
-        words.append(f"{copied} rows ({console.size(report.bytes_copied)}) copied from {donors}")
+        sources = " and ".join(report.copied_from)
+        words.append(f"{copied} rows ({console.size(report.bytes_copied)}) copied from {sources}")
     if report.seconds_saved is not None:
         words.append(f"{console.duration(report.seconds_saved)} of encoding saved")
     return ", ".join(words)

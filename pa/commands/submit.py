@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pa.commands import console, options
-from pa.commands.extract import extract_options, with_n_views
+from pa.commands.extract import extract_options, extract_regions
 
 if TYPE_CHECKING:
     from pa.cluster.slurm import Resources, Words
@@ -126,7 +126,7 @@ def parse(words: Words) -> Command:
         words,
         Extraction(
             encoders=values["encoders"],
-            regions=with_n_views(options.regions.build(values), values["n_views"]),
+            regions=extract_regions.build(values),
             encoder_options=options.encoder_options.build(values),
             options=extract_options.build(values),
         ),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from pa.data.files import storage_errors, sync
 from pa.errors import CheckpointError, MissingError, UnknownNameError
+from pa.extract.encoders.checkpoint import file_sha256
 from pa.extract.encoders.family import CheckpointSource, EncoderCard
 from pa.progress import Progress
 
@@ -44,8 +44,11 @@ def fetch(source: CheckpointSource, folder: Path, progress: Progress) -> Path:
     target = folder / source.file
     if target.is_file():
         return target
+    by_hand = (
+        f"Download it on a machine with a network (published at: {source.url or source.note}) and "
+        f"copy it to {target}, or give its path with --checkpoint FILE."
+    )
     if not source.url:
-        by_hand = _by_hand(source, target)
         raise MissingError(f"{source.file} has no address to download from. {by_hand}")
     part = target.with_name(f"{target.name}.download")
     with storage_errors(target):
@@ -54,16 +57,12 @@ def fetch(source: CheckpointSource, folder: Path, progress: Progress) -> Path:
             _download(source.url, part, progress)
         except urllib.error.HTTPError as error:
             error.close()
-            raise MissingError(
-                f"{source.url} answers {error.code} {error.reason}. {_by_hand(source, target)}"
-            ) from None
+            answer = f"{source.url} answers {error.code} {error.reason}"
+            raise MissingError(f"{answer}. {by_hand}") from None
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
             reason = getattr(error, "reason", error)
-            raise MissingError(
-                f"cannot reach {source.url} ({reason}). {_by_hand(source, target)}"
-            ) from None
-        with part.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            raise MissingError(f"cannot reach {source.url} ({reason}). {by_hand}") from None
+        sha256 = file_sha256(part)
         if source.sha256_prefix and not source.matches(sha256):
             part.unlink()
             raise CheckpointError(
@@ -73,13 +72,6 @@ def fetch(source: CheckpointSource, folder: Path, progress: Progress) -> Path:
         sync(part)
         part.replace(target)
     return target
-
-
-def _by_hand(source: CheckpointSource, target: Path) -> str:
-    return (
-        f"Download it on a machine with a network (published at: {source.url or source.note}) and "
-        f"copy it to {target}, or give its path with --checkpoint FILE."
-    )
 
 
 def _download(url: str, part: Path, progress: Progress) -> None:

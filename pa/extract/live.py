@@ -8,7 +8,6 @@ change the order of floating-point sums.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -40,8 +39,8 @@ class LiveStore(FeatureSource):
         self.source = {"root": str(images.root)}
         self._encoder = encoder
         self._cut_columns = self._rows.select("image", "path", *view.cut_columns)
-        workers = options.workers or min(8, os.cpu_count() or 1)
-        self._loader = Loader(images.root, view, [encoder.transform], Stages(), workers)
+        transforms = [encoder.transform]
+        self._loader = Loader(images.root, view, transforms, Stages(), options.workers)
         self._batch = options.batch_size or default_batch(encoder, view)
 
     @property

@@ -9,6 +9,7 @@ batch, v: valid rows among them, which have pixels.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -131,7 +132,7 @@ class Loader:
         view: View,
         transforms: Sequence[Transform],
         stages: Stages,
-        workers: int,
+        workers: int | None = None,
         ahead_images: int = 0,
         canvases: bool = False,
     ) -> None:
@@ -139,7 +140,7 @@ class Loader:
         self.view = view
         self.transforms = {view.cut_key(transform): transform for transform in transforms}
         self.stages = stages
-        self.workers = workers
+        workers = workers or min(8, os.cpu_count() or 1)  # more do not decode faster
         self.ahead_images = max(ahead_images, 2 * workers)  # no thread waits for another
         self.canvases = canvases
         self._waiting: deque[Future[Loaded]] = deque()  # in the order of the jobs

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import platform
 import shutil
 import time
@@ -207,7 +206,7 @@ class _Run:
             self.view,
             [encoder.transform for encoder in encoders],
             self.stages,
-            self.options.workers or min(8, os.cpu_count() or 1),  # more do not decode faster
+            self.options.workers,
             # Regions per image turn batches into images.
             ahead_images=BATCHES_AHEAD * size * store.spec.rows["n_images"] // max(store.n_rows, 1),
             canvases=cuts_on_device(encoders, self.view),

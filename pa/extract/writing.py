@@ -52,8 +52,8 @@ class AbandonedError(Exception):
 class ShardThread:
     """Claim, write and close shards, one step after the other.
 
-    An error of a step ends its shard and is raised by a later call. Leaving the block waits for the
-    queued steps and removes the files of shards that are not closed.
+    The first error stops all later steps and is raised by a later call. Leaving the block waits for
+    the queued steps and removes the files of shards that are not closed.
     """
 
     def __init__(self, stages: Stages) -> None:
@@ -62,6 +62,7 @@ class ShardThread:
         self._room = threading.Semaphore(PENDING_BATCHES)
         self._open: list[Claimed] = []  # claimed and not closed
         self._steps: deque[Future[None]] = deque()  # whose errors have not been raised yet
+        self._failed = False
 
     def __enter__(self) -> ShardThread:
         return self
@@ -122,14 +123,15 @@ class ShardThread:
             self._steps.popleft().result()
 
     def _submit(self, claimed: Claimed, step: Callable[[], None]) -> Future[None]:
-        """Queue a step of a shard, which is skipped if an earlier step of the shard failed."""
+        """Queue a step of a shard, which is skipped if an earlier step failed."""
 
         def run() -> None:
-            if claimed not in self._open:
+            if self._failed:
                 return
             try:
                 step()
             except BaseException as error:
+                self._failed = True
                 if claimed in self._open:
                     self._abandon(claimed, error)
                 raise

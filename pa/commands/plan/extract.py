@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pa.commands import console, options
-from pa.commands.extract import extract_options, n_views_option, with_n_views
+from pa.commands.extract import extract_options, extract_regions
 from pa.commands.plan.work import time_text
 
 if TYPE_CHECKING:
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.encoders
-@options.regions
-@n_views_option
+@extract_regions
 @options.encoder_options
 @extract_options
 @options.as_json
@@ -28,7 +27,6 @@ def extract(
     workspace: Workspace,
     encoders: tuple[str, ...],
     regions: RegionSelector,
-    n_views: int | None,
     encoder_options: EncoderOptions,
     extract_options: ExtractOptions,
     as_json: bool,
@@ -44,7 +42,7 @@ def extract(
     """
     from pa.extract.plan import check_space
 
-    images, views = workspace.regions(with_n_views(regions, n_views))
+    images, views = workspace.regions(regions)
     loaded = workspace.encoders(encoders, encoder_options)
     plan = workspace.plan_extract(loaded, images, views, extract_options)
     if as_json:

@@ -16,24 +16,13 @@ import torch
 from pa.errors import CheckpointError, MissingError, UsageError
 from pa.extract.encoders import checkpoint as checkpoints
 from pa.extract.encoders import timm_models
-from pa.extract.encoders.base import DTYPES, Encoder, EncoderSpec, Features
+from pa.extract.encoders.base import DTYPES, Encoder, Features
 from pa.extract.encoders.checkpoint import LoadReport
 from pa.extract.encoders.families import FAMILIES
-from pa.extract.encoders.family import CheckpointSource, EncoderCard, Family, Request
+from pa.extract.encoders.family import Family, Request
 from pa.registry import Registry
 
-__all__ = [
-    "DTYPES",
-    "ENCODERS",
-    "CheckpointSource",
-    "Encoder",
-    "EncoderCard",
-    "EncoderSpec",
-    "Features",
-    "LoadReport",
-    "load_encoder",
-    "load_report",
-]
+__all__ = ["ENCODERS", "Encoder", "Features", "LoadReport", "load_encoder", "load_report"]
 
 ENCODERS: Registry[Family] = Registry(
     "encoder",
@@ -120,7 +109,14 @@ def load_report(
         report, encoder = _load(name, checkpoint, request)
     except CheckpointError as error:  # the file cannot be read at all
         return LoadReport(name, str(checkpoint), problem=str(error))
-    return report if encoder is None else replace(report, norms=_norms(encoder))
+    if encoder is None:
+        return report
+    steps = torch.arange(encoder.transform.size, dtype=torch.float64) / encoder.transform.size
+    # One frequency per channel: no photograph is needed, and every patch differs.
+    waves = [torch.sin(k * steps)[:, None] * torch.cos((k + 2) * steps)[None] for k in (7, 11, 17)]
+    features = encoder.encode(torch.stack(waves).float()[None])  # (1, 3, S, S)
+    names = encoder.representations
+    return replace(report, norms={n: float(features[n].norm(dim=-1).mean()) for n in names})
 
 
 def _load(
@@ -139,13 +135,3 @@ def _load(
             f"{name} needs a checkpoint file. {fetch} Pass the file with --checkpoint FILE."
         )
     return family.load(checkpoints.read(checkpoint, fetch), request)
-
-
-def _norms(encoder: Encoder) -> dict[str, float]:
-    """Return the mean L2 norm of the vectors of each representation for a fixed image of waves."""
-    size = encoder.transform.size
-    steps = torch.arange(size, dtype=torch.float64) / size  # (S,)
-    # One frequency per channel: no photograph is needed, and every patch differs.
-    waves = [torch.sin(k * steps)[:, None] * torch.cos((k + 2) * steps)[None] for k in (7, 11, 17)]
-    features = encoder.encode(torch.stack(waves).float()[None])  # (1, 3, S, S)
-    return {name: float(features[name].norm(dim=-1).mean()) for name in encoder.representations}

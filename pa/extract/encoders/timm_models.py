@@ -44,13 +44,14 @@ def load(
     if file is None:
         state = model.state_dict()
         bad = tuple(key for key, tensor in state.items() if not is_finite(tensor))
-        source = container = "the timm hub"
-        report = LoadReport(name, source, state_sha256(state), container, not_finite=bad)
-        report = replace(report, matched=tuple(key for key in state if key not in bad))
+        good = tuple(key for key in state if key not in bad)
+        hub = "the timm hub"
+        report = LoadReport(name, hub, state_sha256(state), hub, matched=good, not_finite=bad)
     else:
         container, lists = _load_file(model, name, file)
-        report = LoadReport(name, str(file.path), file.sha256, container, **lists)
-        report = replace(report, looks_like=recognise(file.content).sentence(name))
+        looks_like = recognise(file.content).sentence(name)
+        path = str(file.path)
+        report = LoadReport(name, path, file.sha256, container, looks_like=looks_like, **lists)
     if not report.ok:
         return report, None
     trunk = TimmTrunk(name, model, layers)
@@ -94,13 +95,10 @@ def _require_hub(model_name: str) -> None:
     if config is None or not (config.hf_hub_id or config.url):
         raise _no_weights(model_name, "timm has no weights of this name")
     hub_id = config.hf_hub_id
-    cached = [
-        try_to_load_from_cache(hub_id, file)
-        for file in ("model.safetensors", "pytorch_model.bin")
-        if hub_id
-    ]
-    proxied = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
-    if proxied or any(isinstance(path, str) for path in cached):
+    files = ("model.safetensors", "pytorch_model.bin") if hub_id else ()
+    if any(isinstance(try_to_load_from_cache(hub_id, file), str) for file in files):
+        return
+    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         return  # a proxy resolves names itself
     host = urllib.parse.urlsplit(constants.ENDPOINT if hub_id else str(config.url)).hostname
     try:
@@ -131,7 +129,9 @@ def _load_file(model: Network, name: str, file: CheckpointFile) -> tuple[str, di
             f"{recognise(file.content).sentence(name)}"
         )
     # The classifier and the layers under the first part of its name (head.fc, head.bn).
-    heads = "|".join(re.escape(head.partition(".")[0]) for head in classifiers(model))
+    classifier = timm_config(model).get("classifier") or ()
+    layers = (classifier,) if isinstance(classifier, str) else classifier
+    heads = "|".join(re.escape(layer.partition(".")[0]) for layer in layers)
     names = "|".join(map(re.escape, model.state_dict()))
     rules = [Rule(rf"({names})", "encoder")]
     rules += [Rule(rf"(?:{heads})\..*", reason="the classifier")] if heads else []
@@ -194,12 +194,6 @@ def _is_resized(key: str, before: Tensor, after: Tensor, n_prefix: int) -> bool:
         return False  # reshaped or split
     rows = before.shape[1] - after.shape[1] if before.ndim == after.ndim == 3 else -1  # (1, N, C)
     return not (key == "pos_embed" and 0 < rows <= n_prefix)
-
-
-def classifiers(model: Network) -> tuple[str, ...]:
-    """Return the names of the layers that timm calls the classifier."""
-    named = timm_config(model).get("classifier") or ()
-    return (named,) if isinstance(named, str) else tuple(named)
 
 
 def transform_of(name: str, model: Network) -> Transform:

@@ -21,6 +21,7 @@ from pa.extract.encoders.positions import EXTRA_ROWS, AbsolutePositions, Network
 
 PATCH_WEIGHT = "patch_embed.proj.weight"  # (D, 3, P, P)
 RELATIVE_TABLE = "rel_pos_bias.relative_position_bias_table"  # ((2n-1)^2 + 3, heads)
+BUFFERS_SET_HERE = {"k_bias", "relative_position_index"}  # by `beit_vit`
 OFFICIAL_EPS = 1e-6  # LayerNorm of all seven; torch's default is 1e-5
 
 
@@ -130,9 +131,7 @@ def plain_vit(shape: VitShape) -> Network:
     torchvision_ops.ensure()
     from timm.models.vision_transformer import VisionTransformer
 
-    return _without_initialising(
-        partial(VisionTransformer, **_arguments(shape), weight_init="skip"), frozenset()
-    )
+    return _without_initialising(VisionTransformer, shape, weight_init="skip")
 
 
 def beit_vit(shape: VitShape, tensors: Mapping[str, Tensor]) -> Network:
@@ -141,15 +140,13 @@ def beit_vit(shape: VitShape, tensors: Mapping[str, Tensor]) -> Network:
     from timm.models.beit import Beit, RelativePositionBias
 
     shared = RELATIVE_TABLE in tensors
-    parts: dict[str, Any] = {
-        "init_values": 0.1 if any(".gamma_" in key for key in tensors) else None,
-        "use_abs_pos_emb": "pos_embed" in tensors,
-        "use_rel_pos_bias": False,
-        "use_shared_rel_pos_bias": shared,
-    }
     model = _without_initialising(
-        partial(Beit, **_arguments(shape), **parts),
-        frozenset({"k_bias", "relative_position_index"}),
+        Beit,
+        shape,
+        init_values=0.1 if any(".gamma_" in key for key in tensors) else None,
+        use_abs_pos_emb="pos_embed" in tensors,
+        use_rel_pos_bias=False,
+        use_shared_rel_pos_bias=shared,
     )
     for block in model.blocks:
         block.attn.k_bias.zero_()  # k has no bias in the files
@@ -159,30 +156,28 @@ def beit_vit(shape: VitShape, tensors: Mapping[str, Tensor]) -> Network:
     return model
 
 
-def _arguments(shape: VitShape) -> dict[str, Any]:
-    return {
-        "img_size": shape.size,
-        "patch_size": shape.patch,
-        "num_classes": 0,
-        "global_pool": "token",
-        "embed_dim": shape.width,
-        "depth": shape.depth,
-        "num_heads": shape.heads,
+def _without_initialising(
+    network: Callable[..., Network], shape: VitShape, **parts: Any
+) -> Network:
+    """Create a network without initialising weights that the file replaces (4 s for a BEiT-B)."""
+    make = partial(
+        network,
+        img_size=shape.size,
+        patch_size=shape.patch,
+        num_classes=0,
+        global_pool="token",
+        embed_dim=shape.width,
+        depth=shape.depth,
+        num_heads=shape.heads,
         # timm truncates width * ratio; half a unit more gives mlp_width whatever the rounding.
-        "mlp_ratio": (shape.mlp_width + 0.5) / shape.width,
-        "norm_layer": partial(nn.LayerNorm, eps=shape.layer_norm_eps),
-    }
-
-
-def _without_initialising(make: Callable[[], Network], buffers: frozenset[str]) -> Network:
-    """Create a network without initialising weights that the file replaces (4 s for a BEiT-B).
-
-    `buffers` names the buffers that the caller sets. If the network of another timm version has
-    more of them, it is initialised as usual.
-    """
+        mlp_ratio=(shape.mlp_width + 0.5) / shape.width,
+        norm_layer=partial(nn.LayerNorm, eps=shape.layer_norm_eps),
+        **parts,
+    )
     with torch.device("meta"):
         model = make()
-    if {name.rpartition(".")[2] for name, _ in model.named_buffers()} - buffers:
+    # A network of another timm version with more buffers is initialised as usual.
+    if {name.rpartition(".")[2] for name, _ in model.named_buffers()} - BUFFERS_SET_HERE:
         return make()
     return model.to_empty(device="cpu")
 
