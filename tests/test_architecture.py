@@ -47,6 +47,7 @@ OWNERS = {
     "matplotlib": {"figures"},
     "pydantic": {
         "config",
+        "data.datasets",
         "evaluate.result_files",
         "evaluate.results",
         "explore.schema",

@@ -1,4 +1,4 @@
-"""Read annotation files as text and JSON, and check ids and paths."""
+"""Read annotation files as text and JSON, and check their fields, ids and paths."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
+from pydantic import TypeAdapter, ValidationError
 
 from pa.errors import AnnotationError
+
+T = TypeVar("T")
 
 HIDDEN, VISIBLE = 1, 2  # the visibility v of COCO keypoints
 
@@ -60,6 +63,18 @@ def parse_json(
     except RecursionError:
         raise AnnotationError(
             f"{file} cannot be read: the brackets of its JSON are nested too deeply."
+        ) from None
+
+
+def validated(model: type[T], content: Any, source: object) -> T:
+    """Return parsed JSON as dataclasses of pydantic fields. Raise `AnnotationError` at a fault."""
+    try:
+        return TypeAdapter(model).validate_python(content)
+    except ValidationError as error:
+        first, n = error.errors(include_url=False)[0], error.error_count()
+        where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"])
+        raise AnnotationError(
+            f"{source}{where}: {first['msg']}; found {repr(first['input'])[:60]} ({n} such in all)."
         ) from None
 
 

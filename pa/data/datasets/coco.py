@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
+from pydantic import Field, StrictInt, StrictStr
 
 from pa.data.datasets.annotations import (
     FARTHEST,
@@ -23,6 +25,7 @@ from pa.data.datasets.annotations import (
     read_text,
     require_plain_paths,
     require_unique,
+    validated,
 )
 from pa.data.datasets.listing import list_images
 from pa.data.schema import KEYPOINT_SCHEMA, Keypoints
@@ -87,6 +90,32 @@ def _folder(root: Path, split: str) -> str | None:
     return next((f for f in (f"images/{split}", split) if (root / f).is_dir()), None)
 
 
+# The fields that are read. `StrictInt` refuses text, true and 1.0.
+Side = Annotated[StrictInt, Field(ge=1, le=FARTHEST)]  # pixels
+
+
+@dataclass(slots=True)
+class _Image:
+    id: StrictInt
+    file_name: Annotated[StrictStr, Field(min_length=1)]
+    width: Side
+    height: Side
+
+
+@dataclass(slots=True)
+class _Person:
+    id: StrictInt
+    image_id: StrictInt
+    category_id: StrictInt
+    keypoints: Any  # the array of `_slim`
+
+
+@dataclass(slots=True)
+class _Category:
+    id: StrictInt
+    keypoints: list[str] | None = None
+
+
 @dataclass(frozen=True)
 class _Parsed:
     """image_id, file_name, width, height; and image_id, object, part, x, y, visible."""
@@ -108,22 +137,12 @@ def _parse(root: Path, split: str) -> _Parsed:
 
 @lru_cache(maxsize=2)  # the train file is 240 MB of JSON, read for images and for keypoints
 def _parse_file(file: Path, mtime_ns: int, size: int) -> _Parsed:
-    try:
-        return _check(file, _load(file))
-    except AnnotationError:
-        raise
-    except (TypeError, ValueError, KeyError, OverflowError, pl.exceptions.PolarsError) as error:
-        reason = str(error).splitlines()[0]
-        raise AnnotationError(
-            f"{file}: an entry does not have the format of COCO ({type(error).__name__}: {reason})."
-        ) from None
-
-
-def _check(file: Path, content: dict[str, Any]) -> _Parsed:
     """Raise `AnnotationError` unless all annotations are keypoints of persons, as COCO's are."""
-    persons = [entry for entry in content["annotations"] if "keypoints" in entry]
-    names = next((c["keypoints"] for c in content["categories"] if "keypoints" in c), None)
-    if len(persons) < len(content["annotations"]) or names is None:
+    content = _load(file)
+    listed = content["annotations"]
+    categories = validated(list[_Category], content["categories"], f"{file}: categories")
+    names = next((c.keypoints for c in categories if c.keypoints is not None), None)
+    if names is None or not all("keypoints" in entry for entry in listed):
         raise AnnotationError(
             f"{file} holds no person keypoints{_looks_like(content)}. Expected: the content of "
             f"the official person_keypoints_*.json, where each annotation has `keypoints`."
@@ -132,27 +151,39 @@ def _check(file: Path, content: dict[str, Any]) -> _Parsed:
         raise AnnotationError(
             f"{file}: its keypoints are {names}. Expected the 17 of COCO: {', '.join(NAMES)}."
         )
-    numbers = [c["id"] for c in content["categories"] if c.get("keypoints") == list(NAMES)]
-    if len(numbers) != 1 or type(numbers[0]) is not int:
+    numbers = [c.id for c in categories if c.keypoints == names]
+    if len(numbers) != 1:
         raise AnnotationError(
             f"{file}: the categories with the keypoints of a person have the ids {numbers}. "
-            f"Expected: one category, with a whole number."
+            f"Expected: one category."
         )
-    ids = [entry["category_id"] for entry in persons]
-    others = [e for e, n in zip(persons, ids, strict=True) if type(n) is not int or n != numbers[0]]
-    if others:
+    persons = validated(list[_Person], listed, f"{file}: annotations")
+    if others := [entry for entry in persons if entry.category_id != numbers[0]]:
         raise AnnotationError(
             f"{file}: {len(others)} annotations are not of the category {numbers[0]}, which has "
-            f"the keypoints; the first is annotation {others[0].get('id')} of category "
-            f"{others[0]['category_id']!r}. Expected: annotations of persons only."
+            f"the keypoints; the first is annotation {others[0].id} of category "
+            f"{others[0].category_id}. Expected: annotations of persons only."
         )
-    images = _images(file, content["images"])
+    entries = validated(list[_Image], content["images"], f"{file}: images")
+    columns = ["image_id", "file_name", "width", "height"]
+    rows = [(entry.id, entry.file_name, entry.width, entry.height) for entry in entries]
+    schema = dict(zip(columns, (pl.Int64, pl.String, pl.Int64, pl.Int64), strict=True))
+    images = pl.DataFrame(rows, schema=schema, orient="row")
+    require_unique(images, ["image_id"], file, "image id")
+    require_unique(images, ["file_name"], file, "image file")
+    require_plain_paths(images["file_name"], file)
     return _Parsed(images, _keypoints(file, persons, images))
 
 
 def _load(file: Path) -> dict[str, Any]:
     # As text: bytes would stay in memory next to the text that json makes of them.
-    content = parse_json(read_text(file), file, object_hook=_slim)
+    text = read_text(file)
+    try:
+        content = parse_json(text, file, object_hook=_slim)
+    except (TypeError, OverflowError) as error:  # of `_slim`
+        raise AnnotationError(
+            f"{file}: an entry does not have the format of COCO ({type(error).__name__}: {error})."
+        ) from None
     missing = [
         name
         for name in ("images", "annotations", "categories")
@@ -200,44 +231,11 @@ def _looks_like(content: Any) -> str:
     return ""
 
 
-def _images(file: Path, entries: Sequence[dict[str, Any]]) -> pl.DataFrame:
-    try:
-        rows = [(e["id"], e["file_name"], e["width"], e["height"]) for e in entries]
-    except KeyError as error:
-        raise AnnotationError(f"{file}: an image has no {error}.") from None
-    for row in rows:
-        number, name, width, height = row
-        sizes = all(type(side) is int and 1 <= side <= FARTHEST for side in (width, height))
-        if type(number) is not int or not isinstance(name, str) or not name or not sizes:
-            raise AnnotationError(
-                f"{file}: an image has id {number!r}, file_name {name!r}, width {width!r} and "
-                f"height {height!r}. Expected: whole numbers, and the name of a file."
-            )
-    schema = {"image_id": pl.Int64, "file_name": pl.String, "width": pl.Int64, "height": pl.Int64}
-    images = pl.DataFrame(rows, schema=schema, orient="row")
-    require_unique(images, ["image_id"], file, "image id")
-    require_unique(images, ["file_name"], file, "image file")
-    require_plain_paths(images["file_name"], file)
-    return images
-
-
-def _keypoints(file: Path, persons: Sequence[dict[str, Any]], images: pl.DataFrame) -> pl.DataFrame:
+def _keypoints(file: Path, persons: Sequence[_Person], images: pl.DataFrame) -> pl.DataFrame:
     """Return the 17 keypoints of every person, in the order of the file."""
-    try:
-        ids = pl.DataFrame(
-            [(person["id"], person["image_id"]) for person in persons],
-            schema={"object": pl.Int64, "image_id": pl.Int64},
-            orient="row",
-        )
-    except KeyError as error:
-        raise AnnotationError(f"{file}: an annotation has no {error}.") from None
-    whole = [type(person["id"]) is type(person["image_id"]) is int for person in persons]
-    if not all(whole):
-        person = persons[whole.index(False)]
-        raise AnnotationError(
-            f"{file}: an annotation has id {person['id']!r} and image_id {person['image_id']!r}. "
-            f"Expected: whole numbers."
-        )
+    schema = {"object": pl.Int64, "image_id": pl.Int64}
+    rows = [(person.id, person.image_id) for person in persons]
+    ids = pl.DataFrame(rows, schema, orient="row")
     require_unique(ids, ["object"], file, "annotation id")
     lost = ids.join(images, on="image_id", how="anti")  # persons in images that are not listed
     if len(lost):
@@ -246,27 +244,19 @@ def _keypoints(file: Path, persons: Sequence[dict[str, Any]], images: pl.DataFra
             f"annotation {lost['object'][0]} of image {lost['image_id'][0]}."
         )
     n = len(NAMES)
-    expected = f"{n} times x, y and v = 0, 1 or 2"
-    for person in persons:
-        if len(person["keypoints"]) != 3 * n:
-            raise AnnotationError(
-                f"{file}: the keypoints of annotation {person['id']} are not {expected}."
-            )
-    values = np.array([p["keypoints"] for p in persons], np.float64)
+
+    def require(fits: npt.NDArray[np.bool_], what: str) -> None:
+        if not fits.all():
+            person = persons[int(fits.argmin()) // (len(fits) // len(persons))]
+            raise AnnotationError(f"{file}: the keypoints of annotation {person.id} {what}.")
+
+    shape = f"are not {n} times x, y and v = 0, 1 or 2"
+    require(np.array([len(person.keypoints) == 3 * n for person in persons]), shape)
+    values = np.array([person.keypoints for person in persons], np.float64)
     values = values.reshape(-1, 3)  # (persons · 17, 3)
-    broken = ~(np.abs(values) <= FARTHEST).all(axis=1)  # also NaN
-    if broken.any():
-        person = persons[int(broken.argmax()) // n]
-        raise AnnotationError(
-            f"{file}: a keypoint of annotation {person['id']} is not a number "
-            f"of pixels within ±{FARTHEST:,}."
-        )
-    odd = np.flatnonzero(~np.isin(values[:, 2], (0, 1, VISIBLE)))  # rows with another v
-    if len(odd):
-        person = persons[odd[0] // n]
-        raise AnnotationError(
-            f"{file}: the keypoints of annotation {person['id']} are not {expected}."
-        )
+    near = (np.abs(values) <= FARTHEST).all(axis=1)  # false also for NaN
+    require(near, f"are not numbers of pixels within ±{FARTHEST:,}")
+    require(np.isin(values[:, 2], (0, 1, VISIBLE)), shape)
     each = ids.select(pl.all().repeat_by(n)).explode("object", "image_id")  # one row per keypoint
     return each.with_columns(
         pl.Series("part", list(NAMES) * len(persons), dtype=pl.String),

@@ -60,19 +60,19 @@ def test_cub_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda c: c["annotations"][0].update(id=None), "id None"),
-        (lambda c: c["annotations"][0].update(id="7"), "id '7'"),
-        (lambda c: c["annotations"][0].update(image_id=1.0), "image_id 1.0"),
+        (lambda c: c["annotations"][0].update(id=None), r"id: .*found None"),
+        (lambda c: c["annotations"][0].update(id="7"), r"id: .*found '7'"),
+        (lambda c: c["annotations"][0].update(image_id=1.0), r"image_id: .*found 1.0"),
         (lambda c: c["annotations"][0]["keypoints"].__setitem__(0, 1e10), "within ±1,000,000"),
-        (lambda c: c["images"][0].update(file_name=None), "file_name None"),
-        (lambda c: c["images"][0].update(file_name=3), "file_name 3"),
-        (lambda c: c["images"][0].update(file_name=""), "file_name ''"),
+        (lambda c: c["images"][0].update(file_name=None), r"file_name: .*found None"),
+        (lambda c: c["images"][0].update(file_name=3), r"file_name: .*found 3"),
+        (lambda c: c["images"][0].update(file_name=""), r"file_name: .*found ''"),
         (lambda c: c["images"][0].update(file_name="../a.jpg"), "not a path below the root"),
         (lambda c: c["images"][0].update(file_name="a\nb.jpg"), "not a path below the root"),
-        (lambda c: c["images"][0].update(width=0), "width 0"),
-        (lambda c: c["images"][0].update(width="100"), "width '100'"),
-        (lambda c: c["images"][0].update(height=100.5), "height 100.5"),
-        (lambda c: c["images"][0].update(id=11.5), "id 11.5"),
+        (lambda c: c["images"][0].update(width=0), r"width: .*found 0"),
+        (lambda c: c["images"][0].update(width="100"), r"width: .*found '100'"),
+        (lambda c: c["images"][0].update(height=100.5), r"height: .*found 100.5"),
+        (lambda c: c["images"][0].update(id=11.5), r"id: .*found 11.5"),
         (lambda c: c["images"][0].update(file_name="a\x9bb.jpg"), "not a path below the root"),
         (lambda c: c["annotations"][0]["keypoints"].__setitem__(0, True), "true or false"),
         (
@@ -80,8 +80,14 @@ def test_cub_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
             "1 annotations are not of the category 1, which has the keypoints; the first is "
             "annotation 5 of category 2",
         ),
-        (lambda c: c["annotations"][0].update(category_id=None), "annotation 5 of category None"),
-        (lambda c: c["annotations"][0].pop("category_id"), "KeyError: 'category_id'"),
+        (
+            lambda c: c["annotations"][0].update(category_id=None),
+            r"annotations\[0\].category_id: .*found None",
+        ),
+        (
+            lambda c: c["annotations"][0].pop("category_id"),
+            r"annotations\[0\].category_id: Field required",
+        ),
         (
             lambda c: c["categories"].append({**c["categories"][0], "id": 2}),
             r"keypoints of a person have the ids \[1, 2\]. Expected: one category",
