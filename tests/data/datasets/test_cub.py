@@ -121,7 +121,7 @@ def test_image_without_split_is_refused(root: Path, split: str) -> None:
     (root / "train_test_split.txt").write_text("1 1\n3 1\n")
     with pytest.raises(
         AnnotationError,
-        match=r"train_test_split.txt: no line for image 2 \(images/002.Wren/Wren_0002.jpg\), and 1 ",
+        match=r"split.txt: 0 lines of image 2 \(images/002.Wren/Wren_0002.jpg\). Expected: 1 for",
     ):
         load(root, split)
     assert len(load(root).table) == 3  # the split `all` does not ask
@@ -135,7 +135,7 @@ def test_image_without_part_locations_is_refused(root: Path, kept: int, actual: 
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(lines[:kept] + lines[30:]))
     with pytest.raises(
-        AnnotationError, match=rf"part_locs.txt: {actual} .* one for each of the 15 parts"
+        AnnotationError, match=rf"part_locs.txt: {actual} .* Expected: 15 for every image"
     ):
         load(root, "train").annotations()
 
