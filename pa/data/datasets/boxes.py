@@ -7,8 +7,7 @@ of the upright image) and label. Optional: part (default: the label), object, cl
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -25,16 +24,18 @@ MAX_SIDE = 9_000  # pixels: a box is cut at full size, and Pillow warns above 89
 MAX_LABEL = 200  # characters, so that tables and figures can show a label
 
 
+AT = " at"  # position of a row in the file: its line in a CSV, its number in Parquet
+
+
 def read(file: Path, root: Path, paths: pl.Series) -> Boxes:
     """Read the boxes of the images `paths` of a split.
 
     Raise `MissingError` if the file does not exist or names images that are not under `root`,
     `AnnotationError` for faulty columns, boxes or values.
     """
-    source, table = _load(file)
+    table = _load(file)
     _check_columns(file, table)
-    table = _typed(source, table)
-    _check_values(source, table)
+    table = _checked(file, table)
     others = table["path"].unique(maintain_order=True)  # images of other splits, or missing
     others = others.filter(~others.is_in(paths.implode()))
     if missing := [path for path in others if not (root / path).is_file()]:
@@ -46,70 +47,43 @@ def read(file: Path, root: Path, paths: pl.Series) -> Boxes:
     return Boxes(table.filter(pl.col("path").is_in(paths.implode())))
 
 
-@dataclass(frozen=True)
-class _Source:
-    """The file of a table, and the position of each row in it: `line` 2, 3 … or `row` 0, 1 …"""
-
-    file: Path
-    unit: str
-    positions: Sequence[int]
-
-    def raise_at(self, table: pl.DataFrame, condition: pl.Expr, what: str) -> None:
-        """Raise `AnnotationError` at the first row that meets a condition."""
-        faulty = table.select(condition).to_series()
-        if faulty.any():
-            at = int(faulty.arg_max() or 0)
-            box = ", ".join(str(table[name][at]) for name in BOX)
-            path = repr(table["path"][at])[1:-1]  # control characters as \\x1b
-            raise AnnotationError(
-                f"{self.file}, {self.unit} {self.positions[at]}: {what} (path {path}, "
-                f"box {box}; {int(faulty.sum())} such in all)."
-            )
-
-
-def _load(file: Path) -> tuple[_Source, pl.DataFrame]:
+def _load(file: Path) -> pl.DataFrame:
+    """Read the table and the positions of its rows; a CSV as text, to show a wrong number."""
     if file.is_dir():
         raise AnnotationError(
             f"{file} is a folder. Expected: the table of boxes itself, a CSV or Parquet file."
         )
     try:
         if file.suffix.lower() == ".parquet":
-            table = pl.read_parquet(file, glob=False)
-            return _Source(file, "row", range(len(table))), table
-        return _load_csv(file)
+            return pl.read_parquet(file, glob=False).with_row_index(AT)
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            lines = csv.reader(text, strict=True)  # a broken quote is an error
+            # Blank lines are skipped; empty fields are null.
+            rows = [(lines.line_num, *(word or None for word in row)) for row in lines if row]
     except FileNotFoundError:
         raise MissingError(f"the table of boxes {file} does not exist.") from None
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError, csv.Error) as error:
         raise AnnotationError(f"{file} cannot be read as a table of boxes: {error}") from None
-
-
-def _load_csv(file: Path) -> tuple[_Source, pl.DataFrame]:
-    """Read all columns as text, so that a message can show a wrong number; empty is null."""
-    positions, rows = [], []  # line numbers, and the fields of each line
-    with file.open(encoding="utf-8-sig", newline="") as text:
-        lines = csv.reader(text, strict=True)  # a broken quote is an error
-        names = next(filter(None, lines), None)  # blank lines are skipped
-        if names is None:
-            raise AnnotationError(f"{file} is blank. Expected: a header line {','.join(REQUIRED)}.")
-        for row in filter(None, lines):
-            if len(row) != len(names):
-                raise AnnotationError(
-                    f"{file}, line {lines.line_num}: {len(row)} fields. Expected: {len(names)}, as "
-                    f"in the header line. Put a field that contains a comma in quotes."
-                )
-            positions.append(lines.line_num)
-            rows.append([field or None for field in row])
+    if not rows:
+        raise AnnotationError(f"{file} is blank. Expected: a header line {','.join(REQUIRED)}.")
+    names = [name or "" for name in rows[0][1:]]
+    for number, *row in rows:
+        if len(row) != len(names):
+            raise AnnotationError(
+                f"{file}, line {number}: {len(row)} fields. Expected: {len(names)}, as in the "
+                f"header line. Put a field that contains a comma in quotes."
+            )
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise AnnotationError(f"{file}: the header line names {_some(repeated)} twice.")
-    schema = dict.fromkeys(names, pl.String)
-    return _Source(file, "line", positions), pl.DataFrame(rows, schema, orient="row")
+    schema = {AT: pl.Int64(), **dict.fromkeys(names, pl.String())}
+    return pl.DataFrame(rows[1:], schema, orient="row")
 
 
 def _check_columns(file: Path, table: pl.DataFrame) -> None:
     """Raise `AnnotationError` for a missing or unknown column, or one of another type."""
     missing = [name for name in REQUIRED if name not in table.columns]
-    unknown = [name for name in table.columns if name not in BOX_SCHEMA]
+    unknown = [name for name in table.columns if name not in (AT, *BOX_SCHEMA)]
     if missing or unknown:
         faults = [f"no column {', '.join(missing)}"] if missing else []
         faults += [f"unknown column {_some(unknown)}"] if unknown else []
@@ -137,39 +111,54 @@ def _some(names: list[str]) -> str:
     return ", ".join(short[:SHOWN]) + more
 
 
-def _typed(source: _Source, table: pl.DataFrame) -> pl.DataFrame:
-    """Cast all columns; missing ones become null, a missing `part` becomes the label."""
-    lacking = [pl.lit(None, pl.String).alias(n) for n in OPTIONAL if n not in table.columns]
-    table = table.with_columns(lacking)
+def _checked(file: Path, table: pl.DataFrame) -> pl.DataFrame:
+    """Check every value and cast the columns; missing ones become null, `part` the label."""
+    unit = "row" if file.suffix.lower() == ".parquet" else "line"
+
+    def refuse(condition: pl.Expr, what: str) -> None:
+        faulty = table.select(condition).to_series()
+        if faulty.any():
+            at = int(faulty.arg_max() or 0)
+            box = ", ".join(str(table[name][at]) for name in BOX)
+            path = repr(table["path"][at])[1:-1]  # control characters as \\x1b
+            raise AnnotationError(
+                f"{file}, {unit} {table[AT][at]}: {what} (path {path}, box {box}; "
+                f"{int(faulty.sum())} such in all)."
+            )
+
+    col = pl.col
     for name in BOX:
-        number = pl.col(name).cast(pl.Float64, strict=False)  # null for anything but a number
-        source.raise_at(table, ~number.is_finite().fill_null(False), f"{name} is not a number")
+        number = col(name).cast(pl.Float64, strict=False)  # null for anything but a number
+        refuse(~number.is_finite().fill_null(False), f"{name} is not a number")
         table = table.with_columns(number)
-    table = table.select(pl.col(name).cast(kind) for name, kind in BOX_SCHEMA.items())
-    table = table.with_columns(pl.col(name).replace("", None) for name in OPTIONAL)
-    return table.with_columns(pl.coalesce("part", "label").alias("part"))
-
-
-def _check_values(source: _Source, table: pl.DataFrame) -> None:
+    lacking = [pl.lit(None, pl.String).alias(n) for n in OPTIONAL if n not in table.columns]
+    table = table.with_columns(lacking).select(
+        AT, *(col(name).cast(kind) for name, kind in BOX_SCHEMA.items())
+    )
+    table = table.with_columns(col(name).replace("", None) for name in OPTIONAL)
+    table = table.with_columns(pl.coalesce("part", "label").alias("part"))
     if table.is_empty():
-        raise AnnotationError(f"{source.file} holds no box.")
+        raise AnnotationError(f"{file} holds no box.")
+    for condition, what in _faults():
+        refuse(condition, what)
+    return table.drop(AT)
+
+
+def _faults() -> Iterator[tuple[pl.Expr, str]]:
+    """Yield the conditions under which a row is refused, and what is wrong with it."""
     col = pl.col
     for name in ("path", "label"):
-        source.raise_at(table, col(name).is_null() | (col(name) == ""), f"{name} is empty")
+        yield col(name).is_null() | (col(name) == ""), f"{name} is empty"
     for name in ("label", *OPTIONAL):
-        padded = col(name) != col(name).str.strip_chars()
-        source.raise_at(table, padded, f"the {name} begins or ends with a space")
+        yield col(name) != col(name).str.strip_chars(), f"the {name} begins or ends with a space"
         long = col(name).str.len_chars() > MAX_LABEL
-        source.raise_at(table, long, f"the {name} is longer than {MAX_LABEL} characters")
-    for name in ("path", "label", *OPTIONAL):
-        odd = col(name).str.contains(CONTROL)  # line breaks, terminal controls
-        source.raise_at(table, odd, f"the {name} holds a control character")
-    far = pl.max_horizontal(col(*BOX).abs()) > FARTHEST
-    source.raise_at(table, far, f"a corner is beyond ±{FARTHEST:,} pixels")
+        yield long, f"the {name} is longer than {MAX_LABEL} characters"
+    for name in ("path", "label", *OPTIONAL):  # line breaks, terminal controls
+        yield col(name).str.contains(CONTROL), f"the {name} holds a control character"
+    yield pl.max_horizontal(col(*BOX).abs()) > FARTHEST, f"a corner is beyond ±{FARTHEST:,} pixels"
     for low, high in (("x0", "x1"), ("y0", "y1")):
-        source.raise_at(table, col(high) <= col(low), f"{high} is not greater than {low}")
+        yield col(high) <= col(low), f"{high} is not greater than {low}"
     side = pl.max_horizontal(col("x1") - col("x0"), col("y1") - col("y0"))
-    source.raise_at(table, side > MAX_SIDE, f"the box is longer than {MAX_SIDE} pixels")
+    yield side > MAX_SIDE, f"the box is longer than {MAX_SIDE} pixels"
     pieces = col("path").str.split("/").list.eval(pl.element().is_in(["", ".", ".."])).list.any()
-    what = "the path is not a plain path below the root (no leading /, ./ or ../, no //)"
-    source.raise_at(table, pieces, what)
+    yield pieces, "the path is not a plain path below the root (no leading /, ./ or ../, no //)"

@@ -170,7 +170,9 @@ def test_unknown_splits_are_refused(tmp_path: Path) -> None:
 def test_cub_split_of_an_image_that_is_not_listed(tmp_path: Path, split: str) -> None:
     root = write_cub(tmp_path / "cub", BIRDS, train=[1])
     line(root, "train_test_split.txt", "1 1\n", "1 1\n77 0\n")
-    with pytest.raises(AnnotationError, match=r"split.txt, line 2: image 77 is not in images.txt \(1 such"):
+    with pytest.raises(
+        AnnotationError, match=r"split.txt, line 2: image 77 is not in images.txt \(1 such"
+    ):
         datasets.load("cub", "cub", root, split)
 
 
