@@ -20,17 +20,8 @@ from pa.errors import MissingError
 class Crops:
     """Crop the regions of a store from the images it was made from.
 
-    Parameters
-    ----------
-    store
-        The store, whose spec holds the view.
-    root
-        The current root folder of the images; by default that of the extraction.
-
-    Raises
-    ------
-    FingerprintError
-        For an image whose file changed since the extraction.
+    `root` is the current root folder of the images; by default that of the extraction. Raises
+    `FingerprintError` for an image whose file changed since the extraction.
     """
 
     def __init__(self, store: Store, root: Path | None = None) -> None:

@@ -16,9 +16,8 @@ import socket
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pa.errors import StorageError
 
@@ -101,8 +100,7 @@ def note_written(path: Path) -> None:
             file.write(json.dumps(os.fspath(path.absolute())) + "\n")
 
 
-@dataclass(frozen=True)
-class Owner:
+class Owner(NamedTuple):
     """The writer of a partial file or folder, read from its name: final name and host."""
 
     name: str
@@ -155,11 +153,12 @@ def _exclusive(path: Path) -> Iterator[bool]:
         os.close(handle)
 
 
-def remove_stale(folder: Path, name: str) -> None:
-    """Remove the partial files and folders of `name` that killed processes of this host left."""
-    for partial in folder.glob(f"{glob.escape(name)}.*{PARTIAL_SUFFIX}"):
+def remove_stale(folder: Path, name: str | None = None) -> None:
+    """Remove partial files that killed processes of this host left, of all names or of one."""
+    pattern = "*" if name is None else f"{glob.escape(name)}.*"
+    for partial in folder.glob(f"{pattern}{PARTIAL_SUFFIX}"):
         writer = owner(partial)
-        if writer is not None and writer.name == name and writer.is_here:
+        if writer is not None and writer.name == (name or writer.name) and writer.is_here:
             with _exclusive(partial) as locked, contextlib.suppress(OSError, StorageError):
                 if locked:
                     remove(partial)

@@ -65,8 +65,7 @@ def set_max_pixels(limit: int) -> None:
 class Transform:
     """The evaluation transform of an encoder, as published by its authors.
 
-    `size` is the side of the square input in pixels, `resize` the length of the short side before
-    the centre crop (view `image`); `mean` and `std` apply to RGB in [0, 1].
+    `mean` and `std` apply to RGB in [0, 1].
     """
 
     size: int = 224  # side of the input in pixels
@@ -80,11 +79,7 @@ class Transform:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Transform:
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in fields.items()
-        }
-        return cls(**values)
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 
 @cache
@@ -105,18 +100,9 @@ def open_image(
 ) -> Image.Image:
     """Open an image file, or the bytes of one, and read its header; pixels are decoded later.
 
-    The only place that calls Pillow's `open`.
-
-    Parameters
-    ----------
-    source
-        The bytes of the file, or its path if only the header is needed.
-    name
-        The name of the file in messages.
-    formats
-        Names of the formats to accept; by default `readable_formats`.
-    max_pixels
-        Limit of width times height; by default the setting `max_pixels`.
+    The only place that calls Pillow's `open`. `name` is that of the file in messages, `formats` are
+    those to accept (by default `readable_formats`), `max_pixels` limits width times height (by
+    default the setting `max_pixels`).
 
     Raises
     ------
@@ -130,21 +116,19 @@ def open_image(
             raise ImageError(name, "the file is empty (0 bytes)")
         file = io.BytesIO(source) if isinstance(source, bytes) else source
         image = Image.open(file, formats=accepted)
+    except ImageError:
+        raise
     except UnidentifiedImageError:
         raise ImageError(name, _why_unidentified(source, accepted)) from None
     except OSError as error:
         raise ImageError(name, error.strerror or str(error)) from None
-    except ImageError:
-        raise
     except Exception as error:  # noqa: BLE001 - Pillow's parsers raise a dozen types on corrupt input
         raise ImageError(name, f"{type(error).__name__}: {error}") from None
     width, height = image.size
     if width * height > limit:
         image.close()
-        raise ImageError(
-            name,
-            f"{width}×{height} pixels are more than the limit of {limit:,}; {RAISE_LIMIT}",
-        )
+        size = f"{width}×{height} pixels are more than the limit of {limit:,}"
+        raise ImageError(name, f"{size}; {RAISE_LIMIT}")
     return image
 
 
@@ -170,14 +154,21 @@ def decode(
 
     EXIF rotation is applied, 16-bit grey is scaled (not clipped) to 8 bits, CMYK, palette and grey
     become RGB, alpha is dropped, and the first frame of an animation is used. `formats` and
-    `max_pixels` are those of `open_image`.
-
-    Raise `ImageError` with the reason for every fault of the file.
+    `max_pixels` are those of `open_image`. Raise `ImageError` for every fault of the file.
     """
     try:
-        with open_image(data, path, formats=formats, max_pixels=max_pixels) as image:
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+        with open_image(data, path, formats=formats, max_pixels=max_pixels) as opened:
+            opened.load()
+            image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips at 255
+            values = np.asarray(image, dtype=np.int64)  # (H, W)
+            if values.size and (values.min() < 0 or values.max() > 65535):
+                reason = "32-bit integers outside 0..65535: the range of grey is unknown"
+                raise ImageError("", reason)
+            image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+        if image.mode == "F":
+            raise ImageError("", "floating-point pixels: the range of grey is unknown")
+        return image.convert("RGB")
     except ImageError as error:
         raise ImageError(path, error.reason) from None
     except Exception as error:  # noqa: BLE001 - Pillow's decoders raise a dozen types on corrupt input
@@ -201,27 +192,11 @@ def _why_unidentified(source: bytes | Path, accepted: Sequence[str]) -> str:
     return f"not an image of a known format, {', '.join(accepted)} ({kind})"
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips at 255
-        values = np.asarray(image, dtype=np.int64)  # (H, W)
-        if values.size and (values.min() < 0 or values.max() > 65535):
-            raise ImageError("", "32-bit integers outside 0..65535: the range of grey is unknown")
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    if image.mode == "F":
-        raise ImageError("", "floating-point pixels: the range of grey is unknown")
-    return image.convert("RGB")
-
-
 @dataclass(frozen=True)
 class Header:
-    """Width and height of the upright image in pixels, or None and the reason.
-
-    `turned` is whether EXIF rotates or mirrors the image.
-    """
-
-    size: tuple[int, int] | None
-    turned: bool = False
-    fault: str | None = None
+    size: tuple[int, int] | None  # width and height of the upright image in pixels
+    turned: bool = False  # whether EXIF rotates or mirrors the image
+    fault: str | None = None  # why the size is None
 
 
 def read_header(path: Path) -> Header:
@@ -253,14 +228,11 @@ def size_columns(root: Path, paths: Sequence[str]) -> pl.DataFrame:
 def resize_short_side(image: Image.Image, length: int, interpolation: str) -> Image.Image:
     """Resize the short side to `length`; the long side is truncated, as torchvision does."""
     width, height = image.size
-    if width <= height:
-        size = (length, max(1, int(length * height / width)))
-    else:
-        size = (max(1, int(length * width / height)), length)
-    if max(size) > MAX_SIDE:
-        raise ImageError(
-            "", f"{width}×{height} pixels are too narrow: resized, one side would be {max(size)}"
-        )
+    long = max(1, int(length * max(image.size) / min(image.size)))
+    size = (length, long) if width <= height else (long, length)
+    if long > MAX_SIDE:
+        reason = f"{width}×{height} pixels are too narrow: resized, one side would be {long}"
+        raise ImageError("", reason)
     return image if size == image.size else image.resize(size, RESAMPLING[interpolation])
 
 

@@ -18,10 +18,7 @@ ROW_SCHEMA: dict[str, pl.DataType] = {
     "row": pl.Int64(),  # id: position in the store
     "image": pl.Int64(),  # number of the image in its split
     "path": pl.String(),
-    "x0": pl.Float64(),
-    "y0": pl.Float64(),
-    "x1": pl.Float64(),
-    "y1": pl.Float64(),
+    **dict.fromkeys(BOX, pl.Float64()),
     "label": pl.String(),
     "label_id": pl.Int64(),  # position among the classes
     "file_bytes": pl.Int64(),  # size of the file; -1 if it does not exist
@@ -36,19 +33,13 @@ KEYPOINT_SCHEMA: dict[str, pl.DataType] = {
     "path": pl.String(),
     "object": pl.Int64(),  # id of the bird or person
     "part": pl.String(),  # name of the part
-    "x": pl.Float64(),  # pixels of the upright image
-    "y": pl.Float64(),
-    "visible": pl.Int64(),
-    "width": pl.Int64(),  # of the image in pixels, or null
-    "height": pl.Int64(),
+    **dict.fromkeys(("x", "y"), pl.Float64()),  # pixels of the upright image
+    **dict.fromkeys(("visible", "width", "height"), pl.Int64()),
 }
 
 BOX_SCHEMA: dict[str, pl.DataType] = {
     "path": pl.String(),
-    "x0": pl.Float64(),
-    "y0": pl.Float64(),
-    "x1": pl.Float64(),
-    "y1": pl.Float64(),
+    **dict.fromkeys(BOX, pl.Float64()),
     "label": pl.String(),
     "part": pl.String(),
     "object": pl.String(),  # id of the object, if annotated
@@ -108,8 +99,7 @@ class Images:
 def label_ids(labels: Sequence[str]) -> pl.DataFrame:
     """Return `label` and `label_id`: the id of a label is its position."""
     ids = range(len(labels))
-    schema = {"label": pl.String(), "label_id": pl.Int64()}
-    return pl.DataFrame({"label": labels, "label_id": ids}, schema)
+    return pl.DataFrame([labels, ids], {"label": pl.String(), "label_id": pl.Int64()})
 
 
 def in_schema(rows: pl.DataFrame) -> pl.DataFrame:

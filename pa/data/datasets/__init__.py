@@ -107,20 +107,11 @@ DATASETS: Registry[Kind] = Registry(
 def load(
     name: str, kind: str, root: Path, split: str | None = None, boxes: Path | None = None
 ) -> Images:
-    """Read the table of images of a split.
+    """Read the table of images of a split; None selects the only one.
 
-    Parameters
-    ----------
-    name
-        The name of the dataset, for the store and for messages.
-    kind
-        The layout, a name of `DATASETS`.
-    root
-        The root folder of the dataset.
-    split
-        The split; None selects the only one.
-    boxes
-        A table of boxes for view `parts`, which replaces the annotations of the dataset.
+    `name` is that of the dataset in the store and in messages, `kind` its layout, a name of
+    `DATASETS`. `boxes` is a table of boxes for view `parts`, which replaces the annotations of the
+    dataset.
 
     Raises
     ------
@@ -172,10 +163,8 @@ def _nearby_root(entry: Kind, root: Path) -> str:
     likely = [folder for folder in below if _splits_of(entry, folder)]
     if root.name in _splits_of(entry, root.parent):
         likely.append(root.parent)
-    if not likely:
-        return ""
     shown = ", ".join(str(folder) for folder in likely[:3])
-    return f"\nThis looks like the root: {shown}. Try --root {likely[0]}"
+    return f"\nThis looks like the root: {shown}. Try --root {likely[0]}" if likely else ""
 
 
 def _splits_of(entry: Kind, folder: Path) -> list[str]:

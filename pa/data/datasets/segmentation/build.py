@@ -12,7 +12,6 @@ mask. The same command resumes an interrupted build; the result equals an undist
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import shutil
@@ -33,7 +32,6 @@ from pa.data.datasets.segmentation.labels import LabelSet
 from pa.data.datasets.segmentation.masks import Map
 from pa.data.datasets.segmentation.tree import BUILD, BUILD_FORMAT, RECIPE, read_build
 from pa.data.files import (
-    PARTIAL_SUFFIX,
     partial_path,
     remove_stale,
     replacing,
@@ -88,7 +86,7 @@ class BuildPlan:
     splits: dict[str, list[Item]]
     notes: tuple[str, ...] = ()
 
-    def recipe(self) -> dict[str, Any]:
+    def recipe(self) -> dict[str, str]:
         """Return what the masks depend on; a tree is built with one recipe only."""
         values = (self.labels.dataset, self.labels.list_name, self.labels.sha256, self.rule)
         return dict(zip(RECIPE, values, strict=True))
@@ -184,7 +182,8 @@ def build(
     threads = workers or min(MAX_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads, thread_name_prefix="pa-build") as pool:
         for split, items in plan.splits.items():
-            _remove_partial(out / "ann" / split, out / "img" / split)
+            remove_stale(out / "ann" / split)
+            remove_stale(out / "img" / split)
             report = SplitReport(plan, split)
             built = pool.map(lambda item: _build_item(item, split, plan, out, copy), items)  # noqa: B023
             title = f"{plan.labels.dataset}/{split}"
@@ -229,27 +228,19 @@ def _begin(plan: BuildPlan, out: Path) -> None:
             f"{out} was built from {source}, not from {plan.source}: masks of two releases must "
             f"not be mixed. Choose another --out, or delete that folder."
         )
-    _remove_partial(out)
+    remove_stale(out)
 
 
 def _difference(before: str, after: str) -> str:
     """Show two texts from shortly before their first difference, each cut to `EXCERPT`."""
-    equal = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False))
-    start = max(0, len(list(equal)) - EXCERPT // 4)
-
-    def cut(text: str) -> str:
-        end = start + EXCERPT
-        return ("…" if start else "") + text[start:end] + ("…" if len(text) > end else "")
-
-    return f"{cut(before)} → {cut(after)}"
-
-
-def _remove_partial(*folders: Path) -> None:
-    """Remove the partial files of killed builders of this host."""
-    for folder in folders:
-        partials = folder.glob(f"*{PARTIAL_SUFFIX}")
-        for name in {partial.name.rsplit(".", 2)[0] for partial in partials}:
-            remove_stale(folder, name)
+    equal = os.path.commonprefix([before, after])  # noqa: RUF071 - characters, not folders
+    start = max(0, len(equal) - EXCERPT // 4)
+    end = start + EXCERPT
+    cut = [
+        ("…" if start else "") + text[start:end] + ("…" if len(text) > end else "")
+        for text in (before, after)
+    ]
+    return " → ".join(cut)
 
 
 def _build_item(item: Item, split: str, plan: BuildPlan, out: Path, copy: bool) -> _Outcome | str:
@@ -294,10 +285,8 @@ def write_png(path: Path, label_map: LabelMap) -> None:
 
 
 def place_image(source: Path, path: Path, copy: bool) -> None:
-    """Put an image into the tree: a symbolic link to the official file, or a copy of it.
-
-    Several builders may do so at once: each replaces the file or link atomically.
-    """
+    """Put an image into the tree: a symbolic link to the official file, or a copy of it."""
+    # Several builders may do so at once: each replaces the file or link atomically.
     if _is_placed(source, path, copy):
         return
     if copy:

@@ -4,6 +4,7 @@ whose masks already have the values of the label set.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -94,14 +95,13 @@ def read(kind: str, root: Path, split: str) -> pl.DataFrame:
     if missing:
         shown = ", ".join(missing[:MAX_NAMES]) + (" …" if len(missing) > MAX_NAMES else "")
         raise MissingError(f"{root}: {len(missing)} of {len(maps)} images have no mask: {shown}")
-    image_of: dict[str, str] = {}
-    for path, mask in zip(paths, maps, strict=True):
-        other = image_of.setdefault(mask, path)
-        if other != path:  # such as a.jpg and a.png
-            raise AnnotationError(
-                f"{root}: {other} and {path} have one mask, {mask}. Expected: a mask for each "
-                f"image. Remove the image that the mask does not belong to."
-            )
+    mask, n = Counter(maps).most_common(1)[0] if maps else ("", 0)
+    if n > 1:  # such as a.jpg and a.png
+        first, second, *_ = (path for path, other in zip(paths, maps, strict=True) if other == mask)
+        raise AnnotationError(
+            f"{root}: {first} and {second} have one mask, {mask}. Expected: a mask for each image. "
+            f"Remove the image that the mask does not belong to."
+        )
     return table.with_columns(
         pl.lit(None, pl.String).alias("label"),
         pl.lit(None, pl.Int64).alias("label_id"),
