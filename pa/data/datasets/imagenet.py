@@ -19,10 +19,9 @@ split val-25003, by name only: the validation images of the paper's authors)"""
 # The gallery of the released patch search: the validation images with numbers below 25,000, and
 # a list of eight, of which these four have larger ones (retrieval-classification/moco/loader.py).
 SUBSET = "val-25003"
-SUBSET_BELOW = 25_000  # numbers 1 to 24,999
-SUBSET_MORE = frozenset({25793, 39553, 41979, 44160})  # 25,003 images in all
 WNID = re.compile(r"n\d+")  # WordNet id of a noun
-NUMBERED = re.compile(r"ILSVRC2012_val_(\d{8})\.")  # official file names
+NUMBER = pl.col("path").str.extract(r"ILSVRC2012_val_(\d{8})\.").cast(pl.Int64)  # or null
+IN_SUBSET = NUMBER.is_between(1, 24_999) | NUMBER.is_in([25793, 39553, 41979, 44160])
 
 
 def list_splits(root: Path) -> list[str]:
@@ -40,21 +39,12 @@ def read(root: Path, split: str) -> pl.DataFrame:
     The ids are those of the usual 1000 classes only if the folders of all classes exist.
     """
     if split == SUBSET:
-        table = read(root, "val")
-        return table.filter(
-            pl.Series([_in_subset(path) for path in table["path"]], dtype=pl.Boolean)
-        )
+        return read(root, "val").filter(IN_SUBSET)
     images = list_images(root, split).with_columns(
         pl.col("path").str.split("/").list.get(1, null_on_oob=True).alias("label")
     )
     ids = label_ids(subfolders(root / split))  # sorted; folders without images keep their ids
     return images.join(ids, on="label", how="inner", maintain_order="left")
-
-
-def _in_subset(path: str) -> bool:
-    match = NUMBERED.search(path)
-    number = int(match.group(1)) if match else -1
-    return 0 < number < SUBSET_BELOW or number in SUBSET_MORE  # -1: another name
 
 
 def class_names() -> dict[str, str]:
@@ -92,11 +82,11 @@ def remarks(table: pl.DataFrame) -> list[str]:
     names = class_names()
     wnids = table["label"].unique().sort().to_list()
     known = [wnid for wnid in wnids if wnid in names]
+    others = [wnid for wnid in wnids if wnid not in names]
     lines = []
     if known:
         first, last = (f"{wnid} {names[wnid]}" for wnid in (known[0], known[-1]))
         lines.append(f"{len(known)} of the 1000 classes of ImageNet-1k: {first} … {last}")
-    if len(known) < len(wnids) and names:
-        strange = [wnid for wnid in wnids if wnid not in names]
-        lines.append(f"{len(strange)} folders are none of them, such as {strange[0]}")
+    if others and names:
+        lines.append(f"{len(others)} folders are none of them, such as {others[0]}")
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import unicodedata
@@ -37,8 +38,7 @@ def list_images(root: Path, below: str = "") -> pl.DataFrame:
 def read_ids(path: Path) -> list[str]:
     """Read the image ids of a split's list (the first word of each line), sorted.
 
-    Raise `MissingError` for a list without an id, `AnnotationError` for a file that is not text, a
-    repeated id, or one that is not a plain file name.
+    Raise `MissingError` for a list without an id, `AnnotationError` for a faulty one.
     """
     ids = sorted(line.split()[0] for line in read_text(path).splitlines() if line.strip())
     if not ids:
@@ -74,21 +74,12 @@ def _walk(
         for entry in entries:
             if entry.name.startswith("."):  # hidden
                 continue
-            if _is_folder(entry):
+            is_folder, size = False, -1
+            # A circular or dangling link raises: the extraction reports it as unreadable.
+            with contextlib.suppress(OSError):
+                is_folder = entry.is_dir()
+                size = entry.stat().st_size
+            if is_folder:
                 yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, identity))
             elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
-                yield f"{prefix}{entry.name}", _size(entry)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # circular links
-        return False
-
-
-def _size(entry: os.DirEntry[str]) -> int:
-    try:
-        return entry.stat().st_size
-    except OSError:  # a dangling link is listed; the extraction reports it as unreadable
-        return -1
+                yield f"{prefix}{entry.name}", size

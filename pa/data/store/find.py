@@ -38,12 +38,10 @@ class StoreSelector:
     fingerprint: str | None = None  # or its first digits
 
     def matches(self, store: Store) -> bool:
+        actual = (store.spec.dataset, store.spec.split, store.view, store.encoder)
         return (
-            self.dataset in (None, store.spec.dataset)
-            and self.split in (None, store.spec.split)
-            and self.view in (None, store.view)
+            self._fits(*actual)
             and (self.protocol is None or self.protocol == protocol(store))
-            and self.encoder in (None, store.encoder)
             and store.fingerprint.startswith(self.fingerprint or "")
         )
 
@@ -51,13 +49,16 @@ class StoreSelector:
         """Return whether the store in a directory may match, by the names of the folders."""
         dataset, split, view, encoder, short = folder.parts[-5:]
         return (
-            self.dataset in (None, dataset)
-            and self.split in (None, split)
-            and self.view in (None, view)
+            self._fits(dataset, split, view, encoder)
             and (self.protocol is None or view == PartsView.name)
-            and (self.encoder is None or self.encoder.replace("/", "--") == encoder)
             and short.startswith((self.fingerprint or "")[: len(short)])
         )
+
+    def _fits(self, *actual: str) -> bool:
+        """Compare dataset, split, view and encoder, also as the names of folders."""
+        wanted = (self.dataset, self.split, self.view, self.encoder)
+        pairs = zip(wanted, actual, strict=True)
+        return all(w is None or a in (w, w.replace("/", "--")) for w, a in pairs)
 
     def __str__(self) -> str:
         flags = {name: value for name, value in asdict(self).items() if value is not None}

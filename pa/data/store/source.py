@@ -135,22 +135,19 @@ class FeatureSource(Protocol):
         if representation in stored:
             return tuple(stored[representation])
         if representation in REPRESENTATIONS:
+            advice = reason_absent(self.encoder, representation)
+            if advice is None and (
+                representation not in OF_PROJECTORS or self.encoder in PROJECTORS
+            ):
+                command = self.command_for(features=(*stored, representation)) + " --replace"
+                advice = f"If encoder {self.encoder} gives it, extract again with:\n  {command}"
             raise UsageError(
                 f"{self.title} holds no {representation}; it holds {', '.join(stored)}. "
-                f"{self._how_to_get(representation)}".rstrip()
+                f"{advice or ''}".rstrip()
             )
         near = difflib.get_close_matches(representation, REPRESENTATIONS, n=1)
         hint = f"Did you mean {near[0]}? It is not stored." if {*near} - stored.keys() else ""
         raise UnknownNameError("representation", representation, stored, hint)
-
-    def _how_to_get(self, representation: str) -> str:
-        """Return what to do for a representation that is not stored; empty if unknown."""
-        if (reason := reason_absent(self.encoder, representation)) is not None:
-            return reason
-        if representation in OF_PROJECTORS and self.encoder not in PROJECTORS:
-            return ""
-        command = self.command_for(features=(*self.spec.representations, representation))
-        return f"If encoder {self.encoder} gives it, extract again with:\n  {command} --replace"
 
     def check_rows(self, rows: Ints) -> None:
         """Raise `OutOfRangeError` for a row id that the source does not have."""
