@@ -67,16 +67,13 @@ def read(path: Path) -> FileContent:
 
 @dataclass(frozen=True)
 class ChangedImage:
-    """An image whose file differs from the one its shard was made from.
-
-    `actual` is None for a file that cannot be read.
-    """
+    """An image whose file differs from the one its shard was made from."""
 
     image: int
     path: str
     shard: ShardPlan
     expected: str
-    actual: str | None
+    actual: str | None  # None for a file that cannot be read
 
     def __str__(self) -> str:
         return f"{self.path}: expected {self.expected}, found {self.actual or 'no readable file'}"
