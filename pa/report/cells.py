@@ -82,6 +82,7 @@ class Cell(Question):
     @property
     def question(self) -> Question:
         """The question alone: cells of several tables can have the same."""
+        # A cell is a question, too; dataclasses of two classes are never equal.
         return Question(*(getattr(self, field.name) for field in fields(Question)))
 
     def to_json(self) -> dict[str, Any]:
@@ -192,6 +193,7 @@ def _described() -> Mapping[str, Any]:
 def _read(described: Mapping[str, Any]) -> Table:
     number, tasks, cells = described["number"], described["tasks"], []
     file = resources.files("pa.report") / "published" / f"table{number}.csv"
+    # The first row has the names of the columns, the first column those of the encoders.
     heading, *rows = csv.reader(file.read_text(encoding="utf-8").splitlines())
     columns = tuple(heading[1:])
     for encoder, *numbers in rows:

@@ -49,6 +49,7 @@ class CellComparison:
         """Return a formula with printed names: "MoCo v3 − DeiT, CUB-200-2011 Encoded > 0"."""
         titles = [encoders()[item.encoder].title for item in (self.first, self.second)]
         columns = [column_title(item.column) for item in (self.first, self.second)]
+        # What both cells share is printed once.
         if columns[0] == columns[1]:
             formula = f"{titles[0]} − {titles[1]}, {columns[0]}"
         elif titles[0] == titles[1]:
@@ -79,6 +80,7 @@ class Claim:
     @property
     def needed(self) -> int:
         """Number of comparisons that must hold."""
+        # A majority is more than half: 10 of 18.
         n = len(self.comparisons)
         return {"all": n, "most": n // 2 + 1, "any": 1}[self.need]
 
@@ -129,6 +131,7 @@ def claims() -> tuple[Claim, ...]:
 
 def _expand(pattern: Mapping[str, Any]) -> Iterator[CellComparison]:
     each = pattern.get("each", {})
+    # One comparison for each combination of the names: {e} over encoders, {p} over probes.
     for values in product(*each.values()):
         names = dict(zip(each, values, strict=True))
         yield CellComparison(

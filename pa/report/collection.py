@@ -63,6 +63,7 @@ def collect_results(root: Path, results: Path, features: Path) -> ResultCollecti
             file = read_result(path)
             check_stores(file, stores)
         except (PaError, OSError, UnicodeDecodeError, RecursionError) as error:
+            # Formats print the path next to the reason.
             text = str(error).removeprefix(f"{path}: ").removeprefix(f"{path} ")
             damaged.append(DamagedFile(path, text))
             continue
@@ -72,6 +73,7 @@ def collect_results(root: Path, results: Path, features: Path) -> ResultCollecti
             if reason is not None:
                 damaged.append(DamagedFile(query_table(path), reason))
     fingerprints = set()
+    # A store that is still being filled exists, too.
     for path in sorted(features.glob(f"*/*/*/*/*/{SPEC}")):
         try:
             fingerprints.add(Store.open(path.parent, incomplete=True).fingerprint)

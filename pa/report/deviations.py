@@ -81,6 +81,7 @@ def _of_model(result: Result) -> Iterator[Deviation]:
         yield Deviation(
             "model", f"other weights than the published {published}…: {sha256[:8] or 'no hash'}…"
         )
+    # The released code shuffles the tokens of MAE, so its protocol expects them shuffled.
     options, source = dict(runs()["options"].get(name, {})), "the paper's"
     if result.protocol.name == "released":
         options |= runs()["released_options"].get(name, {})
@@ -108,6 +109,7 @@ def _of_data(result: Result) -> Iterator[Deviation]:
         {},
     )
     sides = [(name, s) for name, s in (("test", test), ("train", train)) if s is not None]
+    # Training and test rows of one store share its split, so their division is named.
     if train is not None and train.fingerprint == test.fingerprint:
         yield Deviation("split", f"one split for training and test ({selection.rule})")
     else:
@@ -134,6 +136,7 @@ def _of_data(result: Result) -> Iterator[Deviation]:
 
 def _of_size(prefix: str, side: Mapping[str, Any], images: int) -> Iterator[Deviation]:
     complete = side["images"]
+    # Part stores have fewer images than the release: those without a usable part have no row.
     if images < side.get("least", NEARLY_ALL * complete):
         yield Deviation("data", f"{prefix}subset: {images:,} images of {complete:,}")
     elif "least" not in side and images < complete:

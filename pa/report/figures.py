@@ -93,6 +93,7 @@ def by_paper_figure(figures: Sequence[Figure]) -> list[tuple[PaperFigure | None,
         for original in paper_figures()
     ]
     known = {original.number for original in paper_figures()}
+    # A number that the paper does not have, such as that of figure-99, is among the others.
     others = [item for item in figures if item.number not in known]
     return [*pairs, (None, others)] if others else pairs
 
@@ -112,6 +113,7 @@ def figures_in(folder: Path) -> tuple[Figure, ...]:
     figures, spent = [], 0
     for (subfolder, name), files in sorted(groups.items()):
         shown, why_not = _choose(files)
+        # Figures are embedded in the order of their names until the page is full.
         if shown is not None and spent + shown.stat().st_size > BUDGET:
             shown, why_not = None, f"this page already holds {BUDGET // 1_000_000} MB of figures"
         spent += shown.stat().st_size if shown else 0

@@ -39,6 +39,7 @@ BADGES: dict[Verdict, tuple[str, str]] = {
 def page(report: Report) -> str:
     """Return the report as one HTML page without external files."""
     shown = context(report)
+    # The last result of a store describes it; all have the same encoder and weights.
     stores = {
         store.fingerprint: (store, ours)
         for ours in shown["files"].values()
@@ -88,6 +89,7 @@ def _environment() -> Environment:
 def signed(value: float | Decimal, places: int = 1) -> str:
     """Format a difference in points: "+1.5", "−0.4"."""
     shown = f"{abs(value):.{places}f}"
+    # A difference that rounds to zero has no sign.
     if float(shown) == 0:
         return shown
     return ("+" if value > 0 else MINUS) + shown
@@ -143,11 +145,13 @@ class Scale:
     def over(cls, values: Iterable[float]) -> Scale:
         """Return the range of some values with a margin on both sides."""
         known = sorted(values)
+        # At least half a point, so that a column of equal numbers has a scale.
         room = max(0.04 * (known[-1] - known[0]), 0.5)
         return cls(known[0] - room, known[-1] + room)
 
     def x(self, value: float) -> float:
         """Return the position of a value in pixels from the left."""
+        # Whiskers outside the scale end at its border.
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
         return round(MARGIN + share * (self.width - 2 * MARGIN), 1)
 

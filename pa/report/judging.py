@@ -59,6 +59,7 @@ def difference(first: Measured, second: Measured) -> Difference:
     and gallery. Otherwise the two intervals are joined as if the scores were independent, which
     for the same test rows gives the wider interval.
     """
+    # Before rounding: the printed difference of two rounded numbers can be 0.1 off.
     value = first.value - second.value
     if first.question.dataset == second.question.dataset and not _same_rows(first, second):
         return Difference(value, None, "not the same rows")
@@ -86,6 +87,7 @@ def joined(first: Measured, second: Measured) -> Interval | None:
     """
     if first.interval is None or second.interval is None:
         return None
+    # The difference is lowest where the first number falls and the second rises.
     low = math.hypot(first.value - first.interval[0], second.interval[1] - second.value)
     high = math.hypot(first.interval[1] - first.value, second.value - second.interval[0])
     value = first.value - second.value
@@ -235,6 +237,7 @@ def judge_published(claim: Claim) -> Judgement:
     """Judge by the printed numbers, which have no intervals, in exact decimal arithmetic."""
     outcomes = []
     for comparison in claim.comparisons:
+        # Exact: in binary 92.8 − 92.9 is not −0.1.
         gap = Decimal(comparison.first.printed) - Decimal(comparison.second.printed)
         verdict = _decide(comparison, gap, gap)
         outcomes.append(Outcome(comparison, verdict, float(gap), None, "as printed"))
@@ -253,6 +256,7 @@ def judge_ours(
     marks: dict[str, None] = {}  # in order of appearance
     for comparison in claim.comparisons:
         pair = [selected.get((c.key, protocol)) for c in (comparison.first, comparison.second)]
+        # Both numbers are of one protocol: others were cut, trained or scored by other rules.
         first, second = (side.ours if side else None for side in pair)
         if first is None or second is None:
             outcomes.append(Outcome(comparison, "not measured"))
@@ -274,6 +278,7 @@ def combine(claim: Claim, verdicts: Sequence[Verdict]) -> Verdict:
     comparison that does not hold, and "most" is decided by a majority.
     """
     held = verdicts.count("holds")
+    # Open comparisons can still turn out either way.
     possible = len(verdicts) - verdicts.count("does not hold")
     if held >= claim.needed:
         return "holds"

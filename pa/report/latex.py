@@ -58,7 +58,9 @@ def escape(value: object) -> str:
     >>> escape("a_b 50 %")
     'a\\\\_b 50 \\\\%'
     """
+    # Composed characters first: an accent alone would have no base letter.
     signs = [_letter(sign) for sign in unicodedata.normalize("NFC", one_line(value))]
+    # Two hyphens in a row would become a dash.
     return re.sub("-(?=-)", "-{}", "".join(signs))
 
 
@@ -72,6 +74,7 @@ def _letter(sign: str) -> str:
         return known
     if sign.isascii():
         return sign
+    # An accent that is written as a command needs no input encoding.
     base, *accents = list(unicodedata.normalize("NFD", sign))
     if base.isascii() and base.isalpha() and len(accents) == 1 and accents[0] in _ACCENTS:
         base = {"i": r"\i", "j": r"\j"}.get(base, base)

@@ -64,6 +64,8 @@ def code(value: object) -> str:
     if "|" in shown:
         coded = re.sub(r"[^A-Za-z0-9 ./-]", lambda match: f"&#{ord(match[0])};", shown)
         return f"<code>{coded}</code>"
+    # CommonMark: a code span ends at the first run of as many backticks as it begins with.
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+    # A backtick at an end would join the fence; one space on both sides is not shown.
     room = " " if shown.startswith("`") or shown.endswith("`") else ""
     return f"{fence}{room}{shown}{room}{fence}"

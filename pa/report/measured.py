@@ -134,9 +134,11 @@ def _of_file(file: ResultFile, collection: ResultCollection) -> Iterator[Measure
         deviations.append(Deviation("recipe", f"patches cut with {changed}"))
     if queries == "damaged":
         deviations.append(Deviation("note", "the scores of its queries are damaged"))
+    # Tables 1 and 3 have one representation for each probe; others get a remark.
     usual = PROBED.get(result.task, result.representation)
     if result.representation != usual:
         deviations.append(Deviation("recipe", f"{result.representation} instead of {usual}"))
+    # A segmentation answers three questions, one for each metric.
     for name, question in questions.items():
         if name in result.scores:
             yield Measured(
@@ -199,6 +201,7 @@ def command_of(result: Result) -> str:
             words += ["--labels", result.dataset]
         if isinstance(result, LinearProbeResult):
             words += ["--representation", result.representation]
+    # Not all fields of a recipe have an option, so changes are a comment.
     changed = [f"{name}={value}" for name, value in result.protocol.changed.items()]
     comment = one_line(", ".join(changed))
     return shlex.join(words) + (f"  # with {comment}" if comment else "")

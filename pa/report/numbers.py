@@ -65,6 +65,7 @@ def tables_of(report: Report) -> dict[str, pl.DataFrame]:
 def _cells(report: Report) -> Iterator[dict[str, Any]]:
     for cell in published():
         results = [selected for (key, _), selected in report.selected.items() if key == cell.key]
+        # A cell has a result for each protocol; these stay apart in every format.
         for selected in sorted(results, key=lambda selected: selected.ours.protocol.order):
             yield {**_line(selected), "state": "shown"}
             for other in selected.others:
@@ -113,6 +114,7 @@ def _claims(report: Report) -> Iterator[dict[str, Any]]:
             "remarks": "; ".join(judgement.marks),
         }
         for outcome in judgement.outcomes:
+            # A comparison has one of the two limits; the other is empty.
             within = outcome.comparison.within
             above = outcome.comparison.above if within is None else None
             limits = {"above": above, "within": within}

@@ -18,6 +18,7 @@ from pa.report.numbers import tables_of
 from pa.report.report import Report
 
 FORMATS = ("html", "md", "latex", "csv", "parquet")
+# What an error of the operating system means for the folder of a report.
 _REASONS = {
     errno.EEXIST: "a file has the name of the folder",
     errno.ENOTDIR: "a file has the name of a parent folder",
@@ -77,6 +78,7 @@ def write_all(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
     paths = [folder / name for name in files]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # All locks are held until the last rename: a second report waits, and files never mix.
         with contextlib.ExitStack() as partials:
             written: list[tuple[Path, Path]] = []
             for path, data in zip(paths, files.values(), strict=True):
@@ -91,6 +93,7 @@ def write_all(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
             sync(folder)  # the renames survive a power failure
     except OSError as error:
         reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
+        # A temporary name means nothing to the user, and the folder is already in the message.
         name = str(error.filename or "")
         if name and not name.endswith(".partial") and Path(name) != folder:
             reason += f" ({name})"

@@ -13,6 +13,7 @@ from pa.evaluate.result_parts import Pair, TrainTest
 from pa.evaluate.results import Result
 from pa.probe.recipes import PART_STORES, PartStores
 
+# Tables are shown in this order; protocols of other names follow.
 ORDER = ("paper", "released", "imagenet", "imagenet-cae")  # of tables
 NOT_KNOWN = "not known"  # a view of another version, or a task without protocols
 
@@ -52,6 +53,7 @@ class Protocol:
 def protocol_of_result(result: Result) -> tuple[Protocol, dict[str, Any]]:
     """Return the protocol of a result, and the rules of its patches that differ from the named."""
     recipe = result.protocol.name or NOT_KNOWN
+    # Both stores of a difference are cut by one protocol, which its recipe names.
     stores = [] if isinstance(result.stores, Pair) else list(result.stores_by_role.values())
     if not any(store.view == "parts" for store in stores):
         return Protocol(recipe), {}
@@ -68,6 +70,7 @@ def protocol_of_result(result: Result) -> tuple[Protocol, dict[str, Any]]:
     # A recipe of a probe names the patches of both of its stores; others use their own.
     usual = PART_STORES.get(recipe, PartStores(recipe, recipe))
     expected = [usual.train, usual.test] if isinstance(result.stores, TrainTest) else [usual.test]
+    # Usual patches belong to the recipe; only others are part of the name.
     if names == expected:
         return Protocol(recipe), changed
     return Protocol(recipe, " and ".join(dict.fromkeys(names))), changed

@@ -95,6 +95,7 @@ class Report:
     @property
     def decided(self) -> int:
         """Number of claims that our numbers of any protocol decide."""
+        # Claims that only one protocol decides count, too.
         decisive = ("holds", "does not hold")
         return sum(any(by.verdict in decisive for by in item.ours) for item in self.judged)
 

@@ -72,6 +72,7 @@ def all_results(
     collection: ResultCollection, selected: Iterable[SelectedResult]
 ) -> tuple[ListedResult, ...]:
     """Return the scores of every result by task, data, encoder and representation."""
+    # A number of Table 4 can be in Tables 5 and 6, too.
     cells: dict[tuple[str, str], dict[Cell, None]] = {}  # by file and metric
     shown = set()
     for item in selected:
@@ -114,6 +115,7 @@ def all_results(
 
 def _protocol(result: Result) -> str:
     """Describe the protocol with what was changed; without a name, list its parameters."""
+    # A result without a named protocol has nothing but its parameters to describe it.
     words, fields = [], result.protocol.parameters
     if result.protocol.name is not None:
         protocol, rules = protocol_of_result(result)

@@ -74,10 +74,12 @@ def _criteria(measured: Measured) -> dict[str, bool | float]:
 
 def select(cell: Cell, results: Sequence[Measured]) -> SelectedResult:
     """Select one of at least one result of a cell and protocol."""
+    # Sorts are stable: equal results stay in the order of their names.
     by_name = sorted(results, key=lambda measured: measured.file)
     ranked = sorted(by_name, key=lambda measured: [*_criteria(measured).values()], reverse=True)
     if len(ranked) == 1:
         return SelectedResult(cell, ranked[0], "the only result", ())
+    # The first criterion that separates the two best is the reason.
     first, second = _criteria(ranked[0]), _criteria(ranked[1])
     why = next((reason for reason in first if first[reason] > second[reason]), "the first by name")
     return SelectedResult(cell, ranked[0], f"{why}, of {len(ranked)} results", tuple(ranked[1:]))

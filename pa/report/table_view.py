@@ -107,6 +107,7 @@ def _view(report: Report, table: Table, protocol: Protocol | None) -> TableView:
             cell, result, numbers("cell", cell.key), [letters[mark.text] for mark in marks]
         )
 
+    # Rows in the order of the paper, which keeps each family together.
     families: dict[str, list[Row]] = {}
     for encoder in encoders().values():
         cells = [shown(encoder.name, column) for column in table.columns]
@@ -144,6 +145,7 @@ def remarks(table: Table) -> list[Remark]:
 def _placed(table: Table, about: Iterable[Cell]) -> tuple[Scope, frozenset[str]]:
     """Return the widest scope that holds exactly these cells, and the names of its heads."""
     chosen = {cell.key for cell in about}
+    # A remark on the whole table has no mark at a head or a cell.
     if len(chosen) == len(table.cells):
         return "table", frozenset()
     rows = frozenset(cell.encoder for cell in about)

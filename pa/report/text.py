@@ -33,6 +33,7 @@ def identifier(name: str) -> str:
 
     Names with other characters end in a checksum, so that their ids differ.
     """
+    # Two names may have one slug ("a b", "a_b"), and HTML ids must differ.
     slug = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()
     if re.fullmatch(r"[a-z0-9/ -]*", name):
         return slug
