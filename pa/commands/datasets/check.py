@@ -12,8 +12,7 @@ from pa.commands import console, options
 from pa.errors import EXIT_PARTLY_DONE, MissingError
 
 if TYPE_CHECKING:
-    from pa.data.datasets.check import SplitCheck
-    from pa.data.datasets.segmentation.check import MaskCheck
+    from pa.data.datasets.check import MaskCheck, SplitCheck
     from pa.data.views.part_rows import PartCounts
     from pa.workspace import Workspace
 
@@ -48,9 +47,8 @@ def check(
     pa datasets check ade20k-part --root ade20k-part
     """
     from pa.data.datasets import DATASETS
-    from pa.data.datasets.check import check_split
+    from pa.data.datasets.check import check_masks, check_split
     from pa.data.datasets.segmentation import tree
-    from pa.data.datasets.segmentation.check import check_masks
     from pa.data.datasets.segmentation.labels import LABEL_SETS
     from pa.data.datasets.segmentation.releases import RELEASES
 

@@ -18,7 +18,6 @@ from pa.data.datasets.segmentation.masks import Map, nearest
 
 HUE_CIRCLE = 180  # OpenCV's 8-bit hue, the unit of the limit in mmsegmentation; Pillow has 256
 Size = tuple[int, int]
-Corner = tuple[int, int]
 
 
 class Colours(NamedTuple):
@@ -42,34 +41,23 @@ def generator(seed: int, path: str, number: int) -> np.random.Generator:
 
 
 def draw_corner(
-    draw: np.random.Generator,
-    canvas: Size,
-    crop: int,
-    mask: Map | None,
-    share: float,
-    tries: int,
-) -> Corner:
+    draw: np.random.Generator, canvas: Size, crop: int, mask: Map | None, share: float, tries: int
+) -> Size:
     """Draw the top left corner (x, y) of a crop on a canvas (width, height).
 
     With a mask of the image (any size; 0 and 255 = ignored) the corner is drawn again, up to
     `tries` times, while one class has `share` or more of the crop's labelled pixels, or all of them
     (RandomCrop's cat_max_ratio). The last draw is used in any case.
     """
-    corner = _corner(draw, canvas, crop)
-    if mask is None or share >= 1:
-        return corner
-    xs, ys = nearest(canvas[0], mask.shape[1]), nearest(canvas[1], mask.shape[0])
-    for _ in range(tries):
-        x, y = corner
-        if is_mixed(mask[np.ix_(ys[y : y + crop], xs[x : x + crop])], share):
-            break
-        corner = _corner(draw, canvas, crop)
-    return corner
-
-
-def _corner(draw: np.random.Generator, canvas: Size, crop: int) -> Corner:
-    y = int(draw.integers(0, max(canvas[1] - crop, 0) + 1))
-    x = int(draw.integers(0, max(canvas[0] - crop, 0) + 1))
+    is_limited = mask is not None and share < 1
+    for _ in range(tries + 1 if is_limited else 1):
+        y = int(draw.integers(0, max(canvas[1] - crop, 0) + 1))
+        x = int(draw.integers(0, max(canvas[0] - crop, 0) + 1))
+        if mask is not None and is_limited:
+            ys = nearest(canvas[1], mask.shape[0])[y : y + crop]
+            xs = nearest(canvas[0], mask.shape[1])[x : x + crop]
+            if is_mixed(mask[np.ix_(ys, xs)], share):
+                break
     return x, y
 
 

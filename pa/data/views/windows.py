@@ -13,7 +13,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -77,11 +77,6 @@ class Window(NamedTuple):
 # The columns that follow the box: of every row, and of augmented rows.
 CANVAS_COLUMNS = ("canvas_width", "canvas_height")
 AUGMENTED_COLUMNS = Window._fields[6:]  # flip and the colour distortion
-COLUMN_TYPES = {
-    **dict.fromkeys((*CANVAS_COLUMNS, "hue"), pl.Int64()),
-    **dict.fromkeys(("flip", "contrast_last"), pl.Boolean()),
-    **dict.fromkeys(("brightness", "contrast", "saturation"), pl.Float64()),
-}
 
 
 @dataclass(frozen=True)
@@ -160,12 +155,9 @@ class WindowsView(View):
         with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="pa-windows") as pool:
             per_image = pool.map(lambda row: self._windows(images, row), table.to_dicts())
             windows = [(row, w) for row, ws in enumerate(per_image) for w in ws]
-        columns = {
-            name: pl.Series(name, [getattr(w, name) for _, w in windows], COLUMN_TYPES.get(name))
-            for name in self.cut_columns
-        }
+        cut = pl.DataFrame([w for _, w in windows], get_type_hints(Window), orient="row")
         images_of_rows = [row for row, _ in windows]  # row of the table of images
-        return in_schema(table[images_of_rows].with_columns(**columns))
+        return in_schema(table[images_of_rows].with_columns(cut.select(self.cut_columns)))
 
     def _windows(self, images: Images, row: dict[str, Any]) -> list[Window]:
         size = (row["width"], row["height"])
@@ -190,8 +182,9 @@ class WindowsView(View):
         ratio = draw.uniform(self.ratio_low, self.ratio_high)
         canvas = rescaled(size, int(self.train_long * ratio), int(self.train_short * ratio))
         flip = bool(draw.random() < self.flip)
-        limits = (self.brightness, self.contrast, self.saturation, self.hue)
-        colours = augment.draw_colours(draw, *limits)
+        colours = augment.draw_colours(
+            draw, self.brightness, self.contrast, self.saturation, self.hue
+        )
         # Last, because the number of draws depends on the mask: all else depends on seed and path.
         x, y = augment.draw_corner(draw, canvas, self.crop, mask, self.category_share, self.tries)
         return Window(x, y, x + self.crop, y + self.crop, *canvas, flip, *colours)  # type: ignore[arg-type]

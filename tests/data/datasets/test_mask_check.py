@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pa.data import datasets
+from pa.data.datasets.check import check_masks
 from pa.data.datasets.segmentation import labels
-from pa.data.datasets.segmentation.check import check_masks
 from pa.progress import Silent
 from tests.support.segmentation_trees import index_tree
 
