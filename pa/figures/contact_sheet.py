@@ -44,7 +44,7 @@ def spread(rows: pl.DataFrame, n: int) -> list[dict[str, Any]]:
 
 
 class _Sheet(Paper):
-    """A page with a title, to which lines are added from the top."""
+    """A page with a title and the end of what is drawn below it."""
 
     def __init__(self, path: Path, root: Path, title: str, notes: Sequence[str]) -> None:
         super().__init__(Target([path]), SHEET_SUFFIXES)
@@ -54,17 +54,14 @@ class _Sheet(Paper):
             self.text(MARGIN, MARGIN + 0.14 + 0.13 * line, note, 7, room=self.room, color=GREY)
         self.top = MARGIN + 0.24 + 0.13 * len(notes)
 
-    def load(self, path: str) -> Image.Image | None:
-        """Read an image; None if it cannot be read."""
+    def load(self, path: str, left: float, top: float, side: float) -> Image.Image | None:
+        """Read an image. If it cannot be read, draw a grey square in its place, return None."""
         try:
             return im.decode((self.root / path).read_bytes(), path)
         except (ImageError, OSError):
+            self.paste(Image.new("RGB", (to_pixels(side),) * 2, "#d8d8d8"), left, top)
+            self.text(left + 0.02, top + side / 2, "unreadable", _SMALL, color=GREY)
             return None
-
-    def unreadable(self, left: float, top: float, side: float) -> None:
-        """Draw a square that replaces an unreadable image."""
-        self.paste(Image.new("RGB", (to_pixels(side),) * 2, "#d8d8d8"), left, top)
-        self.text(left + 0.02, top + side / 2, "unreadable", _SMALL, color=GREY)
 
     def finish(self) -> Path:
         self.write(self.top + MARGIN)
@@ -142,10 +139,7 @@ def _draw_part(
     cell = min(CELL, (sheet.room - NAMES - (n - 1) * GAP) / n)
     for i, row in enumerate(spread(rows, n)):
         left = MARGIN + NAMES + i * (cell + GAP)
-        image = sheet.load(row["path"])
-        if image is None:
-            sheet.unreadable(left, sheet.top, cell)
-        else:
+        if (image := sheet.load(row["path"], left, sheet.top, cell)) is not None:
             patch = _patch(image, row, to_pixels(cell), options.resize, colour)
             sheet.paste(patch, left, sheet.top)
         size = f"{row['x1'] - row['x0']:.0f} px"
@@ -180,13 +174,11 @@ def _draw_context(sheet: _Sheet, rows: pl.DataFrame, colours: dict[str, Colour])
     tried = [*spread(candidates, _N_CONTEXT), *spread(candidates, 3 * _N_CONTEXT)]
     for path in dict.fromkeys(row["path"] for row in tried):
         room = MARGIN + sheet.room - left
-        if room < _CONTEXT_HEIGHT / 4:
+        if room < _CONTEXT_HEIGHT / 2:
             break
-        image = sheet.load(path)
+        image = sheet.load(path, left, sheet.top, _CONTEXT_HEIGHT / 2)
         if image is None:
-            if room >= _CONTEXT_HEIGHT:
-                sheet.unreadable(left, sheet.top, _CONTEXT_HEIGHT)
-                left += _CONTEXT_HEIGHT + GAP
+            left += _CONTEXT_HEIGHT / 2 + GAP
             continue
         picture = _with_boxes(image, rows.filter(pl.col("path") == path), sheet.room, colours)
         if picture.width / PRINT_DPI <= room:
@@ -261,10 +253,7 @@ def draw_regions(path: Path, images: Images, view: FixedView, title: str, exampl
     for i, row in enumerate(rows):
         line, column = divmod(i, per_line)
         left, top = MARGIN + column * (IMAGE + GAP), sheet.top + line * (IMAGE + _CAPTION + GAP)
-        image = sheet.load(row["path"])
-        if image is None:
-            sheet.unreadable(left, top, IMAGE)
-        else:
+        if (image := sheet.load(row["path"], left, top, IMAGE)) is not None:
             region = view.canvas(image, transform).resize((to_pixels(IMAGE),) * 2)
             sheet.paste(region, left, top, edged=False)
         name = readable_label(row["label"] or "") or row["path"].rpartition("/")[2]
@@ -281,9 +270,8 @@ def _draw_windows(
     sheet.text(MARGIN, sheet.top + 0.09, f"{label}{row['path']}", 6.5, room=sheet.room)
     sheet.top += 0.13
     side = 2 * (CELL + _CAPTION)  # as high as two rows of windows
-    image = sheet.load(row["path"])
+    image = sheet.load(row["path"], MARGIN, sheet.top, side)
     if image is None:
-        sheet.unreadable(MARGIN, sheet.top, side)
         sheet.top += side + GAP
         return
     canvas = view.canvas(image, transform)

@@ -14,7 +14,7 @@ import polars as pl
 
 from pa.data.datasets.imagenet import readable_label
 from pa.figures.colours import OKABE_ITO, as_hex
-from pa.figures.style import GREY, Target, chart, page
+from pa.figures.style import GREY, Target, page
 from pa.probe.attentive.run import AttentiveResult
 from pa.probe.linear.fewshot import FewShotResult
 from pa.probe.linear.run import LinearResult
@@ -23,7 +23,7 @@ from pa.probe.recipes import BEST_ON_TEST
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import FigureBase
 
 NAMED_CLASSES = 12  # more classes are drawn without names and numbers
 SHEETS_ACROSS = 3  # sweep results in a line; numbers stay legible
@@ -36,29 +36,23 @@ _DARK = 0.55  # share of the colour scale above which a number is white
 def draw_linear(done: LinearResult, path: Path) -> Path:
     """Draw the confusion matrix and learning curves, and below them the results of a sweep."""
     sweep = None if done.choice is None else done.choice.sweep
-    names: list[str] = []
-    if sweep is not None:
-        names = sweep["representation"].unique(maintain_order=True).to_list()
-    across = max(1, min(len(names), SHEETS_ACROSS))
-    n_rows = 1 + math.ceil(len(names) / SHEETS_ACROSS)
-    height = _HEIGHT + (n_rows - 1) * _SHEET_HEIGHT
-    with chart(Target([path]), height) as (figure, (only,)):
-        only.remove()  # a grid of panels replaces it
-        heights = [_HEIGHT] + [_SHEET_HEIGHT] * (n_rows - 1)
-        grid = figure.add_gridspec(n_rows, 2 * across, height_ratios=heights)
-        left, right = figure.add_subplot(grid[0, :across]), figure.add_subplot(grid[0, across:])
-        draw_confusion(figure, left, done.confusion, done.split.classes)
+    sheets = {} if sweep is None else by_representation(sweep)
+    down = math.ceil(len(sheets) / SHEETS_ACROSS)
+    with page(Target([path]), _HEIGHT + down * _SHEET_HEIGHT) as figure:
+        heights = [_HEIGHT, down * _SHEET_HEIGHT] if sheets else [_HEIGHT]
+        top, *below = figure.subfigures(len(heights), height_ratios=heights, squeeze=False).ravel()
+        left, right = top.subplots(1, 2)
+        draw_confusion(top, left, done.confusion, done.split.classes)
         draw_curves(right, done.runs, best=done.recipe.reported == BEST_ON_TEST)
-        if sweep is not None:
-            values = 100 * sweep["accuracy"].drop_nulls().to_numpy()
-            for i, name in enumerate(names):
-                row, column = divmod(i, across)
-                axes = figure.add_subplot(grid[1 + row, 2 * column : 2 * column + 2])
-                sheet = sweep.filter(pl.col("representation") == name)
-                draw_sweep_results(axes, sheet, name, (values.min(), values.max()))
-                if column:
-                    axes.set(ylabel="", yticks=[])
+        if sheets:
+            _draw_sheets(below[0], sheets, min(len(sheets), SHEETS_ACROSS))
     return path
+
+
+def by_representation(sweep: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Return the part of a sweep of each representation, in its order."""
+    parts = sweep.partition_by("representation", maintain_order=True)
+    return {part["representation"][0]: part for part in parts}
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +77,15 @@ def draw_attentive(done: AttentiveResult, path: Path) -> Path:
         test = None if np.isnan(accuracy).all() else accuracy
         epoch = int(np.nanargmax(accuracy)) + 1 if best and test is not None else len(accuracy)
         runs.append(Curve(of_seed["train_accuracy"].to_numpy(), test, epoch))
-    with chart(Target([path]), _HEIGHT, columns=2) as (figure, (left, right)):
+    with page(Target([path]), _HEIGHT) as figure:
+        left, right = figure.subplots(1, 2)
         draw_confusion(figure, left, done.confusion, done.split.classes)
         draw_curves(right, runs, best=best)
     return path
 
 
 def draw_confusion(
-    figure: Figure, axes: Axes, confusion: npt.NDArray[np.int64], classes: tuple[str, ...]
+    figure: FigureBase, axes: Axes, confusion: npt.NDArray[np.int64], classes: tuple[str, ...]
 ) -> None:
     """Draw the share of each true class (rows) by predicted class, in percent."""
     sizes = confusion.sum(axis=1, keepdims=True)  # (C, 1)
@@ -179,31 +174,37 @@ def draw_sweep_results(
     axes.set_title(f"{name}: validation (%)", loc="left")
 
 
-def draw_sweep(tables: dict[str, pl.DataFrame], target: Target) -> None:
+def draw_sweep(sheets: dict[str, pl.DataFrame], target: Target) -> None:
     """Draw mean validation accuracy by learning rate and weight decay, on one colour scale.
 
-    `tables` maps the title of an encoder and representation to its part of a sweep.
+    `sheets` maps the title of an encoder and representation to its part of a sweep.
     """
-    rates = max(table["lr"].n_unique() for table in tables.values())
-    across = max(1, min(len(tables), int(target.width / max(2.0, 0.42 * rates + 0.5))))  # inches
-    down = math.ceil(len(tables) / across)
-    decays = max(table["weight_decay"].n_unique() for table in tables.values())
-    values = 100 * pl.concat([t["accuracy"] for t in tables.values()]).drop_nulls().to_numpy()
-    height = down * max(0.9, 0.24 * decays + 0.62)  # 0.24 inches per line of numbers
+    rates = max(sheet["lr"].n_unique() for sheet in sheets.values())
+    decays = max(sheet["weight_decay"].n_unique() for sheet in sheets.values())
+    across = max(1, min(len(sheets), int(target.width / max(2.0, 0.42 * rates + 0.5))))  # inches
+    # 0.24 inches per line of numbers.
+    height = math.ceil(len(sheets) / across) * max(0.9, 0.24 * decays + 0.62)
     with page(target, height) as figure:
-        figure.set_layout_engine("constrained")
-        for i, (title, table) in enumerate(tables.items()):
-            axes = figure.add_subplot(down, across, i + 1)
-            draw_sweep_results(axes, table, title, (values.min(), values.max()))
-            if i % across:
-                axes.set_ylabel("")
-            if i + across < len(tables):
-                axes.set_xlabel("")
+        _draw_sheets(figure, sheets, across)
+
+
+def _draw_sheets(figure: FigureBase, sheets: dict[str, pl.DataFrame], across: int) -> None:
+    """Draw a panel for each sheet of a sweep, `across` in a line, on one colour scale."""
+    values = 100 * pl.concat([s["accuracy"] for s in sheets.values()]).drop_nulls().to_numpy()
+    down = math.ceil(len(sheets) / across)
+    for i, (title, sheet) in enumerate(sheets.items()):
+        axes = figure.add_subplot(down, across, i + 1)
+        draw_sweep_results(axes, sheet, title, (values.min(), values.max()))
+        if i % across:
+            axes.set_ylabel("")
+        if i + across < len(sheets):
+            axes.set_xlabel("")
 
 
 def draw_fewshot(done: FewShotResult, path: Path) -> Path:
     """Draw the accuracy by the number of shots: the mean, and every draw."""
-    with chart(Target([path], 3.6), _HEIGHT) as (_, (axes,)):
+    with page(Target([path], 3.6), _HEIGHT) as figure:
+        axes = figure.add_subplot()
         ticks = range(len(done.scores))
         for tick, scores in zip(ticks, done.scores.values(), strict=True):
             values = [100 * score.value for score in scores.each]

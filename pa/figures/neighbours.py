@@ -38,7 +38,7 @@ PAPER_MODEL = "ViT-B/16, 768 wide"  # of all encoders of the paper
 SAME_PART = as_hex(OKABE_ITO[2])  # green: a neighbour that shows the part of the query
 _GAP, _GUTTER, _TITLE, _BETWEEN = 0.02, 0.12, 0.18, 0.16  # squares, panels, titles, sections
 _SMALLEST_PATCH = 0.3  # side below which the enlarged region would show nothing
-_LINE = 1 / 72  # distance of the line of a red frame from what it surrounds
+_LINE = 1.9 / 72  # width of a red frame with its white lines
 _SMALLEST_FRAME = 0.1  # side of the red frame of a region that is smaller in the picture
 
 
@@ -184,8 +184,7 @@ def _draw_query(paper: Paper, panel: Panel, layout: Layout, letter: str, top: fl
         patch = canvas.convert("RGB").crop((x0, y0, x1, y1))
         pixels = (to_pixels(side), to_pixels(side))
         paper.paste(patch.resize(pixels, Image.Resampling.LANCZOS), MARGIN, top + below)
-        inner = side - 2 * _LINE
-        paper.frame(MARGIN + _LINE, top + below + _LINE, inner, inner, RED)
+        paper.frame(MARGIN, top + below, side, side, RED)
 
 
 def _around(box: Box, size: tuple[int, int], scale: float) -> tuple[float, float, float, float]:
@@ -198,7 +197,7 @@ def _around(box: Box, size: tuple[int, int], scale: float) -> tuple[float, float
         half = max((high - low) * scale, _SMALLEST_FRAME) / 2 + _LINE
         middle = (low + high) * scale / 2
         # A frame at the border of the image is complete.
-        sides.append((max(middle - half, _LINE), min(middle + half, length * scale - _LINE)))
+        sides.append((max(middle - half, 0), min(middle + half, length * scale)))
     (x0, x1), (y0, y1) = sides
     return x0, y0, x1 - x0, y1 - y0
 
@@ -225,9 +224,7 @@ def _draw_panel(paper: Paper, panel: Panel, layout: Layout, number: int, top: fl
         right, bottom = left + side / PRINT_DPI, upper + side / PRINT_DPI
         is_same = part is not None and neighbour.label == part
         if is_same:
-            edge = 0.6 / 72  # half of the line, in inches
-            length = side / PRINT_DPI - 2 * edge
-            paper.frame(left + edge, upper + edge, length, length, SAME_PART, 1.2)
+            paper.frame(left, upper, right - left, bottom - upper, SAME_PART, 1.2)
         # A sign as well as a colour, for print in grey.
         mark = "✓ " if is_same else ""
         paper.badge(right, bottom, f"{mark}{neighbour.cosine:.2f}")

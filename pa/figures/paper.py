@@ -49,7 +49,7 @@ class Paper:
         **look: Any,
     ) -> None:
         """Write a line of text, shortened with an ellipsis to `room` inches."""
-        shown = text if room is None else fit(text, points, room)
+        shown = text if room is None else fit(text, points, room, look.get("weight", "normal"))
         self._texts.append((left, baseline, shown, {"fontsize": points, "color": INK, **look}))
 
     def badge(self, right: float, bottom: float, text: str, colour: str = "#000000") -> None:
@@ -61,15 +61,14 @@ class Paper:
     def frame(
         self, left: float, top: float, width: float, height: float, colour: str, line: float = 1.5
     ) -> None:
-        """Draw a frame of `line` points around a box, complete if the box ends at a border.
-
-        A white line on each side makes it visible on any colour.
-        """
+        """Draw a frame of `line` points inside a box, with white lines visible on any colour."""
         from matplotlib.patheffects import withStroke
 
         halo = withStroke(linewidth=line + 0.8, foreground="white")
         look = {"fill": False, "ec": colour, "lw": line, "joinstyle": "miter"}
-        self._frames.append((left, top, width, height, {**look, "path_effects": [halo]}))
+        half = line / 72 / 2  # inside, so that it is complete at the border of a picture
+        box = (left + half, top + half, width - 2 * half, height - 2 * half)
+        self._frames.append((*box, {**look, "path_effects": [halo]}))
 
     def fill(self, left: float, top: float, width: float, height: float, colour: str) -> None:
         """Fill a box, such as the colour of a legend."""
@@ -87,6 +86,7 @@ class Paper:
         # Whole pixels: a fraction would blur every photograph.
         size = (pixels[0] / PRINT_DPI, pixels[1] / PRINT_DPI)
         with page(self.target, size[1], self.suffixes) as figure:
+            figure.set_layout_engine("none")  # all positions are given
             axes = figure.add_axes((0, 0, 1, 1))
             axes.set_axis_off()
             extent = (0, size[0], size[1], 0)
@@ -103,22 +103,19 @@ def to_pixels(length: float) -> int:
     return round(length * PRINT_DPI)
 
 
-def fit(text: str, points: float, room: float) -> str:
+def fit(text: str, points: float, room: float, weight: str = "normal") -> str:
     """Shorten a text with an ellipsis to a width in inches."""
-    text = text[:_LONGEST]
-    if text_width(text, points) <= room:
-        return text
-    n = bisect.bisect_left(
-        range(len(text)), True, key=lambda n: text_width(text[: n + 1] + "…", points) > room
-    )
-    return text[:n] + "…"
-
-
-def text_width(text: str, points: float) -> float:
-    """Return the width of a line of text in inches."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
-    font = FontProperties(size=points)
-    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
-    return float(width) / 72
+    font = FontProperties(size=points, weight=weight)
+
+    def is_wide(text: str) -> bool:
+        width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+        return bool(width / 72 > room)
+
+    text = text[:_LONGEST]
+    if not is_wide(text):
+        return text
+    n = bisect.bisect_left(range(len(text)), True, key=lambda n: is_wide(text[: n + 1] + "…"))
+    return text[:n] + "…"

@@ -80,23 +80,6 @@ class FigureRecord:
 
     def target(self, output: FigureOutput, figures: Path) -> Target:
         """Return the pictures to draw, below the folder `figures` unless `output` says where."""
-        if output.out is not None and output.out.suffix:
-            return Target([output.out], output.width, self.metadata)
-        name = output.name or f"{self.name}-{self.digest[:12]}"
-        stem = output.out or figures / self.kind / name
-        paths = [stem.with_name(stem.name + suffix) for suffix in SUFFIXES]
-        return Target(paths, output.width, self.metadata)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 (hex) of what determines the figure, without the numbers it shows."""
-        fingerprints = [store["fingerprint"] for store in self.stores]
-        results = [result["digest"] for result in self.results]
-        return digest([self.kind, self.title, self.command, fingerprints, results])
-
-    @property
-    def metadata(self) -> Metadata:
-        """Metadata of the picture files."""
         source = {
             "command": self.command,
             "protocol": self.protocol,
@@ -104,7 +87,20 @@ class FigureRecord:
             "results": [result["digest"] for result in self.results],
             "pa": pa.__version__,
         }
-        return Metadata(self.title, self.caption, canonical_json(source))
+        metadata = Metadata(self.title, self.caption, canonical_json(source))
+        if output.out is not None and output.out.suffix:
+            return Target([output.out], output.width, metadata)
+        name = output.name or f"{self.name}-{self.digest[:12]}"
+        stem = output.out or figures / self.kind / name
+        paths = [stem.with_name(stem.name + suffix) for suffix in SUFFIXES]
+        return Target(paths, output.width, metadata)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of what determines the figure, without the numbers it shows."""
+        fingerprints = [store["fingerprint"] for store in self.stores]
+        results = [result["digest"] for result in self.results]
+        return digest([self.kind, self.title, self.command, fingerprints, results])
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -21,7 +21,7 @@ from pa.evaluate.rows import BLOCK_VECTORS
 from pa.figures.names import look_of, representation_title, title_of
 from pa.figures.record import FigureRecord
 from pa.figures.results import EncoderResults, protocol_key, remarks, shown_result
-from pa.figures.style import GREY, Target, chart, page
+from pa.figures.style import GREY, Target, page
 from pa.report.collection import ResultCollection
 
 if TYPE_CHECKING:
@@ -37,31 +37,14 @@ _RELATION_COLOURS = ("#08519c", "#6baed6", "#d94801", "#fdae6b", "#d9d9d9", "#00
 _DARK = ("#08519c", "#d94801", "#000000")  # of these, with white numbers
 
 
-@dataclass(frozen=True, eq=False)
-class EncoderScores:
-    """The scores of one store, by its representations."""
-
-    encoder: str
-    title: str
-    results: dict[str, Result]
-
-    def mean(self, representation: str, score: str = "ap") -> Mean:
-        mean: Mean = self.results[representation].scores[score]
-        return mean
-
-
-def by_encoder(results: Sequence[Result]) -> list[EncoderScores]:
-    """Group results by the store that they are of, in their order."""
-    groups: dict[str, dict[str, Result]] = {}
+def by_encoder(results: Sequence[Result]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Group scores by name and title of their encoder, then by their representation."""
+    groups: dict[tuple[str, str], dict[str, Any]] = {}
     for result in results:
-        of_store = groups.setdefault(result.tested.fingerprint, {})
-        of_store[result.representation] = result
-    entries = []
-    for of_store in groups.values():
-        store = next(iter(of_store.values())).tested
-        title = title_of(store.encoder, store.architecture)
-        entries.append(EncoderScores(store.encoder, title, of_store))
-    return entries
+        store = result.tested
+        key = store.encoder, title_of(store.encoder, store.architecture)
+        groups.setdefault(key, {})[result.representation] = result.scores
+    return groups
 
 
 def gallery(result: Result) -> str:
@@ -110,26 +93,26 @@ def describe(
 
 def draw_scores(results: Sequence[Result], target: Target) -> None:
     """Draw AP with its interval for every encoder and representation, and chance."""
-    entries = by_encoder(results)
-    encoders = [entry.encoder for entry in entries]
+    groups = by_encoder(results)
+    encoders = [encoder for encoder, _ in groups]
     names = list(dict.fromkeys(result.representation for result in results))
-    with chart(target, 2.4) as (figure, (axes,)):
+    with page(target, 2.4) as figure:
+        axes = figure.add_subplot()
         for i, name in enumerate(names):
             offset = (i - (len(names) - 1) / 2) * 0.5 / len(names)  # in a group 0.5 wide
-            for group, entry in enumerate(entries):
-                if name in entry.results:
-                    colour, marker = look_of(entry.encoder, encoders)
-                    fill = _FILLS[i % len(_FILLS)]
-                    _plot_mean(axes, group + offset, entry.mean(name), colour, marker, fill)
-            # An empty series in grey: the legend is about the fill, not about an encoder.
             fill = _FILLS[i % len(_FILLS)]
+            for group, ((encoder, _), scores) in enumerate(groups.items()):
+                if name in scores:
+                    look = look_of(encoder, encoders)
+                    _plot_mean(axes, group + offset, scores[name]["ap"], *look, fill)
+            # An empty series in grey: the legend is about the fill, not about an encoder.
             label = representation_title(name)
             axes.plot([], [], "o", color=GREY, fillstyle=fill, markersize=4, label=label)
         _plot_chance(axes, results)
         axes.set(
-            xticks=range(len(entries)),
-            xticklabels=[entry.title.replace(" (", "\n(") for entry in entries],
-            xlim=(-0.6, len(entries) - 0.4),
+            xticks=range(len(groups)),
+            xticklabels=[title.replace(" (", "\n(") for _, title in groups],
+            xlim=(-0.6, len(groups) - 0.4),
             ylabel="average precision (%)",
         )
         axes.set_title(f"{gallery(results[0])}, protocol {results[0].protocol.name}", loc="left")
@@ -151,15 +134,15 @@ def depth_panels(results: Sequence[Result]) -> dict[str, list[Curve]]:
     panels: dict[str, list[Curve]] = {}
     for kind in BLOCK_VECTORS:
         name = kind.removeprefix("layers_")
-        for entry in by_encoder(results):
-            blocks = sorted(
-                (int(representation.partition(":")[2]), entry.mean(representation))
-                for representation in entry.results
+        for (encoder, title), scores in by_encoder(results).items():
+            blocks = {
+                int(representation.partition(":")[2]): of["ap"]
+                for representation, of in scores.items()
                 if representation.startswith(f"{kind}:")
-            )
-            final = entry.mean(name) if name in entry.results else None
+            }
             if blocks:
-                curve = Curve(entry.encoder, entry.title, dict(blocks), final)
+                final = scores[name]["ap"] if name in scores else None
+                curve = Curve(encoder, title, dict(sorted(blocks.items())), final)
                 panels.setdefault(name, []).append(curve)
     return panels
 
@@ -171,7 +154,6 @@ def draw_depth(results: Sequence[Result], target: Target) -> None:
     across = len(panels) if target.width >= NARROW else 1
     down = math.ceil(len(panels) / across)
     with page(target, _PANEL * down + 0.3) as figure:
-        figure.set_layout_engine("constrained")
         grid = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
         for axes, (name, curves) in zip(grid, panels.items(), strict=True):
             blocks = sorted({block for curve in curves for block in curve.means})
@@ -224,12 +206,11 @@ def _plot_chance(axes: Axes, results: Sequence[Result]) -> None:
 
 def share_bars(results: Sequence[Result]) -> dict[str, dict[str, Mean]]:
     """Return shares by relation of each encoder and representation, projected last, by title."""
-    bars = {}
-    for entry in by_encoder(results):
-        for name in sorted(entry.results, key=lambda n: (*_ORDER, n).index(n)):
-            scores = entry.results[name].scores
-            bars[f"{entry.title}, {representation_title(name)}"] = dict(scores)
-    return bars
+    return {
+        f"{title}, {representation_title(name)}": scores[name]
+        for (_, title), scores in by_encoder(results).items()
+        for name in sorted(scores, key=lambda n: (*_ORDER, n).index(n))
+    }
 
 
 def draw_shares(results: Sequence[Result], target: Target) -> None:
@@ -240,7 +221,8 @@ def draw_shares(results: Sequence[Result], target: Target) -> None:
     columns = 2 if target.width >= NARROW else 1
     legend = 0.17 * math.ceil(len(shown) / columns)  # inches per line of the legend
     height = 0.24 * (len(bars) + 1) + legend + 0.55  # inches per bar, and for the axis
-    with chart(target, height) as (figure, (axes,)):
+    with page(target, height) as figure:
+        axes = figure.add_subplot()
         start = np.zeros(len(bars) + 1)  # left end of the next segment of each bar
         for name, label in shown.items():
             values = [bar[name].value for bar in means] + [means[0][name].chance]

@@ -14,7 +14,6 @@ from pa.data.files import replacing
 from pa.errors import UsageError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".pdf", ".svg")
@@ -83,7 +82,8 @@ def check_suffix(path: Path, suffixes: Sequence[str] = SUFFIXES) -> Path:
 def page(target: Target, height: float, suffixes: Sequence[str] = SUFFIXES) -> Iterator[Figure]:
     """Yield an empty figure `height` inches tall, and write its files when the block ends.
 
-    Equal figures give equal files: they contain no date and no random ids.
+    Its panels are arranged so that labels do not overlap. Equal figures give equal files: they
+    contain no date and no random ids.
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -91,7 +91,8 @@ def page(target: Target, height: float, suffixes: Sequence[str] = SUFFIXES) -> I
 
     formats = [check_suffix(path, suffixes).suffix.lower()[1:] for path in target.paths]
     with rc_context(_STYLE):
-        figure = Figure(figsize=(target.width, height), dpi=PRINT_DPI, facecolor="white")
+        size = (target.width, height)
+        figure = Figure(figsize=size, dpi=PRINT_DPI, facecolor="white", layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
         # In memory first: matplotlib hides the error of a full disk.
@@ -103,11 +104,3 @@ def page(target: Target, height: float, suffixes: Sequence[str] = SUFFIXES) -> I
     for path, buffer in zip(target.paths, buffers, strict=True):
         with replacing(path) as partial:
             partial.write_bytes(buffer.getbuffer())
-
-
-@contextlib.contextmanager
-def chart(target: Target, height: float, columns: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Yield a figure with `columns` panels, whose labels never overlap; see `page`."""
-    with page(target, height) as figure:
-        figure.set_layout_engine("constrained")
-        yield figure, [figure.add_subplot(1, columns, column + 1) for column in range(columns)]

@@ -148,13 +148,6 @@ def select_stores(
             f"{store.title} keeps no {needs} vectors, only {', '.join(_vectors(store))}. "
             f"{reason_absent(store.encoder, needs) or advice}"
         )
-    for other in stores[1:]:
-        if other.spec.rows["sha256"] != stores[0].spec.rows["sha256"]:
-            raise UsageError(
-                f"{stores[0].title} and {other.title} hold different regions, so one query refers "
-                f"to two of them. Extract both from the same split, view and --limit, or select "
-                f"encoders that fit with --encoder."
-            )
     return stores
 
 

@@ -36,18 +36,18 @@ def sweep(
     pa figure sweep --dataset cub
     pa figure sweep --dataset cub --encoder dino,mae --width 3.25
     """
-    from pa.figures.curves import draw_sweep
+    from pa.figures.curves import by_representation, draw_sweep
     from pa.figures.names import listed, representation_title
     from pa.figures.scores import describe
 
     collection, chosen = selector.select(
         workspace, "probe-linear", COMMAND, lambda file: file.result.protocol.sweep is not None
     )
-    sheets = {}
-    for entry in chosen:
-        table = _table(entry)
-        for (name,), sheet in table.group_by("representation", maintain_order=True):
-            sheets[f"{entry.title}, {representation_title(str(name))}"] = sheet
+    sheets = {
+        f"{entry.title}, {representation_title(name)}": sheet
+        for entry in chosen
+        for name, sheet in by_representation(_table(entry)).items()
+    }
     protocol = chosen[0].results[0].result.protocol
     encoders = listed(entry.title for entry in chosen)
     mean = f"mean of {protocol.seeds} seeds, " if protocol.seeds != 1 else ""
