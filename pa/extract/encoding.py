@@ -39,21 +39,16 @@ AFTERWARDS = ((MMAP_THRESHOLD, 2**25), (TRIM_THRESHOLD, 2**26), (MMAP_MAX, 65536
 Arrays = dict[str, npt.NDArray[np.float32]]
 
 
-def device_of(encoder: Encoder) -> torch.device:
-    """Return the device of an encoder's weights."""
-    return next(encoder.module.parameters()).device
-
-
 def default_batch(encoder: Encoder, view: View) -> int:
     """Return the regions per forward pass: fewer if they exceed the encoder's native size."""
-    batch = GPU_BATCH if device_of(encoder).type == "cuda" else CPU_BATCH
+    batch = GPU_BATCH if encoder.device.type == "cuda" else CPU_BATCH
     native = encoder.transform.size
     return max(1, batch * native**2 // max(native, view.input_size(encoder.transform)) ** 2)
 
 
 def cuts_on_device(encoders: Sequence[Encoder], view: View) -> bool:
     """Return whether windows are cut on the device: on GPUs, where uploads are the bottleneck."""
-    return isinstance(view, GridView) and all(device_of(e).type == "cuda" for e in encoders)
+    return isinstance(view, GridView) and all(e.device.type == "cuda" for e in encoders)
 
 
 def upload(cuts: Sequence[Cut], device: torch.device, view: View, transform: Transform) -> Tensor:
@@ -112,7 +107,7 @@ class Forward:
     def __init__(self, encoder: Encoder, names: Sequence[str]) -> None:
         self.encoder = encoder
         self.names = list(names)  # representations
-        self.device = device_of(encoder)
+        self.device = encoder.device
         self._most: int | None = None  # regions that fit, after a batch did not
 
     def begin(self, pixels: Tensor) -> Pending:
@@ -144,7 +139,7 @@ class Forward:
 
 def encode_pixels(encoder: Encoder, pixels: npt.NDArray[np.uint8], names: Sequence[str]) -> Arrays:
     """Encode pixels (v, S, S, 3) in one batch; return arrays (v, …), float32, by name."""
-    on_device = _to_device([pixels], device_of(encoder))
+    on_device = _to_device([pixels], encoder.device)
     return Forward(encoder, names).begin(on_device).arrays()
 
 

@@ -97,10 +97,8 @@ def load_recorded(store: Store, checkpoint: Path | None, device: str) -> Encoder
         compute=store.spec.precision["compute"],
         **options,
     )
-    loaded = encoder.spec.to_json()
-    # The precision has a field of its own in the specification of a store.
-    loaded["options"] = {k: v for k, v in loaded["options"].items() if k != "compute"}
-    now = replace(store.spec, encoder=loaded, transform=encoder.transform.to_json())
+    loaded, transform = encoder.spec.to_json(), encoder.transform.to_json()
+    now = replace(store.spec, encoder=loaded, transform=transform)
     if differences := store.spec.differences(now):
         raise FingerprintError(
             f"{store.title}: this version of pa loads {encoder.checkpoint or 'the weights'} as "

@@ -121,17 +121,13 @@ def make_spec(
     encoder.require(options.representations)
     available = encoder.representations_at(view.input_size(encoder.transform))
     names = options.representations or view.kept(available)
-    recorded = encoder.spec.to_json()
-    # The compute precision is stored as a precision, not as an option of the encoder.
-    encoder_options = dict(recorded["options"])
-    compute = encoder_options.pop("compute", "fp32")
     return Spec(
         dataset=images.dataset,
         split=images.split,
         view=view.to_json(),
-        encoder={**recorded, "options": encoder_options},
+        encoder=encoder.spec.to_json(),
         transform=encoder.transform.to_json(),
-        precision={"compute": compute, "storage": options.storage or DEFAULT_STORAGE},
+        precision={"compute": encoder.compute, "storage": options.storage or DEFAULT_STORAGE},
         representations={name: list(available[name]) for name in names},
         rows={"n": len(rows), "n_images": rows["image"].n_unique(), "sha256": digest_rows(rows)},
         limit=options.limit,

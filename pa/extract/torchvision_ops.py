@@ -7,6 +7,7 @@ fake implementations of two undeclared operators. Declaring them is enough: `pa`
 
 from __future__ import annotations
 
+import contextlib
 import importlib.machinery
 import importlib.util
 import sys
@@ -31,30 +32,21 @@ def ensure() -> None:
     """
     if _declared or "torchvision" in sys.modules:
         return
-    _load_real_operators()
+    # Try the compiled library of torchvision, without importing the package.
+    package = importlib.util.find_spec("torchvision")
+    for folder in (package.submodule_search_locations or []) if package else []:
+        loaders = importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES
+        library = importlib.machinery.FileFinder(folder, loaders).find_spec("_C")
+        if library is not None and library.origin is not None:
+            with contextlib.suppress(OSError, ImportError):
+                torch.ops.load_library(library.origin)  # type: ignore[no-untyped-call]
     missing = [s for s in SCHEMAS if not hasattr(torch.ops.torchvision, s.partition("(")[0])]
     if len(missing) < len(SCHEMAS):
         return  # the real operators are loaded; an older torchvision has no qnms
     # Remove the submodules that a failed `import torchvision` leaves.
     for name in [name for name in sys.modules if name.startswith("torchvision.")]:
         del sys.modules[name]
-    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    declared = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for schema in missing:
-        library.define(schema)  # type: ignore[no-untyped-call]
-    _declared.append(library)
-
-
-def _load_real_operators() -> None:
-    """Try to load torchvision's compiled `_C` without importing the package."""
-    package = importlib.util.find_spec("torchvision")
-    for folder in (package.submodule_search_locations or []) if package else []:
-        finder = importlib.machinery.FileFinder(
-            folder,
-            (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES),
-        )
-        library = finder.find_spec("_C")
-        if library is not None and library.origin is not None:
-            try:
-                torch.ops.load_library(library.origin)  # type: ignore[no-untyped-call]
-            except (OSError, ImportError):
-                return
+        declared.define(schema)  # type: ignore[no-untyped-call]
+    _declared.append(declared)

@@ -47,7 +47,7 @@ def load_encoder(
 ) -> Encoder:
     """Load an encoder strictly: every tensor of the file is used, ignored by a rule, or an error.
 
-    All arguments that change the features are recorded in `encoder.spec`.
+    All arguments that change the features are recorded in `encoder.spec` and `encoder.compute`.
 
     Parameters
     ----------
@@ -83,8 +83,6 @@ def load_encoder(
     report, encoder = _load(name, checkpoint, request)
     if encoder is None:
         raise CheckpointError(report.describe())
-    recorded = {**encoder.spec.options, "compute": compute}
-    encoder.spec = replace(encoder.spec, options=recorded)
     if checkpoint is not None:
         encoder.checkpoint = Path(checkpoint).expanduser().resolve()
     return encoder.to(device, compute)

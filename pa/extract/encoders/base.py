@@ -49,7 +49,7 @@ class EncoderSpec:
     name: str
     weights_sha256: str  # of the file, or of the tensors of downloaded weights
     architecture: dict[str, Any] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)  # switches, branch, layers, precision
+    options: dict[str, Any] = field(default_factory=dict)  # switches, branch, layers
 
     def to_json(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -106,6 +106,7 @@ class Encoder:
     """
 
     checkpoint: Path | None = None
+    compute: str = "fp32"  # precision of the trunk
 
     def __init__(
         self,
@@ -132,6 +133,10 @@ class Encoder:
         """Return the network, to move or cast it."""
         return self._network
 
+    @property
+    def device(self) -> torch.device:
+        return next(self._network.parameters()).device
+
     def to(self, device: str | torch.device, compute: str) -> Encoder:
         """Move the network and set the compute precision of the trunk: fp32, bf16 or fp16."""
         if compute not in DTYPES:
@@ -141,6 +146,7 @@ class Encoder:
         except (RuntimeError, AssertionError) as error:
             line = str(error).splitlines()[0]
             raise UsageError(f"cannot use device {str(device)!r}: {line}") from None
+        self.compute = compute
         self._trunk.to(dtype=DTYPES[compute])
         if self._trunk.channels_last:  # faster convolutions on a CPU
             self._trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -121,7 +121,7 @@ def test_spec_and_transform(case: Case) -> None:
     assert spec.architecture["width"] == config["dim"]
     assert spec.architecture["depth"] == config["depth"]
     assert spec.architecture["mlp_width"] == config["dim"] * config["mlp_ratio"]
-    assert spec.options["compute"] == "fp32"
+    assert case.encoder.compute == "fp32"
     assert case.encoder.transform.size == config["img"]
     assert json.loads(json.dumps(spec.to_json())) == spec.to_json()
 
@@ -192,7 +192,7 @@ def test_half_precision_is_close_and_returned_as_float32(
 ) -> None:
     encoder = load_encoder(case.encoder.name, case.checkpoint, num_heads=3, compute=compute)
     features = encoder.encode(case.inputs())
-    assert encoder.spec.options["compute"] == compute
+    assert encoder.compute == compute
     for representation in encoder.representations:
         assert features[representation].dtype == torch.float32
     expected = torch.from_numpy(case.expected["cls"])
