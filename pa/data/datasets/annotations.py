@@ -20,6 +20,10 @@ HIDDEN, VISIBLE = 1, 2  # the visibility v of COCO keypoints
 FARTHEST = 1_000_000  # pixels: no image is larger, so a larger coordinate is an error in the file
 CONTROL = r"[\p{Cc}\p{Zl}\p{Zp}]"  # in a name they would break a line or control a terminal
 
+# A path that is empty or absolute, or contains . or .. as a folder.
+PIECES = pl.col("path").str.split("/")
+UNPLAIN = PIECES.list.eval(pl.element().is_in(["", ".", ".."])).list.any()
+
 # First bytes of files that are not UTF-8 though they may have been made from a text file.
 SIGNATURES = {
     b"\x1f\x8b": "it is compressed by gzip: unpack it",
@@ -90,10 +94,9 @@ def require_unique(table: pl.DataFrame, columns: list[str], source: object, what
 
 
 def require_plain_paths(paths: pl.Series, source: object) -> None:
-    """Raise `AnnotationError` for a path that is empty, absolute, contains .. or a control
-    character."""
-    leaves = paths.str.split("/").list.eval(pl.element().is_in(["", ".", ".."])).list.any()
-    odd = paths.filter(leaves | paths.str.contains(CONTROL))
+    """Raise `AnnotationError` for a path that is `UNPLAIN`, or has a control character."""
+    frame = pl.DataFrame({"path": paths})
+    odd = frame.filter(UNPLAIN | pl.col("path").str.contains(CONTROL))["path"]
     if len(odd):
         raise AnnotationError(
             f"{source}: {odd[0]!r} is not a path below the root ({len(odd)} such in all)."

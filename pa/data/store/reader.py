@@ -37,7 +37,7 @@ from pa.data.store import manifest as manifests
 from pa.data.store.checksums import MISMATCH, has_checksum
 from pa.data.store.manifest import Manifest, ShardEntry
 from pa.data.store.reading import OffsetCache
-from pa.data.store.shards import BadImage, ShardPlan
+from pa.data.store.shards import BadImage, ShardInfo, ShardPlan
 from pa.data.store.source import FeatureSource, Ints
 from pa.data.store.spec import Spec, digest, digest_rows
 from pa.errors import FingerprintError, MissingError, NewerFormatError, VerificationError, is_newer
@@ -266,17 +266,19 @@ class Store(FeatureSource):
 
         Zero for a file that could not be read. Raises `VerificationError` if they changed.
         """
-        path = self.shard_path(shard)
-        source = self._entry(shard) or shards.read_info(path)
+        source = self._attributes(shard)
         n_images = self.rows["image"].slice(shard.start, shard.n_rows).n_unique()
         return shards.read_images(
-            path, source.offsets["images"], n_images, source.checksums["images"]
+            self.shard_path(shard), source.offsets["images"], n_images, source.checksums["images"]
         )
 
     def image_checksum(self, shard: ShardPlan) -> str:
         """Return the checksum of `image_hashes`."""
-        source = self._entry(shard) or shards.read_info(self.shard_path(shard))
-        return source.checksums["images"]
+        return self._attributes(shard).checksums["images"]
+
+    def _attributes(self, shard: ShardPlan) -> ShardEntry | ShardInfo:
+        """Return key, checksums and offsets of a shard, from the manifest if it exists."""
+        return self._entry(shard) or shards.read_info(self.shard_path(shard))
 
     def shard_key(self, shard: ShardPlan) -> str:
         """Return a digest of all that determines a shard's bytes: equal keys, equal shards."""
@@ -288,8 +290,7 @@ class Store(FeatureSource):
         by_key = {}
         for shard in self.plan:
             with contextlib.suppress(OSError, VerificationError):
-                source = self._entry(shard) or shards.read_info(self.shard_path(shard))
-                by_key[source.key] = shard
+                by_key[self._attributes(shard).key] = shard
         return by_key
 
     def is_sound(self, shard: ShardPlan) -> bool:

@@ -42,18 +42,13 @@ HASH_BYTES = 16  # xxh3-128 of an image's file; all zero for one that could not 
 
 # HDF5 has no bfloat16: its bits are stored as uint16, and the spec names the type. int8 stores each
 # vector as its bytes followed by the four bytes of its scale: one piece to read, as all others.
-DISK_DTYPES: dict[str, np.dtype[Any]] = {
-    "fp16": np.dtype("<f2"),
-    "bf16": np.dtype("<u2"),
-    "fp32": np.dtype("<f4"),
-    "int8": np.dtype("u1"),
-}
+TYPES = {"fp16": "<f2", "bf16": "<u2", "fp32": "<f4", "int8": "u1"}
+DISK_DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(code) for name, code in TYPES.items()}
 LARGEST_FLOAT = 3.4028234663852886e38  # of IEEE float32
 LARGEST = {
     "fp16": 65504.0,  # IEEE half precision
     "bf16": 3.3895313892515355e38,  # float32 with 8 bits of significand
-    "fp32": LARGEST_FLOAT,
-    "int8": LARGEST_FLOAT,
+    **dict.fromkeys(("fp32", "int8"), LARGEST_FLOAT),
 }
 INT8_LARGEST = 127  # symmetric: -128 is not used
 SCALE_BYTES = 4  # float32, little-endian
@@ -126,18 +121,17 @@ def plan(image_of_row: npt.NDArray[np.int64], shard_rows: int) -> list[ShardPlan
 
     Greedy from the front, so the shards of the first N images do not depend on how many follow.
     """
-    n_rows = len(image_of_row)
-    if n_rows == 0:
+    if len(image_of_row) == 0:
         return []
-    image_ends = np.append(np.flatnonzero(np.diff(image_of_row)) + 1, n_rows)  # (images,)
-    cuts, start, end = [0], 0, 0
-    for image_end in map(int, image_ends):
-        if image_end - start > shard_rows and end > start:
+    image_ends = np.append(
+        np.flatnonzero(np.diff(image_of_row)) + 1, len(image_of_row)
+    )  # (images,)
+    cuts, end = [0], 0
+    for image_end in image_ends.tolist():
+        if image_end - cuts[-1] > shard_rows and end > cuts[-1]:
             cuts.append(end)
-            start = end
         end = image_end
-    cuts.append(n_rows)
-    return plan_of_sizes([b - a for a, b in itertools.pairwise(cuts)])
+    return plan_of_sizes(np.diff([*cuts, end]).tolist())
 
 
 def plan_of_sizes(sizes: Sequence[int]) -> list[ShardPlan]:
@@ -278,26 +272,18 @@ def writing(
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """The attributes of a finished shard.
-
-    `checksums` maps an array to its checksum; `offsets` maps an array, or its row checksums, to the
-    byte at which it begins in the file.
-    """
+    """The attributes of a finished shard."""
 
     first_row: int
     n_rows: int
-    key: str
-    checksums: dict[str, str]
-    offsets: dict[str, int]
+    key: str  # `Store.shard_key`
+    checksums: dict[str, str]  # xxh3-128 by array
+    offsets: dict[str, int]  # byte at which an array, or its row checksums, begins
     bad: list[BadImage]
 
 
 def read_info(path: Path) -> ShardInfo:
-    """Read the attributes of a shard.
-
-    Raise `VerificationError` unless the file is a whole shard, `NewerFormatError` if a newer
-    version wrote it.
-    """
+    """Read the attributes of a shard. Raise `VerificationError`, or `NewerFormatError`."""
     with open_shard(path) as file:
         version = int(file.attrs["format"])
         if is_newer(version, SHARD_FORMAT):
@@ -372,10 +358,7 @@ def array_checksum(rows: RowChecksums) -> str:
 
 
 def changed_arrays(path: Path, info: ShardInfo) -> Iterator[str]:
-    """Yield the names of the arrays whose bytes have changed; reads the whole file.
-
-    Raise `VerificationError` if the file cannot be read.
-    """
+    """Yield the arrays whose bytes have changed. Raise `VerificationError` if it is unreadable."""
     with open_shard(path) as file:
         for name, expected in info.checksums.items():
             data = file[name]
@@ -383,13 +366,10 @@ def changed_arrays(path: Path, info: ShardInfo) -> Iterator[str]:
                 same = xxhash.xxh3_128_hexdigest(data[:]) == expected
             else:
                 recorded = file[name + ROW_CHECKSUMS][:]  # (n,)
-                same = array_checksum(recorded) == expected and all(
-                    np.array_equal(
-                        row_checksums(data[start : start + CHECKED_ROWS]),
-                        recorded[start : start + CHECKED_ROWS],
-                    )
-                    for start in range(0, info.n_rows, CHECKED_ROWS)
-                )
+                starts = range(0, info.n_rows, CHECKED_ROWS)
+                blocks = (row_checksums(data[at : at + CHECKED_ROWS]) for at in starts)
+                same = array_checksum(recorded) == expected
+                same = same and np.array_equal(np.concatenate([*blocks]), recorded)
             if not same:
                 yield name
 

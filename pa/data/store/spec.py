@@ -30,14 +30,10 @@ REPRESENTATIONS = (
     "layers_pooled",  # mean of the same patch tokens
 )
 
-# The encoders with a pretraining projector, and its representations; see their cards.
-PROJECTORS = {
-    "dino": ("projected", "bottleneck"),
-    "ibot": ("projected", "bottleneck"),
-    "mocov3": ("projected",),
-}
+# The representations of pretraining projectors, and the encoders with them; see their cards.
+OF_PROJECTORS = ("projected", "bottleneck")
+PROJECTORS = {"dino": OF_PROJECTORS, "ibot": OF_PROJECTORS, "mocov3": ("projected",)}
 WITHOUT_PROJECTOR = ("beit", "cae", "deit", "mae")  # and every timm network
-OF_PROJECTORS = ("projected", "bottleneck")  # representations of a pretraining head
 
 Difference = tuple[str, Any, Any]
 
@@ -113,8 +109,8 @@ class Spec:
     @cached_property
     def recipe(self) -> str:
         """Digest of all that determines the features of one row, independent of other rows."""
-        fields = self.to_json()
-        return digest({k: v for k, v in fields.items() if k not in ("rows", "limit", "split")})
+        others = ("rows", "limit", "split")
+        return digest({k: v for k, v in self.to_json().items() if k not in others})
 
     def fields(self) -> dict[str, Any]:
         """Return every field by its dotted name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -160,11 +161,10 @@ def _verify_manifest(
     path = store.path / MANIFEST
     try:
         manifest = store.manifest
-    except (*UNREADABLE, VerificationError) as error:
-        try:
+    except VerificationError as error:
+        version = None
+        with contextlib.suppress(*UNREADABLE):
             version = json.loads(path.read_text(encoding="utf-8"))["format"]
-        except UNREADABLE:
-            version = None
         yield Issue(path, str(error), "manifest", newer=is_newer(version, STORE_FORMAT))
         return
     if manifest.rows != xxhash.xxh3_128_hexdigest((store.path / ROWS).read_bytes()):
