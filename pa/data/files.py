@@ -190,16 +190,11 @@ def is_held(lock: Path) -> bool:
     The test takes a shared lock for a moment: a writer that requests the lock meanwhile continues
     with its next shard and comes back. A file that cannot be opened counts as not held.
     """
-    try:
-        handle = os.open(lock, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno in (errno.EAGAIN, errno.EACCES)
-    finally:
-        os.close(handle)
+    with contextlib.suppress(OSError), _opened(lock, os.O_RDONLY) as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in (errno.EAGAIN, errno.EACCES)
     return False
 
 
@@ -211,11 +206,17 @@ def free_bytes(path: Path) -> int:
 
 def sync(path: Path) -> None:
     """Force a file or a directory to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    with _opened(path, os.O_RDONLY) as handle:
+        os.fsync(handle)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    handle = os.open(path, flags, 0o644)
     try:
-        os.fsync(descriptor)
+        yield handle
     finally:
-        os.close(descriptor)
+        os.close(handle)
 
 
 def write_text(path: Path, text: str, *, once: bool = False) -> None:
@@ -261,12 +262,9 @@ def append_lines(path: Path, entries: Iterable[dict[str, Any]]) -> None:
     A log may lack lines: if the disk is full, they are dropped and the run continues.
     """
     text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
-    with contextlib.suppress(OSError):
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.write(handle, text.encode())  # one call, so that lines of processes do not mix
-        finally:
-            os.close(handle)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    with contextlib.suppress(OSError), _opened(path, flags) as handle:
+        os.write(handle, text.encode())  # one call, so that lines of processes do not mix
 
 
 @contextlib.contextmanager
@@ -289,16 +287,15 @@ def storage_errors(path: Path) -> Iterator[None]:
                 f"some space, or move the workspace, and run the same command to resume."
             ) from error
         if cause in (errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG):
-            raise StorageError(
-                f"cannot write {path} ({os.strerror(cause)}). Choose another name, in a folder "
-                f"that exists or can be created."
-            ) from error
-        if cause in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-            raise StorageError(
-                f"cannot write {path} ({os.strerror(cause)}). Give write permission, or choose "
-                f"another folder with --workspace DIR or PA_WORKSPACE."
-            ) from error
-        raise
+            remedy = "Choose another name, in a folder that exists or can be created."
+        elif cause in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            remedy = (
+                "Give write permission, or choose another folder with --workspace DIR or "
+                "PA_WORKSPACE."
+            )
+        else:
+            raise
+        raise StorageError(f"cannot write {path} ({os.strerror(cause)}). {remedy}") from error
 
 
 @contextlib.contextmanager

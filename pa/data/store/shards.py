@@ -123,11 +123,10 @@ def plan(image_of_row: npt.NDArray[np.int64], shard_rows: int) -> list[ShardPlan
     """
     if len(image_of_row) == 0:
         return []
-    image_ends = np.append(
-        np.flatnonzero(np.diff(image_of_row)) + 1, len(image_of_row)
-    )  # (images,)
+    # The last image ends with the rows.
+    image_ends = [*(np.flatnonzero(np.diff(image_of_row)) + 1).tolist(), len(image_of_row)]
     cuts, end = [0], 0
-    for image_end in image_ends.tolist():
+    for image_end in image_ends:
         if image_end - cuts[-1] > shard_rows and end > cuts[-1]:
             cuts.append(end)
         end = image_end

@@ -94,10 +94,9 @@ def _entries(value: Any) -> list[Any]:
 
 
 def _silhouette(mask: Any) -> Silhouette:
-    array = np.asarray(mask)
-    if array.ndim != 2:
-        raise ValueError(f"a mask has the shape {array.shape}")
-    return array > 0  # (H, W)
+    if np.ndim(mask) != 2:
+        raise ValueError(f"a mask has the shape {np.shape(mask)}")
+    return np.asarray(mask) > 0  # (H, W)
 
 
 # -- label maps -------------------------------------------------------------------------------
@@ -203,13 +202,10 @@ def plan(
         with_mat = [name for name in ids if name in mats]
         if len(with_mat) < len(ids):
             notes.append(f"{split}: {len(ids) - len(with_mat)} images of VOC2010 have no .mat")
+        images_of = {name: voc / "JPEGImages" / f"{name}.jpg" for name in with_mat}
         splits[split] = [
-            Item(
-                name,
-                voc / "JPEGImages" / f"{name}.jpg",
-                partial(rasterize, mats[name], dataset, rule or "file"),
-            )
-            for name in with_mat
+            Item(name, image, partial(rasterize, mats[name], dataset, rule or "file"))
+            for name, image in images_of.items()
         ]
     in_splits = {item.name for items in splits.values() for item in items}
     if unlisted := [name for name in mats if name not in in_splits]:
