@@ -79,7 +79,10 @@ class Transform:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Transform:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()
+        }
+        return cls(**values)
 
 
 @cache

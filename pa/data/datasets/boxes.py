@@ -66,7 +66,7 @@ def _load(file: Path) -> pl.DataFrame:
         raise AnnotationError(f"{file} cannot be read as a table of boxes: {error}") from None
     if not rows:
         raise AnnotationError(f"{file} is blank. Expected: a header line {','.join(REQUIRED)}.")
-    names = [name or "" for name in rows[0][1:]]
+    names = [str(name or "") for name in rows[0][1:]]
     for number, *row in rows:
         if len(row) != len(names):
             raise AnnotationError(

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from pydantic import Field, StrictInt, StrictStr
 
@@ -91,12 +90,13 @@ def _folder(root: Path, split: str) -> str | None:
 
 
 # The fields that are read. `StrictInt` refuses text, true and 1.0.
+Id = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]  # as a table can hold
 Side = Annotated[StrictInt, Field(ge=1, le=FARTHEST)]  # pixels
 
 
 @dataclass(slots=True)
 class _Image:
-    id: StrictInt
+    id: Id
     file_name: Annotated[StrictStr, Field(min_length=1)]
     width: Side
     height: Side
@@ -104,20 +104,19 @@ class _Image:
 
 @dataclass(slots=True)
 class _Person:
-    id: StrictInt
-    image_id: StrictInt
+    id: Id
+    image_id: Id
     category_id: StrictInt
     keypoints: Any  # the array of `_slim`
 
 
 @dataclass(slots=True)
 class _Category:
-    id: StrictInt
+    id: Id
     keypoints: list[str] | None = None
 
 
-@dataclass(frozen=True)
-class _Parsed:
+class _Parsed(NamedTuple):
     """image_id, file_name, width, height; and image_id, object, part, x, y, visible."""
 
     images: pl.DataFrame
@@ -142,7 +141,7 @@ def _parse_file(file: Path, mtime_ns: int, size: int) -> _Parsed:
     listed = content["annotations"]
     categories = validated(list[_Category], content["categories"], f"{file}: categories")
     names = next((c.keypoints for c in categories if c.keypoints is not None), None)
-    if names is None or not all("keypoints" in entry for entry in listed):
+    if names is None or not all(isinstance(e, dict) and "keypoints" in e for e in listed):
         raise AnnotationError(
             f"{file} holds no person keypoints{_looks_like(content)}. Expected: the content of "
             f"the official person_keypoints_*.json, where each annotation has `keypoints`."
@@ -165,9 +164,8 @@ def _parse_file(file: Path, mtime_ns: int, size: int) -> _Parsed:
             f"{others[0].category_id}. Expected: annotations of persons only."
         )
     entries = validated(list[_Image], content["images"], f"{file}: images")
-    columns = ["image_id", "file_name", "width", "height"]
     rows = [(entry.id, entry.file_name, entry.width, entry.height) for entry in entries]
-    schema = dict(zip(columns, (pl.Int64, pl.String, pl.Int64, pl.Int64), strict=True))
+    schema = {"image_id": pl.Int64, "file_name": pl.String, "width": pl.Int64, "height": pl.Int64}
     images = pl.DataFrame(rows, schema=schema, orient="row")
     require_unique(images, ["image_id"], file, "image id")
     require_unique(images, ["file_name"], file, "image file")
@@ -245,7 +243,7 @@ def _keypoints(file: Path, persons: Sequence[_Person], images: pl.DataFrame) -> 
         )
     n = len(NAMES)
 
-    def require(fits: npt.NDArray[np.bool_], what: str) -> None:
+    def require(fits: Any, what: str) -> None:
         if not fits.all():
             person = persons[int(fits.argmin()) // (len(fits) // len(persons))]
             raise AnnotationError(f"{file}: the keypoints of annotation {person.id} {what}.")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -46,20 +46,26 @@ def _pixels(word: str) -> float:
     return float(word)
 
 
-Columns = Mapping[str, Callable[[str], Any]]
+class _File(NamedTuple):
+    """A file of the release: its columns in order, and the same in words for messages."""
+
+    name: str
+    columns: Mapping[str, Callable[[str], Any]]
+    expected: str
+
+
 TYPES: dict[Any, pl.DataType] = {str.strip: pl.String(), _pixels: pl.Float64()}  # others: integers
 
-# The files: their columns in order, and the columns in words for messages.
-IMAGES = ("images.txt", {"id": _whole, "path": str.strip}, "an id and a name")
-CLASSES = ("classes.txt", {"label_id": _whole, "label": str.strip}, "an id and a name")
-LABELS = ("image_class_labels.txt", {"id": _whole, "label_id": _whole}, "an id and a number")
-SPLITS = (
+IMAGES = _File("images.txt", {"id": _whole, "path": str.strip}, "an id and a name")
+CLASSES = _File("classes.txt", {"label_id": _whole, "label": str.strip}, "an id and a name")
+LABELS = _File("image_class_labels.txt", {"id": _whole, "label_id": _whole}, "an id and a number")
+SPLITS = _File(
     "train_test_split.txt",
     {"id": _whole, "train": ("0", "1").index},
     "an id and 0 (test) or 1 (train)",
 )
-PARTS = ("parts/parts.txt", {"part_id": _whole, "part": str.strip}, "an id and a name")
-LOCATIONS = (
+PARTS = _File("parts/parts.txt", {"part_id": _whole, "part": str.strip}, "an id and a name")
+LOCATIONS = _File(
     "parts/part_locs.txt",
     {"id": _whole, "part_id": _whole, "x": _pixels, "y": _pixels, "visible": ("0", "1").index},
     f"image id, part id, x, y (pixels within ±{FARTHEST:,}), and visible as 0 or 1",
@@ -67,7 +73,7 @@ LOCATIONS = (
 
 
 def list_splits(root: Path) -> list[str]:
-    return ["train", "test", "all"] if (root / IMAGES[0]).is_file() else []
+    return ["train", "test", "all"] if (root / IMAGES.name).is_file() else []
 
 
 def read(root: Path, split: str) -> pl.DataFrame:
@@ -80,12 +86,12 @@ def read(root: Path, split: str) -> pl.DataFrame:
     files = list_images(root, "images") if (root / "images").is_dir() else None
     if files is None or listed.join(files, on="path", how="semi").is_empty():
         raise MissingError(
-            f"{root}: none of the {len(listed)} images of {IMAGES[0]} exists. Expected:\n{LAYOUT}"
+            f"{root}: none of the {len(listed)} images of {IMAGES.name} exists. Expected:\n{LAYOUT}"
         )
     classes = _read(root, CLASSES, "label_id")  # 200 rows
-    require_unique(classes, ["label"], root / CLASSES[0], "class")
+    require_unique(classes, ["label"], root / CLASSES.name, "class")
     labels = _read(root, LABELS, "id")
-    _check_lines(root, LABELS[0], labels, 0)
+    _check_lines(root, LABELS.name, labels, 0)
     table = (
         listed.join(files, on="path", how="left")
         .join(labels, on="id", how="left")
@@ -95,7 +101,7 @@ def read(root: Path, split: str) -> pl.DataFrame:
     unlabelled = table.filter(pl.col("label").is_null())  # no class of classes.txt
     if len(unlabelled):
         raise AnnotationError(
-            f"{root / LABELS[0]}: {len(unlabelled)} images have no class of {CLASSES[0]}; the "
+            f"{root / LABELS.name}: {len(unlabelled)} images have no class of {CLASSES.name}; the "
             f"first is image {unlabelled['id'][0]}."
         )
     return table.select("path", "label", "label_id", "file_bytes").sort("path")
@@ -108,11 +114,11 @@ def read_parts(root: Path, split: str) -> Keypoints:
     parts.txt needs one line for every image, visible or not.
     """
     names = _read(root, PARTS, "part_id")  # 15 rows
-    require_unique(names, ["part"], root / PARTS[0], "part")
+    require_unique(names, ["part"], root / PARTS.name, "part")
     lacking = [name for name in CONSIDERED if name not in names["part"]]
     if lacking:
         raise AnnotationError(
-            f"{root / PARTS[0]} does not name {', '.join(lacking)}. Expected among its parts: "
+            f"{root / PARTS.name} does not name {', '.join(lacking)}. Expected among its parts: "
             f"{', '.join(CONSIDERED)}; found: {', '.join(names['part'])}. Take the parts.txt of "
             f"the release."
         )
@@ -120,10 +126,10 @@ def read_parts(root: Path, split: str) -> Keypoints:
     unknown = locations.join(names, on="part_id", how="anti", maintain_order="left")
     if len(unknown):
         raise AnnotationError(
-            f"{root / LOCATIONS[0]}, line {unknown['line'][0]}: part {unknown['part_id'][0]} is "
+            f"{root / LOCATIONS.name}, line {unknown['line'][0]}: part {unknown['part_id'][0]} is "
             f"not in parts.txt."
         )
-    _check_lines(root, LOCATIONS[0], locations, len(names))
+    _check_lines(root, LOCATIONS.name, locations, len(names))
     table = (
         locations.join(_images(root, split), on="id", how="inner")
         .join(names, on="part_id", how="left")
@@ -140,13 +146,13 @@ def read_parts(root: Path, split: str) -> Keypoints:
 def _images(root: Path, split: str = "all") -> pl.DataFrame:
     """Read id and path (relative to root) of the images of a split."""
     index = _read(root, IMAGES, "id").drop("line")
-    require_unique(index, ["path"], root / IMAGES[0], "image file")
-    require_plain_paths(index["path"], root / IMAGES[0])
+    require_unique(index, ["path"], root / IMAGES.name, "image file")
+    require_plain_paths(index["path"], root / IMAGES.name)
     index = index.with_columns(path=pl.lit("images/") + pl.col("path"))
     if split == "all":
         return index
     flags = _read(root, SPLITS, "id")
-    _check_lines(root, SPLITS[0], flags, 1)
+    _check_lines(root, SPLITS.name, flags, 1)
     wanted = flags.filter(pl.col("train") == (1 if split == "train" else 0))
     return index.join(wanted, on="id", how="semi", maintain_order="left")
 
@@ -158,7 +164,7 @@ def _check_lines(root: Path, file: str, lines: pl.DataFrame, n: int) -> None:
     if len(unknown):
         raise AnnotationError(
             f"{root / file}, line {unknown['line'][0]}: image {unknown['id'][0]} is not in "
-            f"{IMAGES[0]} ({len(unknown)} such lines in all). Both files must be of one release."
+            f"{IMAGES.name} ({len(unknown)} such lines in all). Both files must be of one release."
         )
     counted = lines.group_by("id").len("n")
     counts = index.join(counted, on="id", how="left", maintain_order="left")
@@ -166,31 +172,31 @@ def _check_lines(root: Path, file: str, lines: pl.DataFrame, n: int) -> None:
     if len(short):
         raise AnnotationError(
             f"{root / file}: {short['n'][0]} lines of image {short['id'][0]} ({short['path'][0]}). "
-            f"Expected: {n} for every image of {IMAGES[0]}; {len(short)} images have fewer. Take "
+            f"Expected: {n} for every image of {IMAGES.name}; {len(short)} images have fewer. Take "
             f"the file of the release."
         )
 
 
-def _read(root: Path, table: tuple[str, Columns, str], *key: str) -> pl.DataFrame:
+def _read(root: Path, file: _File, *key: str) -> pl.DataFrame:
     """Read a file as its columns and `line`, the number of each line; `key` columns are unique."""
-    file, columns, expected = table
+    path = root / file.name
     try:
-        text = read_text(root / file)
+        text = read_text(path)
     except FileNotFoundError:
-        raise MissingError(f"{root / file} does not exist. Expected:\n{LAYOUT}") from None
+        raise MissingError(f"{path} does not exist. Expected:\n{LAYOUT}") from None
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
-        words = line.split(maxsplit=len(columns) - 1)  # a name may hold spaces
+        words = line.split(maxsplit=len(file.columns) - 1)  # a name may hold spaces
         try:
-            pairs = zip(columns.values(), words, strict=True)
+            pairs = zip(file.columns.values(), words, strict=True)
             rows.append((number, *(parse(word.strip()) for parse, word in pairs)))
         except ValueError:
             raise AnnotationError(
-                f"{root / file}, line {number}: {line[:60]!r}. Expected: {expected}."
+                f"{path}, line {number}: {line[:60]!r}. Expected: {file.expected}."
             ) from None
-    schema = {name: TYPES.get(parse, pl.Int64()) for name, parse in columns.items()}
+    schema = {name: TYPES.get(parse, pl.Int64()) for name, parse in file.columns.items()}
     frame = pl.DataFrame(rows, {"line": pl.Int64(), **schema}, orient="row")
-    require_unique(frame, list(key), root / file, "id" if len(key) == 1 else "image and part")
+    require_unique(frame, list(key), path, "id" if len(key) == 1 else "image and part")
     return frame

@@ -294,4 +294,4 @@ def windows_for(kind: str, views: int = 0) -> WindowsView:
     The recipe is the released one of the dataset; other kinds use that of ADE20K.
     """
     recipe = RELEASES[kind].windows if kind in RELEASES else ()
-    return WindowsView(*recipe, views=views)  # type: ignore[arg-type]
+    return WindowsView(*recipe, views=views)  # type: ignore[arg-type, misc]

@@ -62,6 +62,8 @@ def test_cub_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     [
         (lambda c: c["annotations"][0].update(id=None), r"id: .*found None"),
         (lambda c: c["annotations"][0].update(id="7"), r"id: .*found '7'"),
+        (lambda c: c["annotations"].append(1), "holds no person keypoints"),
+        (lambda c: c["images"][0].update(id=10**30), r"images\[0\].id: .*less than"),
         (lambda c: c["annotations"][0].update(image_id=1.0), r"image_id: .*found 1.0"),
         (lambda c: c["annotations"][0]["keypoints"].__setitem__(0, 1e10), "within ±1,000,000"),
         (lambda c: c["images"][0].update(file_name=None), r"file_name: .*found None"),

@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pa.data.datasets import annotations
+from pa.data.datasets.annotations import parse_json as load_json
+from pa.data.datasets.annotations import read_text as load_text
 from pa.data.datasets.listing import list_images
 from pa.data.datasets.segmentation import labels, masks
 from pa.data.datasets.segmentation.build import BuildPlan, Item, LabelMap, Release
@@ -196,13 +197,13 @@ def read_text(image: Path) -> AdeText | None:
         (image.with_name(f"{image.stem}_atr.txt"), parse_atr),
     ):
         if path.is_file():
-            return AdeText(path, tuple(parse(annotations.read_text(path, ENCODING), path)))
+            return AdeText(path, tuple(parse(load_text(path, ENCODING), path)))
     return None
 
 
 def parse_json(text: str, path: Path) -> list[TextEntry]:
     """Read the objects of a `.json` of 2021_17_01."""
-    content: Any = annotations.parse_json(text, path)
+    content: Any = load_json(text, path)
     try:
         return [
             TextEntry(int(entry["parts"]["part_level"]), str(entry["name"]), int(entry["name_ndx"]))
