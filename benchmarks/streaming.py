@@ -32,8 +32,8 @@ from torch import nn
 from pa.data.store.reader import Store
 from pa.data.store.shards import ShardPlan
 from pa.data.store.stream import BlockShuffle
-from pa.probe.attentive.heads import Heads
 from pa.probe.attentive.recipes import PAPER
+from pa.probe.attentive.stack import AttentiveStack
 from pa.probe.attentive.tokens import Batch, Tokens
 from pa.probe.selection import Side
 
@@ -57,7 +57,7 @@ class Step:
     """One training step of all heads, as `pa.probe.attentive.train` does it."""
 
     def __init__(self, seeds: int, device: torch.device = CPU) -> None:
-        self.heads = Heads.new(range(seeds), D, CLASSES, PAPER, device)
+        self.heads = AttentiveStack.new(range(seeds), D, CLASSES, PAPER, device)
         for parameter in self.heads.parameters.values():
             parameter.requires_grad_(True)
 

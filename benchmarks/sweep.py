@@ -22,9 +22,10 @@ import numpy as np
 import torch
 
 from pa.probe.linear.recipes import PAPER, LinearRecipe
-from pa.probe.linear.sgd import epoch_order, initial_weight
-from pa.probe.linear.train import Candidate, train_stack
+from pa.probe.linear.stack import epoch_order, initial_weight
+from pa.probe.linear.train import train_stack
 from pa.probe.selection import LabelledRows
+from pa.probe.training import Candidate
 
 SEEDS = 5
 

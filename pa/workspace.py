@@ -596,9 +596,9 @@ class Workspace:
             If a result has no heads.
         """
         from pa.extract.image_query import check_checkpoints
-        from pa.probe.predict import check_training_store, load_any_heads, predict
+        from pa.probe.predict import check_training_store, load_heads, predict
 
-        heads = load_any_heads(head)
+        heads = load_heads(head)
         fingerprint = heads[0].fingerprint
         try:
             store = find.choose(self.config.features, StoreSelector(fingerprint=fingerprint))

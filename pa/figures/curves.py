@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,8 @@ from pa.figures.style import GREY, Target, page
 from pa.probe.attentive.run import AttentiveResult
 from pa.probe.linear.fewshot import FewShotResult
 from pa.probe.linear.run import LinearResult
-from pa.probe.linear.train import TrainedHead
 from pa.probe.recipes import BEST_ON_TEST
+from pa.probe.training import TrainedHead
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,32 +54,12 @@ def by_representation(sweep: pl.DataFrame) -> dict[str, pl.DataFrame]:
     return {part["representation"][0]: part for part in parts}
 
 
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """Accuracies of a head after each epoch (E,), and the reported epoch, from 1.
-
-    `test_accuracy` is None if it was not computed in each epoch.
-    """
-
-    train_accuracy: npt.NDArray[Any]
-    test_accuracy: npt.NDArray[Any] | None
-    epoch: int
-
-
 def draw_attentive(done: AttentiveResult, path: Path) -> Path:
     """Draw the confusion matrix, summed over the seeds, and learning curves."""
-    curves = pl.read_parquet(done.files.curves, glob=False)  # a path may contain * or [
-    best = done.recipe.reported == BEST_ON_TEST
-    runs = []
-    for (_,), of_seed in curves.group_by("seed", maintain_order=True):
-        accuracy = of_seed["test_accuracy"].to_numpy()  # (E,)
-        test = None if np.isnan(accuracy).all() else accuracy
-        epoch = int(np.nanargmax(accuracy)) + 1 if best and test is not None else len(accuracy)
-        runs.append(Curve(of_seed["train_accuracy"].to_numpy(), test, epoch))
     with page(Target([path]), _HEIGHT) as figure:
         left, right = figure.subplots(1, 2)
         draw_confusion(figure, left, done.confusion, done.split.classes)
-        draw_curves(right, runs, best=best)
+        draw_curves(right, done.runs, best=done.recipe.reported == BEST_ON_TEST)
     return path
 
 
@@ -111,7 +90,7 @@ def draw_confusion(
             axes.text(column, row, text, ha="center", va="center", color=colour)
 
 
-def draw_curves(axes: Axes, runs: Sequence[TrainedHead | Curve], *, best: bool = False) -> None:
+def draw_curves(axes: Axes, runs: Sequence[TrainedHead], *, best: bool = False) -> None:
     """Draw the accuracy of every seed after each epoch; `best` marks the reported epochs."""
     from matplotlib.ticker import MaxNLocator
 
@@ -121,7 +100,7 @@ def draw_curves(axes: Axes, runs: Sequence[TrainedHead | Curve], *, best: bool =
         thin: dict[str, Any] = {"linewidth": 1.0, "alpha": 0.8}
         label = "training" if first else None
         axes.plot(epochs, 100 * head.train_accuracy, "--", color=GREY, label=label, **thin)
-        if head.test_accuracy is not None:
+        if not np.isnan(head.test_accuracy).all():
             label = "test" if first else None
             axes.plot(epochs, 100 * head.test_accuracy, color=_BLUE, label=label, **thin)
             if best:

@@ -20,19 +20,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pa.data.store.reader import Store
-from pa.data.store.spec import Difference
 from pa.errors import OutOfRangeError, UsageError
 from pa.evaluate.classification import Scores
 from pa.evaluate.devices import torch_device
 from pa.evaluate.result_files import write_result
 from pa.evaluate.results import KnnProbeResult
-from pa.probe.recording import probe_result
-from pa.probe.scoring import ClassificationScorer
-from pa.probe.selection import LabelledRows, Split, SplitOptions, check_features, split_rows
+from pa.probe.recording import ClassificationScorer, probe_result
+from pa.probe.selection import LabelledRows, ProbeStores, Split, check_features
 from pa.progress import Progress, Silent, Stopwatch
 
-TASK = KnnProbeResult.task
 KS = (10, 20, 100, 200)  # DINO's list
 TEMPERATURE = 0.07  # DINO's T
 
@@ -53,32 +49,42 @@ class KnnResult:
     result_path: Path
 
 
+@dataclass(frozen=True)
+class KnnOptions:
+    """Options of the k-NN probe."""
+
+    representation: str = "cls"
+    ks: tuple[int, ...] = ()  # empty selects those of `KS` that are at most N
+    temperature: float = TEMPERATURE
+    protocol: str = ""  # the stores that may be paired; see `pa.probe.recipes.PART_STORES`
+
+
 def run_knn(
-    train: Store,
-    test: Store | None = None,
+    stores: ProbeStores,
+    options: KnnOptions | None = None,
     *,
     results: Path,
-    representation: str = "cls",
-    split_options: SplitOptions | None = None,
-    permitted: Sequence[Difference] = (),
-    ks: Sequence[int] | None = None,
-    temperature: float = TEMPERATURE,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> KnnResult:
     """Classify the test rows by their nearest training rows and write the result.
 
-    `ks` None selects those of `KS` that are at most N; `permitted` are the differences allowed
-    between the two stores. Raise what `split_rows` and `nearest_votes` raise, and `StorageError`.
+    Raise what `split_rows` and `nearest_votes` raise, and `StorageError`.
     """
-    clock = Stopwatch()
-    split = split_rows(train, test, split_options or SplitOptions(), permitted)
+    options, clock = options or KnnOptions(), Stopwatch()
+    split = stores.split(options.protocol)
     n_train = len(split.train.rows)
-    chosen = tuple(ks) if ks is not None else tuple(k for k in KS if k <= n_train) or (1,)
-    rows = split.train.read(representation), split.test.read(representation)
+    chosen = options.ks or tuple(k for k in KS if k <= n_train) or (1,)
+    rows = [side.read(options.representation) for side in (split.train, split.test)]
     clock.lap("read")
     predicted = nearest_votes(
-        *rows, len(split.classes), chosen, temperature, device=device, progress=progress
+        rows[0],
+        rows[1],
+        len(split.classes),
+        chosen,
+        options.temperature,
+        device=device,
+        progress=progress,
     )
     scorer = ClassificationScorer(split)
     scores = {k: scorer.score([votes]) for k, votes in zip(chosen, predicted, strict=True)}
@@ -86,11 +92,11 @@ def run_knn(
     result = probe_result(
         KnnProbeResult,
         split,
-        representation,
+        options.representation,
         {
             "protocol": "dino",
             "k": list(chosen),
-            "temperature": temperature,
+            "temperature": options.temperature,
             "similarity": "cosine",
             "precision": "fp32",
         },

@@ -17,11 +17,9 @@ from pa.data.schema import Box
 from pa.data.store.reader import Store
 from pa.errors import FingerprintError, UsageError, VerificationError
 from pa.evaluate.result_files import read_result
-from pa.probe.attentive.head import KIND, AttentiveHead, load_attentive_heads
-from pa.probe.heads import kind_of
-from pa.probe.linear.head import LinearHead, load_heads
-
-Heads = tuple[LinearHead, ...] | tuple[AttentiveHead, ...]
+from pa.probe.attentive.head import AttentiveHead
+from pa.probe.heads import Head, kind_of
+from pa.probe.linear.head import LinearHead
 
 
 @dataclass(frozen=True)
@@ -44,12 +42,12 @@ class Prediction:
         }
 
 
-def load_any_heads(path: Path) -> Heads:
+def load_heads(path: Path) -> Sequence[Head]:
     """Read linear or attentive heads from their file, or from the result they belong to.
 
     Raise `UsageError` for a result without heads, `VerificationError` for a file that its result
-    does not list, and what `load_heads` raises. Without a result next to it, a file is checked by
-    its own checksum.
+    does not list, and what `Head.load_all` raises. Without a result next to it, a file is checked
+    by its own checksum.
     """
     if path.suffix == ".json":
         result, path = path, path.with_suffix(".safetensors")
@@ -67,10 +65,11 @@ def load_any_heads(path: Path) -> Heads:
                 f"{path} does not belong to the result {result} ({reason}). Run the command of the "
                 f"result again; `pa verify` checks all of them."
             )
-    return load_attentive_heads(path) if kind_of(path) == KIND else load_heads(path)
+    kind = AttentiveHead if kind_of(path) == AttentiveHead.kind else LinearHead
+    return kind.load_all(path)
 
 
-def check_training_store(heads: Heads, store: Store) -> None:
+def check_training_store(heads: Sequence[Head], store: Store) -> None:
     """Raise `FingerprintError` if a store was extracted again after the heads were trained."""
     if heads[0].store_checksum not in (store.checksum, None):
         raise FingerprintError(
@@ -80,7 +79,7 @@ def check_training_store(heads: Heads, store: Store) -> None:
 
 
 def predict(
-    heads: Heads, features: Sequence[npt.NDArray[np.float32]], box: Box, store: Store
+    heads: Sequence[Head], features: Sequence[npt.NDArray[np.float32]], box: Box, store: Store
 ) -> Prediction:
     """Classify one region by the mean probability of all heads.
 

@@ -1,19 +1,28 @@
-"""Write what a probe produced: heads, tables, and last the result that lists them."""
+"""Score a probe on the test rows of a split, and write heads, tables and the result.
+
+Shapes: S heads, n test rows, C classes.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from pa.data.files import replacing
-from pa.evaluate.classification import Scores
+from pa.evaluate.classification import (
+    Scores,
+    accuracies,
+    chance_level,
+    confusion_matrix,
+    per_class_accuracy,
+)
 from pa.evaluate.result_files import write_result
 from pa.evaluate.result_parts import (
     RecordedProtocol,
@@ -23,27 +32,74 @@ from pa.evaluate.result_parts import (
     TrainTest,
 )
 from pa.evaluate.results import ProbeResult
+from pa.probe.heads import Head, save_heads
+from pa.probe.recipes import BEST_ON_TEST, SgdRecipe
 from pa.probe.selection import Split
+from pa.probe.training import TrainedHead
+from pa.probe.validation import Choice
+
+Ints = npt.NDArray[np.int64]
+P = TypeVar("P", bound=ProbeResult)
+R = TypeVar("R", bound=SgdRecipe)
+H = TypeVar("H", bound=Head)
 
 
-@dataclass(frozen=True)
-class ProbeFiles:
-    """Files of a run that trained heads."""
+class ClassificationScorer:
+    """Compare predictions with the classes of the test rows, and with chance."""
 
-    result: Path
-    heads: Path  # of all seeds
-    curves: Path  # learning curves
-    sweep: Path | None = None  # sweep results
+    def __init__(self, split: Split) -> None:
+        self.classes = split.classes
+        self.targets, self.images = split.test.targets, split.test.images  # (n,), (n,)
+        self.chance = chance_level(split.train.targets, self.targets, len(self.classes))
+
+    def score(self, predicted: Sequence[Ints], *, of_draws: bool = False) -> Scores:
+        """Return the accuracy of S predictions of the class indices (n,): their mean, and each.
+
+        `of_draws`: the S classifiers were trained on random draws of the training rows.
+        """
+        return accuracies(
+            np.stack(predicted), self.targets, self.images, self.chance, of_draws=of_draws
+        )
+
+    def score_heads(self, heads: Sequence[TrainedHead], reported: str) -> dict[str, Scores]:
+        """Score the reported epochs and, if those are not the last ones, the last epochs."""
+        scores = {"accuracy": self.score([head.predicted for head in heads])}
+        if reported == BEST_ON_TEST:
+            scores["accuracy_last_epoch"] = self.score([head.last_predicted for head in heads])
+        return scores
+
+    def confusion(self, heads: Sequence[TrainedHead]) -> Ints:
+        """Return true class (row) by predicted class, (C, C), summed over the heads."""
+        C = len(self.classes)
+        matrices = [confusion_matrix(head.predicted, self.targets, C) for head in heads]
+        confusion: Ints = np.sum(matrices, axis=0)
+        return confusion
+
+    def per_class(self, confusion: Ints) -> list[dict[str, Any]]:
+        """Return name, number of test rows and accuracy of every class."""
+        sizes = np.bincount(self.targets, minlength=len(self.classes))  # (C,)
+        # JSON has no NaN: a class without test rows has no accuracy.
+        return [
+            {"class": name, "n": int(n), "accuracy": float(accuracy) if n else None}
+            for name, n, accuracy in zip(
+                self.classes, sizes, per_class_accuracy(confusion), strict=True
+            )
+        ]
 
 
 @dataclass(frozen=True, eq=False)
-class TrainedProbe:
-    """A scored run that trained heads."""
+class TrainedProbe(Generic[R, H]):
+    """A scored run that trained heads; `write` makes its files."""
 
-    confusion: npt.NDArray[np.int64]  # (C, C), true by predicted class, summed over the seeds
-    split: Split
+    folder: Path  # of all results
     result: ProbeResult
-    files: ProbeFiles
+    split: Split
+    recipe: R  # with the chosen rate and weight decay
+    heads: tuple[H, ...]  # of each seed
+    runs: Sequence[TrainedHead]  # their history
+    confusion: Ints  # (C, C), true by predicted class, summed over the seeds
+    choice: Choice | None = None
+    references: dict[str, Any] = field(default_factory=dict)  # name → model and scores
 
     @property
     def scores(self) -> Scores:
@@ -57,14 +113,30 @@ class TrainedProbe:
 
     @property
     def result_path(self) -> Path:
-        return self.files.result
+        return self.result.path(self.folder)
 
     @property
     def head_path(self) -> Path:
-        return self.files.heads
+        return self.result_path.with_suffix(".safetensors")
 
+    @property
+    def curves_path(self) -> Path:
+        return self.result_path.with_suffix(".curves.parquet")
 
-P = TypeVar("P", bound=ProbeResult)
+    @property
+    def sweep_path(self) -> Path:
+        return self.result_path.with_suffix(".sweep.parquet")
+
+    def write(self, curves: pl.DataFrame, sweep: pl.DataFrame | None = None) -> None:
+        """Write heads and tables, then the result, so that it never lists missing files.
+
+        Raise `StorageError`.
+        """
+        save_heads(self.head_path, self.heads)
+        _write_table(self.curves_path, curves)
+        if sweep is not None:
+            _write_table(self.sweep_path, sweep)
+        write_result(self.folder, self.result)
 
 
 def probe_result(
@@ -89,26 +161,22 @@ def probe_result(
     )
 
 
-def write_probe(
-    results: Path,
-    result: ProbeResult,
-    save_heads: Callable[[Path], None],
-    curves: pl.DataFrame,
-    sweep: pl.DataFrame | None = None,
-) -> ProbeFiles:
-    """Write heads and tables, then the result, so that it never lists missing files.
-
-    Raise `StorageError`.
-    """
-    path = result.path(results)
-    heads, curves_path = path.with_suffix(".safetensors"), path.with_suffix(".curves.parquet")
-    sweep_path = path.with_suffix(".sweep.parquet") if sweep is not None else None
-    save_heads(heads)
-    _write_table(curves_path, curves)
-    if sweep is not None and sweep_path is not None:
-        _write_table(sweep_path, sweep)
-    write_result(results, result)
-    return ProbeFiles(path, heads, curves_path, sweep_path)
+def trained_heads(
+    kind: type[H], runs: Sequence[TrainedHead], split: Split, constants: dict[str, str]
+) -> tuple[H, ...]:
+    """Return the heads of a run, with the classes and the store they belong to."""
+    store = split.train.store
+    return tuple(
+        kind.of(
+            run.tensors,
+            constants,
+            classes=split.classes,
+            representation=run.candidate.representation,
+            fingerprint=store.fingerprint,
+            store_checksum=store.checksum,
+        )
+        for run in runs
+    )
 
 
 def _write_table(path: Path, table: pl.DataFrame) -> None:

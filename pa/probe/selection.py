@@ -34,6 +34,7 @@ from pa.probe.labels import (
     is_usable,
     select_rows,
 )
+from pa.probe.recipes import permitted_differences
 
 Ints = npt.NDArray[np.int64]
 
@@ -67,6 +68,10 @@ class LabelledRows:
     targets: Ints  # (n,)
     images: Ints  # (n,)
     rows: Ints  # (n,)
+
+    def part(self, at: Ints) -> LabelledRows:
+        """Return the rows at some positions (m,)."""
+        return LabelledRows(self.features[at], self.targets[at], self.images[at], self.rows[at])
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +147,19 @@ class Split:
         files = [s.store.rows[s.rows].select(FILE).unique() for s in (self.train, self.test)]
         counts["shared_images"] = len(files[0].join(files[1], on=FILE))
         return counts
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeStores:
+    """The stores of a probe, and how their rows are divided."""
+
+    train: Store
+    test: Store | None = None  # None: both sides are rows of `train`
+    options: SplitOptions = SplitOptions()
+
+    def split(self, protocol: str = "") -> Split:
+        """Divide the rows; stores may differ as the protocol of the recipe permits."""
+        return split_rows(self.train, self.test, self.options, permitted_differences(protocol))
 
 
 def split_rows(

@@ -16,12 +16,11 @@ from pa.figures.curves import (
     draw_linear,
     draw_sweep_results,
 )
-from pa.probe.linear.fewshot import run_fewshot
 from pa.probe.linear.recipes import PAPER
-from pa.probe.linear.run import LinearOptions, run_linear
 from pa.probe.linear.train import Grid
 from pa.probe.recipes import BEST_ON_TEST
 from tests.support.arrays import MakeStore, blobs, make_store
+from tests.support.probes import fewshot, linear
 
 __all__ = ["make_store"]
 
@@ -61,17 +60,19 @@ def test_run_and_sweep_are_drawn(make_store: MakeStore, tmp_path: Path, suffix: 
     store = make_store({"cls": features, "pooled": features}, labels)
     grid = Grid(("cls", "pooled"), (0.1, 0.4, 1e39), (0.0, 0.01), (0, 1))
     recipe = replace(QUICK, reported=BEST_ON_TEST)
-    done = run_linear(
+    done = linear(
         store,
         results=tmp_path,
         recipe=recipe,
-        options=LinearOptions(seeds=2, grid=grid, references=False),
+        seeds=2,
+        grid=grid,
+        references=False,
     )
     path = draw_linear(done, tmp_path / f"probe.{suffix}")
     assert path.stat().st_size > 5000
     if suffix == "png":
         size = pixels(path)
-        plain = run_linear(store, results=tmp_path, recipe=QUICK)
+        plain = linear(store, results=tmp_path, recipe=QUICK)
         smaller = pixels(draw_linear(plain, tmp_path / "plain.png"))
         assert size[0] == smaller[0]  # a page wide
         assert size[1] > smaller[1]
@@ -80,13 +81,12 @@ def test_run_and_sweep_are_drawn(make_store: MakeStore, tmp_path: Path, suffix: 
     draw_curves(axes, done.runs, best=True)
     lines = {line.get_label(): line for line in axes.get_lines()}
     run = done.runs[0]
-    assert run.test_accuracy is not None
     np.testing.assert_allclose(lines["test"].get_ydata(), 100 * run.test_accuracy)
     np.testing.assert_allclose(lines["training"].get_ydata(), 100 * run.train_accuracy)
     assert lines["best on test"].get_xdata() == [run.epoch]
 
     assert done.choice is not None
-    sheet = done.choice.sweep.filter(representation=done.choice.representation)
+    sheet = done.choice.sweep.filter(representation=done.result.representation)
     axes = Figure().add_subplot()
     draw_sweep_results(axes, sheet, "cls", (0, 100))
     shown = texts(axes)
@@ -99,12 +99,12 @@ def test_run_and_sweep_are_drawn(make_store: MakeStore, tmp_path: Path, suffix: 
 def test_few_shots_are_drawn(make_store: MakeStore, tmp_path: Path) -> None:
     features, labels = blobs(90, spread=0.5)
     store = make_store({"cls": features}, labels)
-    done = run_fewshot(store, shots=(1, 5), draws=2, results=tmp_path, recipe=QUICK)
+    done = fewshot(store, shots=(1, 5), draws=2, results=tmp_path, recipe=QUICK)
     assert pixels(draw_fewshot(done, tmp_path / "few.png")) == (1080, 750)
 
 
 def test_other_suffix_is_refused(make_store: MakeStore, tmp_path: Path) -> None:
     features, labels = blobs(90)
-    done = run_linear(make_store({"cls": features}, labels), results=tmp_path, recipe=QUICK)
+    done = linear(make_store({"cls": features}, labels), results=tmp_path, recipe=QUICK)
     with pytest.raises(UsageError, match=r"expected a file ending in \.png, \.pdf, \.svg"):
         draw_linear(done, tmp_path / "probe.jpg")

@@ -15,17 +15,17 @@ from pa.data.store.stream import BlockShuffle
 from pa.evaluate.retrieval import evaluate_all_pairs
 from pa.probe.attentive.recipes import PAPER as ATTENTIVE
 from pa.probe.attentive.tokens import Tokens
-from pa.probe.attentive.train import Candidate as AttentiveCandidate
 from pa.probe.attentive.train import train_heads as train_attentive
 from pa.probe.linear.recipes import PAPER
 from pa.probe.linear.run import train_linear
-from pa.probe.linear.train import Candidate, train_stack
+from pa.probe.linear.train import train_stack
 from pa.probe.segmentation.batches import TrainingWindows
 from pa.probe.segmentation.labels import LabelMaps, WindowRows
 from pa.probe.segmentation.recipes import PAPER as SEGMENTATION
 from pa.probe.segmentation.train import HeadSpec
 from pa.probe.segmentation.train import train_heads as train_segmentation
 from pa.probe.selection import LabelledRows, Side
+from pa.probe.training import Candidate
 from tests.probe.segmentation import conftest as segmentation
 from tests.support.arrays import MakeStore, make_store
 from tests.support.tokens import token_maps
@@ -59,7 +59,7 @@ def test_average_precision_equals_the_cpus(include_self: bool, device: str) -> N
 def test_linear_probe_equals_the_cpus(device: str) -> None:
     train, test = clusters(600, 0), clusters(600, 1)
     expected, actual = (train_linear(train, test, PAPER, device=at) for at in ("cpu", device))
-    np.testing.assert_allclose(actual.weight, expected.weight, atol=1e-4)
+    np.testing.assert_allclose(actual.tensors["weight"], expected.tensors["weight"], atol=1e-4)
     assert (actual.predicted == expected.predicted).mean() > 0.995
 
 
@@ -74,7 +74,7 @@ def test_sweep_equals_the_cpus(device: str) -> None:
     recipe = replace(PAPER, epochs=5, batch=64)
     expected, actual = (train_stack(read, candidates, recipe, device=at) for at in ("cpu", device))
     for item, other in zip(actual, expected, strict=True):
-        np.testing.assert_allclose(item.weight, other.weight, atol=1e-4)
+        np.testing.assert_allclose(item.tensors["weight"], other.tensors["weight"], atol=1e-4)
 
 
 def test_attentive_probe_equals_the_cpus(device: str, make_store: MakeStore) -> None:
@@ -94,9 +94,8 @@ def test_attentive_probe_equals_the_cpus(device: str, make_store: MakeStore) -> 
             Tokens(side(store, rows), folder, memory=1e9)
             for rows in (np.arange(60), np.arange(60, 90))
         ]
-        candidates = [AttentiveCandidate(0, 0.04), AttentiveCandidate(1, 0.4)]
-        trained = train_attentive(*sides, 3, candidates, recipe, device=folder)
-        return trained.loss.numpy()
+        candidates = [Candidate("cls+patch", lr, 0.0, seed) for seed, lr in ((0, 0.04), (1, 0.4))]
+        return np.stack([head.train_loss for head in train_attentive(*sides, candidates, recipe)])
 
     np.testing.assert_allclose(at(device), at("cpu"), rtol=1e-3)
 

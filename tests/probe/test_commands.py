@@ -14,12 +14,12 @@ from pa.data.store import find as stores
 from pa.data.store.reader import Store
 from pa.errors import VerificationError
 from pa.probe.attentive.head import AttentiveHead
-from pa.probe.linear.head import load_heads
+from pa.probe.linear.head import LinearHead
 from pa.probe.linear.recipes import LINEAR_PROTOCOLS
-from pa.probe.linear.run import LinearOptions, run_linear
 from tests.support.arrays import PutStore
 from tests.support.commands import Run
 from tests.support.images import noise_image
+from tests.support.probes import linear
 
 TWO = ("--train-split", "train", "--test-split", "test")
 QUICK = ("--epochs", 5, "--no-references")
@@ -184,12 +184,12 @@ def test_learning_rate_that_ends_above_chance_loss_is_noted(pa: Run) -> None:
 
 def test_run_linear_equals_the_command(pa: Run, both_protocols: dict[str, Store]) -> None:
     typed = pa("probe", "linear", *TWO, "--protocol", "released", *QUICK, "--json").json
-    called = run_linear(
+    called = linear(
         both_protocols["released train"],
         both_protocols["released test"],
         results=Path("results"),
         recipe=replace(LINEAR_PROTOCOLS["released"], epochs=5),
-        options=LinearOptions(references=False),
+        references=False,
     )
     assert called.result.digest == typed["digest"]
     assert called.result.to_json()["scores"] == typed["scores"]
@@ -240,10 +240,12 @@ def test_predict_gives_what_the_stored_features_give(pa: Run, extracted: Store) 
     assert done.code == 0, done.err
     row = extracted.rows.filter(path="7.png", x0=40.0)["row"].to_list()
     vector = np.concatenate([extracted.read(name, row) for name in ("cls", "pooled")], axis=1)
-    expected = np.mean([item.probabilities(vector)[0] for item in load_heads(head)], axis=0)
+    expected = np.mean(
+        [item.probabilities(vector)[0] for item in LinearHead.load_all(head)], axis=0
+    )
     shares = {entry["class"]: entry["probability"] for entry in done.json["classes"]}
     assert list(shares.values()) == sorted(shares.values(), reverse=True)
-    assert [shares[name] for name in load_heads(head)[0].classes] == pytest.approx(
+    assert [shares[name] for name in LinearHead.load_all(head)[0].classes] == pytest.approx(
         expected.tolist(), abs=1e-5
     )
     assert (done.json["heads"], done.json["store"]) == (2, extracted.title)

@@ -10,8 +10,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from pa.errors import MismatchError, OutOfRangeError, UsageError, VerificationError
 from pa.evaluate.result_files import read_result
 from pa.probe import knn
-from pa.probe.knn import nearest_votes, run_knn
-from pa.probe.selection import LabelledRows
+from pa.probe.knn import KnnOptions, nearest_votes, run_knn
+from pa.probe.selection import LabelledRows, ProbeStores
 from tests.support.arrays import MakeStore, blobs
 
 
@@ -113,7 +113,7 @@ def test_run_knn_reports_every_k(make_store: MakeStore, tmp_path: Path) -> None:
     features, labels = blobs(60)
     train = make_store({"cls": features}, labels)
     test = make_store({"cls": features[:30]}, labels[:30], split="val")
-    done = run_knn(train, test, results=tmp_path)
+    done = run_knn(ProbeStores(train, test), results=tmp_path)
     assert list(done.scores) == [10, 20]  # 100 and 200 are more than there are rows
     fields = read_result(done.result_path).result.to_json()
     assert fields["task"] == "probe-knn"
@@ -121,4 +121,4 @@ def test_run_knn_reports_every_k(make_store: MakeStore, tmp_path: Path) -> None:
     assert fields["scores"]["k=10"]["value"] == 1.0
     assert fields["scores"]["k=10"]["chance"]["uniform"] == pytest.approx(1 / 3)
     with pytest.raises(OutOfRangeError, match="the number of training rows, 60, not 100"):
-        run_knn(train, test, results=tmp_path, ks=[100])
+        run_knn(ProbeStores(train, test), KnnOptions(ks=(100,)), results=tmp_path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pa.probe.attentive.heads import Heads
+from pa.probe.attentive.stack import AttentiveStack
 
 
 class PlainHead(nn.Module):
@@ -68,7 +68,7 @@ class PlainHead(nn.Module):
         return actual
 
     @classmethod
-    def like(cls, heads: Heads, index: int) -> PlainHead:
+    def like(cls, heads: AttentiveStack, index: int) -> PlainHead:
         """A plain head with the numbers of one of ours."""
         C, D = heads.parameters["weight"].shape[1:]
         result = cls(D, C, heads.geometry.attention_heads)

@@ -14,7 +14,6 @@ from pa.commands.probe.attentive import AttentiveTraining, training_options
 from pa.commands.probe.rows import RowSelector, rows_options
 
 if TYPE_CHECKING:
-    from pa.probe.attentive.recipes import AttentiveRecipe
     from pa.probe.attentive.run import AttentiveOptions
     from pa.probe.selection import Split
     from pa.workspace import Workspace
@@ -40,25 +39,19 @@ def attentive(
     with as many seeds and rates in the workspace, scaled by rows and epochs; without such a run it
     is unknown. Exit code 1 means that the disk or the memory is too small.
     """
-    from pa.probe.recipes import permitted_differences
-    from pa.probe.selection import split_rows
-
-    inputs = training.inputs(workspace, rows)
-    permitted = permitted_differences(inputs.recipe.protocol)
-    split = split_rows(inputs.train, inputs.test, inputs.split_options, permitted)
+    stores, attentive_options = training.inputs(workspace, rows)
+    split = stores.split(attentive_options.recipe.protocol)
     results = workspace.config.results
-    report([plan_attentive(split, inputs.recipe, inputs.options, results)], results, as_json)
+    report([plan_attentive(split, attentive_options, results)], results, as_json)
 
 
-def plan_attentive(
-    split: Split, recipe: AttentiveRecipe, attentive_options: AttentiveOptions, results: Path
-) -> WorkItem:
+def plan_attentive(split: Split, attentive_options: AttentiveOptions, results: Path) -> WorkItem:
     """Plan one run. The recorded time is scaled by training rows and epochs."""
     from pa.data.store.stream import Stream
     from pa.probe.attentive.run import TASK
     from pa.probe.attentive.tokens import PATCH, check_tokens
 
-    store = split.train.store
+    recipe, store = attentive_options.recipe, split.train.store
     n_train, n_rows = len(split.train.rows), len(split.train.rows) + len(split.test.rows)
     n_classes, width = len(split.classes), check_tokens(store)
     n_tokens, _ = store.shape(PATCH)

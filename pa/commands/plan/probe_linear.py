@@ -15,7 +15,6 @@ from pa.commands.probe.rows import RowSelector, rows_options
 from pa.errors import UsageError
 
 if TYPE_CHECKING:
-    from pa.probe.linear.recipes import LinearRecipe
     from pa.probe.linear.run import LinearOptions
     from pa.probe.selection import Split
     from pa.workspace import Workspace
@@ -40,32 +39,22 @@ def linear(
     with as many seeds in the workspace, scaled by rows and epochs; without such a run it is
     unknown. Exit code 1 means that the disk or the memory is too small.
     """
-    from pa.probe.recipes import permitted_differences
-    from pa.probe.selection import split_rows
-
     if shots:
         raise UsageError(
             "--shots trains on a few rows of each class and cannot be planned: omit it here, or "
             "run it."
         )
-    inputs = training.inputs(workspace, rows)
-    permitted = permitted_differences(inputs.recipe.protocol)
-    split = split_rows(inputs.train, inputs.test, inputs.split_options, permitted)
+    stores, linear_options = training.inputs(workspace, rows)
+    split = stores.split(linear_options.recipe.protocol)
     results = workspace.config.results
-    item = plan_linear(split, inputs.representation, inputs.recipe, inputs.options, results)
-    report([item], results, as_json)
+    report([plan_linear(split, linear_options, results)], results, as_json)
 
 
-def plan_linear(
-    split: Split,
-    representation: str,
-    recipe: LinearRecipe,
-    linear_options: LinearOptions,
-    results: Path,
-) -> WorkItem:
+def plan_linear(split: Split, linear_options: LinearOptions, results: Path) -> WorkItem:
     """Plan one run. The recorded time is scaled by training rows and epochs."""
     from pa.probe.linear.run import TASK
 
+    recipe, representation = linear_options.recipe, linear_options.representation
     n_train, n_rows = len(split.train.rows), len(split.train.rows) + len(split.test.rows)
     n_classes = len(split.classes)
     store = split.train.store

@@ -14,32 +14,20 @@ from pa.commands.probe.rows import (
     RowSelector,
     Training,
     device_option,
-    heading,
-    last_epoch_text,
     rows_options,
+    show,
+    training_text,
 )
 from pa.errors import UsageError
 from pa.progress import Named
 
 if TYPE_CHECKING:
-    from pa.data.store.reader import Store
     from pa.probe.attentive.recipes import AttentiveRecipe
     from pa.probe.attentive.run import AttentiveOptions, AttentiveResult
-    from pa.probe.selection import SplitOptions
+    from pa.probe.selection import ProbeStores
     from pa.workspace import Workspace
 
 CLASSES_SHOWN = 10  # accuracies of more classes do not fit on a line
-
-
-@dataclass(frozen=True, eq=False)
-class AttentiveInputs:
-    """Stores, rows, recipe and options of `pa.probe.attentive.run.run_attentive`."""
-
-    train: Store
-    test: Store | None
-    split_options: SplitOptions
-    recipe: AttentiveRecipe
-    options: AttentiveOptions
 
 
 @dataclass(frozen=True)
@@ -54,7 +42,9 @@ class AttentiveTraining(Training):
     memory: float = 2.0  # GB
     resume: bool = True
 
-    def inputs(self, workspace: Workspace, rows: RowSelector) -> AttentiveInputs:
+    def inputs(
+        self, workspace: Workspace, rows: RowSelector
+    ) -> tuple[ProbeStores, AttentiveOptions]:
         """Resolve stores and recipe. Raise `UsageError` for options that exclude each other."""
         from pa.probe.attentive.run import AttentiveOptions
 
@@ -66,17 +56,13 @@ class AttentiveTraining(Training):
         self.check_fraction()
         rows = rows.complete(workspace)
         recipe = self.recipe(rows.protocol)
-        train, test = rows.stores(workspace)
-        attentive_options = AttentiveOptions(
-            seeds=self.seeds,
+        return rows.stores(workspace, recipe.seed), AttentiveOptions(
+            recipe=recipe,
             lr=self.lr,
-            select_split=self.validation_store(workspace, rows),
-            select_fraction=self.select_fraction,
             memory=self.memory * 1e9,
             resume=self.resume,
+            **self.validation(workspace, rows),
         )
-        split_options = rows.split_options(recipe.seed)
-        return AttentiveInputs(train, test, split_options, recipe, attentive_options)
 
     def recipe(self, protocol: str | None) -> AttentiveRecipe:
         """Return the recipe of a protocol with the fields that the options change."""
@@ -156,37 +142,24 @@ def attentive(
 
     if figure is not None:
         check_suffix(figure)
-    inputs = training.inputs(workspace, rows)
+    stores, attentive_options = training.inputs(workspace, rows)
     result = run_attentive(
-        inputs.train,
-        inputs.test,
+        stores,
+        attentive_options,
         results=workspace.config.results,
-        split_options=inputs.split_options,
-        recipe=inputs.recipe,
-        options=inputs.options,
         device=workspace.device(device),
-        progress=Named(workspace.progress, inputs.train.label),
+        progress=Named(workspace.progress, stores.train.label),
     )
     if figure is not None:
         draw_attentive(result, figure)
-    if as_json:
-        options.emit({**result.result.to_json(), "file": str(result.result_path)})
-    else:
-        console.out(attentive_text(result))
+    show(result, attentive_text(result), as_json=as_json)
 
 
 def attentive_text(result: AttentiveResult) -> str:
     """Return the scores of a probe with what is needed to judge them."""
-    record, recipe, trained = result.result, result.recipe, result.trained
-    lines = heading("attentive probe", record.representation, result.split)
-    lines += _choice_text(result)
-    lines.append(f"  accuracy {result.scores}")
-    if len(result.heads) > 1:
-        seeds = ", ".join(f"{100 * score.value:.2f}" for score in result.scores.each)
-        lines.append(f"  seeds {recipe.seed} to {recipe.seed + len(result.heads) - 1}: {seeds} %")
-    lines += last_epoch_text(result, recipe.reported, trained.epoch.tolist())
+    record, recipe, notes = result.result, result.recipe, []
     if recipe.bn_eval == "batch":
-        lines.append(
+        notes.append(
             f"  the BatchNorm used the statistics of each {recipe.eval_batch} test rows: a row's "
             f"class depends on its neighbours in the file"
         )
@@ -197,34 +170,14 @@ def attentive_text(result: AttentiveResult) -> str:
             + ("–" if entry["accuracy"] is None else f"{100 * entry['accuracy']:.1f}")
             for entry in by_class
         )
-        lines.append(f"  by class: {accuracies} %")
-    changed = ", ".join(f"{name}={value}" for name, value in record.protocol.changed.items())
-    lines.append(
-        f"  train accuracy {100 * float(trained.accuracy[-1].mean()):.2f} % in the last epoch; "
-        f"protocol {recipe.protocol}, lr {recipe.peak(recipe.lr):g}"
-        + (f", changed: {changed}" if changed else "")
+        notes.append(f"  by class: {accuracies} %")
+    memory, resumed = record.details["memory"], result.runs[0].resumed
+    return "\n".join(
+        [
+            *training_text("attentive probe", result, ("lr",), notes),
+            f"  {sum(record.seconds.values()):.1f} s"
+            + (f" since epoch {resumed}, where an earlier run was ended" if resumed else "")
+            + f"; patch tokens {'kept in memory' if memory['kept'] else 'streamed'}, "
+            f"{console.size(memory['bytes'])} at a time",
+        ]
     )
-    memory, resumed = record.details["memory"], trained.resumed
-    lines.append(
-        f"  {sum(record.seconds.values()):.1f} s"
-        + (f" since epoch {resumed}, where an earlier run was ended" if resumed else "")
-        + f"; patch tokens {'kept in memory' if memory['kept'] else 'streamed'}, "
-        f"{console.size(memory['bytes'])} at a time"
-    )
-    return "\n".join([*lines, f"  {result.result_path}"])
-
-
-def _choice_text(result: AttentiveResult) -> list[str]:
-    if result.sweep is None:
-        return []
-    chosen = result.result.details["chosen"]
-    rows = []
-    for (lr,), group in result.sweep.group_by("lr", maintain_order=True):
-        mean, n_lost = group["accuracy"].mean(), group["diverged"].count()
-        state = f"{n_lost} of {len(group)} diverged" if n_lost else ""
-        state = "chosen" if group["chosen"].all() else state
-        rows.append([f"{lr:g}", "" if mean is None else f"{100 * float(str(mean)):.2f}", state])
-    return [
-        f"  learning rate by {chosen['rule']}, {chosen['rows']} rows of {chosen['images']} images",
-        *(f"  {line}" for line in console.table(["lr", "accuracy %", ""], rows, "rr ").split("\n")),
-    ]

@@ -12,8 +12,8 @@ from pa.commands.probe.rows import (
     device_option,
     heading,
     indented,
-    interval_text,
     rows_options,
+    show,
     usual_representation,
 )
 from pa.progress import Named
@@ -62,36 +62,30 @@ def knn(
     \b
     pa probe knn --train-split train --test-split val
     """
-    from pa.probe.knn import run_knn
+    from pa.probe.knn import KnnOptions, run_knn
     from pa.probe.linear.recipes import LINEAR_PROTOCOLS
-    from pa.probe.recipes import permitted_differences
 
     rows = rows.complete(workspace)
     if rows.protocol is not None:
         LINEAR_PROTOCOLS[rows.protocol]  # raises for an unknown name, with the nearest ones
-    train, test = rows.stores(workspace)
-    result = run_knn(
-        train,
-        test,
-        results=workspace.config.results,
-        representation=representation or usual_representation(train),
-        split_options=rows.split_options(seed),
-        permitted=permitted_differences(rows.protocol or ""),
-        ks=ks or None,
-        temperature=temperature,
-        device=workspace.device(device),
-        progress=Named(workspace.progress, train.label),
+    stores = rows.stores(workspace, seed)
+    knn_options = KnnOptions(
+        representation or usual_representation(stores.train), ks, temperature, rows.protocol or ""
     )
-    if as_json:
-        options.emit({**result.result.to_json(), "file": str(result.result_path)})
-    else:
-        console.out(knn_text(result))
+    result = run_knn(
+        stores,
+        knn_options,
+        results=workspace.config.results,
+        device=workspace.device(device),
+        progress=Named(workspace.progress, stores.train.label),
+    )
+    show(result, knn_text(result), as_json=as_json)
 
 
 def knn_text(result: KnnResult) -> str:
     """Return the accuracy of every k."""
     rows = [
-        [str(k), f"{100 * scores.value:.2f}", interval_text(scores)]
+        [str(k), f"{100 * scores.value:.2f}", scores.interval.text()]
         for k, scores in result.scores.items()
     ]
     record, first = result.result, next(iter(result.scores.values()))
@@ -101,6 +95,5 @@ def knn_text(result: KnnResult) -> str:
         f"  every k is reported, none is chosen; votes weigh exp(cosine / "
         f"{record.protocol.parameters['temperature']:g}); {first.interval.method}; chance "
         f"{100 * first.chance.majority:.2f} %",
-        f"  {result.result_path}",
     ]
     return "\n".join(lines)

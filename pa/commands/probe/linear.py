@@ -17,38 +17,23 @@ from pa.commands.probe.rows import (
     device_option,
     heading,
     indented,
-    interval_text,
-    last_epoch_text,
     protocol_text,
     rows_options,
+    show,
+    training_text,
     usual_representation,
 )
 from pa.errors import UsageError
 from pa.progress import Named
 
 if TYPE_CHECKING:
-    from pa.data.store.reader import Store
-    from pa.probe.linear.choice import Choice
     from pa.probe.linear.fewshot import FewShotResult
     from pa.probe.linear.recipes import LinearRecipe
     from pa.probe.linear.run import LinearOptions, LinearResult
-    from pa.probe.selection import SplitOptions
+    from pa.probe.selection import ProbeStores
     from pa.workspace import Workspace
 
-SETTINGS_SHOWN = 8  # of a sweep
 SWEPT = ("representation", "lr", "weight_decay")
-
-
-@dataclass(frozen=True, eq=False)
-class LinearInputs:
-    """Stores, rows, recipe and options of `pa.probe.linear.run.run_linear`."""
-
-    train: Store
-    test: Store | None
-    representation: str
-    split_options: SplitOptions
-    recipe: LinearRecipe
-    options: LinearOptions
 
 
 @dataclass(frozen=True)
@@ -61,34 +46,40 @@ class LinearTraining(Training):
     sweep: bool = False
     references: bool | None = None  # None: where they take seconds
 
-    def inputs(self, workspace: Workspace, rows: RowSelector) -> LinearInputs:
+    def inputs(self, workspace: Workspace, rows: RowSelector) -> tuple[ProbeStores, LinearOptions]:
         """Resolve stores and recipe. Raise `UsageError` for options that exclude each other."""
         from pa.probe.linear.run import LinearOptions
         from pa.probe.linear.train import Grid
 
-        self._check()
+        several = [
+            f"--{name.replace('_', '-')} {','.join(map(str, values))}"
+            for name in SWEPT
+            if len(values := getattr(self, name)) > 1
+        ]
+        if several and not self.sweep:
+            raise UsageError(
+                f"several values were given ({'; '.join(several)}): --sweep trains all of them and "
+                f"chooses on rows that are not reported. Add --sweep, or give one value."
+            )
+        if self.select_split is not None and not self.sweep:
+            raise UsageError("--select-split names the validation rows of a --sweep; add --sweep.")
         self.check_fraction()
         rows = rows.complete(workspace)
         recipe = self.recipe(rows.protocol)
-        train, test = rows.stores(workspace)
-        representation = self.representation or (usual_representation(train),)
+        stores = rows.stores(workspace, recipe.seed)
+        representation = self.representation or (usual_representation(stores.train),)
         grid = None
         if self.sweep:
-            grid = Grid(
-                representation=representation,
-                lr=self.lr or (recipe.lr,),
-                weight_decay=self.weight_decay or (recipe.weight_decay,),
-                seeds=tuple(range(recipe.seed, recipe.seed + self.seeds)),
-            )
-        linear_options = LinearOptions(
-            seeds=self.seeds,
+            seeds = range(recipe.seed, recipe.seed + self.seeds)
+            decays = self.weight_decay or (recipe.weight_decay,)
+            grid = Grid(representation, self.lr or (recipe.lr,), decays, tuple(seeds))
+        return stores, LinearOptions(
+            recipe=recipe,
+            representation=representation[0],
             grid=grid,
-            select_split=self.validation_store(workspace, rows),
-            select_fraction=self.select_fraction,
             references=self.references,
+            **self.validation(workspace, rows),
         )
-        split_options = rows.split_options(recipe.seed)
-        return LinearInputs(train, test, representation[0], split_options, recipe, linear_options)
 
     def recipe(self, protocol: str | None) -> LinearRecipe:
         """Return the recipe of a protocol with the fields that the options change."""
@@ -104,20 +95,6 @@ class LinearTraining(Training):
                 f"has none. Leave it out, or add --protocol imagenet-cae."
             )
         return recipe
-
-    def _check(self) -> None:
-        several = [
-            f"--{name.replace('_', '-')} {','.join(map(str, values))}"
-            for name in SWEPT
-            if len(values := getattr(self, name)) > 1
-        ]
-        if several and not self.sweep:
-            raise UsageError(
-                f"several values were given ({'; '.join(several)}): --sweep trains all of them and "
-                f"chooses on rows that are not reported. Add --sweep, or give one value."
-            )
-        if self.select_split is not None and not self.sweep:
-            raise UsageError("--select-split names the validation rows of a --sweep; add --sweep.")
 
 
 training_options = options.Group(
@@ -212,20 +189,17 @@ def linear(
             "--shots trains one head for each draw of regions and excludes --sweep and --seeds. "
             "Use --draws N for more draws."
         )
-    inputs = training.inputs(workspace, rows)
-    target_device = workspace.device(device)
-    progress = Named(workspace.progress, inputs.train.label)
+    stores, linear_options = training.inputs(workspace, rows)
+    results, target_device = workspace.config.results, workspace.device(device)
+    progress = Named(workspace.progress, stores.train.label)
     result: LinearResult | FewShotResult
     if shots:
         result = run_fewshot(
-            inputs.train,
-            inputs.test,
+            stores,
+            linear_options,
             shots=shots,
             draws=draws,
-            results=workspace.config.results,
-            representation=inputs.representation,
-            split_options=inputs.split_options,
-            recipe=inputs.recipe,
+            results=results,
             device=target_device,
             progress=progress,
         )
@@ -234,79 +208,32 @@ def linear(
             draw_fewshot(result, figure)
     else:
         result = run_linear(
-            inputs.train,
-            inputs.test,
-            results=workspace.config.results,
-            representation=inputs.representation,
-            split_options=inputs.split_options,
-            recipe=inputs.recipe,
-            options=inputs.options,
-            device=target_device,
-            progress=progress,
+            stores, linear_options, results=results, device=target_device, progress=progress
         )
         text = linear_text(result)
         if figure is not None:
             draw_linear(result, figure)
-    if as_json:
-        options.emit({**result.result.to_json(), "file": str(result.result_path)})
-    else:
-        console.out(text)
+    show(result, text, as_json=as_json)
 
 
 def linear_text(result: LinearResult) -> str:
     """Return the scores of a probe with what is needed to judge them."""
-    record, runs = result.result, result.runs
-    reported = result.recipe.reported
-    lines = heading("linear probe", record.representation, result.split)
-    if result.choice is not None:
-        lines += _choice_text(result.choice)
-    lines.append(f"  accuracy {result.scores}")
-    if len(runs) > 1:
-        seeds = ", ".join(f"{100 * s.value:.2f} ({interval_text(s)})" for s in result.scores.each)
-        first = runs[0].candidate.seed
-        lines.append(f"  seeds {first} to {first + len(runs) - 1}: {seeds}")
-    lines += last_epoch_text(result, reported, [run.epoch for run in runs])
+    references = []
     for name, (reference, scores) in result.references.items():
         state = "" if reference.model.converged else ", not converged"
-        lines.append(
-            f"  {name:<8} {100 * scores.value:.2f} % ({interval_text(scores)}), "
+        references.append(
+            f"  {name:<8} {100 * scores.value:.2f} % ({scores.interval.text()}), "
             f"penalty {reference.model.strength:g} chosen on held-out training rows{state}"
         )
-    train_accuracy = sum(float(run.train_accuracy[-1]) for run in runs) / len(runs)
-    lines.append(
-        f"  train accuracy {100 * train_accuracy:.2f} % in the last epoch; {reported}; protocol "
-        f"{protocol_text(record.protocol)}"
-    )
+    lines = training_text("linear probe", result, SWEPT, references)
     guessing = math.log(len(result.split.classes))  # cross-entropy of equal probabilities
-    loss = max(float(run.train_loss[-1]) for run in runs)
+    loss = max(float(run.train_loss[-1]) for run in result.runs)
     if loss > guessing:
         lines.append(
             f"  the training loss ends at {loss:.3g}, above the {guessing:.3g} of guessing: the "
             f"learning rate is too large for these features"
         )
-    return "\n".join([*lines, f"  {result.result_path}"])
-
-
-def _choice_text(choice: Choice) -> list[str]:
-    validation = choice.validation
-    settings = choice.settings()
-    rows = [
-        [
-            setting["representation"],
-            f"{setting['lr']:g}",
-            f"{setting['weight_decay']:g}",
-            "diverged" if setting["n_diverged"] else f"{100 * setting['accuracy']:.2f}",
-        ]
-        for setting in settings.head(SETTINGS_SHOWN).iter_rows(named=True)
-    ]
-    headers = ["representation", "lr", "weight decay", "validation %"]
-    more = len(settings) - len(rows)
-    return [
-        f"  chosen on {validation.rule}: {len(validation.score.rows)} rows of "
-        f"{validation.score.n_images} images; then trained on all training rows",
-        *indented(console.table(headers, rows, " rrr")),
-        *([f"  … and {more} more settings, in the result"] if more else []),
-    ]
+    return "\n".join(lines)
 
 
 def fewshot_text(result: FewShotResult) -> str:
@@ -315,7 +242,7 @@ def fewshot_text(result: FewShotResult) -> str:
         [
             str(n),
             f"{100 * scores.value:.2f}",
-            interval_text(scores),
+            scores.interval.text(),
             "" if scores.std is None else f"{100 * scores.std:.2f}",
             f"{100 * min(draw.value for draw in scores.each):.2f}",
             f"{100 * max(draw.value for draw in scores.each):.2f}",
@@ -330,6 +257,5 @@ def fewshot_text(result: FewShotResult) -> str:
         f"  {record.protocol.parameters['draws']} draws of regions for each number; intervals by "
         f"{first.interval.method}; chance {100 * first.chance.majority:.2f} %; protocol "
         f"{protocol_text(record.protocol)}",
-        f"  {result.result_path}",
     ]
     return "\n".join(lines)

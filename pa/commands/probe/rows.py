@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from pa.commands import options
+from pa.commands import console, options
 from pa.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
     from pa.data.store.reader import Store
-    from pa.evaluate.classification import Accuracy
     from pa.evaluate.result_parts import RecordedProtocol
+    from pa.evaluate.results import ProbeResult
     from pa.probe.recording import TrainedProbe
-    from pa.probe.selection import Split, SplitOptions
+    from pa.probe.selection import ProbeStores, Split
+    from pa.probe.validation import Choice
     from pa.workspace import Workspace
 
+SETTINGS_SHOWN = 8  # of a choice
 USUAL = "paper"  # the recipe without --protocol
 SELECT_FRACTION = 0.2  # the default of `pa.probe.validation`, which imports more than a command may
 
@@ -65,12 +68,20 @@ class RowSelector:
             rows = replace(rows, protocol=entry.protocol)
         return replace(rows, target=rows.target or settings.probe.target or "label")
 
-    def stores(self, workspace: Workspace) -> tuple[Store, Store | None]:
-        """Return the training store and, if two splits are named, the test store."""
-        if self.train_split and self.test_split:
-            train = self.store(workspace, self.train_split, "train")
-            return train, self.store(workspace, self.test_split, "test")
-        return self.store(workspace, self.split, "test"), None
+    def stores(self, workspace: Workspace, seed: int) -> ProbeStores:
+        """Return the training store, the test store if two splits are named, and the division.
+
+        `seed` draws the images that are held out.
+        """
+        from pa.probe.selection import ProbeStores, SplitOptions
+
+        target = self.target or "label"
+        conditions = self.where, self.train_where, self.test_where
+        options = SplitOptions(target, *conditions, self.test_fraction, seed)
+        if not (self.train_split and self.test_split):
+            return ProbeStores(self.store(workspace, self.split, "test"), None, options)
+        train = self.store(workspace, self.train_split, "train")
+        return ProbeStores(train, self.store(workspace, self.test_split, "test"), options)
 
     def store(self, workspace: Workspace, split: str | None, role: str) -> Store:
         """Return the store of a split; `role` is "train" or "test".
@@ -107,19 +118,6 @@ class RowSelector:
                     f"stores that belong to it, or extract the parts by protocol {USUAL}."
                 )
         return store
-
-    def split_options(self, seed: int) -> SplitOptions:
-        """Return how the rows of the stores are divided."""
-        from pa.probe.selection import SplitOptions
-
-        return SplitOptions(
-            target=self.target or "label",
-            where=self.where,
-            train_where=self.train_where,
-            test_where=self.test_where,
-            test_fraction=self.test_fraction,
-            seed=seed,
-        )
 
 
 rows_options = options.Group(
@@ -178,12 +176,6 @@ class Training:
         names = ("epochs", "batch", "momentum", "bn_eval", "seed", *more)
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
-    def validation_store(self, workspace: Workspace, rows: RowSelector) -> Store | None:
-        """Return the store of --select-split, if any."""
-        if self.select_split is None:
-            return None
-        return rows.store(workspace, self.select_split, "test")
-
     def check_fraction(self) -> None:
         """Raise `UsageError` for both a validation split and a fraction of the training images."""
         if self.select_split is not None and self.select_fraction != SELECT_FRACTION:
@@ -191,6 +183,17 @@ class Training:
                 "--select-fraction is the fraction of the training images held out for "
                 "validation; --select-split replaces them. Give one of them."
             )
+
+    def validation(self, workspace: Workspace, rows: RowSelector) -> dict[str, Any]:
+        """Return the fields of `pa.probe.validation.ProbeOptions` beyond the recipe."""
+        store = None
+        if self.select_split is not None:
+            store = rows.store(workspace, self.select_split, "test")
+        return {
+            "seeds": self.seeds,
+            "select_split": store,
+            "select_fraction": self.select_fraction,
+        }
 
 
 TRAINING_OPTIONS = (
@@ -246,19 +249,75 @@ def heading(probe: str, representation: str, split: Split) -> list[str]:
     return lines
 
 
-def interval_text(accuracy: Accuracy) -> str:
-    """Return the limits of a 95 % interval, in per cent."""
-    return accuracy.interval.text()
+class ScoredProbe(Protocol):
+    """A run that wrote a result."""
+
+    @property
+    def result(self) -> ProbeResult: ...
+
+    @property
+    def result_path(self) -> Path: ...
 
 
-def last_epoch_text(result: TrainedProbe, reported: str, epochs: Iterable[int]) -> list[str]:
-    """Return how the reported epoch was chosen, if it is not the last one."""
-    if result.last_epoch is None:
-        return []
+def show(result: ScoredProbe, text: str, *, as_json: bool) -> None:
+    """Print a result with its file as one JSON object, or its text."""
+    if as_json:
+        options.emit({**result.result.to_json(), "file": str(result.result_path)})
+    else:
+        console.out(f"{text}\n  {result.result_path}")
+
+
+def training_text(
+    probe: str, result: TrainedProbe[Any, Any], columns: Sequence[str], more: Sequence[str]
+) -> list[str]:
+    """Return the scores of trained heads with what is needed to judge them.
+
+    `columns` are those of the settings in a choice, `more` lines of one probe after the scores.
+    """
+    record, runs, reported = result.result, result.runs, result.recipe.reported
+    lines = heading(probe, record.representation, result.split)
+    if result.choice is not None:
+        lines += _choice_text(result.choice, columns)
+    lines.append(f"  accuracy {result.scores}")
+    if len(runs) > 1:
+        seeds = ", ".join(f"{100 * s.value:.2f} ({s.interval.text()})" for s in result.scores.each)
+        lines.append(f"  seeds {runs[0].candidate.seed} to {runs[-1].candidate.seed}: {seeds}")
+    if result.last_epoch is not None:
+        epochs = ", ".join(str(run.epoch) for run in runs)
+        lines.append(
+            f"  this is the {reported} (epoch {epochs}), chosen on the rows it is scored on and so "
+            f"optimistic; the last epoch gives {100 * result.last_epoch.value:.2f} %"
+        )
+    train_accuracy = sum(float(run.train_accuracy[-1]) for run in runs) / len(runs)
+    rate = result.recipe.peak(result.recipe.lr)
     return [
-        f"  this is the {reported} (epoch {', '.join(map(str, epochs))}), chosen on the rows it is "
-        f"scored on and so optimistic; the last epoch gives "
-        f"{100 * result.last_epoch.value:.2f} %"
+        *lines,
+        *more,
+        f"  train accuracy {100 * train_accuracy:.2f} % in the last epoch; {reported}; learning "
+        f"rate {rate:g}; protocol {protocol_text(record.protocol)}",
+    ]
+
+
+def _choice_text(choice: Choice, columns: Sequence[str]) -> list[str]:
+    validation, settings = choice.validation, choice.settings()
+    rows = [
+        [
+            *(
+                setting[name] if isinstance(setting[name], str) else f"{setting[name]:g}"
+                for name in columns
+            ),
+            "diverged" if setting["n_diverged"] else f"{100 * setting['accuracy']:.2f}",
+        ]
+        for setting in settings.head(SETTINGS_SHOWN).iter_rows(named=True)
+    ]
+    headers = [*(name.replace("_", " ") for name in columns), "validation %"]
+    right = "".join(" " if name == "representation" else "r" for name in headers)
+    more = len(settings) - len(rows)
+    return [
+        f"  chosen on {validation.rule}: {len(validation.score.rows)} rows of "
+        f"{validation.score.n_images} images; then trained on all training rows",
+        *indented(console.table(headers, rows, right)),
+        *([f"  … and {more} more settings, in the result"] if more else []),
     ]
 
 

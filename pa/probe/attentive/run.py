@@ -1,49 +1,41 @@
-"""`pa probe attentive`: train, score and record attentive heads on stored tokens.
-
-Shapes: n test rows, C classes, S seeds.
-"""
+"""`pa probe attentive`: train, score and record attentive heads on stored tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-import polars as pl
 import torch
 
-from pa.data.store.reader import Store
 from pa.data.store.spec import digest
 from pa.data.store.stream import Stream
 from pa.errors import UsageError
 from pa.evaluate.devices import torch_device
 from pa.evaluate.results import AttentiveProbeResult, versions
-from pa.probe.attentive.choice import choose_rate
-from pa.probe.attentive.head import AttentiveHead, save_attentive_heads, split_heads
+from pa.probe.attentive.head import AttentiveHead
 from pa.probe.attentive.recipes import PAPER, AttentiveRecipe
 from pa.probe.attentive.tokens import PATCH, REPRESENTATION, Tokens, check_tokens
-from pa.probe.attentive.train import Candidate, Trained, train_heads
+from pa.probe.attentive.train import train_heads
 from pa.probe.checkpoints import Checkpoint
-from pa.probe.recipes import BEST_ON_TEST, permitted_differences
-from pa.probe.recording import TrainedProbe, probe_result, write_probe
-from pa.probe.scoring import ClassificationScorer
-from pa.probe.selection import Split, SplitOptions, split_rows
-from pa.probe.validation import ProbeOptions, ValidationSplit, validation_split
+from pa.probe.recipes import BEST_ON_TEST
+from pa.probe.recording import ClassificationScorer, TrainedProbe, probe_result, trained_heads
+from pa.probe.selection import ProbeStores, Split
+from pa.probe.training import Candidate, learning_curves
+from pa.probe.validation import ProbeOptions, choose, validation_split
 from pa.progress import Progress, Silent, Stopwatch
 
 TASK = AttentiveProbeResult.task
 MEMORY = 2e9  # bytes of patch tokens: leaves room for torch on a machine with 8 GB
 CHOOSING, TRAINING = "choosing", "training"  # stages with a state file of their own
 
-ALL_ROWS = SplitOptions()
+AttentiveResult = TrainedProbe[AttentiveRecipe, AttentiveHead]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttentiveOptions(ProbeOptions):
-    """Options of the attentive probe beyond one head of one recipe."""
+    """Options of the attentive probe."""
 
+    recipe: AttentiveRecipe = PAPER
     lr: tuple[float, ...] = ()  # rates to choose from; a single one is used as it is
     memory: float = MEMORY  # bytes of patch tokens to keep; more are streamed, to the same result
     resume: bool = True  # resume a killed run
@@ -56,24 +48,11 @@ class AttentiveOptions(ProbeOptions):
             raise UsageError(f"memory for features must not be negative: {self.memory:g} bytes.")
 
 
-@dataclass(frozen=True, eq=False)
-class AttentiveResult(TrainedProbe):
-    """A scored run of `run_attentive`."""
-
-    recipe: AttentiveRecipe  # with the chosen rate
-    heads: tuple[AttentiveHead, ...]  # of each seed
-    trained: Trained  # their history
-    sweep: pl.DataFrame | None  # results of `choose_rate`, if a rate was chosen
-
-
 def run_attentive(
-    train: Store,
-    test: Store | None = None,
+    stores: ProbeStores,
+    options: AttentiveOptions | None = None,
     *,
     results: Path,
-    split_options: SplitOptions = ALL_ROWS,
-    recipe: AttentiveRecipe = PAPER,
-    options: AttentiveOptions | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> AttentiveResult:
@@ -84,14 +63,13 @@ def run_attentive(
 
     Parameters
     ----------
-    train, test
-        Stores of the training and the test split; without `test`, `split_options` select the test
-        rows of `train`.
-    results
-        Folder of the results.
+    stores
+        Stores of the training and the test split, or one store whose rows are divided.
     options
         Of several learning rates one is chosen on validation rows; the heads are then trained on
         all training rows.
+    results
+        Folder of the results.
 
     Raises
     ------
@@ -101,180 +79,107 @@ def run_attentive(
         From the stores, the tokens and the disk.
     """
     options, progress = options or AttentiveOptions(), progress or Silent()
+    recipe = options.recipe
     if len(options.lr) == 1:
         recipe = replace(recipe, lr=options.lr[0])
     recipe.to_json()  # an unknown protocol fails before the work
     clock = Stopwatch()
-    split = split_rows(train, test, split_options, permitted_differences(recipe.protocol))
-    validation = _validation(split, recipe, options)
+    split = stores.split(recipe.protocol)
+    for side in (split.train, split.test):
+        n_attention_heads = recipe.heads_of(check_tokens(side.store))
+    validation = None
+    if len(options.lr) > 1:
+        if options.select_split is not None:
+            check_tokens(options.select_split)
+        validation = validation_split(split, options)
     clock.lap("rows")
-    # The names of the result and of the state files are fixed before the training.
-    planned = _planned(split, recipe, options, validation)
-    target_device = torch.device(torch_device(device))
-    states = _states(results, planned, target_device, options.resume)
-    seeds, sweep = range(recipe.seed, recipe.seed + options.seeds), None
-    if validation is not None:
-        sweep = choose_rate(
-            validation,
-            len(split.classes),
-            [Candidate(seed, lr) for lr in options.lr for seed in seeds],
-            recipe,
-            device=target_device,
-            memory=options.memory,
-            checkpoint=states[CHOOSING],
-            progress=progress,
-        )
-        recipe = replace(recipe, lr=sweep.filter("chosen")["lr"][0])
-        clock.lap("choose")
-    state, memory = states[TRAINING], options.memory
-    trained = _train(split, recipe, seeds, memory, target_device, state, progress)
-    clock.lap("train")
-    planned = replace(planned, seconds=clock.laps)
-    result = _record(results, planned, split, recipe, validation, sweep, trained, memory, device)
-    for state in states.values():
-        state.remove()
-    return result
-
-
-def _validation(
-    split: Split, recipe: AttentiveRecipe, options: AttentiveOptions
-) -> ValidationSplit | None:
-    """Check the tokens of all stores; return the rows that choose between several rates."""
-    for store in (split.train.store, split.test.store):
-        recipe.heads_of(check_tokens(store))
-    if len(options.lr) < 2:
-        return None
-    if options.select_split is not None:
-        check_tokens(options.select_split)
-    permitted = permitted_differences(recipe.protocol)
-    return validation_split(split, options, recipe.seed, permitted)
-
-
-def _planned(
-    split: Split,
-    recipe: AttentiveRecipe,
-    options: AttentiveOptions,
-    validation: ValidationSplit | None,
-) -> AttentiveProbeResult:
-    """Return the part of the result that is known before the work."""
     protocol = {
         **recipe.to_json(),
         "seeds": options.seeds,
         "lr_choices": list(options.lr) if validation else None,
         "choosing": validation.to_json() if validation else None,
     }
-    return probe_result(AttentiveProbeResult, split, REPRESENTATION, protocol, {}, {}, {})
-
-
-def _states(
-    results: Path, planned: AttentiveProbeResult, device: torch.device, resume: bool
-) -> dict[str, Checkpoint]:
-    """Return the state file of each stage; its key names features, kind of device and torch.
-
-    Remove the states of an earlier run unless `resume`.
-    """
-    features = [store.checksum for store in planned.stores_by_role.values()]
-    states = {}
-    for stage in (CHOOSING, TRAINING):
-        path = planned.path(results).with_suffix(f".{stage}.state")
-        key = digest([planned.digest, features, stage, device.type, versions()["torch"]])
-        states[stage] = Checkpoint(path, key)
-        if not resume:
-            states[stage].remove()
-    return states
-
-
-def _train(
-    split: Split,
-    recipe: AttentiveRecipe,
-    seeds: Sequence[int],
-    memory: float,
-    device: torch.device,
-    state: Checkpoint,
-    progress: Progress,
-) -> Trained:
-    monitored = recipe.reported == BEST_ON_TEST
-    train = Tokens(split.train, device, memory=memory)
+    # The names of the result and of the state files are fixed before the training.
+    planned = probe_result(AttentiveProbeResult, split, REPRESENTATION, protocol, {}, {}, {})
+    target_device = torch.device(torch_device(device))
+    states = {
+        stage: _state(results, planned, stage, target_device) for stage in (CHOOSING, TRAINING)
+    }
+    if not options.resume:
+        for state in states.values():
+            state.remove()
+    choice, chosen = None, None
+    if validation is not None:
+        heads = train_heads(
+            Tokens(validation.fit, target_device, memory=options.memory),
+            Tokens(validation.score, target_device),
+            [_candidate(recipe, lr, seed) for lr in options.lr for seed in options.seed_range],
+            recipe,
+            choosing=True,
+            checkpoint=states[CHOOSING],
+            progress=progress,
+        )
+        choice = choose(validation, heads, recipe)
+        recipe = replace(recipe, lr=choice.setting["lr"])
+        columns = ("lr", "seed", "accuracy", "loss", "diverged", "chosen")
+        chosen = {**validation.to_json(), "candidates": choice.sweep.select(columns).to_dicts()}
+        clock.lap("choose")
+    train = Tokens(split.train, target_device, memory=options.memory)
     # Test rows that are read after every epoch share the memory with the training rows.
-    left = memory - train.patches.row_bytes * len(train)
-    test = Tokens(split.test, device, memory=max(left, 0) if monitored else 0)
-    return train_heads(
-        train,
-        test,
-        len(split.classes),
-        [Candidate(seed, recipe.lr) for seed in seeds],
-        recipe,
-        device=device,
-        best_on_test=monitored,
-        checkpoint=state,
-        progress=progress,
-        title="training an attentive head" + (f" for {len(seeds)} seeds" if seeds[1:] else ""),
+    left = max(options.memory - train.patches.row_bytes * len(train), 0)
+    test = Tokens(split.test, target_device, memory=left if recipe.reported == BEST_ON_TEST else 0)
+    candidates = [_candidate(recipe, recipe.lr, seed) for seed in options.seed_range]
+    runs = train_heads(
+        train, test, candidates, recipe, checkpoint=states[TRAINING], progress=progress
     )
-
-
-def _record(
-    results: Path,
-    planned: AttentiveProbeResult,
-    split: Split,
-    recipe: AttentiveRecipe,
-    validation: ValidationSplit | None,
-    sweep: pl.DataFrame | None,
-    trained: Trained,
-    memory: float,
-    device: str,
-) -> AttentiveResult:
-    """Score the heads on the test rows; write result, heads and curves."""
-    predicted = list(trained.predicted.numpy())  # (n,) each
-    last = list(trained.last_predicted.numpy()) if recipe.reported == BEST_ON_TEST else None
-    report = ClassificationScorer(split).report(predicted, last)
-    chosen = None
-    if validation is not None and sweep is not None:
-        chosen = {**validation.to_json(), "candidates": sweep.to_dicts()}
-    patches = Stream(split.train.store, PATCH, split.train.rows, memory=memory)
-    order = recipe.order
-    buffer_rows = -(-order.buffer_rows // order.block_rows) * order.block_rows  # whole blocks
-    held_bytes = patches.held_bytes(min(buffer_rows, len(patches)))
+    clock.lap("train")
+    scorer = ClassificationScorer(split)
+    confusion = scorer.confusion(runs)
     details = {
         "device": device,
         "lr": recipe.lr,
         "chosen": chosen,
-        "memory": {"kept": patches.is_kept, "bytes": held_bytes},
-        "epochs": trained.epoch.tolist(),
-        "train_accuracy": [round(float(accuracy), 6) for accuracy in trained.accuracy[-1]],
-        "train_loss": [round(float(loss), 6) for loss in trained.loss[-1]],
-        "resumed_after_epoch": trained.resumed or None,
-        "confusion": report.confusion.tolist(),
-        "per_class": report.per_class,
+        "memory": _memory_json(split, recipe, options.memory),
+        "epochs": [run.epoch for run in runs],
+        "train_accuracy": [round(float(run.train_accuracy[-1]), 6) for run in runs],
+        "train_loss": [round(float(run.train_loss[-1]), 6) for run in runs],
+        "resumed_after_epoch": runs[0].resumed or None,
+        "confusion": confusion.tolist(),
+        "per_class": scorer.per_class(confusion),
     }
-    result = replace(planned, scores=report.scores, details=details)
-    heads = tuple(split_heads(trained.heads, split.classes, split.train.store))
-    save = partial(save_attentive_heads, heads=heads)
-    files = write_probe(results, result, save, _learning_curves(trained, recipe))
-    return AttentiveResult(
-        confusion=report.confusion,
-        split=split,
-        result=result,
-        files=files,
-        recipe=recipe,
-        heads=heads,
-        trained=trained,
-        sweep=sweep,
-    )
+    scores = scorer.score_heads(runs, recipe.reported)
+    result = replace(planned, scores=scores, seconds=clock.laps, details=details)
+    constants = {
+        "attention_heads": str(n_attention_heads),
+        "norm_eps": repr(recipe.norm_eps),
+        "bn_eps": repr(recipe.bn_eps),
+    }
+    trained = trained_heads(AttentiveHead, runs, split, constants)
+    probe = TrainedProbe(results, result, split, recipe, trained, runs, confusion, choice)
+    # All heads read the same tokens with the weight decay of the recipe.
+    probe.write(learning_curves(runs).drop("representation", "weight_decay"))
+    for state in states.values():
+        state.remove()
+    return probe
 
 
-def _learning_curves(trained: Trained, recipe: AttentiveRecipe) -> pl.DataFrame:
-    """Return a row for each head and epoch: training metrics are means over the epoch's rows."""
-    epochs, n_heads = trained.loss.shape
-    return pl.concat(
-        pl.DataFrame(
-            {
-                "lr": np.full(epochs, recipe.lr),
-                "seed": np.full(epochs, recipe.seed + index),
-                "epoch": np.arange(1, epochs + 1),
-                "train_loss": trained.loss[:, index].numpy(),
-                "train_accuracy": trained.accuracy[:, index].numpy(),
-                "test_accuracy": trained.test_accuracy[:, index].numpy(),
-            }
-        )
-        for index in range(n_heads)
-    )
+def _candidate(recipe: AttentiveRecipe, lr: float, seed: int) -> Candidate:
+    return Candidate(REPRESENTATION, lr, recipe.weight_decay, seed)
+
+
+def _state(
+    results: Path, planned: AttentiveProbeResult, stage: str, device: torch.device
+) -> Checkpoint:
+    """Return the state file of a stage; its key names features, kind of device and torch."""
+    features = [store.checksum for store in planned.stores_by_role.values()]
+    key = digest([planned.digest, features, stage, device.type, versions()["torch"]])
+    return Checkpoint(planned.path(results).with_suffix(f".{stage}.state"), key)
+
+
+def _memory_json(split: Split, recipe: AttentiveRecipe, memory: float) -> dict[str, float]:
+    """Return whether patch tokens of the training rows are kept, and the bytes held at a time."""
+    patches = Stream(split.train.store, PATCH, split.train.rows, memory=memory)
+    order = recipe.order
+    buffer_rows = -(-order.buffer_rows // order.block_rows) * order.block_rows  # whole blocks
+    held_bytes = patches.held_bytes(min(buffer_rows, len(patches)))
+    return {"kept": patches.is_kept, "bytes": held_bytes}

@@ -77,6 +77,15 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.side.rows)
 
+    @property
+    def width(self) -> int:
+        """D of the tokens."""
+        return int(self._cls.shape[1])
+
+    def targets_of(self, batch: Batch) -> Tensor:
+        """Return the class indices (B,) of a batch."""
+        return self.targets[torch.from_numpy(batch.positions).to(self._device)]
+
     def batches(self, batch: int, buffers: Sequence[Ints] | None = None) -> Iterator[Batch]:
         """Yield batches of the rows in the order of `buffers`, by default in their own order."""
         order = in_order(len(self)) if buffers is None else buffers

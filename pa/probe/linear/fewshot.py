@@ -13,21 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from pa.data.store.reader import Store
 from pa.errors import UsageError
 from pa.evaluate.classification import Scores
 from pa.evaluate.result_files import write_result
 from pa.evaluate.results import FewShotProbeResult
 from pa.probe.holdout import some_names
-from pa.probe.linear.recipes import PAPER, LinearRecipe
-from pa.probe.linear.train import Candidate, TrainedHead, finite_heads, train_stack
-from pa.probe.recipes import BEST_ON_TEST, permitted_differences
-from pa.probe.recording import probe_result
-from pa.probe.scoring import ClassificationScorer
-from pa.probe.selection import LabelledRows, Split, SplitOptions, split_rows
+from pa.probe.linear.run import LinearOptions
+from pa.probe.linear.train import finite_heads, train_stack
+from pa.probe.recipes import BEST_ON_TEST
+from pa.probe.recording import ClassificationScorer, probe_result
+from pa.probe.selection import ProbeStores, Split
+from pa.probe.training import Candidate, TrainedHead
 from pa.progress import Progress, Silent, Stopwatch
-
-TASK = FewShotProbeResult.task
 
 Ints = npt.NDArray[np.int64]
 
@@ -37,35 +34,33 @@ class FewShotResult:
     """Scores of a few-shot run, and the file that was written."""
 
     scores: dict[int, Scores]  # number of shots → scores over the draws
-    recipe: LinearRecipe
     split: Split
     result: FewShotProbeResult
     result_path: Path
 
 
 def run_fewshot(
-    train: Store,
-    test: Store | None = None,
+    stores: ProbeStores,
+    options: LinearOptions | None = None,
     *,
     shots: Sequence[int],
     draws: int,
     results: Path,
-    representation: str = "cls",
-    split_options: SplitOptions | None = None,
-    recipe: LinearRecipe = PAPER,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> FewShotResult:
     """Train on `shots` regions of each class, `draws` times each, and score all test rows.
 
     Draw i uses the recipe's seed + i for the regions, the initial weights and the order of rows.
-    The regions of fewer shots are a subset of those of more. Raise `UsageError` for a class with
-    too few regions and for a head that diverges, and what `run_linear` raises.
+    The regions of fewer shots are a subset of those of more. Of the options, recipe and
+    representation count. Raise `UsageError` for a class with too few regions and for a head that
+    diverges, and what `run_linear` raises.
     """
-    protocol, progress = recipe.to_json(), progress or Silent()
+    options, progress = options or LinearOptions(), progress or Silent()
+    recipe, representation = options.recipe, options.representation
+    protocol = recipe.to_json()
     clock = Stopwatch()
-    permitted = permitted_differences(recipe.protocol)
-    split = split_rows(train, test, split_options or SplitOptions(), permitted)
+    split = stores.split(recipe.protocol)
     _check(split, shots, draws)
     rows, test_rows = split.train.read(representation), split.test.read(representation)
     scorer = ClassificationScorer(split)
@@ -74,22 +69,17 @@ def run_fewshot(
     for n in shots:
         heads: list[TrainedHead] = []
         for seed in range(recipe.seed, recipe.seed + draws):
-            drawn = draw_shots(rows.targets, rows.images, n, seed)
-            few = LabelledRows(
-                rows.features[drawn], rows.targets[drawn], rows.images[drawn], rows.rows[drawn]
-            )
-            heads += finite_heads(
-                train_stack(
-                    {representation: (few, test_rows)}.__getitem__,
-                    [Candidate(representation, recipe.lr, recipe.weight_decay, seed)],
-                    recipe,
-                    monitored=recipe.reported == BEST_ON_TEST,
-                    device=device,
-                    progress=progress,
-                    title=f"{n} shots, draw {seed - recipe.seed + 1} of {draws}",
-                ),
+            few = rows.part(draw_shots(rows.targets, rows.images, n, seed))
+            trained = train_stack(
+                {representation: (few, test_rows)}.__getitem__,
+                [Candidate(representation, recipe.lr, recipe.weight_decay, seed)],
                 recipe,
+                monitored=recipe.reported == BEST_ON_TEST,
+                device=device,
+                progress=progress,
+                title=f"{n} shots, draw {seed - recipe.seed + 1} of {draws}",
             )
+            heads += finite_heads(trained, recipe)
         scores[n] = scorer.score([head.predicted for head in heads], of_draws=True)
     clock.lap("train")
     result = probe_result(
@@ -101,7 +91,7 @@ def run_fewshot(
         clock.laps,
         {"device": device},
     )
-    return FewShotResult(scores, recipe, split, result, write_result(results, result))
+    return FewShotResult(scores, split, result, write_result(results, result))
 
 
 def draw_shots(targets: Ints, images: Ints, shots: int, seed: int) -> Ints:

@@ -18,10 +18,10 @@ from PIL import Image
 from pa import cli
 from pa.data.store.reader import Store
 from pa.data.views.parts import PROTOCOLS
-from pa.probe.attentive import load_attentive_heads
+from pa.probe.attentive.head import AttentiveHead
 from pa.probe.attentive.recipes import PAPER
-from pa.probe.attentive.run import AttentiveOptions, run_attentive
 from tests.support.arrays import MakeStore
+from tests.support.probes import attentive
 from tests.support.tokens import token_maps
 
 Run = Callable[..., tuple[int, str, str]]
@@ -92,7 +92,7 @@ def test_command_prints_scores(pa: Run, workspace: dict[str, Store]) -> None:
     assert code == 0, err
     head = f"attentive probe · cls+patch · toy/train/parts/timm/ramp/{workspace['paper train'].spec.short}"
     assert out.startswith(head)
-    assert "learning rate by held-out part of train, " in out
+    assert "chosen on held-out part of train: " in out
     assert out.count("chosen") == 1
     assert " ± " in out
     assert "n = 60 rows of 30 images; chance 33.33 %" in out
@@ -113,17 +113,17 @@ def test_released_is_printed_with_its_caveats(pa: Run, workspace: dict[str, Stor
 
 def test_run_attentive_equals_the_command(pa: Run, workspace: dict[str, Store]) -> None:
     _, out, _ = pa("probe", "attentive", *TWO, *QUICK, "--seeds", 2, "--json")
-    outcome = run_attentive(
+    outcome = attentive(
         workspace["paper train"],
         workspace["paper test"],
         results=Path("results"),
         recipe=replace(PAPER, epochs=3, batch=16),
-        options=AttentiveOptions(seeds=2),
+        seeds=2,
     )
     fields = json.loads(out)
     assert fields["scores"] == outcome.result.to_json()["scores"]
     assert Path(fields["file"]).resolve() == outcome.result_path.resolve()
-    assert len(load_attentive_heads(outcome.head_path)) == 2
+    assert len(AttentiveHead.load_all(outcome.head_path)) == 2
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,16 +19,14 @@ from pa.data.store.reader import Store
 from pa.data.store.stream import BlockShuffle
 from pa.errors import CheckpointError, MismatchError, MissingError, UnknownNameError, UsageError
 from pa.evaluate.result_files import read_result
-from pa.probe.attentive import AttentiveHead, choice, load_attentive_heads
-from pa.probe.attentive.head import save_attentive_heads
+from pa.probe.attentive.head import AttentiveHead
 from pa.probe.attentive.recipes import ATTENTIVE_PROTOCOLS, PAPER
-from pa.probe.attentive.run import AttentiveOptions, AttentiveResult, run_attentive
-from pa.probe.attentive.train import Candidate
+from pa.probe.attentive.run import AttentiveOptions, AttentiveResult
+from pa.probe.heads import save_heads
 from pa.probe.linear.head import LinearHead
-from pa.probe.selection import SplitOptions, split_rows
-from pa.probe.validation import ProbeOptions, validation_split
-from pa.progress import Silent
+from pa.probe.selection import SplitOptions
 from tests.support.arrays import MakeStore
+from tests.support.probes import attentive
 from tests.support.tokens import WIDTH, token_maps
 
 QUICK = replace(PAPER, epochs=12, batch=16, lr=0.4, order=BlockShuffle(0, 8, 32))
@@ -49,12 +46,13 @@ def stores(make_store: MakeStore) -> tuple[Store, Store]:
 
 def run(stores: tuple[Store, Store], tmp_path: Path, **args: Any) -> AttentiveResult:
     args = {"recipe": QUICK, "results": tmp_path / "results", **args}
-    return run_attentive(*stores, **args)
+    return attentive(*stores, **args)
 
 
 def test_result_records_run(stores: tuple[Store, Store], tmp_path: Path) -> None:
-    outcome = run(stores, tmp_path, options=AttentiveOptions(seeds=3))
-    predicted, truth = outcome.trained.predicted.numpy(), outcome.split.test.targets
+    outcome = run(stores, tmp_path, seeds=3)
+    predicted = np.stack([run.predicted for run in outcome.runs])
+    truth = outcome.split.test.targets
     shares = (predicted == truth).mean(axis=1)
     assert outcome.scores.value == pytest.approx(shares.mean())
     assert outcome.scores.std == pytest.approx(np.std(shares, ddof=1))
@@ -83,23 +81,23 @@ def test_result_records_run(stores: tuple[Store, Store], tmp_path: Path) -> None
     assert details["resumed_after_epoch"] is None
     patch_bytes = 90 * 9 * WIDTH * 4
     assert details["memory"] == {"kept": True, "bytes": patch_bytes}
-    curves = pl.read_parquet(outcome.files.curves)
+    curves = pl.read_parquet(outcome.curves_path)
     assert curves.height == 36
     assert curves["test_accuracy"].is_nan().all()
-    assert curves.filter(seed=2)["train_loss"].to_list() == outcome.trained.loss[:, 2].tolist()
+    assert curves.filter(seed=2)["train_loss"].to_list() == outcome.runs[2].train_loss.tolist()
     assert sorted(path.suffix for path in outcome.result_path.parent.iterdir()) == [
         ".json", ".parquet", ".safetensors",
     ]  # fmt: skip
 
 
 def test_saved_head_gives_scored_predictions(stores: tuple[Store, Store], tmp_path: Path) -> None:
-    outcome = run(stores, tmp_path, options=AttentiveOptions(seeds=2))
+    outcome = run(stores, tmp_path, seeds=2)
     test = stores[1]
     tokens = np.concatenate([test.read("cls")[:, None], test.read("patch")], axis=1)
-    heads = load_attentive_heads(outcome.head_path)
+    heads = AttentiveHead.load_all(outcome.head_path)
     assert len(heads) == 2
     for index, head in enumerate(heads):
-        assert np.array_equal(head.predict(tokens), outcome.trained.predicted[index].numpy())
+        assert np.array_equal(head.predict(tokens), outcome.runs[index].predicted)
         assert head.classes == outcome.split.classes
         assert head.representation == "cls+patch"
         assert head.fingerprint == stores[0].fingerprint
@@ -120,14 +118,14 @@ def test_saved_head_gives_scored_predictions(stores: tuple[Store, Store], tmp_pa
 def test_foreign_file_is_not_an_attentive_head(tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
     with pytest.raises(MissingError, match="`pa probe attentive` train heads"):
-        load_attentive_heads(path)
+        AttentiveHead.load_all(path)
     path.write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="is not a file of attentive heads"):
-        load_attentive_heads(path)
+        AttentiveHead.load_all(path)
     weight = np.zeros((2, 3), np.float32)
     LinearHead(weight, weight[:, 0], ("a", "b"), "cls", "f").save(path)
     with pytest.raises(CheckpointError, match="holds linear heads, expected attentive heads"):
-        load_attentive_heads(path)
+        AttentiveHead.load_all(path)
 
 
 def test_equal_heads_are_equal_files(tmp_path: Path) -> None:
@@ -153,21 +151,21 @@ def test_equal_heads_are_equal_files(tmp_path: Path) -> None:
 def test_learning_rate_is_selected_on_training_images(
     stores: tuple[Store, Store], tmp_path: Path
 ) -> None:
-    options = AttentiveOptions(seeds=2, lr=(1e30, 1e-5, 0.4))
-    outcome = run(stores, tmp_path, options=options)
-    assert outcome.sweep is not None
-    means = outcome.sweep.group_by("lr").agg(pl.col("accuracy").mean()).sort("accuracy")
+    outcome = run(stores, tmp_path, seeds=2, lr=(1e30, 1e-5, 0.4))
+    assert outcome.choice is not None
+    sweep = outcome.choice.sweep
+    means = sweep.group_by("lr").agg(pl.col("accuracy").mean()).sort("accuracy")
     assert outcome.recipe.lr == means["lr"][-1] == 0.4
-    assert outcome.sweep.filter(lr=1e30)["diverged"].to_list() == [1, 1]
-    assert outcome.sweep.filter(lr=1e30)["accuracy"].null_count() == 2
-    assert outcome.sweep["chosen"].to_list() == [False] * 4 + [True] * 2
+    assert sweep.filter(lr=1e30)["diverged"].to_list() == [1, 1]
+    assert sweep.filter(lr=1e30)["accuracy"].null_count() == 2
+    assert sweep["chosen"].to_list() == [False] * 4 + [True] * 2
     chosen = read_result(outcome.result_path).result.to_json()["details"]["chosen"]
     assert chosen["rule"] == "held-out part of train"
     assert chosen["rows"] + chosen["fit_rows"] == 90
     assert chosen["rows"] % 2 == 0  # whole images, of two rows each
     # The reported heads are those of this rate alone, trained on all rows.
     alone = run(stores, tmp_path / "alone", recipe=replace(QUICK, lr=0.4),
-                options=AttentiveOptions(seeds=2))  # fmt: skip
+                seeds=2)  # fmt: skip
     assert outcome.head_path.name != alone.head_path.name
     for name, tensor in load_file(alone.head_path).items():
         assert torch.equal(tensor, load_file(outcome.head_path)[name]), name
@@ -175,45 +173,7 @@ def test_learning_rate_is_selected_on_training_images(
 
 def test_divergence_of_every_rate_is_an_error(stores: tuple[Store, Store], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"training diverged: with learning rate 1e\+30, 1e\+31"):
-        run(stores, tmp_path, options=AttentiveOptions(lr=(1e30, 1e31)))
-
-
-@pytest.mark.parametrize(
-    ("diverged", "right", "loss", "chosen"),
-    [
-        ([0, 0, 0, 0], [5, 7, 6, 6], [1, 1, 2, 2], 0.1),  # equal means: the lower loss
-        ([0, 0, 0, 0], [5, 7, 6, 7], [1, 1, 2, 2], 0.2),  # the better mean
-        ([0, 3, 0, 0], [9, 9, 1, 1], [1, 1, 2, 2], 0.2),  # a seed of the other diverged
-        ([0, 3, 2, 0], [9, 9, 1, 1], [1, 1, 2, 2], None),
-    ],
-)
-def test_selection_prefers_best_rate(
-    stores: tuple[Store, Store],
-    monkeypatch: pytest.MonkeyPatch,
-    diverged: list[int],
-    right: list[int],
-    loss: list[int],
-    chosen: float | None,
-) -> None:
-    split = split_rows(stores[0], stores[1], SplitOptions())
-    validation = validation_split(split, ProbeOptions(select_fraction=0.2), 0)
-    targets = torch.from_numpy(validation.score.targets)
-    predicted = torch.stack([torch.where(torch.arange(len(targets)) < n, targets, -1) for n in right])  # fmt: skip
-    trained = SimpleNamespace(
-        predicted=predicted, diverged=torch.tensor(diverged), test_loss=torch.tensor(loss).float()
-    )
-    monkeypatch.setattr(choice, "train_heads", lambda *_, **__: trained)
-
-    def choose() -> pl.DataFrame:
-        candidates = [Candidate(seed, lr) for lr in (0.1, 0.2) for seed in (0, 1)]
-        return choice.choose_rate(validation, 3, candidates, QUICK, device=torch.device("cpu"),
-                                    memory=0, checkpoint=None, progress=Silent())  # fmt: skip
-
-    if chosen is None:
-        with pytest.raises(UsageError, match="every setting of the sweep diverged"):
-            choose()
-    else:
-        assert choose().filter("chosen")["lr"].unique().to_list() == [chosen]
+        run(stores, tmp_path, lr=(1e30, 1e31))
 
 
 def test_select_split_with_test_rows_is_refused(
@@ -221,15 +181,14 @@ def test_select_split_with_test_rows_is_refused(
 ) -> None:
     tokens, labels = token_maps(30, 2)
     val = make_store({"cls": tokens[:, 0], "patch": tokens[:, 1:]}, labels, split="val")
-    options = AttentiveOptions(lr=(1e-5, 0.4), select_split=val)
-    outcome = run(stores, tmp_path, options=options)
+    outcome = run(stores, tmp_path, lr=(1e-5, 0.4), select_split=val)
     assert outcome.recipe.lr == 0.4
     assert (
         read_result(outcome.result_path).result.to_json()["details"]["chosen"]["rule"]
         == "split val"
     )
     with pytest.raises(UsageError, match="are test rows too"):
-        run(stores, tmp_path, options=replace(options, select_split=stores[1]))
+        run(stores, tmp_path, lr=(1e-5, 0.4), select_split=stores[1])
 
 
 # -- recipes ---------------------------------------------------------------------------------------
@@ -239,10 +198,10 @@ def test_released_reports_the_best_epoch_and_says_so(
     stores: tuple[Store, Store], tmp_path: Path
 ) -> None:
     released = replace(ATTENTIVE_PROTOCOLS["released"], epochs=5, batch=32, lr=0.4)
-    outcome = run(stores, tmp_path, recipe=released, options=AttentiveOptions(seeds=2))
+    outcome = run(stores, tmp_path, recipe=released, seeds=2)
     fields = read_result(outcome.result_path).result.to_json()
     assert fields["protocol"]["reported"] == "best epoch on the test split"
-    curves = pl.read_parquet(outcome.files.curves)
+    curves = pl.read_parquet(outcome.curves_path)
     best = curves.group_by("seed").agg(pl.col("test_accuracy").max())["test_accuracy"].mean()
     last = curves.filter(epoch=5)["test_accuracy"].mean()
     assert fields["scores"]["accuracy"]["value"] == pytest.approx(best)
@@ -250,11 +209,11 @@ def test_released_reports_the_best_epoch_and_says_so(
 
 
 def test_held_out_images_of_one_store(stores: tuple[Store, Store], tmp_path: Path) -> None:
-    result = run_attentive(
+    result = attentive(
         stores[0],
         results=tmp_path / "results",
         recipe=replace(QUICK, epochs=1),
-        split_options=SplitOptions(test_fraction=0.3),
+        split=SplitOptions(test_fraction=0.3),
     )
     images = result.split.train.images, result.split.test.images
     assert not set(images[0].tolist()) & set(images[1].tolist())
@@ -272,7 +231,7 @@ def test_stores_without_the_tokens(
     features = {"cls": tokens[:, 0], "patch": tokens[:, 1:]}
     store = make_store({kept: features[kept]}, labels)
     with pytest.raises(UnknownNameError) as caught:
-        run_attentive(store, results=tmp_path)
+        attentive(store, results=tmp_path)
     message = str(caught.value)
     assert f"unknown representation '{missing}'" in message
     assert "reads class and patch tokens" in message
@@ -285,17 +244,15 @@ def test_tokens_of_two_widths(make_store: MakeStore, tmp_path: Path) -> None:
     tokens, labels = token_maps(30)
     store = make_store({"cls": tokens[:, 0, :32], "patch": tokens[:, 1:]}, labels)
     with pytest.raises(UsageError, match=r"class tokens have the shape \(32,\) and patch tokens"):
-        run_attentive(store, results=tmp_path)
+        attentive(store, results=tmp_path)
 
 
 def test_width_not_divisible_by_heads_is_refused(make_store: MakeStore, tmp_path: Path) -> None:
     tokens, labels = token_maps(30)
     store = make_store({"cls": tokens[:, 0, :48], "patch": tokens[:, 1:, :48]}, labels)
     with pytest.raises(UsageError, match="heads of width 64 do not divide the tokens' width 48"):
-        run_attentive(store, results=tmp_path)
-    result = run_attentive(
-        store, results=tmp_path, recipe=replace(QUICK, attention_heads=4, epochs=1)
-    )
+        attentive(store, results=tmp_path)
+    result = attentive(store, results=tmp_path, recipe=replace(QUICK, attention_heads=4, epochs=1))
     assert result.heads[0].geometry.attention_heads == 4
 
 
@@ -323,6 +280,7 @@ from pa.data.store.reader import Store
 from pa.data.store.stream import BlockShuffle
 from pa.probe.attentive.recipes import PAPER
 from pa.probe.attentive.run import AttentiveOptions, run_attentive
+from pa.probe.selection import ProbeStores
 from pa.progress import Silent
 
 class KillsItself(Silent):
@@ -333,10 +291,11 @@ class KillsItself(Silent):
             os.kill(os.getpid(), signal.SIGKILL)
 
 train, test, results, KILL_AT = *map(Path, sys.argv[1:4]), int(sys.argv[4])
+recipe = replace(PAPER, epochs=12, batch=16, lr=0.4, order=BlockShuffle(0, 8, 32))
 run_attentive(
-    Store.open(train), Store.open(test), results=results, progress=KillsItself(),
-    recipe=replace(PAPER, epochs=12, batch=16, lr=0.4, order=BlockShuffle(0, 8, 32)),
-    options=AttentiveOptions(seeds=2, lr=LRS),
+    ProbeStores(Store.open(train), Store.open(test)),
+    AttentiveOptions(recipe=recipe, seeds=2, lr=LRS),
+    results=results, progress=KillsItself(),
 )
 """
 
@@ -346,8 +305,7 @@ def test_kill_minus_nine_in_the_middle_and_type_it_again(
     stores: tuple[Store, Store], tmp_path: Path, lr: tuple[float, ...], kill_at: int
 ) -> None:
     """Killed while training, while choosing, and while training after a choice."""
-    options = AttentiveOptions(seeds=2, lr=lr)
-    undisturbed = run(stores, tmp_path / "whole", options=options)
+    undisturbed = run(stores, tmp_path / "whole", seeds=2, lr=lr)
     results = tmp_path / "killed"
     words = [str(stores[0].path), str(stores[1].path), str(results), str(kill_at)]
     code = KILLED.replace("LRS", repr(lr))
@@ -355,7 +313,7 @@ def test_kill_minus_nine_in_the_middle_and_type_it_again(
     assert done.returncode == -signal.SIGKILL
     left = sorted(path.suffixes[-2] for path in (results / "probe-attentive").iterdir())
     assert left[-1] == (".choosing" if kill_at == 41 else ".training")
-    resumed = run(stores, tmp_path, results=results, options=options)
+    resumed = run(stores, tmp_path, results=results, seeds=2, lr=lr)
     assert resumed.head_path.name == undisturbed.head_path.name
     assert resumed.head_path.read_bytes() == undisturbed.head_path.read_bytes()
     assert resumed.scores == undisturbed.scores
@@ -372,10 +330,8 @@ def test_no_resume_restarts(stores: tuple[Store, Store], tmp_path: Path) -> None
     code = KILLED.replace("LRS", "()")
     subprocess.run([sys.executable, "-c", code, *words], check=False, timeout=120)
     assert list((results / "probe-attentive").glob("*.state"))
-    outcome = run(
-        stores, tmp_path, results=results, options=AttentiveOptions(seeds=2, resume=False)
-    )
-    assert outcome.trained.resumed == 0
+    outcome = run(stores, tmp_path, results=results, seeds=2, resume=False)
+    assert outcome.runs[0].resumed == 0
     assert not list((results / "probe-attentive").glob("*.state"))
 
 
@@ -383,5 +339,5 @@ def test_heads_of_all_seeds_share_a_file(stores: tuple[Store, Store], tmp_path: 
     outcome = run(stores, tmp_path, recipe=replace(QUICK, epochs=1))
     outcome.heads[0].save(tmp_path / "one.safetensors")
     assert load_file(tmp_path / "one.safetensors")["weight"].shape == (1, 3, WIDTH)
-    save_attentive_heads(tmp_path / "two.safetensors", [outcome.heads[0], outcome.heads[0]])
+    save_heads(tmp_path / "two.safetensors", [outcome.heads[0], outcome.heads[0]])
     assert load_file(tmp_path / "two.safetensors")["query"].shape == (2, WIDTH)

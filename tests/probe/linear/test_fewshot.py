@@ -8,11 +8,12 @@ import pytest
 
 from pa.errors import UsageError
 from pa.evaluate.result_files import read_result
-from pa.probe.linear.fewshot import draw_shots, run_fewshot
+from pa.probe.linear.fewshot import draw_shots
 from pa.probe.linear.recipes import PAPER
 from pa.probe.linear.run import train_linear
 from pa.probe.selection import LabelledRows
 from tests.support.arrays import MakeStore, blobs
+from tests.support.probes import fewshot
 
 QUICK = replace(PAPER, epochs=5)
 
@@ -49,7 +50,7 @@ def test_run_fewshot(make_store: MakeStore, tmp_path: Path) -> None:
     held, held_labels = blobs(60, spread=0.5, seed=1)
     train = make_store({"cls": features}, labels)
     test = make_store({"cls": held}, held_labels, split="val")
-    done = run_fewshot(
+    done = fewshot(
         train, test, shots=(1, 20), draws=3, results=tmp_path, recipe=replace(QUICK, seed=2)
     )
     assert list(done.scores) == [1, 20]
@@ -76,7 +77,7 @@ def test_faults(make_store: MakeStore, tmp_path: Path) -> None:
     features, labels = blobs(31)
     store = make_store({"cls": features}, labels)
     with pytest.raises(UsageError, match=r"20 shots need as many .* 'c2', 'c1', 'c0' \(the fewest"):
-        run_fewshot(store, shots=(1, 20), draws=2, results=tmp_path, recipe=QUICK)
+        fewshot(store, shots=(1, 20), draws=2, results=tmp_path, recipe=QUICK)
     for shots, draws in (((0,), 2), ((1,), 0), ((), 2)):
         with pytest.raises(UsageError, match="shots and draws must be 1 or more"):
-            run_fewshot(store, shots=shots, draws=draws, results=tmp_path, recipe=QUICK)
+            fewshot(store, shots=shots, draws=draws, results=tmp_path, recipe=QUICK)

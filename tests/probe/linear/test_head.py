@@ -9,8 +9,8 @@ import torch
 from safetensors import safe_open
 
 from pa.errors import CheckpointError, MismatchError, MissingError, VerificationError
-from pa.probe.heads import kind_of
-from pa.probe.linear.head import BatchNorm, LinearHead, load_heads, save_heads
+from pa.probe.heads import kind_of, save_heads
+from pa.probe.linear.head import BatchNorm, LinearHead
 from pa.probe.tensorfile import tensor_bytes
 
 HEAD = LinearHead(
@@ -83,7 +83,7 @@ def test_file_holds_heads_of_all_seeds(tmp_path: Path) -> None:
     norm = BatchNorm(np.zeros(2, np.float32), np.ones(2, np.float32), 1e-6)
     heads = [replace(HEAD, weight=scale * HEAD.weight, norm=norm) for scale in (1, 2, 3)]
     save_heads(tmp_path / "heads.safetensors", heads)
-    loaded = load_heads(tmp_path / "heads.safetensors")
+    loaded = LinearHead.load_all(tmp_path / "heads.safetensors")
     assert len(loaded) == 3
     for saved, values in zip(heads, loaded, strict=True):
         np.testing.assert_array_equal(values.weight, saved.weight)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pa.errors import CheckpointError, MissingError, UsageError
-from pa.probe.linear.head import load_heads
+from pa.probe.linear.head import LinearHead
 from pa.probe.linear.recipes import LinearRecipe
 from pa.probe.linear.references import ridge
 from tests.support.commands import Run
@@ -40,12 +40,12 @@ def test_seed_beyond_64_bits_is_refused() -> None:
 
 def test_folder_and_foreign_weights_are_not_heads(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no trained head"):
-        load_heads(tmp_path)
+        LinearHead.load_all(tmp_path)
     from safetensors.numpy import save_file
 
     save_file({"a": np.zeros(3, np.float32)}, tmp_path / "weights.safetensors")
     with pytest.raises(CheckpointError, match="is not a file of linear heads"):
-        load_heads(tmp_path / "weights.safetensors")
+        LinearHead.load_all(tmp_path / "weights.safetensors")
 
 
 def test_constant_features_have_zero_weights() -> None:

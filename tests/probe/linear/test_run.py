@@ -21,13 +21,14 @@ from pa.errors import (
     VerificationError,
 )
 from pa.evaluate.result_files import read_result
-from pa.probe.linear.head import LinearHead, load_heads
+from pa.probe.linear.head import LinearHead
 from pa.probe.linear.recipes import LINEAR_PROTOCOLS, PAPER, LinearRecipe
 from pa.probe.linear.references import LOGISTIC_STRENGTHS, logistic
-from pa.probe.linear.run import LinearOptions, run_linear, train_linear
+from pa.probe.linear.run import LinearOptions, train_linear
 from pa.probe.linear.train import Grid
 from pa.probe.selection import LabelledRows, SplitOptions
 from tests.support.arrays import Floats, MakeStore, blobs
+from tests.support.probes import linear
 
 QUICK = replace(PAPER, epochs=10, batch=64)
 
@@ -64,10 +65,9 @@ def test_separable_clouds_are_learnt_whole() -> None:
     run = train_linear(rows(*blobs(300)), test := rows(*blobs(90, seed=1)), PAPER)
     assert (run.predicted == test.targets).all()
     assert run.train_accuracy[-1] == 1.0
-    assert run.test_accuracy is not None
     assert run.test_accuracy[-1] == 1.0
-    assert run.weight.shape == (3, 5)
-    assert run.bias.shape == (3,)
+    assert run.tensors["weight"].shape == (3, 5)
+    assert run.tensors["bias"].shape == (3,)
     assert run.train_loss.shape == (90,)
     assert run.train_loss[-1] < 0.05 < run.train_loss[0]
 
@@ -79,9 +79,9 @@ def test_equal_seeds_give_equal_bits_without_global_seeding() -> None:
         train_linear(train, test, replace(QUICK, seed=seed)) for seed in (0, 0, 1)
     )
     assert torch.equal(torch.random.get_rng_state(), state)
-    np.testing.assert_array_equal(first.weight, again.weight)
+    np.testing.assert_array_equal(first.tensors["weight"], again.tensors["weight"])
     np.testing.assert_array_equal(first.train_loss, again.train_loss)
-    assert not np.array_equal(first.weight, other.weight)
+    assert not np.array_equal(first.tensors["weight"], other.tensors["weight"])
 
 
 def test_near_logistic_regression() -> None:
@@ -156,9 +156,7 @@ def test_run_linear_writes_result_and_head(make_store: MakeStore, tmp_path: Path
     features, labels = blobs(60)
     train = make_store({"cls": features, "pooled": features}, labels)
     test = make_store({"cls": features[:30], "pooled": features[:30]}, labels[:30], split="val")
-    done = run_linear(
-        train, test, results=tmp_path / "results", representation="pooled", recipe=QUICK
-    )
+    done = linear(train, test, results=tmp_path / "results", representation="pooled", recipe=QUICK)
     assert done.scores.value == 1.0
     assert done.confusion.tolist() == (10 * np.eye(3, dtype=int)).tolist()
     assert done.result_path.parent == tmp_path / "results" / "probe-linear"
@@ -187,13 +185,13 @@ def test_run_linear_writes_result_and_head(make_store: MakeStore, tmp_path: Path
 def test_saved_head_gives_same_predictions(make_store: MakeStore, tmp_path: Path) -> None:
     features, labels = blobs(60, spread=0.6)
     store = make_store({"cls": features}, labels)
-    done = run_linear(store, results=tmp_path, recipe=QUICK)
+    done = linear(store, results=tmp_path, recipe=QUICK)
     assert done.split.rule == "held out"
     assert done.head_path == done.result_path.with_suffix(".safetensors")
     head = LinearHead.load(done.head_path)
     assert head.classes == ("c2", "c1", "c0")
     assert (head.representation, head.fingerprint) == ("cls", store.fingerprint)
-    np.testing.assert_array_equal(head.weight, done.runs[0].weight)
+    np.testing.assert_array_equal(head.weight, done.runs[0].tensors["weight"])
     np.testing.assert_array_equal(
         head.predict(done.split.test.read("cls").features), done.runs[0].predicted
     )
@@ -205,15 +203,13 @@ def test_saved_head_gives_same_predictions(make_store: MakeStore, tmp_path: Path
 def test_result_is_replaced_by_same_run_only(make_store: MakeStore, tmp_path: Path) -> None:
     features, labels = blobs(60)
     store = make_store({"cls": features}, labels)
-    first = run_linear(store, results=tmp_path, recipe=QUICK)
-    again = run_linear(store, results=tmp_path, recipe=QUICK)
+    first = linear(store, results=tmp_path, recipe=QUICK)
+    again = linear(store, results=tmp_path, recipe=QUICK)
     assert again.result_path == first.result_path
     others = [
-        run_linear(store, results=tmp_path, recipe=replace(QUICK, seed=1)),
-        run_linear(store, results=tmp_path, recipe=QUICK, split_options=SplitOptions(seed=1)),
-        run_linear(
-            store, results=tmp_path, recipe=QUICK, split_options=SplitOptions(where="row > 2")
-        ),
+        linear(store, results=tmp_path, recipe=replace(QUICK, seed=1)),
+        linear(store, results=tmp_path, recipe=QUICK, split=SplitOptions(seed=1)),
+        linear(store, results=tmp_path, recipe=QUICK, split=SplitOptions(where="row > 2")),
     ]
     assert len({first.result_path, *(other.result_path for other in others)}) == 4
     assert len(list((tmp_path / "probe-linear").iterdir())) == 12  # result, head, curves
@@ -223,9 +219,7 @@ def test_unknown_protocol_fails_before_training(make_store: MakeStore, tmp_path:
     store = make_store({"cls": blobs(60)[0]}, blobs(60)[1])
     counter = Counter()
     with pytest.raises(UnknownNameError, match="unknown protocol 'releasd'"):
-        run_linear(
-            store, results=tmp_path, recipe=LinearRecipe(protocol="releasd"), progress=counter
-        )
+        linear(store, results=tmp_path, recipe=LinearRecipe(protocol="releasd"), progress=counter)
     assert counter.notes == []
 
 
@@ -235,7 +229,7 @@ def test_random_labels_score_at_chance(make_store: MakeStore, tmp_path: Path) ->
     images = np.repeat(np.arange(300), 4).tolist()
     labels = [f"c{index}" for index in generator.integers(0, 3, 1200)]
     store = make_store({"cls": features}, labels, images)
-    score = run_linear(store, results=tmp_path, recipe=QUICK).scores
+    score = linear(store, results=tmp_path, recipe=QUICK).scores
     assert score.interval.method == "bootstrap over images"
     assert score.interval.low < score.chance.uniform < score.interval.high
 
@@ -244,7 +238,7 @@ def test_class_without_test_rows_is_accepted(make_store: MakeStore, tmp_path: Pa
     features, labels = blobs(60)
     store = make_store({"cls": features}, labels)
     options = SplitOptions(train_where="row < 30", test_where="row >= 30 AND label != 'c1'")
-    done = run_linear(store, results=tmp_path, recipe=QUICK, split_options=options)
+    done = linear(store, results=tmp_path, recipe=QUICK, split=options)
     by_class = read_result(done.result_path).result.to_json()["details"]["per_class"]
     assert by_class[1] == {"class": "c1", "n": 0, "accuracy": None}
 
@@ -267,7 +261,7 @@ def stores(make_store: MakeStore) -> tuple[Store, Store]:
 
 def test_seeds_have_a_mean_and_a_spread(stores: tuple[Store, Store], tmp_path: Path) -> None:
     recipe = replace(QUICK, seed=3)
-    done = run_linear(*stores, results=tmp_path, recipe=recipe, options=LinearOptions(seeds=3))
+    done = linear(*stores, results=tmp_path, recipe=recipe, seeds=3)
     targets = done.split.test.targets
     alone = [
         train_linear(
@@ -285,8 +279,8 @@ def test_seeds_have_a_mean_and_a_spread(stores: tuple[Store, Store], tmp_path: P
     assert fields["protocol"]["seeds"] == 3
     assert done.confusion.sum() == 3 * len(targets)
     assert [run["seed"] for run in fields["details"]["runs"]] == [3, 4, 5]
-    assert len(load_heads(done.head_path)) == 3
-    curves = pl.read_parquet(done.files.curves)
+    assert len(LinearHead.load_all(done.head_path)) == 3
+    curves = pl.read_parquet(done.curves_path)
     assert len(curves) == 3 * 10
     of_one = curves.filter(pl.col("seed") == 4)
     np.testing.assert_allclose(of_one["train_loss"], alone[1].train_loss, atol=1e-5)
@@ -298,29 +292,26 @@ def test_sweep_selects_on_training_rows_and_is_saved(
     stores: tuple[Store, Store], tmp_path: Path
 ) -> None:
     grid = Grid(("cls", "pooled"), (1e-4, 0.4), (0.0, 1e-3), (0, 1))
-    done = run_linear(
-        *stores, results=tmp_path, recipe=QUICK, options=LinearOptions(seeds=2, grid=grid)
-    )
+    done = linear(*stores, results=tmp_path, recipe=QUICK, seeds=2, grid=grid)
     assert done.choice is not None
     fields = read_result(done.result_path).result.to_json()
     chosen = fields["details"]["chosen"]
     assert chosen["by"]["rule"] == "held-out part of train"
     assert chosen["by"]["store"] == stores[0].title
     assert len(chosen["candidates"]) == 8
-    assert fields["protocol"]["lr"] == chosen["lr"] == done.choice.lr
+    assert fields["protocol"]["lr"] == chosen["lr"] == done.recipe.lr
     assert fields["protocol"]["sweep"]["lr"] == [1e-4, 0.4]
     assert fields["representation"] == chosen["representation"] == "cls"
-    assert done.files.sweep is not None
-    sweep = pl.read_parquet(done.files.sweep)
+    sweep = pl.read_parquet(done.sweep_path)
     assert len(sweep) == 16
     assert sweep["chosen"].sum() == 2
     # The reported heads are trained again, on all training rows.
     again = train_linear(
         done.split.train.read("cls"),
         done.split.test.read("cls"),
-        replace(QUICK, lr=done.choice.lr, weight_decay=done.choice.weight_decay),
+        done.recipe,
     )
-    np.testing.assert_allclose(done.runs[0].weight, again.weight, atol=1e-5)
+    np.testing.assert_allclose(done.runs[0].tensors["weight"], again.tensors["weight"], atol=1e-5)
     assert len(done.split.train.rows) == 120
 
 
@@ -330,8 +321,7 @@ def test_sweep_selects_on_select_split(
     features, labels = blobs(60, spread=0.5, seed=7)
     dev = make_store({"cls": features, "pooled": features}, labels, split="dev")
     grid = Grid(("cls",), (0.01, 0.4), (0.0,))
-    options = LinearOptions(grid=grid, select_split=dev)
-    done = run_linear(*stores, results=tmp_path, recipe=QUICK, options=options)
+    done = linear(*stores, results=tmp_path, recipe=QUICK, grid=grid, select_split=dev)
     by = read_result(done.result_path).result.to_json()["details"]["chosen"]["by"]
     assert (by["rule"], by["store"], by["rows"]) == ("split dev", dev.title, 60)
 
@@ -345,28 +335,29 @@ def test_released_reports_the_best_epoch_and_keeps_the_last(
         view = PROTOCOLS[name].to_json()
         outcome[name] = make_store({"cls": features}, labels, split=name, view=view)
     recipe = replace(LINEAR_PROTOCOLS["released"], epochs=30)
-    done = run_linear(
+    done = linear(
         outcome["released-train"],
         outcome["released"],
         results=tmp_path,
         recipe=recipe,
-        options=LinearOptions(seeds=2, references=False),
+        seeds=2,
+        references=False,
     )
     fields = read_result(done.result_path).result.to_json()
     curves = [run.test_accuracy for run in done.runs]
-    best = [float(curve.max()) for curve in curves if curve is not None]
-    last = [float(curve[-1]) for curve in curves if curve is not None]
+    best = [float(curve.max()) for curve in curves]
+    last = [float(curve[-1]) for curve in curves]
     assert fields["protocol"]["reported"] == "best epoch on the test split"
     assert fields["scores"]["accuracy"]["value"] == pytest.approx(np.mean(best))
     assert fields["scores"]["accuracy_last_epoch"]["value"] == pytest.approx(np.mean(last))
     assert np.mean(best) > np.mean(last)
     paper = replace(PAPER, epochs=3)
     with pytest.raises(FingerprintError, match=r"view\.resize"):
-        run_linear(outcome["released-train"], outcome["released"], results=tmp_path, recipe=paper)
+        linear(outcome["released-train"], outcome["released"], results=tmp_path, recipe=paper)
 
 
 def test_references_are_reported_with_scores(stores: tuple[Store, Store], tmp_path: Path) -> None:
-    done = run_linear(*stores, results=tmp_path, recipe=QUICK)
+    done = linear(*stores, results=tmp_path, recipe=QUICK)
     fields = read_result(done.result_path).result.to_json()
     assert set(done.references) == {"ridge", "logistic"}
     train, test = done.split.train.read("cls"), done.split.test.read("cls")
@@ -376,9 +367,7 @@ def test_references_are_reported_with_scores(stores: tuple[Store, Store], tmp_pa
     expected = (model.predict(test.features) == test.targets).mean()
     assert scores.value == fields["scores"]["logistic"]["value"] == expected
     assert fields["details"]["references"]["ridge"]["converged"] is True
-    without = run_linear(
-        *stores, results=tmp_path, recipe=QUICK, options=LinearOptions(references=False)
-    )
+    without = linear(*stores, results=tmp_path, recipe=QUICK, references=False)
     assert "ridge" not in read_result(without.result_path).result.scores
 
 
@@ -388,27 +377,26 @@ def test_references_need_rows_to_choose_by(make_store: MakeStore, tmp_path: Path
     train = make_store({"cls": features}, labels)
     test = make_store({"cls": features}, labels, split="val")
     counter = Counter()
-    done = run_linear(train, test, results=tmp_path, recipe=QUICK, progress=counter)
+    done = linear(train, test, results=tmp_path, recipe=QUICK, progress=counter)
     assert done.references == {}
     assert any(
         "no references: a class has too few training images" in line for line in counter.notes
     )
     with pytest.raises(UsageError, match="cannot hold images out for validation"):
-        run_linear(train, test, results=tmp_path, options=LinearOptions(references=True))
+        linear(train, test, results=tmp_path, references=True)
 
 
 def test_large_products_have_no_references_unless_asked(
     stores: tuple[Store, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pa.probe.linear.run.AUTO_SIZE", 120 * 5 * 3 - 1)
-    assert run_linear(*stores, results=tmp_path, recipe=QUICK).references == {}
-    options = LinearOptions(references=True)
-    assert run_linear(*stores, results=tmp_path, recipe=QUICK, options=options).references
+    assert linear(*stores, results=tmp_path, recipe=QUICK).references == {}
+    assert linear(*stores, results=tmp_path, recipe=QUICK, references=True).references
 
 
 def test_imagenet_recipe_saves_batch_norm(stores: tuple[Store, Store], tmp_path: Path) -> None:
     recipe = replace(LINEAR_PROTOCOLS["imagenet-cae"], epochs=40, batch=64, warmup=2)
-    done = run_linear(*stores, results=tmp_path, recipe=recipe)
+    done = linear(*stores, results=tmp_path, recipe=recipe)
     head = LinearHead.load(done.head_path)
     assert head.norm is not None
     features = done.split.test.read("cls").features

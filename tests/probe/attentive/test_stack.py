@@ -7,16 +7,18 @@ import torch
 import torch.nn.functional as F
 
 from pa.probe.attentive import pooling
-from pa.probe.attentive.heads import Heads
 from pa.probe.attentive.recipes import PAPER, AttentiveRecipe
+from pa.probe.attentive.stack import AttentiveStack
 from tests.support.plain_attentive import PlainHead
 
 CPU = torch.device("cpu")
 
 
-def stirred(seeds: list[int], width: int, n_classes: int, recipe: AttentiveRecipe) -> Heads:
+def stirred(
+    seeds: list[int], width: int, n_classes: int, recipe: AttentiveRecipe
+) -> AttentiveStack:
     """Heads in the middle of a training: every number differs from its start."""
-    heads = Heads.new(seeds, width, n_classes, recipe, CPU)
+    heads = AttentiveStack.new(seeds, width, n_classes, recipe, CPU)
     draw = torch.Generator().manual_seed(1)
     for tensor in heads.parameters.values():
         tensor += 0.1 * torch.empty_like(tensor).normal_(generator=draw)
@@ -126,7 +128,7 @@ def test_bf16_products_are_near_and_not_equal() -> None:
 
 
 def test_first_weights_follow_the_released_code() -> None:
-    heads = Heads.new([0, 1], 256, 50, PAPER, CPU)
+    heads = AttentiveStack.new([0, 1], 256, 50, PAPER, CPU)
     p = heads.parameters
     # A normal of spread 0.02 cut at ± 0.02 has the spread 0.02 · sqrt(1 - 2 φ(1) / (2 Φ(1) - 1)).
     spread = 0.02 * (1 - 2 * 0.2419707 / 0.6826895) ** 0.5
@@ -146,8 +148,8 @@ def test_first_weights_follow_the_released_code() -> None:
 
 
 def test_zero_query_changes_nothing_else() -> None:
-    normal = Heads.new([3], 64, 4, PAPER, CPU)
-    zeros = Heads.new([3], 64, 4, replace(PAPER, query_init="zeros"), CPU)
+    normal = AttentiveStack.new([3], 64, 4, PAPER, CPU)
+    zeros = AttentiveStack.new([3], 64, 4, replace(PAPER, query_init="zeros"), CPU)
     assert (zeros.parameters["query"] == 0).all()
     for name, tensor in zeros.parameters.items():
         assert name == "query" or torch.equal(tensor, normal.parameters[name])
@@ -155,7 +157,7 @@ def test_zero_query_changes_nothing_else() -> None:
 
 def test_zero_query_learns() -> None:
     """LayerNorm of zeros is zero, but its shift and the query's bias get gradients."""
-    heads = Heads.new([0], 64, 3, replace(PAPER, query_init="zeros"), CPU)
+    heads = AttentiveStack.new([0], 64, 3, replace(PAPER, query_init="zeros"), CPU)
     for tensor in heads.parameters.values():
         tensor.requires_grad_(True)
     tokens = batch(12, 9, 64)

@@ -40,7 +40,7 @@ class Geometry:
     dtype: torch.dtype = torch.float32
 
 
-class Heads:
+class AttentiveStack:
     """H heads in training or in use.
 
     `parameters` and `statistics` (of the BatchNorm) are float32 on one device, changed in place;
@@ -65,7 +65,7 @@ class Heads:
         n_classes: int,
         recipe: AttentiveRecipe,
         device: torch.device,
-    ) -> Heads:
+    ) -> AttentiveStack:
         """Return untrained heads, one for each seed, equal on every device."""
         initial = [_initial(seed, width, n_classes, recipe) for seed in seeds]
         return cls(

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from pa.probe.linear.recipes import LinearRecipe
-from pa.probe.linear.sgd import Heads, Norm, epoch_batches, epoch_order, fit, initial_weight
+from pa.probe.linear.stack import (
+    LinearStack,
+    Norm,
+    epoch_batches,
+    epoch_order,
+    fit,
+    initial_weight,
+)
 from pa.progress import Silent
 from tests.support.arrays import blobs
 
@@ -19,9 +26,9 @@ def data(n: int = 100, spread: float = 0.6) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(features), torch.tensor([int(label[1:]) for label in labels])
 
 
-def heads(seeds: list[int], lr: list[float], weight_decay: list[float]) -> Heads:
+def heads(seeds: list[int], lr: list[float], weight_decay: list[float]) -> LinearStack:
     weights = [initial_weight(seed, 5, 3, 0.01) for seed in seeds]
-    return Heads(
+    return LinearStack(
         torch.stack(weights, 1),
         torch.zeros(3, len(lr)),
         torch.tensor(lr),
@@ -104,7 +111,7 @@ def test_diverged_head_leaves_others_unchanged() -> None:
     history = fit(features * 100, targets, stack, RECIPE, Silent())
     alone = heads([0], [0.4], [0.0])
     fit(features * 100, targets, alone, RECIPE, Silent())
-    assert history.diverged.tolist() == [-1, 0]
+    assert history.diverged.tolist() == [0, 1]
     assert not stack.weight[:, 1].any()
     assert history.loss[1:, 1].isnan().all()
     assert history.loss[:, 0].isfinite().all()
