@@ -48,8 +48,8 @@ def report(
     """Compare the results of the workspace with the paper's tables and claims.
 
     Writes one HTML page without external files, Markdown, LaTeX tables, and every number as CSV
-    and Parquet. Protocols never share a column, and a number of another model, other images or
-    another recipe than the paper's is marked. Exit code 6 means that some result files could not
+    and Parquet. Protocols never share a column. Numbers from another model, other images or
+    another recipe than the paper's are marked. Exit code 6 means that some result files could not
     be read; the report lists them.
 
     \b

@@ -63,9 +63,7 @@ def collect_results(root: Path, results: Path, features: Path) -> ResultCollecti
             file = read_result(path)
             check_stores(file, stores)
         except (PaError, OSError, UnicodeDecodeError, RecursionError) as error:
-            # Formats print the path next to the reason.
-            text = str(error).removeprefix(f"{path}: ").removeprefix(f"{path} ")
-            damaged.append(DamagedFile(path, text))
+            damaged.append(_damaged(path, error))
             continue
         files.append(file)
         if isinstance(file.result, RetrievalResult):
@@ -78,8 +76,13 @@ def collect_results(root: Path, results: Path, features: Path) -> ResultCollecti
         try:
             fingerprints.add(Store.open(path.parent, incomplete=True).fingerprint)
         except (PaError, OSError) as error:
-            damaged.append(DamagedFile(path, str(error).removeprefix(f"{path}: ")))
+            damaged.append(_damaged(path, error))
     return ResultCollection(root, tuple(files), frozenset(fingerprints), tuple(damaged), states)
+
+
+def _damaged(path: Path, error: Exception) -> DamagedFile:
+    # Formats print the path next to the reason.
+    return DamagedFile(path, str(error).removeprefix(f"{path}: ").removeprefix(f"{path} "))
 
 
 def query_table(result: Path) -> Path:

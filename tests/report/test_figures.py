@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from pa.report.figures import Figure, by_paper_figure, figures_in, paper_figures
+from pa.report.figures import LARGEST, Figure, by_paper_figure, figures_in, paper_figures
 from pa.report.html import page
 from pa.report.latex import latex_figures
 from pa.report.markdown import markdown_figures
@@ -80,3 +81,37 @@ def test_latex_takes_the_pdf_and_escapes_the_caption(
     assert text.count(r"\begin{figure}") == text.count(r"\end{figure}") == len(figures)
     assert r"{\detokenize{../figures/neighbours/figure-2.pdf}}" in text
     assert r"The paper's Figure 2, ours: Top-24 neighbours. With 5 \% \& a\_b, row 7." in text
+
+
+def test_figures_are_grouped_and_the_best_is_shown(tmp_path: Path) -> None:
+    for name in ("a.pdf", "a.png", "b.pdf", "sub/c.svg", "notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    (tmp_path / "big.png").write_bytes(bytes(LARGEST + 1))
+    actual = {item.name: item for item in figures_in(tmp_path)}
+    assert sorted(actual) == ["a", "b", "big", "c"]
+    assert actual["a"].shown == tmp_path / "a.png"
+    assert actual["a"].files == (tmp_path / "a.pdf", tmp_path / "a.png")
+    assert actual["b"].why_not == "no PNG, SVG, JPEG or WebP of it"
+    assert actual["big"].why_not == "8.0 MB, too large for this page"
+    assert (actual["c"].folder, actual["c"].media_type) == ("sub", "image/svg+xml")
+    assert figures_in(tmp_path / "nowhere") == ()
+
+
+def test_figures_have_recorded_captions(tmp_path: Path) -> None:
+    for name, about in (
+        ("top-24", '{"title": "Top 24", "caption": "Nearest patches.", "command": "pa figure"}'),
+        ("torn-0123456789ab", "{"),
+        ("list", "[1]"),
+        ("odd", '{"title": 7, "caption": "Here."}'),
+    ):
+        (tmp_path / f"{name}.png").write_bytes(b"x")
+        (tmp_path / f"{name}.json").write_text(about)
+    output = {item.name: (item.title, item.caption, item.command) for item in figures_in(tmp_path)}
+    assert output == {
+        "top-24": ("Top 24", "Nearest patches.", "pa figure"),
+        "torn-0123456789ab": ("torn", "", ""),
+        "list": ("list", "", ""),
+        "odd": ("odd", "Here.", ""),
+    }

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import runpy
-import shutil
-import subprocess
 from itertools import islice
 from pathlib import Path
 
@@ -123,23 +121,6 @@ def test_latex_takes_names_as_they_stand() -> None:
     assert latex_escape(r"50 % of a_b & {c} \d ~ ^") == (
         r"50 \% of a\_b \& \{c\} \textbackslash{}d \textasciitilde{} \textasciicircum{}"
     )
-
-
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
-def test_latex_compiles(some: Runs, tmp_path: Path) -> None:
-    (tmp_path / "tables.tex").write_text(latex(some.report()), encoding="utf-8")
-    (tmp_path / "main.tex").write_text(
-        "\\documentclass{article}\\usepackage{booktabs,longtable}\n"
-        "\\begin{document}\\input{tables}\\end{document}\n"
-    )
-    done = subprocess.run(
-        ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "main.tex"],
-        cwd=tmp_path,
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:].decode(errors="replace")
-    assert (tmp_path / "main.pdf").stat().st_size > 10_000
 
 
 # -- footnotes ------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from pa.report.collection import collect_results
-from pa.report.figures import LARGEST, figures_in
 from pa.report.html import MARGIN, Scale, page, signed
 from pa.report.report import build
 from pa.report.text import identifier
@@ -254,37 +253,3 @@ def test_interval_is_drawn_around_dot(runs: Runs) -> None:
 )
 def test_differences_have_signs(value: float, message: str) -> None:
     assert signed(value) == message
-
-
-def test_figures_are_grouped_and_the_best_is_shown(tmp_path: Path) -> None:
-    for name in ("a.pdf", "a.png", "b.pdf", "sub/c.svg", "notes.txt"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"x")
-    (tmp_path / "big.png").write_bytes(bytes(LARGEST + 1))
-    actual = {item.name: item for item in figures_in(tmp_path)}
-    assert sorted(actual) == ["a", "b", "big", "c"]
-    assert actual["a"].shown == tmp_path / "a.png"
-    assert actual["a"].files == (tmp_path / "a.pdf", tmp_path / "a.png")
-    assert actual["b"].why_not == "no PNG, SVG, JPEG or WebP of it"
-    assert actual["big"].why_not == "8.0 MB, too large for this page"
-    assert (actual["c"].folder, actual["c"].media_type) == ("sub", "image/svg+xml")
-    assert figures_in(tmp_path / "nowhere") == ()
-
-
-def test_figures_have_recorded_captions(tmp_path: Path) -> None:
-    for name, about in (
-        ("top-24", '{"title": "Top 24", "caption": "Nearest patches.", "command": "pa figure"}'),
-        ("torn-0123456789ab", "{"),
-        ("list", "[1]"),
-        ("odd", '{"title": 7, "caption": "Here."}'),
-    ):
-        (tmp_path / f"{name}.png").write_bytes(b"x")
-        (tmp_path / f"{name}.json").write_text(about)
-    output = {item.name: (item.title, item.caption, item.command) for item in figures_in(tmp_path)}
-    assert output == {
-        "top-24": ("Top 24", "Nearest patches.", "pa figure"),
-        "torn-0123456789ab": ("torn", "", ""),
-        "list": ("list", "", ""),
-        "odd": ("odd", "Here.", ""),
-    }
