@@ -50,6 +50,7 @@ def fetch(source: CheckpointSource, folder: Path, progress: Progress) -> Path:
     )
     if not source.url:
         raise MissingError(f"{source.file} has no address to download from. {by_hand}")
+    # Next to the target, so that the rename at the end stays on one file system.
     part = target.with_name(f"{target.name}.download")
     with storage_errors(target):
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,6 +63,7 @@ def fetch(source: CheckpointSource, folder: Path, progress: Progress) -> Path:
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
             reason = getattr(error, "reason", error)
             raise MissingError(f"cannot reach {source.url} ({reason}). {by_hand}") from None
+        # A file of the right name with other weights would change every result.
         sha256 = file_sha256(part)
         if source.sha256_prefix and not source.matches(sha256):
             part.unlink()

@@ -23,7 +23,7 @@ from pa.data.views.base import View
 from pa.errors import ImageError
 from pa.extract.encoders.base import Encoder
 from pa.extract.encoding import default_batch, encode_pixels
-from pa.extract.pixels import Loader, Stages, image_jobs
+from pa.extract.pixels import Loaded, Loader, Stages, batches, image_jobs
 from pa.extract.stores import ExtractOptions, make_spec
 
 
@@ -70,12 +70,11 @@ class LiveStore(FeatureSource):
         wanted = np.arange(self.n_rows) if rows is None else np.asarray(rows, dtype=np.int64)
         self.check_rows(wanted)
         shape = self.shape(representation)  # of a row
+        # Each image is decoded once, in whatever order and however often its rows are requested.
         unique, inverse = np.unique(wanted, return_inverse=True)  # (unique,), (n,)
-        encoded = [
-            encode_pixels(self._encoder, pixels, [representation])[representation]
-            for pixels in self._batches(unique)
-        ]
+        encoded = self._encode(representation, unique)
         storage = self.spec.precision["storage"]
+        # Through the storage format: a store of the same spec has rounded values, too.
         values = np.concatenate([np.empty((0, *shape), np.float32), *encoded])
         return shards.from_disk(shards.to_disk(values, storage), storage)[inverse]
 
@@ -87,19 +86,19 @@ class LiveStore(FeatureSource):
             stop = min(start + block_rows, self.n_rows)
             yield start, self.read(representation, np.arange(start, stop))
 
-    def _batches(self, rows: Ints) -> Iterator[npt.NDArray[np.uint8]]:
-        """Yield the pixels of ascending rows in batches (n, S, S, 3)."""
+    def _encode(self, representation: str, rows: Ints) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield the features (n, *shape) of ascending rows in batches."""
         chosen = self._cut_columns[rows].with_columns(pl.Series("row", rows))
-        waiting: list[npt.NDArray[np.uint8]] = []  # regions (S, S, 3) of the next batch
-        for loaded in self._loader.ahead(image_jobs(chosen, self._loader.view)):
-            if loaded.fault is not None:
-                raise ImageError(
-                    self._loader.root / loaded.job.path,
-                    f"{loaded.fault}. Encoding on the fly cannot skip it; `pa extract` can.",
-                )
-            waiting.extend(next(iter(loaded.cuts.values())).pixels)
-            while len(waiting) >= self._batch:
-                yield np.stack(waiting[: self._batch])
-                del waiting[: self._batch]
-        if waiting:
-            yield np.stack(waiting)
+        loaded = self._loader.ahead(image_jobs(chosen, self._loader.view))
+        for batch in batches(map(self._refuse_fault, loaded), self._batch, ()):
+            (cuts,) = batch.cuts.values()  # of the only transform
+            pixels = np.concatenate([cut.pixels for cut in cuts])  # (n, S, S, 3)
+            yield encode_pixels(self._encoder, pixels, [representation])[representation]
+
+    def _refuse_fault(self, loaded: Loaded) -> Loaded:
+        if loaded.fault is not None:
+            raise ImageError(
+                self._loader.root / loaded.job.path,
+                f"{loaded.fault}. Encoding on the fly cannot skip it; `pa extract` can.",
+            )
+        return loaded

@@ -159,6 +159,7 @@ class Loader:
                 content = image_files.read(self.root / job.path)
         except NotAFileError as error:
             return Loaded(job, {}, str(error))
+        # One huge file must not end a run of hours: it is a bad image, as a damaged one is.
         except MemoryError:
             return Loaded(job, {}, "not enough memory to read it")
         except OSError as error:
@@ -193,6 +194,7 @@ class Loader:
         A job of None means that the next job depends on the consumption of an image; it is allowed
         only while the loader is `busy`.
         """
+        # In the order of the jobs: results are consumed in order, whichever thread is first.
         waiting = self._waiting
         try:
             for job in jobs:
@@ -203,6 +205,7 @@ class Loader:
             while waiting:
                 yield self._next()
         finally:
+            # The consumer stopped early: what no thread has begun yet is not decoded.
             for future in waiting:
                 future.cancel()
             waiting.clear()
@@ -233,6 +236,7 @@ def batches(loaded: Iterable[Loaded], size: int, writers: Sequence[ShardWriter])
     cuts: dict[CutKey, list[Cut]] = {}
     for image in loaded:
         job, n = image.job, len(image.job.boxes)
+        # The hash identifies later the file that the rows were made from.
         for writer in writers:
             if image.xxh3 is not None:
                 writer.record_image(job.image, image.xxh3)

@@ -165,6 +165,7 @@ def plan_extract(
                     )
             else:
                 shard_rows = options.shard_rows or choose_shard_rows(spec)
+                # In memory only: it knows which shards are missing, and no folder is created.
                 store = Store(path, spec, shard_rows, {"root": str(images.root)})
                 store.rows = rows
             plans.append(_plan_store(features, store, view))
@@ -197,6 +198,7 @@ def _plan_store(features: Path, store: Store, view: View) -> StorePlan:
             # One that is missing or damaged is not linked.
             with contextlib.suppress(OSError, VerificationError):
                 keys.add(shards.read_info(source.shard_path(shard)).key)
+    # Links need no bytes.
     linked = [shard for shard in missing if store.shard_key(shard) in keys]
     to_write = [shard for shard in missing if shard not in linked]
     origins = find_rows(store, sources, view) if to_write else None

@@ -64,11 +64,6 @@ class RunResult:
         store = self.reports[0].store
         return store.bad if store.is_complete else []
 
-    @property
-    def shards_left(self) -> int:
-        """Return the number of missing shards, which other tasks of the array hold."""
-        return sum(len(report.store.missing()) for report in self.reports)
-
     def to_json(self) -> dict[str, Any]:
         return {
             "stores": [report.to_json() for report in self.reports],
@@ -110,6 +105,7 @@ def extract(
     options, progress, stages = options or ExtractOptions(), progress or Silent(), Stages()
     began = time.perf_counter()
     rows = view.rows(images.first(options.limit))
+    # Before any image is decoded: a conflict or changed images end the run early.
     reports = [open_store(encoder, images, view, rows, features, options) for encoder in encoders]
     require_space(_bytes_to_write(reports), features, free_bytes(features))
     copying = time.perf_counter()
@@ -123,6 +119,7 @@ def extract(
             _Run(group, images.root, view, options, stages, progress, share).fill()
     finally:
         stages.wall = time.perf_counter() - began
+        # Also after an interruption: plans estimate the time from the longest recorded run.
         _log(reports, stages)
     for report in reports:
         if report.store.missing():
@@ -130,6 +127,7 @@ def extract(
         if not report.store.is_complete:
             report.check_others()
         writer.finish(report.store)
+        # The old stores are deleted only once the new one is complete.
         for path in report.replaced:
             shutil.rmtree(path, ignore_errors=True)
     return RunResult(reports, stages)
@@ -211,6 +209,7 @@ class _Run:
             ahead_images=BATCHES_AHEAD * size * store.spec.rows["n_images"] // max(store.n_rows, 1),
             canvases=cuts_on_device(encoders, self.view),
         )
+        # One object per run: it remembers how many regions fit into the memory of the device.
         passes = {
             id(report): Forward(report.encoder, list(report.store.spec.representations))
             for report in self.reports
@@ -218,6 +217,8 @@ class _Run:
         on_cpu = any(forward.device.type == "cpu" for forward in passes.values())
         memory = freed_memory_kept() if on_cpu else contextlib.nullcontext()
         with memory, loader, ShardThread(self.stages) as thread:
+            # Images of the next shard are decoded while this one is encoded and the last one is
+            # closed.
             ahead: deque[Claimed] = deque()  # shards whose images are loaded
             loaded = loader.ahead(self._jobs(ahead, thread, loader))
             for first in loaded:  # the first image of each shard
@@ -276,6 +277,7 @@ class _Run:
         self, batch: Batch, claimed: Claimed, passes: Mapping[int, Forward], thread: ShardThread
     ) -> None:
         """Encode a batch with each encoder whose store lacks the shard; they share the upload."""
+        # Encoders with equal transforms share the cuts, and on one device also their copy.
         uploaded: dict[tuple[CutKey, torch.device], Tensor] = {}  # (v, S, S, 3) uint8 each
         for target in claimed.targets:
             forward = passes[id(target[0])]

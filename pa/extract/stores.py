@@ -118,6 +118,7 @@ def make_spec(
     encoder: Encoder, images: Images, view: View, rows: pl.DataFrame, options: ExtractOptions
 ) -> Spec:
     """Return the spec of the store of an extraction."""
+    # Raises now, not after the first batch.
     encoder.require(options.representations)
     available = encoder.representations_at(view.input_size(encoder.transform))
     names = options.representations or view.kept(available)
@@ -173,6 +174,7 @@ def open_store(
         for other in report.sources:  # linking costs nothing, so it precedes copying
             report.shards_adopted += _link_shards(report.files, other)
         report.rows_adopted = missing - rows_in(store.missing())
+    # Shards that other processes write from now on are compared before the store is finished.
     report.compared = {s.name for s in set(store.plan) - set(store.missing())}
     return report
 
@@ -299,6 +301,7 @@ def find_rows(
             break
         try:
             changed = [i.path for i in ImageFiles(source, root, read_only=read_only).changed()]
+            # Only the columns that the pixels depend on: labels and splits may differ.
             candidates = source.rows.select("row", *columns).join(wanted, on="path", how="semi")
             candidates = candidates.unique(subset=columns, keep="first")
             joined = wanted.join(candidates, on=columns, how="left", maintain_order="left")
@@ -306,6 +309,7 @@ def find_rows(
             rows[wanted["path"].is_in(changed).to_numpy()] = -1
         except VerificationError:
             continue
+        # All rows of an image come from one store, which also has its hash and its fault.
         partial = np.unique(image[rows < 0])  # images of which the source store lacks rows
         selected = (origins.number < 0) & ~np.isin(image, partial)  # (N,)
         origins.number[selected], origins.row[selected] = number, rows[selected]
@@ -387,6 +391,7 @@ def _copy_shard(store: Store, origins: RowOrigins, shard: ShardPlan, writer: Sha
         hashes = image_files.hashes_of(source, row_of[firsts])
         for image, xxh3 in zip(table["image"][firsts].to_list(), hashes, strict=True):
             writer.record_image(image, xxh3)
+    # A bad image stays bad: its rows are zero, with the reason of the source store.
     bad_rows = table.filter(pl.Series(~valid))
     for (image, path), group in bad_rows.group_by("image", "path", maintain_order=True):
         first, last = int(group["row"][0]), int(group["row"][-1])

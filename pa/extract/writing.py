@@ -59,6 +59,7 @@ class ShardThread:
     def __init__(self, stages: Stages) -> None:
         self._stages = stages
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="pa-write")
+        # Without a limit, features of a fast GPU would fill the memory while a slow disk writes.
         self._room = threading.Semaphore(PENDING_BATCHES)
         self._open: list[Claimed] = []  # claimed and not closed
         self._steps: deque[Future[None]] = deque()  # whose errors have not been raised yet
@@ -104,6 +105,7 @@ class ShardThread:
         """Check, sync and rename a shard that has all its rows, and release it."""
 
         def rename() -> None:
+            # Removed first: if closing fails, nothing is left to abandon.
             self._open.remove(claimed)
             with self._stages.timed("write"):
                 claimed.held.close()

@@ -13,9 +13,8 @@ from PIL import Image
 from pa.data import datasets
 from pa.data.views import VIEWS
 from pa.extract import run
-from pa.extract.encoding import upload
+from pa.extract.encoding import upload, windows
 from pa.extract.pixels import ImageJob, Loader, Stages
-from pa.extract.resample import windows
 from pa.extract.stores import ExtractOptions
 from tests.support.mean_colour import MeanColour
 from tests.support.stores import same_files

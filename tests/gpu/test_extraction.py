@@ -18,8 +18,7 @@ from pa.data import datasets
 from pa.data.store.reader import Store
 from pa.data.views import VIEWS
 from pa.extract.encoders import ENCODERS, Encoder, load_encoder
-from pa.extract.encoding import Forward, encode_pixels
-from pa.extract.resample import windows
+from pa.extract.encoding import Forward, encode_pixels, windows
 from pa.extract.run import extract
 from pa.extract.stores import ExtractOptions
 from tests.support.checkpoints import SIZE, official

@@ -164,6 +164,7 @@ class Encoder:
         """
         trunk, projector = self._trunk, self._projector
         width, n_patches, n_layers = trunk.width, trunk.n_patches_at(size), len(trunk.layers)
+        # The order is that of the names in messages and in the specs of stores.
         shapes: dict[str, tuple[int, ...]] = {"cls": (width,)} if trunk.has_cls else {}
         shapes |= {"pooled": (trunk.pooled_width or width,), "patch": (n_patches, width)}
         if projector is not None:
@@ -182,6 +183,7 @@ class Encoder:
         available = self.representations
         for representation in want:
             if representation in self._absent:
+                # A new object: an error that is raised twice would collect tracebacks.
                 error = self._absent[representation]
                 raise type(error)(str(error))
             if representation not in available:
@@ -205,6 +207,7 @@ class Encoder:
                 f"{tuple(pixels.shape)}, {str(pixels.dtype).removeprefix('torch.')}. "
                 "Encoder.normalise converts them from uint8 (B, S, S, 3)."
             )
+        # The trunk states device and precision; the caller need not know them.
         weight = next(self._trunk.parameters())
         layout = torch.channels_last if self._trunk.channels_last else torch.preserve_format
         pixels = pixels.to(device=weight.device, dtype=weight.dtype, memory_format=layout)

@@ -55,6 +55,7 @@ def read(path: Path | str, hint: str = "") -> CheckpointFile:
         raise MissingError(f"checkpoint {path} {what}. {hint}".rstrip())
     with path.open("rb") as file:
         head = file.read(64)
+    # By content, not by name: downloads are saved under any suffix.
     if head[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
         try:
             content: Any = load_file(path)
@@ -72,6 +73,7 @@ def read(path: Path | str, hint: str = "") -> CheckpointFile:
             f"{path} holds {type(content).__name__!r} where a non-empty dict of tensors was "
             "expected. Save the state_dict of the network and pass that file."
         )
+    # Refused here, where the name of the tensor is known.
     for container, value in [("", content), *content.items()]:
         for key, tensor in tensors_in(value).items():
             if kind := _unusual(tensor):
@@ -103,6 +105,7 @@ def file_sha256(path: Path) -> str:
 def state_sha256(state: Mapping[str, Tensor]) -> str:
     """Hash names, dtypes, shapes and bytes of tensors: the identity of weights without a file."""
     digest = hashlib.sha256()
+    # Sorted: the order of a state_dict may depend on the version of timm.
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
@@ -267,6 +270,7 @@ class Comparison:
         The prefix `module.`, which DistributedDataParallel adds, is ignored.
         """
         result = cls()
+        # The first rule wins, so specific rules precede general ones.
         for key, tensor in tensors.items():
             matches = ((re.fullmatch(rf"(?:module\.)?(?:{r.pattern})", key), r) for r in rules)
             match, rule = next(((m, r) for m, r in matches if m), (None, None))
@@ -310,6 +314,7 @@ class Comparison:
             for key in expected
             if key not in tensors and not key.endswith("num_batches_tracked")
         ]
+        # Only as a whole: a network that is filled in part must never be used.
         if before == self.mismatches:
             module.load_state_dict({**expected, **tensors}, strict=True)
 

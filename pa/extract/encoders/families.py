@@ -3,7 +3,8 @@
 Commits of the official code: DeiT 7e160fe, MoCo v3 c349e6e, DINO 7c446df, BEiT (unilm) 768a3c8, MAE
 efb2a80, CAE d725971, iBOT da316d8.
 
-B: regions, L: patches of P×P pixels, D: width, K: chosen blocks, H, W: input pixels.
+B: regions, L: patches of P×P pixels, D: width, K: chosen blocks, H, W: input pixels; of projectors
+M: hidden width, P: output width, Z: bottleneck width, C: prototypes.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from pa.data.images import Transform
 from pa.errors import CheckpointError, UsageError
-from pa.extract.encoders.base import Tokens
+from pa.extract.encoders.base import Projector, Tokens
 from pa.extract.encoders.checkpoint import CheckpointFile, Rule
 from pa.extract.encoders.family import (
     ENCODER_KEYS,
@@ -36,7 +38,6 @@ from pa.extract.encoders.positions import (
     bicubic_by_factor,
     bicubic_to_size,
 )
-from pa.extract.encoders.projectors import MocoProjector, PrototypeProjector
 from pa.extract.encoders.vit import RELATIVE_TABLE, VitTrunk, beit_vit, plain_vit, read_shape
 
 CARDS = read_cards()
@@ -44,6 +45,9 @@ HALF = (0.5, 0.5, 0.5)  # mean and std of BEiT's pretraining on ImageNet-22k
 MEAN_STD = ("auto", "imagenet", "half")
 TOKEN_ORDERS = ("natural", "shuffled")
 
+# The keys of a family are those of its official code: deit/models.py,
+# unilm/beit/modeling_pretrain.py, mae/models_mae.py, CAE/models/modeling_cae.py,
+# moco-v3/moco/builder.py.
 DEIT_RULES = (Rule(r"head\..*", reason="the classifier"), Rule(ENCODER_KEYS, "encoder"))
 BEIT_RULES = (
     Rule(r"lm_head\..*", reason="the classifier of visual tokens"),
@@ -66,6 +70,114 @@ CAE_RULES = (
 )
 
 
+# -- projectors ------------------------------------------------------------------------------------
+
+
+def _side(tensors: Mapping[str, Tensor], key: str, axis: int) -> int:
+    """Return the rows (axis 0) or columns (axis -1) of a matrix; 1 if it is missing."""
+    return tensors[key].shape[axis] if key in tensors and tensors[key].ndim else 1
+
+
+class MocoProjector(Projector):
+    """base_encoder.head of MoCo v3: three bias-free layers, the last norm without affine.
+
+    Evaluation mode: running statistics. The result is not normalised (moco/builder.py).
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        hidden = _side(tensors, "0.weight", 0)  # M
+        self.out_width = _side(tensors, "6.weight", 0)
+        layers = (
+            nn.Linear(_side(tensors, "0.weight", -1), hidden, bias=False),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, self.out_width, bias=False),
+            nn.BatchNorm1d(self.out_width, affine=False),
+        )
+        # Registered without a name, so that the keys equal those of the file: 0.weight …
+        for index, layer in enumerate(layers):
+            self.add_module(str(index), layer)
+
+    def forward(self, vectors: Tensor) -> tuple[Tensor, None]:
+        for layer in self.children():
+            vectors = layer(vectors)
+        return vectors, None  # (B, P)
+
+
+class Prototypes(nn.Module):
+    """The last layer of DINO and iBOT, (C, Z): weight-normalised, or plain in some DINO files."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], width: int) -> None:
+        super().__init__()
+        if "last_layer.weight" in tensors:
+            n = _side(tensors, "last_layer.weight", 0)
+            self.weight = nn.Parameter(torch.empty(n, width))
+        else:
+            n = _side(tensors, "last_layer.weight_v", 0)
+            self.weight_g = nn.Parameter(torch.empty(n, 1))  # lengths
+            self.weight_v = nn.Parameter(torch.empty(n, width))  # directions
+
+    def matrix(self) -> Tensor:
+        """Return the prototypes (C, Z), float64."""
+        if hasattr(self, "weight"):
+            return self.weight.detach().double()
+        direction = self.weight_v.detach().double()
+        length = self.weight_g.detach().double()
+        return length * F.normalize(direction, dim=1)
+
+
+class PrototypeProjector(Projector):
+    """DINOHead and iBOTHead on class tokens: MLP, unit length (the bottleneck z), prototypes W.
+
+    The published representation is the C logits W z. This projector returns R z of width Z with
+    R = (WᵀW)^½ instead: since (R z)·(R z') = zᵀWᵀW z', all inner products, lengths and cosines
+    equal those of the logits.
+    """
+
+    root: Tensor
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        width, hidden = (_side(tensors, "mlp.0.weight", axis) for axis in (-1, 0))  # D, M
+        self.out_width = self.bottleneck_width = _side(tensors, "mlp.4.weight", 0)  # Z
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, self.out_width),
+        )
+        # Loaded like the rest, so that its keys are checked, and replaced afterwards.
+        self.last_layer: Prototypes | None = Prototypes(tensors, self.out_width)
+
+    def finish(self) -> None:
+        """Replace the prototypes (64 MB in DINO's file) by the square root R (Z, Z)."""
+        if self.last_layer is not None:
+            matrix = self.last_layer.matrix()  # (C, Z)
+            self.register_buffer("root", square_root(matrix.T @ matrix).float())  # (Z, Z)
+            self.last_layer = None
+
+    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        bottleneck = F.normalize(self.mlp(vectors), dim=-1)  # (B, Z), eps 1e-12
+        return bottleneck @ self.root.T, bottleneck  # (B, Z) each
+
+
+def square_root(gram: Tensor) -> Tensor:
+    """Return the symmetric R with RᵀR = gram (Z, Z), float64.
+
+    The symmetric root is unique: a Cholesky factor would need full rank, and eigenvectors alone
+    have arbitrary signs, so stores would differ between machines.
+    """
+    # WᵀW is symmetric; rounding may make its smallest eigenvalues slightly negative.
+    values, vectors = torch.linalg.eigh(gram)
+    root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    return root
+
+
 # -- MoCo v3 -------------------------------------------------------------------------------------
 
 
@@ -79,6 +191,7 @@ def select_moco(file: CheckpointFile, branch: str | None) -> Selection:
         Rule(r"predictor\..*", reason="the predictor, used in training only"),
     )
     selection = one_network(rules)(file, branch)
+    # convert_to_deit.py writes the base encoder without a prefix.
     if any("_encoder." in key for key in selection.tensors):
         if not any(f"{branch}_encoder." in key for key in selection.tensors):
             raise CheckpointError(f"it contains the {other} encoder only: pass --branch {other}")
@@ -106,6 +219,8 @@ def settle_beit(
     transform, mean_std = CARDS["beit"].transform, request.options["mean_std"]
     if mean_std not in MEAN_STD:
         raise UsageError(f"unknown mean_std {mean_std!r}. Known: {', '.join(MEAN_STD)}.")
+    # The files of the ImageNet-22k training were normalised with 0.5, others with the values of
+    # ImageNet.
     if mean_std == "auto":
         arguments: Any = file.content.get("args")  # argparse.Namespace of the training
         imagenet = getattr(arguments, "imagenet_default_mean_and_std", "pos_embed" in tensors)
@@ -149,10 +264,12 @@ class ShuffledTrunk(VitTrunk):
             orders.append(torch.randperm(rows * columns, generator=generator))
         order = torch.stack(orders)  # (B, L)
         side = self.shape.patch
-        patches = torch.nn.functional.unfold(pixels, side, stride=side)  # (B, 3*P*P, L)
+        # Pixels are permuted instead of embeddings, so that the network of timm stays unchanged.
+        patches = F.unfold(pixels, side, stride=side)  # (B, 3*P*P, L)
         patches = patches.gather(2, order.to(pixels.device)[:, None].expand_as(patches))
-        permuted = torch.nn.functional.fold(patches, pixels.shape[-2:], side, stride=side)
+        permuted = F.fold(patches, pixels.shape[-2:], side, stride=side)
         tokens = super().forward(permuted, with_layers)
+        # The inverse permutation returns each token to the position of its patch.
         back = order.argsort(dim=1).to(pixels.device)[:, :, None]  # (B, L, 1)
         patch = tokens.patch.gather(1, back.expand_as(tokens.patch))  # (B, L, D)
         layers = tokens.layers

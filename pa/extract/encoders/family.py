@@ -150,6 +150,7 @@ class Family:
     def load(self, file: CheckpointFile, request: Request) -> tuple[LoadReport, Encoder | None]:
         """Load a file for a completed request; the encoder is None if the report is not ok."""
         name = self.card.name
+        # The official file by its published hash, for the report.
         known = [s.file for s in self.card.sources if s.matches(file.sha256)]
         identity = recognise(file.content)
         # `recognise` does not know plug-in families: their `select` checks the file.
@@ -198,9 +199,11 @@ class Family:
         )
         if not report.ok:
             return report, None
+        # In float32, before the network is cast: other grids are interpolated from it.
         trunk.positions.remember(trunk.model)
         if projector is not None:
             projector.finish()
+        # Only what changes the features, so that fingerprints of equal features are equal.
         options: dict[str, Any] = {"branch": request.branch} if request.branch else {}
         options |= {"layers": list(request.layers)} if request.layers else {}
         options |= {**request.options, **({"accept": True} if report.accepted else {})}
@@ -274,6 +277,7 @@ def select_distilled(file: CheckpointFile, branch: str | None) -> Selection:
     held = distilled_branch(file.content)  # "both", "teacher" or "student"
     if held not in (branch, "both"):
         raise CheckpointError(f"it contains the {held} only: pass --branch {held}")
+    # A training file has both networks, each in its own container.
     if tensors := tensors_in(file.content.get(str(branch))):
         return Selection(f"`{branch}`", tensors, rules)
     return one_network(rules)(file, branch)

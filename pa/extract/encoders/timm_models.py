@@ -134,9 +134,11 @@ def _load_file(model: Network, name: str, file: CheckpointFile) -> tuple[str, di
     heads = "|".join(re.escape(layer.partition(".")[0]) for layer in layers)
     names = "|".join(map(re.escape, model.state_dict()))
     rules = [Rule(rf"({names})", "encoder")]
+    # Other keys that the network lacks are unexpected: the file belongs to another network.
     rules += [Rule(rf"(?:{heads})\..*", reason="the classifier")] if heads else []
     comparison = Comparison.sort(raw, rules)
     comparison.fill(model, "encoder")
+    # As the file is first: a filter may also change a file in timm's layout.
     if comparison.mismatches and (converted := _convert(model, name, raw)) is not None:
         tensors, resized, omitted = converted
         other = Comparison.sort({k: v for k, v in tensors.items() if k not in resized}, rules)
@@ -144,6 +146,7 @@ def _load_file(model: Network, name: str, file: CheckpointFile) -> tuple[str, di
         other.wrong_shape += resized.values()
         other.missing = [key for key in other.missing if key not in resized]
         other.ignored += omitted
+        # The reading with fewer faults is reported: its message leads further.
         if other.mismatches < comparison.mismatches:
             comparison = other
     return f"`{container}`" if container else "the file", comparison.lists()

@@ -69,6 +69,7 @@ class TimmTrunk(Trunk):
             raise UsageError(
                 f"{self.name} returns neither tokens nor a feature map: it cannot be an encoder."
             )
+        # A feature map of a convolutional network or of a hierarchical transformer.
         if output.ndim == 4:
             self.channel_axis = channel_axis(self.name, self.model, output.shape)
             self.channels_last = self.channel_axis == 1
@@ -185,6 +186,7 @@ class TimmTrunk(Trunk):
             raise refused
         for position, index in enumerate(self.layers):
             output = outputs.get(index)
+            # Prefix tokens precede the patches.
             patches = output[:, -self.n_patches :] if isinstance(output, Tensor) else None
             if patches is None or not torch.equal(patches, layers[:, position]):
                 raise refused
@@ -222,6 +224,7 @@ class TimmTrunk(Trunk):
         pooled = self._pool(output) if self.pools_by_mean else None  # (B, P)
         cells = self._cells(output)  # (B, N, C)
         if self.token_norm is not None:
+            # Some norms expect a feature map of one cell, as they do behind the pooling.
             rows = self.token_norm(cells.reshape(-1, *self._norm_input))  # (B*N, C) or (…, 1, 1)
             cells = rows.reshape(cells.shape)
         cls = cells[:, 0] if self.has_cls else None  # (B, C)

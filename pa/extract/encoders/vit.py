@@ -85,9 +85,11 @@ def read_shape(
         return axes
 
     width, _, patch, _ = shape(PATCH_WEIGHT, 4)  # (D, 3, P, P)
+    # The highest number, not the count: a missing block is then reported by its keys.
     blocks = {int(m[1]) for key in tensors if (m := re.match(r"blocks\.(\d+)\.", key))}
     depth = max(blocks) + 1
     relative = shape(RELATIVE_TABLE, 2) if RELATIVE_TABLE in tensors else None  # (rows, heads)
+    # A table of relative positions has one column per head.
     if num_heads is None and relative is not None:
         num_heads = relative[1]
     heads = choose_heads(family, width, depth, num_heads)
@@ -203,6 +205,7 @@ class VitTrunk(Trunk):
         self.size, self.width = shape.size, shape.width
         self.layers = layers
         self.positions = positions
+        # timm refuses other sizes, even where the positions are resized.
         model.patch_embed.strict_img_size = False
         self._other: tuple[Any, Network] | None = None  # (key, the network for another grid)
 
