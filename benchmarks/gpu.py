@@ -244,7 +244,7 @@ def photographs() -> list[Path]:
 
 def bare_forward(run: Run, network: Any, dtype: str, batch: int) -> float:
     """Images per second of the network alone, on pixels that are on the device already."""
-    from pa.evaluate.precision import full_precision
+    from pa.evaluate.devices import full_precision
 
     size = network.patch_embed.img_size[0]
     pixels = torch.randn(batch, 3, size, size).to(run.device, DTYPES[dtype])
@@ -315,7 +315,7 @@ def extraction(run: Run) -> None:
 
 def compiled(run: Run) -> None:
     """`torch.compile` and a CUDA graph against the eager forward pass, and what they change."""
-    from pa.evaluate.precision import full_precision
+    from pa.evaluate.devices import full_precision
     from pa.extract.encoding import GPU_BATCH
 
     batch = run.size.batches[0] if run.small else GPU_BATCH
@@ -438,7 +438,7 @@ def average_precision(run: Run) -> None:
 
 def argsort_seconds(run: Run, units: np.ndarray, labels: np.ndarray) -> float:
     """Seconds that plain torch takes for all queries, scaled from one block of them."""
-    from pa.evaluate.precision import full_precision
+    from pa.evaluate.devices import full_precision
 
     gallery = torch.from_numpy(units).to(run.device)
     target = torch.from_numpy(labels).to(run.device)

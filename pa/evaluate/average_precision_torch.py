@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pa.evaluate.average_precision import LAST
 from pa.evaluate.cosines import Gallery, Ints
-from pa.evaluate.precision import full_precision
+from pa.evaluate.devices import full_precision
 from pa.progress import Progress
 
 BLOCK_BYTES = 256 << 20  # of cosines in memory; sorting them takes about eight times as much

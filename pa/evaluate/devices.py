@@ -1,9 +1,11 @@
-"""The devices that this process can use."""
+"""Devices that this process can use, and matrix products in true float32."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 
 import torch
 
@@ -34,3 +36,16 @@ def torch_device(name: str) -> str:
             f"device {name}: torch {torch.__version__} finds no CUDA device. Use --device cpu."
         )
     return name
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Disable TF32 in matrix products and convolutions: a GPU may otherwise round to 10 bits."""
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions

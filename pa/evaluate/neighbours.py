@@ -1,23 +1,42 @@
-"""The nearest neighbours of every vector: their relation to the query, and hubness.
+"""The nearest neighbours of every part patch: their relation to the query, and hubness.
 
-Shapes: N vectors, D width, k neighbours, M measures.
+The paper shows examples (Figure 4): projected representations retrieve wholes, encoded ones parts.
+Here it is a share of all neighbours, with an interval.
+
+Shapes: N scored rows, D width, k neighbours, M measures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
-from pa.errors import OutOfRangeError
-from pa.evaluate.cosines import Gallery
-from pa.progress import Progress, Silent
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+from pa.data.store.reader import Store
+from pa.errors import OutOfRangeError, UsageError
+from pa.evaluate import rows as tables
+from pa.evaluate.bootstrap import Mean, bootstrap_means
+from pa.evaluate.cosines import Gallery as Vectors
+from pa.evaluate.intervals import Floats, Ints
+from pa.evaluate.result_files import write_result
+from pa.evaluate.result_parts import Gallery, RecordedProtocol, StoreReference
+from pa.evaluate.results import NeighboursDifference, NeighboursResult
+from pa.evaluate.rows import (
+    ENCODED,
+    Paired,
+    Rows,
+    check_same_rows,
+    read_vectors,
+    rows_to_score,
+    stores_and_vectors,
+    write_queries,
+)
+from pa.progress import Named, Progress, Silent, Stopwatch
 
 # Relation of a neighbour to its query. Exactly one holds.
 SAME_PART_SAME_CLASS = "same part, another object of the same class"
@@ -42,6 +61,7 @@ SAME_IMAGE = "same image"
 MEASURES = (*RELATIONS, PART, WHOLE, SAME_IMAGE)
 
 USUAL_K = 24  # neighbours in the paper's Figures 2 and 4
+HUBS_KEPT = 100  # most frequent neighbours listed in a result; figures show 20
 
 
 def default_k(n_rows: int) -> int:
@@ -86,7 +106,7 @@ def all_neighbours(
     """
     n = len(features)
     check_k(k, n)
-    gallery = Gallery.of(features, rows)
+    gallery = Vectors.of(features, rows)
     out = np.empty((n, k), dtype=np.int64)  # (N, k)
     progress = progress or Silent()
     progress.start(f"{k} nearest neighbours", n, "queries")
@@ -203,3 +223,162 @@ def hubness(neighbours: Ints) -> Hubness:
         chance_skewness=float((1 - 2 * p) / spread_at_random) if spread_at_random else 0.0,
         never=float((occurrences == 0).mean()),
     )
+
+
+# -- the table of stores and representations ---------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Shares(tables.Scored[NeighboursResult]):
+    """Relations of the neighbours of one store and representation: a mean share per measure."""
+
+    per_query: Floats  # (N, M)
+    hubness: Hubness
+    hub_rows: Ints  # (N,), the most frequent neighbour first
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """The measures that can occur, and their labels."""
+        return shown_measures(self.scores)
+
+
+def shown_measures(means: Mapping[str, Mean]) -> dict[str, str]:
+    """Return the measures that can occur, and their labels.
+
+    If classes are unknown, no two objects share a class, so that labels do not mention classes.
+    """
+    possible = [name for name in MEASURES if means[name].value or means[name].chance]
+    if {SAME_PART_SAME_CLASS, SAME_CLASS} & set(possible):
+        return {name: name for name in possible}
+    labels = {SAME_PART: PART, UNRELATED: "another part of another object"}
+    return {name: labels.get(name, name) for name in possible if name not in (PART, WHOLE)}
+
+
+def measure_stores(
+    stores: Sequence[Store],
+    representations: Sequence[str],
+    k: int | None,
+    *,
+    results: Path,
+    progress: Progress,
+) -> tuple[list[Shares], list[Paired[Shares]]]:
+    """Measure the relations of neighbours for every store and representation.
+
+    Writes a result for each, with the shares of every query as Parquet, and one for each paired
+    difference projected − encoded.
+
+    Parameters
+    ----------
+    representations : sequence of str
+        Empty selects the default ones of each store.
+    k : int, optional
+        Number of neighbours, by default `default_k`.
+
+    Raises
+    ------
+    UsageError
+        For stores without parts or vectors without a cosine.
+    MismatchError
+        For stores with different rows.
+    """
+    check_same_rows(stores)
+    rows = rows_to_score(stores[0])
+    relation = neighbour_relation(stores[0], rows)
+    k = default_k(len(rows.ids)) if k is None else k
+    shares = [
+        _measure(store, name, rows, relation, k, results, Named(progress, store.label))
+        for store, name in stores_and_vectors(stores, representations)
+    ]
+    differences = [
+        _compare(projected, encoded, rows, results)
+        for encoded in shares
+        for projected in shares
+        if encoded.store.path == projected.store.path
+        and encoded.representation in ENCODED
+        and projected.representation == "projected"
+    ]
+    return shares, differences
+
+
+def neighbour_relation(store: Store, rows: Rows) -> NeighbourRelation:
+    """Return the relations of rows. Raises `UsageError` for a store without parts."""
+    table = store.rows[rows.ids]
+    if "part" not in table.columns or "object" not in table.columns:
+        raise UsageError(
+            f"{store.title} has no parts of objects, so that its neighbours cannot be divided into "
+            f"parts and wholes. Choose a store of view parts (--view parts)."
+        )
+    # An image without known objects counts as one object, an object without a class as a class.
+    owner = pl.format("{}/{}", "image", pl.col("object").fill_null(""))
+    kind = pl.coalesce(pl.format("class {}", "class"), pl.format("object {}", owner))
+    numbered = table.select(
+        owner.rank("dense").cast(pl.Int64).alias("object"),
+        kind.rank("dense").cast(pl.Int64).alias("class"),
+    )
+    return NeighbourRelation(
+        part=rows.targets,
+        object=numbered["object"].to_numpy(),
+        object_class=numbered["class"].to_numpy(),
+        image=rows.images,
+    )
+
+
+def _measure(
+    store: Store,
+    representation: str,
+    rows: Rows,
+    relation: NeighbourRelation,
+    k: int,
+    results: Path,
+    progress: Progress,
+) -> Shares:
+    clock = Stopwatch()
+    features = read_vectors(store, representation, rows.ids)  # (N, D)
+    neighbours = all_neighbours(features, k, rows=rows.ids, progress=progress)
+    clock.lap("search")
+    shares = relation.shares(neighbours)  # (N, M)
+    hubs = hubness(neighbours)  # counts of each row as a neighbour
+    top = hubs.top[:HUBS_KEPT]
+    result = NeighboursResult(
+        protocol=RecordedProtocol({"k": k, "similarity": "cosine, float32", "query": "left out"}),
+        stores=Gallery(StoreReference.of(store)),
+        representation=representation,
+        scores=_means(shares, rows, relation.expected()),
+        seconds=clock.laps,
+        details={
+            "hubness": hubs.to_json(),
+            "hubs": [
+                {"row": int(row), "occurrences": int(n)}
+                for row, n in zip(rows.ids[top], hubs.occurrences[top], strict=True)
+            ],
+        },
+        **rows.recorded(),
+    )
+    columns = {name: shares[:, i] for i, name in enumerate(MEASURES)}
+    path = write_queries(results, result, rows, {**columns, "occurrences": hubs.occurrences})
+    return Shares(store, representation, result, path, shares, hubs, rows.ids[hubs.top])
+
+
+def _means(shares: Floats, rows: Rows, expected: Floats | None = None) -> dict[str, Mean]:
+    return {
+        name: bootstrap_means(
+            shares[:, i],
+            rows.images,
+            rows.targets,
+            rows.names,
+            chance=None if expected is None else expected[:, i],
+        ).overall
+        for i, name in enumerate(MEASURES)
+    }
+
+
+def _compare(projected: Shares, encoded: Shares, rows: Rows, results: Path) -> Paired[Shares]:
+    result = NeighboursDifference(
+        protocol=encoded.result.protocol,
+        stores=Gallery(StoreReference.of(encoded.store)),
+        representation=f"{projected.representation} minus {encoded.representation}",
+        scores=_means(projected.per_query - encoded.per_query, rows),
+        seconds={},
+        **rows.recorded(),
+    )
+    return Paired(projected, encoded, result, write_result(results, result))

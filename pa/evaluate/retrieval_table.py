@@ -21,15 +21,7 @@ from pa.data.store.reader import Store
 from pa.evaluate import rows as tables
 from pa.evaluate.bootstrap import Mean, Means, bootstrap_means, influence
 from pa.evaluate.result_files import write_result
-from pa.evaluate.result_parts import (
-    Gallery,
-    Pair,
-    RecordedProtocol,
-    RetrievalCounts,
-    RowCounts,
-    StoreReference,
-    TargetSelection,
-)
+from pa.evaluate.result_parts import Gallery, Pair, RecordedProtocol, StoreReference
 from pa.evaluate.results import RetrievalDifference, RetrievalResult
 from pa.evaluate.retrieval import AllPairs, check_labels, evaluate_all_pairs
 from pa.evaluate.rows import (
@@ -200,20 +192,14 @@ def _score(
         effects=pairs.effects,
     )
     clock.lap("bootstrap")
-    n_scored = int((~np.isnan(pairs.ap)).sum())
     result = RetrievalResult(
         protocol=RecordedProtocol(protocol.to_json()),
         stores=Gallery(StoreReference.of(store)),
         representation=representation,
-        selection=TargetSelection(rows.target),
-        counts=RetrievalCounts(
-            **rows.counts(),
-            queries=n_scored,
-            left_out_without_relevant=len(rows.ids) - n_scored,
-        ),
         scores=_named_scores(means),
         seconds=clock.laps,
         details={"device": device, "classes": list(rows.names)},
+        **rows.recorded(queries=int((~np.isnan(pairs.ap)).sum())),
     )
     columns = {
         "ap": pl.Series(pairs.ap).fill_nan(None),
@@ -244,9 +230,8 @@ def _compare(first: Scored, second: Scored, rows: Rows, results: Path) -> Paired
         protocol=first.result.protocol,
         stores=Pair(StoreReference.of(first.store), StoreReference.of(second.store)),
         representation=" minus ".join(names),
-        selection=TargetSelection(rows.target),
-        counts=RowCounts(**rows.counts()),
         scores=_named_scores(means),
         seconds={},
+        **rows.recorded(),
     )
     return Paired(first, second, result, write_result(results, result))

@@ -20,6 +20,7 @@ from pa.data.store.source import FeatureSource
 from pa.errors import MismatchError, UnknownNameError, UsageError
 from pa.evaluate.bootstrap import Mean
 from pa.evaluate.result_files import write_result
+from pa.evaluate.result_parts import RetrievalCounts, RowCounts, TargetSelection
 from pa.evaluate.results import RowResult
 
 Ints = npt.NDArray[np.int64]
@@ -47,14 +48,21 @@ class Rows:
     def labels(self) -> npt.NDArray[np.str_]:
         return np.array(self.names)[self.targets]
 
-    def counts(self) -> dict[str, int]:
-        return {
+    def recorded(self, queries: int | None = None) -> dict[str, Any]:
+        """Return the selection and the counts of a result; `queries` if some rows have no score."""
+        counts = {
             "rows": len(self.ids),
             "images": len(np.unique(self.images)),
             "classes": len(self.names),
             "left_out_bad": self.n_bad,
             "left_out_unlabelled": self.n_unlabelled,
         }
+        selection = TargetSelection(self.target)
+        if queries is None:
+            return {"selection": selection, "counts": RowCounts(**counts)}
+        without = len(self.ids) - queries
+        counted = RetrievalCounts(**counts, queries=queries, left_out_without_relevant=without)
+        return {"selection": selection, "counts": counted}
 
 
 def nothing_to_score(store: FeatureSource, rows: pl.DataFrame, target: str) -> UsageError:

@@ -89,7 +89,7 @@ class NeighbourShares:
 
     @cached_property
     def _relation(self) -> tuple[Ints, NeighbourRelation]:
-        from pa.evaluate.neighbours_table import neighbour_relation  # imports scipy
+        from pa.evaluate.neighbours import neighbour_relation  # imports scipy
 
         rows = rows_to_score(self._store)
         return rows.ids, neighbour_relation(self._store, rows)

@@ -28,7 +28,7 @@ from torch import Tensor
 from pa.data.images import Transform
 from pa.data.views import GridView, View
 from pa.errors import UsageError
-from pa.evaluate.precision import full_precision
+from pa.evaluate.devices import full_precision
 from pa.extract.encoders.base import Encoder
 from pa.extract.pixels import Cut
 

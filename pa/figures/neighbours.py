@@ -21,7 +21,7 @@ from pa.data.schema import Box
 from pa.data.store.find import protocol
 from pa.data.store.reader import Store
 from pa.errors import UsageError
-from pa.evaluate.neighbours_table import Shares
+from pa.evaluate.neighbours import Shares
 from pa.evaluate.result_parts import StoreReference
 from pa.figures.colours import OKABE_ITO, as_hex
 from pa.figures.names import listed, representation_title, title_of, title_of_store

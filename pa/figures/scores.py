@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pa.evaluate.bootstrap import Mean
-from pa.evaluate.neighbours import RELATIONS
-from pa.evaluate.neighbours_table import shown_measures
+from pa.evaluate.neighbours import RELATIONS, shown_measures
 from pa.evaluate.results import Result
 from pa.evaluate.rows import BLOCK_VECTORS
 from pa.figures.names import look_of, representation_title, title_of

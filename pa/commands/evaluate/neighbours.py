@@ -13,7 +13,7 @@ from pa.commands.evaluate import scores
 
 if TYPE_CHECKING:
     from pa.data.store.find import StoreSelector
-    from pa.evaluate.neighbours_table import Shares
+    from pa.evaluate.neighbours import Shares
     from pa.evaluate.rows import Paired
     from pa.workspace import Workspace
 
@@ -49,7 +49,7 @@ def neighbours(
     pa evaluate neighbours --encoder mocov3,dino --dataset cub --figure shares.pdf
     pa evaluate neighbours -k 24 --hubs hubs.png
     """
-    from pa.evaluate.neighbours_table import measure_stores
+    from pa.evaluate.neighbours import measure_stores
     from pa.figures.neighbours import draw_hubs
     from pa.figures.scores import draw_shares
     from pa.figures.style import Target, check_suffix

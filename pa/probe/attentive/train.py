@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pa.evaluate.precision import full_precision
+from pa.evaluate.devices import full_precision
 from pa.probe.attentive.recipes import AttentiveRecipe
 from pa.probe.attentive.stack import AttentiveStack
 from pa.probe.attentive.tokens import Batch, Tokens, bad_rows

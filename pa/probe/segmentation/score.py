@@ -17,7 +17,7 @@ import torch
 
 from pa.data.datasets.segmentation.labels import IGNORED
 from pa.data.datasets.segmentation.masks import Map
-from pa.evaluate.precision import full_precision
+from pa.evaluate.devices import full_precision
 from pa.evaluate.segmentation import SegmentationAreas
 from pa.probe.segmentation.batches import check_finite, grid_of, read_ahead, token_features
 from pa.probe.segmentation.labels import LabelMaps, WindowRows

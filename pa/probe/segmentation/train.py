@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pa.evaluate.precision import full_precision
+from pa.evaluate.devices import full_precision
 from pa.probe.checkpoints import Checkpoint
 from pa.probe.optim import AdamW, divergence
 from pa.probe.segmentation.batches import Batch, TrainingWindows, check_finite, token_features
