@@ -63,7 +63,10 @@ def panels_of(
     for store, result in answers:
         title = title_of_store(store.spec.to_json())
         if named:
-            title += f", {representation_title(result.representation)}"
+            # A network without patches has no mean patch token: its vector keeps its short name.
+            has_patches = "patch" in store.spec.encoder.get("architecture", {})
+            name = result.representation
+            title += f", {representation_title(name) if has_patches else name}"
         panels.append(Panel(title, result, crops[store.path]))
     return panels
 

@@ -48,9 +48,13 @@ class Paper:
         room: float | None = None,
         **look: Any,
     ) -> None:
-        """Write a line of text, shortened with an ellipsis to `room` inches."""
-        shown = text if room is None else fit(text, points, room, look.get("weight", "normal"))
-        self._texts.append((left, baseline, shown, {"fontsize": points, "color": INK, **look}))
+        """Write a line of text. To fit `room` inches it is made smaller, then shortened."""
+        if room is not None:
+            weight = look.get("weight", "normal")
+            if fit(text, points, room, weight) != text:
+                points = min(points, max(6, 0.8 * points))
+            text = fit(text, points, room, weight)
+        self._texts.append((left, baseline, text, {"fontsize": points, "color": INK, **look}))
 
     def badge(self, right: float, bottom: float, text: str, colour: str = "#000000") -> None:
         """Write white text on a dark box, legible on any picture, by its lower right corner."""

@@ -7,6 +7,7 @@ share a grey. All lengths are in inches.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +30,8 @@ from pa.figures.style import (
     PAGE_WIDTH,
     PRINT_DPI,
     SHEET_SUFFIXES,
-    SUFFIXES,
     Metadata,
     Target,
-    check_suffix,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ LINE_TITLES = {"object": "objects", "part": "parts"}  # of pascal-object, ade20k
 _GAP = 0.04  # between pictures
 _SIDE, _HEAD = 0.2, 0.18  # of the titles of lines and of columns
 _BETWEEN, _APART = 0.1, 0.15  # between examples, vertically and horizontally
-_MIN_WIDTH, _SHEET_WIDTH = 0.9, 1.5  # of a picture; with room for more, examples share a line
+_MIN_WIDTH = 0.9  # of a picture; with room for more, examples share a line
 _MAX_ASPECT = 1.15  # height over width of a picture
 _LINE, _SWATCH, _ENTRY = (
     0.15,
@@ -50,7 +49,7 @@ _LINE, _SWATCH, _ENTRY = (
     1.2,
 )  # height of a line of a legend, its colour, and at least its width
 _ROOM = 12  # pixels around a number: it is written only inside a region
-_WIDE = 4  # examples on a page of masks; more need a wider one
+_ACROSS = 2  # images in a line of a contact sheet; twice as many on a sheet of many
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +62,10 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One image, with a line for each label set. With a title it has its own legend."""
+    """One image, with a line for each label set."""
 
     image: Image.Image
     lines: list[Line]
-    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,21 +108,9 @@ def draw_masks(path: Path, images: Images, label_set: LabelSet, n: int = 6) -> l
     Return the paths of the images drawn. Raise `UsageError` for another suffix, `AnnotationError`
     or `ImageError` for a faulty file.
     """
-    check_suffix(path, SHEET_SUFFIXES)
-    examples, paths = [], []
-    for row in spread(images.table, n):
-        file = images.root / row["path"]
-        try:
-            image = im.decode(file.read_bytes(), file)
-        except OSError as error:
-            raise ImageError(file, f"cannot read the file: {error.strerror}") from None
-        truth = masks.read(images.root / row["mask"], len(label_set), image.size)
-        title = (
-            f"{file.name}  {image.width}×{image.height}  {(truth != IGNORED).mean():.1%} labelled"
-        )
-        # Small at once: many large images would not fit into memory.
-        examples.append(_reduced(Example(image, [Line(truth, [])], title), PAGE_WIDTH / 3))
-        paths.append(str(row["path"]))
+    rows = spread(images.table, n)
+    across = _ACROSS if len(rows) <= 2 * _ACROSS else 2 * _ACROSS  # not a tall sheet
+    paper = Paper(Target([path], PAGE_WIDTH * across / _ACROSS), SHEET_SUFFIXES)
     notes = [
         f"{images.dataset} · {images.split} · {label_set.title}",
         f"{len(label_set)} classes; the largest of each image have a colour, ignored pixels are "
@@ -132,65 +118,83 @@ def draw_masks(path: Path, images: Images, label_set: LabelSet, n: int = 6) -> l
     ]
     if "not certain" in label_set.certainty:
         notes.append("The authors' 209 classes cannot be recovered: this is one reading.")
-    target = Target([path], PAGE_WIDTH * (1 if len(examples) <= _WIDE else 2))
-    draw(examples, [Labels(label_set.title, label_set.names)], [], target, notes)
-    return paths
+    for i, text in enumerate(notes, 1):
+        paper.text(MARGIN, MARGIN + i * _HEAD - 0.05, text, 7 if i > 1 else 9, room=paper.room)
+    labels = Labels(label_set.title, label_set.names)
+    top, bottom = 0.0, MARGIN + len(notes) * _HEAD
+    block = (paper.room - (across - 1) * _APART) / across
+    for i, row in enumerate(rows):
+        file = images.root / row["path"]
+        try:
+            image = im.decode(file.read_bytes(), file)
+        except OSError as error:
+            raise ImageError(file, f"cannot read the file: {error.strerror}") from None
+        truth = masks.read(images.root / row["mask"], len(label_set), image.size)
+        share = f"{(truth != IGNORED).mean():.1%} labelled"
+        top = top if i % across else bottom + _BETWEEN
+        left = MARGIN + i % across * (block + _APART)
+        title = f"{file.name}  {image.width}×{image.height}  {share}"
+        paper.text(left, top + 0.1, title, 6.5, room=block, color=GREY)
+        example = Example(image, [Line(truth, [])])
+        end = _draw_group(paper, [example], [labels], [], (left, top + 0.15, block))
+        bottom = max(bottom, end)
+    paper.write(bottom + MARGIN)
+    return [str(row["path"]) for row in rows]
 
 
 def draw(
+    examples: Sequence[Example], sets: Sequence[Labels], encoders: Sequence[str], target: Target
+) -> float:
+    """Draw examples above a legend of every label set; return the height in inches."""
+    paper = Paper(target)
+    heads = ["image", "labels", *encoders]
+    return paper.write(
+        _draw_group(paper, examples, sets, heads, (MARGIN, MARGIN, paper.room)) + MARGIN
+    )
+
+
+def _draw_group(
+    paper: Paper,
     examples: Sequence[Example],
     sets: Sequence[Labels],
-    encoders: Sequence[str],
-    target: Target,
-    heading: Sequence[str] = (),
+    heads: Sequence[str],
+    box: tuple[float, float, float],
 ) -> float:
-    """Draw examples and legends to every path; return the height in inches."""
-    heads = ["image", "labels", *encoders]
-    width, side = target.width - 2 * MARGIN, _SIDE if len(sets) > 1 else 0.0
-    narrowest = _SHEET_WIDTH if examples[0].title else _MIN_WIDTH
-    fitting = int((width + _APART) / (side + len(heads) * narrowest + _APART))
+    """Draw examples with common colours and their legends in a box (left, top, width).
+
+    Without heads of columns, the legend shows the share of each class. Return the lower end.
+    """
+    corner, top, width = box
+    n_columns = 2 + len(examples[0].lines[0].predicted)
+    side = _SIDE if len(sets) > 1 else 0.0
+    fitting = int((width + _APART) / (side + n_columns * _MIN_WIDTH + _APART))
     across = max(1, min(len(examples), fitting))
     block = (width - (across - 1) * _APART) / across
-    column = (block - side - (len(heads) - 1) * _GAP) / len(heads)
+    column = (block - side - (n_columns - 1) * _GAP) / n_columns
+    lefts = [corner + i * (block + _APART) for i in range(across)]
     drawn = [_reduced(example, column) for example in examples]
-    shared = [
-        colours_of([m for line in lines for m in (line.truth, *line.predicted)])
-        for lines in zip(*(example.lines for example in drawn), strict=True)  # one label set
-    ]
-    paper, top = Paper(target, SHEET_SUFFIXES if heading else SUFFIXES), MARGIN
-    for i, text in enumerate(heading):
-        top += _HEAD
-        paper.text(MARGIN, top - 0.05, text, 7 if i else 9, room=width, color=GREY if i else "k")
-    lefts = [MARGIN + i * (block + _APART) for i in range(across)]
-    for left in () if drawn[0].title else lefts:
-        for number, head in enumerate(heads):
-            middle = left + side + number * (column + _GAP) + column / 2
-            paper.text(middle, top + _HEAD - 0.06, head, room=column, ha="center")
-    top += 0.0 if drawn[0].title else _HEAD
+    colours = [_colours(lines) for lines in zip(*(e.lines for e in drawn), strict=True)]
+    for left, (number, head) in itertools.product(lefts, enumerate(heads)):
+        middle = left + side + number * (column + _GAP) + column / 2
+        paper.text(middle, top + _HEAD - 0.06, head, room=column, ha="center")
+    top += _HEAD if heads else 0.0
     for start in range(0, len(drawn), across):
         row = drawn[start : start + across]
         height = max(example.image.height for example in row) / PRINT_DPI
-        bottoms = []
         for example, left in zip(row, lefts, strict=False):
-            colours, upper = shared, top
-            if example.title:
-                colours = [colours_of([line.truth]) for line in example.lines]
-                upper += _HEAD
-                paper.text(left, upper - 0.05, example.title, 6.5, room=block, color=GREY)
-            bottom = _draw_example(
-                paper, example, sets, colours, (left + side, upper, column, height)
-            )
-            if example.title:
-                entries = _entries(colours[0], sets[0], example.lines[0].truth)
-                bottom = _draw_legend(paper, "", list(entries), left, bottom, block)
-            bottoms.append(bottom)
-        top = max(bottoms) + _BETWEEN
-    if not drawn[0].title:
-        for labels, colours_of_set in zip(sets, shared, strict=True):
-            entries = _entries(colours_of_set, labels)
-            top = _draw_legend(paper, labels.title, list(entries), MARGIN + side, top, width - side)
-            top += _BETWEEN
-    return paper.write(top - _BETWEEN + MARGIN)
+            _draw_example(paper, example, sets, colours, (left + side, top, column, height))
+        top += len(sets) * (height + _GAP) + _BETWEEN
+    truth = None if heads else drawn[0].lines[0].truth
+    for labels, of in zip(sets, colours, strict=True):
+        title = labels.title if heads else ""
+        entries = list(_entries(of, labels, truth))
+        top = _draw_legend(paper, title, entries, corner + side, top, width - side) + _BETWEEN
+    return top - _BETWEEN
+
+
+def _colours(lines: Sequence[Line]) -> list[tuple[int, Colour]]:
+    """Return the classes in the labels and predictions of one label set, with their colours."""
+    return colours_of([classes for line in lines for classes in (line.truth, *line.predicted)])
 
 
 def _draw_example(
@@ -199,9 +203,11 @@ def _draw_example(
     sets: Sequence[Labels],
     colours: Sequence[Sequence[tuple[int, Colour]]],
     box: tuple[float, float, float, float],
-) -> float:
-    """Draw an example in a box (left, top, width of a column, height of a line), and return its
-    lower end. The image is centred on its lines."""
+) -> None:
+    """Draw an example in a box (left, top, width of a column, height of a line).
+
+    The image is centred on its lines.
+    """
     left, top, column, line_height = box
     bottom = top + len(sets) * (line_height + _GAP)
     left += (column - example.image.width / PRINT_DPI) / 2
@@ -217,7 +223,6 @@ def _draw_example(
             paper.paste(overlay(background, classes, dict(of)), x, y, edged=False)
             _number_regions(paper, classes, of, x, y)
         top += line_height + _GAP
-    return bottom
 
 
 def _number_regions(
@@ -250,8 +255,7 @@ def _reduced(example: Example, column: float) -> Example:
         ignored = line.truth[at] == IGNORED
         predicted = [np.where(ignored, np.uint8(IGNORED), p[at]) for p in line.predicted]
         lines.append(Line(line.truth[at], predicted))
-    resized = image.resize((width, height), Image.Resampling.LANCZOS)
-    return Example(resized, lines, example.title)
+    return Example(image.resize((width, height), Image.Resampling.LANCZOS), lines)
 
 
 def _entries(
