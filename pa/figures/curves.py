@@ -15,9 +15,9 @@ from pa.data.datasets.imagenet import readable_label
 from pa.figures.colours import OKABE_ITO, as_hex
 from pa.figures.style import GREY, Target, page
 from pa.probe.attentive.run import AttentiveResult
-from pa.probe.linear.fewshot import FewShotResult
 from pa.probe.linear.run import LinearResult
 from pa.probe.recipes import BEST_ON_TEST
+from pa.probe.recording import ScoredProbe
 from pa.probe.training import TrainedHead
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def _draw_sheets(figure: FigureBase, sheets: dict[str, pl.DataFrame], across: in
             axes.set_xlabel("")
 
 
-def draw_fewshot(done: FewShotResult, path: Path) -> Path:
+def draw_fewshot(done: ScoredProbe, path: Path) -> Path:
     """Draw the accuracy by the number of shots: the mean, and every draw."""
     with page(Target([path], 3.6), _HEIGHT) as figure:
         axes = figure.add_subplot()

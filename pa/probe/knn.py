@@ -21,12 +21,11 @@ import torch
 from torch import Tensor
 
 from pa.errors import OutOfRangeError, UsageError
-from pa.evaluate.classification import Scores
 from pa.evaluate.devices import torch_device
 from pa.evaluate.result_files import write_result
 from pa.evaluate.results import KnnProbeResult
-from pa.probe.recording import ClassificationScorer, probe_result
-from pa.probe.selection import LabelledRows, ProbeStores, Split, check_features
+from pa.probe.recording import ClassificationScorer, ScoredProbe, probe_result
+from pa.probe.selection import LabelledRows, ProbeStores, check_features
 from pa.progress import Progress, Silent, Stopwatch
 
 KS = (10, 20, 100, 200)  # DINO's list
@@ -37,16 +36,6 @@ TEST_BLOCK = 1024
 TRAIN_BLOCK = 16384
 
 Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class KnnResult:
-    """Scores of a k-NN run, and the file that was written."""
-
-    scores: dict[int, Scores]  # k → accuracy on the test rows
-    split: Split
-    result: KnnProbeResult
-    result_path: Path
 
 
 @dataclass(frozen=True)
@@ -66,7 +55,7 @@ def run_knn(
     results: Path,
     device: str = "cpu",
     progress: Progress | None = None,
-) -> KnnResult:
+) -> ScoredProbe:
     """Classify the test rows by their nearest training rows and write the result.
 
     Raise what `split_rows` and `nearest_votes` raise, and `StorageError`.
@@ -75,17 +64,10 @@ def run_knn(
     split = stores.split(options.protocol)
     n_train = len(split.train.rows)
     chosen = options.ks or tuple(k for k in KS if k <= n_train) or (1,)
-    rows = [side.read(options.representation) for side in (split.train, split.test)]
+    train, test = (side.read(options.representation) for side in (split.train, split.test))
     clock.lap("read")
-    predicted = nearest_votes(
-        rows[0],
-        rows[1],
-        len(split.classes),
-        chosen,
-        options.temperature,
-        device=device,
-        progress=progress,
-    )
+    n_classes, T = len(split.classes), options.temperature
+    predicted = nearest_votes(train, test, n_classes, chosen, T, device=device, progress=progress)
     scorer = ClassificationScorer(split)
     scores = {k: scorer.score([votes]) for k, votes in zip(chosen, predicted, strict=True)}
     clock.lap("classify")
@@ -104,7 +86,7 @@ def run_knn(
         clock.laps,
         {"device": device},
     )
-    return KnnResult(scores, split, result, write_result(results, result))
+    return ScoredProbe(scores, split, result, write_result(results, result))
 
 
 def nearest_votes(

@@ -88,6 +88,16 @@ class ClassificationScorer:
 
 
 @dataclass(frozen=True, eq=False)
+class ScoredProbe:
+    """Scores by a number, such as k of a k-NN probe, and the result that was written."""
+
+    scores: dict[int, Scores]
+    split: Split
+    result: ProbeResult
+    result_path: Path
+
+
+@dataclass(frozen=True, eq=False)
 class TrainedProbe(Generic[R, H]):
     """A scored run that trained heads; `write` makes its files."""
 

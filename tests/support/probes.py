@@ -7,8 +7,9 @@ from typing import Any
 
 from pa.data.store.reader import Store
 from pa.probe.attentive.run import AttentiveOptions, AttentiveResult, run_attentive
-from pa.probe.linear.fewshot import FewShotResult, run_fewshot
+from pa.probe.linear.fewshot import run_fewshot
 from pa.probe.linear.run import LinearOptions, LinearResult, run_linear
+from pa.probe.recording import ScoredProbe
 from pa.probe.selection import ProbeStores, SplitOptions
 from pa.progress import Progress
 
@@ -49,6 +50,6 @@ def fewshot(
     shots: tuple[int, ...],
     draws: int,
     **options: Any,
-) -> FewShotResult:
+) -> ScoredProbe:
     stores = ProbeStores(train, test)
     return run_fewshot(stores, LinearOptions(**options), shots=shots, draws=draws, results=results)

@@ -11,6 +11,7 @@ import click
 from pa.commands import console, options
 from pa.commands.probe.rows import (
     TRAINING_OPTIONS,
+    USUAL,
     RowSelector,
     Training,
     device_option,
@@ -66,9 +67,9 @@ class AttentiveTraining(Training):
 
     def recipe(self, protocol: str | None) -> AttentiveRecipe:
         """Return the recipe of a protocol with the fields that the options change."""
-        from pa.probe.attentive.recipes import ATTENTIVE_PROTOCOLS, PAPER
+        from pa.probe.attentive.recipes import ATTENTIVE_PROTOCOLS
 
-        named = ATTENTIVE_PROTOCOLS[protocol] if protocol else PAPER
+        named = ATTENTIVE_PROTOCOLS[protocol or USUAL]
         changes = self.changes("weight_decay", "attention_heads", "precision")
         if self.order_seed is not None:
             changes["order"] = replace(named.order, seed=self.order_seed)

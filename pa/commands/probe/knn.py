@@ -6,20 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pa.commands import console, options
+from pa.commands import options
 from pa.commands.probe.rows import (
     RowSelector,
     device_option,
-    heading,
-    indented,
     rows_options,
+    scores_text,
     show,
     usual_representation,
 )
 from pa.progress import Named
 
 if TYPE_CHECKING:
-    from pa.probe.knn import KnnResult
     from pa.workspace import Workspace
 
 
@@ -79,21 +77,5 @@ def knn(
         device=workspace.device(device),
         progress=Named(workspace.progress, stores.train.label),
     )
-    show(result, knn_text(result), as_json=as_json)
-
-
-def knn_text(result: KnnResult) -> str:
-    """Return the accuracy of every k."""
-    rows = [
-        [str(k), f"{100 * scores.value:.2f}", scores.interval.text()]
-        for k, scores in result.scores.items()
-    ]
-    record, first = result.result, next(iter(result.scores.values()))
-    lines = [
-        *heading("k-NN probe", record.representation, result.split),
-        *indented(console.table(["k", "accuracy %", "95 % interval"], rows, "rrr")),
-        f"  every k is reported, none is chosen; votes weigh exp(cosine / "
-        f"{record.protocol.parameters['temperature']:g}); {first.interval.method}; chance "
-        f"{100 * first.chance.majority:.2f} %",
-    ]
-    return "\n".join(lines)
+    note = f"every k is reported, none is chosen; votes weigh exp(cosine / {temperature:g})"
+    show(result, scores_text("k-NN probe", result, "k", note), as_json=as_json)

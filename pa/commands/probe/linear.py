@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pa.commands import console, options
+from pa.commands import options
 from pa.commands.probe.rows import (
     TRAINING_OPTIONS,
+    USUAL,
     RowSelector,
     Training,
     device_option,
-    heading,
-    indented,
     protocol_text,
     rows_options,
+    scores_text,
     show,
     training_text,
     usual_representation,
@@ -27,9 +27,9 @@ from pa.errors import UsageError
 from pa.progress import Named
 
 if TYPE_CHECKING:
-    from pa.probe.linear.fewshot import FewShotResult
     from pa.probe.linear.recipes import LinearRecipe
     from pa.probe.linear.run import LinearOptions, LinearResult
+    from pa.probe.recording import ScoredProbe
     from pa.probe.selection import ProbeStores
     from pa.workspace import Workspace
 
@@ -83,9 +83,9 @@ class LinearTraining(Training):
 
     def recipe(self, protocol: str | None) -> LinearRecipe:
         """Return the recipe of a protocol with the fields that the options change."""
-        from pa.probe.linear.recipes import LINEAR_PROTOCOLS, PAPER
+        from pa.probe.linear.recipes import LINEAR_PROTOCOLS
 
-        named = LINEAR_PROTOCOLS[protocol] if protocol else PAPER
+        named = LINEAR_PROTOCOLS[protocol or USUAL]
         swept = ("lr", "weight_decay")
         first = {name: values[0] for name in swept if (values := getattr(self, name))}
         recipe = replace(named, **self.changes(), **first)
@@ -192,7 +192,7 @@ def linear(
     stores, linear_options = training.inputs(workspace, rows)
     results, target_device = workspace.config.results, workspace.device(device)
     progress = Named(workspace.progress, stores.train.label)
-    result: LinearResult | FewShotResult
+    result: LinearResult | ScoredProbe
     if shots:
         result = run_fewshot(
             stores,
@@ -236,26 +236,8 @@ def linear_text(result: LinearResult) -> str:
     return "\n".join(lines)
 
 
-def fewshot_text(result: FewShotResult) -> str:
+def fewshot_text(result: ScoredProbe) -> str:
     """Return mean and spread over the draws for each number of shots."""
-    rows = [
-        [
-            str(n),
-            f"{100 * scores.value:.2f}",
-            scores.interval.text(),
-            "" if scores.std is None else f"{100 * scores.std:.2f}",
-            f"{100 * min(draw.value for draw in scores.each):.2f}",
-            f"{100 * max(draw.value for draw in scores.each):.2f}",
-        ]
-        for n, scores in result.scores.items()
-    ]
-    record, first = result.result, next(iter(result.scores.values()))
-    headers = ["shots", "accuracy %", "95 % interval", "std", "min", "max"]
-    lines = [
-        *heading("few-shot linear probe", record.representation, result.split),
-        *indented(console.table(headers, rows, "rrrrrr")),
-        f"  {record.protocol.parameters['draws']} draws of regions for each number; intervals by "
-        f"{first.interval.method}; chance {100 * first.chance.majority:.2f} %; protocol "
-        f"{protocol_text(record.protocol)}",
-    ]
-    return "\n".join(lines)
+    protocol = result.result.protocol
+    note = f"{protocol.parameters['draws']} draws of regions for each number; protocol "
+    return scores_text("few-shot linear probe", result, "shots", note + protocol_text(protocol))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,8 +14,7 @@ from pa.errors import MissingError, UsageError
 if TYPE_CHECKING:
     from pa.data.store.reader import Store
     from pa.evaluate.result_parts import RecordedProtocol
-    from pa.evaluate.results import ProbeResult
-    from pa.probe.recording import TrainedProbe
+    from pa.probe.recording import ScoredProbe, TrainedProbe
     from pa.probe.selection import ProbeStores, Split
     from pa.probe.validation import Choice
     from pa.workspace import Workspace
@@ -249,22 +247,32 @@ def heading(probe: str, representation: str, split: Split) -> list[str]:
     return lines
 
 
-class ScoredProbe(Protocol):
-    """A run that wrote a result."""
-
-    @property
-    def result(self) -> ProbeResult: ...
-
-    @property
-    def result_path(self) -> Path: ...
-
-
-def show(result: ScoredProbe, text: str, *, as_json: bool) -> None:
+def show(result: ScoredProbe | TrainedProbe[Any, Any], text: str, *, as_json: bool) -> None:
     """Print a result with its file as one JSON object, or its text."""
     if as_json:
         options.emit({**result.result.to_json(), "file": str(result.result_path)})
     else:
         console.out(f"{text}\n  {result.result_path}")
+
+
+def scores_text(probe: str, result: ScoredProbe, number: str, note: str) -> str:
+    """Return a table of the scores by `number`, the name of their key, and a note on them."""
+    rows = []
+    for n, scores in result.scores.items():
+        row = [str(n), f"{100 * scores.value:.2f}", scores.interval.text()]
+        if scores.std is not None:
+            each = [score.value for score in scores.each]
+            row += [f"{100 * value:.2f}" for value in (scores.std, min(each), max(each))]
+        rows.append(row)
+    headers = [number, "accuracy %", "95 % interval", "std", "min", "max"][: len(rows[0])]
+    first = next(iter(result.scores.values()))
+    lines = [
+        *heading(probe, result.result.representation, result.split),
+        *indented(console.table(headers, rows, "r" * len(headers))),
+        f"  {note}; intervals by {first.interval.method}; chance "
+        f"{100 * first.chance.majority:.2f} %",
+    ]
+    return "\n".join(lines)
 
 
 def training_text(

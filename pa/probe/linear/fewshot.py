@@ -6,7 +6,6 @@ Shapes: N training rows, n test rows, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,29 +13,18 @@ import numpy.typing as npt
 import polars as pl
 
 from pa.errors import UsageError
-from pa.evaluate.classification import Scores
 from pa.evaluate.result_files import write_result
 from pa.evaluate.results import FewShotProbeResult
 from pa.probe.holdout import some_names
 from pa.probe.linear.run import LinearOptions
 from pa.probe.linear.train import finite_heads, train_stack
 from pa.probe.recipes import BEST_ON_TEST
-from pa.probe.recording import ClassificationScorer, probe_result
+from pa.probe.recording import ClassificationScorer, ScoredProbe, probe_result
 from pa.probe.selection import ProbeStores, Split
 from pa.probe.training import Candidate, TrainedHead
 from pa.progress import Progress, Silent, Stopwatch
 
 Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class FewShotResult:
-    """Scores of a few-shot run, and the file that was written."""
-
-    scores: dict[int, Scores]  # number of shots → scores over the draws
-    split: Split
-    result: FewShotProbeResult
-    result_path: Path
 
 
 def run_fewshot(
@@ -48,7 +36,7 @@ def run_fewshot(
     results: Path,
     device: str = "cpu",
     progress: Progress | None = None,
-) -> FewShotResult:
+) -> ScoredProbe:
     """Train on `shots` regions of each class, `draws` times each, and score all test rows.
 
     Draw i uses the recipe's seed + i for the regions, the initial weights and the order of rows.
@@ -91,7 +79,7 @@ def run_fewshot(
         clock.laps,
         {"device": device},
     )
-    return FewShotResult(scores, split, result, write_result(results, result))
+    return ScoredProbe(scores, split, result, write_result(results, result))
 
 
 def draw_shots(targets: Ints, images: Ints, shots: int, seed: int) -> Ints:

@@ -157,7 +157,7 @@ def test_confusion_and_curves_are_drawn(
     code, _, err = pa(*words, "--figure", "a.png")
     assert code == 0, err
     with Image.open("a.png") as picture:
-        assert picture.width == 1300
+        assert picture.width == 1950
     code, _, err = pa(*words, "--figure", "a.doc")
     assert code == 2
     assert ".png, .pdf, .svg" in err
