@@ -17,7 +17,6 @@ from pa.probe.attentive.recipes import PAPER as ATTENTIVE
 from pa.probe.attentive.tokens import Tokens
 from pa.probe.attentive.train import train_heads as train_attentive
 from pa.probe.linear.recipes import PAPER
-from pa.probe.linear.run import train_linear
 from pa.probe.linear.train import train_stack
 from pa.probe.segmentation.batches import TrainingWindows
 from pa.probe.segmentation.labels import LabelMaps, WindowRows
@@ -28,6 +27,7 @@ from pa.probe.selection import LabelledRows, Side
 from pa.probe.training import Candidate
 from tests.probe.segmentation import conftest as segmentation
 from tests.support.arrays import MakeStore, make_store
+from tests.support.probes import train_linear
 from tests.support.tokens import token_maps
 
 pytestmark = pytest.mark.gpu

@@ -8,9 +8,12 @@ from typing import Any
 from pa.data.store.reader import Store
 from pa.probe.attentive.run import AttentiveOptions, AttentiveResult, run_attentive
 from pa.probe.linear.fewshot import run_fewshot
+from pa.probe.linear.recipes import PAPER, LinearRecipe
 from pa.probe.linear.run import LinearOptions, LinearResult, run_linear
+from pa.probe.linear.train import finite_heads, train_stack
 from pa.probe.recording import ScoredProbe
-from pa.probe.selection import ProbeStores, SplitOptions
+from pa.probe.selection import LabelledRows, ProbeStores, SplitOptions
+from pa.probe.training import Candidate, TrainedHead
 from pa.progress import Progress
 
 ALL = SplitOptions()
@@ -53,3 +56,12 @@ def fewshot(
 ) -> ScoredProbe:
     stores = ProbeStores(train, test)
     return run_fewshot(stores, LinearOptions(**options), shots=shots, draws=draws, results=results)
+
+
+def train_linear(
+    train: LabelledRows, test: LabelledRows, recipe: LinearRecipe = PAPER, **options: Any
+) -> TrainedHead:
+    """Train one head on rows in memory; raise where it diverges."""
+    candidate = Candidate("features", recipe.lr, recipe.weight_decay, recipe.seed)
+    heads = train_stack({"features": (train, test)}.__getitem__, [candidate], recipe, **options)
+    return finite_heads(heads, recipe)[0]

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pa.probe.selection import LabelledRows
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -73,7 +75,6 @@ class Reference:
         }
 
 
-Rows = tuple[npt.NDArray[Any], Ints]  # features (N, D), class indices (N,)
 Fit = Callable[[npt.NDArray[Any], Ints, int, Sequence[float]], list[LinearModel]]
 
 
@@ -143,24 +144,21 @@ METHODS: dict[str, tuple[Fit, tuple[float, ...]]] = {
 
 
 def fit_reference(
-    name: str,
-    train: Rows,
-    test: npt.NDArray[Any],
-    selection: tuple[Rows, Rows],
-    n_classes: int,
+    name: str, train: LabelledRows, test: LabelledRows, sides: tuple[LabelledRows, LabelledRows]
 ) -> Reference:
     """Choose the strength of the method `name` and fit it to all training rows.
 
-    `selection` are the rows that fit and the rows that score the strengths; of equal accuracies the
+    `sides` are the rows that fit and the rows that score the strengths; of equal accuracies the
     stronger penalty wins.
     """
     began = time.perf_counter()
     fit, strengths = METHODS[name]
-    (x, y), (score_x, score_y) = selection
+    n_classes, (fitted, scored) = int(train.targets.max()) + 1, sides
     validation = {
-        model.strength: float((model.predict(score_x) == score_y).mean())
-        for model in fit(x, y, n_classes, strengths)
+        model.strength: float((model.predict(scored.features) == scored.targets).mean())
+        for model in fit(fitted.features, fitted.targets, n_classes, strengths)
     }
     best = max(validation, key=lambda strength: (validation[strength], strength))
-    model = fit(*train, n_classes, [best])[0]
-    return Reference(name, model, model.predict(test), validation, time.perf_counter() - began)
+    model = fit(train.features, train.targets, n_classes, [best])[0]
+    predicted = model.predict(test.features)
+    return Reference(name, model, predicted, validation, time.perf_counter() - began)

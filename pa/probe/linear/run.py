@@ -5,7 +5,6 @@ Shapes: N training rows, D width, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,9 +17,10 @@ from pa.probe.linear.references import AUTO_SIZE, METHODS, Reference, fit_refere
 from pa.probe.linear.train import Grid, finite_heads, train_stack
 from pa.probe.recording import ClassificationScorer, TrainedProbe, probe_result, trained_heads
 from pa.probe.selection import LabelledRows, ProbeStores, Split
-from pa.probe.training import Candidate, TrainedHead, learning_curves
+from pa.probe.training import Candidate, learning_curves
 from pa.probe.validation import (
     SETTING,
+    Choice,
     ProbeOptions,
     ValidationSplit,
     choose,
@@ -88,27 +88,9 @@ def run_linear(
     validation = _validation(split, options)
     choice, swept, chosen = None, None, None
     if options.grid is not None and validation is not None:
-        candidates = options.grid.candidates()
-        heads = train_stack(
-            validation.read,
-            candidates,
-            recipe,
-            monitored=False,
-            device=device,
-            progress=progress,
-            title=f"sweeping {len(candidates)} linear heads",
-        )
-        finite_heads(heads, recipe)
-        choice = choose(validation, heads, recipe)
-        chosen = {
-            **choice.setting,
-            "by": validation.to_json(),
-            "candidates": choice.settings().to_dicts(),
-        }
-        representation = choice.setting["representation"]
-        recipe = replace(
-            recipe, lr=choice.setting["lr"], weight_decay=choice.setting["weight_decay"]
-        )
+        choice = _sweep(validation, options.grid, recipe, device, progress)
+        representation, lr, weight_decay = choice.setting.values()
+        recipe = replace(recipe, lr=lr, weight_decay=weight_decay)
         # What was chosen from and the rows that chose are part of the protocol of the result.
         swept = {
             "by": validation.rule,
@@ -116,15 +98,26 @@ def run_linear(
             "fraction": validation.fraction,
             **{name: getattr(options.grid, name) for name in SETTING},
         }
+        candidates = choice.settings().to_dicts()
+        chosen = {**choice.setting, "by": validation.to_json(), "candidates": candidates}
         clock.lap("sweep")
-    rows = split.train.read(representation), split.test.read(representation)
+    train, test = split.train.read(representation), split.test.read(representation)
     clock.lap("read")
-    runs = _train(rows, representation, recipe, options.seed_range, device, progress)
+    seeds = options.seed_range
+    runs = train_stack(
+        {representation: (train, test)}.__getitem__,
+        [Candidate(representation, recipe.lr, recipe.weight_decay, seed) for seed in seeds],
+        recipe,
+        device=device,
+        progress=progress,
+        title="training a linear head" + (f" for {len(seeds)} seeds" if len(seeds) > 1 else ""),
+    )
+    for run in runs:
+        finite_heads([run], recipe)
     clock.lap("train")
     scorer, references = ClassificationScorer(split), {}
-    n_train, width = rows[0].features.shape
-    if options.wants_references(n_train, width, len(split.classes)):
-        for reference in _references(rows, representation, validation, split, progress):
+    if options.wants_references(*train.features.shape, len(split.classes)):
+        for reference in _references(train, test, representation, validation, progress):
             references[reference.name] = (reference, scorer.score([reference.predicted]))
         clock.lap("references")
     confusion = scorer.confusion(runs)
@@ -137,59 +130,15 @@ def run_linear(
         "references": {name: reference.to_json() for name, (reference, _) in references.items()},
     }
     scores = scorer.score_heads(runs, recipe.reported)
+    scores |= {name: of_reference for name, (_, of_reference) in references.items()}
+    protocol = {**recipe.to_json(), "seeds": options.seeds, "sweep": swept}
     result = probe_result(
-        LinearProbeResult,
-        split,
-        representation,
-        {**recipe.to_json(), "seeds": options.seeds, "sweep": swept},
-        {**scores, **{name: of_reference for name, (_, of_reference) in references.items()}},
-        clock.laps,
-        details,
+        LinearProbeResult, split, representation, protocol, scores, clock.laps, details
     )
-    trained = trained_heads(LinearHead, runs, split, {"bn_eps": repr(recipe.bn_eps)})
-    probe = TrainedProbe(
-        results, result, split, recipe, trained, runs, confusion, choice, references
-    )
+    heads = trained_heads(LinearHead, runs, split, {"bn_eps": repr(recipe.bn_eps)})
+    probe = TrainedProbe(results, result, split, recipe, heads, runs, confusion, choice, references)
     probe.write(learning_curves(runs), choice.sweep if choice else None)
     return probe
-
-
-def train_linear(
-    train: LabelledRows,
-    test: LabelledRows,
-    recipe: LinearRecipe = PAPER,
-    *,
-    device: str = "cpu",
-    progress: Progress | None = None,
-) -> TrainedHead:
-    """Train one head on rows in memory and predict the test rows.
-
-    The classes are 0 to the largest training target. Raise what `train_stack` raises, and
-    `UsageError`, with the learning rate, for divergence.
-    """
-    return _train((train, test), "features", recipe, [recipe.seed], device, progress or Silent())[0]
-
-
-def _train(
-    rows: tuple[LabelledRows, LabelledRows],
-    representation: str,
-    recipe: LinearRecipe,
-    seeds: Sequence[int],
-    device: str,
-    progress: Progress,
-) -> list[TrainedHead]:
-    """Train a head for each seed. Raise `UsageError` if one of them diverges."""
-    heads = train_stack(
-        {representation: rows}.__getitem__,
-        [Candidate(representation, recipe.lr, recipe.weight_decay, seed) for seed in seeds],
-        recipe,
-        device=device,
-        progress=progress,
-        title="training a linear head" + (f" for {len(seeds)} seeds" if len(seeds) > 1 else ""),
-    )
-    for head in heads:
-        finite_heads([head], recipe)
-    return heads
 
 
 def _validation(split: Split, options: LinearOptions) -> ValidationSplit | None:
@@ -202,25 +151,37 @@ def _validation(split: Split, options: LinearOptions) -> ValidationSplit | None:
         return None
 
 
+def _sweep(
+    validation: ValidationSplit, grid: Grid, recipe: LinearRecipe, device: str, progress: Progress
+) -> Choice:
+    """Train all candidates of a grid on the rows that fit, and choose by the rows that score."""
+    candidates = grid.candidates()
+    heads = train_stack(
+        validation.read,
+        candidates,
+        recipe,
+        monitored=False,
+        device=device,
+        progress=progress,
+        title=f"sweeping {len(candidates)} linear heads",
+    )
+    finite_heads(heads, recipe)
+    return choose(validation, heads, recipe)
+
+
 def _references(
-    rows: tuple[LabelledRows, LabelledRows],
+    train: LabelledRows,
+    test: LabelledRows,
     representation: str,
     validation: ValidationSplit | None,
-    split: Split,
     progress: Progress,
 ) -> list[Reference]:
+    """Fit the references to the training rows; their penalty is chosen on the validation rows."""
     if validation is None:
         progress.note(
             "no references: a class has too few training images to hold some out for the choice "
             "of the penalty."
         )
         return []
-    fit, score = validation.read(representation)
-    pairs = (fit.features, fit.targets), (score.features, score.targets)
-    train, test = rows
-    return [
-        fit_reference(
-            name, (train.features, train.targets), test.features, pairs, len(split.classes)
-        )
-        for name in METHODS
-    ]
+    sides = validation.read(representation)
+    return [fit_reference(name, train, test, sides) for name in METHODS]

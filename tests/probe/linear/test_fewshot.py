@@ -10,10 +10,9 @@ from pa.errors import UsageError
 from pa.evaluate.result_files import read_result
 from pa.probe.linear.fewshot import draw_shots
 from pa.probe.linear.recipes import PAPER
-from pa.probe.linear.run import train_linear
 from pa.probe.selection import LabelledRows
 from tests.support.arrays import MakeStore, blobs
-from tests.support.probes import fewshot
+from tests.support.probes import fewshot, train_linear
 
 QUICK = replace(PAPER, epochs=5)
 

@@ -15,6 +15,7 @@ from pa.probe.linear.references import (
     logistic,
     ridge,
 )
+from pa.probe.selection import LabelledRows
 from tests.support.arrays import Floats, blobs
 
 
@@ -92,8 +93,11 @@ def test_logistic_regression_without_convergence_says_so(monkeypatch: pytest.Mon
 def test_penalty_is_selected_on_selection_rows(name: str) -> None:
     x, y = data(200)
     test, _ = data(60, seed=1)
+    number = np.arange(200)
+    rows = LabelledRows(x, y, number, number)
+    sides = rows.part(number[:150]), rows.part(number[150:])
     fit, held = (x[:150], y[:150]), (x[150:], y[150:])
-    done = fit_reference(name, (x, y), test, (fit, held), 3)
+    done = fit_reference(name, rows, LabelledRows(test, y[:60], number, number), sides)
     method, strengths = METHODS[name]
     expected = {
         model.strength: (model.predict(held[0]) == held[1]).mean()

@@ -24,11 +24,11 @@ from pa.evaluate.result_files import read_result
 from pa.probe.linear.head import LinearHead
 from pa.probe.linear.recipes import LINEAR_PROTOCOLS, PAPER, LinearRecipe
 from pa.probe.linear.references import LOGISTIC_STRENGTHS, logistic
-from pa.probe.linear.run import LinearOptions, train_linear
+from pa.probe.linear.run import LinearOptions
 from pa.probe.linear.train import Grid
 from pa.probe.selection import LabelledRows, SplitOptions
 from tests.support.arrays import Floats, MakeStore, blobs
-from tests.support.probes import linear
+from tests.support.probes import linear, train_linear
 
 QUICK = replace(PAPER, epochs=10, batch=64)
 
@@ -105,7 +105,7 @@ def test_progress_counts_epochs_and_always_stops() -> None:
     train = rows(*blobs(60))
     counter = Counter()
     train_linear(train, train, replace(QUICK, epochs=3), progress=counter)
-    assert counter.notes == ["training a linear head: 3 epochs", "+1", "+1", "+1", "stop"]
+    assert counter.notes == ["training linear heads: 3 epochs", "+1", "+1", "+1", "stop"]
     torn = replace(train, features=train.features * np.float32("nan"))
     with pytest.raises(VerificationError):
         train_linear(torn, train, QUICK, progress=counter)
