@@ -7,7 +7,6 @@ features = encoder.encode(pixels, want={"cls", "pooled", "projected"})
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +79,7 @@ def load_encoder(
     if compute not in DTYPES:
         raise UsageError(f"unknown compute format {compute!r}. Known: {', '.join(DTYPES)}.")
     request = Request(num_heads, branch, tuple(layers or ()), options, accept)
-    report, encoder = _load(name, checkpoint, request)
-    if encoder is None:
-        raise CheckpointError(report.describe())
+    encoder = _load(name, checkpoint, request, LoadReport(name, str(checkpoint)))
     if checkpoint is not None:
         encoder.checkpoint = Path(checkpoint).expanduser().resolve()
     return encoder.to(device, compute)
@@ -103,28 +100,30 @@ def load_report(
     Raises `MissingError` and `UsageError` as `load_encoder` does.
     """
     request = Request(num_heads, branch, tuple(layers or ()), options, accept)
+    report = LoadReport(name, str(checkpoint))
     try:
-        report, encoder = _load(name, checkpoint, request)
-    except CheckpointError as error:  # the file cannot be read at all
-        return LoadReport(name, str(checkpoint), problem=str(error))
-    if encoder is None:
+        encoder = _load(name, checkpoint, request, report)
+    except CheckpointError as error:
+        if report.ok:  # the file cannot be read at all
+            report.problem = str(error)
         return report
     steps = torch.arange(encoder.transform.size, dtype=torch.float64) / encoder.transform.size
     # One frequency per channel: no photograph is needed, and every patch differs.
     waves = [torch.sin(k * steps)[:, None] * torch.cos((k + 2) * steps)[None] for k in (7, 11, 17)]
     features = encoder.encode(torch.stack(waves).float()[None])  # (1, 3, S, S)
-    names = encoder.representations
-    return replace(report, norms={n: float(features[n].norm(dim=-1).mean()) for n in names})
+    for representation in encoder.representations:
+        report.norms[representation] = float(features[representation].norm(dim=-1).mean())
+    return report
 
 
 def _load(
-    name: str, checkpoint: Path | str | None, request: Request
-) -> tuple[LoadReport, Encoder | None]:
+    name: str, checkpoint: Path | str | None, request: Request, report: LoadReport
+) -> Encoder:
     if name.startswith(timm_models.PREFIX):
         if request.num_heads or request.branch or request.accept or request.options:
             raise UsageError(f"{name} takes no num_heads, branch, accept or options.")
         file = None if checkpoint is None else checkpoints.read(checkpoint)
-        return timm_models.load(name, file, request.layers)
+        return timm_models.load(name, file, request.layers, report)
     family = ENCODERS[name]
     request = family.complete(request)
     fetch = f"{family.card.title} is published as {family.card.where()}."
@@ -132,4 +131,4 @@ def _load(
         raise MissingError(
             f"{name} needs a checkpoint file. {fetch} Pass the file with --checkpoint FILE."
         )
-    return family.load(checkpoints.read(checkpoint, fetch), request)
+    return family.load(checkpoints.read(checkpoint, fetch), request, report)

@@ -14,7 +14,7 @@ import re
 import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -191,34 +191,40 @@ class Rule:
     reason: str = ""  # for ignoring the keys
 
 
-@dataclass(frozen=True)
+@dataclass
 class LoadReport:
-    """The result of loading a checkpoint, key by key; keys are those of the file unless noted."""
+    """The use of each tensor of a checkpoint; keys are those of the file unless noted."""
 
     name: str
     checkpoint: str
     sha256: str = ""
     container: str = ""
     architecture: dict[str, Any] = field(default_factory=dict)
-    matched: tuple[str, ...] = ()
-    renamed: tuple[tuple[str, str], ...] = ()  # part of `matched`: key, new key
-    ignored: tuple[tuple[str, str], ...] = ()  # key, reason of the rule
-    missing: tuple[str, ...] = ()  # keys of the network
-    unexpected: tuple[str, ...] = ()
-    wrong_shape: tuple[str, ...] = ()
-    not_finite: tuple[str, ...] = ()  # weights with NaN or infinity
+    matched: list[str] = field(default_factory=list)
+    renamed: list[tuple[str, str]] = field(default_factory=list)  # part of `matched`: key, new key
+    ignored: list[tuple[str, str]] = field(default_factory=list)  # key, reason of the rule
+    missing: list[str] = field(default_factory=list)  # keys of the network
+    unexpected: list[str] = field(default_factory=list)
+    wrong_shape: list[str] = field(default_factory=list)
+    not_finite: list[str] = field(default_factory=list)  # weights with NaN or infinity
     problem: str = ""  # why keys cannot be compared: another family, a damaged file
     looks_like: str = ""
     known: str = ""  # name of the published file with this hash
     accepted: bool = False  # loaded with `accept`, without evidence for this encoder
     # Mean L2 norm of each representation on a fixed synthetic image, to compare machines.
     norms: dict[str, float] = field(default_factory=dict)
+    _origin: dict[tuple[str, str], str] = field(default_factory=dict)  # target, key there → key
 
     @property
     def ok(self) -> bool:
-        return not (self.problem or any(keys for _, keys in self.mismatches()))
+        return not (self.problem or self.n_mismatches)
 
-    def mismatches(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    @property
+    def n_mismatches(self) -> int:
+        """Return the number of keys that do not fit."""
+        return sum(len(keys) for _, keys in self.mismatches())
+
+    def mismatches(self) -> tuple[tuple[str, list[str]], ...]:
         """Return the keys that do not fit, by kind."""
         return (
             ("missing", self.missing),
@@ -228,7 +234,8 @@ class LoadReport:
         )
 
     def to_json(self) -> dict[str, Any]:
-        return {"ok": self.ok, **asdict(self)}
+        fields = {key: value for key, value in vars(self).items() if not key.startswith("_")}
+        return {"ok": self.ok, **fields}
 
     def describe(self) -> str:
         """Return the reason for failure in one paragraph."""
@@ -248,52 +255,37 @@ class LoadReport:
             f"{len(self.matched)} match, {'; '.join(parts)}. {self.looks_like} {advice}"
         )
 
-
-@dataclass
-class Comparison:
-    """The tensors of one container, sorted by rules and compared with the modules they fill."""
-
-    targets: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # key at the target: tensor
-    origin: dict[tuple[str, str], str] = field(default_factory=dict)  # (target, key) → key of file
-    matched: list[str] = field(default_factory=list)
-    renamed: list[tuple[str, str]] = field(default_factory=list)
-    ignored: list[tuple[str, str]] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    unexpected: list[str] = field(default_factory=list)
-    wrong_shape: list[str] = field(default_factory=list)
-    not_finite: list[str] = field(default_factory=list)
-
-    @classmethod
-    def sort(cls, tensors: Mapping[str, Tensor], rules: Sequence[Rule]) -> Comparison:
-        """Sort tensors by the first matching rule; tensors without a rule are unexpected.
+    def sort(
+        self, tensors: Mapping[str, Tensor], rules: Sequence[Rule]
+    ) -> dict[str, dict[str, Tensor]]:
+        """Return the tensors by target and key there; those without a rule are unexpected.
 
         The prefix `module.`, which DistributedDataParallel adds, is ignored.
         """
-        result = cls()
+        targets: dict[str, dict[str, Tensor]] = {}
         # The first rule wins, so specific rules precede general ones.
         for key, tensor in tensors.items():
             matches = ((re.fullmatch(rf"(?:module\.)?(?:{r.pattern})", key), r) for r in rules)
             match, rule = next(((m, r) for m, r in matches if m), (None, None))
             if match is None or rule is None:
-                result.unexpected.append(key)
+                self.unexpected.append(key)
             elif not rule.target:
-                result.ignored.append((key, rule.reason))
-            elif (rule.target, match[1]) in result.origin:
-                result.unexpected.append(key)  # the same tensor twice, with and without a prefix
+                self.ignored.append((key, rule.reason))
+            elif (rule.target, match[1]) in self._origin:
+                self.unexpected.append(key)  # the same tensor twice, with and without a prefix
             else:
-                result.targets.setdefault(rule.target, {})[match[1]] = tensor
-                result.origin[rule.target, match[1]] = key
-        return result
+                targets.setdefault(rule.target, {})[match[1]] = tensor
+                self._origin[rule.target, match[1]] = key
+        return targets
 
-    def fill(self, module: nn.Module, target: str) -> None:
+    def fill(self, module: nn.Module, target: str, tensors: Mapping[str, Tensor]) -> None:
         """Compare the tensors of a target with those of a module, and load them if all fit.
 
         A buffer that counts batches may be missing: evaluation never reads it.
         """
-        expected, tensors = module.state_dict(), self.targets.get(target, {})
-        before = self.mismatches
+        expected, before = module.state_dict(), self.n_mismatches
         for key, tensor in tensors.items():
-            name = self.origin[target, key]
+            name = self._origin[target, key]
             if key not in expected:
                 self.unexpected.append(name)
             elif tensor.shape != expected[key].shape:
@@ -315,18 +307,8 @@ class Comparison:
             if key not in tensors and not key.endswith("num_batches_tracked")
         ]
         # Only as a whole: a network that is filled in part must never be used.
-        if before == self.mismatches:
+        if before == self.n_mismatches:
             module.load_state_dict({**expected, **tensors}, strict=True)
-
-    @property
-    def mismatches(self) -> int:
-        """Return the number of keys that do not fit."""
-        return sum(map(len, (self.missing, self.unexpected, self.wrong_shape, self.not_finite)))
-
-    def lists(self) -> dict[str, Any]:
-        """Return the lists of keys, as fields of a `LoadReport`."""
-        lists = {name: value for name, value in vars(self).items() if isinstance(value, list)}
-        return {name: tuple(value) for name, value in lists.items()}
 
 
 def is_finite(tensor: Tensor) -> bool:

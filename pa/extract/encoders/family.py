@@ -19,7 +19,6 @@ from pa.errors import CheckpointError, PaError, UsageError
 from pa.extract.encoders.base import Encoder, EncoderSpec, Projector
 from pa.extract.encoders.checkpoint import (
     CheckpointFile,
-    Comparison,
     LoadReport,
     Rule,
     first_container,
@@ -147,58 +146,51 @@ class Family:
         branch = request.branch or (branches[0] if branches else None)
         return replace(request, branch=branch, options={**defaults, **request.options})
 
-    def load(self, file: CheckpointFile, request: Request) -> tuple[LoadReport, Encoder | None]:
-        """Load a file for a completed request; the encoder is None if the report is not ok."""
+    def load(self, file: CheckpointFile, request: Request, report: LoadReport) -> Encoder:
+        """Load a file for a completed request, and complete the report.
+
+        Raises `CheckpointError` if the file does not fit.
+        """
         name = self.card.name
-        # The official file by its published hash, for the report.
-        known = [s.file for s in self.card.sources if s.matches(file.sha256)]
         identity = recognise(file.content)
         # `recognise` does not know plug-in families: their `select` checks the file.
         evident = name not in RECOGNISED or identity.family == name
-        accepted = request.accept and not evident
-        report = LoadReport(
-            name,
-            str(file.path),
-            file.sha256,
-            known="".join(known),
-            looks_like=f"It looks like {identity.title}." if accepted else identity.sentence(name),
-            accepted=accepted,
-        )
+        report.checkpoint, report.sha256 = str(file.path), file.sha256
+        report.known = "".join(s.file for s in self.card.sources if s.matches(file.sha256))
+        report.accepted = request.accept and not evident
+        title = f"It looks like {identity.title}."
+        report.looks_like = title if report.accepted else identity.sentence(name)
         try:
             if not (evident or request.accept):
                 raise CheckpointError(f"nothing in it shows that it is {self.card.title}")
             return self._load(file, request, report)
         except CheckpointError as error:
-            problem = f"{file.path} given as {name}: {error}. {report.looks_like}"
-            return replace(report, problem=problem), None
+            if not report.architecture:  # the keys were not compared
+                report.container, report.ignored, report.unexpected = "", [], []
+                report.problem = f"{file.path} given as {name}: {error}. {report.looks_like}"
+            raise CheckpointError(report.describe()) from None
 
-    def _load(
-        self, file: CheckpointFile, request: Request, report: LoadReport
-    ) -> tuple[LoadReport, Encoder | None]:
+    def _load(self, file: CheckpointFile, request: Request, report: LoadReport) -> Encoder:
         selection = self.select(file, request.branch)
-        comparison = Comparison.sort(selection.tensors, selection.rules)
-        tensors = comparison.targets.get("encoder", {})
+        report.container = selection.container
+        targets = report.sort(selection.tensors, selection.rules)
+        tensors = targets.get("encoder", {})
         transform = self.card.transform
         if self.settle is not None:
             request, transform = self.settle(file, tensors, request)  # recorded in the spec
         trunk = self.build(tensors, request)
-        comparison.fill(trunk.model, "encoder")
+        report.fill(trunk.model, "encoder", tensors)
         architecture = {"network": type(trunk.model).__name__, **asdict(trunk.shape)}
         architecture["positions"] = trunk.positions.rule
         projector = None  # a file may contain the backbone alone
-        if self.project is not None and "projector" in comparison.targets:
-            projector = self.project(comparison.targets["projector"])
-            comparison.fill(projector, "projector")  # loads only if all keys fit
+        if self.project is not None and "projector" in targets:
+            projector = self.project(targets["projector"])
+            report.fill(projector, "projector", targets["projector"])
             architecture["projected"] = projector.out_width
             architecture["bottleneck"] = projector.bottleneck_width
-        report = replace(
-            report,
-            container=selection.container,
-            architecture=architecture,
-            **comparison.lists(),
-        )
+        report.architecture = architecture
         if not report.ok:
-            return report, None
+            raise CheckpointError(report.describe())
         # In float32, before the network is cast: other grids are interpolated from it.
         trunk.positions.remember(trunk.model)
         if projector is not None:
@@ -211,7 +203,7 @@ class Family:
         # At another native size, keep the published ratio of resize to crop.
         resize = trunk.size * transform.resize // transform.size
         transform = replace(transform, size=trunk.size, resize=resize)
-        return report, Encoder(spec, transform, trunk, projector, self._absent(file, projector))
+        return Encoder(spec, transform, trunk, projector, self._absent(file, projector))
 
     def _absent(self, file: CheckpointFile, projector: Projector | None) -> dict[str, PaError]:
         """Return the error to raise for each representation that the file cannot provide."""

@@ -10,8 +10,6 @@ import socket
 import sys
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
 
 from torch import Tensor
 
@@ -21,7 +19,6 @@ from pa.extract import torchvision_ops
 from pa.extract.encoders.base import Encoder, EncoderSpec
 from pa.extract.encoders.checkpoint import (
     CheckpointFile,
-    Comparison,
     LoadReport,
     Rule,
     first_container,
@@ -37,29 +34,28 @@ CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # in the or
 
 
 def load(
-    name: str, file: CheckpointFile | None, layers: tuple[int, ...]
-) -> tuple[LoadReport, Encoder | None]:
-    """Load `timm/<model>` from a file, or from the hub if `file` is None."""
+    name: str, file: CheckpointFile | None, layers: tuple[int, ...], report: LoadReport
+) -> Encoder:
+    """Load `timm/<model>` from a file, or from the hub if `file` is None; complete the report.
+
+    Raises `CheckpointError` if the file does not fit.
+    """
     model = create(name.removeprefix(PREFIX), pretrained=file is None)
     if file is None:
         state = model.state_dict()
-        bad = tuple(key for key, tensor in state.items() if not is_finite(tensor))
-        good = tuple(key for key in state if key not in bad)
-        hub = "the timm hub"
-        report = LoadReport(name, hub, state_sha256(state), hub, matched=good, not_finite=bad)
+        report.checkpoint = report.container = "the timm hub"
+        report.sha256 = state_sha256(state)
+        report.not_finite = [key for key, tensor in state.items() if not is_finite(tensor)]
+        report.matched = [key for key in state if key not in report.not_finite]
     else:
-        container, lists = _load_file(model, name, file)
-        looks_like = recognise(file.content).sentence(name)
-        path = str(file.path)
-        report = LoadReport(name, path, file.sha256, container, looks_like=looks_like, **lists)
+        _load_file(model, name, file, report)
     if not report.ok:
-        return report, None
+        raise CheckpointError(report.describe())
     trunk = TimmTrunk(name, model, layers)
-    architecture = {"model": name.removeprefix(PREFIX), **trunk.describe()}
+    report.architecture = {"model": name.removeprefix(PREFIX), **trunk.describe()}
     options = {"layers": list(layers)} if layers else {}
-    spec = EncoderSpec(name, report.sha256, architecture, options)
-    report = replace(report, architecture=architecture)
-    return report, Encoder(spec, transform_of(name, model), trunk)
+    spec = EncoderSpec(name, report.sha256, report.architecture, options)
+    return Encoder(spec, transform_of(name, model), trunk)
 
 
 def create(model_name: str, pretrained: bool) -> Network:
@@ -94,7 +90,7 @@ def _require_hub(model_name: str) -> None:
     config = timm.models.get_pretrained_cfg(model_name)
     if config is None or not (config.hf_hub_id or config.url):
         raise _no_weights(model_name, "timm has no weights of this name")
-    hub_id = config.hf_hub_id
+    hub_id = config.hf_hub_id or ""
     files = ("model.safetensors", "pytorch_model.bin") if hub_id else ()
     if any(isinstance(try_to_load_from_cache(hub_id, file), str) for file in files):
         return
@@ -119,15 +115,18 @@ def _no_weights(model_name: str, reason: str) -> MissingError:
     )
 
 
-def _load_file(model: Network, name: str, file: CheckpointFile) -> tuple[str, dict[str, Any]]:
+def _load_file(model: Network, name: str, file: CheckpointFile, report: LoadReport) -> None:
     """Load a file in timm's layout, or in the official layout that timm's own filter converts."""
+    looks_like = recognise(file.content).sentence(name)
     container, raw = first_container(file.content, CONTAINERS)
     if not raw:
         raise CheckpointError(
             f"{file.path} contains no tensors: expected a state_dict, alone or under "
             f"{', '.join(CONTAINERS)}; found the entries {', '.join(map(str, file.content))}. "
-            f"{recognise(file.content).sentence(name)}"
+            f"{looks_like}"
         )
+    report.checkpoint, report.sha256, report.looks_like = str(file.path), file.sha256, looks_like
+    report.container = f"`{container}`" if container else "the file"
     # The classifier and the layers under the first part of its name (head.fc, head.bn).
     classifier = timm_config(model).get("classifier") or ()
     layers = (classifier,) if isinstance(classifier, str) else classifier
@@ -136,20 +135,20 @@ def _load_file(model: Network, name: str, file: CheckpointFile) -> tuple[str, di
     rules = [Rule(rf"({names})", "encoder")]
     # Other keys that the network lacks are unexpected: the file belongs to another network.
     rules += [Rule(rf"(?:{heads})\..*", reason="the classifier")] if heads else []
-    comparison = Comparison.sort(raw, rules)
-    comparison.fill(model, "encoder")
+    report.fill(model, "encoder", report.sort(raw, rules).get("encoder", {}))
     # As the file is first: a filter may also change a file in timm's layout.
-    if comparison.mismatches and (converted := _convert(model, name, raw)) is not None:
+    if report.n_mismatches and (converted := _convert(model, name, raw)) is not None:
         tensors, resized, omitted = converted
-        other = Comparison.sort({k: v for k, v in tensors.items() if k not in resized}, rules)
-        other.fill(model, "encoder")
+        other = LoadReport(name, str(file.path), file.sha256, report.container)
+        other.looks_like = looks_like
+        kept = {key: tensor for key, tensor in tensors.items() if key not in resized}
+        other.fill(model, "encoder", other.sort(kept, rules).get("encoder", {}))
         other.wrong_shape += resized.values()
         other.missing = [key for key in other.missing if key not in resized]
         other.ignored += omitted
         # The reading with fewer faults is reported: its message leads further.
-        if other.mismatches < comparison.mismatches:
-            comparison = other
-    return f"`{container}`" if container else "the file", comparison.lists()
+        if other.n_mismatches < report.n_mismatches:
+            vars(report).update(vars(other))
 
 
 def _convert(

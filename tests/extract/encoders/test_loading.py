@@ -95,7 +95,7 @@ def test_incomplete_projector_is_refused(name: str, save: Save) -> None:
     key = "module.base_encoder.head.3.weight" if name == "mocov3" else "head.mlp.2.weight"
     del tensors[key]
     report = load_report(name, save(content))
-    assert report.missing == (f"projector.{key.split('head.')[1]}",)
+    assert report.missing == [f"projector.{key.split('head.')[1]}"]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -157,7 +157,7 @@ def test_missing_tensor_of_first_block_is_reported(name: str, key: str, save: Sa
     prefix = "encoder." if name == "cae" else ""
     del content["model"][f"{prefix}blocks.0.{key}"]
     report = load_report(name, save(content))
-    assert report.missing == (f"blocks.0.{key}",)
+    assert report.missing == [f"blocks.0.{key}"]
     assert [kind for kind, keys in report.mismatches() if keys] == ["missing"]
 
 
@@ -169,7 +169,7 @@ def test_weights_that_are_not_finite_are_refused(name: str, value: float, save: 
     key = next(key for key in content[container] if key.endswith("blocks.1.mlp.fc2.weight"))
     content[container][key][0, 0] = value
     path = save(content)
-    assert load_report(name, path).not_finite == (key,)
+    assert load_report(name, path).not_finite == [key]
     with pytest.raises(CheckpointError, match=key):
         load_encoder(name, path)
 
@@ -177,7 +177,7 @@ def test_weights_that_are_not_finite_are_refused(name: str, value: float, save: 
 def test_repeated_tensor_is_refused(save: Save) -> None:
     content = official("mae")
     content["model"]["module.norm.weight"] = content["model"]["norm.weight"] + 1
-    assert load_report("mae", save(content)).unexpected == ("module.norm.weight",)
+    assert load_report("mae", save(content)).unexpected == ["module.norm.weight"]
 
 
 @pytest.mark.parametrize("name", ["dino", "ibot"])
