@@ -135,11 +135,10 @@ def _data_url(figure: Figure) -> str:
 
 @dataclass(frozen=True)
 class Scale:
-    """A range of values in percent, drawn over `width` pixels."""
+    """A range of values in percent, drawn over `WIDTH` pixels."""
 
     low: float
     high: float
-    width: int = WIDTH
 
     @classmethod
     def over(cls, values: Iterable[float]) -> Scale:
@@ -153,7 +152,7 @@ class Scale:
         """Return the position of a value in pixels from the left."""
         # Whiskers outside the scale end at its border.
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
-        return round(MARGIN + share * (self.width - 2 * MARGIN), 1)
+        return round(MARGIN + share * (WIDTH - 2 * MARGIN), 1)
 
 
 def scales_of(view: TableView) -> list[Scale]:

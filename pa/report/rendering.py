@@ -30,7 +30,8 @@ def environment(
 
     loaded = Environment(
         loader=PackageLoader("pa.report"),
-        # With autoescape macros return markup, so that their text is not escaped again.
+        # With autoescape macros return markup, so that their text is not escaped again. Templates
+        # of other formats than HTML must not join markup and text with ~, which escapes for HTML.
         autoescape=True,
         finalize=escaped,
         undefined=StrictUndefined,

@@ -47,6 +47,12 @@ def test_cells_and_results_have_one_line_each(some: Runs) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["cells", "claims"])
+def test_every_column_has_values(some: Runs, name: str) -> None:
+    table = tables_of(some.report())[name]
+    assert [column.name for column in table if column.null_count() == len(table)] == []
+
+
 def test_csv_and_parquet_agree(some: Runs, tmp_path: Path) -> None:
     table = tables_of(some.report())["cells"]
     table.write_parquet(tmp_path / "cells.parquet")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pa.report.collection import collect_results
-from pa.report.html import MARGIN, Scale, page, signed
+from pa.report.html import MARGIN, WIDTH, Scale, page, signed
 from pa.report.report import build
 from pa.report.text import identifier
 from tests.support.report import VIT_TI, Runs
@@ -231,9 +231,9 @@ def test_identifiers_are_readable() -> None:
 
 
 def test_dot_is_drawn_at_its_number() -> None:
-    scale = Scale(20, 60, width=110)
-    assert (scale.x(20), scale.x(40), scale.x(60)) == (MARGIN, 55, 110 - MARGIN)
-    assert scale.x(999) == 110 - MARGIN  # never outside
+    scale = Scale(20, 60)
+    assert (scale.x(20), scale.x(40), scale.x(60)) == (MARGIN, WIDTH / 2, WIDTH - MARGIN)
+    assert scale.x(999) == WIDTH - MARGIN  # never outside
 
 
 def test_interval_is_drawn_around_dot(runs: Runs) -> None:
