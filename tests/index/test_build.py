@@ -31,11 +31,14 @@ def test_index_holds_unit_vectors(store: Store, tmp_path: Path, vectors: Floats)
     assert np.abs(held - unit).max() < 1e-6
 
 
-def test_recall_is_what_it_says(make_store: Callable[..., Store], tmp_path: Path) -> None:
+@pytest.mark.parametrize("factory", ["IVF16,PQ4x4@nprobe=2", "PQ4x4"])
+def test_recall_is_what_it_says(
+    make_store: Callable[..., Store], tmp_path: Path, factory: str
+) -> None:
     """Recount recall@24 of a bad index with an exhaustive search of our own."""
     vectors = np.random.default_rng(1).normal(size=(980, 16)).astype(np.float16).astype(np.float32)
     store = make_store(vectors, name="noise")
-    index = build(store, "pooled", tmp_path, "IVF16,PQ4x4@nprobe=2")
+    index = build(store, "pooled", tmp_path, factory)
     recall = index.info.recall_at_24
     assert isinstance(recall, Recall)
     assert (recall.k, recall.queries) == (24, 256)

@@ -105,10 +105,11 @@ def test_hnsw_is_measured_and_searched(store: Store, tmp_path: Path) -> None:
     assert [n.cosine for n in search(index, [9], 24)[0].neighbours] == [
         n.cosine for n in search(exact, [9], 24)[0].neighbours
     ]
-    assert [info.key.factory for _, info in find_indexes(tmp_path)] == [
-        "HNSW16@efSearch=200",
-        "SQfp16",
-    ]
+    (exact.path / "index.json").write_text("{}")
+    approximate, damaged = find_indexes(tmp_path)
+    assert approximate == (index.path, index.info)
+    assert damaged[0] == exact.path
+    assert isinstance(damaged[1], VerificationError)
 
 
 def test_approximate_index_with_few_candidates_returns_fewer(store: Store, tmp_path: Path) -> None:

@@ -28,11 +28,15 @@ def info(workspace: Workspace, as_json: bool) -> None:
     from pa.index.stored import find_indexes
 
     check_workspace(workspace.path)
-    found = list(find_indexes(workspace.config.indexes))
-    show([(p, info) for p, info in found if not isinstance(info, VerificationError)], as_json)
-    for _, info in found:
-        if isinstance(info, VerificationError):
-            raise info
+    readable, damaged = [], []
+    for path, content in find_indexes(workspace.config.indexes):
+        if isinstance(content, VerificationError):
+            damaged.append(content)
+        else:
+            readable.append((path, content))
+    show(readable, as_json)
+    if damaged:
+        raise damaged[0]
 
 
 def show(indexes: Iterable[tuple[Path, IndexInfo]], as_json: bool) -> None:
