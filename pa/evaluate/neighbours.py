@@ -152,8 +152,14 @@ class NeighbourRelation:
 
     def expected(self) -> Floats:
         """Return the expected shares (N, M) of neighbours drawn at random from all other rows."""
-        others = len(self.part) - 1
-        return self._measures(lambda *columns: _equal_rows(*columns) / others)
+
+        def share(*columns: Ints) -> Floats:
+            rows = np.stack(columns, axis=1)
+            _, group, sizes = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
+            shares: Floats = (sizes[group.ravel()] - 1) / (len(rows) - 1)  # (N,), without itself
+            return shares
+
+        return self._measures(share)
 
     def _measures(self, share: Callable[..., Floats]) -> Floats:
         """Return `MEASURES` (n, M); `share` gives the share (n,) of rows equal in some columns."""
@@ -172,14 +178,6 @@ class NeighbourRelation:
             SAME_IMAGE: share(self.image),
         }
         return np.stack([shares[name] for name in MEASURES], axis=1)
-
-
-def _equal_rows(*columns: Ints) -> Floats:
-    """Return the number of other rows that equal each row in all columns, (N,)."""
-    _, inverse, counts = np.unique(
-        np.stack(columns, axis=1), axis=0, return_inverse=True, return_counts=True
-    )
-    return (counts[inverse.ravel()] - 1).astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,21 +1,8 @@
 """What a result records: its protocol, stores, selection, counts and scores, one class per task.
 
-Each class is named after the command that writes it. To write a result::
-
-    result = KnnProbeResult(
-        protocol=RecordedProtocol({"protocol": "dino", "k": [10, 20], ...}),
-        stores=TrainTest(StoreReference.of(train), StoreReference.of(test)),
-        representation="cls",
-        selection=SplitSelection(rule="two stores", target="label"),
-        counts=SplitCounts(classes=3, train_rows=9, ...),
-        scores={"k=10": accuracies(...), "k=20": accuracies(...)},
-        seconds={"read": 0.1},
-        details={"device": "cpu"},
-    )
-    path = write_result(workspace / "results", result)  # after its tables and heads
-
-`read_result(path).result` is an instance of the same class with equal attributes; both functions
-are in `pa.evaluate.result_files`.
+Each class is named after the command that writes it. `write_result` and `read_result` of
+`pa.evaluate.result_files` write a result and read it back as an equal instance of its class;
+docs/extending.md shows how a new probe does so.
 """
 
 from __future__ import annotations
@@ -248,17 +235,9 @@ def _without_none(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 RESULT_TYPES: dict[str, type[Result]] = {
     kind.task: kind
-    for kind in (
-        RetrievalResult,
-        RetrievalDifference,
-        NeighboursResult,
-        NeighboursDifference,
-        LinearProbeResult,
-        AttentiveProbeResult,
-        KnnProbeResult,
-        FewShotProbeResult,
-        SegmentationProbeResult,
-    )
+    for base in (RowResult, ProbeResult, Result)
+    for kind in base.__subclasses__()
+    if "task" in vars(kind)
 }
 
 

@@ -44,7 +44,7 @@ def results_of(workspace: Path, task: str, encoder: str) -> EncoderResults:
 def test_mean_is_read_as_written() -> None:
     wide, narrow = Interval(0.4, 0.6, "wide"), Interval(0.45, 0.55, "narrow")
     for mean in (Mean(0.5, 10, 5, wide, narrow, 0.25, 0.2), Mean(0.5, 3, 1, None)):
-        again = Mean.from_json(json.loads(json.dumps(mean.to_json())))
+        again = Mean.read(json.loads(json.dumps(mean.to_json())))
         assert (again.interval, again.fixed_gallery) == (mean.interval, mean.fixed_gallery)
         assert again.to_json() == mean.to_json()
 
