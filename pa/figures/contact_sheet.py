@@ -155,7 +155,8 @@ def _patch(
     side = round(cell * resize / CANVAS)
     patch = im.centre_crop(im.crop_resize(image, (x0, y0, x1, y1), side, "bicubic"), cell)
     if row["x"] is not None:
-        edge = (side - cell) / 2  # removed on each side by the crop
+        # From pixels of the image to pixels of the patch, which lost `edge` on each side.
+        edge = (side - cell) / 2
         x, y = (row["x"] - x0) / (x1 - x0) * side, (row["y"] - y0) / (y1 - y0) * side
         _draw_ring(ImageDraw.Draw(patch), (x - edge, y - edge), colour, 6)
     return patch
@@ -235,6 +236,7 @@ def draw_regions(path: Path, images: Images, view: FixedView, title: str, exampl
 
     The transform is that of a ViT at 224. Raises `UsageError` for another suffix.
     """
+    # Windows and canvas are those of an encoder with an input of 224 pixels.
     transform, n = Transform(), len(view.boxes())
     counts = (
         f"{len(images.table):,} images, {n} region{'s' if n != 1 else ''} of each; cut for an "

@@ -68,6 +68,7 @@ def draw_confusion(
 ) -> None:
     """Draw the share of each true class (rows) by predicted class, in percent."""
     sizes = confusion.sum(axis=1, keepdims=True)  # (C, 1)
+    # A class without test rows has no share: an empty line instead of zeros.
     shares = np.divide(confusion, sizes, out=np.full(confusion.shape, np.nan), where=sizes > 0)
     image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
     axes.set(xlabel="predicted", ylabel="true")
@@ -134,7 +135,8 @@ def draw_sweep_results(
         if cell["diverged"] == 0:
             cells[at] = 100 * cell["accuracy"]
         chosen = at if cell["chosen"] else chosen
-    spread = max(limits[1] - limits[0], 1e-9)  # not 0 if all cells are equal
+    # White numbers on dark cells. The spread is not 0 if all cells are equal.
+    spread = max(limits[1] - limits[0], 1e-9)
     axes.imshow(cells, cmap="Blues", vmin=limits[0], vmax=limits[1], aspect="auto")
     for (row, column), value in np.ndenumerate(cells):
         dark = not np.isnan(value) and (value - limits[0]) / spread > _DARK

@@ -88,6 +88,7 @@ class Layout:
         """Squares in a row of a panel."""
         if self.n_panels > 1:
             return max(1, min(self.k, PER_LINE // self.across))
+        # Three lines as in the paper's Figures 2 and 4; fewer neighbours need fewer.
         rows = 3 if self.k > 12 else 2 if self.k > 3 else 1
         return min(SINGLE, math.ceil(self.k / rows))
 
@@ -100,6 +101,7 @@ class Layout:
         """The side of the query's image: as high as a single panel, so that no hole is left."""
         if self.n_panels > 1:
             return self.width * QUERY_SHARE
+        # Columns and query share the width; the query is as high as `high` squares and their gaps.
         high = min(self.rows, 3)
         squares = self.width - _GUTTER - (self.columns + high - 2) * _GAP
         return high * squares / (self.columns + high) + (high - 1) * _GAP
@@ -152,6 +154,7 @@ def draw(panels: Sequence[Panel], target: Target, across: int = 1) -> float:
         raise UsageError("a figure of neighbours needs at least one search result: found none.")
     # Answers to one query are next to each other, also if several stores answered it.
     sections = [list(of) for _, of in itertools.groupby(panels, lambda panel: panel.result.query)]
+    # One k for all, so that squares have one size on the page, also where a store has fewer rows.
     k = max(len(panel.result.neighbours) for panel in panels)
     paper = Paper(target)
     top = MARGIN
@@ -181,6 +184,7 @@ def _draw_query(paper: Paper, panel: Panel, layout: Layout, letter: str, top: fl
     x, y, width, height = _around(box, canvas.size, scale)
     paper.frame(MARGIN + x, top + y, width, height, RED)
     below = canvas.height * scale + _GAP
+    # The region again, enlarged, where panels are higher than the image: no hole below it.
     side = min(layout.query, layout.height - _TITLE - _GAP - below)
     if side >= _SMALLEST_PATCH:
         x0, y0, x1, y1 = (round(value) for value in box)
@@ -219,6 +223,7 @@ def query_picture(query: Query, crops: Crops) -> tuple[Image.Image, Box]:
 def _draw_panel(paper: Paper, panel: Panel, layout: Layout, number: int, top: float) -> None:
     """Draw the neighbours of one answer with their cosines, and mark those of the same part."""
     side = to_pixels(layout.cell)
+    # In the other views the label is the class of the image, which a neighbour need not share.
     part = panel.result.query.label if panel.crops.view.name == "parts" else None
     for i, neighbour in enumerate(panel.result.neighbours):
         x, y = layout.corner(number, i)
@@ -235,6 +240,7 @@ def _draw_panel(paper: Paper, panel: Panel, layout: Layout, number: int, top: fl
     baseline, room = top + upper - 0.05, layout.panel
     if part is not None:
         same = sum(neighbour.label == part for neighbour in panel.result.neighbours)
+        # Above the panel on the right; the title on the left gets what is left of the line.
         share = f"{readable_label(part)}: {same} of {len(panel.result.neighbours)}"
         right = MARGIN + left + layout.panel
         paper.text(right, baseline, share, 7, color=GREY, ha="right")

@@ -23,7 +23,8 @@ def query_row(store: Store, query: str) -> int:
     """
     if re.fullmatch(r"\d+", query):
         return int(query)
-    name, _, number = query.rpartition(":")  # a path may contain a colon
+    # From the right: a path may contain a colon.
+    name, _, number = query.rpartition(":")
     if not name or not number.isdigit():
         raise UsageError(
             f"--query {query!r}: expected a row id, or NAME:REGION with the number of a region "
@@ -65,9 +66,10 @@ def default_queries(store: Store, examples: Sequence[int]) -> tuple[list[str], l
             queries.append(released)
             continue
         images = store.rows["path"].unique(maintain_order=True)
-        path = images[int(len(images) * (2 * number - 1) / (2 * n))]  # at 1/6, 3/6 or 5/6
+        path = images[int(len(images) * (2 * number - 1) / (2 * n))]
         rows = store.rows.filter(pl.col("path") == path)["row"]
-        queries.append(str(rows[len(rows) // 2]))  # the middle window of a grid
+        # The middle window of a grid: objects of ImageNet are mostly in the centre.
+        queries.append(str(rows[len(rows) // 2]))
         notes.append(
             f"the image of {released}, a query of the released code, is not in {store.title}: "
             f"using the middle of {path}, row {queries[-1]}. Choose another with --query."

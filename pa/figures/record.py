@@ -6,7 +6,6 @@ Subject, Keywords; PNG and SVG: Title, Description, Source), in `NAME.txt` and i
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -73,47 +72,34 @@ class FigureRecord:
     title: str
     caption: str
     command: str
-    stores: Sequence[dict[str, Any]]
     protocol: dict[str, Any]
+    stores: Sequence[dict[str, Any]]
     results: Sequence[dict[str, Any]] = ()
     details: dict[str, Any] = field(default_factory=dict)
 
     def target(self, output: FigureOutput, figures: Path) -> Target:
         """Return the pictures to draw, below the folder `figures` unless `output` says where."""
+        results = [result["digest"] for result in self.results]
         source = {
             "command": self.command,
             "protocol": self.protocol,
             "stores": {store["title"]: store["fingerprint"] for store in self.stores},
-            "results": [result["digest"] for result in self.results],
+            "results": results,
             "pa": pa.__version__,
         }
         metadata = Metadata(self.title, self.caption, canonical_json(source))
         if output.out is not None and output.out.suffix:
             return Target([output.out], output.width, metadata)
-        name = output.name or f"{self.name}-{self.digest[:12]}"
-        stem = output.out or figures / self.kind / name
+        # The name depends on the sources and the command: drawn again, a figure replaces its file.
+        fingerprints = [store["fingerprint"] for store in self.stores]
+        key = digest([self.kind, self.title, self.command, fingerprints, results])
+        stem = output.out or figures / self.kind / (output.name or f"{self.name}-{key[:12]}")
         paths = [stem.with_name(stem.name + suffix) for suffix in SUFFIXES]
         return Target(paths, output.width, metadata)
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 (hex) of what determines the figure, without the numbers it shows."""
-        fingerprints = [store["fingerprint"] for store in self.stores]
-        results = [result["digest"] for result in self.results]
-        return digest([self.kind, self.title, self.command, fingerprints, results])
-
     def to_json(self) -> dict[str, Any]:
-        return {
-            "figure": self.kind,
-            "title": self.title,
-            "caption": self.caption,
-            "command": self.command,
-            "protocol": self.protocol,
-            "stores": list(self.stores),
-            "results": list(self.results),
-            "details": self.details,
-            "pa": pa.__version__,
-        }
+        shown = {key: value for key, value in vars(self).items() if key not in ("kind", "name")}
+        return {"figure": self.kind, **shown, "pa": pa.__version__}
 
     def write(self, pictures: Sequence[Path]) -> WrittenFigure:
         """Write caption and provenance next to the pictures, as text and as JSON."""
@@ -122,7 +108,7 @@ class FigureRecord:
         lines += [f"store {store['title']}" for store in self.stores]
         lines += [f"result {result['digest'][:12]}: {result['title']}" for result in self.results]
         write_text(text, "\n".join([*lines, f"pa {pa.__version__}", ""]))
-        write_json(fields, json.loads(json.dumps(self.to_json())))  # tuples become lists
+        write_json(fields, self.to_json())
         return WrittenFigure(self, (*pictures, text, fields))
 
 

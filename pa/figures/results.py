@@ -139,10 +139,12 @@ def _select(encoder: str, matching: Sequence[ResultFile], progress: Progress) ->
     files = [file for file in matching if file.result.tested.encoder == encoder]
     # The closest to its protocol first, then the newest.
     files.sort(key=lambda f: (len(f.result.protocol.changed), -f.written.timestamp()))
+    # A result belongs to the figure with the others of the same stores, training and test.
     for file in files:
         stores = tuple(store.fingerprint for store in file.result.stores_by_role.values())
         groups.setdefault(stores, {}).setdefault(file.result.representation, file)
-    best = max(groups.values(), key=len)  # of equal ones the first: the closest, then the newest
+    # Of groups of one size the first: the closest, then the newest.
+    best = max(groups.values(), key=len)
     if len(files) > len(best):
         digests = ", ".join(file.result.digest[:8] for file in list(best.values())[:3])
         progress.note(

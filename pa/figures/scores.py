@@ -140,6 +140,7 @@ def depth_panels(results: Sequence[Result]) -> dict[str, list[Curve]]:
                 if representation.startswith(f"{kind}:")
             }
             if blocks:
+                # After the final norm: the score of the whole network, without which a curve ends.
                 final = scores[name]["ap"] if name in scores else None
                 curve = Curve(encoder, title, dict(sorted(blocks.items())), final)
                 panels.setdefault(name, []).append(curve)
@@ -196,6 +197,7 @@ def _plot_mean(
 
 
 def _plot_chance(axes: Axes, results: Sequence[Result]) -> None:
+    # Chance depends on the rows alone, which all results share.
     level = 100 * results[0].scores["ap"].chance
     axes.axhline(level, color=GREY, linewidth=0.8, linestyle=":", label="chance")
 
@@ -222,8 +224,10 @@ def draw_shares(results: Sequence[Result], target: Target) -> None:
     height = 0.24 * (len(bars) + 1) + legend + 0.55  # inches per bar, and for the axis
     with page(target, height) as figure:
         axes = figure.add_subplot()
-        start = np.zeros(len(bars) + 1)  # left end of the next segment of each bar
+        # (bars + 1,) left end of the next segment of each bar, and of that of chance
+        start = np.zeros(len(bars) + 1)
         for name, label in shown.items():
+            # All results are of the same rows, so that chance is that of the first.
             values = [bar[name].value for bar in means] + [means[0][name].chance]
             widths = 100 * np.array(values)
             colour = _RELATION_COLOURS[RELATIONS.index(name)]

@@ -172,6 +172,7 @@ def _draw_group(
     block = (width - (across - 1) * _APART) / across
     column = (block - side - (n_columns - 1) * _GAP) / n_columns
     lefts = [corner + i * (block + _APART) for i in range(across)]
+    # At the size printed first: everything below works on few pixels.
     drawn = [_reduced(example, column) for example in examples]
     colours = [_colours(lines) for lines in zip(*(e.lines for e in drawn), strict=True)]
     for left, (number, head) in itertools.product(lefts, enumerate(heads)):
@@ -213,6 +214,7 @@ def _draw_example(
     left += (column - example.image.width / PRINT_DPI) / 2
     height = example.image.height / PRINT_DPI
     paper.paste(example.image, left, (top + bottom - _GAP - height) / 2, edged=False)
+    # In grey and pale, so that a class has the colour of the legend over any photograph.
     background = pale(example.image)
     for line, labels, of in zip(example.lines, sets, colours, strict=True):
         if len(sets) > 1:

@@ -99,6 +99,7 @@ def page(target: Target, height: float, suffixes: Sequence[str] = SUFFIXES) -> I
         buffers = [io.BytesIO() for _ in formats]
         for kind, buffer in zip(formats, buffers, strict=True):
             fields: dict[str, Any] = dict(_UNDATED.get(kind, {}))
+            # Title, caption and sources travel with the file, whatever its name becomes.
             fields |= {} if target.metadata is None else target.metadata.fields(kind)
             figure.savefig(buffer, format=kind, dpi=PRINT_DPI, metadata=fields or None)
     for path, buffer in zip(target.paths, buffers, strict=True):

@@ -55,7 +55,8 @@ def depth(
             f"blocks. Score the blocks of a store that keeps them:\n"
             f"{_commands(workspace, without[0])}"
         )
-    result = chosen[0].results[0].result  # all results are of the same rows
+    # All results are of the same rows, so that chance and gallery are those of the first.
+    result = chosen[0].results[0].result
     mean = result.scores["ap"]
     method = "" if mean.interval is None else f" by {mean.interval.method}"
     encoders = listed(entry.title for entry in chosen)
@@ -82,7 +83,9 @@ def _commands(workspace: Workspace, entry: EncoderResults) -> str:
     from pa.evaluate.rows import keeps_blocks
 
     scored = entry.store
-    source = None  # that of the scored store, if it still exists
+    # A store of the same rows may keep the blocks. Otherwise the scored one is extracted again with
+    # them, from its images if it still exists.
+    source = None
     spec = Spec(
         **scored.spec,
         dataset=scored.dataset,

@@ -173,11 +173,13 @@ def _stores_of_all_encoders(
         if store.is_complete and store.view != "windows"
     ]
     if selector.view is None and any(store.view == "grid" for store in stores):
-        stores = [store for store in stores if store.view == "grid"]  # view of the paper's figures
+        # The view of the paper's figures.
+        stores = [store for store in stores if store.view == "grid"]
     stores = without_subsets([s for s in stores if needs is None or needs in _vectors(s)])
     if not stores:
         raise _missing(workspace, selector, needs)
-    origins = {_origin(store) for store in stores}  # dataset, split, view and protocol
+    # One dataset, split, view and protocol: a query refers to one region of each store.
+    origins = {_origin(store) for store in stores}
     if len(origins) > 1:
         lines = "\n".join(f"  {origin}" for origin in sorted(map(str, origins)))
         raise AmbiguousError(f"stores of {len(origins)} kinds fit. Choose one:\n{lines}")

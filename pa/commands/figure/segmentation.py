@@ -134,9 +134,11 @@ def _choose(
             wanted,
             accepts=lambda file: _has_head(file) and file.result.tested.fingerprint in fingerprints,
         )
+        # A result without its windows is chosen only if no other fits: the error then names it.
         if any(drawable.accepts(file) for file in collection.results if wanted.matches(file)):
             wanted = drawable
         by_set[name] = select_by_encoder(collection, wanted, progress)
+        # All label sets by the protocol of the first.
         protocol = protocol or protocol_key(by_set[name][0].results[0])
     common = set.intersection(*({each.encoder for each in row} for row in by_set.values()))
     every = {each.encoder for row in by_set.values() for each in row}
