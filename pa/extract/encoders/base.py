@@ -139,8 +139,6 @@ class Encoder:
 
     def to(self, device: str | torch.device, compute: str) -> Encoder:
         """Move the network and set the compute precision of the trunk: fp32, bf16 or fp16."""
-        if compute not in DTYPES:
-            raise UsageError(f"unknown compute format {compute!r}. Known: {', '.join(DTYPES)}.")
         try:
             self._network.to(device)
         except (RuntimeError, AssertionError) as error:

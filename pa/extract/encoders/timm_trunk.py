@@ -43,9 +43,10 @@ class TimmTrunk(Trunk):
         self.n_prefix = 0  # prefix tokens
         self.channel_axis: int | None = None  # of a feature map; None for tokens
         self.only_cls = False  # whether `forward_features` omits the patch tokens
-        shape = self._find_layout()
-        self.pooled_width = self.width
-        self.pools_by_mean, self.token_norm, self._norm_input = self._find_head(shape)
+        self.pools_by_mean = False
+        self.token_norm: nn.Module | None = None  # the final norm, applied to each token
+        self._norm_input: tuple[int, ...] = ()  # shape of its input for one token
+        self._find_head(self._find_layout())
         self._patches = {self.size: self.n_patches}  # side of the input → patch tokens
         if layers:
             self._check_layers()
@@ -101,12 +102,11 @@ class TimmTrunk(Trunk):
         return torch.cat([cls, cells], dim=1)  # (B, N, C)
 
     @torch.no_grad()
-    def _find_head(self, shape: torch.Size) -> tuple[bool, nn.Module | None, tuple[int, ...]]:
+    def _find_head(self, shape: torch.Size) -> None:
         """Determine whether the head pools by the mean, and the final norm that follows it.
 
-        Return also the shape of an input of that norm. The head is run on noise: it pools by the
-        mean if its result depends only on the mean of the patch tokens, and a norm is the final
-        norm if it is applied to a pooled vector.
+        The head is run on noise: it pools by the mean if its result depends only on the mean of the
+        patch tokens, and a norm is the final norm if it is applied to a pooled vector.
         """
         noise = _noise(*shape)
         cells = self._cells(noise)  # (1, N, C)
@@ -130,17 +130,17 @@ class TimmTrunk(Trunk):
             for hook in hooks:
                 hook.remove()
         if pooled is None:
-            return False, None, ()
+            return
         output = same.mT if self.channel_axis == 1 else same
         other = self._pool(output.reshape(noise.shape))
-        by_mean = other is not None and _close(pooled, other)
-        if by_mean:
+        self.pools_by_mean = other is not None and _close(pooled, other)
+        if self.pools_by_mean:
             self.pooled_width = pooled.shape[1]
         vectors = [mean, *([cells[:, 0]] if self.n_prefix else [])]
         for module, value in inputs.items():
             if any(value.numel() == v.numel() and _close(value.flatten(1), v) for v in vectors):
-                return by_mean, module, tuple(value.shape[1:])
-        return by_mean, None, ()
+                self.token_norm, self._norm_input = module, tuple(value.shape[1:])
+                return
 
     def _pool(self, output: Tensor) -> Tensor | None:
         """Return the input of the classifier (B, P), or None if there is no such vector."""
