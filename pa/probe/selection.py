@@ -23,20 +23,21 @@ import polars as pl
 from pa.data.schema import BOX
 from pa.data.store.reader import Store
 from pa.data.store.spec import Difference, describe
-from pa.errors import FingerprintError, MismatchError, UsageError, VerificationError
-from pa.probe.holdout import hold_out
-from pa.probe.labels import (
-    FILE,
-    VALID,
-    check_seen,
-    class_indices,
-    classes_of,
-    is_usable,
-    select_rows,
+from pa.errors import (
+    FingerprintError,
+    MismatchError,
+    UnknownNameError,
+    UsageError,
+    VerificationError,
 )
+from pa.evaluate.rows import nothing_to_score
+from pa.probe.holdout import hold_out, some_names
 from pa.probe.recipes import permitted_differences
 
 Ints = npt.NDArray[np.int64]
+
+FILE = ["path", "file_bytes"]
+VALID = "_image_was_read"  # no column of a dataset begins with an underscore
 
 TWO_STORES, FILTERS, HELD_OUT = "two stores", "filters", "held out"
 ROWS_SHOWN = 5  # row ids in a message
@@ -84,6 +85,14 @@ class Side:
     images: Ints  # (n,) image numbers
     n_bad: int  # rows left out because their image is unreadable
     n_unlabelled: int  # rows left out because they have no label
+
+    @classmethod
+    def of(cls, store: Store, rows: pl.DataFrame, classes: tuple[str, ...], target: str) -> Side:
+        """Return the usable rows of a selection, and count the others."""
+        usable = rows.filter(is_usable(target))
+        targets, n_bad = class_indices(usable, classes, target), int((~rows[VALID]).sum())
+        images, n_unlabelled = usable["image"].to_numpy(), len(rows) - n_bad - len(usable)
+        return cls(store, usable["row"].to_numpy(), targets, images, n_bad, n_unlabelled)
 
     @property
     def n_images(self) -> int:
@@ -181,12 +190,21 @@ def split_rows(
         A condition or the target column is invalid, a condition selects nothing, the sides share
         rows, a test label has no training row, or a class has too few images to hold some out.
     """
+    target = options.target
+    frames: tuple[pl.DataFrame, pl.DataFrame]  # training and test rows, with those to leave out
     if test is not None and test.fingerprint != train.fingerprint:
         check_encoded_alike(train, test, permitted)
         remedy = "Give two splits without common images"
         rule, frames = TWO_STORES, _disjoint(train, test, options, [*FILE, *BOX], remedy)
     elif options.train_where is not None or options.test_where is not None:
-        rule, frames, test = FILTERS, _filters(train, options), train
+        if options.train_where is None or options.test_where is None:
+            given, other = ("train", "test") if options.test_where is None else ("test", "train")
+            raise UsageError(
+                f"--{given}-where on one store needs --{other}-where too: which rows are the "
+                f"{other} rows?"
+            )
+        remedy = "Make the conditions exclude each other"
+        rule, frames, test = FILTERS, _disjoint(train, train, options, ["row"], remedy), train
     elif test is not None:
         raise UsageError(
             f"training and test split are the same store, {train.title}: the probe would be scored "
@@ -194,34 +212,25 @@ def split_rows(
             f"and --test-where, or leave --test-split out to hold images out."
         )
     else:
-        rule, frames, test = HELD_OUT, _held_out(train, options), train
-    classes = classes_of(frames[0], options.target)
-    check_seen(frames[1], classes, options.target)
+        frame = select_rows(train, target, [options.where])
+        usable = frame.filter(is_usable(target))
+        names = classes_of(usable, target)
+        images, labels = usable["image"].to_numpy(), class_indices(usable, names, target)
+        held_out = hold_out(images, labels, names, options.test_fraction, options.seed)
+        is_test = frame["image"].is_in(held_out.tolist())
+        rule, frames, test = HELD_OUT, (frame.filter(~is_test), frame.filter(is_test)), train
+    classes = classes_of(frames[0], target)
+    check_seen(frames[1], classes, target)
     sides = [
-        _side(store, frame, classes, options.target)
+        Side.of(store, frame, classes, target)
         for store, frame in zip((train, test), frames, strict=True)
     ]
     return Split(sides[0], sides[1], classes, rule, options)
 
 
-# -- The rules. Each returns the rows of both sides, including the rows to leave out. --------------
-
-Frames = tuple[pl.DataFrame, pl.DataFrame]
-
-
-def _filters(store: Store, options: SplitOptions) -> Frames:
-    if options.train_where is None or options.test_where is None:
-        set_side, other = ("train", "test") if options.test_where is None else ("test", "train")
-        raise UsageError(
-            f"--{set_side}-where on one store needs --{other}-where too: which rows are the "
-            f"{other} rows?"
-        )
-    return _disjoint(store, store, options, ["row"], "Make the conditions exclude each other")
-
-
 def _disjoint(
     train: Store, test: Store, options: SplitOptions, identity: list[str], remedy: str
-) -> Frames:
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Select the rows of both sides; raise `UsageError` for rows with the same `identity`."""
     frames = (
         select_rows(train, options.target, [options.where, options.train_where]),
@@ -236,32 +245,20 @@ def _disjoint(
     return frames
 
 
-def _held_out(store: Store, options: SplitOptions) -> Frames:
-    frame = select_rows(store, options.target, [options.where])
-    usable = frame.filter(is_usable(options.target))
-    classes = classes_of(usable, options.target)
-    test_images = hold_out(
-        usable["image"].to_numpy(),
-        class_indices(usable, classes, options.target),
-        classes,
-        options.test_fraction,
-        options.seed,
-    )
-    is_test = frame["image"].is_in(test_images.tolist())
-    return frame.filter(~is_test), frame.filter(is_test)
-
-
 def check_encoded_alike(train: Store, test: Store, permitted: Sequence[Difference] = ()) -> None:
     """Raise `FingerprintError` with the fields in which two stores' features differ.
 
     The selection of rows (split, limit) and additional representations may differ, and exactly the
     `permitted` fields with exactly their values.
     """
-    differences = [
-        d
-        for d in train.spec.differences(test.spec)
-        if not _may_differ(d) and d not in tuple(permitted)
-    ]
+    differences = []
+    for difference in train.spec.differences(test.spec):
+        name, train_value, test_value = difference
+        field = name.partition(".")[0]
+        is_additional = field == "representations" and None in (train_value, test_value)
+        may_differ = field in ("split", "rows", "limit") or is_additional
+        if not may_differ and difference not in permitted:
+            differences.append(difference)
     if differences:
         raise FingerprintError(
             f"the training and the test features were encoded differently, so a head trained on "
@@ -272,24 +269,76 @@ def check_encoded_alike(train: Store, test: Store, permitted: Sequence[Differenc
         )
 
 
-def _may_differ(difference: Difference) -> bool:
-    name, train_value, test_value = difference
-    field, *_ = name.split(".")
-    additional = field == "representations" and (train_value is None or test_value is None)
-    return field in ("split", "rows", "limit") or additional
+# -- labels ----------------------------------------------------------------------------------------
 
 
-def _side(store: Store, chosen: pl.DataFrame, classes: tuple[str, ...], target: str) -> Side:
-    usable = chosen.filter(is_usable(target))
-    n_bad = int((~chosen[VALID]).sum())
-    return Side(
-        store=store,
-        rows=usable["row"].to_numpy(),
-        targets=class_indices(usable, classes, target),
-        images=usable["image"].to_numpy(),
-        n_bad=n_bad,
-        n_unlabelled=len(chosen) - n_bad - len(usable),
-    )
+def is_usable(target: str) -> pl.Expr:
+    """Return an expression: true for rows of readable images, with a label."""
+    return pl.col(VALID) & pl.col(target).is_not_null()
+
+
+def with_readable(rows: pl.DataFrame, valid: npt.NDArray[np.bool_] | bool) -> pl.DataFrame:
+    """Add the column that `is_usable` reads: whether a row's image is readable, (n,) bool."""
+    return rows.with_columns(pl.lit(valid).alias(VALID))
+
+
+def select_rows(store: Store, target: str, conditions: Sequence[str | None]) -> pl.DataFrame:
+    """Return the rows that fulfil all conditions, with a column that marks readable images."""
+    rows = store.rows
+    if target not in rows.columns:
+        raise UnknownNameError("target column", target, rows.columns)
+    set_conditions = [condition for condition in conditions if condition is not None]
+    selected = with_readable(rows, store.valid)
+    for condition in set_conditions:
+        try:
+            selected = selected.filter(pl.sql_expr(condition))
+        except pl.exceptions.PolarsError as error:
+            # Polars also lists the internal column VALID; this message lists the table's columns.
+            reason = str(error).splitlines()[0].partition("; valid columns")[0].rstrip(".")
+            raise UsageError(
+                f"cannot select rows by {condition!r}: {reason}. A condition is an SQL expression "
+                f'over the columns {", ".join(rows.columns)}; for instance "x1 <= 112".'
+            ) from None
+    if selected.is_empty():
+        shown = " and ".join(map(repr, set_conditions)) or "the selection"
+        raise UsageError(f"no row of {store.title} fulfils {shown} ({len(rows)} rows).")
+    if selected.filter(is_usable(target)).is_empty():
+        raise nothing_to_score(store, selected, target)
+    return selected
+
+
+def classes_of(train: pl.DataFrame, target: str) -> tuple[str, ...]:
+    """Return the class names of the training rows; labels in the order of the dataset."""
+    usable = train.filter(is_usable(target))
+    order = ["label_id", "label"] if target == "label" else [target]
+    names = usable.select(order).unique().sort(order)[target].cast(pl.String)
+    classes = tuple(names.unique(maintain_order=True).to_list())
+    if len(classes) < 2:
+        raise UsageError(
+            f"all training rows have the {target} {classes[0]!r}: a probe needs two classes "
+            f"or more."
+        )
+    return classes
+
+
+def check_seen(test: pl.DataFrame, classes: tuple[str, ...], target: str) -> None:
+    """Raise `UsageError` for a label of the test rows that no training row has."""
+    labels = test.filter(is_usable(target))[target].cast(pl.String).unique()
+    unseen = sorted(set(labels.to_list()) - set(classes))
+    if unseen:
+        raise UsageError(
+            f"the test rows have a {target} that no training row has: {some_names(unseen)}. "
+            f"The head cannot predict it: train on rows that have it, or leave it out with --where."
+        )
+
+
+def class_indices(usable: pl.DataFrame, classes: tuple[str, ...], target: str) -> Ints:
+    """Return the index of each row's label in `classes`, (n,), int64."""
+    names = usable[target].cast(pl.String)
+    return names.replace_strict(classes, range(len(classes)), return_dtype=pl.Int64).to_numpy()
+
+
+# -- features --------------------------------------------------------------------------------------
 
 
 def check_features(train: LabelledRows, test: LabelledRows) -> None:

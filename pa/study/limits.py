@@ -90,7 +90,7 @@ def _check(step: Step, inputs: Sequence[tuple[Images, pl.DataFrame]]) -> None:
         if not _shows_labels(images, table):
             raise UsageError(f"no window of {title} has a labelled pixel: nothing to train on.")
     elif group == "probe":
-        from pa.probe.labels import check_seen, classes_of, with_readable
+        from pa.probe.selection import check_seen, classes_of, with_readable
 
         train, test = (with_readable(rows, True) for _, rows in inputs)
         check_seen(test, classes_of(train, "label"), "label")

@@ -8,25 +8,23 @@ from pathlib import Path
 import torch
 
 from pa.data.store.spec import digest
-from pa.data.store.stream import Stream
 from pa.errors import UsageError
 from pa.evaluate.devices import torch_device
 from pa.evaluate.results import AttentiveProbeResult, versions
 from pa.probe.attentive.head import AttentiveHead
 from pa.probe.attentive.recipes import PAPER, AttentiveRecipe
-from pa.probe.attentive.tokens import PATCH, REPRESENTATION, Tokens, check_tokens
+from pa.probe.attentive.tokens import REPRESENTATION, Tokens, check_tokens
 from pa.probe.attentive.train import train_heads
 from pa.probe.checkpoints import Checkpoint
 from pa.probe.recipes import BEST_ON_TEST
 from pa.probe.recording import ClassificationScorer, TrainedProbe, probe_result, trained_heads
-from pa.probe.selection import ProbeStores, Split
+from pa.probe.selection import ProbeStores
 from pa.probe.training import Candidate, learning_curves
-from pa.probe.validation import ProbeOptions, choose, validation_split
+from pa.probe.validation import Choice, ProbeOptions, ValidationSplit, choose, validation_split
 from pa.progress import Progress, Silent, Stopwatch
 
 TASK = AttentiveProbeResult.task
 MEMORY = 2e9  # bytes of patch tokens: leaves room for torch on a machine with 8 GB
-CHOOSING, TRAINING = "choosing", "training"  # stages with a state file of their own
 
 AttentiveResult = TrainedProbe[AttentiveRecipe, AttentiveHead]
 
@@ -101,45 +99,34 @@ def run_attentive(
     }
     # The names of the result and of the state files are fixed before the training.
     planned = probe_result(AttentiveProbeResult, split, REPRESENTATION, protocol, {}, {}, {})
-    target_device = torch.device(torch_device(device))
-    states = {
-        stage: _state(results, planned, stage, target_device) for stage in (CHOOSING, TRAINING)
-    }
+    target = torch.device(torch_device(device))
+    states = [_state(results, planned, stage, target) for stage in ("choosing", "training")]
     if not options.resume:
-        for state in states.values():
+        for state in states:
             state.remove()
     choice, chosen = None, None
     if validation is not None:
-        heads = train_heads(
-            Tokens(validation.fit, target_device, memory=options.memory),
-            Tokens(validation.score, target_device),
-            [_candidate(recipe, lr, seed) for lr in options.lr for seed in options.seed_range],
-            recipe,
-            choosing=True,
-            checkpoint=states[CHOOSING],
-            progress=progress,
-        )
-        choice = choose(validation, heads, recipe)
+        choice = _choose(validation, options, target, states[0], progress)
         recipe = replace(recipe, lr=choice.setting["lr"])
         columns = ("lr", "seed", "accuracy", "loss", "diverged", "chosen")
         chosen = {**validation.to_json(), "candidates": choice.sweep.select(columns).to_dicts()}
         clock.lap("choose")
-    train = Tokens(split.train, target_device, memory=options.memory)
+    train = Tokens(split.train, target, memory=options.memory)
     # Test rows that are read after every epoch share the memory with the training rows.
     left = max(options.memory - train.patches.row_bytes * len(train), 0)
-    test = Tokens(split.test, target_device, memory=left if recipe.reported == BEST_ON_TEST else 0)
+    test = Tokens(split.test, target, memory=left if recipe.reported == BEST_ON_TEST else 0)
     candidates = [_candidate(recipe, recipe.lr, seed) for seed in options.seed_range]
-    runs = train_heads(
-        train, test, candidates, recipe, checkpoint=states[TRAINING], progress=progress
-    )
+    runs = train_heads(train, test, candidates, recipe, checkpoint=states[1], progress=progress)
     clock.lap("train")
-    scorer = ClassificationScorer(split)
+    scorer, order = ClassificationScorer(split), recipe.order
     confusion = scorer.confusion(runs)
+    buffer_rows = -(-order.buffer_rows // order.block_rows) * order.block_rows  # whole blocks
+    held_bytes = train.patches.held_bytes(buffer_rows)
     details = {
         "device": device,
         "lr": recipe.lr,
         "chosen": chosen,
-        "memory": _memory_json(split, recipe, options.memory),
+        "memory": {"kept": train.patches.is_kept, "bytes": held_bytes},
         "epochs": [run.epoch for run in runs],
         "train_accuracy": [round(float(run.train_accuracy[-1]), 6) for run in runs],
         "train_loss": [round(float(run.train_loss[-1]), 6) for run in runs],
@@ -158,13 +145,34 @@ def run_attentive(
     probe = TrainedProbe(results, result, split, recipe, trained, runs, confusion, choice)
     # All heads read the same tokens with the weight decay of the recipe.
     probe.write(learning_curves(runs).drop("representation", "weight_decay"))
-    for state in states.values():
+    for state in states:
         state.remove()
     return probe
 
 
 def _candidate(recipe: AttentiveRecipe, lr: float, seed: int) -> Candidate:
     return Candidate(REPRESENTATION, lr, recipe.weight_decay, seed)
+
+
+def _choose(
+    validation: ValidationSplit,
+    options: AttentiveOptions,
+    device: torch.device,
+    state: Checkpoint,
+    progress: Progress,
+) -> Choice:
+    """Train heads of every rate and seed together on the rows that fit, and choose a rate."""
+    recipe = options.recipe
+    heads = train_heads(
+        Tokens(validation.fit, device, memory=options.memory),
+        Tokens(validation.score, device),
+        [_candidate(recipe, lr, seed) for lr in options.lr for seed in options.seed_range],
+        recipe,
+        choosing=True,
+        checkpoint=state,
+        progress=progress,
+    )
+    return choose(validation, heads, recipe)
 
 
 def _state(
@@ -174,12 +182,3 @@ def _state(
     features = [store.checksum for store in planned.stores_by_role.values()]
     key = digest([planned.digest, features, stage, device.type, versions()["torch"]])
     return Checkpoint(planned.path(results).with_suffix(f".{stage}.state"), key)
-
-
-def _memory_json(split: Split, recipe: AttentiveRecipe, memory: float) -> dict[str, float]:
-    """Return whether patch tokens of the training rows are kept, and the bytes held at a time."""
-    patches = Stream(split.train.store, PATCH, split.train.rows, memory=memory)
-    order = recipe.order
-    buffer_rows = -(-order.buffer_rows // order.block_rows) * order.block_rows  # whole blocks
-    held_bytes = patches.held_bytes(min(buffer_rows, len(patches)))
-    return {"kept": patches.is_kept, "bytes": held_bytes}
