@@ -13,11 +13,10 @@ from typing import Any
 from pa.data.files import is_held
 from pa.data.store import shards
 from pa.data.store.find import (
-    UNREADABLE,
     StoreSelector,
     check_workspace,
     describe_missing,
-    folders,
+    opened,
 )
 from pa.data.store.reader import LOCKS, Store
 from pa.data.store.throughput import Throughput, store_throughput
@@ -153,20 +152,14 @@ def open_stores(
     A store that cannot be opened is identified by the names of its folders. With `required`, raise
     `MissingError` if no store fits a selector that names something.
     """
-    selector = selector or StoreSelector()
     empty = True
-    for folder in folders(workspace.config.features):
-        try:
-            store = Store.open(folder, incomplete=True)
-        except UNREADABLE as error:
-            if selector.matches_folder(folder) and folder.exists():  # else just deleted
-                empty = False
-                yield folder, None, error
+    for folder, store in opened(workspace.config.features, selector):
+        empty = False
+        if isinstance(store, Store):
+            yield folder, store, None
         else:
-            if selector.matches(store):
-                empty = False
-                yield store.path, store, None
-    if required and empty and str(selector):
+            yield folder, None, store
+    if required and empty and selector is not None and str(selector):
         command = workspace.extract_command(selector)
         configured = {*workspace.settings.datasets, *workspace.settings.encoders}
         raise MissingError(

@@ -102,14 +102,33 @@ def find(features: Path, query: StoreSelector | None = None) -> Iterator[Store]:
 
     Stores whose spec is damaged are skipped; `damaged` lists them.
     """
-    query = query or StoreSelector()
-    for spec in sorted(features.glob(f"*/*/*/*/*/{SPEC}")):
-        try:
-            store = Store.open(spec.parent, incomplete=True)
-        except UNREADABLE:
-            continue
-        if query.matches(store):
+    for _, store in opened(features, query):
+        if isinstance(store, Store):
             yield store
+
+
+def damaged(features: Path, query: StoreSelector | None = None) -> Iterator[tuple[Path, PaError]]:
+    """Yield the stores that fit by their folder, but whose spec is unreadable or missing."""
+    for folder, error in opened(features, query):
+        if isinstance(error, PaError):
+            yield folder, error
+
+
+def opened(
+    features: Path, query: StoreSelector | None = None
+) -> Iterator[tuple[Path, Store | PaError]]:
+    """Yield the folder of every store that fits, with the store or the error of opening it."""
+    query = query or StoreSelector()
+    for folder in folders(features):
+        try:
+            store = Store.open(folder, incomplete=True)
+        except UNREADABLE as error:
+            # A folder that no longer exists was deleted meanwhile.
+            if query.matches_folder(folder) and folder.exists():
+                yield folder, error
+        else:
+            if query.matches(store):
+                yield folder, store
 
 
 def folders(features: Path) -> Iterator[Path]:
@@ -118,16 +137,6 @@ def folders(features: Path) -> Iterator[Path]:
         known = (folder / SPEC).exists() or (folder / MANIFEST).exists()
         if known or any(folder.glob("shard-*.h5")):
             yield folder
-
-
-def damaged(features: Path, query: StoreSelector | None = None) -> Iterator[tuple[Path, PaError]]:
-    """Yield the stores that fit by their folder, but whose spec is unreadable or missing."""
-    for folder in folders(features):
-        if query is None or query.matches_folder(folder):
-            try:
-                Store.open(folder, incomplete=True)
-            except UNREADABLE as error:
-                yield folder, error
 
 
 def check_readable(features: Path, query: StoreSelector) -> None:
