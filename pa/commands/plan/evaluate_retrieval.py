@@ -5,10 +5,9 @@ N: rows that are scored, D: width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -25,8 +24,6 @@ from pa.commands.plan.work import WorkItem, recorded_seconds, report
 
 if TYPE_CHECKING:
     from pa.data.store.find import StoreSelector
-    from pa.data.store.reader import Store
-    from pa.evaluate.rows import Rows
     from pa.workspace import Workspace
 
 # Measured sizes in bytes: a result, each of its scores (overall, over the parts, of each part), the
@@ -57,35 +54,24 @@ def retrieval(
     of the same representation in the workspace, scaled by the square of the rows; without such a
     score it is unknown. Exit code 1 means that the disk or the memory is too small.
     """
-    from pa.evaluate.rows import default_representations, rows_to_score
+    from pa.evaluate.cosines import BLOCK_BYTES
+    from pa.evaluate.results import RetrievalResult
+    from pa.evaluate.rows import default_representations, require_vector, rows_to_score
 
     stores = resolve_stores(workspace, selector, encoders, layers)
     names = resolve_representations(stores[0], representations, layers)
     pairs = [(store, n) for store in stores for n in names or default_representations(store)]
-    results = workspace.config.results
-    report(plan_retrieval(pairs, rows_to_score(stores[0], target), results), results, as_json)
-
-
-def plan_retrieval(pairs: Sequence[tuple[Store, str]], rows: Rows, results: Path) -> list[WorkItem]:
-    """Plan the scores of stores and representations, and their paired differences.
-
-    The recorded time of a score is scaled by N². Raises what `require_vector` does.
-    """
-    from pa.evaluate.cosines import BLOCK_BYTES
-    from pa.evaluate.results import RetrievalResult
-    from pa.evaluate.rows import require_vector
-
-    n = len(rows.ids)
+    rows, results = rows_to_score(stores[0], target), workspace.config.results
+    n, task = len(rows.ids), RetrievalResult.task
     result_bytes = RESULT_BYTES + SCORE_BYTES * (len(rows.names) + 2)
     items = []
     for store, name in pairs:
         require_vector(store, name)
-        width = store.shape(name.partition(":")[0])[-1]
-        itemsize = store.empty(name.partition(":")[0], 0).itemsize
+        stored = name.partition(":")[0]  # without a layer
+        width, itemsize = store.shape(stored)[-1], store.empty(stored, 0).itemsize
 
-        def work_of(fields: Mapping[str, Any], name: str = name) -> float | None:
-            same = fields["representation"] == name
-            return float(fields["counts"]["rows"] ** 2) if same else None
+        def work_of(result: RetrievalResult, name: str = name) -> float | None:
+            return result.counts.rows**2 if result.representation == name else None
 
         items.append(
             WorkItem(
@@ -96,23 +82,18 @@ def plan_retrieval(pairs: Sequence[tuple[Store, str]], rows: Rows, results: Path
                 # Vectors in the order of the store and of the classes, unit vectors in float32, and
                 # a block of cosines.
                 memory=n * width * (2 * itemsize + 4) + min(BLOCK_BYTES, 4 * n * n),
-                seconds=recorded_seconds(results, RetrievalResult.task, n * n, work_of),
+                seconds=recorded_seconds(results, task, n * n, work_of),
             )
         )
     whole = [(str(store.path), name) for store, name in pairs if ":" not in name]
-    n_pairs = count_differences(whole)
-    if n_pairs:
+    if n_pairs := count_differences(whole):
         # A difference takes the time of one bootstrap, which grows with N.
         seconds = recorded_seconds(
-            results,
-            RetrievalResult.task,
-            n_pairs * n,
-            lambda fields: fields["counts"]["rows"],
-            "bootstrap",
+            results, task, n_pairs * n, lambda result: result.counts.rows, "bootstrap"
         )
         n_bytes = n_pairs * result_bytes
         items.append(WorkItem("paired differences", n, n_pairs, n_bytes, 0, seconds))
-    return items
+    report(items, results, as_json)
 
 
 def count_differences(scored: Sequence[tuple[str, str]]) -> int:

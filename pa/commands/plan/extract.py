@@ -8,7 +8,7 @@ import click
 
 from pa.commands import console, options
 from pa.commands.extract import extract_options, extract_regions
-from pa.commands.plan.work import time_text
+from pa.commands.plan.work import time_text, verdict
 
 if TYPE_CHECKING:
     from pa.extract.plan import ExtractPlan
@@ -82,6 +82,6 @@ def _text(plan: ExtractPlan) -> str:
             )
     total = "unknown (no earlier run)" if plan.seconds is None else console.duration(plan.seconds)
     lines.append(f"total {console.size(plan.bytes)}, time with one process: {total}")
-    verdict = "enough" if plan.fits else "TOO LITTLE"
-    lines.append(f"free on the disk of {plan.folder}: {console.size(plan.free)}, {verdict}")
+    free = f"free on the disk of {plan.folder}: {console.size(plan.free)}"
+    lines.append(f"{free}, {verdict(plan.fits)}")
     return "\n".join(lines)

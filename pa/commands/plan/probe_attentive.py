@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,8 +12,7 @@ from pa.commands.probe.attentive import AttentiveTraining, training_options
 from pa.commands.probe.rows import RowSelector, rows_options
 
 if TYPE_CHECKING:
-    from pa.probe.attentive.run import AttentiveOptions
-    from pa.probe.selection import Split
+    from pa.evaluate.results import AttentiveProbeResult
     from pa.workspace import Workspace
 
 MATRICES = 4  # (D, D) weights of a head: query, key, value, output
@@ -39,42 +36,35 @@ def attentive(
     with as many seeds and rates in the workspace, scaled by rows and epochs; without such a run it
     is unknown. Exit code 1 means that the disk or the memory is too small.
     """
-    stores, attentive_options = training.inputs(workspace, rows)
-    split = stores.split(attentive_options.recipe.protocol)
-    results = workspace.config.results
-    report([plan_attentive(split, attentive_options, results)], results, as_json)
-
-
-def plan_attentive(split: Split, attentive_options: AttentiveOptions, results: Path) -> WorkItem:
-    """Plan one run. The recorded time is scaled by training rows and epochs."""
     from pa.data.store.stream import Stream
     from pa.probe.attentive.run import TASK
     from pa.probe.attentive.tokens import PATCH, check_tokens
 
-    recipe, store = attentive_options.recipe, split.train.store
+    stores, chosen = training.inputs(workspace, rows)
+    recipe, split = chosen.recipe, stores.split(chosen.recipe.protocol)
+    store, n_classes = split.train.store, len(split.classes)
     n_train, n_rows = len(split.train.rows), len(split.train.rows) + len(split.test.rows)
-    n_classes, width = len(split.classes), check_tokens(store)
-    n_tokens, _ = store.shape(PATCH)
-    n_heads = attentive_options.seeds * max(1, len(attentive_options.lr))
+    width, (n_tokens, _) = check_tokens(store), store.shape(PATCH)
+    n_heads = chosen.seeds * max(1, len(chosen.lr))
     step = 4 * min(recipe.batch, n_train) * n_tokens * width * (TOKEN_MAPS + HEAD_MAPS * n_heads)
-    patches = Stream(store, PATCH, split.train.rows, memory=attentive_options.memory)
-    memory = patches.held_bytes(recipe.order.buffer_rows) + 2 * width * n_rows + step
+    patches = Stream(store, PATCH, split.train.rows, memory=chosen.memory)
     head = MATRICES * width * width + (n_classes + VECTORS) * width + n_classes
+    n_choices = len(chosen.lr) if len(chosen.lr) > 1 else 0
 
-    def work_of(fields: Mapping[str, Any]) -> float | None:
-        protocol = fields["protocol"]
-        if (protocol["seeds"], len(protocol["lr_choices"] or ())) != (
-            attentive_options.seeds,
-            len(attentive_options.lr) if len(attentive_options.lr) > 1 else 0,
-        ):
+    def work_of(result: AttentiveProbeResult) -> float | None:
+        protocol = result.protocol.parameters
+        choices = protocol["lr_choices"] or ()
+        if (protocol["seeds"], len(choices)) != (chosen.seeds, n_choices):
             return None
-        return float(fields["counts"]["train_rows"] * protocol["epochs"])
+        return float(result.counts.train_rows * protocol["epochs"])
 
-    return WorkItem(
+    results = workspace.config.results
+    item = WorkItem(
         what=f"probe attentive · {store.title} · cls+patch",
         rows=n_rows,
         files=3,
-        bytes=probe_bytes(n_classes, attentive_options.seeds, head, recipe.epochs),
-        memory=memory,
+        bytes=probe_bytes(n_classes, chosen.seeds, head, recipe.epochs),
+        memory=patches.held_bytes(recipe.order.buffer_rows) + 2 * width * n_rows + step,
         seconds=recorded_seconds(results, TASK, n_train * recipe.epochs, work_of),
     )
+    report([item], results, as_json)

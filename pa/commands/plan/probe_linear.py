@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,8 +13,7 @@ from pa.commands.probe.rows import RowSelector, rows_options
 from pa.errors import UsageError
 
 if TYPE_CHECKING:
-    from pa.probe.linear.run import LinearOptions
-    from pa.probe.selection import Split
+    from pa.evaluate.results import LinearProbeResult
     from pa.workspace import Workspace
 
 
@@ -39,44 +36,37 @@ def linear(
     with as many seeds in the workspace, scaled by rows and epochs; without such a run it is
     unknown. Exit code 1 means that the disk or the memory is too small.
     """
+    from pa.probe.linear.run import TASK
+
     if shots:
         raise UsageError(
             "--shots trains on a few rows of each class and cannot be planned: omit it here, or "
             "run it."
         )
-    stores, linear_options = training.inputs(workspace, rows)
-    split = stores.split(linear_options.recipe.protocol)
-    results = workspace.config.results
-    report([plan_linear(split, linear_options, results)], results, as_json)
-
-
-def plan_linear(split: Split, linear_options: LinearOptions, results: Path) -> WorkItem:
-    """Plan one run. The recorded time is scaled by training rows and epochs."""
-    from pa.probe.linear.run import TASK
-
-    recipe, representation = linear_options.recipe, linear_options.representation
+    stores, chosen = training.inputs(workspace, rows)
+    recipe, representation, is_sweep = chosen.recipe, chosen.representation, chosen.grid is not None
+    split = stores.split(recipe.protocol)
+    store, n_classes = split.train.store, len(split.classes)
     n_train, n_rows = len(split.train.rows), len(split.train.rows) + len(split.test.rows)
-    n_classes = len(split.classes)
-    store = split.train.store
     (width,) = store.shape(representation)
     memory = n_rows * width * store.empty(representation, 0).itemsize
-    if linear_options.wants_references(n_train, width, n_classes):
+    if chosen.wants_references(n_train, width, n_classes):
         memory += 8 * n_rows * width  # the references are fitted in float64
-    is_sweep = linear_options.grid is not None
     head = n_classes * width + n_classes  # weight and bias
-    n_bytes = probe_bytes(n_classes, linear_options.seeds, head, recipe.epochs, 1 + is_sweep)
 
-    def work_of(fields: Mapping[str, Any]) -> float | None:
-        protocol = fields["protocol"]
-        if (protocol["sweep"] is not None) != is_sweep or protocol["seeds"] != linear_options.seeds:
+    def work_of(result: LinearProbeResult) -> float | None:
+        protocol = result.protocol.parameters
+        if (protocol["sweep"] is not None, protocol["seeds"]) != (is_sweep, chosen.seeds):
             return None
-        return float(fields["counts"]["train_rows"] * protocol["epochs"])
+        return float(result.counts.train_rows * protocol["epochs"])
 
-    return WorkItem(
+    results = workspace.config.results
+    item = WorkItem(
         what=f"probe linear · {store.title} · {representation}",
         rows=n_rows,
         files=3 + is_sweep,
-        bytes=n_bytes,
+        bytes=probe_bytes(n_classes, chosen.seeds, head, recipe.epochs, 1 + is_sweep),
         memory=memory,
         seconds=recorded_seconds(results, TASK, n_train * recipe.epochs, work_of),
     )
+    report([item], results, as_json)

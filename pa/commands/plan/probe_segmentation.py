@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +23,12 @@ from pa.commands.probe.segmentation_inputs import (
     refuse_repeated,
     source_root,
 )
-from pa.errors import MissingError, UsageError
+from pa.errors import MissingError, PaError, UsageError
 
 if TYPE_CHECKING:
     from pa.data.store.reader import Store
-    from pa.probe.segmentation.plan import SegmentationPlan, Workload
+    from pa.evaluate.results import SegmentationProbeResult
+    from pa.probe.segmentation.plan import SegmentationPlan
     from pa.probe.segmentation.recipes import RecipeOptions, SegmentationRecipe
     from pa.workspace import Workspace
 
@@ -67,7 +66,7 @@ def plan_segmentation(
     recorded runs of the workspace and are unknown without them.
     """
     from pa.data.files import free_bytes
-    from pa.probe.segmentation.plan import plan_segmentation
+    from pa.probe.segmentation.plan import Workload, plan_segmentation
     from pa.probe.segmentation.record import TASK
 
     inputs.check()
@@ -78,21 +77,26 @@ def plan_segmentation(
         raise UsageError(f"a plan is for one encoder, not for {len(names)}: --encoder {names[0]}.")
     recipe = recipe_options.recipe(names[0] or "")
     try:
-        train, test = choose_stores(workspace, inputs, names[0], recipe.representation)
+        stores = choose_stores(workspace, inputs, names[0], recipe.representation)
     except MissingError:
-        work, encoder = _from_dataset(workspace, inputs, recipe_options, names[0], checkpoint)
+        features, encoder = _of_dataset(workspace, inputs, recipe, names[0], checkpoint)
     else:
-        recipe = recipe_options.recipe(train.encoder)
-        work = _from_stores(workspace, inputs, recipe_options, recipe, train, test)
-        encoder = f"of {train.title}"
+        recipe = recipe_options.recipe(stores[0].encoder)
+        features = _of_stores(workspace, inputs, recipe, *stores)
+        encoder = f"of {stores[0].title}"
+    classes = [n for n in features.pop("classes") for _ in range(recipe_options.heads_per_set)]
+    work = Workload(
+        **features, classes=tuple(classes), iterations=recipe.iterations, batch=recipe.batch
+    )
 
-    classes_of = _classes_by_run(workspace.config.results / TASK)
+    results = workspace.config.results
+    classes_of = _classes_by_run(results / TASK)
 
-    def work_of(fields: Mapping[str, Any]) -> float | None:
-        protocol = fields["protocol"]
-        if protocol["representation"] != recipe.representation:
+    def work_of(result: SegmentationProbeResult) -> float | None:
+        if result.representation != recipe.representation:
             return None
-        return float(protocol["iterations"] * protocol["batch"] * classes_of[_run_of(fields)])
+        protocol, classes = result.protocol.parameters, classes_of[_run_of(result)]
+        return float(protocol["iterations"] * protocol["batch"] * classes)
 
     n_trained = work.iterations * work.batch * sum(work.classes)
     plan = plan_segmentation(
@@ -101,9 +105,7 @@ def plan_segmentation(
         plan_views,
         free_bytes(workspace.config.features),
         windows_per_second=_windows_per_second(workspace, names[0]),
-        train_seconds=recorded_seconds(
-            workspace.config.results, TASK, n_trained, work_of, stage="train"
-        ),
+        train_seconds=recorded_seconds(results, TASK, n_trained, work_of, stage="train"),
     )
     if as_json:
         options.emit(plan.to_json())
@@ -111,46 +113,42 @@ def plan_segmentation(
         console.out(_text(plan))
 
 
-def _from_stores(
+def _of_stores(
     workspace: Workspace,
     inputs: SegmentationInputs,
-    recipe_options: RecipeOptions,
     recipe: SegmentationRecipe,
     train: Store,
     test: Store,
-) -> Workload:
+) -> dict[str, Any]:
+    """Return the fields of a workload that stored features determine."""
     from pa.probe.segmentation.batches import grid_of
-    from pa.probe.segmentation.plan import Workload
 
     grid, width = grid_of(train, recipe.representation)
     shape = train.shape(recipe.representation)
     layers = shape[0] if len(shape) == 3 else 1  # (K, L, D) or (L, D)
     maps = label_maps(workspace, inputs, train.spec.dataset, source_root(train))
-    return Workload(
-        train_images=train.spec.rows["n_images"],
-        test_images=test.spec.rows["n_images"],
-        test_windows=test.n_rows,
-        crop=int(train.spec.view["crop"]),
-        tokens=grid**2,
-        width=width // layers,
-        layers=layers,
-        vector_bytes=_vector_bytes(width // layers, train.spec.precision["storage"]),
-        classes=tuple(len(m.classes) for m in maps for _ in range(recipe_options.heads_per_set)),
-        iterations=recipe.iterations,
-        batch=recipe.batch,
-    )
+    return {
+        "train_images": train.spec.rows["n_images"],
+        "test_images": test.spec.rows["n_images"],
+        "test_windows": test.n_rows,
+        "crop": int(train.spec.view["crop"]),
+        "tokens": grid**2,
+        "width": width // layers,
+        "layers": layers,
+        "vector_bytes": _vector_bytes(width // layers, train.spec.precision["storage"]),
+        "classes": [len(labels.classes) for labels in maps],
+    }
 
 
-def _from_dataset(
+def _of_dataset(
     workspace: Workspace,
     inputs: SegmentationInputs,
-    recipe_options: RecipeOptions,
+    recipe: SegmentationRecipe,
     name: str | None,
     checkpoint: Path | None,
-) -> tuple[Workload, str]:
-    """Return the sizes before anything is extracted, and the origin of the encoder's size."""
+) -> tuple[dict[str, Any], str]:
+    """Return the same before anything is extracted, and the origin of the encoder's size."""
     from pa.data.views.windows import windows_for
-    from pa.probe.segmentation.plan import Workload
     from pa.workspace import EncoderOptions
 
     train, test = (
@@ -166,35 +164,33 @@ def _from_dataset(
         encoder = workspace.encoder(name, EncoderOptions(checkpoint=checkpoint, device="cpu"))
         tokens, width = encoder.representations_at(view.crop)["patch"]
         origin = f"{name}, no store exists yet"
-    recipe = recipe_options.recipe(name or "")
-    work = Workload(
-        train_images=len(train.table),
-        test_images=len(test.table),
-        test_windows=len(view.rows(test)),
-        crop=view.crop,
-        tokens=tokens,
-        width=width,
-        layers=4 if recipe.representation == "layers" else 1,  # blocks 3, 5, 7, 11
-        vector_bytes=_vector_bytes(width, workspace.settings.storage),
-        classes=tuple(len(m.classes) for m in maps for _ in range(recipe_options.heads_per_set)),
-        iterations=recipe.iterations,
-        batch=recipe.batch,
-    )
-    return work, origin
+    return {
+        "train_images": len(train.table),
+        "test_images": len(test.table),
+        "test_windows": len(view.rows(test)),
+        "crop": view.crop,
+        "tokens": tokens,
+        "width": width,
+        "layers": 4 if recipe.representation == "layers" else 1,  # blocks 3, 5, 7, 11
+        "vector_bytes": _vector_bytes(width, workspace.settings.storage),
+        "classes": [len(labels.classes) for labels in maps],
+    }, origin
 
 
-def _run_of(fields: Mapping[str, Any]) -> str:
+def _run_of(result: SegmentationProbeResult) -> str:
     """Return what identifies the run of a result: its heads share one measured time."""
-    return json.dumps([fields["stores"], fields["seconds"]])
+    return repr((result.stores, result.seconds))
 
 
 def _classes_by_run(folder: Path) -> Counter[str]:
     """Return the number of classes that the heads of each recorded run have together."""
+    from pa.evaluate.result_files import read_result
+
     n_classes: Counter[str] = Counter()
     for path in folder.glob("*.json"):
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # not a result of this version
-            fields = json.loads(path.read_text(encoding="utf-8"))
-            n_classes[_run_of(fields)] += fields["counts"]["classes"]
+        with contextlib.suppress(PaError):  # damaged
+            result: Any = read_result(path).result
+            n_classes[_run_of(result)] += result.counts.classes
     return n_classes
 
 

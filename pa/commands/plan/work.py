@@ -5,19 +5,17 @@ Shared by `pa plan index build`, `probe linear`, `probe attentive` and `evaluate
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pa.commands import console
-from pa.commands.console import duration, size, table
-from pa.commands.options import emit
-from pa.errors import StorageError
+from pa.commands import console, options
+from pa.errors import PaError, StorageError
 
 MEMINFO = Path("/proc/meminfo")
 
@@ -96,24 +94,23 @@ def recorded_seconds(
     results: Path,
     task: str,
     work: float,
-    work_of: Callable[[Mapping[str, Any]], float | None],
+    work_of: Callable[[Any], float | None],
     stage: str | None = None,
 ) -> float | None:
     """Return the time of the newest comparable result of a task, scaled to `work` units.
 
-    `work_of` returns the units of work of a result's fields, None where it is not comparable.
-    With `stage`, the time is that of one stage.
+    `work_of` returns the units of work of a result, None where it is not comparable. With `stage`,
+    the time is that of one stage.
     """
+    from pa.evaluate.result_files import read_result
+
     paths = (results / task).glob("*.json")
     for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
-        try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-            units = work_of(fields)
-        except (ValueError, KeyError, TypeError):  # not a result of this version
-            continue
-        if units:
-            laps = fields["seconds"]
-            return float((sum(laps.values()) if stage is None else laps[stage]) * work / units)
+        with contextlib.suppress(PaError, KeyError):  # damaged, or without what is compared
+            result = read_result(path).result
+            if units := work_of(result):
+                laps = result.seconds
+                return (sum(laps.values()) if stage is None else laps[stage]) * work / units
     return None
 
 
@@ -132,9 +129,24 @@ def report(items: Sequence[WorkItem], folder: Path, as_json: bool) -> None:
 
     plan = WorkPlan(tuple(items), folder, free_bytes(folder), available_memory())
     if as_json:
-        emit(plan.to_json())
+        options.emit(plan.to_json())
     else:
-        console.out(_text(plan))
+        size, rows = console.size, []
+        for item in items:
+            sizes = [size(item.bytes), size(item.memory)]
+            cells = [item.what, f"{item.rows:,}", str(item.files), *sizes]
+            rows.append([*cells, time_text(item.seconds)])
+        heads = ["work", "rows", "files", "to write", "arrays", "time"]
+        memory = f"peak memory of the arrays: {size(plan.memory)}"
+        if plan.available is not None:
+            room = f"available on this machine: {size(plan.available)}"
+            memory += f"; {room}, {verdict(plan.fits_memory)}"
+        console.out(console.table(heads, rows, " rrrrr"))
+        console.out(f"total {size(plan.bytes)}, time {time_text(plan.seconds)}")
+        console.out(
+            f"free on the disk of {folder}: {size(plan.free)}, {verdict(plan.bytes <= plan.free)}"
+        )
+        console.out(memory)
     check_room(plan)
 
 
@@ -146,8 +158,7 @@ def check_room(plan: WorkPlan) -> None:
             f"{plan.free / 1e9:.2f} GB free. Free some space (`pa gc` lists unused files), or "
             f"choose another --workspace."
         )
-    if not plan.fits_memory:
-        assert plan.available is not None
+    if plan.available is not None and not plan.fits_memory:
         raise StorageError(
             f"the plan needs {plan.memory / 1e9:.2f} GB of memory, and this machine has "
             f"{plan.available / 1e9:.2f} GB available. Use fewer rows or a smaller index (--index, "
@@ -165,33 +176,10 @@ def available_memory() -> int | None:
         return None
 
 
-def _text(plan: WorkPlan) -> str:
-    rows = [
-        [
-            item.what,
-            f"{item.rows:,}",
-            str(item.files),
-            size(item.bytes),
-            size(item.memory),
-            time_text(item.seconds),
-        ]
-        for item in plan.items
-    ]
-    disk = "enough" if plan.bytes <= plan.free else "TOO LITTLE"
-    memory = f"peak memory of the arrays: {size(plan.memory)}"
-    if plan.available is not None:
-        verdict = "enough" if plan.fits_memory else "TOO LITTLE"
-        memory += f"; available on this machine: {size(plan.available)}, {verdict}"
-    return "\n".join(
-        [
-            table(["work", "rows", "files", "to write", "arrays", "time"], rows, " rrrrr"),
-            f"total {size(plan.bytes)}, time {time_text(plan.seconds)}",
-            f"free on the disk of {plan.folder}: {size(plan.free)}, {disk}",
-            memory,
-        ]
-    )
+def verdict(fits: bool) -> str:
+    return "enough" if fits else "TOO LITTLE"
 
 
 def time_text(seconds: float | None) -> str:
     """Return an expected time, which may be unknown."""
-    return "unknown" if seconds is None else duration(seconds)
+    return "unknown" if seconds is None else console.duration(seconds)
