@@ -40,8 +40,7 @@ def partial_path(path: Path) -> Path:
 def locked_partial(path: Path, *, folder: bool = False) -> Iterator[Path]:
     """Create a partial file or folder for `path` and lock it, so that no process removes it.
 
-    It is removed when the block ends, unless it was renamed. The lock is a flock, which processes
-    of all containers on one kernel see; process ids differ between PID namespaces.
+    It is removed when the block ends, unless it was renamed.
     """
     while True:  # before it is locked, another process may remove it as abandoned: then again
         partial = partial_path(path)
@@ -53,6 +52,7 @@ def locked_partial(path: Path, *, folder: bool = False) -> Iterator[Path]:
             handle = os.open(partial, os.O_RDONLY if folder else os.O_RDWR)
         except FileNotFoundError:
             continue
+        # Processes of all containers on one kernel see a flock; their process ids differ.
         with contextlib.suppress(OSError):  # a file system without flock: `is_abandoned` is False
             fcntl.flock(handle, fcntl.LOCK_EX)
         with contextlib.suppress(FileNotFoundError):
@@ -185,11 +185,9 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def is_held(lock: Path) -> bool:
-    """Return whether a process holds the flock of a lock file.
-
-    The test takes a shared lock for a moment: a writer that requests the lock meanwhile continues
-    with its next shard and comes back. A file that cannot be opened counts as not held.
-    """
+    """Return whether a process holds the flock of a lock file; False if it cannot be opened."""
+    # The test takes a shared lock for a moment: a writer that requests the lock meanwhile
+    # continues with its next shard and comes back.
     with contextlib.suppress(OSError), _opened(lock, os.O_RDONLY) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -232,7 +230,8 @@ def write_json(path: Path, value: Any, *, once: bool = False) -> None:
 
 def write_parquet(path: Path, table: pl.DataFrame) -> None:
     """Write a table. Raise `StorageError` without space or permission."""
-    data = parquet_bytes(table)  # in memory first: the errors of polars on a full disk differ
+    # In memory first: polars reports a full disk by errors of its own.
+    data = parquet_bytes(table)
     with replacing(path) as partial:
         partial.write_bytes(data)
 
@@ -264,7 +263,8 @@ def append_lines(path: Path, entries: Iterable[dict[str, Any]]) -> None:
     text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     with contextlib.suppress(OSError), _opened(path, flags) as handle:
-        os.write(handle, text.encode())  # one call, so that lines of processes do not mix
+        # One call, so that the lines of several processes do not mix.
+        os.write(handle, text.encode())
 
 
 @contextlib.contextmanager
@@ -300,11 +300,9 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM until the block ends.
-
-    HDF5 calls back into Python to write, and its C code drops an exception raised there, also a
-    KeyboardInterrupt: the program would continue as if it had not been interrupted.
-    """
+    """Delay Ctrl-C and SIGTERM until the block ends."""
+    # HDF5 calls back into Python to write, and its C code drops an exception raised there, also a
+    # KeyboardInterrupt: the program would continue as if it had not been interrupted.
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are handled in the main thread only
         return

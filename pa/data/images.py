@@ -52,7 +52,7 @@ MAX_PIXELS = 100_000_000  # 300 MB as 8-bit RGB; the largest image of ImageNet h
 _max_pixels = MAX_PIXELS
 
 HEADER_THREADS = 8  # hide the latency of a network disk
-ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height
+ORIENTATION = 0x0112  # EXIF tag
 
 
 def set_max_pixels(limit: int) -> None:
@@ -212,6 +212,7 @@ def read_header(path: Path) -> Header:
         return Header(None, fault=error.reason)
     except Exception as error:  # noqa: BLE001 - Pillow's parsers raise many types on corrupt input
         return Header(None, fault=f"{type(error).__name__}: {error}")
+    # Values 5 to 8 swap the sides.
     upright = (height, width) if orientation in (5, 6, 7, 8) else (width, height)
     return Header(upright, turned=orientation != 1)
 
@@ -249,10 +250,10 @@ def centre_crop(image: Image.Image, size: int) -> Image.Image:
 def crop_resize(image: Image.Image, box: Box, size: int, interpolation: str) -> Image.Image:
     """Crop a box (x0, y0, x1, y1 in pixels, black outside the image) and resize it to a square.
 
-    The crop comes first, so the resampling filter uses no pixel outside the box. Corners round half
-    to even, as Pillow rounds a box of floats.
+    Corners round half to even, as Pillow rounds a box of floats.
     """
     x0, y0, x1, y1 = (round(value) for value in box)
+    # The crop comes first, so the resampling filter uses no pixel outside the box.
     return image.crop((x0, y0, x1, y1)).resize((size, size), RESAMPLING[interpolation])
 
 

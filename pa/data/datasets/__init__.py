@@ -148,6 +148,7 @@ def load(
         raise MissingError(
             f"dataset {name}: no image in split {split} of {root}. Expected there:\n{entry.layout}"
         )
+    # Sorted, so that the images have the same numbers on every machine.
     numbered = table.sort("path").with_row_index("image")
     parts: Callable[[], Keypoints | Boxes] | None = None  # read when a view needs them
     if boxes is not None:

@@ -127,6 +127,7 @@ def _checked(file: Path, table: pl.DataFrame) -> pl.DataFrame:
             )
 
     col = pl.col
+    # A CSV holds text: a wrong number is shown as it was written.
     for name in BOX:
         number = col(name).cast(pl.Float64, strict=False)  # null for anything but a number
         refuse(~number.is_finite().fill_null(False), f"{name} is not a number")

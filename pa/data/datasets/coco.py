@@ -156,6 +156,7 @@ def _parse_file(file: Path, mtime_ns: int, size: int) -> _Parsed:
             f"{file}: the categories with the keypoints of a person have the ids {numbers}. "
             f"Expected: one category."
         )
+    # After the checks above, which recognise other files of COCO by their fields.
     persons = validated(list[_Person], listed, f"{file}: annotations")
     if others := [entry for entry in persons if entry.category_id != numbers[0]]:
         raise AnnotationError(

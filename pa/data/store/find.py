@@ -180,6 +180,7 @@ def choose(
         stores = [store for store in others if protocol(store) is None]
     if preferred is not None:
         stores = [store for store in stores if preferred(store)] or stores
+    # An unfinished store is a choice only for a split that no complete one has.
     complete = [store for store in stores if store.is_complete]
     fitting = without_subsets(complete or stores)  # one of several nested ones
     if complete:

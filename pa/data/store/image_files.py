@@ -114,6 +114,7 @@ class ImageFiles:
             missing = set(self.store.missing())
             shards = [shard for shard in self.store.plan if shard not in missing]
         slices = {shard: self.images_of(shard) for shard in shards}
+        # All at once: asking for the status of many files in threads hides the latency of a disk.
         status = self.status(list(slices.values()))
         changed: list[ChangedImage] = []
         with ThreadPoolExecutor(THREADS, thread_name_prefix="pa-images") as pool:

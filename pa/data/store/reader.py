@@ -137,6 +137,7 @@ class Store(FeatureSource):
 
     def _read_rows(self, columns: list[str] | None) -> pl.DataFrame:
         try:
+            # The bytes that are compared are those that are parsed.
             data = (self.path / ROWS).read_bytes()
             if self.is_complete and xxhash.xxh3_128_hexdigest(data) != self.manifest.rows:
                 raise self.damaged(ROWS, f"{MISMATCH} the manifest")
@@ -228,6 +229,7 @@ class Store(FeatureSource):
         The rest of `out` stays unchanged. `from_disk` gives its values.
         """
         self.check_rows(rows)
+        # By shard, so that each file is opened once, whatever the order of the rows.
         shard_of = np.searchsorted(self.starts, rows, side="right") - 1  # (n,)
         for index in np.unique(shard_of).tolist():
             chosen = np.flatnonzero(shard_of == index)  # the requested rows in this shard

@@ -40,6 +40,7 @@ def contains(large: Store, small: Store) -> bool:
             return False
         if rows is None or not small.is_complete:
             return rows is not None
+        # Equal rows are not enough: a file may have changed without another name or size.
         first = _first_rows(small)["row"]  # one row per image
         return _hashes(small, first) == _hashes(large, pl.Series(rows[first.to_numpy()]))
     except VerificationError:
@@ -52,7 +53,8 @@ def without_subsets(stores: Sequence[Store]) -> list[Store]:
     by_size = sorted(
         stores, key=lambda s: (s.n_rows, s.spec.limit is None, s.spec.limit or 0), reverse=True
     )
-    for store in by_size:  # large stores first: only they contain others
+    # Large stores first: only they contain others.
+    for store in by_size:
         if not any(contains(large, store) for large in kept):
             kept.append(store)
     return sorted(kept, key=lambda s: s.path)

@@ -117,14 +117,12 @@ class ShardPlan:
 
 
 def plan(image_of_row: npt.NDArray[np.int64], shard_rows: int) -> list[ShardPlan]:
-    """Divide rows into shards of at most `shard_rows`, or of one image, never inside an image.
-
-    Greedy from the front, so the shards of the first N images do not depend on how many follow.
-    """
+    """Divide rows into shards of at most `shard_rows`, or of one image, never inside an image."""
     if len(image_of_row) == 0:
         return []
     # The last image ends with the rows.
     image_ends = [*(np.flatnonzero(np.diff(image_of_row)) + 1).tolist(), len(image_of_row)]
+    # Greedy from the front: the shards of the first N images do not depend on how many follow.
     cuts, end = [0], 0
     for image_end in image_ends:
         if image_end - cuts[-1] > shard_rows and end > cuts[-1]:
@@ -266,6 +264,7 @@ def writing(
         finally:
             with uninterrupted():
                 file.close()
+        # HDF5 does not report a failed write: before the rename, the file itself is asked.
         disk.check()
 
 
@@ -317,13 +316,14 @@ def read_images(path: Path, offset: int, n_images: int, checksum: str) -> npt.ND
 
 @contextlib.contextmanager
 def open_shard(path: Path) -> Iterator[h5py.File]:
-    """Open read-only and without a file lock: locks fail on some network file systems.
+    """Open a shard read-only.
 
     Raise `VerificationError` for a file that is missing, damaged, or lacks what the block reads.
     """
     if not path.exists():
         raise damaged(path, "it does not exist")
     try:
+        # Without a file lock: locks fail on some network file systems.
         with h5py.File(path, "r", locking=False) as file:
             yield file
     except PaError:

@@ -68,6 +68,7 @@ def digest_rows(rows: pl.DataFrame) -> str:
     state = hashlib.sha256(canonical_json([[n, str(t)] for n, t in rows.schema.items()]).encode())
     for column in rows.iter_columns():
         if column.dtype.is_numeric():
+            # A missing value counts in the mask, whatever number fills its position.
             values = column.fill_null(0).to_numpy()  # (n,)
             state.update(column.is_null().to_numpy().tobytes())
             state.update(values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes())

@@ -53,7 +53,8 @@ def current_throughput(times: Sequence[tuple[float, int]], now: float) -> Throug
     longest = PAUSE * max(statistics.median(gaps), 1e-3)
     begin = max((i + 1 for i, gap in enumerate(gaps) if gap > longest), default=0)
     burst = newest[begin:]  # since the last long pause
-    seconds = burst[-1][0] - burst[0][0]  # the first shard only starts the clock
+    # The first shard only starts the clock: when its own work began is unknown.
+    seconds = burst[-1][0] - burst[0][0]
     if len(burst) < 3 or seconds <= 0:
         return None
     return Throughput(sum(rows for _, rows in burst[1:]) / seconds, "times of the newest shards")
@@ -77,10 +78,8 @@ def store_throughput(store: Store, *, in_work: bool) -> Throughput | None:
 
 
 def recorded_throughput(features: Path, spec: Spec) -> Throughput | None:
-    """Return the throughput of the longest logged run of the same encoder, view and precision.
-
-    The longest, because a run of few rows is mostly start-up. None without such a run.
-    """
+    """Return the throughput of the longest logged run of the same encoder, view and precision."""
+    # The longest, because a run of few rows is mostly start-up.
     longest: tuple[float, Throughput] | None = None
     query = StoreSelector(view=spec.view["name"], encoder=spec.encoder["name"])
     for store in stores.find(features, query):

@@ -175,8 +175,9 @@ def _verify_manifest(
             if getattr(info, field) != getattr(entry, field, None):
                 what = f"{field} of {name} differ between the shard and the manifest"
                 yield Issue(path, what, "manifest")
+    # Missing and unreadable shards are issues of their own.
     if len(infos) < n_shards:
-        return  # missing and unreadable shards are issues of their own
+        return
     if manifest.bad != [bad for info in infos.values() for bad in info.bad]:
         yield Issue(path, "its bad images differ from those of the shards", "manifest")
     listed = [(name, info.n_rows) for name, info in infos.items()]

@@ -40,6 +40,7 @@ def create(
 ) -> Store:
     """Begin a store, or open the existing one; several processes may do so at once."""
     if not (path / SPEC).exists():
+        # The spec comes last: a directory with a spec also has its table of rows.
         write_parquet(path / ROWS, rows)
         _write_spec(Store(path, spec, shard_rows, source), once=True)
     return Store.open(path, incomplete=True)
@@ -86,11 +87,7 @@ def _note(store: Store, shard: ShardPlan) -> Path:
 
 @contextlib.contextmanager
 def _locked(store: Store, name: str, timeout: float = -1) -> Iterator[bool]:
-    """Hold a lock of the store; yield False if it is not acquired within `timeout` seconds.
-
-    The process that completes the store removes the folder of locks, perhaps after it was made
-    here and before the lock is opened: then the store is complete, or the next attempt succeeds.
-    """
+    """Hold a lock of the store; yield False if it is not acquired within `timeout` seconds."""
     path = store.path / LOCKS / f"{name}.lock"
     lock = FileLock(path)  # flock: released by the kernel when the process dies
     with storage_errors(path):
@@ -99,6 +96,8 @@ def _locked(store: Store, name: str, timeout: float = -1) -> Iterator[bool]:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 lock.acquire(timeout=timeout)
             except FileNotFoundError:
+                # The process that completes the store removes the folder of locks, perhaps after it
+                # was made here: then the store is complete, or the next attempt succeeds.
                 if store.is_complete:
                     break
             except Timeout:
@@ -121,7 +120,8 @@ def adopt(
 
     `changed` returns those shards of the source store whose images changed; they are skipped.
     """
-    by_key = donor.shards_by_key()  # equal keys, equal bytes
+    # Equal keys mean equal bytes, unless the shard of the other store was damaged since.
+    by_key = donor.shards_by_key()
     pairs = [(shard, by_key.get(store.shard_key(shard))) for shard in store.missing()]
     sound = [(s, twin) for s, twin in pairs if twin is not None and donor.is_sound(twin)]
     unwanted = changed([twin for _, twin in sound])
@@ -152,7 +152,8 @@ def finish(store: Store) -> None:
         return
     with _locked(store, "manifest") as locked:
         if locked and not store.is_complete:
-            for partial in store.path.glob(f"*{PARTIAL_SUFFIX}"):  # all shards exist
+            # All shards exist, so partial ones of any host are left over.
+            for partial in store.path.glob(f"*{PARTIAL_SUFFIX}"):
                 partial.unlink(missing_ok=True)
             if digest_rows(store.rows) != store.spec.rows["sha256"]:
                 raise store.damaged(ROWS, f"{MISMATCH} spec.json")

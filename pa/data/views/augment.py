@@ -64,7 +64,8 @@ def draw_corner(
 def is_mixed(values: Map, share: float) -> bool:
     """Return whether a crop has several classes, none with `share` or more of its pixels."""
     counts = np.bincount(values.ravel(), minlength=IGNORED + 1)  # (256,)
-    labelled = counts[1:IGNORED]  # without 0 and 255, which are ignored
+    # Without 0 and 255, which are ignored.
+    labelled = counts[1:IGNORED]
     total = int(labelled.sum())
     return int(np.count_nonzero(labelled)) > 1 and int(labelled.max()) < share * total
 
@@ -85,6 +86,7 @@ def draw_colours(
 
 def distort(image: Image.Image, colours: Colours) -> Image.Image:
     """Apply a distortion to an RGB image; after each step values are truncated to 0..255."""
+    # The order of mmsegmentation's PhotoMetricDistortion.
     image = _scaled(image, 1.0, colours.brightness)
     if not colours.contrast_last:
         image = _scaled(image, colours.contrast)

@@ -201,7 +201,8 @@ def _from_keypoints(
     borders = np.flatnonzero(np.diff(frame["image"].to_numpy()[live])) + 1  # between images
     for at in np.split(live, borders) if len(live) else []:
         d[at], reasons[at] = _nearest(centre[at], objects[at], considered[at], rules)
-    low = -np.inf if rules.min_d is None else rules.min_d  # exclusive bounds
+    # The bounds are exclusive.
+    low = -np.inf if rules.min_d is None else rules.min_d
     high = np.inf if rules.max_d is None else rules.max_d
     reasons[(reasons == KEPT) & ~((d > low) & (d < high))] = OUT_OF_BOUNDS
     half = np.rint(d / 4) if rules.side == "d/2" else d / 2  # (N,) half of the side
@@ -243,10 +244,12 @@ def _nearest(
         distances[objects[:, None] != objects[None, :]] = np.inf
     if rules.coincident == "ignore":
         distances[distances == 0] = np.inf
+    # Parts of an object that is skipped are not neighbours either.
     distances[:, few] = np.inf
     d: Floats = distances.min(axis=1)  # (P,)
     reasons[np.isinf(d)] = LONE
-    reasons[d == 0] = COINCIDENT  # zeros remain only if the rules skip such points
+    # Zeros remain only if the rules skip such points.
+    reasons[d == 0] = COINCIDENT
     reasons[few] = FEW
     return d, reasons
 

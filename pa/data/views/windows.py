@@ -234,21 +234,17 @@ def with_sizes(images: Images) -> pl.DataFrame:
 
 
 def rescaled(size: Size, long: int, short: int) -> Size:
-    """Scale (width, height) until the long side is `long` or the short side `short` (mmcv's rule).
-
-    Both sides are rounded half up.
-    """
+    """Scale (width, height) until the long side is `long` or the short side `short`."""
+    # The rule of mmcv's `imrescale`: both sides are rounded half up.
     scale = min(long / max(size), short / min(size))
     width, height = (max(1, int(length * scale + 0.5)) for length in size)
     return width, height
 
 
 def sliding(canvas: Size, crop: int, stride: int) -> Iterator[Window]:
-    """Yield the windows that cover a canvas (width, height), row by row, as in mmsegmentation.
-
-    The last windows are shifted inside the border; a canvas smaller than a window gets one window
-    that exceeds it, and is padded.
-    """
+    """Yield the windows that cover a canvas (width, height), row by row, as in mmsegmentation."""
+    # The last windows are shifted inside the border; a canvas smaller than a window gets one window
+    # that exceeds it, and is padded.
     for y in starts(canvas[1], crop, stride):
         for x in starts(canvas[0], crop, stride):
             yield Window(x, y, x + crop, y + crop, *canvas)

@@ -76,6 +76,7 @@ def find_release(root: Path) -> dict[str, list[Path]]:
     """
     images: dict[str, list[Path]] = {"train": [], "val": []}
     for folder, folders, files in os.walk(root):
+        # `os.walk` does not enter folders that are removed here.
         folders[:] = [name for name in folders if not INSTANCE_FOLDER.fullmatch(name)]
         for name in files:
             if match := IMAGE.fullmatch(name):

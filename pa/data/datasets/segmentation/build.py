@@ -251,6 +251,7 @@ def _build_item(item: Item, split: str, plan: BuildPlan, out: Path, copy: bool) 
         header = read_header(item.image)
         if header.size is None:
             return f"{item.image}: {header.fault}"
+        # The mask before its image: every image in the tree has its mask, also after a kill.
         existing = _read_existing(mask_path, header.size, n)
         label_map = existing or item.rasterize()
         if existing is None:

@@ -128,7 +128,8 @@ def read(path: Path, n_classes: int, size: tuple[int, int] | None = None) -> Map
 
 def count(values: Map, n_classes: int) -> npt.NDArray[np.int64]:
     """Return the pixels of every class (n_classes,) in a map of pixel values."""
-    counts = np.bincount(values.ravel(), minlength=256)[1 : n_classes + 1]  # without 0 and 255
+    # Without 0 and 255, which are ignored.
+    counts = np.bincount(values.ravel(), minlength=256)[1 : n_classes + 1]
     return counts.astype(np.int64)
 
 
@@ -136,8 +137,8 @@ def nearest(n_out: int, n_in: int) -> npt.NDArray[np.int64]:
     """Return the source index of every pixel of a row resized from `n_in` to `n_out` pixels.
 
     It is the pixel whose area contains the centre, aligned with the image's bilinear resize.
-    (OpenCV's nearest takes the top left corner instead, which shifts by half a pixel.)
     """
+    # OpenCV's nearest takes the top left corner instead, which shifts by half a pixel.
     return (2 * np.arange(n_out, dtype=np.int64) + 1) * n_in // (2 * n_out)
 
 

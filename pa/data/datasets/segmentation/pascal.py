@@ -117,15 +117,16 @@ def part_values() -> dict[tuple[int, str], int]:
 def rasterize_parts(objects: list[AnnotatedObject], path: Path, rule: str = "file") -> Map:
     """Return the pixel values (H, W) of the parts of every object; silhouettes are not drawn.
 
-    File order is that of the official mat2map.m. It hides plates listed before the side of their
-    vehicle; `area` keeps them. Raise `AnnotationError` for a part that is not listed.
+    File order hides plates listed before the side of their vehicle; rule `area` keeps them. Raise
+    `AnnotationError` for a part that is not listed.
     """
     values = _empty(objects, path)
     known = part_values()
     for entry in objects:
         parts = list(entry.parts)
         if rule == "area":
-            parts.sort(key=lambda part: -int(part[1].sum()))  # small parts last: on top
+            # Small parts last, so that they are on top.
+            parts.sort(key=lambda part: -int(part[1].sum()))
         for name, mask in parts:
             key = (entry.voc_class, part_name(name))
             if key not in known:
@@ -133,7 +134,8 @@ def rasterize_parts(objects: list[AnnotatedObject], path: Path, rule: str = "fil
                     f"{path}: {entry.name} (class {entry.voc_class}) has the part {name!r}, which "
                     "is not in the list of 193 parts."
                 )
-            values[mask] = known[key]  # later overwrites earlier
+            # Later parts overwrite earlier ones, as in the official mat2map.m.
+            values[mask] = known[key]
     return values
 
 

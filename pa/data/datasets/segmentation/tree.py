@@ -85,6 +85,7 @@ def read(kind: str, root: Path, split: str) -> pl.DataFrame:
     Raise `MissingError` for an image without mask, `AnnotationError` for two images with one mask,
     `UsageError` for a tree built for another dataset.
     """
+    # Raises for a tree of another dataset or list.
     label_set(kind, root)
     folders = find_splits(root)[split]
     table = list_images(root, folders.images)
