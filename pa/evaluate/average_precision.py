@@ -130,14 +130,17 @@ def ap_of_keys(keys: Keys) -> Floats:
     odd &= 1
     ranks = np.flatnonzero(odd.view(np.bool_)).reshape(n, -1)  # (n, P): positions in all keys
     relevant = keys.reshape(-1).take(ranks)  # (n, P)
-    ranks -= np.arange(-1, n * width - 1, width)[:, None]  # now ranks in their row, from 1
+    # From positions in the flat array to ranks in their row, from 1.
+    ranks -= np.arange(-1, n * width - 1, width)[:, None]
     precision = np.arange(1, ranks.shape[1] + 1) / ranks  # (n, P)
     # Items of equal score get the precision of the last of them. Among thousands of distinct
     # vectors a few pairs of cosines are equal in float32; equal vectors tie everywhere.
     tied = relevant[:, 1:] == relevant[:, :-1]  # (n, P - 1)
-    ties = np.flatnonzero(tied)  # numpy's search in two axes is ten times slower
+    # NumPy's search in two axes is ten times slower than in one.
+    ties = np.flatnonzero(tied)
     if len(ties) <= _FEW_TIES * n:
-        rows, columns = divmod(ties[::-1], tied.shape[1])  # the last tie of a group first
+        # The last tie of a group comes first, so that its precision reaches the whole group.
+        rows, columns = divmod(ties[::-1], tied.shape[1])
         for row, column in zip(rows, columns, strict=True):
             precision[row, column] = precision[row, column + 1]
     else:
@@ -166,7 +169,8 @@ def _by_argsort(scores: npt.NDArray[Any], relevant: npt.NDArray[np.bool_]) -> fl
         return float("nan")
     order = np.argsort(scores, kind="stable")[::-1]
     ordered, marks = scores[order], relevant[order]
-    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))  # last of equal scores
+    # Equal scores share one threshold, which is at the last of them.
+    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
     hits = np.cumsum(marks)[ends]  # relevant items at or above each threshold
     gained = np.diff(hits, prepend=0)  # relevant items at each threshold
     return float((gained * hits / (ends + 1)).sum() / hits[-1])

@@ -118,6 +118,7 @@ def bootstrap_means(
     counts = np.bincount(cell, minlength=math.prod(shape)).reshape(shape)
     present = np.flatnonzero(counts.sum(axis=0))  # (C,): parts with a value
     value = float(values[valid].mean())
+    # The value is the mean of the values themselves: sums over images round differently.
     estimates = _estimates(value, sums[:, present], counts[:, present], seed)
     levels = [_levels(chance, prior, valid & (parts == part)) for part in present]
     levels = [_levels(chance, prior, valid), tuple(np.mean(levels, axis=0).tolist()), *levels]
@@ -128,14 +129,16 @@ def bootstrap_means(
         if effects.of_class is None:
             of_rows += [None] * len(present)
         else:
-            columns = np.searchsorted(np.unique(parts), present)  # classes include empty parts
+            # The classes of the effects include parts all of whose values are NaN.
+            columns = np.searchsorted(np.unique(parts), present)
             sizes = counts.sum(axis=0)[present]
             of_rows += [effects.of_class[:, c] / n for c, n in zip(columns, sizes, strict=True)]
         in_gallery = [
             None if row is None else np.bincount(image, row, shape[0]).astype(np.float64)
             for row in of_rows
         ]
-    least = -1.0 if chance is None else 0.0  # a difference can be negative, a score cannot
+    # Only a score has a chance level; a difference has none, and can be negative.
+    least = -1.0 if chance is None else 0.0
     overall, over_parts, *of_parts = (
         estimate.mean(gallery, least, *level)
         for estimate, gallery, level in zip(estimates, in_gallery, levels, strict=True)
@@ -197,6 +200,7 @@ def _estimates(value: float, sums: Floats, counts: Ints, seed: int) -> list[_Est
     with np.errstate(invalid="ignore"):  # NaN for a resample without a value, or without the part
         draws = drawn_sums.sum(axis=1) / drawn_counts.sum(axis=1)  # (R,)
         by_part = drawn_sums / drawn_counts  # (R, C)
+    # The mean over parts of a resample is that over the parts which it contains.
     has_part = ~np.isnan(by_part)
     totals = np.where(has_part, by_part, 0).sum(axis=1) / np.maximum(has_part.sum(axis=1), 1)
     draws_over_parts = np.where(has_part.any(axis=1), totals, np.nan)  # (R,)

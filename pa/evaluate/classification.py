@@ -127,7 +127,8 @@ def accuracies(
             interval = replace(interval, method=f"{interval.method}, {ONE_DRAW}")
         return Scores(**{**vars(each[0]), "interval": interval}, std=None, each=each)
     values = np.array([score.value for score in each])  # (S,)
-    correct, sizes = _per_group((predicted == target).sum(axis=0), groups)  # (G,), over all heads
+    # An image is drawn with the answers of all heads: they are right and wrong together.
+    correct, sizes = _per_group((predicted == target).sum(axis=0), groups)  # (G,)
     interval = _interval(correct, len(each) * sizes, seed)
     mean, std = float(values.mean()), float(values.std(ddof=1))
     if of_draws:
@@ -180,6 +181,7 @@ def chance_level(train_target: Ints, test_target: Ints, n_classes: int) -> Chanc
 def wilson(value: float, n: int) -> tuple[float, float]:
     """Return Wilson's score interval (1927) of a proportion `value` of n independent trials."""
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    # Method 3 of Newcombe, Statistics in Medicine 17 (1998), with the ends cut off at 0 and 1.
     centre = value + z * z / (2 * n)
     half = z * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n

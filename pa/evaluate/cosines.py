@@ -44,7 +44,8 @@ class Gallery:
         _refuse(~np.isfinite(features).all(axis=1), "NaN or infinity", names)
         units = unit_vectors(features)  # (N, D), float32
         _refuse(~units.any(axis=1), "only zeros, which have no cosine,", names)
-        units += np.float32(0)  # -0.0 becomes 0.0: equal vectors have equal bytes
+        # -0.0 becomes 0.0, so that equal vectors have equal bytes and equal digests.
+        units += np.float32(0)
         first: dict[bytes, int] = {}  # digest of a vector -> its first row
         pairs = [
             (row, original)
@@ -67,8 +68,10 @@ class Gallery:
         """
         queries = self.units[rows]  # (B, D)
         np.matmul(queries if sign > 0 else -queries, self.units.T, out=out)
+        # A product can round equal columns differently, by their place in a block. Average
+        # precision depends on ties being exact.
         if len(self.copies):
-            out[:, self.copies] = out[:, self.originals]  # exact ties, which AP depends on
+            out[:, self.copies] = out[:, self.originals]
         return out
 
     def blocks(self) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:

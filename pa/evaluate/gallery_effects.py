@@ -90,7 +90,8 @@ def gallery_effects(
         for row, query in zip(keys, queries, strict=True):
             if not include_self:
                 row[query] = LAST
-            unchanged = effects[query]  # the query itself keeps its weight
+            # The query itself keeps its weight: it meets itself once or never.
+            unchanged = effects[query]
             _add_effects(row, effects)
             effects[query] = unchanged
         return label, scale * effects
@@ -111,6 +112,7 @@ def gallery_effects(
 
 def _tasks(bounds: Ints, include_self: bool) -> Iterator[tuple[int, Ints, float]]:
     """Yield sampled queries of one class: class, queries, and how many each represents."""
+    # A fixed seed: a repeated run writes the same interval.
     rng = np.random.default_rng(0)
     per_class = max(SAMPLED_OF_CLASS, -(-SAMPLED // (len(bounds) - 1)))
     for label, (low, high) in enumerate(pairwise(bounds.tolist())):
@@ -131,14 +133,17 @@ def _add_effects(keys: Keys, out: Floats) -> None:
     relevant = np.flatnonzero(ordered & 1)  # (P,): positions in the ranking
     scores = ordered[relevant]  # (P,)
     hits, rank = np.arange(1, len(relevant) + 1), relevant + 1
+    # Equal scores share the threshold of the last of them, so also its precision.
     tied = (scores[1:] == scores[:-1]).any()
-    if tied:  # equal scores share the threshold of the last one
+    if tied:
         last = np.searchsorted(scores, scores, side="right") - 1
         hits, rank = hits[last], rank[last]
     precision = hits / rank  # (P,): H_j / N_j
     gain = np.cumsum((1 / rank)[::-1])[::-1]  # (P,): Σ_j 1 / N_j
     loss = np.cumsum((precision / rank)[::-1])[::-1]  # (P,): Σ_j H_j / N_j²
-    effect = np.repeat(-loss, np.diff(relevant, prepend=-1))  # of each item up to the last relevant
+    # An item that is not relevant lowers the precision of all relevant items below it; items after
+    # the last relevant one have no effect.
+    effect = np.repeat(-loss, np.diff(relevant, prepend=-1))
     if tied:
         first = np.searchsorted(scores, scores, side="left")
         gain, loss = gain[first], loss[first]

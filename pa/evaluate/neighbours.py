@@ -112,10 +112,13 @@ def all_neighbours(
     progress.start(f"{k} nearest neighbours", n, "queries")
     try:
         for start, block in gallery.blocks():  # (n, N)
-            block[np.arange(len(block)), np.arange(start, start + len(block))] = -np.inf  # itself
+            # A vector is not its own neighbour.
+            block[np.arange(len(block)), np.arange(start, start + len(block))] = -np.inf
             for query, cosines in enumerate(block, start):
+                # Partition, not sort: k is small. The candidates ascend by index, so that a stable
+                # sort puts equal cosines in that order.
                 least = np.partition(cosines, n - k)[n - k]
-                among = np.flatnonzero(cosines >= least)  # ascending, so a stable sort settles ties
+                among = np.flatnonzero(cosines >= least)
                 nearest = np.argsort(-cosines[among], kind="stable")[:k]
                 out[query] = among[nearest]
             progress.advance(len(block))
@@ -213,7 +216,8 @@ def hubness(neighbours: Ints) -> Hubness:
     occurrences = np.bincount(neighbours.ravel(), minlength=n)  # (N,)
     centred = occurrences - occurrences.mean()  # (N,)
     spread = float(np.sqrt((centred**2).mean()))
-    p = k / (n - 1)  # of one row to be a random neighbour of another: a binomial distribution
+    # A row is a random neighbour of another with probability p: the skewness of a binomial.
+    p = k / (n - 1)
     spread_at_random = np.sqrt((n - 1) * p * (1 - p))
     return Hubness(
         occurrences=occurrences,

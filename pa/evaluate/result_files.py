@@ -119,6 +119,7 @@ def read_result(path: Path) -> ResultFile:
             f"{path}: {reason}. Run the command that wrote it again, or delete the file; "
             f"`pa verify` checks all of them."
         )
+    # The checksum is right, so that a field that does not fit was written that way.
     try:
         task = str(content["task"])
         names = {item.name for item in fields(Result)}
@@ -161,6 +162,7 @@ def check_stores(file: ResultFile, stores: Mapping[str, str]) -> None:
     `stores` maps fingerprints to checksums (`pa.data.store.find.checksums`). A result remains
     valid after its store is deleted.
     """
+    # A deleted store is not in `stores`; one without a checksum cannot be compared.
     for store in file.result.stores_by_role.values():
         now = stores.get(store.fingerprint)
         if now is not None and store.checksum not in (now, None):

@@ -143,8 +143,10 @@ def evaluate_all_pairs(
             ordered = all_pairs(gallery, bounds, include_self, device, progress)
     finally:
         progress.stop()
-    ap = np.empty(len(ordered))  # (N,) in the order of the features
+    # Back to the order of the features.
+    ap = np.empty(len(ordered))  # (N,)
     ap[order] = ordered
+    # The query is among the items that it ranks in the released code, and left out in the paper.
     others = 0 if include_self else 1
     effects = None
     if with_effects:
@@ -170,14 +172,18 @@ def _on_cpu(gallery: Gallery, bounds: Ints, include_self: bool, progress: Progre
         start, stop, label = task
         low, high = bounds[label], bounds[label + 1]
         if high - low > (0 if include_self else 1):
+            # One buffer per thread, for all blocks that it scores.
             if not hasattr(local, "buffer"):
                 local.buffer = np.empty((step, n), dtype=np.float32)
+            # Negated, so that an ascending sort ranks the nearest first.
             negated = gallery.cosines(slice(start, stop), local.buffer[: stop - start], sign=-1)
             run = max(1, _RUN_ENTRIES // n)
             for first in range(start, stop, run):
                 last = min(first + run, stop)
                 keys = keys_in_place(negated[first - start : last - start])  # (n, N)
-                keys[:, low:high] += 1  # odd: relevant
+                # The lowest bit of a key is the relevance; see `average_precision`.
+                keys[:, low:high] += 1
+                # An item after all others changes no rank and no precision.
                 if not include_self:
                     keys[np.arange(last - first), np.arange(first, last)] = LAST
                 out[first:last] = ap_of_keys(keys)

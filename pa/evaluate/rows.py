@@ -92,7 +92,8 @@ def rows_to_score(store: FeatureSource, target: str = "label") -> Rows:
     kept = np.flatnonzero(store.valid & labelled)  # (N,)
     if not len(kept):
         raise nothing_to_score(store, table, target)
-    values = table[target].cast(pl.String)  # of every row
+    # The order of the dataset's labels, not of the alphabet: results list classes in this order.
+    values = table[target].cast(pl.String)
     order = ["label_id", "label"] if target == "label" else [target]
     ordered = table[kept].select(order).unique().sort(order)[target].cast(pl.String)
     names = tuple(ordered.unique(maintain_order=True).to_list())

@@ -140,6 +140,7 @@ class SegmentationAreas:
         ignored. Raises `UsageError` for maps of different sizes and for unknown class ids.
         """
         areas = image_areas(predicted, target, self.n_classes)
+        # mmsegmentation counts such an image, too; it adds nothing to the areas.
         if not areas[LABELLED].any():
             self.n_unlabelled += 1
             return
@@ -217,6 +218,7 @@ def image_areas(predicted: Map, target: Map, n_classes: int) -> Ints:
             f"a prediction of {predicted.shape} pixels cannot be scored by labels of "
             f"{target.shape}: the two maps must be equally large."
         )
+    # Pixels without a label count nowhere, as with `ignore_index` of mmsegmentation.
     scored = target != IGNORED  # (H, W)
     guess, truth = predicted[scored], target[scored]  # (scored pixels,) each
     largest = max(int(guess.max(initial=0)), int(truth.max(initial=0)))

@@ -51,6 +51,7 @@ def _repair_store(check: StoreCheck) -> Iterator[Removed]:
     damage = check.damage
     if not damage or check.newer or check.lacks_spec:
         return
+    # In the order of removal.
     why: dict[Path, str] = {check.path / MANIFEST: "it lists files that were removed"}
     if any(issue.part in ("spec", "rows") for issue in damage):
         why[check.path / SPEC] = why[check.path / ROWS] = "spec and rows are written together"
@@ -81,6 +82,7 @@ def _remove_result(path: Path, why: str) -> Iterator[Removed]:
     """Remove a result with all its files, the JSON first: it is useless without the others."""
     from pa.evaluate.result_files import companion_files
 
+    # Read before its file is removed.
     command = _result_command(path)
     for file in (path, *companion_files(path)):
         remove(file)
@@ -139,7 +141,8 @@ def _fields(path: Path) -> dict[str, Any]:
 def _result_command(path: Path) -> str:
     """Return the command of a result as far as its folder and its JSON reveal it."""
     group, _, rest = path.parent.name.removesuffix("-difference").partition("-")
-    is_few_shot = rest == "fewshot"  # results/probe-fewshot is written by `pa probe linear --shots`
+    # results/probe-fewshot is written by `pa probe linear --shots`.
+    is_few_shot = rest == "fewshot"
     words = ["pa", "evaluate", group]
     if group == "probe":
         words = ["pa", "probe", "linear" if is_few_shot else rest]

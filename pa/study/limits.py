@@ -53,6 +53,7 @@ def too_small(workspace: Workspace, steps: Sequence[Step]) -> dict[str, str]:
         except MissingError as error:
             return str(error)
 
+    # Steps follow what they read from, so that one pass suffices.
     inputs: dict[str, tuple[Images, pl.DataFrame]] = {}
     reasons: dict[str, str] = {}
     for step in steps:

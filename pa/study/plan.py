@@ -95,6 +95,7 @@ def plan_study(workspace: Workspace, options: StudyOptions) -> Study:
     for step in steps:  # in order: each step comes after those it reads from
         if not impossible.isdisjoint(step.after):
             impossible.add(step.name)
+    # An extraction is kept only for a step that reads it.
     possible = [step for step in steps if step.name not in impossible]
     inputs = {name for step in possible for name in step.after}
     kept = [step for step in possible if step.name in inputs or not step.is_extraction]
@@ -108,6 +109,7 @@ def plan_study(workspace: Workspace, options: StudyOptions) -> Study:
         kept += figures
         skipped += [SkippedItem(what, why) for what, why in missing]
     by_name = {step.name: step for step in kept}
+    # A step is done only if all it reads from is: a new store makes its scores outdated.
     done: set[str] = set()
     for step in kept:
         if done.issuperset(step.after) and is_done(workspace, step, by_name):

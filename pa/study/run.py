@@ -82,6 +82,7 @@ def run_study(
         failed.add(step.name)
         log, last = log_path(workspace, step), tail.splitlines()[-1] if tail else ""
         yield StepResult(step, "failed", seconds, f"exit code {code}, {log}: {last}")
+        # Nothing reads a figure, so that its failure stops no other step.
         if not keep_going and not step.is_figure:
             raise StepError(
                 f"{step.command}\nended with exit code {code}:\n{tail}\nIts output: {log}. The "
