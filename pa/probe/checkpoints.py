@@ -43,12 +43,13 @@ class Checkpoint:
             SafetensorError, VerificationError, OSError, LookupError, ValueError
         ):
             saved, fields = read_tensors(self.path)
-            fits = all(
+            steps = int(fields["steps"])
+            is_same_run = (fields["format"], fields["key"]) == (STATE_FORMAT, self.key)
+            if is_same_run and all(
                 (saved[name].shape, saved[name].dtype) == (tensor.shape, tensor.dtype)
                 for name, tensor in tensors.items()
-            )
-            if fits and (fields["format"], fields["key"]) == (STATE_FORMAT, self.key):
-                steps = int(fields["steps"])
+            ):
+                # All tensors fit: from here on nothing can fail half-way.
                 with torch.no_grad():
                     for name, tensor in tensors.items():
                         tensor.copy_(saved[name])
@@ -66,7 +67,8 @@ class Checkpoint:
             return False
         on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         metadata = {"format": STATE_FORMAT, "key": self.key, "steps": str(steps)}
-        data = tensor_bytes(on_cpu, metadata)  # the library's own writer hides a full disk's error
+        # The library's own writer hides the error of a full disk.
+        data = tensor_bytes(on_cpu, metadata)
         with replacing(self.path) as partial:
             partial.write_bytes(data)
         self._saved = time.monotonic()

@@ -47,14 +47,17 @@ def hold_out(
                 f"cannot hold images out {purpose}: classes that {reason}: {shown}. {remedy}"
             )
 
-    pairs = np.unique(np.stack([class_of, images], axis=1), axis=0)  # (class, image), each once
+    # An image with several rows of a class counts once.
+    pairs = np.unique(np.stack([class_of, images], axis=1), axis=0)  # (pairs, 2): class, image
     n_images = np.bincount(pairs[:, 0])  # (C,)
     refuse(n_images < 2, "have only one image")
     by_class = np.split(pairs[:, 1], np.cumsum(n_images)[:-1])
     rng = np.random.default_rng(seed)
     in_test: dict[int, bool] = {}
+    # Rare classes first: their images are the hardest to divide, and common ones fill up the rest.
     for rare in np.argsort(n_images, kind="stable"):
         members = rng.permutation(by_class[rare]).tolist()
+        # At least one image of each class on both sides.
         wanted = int(np.clip(round(fraction * len(members)), 1, len(members) - 1))
         wanted -= sum(in_test.get(image, False) for image in members)
         free = [image for image in members if image not in in_test]

@@ -128,7 +128,8 @@ def nearest_votes(
             labels = targets[rows]  # (B, max k)
             votes = []
             for k in ks:
-                counts = weights.new_zeros(len(weights), n_classes)
+                counts = weights.new_zeros(len(weights), n_classes)  # (B, C)
+                # Of classes with equal votes the first in the list of classes wins.
                 votes.append(counts.scatter_add_(1, labels[:, :k], weights[:, :k]).argmax(1))
             blocks.append(torch.stack(votes))  # (K, B)
             progress.advance(len(queries))
@@ -143,8 +144,9 @@ def _nearest(queries: Tensor, features: npt.NDArray[Any], k: int) -> tuple[Tenso
     best = torch.empty(len(queries), 0, device=queries.device)
     rows = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
     for start in range(0, len(features), TRAIN_BLOCK):
-        block = _unit(features[start : start + TRAIN_BLOCK], queries.device)
-        cosines, positions = (queries @ block.T).topk(min(k, len(block)), dim=1)
+        block = _unit(features[start : start + TRAIN_BLOCK], queries.device)  # (TRAIN_BLOCK, D)
+        cosines, positions = (queries @ block.T).topk(min(k, len(block)), dim=1)  # (B, k) each
+        # The best of this block join those of earlier blocks: at most 2·k compete.
         best, rows = torch.cat([best, cosines], 1), torch.cat([rows, positions + start], 1)
         best, order = best.topk(min(k, best.shape[1]), dim=1)
         rows = rows.gather(1, order)

@@ -57,6 +57,7 @@ def load_heads(path: Path) -> Sequence[Head]:
                 f"attentive` train heads; give the result of one of them, or its .safetensors "
                 f"file, to --head."
             )
+    # A head of another run would give other classes without a word.
     result = path.with_suffix(".json")
     if path.is_file() and result.is_file():
         reason = read_result(result).companion_difference(path)
@@ -86,6 +87,7 @@ def predict(
     `features` are its representations in the order of the heads' `representation`: vectors (D,),
     which are concatenated, or a class token (D,) and patch tokens (L, D).
     """
+    # Patch tokens have two axes; a vector of a linear head has one.
     if any(part.ndim == 2 for part in features):
         region = np.concatenate([np.atleast_2d(part) for part in features])[None]  # (1, 1 + L, D)
     else:

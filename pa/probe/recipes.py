@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 from pa.data.store.spec import Difference
 from pa.data.views.parts import PROTOCOLS
@@ -66,21 +66,11 @@ class SgdRecipe:
         return {**values, **fixed, "changed": changed}
 
 
-@dataclass(frozen=True)
-class PartStores:
+class PartStores(NamedTuple):
     """The protocols of view `parts` whose stores a recipe trains on and tests on."""
 
     train: str
     test: str
-
-    def differences(self) -> tuple[Difference, ...]:
-        """Return the fields of the view in which the two protocols differ, with both values."""
-        train, test = PROTOCOLS[self.train].to_json(), PROTOCOLS[self.test].to_json()
-        return tuple(
-            (f"view.{name}", value, test[name])
-            for name, value in train.items()
-            if value != test[name]
-        )
 
 
 # Stores of view `parts` that belong to a recipe, linear or attentive, of this name. A recipe that
@@ -92,6 +82,13 @@ PART_STORES: Mapping[str, PartStores] = {
 
 
 def permitted_differences(protocol: str) -> tuple[Difference, ...]:
-    """Return the only differences allowed between training and test store of a protocol."""
-    pair = PART_STORES.get(protocol)
-    return pair.differences() if pair else ()
+    """Return the only differences allowed between training and test store of a protocol.
+
+    They are the fields of the view in which the protocols of the two stores differ.
+    """
+    if protocol not in PART_STORES:
+        return ()
+    train, test = (PROTOCOLS[name].to_json() for name in PART_STORES[protocol])
+    return tuple(
+        (f"view.{name}", value, test[name]) for name, value in train.items() if value != test[name]
+    )

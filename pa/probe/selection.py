@@ -104,6 +104,7 @@ class Side:
         Half precision is kept: a million class tokens of width 768 take 1.5 GB. Raise
         `UnknownNameError` for one that is not stored, `UsageError` for a map of tokens.
         """
+        # Every part is checked before it is read: a map of tokens may not fit into memory.
         parts = []
         for name in representation.split("+"):
             shape = self.store.shape(name)
@@ -153,6 +154,7 @@ class Split:
             counts[f"{name}_images"] = side.n_images
             counts[f"{name}_left_out_bad"] = side.n_bad
             counts[f"{name}_left_out_unlabelled"] = side.n_unlabelled
+        # Image numbers are those of a store; paths and sizes identify an image in both.
         files = [s.store.rows[s.rows].select(FILE).unique() for s in (self.train, self.test)]
         counts["shared_images"] = len(files[0].join(files[1], on=FILE))
         return counts
@@ -198,9 +200,9 @@ def split_rows(
         rule, frames = TWO_STORES, _disjoint(train, test, options, [*FILE, *BOX], remedy)
     elif options.train_where is not None or options.test_where is not None:
         if options.train_where is None or options.test_where is None:
-            given, other = ("train", "test") if options.test_where is None else ("test", "train")
+            set_side, other = ("train", "test") if options.test_where is None else ("test", "train")
             raise UsageError(
-                f"--{given}-where on one store needs --{other}-where too: which rows are the "
+                f"--{set_side}-where on one store needs --{other}-where too: which rows are the "
                 f"{other} rows?"
             )
         remedy = "Make the conditions exclude each other"

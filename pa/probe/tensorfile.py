@@ -25,6 +25,7 @@ def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
     is sorted, and its metadata gets a checksum of everything else. Offsets count from the end of
     the header, so they stay valid.
     """
+    # Written by the library, then only the header is written again.
     header, data = _split(save(dict(tensors), dict(metadata)))
     header["__metadata__"][CHECKSUM] = _checksum(header, data)
     text = canonical_json(header).encode()

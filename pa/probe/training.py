@@ -77,6 +77,7 @@ class BestEpoch:
         better = accuracy > before  # (H,)
         self.accuracy[epoch] = accuracy
         self.epoch[better] = epoch + 1
+        # Heads are independent: each keeps the tensors of its own best epoch.
         for name, kept in self.tensors.items():
             on_device = better.to(kept.device)
             current = tensors[name].detach().movedim(self.axis, 0)  # (H, …)
@@ -85,6 +86,7 @@ class BestEpoch:
 
 def accuracies(predicted: Tensor, targets: Tensor, axis: int) -> Tensor:
     """Return the accuracy (H,), on the CPU, of class indices with rows on `axis`."""
+    # Integers are exact: the same bits on every device.
     correct = (predicted == targets.unsqueeze(1 - axis)).sum(axis)  # (H,)
     return correct.cpu() / len(targets)
 

@@ -139,6 +139,7 @@ def choose(validation: ValidationSplit, heads: Sequence[TrainedHead], recipe: Sg
     for head in heads:
         accuracy = float((head.predicted == validation.score.targets).mean())
         scores = accuracy, head.test_loss, float(head.train_loss[-1])
+        # Zeroed heads still predict a class: their accuracy means nothing.
         kept = (None, None, None) if head.diverged else scores
         rows.append(
             (*astuple(head.candidate), recipe.peak(head.candidate.lr), *kept, head.diverged)

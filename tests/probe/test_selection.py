@@ -9,7 +9,7 @@ from pa.data.store.reader import Store
 from pa.data.views.parts import PROTOCOLS
 from pa.errors import FingerprintError, UnknownNameError, UsageError
 from pa.probe.holdout import hold_out
-from pa.probe.recipes import PART_STORES
+from pa.probe.recipes import permitted_differences
 from pa.probe.selection import SplitOptions, split_rows
 from tests.support.arrays import MakeStore, blobs
 
@@ -336,7 +336,7 @@ def test_permitted_difference_of_recipe_is_accepted_alone(make_store: MakeStore)
         name: make_store({"cls": features}, labels, split=name, view=parts(name))
         for name in ("paper", "released", "released-train")
     }
-    named = PART_STORES["released"].differences()
+    named = permitted_differences("released")
     assert named == (("view.resize", 256, 224),)
     options = SplitOptions()
     split = split_rows(stores["released-train"], stores["released"], options, named)
@@ -345,7 +345,7 @@ def test_permitted_difference_of_recipe_is_accepted_alone(make_store: MakeStore)
         ("released-train", "released", (), "view.resize"),
         ("released", "released-train", named, "view.resize"),  # the other way round
         ("released-train", "paper", named, "view.side"),
-        ("paper", "released", PART_STORES["paper"].differences(), "view.min_d"),
+        ("paper", "released", permitted_differences("paper"), "view.min_d"),
     ]:
         with pytest.raises(FingerprintError, match="were encoded differently") as caught:
             split_rows(stores[train], stores[test], options, permitted)

@@ -67,11 +67,13 @@ class _Pool(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        weights, cls, patch = ctx.saved_tensors
+        weights, cls, patch = ctx.saved_tensors  # (B, K, T), (B, D), (B, T − 1, D)
         total = torch.zeros_like(gradient[0])  # (K, D)
         for part in _chunks(patch):
-            x = normalised(cls[part], patch[part], ctx.eps).to(ctx.dtype)
+            # Normalised again rather than kept, which would at least double the memory of tokens.
+            x = normalised(cls[part], patch[part], ctx.eps).to(ctx.dtype)  # (chunk, T, D)
             p = weights[part]  # (chunk, K, T)
+            # (chunk, K, T)
             by_weight = torch.bmm(gradient[part].to(ctx.dtype), x.transpose(1, 2)).float()
             # Derivative of softmax: p · (g − Σ g p).
             by_score = p * (by_weight - (by_weight * p).sum(-1, keepdim=True))

@@ -68,16 +68,12 @@ class AttentiveStack:
     ) -> AttentiveStack:
         """Return untrained heads, one for each seed, equal on every device."""
         initial = [_initial(seed, width, n_classes, recipe) for seed in seeds]
-        return cls(
-            {name: torch.stack([head[name] for head in initial]).to(device) for name in initial[0]},
-            {
-                BN_MEAN: torch.zeros(len(seeds), width, device=device),
-                BN_VAR: torch.ones(len(seeds), width, device=device),
-            },
-            Geometry(
-                recipe.heads_of(width), recipe.norm_eps, recipe.bn_eps, DTYPES[recipe.precision]
-            ),
-        )
+        parameters = {n: torch.stack([h[n] for h in initial]).to(device) for n in initial[0]}
+        zeros = torch.zeros(len(seeds), width, device=device)  # (H, D)
+        statistics = {BN_MEAN: zeros, BN_VAR: torch.ones_like(zeros)}
+        dtype = DTYPES[recipe.precision]
+        geometry = Geometry(recipe.heads_of(width), recipe.norm_eps, recipe.bn_eps, dtype)
+        return cls(parameters, statistics, geometry)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors by name, not copies."""
@@ -98,7 +94,7 @@ class AttentiveStack:
 
     def logits(self, cls: Tensor, patch: Tensor, *, by_batch: bool = False) -> Tensor:
         """Return class scores (H, B, C), by the running statistics or those of this batch."""
-        attended = self._attend(cls, patch)
+        attended = self._attend(cls, patch)  # (H, B, D)
         if by_batch:
             return self._classify(attended, attended.mean(1), attended.var(1, correction=0))
         return self._classify(attended, self.statistics[BN_MEAN], self.statistics[BN_VAR])
@@ -107,26 +103,23 @@ class AttentiveStack:
         """Return the output of the attention for each row, (H, B, D)."""
         p, (H, D) = self.parameters, self.parameters["query"].shape
         A, B = self.geometry.attention_heads, len(cls)
-        pooled = pool(self._folded(), cls, patch, self.geometry.norm_eps, self.geometry.dtype)
+        query = F.layer_norm(p["query"], (D,), eps=self.geometry.norm_eps)  # (H, D)
+        query = query * p["query_gain"] + p["query_shift"]
+        query = torch.einsum("hoi,hi->ho", p["query_weight"], query) + p["query_bias"]
+        # Scale of the dot product: Vaswani et al. 2017, section 3.2.1.
+        query = query * (D // A) ** -0.5
+        # Fold the key projection and the gain of the keys' LayerNorm into the queries.
+        folded = torch.bmm(query.view(H * A, 1, D // A), p["key_weight"].view(H * A, D // A, D))
+        queries = (folded.view(H, A, D) * p["key_gain"][:, None]).view(H * A, D)
+        pooled = pool(queries, cls, patch, self.geometry.norm_eps, self.geometry.dtype)
         by_head = pooled.transpose(0, 1)  # (H·A, B, D)
         # Fold gain and shift of the values' LayerNorm into the projection: it is smaller than B·D.
         matrix = (p["value_weight"] * p["value_gain"][:, None]).view(H * A, D // A, D)
         bias = torch.einsum("hoi,hi->ho", p["value_weight"], p["value_shift"]) + p["value_bias"]
-        # values: (H·A, B, D / A)
+        # (H·A, B, D / A)
         values = torch.bmm(by_head, matrix.transpose(1, 2)) + bias.view(H * A, 1, D // A)
         joined = values.view(H, A, B, D // A).transpose(1, 2).reshape(H, B, D)
         return torch.baddbmm(p["out_bias"][:, None], joined, p["out_weight"].transpose(1, 2))
-
-    def _folded(self) -> Tensor:
-        """Return the queries folded with the key projection, (H·A, D)."""
-        p, (H, D) = self.parameters, self.parameters["query"].shape
-        A = self.geometry.attention_heads
-        query = F.layer_norm(p["query"], (D,), eps=self.geometry.norm_eps)
-        query = query * p["query_gain"] + p["query_shift"]
-        query = torch.einsum("hoi,hi->ho", p["query_weight"], query) + p["query_bias"]
-        query = query * (D // A) ** -0.5  # scale of the dot product, Vaswani et al. 2017
-        folded = torch.bmm(query.view(H * A, 1, D // A), p["key_weight"].view(H * A, D // A, D))
-        return (folded.view(H, A, D) * p["key_gain"][:, None]).view(H * A, D)
 
     def _classify(self, attended: Tensor, mean: Tensor, var: Tensor) -> Tensor:
         p = self.parameters

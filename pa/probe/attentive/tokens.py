@@ -71,6 +71,7 @@ class Tokens:
         self.side = side
         self.targets = torch.tensor(side.targets, device=device)  # (n,)
         self.patches = Stream(side.store, PATCH, side.rows, memory=memory)
+        # Class tokens are small: they are always in memory.
         self._cls = side.store.read(CLS, side.rows)  # (n, D)
         self._device = device
 

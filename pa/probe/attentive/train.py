@@ -59,6 +59,7 @@ def train_heads(
         title = f"choosing between {n_rates} learning rates, {n_heads} heads"
     elif n_heads > 1:
         title += f" for {n_heads} seeds"
+    # The progress bar of a resumed run begins where the earlier run was ended.
     progress.start(title, recipe.epochs * run.n_steps, "steps", start * run.n_steps)
     if start:
         progress.note(f"resuming after epoch {start} of {recipe.epochs}")
@@ -136,9 +137,11 @@ class _Run:
         y = self.train.targets_of(batch)  # (B,)
         logits = self.stack.train_logits(batch.cls, batch.patch, recipe.bn_momentum)  # (H, B, C)
         losses = _cross_entropy(logits, y)  # (H,)
+        # Each head depends on its own loss only, so the gradient of the sum separates.
         gradients = torch.autograd.grad(losses.sum() / len(y), list(parameters.values()))
         with torch.no_grad():
             for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):
+                # As torch.optim.SGD: the decay is part of the gradient and enters the momentum.
                 if recipe.weight_decay:
                     gradient = gradient + recipe.weight_decay * parameter
                 lr = rates.view(-1, *[1] * (parameter.ndim - 1))  # (H, 1, …)

@@ -93,6 +93,7 @@ def ridge(
     x -= centre
     y -= shares
     N, D = x.shape
+    # The smaller of the two products has the same non-zero eigenvalues and is cheaper.
     tall = N >= D
     values, vectors = np.linalg.eigh(x.T @ x if tall else x @ x.T)
     scale = values.sum() / D or 1.0  # constant features: all weights are zero at any strength

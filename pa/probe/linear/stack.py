@@ -153,6 +153,7 @@ def fit(
             rates = lr * recipe.factor(epoch + step / len(batches))  # (H,)
             _step(stack, gradients, buffers, rates, recipe)
             loss, hits, n_seen = loss + losses, hits + right, n_seen + len(rows)
+        # One transfer per epoch: a transfer per step would wait for the GPU.
         alive = history.diverged == 0  # (H,)
         history.loss[epoch] = torch.where(alive, (loss / n_seen).cpu(), math.nan)
         history.accuracy[epoch] = torch.where(alive, (hits / n_seen).cpu(), math.nan)
@@ -184,6 +185,7 @@ def _step(
         if not lars:
             bias += stack.weight_decay * stack.bias
     if lars:
+        # MAE's LARS (util/lars.py): parameters of one axis have neither ratio nor decay.
         weight *= trust_ratios(stack.weight, weight)[:, None]
     sgd_step(stack.weight, weight, buffers[0], recipe.momentum, lr[:, None])
     sgd_step(stack.bias, bias, buffers[1], recipe.momentum, lr)

@@ -91,7 +91,7 @@ def train_stack(
     try:
         for representation, members in groupby(candidates, key=lambda c: c.representation):
             data = _Data.of(*read(representation), target_device)
-            # A stack's logits fit into memory: for few classes it is the whole group.
+            # As many heads at a time as have logits that fit into memory: for few classes all.
             size = max(1, LOGITS // (min(recipe.batch, len(data.train)) * data.n_classes))
             for seed, members_of_seed in groupby(list(members), key=lambda c: c.seed):
                 group, seeded = list(members_of_seed), replace(recipe, seed=seed)
@@ -156,6 +156,7 @@ def _train(
         weight_decay=torch.tensor([c.weight_decay for c in candidates], device=device),
         norm=norm,
     )
+    # All heads of a stack start from the same weights: their seed is the same.
     last = torch.zeros(len(data.test), H, dtype=torch.int64, device=device)  # (n, H)
     loss, accuracy = torch.empty(H), torch.full((epochs, H), math.nan)
     is_best_reported = monitored and recipe.reported == BEST_ON_TEST
