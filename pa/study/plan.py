@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pa.data.store import find
 from pa.data.store.find import StoreSelector
 from pa.errors import MissingError, StorageError, UnknownNameError, UsageError
+from pa.progress import track
 from pa.study.limits import region_selector, step_limit, too_small
 from pa.study.state import is_done
 from pa.study.steps import DATASETS, REPORT, Scale, Step, study_steps
@@ -270,22 +271,16 @@ def plan_extractions(workspace: Workspace, study: Study) -> StudyPlan:
     from pa.extract.stores import ExtractOptions
 
     steps = [step for step in study.remaining if step.is_extraction]
-    progress = workspace.progress
-    progress.start("planning extractions", len(steps), "stores")
     plans = {}
-    try:
-        for step in steps:
-            values = step.options
-            images, views = workspace.regions(region_selector(step))
-            layers = tuple(int(layer) for layer in values.get("layers", "").split(",") if layer)
-            options = ExtractOptions(
-                representations=tuple(filter(None, values.get("features", "").split(","))),
-                limit=step_limit(step),
-                alongside="alongside" in values,
-            )
-            encoders = workspace.encoders((values["encoder"],), EncoderOptions(layers=layers))
-            plans[step.name] = workspace.plan_extract(encoders, images, views, options)
-            progress.advance(1)
-    finally:
-        progress.stop()
+    for step in track(workspace.progress, steps, "planning extractions", len(steps), "stores"):
+        values = step.options
+        images, views = workspace.regions(region_selector(step))
+        layers = tuple(int(layer) for layer in values.get("layers", "").split(",") if layer)
+        options = ExtractOptions(
+            representations=tuple(filter(None, values.get("features", "").split(","))),
+            limit=step_limit(step),
+            alongside="alongside" in values,
+        )
+        encoders = workspace.encoders((values["encoder"],), EncoderOptions(layers=layers))
+        plans[step.name] = workspace.plan_extract(encoders, images, views, options)
     return StudyPlan(study, plans)

@@ -1,4 +1,4 @@
-"""Damage of a result and its tables is detected."""
+"""Result files: what is not one is refused, and damage of it and its tables is detected."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pa.errors import VerificationError
+from pa.errors import MismatchError, MissingError, VerificationError
 from pa.evaluate.result_files import read_result, write_result
+from pa.evaluate.results import RESULT_FORMAT
 from pa.maintenance.verify import CheckResult, verify_results
 from pa.workspace import Workspace
 from tests.support.results import linear_result
@@ -53,4 +54,22 @@ def test_result_without_checksum_is_damaged(path: Path) -> None:
     del fields["checksum"], fields["files"]
     path.write_text(json.dumps(fields))
     with pytest.raises(VerificationError, match="its checksum"):
+        read_result(path)
+
+
+def test_foreign_files_are_not_results(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="no result at"):
+        read_result(tmp_path / "none.json")
+    path = tmp_path / "result.json"
+    path.write_text("{")
+    with pytest.raises(MismatchError, match="is not readable JSON"):
+        read_result(path)
+    path.write_text('{"format": 9}')
+    with pytest.raises(
+        MismatchError, match=f"result format 9, this version reads {RESULT_FORMAT}"
+    ) as caught:
+        read_result(path)
+    assert caught.value.exit_code == 4
+    path.write_text("[]")
+    with pytest.raises(MismatchError, match="result format None"):
         read_result(path)
