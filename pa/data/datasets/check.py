@@ -27,26 +27,21 @@ MAX_THREADS = 8  # decoding PNGs scales no further
 
 @dataclass(frozen=True)
 class SplitCheck:
-    """The state of one split.
-
-    `missing` are listed files that do not exist; `unreadable` are files whose header Pillow cannot
-    read, with the reason; `odd_sizes` are files of another size than annotated, which are another
-    image, or were annotated before the EXIF rotation; `turned` counts images that EXIF rotates
-    (None: headers were not read). `parts` holds the counts of view `parts` by protocol; `no_parts`
-    holds, by protocol, the reason for having no row.
-    """
+    """The state of one split; the parts are by protocol."""
 
     split: str
     images: int
     classes: int
     expected: Expected | None
-    missing: list[str] = field(default_factory=list)
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
-    odd_sizes: list[tuple[str, str]] = field(default_factory=list)
-    turned: int | None = None
-    remarks: list[str] = field(default_factory=list)
-    parts: Mapping[str, PartCounts] = field(default_factory=dict)
-    no_parts: Mapping[str, str] = field(default_factory=dict)
+    missing: list[str]  # listed files that do not exist
+    unreadable: list[tuple[str, str]]  # files whose header Pillow cannot read, and the reason
+    # Files of another size than annotated: they are another image, or were annotated before the
+    # EXIF rotation.
+    odd_sizes: list[tuple[str, str]]
+    turned: int | None  # images that EXIF rotates; None: headers were not read
+    remarks: list[str]
+    parts: Mapping[str, PartCounts]  # of view `parts`
+    no_parts: Mapping[str, str]  # the reason for having no row
 
     @property
     def is_whole(self) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,6 +65,14 @@ def read(path: Path) -> FileContent:
     return FileContent(data, xxhash.xxh3_128_digest(data), _status(status))
 
 
+def hash_of(path: Path) -> bytes | None:
+    """Return the xxh3-128 of a file; None if it cannot be read."""
+    try:
+        return read(path).xxh3
+    except OSError:
+        return None
+
+
 @dataclass(frozen=True)
 class ChangedImage:
     """An image whose file differs from the one its shard was made from."""
@@ -101,15 +109,14 @@ class ImageFiles:
         shards: Sequence[ShardPlan] | None = None,
         *,
         full: bool = False,
-        hasher: Callable[[Path], bytes | None] | None = None,
+        hasher: Callable[[Path], bytes | None] = hash_of,
     ) -> list[ChangedImage]:
         """Compare the files with the hashes in the shards; by default with all finished shards.
 
         A file whose status is known to match is not read again. Files that do not exist or cannot
         be read are ignored. With `full` every file is read, and those that cannot be read are
-        listed. `hasher` returns the hash of a file, by default `hash_of`.
+        listed. `hasher` returns the hash of a file.
         """
-        hasher = hasher or hash_of
         if shards is None:
             missing = set(self.store.missing())
             shards = [shard for shard in self.store.plan if shard not in missing]
@@ -143,20 +150,19 @@ class ImageFiles:
         wanted = [n for images in slices for n in range(*images.indices(len(self._paths)))]
         status = np.empty((len(self._paths), STATUS), dtype=np.int64)  # (M, 4)
 
-        def look(numbers: Iterable[int]) -> list[Status]:
-            statuses = []
-            for number in numbers:
-                try:
-                    # A Path costs more than the call.
-                    statuses.append(_status(os.stat(f"{self.root}/{self._paths[number]}")))  # noqa: PTH116
-                except OSError:
-                    statuses.append(GONE)
-            return statuses
+        def look(number: int) -> Status:
+            try:
+                # A Path costs more than the call.
+                return _status(os.stat(f"{self.root}/{self._paths[number]}"))  # noqa: PTH116
+            except OSError:
+                return GONE
 
         with ThreadPoolExecutor(THREADS, thread_name_prefix="pa-images") as pool:
             starts = range(0, len(wanted), FILES_PER_TASK)
             tasks = [wanted[start : start + FILES_PER_TASK] for start in starts]
-            for task, result in zip(tasks, pool.map(look, tasks), strict=True):
+            for task, result in zip(
+                tasks, pool.map(lambda task: [*map(look, task)], tasks), strict=True
+            ):
                 status[task] = result
         return status
 
@@ -228,14 +234,6 @@ def check_content(store: Store, row: int, data: bytes, file: Path) -> None:
             f"{expected.hex()}, found {actual.hex()}. Restore the former file, or encode the "
             f"images that changed with:\n  {store.command} --replace"
         )
-
-
-def hash_of(path: Path) -> bytes | None:
-    """Return the xxh3-128 of a file; None if it cannot be read."""
-    try:
-        return read(path).xxh3
-    except OSError:
-        return None
 
 
 def status_array(status: Sequence[Status | None]) -> npt.NDArray[np.int64]:
