@@ -210,16 +210,13 @@ def choose(
 
 def _distinction(store: Store, others: list[Store]) -> str:
     """Describe what distinguishes a store: rows, state, and spec fields within its directory."""
-    conflicting = [
-        other
-        for other in others
-        if other is not store
-        and other.path.parent == store.path.parent
-        and protocol(other) == protocol(store)  # else the name of the protocol distinguishes them
+    # Stores of other folders or protocols already differ by their flags.
+    near = [
+        s for s in others if s.path.parent == store.path.parent and protocol(s) == protocol(store)
     ]
     names = dict.fromkeys(
         name
-        for other in conflicting
+        for other in near
         for name, _, _ in store.spec.differences(other.spec)
         if not name.startswith(("rows.", "representations."))
     )

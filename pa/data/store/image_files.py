@@ -160,9 +160,8 @@ class ImageFiles:
         with ThreadPoolExecutor(THREADS, thread_name_prefix="pa-images") as pool:
             starts = range(0, len(wanted), FILES_PER_TASK)
             tasks = [wanted[start : start + FILES_PER_TASK] for start in starts]
-            for task, result in zip(
-                tasks, pool.map(lambda task: [*map(look, task)], tasks), strict=True
-            ):
+            results = pool.map(lambda task: [*map(look, task)], tasks)
+            for task, result in zip(tasks, results, strict=True):
                 status[task] = result
         return status
 

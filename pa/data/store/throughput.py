@@ -6,6 +6,7 @@ implausible the throughput is unknown.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import statistics
 import time
@@ -65,10 +66,8 @@ def store_throughput(store: Store, *, in_work: bool) -> Throughput | None:
     if in_work:
         times = []
         for shard in store.plan:
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 times.append((store.shard_path(shard).stat().st_mtime, shard.n_rows))
-            except FileNotFoundError:
-                continue
         if current := current_throughput(times, time.time()):
             return current
     for run in reversed(store.runs()):
@@ -79,15 +78,16 @@ def store_throughput(store: Store, *, in_work: bool) -> Throughput | None:
 
 def recorded_throughput(features: Path, spec: Spec) -> Throughput | None:
     """Return the throughput of the longest logged run of the same encoder, view and precision."""
-    # The longest, because a run of few rows is mostly start-up.
-    longest: tuple[float, Throughput] | None = None
     query = StoreSelector(view=spec.view["name"], encoder=spec.encoder["name"])
-    for store in stores.find(features, query):
-        if store.spec.precision["compute"] != spec.precision["compute"]:
-            continue
-        for run in store.runs():
-            speed = run_speed(run)
-            if speed is not None and (longest is None or run["rows"] > longest[0]):
-                source = f"as {store.spec.dataset}/{store.spec.split} on {run.get('host')}"
-                longest = float(run["rows"]), Throughput(speed, source)
-    return longest[1] if longest else None
+    runs = [
+        (run["rows"], speed, f"as {store.spec.dataset}/{store.spec.split} on {run.get('host')}")
+        for store in stores.find(features, query)
+        if store.spec.precision["compute"] == spec.precision["compute"]
+        for run in store.runs()
+        if (speed := run_speed(run)) is not None
+    ]
+    if not runs:
+        return None
+    # The longest, because a run of few rows is mostly start-up.
+    _, speed, source = max(runs, key=lambda run: float(run[0]))
+    return Throughput(speed, source)
