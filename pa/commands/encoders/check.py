@@ -57,17 +57,15 @@ def check(
     pa encoders check deit --precision photos/
     """
     report = workspace.load_report(name, encoder_options)
-    agreements = []
+    agreements: list[Agreement] = []
     if report.ok and folder is not None:
         from pa.data import datasets
         from pa.extract.precision import compare
 
         images = datasets.load("images", "folder", folder)
         paths = [folder / path for path in images.table["path"].head(limit)]
-        encoders = {
-            dtype: workspace.encoder(name, replace(encoder_options, dtype=dtype))
-            for dtype in options.DTYPES
-        }
+        by_dtype = {dtype: replace(encoder_options, dtype=dtype) for dtype in options.DTYPES}
+        encoders = {dtype: workspace.encoder(name, chosen) for dtype, chosen in by_dtype.items()}
         agreements = compare(encoders, paths)
     if as_json:
         options.emit({**report.to_json(), "precision": [vars(entry) for entry in agreements]})

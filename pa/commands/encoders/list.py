@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +11,7 @@ import click
 from pa.commands import console, options
 
 if TYPE_CHECKING:
+    from pa.extract.encoders.family import EncoderCard
     from pa.workspace import Workspace
 
 
@@ -22,24 +22,17 @@ def list_encoders(workspace: Workspace, as_json: bool) -> None:
     """List the encoders, their files, and the checkpoints of this workspace."""
     from pa.extract.encoders import ENCODERS
 
-    checkpoints = {}
-    for name in ENCODERS:
-        path = workspace.checkpoint(name)
-        checkpoints[name] = path if path is not None and path.is_file() else None
-    if not as_json:
-        console.out(_table(checkpoints))
-        return
-    entries = [
-        {**asdict(ENCODERS[name].card), "checkpoint": str(path) if path else None}
-        for name, path in checkpoints.items()
-    ]
-    options.emit({"encoders": entries})
+    cards = [ENCODERS[name].card for name in ENCODERS]
+    paths = [workspace.checkpoint(name) for name in ENCODERS]
+    files = [str(path) if path is not None and path.is_file() else None for path in paths]
+    if as_json:
+        pairs = zip(cards, files, strict=True)
+        options.emit({"encoders": [{**asdict(card), "checkpoint": file} for card, file in pairs]})
+    else:
+        console.out(_table(cards, files))
 
 
-def _table(checkpoints: Mapping[str, Path | None]) -> str:
-    from pa.extract.encoders import ENCODERS
-
-    cards = [ENCODERS[name].card for name in checkpoints]
+def _table(cards: Sequence[EncoderCard], files: Sequence[str | None]) -> str:
     rows = [
         [
             card.name,
@@ -47,13 +40,12 @@ def _table(checkpoints: Mapping[str, Path | None]) -> str:
             f"{card.transform.resize} {card.transform.interpolation}",
             "yes" if any(source.projector for source in card.sources) else "no",
             card.licence,
-            str(checkpoints[card.name] or "missing"),
+            file or "missing",
         ]
-        for card in cards
+        for card, file in zip(cards, files, strict=True)
     ]
     heads = ["encoder", "method", "resize", "projector", "licence", "checkpoint"]
-    lines = [console.table(heads, rows)]
-    lines.append("\nfiles (pa encoders fetch NAME downloads the first):")
+    lines = [console.table(heads, rows), "\nfiles (pa encoders fetch NAME downloads the first):"]
     lines += [
         f"  {card.name:<7} {source.file}: {source.url or source.note}"
         for card in cards
