@@ -116,7 +116,8 @@ def run_linear(
         finite_heads([run], recipe)
     clock.lap("train")
     scorer, references = ClassificationScorer(split), {}
-    if options.wants_references(*train.features.shape, len(split.classes)):
+    n_train, width = train.features.shape
+    if options.wants_references(n_train, width, len(split.classes)):
         for reference in _references(train, test, representation, validation, progress):
             references[reference.name] = (reference, scorer.score([reference.predicted]))
         clock.lap("references")

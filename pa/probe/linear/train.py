@@ -13,9 +13,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -90,74 +90,69 @@ def train_stack(
     progress.start(title, recipe.epochs * n_groups, "epochs")
     try:
         for representation, members in groupby(candidates, key=lambda c: c.representation):
-            data = _Data.of(*read(representation), target_device)
+            sides = _read_sides(read, representation, target_device)
+            n_rows, n_classes = len(sides[0].x), int(sides[0].y.max()) + 1
             # As many heads at a time as have logits that fit into memory: for few classes all.
-            size = max(1, LOGITS // (min(recipe.batch, len(data.train)) * data.n_classes))
+            size = max(1, LOGITS // (min(recipe.batch, n_rows) * n_classes))
             for seed, members_of_seed in groupby(list(members), key=lambda c: c.seed):
                 group, seeded = list(members_of_seed), replace(recipe, seed=seed)
                 for start in range(0, len(group), size):
                     stack = group[start : start + size]
-                    heads += _train(data, stack, seeded, monitored, progress)
+                    heads += _train(sides, stack, seeded, monitored, progress)
     finally:
         progress.stop()
     return heads
 
 
-@dataclass(frozen=True, eq=False)
-class _Data:
-    """Both sides on the device."""
+class _Side(NamedTuple):
+    """The rows of one side on the device."""
 
-    train: Tensor  # (N, D), float16 or float32
-    train_targets: Tensor  # (N,), int64
-    test: Tensor  # (n, D)
-    test_targets: Tensor  # (n,)
-    n_classes: int
+    x: Tensor  # (N, D), float16 or float32
+    y: Tensor  # (N,), int64
 
     @classmethod
-    def of(cls, train: LabelledRows, test: LabelledRows, device: torch.device) -> _Data:
-        n_classes, largest = int(train.targets.max()) + 1, int(test.targets.max())
-        check_features(train, test)
-        if largest >= n_classes:
-            raise UsageError(
-                f"a test row has class {largest}, but the training rows have classes 0 to "
-                f"{n_classes - 1} only."
-            )
+    def of(cls, rows: LabelledRows, device: torch.device) -> _Side:
+        dtype = np.float16 if rows.features.dtype == np.float16 else np.float32
+        features = torch.from_numpy(np.require(rows.features, dtype, ["C", "W"]))
+        return cls(features.to(device), torch.tensor(rows.targets, device=device))
 
-        def tensor(features: npt.NDArray[np.generic]) -> Tensor:
-            dtype = np.float16 if features.dtype == np.float16 else np.float32
-            return torch.from_numpy(np.require(features, dtype, ["C", "W"])).to(device)
 
-        return cls(
-            tensor(train.features),
-            torch.tensor(train.targets, device=device),
-            tensor(test.features),
-            torch.tensor(test.targets, device=device),
-            n_classes,
+def _read_sides(read: Read, representation: str, device: torch.device) -> tuple[_Side, _Side]:
+    """Read and check the training and the test rows."""
+    train, test = read(representation)
+    n_classes, largest = int(train.targets.max()) + 1, int(test.targets.max())
+    check_features(train, test)
+    if largest >= n_classes:
+        raise UsageError(
+            f"a test row has class {largest}, but the training rows have classes 0 to "
+            f"{n_classes - 1} only."
         )
+    return _Side.of(train, device), _Side.of(test, device)
 
 
 def _train(
-    data: _Data,
+    sides: tuple[_Side, _Side],
     candidates: list[Candidate],
     recipe: LinearRecipe,
     monitored: bool,
     progress: Progress,
 ) -> list[TrainedHead]:
     """Train the heads of one stack."""
-    device, D, H, epochs = data.train.device, data.train.shape[1], len(candidates), recipe.epochs
-    initial = initial_weight(recipe.seed, D, data.n_classes, recipe.init_std).to(device)
+    (train, test), H, epochs = sides, len(candidates), recipe.epochs
+    device, D, n_classes = train.x.device, train.x.shape[1], int(train.y.max()) + 1
+    initial = initial_weight(recipe.seed, D, n_classes, recipe.init_std).to(device)  # (C, D)
     norm = None
     if recipe.batch_norm:
         norm = Norm(torch.zeros(D, device=device), torch.ones(D, device=device), recipe.bn_eps)
     stack = LinearStack(
         weight=initial[:, None].repeat(1, H, 1),  # (C, H, D)
-        bias=torch.zeros(data.n_classes, H, device=device),
+        bias=torch.zeros(n_classes, H, device=device),
         lr=torch.tensor([recipe.peak(c.lr) for c in candidates], device=device),
         weight_decay=torch.tensor([c.weight_decay for c in candidates], device=device),
         norm=norm,
     )
     # All heads of a stack start from the same weights: their seed is the same.
-    last = torch.zeros(len(data.test), H, dtype=torch.int64, device=device)  # (n, H)
+    last = torch.zeros(len(test.x), H, dtype=torch.int64, device=device)  # (n, H)
     loss, accuracy = torch.empty(H), torch.full((epochs, H), math.nan)
     is_best_reported = monitored and recipe.reported == BEST_ON_TEST
     best = (
@@ -168,12 +163,12 @@ def _train(
         nonlocal last, loss
         if not monitored and epoch + 1 < epochs:
             return
-        last, loss = _evaluate(stack, data, recipe)
-        accuracy[epoch] = accuracies(last, data.test_targets, 0)
+        last, loss = _evaluate(stack, test, recipe)
+        accuracy[epoch] = accuracies(last, test.y, 0)
         if best is not None:
             best.keep(epoch, accuracy[epoch], {**stack.tensors(), "predicted": last})
 
-    history = fit(data.train, data.train_targets, stack, recipe, progress, after_epoch)
+    history = fit(train.x, train.y, stack, recipe, progress, after_epoch)
     kept, reported = {**stack.tensors(), "predicted": last}, torch.full((H,), epochs)
     if best is not None:
         kept, reported = best.tensors, best.epoch
@@ -200,21 +195,20 @@ def _train(
     ]
 
 
-def _evaluate(stack: LinearStack, data: _Data, recipe: LinearRecipe) -> tuple[Tensor, Tensor]:
+def _evaluate(stack: LinearStack, test: _Side, recipe: LinearRecipe) -> tuple[Tensor, Tensor]:
     """Return class indices (n, H) and mean loss (H,) of the test rows."""
     by_batch = recipe.bn_eval == "batch"
     C, H, _ = stack.weight.shape
     size = BN_EVAL_BATCH if by_batch else max(1, min(EVAL_ROWS, LOGITS // (C * H)))
     predicted, loss = [], torch.zeros(H, device=stack.bias.device)
-    sides = (torch.split(side, size) for side in (data.test, data.test_targets))
-    for x, y in zip(*sides, strict=True):
+    for x, y in zip(torch.split(test.x, size), torch.split(test.y, size), strict=True):
         x = x.float()  # (B, D)
         x = x if stack.norm is None else stack.norm(x, by_batch=by_batch)
         logits = stack.logits(x)  # (B, C, H)
         predicted.append(logits.argmax(1))
         rows = torch.arange(len(y), device=y.device)
         loss += (logits.logsumexp(1) - logits[rows, y]).sum(0)
-    return torch.cat(predicted), (loss / len(data.test)).cpu()
+    return torch.cat(predicted), (loss / len(test.x)).cpu()
 
 
 def finite_heads(heads: Sequence[TrainedHead], recipe: LinearRecipe) -> list[TrainedHead]:
