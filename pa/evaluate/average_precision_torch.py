@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pa.evaluate.average_precision import LAST
-from pa.evaluate.cosines import Gallery, Ints
+from pa.evaluate.cosines import Ints, UnitVectors
 from pa.evaluate.devices import full_precision
 from pa.progress import Progress
 
@@ -19,7 +19,7 @@ BLOCK_BYTES = 256 << 20  # of cosines in memory; sorting them takes about eight 
 
 
 def all_pairs(
-    gallery: Gallery, bounds: Ints, include_self: bool, device: str, progress: Progress
+    gallery: UnitVectors, bounds: Ints, include_self: bool, device: str, progress: Progress
 ) -> npt.NDArray[np.float64]:
     """Return the AP (N,) of vectors sorted by class: class c has rows bounds[c] to bounds[c+1].
 

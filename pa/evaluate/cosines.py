@@ -24,7 +24,7 @@ ROWS_NAMED = 5  # in a message: enough to find the cause
 
 
 @dataclass(frozen=True, eq=False)
-class Gallery:
+class UnitVectors:
     """Unit vectors (N, D), float32. Rows `copies` equal the earlier rows `originals`."""
 
     units: npt.NDArray[np.float32]  # (N, D)
@@ -32,7 +32,7 @@ class Gallery:
     originals: Ints
 
     @classmethod
-    def of(cls, features: npt.NDArray[Any], names: Ints | None = None) -> Gallery:
+    def of(cls, features: npt.NDArray[Any], names: Ints | None = None) -> UnitVectors:
         """Scale features (N, D) to unit length.
 
         Raises `UsageError` if they are not (N, D), or contain NaN, infinity or a zero vector, which

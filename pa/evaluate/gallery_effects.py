@@ -28,7 +28,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from pa.evaluate.average_precision import LAST, Keys, keys_in_place
-from pa.evaluate.cosines import Gallery, Ints, threads
+from pa.evaluate.cosines import Ints, UnitVectors, threads
 from pa.progress import Progress
 
 Floats = npt.NDArray[np.float64]
@@ -68,7 +68,7 @@ class GalleryEffects:
 
 
 def gallery_effects(
-    gallery: Gallery, bounds: Ints, include_self: bool, progress: Progress
+    gallery: UnitVectors, bounds: Ints, include_self: bool, progress: Progress
 ) -> GalleryEffects:
     """Compute the effects of vectors sorted by class: class c has rows bounds[c] to bounds[c+1].
 

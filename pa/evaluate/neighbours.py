@@ -19,9 +19,8 @@ import polars as pl
 
 from pa.data.store.reader import Store
 from pa.errors import OutOfRangeError, UsageError
-from pa.evaluate import rows as tables
 from pa.evaluate.bootstrap import Mean, bootstrap_means
-from pa.evaluate.cosines import Gallery as Vectors
+from pa.evaluate.cosines import UnitVectors
 from pa.evaluate.intervals import Floats, Ints
 from pa.evaluate.result_files import write_result
 from pa.evaluate.result_parts import Gallery, RecordedProtocol, StoreReference
@@ -30,6 +29,7 @@ from pa.evaluate.rows import (
     ENCODED,
     Paired,
     Rows,
+    StoreScores,
     check_same_rows,
     read_vectors,
     rows_to_score,
@@ -106,7 +106,7 @@ def all_neighbours(
     """
     n = len(features)
     check_k(k, n)
-    gallery = Vectors.of(features, rows)
+    gallery = UnitVectors.of(features, rows)
     out = np.empty((n, k), dtype=np.int64)  # (N, k)
     progress = progress or Silent()
     progress.start(f"{k} nearest neighbours", n, "queries")
@@ -231,7 +231,7 @@ def hubness(neighbours: Ints) -> Hubness:
 
 
 @dataclass(frozen=True, eq=False)
-class Shares(tables.Scored[NeighboursResult]):
+class Shares(StoreScores[NeighboursResult]):
     """Relations of the neighbours of one store and representation: a mean share per measure."""
 
     per_query: Floats  # (N, M)

@@ -26,7 +26,7 @@ from pa.evaluate.average_precision import (
     expected_average_precision,
     keys_in_place,
 )
-from pa.evaluate.cosines import Gallery, Ints, threads
+from pa.evaluate.cosines import Ints, UnitVectors, threads
 from pa.evaluate.gallery_effects import GalleryEffects, gallery_effects
 from pa.progress import Progress, Silent
 
@@ -130,7 +130,7 @@ def evaluate_all_pairs(
     names, classes = np.unique(labels, return_inverse=True)  # (C,), (N,)
     # Sort by class, so that the relevant items of a query are a range of columns.
     order = np.argsort(classes, kind="stable")  # (N,)
-    gallery = Gallery.of(features[order], rows if rows is None else rows[order])
+    gallery = UnitVectors.of(features[order], rows if rows is None else rows[order])
     bounds = np.searchsorted(classes[order], np.arange(len(names) + 1))  # (C + 1,)
     progress = progress or Silent()
     progress.start("average precision", len(gallery), "queries")
@@ -157,7 +157,7 @@ def evaluate_all_pairs(
     )
 
 
-def _on_cpu(gallery: Gallery, bounds: Ints, include_self: bool, progress: Progress) -> Floats:
+def _on_cpu(gallery: UnitVectors, bounds: Ints, include_self: bool, progress: Progress) -> Floats:
     """Score queries in threads that each multiply and sort on one core.
 
     Products and sorts of different threads overlap, and no thread waits for another. This is faster

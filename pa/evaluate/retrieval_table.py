@@ -18,7 +18,6 @@ import numpy as np
 import polars as pl
 
 from pa.data.store.reader import Store
-from pa.evaluate import rows as tables
 from pa.evaluate.bootstrap import Mean, Means, bootstrap_means, influence
 from pa.evaluate.result_files import write_result
 from pa.evaluate.result_parts import Gallery, Pair, RecordedProtocol, StoreReference
@@ -28,6 +27,7 @@ from pa.evaluate.rows import (
     ENCODED,
     Paired,
     Rows,
+    StoreScores,
     check_same_rows,
     read_vectors,
     rows_to_score,
@@ -74,7 +74,7 @@ RETRIEVAL_PROTOCOLS: Registry[RetrievalProtocol] = Registry(
 
 
 @dataclass(frozen=True, eq=False)
-class Scored(tables.Scored[RetrievalResult]):
+class Scored(StoreScores[RetrievalResult]):
     """Retrieval scores of one store and representation."""
 
     pairs: AllPairs

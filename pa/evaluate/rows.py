@@ -221,7 +221,7 @@ R = TypeVar("R", bound=RowResult)
 
 
 @dataclass(frozen=True, eq=False)
-class Scored(Generic[R]):
+class StoreScores(Generic[R]):
     """The scores of one store and representation, and their files."""
 
     store: Store
@@ -241,7 +241,7 @@ class Scored(Generic[R]):
         return {**self.result.to_json(), "file": str(self.path)}
 
 
-S = TypeVar("S", bound=Scored[Any])
+S = TypeVar("S", bound=StoreScores[Any])
 
 
 @dataclass(frozen=True, eq=False)

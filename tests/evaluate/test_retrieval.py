@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score
 from pa.errors import UsageError
 from pa.evaluate import cosines
 from pa.evaluate.average_precision_torch import all_pairs
-from pa.evaluate.cosines import Gallery
+from pa.evaluate.cosines import UnitVectors
 from pa.evaluate.retrieval import evaluate_all_pairs
 from pa.progress import Silent
 
@@ -124,6 +124,6 @@ def _evaluate(
     order = np.argsort(classes, kind="stable")
     bounds = np.searchsorted(classes[order], np.arange(classes.max() + 2))
     out = np.empty(len(features))
-    gallery = Gallery.of(features[order])
+    gallery = UnitVectors.of(features[order])
     out[order] = all_pairs(gallery, bounds, include_self, "cpu", Silent())
     return out
