@@ -45,7 +45,7 @@ COMMANDS: dict[str, tuple[int, set[str]]] = {
     "config show": (0, STORES),
     "datasets list": (0, STORES),
     "datasets check photos": (0, STORES),
-    "datasets show photos --out sheet.png": (0, STORES),
+    "datasets show photos --out sheet.png": (0, STORES | FIGURES),
     "datasets build pascal-part --root photos --out built": (3, STORES | {"scipy"}),
     "encoders list": (0, CARDS),
     "encoders check timm/test_vit": (0, NETWORKS),

@@ -36,13 +36,15 @@ def sweep(
     pa figure sweep --dataset cub
     pa figure sweep --dataset cub --encoder dino,mae --width 3.25
     """
-    from pa.figures.curves import by_representation, draw_sweep
     from pa.figures.names import listed, representation_title
     from pa.figures.scores import describe
 
     collection, chosen = selector.select(
         workspace, "probe-linear", COMMAND, lambda file: file.result.protocol.sweep is not None
     )
+    # Loads torch: only if there is something to draw.
+    from pa.figures.curves import by_representation, draw_sweep
+
     sheets = {
         f"{entry.title}, {representation_title(name)}": sheet
         for entry in chosen
