@@ -1,6 +1,6 @@
 """A box of an image as a query, and the encoder of a store, loaded as its specification records.
 
-A query can only be compared with a store if the very network of the store encodes it: the same
+A query can only be compared with a store if the network of the store encodes it too: the same
 weights, found by their SHA-256, with the recorded options and precision.
 """
 

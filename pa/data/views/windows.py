@@ -2,13 +2,16 @@
 
 Sliding windows that cover the whole image, for evaluation, or K training crops of each image. A box
 refers to the *resized* image, whose size is a column of the row, so that the same piece can be cut
-from the mask.
+from the mask. The random numbers of mmsegmentation 0.11 (RandomCrop, RandomFlip,
+PhotoMetricDistortion) are drawn once and are columns too: a crop can be cut again without a random
+generator.
 
 Shapes: B windows, S side of a window, H and W of the image's mask.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,17 +30,20 @@ from pa.data.datasets.segmentation.masks import Map
 from pa.data.datasets.segmentation.releases import RELEASES
 from pa.data.images import Transform, size_columns
 from pa.data.schema import BOX, Images, in_schema
-from pa.data.views import augment
-from pa.data.views.augment import Colours, Size
 from pa.data.views.base import View
 from pa.errors import UsageError
+
+HUE_CIRCLE = 180  # OpenCV's 8-bit hue, the unit of the limit in mmsegmentation; Pillow has 256
+Size = tuple[int, int]
 
 
 class Window(NamedTuple):
     """One piece: its box on the resized image, the size of that image, and its augmentation.
 
     The box is a square of S pixels and may exceed the image on the right and below. The piece is
-    cut, then flipped, then distorted, then padded.
+    cut, then flipped, then distorted, then padded. The defaults distort nothing: brightness is
+    added to every channel, contrast multiplies them, saturation multiplies S and hue is added to H
+    (of 180) in HSV. Contrast comes before the latter two, or last.
     """
 
     x0: float  # box in pixels of the resized image
@@ -68,10 +74,6 @@ class Window(NamedTuple):
         """The part of the box inside the image."""
         x1, y1 = min(round(self.x1), self.canvas_width), min(round(self.y1), self.canvas_height)
         return round(self.x0), round(self.y0), x1, y1
-
-    @property
-    def colours(self) -> Colours:
-        return Colours(*self[7:])
 
 
 # The columns that follow the box: of every row, and of augmented rows.
@@ -178,16 +180,43 @@ class WindowsView(View):
         return [self._random_crop(size, row["path"], k, mask) for k in range(self.views)]
 
     def _random_crop(self, size: Size, path: str, number: int, mask: Map | None) -> Window:
-        draw = augment.generator(self.seed, path, number)
+        # The generator of a crop depends only on the seed, the image and the number of the crop.
+        digest = hashlib.sha256(f"{self.seed}\n{path}\n{number}".encode()).digest()
+        draw = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
         ratio = draw.uniform(self.ratio_low, self.ratio_high)
         canvas = rescaled(size, int(self.train_long * ratio), int(self.train_short * ratio))
         flip = bool(draw.random() < self.flip)
-        colours = augment.draw_colours(
-            draw, self.brightness, self.contrast, self.saturation, self.hue
-        )
+        # Each of the four distortions has probability 1/2 (PhotoMetricDistortion).
+        on = draw.integers(0, 2, 4)  # (4,)
+        low, high = 1 - self.contrast, 1 + self.contrast
+        brightness = float(draw.uniform(-self.brightness, self.brightness)) * int(on[0])
+        contrast = float(draw.uniform(low, high)) if on[1] else 1.0
+        low, high = 1 - self.saturation, 1 + self.saturation
+        saturation = float(draw.uniform(low, high)) if on[2] else 1.0
+        hue = int(draw.integers(-self.hue, self.hue)) * int(on[3]) if self.hue else 0
+        last = bool(draw.integers(0, 2))
         # Last, because the number of draws depends on the mask: all else depends on seed and path.
-        x, y = augment.draw_corner(draw, canvas, self.crop, mask, self.category_share, self.tries)
-        return Window(x, y, x + self.crop, y + self.crop, *canvas, flip, *colours)  # type: ignore[arg-type]
+        x, y = self._draw_corner(draw, canvas, mask)
+        box = (x, y, x + self.crop, y + self.crop)
+        return Window(*box, *canvas, flip, brightness, contrast, saturation, hue, last)
+
+    def _draw_corner(self, draw: np.random.Generator, canvas: Size, mask: Map | None) -> Size:
+        """Draw the top left corner (x, y) of a crop on a canvas (width, height).
+
+        With a mask of the image (any size; 0 and 255 = ignored) the corner is drawn again, up to
+        `tries` times, while one class has `category_share` or more of the crop's labelled pixels,
+        or all of them (RandomCrop's cat_max_ratio). The last draw is used in any case.
+        """
+        is_limited = mask is not None and self.category_share < 1
+        for _ in range(self.tries + 1 if is_limited else 1):
+            y = int(draw.integers(0, max(canvas[1] - self.crop, 0) + 1))
+            x = int(draw.integers(0, max(canvas[0] - self.crop, 0) + 1))
+            if mask is not None and is_limited:
+                ys = masks.nearest(canvas[1], mask.shape[0])[y : y + self.crop]
+                xs = masks.nearest(canvas[0], mask.shape[1])[x : x + self.crop]
+                if is_mixed(mask[np.ix_(ys, xs)], self.category_share):
+                    break
+        return x, y
 
     def canvas(self, image: Image.Image, transform: Transform) -> Image.Image:
         """Return the resized image; the image itself if every crop has its own scale."""
@@ -211,12 +240,45 @@ class WindowsView(View):
             if window.flip:
                 piece = piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             padded = Image.new("RGB", (window.size, window.size), mean_colour(transform))
-            padded.paste(augment.distort(piece, window.colours))
+            padded.paste(distort(piece, window))
             pieces.append(padded)
         return im.stack(pieces)
 
     def cut_key(self, transform: Transform) -> tuple[Any, ...]:
         return mean_colour(transform)
+
+
+def is_mixed(values: Map, share: float) -> bool:
+    """Return whether a crop has several classes, none with `share` or more of its pixels."""
+    counts = np.bincount(values.ravel(), minlength=IGNORED + 1)  # (256,)
+    # Without 0 and 255, which are ignored.
+    labelled = counts[1:IGNORED]
+    total = int(labelled.sum())
+    return int(np.count_nonzero(labelled)) > 1 and int(labelled.max()) < share * total
+
+
+def distort(image: Image.Image, window: Window) -> Image.Image:
+    """Apply a distortion to an RGB image; after each step values are truncated to 0..255."""
+    # The order of mmsegmentation's PhotoMetricDistortion.
+    image = _scaled(image, 1.0, window.brightness)
+    if not window.contrast_last:
+        image = _scaled(image, window.contrast)
+    if window.saturation != 1 or window.hue:
+        hue, saturation, value = image.convert("HSV").split()
+        shift = round(window.hue * 256 / HUE_CIRCLE)
+        hue = hue.point([(level + shift) % 256 for level in range(256)])  # the hue is a circle
+        saturation = _scaled(saturation, window.saturation)
+        image = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
+    if window.contrast_last:
+        image = _scaled(image, window.contrast)
+    return image
+
+
+def _scaled(image: Image.Image, factor: float, shift: float = 0.0) -> Image.Image:
+    if factor == 1 and shift == 0:
+        return image
+    table = [min(max(int(level * factor + shift), 0), 255) for level in range(256)]  # clipped
+    return image.point(table * len(image.getbands()))
 
 
 def mean_colour(transform: Transform) -> tuple[int, int, int]:

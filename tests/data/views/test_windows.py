@@ -17,8 +17,7 @@ from pa.data.datasets.segmentation import masks
 from pa.data.images import Transform
 from pa.data.schema import Images
 from pa.data.store.writer import claim, create
-from pa.data.views import VIEWS, augment, view_from_json, windows
-from pa.data.views.augment import Colours
+from pa.data.views import VIEWS, view_from_json, windows
 from pa.data.views.windows import (
     Window,
     cut_mask,
@@ -398,14 +397,14 @@ def test_numbers_out_of_range_are_refused(field: str, value: object, expected: s
 
 def test_neutral_distortion_changes_nothing() -> None:
     image, _ = position_image(30, 20)
-    assert np.array_equal(augment.distort(image, Colours()), image)
+    assert np.array_equal(windows.distort(image, Window(0, 0, 1, 1, 1, 1)), image)
 
 
 def test_distortion_by_hand() -> None:
     image = Image.new("RGB", (1, 1), (200, 100, 50))
 
     def of(**changes: float) -> tuple[int, ...]:
-        return augment.distort(image, Colours(**changes)).getpixel((0, 0))  # type: ignore[arg-type, return-value]
+        return windows.distort(image, Window(0, 0, 1, 1, 1, 1, **changes)).getpixel((0, 0))  # type: ignore[arg-type, return-value]
 
     assert of(brightness=30.7) == (230, 130, 80)  # truncated, as mmsegmentation does
     assert of(brightness=-60.0) == (140, 40, 0)
@@ -420,7 +419,7 @@ def test_distortion_by_hand() -> None:
 
 def test_mixed_crops_are_detected() -> None:
     def mixed(*values: int) -> bool:
-        return augment.is_mixed(np.array(values, np.uint8), 0.75)
+        return windows.is_mixed(np.array(values, np.uint8), 0.75)
 
     assert mixed(1, 1, 2, 2)
     assert not mixed(1, 1, 1, 2)  # exactly 0.75 is too much
