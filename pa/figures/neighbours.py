@@ -37,6 +37,7 @@ QUERY_SHARE = 0.18  # of the width, for the query's image next to several panels
 PAPER_MODEL = "ViT-B/16, 768 wide"  # of all encoders of the paper
 SAME_PART = as_hex(OKABE_ITO[2])  # green: a neighbour that shows the part of the query
 _GAP, _GUTTER, _TITLE, _BETWEEN = 0.02, 0.12, 0.18, 0.16  # squares, panels, titles, sections
+_WIDE_PANEL = 4.0  # inches; titles of narrower panels are smaller
 _SMALLEST_PATCH = 0.3  # side below which the enlarged region would show nothing
 _LINE = 1.9 / 72  # width of a red frame with its white lines
 _SMALLEST_FRAME = 0.1  # side of the red frame of a region that is smaller in the picture
@@ -89,8 +90,9 @@ class Layout:
         if self.n_panels > 1:
             return max(1, min(self.k, PER_LINE // self.across))
         # Three lines as in the paper's Figures 2 and 4; fewer neighbours need fewer.
-        rows = 3 if self.k > 12 else 2 if self.k > 3 else 1
-        return min(SINGLE, math.ceil(self.k / rows))
+        rows = 3 if self.k > 12 else 2 if self.k > 6 else 1
+        # At least four columns: a few neighbours are not enlarged to fill the page.
+        return min(SINGLE, max(4, math.ceil(self.k / rows)))
 
     @property
     def rows(self) -> int:
@@ -245,7 +247,9 @@ def _draw_panel(paper: Paper, panel: Panel, layout: Layout, number: int, top: fl
         right = MARGIN + left + layout.panel
         paper.text(right, baseline, share, 7, color=GREY, ha="right")
         room -= 0.065 * len(share)  # inches of a character of 7 points
-    paper.text(MARGIN + left, baseline, panel.title, room=room, weight="bold")
+    # One size for all titles of a figure, by the width of its panels.
+    points = 8 if layout.panel > _WIDE_PANEL else 6.5
+    paper.text(MARGIN + left, baseline, panel.title, points, room=room, weight="bold")
 
 
 def draw_hubs(shares: Sequence[Shares], root: Path | None, target: Target) -> None:
