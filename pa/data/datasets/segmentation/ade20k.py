@@ -17,7 +17,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -131,55 +130,6 @@ class TextEntry(NamedTuple):
     number: int | None = None
 
 
-@dataclass(frozen=True)
-class AdeText:
-    """The entries of the text file of one image."""
-
-    path: Path
-    entries: tuple[TextEntry, ...]
-
-    @property
-    def levels(self) -> int:
-        """Number of levels, including that of the objects."""
-        return max((entry.level for entry in self.entries), default=0) + 1
-
-    def differences(self, level: int, in_mask: Counter[int]) -> str:
-        """Compare the instances of a level with `in_mask`, instances of each class number.
-
-        Return "" if they agree. Only classes of the label lists are compared: no label depends on
-        others. They are compared by name, since `_atr.txt` has no numbers.
-        """
-        known = known_names()
-        masked: Counter[str] = Counter()
-        for number, n in in_mask.items():
-            if number in known:
-                masked[known[number]] += n
-        names = set(known.values())
-        named = Counter(e.name for e in self.entries if e.level == level and e.name in names)
-        differing = [
-            f"{name} {masked[name]} against {named[name]}"
-            for name in sorted(masked | named)
-            if masked[name] != named[name]
-        ]
-        title = f"level {level}, instances in the mask against {self.path.name}"
-        return f"{title}: {', '.join(differing)}" if differing else ""
-
-    def check_numbers(self) -> None:
-        """Raise `MismatchError` if the text numbers or names a listed class differently."""
-        known = known_names()
-        names = set(known.values())
-        for _, name, number in self.entries:
-            listed = None if number is None else known.get(number)
-            if number is None or listed == name or (listed is None and name not in names):
-                continue
-            expected = f"{name!r} has another" if listed is None else f"{number} is {listed!r}"
-            raise MismatchError(
-                f"{self.path}: {name!r} has the number {number}. In the index of 2016_07_26, on "
-                f"which the label lists are based, {expected}. This release numbers its classes "
-                f"differently: masks made from it would be wrong."
-            )
-
-
 @lru_cache(maxsize=1)
 def known_names() -> dict[int, str]:
     """Return class number → full class name for every class of the object and part lists."""
@@ -191,14 +141,14 @@ def known_names() -> dict[int, str]:
     }
 
 
-def read_text(image: Path) -> AdeText | None:
+def read_text(image: Path) -> tuple[Path, list[TextEntry]] | None:
     """Read the text file of an image; None if it has none. Raise `AnnotationError`."""
     for path, parse in (
         (image.with_suffix(".json"), parse_json),
         (image.with_name(f"{image.stem}_atr.txt"), parse_atr),
     ):
         if path.is_file():
-            return AdeText(path, tuple(parse(load_text(path, ENCODING), path)))
+            return path, parse(load_text(path, ENCODING), path)
     return None
 
 
@@ -235,6 +185,22 @@ def parse_atr(text: str, path: Path) -> list[TextEntry]:
     return entries
 
 
+def check_numbers(path: Path, entries: Iterable[TextEntry]) -> None:
+    """Raise `MismatchError` if a text file numbers or names a listed class differently."""
+    known = known_names()
+    names = set(known.values())
+    for _, name, number in entries:
+        listed = None if number is None else known.get(number)
+        if number is None or listed == name or (listed is None and name not in names):
+            continue
+        expected = f"{name!r} has another" if listed is None else f"{number} is {listed!r}"
+        raise MismatchError(
+            f"{path}: {name!r} has the number {number}. In the index of 2016_07_26, on which the "
+            f"label lists are based, {expected}. This release numbers its classes differently: "
+            f"masks made from it would be wrong."
+        )
+
+
 def cross_check(image: Path, objects: Layer, levels: list[Layer] | None) -> tuple[str, ...] | None:
     """Compare the instances in the masks with those named by the .json or _atr.txt of the image.
 
@@ -245,12 +211,30 @@ def cross_check(image: Path, objects: Layer, levels: list[Layer] | None) -> tupl
     text = read_text(image)
     if text is None:
         return None
-    text.check_numbers()
+    path, entries = text
+    check_numbers(path, entries)
     shown = [layer.counts() for layer in (objects, *(levels or ()))]
     if levels is not None:  # levels that only the text has
-        shown += [Counter()] * (text.levels - len(shown))
-    differences = (text.differences(level, counts) for level, counts in enumerate(shown))
-    return tuple(line for line in differences if line)
+        deepest = max((entry.level for entry in entries), default=0)
+        shown += [Counter()] * (deepest + 1 - len(shown))
+    known = known_names()
+    names = set(known.values())
+    lines = []
+    for level, in_mask in enumerate(shown):
+        # Only classes of the label lists: no label depends on others. By name, since `_atr.txt`
+        # has no numbers; several numbers may have one name.
+        masked: Counter[str] = Counter()
+        for number in in_mask.keys() & known.keys():
+            masked[known[number]] += in_mask[number]
+        named = Counter(e.name for e in entries if e.level == level and e.name in names)
+        if differing := [
+            f"{name} {masked[name]} against {named[name]}"
+            for name in sorted(masked | named)
+            if masked[name] != named[name]
+        ]:
+            title = f"level {level}, instances in the mask against {path.name}"
+            lines.append(f"{title}: {', '.join(differing)}")
+    return tuple(lines)
 
 
 # -- label maps -------------------------------------------------------------------------------
