@@ -18,7 +18,7 @@ _LONGEST = 400  # characters that are measured: no line of a page holds more
 
 
 class Paper:
-    """A page that grows downwards: photographs in one raster, text and frames as vectors."""
+    """A page that grows downwards: photographs, with text and frames as vectors above them."""
 
     def __init__(self, target: Target, suffixes: Sequence[str] = SUFFIXES) -> None:
         for path in target.paths:
@@ -83,24 +83,24 @@ class Paper:
         """Write the page to its files, and return its height."""
         from matplotlib.patches import Rectangle
 
-        width, pixels = self.target.width, (to_pixels(self.target.width), to_pixels(height))
-        raster = Image.new("RGB", pixels, "white")
-        for left, top, picture in self._pictures:
-            raster.paste(picture, (to_pixels(left), to_pixels(top)))
         # Whole pixels: a fraction would blur every photograph.
-        size = (pixels[0] / PRINT_DPI, pixels[1] / PRINT_DPI)
-        with page(self.target, size[1], self.suffixes) as figure:
+        width, height = (to_pixels(n) / PRINT_DPI for n in (self.target.width, height))
+        with page(self.target, height, self.suffixes) as figure:
             figure.set_layout_engine("none")  # all positions are given
             axes = figure.add_axes((0, 0, 1, 1))
             axes.set_axis_off()
-            extent = (0, size[0], size[1], 0)
-            axes.imshow(np.asarray(raster), extent=extent, interpolation="none", aspect="auto")
-            axes.set(xlim=(0, width), ylim=(size[1], 0))  # inches from the top left corner
+            # One by one: matplotlib converts an image to floats, a whole page would be 1 GB.
+            for left, top, picture in self._pictures:
+                x, y = to_pixels(left) / PRINT_DPI, to_pixels(top) / PRINT_DPI
+                extent = (x, x + picture.width / PRINT_DPI, y + picture.height / PRINT_DPI, y)
+                pixels = np.asarray(picture.convert("RGB"))
+                axes.imshow(pixels, extent=extent, interpolation="none", aspect="auto")
+            axes.set(xlim=(0, width), ylim=(height, 0))  # inches from the top left corner
             for left, top, wide, tall, look in self._frames:
                 axes.add_patch(Rectangle((left, top), wide, tall, **look))
             for left, baseline, text, look in self._texts:
                 axes.text(left, baseline, text, zorder=4, **look)
-        return size[1]
+        return height
 
 
 def to_pixels(length: float) -> int:
