@@ -203,7 +203,9 @@ def linear(
             device=target_device,
             progress=progress,
         )
-        text = fewshot_text(result)
+        protocol = result.result.protocol
+        note = f"{draws} draws of regions for each number; protocol {protocol_text(protocol)}"
+        text = scores_text("few-shot linear probe", result, "shots", note)
         if figure is not None:
             draw_fewshot(result, figure)
     else:
@@ -234,10 +236,3 @@ def linear_text(result: LinearResult) -> str:
             f"learning rate is too large for these features"
         )
     return "\n".join(lines)
-
-
-def fewshot_text(result: ScoredProbe) -> str:
-    """Return mean and spread over the draws for each number of shots."""
-    protocol = result.result.protocol
-    note = f"{protocol.parameters['draws']} draws of regions for each number; protocol "
-    return scores_text("few-shot linear probe", result, "shots", note + protocol_text(protocol))

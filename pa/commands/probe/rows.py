@@ -184,14 +184,10 @@ class Training:
 
     def validation(self, workspace: Workspace, rows: RowSelector) -> dict[str, Any]:
         """Return the fields of `pa.probe.validation.ProbeOptions` beyond the recipe."""
-        store = None
-        if self.select_split is not None:
-            store = rows.store(workspace, self.select_split, "test")
-        return {
-            "seeds": self.seeds,
-            "select_split": store,
-            "select_fraction": self.select_fraction,
-        }
+        split = self.select_split
+        store = None if split is None else rows.store(workspace, split, "test")
+        fraction = self.select_fraction
+        return {"seeds": self.seeds, "select_split": store, "select_fraction": fraction}
 
 
 TRAINING_OPTIONS = (
@@ -308,16 +304,14 @@ def training_text(
 
 def _choice_text(choice: Choice, columns: Sequence[str]) -> list[str]:
     validation, settings = choice.validation, choice.settings()
-    rows = [
-        [
-            *(
-                setting[name] if isinstance(setting[name], str) else f"{setting[name]:g}"
-                for name in columns
-            ),
-            "diverged" if setting["n_diverged"] else f"{100 * setting['accuracy']:.2f}",
-        ]
-        for setting in settings.head(SETTINGS_SHOWN).iter_rows(named=True)
-    ]
+    rows = []
+    for setting in settings.head(SETTINGS_SHOWN).iter_rows(named=True):
+        values = [setting[name] for name in columns]
+        row = [value if isinstance(value, str) else f"{value:g}" for value in values]
+        # A mean over the other seeds would hide the divergence.
+        rows.append(
+            [*row, "diverged" if setting["n_diverged"] else f"{100 * setting['accuracy']:.2f}"]
+        )
     headers = [*(name.replace("_", " ") for name in columns), "validation %"]
     right = "".join(" " if name == "representation" else "r" for name in headers)
     more = len(settings) - len(rows)
