@@ -92,7 +92,8 @@ class Head(ABC):
                 raise CheckpointError(
                     f"{path} has head format {fields['format']}, this version reads {HEAD_FORMAT}."
                 )
-            if tensors["weight"].ndim == 2:  # a single head, stored without the axis of seeds
+            # A single linear head is stored without the axis of seeds.
+            if tensors["weight"].ndim == 2:
                 tensors = {name: tensor[None] for name, tensor in tensors.items()}
             if tensors["weight"].shape[:-1] != tensors["bias"].shape or tensors["bias"].ndim != 2:
                 raise ValueError(f"a tensor of shape {tuple(tensors['weight'].shape)}")
@@ -114,6 +115,7 @@ def save_heads(path: Path, heads: Sequence[Head]) -> None:
     Axis 0 of every tensor is the seed, (S, …); a single linear head has no such axis. Raise
     `StorageError`; the file is written whole or not at all.
     """
+    # All heads of a file have the same classes, store and constants: those of the first are written.
     first, by_seed = heads[0], [head.tensors() for head in heads]
     tensors = {name: torch.stack([named[name] for named in by_seed]) for name in by_seed[0]}
     if len(heads) == 1 and first.kind == "linear":

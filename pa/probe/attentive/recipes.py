@@ -98,6 +98,7 @@ class AttentiveRecipe(SgdRecipe):
         peak = self.peak(lr)
         done, n = epoch * steps + step, self.epochs * steps
         rising = self.warmup * steps
+        # CAE uses np.linspace, whose last value is the peak: hence one step less.
         if done < rising:
             return self.first_lr + (peak - self.first_lr) * done / max(rising - 1, 1)
         if self.cosine == "epoch":
