@@ -115,7 +115,7 @@ def save_heads(path: Path, heads: Sequence[Head]) -> None:
     Axis 0 of every tensor is the seed, (S, …); a single linear head has no such axis. Raise
     `StorageError`; the file is written whole or not at all.
     """
-    # All heads of a file have the same classes, store and constants: those of the first are written.
+    # All heads of a file have the same classes, store and constants; those of the first count.
     first, by_seed = heads[0], [head.tensors() for head in heads]
     tensors = {name: torch.stack([named[name] for named in by_seed]) for name in by_seed[0]}
     if len(heads) == 1 and first.kind == "linear":

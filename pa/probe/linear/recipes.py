@@ -62,7 +62,7 @@ class LinearRecipe(SgdRecipe):
         It rises linearly from 0 over the warm-up, then falls to 0 as a cosine. With `cosine` =
         "epoch" it stays that of the epoch's beginning.
         """
-        # MAE's `adjust_learning_rate` follows the fraction of an epoch, the released code its beginning.
+        # MAE follows the fraction of an epoch (lr_sched.py), the released code its beginning.
         at = epoch if self.cosine == "iteration" else math.floor(epoch)
         if at < self.warmup:
             return at / self.warmup
