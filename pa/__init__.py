@@ -14,11 +14,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from pa.version import __version__
+
 if TYPE_CHECKING:
     from pa.data.store.reader import Store
     from pa.extract.encoders import Encoder, Features, load_encoder, load_report
-
-__version__ = "0.1.0"
 
 __all__ = ["Encoder", "Features", "Store", "__version__", "load_encoder", "load_report"]
 

@@ -14,7 +14,6 @@ from types import FrameType
 
 import click
 
-from pa import __version__
 from pa.commands import console
 from pa.commands.config import config
 from pa.commands.datasets import datasets
@@ -36,6 +35,7 @@ from pa.commands.status import status
 from pa.commands.submit import submit
 from pa.commands.verify import verify
 from pa.errors import EXIT_INTERRUPTED, PaError
+from pa.version import __version__
 
 COMMANDS = (
     config,

@@ -16,7 +16,6 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import PlainValidator
 
-import pa
 from pa.data.store.spec import digest
 from pa.evaluate.bootstrap import Mean
 from pa.evaluate.classification import Scores
@@ -35,6 +34,7 @@ from pa.evaluate.result_parts import (
     TrainTest,
 )
 from pa.evaluate.segmentation import Measure
+from pa.version import __version__
 
 RESULT_FORMAT = 2  # raised with every change of the fields
 VERSIONED = ("torch", "numpy")  # the packages that compute scores
@@ -244,7 +244,7 @@ RESULT_TYPES: dict[str, type[Result]] = {
 def versions() -> dict[str, str]:
     """Return the versions of what computes scores, from the installed metadata (without torch)."""
     return {
-        "pa": pa.__version__,
+        "pa": __version__,
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in VERSIONED},
     }

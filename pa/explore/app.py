@@ -10,10 +10,10 @@ from fastapi import FastAPI, Request, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
-from pa import __version__
 from pa.explore import error_responses
 from pa.explore.routes import Services, router, workspace_router
 from pa.explore.safety import LOOPBACK, Guard
+from pa.version import __version__
 from pa.workspace import Workspace
 
 

@@ -14,7 +14,6 @@ from typing import Annotated, TypeVar
 import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
 
-from pa import __version__
 from pa.errors import UsageError
 from pa.explore import schema, uploads
 from pa.explore.answers import Answer, Answers, search_command
@@ -26,6 +25,7 @@ from pa.explore.schema import ColumnIds, RowId
 from pa.explore.stores import Gallery, OpenStores
 from pa.explore.uploads import Encoders
 from pa.extract.image_query import ImageQuery
+from pa.version import __version__
 from pa.workspace import Workspace
 
 PICTURE_CACHE = "private, max-age=3600"  # the id of a gallery contains a digest of its rows

@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import pa
 from pa.data.files import free_bytes
 from pa.data.schema import Images
 from pa.data.store import writer
@@ -45,6 +44,7 @@ from pa.extract.share import MAX_MISSES, Share
 from pa.extract.stores import ExtractOptions, Report, open_store, reuse_rows, row_bytes, rows_in
 from pa.extract.writing import Claimed, ShardThread
 from pa.progress import Progress, Silent
+from pa.version import __version__
 
 BATCHES_AHEAD = 2  # batches of images decoded in advance: hides differences between images
 POLL_SECONDS = 0.5  # between attempts to claim shards that other processes hold
@@ -144,7 +144,7 @@ def _log(reports: Sequence[Report], stages: Stages) -> None:
                 "copied_from": report.copied_from,
                 "seconds": stages.to_json(),
                 "versions": {
-                    "pa": pa.__version__,
+                    "pa": __version__,
                     "torch": torch.__version__,
                     "numpy": np.__version__,
                 },

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pa
 from pa.data.files import write_json, write_text
 from pa.data.store.spec import canonical_json, digest
 from pa.errors import UsageError
 from pa.figures.style import PAGE_WIDTH, Metadata, Target, check_suffix
+from pa.version import __version__
 
 SUFFIXES = (".pdf", ".png")  # written for an output path without a suffix
 NARROWEST, WIDEST = 2.0, 20.0  # inches: narrower text overlaps, wider is a mistyped unit
@@ -85,7 +85,7 @@ class FigureRecord:
             "protocol": self.protocol,
             "stores": {store["title"]: store["fingerprint"] for store in self.stores},
             "results": results,
-            "pa": pa.__version__,
+            "pa": __version__,
         }
         metadata = Metadata(self.title, self.caption, canonical_json(source))
         if output.out is not None and output.out.suffix:
@@ -99,7 +99,7 @@ class FigureRecord:
 
     def to_json(self) -> dict[str, Any]:
         shown = {key: value for key, value in vars(self).items() if key not in ("kind", "name")}
-        return {"figure": self.kind, **shown, "pa": pa.__version__}
+        return {"figure": self.kind, **shown, "pa": __version__}
 
     def write(self, pictures: Sequence[Path]) -> WrittenFigure:
         """Write caption and provenance next to the pictures, as text and as JSON."""
@@ -107,7 +107,7 @@ class FigureRecord:
         lines = [self.caption, "", self.command]
         lines += [f"store {store['title']}" for store in self.stores]
         lines += [f"result {result['digest'][:12]}: {result['title']}" for result in self.results]
-        write_text(text, "\n".join([*lines, f"pa {pa.__version__}", ""]))
+        write_text(text, "\n".join([*lines, f"pa {__version__}", ""]))
         write_json(fields, self.to_json())
         return WrittenFigure(self, (*pictures, text, fields))
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pa
 from pa.data.files import replacing
 from pa.errors import UsageError
+from pa.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +51,7 @@ class Metadata:
 
     def fields(self, suffix: str) -> dict[str, Any]:
         """Return the metadata by the field names of a file format."""
-        software = f"pa {pa.__version__}"
+        software = f"pa {__version__}"
         names = {"pdf": ("Subject", "Keywords", "Creator")}.get(
             suffix, ("Description", "Source", "Software" if suffix == "png" else "Creator")
         )

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pa
 from pa.progress import Progress, Silent
 from pa.report.cells import Cell, Table, published
 from pa.report.claims import Claim, claims, known_issues
@@ -30,6 +29,7 @@ from pa.report.measured import measured_in
 from pa.report.protocol import Protocol
 from pa.report.results import ListedResult, all_results
 from pa.report.selection import SelectedResult, select_results
+from pa.version import __version__
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class Report:
 
     @property
     def version(self) -> str:
-        return pa.__version__
+        return __version__
 
     @property
     def damaged(self) -> tuple[DamagedFile, ...]:
