@@ -55,7 +55,7 @@ class _Sheet(Paper):
         self.top = MARGIN + 0.24 + 0.13 * len(notes)
 
     def load(self, path: str, left: float, top: float, side: float) -> Image.Image | None:
-        """Read an image. If it cannot be read, draw a grey square in its place, return None."""
+        """Read an image. If it cannot be read, draw a grey square instead and return None."""
         try:
             return im.decode((self.root / path).read_bytes(), path)
         except (ImageError, OSError):

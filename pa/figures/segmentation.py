@@ -174,7 +174,10 @@ def _draw_group(
     lefts = [corner + i * (block + _APART) for i in range(across)]
     # At the size printed first: everything below works on few pixels.
     drawn = [_reduced(example, column) for example in examples]
-    colours = [_colours(lines) for lines in zip(*(e.lines for e in drawn), strict=True)]
+    colours = [
+        colours_of([classes for line in lines for classes in (line.truth, *line.predicted)])
+        for lines in zip(*(example.lines for example in drawn), strict=True)  # of one label set
+    ]
     for left, (number, head) in itertools.product(lefts, enumerate(heads)):
         middle = left + side + number * (column + _GAP) + column / 2
         paper.text(middle, top + _HEAD - 0.06, head, room=column, ha="center")
@@ -191,11 +194,6 @@ def _draw_group(
         entries = list(_entries(of, labels, truth))
         top = _draw_legend(paper, title, entries, corner + side, top, width - side) + _BETWEEN
     return top - _BETWEEN
-
-
-def _colours(lines: Sequence[Line]) -> list[tuple[int, Colour]]:
-    """Return the classes in the labels and predictions of one label set, with their colours."""
-    return colours_of([classes for line in lines for classes in (line.truth, *line.predicted)])
 
 
 def _draw_example(
