@@ -67,7 +67,7 @@ def plan_segmentation(
     """
     from pa.data.files import free_bytes
     from pa.probe.segmentation.plan import Workload, plan_segmentation
-    from pa.probe.segmentation.record import TASK
+    from pa.probe.segmentation.run import TASK
 
     inputs.check()
     refuse_repeated("--lr", recipe_options.lrs)

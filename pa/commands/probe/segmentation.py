@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from pa.commands import console, options
+from pa.commands.probe.rows import protocol_text
 from pa.commands.probe.segmentation_inputs import (
     SegmentationInputs,
+    Sources,
     choose_stores,
     encoder_names,
     inputs_options,
@@ -22,8 +25,7 @@ from pa.errors import UsageError
 
 if TYPE_CHECKING:
     from pa.probe.segmentation.recipes import RecipeOptions
-    from pa.probe.segmentation.record import SegmentationResult
-    from pa.probe.segmentation.run import SegmentationRun
+    from pa.probe.segmentation.run import SegmentationResult
     from pa.workspace import Workspace
 
 CLASSES_SHOWN = 5  # largest classes in the terminal; the table file has all
@@ -59,6 +61,51 @@ recipe_options = options.Group(
 )
 
 
+@dataclass(frozen=True)
+class Online:
+    """Whether and how to encode during training."""
+
+    online: bool
+    n_views: int | None  # crops of each training image
+    limit: int | None
+    checkpoint: Path | None
+
+    def check(self, inputs: SegmentationInputs, n_encoders: int) -> None:
+        """Raise `UsageError` for options that contradict each other."""
+        if self.online and (inputs.train_store or inputs.test_store):
+            raise UsageError(
+                "--online encodes during training and reads no --train-store or --test-store."
+            )
+        for option, value in (("--views", self.n_views), ("--limit", self.limit)):
+            if value is not None and not self.online:
+                raise UsageError(
+                    f"{option} {value} is for --online. Stored features were selected by their "
+                    f"extraction: pa extract {option} {value}."
+                )
+        if self.checkpoint is not None and not self.online:
+            raise UsageError("--checkpoint is for --online: stored features need no weights.")
+        if self.checkpoint is not None and n_encoders > 1:
+            raise UsageError(f"--checkpoint is one file, but {n_encoders} encoders were requested.")
+
+
+online_options = options.Group(
+    "online",
+    Online,
+    click.Option(["--online"], is_flag=True, help="Encode during training; store no features."),
+    click.Option(
+        ["--views", "n_views"],
+        type=click.IntRange(1),
+        help="With --online: crops of each training image. Default: 1, the plain image.",
+    ),
+    click.Option(
+        ["--limit"], type=click.IntRange(1), help="With --online: the first N images only."
+    ),
+    click.Option(
+        ["--checkpoint"], type=options.PATH, help="With --online: weights of the encoder."
+    ),
+)
+
+
 @click.command()
 @options.encoders
 @inputs_options
@@ -71,15 +118,7 @@ recipe_options = options.Group(
 )
 @click.option("--ceiling", is_flag=True, help="Also score the labels at token resolution.")
 @click.option("--figures", type=click.IntRange(1), help="Number of images to draw.")
-@click.option("--online", is_flag=True, help="Encode during training; store no features.")
-@click.option(
-    "--views",
-    "n_views",
-    type=click.IntRange(1),
-    help="With --online: crops of each training image. Default: 1, the plain image.",
-)
-@click.option("--limit", type=click.IntRange(1), help="With --online: the first N images only.")
-@click.option("--checkpoint", type=options.PATH, help="With --online: weights of the encoder.")
+@online_options
 @click.option("--device", help="Device: auto, cpu, cuda or cuda:N.")
 @options.as_json
 @options.workspace
@@ -91,10 +130,7 @@ def segmentation(
     test_fraction: float | None,
     ceiling: bool,
     figures: int | None,
-    online: bool,
-    n_views: int | None,
-    limit: int | None,
-    checkpoint: Path | None,
+    online: Online,
     device: str | None,
     as_json: bool,
 ) -> None:
@@ -109,73 +145,59 @@ def segmentation(
     pa probe segmentation --labels pascal-part --labels pascal-object --figures 6
     pa probe segmentation --dataset lip --encoder mae --online --views 20
     """
-    from pa.probe.segmentation.record import TASK, check_writable
-    from pa.probe.segmentation.run import run_segmentation
+    from pa.probe.segmentation import run
     from pa.progress import Named
     from pa.workspace import EncoderOptions
 
     inputs.check()
-    if online and (inputs.train_store or inputs.test_store):
-        raise UsageError(
-            "--online encodes during training and reads no --train-store or --test-store."
-        )
-    for option, value in (("--views", n_views), ("--limit", limit)):
-        if value is not None and not online:
-            raise UsageError(
-                f"{option} {value} is for --online. Stored features were selected by their "
-                f"extraction: pa extract {option} {value}."
-            )
-    if checkpoint is not None and not online:
-        raise UsageError("--checkpoint is for --online: stored features need no weights.")
     refuse_repeated("--lr", recipe_options.lrs)
     refuse_repeated("--init-seeds", recipe_options.init_seeds)
     names = encoder_names(workspace, inputs, encoders)
-    if checkpoint is not None and len(names) > 1:
-        raise UsageError(f"--checkpoint is one file, but {len(names)} encoders were requested.")
+    online.check(inputs, len(names))
     torch_device = workspace.device(device)
-    folder = workspace.config.figures / TASK
+    folder = workspace.config.figures / run.TASK
     if figures is not None:
-        check_writable(folder)
+        run.check_writable(folder)
     # Stores of all encoders are resolved before the first training.
-    stores = []
+    stores: dict[str | None, Sources] = {}
     for name in names:
         recipe = recipe_options.recipe(name or "")
-        if not online:
-            stores.append(choose_stores(workspace, inputs, name, recipe.representation))
-    runs: list[tuple[SegmentationRun, Path | None]] = []
-    for number, name in enumerate(names):
-        if online:
-            network = EncoderOptions(checkpoint=checkpoint, device=device)
+        if not online.online:
+            stores[name] = choose_stores(workspace, inputs, name, recipe.representation)
+    results: list[tuple[SegmentationResult, Path | None]] = []
+    for name in names:
+        if online.online:
+            network = EncoderOptions(checkpoint=online.checkpoint, device=device)
             representation = recipe_options.recipe(name or "").representation
-            train, test = live_stores(
-                workspace, inputs, name, representation, network, n_views=n_views or 1, limit=limit
+            stores[name] = live_stores(
+                workspace, inputs, name, representation, network, online.n_views, online.limit
             )
-        else:
-            train, test = stores[number]
+        train, test = stores.pop(name)
         recipe = recipe_options.recipe(train.encoder)
-        run = run_segmentation(
+        trained = run.run_segmentation(
             train,
             test,
             label_maps(workspace, inputs, train.spec.dataset, source_root(train)),
-            results=workspace.config.results,
-            recipe=recipe,
-            variants=recipe_options.variants(recipe),
-            test_fraction=test_fraction,
-            ceiling=ceiling,
-            figures=figures or 0,
-            image_root=inputs.root or source_root(test),
-            online=online,
-            device=torch_device,
-            progress=Named(workspace.progress, train.label),
+            workspace.config.results,
+            run.SegmentationOptions(
+                recipe,
+                tuple(recipe_options.variants(recipe)),
+                test_fraction,
+                ceiling,
+                figures or 0,
+                inputs.root or source_root(test),
+                online.online,
+                torch_device,
+            ),
+            Named(workspace.progress, train.label),
         )
         figure = None
-        if run.shown:
+        if trained.shown:
             from pa.figures.segmentation import draw_run
 
-            figure = folder / f"{run.results[0].result.name}.png"
-            draw_run(figure, run)
-        runs.append((run, figure))
-    results = [(result, figure) for run, figure in runs for result in run.results]
+            figure = folder / f"{trained.results[0].result.name}.png"
+            draw_run(figure, trained)
+        results += [(result, figure) for result in trained.results]
     if as_json:
         heads = [{**result.to_json(), "figure": f and str(f)} for result, f in results]
         options.emit({"heads": heads})
@@ -186,12 +208,9 @@ def segmentation(
 def _result_text(result: SegmentationResult, figure: Path | None) -> str:
     """Return the scores of a head, with what is needed to judge them."""
     record, score = result.result, result.score
-    counts, changed = record.counts, record.protocol.changed
+    counts = record.counts
     train, test = record.stores.train, record.stores.test
-    recipe = result.recipe.protocol
-    if changed:
-        recipe += " changed: " + ", ".join(f"{name}={value}" for name, value in changed.items())
-    curve = record.details["train_loss"]
+    curve, recipe = record.details["train_loss"], protocol_text(record.protocol)
     n_empty = counts.train_windows_unlabelled, counts.test_images_unlabelled
     lines = [
         f"segmentation probe · {result.maps.name} · {record.representation} · {train.title}",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 VIEW = "windows"
 DEFAULT_SPLITS = ("train", "val")  # of every dataset with label maps
 Splits = tuple[str | None, str | None]
+Sources: TypeAlias = "tuple[FeatureSource, FeatureSource]"  # of training and test windows
 
 
 @dataclass(frozen=True)
@@ -124,17 +125,12 @@ def encoder_names(
     return names
 
 
-# -- splits ------------------------------------------------------------------------------------
-
-
-def named_splits(workspace: Workspace, inputs: SegmentationInputs) -> Splits:
-    """Return the splits given, else those of the settings, else (None, None)."""
+def named_splits(workspace: Workspace, inputs: SegmentationInputs) -> Splits | None:
+    """Return the splits given, else those of the settings."""
     probe = workspace.settings.probe
     if inputs.train_split is not None:
         return inputs.train_split, inputs.test_split
-    if probe.train_split and probe.test_split:
-        return probe.train_split, probe.test_split
-    return None, None
+    return (probe.train_split, probe.test_split) if probe.train_split and probe.test_split else None
 
 
 def _default_splits(existing: Sequence[str], subject: str) -> Splits:
@@ -153,16 +149,12 @@ def dataset_splits(workspace: Workspace, inputs: SegmentationInputs) -> Splits:
     """Return the named splits, else the default ones of the dataset on disk."""
     from pa.data.datasets import DATASETS
 
-    splits = named_splits(workspace, inputs)
-    if splits != (None, None):
+    if splits := named_splits(workspace, inputs):
         return splits
     name = workspace.dataset(inputs.dataset)
     root = workspace.dataset_root(name, inputs.root).expanduser()
     existing = DATASETS[workspace.dataset_kind(name)].splits(root) if root.is_dir() else []
     return _default_splits(existing, f"dataset {name} has")
-
-
-# -- stores ------------------------------------------------------------------------------------
 
 
 def live_stores(
@@ -171,14 +163,13 @@ def live_stores(
     encoder: str | None,
     representation: str,
     encoder_options: EncoderOptions,
-    *,
-    n_views: int = 1,
+    n_views: int | None = None,
     limit: int | None = None,
-) -> tuple[FeatureSource, FeatureSource]:
+) -> Sources:
     """Return sources of both splits that encode on the fly and store nothing.
 
-    The training source has `n_views` crops per image, the other sliding windows; both are of the
-    first `limit` images.
+    The training source has `n_views` crops per image (default: 1), the other sliding windows; both
+    are of the first `limit` images.
     """
     from pa.extract.live import LiveStore
     from pa.extract.stores import ExtractOptions
@@ -190,7 +181,7 @@ def live_stores(
     kept = ExtractOptions(representations=(representation,), limit=limit)
     kept = workspace.extract_options(kept)
     sources = []
-    for split, views in zip(dataset_splits(workspace, inputs), (n_views, 0), strict=True):
+    for split, views in zip(dataset_splits(workspace, inputs), (n_views or 1, 0), strict=True):
         images = workspace.images(inputs.dataset, split=split, root=inputs.root)
         (view,) = workspace.views(images, (VIEW,), options=(("views", views),))
         sources.append(LiveStore(network, images, view, kept))
@@ -210,32 +201,29 @@ def choose_stores(
     of the settings, else train and val, else the only one. Raise `MissingError` with the command
     that makes a store, `AmbiguousError` with the choices.
     """
-    splits = named_splits(workspace, inputs)
-    if splits == (None, None) and not (inputs.train_store and inputs.test_store):
-        actual = _fitting(workspace, _selector(workspace, inputs, encoder, None, None))
-        splits = _default_splits(sorted({s.spec.split for s in actual}), "there are stores of")
-    return (
-        _choose(workspace, inputs, encoder, representation, splits[0], is_test=False),
-        _choose(workspace, inputs, encoder, representation, splits[1], is_test=True),
-    )
-
-
-def _selector(
-    workspace: Workspace,
-    inputs: SegmentationInputs,
-    encoder: str | None,
-    split: str | None,
-    fingerprint: str | None,
-) -> StoreSelector:
     from pa.data.store.find import StoreSelector
 
-    if fingerprint is not None:
-        # With a fingerprint only options count, not the settings.
-        split = split if inputs.train_split is not None else None
-        return StoreSelector(inputs.dataset, split, encoder=encoder, fingerprint=fingerprint)
-    selector = workspace.complete(StoreSelector(inputs.dataset, split, VIEW, encoder=encoder))
     # The split of a dataset in the settings is for commands that work on one split.
-    return replace(selector, split=split)
+    selector = workspace.complete(StoreSelector(inputs.dataset, None, VIEW, encoder=encoder))
+    selector = replace(selector, split=None)
+    splits = named_splits(workspace, inputs)
+    if splits is None and not (inputs.train_store and inputs.test_store):
+        existing = {store.spec.split for store in _fitting(workspace, selector)}
+        splits = _default_splits(sorted(existing), "there are stores of")
+    chosen = []
+    for split, flag in zip(splits or (None, None), ("--train-store", "--test-store"), strict=True):
+        of_split = replace(selector, split=split)
+        fingerprint = inputs.test_store if flag == "--test-store" else inputs.train_store
+        if fingerprint is not None:
+            # With a fingerprint only options count, not the settings.
+            of_split = StoreSelector(
+                inputs.dataset,
+                split if inputs.train_split is not None else None,
+                encoder=encoder,
+                fingerprint=fingerprint,
+            )
+        chosen.append(_choose(workspace, of_split, representation, flag))
+    return chosen[0], chosen[1]
 
 
 def _fitting(workspace: Workspace, selector: StoreSelector) -> list[Store]:
@@ -246,23 +234,16 @@ def _fitting(workspace: Workspace, selector: StoreSelector) -> list[Store]:
 
 
 def _choose(
-    workspace: Workspace,
-    inputs: SegmentationInputs,
-    encoder: str | None,
-    representation: str | None,
-    split: str | None,
-    *,
-    is_test: bool,
+    workspace: Workspace, selector: StoreSelector, representation: str | None, flag: str
 ) -> Store:
+    """Return the store of one side; `flag` is the option that names its fingerprint."""
     from pa.data.store import find
     from pa.data.store.reader import Store
     from pa.data.store.same_rows import have_same_images, without_subsets
 
-    features = workspace.config.features
-    fingerprint = inputs.test_store if is_test else inputs.train_store
-    selector = _selector(workspace, inputs, encoder, split, fingerprint)
+    features, is_test = workspace.config.features, flag == "--test-store"
     stores = _fitting(workspace, selector)
-    if fingerprint is None:
+    if selector.fingerprint is None:
         stores = [store for store in stores if not is_test or not store.spec.view["views"]]
         holding = [store for store in stores if representation in store.spec.representations]
         stores = holding or stores  # without any, the probe names the missing representation
@@ -271,12 +252,11 @@ def _choose(
         crops = [store for store in stores if store.spec.view["views"] == most]
         if all(have_same_images(crops[0], store) for store in stores):
             stores = crops
-    flag = "--test-store" if is_test else "--train-store"
     words = str(replace(selector, fingerprint=None))
-    if not stores and fingerprint is not None:
+    if not stores and selector.fingerprint is not None:
         raise MissingError(
-            f"{flag} {fingerprint}: no store{f' of {words}' if words else ''} in {features} has a "
-            f"fingerprint that begins with it. `pa status` lists the stores."
+            f"{flag} {selector.fingerprint}: no store{f' of {words}' if words else ''} in "
+            f"{features} has a fingerprint that begins with it. `pa status` lists the stores."
         )
     if not stores:
         kind = "sliding windows (--views 0)" if is_test else "training windows (--views 1, 10 …)"
@@ -300,9 +280,6 @@ def _choose(
 def source_root(store: FeatureSource) -> Path:
     """Return the folder of the images when they were encoded."""
     return Path(str(store.source["root"]))
-
-
-# -- label maps --------------------------------------------------------------------------------
 
 
 def label_maps(

@@ -31,7 +31,7 @@ from pa.errors import (
 )
 from pa.probe.segmentation.labels import read_names
 from pa.probe.segmentation.recipes import RecipeOptions
-from pa.probe.segmentation.run import run_segmentation
+from pa.probe.segmentation.run import SegmentationOptions, run_segmentation
 from pa.workspace import Workspace
 
 MakeStore = Callable[..., Store]
@@ -63,8 +63,8 @@ def test_command_equals_api(make_store: MakeStore, workspace: Workspace) -> None
         train,
         test,
         label_maps(workspace, inputs, "lip", source_root(train)),
-        results=workspace.config.results,
-        recipe=RecipeOptions(iterations=3, batch=4).recipe("knowing"),
+        workspace.config.results,
+        SegmentationOptions(recipe=RecipeOptions(iterations=3, batch=4).recipe("knowing")),
     ).results
     (output,) = json.loads(invoke(workspace, *SHORT, "--json").stdout)["heads"]
     assert output["scores"] == expected.result.to_json()["scores"]

@@ -19,7 +19,7 @@ from pa.extract.stores import ExtractOptions
 from pa.extract.torchvision_ops import ensure
 from pa.probe.segmentation.labels import LabelMaps
 from pa.probe.segmentation.recipes import PAPER
-from pa.probe.segmentation.run import run_segmentation
+from pa.probe.segmentation.run import SegmentationOptions, run_segmentation
 from pa.workspace import Workspace
 from tests.support.commands import Run
 from tests.support.mean_colour import MeanColour
@@ -42,7 +42,7 @@ def test_scores_are_those_of_cached_features(
             for split, view in views.items()
         ]
         (actual,) = run_segmentation(
-            *pair, [maps], results=tmp_path / "r", recipe=SHORT, online=online
+            *pair, [maps], tmp_path / "r", SegmentationOptions(recipe=SHORT, online=online)
         ).results
         assert (actual.result.selection.features is not None) is online
         scores[online] = actual

@@ -11,7 +11,7 @@ from pa.data.datasets.segmentation.build import build
 from pa.data.datasets.segmentation.releases import plan_build
 from pa.extract.stores import ExtractOptions
 from pa.probe.segmentation.recipes import RecipeOptions
-from pa.probe.segmentation.run import run_segmentation
+from pa.probe.segmentation.run import SegmentationOptions, run_segmentation
 from pa.workspace import EncoderOptions, RegionSelector, Workspace
 
 WEIGHTS = "weights/deit_tiny_patch16_224_fp16.safetensors"
@@ -45,10 +45,8 @@ def test_heads_overfit_real_images(
             train,
             test,
             label_maps(workspace, inputs, dataset, built),
-            results=tmp_path / "results",
-            recipe=recipe,
-            test_fraction=0,
-            ceiling=True,
+            tmp_path / "results",
+            SegmentationOptions(recipe=recipe, test_fraction=0, ceiling=True),
         )
         (actual,) = run.results
         assert actual.ceiling is not None

@@ -19,7 +19,7 @@ from pa.errors import AnnotationError, MismatchError, MissingError, StorageError
 from pa.probe.linear.head import LinearHead
 from pa.probe.segmentation.labels import LabelMaps, WindowRows, count_labels, held_out
 from pa.probe.segmentation.recipes import PAPER, RELEASED
-from pa.probe.segmentation.run import run_segmentation
+from pa.probe.segmentation.run import SegmentationOptions, run_segmentation
 from pa.progress import Silent
 
 MakeStore = Callable[..., Store]
@@ -33,12 +33,7 @@ def test_known_parts_are_found_on_held_out_images(
     """Near what the tokens' grid allows, and far from chance."""
     train, test = make_store("train", views=3), make_store("val")
     (actual,) = run_segmentation(
-        train,
-        test,
-        [maps],
-        results=tmp_path / "results",
-        recipe=LEARNS,
-        ceiling=True,
+        train, test, [maps], tmp_path / "results", SegmentationOptions(recipe=LEARNS, ceiling=True)
     ).results
     assert actual.ceiling is not None
     assert actual.score.miou.value > actual.ceiling.miou.value - 0.05
@@ -51,7 +46,7 @@ def test_released_heads_learn_too(make_store: MakeStore, maps: LabelMaps, tmp_pa
     recipe = replace(RELEASED, iterations=150, warmup=5, batch=6, lr=0.05)
     train, test = make_store("train", views=1), make_store("val")
     (actual,) = run_segmentation(
-        train, test, [maps], results=tmp_path, recipe=recipe, ceiling=True
+        train, test, [maps], tmp_path, SegmentationOptions(recipe=recipe, ceiling=True)
     ).results
     assert actual.ceiling is not None
     assert actual.score.miou.value > actual.ceiling.miou.value - 0.05
@@ -68,11 +63,13 @@ def test_run_writes_result_files(make_store: MakeStore, maps: LabelMaps, tmp_pat
         store,
         store,
         [maps, more],
-        results=tmp_path,
-        recipe=recipe,
-        variants=[replace(recipe, lr=lr) for lr in (0.05, 0.01)],
-        test_fraction=0,
-        figures=2,
+        tmp_path,
+        SegmentationOptions(
+            recipe=recipe,
+            variants=tuple(replace(recipe, lr=lr) for lr in (0.05, 0.01)),
+            test_fraction=0,
+            figures=2,
+        ),
     )
     actual = run.results
     assert [(item.maps.name, item.recipe.lr) for item in actual] == [
@@ -104,7 +101,9 @@ def test_run_is_reproducible(make_store: MakeStore, maps: LabelMaps, tmp_path: P
     store, recipe = make_store("train"), replace(LEARNS, iterations=3)
     paths, scores = set(), set()
     for _ in range(2):
-        (actual,) = run_segmentation(store, store, [maps], results=tmp_path, recipe=recipe).results
+        (actual,) = run_segmentation(
+            store, store, [maps], tmp_path, SegmentationOptions(recipe=recipe)
+        ).results
         paths.add(actual.result_path)
         scores.add(actual.score.miou.value)
     assert len(paths) == len(scores) == 1
@@ -117,9 +116,8 @@ def test_images_are_held_out_of_one_split(
         make_store("train", views=2),
         make_store("train"),
         [maps],
-        results=tmp_path,
-        recipe=replace(LEARNS, iterations=2),
-        test_fraction=0.34,
+        tmp_path,
+        SegmentationOptions(recipe=replace(LEARNS, iterations=2), test_fraction=0.34),
     ).results
     assert actual.result.counts.train_images == 4
     assert actual.result.counts.test_images == 2
@@ -146,9 +144,8 @@ def test_bad_images_and_empty_ones_are_counted(
         store,
         store,
         [maps],
-        results=tmp_path,
-        recipe=replace(LEARNS, iterations=2),
-        test_fraction=0,
+        tmp_path,
+        SegmentationOptions(recipe=replace(LEARNS, iterations=2), test_fraction=0),
     ).results
     counts = actual.result.counts
     assert (counts.train_images, counts.train_images_bad) == (5, 1)
@@ -197,7 +194,7 @@ def test_masks_that_do_not_fit(
     store = make_store("train")
     broken_mask(tree, what)
     with pytest.raises(AnnotationError, match=message):
-        run_segmentation(store, store, [maps], results=tmp_path, recipe=LEARNS)
+        run_segmentation(store, store, [maps], tmp_path, SegmentationOptions(recipe=LEARNS))
 
 
 def test_images_replaced_since_the_extraction(
@@ -207,7 +204,7 @@ def test_images_replaced_since_the_extraction(
     path = tree / "img" / "train" / "0.png"
     path.write_bytes(path.read_bytes() + b"more")
     with pytest.raises(MismatchError, match="of different images"):
-        run_segmentation(store, store, [maps], results=tmp_path, recipe=LEARNS)
+        run_segmentation(store, store, [maps], tmp_path, SegmentationOptions(recipe=LEARNS))
 
 
 def test_training_without_labels_is_refused(
@@ -219,7 +216,7 @@ def test_training_without_labels_is_refused(
             size = image.size
         Image.fromarray(np.zeros(size[::-1], np.uint8)).save(path)
     with pytest.raises(UsageError, match="nothing to train on"):
-        run_segmentation(store, store, [maps], results=tmp_path, recipe=LEARNS)
+        run_segmentation(store, store, [maps], tmp_path, SegmentationOptions(recipe=LEARNS))
 
 
 @pytest.mark.parametrize(
@@ -235,7 +232,7 @@ def test_stores_of_two_encoders_or_resolutions(
 ) -> None:
     train, test = make_store("train"), make_store("val", **spec)
     with pytest.raises(MismatchError, match=message):
-        run_segmentation(train, test, [maps], results=tmp_path, recipe=LEARNS)
+        run_segmentation(train, test, [maps], tmp_path, SegmentationOptions(recipe=LEARNS))
 
 
 def test_training_crops_cannot_be_scored(
@@ -243,7 +240,7 @@ def test_training_crops_cannot_be_scored(
 ) -> None:
     train, test = make_store("train"), make_store("val", views=2)
     with pytest.raises(UsageError, match="holds training crops"):
-        run_segmentation(train, test, [maps], results=tmp_path, recipe=LEARNS)
+        run_segmentation(train, test, [maps], tmp_path, SegmentationOptions(recipe=LEARNS))
 
 
 def test_figures_without_the_images(make_store: MakeStore, maps: LabelMaps, tmp_path: Path) -> None:
@@ -253,10 +250,8 @@ def test_figures_without_the_images(make_store: MakeStore, maps: LabelMaps, tmp_
             store,
             store,
             [maps],
-            results=tmp_path,
-            recipe=LEARNS,
-            figures=1,
-            image_root=tmp_path / "elsewhere",
+            tmp_path,
+            SegmentationOptions(recipe=LEARNS, figures=1, image_root=tmp_path / "elsewhere"),
         )
 
 
@@ -283,9 +278,8 @@ def test_wrong_options_are_refused_before_labels_are_read(
             store,
             store,
             [maps],
-            results=tmp_path,
-            recipe=replace(LEARNS, **recipe),
-            **options,
+            tmp_path,
+            SegmentationOptions(recipe=replace(LEARNS, **recipe), **options),
         )
 
 
@@ -299,7 +293,9 @@ def test_folders_that_cannot_be_written_are_found_first(
     target.parent.mkdir(exist_ok=True)
     target.write_text("a file")
     with pytest.raises(StorageError, match=f"{what} is a file, not a folder"):
-        run_segmentation(store, store, [maps], results=tmp_path / "results", recipe=LEARNS)
+        run_segmentation(
+            store, store, [maps], tmp_path / "results", SegmentationOptions(recipe=LEARNS)
+        )
 
 
 def test_read_only_folder_is_refused_first(
@@ -309,13 +305,15 @@ def test_read_only_folder_is_refused_first(
     # Tests may run as root, who may write anywhere.
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(StorageError, match="is not writable"):
-        run_segmentation(store, store, [maps], results=tmp_path / "results", recipe=LEARNS)
+        run_segmentation(
+            store, store, [maps], tmp_path / "results", SegmentationOptions(recipe=LEARNS)
+        )
 
 
 def test_label_sets_of_one_name(make_store: MakeStore, maps: LabelMaps, tmp_path: Path) -> None:
     store = make_store("train")
     with pytest.raises(UsageError, match="need different names, not lip, lip"):
-        run_segmentation(store, store, [maps, maps], results=tmp_path, recipe=LEARNS)
+        run_segmentation(store, store, [maps, maps], tmp_path, SegmentationOptions(recipe=LEARNS))
 
 
 def test_store_without_masks_is_refused(tmp_path: Path) -> None:
