@@ -55,6 +55,7 @@ OWNERS = {
     },
     "rich": {"commands"},
     "jinja2": {"report"},
+    "cachetools": {"explore"},
     "fastapi": {"explore"},
     "starlette": {"explore"},
     "uvicorn": {"explore"},

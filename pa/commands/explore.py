@@ -59,7 +59,7 @@ def explore(
     try:
         from pa.explore.server import explore as serve
     except ModuleNotFoundError as error:
-        if error.name not in ("fastapi", "uvicorn"):
+        if error.name not in ("cachetools", "fastapi", "uvicorn"):
             raise
         raise MissingError(
             f"the explorer needs {error.name}, which is not installed: "

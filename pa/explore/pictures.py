@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import io
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
+from cachetools import LRUCache, cachedmethod
 from PIL import Image
 
 from pa.config import Config
@@ -25,31 +26,9 @@ CACHE_BYTES = 96 << 20  # thousands of thumbnails
 QUALITY = 90  # JPEG artefacts stay invisible at the size of a region
 
 
-class ByteCache:
-    """Keep the most recently used byte strings up to a total size. Thread-safe."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._values: OrderedDict[object, bytes] = OrderedDict()
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def get(self, key: object, make: Callable[[], bytes]) -> bytes:
-        """Return the cached value, or make it; two simultaneous calls may make it twice."""
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-                return self._values[key]
-        value = make()
-        with self._lock:
-            self._bytes += len(value) - len(self._values.pop(key, b""))
-            self._values[key] = value
-            while self._bytes > self._limit and self._values:
-                self._bytes -= len(self._values.popitem(last=False)[1])
-        return value
-
-    def __len__(self) -> int:
-        return len(self._values)
+def _key(_: Any, store: Store, row: int, side: int | None) -> Hashable:
+    # A replaced store has another object, but the same pictures.
+    return store.fingerprint, row, side
 
 
 class Pictures:
@@ -57,7 +36,8 @@ class Pictures:
 
     def __init__(self, config: Config, cache_bytes: int = CACHE_BYTES) -> None:
         self._config = config
-        self._cache = ByteCache(cache_bytes)
+        self._cache: LRUCache[Hashable, bytes] = LRUCache(cache_bytes, getsizeof=len)
+        self._lock = threading.Lock()
         self._crops: dict[Path, Crops] = {}
 
     def root(self, store: Store) -> Path | None:
@@ -82,30 +62,27 @@ class Pictures:
 
     def thumbnail(self, store: Store, row: int) -> bytes:
         """Return the whole image of a row as a thumbnail."""
-        return self._cached(store, "thumbnail", row, lambda: self._canvas(store, row, THUMBNAIL))
+        return self._cut(store, row, THUMBNAIL)
 
     def canvas(self, store: Store, row: int) -> bytes:
         """Return the image on which boxes are drawn, reduced to at most `CANVAS` pixels."""
-        return self._cached(store, "canvas", row, lambda: self._canvas(store, row, CANVAS))
+        return self._cut(store, row, CANVAS)
 
     def region(self, store: Store, row: int) -> bytes:
         """Return the region of a row as a square."""
-        return self._cached(
-            store, "region", row, lambda: _jpeg(self.crops(store).region(row, REGION))
-        )
+        return self._cut(store, row, None)
 
-    def _canvas(self, store: Store, row: int, side: int) -> bytes:
-        canvas = self.crops(store).canvas(row)
-        if max(canvas.size) > side:
-            canvas = canvas.copy()
-            canvas.thumbnail((side, side), Image.Resampling.LANCZOS)
-        return _jpeg(canvas)
-
-    def _cached(self, store: Store, kind: str, row: int, make: Callable[[], bytes]) -> bytes:
-        return self._cache.get((store.fingerprint, kind, row), make)
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    out = io.BytesIO()
-    image.convert("RGB").save(out, "JPEG", quality=QUALITY)
-    return out.getvalue()
+    # The lock guards the cache alone: pictures are cut in parallel, a popular one perhaps twice.
+    @cachedmethod(lambda self: self._cache, key=_key, lock=lambda self: self._lock)
+    def _cut(self, store: Store, row: int, side: int | None) -> bytes:
+        """Return a region, or the canvas with at most `side` pixels, as JPEG."""
+        if side is None:
+            picture = self.crops(store).region(row, REGION)
+        else:
+            picture = self.crops(store).canvas(row)
+            if max(picture.size) > side:
+                picture = picture.copy()
+                picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+        out = io.BytesIO()
+        picture.convert("RGB").save(out, "JPEG", quality=QUALITY)
+        return out.getvalue()

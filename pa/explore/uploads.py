@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cachetools import LRUCache
 from PIL import Image
 
 from pa.data import images as im
@@ -61,7 +61,7 @@ class Encoders:
         self._workspace = workspace
         self._device = device
         self._checkpoints = checkpoints
-        self._by_fingerprint: OrderedDict[str, Encoder] = OrderedDict()
+        self._by_fingerprint: LRUCache[str, Encoder] = LRUCache(MAX_ENCODERS)
         self._lock = threading.Lock()
 
     def query(self, column: Column, upload: ImageQuery) -> Query:
@@ -72,13 +72,11 @@ class Encoders:
         """
         store = column.store
         with self._lock:
-            encoder = self._by_fingerprint.pop(store.fingerprint, None)
+            encoder = self._by_fingerprint.get(store.fingerprint)
             if encoder is None:
                 encoder = self._workspace.encoder_of(
                     store, "pa explore", checkpoints=self._checkpoints, device=self._device
                 )
-            self._by_fingerprint[store.fingerprint] = encoder
-            if len(self._by_fingerprint) > MAX_ENCODERS:
-                self._by_fingerprint.popitem(last=False)
+                self._by_fingerprint[store.fingerprint] = encoder
             vector = upload.encode(encoder, column.representation)  # (D,)
         return Query(vector=vector, path=upload.name, box=upload.box, canvas=upload.picture)

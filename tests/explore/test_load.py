@@ -17,13 +17,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from PIL import Image
 
 from pa.config import Config
+from pa.data.crops import Crops
+from pa.data.store.find import StoreSelector
 from pa.errors import BusyError, UsageError
 from pa.explore.limiter import ConcurrencyLimiter
-from pa.explore.pictures import ByteCache
+from pa.explore.pictures import Pictures
 from pa.explore.safety import new_token
 from pa.explore.server import listen
+from pa.workspace import Workspace
 from tests.explore.conftest import N, neighbours_of, serving, visitor
 
 Json = dict[str, Any]
@@ -92,21 +96,28 @@ def test_limiter_raises_errors_of_the_work() -> None:
         asyncio.run(ConcurrencyLimiter("test", 1, 1).run(fail))
 
 
-def test_cache_stays_within_its_size() -> None:
-    cache = ByteCache(1000)
-    calls: list[str] = []
+def test_cache_of_pictures_stays_within_its_size(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Workspace(config.workspace).store(StoreSelector(encoder="alpha"))
+    cut: Counter[int] = Counter()
+    region = Crops.region
 
-    def often() -> bytes:
-        calls.append("often")
-        return b"y" * 100
+    def counted(crops: Crops, row: int, side: int) -> Image.Image:
+        cut[row] += 1
+        return region(crops, row, side)
 
-    for key in range(50):
-        assert cache.get(key, lambda: b"x" * 300) == b"x" * 300
-        assert cache.get("often", often) == b"y" * 100
-    assert calls == ["often"], "a value that is used often stays"
-    assert len(cache) == 4
-    assert cache.get("large", lambda: b"x" * 2000) == b"x" * 2000
-    assert len(cache) == 0
+    monkeypatch.setattr(Crops, "region", counted)
+    one = len(Pictures(config).region(store, 0))
+    pictures = Pictures(config, cache_bytes=4 * one)
+    cut.clear()
+    for row in range(1, 21):
+        pictures.region(store, row)
+        pictures.region(store, 0)
+    assert cut[0] == 1, "a picture that is used often stays"
+    pictures.region(store, 1)
+    assert cut[1] == 2, "one that was not used for long does not"
+    assert Pictures(config, cache_bytes=10).region(store, 0) == pictures.region(store, 0)
 
 
 def test_concurrent_queries_are_answered(workspace: Path, config: Config) -> None:
