@@ -211,7 +211,7 @@ def test_errors_before_any_work(
         (("search", "--query-id", "0", "-k", "0"), 2, "k is 0; it must be at least 1"),
         (("search", "--query-id", "0", "--figure", "x.bmp"), 2, "expected a file ending in"),
         (("search", "--query-id", "0", "--index", "Flatt"), 2, "Flatt"),
-        (("search", "--image", "no.png"), 3, "query image no.png does not exist"),
+        (("search", "--image", "no.png"), 3, "image no.png does not exist"),
         (("probe", "linear", "--where", "nonsense >"), 2, "nonsense"),
         (("probe", "linear", "--representation", "patch"), 2, "patch"),
         (("probe", "linear", "--protocol", "papre"), 2, "Did you mean paper"),

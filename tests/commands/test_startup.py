@@ -70,7 +70,7 @@ COMMANDS: dict[str, tuple[int, set[str]]] = {
     "probe knn --target label": (0, HEADS),
     "probe predict --head HEAD --image photos/class0/0.png": (0, NETWORKS),
     "probe segmentation": (3, HEADS | {"scipy"}),
-    "report --format md": (0, STORES),
+    "report --format md": (0, STORES | {"jinja2"}),
     "run paper --dry-run": (3, CARDS),
     "figure neighbours --query 3 -k 5": (0, INDEXES | FIGURES),
     "figure projected": (3, STORES),
