@@ -107,25 +107,20 @@ class _Running:
     position: int = 0  # of the running command among those of the job
     child: subprocess.Popen[bytes] | None = None  # None before the first command
 
-    @property
-    def _marker(self) -> Path | None:
-        markers = self.job.markers
-        return markers[self.position] if self.position < len(markers) else None
-
     def start(self) -> None:
         words = self.job.commands[self.position]
         with self.log.open("ab") as output:
             output.write(f"$ {command_line(words)}\n".encode())
             output.flush()
             with uninterrupted():  # a signal must not arrive before the child is known
-                environment = {**self.environment, **file_list_variable(self._marker)}
+                environment = {**self.environment, **file_list_variable(self.job.marker)}
                 self.child = start_command(words, environment, output)
 
     def finish(self) -> EndedCommand:
         assert self.child is not None
         words = self.job.commands[self.position]
         command = EndedCommand(words, self.child.wait(), self.log)
-        if command.succeeded and self._marker is not None:
-            write_marker(self._marker, words, command.code)
+        if command.succeeded and self.job.marker is not None:
+            write_marker(self.job.marker, words, command.code)
         self.position += 1
         return command

@@ -11,7 +11,6 @@ not the scheduler.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import re
@@ -80,17 +79,17 @@ class Steps:
     """Command lines of `pa` that one task runs one after the other."""
 
     commands: tuple[Words, ...]
-    markers: tuple[Path | None, ...] = ()  # per command, the file that records its success
+    marker: Path | None = None  # records the success of the command, if it is the only one
 
     def __call__(self) -> list[int]:
         """Run the commands and return their exit codes; raise `PaError` at the first failure."""
         codes = []
-        for words, marker in itertools.zip_longest(self.commands, self.markers):
-            code = run_command(words, file_list_variable(marker))
+        for words in self.commands:
+            code = run_command(words, file_list_variable(self.marker))
             if code not in SUCCESS_CODES:
                 raise PaError(f"{command_line(words)}: exit code {code}, see the lines above.")
-            if marker is not None:
-                write_marker(marker, words, code)
+            if self.marker is not None:
+                write_marker(self.marker, words, code)
             codes.append(code)
         return codes
 

@@ -13,7 +13,7 @@ import itertools
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,24 +53,6 @@ class Command:
     def name(self) -> str:
         """The words before the first option, such as `index build`."""
         return " ".join(itertools.takewhile(lambda word: not word.startswith("-"), self.words))
-
-
-@dataclass(frozen=True)
-class ResourceOptions:
-    """The resources that a submission requests.
-
-    None selects the value of [cluster]; `array_parallelism` is not a setting: its default is 256.
-    """
-
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None  # quality of service
-    constraint: str | None = None  # features that a node must have
-    gpus: int | None = None  # per task, as `cpus` and `mem`
-    cpus: int | None = None
-    mem: str | None = None  # in the syntax of sbatch, such as 32G
-    time: str | None = None  # in the syntax of sbatch, such as 4:00:00
-    array_parallelism: int | None = None  # maximum number of concurrent tasks
 
 
 @dataclass(frozen=True)
@@ -294,22 +276,19 @@ def spread(words: Words, options: Sequence[str]) -> list[Words]:
     Raise `UsageError` if the command lacks the option.
     """
     commands = [words]
-    for option in options:
-        flag = "--" + option.lstrip("-")
-        commands = [single for command in commands for single in _spread_one(command, flag)]
+    for flag in dict.fromkeys("--" + option.lstrip("-") for option in options):
+        at = next((i for i, word in enumerate(words) if word.partition("=")[0] == flag), None)
+        if at is None or (words[at] == flag and at + 1 == len(words)):
+            raise UsageError(f"--each {flag[2:]}: {slurm.command_line(words)} has no {flag}.")
+        # `--encoder dino,mae` holds the values in its second word, `--encoder=dino,mae` in itself.
+        at, prefix = (at + 1, "") if words[at] == flag else (at, f"{flag}=")
+        values = [value.strip() for value in words[at].removeprefix(prefix).split(",")]
+        commands = [
+            (*single[:at], f"{prefix}{value}", *single[at + 1 :])
+            for single in commands
+            for value in values
+        ]
     return commands
-
-
-def _spread_one(words: Words, flag: str) -> list[Words]:
-    for i, word in enumerate(words):
-        if word == flag and i + 1 < len(words):
-            before, values, after = words[: i + 1], words[i + 1], words[i + 2 :]
-            return [(*before, value.strip(), *after) for value in values.split(",")]
-        if word.startswith(f"{flag}="):
-            values = word.partition("=")[2]
-            before, after = words[:i], words[i + 1 :]
-            return [(*before, f"{flag}={value.strip()}", *after) for value in values.split(",")]
-    raise UsageError(f"--each {flag[2:]}: {slurm.command_line(words)} has no {flag}.")
 
 
 def parse_then(lines: Sequence[str]) -> tuple[Words, ...]:
@@ -324,15 +303,14 @@ def parse_then(lines: Sequence[str]) -> tuple[Words, ...]:
     return tuple(split)
 
 
-def choose_resources(settings: ClusterSettings, requested: ResourceOptions) -> Resources:
-    """Return the resources of a task; None selects the value of [cluster] in pa.toml."""
-    flags = {name: value for name, value in vars(requested).items() if value is not None}
-    parallelism = flags.pop("array_parallelism", Resources.array_parallelism)
+def choose_resources(settings: ClusterSettings, requested: Mapping[str, Any]) -> Resources:
+    """Return the resources of a task: the options of `pa submit`, else [cluster] in pa.toml."""
+    flags = {name: value for name, value in requested.items() if value is not None}
     chosen = {**dict(settings), **flags}
-    limit = flags.get("time") or settings.time
-    del chosen["time"]
-    minutes = slurm.minutes(limit) if limit else Resources.minutes
-    return Resources(minutes=minutes, array_parallelism=parallelism, **chosen)
+    del chosen["time"]  # text in the syntax of sbatch
+    if limit := flags.get("time") or settings.time:
+        chosen["minutes"] = slurm.minutes(limit)
+    return Resources(**chosen)
 
 
 def _jobs(workspace: Workspace, submission: Submission) -> list[Steps]:
@@ -342,7 +320,7 @@ def _jobs(workspace: Workspace, submission: Submission) -> list[Steps]:
         words = ("--workspace", str(workspace.path), *plan.command.words)
         for task in range(plan.tasks):
             if plan.command.extraction is None:
-                jobs.append(Steps((words,), (_marker_path(workspace, plan.command.words),)))
+                jobs.append(Steps((words,), _marker_path(workspace, plan.command.words)))
             else:
                 share = ("--task-id", str(task), "--task-count", str(plan.tasks))
                 jobs.append(Steps(((*words, *share),)))

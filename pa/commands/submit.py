@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,14 +11,14 @@ from pa.commands.extract import extract_options, extract_regions
 
 if TYPE_CHECKING:
     from pa.cluster.slurm import Resources, Words
-    from pa.cluster.submit import Command, CommandPlan, ResourceOptions, Submission
+    from pa.cluster.submit import Command, CommandPlan, Submission
     from pa.workspace import Workspace
 
 NOT_SUBMITTED = ("submit", "demo")  # commands that do not run on a cluster
 
 resource_options = options.Group(
     "requested",
-    "pa.cluster.submit:ResourceOptions",
+    dict,
     click.Option(["--partition"], help="Partition of the cluster."),
     click.Option(["--account"], help="Account to charge."),
     click.Option(["--qos"], help="Quality of service."),
@@ -54,7 +54,7 @@ def submit(
     tasks: int | None,
     each: tuple[str, ...],
     then: tuple[str, ...],
-    requested: ResourceOptions,
+    requested: dict[str, Any],
     local: bool,
     again: bool,
     dry_run: bool,

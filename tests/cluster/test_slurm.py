@@ -78,12 +78,14 @@ def test_steps_stop_at_first_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setattr(
         slurm, "run_command", lambda words, _: run.append(words[0]) or codes[words[0]]
     )
-    markers = tuple(tmp_path / name for name in codes)
     with pytest.raises(PaError, match="pa three: exit code -9"):
-        Steps(tuple((name,) for name in codes), markers)()
+        Steps(tuple((name,) for name in codes))()
     assert run == ["one", "two", "three"]
-    assert [marker.exists() for marker in markers] == [True, True, False, False]
-    marker = slurm.read_marker(markers[1])
+    Steps((("two",),), tmp_path / "two")()
+    marker = slurm.read_marker(tmp_path / "two")
     assert marker is not None
     assert (marker["command"], marker["code"]) == ("pa two", 6)
-    assert slurm.read_marker(markers[2]) is None
+    with pytest.raises(PaError, match="exit code -9"):
+        Steps((("three",),), tmp_path / "three")()
+    assert not (tmp_path / "three").exists()
+    assert slurm.read_marker(tmp_path / "three") is None

@@ -17,7 +17,6 @@ from pa.cluster.slurm import Resources, Steps
 from pa.cluster.submit import (
     Command,
     Extraction,
-    ResourceOptions,
     choose_resources,
     parse_then,
     spread,
@@ -64,7 +63,13 @@ python = "apptainer exec pa.sif python"
 parameters = {mail-type = "FAIL"}
 """
     )
-    requested = ResourceOptions(partition="debug", gpus=0, mem="4G", array_parallelism=16)
+    requested = {
+        "partition": "debug",
+        "gpus": 0,
+        "mem": "4G",
+        "array_parallelism": 16,
+        "time": None,
+    }
     resources = choose_resources(load().settings.cluster, requested)
     assert (resources.partition, resources.account, resources.gpus, resources.minutes) == (
         "debug",
@@ -72,7 +77,7 @@ parameters = {mail-type = "FAIL"}
         0,
         60,
     )
-    assert choose_resources(load().settings.cluster, ResourceOptions(time="5")).minutes == 5
+    assert choose_resources(load().settings.cluster, {"time": "5"}).minutes == 5
     text = slurm.script(in_empty_folder / "jobs", "extract", resources, 64)
     for line in (
         "#SBATCH --array=0-63%16",
@@ -104,7 +109,7 @@ parameters = {mail-type = "FAIL"}
 def test_resources_refuse_control_characters(in_empty_folder: Path, line: str) -> None:
     (in_empty_folder / "pa.toml").write_text(f"[cluster]\n{line}\n")
     with pytest.raises(UsageError, match="control character") as caught:
-        choose_resources(load().settings.cluster, ResourceOptions())
+        choose_resources(load().settings.cluster, {})
     assert line.split(" ")[0] in str(caught.value)
     with pytest.raises(UsageError, match="control character"):
         Resources(qos="high\nlow")

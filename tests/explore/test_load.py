@@ -108,8 +108,8 @@ def test_cache_of_pictures_stays_within_its_size(
         return region(crops, row, side)
 
     monkeypatch.setattr(Crops, "region", counted)
-    one = len(Pictures(config).region(store, 0))
-    pictures = Pictures(config, cache_bytes=4 * one)
+    n_bytes = len(Pictures(config).region(store, 0))
+    pictures = Pictures(config, cache_bytes=4 * n_bytes)
     cut.clear()
     for row in range(1, 21):
         pictures.region(store, row)
