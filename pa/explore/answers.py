@@ -9,7 +9,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from cachetools import LRUCache
 
 from pa.data.datasets.imagenet import readable_label
 from pa.data.schema import Box
@@ -19,10 +21,14 @@ from pa.errors import PaError
 from pa.explore.neighbour_shares import Share
 from pa.explore.pictures import Pictures
 from pa.explore.stores import Column, Gallery, OpenStores
-from pa.explore.uploads import Encoders
 from pa.extract.image_query import ImageQuery
-from pa.index.search import SearchResult, search
+from pa.index.search import Query, SearchResult, search
 from pa.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pa.extract.encoders import Encoder
+
+MAX_ENCODERS = 4  # in memory at the same time
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,36 @@ class Answer:
     images: list[tuple[int, str | None]]  # number and label of the image of each neighbour
     shares: list[Share]
     seconds: float  # duration of the search
+
+
+class Encoders:
+    """Encode uploads with the encoders of the stores; the last ones used stay in memory."""
+
+    def __init__(
+        self, workspace: Workspace, device: str | None, checkpoints: Sequence[Path] = ()
+    ) -> None:
+        self._workspace = workspace
+        self._device = device
+        self._checkpoints = checkpoints
+        self._by_fingerprint: LRUCache[str, Encoder] = LRUCache(MAX_ENCODERS)
+        self._lock = threading.Lock()
+
+    def query(self, column: Column, upload: ImageQuery) -> Query:
+        """Encode the box of an upload, as `pa search --image` does.
+
+        Raise as `Workspace.encoder_of`: for a missing checkpoint, or a network other than the
+        store's.
+        """
+        store = column.store
+        with self._lock:
+            encoder = self._by_fingerprint.get(store.fingerprint)
+            if encoder is None:
+                encoder = self._workspace.encoder_of(
+                    store, "pa explore", checkpoints=self._checkpoints, device=self._device
+                )
+                self._by_fingerprint[store.fingerprint] = encoder
+            vector = upload.encode(encoder, column.representation)  # (D,)
+        return Query(vector=vector, path=upload.name, box=upload.box, canvas=upload.picture)
 
 
 class Answers:

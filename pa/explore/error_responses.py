@@ -24,7 +24,7 @@ from pa.errors import (
     UsageError,
     VerificationError,
 )
-from pa.explore.uploads import TooLargeError
+from pa.explore.limits import TooLargeError
 
 RETRY_SECONDS = 1  # the usual search takes less
 _COMMAND = re.compile(r"^\s+(pa .+)$", re.MULTILINE)  # indented lines of a message

@@ -15,15 +15,14 @@ import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
 
 from pa.errors import UsageError
-from pa.explore import schema, uploads
-from pa.explore.answers import Answer, Answers, search_command
+from pa.explore import limits, schema
+from pa.explore.answers import Answer, Answers, Encoders, search_command
 from pa.explore.browsing import ImagePage
 from pa.explore.error_responses import RESPONSES, UPLOAD_RESPONSES
-from pa.explore.limiter import Limiters
+from pa.explore.limits import Limiters
 from pa.explore.pictures import Pictures
 from pa.explore.schema import ColumnIds, RowId
 from pa.explore.stores import Gallery, OpenStores
-from pa.explore.uploads import Encoders
 from pa.extract.image_query import ImageQuery
 from pa.version import __version__
 from pa.workspace import Workspace
@@ -89,11 +88,11 @@ class GalleryRequest:
             try:
                 async with asyncio.timeout(UPLOAD_SECONDS):
                     size = self.http.headers.get("content-length")
-                    data = await uploads.receive(self.http.stream(), size)
+                    data = await limits.receive(self.http.stream(), size)
             except TimeoutError:
                 raise UsageError(f"the image did not arrive within {UPLOAD_SECONDS:g} s.") from None
             return await self.services.limiters.uploads.run(
-                lambda: work(self._open(), ImageQuery(name, uploads.decode(data, name), box))
+                lambda: work(self._open(), ImageQuery(name, limits.decode(data, name), box))
             )
 
 

@@ -1,4 +1,4 @@
-"""Serve the explorer: a listening socket, limits of connections, and the address to open."""
+"""The web application and its server: routes and page, socket, and limits of connections."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ import contextlib
 import errno
 import resource
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
+from fastapi import FastAPI, Request, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pa.data.store.find import check_workspace, find
 from pa.errors import BusyError, UsageError
-from pa.explore.app import make_app
-from pa.explore.safety import TOKEN, is_loopback, names_of, new_token
+from pa.explore import error_responses
+from pa.explore.routes import Services, router, workspace_router
+from pa.explore.safety import LOOPBACK, TOKEN, Guard, is_loopback, names_of, new_token
 from pa.extract.image_query import check_checkpoints
+from pa.version import __version__
 from pa.workspace import Workspace
 
 DEFAULT_PORT = 8642  # above 1023, so it needs no privileges
@@ -34,6 +38,65 @@ _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
     b"Connection: close\r\n\r\n"
 )
+
+
+class PageFiles(StaticFiles):
+    """The files of the page. A browser asks for each by its tag at every visit."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "no-cache"  # else an update would mix two versions
+        return response
+
+
+def make_app(
+    workspace: Workspace,
+    *,
+    names: Iterable[str] = LOOPBACK,
+    token: str | None = None,
+    device: str | None = None,
+    checkpoints: Sequence[Path] = (),
+) -> ASGIApp:
+    """Return the explorer of a workspace as an ASGI application.
+
+    Parameters
+    ----------
+    names
+        Host names that requests may use.
+    token
+        Required in every request; None accepts all requests.
+    device, checkpoints
+        Encode uploaded images.
+    """
+    services = Services.of(workspace, device, checkpoints)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        services.limiters.close()
+
+    app = FastAPI(
+        title="pa explore",
+        version=__version__,
+        description="Nearest regions of regions, for several encoders side by side.",
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # these pages load scripts from other servers
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    app.state.services = services
+    error_responses.add_handlers(app)
+    app.include_router(workspace_router)
+    app.include_router(router)
+    files = PageFiles(directory=Path(__file__).with_name("page"))
+
+    @app.get("/", include_in_schema=False)
+    async def index(request: Request) -> Response:
+        return await files.get_response("index.html", request.scope)
+
+    app.mount("/page", files)
+    return Guard(app, names, token)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pa import config as settings
 from pa.data import datasets
 from pa.data.store.reader import Store
 from pa.data.views import VIEWS
-from pa.explore.app import make_app
+from pa.explore.server import make_app
 from pa.extract.encoders import load_encoder
 from pa.extract.stores import ExtractOptions, open_store
 from pa.workspace import Workspace

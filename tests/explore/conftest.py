@@ -27,7 +27,7 @@ from pa.data.store import find as stores
 from pa.data.store.find import StoreSelector
 from pa.data.store.reader import Store
 from pa.data.views import VIEWS
-from pa.explore.app import make_app
+from pa.explore.server import make_app
 from pa.extract.image_query import ImageQuery
 from pa.index.search import SearchResult
 from pa.workspace import Workspace

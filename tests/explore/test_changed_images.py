@@ -7,7 +7,7 @@ from pathlib import Path
 from starlette.testclient import TestClient
 
 from pa.data.views import VIEWS
-from pa.explore.app import make_app
+from pa.explore.server import make_app
 from pa.extract.run import extract
 from pa.extract.stores import ExtractOptions
 from pa.workspace import Workspace

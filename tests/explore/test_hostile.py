@@ -23,8 +23,7 @@ from click.testing import CliRunner
 
 from pa.cli import cli
 from pa.config import Config
-from pa.explore.app import make_app
-from pa.explore.server import Address
+from pa.explore.server import Address, make_app
 from pa.workspace import Workspace
 from tests.explore.conftest import column, visitor
 

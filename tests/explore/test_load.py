@@ -23,7 +23,7 @@ from pa.config import Config
 from pa.data.crops import Crops
 from pa.data.store.find import StoreSelector
 from pa.errors import BusyError, UsageError
-from pa.explore.limiter import ConcurrencyLimiter
+from pa.explore.limits import ConcurrencyLimiter
 from pa.explore.pictures import Pictures
 from pa.explore.safety import new_token
 from pa.explore.server import listen
@@ -156,7 +156,7 @@ import sys
 from pathlib import Path
 from starlette.testclient import TestClient
 from pa import config
-from pa.explore.app import make_app
+from pa.explore.server import make_app
 import pa.explore.server
 from pa.workspace import Workspace
 with TestClient(make_app(Workspace({str(workspace)!r})), "http://localhost") as client:

@@ -13,9 +13,9 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from pa.config import Config
-from pa.explore import uploads
-from pa.explore.app import make_app
+from pa.explore import limits
 from pa.explore.safety import POLICY, is_loopback, names_of
+from pa.explore.server import make_app
 from pa.workspace import Workspace
 from tests.explore.conftest import column
 
@@ -260,7 +260,7 @@ def test_truncated_image_is_refused(client: TestClient, gallery: Json) -> None:
 def test_too_many_bytes_are_refused_before_they_arrive(
     client: TestClient, gallery: Json, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploads, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(limits, "MAX_BYTES", 1 << 20)
     sent = 0
 
     def parts() -> Iterator[bytes]:

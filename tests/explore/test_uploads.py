@@ -15,7 +15,7 @@ from pa import config as settings
 from pa.config import Config
 from pa.data.store.checksums import with_checksum
 from pa.data.store.find import StoreSelector
-from pa.explore.app import make_app
+from pa.explore.server import make_app
 from pa.extract.image_query import ImageQuery
 from pa.workspace import RegionSelector, Workspace
 from tests.explore.conftest import drawn

@@ -1,4 +1,4 @@
-"""Limit the work that runs at the same time and the work that waits."""
+"""Limits: of the work that runs or waits at the same time, and of an uploaded image."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from pa.errors import BusyError
+from PIL import Image
+
+from pa.data import images as im
+from pa.errors import BusyError, ImageError
 
 T = TypeVar("T")
+
+MAX_BYTES = 32 << 20  # a photograph of any camera
+MAX_PIXELS = 50_000_000  # 150 MB decoded
+# Formats of photographs: fewer than those of a dataset, since anyone may send these bytes.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 
 class ConcurrencyLimiter:
@@ -92,3 +100,28 @@ class Limiters:
     def close(self) -> None:
         for limiter in (self.searches, self.pictures, self.tables, self.uploads):
             limiter.close()
+
+
+class TooLargeError(ImageError):
+    """The upload has too many bytes."""
+
+
+async def receive(parts: AsyncIterator[bytes], content_length: str | None) -> bytes:
+    """Return the body of a request. Raise `TooLargeError` once it exceeds the limit."""
+    reason = f"more than {MAX_BYTES >> 20} MB; make it smaller"
+    if content_length and content_length.isdecimal() and int(content_length) > MAX_BYTES:
+        raise TooLargeError("the image", reason)
+    data = bytearray()
+    async for part in parts:
+        data += part
+        if len(data) > MAX_BYTES:
+            raise TooLargeError("the image", reason)
+    return bytes(data)
+
+
+def decode(data: bytes, name: str) -> Image.Image:
+    """Decode an image to upright RGB with the decoder of the extraction.
+
+    Raise `ImageError` for a format outside `FORMATS`, too many pixels, or broken data.
+    """
+    return im.decode(data, name, formats=FORMATS, max_pixels=MAX_PIXELS)
