@@ -141,14 +141,14 @@ class LiveProgress:
 
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
-        self._rate = Rate()
         self._task: TaskID | None = None
+        self._began, self._advanced = 0.0, 0
 
     def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
         from rich.progress import Progress
 
         self.stop()
-        self._rate = Rate()
+        self._began, self._advanced = time.monotonic(), 0
         # One display for each piece of work: those that ended stay above it, and are drawn once.
         self._bar = Progress(*self._columns(title, total, unit), console=self._console)
         self._task = self._bar.add_task(title, total=total, completed=done, unit=unit, speed="")
@@ -185,8 +185,10 @@ class LiveProgress:
 
     def advance(self, n: int) -> None:
         if self._bar is not None and self._task is not None:
-            self._rate.add(n)
-            self._bar.update(self._task, advance=n, speed=f"{self._rate.per_second:.1f}/s")
+            # Since the start: rich's own speed covers only the last updates, and jumps.
+            self._advanced += n
+            speed = self._advanced / max(time.monotonic() - self._began, 1e-9)
+            self._bar.update(self._task, advance=n, speed=f"{speed:.1f}/s")
 
     def note(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False)
@@ -202,23 +204,22 @@ class PlainProgress:
 
     def __init__(self) -> None:
         self._title = self._unit = ""
-        self._total = self._done = 0
-        self._last_line = 0.0
-        self._rate = Rate()
+        self._total = self._done = self._before = 0
+        self._began = self._last_line = 0.0
 
     def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
-        self._title, self._unit, self._total, self._done = title, unit, total, done
-        self._rate = Rate()
-        self._last_line = time.monotonic()
+        self._title, self._unit, self._total = title, unit, total
+        self._done = self._before = done
+        self._began = self._last_line = time.monotonic()
         note(f"{title}: {total} {unit}" + (f", {done} done before" if done else ""))
 
     def advance(self, n: int) -> None:
         self._done += n
-        self._rate.add(n)
         now = time.monotonic()
         if now - self._last_line >= PLAIN_INTERVAL:
             self._last_line = now
-            speed = self._rate.per_second
+            # What an earlier run did took no time of this one.
+            speed = (self._done - self._before) / max(now - self._began, 1e-9)
             left = duration((self._total - self._done) / speed) if speed else "?"
             done = f"{self._done}/{self._total} {self._unit}"
             note(f"{self._title}: {done}, {speed:.1f}/s, {left} left")
@@ -228,21 +229,6 @@ class PlainProgress:
 
     def stop(self) -> None:
         pass
-
-
-class Rate:
-    """Items per second since the start."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-        self._n = 0
-
-    def add(self, n: int) -> None:
-        self._n += n
-
-    @property
-    def per_second(self) -> float:
-        return self._n / max(time.monotonic() - self._start, 1e-9)
 
 
 def progress() -> LiveProgress | PlainProgress:
