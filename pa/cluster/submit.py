@@ -81,7 +81,8 @@ class CommandPlan:
         """
         if self.plan is None or self.plan.seconds is None:
             return None
-        ends = [0.0] * max(1, min(self.tasks, parallel))  # of each running task
+        # Each shard goes to the task that is free first.
+        ends = [0.0] * max(1, min(self.tasks, parallel))
         for store in self.stores:
             for _ in range(store.shards_to_do):
                 heapq.heapreplace(ends, ends[0] + (store.seconds or 0.0) / store.shards_to_do)
@@ -198,6 +199,7 @@ def submit(
         from pa.extract.plan import check_space
 
         check_space(*extractions)
+    # One process per GPU; without a GPU, the tasks share the cores.
     parallel = max(1, len(devices) or tasks) if local else resources.array_parallelism
     name = "-".join(commands[0].name.split())
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
@@ -348,6 +350,7 @@ def _run_here(
     workers = environments(devices, min(submission.parallel, max(1, len(jobs))))
     ended = run_all(jobs, workers, folder, name, progress) if jobs else []
     failed = [command for command in ended if not command.succeeded]
+    # A complete store needs no second extraction in the last job.
     plans = [
         replace(plan, done="complete") if plan.stores and are_complete(plan.stores) else plan
         for plan in submission.commands

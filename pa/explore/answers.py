@@ -69,6 +69,7 @@ class Encoders:
         Raise as `Workspace.encoder_of`: for a missing checkpoint, or a network other than the
         store's.
         """
+        # One at a time: two requests for a new encoder would load its weights twice.
         store = column.store
         with self._lock:
             encoder = self._by_fingerprint.get(store.fingerprint)
@@ -104,6 +105,7 @@ class Answers:
         fields = result.to_json()
         for region in (fields["query"], *fields["neighbours"]):
             region["label"] = region["label"] and readable_label(region["label"])
+        # Chance is known only if every other row could have been a neighbour.
         is_unrestricted = not options.include_self and not options.exclude_same_image
         shares = gallery.shares.of(result.query.row, rows, all_others=is_unrestricted)
         return Answer(column.id, fields, gallery.browser.images_of(rows), shares, seconds)

@@ -43,6 +43,7 @@ class ConcurrencyLimiter:
         A function that has started runs to its end before the next one starts, even if its client
         has disconnected.
         """
+        # Cancelling the request cancels the waiting, not the thread: its turn ends with the work.
         async with self._admitted():
             done = asyncio.get_running_loop().run_in_executor(self._pool, work)
             done.add_done_callback(lambda _: self._turns.release())
@@ -111,6 +112,7 @@ async def receive(parts: AsyncIterator[bytes], content_length: str | None) -> by
     reason = f"more than {MAX_BYTES >> 20} MB; make it smaller"
     if content_length and content_length.isdecimal() and int(content_length) > MAX_BYTES:
         raise TooLargeError("the image", reason)
+    # A client may leave out Content-Length, or state less than it sends.
     data = bytearray()
     async for part in parts:
         data += part
