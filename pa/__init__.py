@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from pa.version import __version__
+from pa.data.version import __version__
 
 if TYPE_CHECKING:
     from pa.data.store.reader import Store

@@ -34,8 +34,8 @@ from pa.commands.search import search
 from pa.commands.status import status
 from pa.commands.submit import submit
 from pa.commands.verify import verify
+from pa.data.version import __version__
 from pa.errors import EXIT_INTERRUPTED, PaError
-from pa.version import __version__
 
 COMMANDS = (
     config,

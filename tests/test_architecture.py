@@ -20,7 +20,7 @@ PACKAGE = Path(pa.__file__).parent
 
 # From the bottom up. Folders of one layer are siblings and do not import each other.
 LAYERS = [
-    {"errors", "version"},
+    {"errors"},
     {"registry", "progress"},
     {"data"},
     {"config"},

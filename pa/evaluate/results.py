@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import PlainValidator
 
 from pa.data.store.spec import digest
+from pa.data.version import __version__
 from pa.evaluate.bootstrap import Mean
 from pa.evaluate.classification import Scores
 from pa.evaluate.result_parts import (
@@ -34,7 +35,6 @@ from pa.evaluate.result_parts import (
     TrainTest,
 )
 from pa.evaluate.segmentation import Measure
-from pa.version import __version__
 
 RESULT_FORMAT = 2  # raised with every change of the fields
 VERSIONED = ("torch", "numpy")  # the packages that compute scores

@@ -14,6 +14,7 @@ from typing import Annotated, TypeVar
 import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
 
+from pa.data.version import __version__
 from pa.errors import UsageError
 from pa.explore import limits, schema
 from pa.explore.answers import Answer, Answers, Encoders, search_command
@@ -24,7 +25,6 @@ from pa.explore.pictures import Pictures
 from pa.explore.schema import ColumnIds, RowId
 from pa.explore.stores import Gallery, OpenStores
 from pa.extract.image_query import ImageQuery
-from pa.version import __version__
 from pa.workspace import Workspace
 
 PICTURE_CACHE = "private, max-age=3600"  # the id of a gallery contains a digest of its rows

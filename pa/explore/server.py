@@ -19,12 +19,12 @@ from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pa.data.store.find import check_workspace, find
+from pa.data.version import __version__
 from pa.errors import BusyError, UsageError
 from pa.explore import error_responses
 from pa.explore.routes import Services, router, workspace_router
 from pa.explore.safety import LOOPBACK, TOKEN, Guard, is_loopback, names_of, new_token
 from pa.extract.image_query import check_checkpoints
-from pa.version import __version__
 from pa.workspace import Workspace
 
 DEFAULT_PORT = 8642  # above 1023, so it needs no privileges

@@ -28,6 +28,7 @@ from pa.data.files import free_bytes
 from pa.data.schema import Images
 from pa.data.store import writer
 from pa.data.store.shards import BadImage
+from pa.data.version import __version__
 from pa.data.views import View
 from pa.extract.encoders.base import Encoder
 from pa.extract.encoding import (
@@ -44,7 +45,6 @@ from pa.extract.share import MAX_MISSES, Share
 from pa.extract.stores import ExtractOptions, Report, open_store, reuse_rows, row_bytes, rows_in
 from pa.extract.writing import Claimed, ShardThread
 from pa.progress import Progress, Silent
-from pa.version import __version__
 
 BATCHES_AHEAD = 2  # batches of images decoded in advance: hides differences between images
 POLL_SECONDS = 0.5  # between attempts to claim shards that other processes hold

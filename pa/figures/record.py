@@ -14,9 +14,9 @@ from typing import Any
 
 from pa.data.files import write_json, write_text
 from pa.data.store.spec import canonical_json, digest
+from pa.data.version import __version__
 from pa.errors import UsageError
 from pa.figures.style import PAGE_WIDTH, Metadata, Target, check_suffix
-from pa.version import __version__
 
 SUFFIXES = (".pdf", ".png")  # written for an output path without a suffix
 NARROWEST, WIDEST = 2.0, 20.0  # inches: narrower text overlaps, wider is a mistyped unit

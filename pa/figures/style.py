@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pa.data.files import replacing
+from pa.data.version import __version__
 from pa.errors import UsageError
-from pa.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pa.data.version import __version__
 from pa.progress import Progress, Silent
 from pa.report.cells import Cell, Table, published
 from pa.report.claims import Claim, claims, known_issues
@@ -29,7 +30,6 @@ from pa.report.measured import measured_in
 from pa.report.protocol import Protocol
 from pa.report.results import ListedResult, all_results
 from pa.report.selection import SelectedResult, select_results
-from pa.version import __version__
 
 
 @dataclass(frozen=True, eq=False)
