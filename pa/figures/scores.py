@@ -1,6 +1,7 @@
 """Charts of scores: AP by encoder and by depth, and part against whole.
 
-Each is drawn from results, so that `pa evaluate --figure` and `pa figure` draw the same chart.
+Each is drawn from results: `pa figure` and the option `--figure` of `pa evaluate` draw the same
+chart.
 """
 
 from __future__ import annotations
