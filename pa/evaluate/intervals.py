@@ -132,7 +132,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def percentile_interval(draws: Floats) -> tuple[float, float]:
-    """Return the percentile interval of a statistic from its resamples (R,), NaN left out."""
+    """Return the percentile interval of a statistic from its resamples (R,), ignoring NaN."""
     tail = (1 - CONFIDENCE) / 2
     low, high = np.nanquantile(draws, [tail, 1 - tail])
     return float(low), float(high)

@@ -209,7 +209,7 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class RowCounts(Counts):
-    """Number of rows that were scored, their images and classes, and rows left out."""
+    """Number of rows that were scored, their images and classes, and skipped rows."""
 
     rows: int
     images: int

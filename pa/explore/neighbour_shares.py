@@ -44,7 +44,7 @@ class NeighbourShares:
         """Return the shares of a query's neighbours, which sum to one.
 
         An uploaded image (`row` None) has none. With `all_others`, every other row could have been
-        a neighbour, and chance is known. Relations that do not occur and cannot occur are left out.
+        a neighbour, and chance is known. Relations that do not occur and cannot occur are omitted.
         """
         if row is None or not neighbours:
             return []

@@ -51,7 +51,7 @@ class Gallery:
 
     @property
     def any(self) -> Store:
-        """A store for what is equal in all of them: rows, boxes, pictures."""
+        """Return one store; rows, boxes and images are equal in all of them."""
         return (self.stores or self.unfinished)[0]
 
     @cached_property

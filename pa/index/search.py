@@ -238,7 +238,7 @@ def _excluded(
     image = index.store.rows["image"]
     first, end = (image.search_sorted(image[row], side=side) for side in ("left", "right"))
     rows = np.arange(first, end, dtype=np.int64)
-    return rows[index.holds(rows)]  # rows left out of the index do not reduce k
+    return rows[index.holds(rows)]  # rows missing from the index do not reduce k
 
 
 def _results(index: Index, queries: list[Query], ranked: list[Ranked]) -> list[SearchResult]:

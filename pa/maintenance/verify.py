@@ -100,7 +100,7 @@ class CheckResult:
 
     @property
     def damage(self) -> str | None:
-        """What is damaged, and can be removed; None if it is good or newer."""
+        """Describe removable damage; None if the file is sound or of a newer format."""
         return None if self.issue is None or self.newer else self.issue.what
 
     def to_json(self) -> dict[str, str | None]:

@@ -4,7 +4,7 @@ two stores   a training and a test split with equal encoding
 filters      two disjoint sets of rows of one store, each given by an SQL condition
 held out     a share of one store's images kept for the test, seeded, stratified by class
 
-Rows of unreadable images and rows without a label are left out and counted. Features are read
+Rows of unreadable images and rows without a label are skipped and counted. Features are read
 later and by row number, so a probe that streams them uses the same selection.
 
 Shapes: N rows of a store, n rows of one side, D width, C classes.
@@ -83,8 +83,8 @@ class Side:
     rows: Ints  # (n,) row ids
     targets: Ints  # (n,) class indices
     images: Ints  # (n,) image numbers
-    n_bad: int  # rows left out because their image is unreadable
-    n_unlabelled: int  # rows left out because they have no label
+    n_bad: int  # rows skipped because their image is unreadable
+    n_unlabelled: int  # rows skipped because they have no label
 
     @classmethod
     def of(cls, store: Store, rows: pl.DataFrame, classes: tuple[str, ...], target: str) -> Side:
@@ -120,7 +120,7 @@ class Side:
         return LabelledRows(features, self.targets, self.images, self.rows)
 
     def part(self, chosen: npt.NDArray[np.bool_]) -> Side:
-        """Return the chosen rows (n,) bool of this side; none count as left out."""
+        """Return the chosen rows (n,) bool of this side, with no row counted as skipped."""
         return replace(
             self,
             rows=self.rows[chosen],
@@ -147,7 +147,7 @@ class Split:
         return {"rule": self.rule, **asdict(self.options), **unused}
 
     def counts(self) -> dict[str, int]:
-        """Count rows, images and rows left out on each side, and images on both sides."""
+        """Count rows, images and skipped rows on each side, and images on both sides."""
         counts = {"classes": len(self.classes)}
         for name, side in (("train", self.train), ("test", self.test)):
             counts[f"{name}_rows"] = len(side.rows)

@@ -146,7 +146,7 @@ def in_words(name: str) -> str:
 def _record(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the texts in the record of a figure, and the titles of its stores.
 
-    A user can edit the record, so fields of another type are left out.
+    A user can edit the record, so fields of another type are ignored.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -40,12 +40,12 @@ class SkippedItem:
 
     @property
     def message(self) -> str:
-        return f"left out: {self.what}: {self.why}"
+        return f"skipped: {self.what}: {self.why}"
 
 
 @dataclass(frozen=True)
 class Study:
-    """The steps that can run here, in order; the names of those that are done; what is skipped."""
+    """Steps that can run on this machine, names of the completed steps, and skipped items."""
 
     steps: list[Step]
     done: frozenset[str]

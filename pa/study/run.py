@@ -18,7 +18,7 @@ from pa.study.state import log_path, record
 from pa.study.steps import REPORT, Step
 from pa.workspace import Workspace
 
-SUCCESS = (0, EXIT_PARTLY_DONE)  # a step that left out unreadable images is done, too
+SUCCESS = (0, EXIT_PARTLY_DONE)  # a step that skipped unreadable images is also done
 LINES_SHOWN = 12  # of the log of a failed step
 
 

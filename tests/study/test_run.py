@@ -89,8 +89,8 @@ def test_failing_step_stops_with_its_message(
 def test_unconfigured_inputs_are_listed(workspace: Path, run: Run) -> None:
     outcome = run("--dry-run")
     assert outcome.exit_code == 0
-    assert "left out: encoder mae: no checkpoint. Set [encoders.mae]" in outcome.output
-    assert "left out: dataset lip: set [datasets.lip]" in outcome.output
+    assert "skipped: encoder mae: no checkpoint. Set [encoders.mae]" in outcome.output
+    assert "skipped: dataset lip: set [datasets.lip]" in outcome.output
     (workspace / "pa.toml").write_text("")
     with pytest.raises(MissingError, match="nothing of the study can be run"):
         plan_study(Workspace(workspace), REQUEST)

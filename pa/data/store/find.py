@@ -265,10 +265,10 @@ def describe_missing(
     elif command is not None and query.fingerprint is None:
         text += f" Make it with:\n  {command}"
         other_split = replace(query, split=None)  # whose rows the command would copy
-        donors = [s for s in stores if s.is_complete and other_split.matches(s)]
-        if donors and query.dataset is not None:
-            whole = [s for s in donors if s.spec.split == WHOLE and s.spec.limit is None]
-            names = " or ".join(store.title for store in (whole or donors)[:3])
+        sources = [s for s in stores if s.is_complete and other_split.matches(s)]
+        if sources and query.dataset is not None:
+            whole = [s for s in sources if s.spec.split == WHOLE and s.spec.limit is None]
+            names = " or ".join(store.title for store in (whole or sources)[:3])
             are = "are" if whole else "may be"
             text += f"\nRows that {names} holds {are} copied, not encoded again."
     if stores:

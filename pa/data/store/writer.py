@@ -113,7 +113,7 @@ def _locked(store: Store, name: str, timeout: float = -1) -> Iterator[bool]:
 
 def adopt(
     store: Store,
-    donor: Store,
+    source: Store,
     changed: Callable[[Sequence[ShardPlan]], Collection[ShardPlan]] = lambda shards: (),
 ) -> int:
     """Link finished shards of another store that hold the same bytes, and return their number.
@@ -121,13 +121,13 @@ def adopt(
     `changed` returns those shards of the source store whose images changed; they are skipped.
     """
     # Equal keys mean equal bytes, unless the shard of the other store was damaged since.
-    by_key = donor.shards_by_key()
+    by_key = source.shards_by_key()
     pairs = [(shard, by_key.get(store.shard_key(shard))) for shard in store.missing()]
-    sound = [(s, twin) for s, twin in pairs if twin is not None and donor.is_sound(twin)]
+    sound = [(s, twin) for s, twin in pairs if twin is not None and source.is_sound(twin)]
     unwanted = changed([twin for _, twin in sound])
     wanted = [(shard, twin) for shard, twin in sound if twin not in unwanted]
     for shard, twin in wanted:
-        link_or_copy(donor.shard_path(twin), store.shard_path(shard))
+        link_or_copy(source.shard_path(twin), store.shard_path(shard))
     return len(wanted)
 
 

@@ -101,7 +101,7 @@ class Request:
 
     num_heads: int | None = None  # None: that of the official size
     branch: str | None = None  # network inside the file
-    layers: tuple[int, ...] = ()  # 0-based blocks whose raw outputs are wanted
+    layers: tuple[int, ...] = ()  # 0-based blocks whose raw outputs are stored
     options: Mapping[str, Any] = field(default_factory=dict)  # protocol switches of the card
     accept: bool = False  # load a file without evidence for the family
 

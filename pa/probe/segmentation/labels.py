@@ -152,7 +152,7 @@ class WindowRows:
     """Rows of a store of view `windows`, grouped by image.
 
     `rows` (n,) are row ids in ascending order; `windows` their windows; `image_of` (n,) the index
-    of each in `images`. Rows of images that could not be decoded are left out.
+    of each in `images`. Rows of images that could not be decoded are skipped.
     """
 
     store: FeatureSource
