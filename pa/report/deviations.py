@@ -127,7 +127,7 @@ def _of_data(result: Result) -> Iterator[Deviation]:
             if condition := getattr(selection, name):
                 yield Deviation("split", f"rows chosen by {name} {condition!r}")
     if counts.unreadable:
-        yield Deviation("note", f"{counts.unreadable:,} left out: images that could not be read")
+        yield Deviation("note", f"{counts.unreadable:,} skipped: images that could not be read")
     if isinstance(selection, SegmentationSelection):
         certainty = selection.labels.certainty or CERTAIN
         if certainty != CERTAIN:

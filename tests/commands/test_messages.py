@@ -86,7 +86,7 @@ def check(words: Sequence[str]) -> None:
     options = options_of(command)
     if command.name == "submit":  # its arguments are another command
         options |= options_of(resolve(rest)[0]) if rest else {}
-    context = click.Context(command)
+    context = click.Context(command, **cli.context_settings)
     while rest:
         flag, _, value = rest.pop(0).partition("=")
         if not flag.startswith("--") or flag == "--" or INSERTED in flag:

@@ -194,12 +194,13 @@ def parse(command: str) -> dict[str, Any]:
     """The parameters that the command line reads from a command; raises on what it does not know."""
     words = shlex.split(command.partition("  # ")[0])[1:]
     group: click.Command = cli
-    context = click.Context(cli)
+    # click keeps the help option of the first context in the command: use that of the program.
+    context = click.Context(cli, **cli.context_settings)
     while isinstance(group, click.Group):
         name, group_now, words = group.resolve_command(context, words)
         assert group_now is not None, name
         group = group_now
-    return group.make_context(str(group.name), words).params
+    return group.make_context(str(group.name), words, parent=context).params
 
 
 def test_command_of_result_is_valid(runs: Runs) -> None:

@@ -227,7 +227,7 @@ def _heading(scored: Sequence[Scored]) -> str:
         f"part retrieval · {spec.dataset}/{spec.split}/{entry.store.view} · protocol "
         f"{protocol.name}{changed} (the query itself is {query})\n"
         f"{counts.queries} queries of {counts.images} images, {counts.classes} classes"
-        + (f"; left out: {reasons}" if reasons else "")
+        + (f"; skipped: {reasons}" if reasons else "")
         + f"; {', '.join(stores)}"
     )
 

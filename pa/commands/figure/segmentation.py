@@ -144,7 +144,7 @@ def _choose(
     every = {each.encoder for row in by_set.values() for each in row}
     if incomplete := in_order(every - common):
         titles = listed(map(title_of, incomplete))
-        progress.note(f"left out: {titles}, without heads of every label set")
+        progress.note(f"skipped: {titles}, without heads of every label set")
     if not common:
         raise MissingError(
             f"no encoder has heads of all of {', '.join(labels)}. Train the missing ones: pa probe "

@@ -52,7 +52,7 @@ def _text(path: Path, info: IndexInfo) -> str:
     n_bytes = sum(file.bytes for file in info.files.values())  # without index.json
     facts = [f"{info.n} vectors of width {info.dimension}, {console.size(n_bytes)}"]
     if skipped := info.n_bad + info.n_zero:  # rows without a vector to index
-        facts.append(f"{skipped} rows left out (bad images or zero vectors)")
+        facts.append(f"{skipped} rows skipped (bad images or zero vectors)")
     if (training := info.training) is not None:
         fewer = training.rows < training.advised
         advice = f" (FAISS advises {training.advised})" if fewer else ""

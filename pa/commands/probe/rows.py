@@ -239,7 +239,7 @@ def heading(probe: str, representation: str, split: Split) -> list[str]:
         for reason, number in (("unlabelled", side.n_unlabelled), ("bad", side.n_bad))
         if number
     ]:
-        lines.append(f"  left out: {', '.join(omitted)}")
+        lines.append(f"  skipped: {', '.join(omitted)}")
     return lines
 
 
