@@ -28,7 +28,7 @@ from pa.data import datasets
 from pa.data.store.reader import Store
 from pa.data.store.spec import Spec, digest_rows
 from pa.data.store.writer import claim, create, finish
-from pa.data.views.windows import ADE, sliding
+from pa.data.views.windows import WindowsView, sliding
 from pa.probe.segmentation.batches import TrainingWindows, token_features
 from pa.probe.segmentation.labels import LabelMaps, WindowRows
 from pa.probe.segmentation.loss import LabelTiles, UpsampledLoss
@@ -58,7 +58,7 @@ def make(folder: Path, n: int, width: int, crop: int, classes: int) -> tuple[Sto
         mask.save(folder / "ann" / "train" / f"{number}.png")
         mask.convert("RGB").save(folder / "img" / "train" / f"{number}.png")
     images = datasets.load("lip", "lip", folder, "train")
-    view = replace(ADE, crop=crop, stride=crop, test_short=crop)
+    view = WindowsView(crop=crop, stride=crop, test_short=crop)
     rows, tokens = view.rows(images), (crop // PATCH) ** 2
     spec = Spec(
         dataset="noise",
