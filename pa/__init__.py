@@ -14,10 +14,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from pa.data.version import __version__
-
 if TYPE_CHECKING:
     from pa.data.store.reader import Store
+    from pa.data.version import __version__
     from pa.extract.encoders import Encoder, Features, load_encoder, load_report
 
 __all__ = ["Encoder", "Features", "Store", "__version__", "load_encoder", "load_report"]
@@ -26,6 +25,7 @@ _HOMES = {
     "Encoder": "pa.extract.encoders",
     "Features": "pa.extract.encoders",
     "Store": "pa.data.store.reader",
+    "__version__": "pa.data.version",
     "load_encoder": "pa.extract.encoders",
     "load_report": "pa.extract.encoders",
 }

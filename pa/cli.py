@@ -34,7 +34,6 @@ from pa.commands.search import search
 from pa.commands.status import status
 from pa.commands.submit import submit
 from pa.commands.verify import verify
-from pa.data.version import __version__
 from pa.errors import EXIT_INTERRUPTED, PaError
 
 COMMANDS = (
@@ -131,7 +130,7 @@ def _interrupted() -> int:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="pa")
+@click.version_option(package_name="part-aware", prog_name="pa")
 @click.option(
     "--workspace",
     "-w",
